@@ -1,0 +1,264 @@
+//! The engine that walks the nodes backwards, from outputs to leaves, by falling ids and without recursion.
+
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, HashMap, HashSet, hash_map::Entry},
+};
+
+use crate::{
+    Error, Result,
+    error::ErrorKind,
+    tensor::{AnyNode, AnyTensor, Real, Tensor, with_grad},
+};
+
+/// A node waiting for its turn; the newest comes first, which is reverse topological order.
+struct Newest(AnyNode);
+
+impl PartialEq for Newest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
+impl Eq for Newest {}
+impl PartialOrd for Newest {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Newest {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.id().cmp(&other.0.id())
+    }
+}
+
+/// Gradients on their way, by node, and the nodes in the order in which their turn comes.
+#[derive(Default)]
+struct Pending {
+    queue: BinaryHeap<Newest>,
+    grads: HashMap<u64, AnyTensor>,
+}
+
+impl Pending {
+    fn add(&mut self, node: AnyNode, grad: AnyTensor) {
+        match self.grads.entry(node.id()) {
+            Entry::Vacant(slot) => {
+                slot.insert(grad);
+                self.queue.push(Newest(node));
+            }
+            Entry::Occupied(mut slot) => {
+                let sum = sum(slot.get(), &grad);
+                slot.insert(sum);
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<(AnyNode, AnyTensor)> {
+        let Newest(node) = self.queue.pop()?;
+        let grad = self.grads.remove(&node.id()).expect("every queued node has a gradient");
+        Some((node, grad))
+    }
+}
+
+fn sum(a: &AnyTensor, b: &AnyTensor) -> AnyTensor {
+    match (a, b) {
+        (AnyTensor::F32(a), AnyTensor::F32(b)) => AnyTensor::F32(a + b),
+        (AnyTensor::F64(a), AnyTensor::F64(b)) => AnyTensor::F64(a + b),
+        _ => unreachable!("one node's gradients are of one type"),
+    }
+}
+
+/// Runs one node on its gradient.
+fn step(
+    node: &AnyNode,
+    grad: &AnyTensor,
+    free: bool,
+    pending: &mut Pending,
+    wanted: Option<&HashSet<u64>>,
+) -> Result<()> {
+    let mut sink = |input: AnyNode, grad| {
+        if wanted.is_none_or(|w| w.contains(&input.id())) {
+            pending.add(input, grad);
+        }
+    };
+    match (node, grad) {
+        (AnyNode::F32(n), AnyTensor::F32(g)) => n.op.run(n, g, free, &mut sink),
+        (AnyNode::F64(n), AnyTensor::F64(g)) => n.op.run(n, g, free, &mut sink),
+        _ => unreachable!("a node's gradient is of its type"),
+    }
+}
+
+/// Adds a gradient to a leaf's; answers whether the node is a leaf.
+fn gather(node: &AnyNode, grad: &AnyTensor) -> bool {
+    fn into<T: Real>(slot: Option<&std::sync::Mutex<Option<Tensor<T>>>>, grad: &Tensor<T>) -> bool {
+        let Some(slot) = slot else { return false };
+        let mut slot = slot.lock().unwrap();
+        *slot = Some(match slot.take() {
+            Some(sum) => sum + grad,
+            None => grad.clone(),
+        });
+        true
+    }
+    match (node, grad) {
+        (AnyNode::F32(n), AnyTensor::F32(g)) => into(n.op.leaf(), g),
+        (AnyNode::F64(n), AnyTensor::F64(g)) => into(n.op.leaf(), g),
+        _ => unreachable!("a node's gradient is of its type"),
+    }
+}
+
+fn untracked(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Graph,
+        what,
+        "this tensor has no graph: nothing it was made from requires a gradient, or it was made inside no_grad",
+    )
+}
+
+fn node_of<T: Real>(op: &str, tensor: &Tensor<T>) -> Result<AnyNode> {
+    tensor.node.0.clone().map(T::erase_node).ok_or_else(|| untracked(op))
+}
+
+impl<T: Real> Tensor<T> {
+    /// Adds the gradient of this scalar to every leaf that it was made from, and frees the graph.
+    ///
+    /// # Errors
+    /// If this is not a single element, has no graph, or its graph was freed by an earlier call.
+    pub fn backward(&self) -> Result<()> {
+        self.backward_from(None, true, false)
+    }
+
+    /// As [`backward`](Tensor::backward), but keeps the graph for another pass.
+    ///
+    /// # Errors
+    /// As [`backward`](Tensor::backward).
+    pub fn backward_retain(&self) -> Result<()> {
+        self.backward_from(None, false, false)
+    }
+
+    /// As [`backward`](Tensor::backward) for a tensor of any shape, starting from its gradient.
+    ///
+    /// # Errors
+    /// As [`backward`](Tensor::backward), and if `gradient` has another shape.
+    pub fn backward_with(&self, gradient: &Tensor<T>) -> Result<()> {
+        self.backward_from(Some(gradient), true, false)
+    }
+
+    fn backward_from(&self, gradient: Option<&Tensor<T>>, free: bool, create_graph: bool) -> Result<()> {
+        let root = node_of("backward", self)?;
+        let start = start("backward", self, gradient)?;
+        let mut pending = Pending::default();
+        pending.add(root, T::erase(start));
+        with_grad(create_graph, || {
+            while let Some((node, grad)) = pending.next() {
+                if !gather(&node, &grad) {
+                    step(&node, &grad, free, &mut pending, None)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The gradient to start from: the given one, or 1 for a single element.
+fn start<T: Real>(op: &str, output: &Tensor<T>, gradient: Option<&Tensor<T>>) -> Result<Tensor<T>> {
+    match gradient {
+        Some(g) if g.shape() == output.shape() => Ok(g.clone()),
+        Some(g) => Err(Error::shape(
+            op,
+            format!("the gradient to start from is {:?}, the tensor is {:?}", g.shape(), output.shape()),
+        )),
+        None if output.numel() == 1 => Ok(output.detach().ones_like()),
+        None => Err(Error::shape(
+            op,
+            format!(
+                "needs a single element to start from, this tensor is {:?}; sum() it, or give its gradient",
+                output.shape()
+            ),
+        )),
+    }
+}
+
+/// The gradients of the sum of `outputs` with respect to each of `inputs`, which may be leaves or results.
+///
+/// Nothing is added to any leaf. With `create_graph` the answers can be differentiated again, and the graph is kept;
+/// without, it is freed. An input that the outputs do not depend on gets `None`.
+///
+/// ```
+/// use ndnn::{autograd::grad, prelude::*};
+/// let x = tensor![3.0].requires_grad(true);
+/// let y = &x * &x * &x;
+/// let dy = grad(&[&y], &[&x], true)?[0].clone().unwrap();
+/// let d2y = grad(&[&dy], &[&x], false)?[0].clone().unwrap();
+/// assert_eq!((dy.item()?, d2y.item()?), (27.0, 18.0));
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If an output is not a single element, or has no graph or a freed one, or an input requires no gradient.
+pub fn grad<T: Real>(
+    outputs: &[&Tensor<T>],
+    inputs: &[&Tensor<T>],
+    create_graph: bool,
+) -> Result<Vec<Option<Tensor<T>>>> {
+    grad_with(outputs, &vec![None; outputs.len()], inputs, create_graph)
+}
+
+/// As [`grad`], for outputs of any shape, each with the gradient to start from.
+///
+/// # Errors
+/// As [`grad`], and if a gradient has another shape than its output.
+pub fn grad_with<T: Real>(
+    outputs: &[&Tensor<T>],
+    gradients: &[Option<&Tensor<T>>],
+    inputs: &[&Tensor<T>],
+    create_graph: bool,
+) -> Result<Vec<Option<Tensor<T>>>> {
+    let targets = inputs.iter().map(|t| Ok(node_of("grad", t)?.id())).collect::<Result<Vec<u64>>>()?;
+    let roots = outputs.iter().map(|t| node_of("grad", t)).collect::<Result<Vec<_>>>()?;
+    let wanted = leading_to(&roots, &targets);
+    let mut pending = Pending::default();
+    for ((root, output), gradient) in roots.into_iter().zip(outputs).zip(gradients) {
+        pending.add(root, T::erase(start("grad", output, *gradient)?));
+    }
+    let mut found: HashMap<u64, AnyTensor> = HashMap::new();
+    with_grad(create_graph, || -> Result<()> {
+        while let Some((node, grad)) = pending.next() {
+            if targets.contains(&node.id()) {
+                found.insert(node.id(), grad.clone());
+            }
+            if wanted.contains(&node.id()) {
+                step(&node, &grad, !create_graph, &mut pending, Some(&wanted))?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(targets.iter().map(|id| found.get(id).cloned().and_then(T::unerase)).collect())
+}
+
+/// The nodes on a path from `roots` to `targets`, the targets among them.
+fn leading_to(roots: &[AnyNode], targets: &[u64]) -> HashSet<u64> {
+    let oldest = targets.iter().copied().min().unwrap_or(u64::MAX);
+    let mut seen: HashMap<u64, Vec<u64>> = HashMap::new();
+    let mut stack = roots.to_vec();
+    while let Some(node) = stack.pop() {
+        let mut below = Vec::new();
+        if seen.contains_key(&node.id()) {
+            continue;
+        }
+        node.inputs(&mut |input| {
+            below.push(input.id());
+            if input.id() >= oldest {
+                stack.push(input);
+            }
+        });
+        seen.insert(node.id(), below);
+    }
+    let mut order: Vec<u64> = seen.keys().copied().collect();
+    order.sort_unstable();
+    let mut wanted: HashSet<u64> = targets.iter().copied().filter(|t| seen.contains_key(t)).collect();
+    for id in order {
+        if seen[&id].iter().any(|below| wanted.contains(below)) {
+            wanted.insert(id);
+        }
+    }
+    wanted
+}

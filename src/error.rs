@@ -1,0 +1,112 @@
+//! [`Error`] and [`Result`]: what went wrong, in which operation, in which layer.
+
+use std::fmt;
+
+/// The result of everything that can fail on a caller's shapes, values or files.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of thing went wrong; the text of the [`Error`] says the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Shapes, ranks or axes that do not fit together.
+    Shape,
+    /// A value outside the range in which the operation is defined.
+    Value,
+    /// An index, or a class, that does not exist.
+    Index,
+    /// The graph of gradients: nothing to differentiate, or a graph already freed.
+    Graph,
+    /// A state_dict or a parameter name that does not fit the model.
+    State,
+    /// A file that cannot be read or written.
+    Io,
+    /// A file or text that is not in the format it should be in.
+    Format,
+}
+
+/// An error: the operation, what came, what was expected, and where it happened.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let layer = Linear::new(400, 10);
+/// let error = layer.forward(&Tensor::zeros([32, 256])).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "linear: the input's last axis has 256 features ([32, 256]), weight [10, 400] expects 400; \
+///      in Linear(in_features=400, out_features=10, bias=True)"
+/// );
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    within: Vec<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of the given kind in the operation `op`.
+    pub fn new(kind: ErrorKind, op: &str, message: impl fmt::Display) -> Self {
+        Error(Box::new(Inner { kind, message: format!("{op}: {message}"), within: Vec::new(), source: None }))
+    }
+
+    /// Shapes, ranks or axes that do not fit together.
+    pub fn shape(op: &str, message: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Shape, op, message)
+    }
+
+    /// A value outside the range in which the operation is defined.
+    pub fn value(op: &str, message: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Value, op, message)
+    }
+
+    /// An index, or a class, that does not exist.
+    pub fn index(op: &str, message: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Index, op, message)
+    }
+
+    /// An error with the one that caused it.
+    pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says where it happened; called from the inside out, each place once.
+    pub fn within(mut self, place: impl fmt::Display) -> Self {
+        self.0.within.push(place.to_string());
+        self
+    }
+
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        if let Some(source) = &self.0.source {
+            write!(f, ": {source}")?;
+        }
+        for place in &self.0.within {
+            write!(f, "; in {place}")?;
+        }
+        Ok(())
+    }
+}
+
+/// As `Display`: `main() -> Result<()>` prints errors with `Debug`.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|s| s.as_ref() as _)
+    }
+}

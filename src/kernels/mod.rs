@@ -1,0 +1,5 @@
+//! Numbers only: ndarray views in, arrays out. SIMD and threads live here and nowhere else, and so does `unsafe`.
+
+pub mod elementwise;
+pub mod gemm;
+pub mod special;

@@ -1,0 +1,25 @@
+//! PyTorch's `torch.nn` for Rust, on `ndarray`, on the CPU.
+
+// The macros name this crate `::ndnn`, inside it too.
+extern crate self as ndnn;
+
+pub mod autograd;
+mod error;
+mod kernels;
+mod ops;
+mod tensor;
+
+pub use ndnn_derive::tensor;
+
+pub use error::{Error, ErrorKind, Result};
+pub use tensor::{AnyTensor, DType, Data, Element, Ints, Number, Real, Tensor, grad_enabled, no_grad};
+
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::tensor::{tensor_default, tensor_of};
+}
+
+/// What most programs need: `use ndnn::prelude::*;`.
+pub mod prelude {
+    pub use crate::{Result, Tensor, no_grad, tensor};
+}

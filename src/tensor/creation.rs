@@ -1,0 +1,179 @@
+//! Making tensors from nothing: zeros, ranges, the identity, `tensor!`.
+
+use ndarray::{Array, ArrayD, IxDyn};
+
+use super::{Element, Number, Real, Tensor};
+use crate::{Error, Result};
+
+impl<T: Element> Tensor<T> {
+    /// A tensor of zeros (`false` for `bool`).
+    pub fn zeros(shape: impl AsRef<[usize]>) -> Tensor<T> {
+        Self::full(shape, T::ZERO)
+    }
+
+    /// A tensor of ones (`true` for `bool`).
+    pub fn ones(shape: impl AsRef<[usize]>) -> Tensor<T> {
+        Self::full(shape, T::ONE)
+    }
+
+    /// A tensor filled with one value.
+    pub fn full(shape: impl AsRef<[usize]>, value: T) -> Tensor<T> {
+        ArrayD::from_elem(IxDyn(shape.as_ref()), value).into()
+    }
+
+    /// A tensor of no axes.
+    pub fn scalar(value: T) -> Tensor<T> {
+        ndarray::arr0(value).into()
+    }
+
+    /// Zeros of this tensor's shape.
+    pub fn zeros_like(&self) -> Tensor<T> {
+        Self::zeros(self.shape())
+    }
+
+    /// Ones of this tensor's shape.
+    pub fn ones_like(&self) -> Tensor<T> {
+        Self::ones(self.shape())
+    }
+
+    /// One value in this tensor's shape.
+    pub fn full_like(&self, value: T) -> Tensor<T> {
+        Self::full(self.shape(), value)
+    }
+
+    /// A tensor of the given shape from its elements in row-major order.
+    ///
+    /// # Errors
+    /// If their number is not the shape's.
+    pub fn from_vec(shape: impl AsRef<[usize]>, elements: Vec<T>) -> Result<Tensor<T>> {
+        let (shape, n) = (shape.as_ref(), elements.len());
+        ArrayD::from_shape_vec(IxDyn(shape), elements).map(Tensor::from).map_err(|_| {
+            let wanted: usize = shape.iter().product();
+            Error::shape("from_vec", format!("shape {shape:?} takes {wanted} elements, there are {n}"))
+        })
+    }
+}
+
+impl<T: Element> From<Vec<T>> for Tensor<T> {
+    fn from(elements: Vec<T>) -> Self {
+        Array::from_vec(elements).into()
+    }
+}
+
+impl<T: Element> From<&[T]> for Tensor<T> {
+    fn from(elements: &[T]) -> Self {
+        elements.to_vec().into()
+    }
+}
+
+impl<T: Element> FromIterator<T> for Tensor<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(iter: I) -> Self {
+        iter.into_iter().collect::<Vec<_>>().into()
+    }
+}
+
+impl<T: Number> Tensor<T> {
+    /// `start, start + step, …` up to but without `end`.
+    ///
+    /// # Errors
+    /// If `step` is zero or leads away from `end`.
+    pub fn arange(start: T, end: T, step: T) -> Result<Tensor<T>> {
+        let (from, to, by) = (start.as_f64(), end.as_f64(), step.as_f64());
+        let n = (to - from) / by;
+        if by == 0. || n < 0. || !n.is_finite() {
+            return Err(Error::value("arange", format!("a step of {step} does not lead from {start} to {end}")));
+        }
+        if T::DTYPE == super::DType::I64 {
+            let (start, step) = (start.as_i64(), step.as_i64());
+            let n = (end.as_i64() - start + step - step.signum()) / step;
+            return Ok((0..n).map(|i| start + i * step).collect::<Tensor<i64>>().cast());
+        }
+        Ok((0..n.ceil() as usize).map(|i| T::of(from + i as f64 * by)).collect())
+    }
+
+    /// The identity matrix, `n` by `n`.
+    pub fn eye(n: usize) -> Tensor<T> {
+        Array::from_shape_fn((n, n), |(i, j)| if i == j { T::ONE } else { T::ZERO }).into()
+    }
+}
+
+impl<T: Real> Tensor<T> {
+    /// `steps` values evenly spaced from `start` to `end`, both included.
+    pub fn linspace(start: T, end: T, steps: usize) -> Tensor<T> {
+        let (from, to) = (start.as_f64(), end.as_f64());
+        let step = (to - from) / (steps.max(2) - 1) as f64;
+        // From both ends, as PyTorch does: symmetric, and the last value is exactly `end`.
+        (0..steps)
+            .map(|i| {
+                T::of(if i < steps.div_ceil(2) { from + i as f64 * step } else { to - (steps - 1 - i) as f64 * step })
+            })
+            .collect()
+    }
+}
+
+/// Nested arrays of literals, for [`tensor!`](crate::tensor!).
+#[doc(hidden)]
+pub trait Nested {
+    type Leaf: Literal;
+    fn shape(shape: &mut Vec<usize>);
+    fn flatten(self, out: &mut Vec<Self::Leaf>);
+}
+
+/// What may stand in [`tensor!`](crate::tensor!), and the element type it gives: a float literal is `f64` to Rust, but
+/// `f32` in a tensor, as in PyTorch.
+#[doc(hidden)]
+pub trait Literal: Copy {
+    type Elem: Element;
+    fn to<T: Element>(self) -> T;
+}
+
+impl<N: Nested, const K: usize> Nested for [N; K] {
+    type Leaf = N::Leaf;
+    fn shape(shape: &mut Vec<usize>) {
+        shape.push(K);
+        N::shape(shape);
+    }
+    fn flatten(self, out: &mut Vec<N::Leaf>) {
+        self.into_iter().for_each(|n| n.flatten(out));
+    }
+}
+
+macro_rules! literal {
+    ($($t:ty => $elem:ty, |$x:ident| $f64:expr);* $(;)?) => {$(
+        impl Literal for $t {
+            type Elem = $elem;
+            fn to<T: Element>(self) -> T {
+                let $x = self;
+                T::of($f64)
+            }
+        }
+        impl Nested for $t {
+            type Leaf = $t;
+            fn shape(_: &mut Vec<usize>) {}
+            fn flatten(self, out: &mut Vec<$t>) {
+                out.push(self);
+            }
+        }
+    )*};
+}
+literal! {
+    f32 => f32, |x| x as f64;
+    f64 => f32, |x| x;
+    i32 => i64, |x| x as f64;
+    i64 => i64, |x| x as f64;
+    usize => i64, |x| x as f64;
+    bool => bool, |x| f64::from(x);
+}
+
+#[doc(hidden)]
+pub fn tensor_of<T: Element, N: Nested>(nested: N) -> Tensor<T> {
+    let (mut shape, mut leaves) = (Vec::new(), Vec::new());
+    N::shape(&mut shape);
+    nested.flatten(&mut leaves);
+    Tensor::from_vec(shape, leaves.into_iter().map(Literal::to).collect()).expect("a full array")
+}
+
+#[doc(hidden)]
+pub fn tensor_default<N: Nested>(nested: N) -> Tensor<<N::Leaf as Literal>::Elem> {
+    tensor_of(nested)
+}

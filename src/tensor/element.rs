@@ -1,0 +1,148 @@
+//! The element types of a tensor.
+
+use std::{fmt, sync::Arc};
+
+use num_traits::{Float, FloatConst, NumAssign};
+
+use super::{
+    AnyTensor, Tensor,
+    node::{AnyNode, Node},
+};
+
+/// The type of a tensor's elements, as a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// `f32`
+    F32,
+    /// `f64`
+    F64,
+    /// `i64`
+    I64,
+    /// `bool`
+    Bool,
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DType::F32 => "f32",
+            DType::F64 => "f64",
+            DType::I64 => "i64",
+            DType::Bool => "bool",
+        })
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+    impl Sealed for i64 {}
+    impl Sealed for bool {}
+}
+
+/// What a tensor may hold: `f32`, `f64`, `i64` (labels, indices) or `bool` (masks).
+pub trait Element:
+    sealed::Sealed + Copy + Default + PartialEq + PartialOrd + fmt::Debug + fmt::Display + Send + Sync + 'static
+{
+    /// This type as a value.
+    const DTYPE: DType;
+    /// 0, or `false`.
+    const ZERO: Self;
+    /// 1, or `true`.
+    const ONE: Self;
+
+    /// The sum; for `bool`, "or". What an accumulating scatter does.
+    #[doc(hidden)]
+    fn plus(self, other: Self) -> Self;
+    /// As `f64`; `bool` is 0 or 1.
+    fn as_f64(self) -> f64;
+    /// From `f64`, as `as` converts; for `bool`, whether it is not zero.
+    fn of(value: f64) -> Self;
+    /// As `i64`, as `as` converts.
+    fn as_i64(self) -> i64;
+
+    #[doc(hidden)]
+    fn erase_node(node: Arc<Node<Self>>) -> AnyNode;
+    #[doc(hidden)]
+    fn erase(tensor: Tensor<Self>) -> AnyTensor;
+    /// The tensor inside, if it is of this type.
+    #[doc(hidden)]
+    fn unerase(tensor: AnyTensor) -> Option<Tensor<Self>>;
+}
+
+/// An element with arithmetic: `f32`, `f64` or `i64`.
+pub trait Number: Element + NumAssign + num_traits::Signed {}
+
+/// An element with gradients: `f32` or `f64`.
+pub trait Real: Number + Float + FloatConst + ndarray::LinalgScalar + ndarray::ScalarOperand {
+    #[doc(hidden)]
+    fn node_of(node: &AnyNode) -> Option<&Arc<Node<Self>>>;
+}
+
+macro_rules! element {
+    ($t:ty, $dtype:ident, $zero:expr, $one:expr, |$a:ident, $b:ident| $plus:expr, |$x:ident| $as_f64:expr, |$y:ident| $of:expr,
+     |$i:ident| $as_i64:expr, |$n:ident| $node:expr) => {
+        impl Element for $t {
+            const DTYPE: DType = DType::$dtype;
+            const ZERO: Self = $zero;
+            const ONE: Self = $one;
+            fn plus(self, $b: Self) -> Self {
+                let $a = self;
+                $plus
+            }
+            fn as_f64(self) -> f64 {
+                let $x = self;
+                $as_f64
+            }
+            fn of($y: f64) -> Self {
+                $of
+            }
+            fn as_i64(self) -> i64 {
+                let $i = self;
+                $as_i64
+            }
+            fn erase_node($n: Arc<Node<Self>>) -> AnyNode {
+                $node
+            }
+            fn erase(tensor: Tensor<Self>) -> AnyTensor {
+                AnyTensor::$dtype(tensor)
+            }
+            fn unerase(tensor: AnyTensor) -> Option<Tensor<Self>> {
+                match tensor {
+                    AnyTensor::$dtype(t) => Some(t),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+element!(f32, F32, 0., 1., |a, b| a + b, |x| x as f64, |y| y as f32, |i| i as i64, |n| AnyNode::F32(n));
+element!(f64, F64, 0., 1., |a, b| a + b, |x| x, |y| y, |i| i as i64, |n| AnyNode::F64(n));
+element!(i64, I64, 0, 1, |a, b| a + b, |x| x as f64, |y| y as i64, |i| i, |_n| unreachable!("i64 has no gradients"));
+element!(bool, Bool, false, true, |a, b| a | b, |x| f64::from(x), |y| y != 0., |i| i64::from(i), |_n| {
+    unreachable!("bool has no gradients")
+});
+
+impl Number for f32 {}
+impl Number for f64 {}
+impl Number for i64 {}
+
+impl Real for f32 {
+    fn node_of(node: &AnyNode) -> Option<&Arc<Node<f32>>> {
+        match node {
+            AnyNode::F32(n) => Some(n),
+            AnyNode::F64(_) => None,
+        }
+    }
+}
+
+impl Real for f64 {
+    fn node_of(node: &AnyNode) -> Option<&Arc<Node<f64>>> {
+        match node {
+            AnyNode::F64(n) => Some(n),
+            AnyNode::F32(_) => None,
+        }
+    }
+}

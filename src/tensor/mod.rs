@@ -1,0 +1,264 @@
+//! [`Tensor`]: an `ndarray` value with a memory of how it was made.
+
+mod creation;
+mod dims;
+mod element;
+mod format;
+mod node;
+
+use ndarray::{ArcArray, Array, ArrayD, ArrayViewD, Dimension, IxDyn};
+
+#[doc(hidden)]
+pub use creation::{tensor_default, tensor_of};
+pub use dims::Ints;
+pub(crate) use dims::{axes, axis};
+pub use element::{DType, Element, Number, Real};
+pub(crate) use node::{AnyNode, NodeRef, cast, leaf, with_grad};
+pub use node::{grad_enabled, no_grad};
+
+use crate::{Error, Result};
+
+/// The array inside a tensor: of dynamic rank, shared, copied when written to while shared.
+pub type Data<T> = ArcArray<T, IxDyn>;
+
+/// An n-dimensional array, and, where gradients flow, the step that made it.
+///
+/// A tensor is an immutable value: a clone is O(1), views share memory, and nothing that happens later can change what
+/// a backward pass uses. `T` is `f32` (the default), `f64`, `i64` (labels, indices) or `bool` (masks).
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let x = tensor![[1.0, 2.0], [3.0, 4.0]].requires_grad(true);
+/// let y = (&x * &x).sum();
+/// y.backward()?;
+/// println!("{}", x.grad().unwrap());
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Tensor<T: Element = f32> {
+    pub(crate) data: Data<T>,
+    pub(crate) node: NodeRef<T>,
+}
+
+/// A tensor of any element type: what a state_dict holds.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum AnyTensor {
+    F32(Tensor<f32>),
+    F64(Tensor<f64>),
+    I64(Tensor<i64>),
+    Bool(Tensor<bool>),
+}
+
+/// Runs one expression on the tensor inside an [`AnyTensor`], whatever its type.
+macro_rules! any_tensor {
+    ($any:expr, $t:ident => $body:expr) => {
+        match $any {
+            $crate::tensor::AnyTensor::F32($t) => $body,
+            $crate::tensor::AnyTensor::F64($t) => $body,
+            $crate::tensor::AnyTensor::I64($t) => $body,
+            $crate::tensor::AnyTensor::Bool($t) => $body,
+        }
+    };
+}
+pub(crate) use any_tensor;
+
+impl AnyTensor {
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        match self {
+            AnyTensor::F32(_) => DType::F32,
+            AnyTensor::F64(_) => DType::F64,
+            AnyTensor::I64(_) => DType::I64,
+            AnyTensor::Bool(_) => DType::Bool,
+        }
+    }
+
+    /// The length of each axis.
+    pub fn shape(&self) -> &[usize] {
+        any_tensor!(self, t => t.shape())
+    }
+
+    /// The tensor converted to elements of type `T`.
+    pub fn to<T: Element>(&self) -> Tensor<T> {
+        any_tensor!(self, t => t.detach().cast())
+    }
+}
+
+impl<T: Element> From<Tensor<T>> for AnyTensor {
+    fn from(tensor: Tensor<T>) -> Self {
+        T::erase(tensor)
+    }
+}
+
+// ---------------------------------------------------------------------------------------------- to and from ndarray
+
+impl<T: Element> From<Data<T>> for Tensor<T> {
+    fn from(data: Data<T>) -> Self {
+        Tensor { data, node: NodeRef(None) }
+    }
+}
+
+impl<T: Element, D: Dimension> From<Array<T, D>> for Tensor<T> {
+    fn from(array: Array<T, D>) -> Self {
+        Data::from(array.into_dyn()).into()
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// The elements, as an ndarray view.
+    pub fn view(&self) -> ArrayViewD<'_, T> {
+        self.data.view()
+    }
+
+    /// The elements as an owned array; copies only if they are shared.
+    pub fn into_array(self) -> ArrayD<T> {
+        self.data.into_owned()
+    }
+
+    /// The array inside, shared.
+    pub(crate) fn data(&self) -> &Data<T> {
+        &self.data
+    }
+
+    /// The elements in row-major order.
+    pub fn to_vec(&self) -> Vec<T> {
+        match self.data.as_slice() {
+            Some(slice) => slice.to_vec(),
+            None => self.data.iter().copied().collect(),
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------- what it is
+
+impl<T: Element> Tensor<T> {
+    /// The length of each axis.
+    pub fn shape(&self) -> &[usize] {
+        self.data.shape()
+    }
+
+    /// The number of axes.
+    pub fn ndim(&self) -> usize {
+        self.data.ndim()
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        self.data.len()
+    }
+
+    /// The length of one axis; negative counts from the end.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn size(&self, dim: isize) -> Result<usize> {
+        Ok(self.shape()[axis("size", dim, self.ndim())?])
+    }
+
+    /// The type of the elements, as a value.
+    pub fn dtype(&self) -> DType {
+        T::DTYPE
+    }
+
+    /// The one element.
+    ///
+    /// # Errors
+    /// If there is not exactly one.
+    pub fn item(&self) -> Result<T> {
+        match self.numel() {
+            1 => Ok(*self.data.first().expect("one element")),
+            n => Err(Error::shape(
+                "item",
+                format!("needs a tensor of one element, this one has {n} ({:?})", self.shape()),
+            )),
+        }
+    }
+
+    /// Whether both hold the same array, not only equal ones.
+    pub fn shares_memory_with(&self, other: &Tensor<T>) -> bool {
+        self.data.as_ptr() == other.data.as_ptr()
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- gradients
+
+impl<T: Element> Tensor<T> {
+    /// Whether operations on this tensor are recorded: PyTorch's `tensor.requires_grad`, read.
+    pub fn is_tracked(&self) -> bool {
+        self.node.0.is_some()
+    }
+
+    /// The same values, cut off from the graph.
+    pub fn detach(&self) -> Tensor<T> {
+        self.data.clone().into()
+    }
+
+    /// Whether gradients gather here: it was made by [`Tensor::requires_grad`], or it is not tracked at all.
+    pub fn is_leaf(&self) -> bool {
+        self.node.0.as_ref().is_none_or(|n| n.op.leaf().is_some())
+    }
+
+    /// The name of the operation that made it; `None` for a leaf or an untracked tensor.
+    pub fn grad_fn(&self) -> Option<&'static str> {
+        self.node.0.as_ref().filter(|n| n.op.leaf().is_none()).map(|n| n.op.name())
+    }
+}
+
+impl<T: Real> Tensor<T> {
+    /// The same values as a new leaf, whose gradient [`backward`](Tensor::backward) gathers; with `false`, detached.
+    pub fn requires_grad(&self, requires_grad: bool) -> Tensor<T> {
+        let node = if requires_grad { leaf(self.shape()) } else { NodeRef(None) };
+        Tensor { data: self.data.clone(), node }
+    }
+
+    /// The gradient gathered in this leaf.
+    pub fn grad(&self) -> Option<Tensor<T>> {
+        self.node.0.as_ref()?.op.leaf()?.lock().unwrap().clone()
+    }
+
+    /// Forgets the gradient gathered in this leaf.
+    pub fn zero_grad(&self) {
+        self.set_grad(None);
+    }
+
+    /// Replaces the gradient gathered in this leaf; nothing happens where there is no leaf.
+    pub(crate) fn set_grad(&self, grad: Option<Tensor<T>>) {
+        if let Some(slot) = self.node.0.as_ref().and_then(|n| n.op.leaf()) {
+            *slot.lock().unwrap() = grad;
+        }
+    }
+}
+
+impl<T: Element> Tensor<T> {
+    /// Converted to another element type, as Rust's `as` converts; between `f32` and `f64` gradients flow through.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// assert_eq!(tensor![1, 0, 2].cast::<bool>(), tensor![true, false, true]);
+    /// let x = tensor![0.5].requires_grad(true);
+    /// x.cast::<f64>().square().sum().backward()?;
+    /// assert_eq!(x.grad().unwrap().item()?, 1.0);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    pub fn cast<U: Element>(&self) -> Tensor<U> {
+        match (T::erase(self.clone()), U::DTYPE) {
+            (AnyTensor::F32(t), DType::F64) => {
+                U::unerase(AnyTensor::F64(cast(&t, t.data.mapv(f64::from).into_shared())))
+            }
+            (AnyTensor::F64(t), DType::F32) => {
+                U::unerase(AnyTensor::F32(cast(&t, t.data.mapv(|x| x as f32).into_shared())))
+            }
+            (same, dtype) if same.dtype() == dtype => U::unerase(same),
+            _ => Some(self.data.mapv(|x| U::of(x.as_f64())).into_shared().into()),
+        }
+        .expect("the arm is chosen by type")
+    }
+}
+
+/// Equal shapes and equal elements (NaN equals nothing); gradients play no part.
+impl<T: Element> PartialEq for Tensor<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.data == other.data
+    }
+}
