@@ -10,6 +10,7 @@ pub mod io;
 mod kernels;
 pub mod nn;
 mod ops;
+pub mod optim;
 mod tensor;
 
 pub use ndnn_derive::tensor;
@@ -24,5 +25,11 @@ pub mod __private {
 
 /// What most programs need: `use ndnn::prelude::*;`.
 pub mod prelude {
-    pub use crate::{Real, Result, Tensor, nn::*, no_grad, sequential, tensor};
+    pub use crate::{
+        Real, Result, Tensor,
+        nn::*,
+        no_grad,
+        optim::{self, Optimizer},
+        sequential, tensor,
+    };
 }
