@@ -11,11 +11,13 @@ mod kernels;
 pub mod nn;
 mod ops;
 pub mod optim;
+pub mod random;
 mod tensor;
 
 pub use ndnn_derive::tensor;
 
 pub use error::{Error, ErrorKind, Result};
+pub use random::manual_seed;
 pub use tensor::{AnyTensor, DType, Data, Element, Ints, Number, Real, Tensor, grad_enabled, no_grad};
 
 #[doc(hidden)]

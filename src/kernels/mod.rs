@@ -3,4 +3,5 @@
 pub mod count;
 pub mod elementwise;
 pub mod gemm;
+pub mod random;
 pub mod special;
