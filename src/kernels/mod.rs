@@ -2,4 +2,6 @@
 
 pub mod elementwise;
 pub mod gemm;
+pub mod index;
+pub mod sort;
 pub mod special;
