@@ -4,4 +4,6 @@ pub mod count;
 pub mod elementwise;
 pub mod gemm;
 pub mod random;
+pub mod index;
+pub mod sort;
 pub mod special;
