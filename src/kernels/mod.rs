@@ -2,4 +2,6 @@
 
 pub mod elementwise;
 pub mod gemm;
+pub mod reduce;
+pub mod softmax;
 pub mod special;
