@@ -2,6 +2,8 @@
 
 pub mod elementwise;
 pub mod gemm;
+pub mod index;
 pub mod reduce;
 pub mod softmax;
+pub mod sort;
 pub mod special;

@@ -219,24 +219,3 @@ pub fn shift<T: Element>(x: ArrayViewD<'_, T>, axis: usize, by: isize, fill: T) 
     }
     out
 }
-
-/// `out[…, j, …] = x[…, indices[…, j, …], …]` along `axis`.
-pub fn pick<T: Element>(x: ArrayViewD<'_, T>, axis: usize, indices: ArrayViewD<'_, i64>) -> ArrayD<T> {
-    let mut out = ArrayD::from_elem(indices.raw_dim(), T::ZERO);
-    Zip::from(out.lanes_mut(Axis(axis)))
-        .and(x.lanes(Axis(axis)))
-        .and(indices.lanes(Axis(axis)))
-        .for_each(|mut out, x, indices| out.iter_mut().zip(indices).for_each(|(o, &i)| *o = x[i as usize]));
-    out
-}
-
-/// `out[…, indices[…, j, …], …] += x[…, j, …]` along `axis`, which gets the length `n`: the derivative of [`pick`].
-pub fn put<T: Element>(x: ArrayViewD<'_, T>, axis: usize, indices: ArrayViewD<'_, i64>, n: usize) -> ArrayD<T> {
-    let mut shape = x.raw_dim();
-    shape[axis] = n;
-    let mut out = ArrayD::from_elem(shape, T::ZERO);
-    Zip::from(out.lanes_mut(Axis(axis))).and(x.lanes(Axis(axis))).and(indices.lanes(Axis(axis))).for_each(
-        |mut out, x, indices| x.iter().zip(indices).for_each(|(&x, &i)| out[i as usize] = out[i as usize].plus(x)),
-    );
-    out
-}

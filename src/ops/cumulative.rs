@@ -1,7 +1,7 @@
 //! Running sums, products and extremes along an axis.
 
 use crate::{
-    Result,
+    Error, Result,
     kernels::reduce::{self as kernel, is_nan},
     tensor::{Element, Number, Real, Tensor, axis},
 };
@@ -11,22 +11,6 @@ impl<T: Element> Tensor<T> {
     fn shift(&self, axis: usize, by: isize, fill: T) -> Tensor<T> {
         let data = kernel::shift(self.view(), axis, by, fill);
         Tensor::op("shift", data, [self], move |g, _| Ok([Some(g.shift(axis, -by, T::ZERO))]))
-    }
-
-    /// The elements at `indices` along an axis; the other axes are as long in both.
-    pub(crate) fn pick(&self, op: &'static str, axis: usize, indices: &Tensor<i64>) -> Tensor<T> {
-        if self.ndim() == 0 {
-            return self.clone();
-        }
-        let data = kernel::pick(self.view(), axis, indices.view());
-        let (n, indices) = (self.shape()[axis], indices.clone());
-        Tensor::op(op, data, [self], move |g, _| Ok([Some(g.put(op, axis, &indices, n))]))
-    }
-
-    fn put(&self, op: &'static str, axis: usize, indices: &Tensor<i64>, n: usize) -> Tensor<T> {
-        let data = kernel::put(self.view(), axis, indices.view(), n);
-        let indices = indices.clone();
-        Tensor::op(op, data, [self], move |g, _| Ok([Some(g.pick(op, axis, &indices))]))
     }
 }
 
@@ -59,6 +43,40 @@ impl<T: Number> Tensor<T> {
             step *= 2;
         }
         Ok(sums)
+    }
+
+    /// The `n`-th differences along an axis, `xᵢ₊₁ − xᵢ` taken `n` times, of `prepend`, this tensor and `append` joined.
+    ///
+    /// # Errors
+    /// If this is a scalar, there is no such axis, or what is joined has another shape on the other axes.
+    pub fn diff(
+        &self,
+        n: usize,
+        dim: isize,
+        prepend: Option<&Tensor<T>>,
+        append: Option<&Tensor<T>>,
+    ) -> Result<Tensor<T>> {
+        if self.ndim() == 0 {
+            return Err(Error::shape("diff", "expected at least one axis, got a scalar"));
+        }
+        let at = axis("diff", dim, self.ndim())?;
+        let parts: Vec<&Tensor<T>> = [prepend, Some(self), append].into_iter().flatten().collect();
+        let fits = |t: &Tensor<T>| {
+            t.ndim() == self.ndim() && (0..t.ndim()).all(|d| d == at || t.shape()[d] == self.shape()[d])
+        };
+        if let Some(other) = parts.iter().find(|t| !fits(t)) {
+            let message = format!("{:?} cannot be joined to {:?} along axis {at}", other.shape(), self.shape());
+            return Err(Error::shape("diff", message));
+        }
+        if n == 0 {
+            return Ok(self.clone());
+        }
+        let mut x = if parts.len() > 1 { Tensor::cat(&parts, dim)? } else { self.clone() };
+        for _ in 0..n.min(x.shape()[at]) {
+            let rest = x.shape()[at] - 1;
+            x = x.narrow(dim, 1, rest)?.try_sub(&x.narrow(dim, 0, rest)?)?;
+        }
+        Ok(x)
     }
 
     /// The running sum along an axis: `yᵢ = x₀ + … + xᵢ`.
@@ -124,7 +142,7 @@ impl<T: Number> Tensor<T> {
         };
         let indices = kernel::scan(self.view(), axis, false, None, step, |best| best.map_or(0, |b| b.1 as i64));
         let indices = Tensor::from(indices);
-        Ok((self.pick(op, axis, &indices), indices))
+        Ok((self.gather(dim, &indices)?, indices))
     }
 }
 

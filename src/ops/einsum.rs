@@ -229,8 +229,10 @@ fn sizes<T: Number>(equation: &str, labels: &[Vec<Label>], operands: &[&Tensor<T
 fn arrange<T: Number>(x: &Tensor<T>, labels: &[Label], order: &[Label]) -> Result<Tensor<T>> {
     let (mut x, mut labels) = (x.clone(), labels.to_vec());
     while let Some((i, j)) = repeated(&labels) {
-        x = diagonal(&x, i, j)?;
-        labels.remove(j);
+        x = x.diagonal(0, i as isize, j as isize)?;
+        let label = labels.remove(j);
+        labels.remove(i);
+        labels.push(label);
     }
     let at: Vec<Option<usize>> = order.iter().map(|l| labels.iter().position(|m| m == l)).collect();
     let shape: Vec<usize> = at.iter().map(|i| i.map_or(1, |i| x.shape()[i])).collect();
@@ -239,12 +241,6 @@ fn arrange<T: Number>(x: &Tensor<T>, labels: &[Label], order: &[Label]) -> Resul
 
 fn repeated(labels: &[Label]) -> Option<(usize, usize)> {
     (0..labels.len()).find_map(|j| labels[..j].iter().position(|l| *l == labels[j]).map(|i| (i, j)))
-}
-
-/// The elements whose indices `i` and `j` are equal; the axis `j` goes.
-fn diagonal<T: Number>(x: &Tensor<T>, i: usize, j: usize) -> Result<Tensor<T>> {
-    let off = ndarray::ArrayD::from_shape_fn(x.data().raw_dim(), |index| index[i] != index[j]);
-    x.zero_where(&off.into()).sum_dim(j as isize, false)
 }
 
 /// `a · b` of as many axes each, summed over the axes in `sum`, which stay with length 1.

@@ -3,12 +3,19 @@
 mod arithmetic;
 mod cumulative;
 mod einsum;
+mod index;
+mod indexing;
+mod join;
 mod math;
 mod matmul;
 mod moments;
 mod norm;
 mod reduce;
+mod scatter;
 mod shape;
 mod softmax;
+mod sort;
 
 pub(crate) use arithmetic::broadcast;
+pub use indexing::{Index, Indices};
+pub use scatter::Reduce;

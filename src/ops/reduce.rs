@@ -8,7 +8,7 @@ use crate::{
         elementwise::{map, zip},
         reduce::{self as kernel, greater, is_nan, smaller},
     },
-    tensor::{Element, Ints, Number, Real, Tensor, axes, axis},
+    tensor::{Element, Ints, Number, Real, Tensor, axes},
 };
 
 /// The shape after reducing `axes`: with 1 in their place, and without them.
@@ -185,11 +185,10 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If this is no matrix.
     pub fn trace(&self) -> Result<Tensor<T>> {
-        let &[rows, columns] = self.shape() else {
+        if self.ndim() != 2 {
             return Err(Error::shape("trace", format!("expected a matrix, got {:?}", self.shape())));
-        };
-        let off = ndarray::Array2::from_shape_fn((rows, columns), |(i, j)| i != j);
-        Ok(self.zero_where(&off.into()).sum())
+        }
+        Ok(self.diagonal(0, 0, 1)?.sum())
     }
 }
 
@@ -313,7 +312,7 @@ impl<T: Number> Tensor<T> {
         before: impl Fn(T, T) -> bool + Copy + Send + Sync,
     ) -> Result<(Tensor<T>, Tensor<i64>)> {
         let indices = self.position(op, Some(dim), true, before)?;
-        let values = self.pick(op, axis(op, dim, self.ndim())?, &indices);
+        let values = self.gather(dim, &indices)?;
         let r = Reduction::new(op, self.shape(), &dim.into(), keepdim)?;
         Ok((values.reshape(r.shape.as_slice())?, indices.reshape(r.shape.as_slice())?))
     }
