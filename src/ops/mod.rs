@@ -1,14 +1,19 @@
 //! The operations of a tensor, each with its derivative beside it.
 
 mod arithmetic;
+mod cumulative;
+mod einsum;
 mod index;
 mod indexing;
 mod join;
 mod math;
 mod matmul;
+mod moments;
+mod norm;
 mod reduce;
 mod scatter;
 mod shape;
+mod softmax;
 mod sort;
 
 pub(crate) use arithmetic::broadcast;
