@@ -5,7 +5,10 @@ extern crate self as ndnn;
 
 pub mod autograd;
 mod error;
+pub mod functional;
+pub mod io;
 mod kernels;
+pub mod nn;
 mod ops;
 mod tensor;
 
@@ -22,5 +25,5 @@ pub mod __private {
 
 /// What most programs need: `use ndnn::prelude::*;`.
 pub mod prelude {
-    pub use crate::{Result, Tensor, no_grad, tensor};
+    pub use crate::{Real, Result, Tensor, nn::*, no_grad, sequential, tensor};
 }

@@ -1,6 +1,7 @@
 //! The macros of ndnn: `#[derive(Module)]` and `tensor!`.
 
 mod literal;
+mod module;
 
 use proc_macro::TokenStream;
 
@@ -17,4 +18,33 @@ use proc_macro::TokenStream;
 #[proc_macro]
 pub fn tensor(input: TokenStream) -> TokenStream {
     literal::expand(input.into()).into()
+}
+
+/// Makes a struct a module: its parameters, buffers and children, by the names of the fields.
+///
+/// Every field is visited. Plain data (numbers, `bool`, `String`, …) is skipped by its type; a type that is neither is an
+/// error at compile time, unless the field is marked `#[module(skip)]`. Also written: a deep `Clone`, `Display` as in
+/// PyTorch, and, for a struct with a type parameter bound by `Real`, `Dtype`.
+///
+/// On the struct, `#[module(repr)]` prints what its method `extra_repr(&self) -> String` answers, `#[module(name)]` uses its
+/// method `type_name(&self) -> String`, and `#[module(no_dtype)]` leaves `Dtype` out.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// #[derive(Module)]
+/// struct Net {
+///     fc1: Linear,
+///     fc2: Linear,
+///     steps: usize,
+///     #[module(skip)]
+///     started: std::time::Instant,
+/// }
+/// let net = Net { fc1: Linear::new(4, 8), fc2: Linear::new(8, 2), steps: 0, started: std::time::Instant::now() };
+/// let names: Vec<String> = net.named_parameters().into_iter().map(|(name, _)| name).collect();
+/// assert_eq!(names, ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]);
+/// # let _ = (net.steps, net.started);
+/// ```
+#[proc_macro_derive(Module, attributes(module))]
+pub fn derive_module(input: TokenStream) -> TokenStream {
+    module::expand(syn::parse_macro_input!(input)).unwrap_or_else(syn::Error::into_compile_error).into()
 }

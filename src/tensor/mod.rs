@@ -61,6 +61,7 @@ macro_rules! any_tensor {
         }
     };
 }
+#[allow(unused_imports)]
 pub(crate) use any_tensor;
 
 impl AnyTensor {

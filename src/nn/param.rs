@@ -1,0 +1,402 @@
+//! [`Param`] and [`Buffer`]: shared handles on the tensors that a module owns.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    sync::{Arc, RwLock},
+};
+
+use ndarray::ArrayViewMutD;
+
+use crate::{
+    Error, Result,
+    error::ErrorKind,
+    tensor::{AnyTensor, DType, Element, Real, Tensor},
+};
+
+/// A learnable tensor of a module: a shared handle, so that the optimizer holds clones of it and a tied weight is a
+/// clone.
+///
+/// A forward pass takes a snapshot, [`tensor`](Param::tensor), whose gradient gathers here. A later change of the
+/// parameter does not touch the snapshots that a backward pass still needs.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let w = Param::new(tensor![1.0, 2.0]);
+/// (w.tensor() * 3.0).sum().backward()?;
+/// assert_eq!(w.grad(), Some(tensor![3.0, 3.0]));
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub struct Param<T: Real = f32>(Arc<RwLock<State<T>>>);
+
+struct State<T: Real> {
+    /// Always carries its leaf, which also holds the gradient.
+    tensor: Tensor<T>,
+    requires_grad: bool,
+}
+
+/// Shares the parameter: both handles see every change.
+impl<T: Real> Clone for Param<T> {
+    fn clone(&self) -> Self {
+        Param(self.0.clone())
+    }
+}
+
+impl<T: Real> fmt::Debug for Param<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parameter containing:\n{}", self.tensor())
+    }
+}
+
+impl<T: Real> Param<T> {
+    /// A parameter with these values.
+    pub fn new(values: Tensor<T>) -> Self {
+        Param(Arc::new(RwLock::new(State { tensor: values.requires_grad(true), requires_grad: true })))
+    }
+
+    /// The values as they are now; gradients flow from it to this parameter, unless it is frozen.
+    pub fn tensor(&self) -> Tensor<T> {
+        let state = self.0.read().unwrap();
+        if state.requires_grad { state.tensor.clone() } else { state.tensor.detach() }
+    }
+
+    /// The values as they are now, without gradients.
+    pub fn value(&self) -> Tensor<T> {
+        self.0.read().unwrap().tensor.detach()
+    }
+
+    /// The length of each axis.
+    pub fn shape(&self) -> Vec<usize> {
+        self.0.read().unwrap().tensor.shape().to_vec()
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        self.0.read().unwrap().tensor.numel()
+    }
+
+    /// Replaces the values.
+    ///
+    /// # Errors
+    /// If the shape differs.
+    pub fn set(&self, values: &Tensor<T>) -> Result<()> {
+        let mut state = self.0.write().unwrap();
+        if values.shape() != state.tensor.shape() {
+            return Err(Error::shape(
+                "set",
+                format!("the parameter is {:?}, the new values are {:?}", state.tensor.shape(), values.shape()),
+            ));
+        }
+        state.tensor.data = values.data().clone();
+        Ok(())
+    }
+
+    /// Changes the values in place; snapshots taken before keep the old ones.
+    pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
+        f(self.0.write().unwrap().tensor.data.view_mut())
+    }
+
+    /// The gradient that backward passes have gathered.
+    pub fn grad(&self) -> Option<Tensor<T>> {
+        self.0.read().unwrap().tensor.grad()
+    }
+
+    /// Replaces the gathered gradient.
+    ///
+    /// # Errors
+    /// If the shape differs.
+    pub fn set_grad(&self, grad: Option<Tensor<T>>) -> Result<()> {
+        let state = self.0.read().unwrap();
+        if let Some(g) = grad.as_ref().filter(|g| g.shape() != state.tensor.shape()) {
+            return Err(Error::shape(
+                "set_grad",
+                format!("the parameter is {:?}, the gradient is {:?}", state.tensor.shape(), g.shape()),
+            ));
+        }
+        state.tensor.set_grad(grad.map(|g| g.detach()));
+        Ok(())
+    }
+
+    /// Forgets the gathered gradient.
+    pub fn zero_grad(&self) {
+        self.0.read().unwrap().tensor.zero_grad();
+    }
+
+    /// Freezes (`false`) or thaws the parameter for forward passes from now on.
+    pub fn requires_grad(&self, requires_grad: bool) {
+        self.0.write().unwrap().requires_grad = requires_grad;
+    }
+
+    /// Whether gradients flow to this parameter.
+    pub fn is_trainable(&self) -> bool {
+        self.0.read().unwrap().requires_grad
+    }
+
+    /// Whether both handles are of the same parameter.
+    pub fn is_same(&self, other: &Param<T>) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.0) as *const () as usize
+    }
+
+    /// A parameter of its own with values made from these.
+    fn derived<U: Real>(&self, values: impl FnOnce(Tensor<T>) -> Tensor<U>) -> Param<U> {
+        remember((self.address(), U::DTYPE), || {
+            let copy = Param::new(values(self.value()));
+            copy.requires_grad(self.is_trainable());
+            copy
+        })
+    }
+
+    /// A copy that shares nothing; within one clone of a module, tied parameters stay tied.
+    pub fn deep_clone(&self) -> Param<T> {
+        // The copy's array is its own, or the first update would copy anyway, at a worse time.
+        self.derived(|v| v.view().to_owned().into())
+    }
+
+    /// A copy of another element type; within one conversion of a module, tied parameters stay tied.
+    pub fn cast<U: Real>(&self) -> Param<U> {
+        self.derived(|v| v.cast::<U>())
+    }
+}
+
+/// A tensor of a module that is state but not learnt: running statistics, counters.
+pub struct Buffer<T: Element = f32>(Arc<RwLock<Tensor<T>>>);
+
+/// Shares the buffer: both handles see every change.
+impl<T: Element> Clone for Buffer<T> {
+    fn clone(&self) -> Self {
+        Buffer(self.0.clone())
+    }
+}
+
+impl<T: Element> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.tensor(), f)
+    }
+}
+
+impl<T: Element> Buffer<T> {
+    /// A buffer with these values.
+    pub fn new(values: Tensor<T>) -> Self {
+        Buffer(Arc::new(RwLock::new(values.detach())))
+    }
+
+    /// The values as they are now.
+    pub fn tensor(&self) -> Tensor<T> {
+        self.0.read().unwrap().clone()
+    }
+
+    /// Replaces the values.
+    pub fn set(&self, values: &Tensor<T>) {
+        *self.0.write().unwrap() = values.detach();
+    }
+
+    fn derived<U: Element>(&self, values: impl FnOnce(Tensor<T>) -> Tensor<U>) -> Buffer<U> {
+        remember((Arc::as_ptr(&self.0) as *const () as usize, U::DTYPE), || Buffer::new(values(self.tensor())))
+    }
+
+    /// A copy that shares nothing; within one clone of a module, shared buffers stay shared.
+    pub fn deep_clone(&self) -> Buffer<T> {
+        self.derived(|v| v.view().to_owned().into())
+    }
+
+    /// A copy of another element type.
+    pub fn cast<U: Element>(&self) -> Buffer<U> {
+        self.derived(|v| v.cast::<U>())
+    }
+}
+
+// ------------------------------------------------------------------------------------------- what has been copied yet
+
+type Copies = HashMap<(usize, DType), Box<dyn Any>>;
+
+thread_local! {
+    /// The copies made so far by the clone or conversion of a module that is under way on this thread.
+    static COPIES: RefCell<Option<Copies>> = const { RefCell::new(None) };
+}
+
+/// Runs `f`, during which one parameter met twice is copied once.
+pub fn copying<R>(f: impl FnOnce() -> R) -> R {
+    struct Outermost;
+    impl Drop for Outermost {
+        fn drop(&mut self) {
+            COPIES.take();
+        }
+    }
+    let outermost = COPIES.with_borrow_mut(|copies| match copies {
+        Some(_) => None,
+        None => {
+            *copies = Some(HashMap::new());
+            Some(Outermost)
+        }
+    });
+    let result = f();
+    drop(outermost);
+    result
+}
+
+fn remember<H: Clone + 'static>(key: (usize, DType), make: impl FnOnce() -> H) -> H {
+    let known = COPIES.with_borrow(|c| c.as_ref().and_then(|c| c.get(&key)?.downcast_ref::<H>().cloned()));
+    known.unwrap_or_else(|| {
+        let copy = make();
+        COPIES.with_borrow_mut(|c| c.as_mut().map(|c| c.insert(key, Box::new(copy.clone()))));
+        copy
+    })
+}
+
+// ------------------------------------------------------------------------------------------------ of any element type
+
+/// A parameter of either element type: what one optimizer and one state_dict hold side by side.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum AnyParam {
+    F32(Param<f32>),
+    F64(Param<f64>),
+}
+
+/// Runs one expression on the parameter inside an [`AnyParam`], whatever its type.
+macro_rules! any_param {
+    ($any:expr, $p:ident => $body:expr) => {
+        match $any {
+            $crate::nn::AnyParam::F32($p) => $body,
+            $crate::nn::AnyParam::F64($p) => $body,
+        }
+    };
+}
+
+impl AnyParam {
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        match self {
+            AnyParam::F32(_) => DType::F32,
+            AnyParam::F64(_) => DType::F64,
+        }
+    }
+
+    /// The length of each axis.
+    pub fn shape(&self) -> Vec<usize> {
+        any_param!(self, p => p.shape())
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        any_param!(self, p => p.numel())
+    }
+
+    /// The values as they are now.
+    pub fn value(&self) -> AnyTensor {
+        any_param!(self, p => p.value().into())
+    }
+
+    /// The gradient that backward passes have gathered.
+    pub fn grad(&self) -> Option<AnyTensor> {
+        any_param!(self, p => p.grad().map(AnyTensor::from))
+    }
+
+    /// Replaces the values, converting their type.
+    ///
+    /// # Errors
+    /// If the shape differs.
+    pub fn set(&self, values: &AnyTensor) -> Result<()> {
+        any_param!(self, p => p.set(&values.to()))
+    }
+
+    /// Forgets the gathered gradient.
+    pub fn zero_grad(&self) {
+        any_param!(self, p => p.zero_grad());
+    }
+
+    /// Freezes (`false`) or thaws the parameter.
+    pub fn requires_grad(&self, requires_grad: bool) {
+        any_param!(self, p => p.requires_grad(requires_grad));
+    }
+
+    /// Whether gradients flow to this parameter.
+    pub fn is_trainable(&self) -> bool {
+        any_param!(self, p => p.is_trainable())
+    }
+
+    /// Whether both handles are of the same parameter.
+    pub fn is_same(&self, other: &AnyParam) -> bool {
+        self.address() == other.address()
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        any_param!(self, p => p.address())
+    }
+}
+
+impl<T: Real> From<&Param<T>> for AnyParam {
+    fn from(param: &Param<T>) -> Self {
+        let any: &dyn Any = param;
+        match any.downcast_ref() {
+            Some(p) => AnyParam::F32(Param::clone(p)),
+            None => AnyParam::F64(any.downcast_ref().map(Param::clone).expect("f32 or f64")),
+        }
+    }
+}
+
+/// A buffer of any element type.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum AnyBuffer {
+    F32(Buffer<f32>),
+    F64(Buffer<f64>),
+    I64(Buffer<i64>),
+    Bool(Buffer<bool>),
+}
+
+macro_rules! any_buffer {
+    ($any:expr, $b:ident => $body:expr) => {
+        match $any {
+            AnyBuffer::F32($b) => $body,
+            AnyBuffer::F64($b) => $body,
+            AnyBuffer::I64($b) => $body,
+            AnyBuffer::Bool($b) => $body,
+        }
+    };
+}
+
+impl AnyBuffer {
+    /// The values as they are now.
+    pub fn value(&self) -> AnyTensor {
+        any_buffer!(self, b => b.tensor().into())
+    }
+
+    /// The length of each axis.
+    pub fn shape(&self) -> Vec<usize> {
+        any_buffer!(self, b => b.tensor().shape().to_vec())
+    }
+
+    /// Replaces the values, converting their type.
+    ///
+    /// # Errors
+    /// If the shape differs.
+    pub fn set(&self, values: &AnyTensor) -> Result<()> {
+        if self.shape() != values.shape() {
+            return Err(Error::new(
+                ErrorKind::Shape,
+                "set",
+                format!("the buffer is {:?}, the new values are {:?}", self.shape(), values.shape()),
+            ));
+        }
+        any_buffer!(self, b => b.set(&values.to()));
+        Ok(())
+    }
+}
+
+impl<T: Element> From<&Buffer<T>> for AnyBuffer {
+    fn from(buffer: &Buffer<T>) -> Self {
+        let any: &dyn Any = buffer;
+        None.or_else(|| any.downcast_ref().map(|b| AnyBuffer::F32(Buffer::clone(b))))
+            .or_else(|| any.downcast_ref().map(|b| AnyBuffer::F64(Buffer::clone(b))))
+            .or_else(|| any.downcast_ref().map(|b| AnyBuffer::I64(Buffer::clone(b))))
+            .or_else(|| any.downcast_ref().map(|b| AnyBuffer::Bool(Buffer::clone(b))))
+            .expect("every element type has an arm")
+    }
+}

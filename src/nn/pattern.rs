@@ -1,0 +1,45 @@
+//! Choosing parameters by name: `*` stands for any run of characters.
+
+use super::{module::no_such, param::AnyParam};
+use crate::Result;
+
+/// Whether `name` matches `pattern`, in which `*` stands for any run of characters, dots included.
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or("");
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// The positions of the parameters whose names match.
+///
+/// # Errors
+/// If none does; the error lists the names there are.
+pub(crate) fn select(pattern: &str, params: &[(String, AnyParam)]) -> Result<Vec<usize>> {
+    let found: Vec<usize> = (0..params.len()).filter(|&i| matches(pattern, &params[i].0)).collect();
+    if found.is_empty() {
+        let names: Vec<&str> = params.iter().map(|(name, _)| name.as_str()).collect();
+        return Err(no_such("pattern", format!("`{pattern}` matches no parameter; there are {}", names.join(", "))));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn star_stands_for_any_run() {
+        assert!(matches("*.bias", "fc.1.bias") && matches("fc.*", "fc.1.bias") && matches("*norm*", "a.norm1.weight"));
+        assert!(matches("fc.bias", "fc.bias") && matches("*", "anything") && matches("a*b*c", "a.b.b.c"));
+        assert!(!matches("fc", "fc.bias") && !matches("*.bias", "bias2") && !matches("ab*b", "ab"));
+    }
+}

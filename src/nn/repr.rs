@@ -1,0 +1,84 @@
+//! Printing a module as PyTorch does: nested, with equal neighbours of a list folded.
+
+use std::fmt;
+
+use super::{module::Module, walk};
+
+/// The printed form of a module and all its children.
+pub fn repr<M: Module + ?Sized>(module: &M) -> String {
+    let extra = module.extra_repr();
+    let children = walk::members(module).children;
+    let printed: Vec<(String, String)> = children.into_iter().map(|(name, child)| (name, repr(child))).collect();
+    let mut lines: Vec<String> = extra.split('\n').filter(|l| !l.is_empty()).map(str::to_string).collect();
+    if printed.is_empty() && lines.len() < 2 {
+        return format!("{}({extra})", module.type_name());
+    }
+    let folded = if module.folds() { fold(printed) } else { printed };
+    lines.extend(folded.into_iter().map(|(name, text)| format!("({name}): {}", text.replace('\n', "\n  "))));
+    format!("{}(\n  {}\n)", module.type_name(), lines.join("\n  "))
+}
+
+/// The first line's worth: the module without its children, as errors name it.
+pub(super) fn line<M: Module + ?Sized>(module: &M) -> String {
+    format!("{}({})", module.type_name(), module.extra_repr().replace('\n', ", "))
+}
+
+/// Runs of equal neighbours as one entry: `(0-2): 3 x Linear(…)`.
+fn fold(children: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut runs: Vec<(String, String, String, usize)> = Vec::new();
+    for (name, text) in children {
+        match runs.last_mut() {
+            Some((_, last, same, count)) if *same == text => {
+                *last = name;
+                *count += 1;
+            }
+            _ => runs.push((name.clone(), name, text, 1)),
+        }
+    }
+    runs.into_iter()
+        .map(|(first, last, text, count)| match count {
+            1 => (first, text),
+            n => (format!("{first}-{last}"), format!("{n} x {text}")),
+        })
+        .collect()
+}
+
+impl fmt::Display for dyn Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&repr(self))
+    }
+}
+
+/// `True` and `False`, as Python writes them.
+pub fn py_bool(value: bool) -> &'static str {
+    if value { "True" } else { "False" }
+}
+
+/// A float as Python's `repr` writes it: `1e-05`, `0.1`, `1.0`, `inf`.
+pub fn py_float(value: f64) -> String {
+    if value.is_nan() {
+        return "nan".into();
+    }
+    if value.is_infinite() {
+        return if value > 0. { "inf".into() } else { "-inf".into() };
+    }
+    let exponent = if value == 0. { 0 } else { value.abs().log10().floor() as i32 };
+    // `{:e}` gives the shortest digits that round-trip, as Python does; only the layout differs.
+    let scientific = format!("{value:e}");
+    let (digits, power) = scientific.split_once('e').expect("an exponent");
+    let power: i32 = power.parse().unwrap_or(exponent);
+    if (-4..16).contains(&power) {
+        let plain = format!("{value}");
+        return if plain.contains('.') { plain } else { format!("{plain}.0") };
+    }
+    let sign = if power < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", power.abs())
+}
+
+/// A tuple as Python writes it: `(3,)`, `(3, 5)`.
+pub fn py_tuple<T: fmt::Display>(values: &[T]) -> String {
+    match values {
+        [one] => format!("({one},)"),
+        _ => format!("({})", values.iter().map(T::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}

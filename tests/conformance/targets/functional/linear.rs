@@ -1,0 +1,13 @@
+//! Linear and bilinear maps.
+
+use ndnn::Real;
+
+use crate::{args::Args, targets::Called};
+
+pub const BUILT: &[&str] = &[];
+
+pub fn call<T: Real>(target: &str, _variant: &str, _a: &Args<T>) -> Called {
+    Ok(Some(match target {
+        _ => return Ok(None),
+    }))
+}

@@ -1,0 +1,35 @@
+//! The functions of torch.nn.functional; the same file names as `src/functional/`.
+
+mod activation;
+mod attention;
+mod conv;
+mod dropout;
+mod linear;
+mod loss;
+mod norm;
+mod pooling;
+mod sparse;
+
+use ndnn::Real;
+
+use super::{Called, families};
+use crate::args::Args;
+
+pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
+    families!(target, variant, args; activation, attention, conv, dropout, linear, loss, norm, pooling, sparse)
+}
+
+pub fn built() -> Vec<&'static str> {
+    [
+        activation::BUILT,
+        attention::BUILT,
+        conv::BUILT,
+        dropout::BUILT,
+        linear::BUILT,
+        loss::BUILT,
+        norm::BUILT,
+        pooling::BUILT,
+        sparse::BUILT,
+    ]
+    .concat()
+}

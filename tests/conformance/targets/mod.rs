@@ -1,0 +1,61 @@
+//! From a target's name to a call: the one place where cases and ndnn meet.
+//!
+//! Each family file has `BUILT`, the targets that it answers and that the default run covers, and `call`, one arm a
+//! target. `Ok(None)` means "not mine"; so read arguments inside the arms only.
+
+mod functional;
+mod tensor_math;
+mod tensor_reduce;
+mod tensor_shape;
+
+use ndnn::{AnyTensor, Real, Result};
+
+use crate::args::Args;
+
+/// What a call returned, flattened in order; `None` where the target is not implemented.
+pub type Called = Result<Option<Vec<AnyTensor>>>;
+
+/// The outputs of a call, of whatever types: `out![values, indices]`.
+macro_rules! out {
+    ($($tensor:expr),+ $(,)?) => { vec![$(ndnn::AnyTensor::from($tensor)),+] };
+}
+pub(crate) use out;
+
+/// The outputs of a call that returns a list.
+#[allow(dead_code)]
+pub fn list<T: ndnn::Element>(tensors: impl IntoIterator<Item = ndnn::Tensor<T>>) -> Vec<AnyTensor> {
+    tensors.into_iter().map(AnyTensor::from).collect()
+}
+
+/// Calls the family in which `target` is built, if any.
+macro_rules! families {
+    ($target:expr, $variant:expr, $args:expr; $($family:path),+ $(,)?) => {{
+        $({
+            use $family as family;
+            if let Some(outputs) = family::call($target, $variant, $args)? {
+                return Ok(Some(outputs));
+            }
+        })+
+        Ok(None)
+    }};
+}
+use families;
+
+/// Calls a tensor operation.
+pub fn call_tensor<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
+    families!(target, variant, args; tensor_math, tensor_reduce, tensor_shape)
+}
+
+/// Calls a function of torch.nn.functional.
+pub fn call_functional<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
+    functional::call(target, variant, args)
+}
+
+/// The targets that the default run covers, by kind.
+pub fn built(kind: &str) -> Vec<&'static str> {
+    match kind {
+        "tensor" => [tensor_math::BUILT, tensor_reduce::BUILT, tensor_shape::BUILT].concat(),
+        "functional" => functional::built(),
+        _ => Vec::new(),
+    }
+}
