@@ -19,6 +19,7 @@ pub use ndnn_derive::tensor;
 pub use error::{Error, ErrorKind, Result};
 pub use random::manual_seed;
 pub use ops::{Index, Indices, Reduce};
+pub use ops::Operand;
 pub use tensor::{AnyTensor, DType, Data, Element, Ints, Number, Real, Tensor, grad_enabled, no_grad};
 
 #[doc(hidden)]

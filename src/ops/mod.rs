@@ -6,6 +6,7 @@ mod einsum;
 mod index;
 mod indexing;
 mod join;
+mod compare;
 mod math;
 mod matmul;
 mod moments;
@@ -19,3 +20,7 @@ mod sort;
 pub(crate) use arithmetic::broadcast;
 pub use indexing::{Index, Indices};
 pub use scatter::Reduce;
+mod special;
+
+pub(crate) use arithmetic::broadcast;
+pub use compare::Operand;
