@@ -210,6 +210,12 @@ fn edges_of_binary_operations() {
     );
     expect(pair(|x, y| x.remainder(y), &[-7., 7.], &[2., -2.]), [&[1., -1.], &[1., 1.], &[4., 4.]]);
     expect(pair(|x, y| x.fmod(y), &[-7., 7.], &[2., -2.]), [&[-1., 1.], &[1., 1.], &[3., 3.]]);
+    let bounds: Vec<T64> = [[1., 1., 1., 3., 0., 5.], [1., 0., 2., 2., -1., 4.], [1., 1., 2., 2., 1., 3.]]
+        .map(|v| Tensor::from(v.to_vec()).requires_grad(true))
+        .to_vec();
+    bounds[0].clamp_tensor(Some(&bounds[1]), Some(&bounds[2])).unwrap().sum().backward().unwrap();
+    let got = [0, 1, 2].map(|i| bounds[i].grad().unwrap());
+    expect(got, [&[1., 0.5, 0., 0., 1., 0.], &[0., 0., 1., 0., 0., 0.], &[0., 0.5, 0., 1., 0., 1.]]);
     same(&slopes(|x| x.rpow(0.), &[0., 1., -1.]), &[0., 0., -INF]);
     same(&slopes(|x| x.pow_scalar(0.), &[0., INF]), &[0., 0.]);
 }
@@ -225,7 +231,10 @@ fn integers_and_masks() {
     assert_eq!(x.clamp(-1, 3), tensor![3, -1, 0]);
     assert_eq!(x.abs().maximum(3).unwrap(), tensor![7, 7, 3]);
     let (a, b) = (x.gt(0).unwrap(), x.ne(0).unwrap());
-    assert_eq!((&a & &b, &a | !&b, a.clone() ^ &b), (a.clone(), tensor![true, false, true], tensor![false, true, false]));
+    assert_eq!(
+        (&a & &b, &a | !&b, a.clone() ^ &b),
+        (a.clone(), tensor![true, false, true], tensor![false, true, false])
+    );
     assert_eq!(x.logical_xor(&a).unwrap(), tensor![false, true, false]);
     assert_eq!(Tensor::where_(&a, &x, 1).unwrap(), tensor![7, 1, 1]);
     assert!(x == x.clone() && x.eq(&x).unwrap() == tensor![true, true, true]);
