@@ -2,10 +2,23 @@
 
 mod arithmetic;
 mod compare;
+mod cumulative;
+mod einsum;
+mod index;
+mod indexing;
+mod join;
 mod math;
 mod matmul;
+mod moments;
+mod norm;
 mod reduce;
+mod scatter;
 mod shape;
+mod softmax;
+mod sort;
+
+pub use indexing::{Index, Indices};
+pub use scatter::Reduce;
 mod special;
 
 pub(crate) use arithmetic::broadcast;
