@@ -3,8 +3,8 @@
 pub mod count;
 pub mod elementwise;
 pub mod gemm;
-pub mod random;
 pub mod index;
+pub mod random;
 pub mod reduce;
 pub mod softmax;
 pub mod sort;
