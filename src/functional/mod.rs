@@ -1,8 +1,14 @@
 //! The operations of a network, each with its derivative: every layer of [`nn`](crate::nn) as a plain function.
 
 mod linear;
+mod loss;
 mod options;
 
 pub use linear::linear;
+pub use loss::{
+    BceOptions, BceWithLogitsOptions, CrossEntropyOptions, DistanceOptions, HuberLossOptions, NllLossOptions,
+    Reduction, SmoothL1LossOptions, Target, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy,
+    huber_loss, l1_loss, mse_loss, nll_loss, smooth_l1_loss,
+};
 pub use options::Dims;
 pub(crate) use options::options;

@@ -3,6 +3,7 @@
 mod container;
 pub mod init;
 mod linear;
+mod loss;
 mod module;
 mod param;
 pub(crate) mod pattern;
@@ -12,8 +13,10 @@ mod summary;
 pub mod utils;
 mod walk;
 
+pub use crate::functional::Reduction;
 pub use container::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
 pub use linear::Linear;
+pub use loss::{BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss};
 pub use module::{CloneForward, Dtype, Field, Forward, Members, MembersMut, Mode, Module, run};
 pub use ndnn_derive::Module;
 pub use param::{AnyBuffer, AnyParam, Buffer, Param, Parameters, copying};
