@@ -2,11 +2,17 @@
 
 mod linear;
 mod norm;
+mod loss;
 mod options;
 mod sparse;
 
 pub use linear::linear;
 pub use norm::{BatchNormOptions, batch_norm, layer_norm};
+pub use loss::{
+    BceOptions, BceWithLogitsOptions, CrossEntropyOptions, DistanceOptions, HuberLossOptions, NllLossOptions,
+    Reduction, SmoothL1LossOptions, Target, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy,
+    huber_loss, l1_loss, mse_loss, nll_loss, smooth_l1_loss,
+};
 pub use options::Dims;
 pub(crate) use options::options;
 pub(crate) use sparse::padding_row;

@@ -3,6 +3,7 @@
 mod container;
 pub mod init;
 mod linear;
+mod loss;
 mod module;
 mod norm;
 mod param;
@@ -14,8 +15,10 @@ mod summary;
 pub mod utils;
 mod walk;
 
+pub use crate::functional::Reduction;
 pub use container::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
 pub use linear::Linear;
+pub use loss::{BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss};
 pub use module::{CloneForward, Dtype, Field, Forward, Members, MembersMut, Mode, Module, run};
 pub use ndnn_derive::Module;
 pub use norm::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm};
