@@ -15,6 +15,7 @@ mod tensor;
 pub use ndnn_derive::tensor;
 
 pub use error::{Error, ErrorKind, Result};
+pub use ops::{Index, Indices, Reduce};
 pub use tensor::{AnyTensor, DType, Data, Element, Ints, Number, Real, Tensor, grad_enabled, no_grad};
 
 #[doc(hidden)]

@@ -3,4 +3,6 @@
 pub mod count;
 pub mod elementwise;
 pub mod gemm;
+pub mod index;
+pub mod sort;
 pub mod special;

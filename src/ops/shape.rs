@@ -1,42 +1,77 @@
 //! Shape: the same elements, arranged otherwise.
 
-use ndarray::IxDyn;
+use ndarray::{ArrayD, Axis, IxDyn};
 
 use crate::{
     Error, Result,
-    tensor::{Element, Ints, Tensor, axis},
+    kernels::index::{array, row_major},
+    tensor::{Element, Ints, Tensor, axes, axis},
 };
 
 impl<T: Element> Tensor<T> {
     /// The same elements in row-major order in another shape; one size may be -1, to be worked out. Shares memory where
-    /// the elements lie in row-major order.
+    /// the elements lie in row-major order. PyTorch's `view` too: a tensor is a value, so nothing tells the two apart.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// assert_eq!(tensor![1, 2, 3, 4, 5, 6].reshape([2, -1])?, tensor![[1, 2, 3], [4, 5, 6]]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// If the number of elements differs.
+    /// If the number of elements differs, or cannot tell what -1 stands for.
     pub fn reshape(&self, shape: impl Into<Ints>) -> Result<Tensor<T>> {
         let shape = resolve("reshape", self.shape(), &shape.into())?;
-        let data = match self.data.clone().into_shape_with_order(IxDyn(&shape)) {
-            Ok(data) => data,
-            Err(_) => {
-                self.data.to_shape((IxDyn(&shape), ndarray::Order::RowMajor)).expect("as many elements").to_shared()
-            }
+        let data = if self.data.is_standard_layout() {
+            self.data.clone().into_shape_with_order(IxDyn(&shape)).expect("as many elements")
+        } else {
+            array(&shape, row_major(&self.view()).into_owned()).into_shared()
         };
         let from = self.shape().to_vec();
         Ok(Tensor::op("reshape", data, [self], move |g, _| Ok([Some(g.reshape(from.as_slice())?)])))
     }
 
-    /// Repeats axes of length 1, and adds axes in front, until the shape is `shape`; shares memory.
+    /// The same tensor with its elements in row-major order in memory; itself where they already are.
+    pub fn contiguous(&self) -> Tensor<T> {
+        if self.data.is_standard_layout() {
+            return self.clone();
+        }
+        let data = array(self.shape(), row_major(&self.view()).into_owned());
+        Tensor::op("contiguous", data, [self], |g, _| Ok([Some(g.clone())]))
+    }
+
+    /// Repeats axes of length 1, and adds axes in front, until the shape is `shape`.
     ///
     /// # Errors
     /// If an axis that is not 1 would change.
     pub fn broadcast_to(&self, shape: impl AsRef<[usize]>) -> Result<Tensor<T>> {
         let shape = shape.as_ref();
+        if self.shape() == shape {
+            return Ok(self.clone());
+        }
         let Some(view) = self.data.broadcast(IxDyn(shape)) else {
             return Err(Error::shape("broadcast_to", format!("{:?} does not broadcast to {shape:?}", self.shape())));
         };
-        // A shared array cannot have zero strides over an allocation that it may write to: copy.
+        // An array that owns its elements cannot have strides of zero: copy.
+        let mut out = ArrayD::from_elem(IxDyn(shape), T::ZERO);
+        out.assign(&view);
         let from = self.shape().to_vec();
-        Ok(Tensor::op("broadcast_to", view.to_shared(), [self], move |g, _| Ok([Some(g.sum_to(&from)?)])))
+        Ok(Tensor::op("broadcast_to", out, [self], move |g, _| Ok([Some(g.sum_to(&from)?)])))
+    }
+
+    /// As [`broadcast_to`](Tensor::broadcast_to), where -1 leaves an axis as it is.
+    ///
+    /// # Errors
+    /// If an axis that is not 1 would change, or -1 stands for an axis that is not there.
+    pub fn expand(&self, sizes: impl Into<Ints>) -> Result<Tensor<T>> {
+        let sizes = sizes.into().0;
+        let wrong = || Error::shape("expand", format!("{:?} does not expand to {sizes:?}", self.shape()));
+        let lead = sizes.len().checked_sub(self.ndim()).ok_or_else(wrong)?;
+        let shape = sizes.iter().enumerate().map(|(i, &s)| match s {
+            -1 if i >= lead => Ok(self.shape()[i - lead]),
+            s => usize::try_from(s).map_err(|_| wrong()),
+        });
+        self.broadcast_to(shape.collect::<Result<Vec<_>>>()?).map_err(|_| wrong())
     }
 
     /// The axes in another order; shares memory.
@@ -76,6 +111,14 @@ impl<T: Element> Tensor<T> {
         Ok(Tensor::op("transpose", data, [self], move |g, _| Ok([Some(g.transpose(a, b)?)])))
     }
 
+    /// Another name of [`transpose`](Tensor::transpose).
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn swapaxes(&self, axis0: isize, axis1: isize) -> Result<Tensor<T>> {
+        self.transpose(axis0, axis1)
+    }
+
     /// The matrix transposed; a vector or a scalar as it is.
     ///
     /// # Errors
@@ -87,6 +130,214 @@ impl<T: Element> Tensor<T> {
             n => Err(Error::shape("t", format!("expected at most 2 axes, got {n} ({:?})", self.shape()))),
         }
     }
+
+    /// The matrices of the last two axes transposed: PyTorch's `mT`.
+    ///
+    /// # Errors
+    /// If there are fewer than two axes.
+    pub fn m_t(&self) -> Result<Tensor<T>> {
+        at_least_two("m_t", self.shape())?;
+        self.transpose(-2, -1)
+    }
+
+    /// Moves the axes `source` to the places `destination`; the others keep their order. Shares memory.
+    ///
+    /// # Errors
+    /// If there is no such axis, one is named twice, or the lists differ in length.
+    pub fn movedim(&self, source: impl Into<Ints>, destination: impl Into<Ints>) -> Result<Tensor<T>> {
+        let (source, destination) = (source.into(), destination.into());
+        let places = |dims: &Ints| {
+            axes("movedim", dims, self.ndim())?;
+            dims.0.iter().map(|&d| axis("movedim", d, self.ndim())).collect::<Result<Vec<_>>>()
+        };
+        let (from, to) = (places(&source)?, places(&destination)?);
+        if from.len() != to.len() {
+            return Err(Error::shape(
+                "movedim",
+                format!("{:?} and {:?} do not name as many axes", source.0, destination.0),
+            ));
+        }
+        if self.ndim() == 0 {
+            return Ok(self.clone());
+        }
+        let mut rest = (0..self.ndim()).filter(|a| !from.contains(a));
+        let order: Vec<isize> = (0..self.ndim())
+            .map(|place| match to.iter().position(|&t| t == place) {
+                Some(i) => from[i] as isize,
+                None => rest.next().expect("as many places as axes") as isize,
+            })
+            .collect();
+        self.permute(order)
+    }
+
+    /// The axes from `start_dim` to `end_dim` joined into one; a scalar becomes a vector of one element.
+    ///
+    /// # Errors
+    /// If there is no such axis, or `end_dim` comes before `start_dim`.
+    pub fn flatten(&self, start_dim: isize, end_dim: isize) -> Result<Tensor<T>> {
+        let (start, end) = (axis("flatten", start_dim, self.ndim())?, axis("flatten", end_dim, self.ndim())?);
+        if end < start {
+            return Err(Error::shape("flatten", format!("end_dim {end_dim} comes before start_dim {start_dim}")));
+        }
+        if self.ndim() == 0 {
+            return self.reshape([1]);
+        }
+        let mut shape = self.shape().to_vec();
+        let joined = shape[start..=end].iter().product();
+        shape.splice(start..=end, [joined]);
+        self.reshape(&shape)
+    }
+
+    /// The axis `dim` taken apart into `sizes`, of which one may be -1.
+    ///
+    /// # Errors
+    /// If there is no such axis, or the sizes do not multiply to its length.
+    pub fn unflatten(&self, dim: isize, sizes: impl Into<Ints>) -> Result<Tensor<T>> {
+        let (at, sizes) = (axis("unflatten", dim, self.ndim())?, sizes.into());
+        if sizes.0.is_empty() || self.ndim() == 0 {
+            return Err(Error::shape("unflatten", format!("cannot take {:?} apart into {:?}", self.shape(), sizes.0)));
+        }
+        let sizes = resolve("unflatten", &self.shape()[at..=at], &sizes)?;
+        let mut shape = self.shape().to_vec();
+        shape.splice(at..=at, sizes);
+        self.reshape(&shape)
+    }
+
+    /// Without any axis of length 1; shares memory.
+    pub fn squeeze(&self) -> Tensor<T> {
+        self.without((0..self.ndim()).collect())
+    }
+
+    /// Without those of the given axes that have length 1; shares memory. No axes: nothing changes.
+    ///
+    /// # Errors
+    /// If there is no such axis, or one is named twice.
+    pub fn squeeze_dim(&self, dims: impl Into<Ints>) -> Result<Tensor<T>> {
+        let dims = dims.into();
+        if dims.0.is_empty() {
+            return Ok(self.clone());
+        }
+        Ok(self.without(axes("squeeze", &dims, self.ndim())?))
+    }
+
+    /// Without those of `axes` (rising) that have length 1.
+    fn without(&self, mut axes: Vec<usize>) -> Tensor<T> {
+        axes.retain(|&a| self.shape()[a] == 1);
+        if axes.is_empty() {
+            return self.clone();
+        }
+        let mut data = self.data.clone();
+        axes.iter().rev().for_each(|&a| data.index_axis_inplace(Axis(a), 0));
+        let from = self.shape().to_vec();
+        Tensor::op("squeeze", data, [self], move |g, _| Ok([Some(g.reshape(from.as_slice())?)]))
+    }
+
+    /// With a new axis of length 1 at `dim`; shares memory.
+    ///
+    /// # Errors
+    /// If there is no such place.
+    pub fn unsqueeze(&self, dim: isize) -> Result<Tensor<T>> {
+        let at = axis("unsqueeze", dim, self.ndim() + 1)?;
+        let data = self.data.clone().insert_axis(Axis(at));
+        Ok(Tensor::op("unsqueeze", data, [self], move |g, _| Ok([Some(g.squeeze_dim(at as isize)?)])))
+    }
+
+    /// The order along each of the given axes reversed; shares memory. No axes: nothing changes.
+    ///
+    /// # Errors
+    /// If there is no such axis, or one is named twice.
+    pub fn flip(&self, dims: impl Into<Ints>) -> Result<Tensor<T>> {
+        let dims = dims.into();
+        let axes = axes("flip", &dims, self.ndim())?;
+        if dims.0.is_empty() || axes.is_empty() {
+            return Ok(self.clone());
+        }
+        let mut data = self.data.clone();
+        axes.iter().for_each(|&a| data.invert_axis(Axis(a)));
+        Ok(Tensor::op("flip", data, [self], move |g, _| Ok([Some(g.flip(dims.clone())?)])))
+    }
+
+    /// The whole tensor repeated along each axis; more numbers than axes add axes in front.
+    ///
+    /// # Errors
+    /// If there are fewer numbers than axes, or one is negative.
+    pub fn repeat(&self, repeats: impl Into<Ints>) -> Result<Tensor<T>> {
+        let repeats = repeats.into().0;
+        let wrong = |why: &str| Error::shape("repeat", format!("{:?} by {repeats:?}: {why}", self.shape()));
+        let lead = repeats.len().checked_sub(self.ndim()).ok_or_else(|| wrong("expected a number for each axis"))?;
+        if repeats.iter().any(|&r| r < 0) {
+            return Err(wrong("a negative number"));
+        }
+        let (mut apart, mut wide, mut joined) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, &r) in repeats.iter().enumerate() {
+            let (r, n) = (r as usize, if i < lead { 1 } else { self.shape()[i - lead] });
+            apart.extend([1, n]);
+            wide.extend([r, n]);
+            joined.push(r * n);
+        }
+        self.reshape(&apart)?.broadcast_to(&wide)?.reshape(&joined)
+    }
+
+    /// As [`repeat`](Tensor::repeat), where fewer numbers than axes count for the last ones.
+    ///
+    /// # Errors
+    /// If a number is negative.
+    pub fn tile(&self, repeats: impl Into<Ints>) -> Result<Tensor<T>> {
+        let mut repeats = repeats.into().0;
+        let missing = self.ndim().saturating_sub(repeats.len());
+        repeats.splice(0..0, std::iter::repeat_n(1, missing));
+        self.repeat(repeats)
+    }
+
+    /// Each element (of `dim`, or of the flattened tensor) `repeats` times in a row.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn repeat_interleave(&self, repeats: usize, dim: impl Into<Option<isize>>) -> Result<Tensor<T>> {
+        let (x, at) = self.along("repeat_interleave", dim.into())?;
+        let mut shape = x.shape().to_vec();
+        shape.insert(at + 1, repeats);
+        let wide = x.unsqueeze(at as isize + 1)?.broadcast_to(&shape)?;
+        wide.flatten(at as isize, at as isize + 1)
+    }
+
+    /// As [`repeat_interleave`](Tensor::repeat_interleave), with a number for each element along the axis.
+    ///
+    /// # Errors
+    /// If there is no such axis, there are not as many numbers as elements, or one is negative.
+    pub fn repeat_interleave_each(&self, repeats: &Tensor<i64>, dim: impl Into<Option<isize>>) -> Result<Tensor<T>> {
+        const OP: &str = "repeat_interleave";
+        let (x, at) = self.along(OP, dim.into())?;
+        let counts = repeats.to_vec();
+        if let Some(negative) = counts.iter().find(|&&r| r < 0) {
+            return Err(Error::value(OP, format!("a number of repeats must not be negative, got {negative}")));
+        }
+        let n = x.shape()[at];
+        if repeats.ndim() > 1 || (counts.len() != n && counts.len() != 1) {
+            return Err(Error::shape(OP, format!("expected {n} numbers of repeats, got {:?}", repeats.shape())));
+        }
+        let count = |i: usize| counts[if counts.len() == 1 { 0 } else { i }] as usize;
+        let index: Tensor<i64> = (0..n).flat_map(|i| std::iter::repeat_n(i as i64, count(i))).collect();
+        x.index_select(at as isize, &index)
+    }
+
+    /// The tensor and an axis, or the flattened one and its only axis; a scalar as a vector.
+    fn along(&self, op: &str, dim: Option<isize>) -> Result<(Tensor<T>, usize)> {
+        Ok(match dim {
+            None => (self.flatten(0, -1)?, 0),
+            Some(dim) => {
+                (if self.ndim() == 0 { self.reshape([1])? } else { self.clone() }, axis(op, dim, self.ndim())?)
+            }
+        })
+    }
+}
+
+/// Refuses a shape that has no matrices.
+pub(crate) fn at_least_two(op: &str, shape: &[usize]) -> Result<()> {
+    if shape.len() < 2 {
+        return Err(Error::shape(op, format!("expected at least 2 axes, got {} ({shape:?})", shape.len())));
+    }
+    Ok(())
 }
 
 /// The sizes that `shape` means for as many elements as `from` has.

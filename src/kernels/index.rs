@@ -1,0 +1,118 @@
+//! Copies by position along one axis: what joining, indexing and scattering are made of. Arrays are row-major slices.
+
+use std::borrow::Cow;
+
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
+
+/// The elements in row-major order; copies only where they do not lie so.
+pub fn row_major<'a, T: Copy>(x: &'a ArrayViewD<'_, T>) -> Cow<'a, [T]> {
+    match x.as_slice() {
+        Some(slice) => Cow::Borrowed(slice),
+        None => Cow::Owned(x.iter().copied().collect()),
+    }
+}
+
+/// An array of the given shape from its elements.
+pub fn array<T>(shape: &[usize], elements: Vec<T>) -> ArrayD<T> {
+    ArrayD::from_shape_vec(IxDyn(shape), elements).expect("as many elements as the shape has")
+}
+
+/// A row-major array seen along one axis: `outer` blocks of `len` rows of `inner` elements. A scalar is one row of one.
+#[derive(Clone, Copy)]
+pub struct Rows {
+    pub outer: usize,
+    pub len: usize,
+    pub inner: usize,
+}
+
+impl Rows {
+    pub fn new(shape: &[usize], axis: usize) -> Rows {
+        if shape.is_empty() {
+            return Rows { outer: 1, len: 1, inner: 1 };
+        }
+        Rows { outer: shape[..axis].iter().product(), len: shape[axis], inner: shape[axis + 1..].iter().product() }
+    }
+}
+
+/// The rows that `index` names, of every block.
+pub fn take_rows<T: Copy>(x: &[T], rows: Rows, index: &[usize]) -> Vec<T> {
+    let Rows { outer, len, inner } = rows;
+    let mut out = Vec::with_capacity(outer * index.len() * inner);
+    for block in (0..outer).map(|o| &x[o * len * inner..(o + 1) * len * inner]) {
+        if inner == 1 {
+            out.extend(index.iter().map(|&i| block[i]));
+        } else {
+            index.iter().for_each(|&i| out.extend_from_slice(&block[i * inner..(i + 1) * inner]));
+        }
+    }
+    out
+}
+
+/// Combines row `k` of every block of `source` into the row `index[k]` of the same block of `out`.
+pub fn put_rows<T: Copy>(out: &mut [T], rows: Rows, index: &[usize], source: &[T], f: impl Fn(T, T) -> T) {
+    let Rows { outer, len, inner } = rows;
+    for o in 0..outer {
+        for (k, &i) in index.iter().enumerate() {
+            let to = &mut out[(o * len + i) * inner..][..inner];
+            let from = &source[(o * index.len() + k) * inner..][..inner];
+            to.iter_mut().zip(from).for_each(|(a, &b)| *a = f(*a, b));
+        }
+    }
+}
+
+/// Calls `f(at, k)` for the `k`-th element of an index of shape `index_shape`: `at` is the place in an array of shape
+/// `shape` that has the element's coordinates, with `index[k]` on `axis`.
+pub fn places(shape: &[usize], index_shape: &[usize], axis: usize, index: &[usize], mut f: impl FnMut(usize, usize)) {
+    if shape.is_empty() || index_shape.is_empty() {
+        index.iter().enumerate().for_each(|(k, &i)| f(i, k));
+        return;
+    }
+    let stride: usize = shape[axis + 1..].iter().product();
+    let inner = offsets(&shape[axis + 1..], &index_shape[axis + 1..], 1);
+    let outer = offsets(&shape[..axis], &index_shape[..axis], stride * shape[axis]);
+    let mut k = 0;
+    for &o in &outer {
+        for _ in 0..index_shape[axis] {
+            for &i in &inner {
+                f(o + index[k] * stride + i, k);
+                k += 1;
+            }
+        }
+    }
+}
+
+/// Where the elements of the first `part` sizes of each axis lie in a row-major array whose last axis has `stride`.
+fn offsets(shape: &[usize], part: &[usize], stride: usize) -> Vec<usize> {
+    let mut out = vec![0];
+    for (axis, &n) in part.iter().enumerate() {
+        let stride = stride * shape[axis + 1..].iter().product::<usize>();
+        out = out.iter().flat_map(|&o| (0..n).map(move |i| o + i * stride)).collect();
+    }
+    out
+}
+
+/// Joins row-major arrays along an axis: each with the number of elements that it adds to one of `outer` blocks.
+pub fn concat<T: Copy>(parts: &[(Cow<'_, [T]>, usize)], outer: usize) -> Vec<T> {
+    let mut out = Vec::with_capacity(parts.iter().map(|(p, _)| p.len()).sum());
+    for o in 0..outer {
+        parts.iter().for_each(|(part, n)| out.extend_from_slice(&part[o * n..(o + 1) * n]));
+    }
+    out
+}
+
+/// The matrices of the last two axes with `zero` wherever `keep(row, column)` does not hold.
+pub fn mask_matrix<T: Copy>(
+    mut elements: Vec<T>,
+    shape: &[usize],
+    zero: T,
+    keep: impl Fn(isize, isize) -> bool,
+) -> ArrayD<T> {
+    let (rows, columns) = (shape[shape.len() - 2], shape[shape.len() - 1]);
+    if columns > 0 {
+        for (i, row) in elements.chunks_exact_mut(columns).enumerate() {
+            let i = (i % rows) as isize;
+            row.iter_mut().enumerate().filter(|(j, _)| !keep(i, *j as isize)).for_each(|(_, x)| *x = zero);
+        }
+    }
+    array(shape, elements)
+}

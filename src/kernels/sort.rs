@@ -1,0 +1,58 @@
+//! Sorting, selecting and searching rows of `len` elements in row-major order. NaN counts as the largest.
+
+use std::cmp::Ordering;
+
+/// The order of numbers, in which NaN equals itself and is above all others.
+pub fn compare<T: PartialOrd>(a: &T, b: &T) -> Ordering {
+    let nan = |x: &T| x.partial_cmp(x).is_none();
+    a.partial_cmp(b).unwrap_or_else(|| nan(a).cmp(&nan(b)))
+}
+
+/// The stable order of each row's elements.
+pub fn argsort<T: Copy + PartialOrd>(x: &[T], len: usize, descending: bool) -> Vec<i64> {
+    each_row(x, len, len, |row| {
+        if descending {
+            row.sort_by(|a, b| compare(&b.0, &a.0));
+        } else {
+            row.sort_by(|a, b| compare(&a.0, &b.0));
+        }
+    })
+}
+
+/// The places of the `k` largest (or smallest) elements of each row, best first, of equal ones the first.
+pub fn topk<T: Copy + PartialOrd>(x: &[T], len: usize, k: usize, largest: bool) -> Vec<i64> {
+    let order = |a: &(T, i64), b: &(T, i64)| {
+        let by_value = if largest { compare(&b.0, &a.0) } else { compare(&a.0, &b.0) };
+        by_value.then(a.1.cmp(&b.1))
+    };
+    each_row(x, len, k, |row| {
+        if 0 < k && k < len {
+            row.select_nth_unstable_by(k - 1, order);
+        }
+        row[..k].sort_unstable_by(order);
+    })
+}
+
+/// Lets `f` arrange each row, paired with its places, and gathers the first `keep` places.
+fn each_row<T: Copy>(x: &[T], len: usize, keep: usize, f: impl Fn(&mut [(T, i64)])) -> Vec<i64> {
+    let mut out = Vec::with_capacity(if len == 0 { 0 } else { x.len() / len * keep });
+    let mut pairs = Vec::with_capacity(len);
+    for row in x.chunks_exact(len.max(1)) {
+        pairs.clear();
+        pairs.extend(row.iter().copied().zip(0..));
+        f(&mut pairs);
+        out.extend(pairs[..keep].iter().map(|p| p.1));
+    }
+    out
+}
+
+/// Where `value` belongs in a sorted row: before equal elements, or with `right` after them. NaN belongs at the end.
+pub fn search<T: PartialOrd>(sorted: &[T], value: &T, right: bool) -> i64 {
+    // A comparison with NaN is false: negated it reads on to the end.
+    #[allow(clippy::neg_cmp_op_on_partial_ord)]
+    let place = match right {
+        true => sorted.partition_point(|x| !(x > value)),
+        false => sorted.partition_point(|x| !(x >= value)),
+    };
+    place as i64
+}

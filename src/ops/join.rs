@@ -1,0 +1,245 @@
+//! Joining tensors and taking them apart.
+
+use std::borrow::Borrow;
+
+use ndarray::{Axis, IxDyn, Slice};
+
+use crate::{
+    Error, Result,
+    kernels::index::{Rows, array, concat, row_major},
+    tensor::{Element, Ints, Tensor, axis},
+};
+
+impl<T: Element> Tensor<T> {
+    /// Joins tensors along an axis that they have; all other axes are equal. As in PyTorch, tensors of shape `[0]` are
+    /// passed over whatever the others' shape.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let (a, b) = (tensor![[1, 2]], tensor![[3, 4], [5, 6]]);
+    /// assert_eq!(Tensor::cat(&[a, b], 0)?, tensor![[1, 2], [3, 4], [5, 6]]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there is no tensor or no such axis, or the shapes differ on another axis.
+    pub fn cat<B: Borrow<Tensor<T>>>(tensors: &[B], dim: isize) -> Result<Tensor<T>> {
+        const OP: &str = "cat";
+        let tensors: Vec<&Tensor<T>> = tensors.iter().map(Borrow::borrow).collect();
+        if let Some(i) = tensors.iter().position(|t| t.ndim() == 0) {
+            return Err(Error::shape(OP, format!("tensor {i} is a scalar; stack() joins scalars")));
+        }
+        let passed_over = |t: &Tensor<T>| t.shape() == [0];
+        let first = tensors.iter().find(|t| !passed_over(t)).or(tensors.first());
+        let mut shape = first.ok_or_else(|| Error::shape(OP, "expected at least one tensor"))?.shape().to_vec();
+        let at = axis(OP, dim, shape.len())?;
+        shape[at] = 0;
+        let mut starts = Vec::with_capacity(tensors.len());
+        for (i, t) in tensors.iter().enumerate() {
+            starts.push(shape[at]);
+            if passed_over(t) {
+                continue;
+            }
+            let same = |(a, (m, n)): (usize, (&usize, &usize))| a == at || m == n;
+            if t.ndim() != shape.len() || !t.shape().iter().zip(&shape).enumerate().all(same) {
+                let first = first.expect("a tensor").shape();
+                return Err(Error::shape(
+                    OP,
+                    format!("tensor {i} is {:?}, the first is {first:?}: they may differ only on axis {at}", t.shape()),
+                ));
+            }
+            shape[at] += t.shape()[at];
+        }
+        let views: Vec<_> = tensors.iter().filter(|t| !passed_over(t)).map(|t| t.view()).collect();
+        let parts: Vec<_> = views
+            .iter()
+            .map(|v| {
+                let rows = Rows::new(v.shape(), at);
+                (row_major(v), rows.len * rows.inner)
+            })
+            .collect();
+        let out = array(&shape, concat(&parts, shape[..at].iter().product()));
+        let lengths: Vec<Option<usize>> = tensors.iter().map(|t| (!passed_over(t)).then(|| t.shape()[at])).collect();
+        Ok(Tensor::op_many(OP, out, &tensors, move |g, needed| {
+            let part = |i: usize| match lengths[i] {
+                Some(n) => g.narrow(at as isize, starts[i] as isize, n),
+                None => Ok(Tensor::zeros([0])),
+            };
+            needed.iter().enumerate().map(|(i, &n)| n.then(|| part(i)).transpose()).collect()
+        }))
+    }
+
+    /// Joins tensors of one shape along a new axis.
+    ///
+    /// # Errors
+    /// If there is no tensor or no such place, or the shapes differ.
+    pub fn stack<B: Borrow<Tensor<T>>>(tensors: &[B], dim: isize) -> Result<Tensor<T>> {
+        let tensors: Vec<&Tensor<T>> = tensors.iter().map(Borrow::borrow).collect();
+        let first = tensors.first().ok_or_else(|| Error::shape("stack", "expected at least one tensor"))?;
+        let at = axis("stack", dim, first.ndim() + 1)? as isize;
+        if let Some((i, t)) = tensors.iter().enumerate().find(|(_, t)| t.shape() != first.shape()) {
+            return Err(Error::shape(
+                "stack",
+                format!("tensor {i} is {:?}, the first is {:?}: expected one shape", t.shape(), first.shape()),
+            ));
+        }
+        Tensor::cat(&tensors.iter().map(|t| t.unsqueeze(at)).collect::<Result<Vec<_>>>()?, at)
+    }
+
+    /// Pieces of `size` elements along an axis, the last one of what is left; views.
+    ///
+    /// # Errors
+    /// If there is no such axis, or `size` is 0 and the axis is not empty.
+    pub fn split(&self, size: usize, dim: isize) -> Result<Vec<Tensor<T>>> {
+        let at = self.real_axis("split", dim)?;
+        let n = self.shape()[at];
+        if size == 0 && n != 0 {
+            return Err(Error::value("split", format!("a size of 0 takes nothing from an axis of {n}")));
+        }
+        let pieces = n.div_ceil(size.max(1)).max(1);
+        let sizes: Vec<usize> = (0..pieces).map(|i| size.min(n - (i * size).min(n))).collect();
+        self.pieces(at, &sizes)
+    }
+
+    /// Pieces of the given sizes along an axis; views.
+    ///
+    /// # Errors
+    /// If there is no such axis, or the sizes do not add up to its length.
+    pub fn split_with_sizes(&self, sizes: impl AsRef<[usize]>, dim: isize) -> Result<Vec<Tensor<T>>> {
+        const OP: &str = "split_with_sizes";
+        let (at, sizes) = (self.real_axis(OP, dim)?, sizes.as_ref());
+        let n = self.shape()[at];
+        if sizes.iter().try_fold(0usize, |sum, &s| sum.checked_add(s)) != Some(n) {
+            return Err(Error::shape(OP, format!("{sizes:?} do not add up to axis {at} of {:?}", self.shape())));
+        }
+        self.pieces(at, sizes)
+    }
+
+    /// At most `chunks` pieces of one size (the last may be smaller) along an axis; views.
+    ///
+    /// # Errors
+    /// If there is no such axis, or `chunks` is 0.
+    pub fn chunk(&self, chunks: usize, dim: isize) -> Result<Vec<Tensor<T>>> {
+        let at = self.real_axis("chunk", dim)?;
+        if chunks == 0 {
+            return Err(Error::value("chunk", "expected at least one chunk, got 0"));
+        }
+        match self.shape()[at] {
+            0 => self.pieces(at, &vec![0; chunks]),
+            n => self.split(n.div_ceil(chunks), dim),
+        }
+    }
+
+    /// Each slice along an axis, without the axis; views.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn unbind(&self, dim: isize) -> Result<Vec<Tensor<T>>> {
+        let at = self.real_axis("unbind", dim)?;
+        let pieces = self.pieces(at, &vec![1; self.shape()[at]])?;
+        pieces.into_iter().map(|p| p.squeeze_dim(at as isize)).collect()
+    }
+
+    /// An axis that there is: a scalar has none.
+    pub(crate) fn real_axis(&self, op: &str, dim: isize) -> Result<usize> {
+        match self.ndim() {
+            0 => Err(Error::shape(op, "a scalar has no axes")),
+            n => axis(op, dim, n),
+        }
+    }
+
+    /// Takes halves of halves: a piece's gradient is widened to the halves it is in, not to the whole tensor, so that n
+    /// pieces of it cost log n times its size in the backward pass, not n times.
+    fn pieces(&self, axis: usize, sizes: &[usize]) -> Result<Vec<Tensor<T>>> {
+        if let [] | [_] = sizes {
+            return Ok(vec![self.clone(); sizes.len()]);
+        }
+        let (left, right) = sizes.split_at(sizes.len() / 2);
+        let (m, n) = (left.iter().sum::<usize>(), right.iter().sum());
+        let mut pieces = self.narrow(axis as isize, 0, m)?.pieces(axis, left)?;
+        pieces.extend(self.narrow(axis as isize, m as isize, n)?.pieces(axis, right)?);
+        Ok(pieces)
+    }
+
+    /// Each axis of `dims` shifted by as many places as `shifts` says, what leaves at one end coming back at the other;
+    /// without axes, the flattened tensor.
+    ///
+    /// # Errors
+    /// If there is no such axis, or there are not as many shifts as axes.
+    pub fn roll(&self, shifts: impl Into<Ints>, dims: impl Into<Ints>) -> Result<Tensor<T>> {
+        let (shifts, dims) = (shifts.into().0, dims.into().0);
+        if dims.is_empty() && shifts.len() == 1 {
+            return self.reshape(self.numel() as isize)?.roll(shifts, 0)?.reshape(self.shape());
+        }
+        if shifts.len() != dims.len() || shifts.is_empty() {
+            return Err(Error::shape("roll", format!("expected a shift for each axis, got {shifts:?} for {dims:?}")));
+        }
+        let mut out = self.clone();
+        for (shift, dim) in shifts.into_iter().zip(dims) {
+            let at = self.real_axis("roll", dim)?;
+            let n = self.shape()[at] as isize;
+            let back = shift.rem_euclid(n.max(1));
+            if back != 0 {
+                let at = at as isize;
+                out = Tensor::cat(
+                    &[out.narrow(at, n - back, back as usize)?, out.narrow(at, 0, (n - back) as usize)?],
+                    at,
+                )?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// `pads[i] = (before, after)` elements of `value` added to axis `i`; negative numbers cut off.
+    ///
+    /// # Errors
+    /// If there is not a pair for each axis, or more is cut off than there is.
+    pub fn constant_pad(&self, pads: &[(isize, isize)], value: T) -> Result<Tensor<T>> {
+        const OP: &str = "constant_pad";
+        let wrong = |why: &str| Error::shape(OP, format!("{:?} by {pads:?}: {why}", self.shape()));
+        if pads.len() != self.ndim() {
+            return Err(wrong("expected (before, after) for each axis"));
+        }
+        let sizes = self.shape().iter().zip(pads).map(|(&n, &(before, after))| {
+            let size = n as isize + before + after;
+            let kept = n as isize + before.min(0) + after.min(0);
+            usize::try_from(kept).map(|_| size as usize).map_err(|_| wrong("no axis is that long"))
+        });
+        let shape = sizes.collect::<Result<Vec<_>>>()?;
+        let mut kept = self.data.clone();
+        for (i, &(before, after)) in pads.iter().enumerate() {
+            let end = kept.shape()[i] as isize + after.min(0);
+            kept.slice_axis_inplace(Axis(i), Slice::new((-before).max(0), Some(end), 1));
+        }
+        if pads.iter().any(|&(before, after)| before > 0 || after > 0) {
+            let mut out = ndarray::ArrayD::from_elem(IxDyn(&shape), value);
+            let mut inside = out.view_mut();
+            for (i, &(before, _)) in pads.iter().enumerate() {
+                let start = before.max(0);
+                inside.slice_axis_inplace(Axis(i), Slice::new(start, Some(start + kept.shape()[i] as isize), 1));
+            }
+            inside.assign(&kept);
+            kept = out.into_shared();
+        }
+        let back: Vec<_> = pads.iter().map(|&(before, after)| (-before, -after)).collect();
+        Ok(Tensor::op(OP, kept, [self], move |g, _| Ok([Some(g.constant_pad(&back, T::ZERO)?)])))
+    }
+
+    /// The coordinates of a grid: tensor `i` (a vector or a scalar) varies along axis `i` of every result. This is
+    /// PyTorch's `indexing="ij"`.
+    ///
+    /// # Errors
+    /// If one has more than one axis, or there is none.
+    pub fn meshgrid<B: Borrow<Tensor<T>>>(tensors: &[B]) -> Result<Vec<Tensor<T>>> {
+        let shape: Vec<usize> = tensors.iter().map(|t| t.borrow().numel()).collect();
+        if tensors.is_empty() || tensors.iter().any(|t| t.borrow().ndim() > 1) {
+            return Err(Error::shape("meshgrid", "expected at least one tensor, each a vector or a scalar"));
+        }
+        let along = |(i, t): (usize, &B)| {
+            let mut ones = vec![1; shape.len()];
+            ones[i] = shape[i];
+            t.borrow().reshape(&ones)?.broadcast_to(&shape)
+        };
+        tensors.iter().enumerate().map(along).collect()
+    }
+}

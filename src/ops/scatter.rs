@@ -1,0 +1,347 @@
+//! Writing into a tensor by index: always a new tensor, the old one stays.
+
+use super::index::{fits, positions, vector};
+use crate::{
+    Error, Result,
+    error::ErrorKind,
+    kernels::{
+        elementwise::{map, zip},
+        index::{Rows, array, places, put_rows, row_major},
+    },
+    tensor::{Element, Real, Tensor, axis, grad_enabled},
+};
+
+// ------------------------------------------------------------------------------------------------------- slice by slice
+
+impl<T: Element> Tensor<T> {
+    /// `self` with slice `k` of `source` added to the slice that `index[k]` names. Scale the source for PyTorch's `alpha`.
+    ///
+    /// # Errors
+    /// If there is no such axis, an index is negative or beyond it, or `source` is not `self` with `index.len()` there.
+    pub fn index_add(&self, dim: isize, index: &Tensor<i64>, source: &Tensor<T>) -> Result<Tensor<T>> {
+        const OP: &str = "index_add";
+        let at = axis(OP, dim, self.ndim())?;
+        let index = vector(OP, index, at, self.shape(), false)?;
+        slices_fit(OP, self.shape(), at, index.len(), source.shape(), self.ndim() == source.ndim())?;
+        Ok(self.rows_added(at, &index, source))
+    }
+
+    /// The derivative of taking rows, and the reverse; the indices and shapes are known to be right.
+    pub(crate) fn rows_added(&self, at: usize, index: &[usize], source: &Tensor<T>) -> Tensor<T> {
+        let mut out = self.to_vec();
+        put_rows(&mut out, Rows::new(self.shape(), at), index, &row_major(&source.view()), T::plus);
+        let index = index.to_vec();
+        Tensor::op("index_add", array(self.shape(), out), [self, source], move |g, [left, right]| {
+            Ok([left.then(|| g.clone()), right.then(|| g.rows_taken("index_select", at, index.clone()))])
+        })
+    }
+
+    /// `self` with the slice that `index[k]` names replaced by slice `k` of `source`.
+    ///
+    /// # Errors
+    /// If there is no such axis, an index is negative or beyond it, or `source` is not `self` with `index.len()` there.
+    pub fn index_copy(&self, dim: isize, index: &Tensor<i64>, source: &Tensor<T>) -> Result<Tensor<T>> {
+        const OP: &str = "index_copy";
+        let at = axis(OP, dim, self.ndim())?;
+        let index = vector(OP, index, at, self.shape(), false)?;
+        let ranks = self.ndim() == source.ndim() || self.ndim().max(source.ndim()) == 1;
+        slices_fit(OP, self.shape(), at, index.len(), source.shape(), ranks)?;
+        Ok(self.rows_copied(at, index, source))
+    }
+
+    fn rows_copied(&self, at: usize, index: Vec<usize>, source: &Tensor<T>) -> Tensor<T> {
+        let mut out = self.to_vec();
+        put_rows(&mut out, Rows::new(self.shape(), at), &index, &row_major(&source.view()), |_, b| b);
+        let from = source.shape().to_vec();
+        Tensor::op("index_copy", array(self.shape(), out), [self, source], move |g, [left, right]| {
+            let dx = left.then(|| g.rows_copied(at, index.clone(), &Tensor::zeros(&from)));
+            let ds = right.then(|| g.rows_or_scalar(at, &index, &from)).transpose()?;
+            Ok([dx, ds])
+        })
+    }
+
+    /// The rows that `index` names, in the shape of the source that they came from.
+    fn rows_or_scalar(&self, at: usize, index: &[usize], shape: &[usize]) -> Result<Tensor<T>> {
+        self.rows_taken("index_select", at, index.to_vec()).reshape(shape)
+    }
+
+    /// `self` with the slices that `index` names (negative counts from the end) filled with one value.
+    ///
+    /// # Errors
+    /// If there is no such axis, or an index is beyond it.
+    pub fn index_fill(&self, dim: isize, index: &Tensor<i64>, value: T) -> Result<Tensor<T>> {
+        self.index_fill_tensor(dim, index, &Tensor::scalar(value))
+    }
+
+    /// As [`index_fill`](Tensor::index_fill), with a value that gets a gradient.
+    ///
+    /// # Errors
+    /// As [`index_fill`](Tensor::index_fill), and if `value` is not a scalar.
+    pub fn index_fill_tensor(&self, dim: isize, index: &Tensor<i64>, value: &Tensor<T>) -> Result<Tensor<T>> {
+        const OP: &str = "index_fill";
+        let at = axis(OP, dim, self.ndim())?;
+        let index = vector(OP, index, at, self.shape(), true)?;
+        if value.ndim() != 0 {
+            return Err(Error::shape(OP, format!("expected a scalar to fill with, got {:?}", value.shape())));
+        }
+        let mut shape = if self.ndim() == 0 { vec![1] } else { self.shape().to_vec() };
+        shape[at] = index.len();
+        Ok(self.rows_copied(at, index, &value.broadcast_to(&shape)?))
+    }
+}
+
+/// Whether `source` is `shape` with `count` on axis `at`; a scalar counts as a vector of one.
+fn slices_fit(op: &str, shape: &[usize], at: usize, count: usize, source: &[usize], ranks: bool) -> Result<()> {
+    let mut wanted = if shape.is_empty() { vec![1] } else { shape.to_vec() };
+    wanted[at] = count;
+    if !ranks || wanted != if source.is_empty() { &[1] } else { source } {
+        return Err(Error::shape(
+            op,
+            format!("the source is {source:?}, {count} indices on axis {at} of {shape:?} expect {wanted:?}"),
+        ));
+    }
+    Ok(())
+}
+
+// --------------------------------------------------------------------------------------------------- element by element
+
+/// How [`Tensor::scatter_reduce`] joins the elements that go to one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduce {
+    /// Their sum.
+    Sum,
+    /// Their product.
+    Prod,
+    /// Their mean.
+    Mean,
+    /// The smallest.
+    Amin,
+    /// The largest.
+    Amax,
+}
+
+/// The axis and the positions of a scatter; and whether index, target and source fit together.
+fn targets<T: Element>(
+    op: &str,
+    target: &Tensor<T>,
+    dim: isize,
+    index: &Tensor<i64>,
+    source: Option<&Tensor<T>>,
+) -> Result<(usize, Vec<usize>)> {
+    let at = axis(op, dim, target.ndim())?;
+    if index.numel() > 0 {
+        fits(op, "the tensor", target.shape(), index.shape(), Some(at))?;
+        if let Some(source) = source {
+            fits(op, "the source", source.shape(), index.shape(), None)?;
+        }
+    }
+    Ok((at, positions(op, index, at, target.shape(), false)?))
+}
+
+impl<T: Element> Tensor<T> {
+    /// `self` with `self[index[i][j][k]][j][k] = src[i][j][k]` for `dim` 0, and likewise for the others.
+    ///
+    /// The index has as many axes as `self` and `src` and is no larger than `src`, nor than `self` on any axis but
+    /// `dim`. Where two elements go to one place the later one stays, and the gradient flows to both, as in PyTorch.
+    ///
+    /// # Errors
+    /// If the shapes do not fit, or an index is negative or beyond the axis.
+    pub fn scatter(&self, dim: isize, index: &Tensor<i64>, src: &Tensor<T>) -> Result<Tensor<T>> {
+        let (at, position) = targets("scatter", self, dim, index, Some(src))?;
+        Ok(self.replaced(at, index.shape().to_vec(), position, &src.first_part(index)?))
+    }
+
+    /// As [`scatter`](Tensor::scatter), with one value for all places.
+    ///
+    /// # Errors
+    /// As [`scatter`](Tensor::scatter).
+    pub fn scatter_value(&self, dim: isize, index: &Tensor<i64>, value: T) -> Result<Tensor<T>> {
+        let (at, position) = targets("scatter", self, dim, index, None)?;
+        Ok(self.replaced(at, index.shape().to_vec(), position, &Tensor::full(index.shape(), value)))
+    }
+
+    /// As [`scatter`](Tensor::scatter), but adds: `self[index[i][j][k]][j][k] += src[i][j][k]`.
+    ///
+    /// # Errors
+    /// As [`scatter`](Tensor::scatter).
+    pub fn scatter_add(&self, dim: isize, index: &Tensor<i64>, src: &Tensor<T>) -> Result<Tensor<T>> {
+        let (at, position) = targets("scatter_add", self, dim, index, Some(src))?;
+        Ok(self.added(at, index.shape(), &position, &src.first_part(index)?))
+    }
+
+    /// The elements of `self` that an index no larger than it uses.
+    fn first_part(&self, index: &Tensor<i64>) -> Result<Tensor<T>> {
+        if index.numel() == 0 || self.ndim() != index.ndim() {
+            return self.reshape(self.numel() as isize)?.narrow(0, 0, index.numel())?.reshape(index.shape());
+        }
+        let mut part = self.clone();
+        for (i, &n) in index.shape().iter().enumerate().filter(|&(i, &n)| n != self.shape()[i]) {
+            part = part.narrow(i as isize, 0, n)?;
+        }
+        Ok(part)
+    }
+
+    /// `self` with the elements of `src`, which has the index's shape, added at their places.
+    pub(crate) fn added(&self, at: usize, index_shape: &[usize], position: &[usize], src: &Tensor<T>) -> Tensor<T> {
+        let mut out = self.to_vec();
+        let view = src.view();
+        let source = row_major(&view);
+        places(self.shape(), index_shape, at, position, |to, k| out[to] = out[to].plus(source[k]));
+        let index = index_tensor(index_shape, position);
+        Tensor::op("scatter_add", array(self.shape(), out), [self, src], move |g, [left, right]| {
+            Ok([left.then(|| g.clone()), right.then(|| g.gather(at as isize, &index)).transpose()?])
+        })
+    }
+
+    fn replaced(&self, at: usize, index_shape: Vec<usize>, position: Vec<usize>, src: &Tensor<T>) -> Tensor<T> {
+        let mut out = self.to_vec();
+        let view = src.view();
+        let source = row_major(&view);
+        places(self.shape(), &index_shape, at, &position, |to, k| out[to] = source[k]);
+        let index = index_tensor(&index_shape, &position);
+        Tensor::op("scatter", array(self.shape(), out), [self, src], move |g, [left, right]| {
+            let dx = left.then(|| g.scatter_value(at as isize, &index, T::ZERO)).transpose()?;
+            Ok([dx, right.then(|| g.gather(at as isize, &index)).transpose()?])
+        })
+    }
+}
+
+fn index_tensor(shape: &[usize], position: &[usize]) -> Tensor<i64> {
+    array(shape, position.iter().map(|&i| i as i64).collect()).into()
+}
+
+impl<T: Real> Tensor<T> {
+    /// As [`scatter`](Tensor::scatter), joining all elements that go to one place, and with `include_self` the one that
+    /// is there.
+    ///
+    /// Elements that tie for the smallest or largest share the gradient evenly.
+    ///
+    /// # Errors
+    /// As [`scatter`](Tensor::scatter).
+    pub fn scatter_reduce(
+        &self,
+        dim: isize,
+        index: &Tensor<i64>,
+        src: &Tensor<T>,
+        reduce: Reduce,
+        include_self: bool,
+    ) -> Result<Tensor<T>> {
+        let (at, position) = targets("scatter_reduce", self, dim, index, Some(src))?;
+        let src = src.first_part(index)?;
+        let out = reduced(self, at, index, &position, &src, reduce, include_self);
+        let dim = at as isize;
+        let (x, s, index) = (self.clone(), src.clone(), index.clone());
+        Ok(Tensor::op_with_output("scatter_reduce", out, [self, &src], move |g, [left, right], out| {
+            let (dx, ds) = match reduce {
+                Reduce::Sum => (g.clone(), g.gather(dim, &index)?),
+                Reduce::Mean => {
+                    let base = if include_self { g.detach().ones_like() } else { g.detach().zeros_like() };
+                    let n = base.scatter_add(dim, &index, &Tensor::ones(index.shape()))?;
+                    let n: Tensor<T> = map(n.view(), |n| n.max(T::ONE)).into();
+                    (g / &n, g.gather(dim, &index)? / n.gather(dim, &index)?)
+                }
+                Reduce::Amin | Reduce::Amax => {
+                    let (mine, theirs) = (same(&x, out), same(&s, &out.gather(dim, &index)?));
+                    let share = g / &mine.scatter_add(dim, &index, &theirs)?;
+                    (&mine * &share, theirs * share.gather(dim, &index)?)
+                }
+                Reduce::Prod => product_grads(g, &x, dim, &index, &s, include_self, out)?,
+            };
+            let dx = if include_self || !left { dx } else { dx.scatter_value(dim, &index, T::ZERO)? };
+            Ok([left.then_some(dx), right.then_some(ds)])
+        }))
+    }
+
+    /// The elements where `mask` is 1, zeros where it is 0.
+    fn kept(&self, mask: &Tensor<T>) -> Tensor<T> {
+        let out = zip(self.view(), mask.view(), self.shape(), |x, m| if m == T::ZERO { T::ZERO } else { x });
+        let mask = mask.clone();
+        Tensor::op("where", out, [self], move |g, _| Ok([Some(g.kept(&mask))]))
+    }
+}
+
+/// The value of a scatter_reduce.
+fn reduced<T: Real>(
+    x: &Tensor<T>,
+    at: usize,
+    index: &Tensor<i64>,
+    position: &[usize],
+    src: &Tensor<T>,
+    reduce: Reduce,
+    include_self: bool,
+) -> ndarray::ArrayD<T> {
+    let mut out = x.to_vec();
+    let mut count = vec![usize::from(include_self); out.len()];
+    let view = src.view();
+    let source = row_major(&view);
+    // A NaN wins over any number.
+    let join = |a: T, b: T| match reduce {
+        Reduce::Sum | Reduce::Mean => a + b,
+        Reduce::Prod => a * b,
+        Reduce::Amin => {
+            if b < a || b.is_nan() {
+                b
+            } else {
+                a
+            }
+        }
+        Reduce::Amax => {
+            if b > a || b.is_nan() {
+                b
+            } else {
+                a
+            }
+        }
+    };
+    places(x.shape(), index.shape(), at, position, |to, k| {
+        out[to] = if count[to] == 0 { source[k] } else { join(out[to], source[k]) };
+        count[to] += 1;
+    });
+    if reduce == Reduce::Mean {
+        out.iter_mut().zip(&count).filter(|(_, n)| **n > 1).for_each(|(x, &n)| *x /= T::of(n as f64));
+    }
+    array(x.shape(), out)
+}
+
+/// 1 where two tensors of one shape are equal, 0 elsewhere; a constant.
+fn same<T: Real>(a: &Tensor<T>, b: &Tensor<T>) -> Tensor<T> {
+    zip(a.view(), b.view(), a.shape(), |p, q| if p == q { T::ONE } else { T::ZERO }).into()
+}
+
+/// The gradients of a scattered product for the tensor and the source: the product of all other factors, also where one
+/// factor is zero.
+fn product_grads<T: Real>(
+    g: &Tensor<T>,
+    x: &Tensor<T>,
+    dim: isize,
+    index: &Tensor<i64>,
+    src: &Tensor<T>,
+    include_self: bool,
+    out: &Tensor<T>,
+) -> Result<(Tensor<T>, Tensor<T>)> {
+    let one_for = |t: &Tensor<T>, mask: &Tensor<T>| t.kept(&(-mask + T::ONE)) + mask;
+    let x_one = one_for(x, &same(x, &x.detach().zeros_like()));
+    let dx = g * x_one.scatter_reduce(dim, index, src, Reduce::Prod, include_self)? / &x_one;
+
+    let zero = same(src, &src.detach().zeros_like());
+    let zeros = x.detach().zeros_like().scatter_add(dim, index, &zero)?.gather(dim, index)?;
+    let single = &zero * &same(&zeros, &zeros.ones_like());
+    let others = x.scatter_reduce(dim, index, &one_for(src, &single), Reduce::Prod, include_self)?;
+    let at_zero = (g * others).gather(dim, index)?.kept(&single);
+    let elsewhere = (g * out).gather(dim, index)? / one_for(src, &zero);
+    let ds = at_zero + elsewhere.kept(&(-&single + T::ONE));
+    let several = zeros.view().iter().any(|&n| n > T::ONE);
+    Ok((dx, if several && grad_enabled() { once_only(&ds) } else { ds }))
+}
+
+/// The same tensor, that refuses to be differentiated: with two zero factors the formula above has no derivative of its
+/// own.
+fn once_only<T: Real>(x: &Tensor<T>) -> Tensor<T> {
+    Tensor::op("scatter_reduce", x.data().clone(), [x], |_, _| {
+        Err(Error::new(
+            ErrorKind::Graph,
+            "scatter_reduce",
+            "no second derivative of a product where several zeros go to one place",
+        ))
+    })
+}
