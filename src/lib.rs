@@ -10,12 +10,16 @@ pub mod io;
 mod kernels;
 pub mod nn;
 mod ops;
+pub mod optim;
+pub mod random;
 mod tensor;
 
 pub use ndnn_derive::tensor;
 
 pub use error::{Error, ErrorKind, Result};
+pub use random::manual_seed;
 pub use ops::{Index, Indices, Reduce};
+pub use ops::Operand;
 pub use tensor::{AnyTensor, DType, Data, Element, Ints, Number, Real, Tensor, grad_enabled, no_grad};
 
 #[doc(hidden)]
@@ -25,5 +29,11 @@ pub mod __private {
 
 /// What most programs need: `use ndnn::prelude::*;`.
 pub mod prelude {
-    pub use crate::{Real, Result, Tensor, nn::*, no_grad, sequential, tensor};
+    pub use crate::{
+        Real, Result, Tensor,
+        nn::*,
+        no_grad,
+        optim::{self, Optimizer},
+        sequential, tensor,
+    };
 }

@@ -1,5 +1,7 @@
 //! Gradients: [`Tensor::backward`], [`grad`], and checks of them against finite differences.
 
+mod check;
 mod engine;
 
+pub use check::{CheckOptions, Outputs, gradcheck, gradgradcheck};
 pub use engine::{grad, grad_with};

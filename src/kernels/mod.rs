@@ -3,6 +3,9 @@
 pub mod count;
 pub mod elementwise;
 pub mod gemm;
+pub mod random;
 pub mod index;
+pub mod reduce;
+pub mod softmax;
 pub mod sort;
 pub mod special;

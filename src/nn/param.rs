@@ -10,6 +10,7 @@ use std::{
 
 use ndarray::ArrayViewMutD;
 
+use super::module::Module;
 use crate::{
     Error, Result,
     error::ErrorKind,
@@ -98,9 +99,23 @@ impl<T: Real> Param<T> {
         f(self.0.write().unwrap().tensor.data.view_mut())
     }
 
+    /// As [`update`](Param::update), on the elements in row-major order.
+    pub fn update_slice<R>(&self, f: impl FnOnce(&mut [T]) -> R) -> R {
+        let data = &mut self.0.write().unwrap().tensor.data;
+        if !data.is_standard_layout() {
+            *data = data.as_standard_layout().into_owned().into_shared();
+        }
+        f(data.as_slice_mut().expect("row-major order"))
+    }
+
     /// The gradient that backward passes have gathered.
     pub fn grad(&self) -> Option<Tensor<T>> {
         self.0.read().unwrap().tensor.grad()
+    }
+
+    /// Whether backward passes have gathered a gradient.
+    pub fn has_grad(&self) -> bool {
+        self.grad().is_some()
     }
 
     /// Replaces the gathered gradient.
@@ -298,6 +313,11 @@ impl AnyParam {
         any_param!(self, p => p.grad().map(AnyTensor::from))
     }
 
+    /// Whether backward passes have gathered a gradient.
+    pub fn has_grad(&self) -> bool {
+        any_param!(self, p => p.has_grad())
+    }
+
     /// Replaces the values, converting their type.
     ///
     /// # Errors
@@ -338,6 +358,42 @@ impl<T: Real> From<&Param<T>> for AnyParam {
             Some(p) => AnyParam::F32(Param::clone(p)),
             None => AnyParam::F64(any.downcast_ref().map(Param::clone).expect("f32 or f64")),
         }
+    }
+}
+
+/// Where a list of parameters may come from: `&model`, or a `Vec` of parameters, named or not.
+pub trait Parameters {
+    /// The parameters, each with its name.
+    fn named(self) -> Vec<(String, AnyParam)>;
+}
+
+impl<M: Module> Parameters for &M {
+    fn named(self) -> Vec<(String, AnyParam)> {
+        self.named_parameters()
+    }
+}
+
+impl<M: Module> Parameters for &mut M {
+    fn named(self) -> Vec<(String, AnyParam)> {
+        self.named_parameters()
+    }
+}
+
+impl Parameters for Vec<(String, AnyParam)> {
+    fn named(self) -> Vec<(String, AnyParam)> {
+        self
+    }
+}
+
+impl Parameters for Vec<AnyParam> {
+    fn named(self) -> Vec<(String, AnyParam)> {
+        self.into_iter().enumerate().map(|(i, p)| (i.to_string(), p)).collect()
+    }
+}
+
+impl<T: Real> Parameters for Vec<Param<T>> {
+    fn named(self) -> Vec<(String, AnyParam)> {
+        self.iter().map(AnyParam::from).collect::<Vec<_>>().named()
     }
 }
 

@@ -1,51 +1,259 @@
 //! Elementwise mathematics: a table of values and derivatives.
 
+use num_traits::Float;
+
+use super::{Operand, arithmetic::binary, compare::gate};
 use crate::{
+    Result,
     kernels::elementwise::map,
-    tensor::{Real, Tensor},
+    tensor::{Number, Real, Tensor},
 };
 
 /// A row an operation: its value on numbers, and its derivative as tensors, of the input (`from input`) or of the
-/// output (`from output`); the row says thereby what is kept for the backward pass.
+/// output (`from output`), or `zero`; the row says thereby what is kept for the backward pass.
 macro_rules! unary {
-    ($($(#[$doc:meta])* $name:ident: |$v:ident| $value:expr, from $kept:ident |$k:ident| $derivative:expr;)*) => {
-        impl<T: Real> Tensor<T> {$(
+    ($bound:ident: $($(#[$doc:meta])* $name:ident: |$v:ident| $value:expr, $kind:ident $($kept:ident |$k:ident| $derivative:expr)?;)*) => {
+        impl<T: $bound> Tensor<T> {$(
             $(#[$doc])*
             pub fn $name(&self) -> Tensor<T> {
-                let out = map(self.view(), |$v| $value);
-                unary!(@ $kept self, stringify!($name), out, |$k| $derivative)
+                let out = map(self.view(), |$v: T| $value);
+                unary!(@ $kind $($kept)? self, stringify!($name), out $(, |$k| $derivative)?)
             }
         )*}
     };
-    (@ input $x:ident, $name:expr, $out:ident, |$k:ident| $derivative:expr) => {{
+    (@ from input $x:ident, $name:expr, $out:ident, |$k:ident| $derivative:expr) => {{
         let kept = $x.clone();
         Tensor::op($name, $out, [$x], move |g, _| {
             let $k = &kept;
             Ok([Some(g * $derivative)])
         })
     }};
-    (@ output $x:ident, $name:expr, $out:ident, |$k:ident| $derivative:expr) => {
+    (@ from output $x:ident, $name:expr, $out:ident, |$k:ident| $derivative:expr) => {
         Tensor::op_with_output($name, $out, [$x], move |g, _, $k| Ok([Some(g * $derivative)]))
     };
+    (@ zero $x:ident, $name:expr, $out:ident) => {
+        Tensor::op($name, $out, [$x], |g, _| Ok([Some(g.zeros_like())]))
+    };
 }
+pub(super) use unary;
 
-unary! {
-    /// `eˣ`
-    exp: |x| x.exp(), from output |y| y;
-    /// The natural logarithm.
-    log: |x| x.ln(), from input |x| x.reciprocal();
-    /// `√x`
-    sqrt: |x| x.sqrt(), from output |y| (y * T::of(2.)).reciprocal();
-    /// `1/x`
-    reciprocal: |x| x.recip(), from output |y| -(y * y);
+unary! { Number:
+    /// `|x|`; the gradient at 0 is 0.
+    abs: |x| num_traits::Signed::abs(&x), from input |x| x.sign();
+    /// -1, 0 or 1, as `x` is negative, zero (or NaN) or positive; the gradient is 0.
+    sign: |x| if x > T::ZERO { T::ONE } else if x < T::ZERO { -T::ONE } else { T::ZERO }, zero;
     /// `x²`
     square: |x| x * x, from input |x| x * T::of(2.);
-    /// The sine.
+}
+
+unary! { Real:
+    /// `eˣ`
+    exp: |x| x.exp(), from output |y| y;
+    /// `2ˣ`
+    exp2: |x| x.exp2(), from output |y| y * T::LN_2();
+    /// `eˣ - 1`, exact near 0.
+    expm1: |x| x.exp_m1(), from output |y| y + T::ONE;
+    /// The natural logarithm.
+    log: |x| x.ln(), from input |x| x.reciprocal();
+    /// The logarithm to base 2.
+    log2: |x| x.log2(), from input |x| (x * T::LN_2()).reciprocal();
+    /// The logarithm to base 10.
+    log10: |x| x.log10(), from input |x| (x * T::LN_10()).reciprocal();
+    /// `log(1 + x)`, exact near 0.
+    log1p: |x| x.ln_1p(), from input |x| (x + T::ONE).reciprocal();
+    /// `√x`
+    sqrt: |x| x.sqrt(), from output |y| (y * T::of(2.)).reciprocal();
+    /// `1/√x`
+    rsqrt: |x| x.sqrt().recip(), from output |y| y * y * y * T::of(-0.5);
+    /// `1/x`
+    reciprocal: |x| x.recip(), from output |y| -(y * y);
+    /// The sine, of radians.
     sin: |x| x.sin(), from input |x| x.cos();
-    /// The cosine.
+    /// The cosine, of radians.
     cos: |x| x.cos(), from input |x| -x.sin();
+    /// The tangent, of radians.
+    tan: |x| x.tan(), from output |y| y * y + T::ONE;
+    /// The inverse sine, in radians; NaN outside [-1, 1].
+    asin: |x| x.asin(), from input |x| (-(x * x) + T::ONE).rsqrt();
+    /// The inverse cosine, in radians; NaN outside [-1, 1].
+    acos: |x| x.acos(), from input |x| -(-(x * x) + T::ONE).rsqrt();
+    /// The inverse tangent, in radians.
+    atan: |x| x.atan(), from input |x| (x * x + T::ONE).reciprocal();
+    /// The hyperbolic sine.
+    sinh: |x| x.sinh(), from input |x| x.cosh();
+    /// The hyperbolic cosine.
+    cosh: |x| x.cosh(), from input |x| x.sinh();
     /// The hyperbolic tangent.
     tanh: |x| x.tanh(), from output |y| -(y * y) + T::ONE;
+    /// The inverse hyperbolic sine.
+    asinh: |x| x.asinh(), from input |x| (x * x + T::ONE).rsqrt();
+    /// The inverse hyperbolic cosine; NaN below 1.
+    acosh: |x| x.acosh(), from input |x| (x * x - T::ONE).rsqrt();
+    /// The inverse hyperbolic tangent; NaN outside [-1, 1].
+    atanh: |x| x.atanh(), from input |x| (-(x * x) + T::ONE).reciprocal();
     /// `1 / (1 + e⁻ˣ)`
     sigmoid: |x| T::ONE / (T::ONE + (-x).exp()), from output |y| y * (-y + T::ONE);
+    /// The largest whole number that is not above `x`; the gradient is 0.
+    floor: |x| x.floor(), zero;
+    /// The smallest whole number that is not below `x`; the gradient is 0.
+    ceil: |x| x.ceil(), zero;
+    /// `x` without its fraction; the gradient is 0.
+    trunc: |x| x.trunc(), zero;
+    /// The nearest whole number, halves going to the even one; the gradient is 0.
+    round: |x| half_to_even(x), zero;
+}
+
+fn half_to_even<T: Real>(x: T) -> T {
+    // Exact: every f32 is an f64, and whole numbers that round to are in both.
+    T::of(x.as_f64().round_ties_even())
+}
+
+impl<T: Number> Tensor<T> {
+    /// `-x`
+    pub fn neg(&self) -> Tensor<T> {
+        -self
+    }
+
+    /// [`sign`](Tensor::sign): PyTorch has both, and they differ for complex numbers only.
+    pub fn sgn(&self) -> Tensor<T> {
+        self.sign()
+    }
+}
+
+impl<T: Real> Tensor<T> {
+    /// `x - trunc(x)`; has the sign of `x`.
+    pub fn frac(&self) -> Tensor<T> {
+        Tensor::op("frac", map(self.view(), |x| x - x.trunc()), [self], |g, _| Ok([Some(g.clone())]))
+    }
+
+    /// `x` rounded to so many decimals, or, if negative, to tens, hundreds, …; the gradient is 0.
+    pub fn round_decimals(&self, decimals: i32) -> Tensor<T> {
+        let ten = T::of(10f64.powi(decimals.abs()));
+        let out = map(self.view(), |x| match decimals {
+            0 => half_to_even(x),
+            1.. => half_to_even(x * ten) / ten,
+            _ => half_to_even(x / ten) * ten,
+        });
+        Tensor::op("round", out, [self], |g, _| Ok([Some(g.zeros_like())]))
+    }
+
+    /// NaN, +∞ and -∞ replaced by these values, by default 0, the type's largest and its smallest number; they get no
+    /// gradient.
+    pub fn nan_to_num(&self, nan: Option<T>, posinf: Option<T>, neginf: Option<T>) -> Tensor<T> {
+        let (nan, posinf, neginf) =
+            (nan.unwrap_or(T::ZERO), posinf.unwrap_or(Float::max_value()), neginf.unwrap_or(Float::min_value()));
+        let out = map(self.view(), |x: T| match x {
+            x if x.is_finite() => x,
+            x if x.is_nan() => nan,
+            x if x > T::ZERO => posinf,
+            _ => neginf,
+        });
+        let x = self.clone();
+        Tensor::op("nan_to_num", out, [self], move |g, _| Ok([Some(gate(g, &x, |x| x.is_finite()))]))
+    }
+
+    /// `xᵉ` for one exponent; the gradient is 0 where the exponent is.
+    pub fn pow_scalar(&self, exponent: T) -> Tensor<T> {
+        let out = match exponent.as_f64() {
+            1. => map(self.view(), |x| x),
+            2. => map(self.view(), |x: T| x * x),
+            3. => map(self.view(), |x: T| x * x * x),
+            0.5 => map(self.view(), |x: T| x.sqrt()),
+            -0.5 => map(self.view(), |x: T| x.sqrt().recip()),
+            -1. => map(self.view(), |x: T| x.recip()),
+            -2. => map(self.view(), |x: T| (x * x).recip()),
+            _ => map(self.view(), |x: T| x.powf(exponent)),
+        };
+        let x = self.clone();
+        Tensor::op("pow", out, [self], move |g, _| {
+            let slope = |e: T| g * (x.pow_scalar(e - T::ONE) * e);
+            Ok([Some(if exponent == T::ZERO { g.zeros_like() } else { slope(exponent) })])
+        })
+    }
+
+    /// `selfᵉ`, element by element, broadcasting; the exponent is a tensor or a scalar.
+    ///
+    /// The base gets no gradient where the exponent is 0, the exponent none where the base is 0 and it is not negative.
+    ///
+    /// # Errors
+    /// If the shapes do not broadcast together.
+    pub fn pow(&self, exponent: impl Operand<T>) -> Result<Tensor<T>> {
+        let exponent = exponent.operand();
+        if exponent.ndim() == 0 && !exponent.is_tracked() {
+            return Ok(self.pow_scalar(exponent.item()?));
+        }
+        binary(
+            "pow",
+            [self, &exponent],
+            |x, e| x.powf(e),
+            [true, true],
+            |g, x, e| (g * (e * x.pow(&(e - T::ONE))?)).masked_fill(&e.eq(T::ZERO)?, T::ZERO),
+            |g, x, e| {
+                let flat = &x.eq(T::ZERO)?.logical_and(&e.ge(T::ZERO)?)?;
+                (g * (x.pow(e)? * x.log())).masked_fill(flat, T::ZERO)
+            },
+        )
+    }
+
+    /// `baseˣ`: Python's `base ** x`.
+    pub fn rpow(&self, base: T) -> Tensor<T> {
+        let out = map(self.view(), |x| base.powf(x));
+        let x = self.clone();
+        Tensor::op_with_output("rpow", out, [self], move |g, _, y| {
+            let grad = g * (y * base.ln());
+            Ok([Some(if base == T::ZERO { gate(&grad, &x, |x| !(x >= T::ZERO)) } else { grad })])
+        })
+    }
+
+    /// The angle of the point `(other, self)`, in (-π, π], broadcasting; no gradient at the origin.
+    ///
+    /// # Errors
+    /// If the shapes do not broadcast together.
+    pub fn atan2(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
+        fn over_square<T: Real>(y: &Tensor<T>, x: &Tensor<T>) -> Result<Tensor<T>> {
+            let square = x * x + y * y;
+            square.reciprocal().masked_fill(&square.eq(T::ZERO)?, T::ZERO)
+        }
+        binary(
+            "atan2",
+            [self, &other.operand()],
+            |y, x| y.atan2(x),
+            [true, true],
+            |g, y, x| Ok(g * x * over_square(y, x)?),
+            |g, y, x| Ok(-(g * y * over_square(y, x)?)),
+        )
+    }
+
+    /// `√(self² + other²)`, broadcasting, without overflow; the gradient at (0, 0) is NaN, as in PyTorch.
+    ///
+    /// # Errors
+    /// If the shapes do not broadcast together.
+    pub fn hypot(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
+        binary(
+            "hypot",
+            [self, &other.operand()],
+            |x, y| x.hypot(y),
+            [true, true],
+            |g, x, y| Ok(g * (x / x.hypot(y)?)),
+            |g, x, y| Ok(g * (y / x.hypot(y)?)),
+        )
+    }
+
+    /// `|self|` with the sign of `other`, broadcasting; the gradient at 0 is 0.
+    ///
+    /// # Errors
+    /// If the shapes do not broadcast together.
+    pub fn copysign(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
+        binary(
+            "copysign",
+            [self, &other.operand()],
+            |x, y| x.abs().copysign(y),
+            [true, true],
+            |g, x, y| {
+                let one = Tensor::scalar(T::ONE);
+                Ok(g * (x.sign() * one.copysign(y)?))
+            },
+            |g, _, _| Ok(g.zeros_like()),
+        )
+    }
 }

@@ -1,16 +1,26 @@
 //! The operations of a tensor, each with its derivative beside it.
 
 mod arithmetic;
+mod cumulative;
+mod einsum;
 mod index;
 mod indexing;
 mod join;
+mod compare;
 mod math;
 mod matmul;
+mod moments;
+mod norm;
 mod reduce;
 mod scatter;
 mod shape;
+mod softmax;
 mod sort;
 
 pub(crate) use arithmetic::broadcast;
 pub use indexing::{Index, Indices};
 pub use scatter::Reduce;
+mod special;
+
+pub(crate) use arithmetic::broadcast;
+pub use compare::Operand;

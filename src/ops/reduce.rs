@@ -1,36 +1,15 @@
-//! Reductions over any axes.
+//! Reductions over any axes: sums, products, extremes, tests.
 
-use ndarray::{Axis, IxDyn};
+use ndarray::{ArrayD, IxDyn};
 
 use crate::{
-    Result,
-    tensor::{Data, Element, Ints, Number, Real, Tensor, axes},
+    Error, Result,
+    kernels::{
+        elementwise::{map, zip},
+        reduce::{self as kernel, greater, is_nan, smaller},
+    },
+    tensor::{Element, Ints, Number, Real, Tensor, axes},
 };
-
-impl<T: Element> Tensor<T> {
-    /// The sum over the axes by which `self` was broadcast from `shape`: the derivative of broadcasting.
-    pub(crate) fn sum_to(&self, shape: &[usize]) -> Result<Tensor<T>> {
-        if self.shape() == shape {
-            return Ok(self.clone());
-        }
-        let lead = self.ndim() - shape.len();
-        let mut data = self.data().clone();
-        for _ in 0..lead {
-            data = fold(&data, 0);
-        }
-        for (i, &n) in shape.iter().enumerate() {
-            if n == 1 && data.shape()[i] != 1 {
-                data = fold(&data, i).insert_axis(Axis(i));
-            }
-        }
-        let from = self.shape().to_vec();
-        Ok(Tensor::op("sum_to", data, [self], move |g, _| Ok([Some(g.broadcast_to(&from)?)])))
-    }
-}
-
-fn fold<T: Element>(data: &Data<T>, axis: usize) -> Data<T> {
-    data.fold_axis(Axis(axis), T::ZERO, |&a, &b| a.plus(b)).into_shared()
-}
 
 /// The shape after reducing `axes`: with 1 in their place, and without them.
 pub(crate) fn reduced_shapes(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Vec<usize>) {
@@ -39,33 +18,184 @@ pub(crate) fn reduced_shapes(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Ve
     (kept, gone)
 }
 
+/// What a reduction of `shape` over some axes works with.
+pub(crate) struct Reduction {
+    pub axes: Vec<usize>,
+    /// The shape reduced, with the axes as 1.
+    pub kept: Vec<usize>,
+    /// The shape of the result.
+    pub shape: Vec<usize>,
+    /// The number of elements that become one.
+    pub count: usize,
+}
+
+impl Reduction {
+    /// Over `dims`; over all axes if there are none.
+    pub fn new(op: &str, shape: &[usize], dims: &Ints, keepdim: bool) -> Result<Reduction> {
+        Ok(Self::over(shape, axes(op, dims, shape.len())?, keepdim))
+    }
+
+    fn over(shape: &[usize], axes: Vec<usize>, keepdim: bool) -> Reduction {
+        let (kept, gone) = reduced_shapes(shape, &axes);
+        let count = axes.iter().map(|&a| shape[a]).product();
+        Reduction { axes, shape: if keepdim { kept.clone() } else { gone }, kept, count }
+    }
+
+    /// The reduced array in the result's shape.
+    pub fn place<T: Element>(&self, data: ArrayD<T>) -> ArrayD<T> {
+        shaped(data, &self.shape)
+    }
+
+    /// The reduced array with its axes as 1, ready to broadcast against the input.
+    pub fn keep<T: Element>(&self, data: ArrayD<T>) -> ArrayD<T> {
+        shaped(data, &self.kept)
+    }
+}
+
+fn shaped<T: Element>(data: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
+    data.into_shape_with_order(IxDyn(shape)).expect("the same elements in standard layout")
+}
+
+pub(crate) const ALL: Ints = Ints(Vec::new());
+
+impl<T: Element> Tensor<T> {
+    /// The sum over the axes by which `self` was broadcast from `shape`: the derivative of broadcasting.
+    pub(crate) fn sum_to(&self, shape: &[usize]) -> Result<Tensor<T>> {
+        if self.shape() == shape {
+            return Ok(self.clone());
+        }
+        let from = self.shape().to_vec();
+        let lead = from.len() - shape.len();
+        let axes: Vec<usize> =
+            (0..from.len()).filter(|&i| i < lead || (shape[i - lead] == 1 && from[i] != 1)).collect();
+        let data = shaped(kernel::sum(self.view(), &axes), shape);
+        Ok(Tensor::op("sum_to", data, [self], move |g, _| Ok([Some(g.broadcast_to(&from)?)])))
+    }
+
+    /// Zero where `mask`, which has this shape; no gradient flows there.
+    pub(crate) fn zero_where(&self, mask: &Tensor<bool>) -> Tensor<T> {
+        let data = zip(self.view(), mask.view(), self.shape(), |x, zero| if zero { T::ZERO } else { x });
+        let mask = mask.clone();
+        Tensor::op("masked_fill", data, [self], move |g, _| Ok([Some(g.zero_where(&mask))]))
+    }
+
+    /// Whether all elements are true (not zero; NaN is true).
+    pub fn all(&self) -> Tensor<bool> {
+        Tensor::scalar(self.data().iter().all(|&x| x != T::ZERO))
+    }
+
+    /// Whether any element is true (not zero; NaN is true).
+    pub fn any(&self) -> Tensor<bool> {
+        Tensor::scalar(self.data().iter().any(|&x| x != T::ZERO))
+    }
+
+    /// [`all`](Tensor::all) over the given axes, which stay with length 1 if `keepdim`. An empty list, as in PyTorch,
+    /// reduces nothing: it tests each element.
+    ///
+    /// # Errors
+    /// If there is no such axis, or one is named twice.
+    pub fn all_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<bool>> {
+        self.test("all", &dims.into(), keepdim, true, |a, b| a & b)
+    }
+
+    /// [`any`](Tensor::any) over the given axes, which stay with length 1 if `keepdim`. An empty list, as in PyTorch,
+    /// reduces nothing: it tests each element.
+    ///
+    /// # Errors
+    /// If there is no such axis, or one is named twice.
+    pub fn any_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<bool>> {
+        self.test("any", &dims.into(), keepdim, false, |a, b| a | b)
+    }
+
+    fn test(
+        &self,
+        op: &str,
+        dims: &Ints,
+        keepdim: bool,
+        identity: bool,
+        f: fn(bool, bool) -> bool,
+    ) -> Result<Tensor<bool>> {
+        let truth = map(self.view(), |x| x != T::ZERO);
+        if dims.0.is_empty() {
+            return Ok(truth.into());
+        }
+        let r = Reduction::new(op, self.shape(), dims, keepdim)?;
+        Ok(r.place(kernel::fold(truth.view(), &r.axes, identity, f)).into())
+    }
+
+    /// How many elements are not zero, over the given axes (none given: over all).
+    ///
+    /// # Errors
+    /// If there is no such axis, or one is named twice.
+    pub fn count_nonzero(&self, dims: impl Into<Ints>) -> Result<Tensor<i64>> {
+        let r = Reduction::new("count_nonzero", self.shape(), &dims.into(), false)?;
+        let ones = map(self.view(), |x| i64::from(x != T::ZERO));
+        Ok(r.place(kernel::sum(ones.view(), &r.axes)).into())
+    }
+}
+
 impl<T: Number> Tensor<T> {
     /// The sum of all elements.
     pub fn sum(&self) -> Tensor<T> {
-        self.sum_dim(Vec::<isize>::new(), false).expect("all axes")
+        self.sum_dim(ALL, false).expect("all axes")
     }
 
     /// The sum over the given axes (none given: over all), which stay with length 1 if `keepdim`.
     ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let x = tensor![[1., 2.], [3., 4.]];
+    /// assert_eq!(x.sum_dim(0, false)?, tensor![4., 6.]);
+    /// assert_eq!(x.sum_dim([0, 1], true)?, tensor![[10.]]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
     pub fn sum_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        let axes = axes("sum", &dims.into(), self.ndim())?;
-        let (kept, gone) = reduced_shapes(self.shape(), &axes);
-        let mut data = self.data().clone();
-        for &axis in axes.iter().rev() {
-            data = fold(&data, axis);
-        }
-        let from = self.shape().to_vec();
-        let data = data.to_shape(IxDyn(if keepdim { &kept } else { &gone })).expect("the same elements").to_shared();
+        let r = Reduction::new("sum", self.shape(), &dims.into(), keepdim)?;
+        let data = r.place(kernel::sum(self.view(), &r.axes));
+        let (from, kept) = (self.shape().to_vec(), r.kept);
         Ok(Tensor::op("sum", data, [self], move |g, _| Ok([Some(g.reshape(kept.as_slice())?.broadcast_to(&from)?)])))
+    }
+
+    /// The product of all elements.
+    pub fn prod(&self) -> Tensor<T> {
+        let flat = self.reshape([self.numel()].as_slice()).expect("as many elements");
+        flat.prod_dim(0, false).expect("one axis")
+    }
+
+    /// The product over one axis, which stays with length 1 if `keepdim`.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn prod_dim(&self, dim: isize, keepdim: bool) -> Result<Tensor<T>> {
+        let r = Reduction::new("prod", self.shape(), &dim.into(), keepdim)?;
+        let data = r.place(kernel::fold(self.view(), &r.axes, T::ONE, |a, b| a * b));
+        let (x, kept) = (self.clone(), r.kept);
+        Ok(Tensor::op("prod", data, [self], move |g, _| {
+            // Dividing the product by each element fails at zeros: multiply what stands before and behind it.
+            let others = x.products_before(dim, false)?.try_mul(&x.products_before(dim, true)?)?;
+            Ok([Some(others.try_mul(&g.reshape(kept.as_slice())?)?)])
+        }))
+    }
+
+    /// The sum of a matrix's diagonal.
+    ///
+    /// # Errors
+    /// If this is no matrix.
+    pub fn trace(&self) -> Result<Tensor<T>> {
+        if self.ndim() != 2 {
+            return Err(Error::shape("trace", format!("expected a matrix, got {:?}", self.shape())));
+        }
+        Ok(self.diagonal(0, 0, 1)?.sum())
     }
 }
 
 impl<T: Real> Tensor<T> {
     /// The mean of all elements; NaN where there is none.
     pub fn mean(&self) -> Tensor<T> {
-        self.mean_dim(Vec::<isize>::new(), false).expect("all axes")
+        self.mean_dim(ALL, false).expect("all axes")
     }
 
     /// The mean over the given axes (none given: over all), which stay with length 1 if `keepdim`.
@@ -74,7 +204,151 @@ impl<T: Real> Tensor<T> {
     /// If there is no such axis, or one is named twice.
     pub fn mean_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
         let dims = dims.into();
-        let n: usize = axes("mean", &dims, self.ndim())?.iter().map(|&a| self.shape()[a]).product();
-        Ok(self.sum_dim(dims, keepdim)? / T::of(n as f64))
+        let r = Reduction::new("mean", self.shape(), &dims, keepdim)?;
+        Ok(self.sum_dim(dims, keepdim)? / T::of(r.count as f64))
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------- extremes
+
+/// Which elements an extreme of several axes was taken from, where NaN may be among them.
+#[derive(Clone, Copy, PartialEq)]
+enum Ties {
+    /// As `amax`: those equal to it; NaN equals nothing.
+    Equal,
+    /// As `max`: those equal to it, and NaN where it is NaN.
+    EqualOrNan,
+}
+
+impl<T: Number> Tensor<T> {
+    fn empty(&self, op: &str, dims: &[usize]) -> Error {
+        Error::shape(op, format!("there is no element to choose along the axes {dims:?} of {:?}", self.shape()))
+    }
+
+    /// The extreme by `f` over `dims`; its gradient is shared evenly among the elements that are it.
+    fn extreme(
+        &self,
+        op: &'static str,
+        dims: &Ints,
+        keepdim: bool,
+        ties: Ties,
+        f: impl Fn(T, T) -> T + Copy + Send + Sync,
+    ) -> Result<Tensor<T>> {
+        let r = Reduction::new(op, self.shape(), dims, keepdim)?;
+        if r.count == 0 {
+            return Err(self.empty(op, &r.axes));
+        }
+        // The infinity that loses against everything; the least or greatest i64 likewise.
+        let infinity = T::of(f64::INFINITY);
+        let lowest = T::of(f64::NEG_INFINITY);
+        let identity = if f(infinity, lowest) == infinity { lowest } else { infinity };
+        let data = kernel::fold(self.view(), &r.axes, identity, f);
+        let x = self.detach();
+        let (kept, axes) = (r.kept.clone(), r.axes.clone());
+        Ok(Tensor::op_with_output(op, r.place(data), [self], move |g, _, y| {
+            let same = |x: T, y: T| x == y || (ties == Ties::EqualOrNan && is_nan(x) && is_nan(y));
+            let y = y.detach().reshape(kept.as_slice())?;
+            let hit = zip(x.view(), y.view(), x.shape(), |x, y| if same(x, y) { T::ONE } else { T::ZERO });
+            let count = shaped(kernel::sum(hit.view(), &axes), &kept);
+            let share = Tensor::from(zip(hit.view(), count.view(), x.shape(), |h, n| h / n));
+            Ok([Some(share.try_mul(&g.reshape(kept.as_slice())?)?)])
+        }))
+    }
+
+    /// The greatest element over the given axes (none given: over all); NaN where there is one. Elements that share
+    /// the place share the gradient.
+    ///
+    /// # Errors
+    /// If there is no such axis, one is named twice, or there are no elements to choose from.
+    pub fn amax(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
+        self.extreme("amax", &dims.into(), keepdim, Ties::Equal, greater)
+    }
+
+    /// The smallest element over the given axes (none given: over all), as [`amax`](Tensor::amax).
+    ///
+    /// # Errors
+    /// As [`amax`](Tensor::amax).
+    pub fn amin(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
+        self.extreme("amin", &dims.into(), keepdim, Ties::Equal, smaller)
+    }
+
+    /// The greatest element; NaN if there is one.
+    ///
+    /// # Errors
+    /// If there are no elements.
+    pub fn max(&self) -> Result<Tensor<T>> {
+        self.extreme("max", &ALL, false, Ties::EqualOrNan, greater)
+    }
+
+    /// The smallest element; NaN if there is one.
+    ///
+    /// # Errors
+    /// If there are no elements.
+    pub fn min(&self) -> Result<Tensor<T>> {
+        self.extreme("min", &ALL, false, Ties::EqualOrNan, smaller)
+    }
+
+    /// The greatest element over one axis, and the position of the first that is it; a NaN wins.
+    ///
+    /// # Errors
+    /// If there is no such axis, or there are no elements along it.
+    pub fn max_dim(&self, dim: isize, keepdim: bool) -> Result<(Tensor<T>, Tensor<i64>)> {
+        self.extreme_dim("max", dim, keepdim, |a, b| a > b)
+    }
+
+    /// The smallest element over one axis, and the position of the first that is it; a NaN wins.
+    ///
+    /// # Errors
+    /// If there is no such axis, or there are no elements along it.
+    pub fn min_dim(&self, dim: isize, keepdim: bool) -> Result<(Tensor<T>, Tensor<i64>)> {
+        self.extreme_dim("min", dim, keepdim, |a, b| a < b)
+    }
+
+    fn extreme_dim(
+        &self,
+        op: &'static str,
+        dim: isize,
+        keepdim: bool,
+        before: impl Fn(T, T) -> bool + Copy + Send + Sync,
+    ) -> Result<(Tensor<T>, Tensor<i64>)> {
+        let indices = self.position(op, Some(dim), true, before)?;
+        let values = self.gather(dim, &indices)?;
+        let r = Reduction::new(op, self.shape(), &dim.into(), keepdim)?;
+        Ok((values.reshape(r.shape.as_slice())?, indices.reshape(r.shape.as_slice())?))
+    }
+
+    /// The position of the greatest element, the first of equals, along `dim`, or, without one, in the flattened
+    /// tensor; a NaN wins.
+    ///
+    /// # Errors
+    /// If there is no such axis, or there are no elements to choose from.
+    pub fn argmax(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor<i64>> {
+        self.position("argmax", dim, keepdim, |a, b| a > b)
+    }
+
+    /// The position of the smallest element, as [`argmax`](Tensor::argmax).
+    ///
+    /// # Errors
+    /// As [`argmax`](Tensor::argmax).
+    pub fn argmin(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor<i64>> {
+        self.position("argmin", dim, keepdim, |a, b| a < b)
+    }
+
+    fn position(
+        &self,
+        op: &str,
+        dim: Option<isize>,
+        keepdim: bool,
+        before: impl Fn(T, T) -> bool + Copy + Send + Sync,
+    ) -> Result<Tensor<i64>> {
+        let r = Reduction::new(op, self.shape(), &dim.map_or(ALL, Ints::from), keepdim)?;
+        if r.count == 0 {
+            return Err(self.empty(op, &r.axes));
+        }
+        let data = match r.axes[..] {
+            [axis] if dim.is_some() => kernel::positions(self.view(), axis, before),
+            _ => ndarray::arr0(kernel::position(self.data().iter().copied(), before) as i64).into_dyn(),
+        };
+        Ok(r.place(data).into())
     }
 }

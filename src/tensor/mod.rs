@@ -5,6 +5,7 @@ mod dims;
 mod element;
 mod format;
 mod node;
+mod random;
 
 use ndarray::{ArcArray, Array, ArrayD, ArrayViewD, Dimension, IxDyn};
 

@@ -8,6 +8,8 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value as Json;
 
 /// An argument as a case gives it.
+// Some are read by few dispatch files, or in messages only.
+#[allow(dead_code)]
 #[derive(Clone, Debug)]
 pub enum Value {
     Null,

@@ -1,0 +1,391 @@
+//! Comparisons, logic, and what chooses between elements: `where_`, `maximum`, `clamp`.
+
+use std::ops;
+
+use super::{arithmetic::binary, broadcast};
+use crate::{
+    Error, Result,
+    kernels::elementwise::{map, zip, zip3},
+    tensor::{Element, Number, Tensor},
+};
+
+/// What may stand on the right of an operation: a tensor, by value or by reference, or a scalar.
+pub trait Operand<T: Element> {
+    /// As a tensor; a scalar has no axes.
+    fn operand(self) -> Tensor<T>;
+}
+
+impl<T: Element> Operand<T> for &Tensor<T> {
+    fn operand(self) -> Tensor<T> {
+        self.clone()
+    }
+}
+
+impl<T: Element> Operand<T> for Tensor<T> {
+    fn operand(self) -> Tensor<T> {
+        self
+    }
+}
+
+impl<T: Element> Operand<T> for T {
+    fn operand(self) -> Tensor<T> {
+        Tensor::scalar(self)
+    }
+}
+
+fn pairwise<A: Element, B: Element, C: Element>(
+    op: &str,
+    a: &Tensor<A>,
+    b: &Tensor<B>,
+    f: impl FnMut(A, B) -> C,
+) -> Result<Tensor<C>> {
+    Ok(zip(a.view(), b.view(), &broadcast(op, a, b)?, f).into())
+}
+
+/// A row a comparison.
+macro_rules! comparisons {
+    ($($(#[$doc:meta])* $name:ident: $op:tt;)*) => {
+        impl<T: Element> Tensor<T> {$(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// If the shapes do not broadcast together.
+            pub fn $name(&self, other: impl Operand<T>) -> Result<Tensor<bool>> {
+                pairwise(stringify!($name), self, &other.operand(), |a, b| a $op b)
+            }
+        )*}
+    };
+}
+
+comparisons! {
+    /// Where `self == other`, element by element, with a tensor or a scalar; the operator `==` compares whole tensors.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// assert_eq!(tensor![1, 2, 3].eq(2)?, tensor![false, true, false]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    eq: ==;
+    /// Where `self != other`, element by element, with a tensor or a scalar.
+    ne: !=;
+    /// Where `self < other`, with a tensor or a scalar.
+    lt: <;
+    /// Where `self <= other`, with a tensor or a scalar.
+    le: <=;
+    /// Where `self > other`, with a tensor or a scalar.
+    gt: >;
+    /// Where `self >= other`, with a tensor or a scalar.
+    ge: >=;
+}
+
+/// A row a logical operation; an element is true if it is not zero, so NaN is.
+macro_rules! logic {
+    ($($(#[$doc:meta])* $name:ident: $op:tt;)*) => {
+        impl<T: Element> Tensor<T> {$(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// If the shapes do not broadcast together.
+            pub fn $name<U: Element>(&self, other: &Tensor<U>) -> Result<Tensor<bool>> {
+                pairwise(stringify!($name), self, other, |a, b| (a != T::ZERO) $op (b != U::ZERO))
+            }
+        )*}
+    };
+}
+
+logic! {
+    /// Where both are not zero.
+    logical_and: &;
+    /// Where one or both are not zero.
+    logical_or: |;
+    /// Where exactly one is not zero.
+    logical_xor: ^;
+}
+
+/// `&`, `|`, `^` on masks, on every mix of values and references; panics where shapes do not broadcast, as `+` does.
+macro_rules! mask_operators {
+    ($($trait:ident :: $method:ident = $logical:ident;)*) => {$(
+        mask_operators!(@ $trait::$method = $logical, &Tensor<bool>, &Tensor<bool>);
+        mask_operators!(@ $trait::$method = $logical, &Tensor<bool>, Tensor<bool>);
+        mask_operators!(@ $trait::$method = $logical, Tensor<bool>, &Tensor<bool>);
+        mask_operators!(@ $trait::$method = $logical, Tensor<bool>, Tensor<bool>);
+    )*};
+    (@ $trait:ident :: $method:ident = $logical:ident, $left:ty, $right:ty) => {
+        impl ops::$trait<$right> for $left {
+            type Output = Tensor<bool>;
+            #[track_caller]
+            fn $method(self, other: $right) -> Tensor<bool> {
+                let other: &Tensor<bool> = std::borrow::Borrow::borrow(&other);
+                self.$logical(other).unwrap_or_else(|error| panic!("{error}"))
+            }
+        }
+    };
+}
+
+mask_operators! {
+    BitAnd::bitand = logical_and;
+    BitOr::bitor = logical_or;
+    BitXor::bitxor = logical_xor;
+}
+
+impl ops::Not for &Tensor<bool> {
+    type Output = Tensor<bool>;
+    fn not(self) -> Tensor<bool> {
+        self.logical_not()
+    }
+}
+
+impl ops::Not for Tensor<bool> {
+    type Output = Tensor<bool>;
+    fn not(self) -> Tensor<bool> {
+        self.logical_not()
+    }
+}
+
+/// A row a question about each element, asked of its value as `f64`.
+macro_rules! questions {
+    ($($(#[$doc:meta])* $name:ident: |$x:ident| $value:expr;)*) => {
+        impl<T: Element> Tensor<T> {$(
+            $(#[$doc])*
+            pub fn $name(&self) -> Tensor<bool> {
+                map(self.view(), |x: T| {
+                    let $x = x.as_f64();
+                    $value
+                })
+                .into()
+            }
+        )*}
+    };
+}
+
+questions! {
+    /// Where an element is zero (or `false`).
+    logical_not: |x| x == 0.;
+    /// Where an element is not a number.
+    isnan: |x| x.is_nan();
+    /// Where an element is infinite.
+    isinf: |x| x.is_infinite();
+    /// Where an element is neither infinite nor NaN.
+    isfinite: |x| x.is_finite();
+    /// Where an element is +∞.
+    isposinf: |x| x == f64::INFINITY;
+    /// Where an element is -∞.
+    isneginf: |x| x == f64::NEG_INFINITY;
+}
+
+impl<T: Number> Tensor<T> {
+    /// Where `|self - other| ≤ atol + rtol · |other|`, or both are equal, or, with `equal_nan`, both are NaN. PyTorch's
+    /// defaults are `rtol` 1e-5, `atol` 1e-8 and `equal_nan` false.
+    ///
+    /// # Errors
+    /// If the shapes do not broadcast together, or a tolerance is negative.
+    pub fn isclose(&self, other: &Tensor<T>, rtol: f64, atol: f64, equal_nan: bool) -> Result<Tensor<bool>> {
+        for (name, tolerance) in [("rtol", rtol), ("atol", atol)] {
+            // Not `tolerance < 0.`: NaN is no tolerance either.
+            if !(tolerance >= 0.) {
+                return Err(Error::value("isclose", format!("{name} must be at least 0, got {tolerance}")));
+            }
+        }
+        pairwise("isclose", self, other, |a, b| {
+            let (x, y) = (a.as_f64(), b.as_f64());
+            // Infinities that differ are not close, though their distance is within an infinite tolerance.
+            a == b
+                || (equal_nan && x.is_nan() && y.is_nan())
+                || ((x - y).is_finite() && (x - y).abs() <= atol + (rtol * y).abs())
+        })
+    }
+
+    /// Whether all elements are close, as [`isclose`](Tensor::isclose) tells.
+    ///
+    /// # Errors
+    /// As [`isclose`](Tensor::isclose).
+    pub fn allclose(&self, other: &Tensor<T>, rtol: f64, atol: f64, equal_nan: bool) -> Result<bool> {
+        Ok(self.isclose(other, rtol, atol, equal_nan)?.view().iter().all(|&close| close))
+    }
+}
+
+// ------------------------------------------------------------------------------------------------- choosing by a mask
+
+impl<T: Element> Tensor<T> {
+    /// `self` where `mask` is `when`, zero elsewhere, in the shape of `self`: linear, and its own derivative.
+    fn only(&self, mask: &Tensor<bool>, when: bool) -> Tensor<T> {
+        let out = zip(self.view(), mask.view(), self.shape(), |x, m| if m == when { x } else { T::ZERO });
+        let mask = mask.clone();
+        Tensor::op("only", out, [self], move |g, _| Ok([Some(g.only(&mask, when))]))
+    }
+
+    /// `a` where `cond` is true, `b` elsewhere, all three broadcast together; `a` and `b` may be scalars. PyTorch's
+    /// `torch.where(cond, a, b)`.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let x = tensor![-1.0, 2.0];
+    /// assert_eq!(Tensor::where_(&x.gt(0.0)?, &x, 0.0)?, tensor![0.0, 2.0]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the shapes do not broadcast together.
+    pub fn where_(cond: &Tensor<bool>, a: impl Operand<T>, b: impl Operand<T>) -> Result<Tensor<T>> {
+        let (a, b) = (a.operand(), b.operand());
+        let shape = broadcast("where", &a, &b)?;
+        let shape = crate::kernels::elementwise::broadcast_shape(&shape, cond.shape()).ok_or_else(|| {
+            Error::shape("where", format!("cond {:?} does not broadcast with {shape:?}", cond.shape()))
+        })?;
+        let out = zip3(cond.view(), a.view(), b.view(), &shape, |c, x, y| if c { x } else { y });
+        let (cond, from_a, from_b) = (cond.clone(), a.shape().to_vec(), b.shape().to_vec());
+        Ok(Tensor::op("where", out, [&a, &b], move |g, [da, db]| {
+            let da = if da { Some(g.only(&cond, true).sum_to(&from_a)?) } else { None };
+            let db = if db { Some(g.only(&cond, false).sum_to(&from_b)?) } else { None };
+            Ok([da, db])
+        }))
+    }
+
+    /// `value` where `mask` is true, `self` elsewhere, broadcast together; `value` is a scalar or a tensor of no axes.
+    ///
+    /// # Errors
+    /// If the shapes do not broadcast together, or `value` has axes.
+    pub fn masked_fill(&self, mask: &Tensor<bool>, value: impl Operand<T>) -> Result<Tensor<T>> {
+        let value = value.operand();
+        if value.ndim() != 0 {
+            return Err(Error::shape(
+                "masked_fill",
+                format!("value must be a scalar or a tensor of no axes, got {:?}", value.shape()),
+            ));
+        }
+        broadcast("masked_fill", self, mask)?;
+        Self::where_(mask, value, self)
+    }
+}
+
+// ------------------------------------------------------------------------------------------- choosing by comparison
+
+/// `g · weight(x, y)`, but zero where the weight is, whatever `g`; linear in `g`, and its own derivative.
+fn route<T: Number>(g: &Tensor<T>, x: &Tensor<T>, y: &Tensor<T>, weight: fn(T, T) -> f64) -> Result<Tensor<T>> {
+    let out = zip3(g.view(), x.view(), y.view(), g.shape(), |g, x, y| match weight(x, y) {
+        0. => T::ZERO,
+        1. => g,
+        w => g * T::of(w),
+    });
+    let (x, y) = (x.detach(), y.detach());
+    Ok(Tensor::op("route", out, [g], move |g, _| Ok([Some(route(g, &x, &y, weight)?)])))
+}
+
+/// `g` where `keep(x)`, zero elsewhere; linear in `g`, and its own derivative.
+pub(super) fn gate<T: Number>(
+    g: &Tensor<T>,
+    x: &Tensor<T>,
+    keep: impl Fn(T) -> bool + Copy + Send + Sync + 'static,
+) -> Tensor<T> {
+    let out = zip(g.view(), x.view(), g.shape(), |g, x| if keep(x) { g } else { T::ZERO });
+    let x = x.detach();
+    Tensor::op("gate", out, [g], move |g, _| Ok([Some(gate(g, &x, keep))]))
+}
+
+/// How much of the gradient goes to the one that is larger: all, half at a tie, none. NaN counts as larger than all.
+fn larger<T: Number>(x: T, y: T) -> f64 {
+    match x.partial_cmp(&y) {
+        Some(std::cmp::Ordering::Less) => 0.,
+        Some(std::cmp::Ordering::Equal) => 0.5,
+        _ => 1.,
+    }
+}
+
+fn max<T: Number>(a: T, b: T) -> T {
+    // NaN on either side wins.
+    #[allow(clippy::eq_op)]
+    if a > b || a != a { a } else { b }
+}
+
+fn min<T: Number>(a: T, b: T) -> T {
+    #[allow(clippy::eq_op)]
+    if a < b || a != a { a } else { b }
+}
+
+impl<T: Number> Tensor<T> {
+    /// The larger of each pair, broadcasting; NaN where one is NaN. At a tie each gets half of the gradient.
+    ///
+    /// # Errors
+    /// If the shapes do not broadcast together.
+    pub fn maximum(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
+        binary(
+            "maximum",
+            [self, &other.operand()],
+            max,
+            [true, true],
+            |g, x, y| route(g, x, y, larger),
+            |g, x, y| route(g, y, x, larger),
+        )
+    }
+
+    /// The smaller of each pair, broadcasting; NaN where one is NaN. At a tie each gets half of the gradient.
+    ///
+    /// # Errors
+    /// If the shapes do not broadcast together.
+    pub fn minimum(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
+        // `1 - larger`, but NaN takes all here too.
+        fn smaller<T: Number>(x: T, y: T) -> f64 {
+            match larger(x, y) {
+                0. => 1.,
+                1. if x > y => 0.,
+                same => same,
+            }
+        }
+        binary(
+            "minimum",
+            [self, &other.operand()],
+            min,
+            [true, true],
+            |g, x, y| route(g, x, y, smaller),
+            |g, x, y| route(g, y, x, smaller),
+        )
+    }
+
+    /// `min(max(self, min), max)`, either bound may be `None`: NaN stays NaN, and all becomes `max` where `min > max`.
+    /// The gradient is 1 strictly inside the bounds, 0 at them and beyond.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// assert_eq!(tensor![-2.0, 0.5, 2.0].clamp(-1.0, 1.0), tensor![-1.0, 0.5, 1.0]);
+    /// assert_eq!(tensor![-2.0, 0.5, 2.0].clamp(None, 1.0), tensor![-2.0, 0.5, 1.0]);
+    /// ```
+    pub fn clamp(&self, min: impl Into<Option<T>>, max: impl Into<Option<T>>) -> Tensor<T> {
+        let (lo, hi) = (min.into(), max.into());
+        let out = match (lo, hi) {
+            (Some(lo), Some(hi)) => map(self.view(), |x| self::min(self::max(x, lo), hi)),
+            (Some(lo), None) => map(self.view(), |x| self::max(x, lo)),
+            (None, Some(hi)) => map(self.view(), |x| self::min(x, hi)),
+            (None, None) => return self.clone(),
+        };
+        let x = self.clone();
+        Tensor::op("clamp", out, [self], move |g, _| {
+            Ok([Some(gate(g, &x, move |x| lo.is_none_or(|lo| x > lo) && hi.is_none_or(|hi| x < hi)))])
+        })
+    }
+
+    /// `max(self, min)`.
+    pub fn clamp_min(&self, min: T) -> Tensor<T> {
+        self.clamp(min, None)
+    }
+
+    /// `min(self, max)`.
+    pub fn clamp_max(&self, max: T) -> Tensor<T> {
+        self.clamp(None, max)
+    }
+
+    /// [`clamp`](Tensor::clamp) with a tensor for each bound, broadcasting; gradients reach the bounds too, half at a tie.
+    ///
+    /// # Errors
+    /// If the shapes do not broadcast together.
+    pub fn clamp_tensor(&self, min: Option<&Tensor<T>>, max: Option<&Tensor<T>>) -> Result<Tensor<T>> {
+        let lower = min.map_or_else(|| Ok(self.clone()), |min| self.maximum(min))?;
+        max.map_or_else(|| Ok(lower.clone()), |max| lower.minimum(max))
+    }
+
+    /// `max(self, 0)`, NaN staying NaN; the gradient at 0 is 0.
+    pub fn relu(&self) -> Tensor<T> {
+        let out = map(self.view(), |x| if x < T::ZERO { T::ZERO } else { x });
+        // Not `y > 0`: a NaN lets the gradient through.
+        Tensor::op_with_output("relu", out, [self], |g, _, y| Ok([Some(gate(g, y, |y| !(y <= T::ZERO)))]))
+    }
+}

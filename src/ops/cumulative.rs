@@ -1,0 +1,171 @@
+//! Running sums, products and extremes along an axis.
+
+use crate::{
+    Error, Result,
+    kernels::reduce::{self as kernel, is_nan},
+    tensor::{Element, Number, Real, Tensor, axis},
+};
+
+impl<T: Element> Tensor<T> {
+    /// Moved by `by` along an axis; `fill` comes in.
+    fn shift(&self, axis: usize, by: isize, fill: T) -> Tensor<T> {
+        let data = kernel::shift(self.view(), axis, by, fill);
+        Tensor::op("shift", data, [self], move |g, _| Ok([Some(g.shift(axis, -by, T::ZERO))]))
+    }
+}
+
+impl<T: Number> Tensor<T> {
+    /// The product of the elements before each along an axis, or of those after it: in log₂ n elementwise steps, each
+    /// with its own derivative, and right where there are zeros.
+    pub(crate) fn products_before(&self, dim: isize, after: bool) -> Result<Tensor<T>> {
+        let axis = axis("prod", dim, self.ndim())?;
+        if self.ndim() == 0 {
+            return Ok(self.ones_like());
+        }
+        let sign = if after { -1 } else { 1 };
+        let mut products = self.shift(axis, sign, T::ONE);
+        let mut step = 1;
+        while step < self.shape()[axis] {
+            products = products.try_mul(&products.shift(axis, sign * step as isize, T::ONE))?;
+            step *= 2;
+        }
+        Ok(products)
+    }
+
+    /// `rᵢ = selfᵢ + factorsᵢ · rᵢ₊₁` along an axis, in log₂ n elementwise steps, each with its own derivative.
+    fn recur_from_end(&self, factors: Tensor<T>, axis: usize) -> Result<Tensor<T>> {
+        let (mut sums, mut factors) = (self.clone(), factors);
+        let mut step = 1;
+        while step < self.shape()[axis] {
+            let back = -(step as isize);
+            sums = sums.try_add(&factors.try_mul(&sums.shift(axis, back, T::ZERO))?)?;
+            factors = factors.try_mul(&factors.shift(axis, back, T::ZERO))?;
+            step *= 2;
+        }
+        Ok(sums)
+    }
+
+    /// The `n`-th differences along an axis, `xᵢ₊₁ − xᵢ` taken `n` times, of `prepend`, this tensor and `append` joined.
+    ///
+    /// # Errors
+    /// If this is a scalar, there is no such axis, or what is joined has another shape on the other axes.
+    pub fn diff(
+        &self,
+        n: usize,
+        dim: isize,
+        prepend: Option<&Tensor<T>>,
+        append: Option<&Tensor<T>>,
+    ) -> Result<Tensor<T>> {
+        if self.ndim() == 0 {
+            return Err(Error::shape("diff", "expected at least one axis, got a scalar"));
+        }
+        let at = axis("diff", dim, self.ndim())?;
+        let parts: Vec<&Tensor<T>> = [prepend, Some(self), append].into_iter().flatten().collect();
+        let fits = |t: &Tensor<T>| {
+            t.ndim() == self.ndim() && (0..t.ndim()).all(|d| d == at || t.shape()[d] == self.shape()[d])
+        };
+        if let Some(other) = parts.iter().find(|t| !fits(t)) {
+            let message = format!("{:?} cannot be joined to {:?} along axis {at}", other.shape(), self.shape());
+            return Err(Error::shape("diff", message));
+        }
+        if n == 0 {
+            return Ok(self.clone());
+        }
+        let mut x = if parts.len() > 1 { Tensor::cat(&parts, dim)? } else { self.clone() };
+        for _ in 0..n.min(x.shape()[at]) {
+            let rest = x.shape()[at] - 1;
+            x = x.narrow(dim, 1, rest)?.try_sub(&x.narrow(dim, 0, rest)?)?;
+        }
+        Ok(x)
+    }
+
+    /// The running sum along an axis: `yᵢ = x₀ + … + xᵢ`.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn cumsum(&self, dim: isize) -> Result<Tensor<T>> {
+        let axis = axis("cumsum", dim, self.ndim())?;
+        Ok(if self.ndim() == 0 { self.clone() } else { self.running_sum(axis, false) })
+    }
+
+    fn running_sum(&self, axis: usize, reverse: bool) -> Tensor<T> {
+        let data = kernel::cumsum(self.view(), axis, reverse);
+        Tensor::op("cumsum", data, [self], move |g, _| Ok([Some(g.running_sum(axis, !reverse))]))
+    }
+
+    /// The running product along an axis: `yᵢ = x₀ · … · xᵢ`.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn cumprod(&self, dim: isize) -> Result<Tensor<T>> {
+        let axis = axis("cumprod", dim, self.ndim())?;
+        if self.ndim() == 0 {
+            return Ok(self.clone());
+        }
+        let x = self.clone();
+        Ok(Tensor::op("cumprod", kernel::cumprod(self.view(), axis), [self], move |g, _| {
+            // dxᵢ = (x₀ … xᵢ₋₁)(gᵢ + xᵢ₊₁(gᵢ₊₁ + xᵢ₊₂(…))), without a division that zeros would spoil.
+            let after = g.recur_from_end(x.shift(axis, -1, T::ZERO), axis)?;
+            Ok([Some(x.products_before(dim, false)?.try_mul(&after)?)])
+        }))
+    }
+
+    /// The greatest element so far along an axis, and the position of the last that is it; a NaN wins.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn cummax(&self, dim: isize) -> Result<(Tensor<T>, Tensor<i64>)> {
+        self.running_extreme("cummax", dim, |new, best| new >= best)
+    }
+
+    /// The smallest element so far along an axis, and the position of the last that is it; a NaN wins.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn cummin(&self, dim: isize) -> Result<(Tensor<T>, Tensor<i64>)> {
+        self.running_extreme("cummin", dim, |new, best| new <= best)
+    }
+
+    fn running_extreme(
+        &self,
+        op: &'static str,
+        dim: isize,
+        wins: impl Fn(T, T) -> bool,
+    ) -> Result<(Tensor<T>, Tensor<i64>)> {
+        let axis = axis(op, dim, self.ndim())?;
+        if self.ndim() == 0 {
+            return Ok((self.clone(), Tensor::zeros([])));
+        }
+        let step = |best: Option<(T, usize)>, x, i| match best {
+            Some((b, _)) if !(is_nan(x) || (!is_nan(b) && wins(x, b))) => best,
+            _ => Some((x, i)),
+        };
+        let indices = kernel::scan(self.view(), axis, false, None, step, |best| best.map_or(0, |b| b.1 as i64));
+        let indices = Tensor::from(indices);
+        Ok((self.gather(dim, &indices)?, indices))
+    }
+}
+
+impl<T: Real> Tensor<T> {
+    /// The logarithm of the running sum of exponentials along an axis: `yᵢ = log(eˣ⁰ + … + eˣⁱ)`, without overflow.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn logcumsumexp(&self, dim: isize) -> Result<Tensor<T>> {
+        let axis = axis("logcumsumexp", dim, self.ndim())?;
+        if self.ndim() == 0 {
+            return Ok(self.clone());
+        }
+        let step = |sum: T, x: T, _| {
+            let (low, high) = (kernel::smaller(sum, x), kernel::greater(sum, x));
+            if high.is_infinite() || low == T::neg_infinity() { high } else { high + (low - high).exp().ln_1p() }
+        };
+        let data = kernel::scan(self.view(), axis, false, T::neg_infinity(), step, |y| y);
+        let x = self.clone();
+        Ok(Tensor::op_with_output("logcumsumexp", data, [self], move |g, _, y| {
+            // dxᵢ = eˣⁱ⁻ʸⁱ(gᵢ + eʸⁱ⁻ʸⁱ⁺¹(gᵢ₊₁ + …)): y never falls, so that no power exceeds 1.
+            let ratios = y.try_sub(&y.shift(axis, -1, T::infinity()))?.exp();
+            Ok([Some(x.try_sub(y)?.exp().try_mul(&g.recur_from_end(ratios, axis)?)?)])
+        }))
+    }
+}

@@ -1,0 +1,70 @@
+//! Softmax, its logarithm, and the logarithm of a sum of exponentials.
+
+use super::reduce::Reduction;
+use crate::{
+    Result,
+    kernels::{
+        elementwise::zip,
+        reduce::{self as reduce, greater},
+        softmax as kernel,
+    },
+    tensor::{Ints, Real, Tensor, axis, grad_enabled},
+};
+
+impl<T: Real> Tensor<T> {
+    /// `yᵢ = eˣⁱ / Σⱼ eˣʲ` along one axis, without overflow.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// assert_eq!(tensor![[1000., 1000.]].softmax(-1)?, tensor![[0.5, 0.5]]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn softmax(&self, dim: isize) -> Result<Tensor<T>> {
+        self.softmax_op("softmax", dim, false)
+    }
+
+    /// `yᵢ = xᵢ − log Σⱼ eˣʲ` along one axis: the logarithm of [`softmax`](Tensor::softmax), more accurate than taking it.
+    ///
+    /// # Errors
+    /// If there is no such axis.
+    pub fn log_softmax(&self, dim: isize) -> Result<Tensor<T>> {
+        self.softmax_op("log_softmax", dim, true)
+    }
+
+    fn softmax_op(&self, op: &'static str, dim: isize, log: bool) -> Result<Tensor<T>> {
+        let axis = axis(op, dim, self.ndim())?;
+        let data = kernel::softmax(self.view(), axis, log);
+        Ok(Tensor::op_with_output(op, data, [self], move |g, _, y| {
+            Ok([Some(match (grad_enabled(), log) {
+                (false, _) => kernel::softmax_backward(g.view(), y.view(), axis, log).into(),
+                (true, false) => {
+                    let gy = g.try_mul(y)?;
+                    gy.try_sub(&y.try_mul(&gy.sum_dim(dim, true)?)?)?
+                }
+                (true, true) => g.try_sub(&y.exp().try_mul(&g.sum_dim(dim, true)?)?)?,
+            })])
+        }))
+    }
+
+    /// `log Σ eˣ` over the given axes (none given: over all), which stay with length 1 if `keepdim`, without overflow.
+    ///
+    /// # Errors
+    /// If there is no such axis, or one is named twice.
+    pub fn logsumexp(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
+        let r = Reduction::new("logsumexp", self.shape(), &dims.into(), keepdim)?;
+        let max = reduce::fold(self.view(), &r.axes, T::neg_infinity(), greater);
+        // An infinite maximum would give ∞ − ∞.
+        let shift = r.keep(max).mapv(|m| if m.is_infinite() { T::ZERO } else { m });
+        let powers = zip(self.view(), shift.view(), self.shape(), |x, m| (x - m).exp());
+        let sum = r.keep(reduce::sum(powers.view(), &r.axes));
+        let data = r.place(zip(sum.view(), shift.view(), &r.kept, |s, m| s.ln() + m));
+        let (x, kept) = (self.clone(), r.kept);
+        Ok(Tensor::op_with_output("logsumexp", data, [self], move |g, _, y| {
+            let y = y.reshape(kept.as_slice())?;
+            Ok([Some(x.try_sub(&y)?.exp().try_mul(&g.reshape(kept.as_slice())?)?)])
+        }))
+    }
+}

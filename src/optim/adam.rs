@@ -1,0 +1,104 @@
+//! Adam and AdamW.
+
+use super::core::{GroupOptions, Optim, Rule, Slot, optimizer_options};
+use crate::{nn::Parameters, tensor::Real};
+
+optimizer_options! {
+    /// The options of [`Adam`] and [`AdamW`] for one group of parameters.
+    pub struct AdamOptions for AdamRule[const DECOUPLED: bool][DECOUPLED] {
+        /// The decay of the running means of the gradient and of its square; (0.9, 0.999) by default.
+        betas: (f64, f64) = (0.9, 0.999),
+            if |b| (0. ..1.).contains(&b.0) && (0. ..1.).contains(&b.1), "betas are at least 0 and below 1, got {:?}";
+        /// Added to the denominator; 1e-8 by default.
+        eps: f64 = 1e-8, if |e| e >= 0., "eps is at least 0, got {}";
+        /// The weight decay; 0 by default in Adam, 0.01 in AdamW.
+        weight_decay: f64 = 0., if |w| w >= 0., "a weight decay is at least 0, got {}";
+        /// Divides by the largest mean square so far: AMSGrad.
+        amsgrad: bool = false;
+        /// Climbs instead of descending.
+        maximize: bool = false;
+    }
+}
+
+/// The rule of [`Adam`], and, with the weight decay decoupled from the gradient, of [`AdamW`].
+pub struct AdamRule<const DECOUPLED: bool>;
+
+/// Adam: steps by the running mean of the gradient over the root of that of its square.
+///
+/// `g ← ∇ + λθ`, `m ← β₁m + (1 − β₁)g`, `v ← β₂v + (1 − β₂)g²`, `θ ← θ − γ · m/(1 − β₁ᵗ) / (√(v/(1 − β₂ᵗ)) + ε)`; γ the
+/// learning rate, λ the weight decay, t the step. With AMSGrad, v is the largest so far. As
+/// [torch.optim.Adam](https://docs.pytorch.org/docs/stable/generated/torch.optim.Adam.html); Kingma and Ba, 2015.
+///
+/// ```
+/// use ndnn::{optim, prelude::*};
+/// let model = Linear::new(3, 1);
+/// let adam = optim::Adam::new(&model, 1e-3).weight_decay(1e-4);
+/// # let _ = adam;
+/// ```
+pub type Adam = Optim<AdamRule<false>>;
+
+/// Adam with decoupled weight decay: `θ ← θ − γλθ` before the step, instead of `λθ` in the gradient; λ is 0.01 by
+/// default.
+///
+/// As [torch.optim.AdamW](https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html); Loshchilov and
+/// Hutter, 2019. Otherwise as [`Adam`].
+pub type AdamW = Optim<AdamRule<true>>;
+
+impl Adam {
+    /// An optimizer of these parameters with a learning rate.
+    #[track_caller]
+    pub fn new(params: impl Parameters, lr: f64) -> Self {
+        Optim::with_options(params, AdamOptions::new(lr))
+    }
+}
+
+impl AdamW {
+    /// An optimizer of these parameters with a learning rate.
+    #[track_caller]
+    pub fn new(params: impl Parameters, lr: f64) -> Self {
+        Optim::with_options(params, AdamOptions::new(lr).weight_decay(0.01))
+    }
+}
+
+impl GroupOptions for AdamOptions {
+    fn lr(&mut self) -> &mut f64 {
+        &mut self.lr
+    }
+}
+
+impl<const DECOUPLED: bool> Rule for AdamRule<DECOUPLED> {
+    type Options = AdamOptions;
+    const SLOTS: &'static [&'static str] = &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
+
+    fn update<T: Real>(o: &AdamOptions, step: u64, value: &mut [T], grad: &[T], slots: &mut [Slot<T>]) {
+        let n = value.len();
+        let [mean, square, largest] = slots else { unreachable!("three slots") };
+        mean.resize(n, T::ZERO);
+        square.resize(n, T::ZERO);
+        largest.resize(if o.amsgrad { n } else { 0 }, T::ZERO);
+
+        // The corrections in f64: at 1 − β₂ᵗ an f32 would lose digits.
+        let correction = |beta: f64| 1. - beta.powf(step as f64);
+        let step_size = T::of(o.lr / correction(o.betas.0));
+        let root = T::of(correction(o.betas.1).sqrt());
+        let [b2, eps, lr, decay] = [o.betas.1, o.eps, o.lr, o.weight_decay].map(T::of);
+        let (fresh1, fresh2) = (T::of(1. - o.betas.0), T::of(1. - o.betas.1));
+        let (shrink, penalty) = if DECOUPLED { (T::ONE - lr * decay, T::ZERO) } else { (T::ONE, decay) };
+        let sign = if o.maximize { -T::ONE } else { T::ONE };
+
+        for i in 0..n {
+            let theta = value[i] * shrink;
+            let g = sign * grad[i] + penalty * theta;
+            let m = mean[i] + fresh1 * (g - mean[i]);
+            mean[i] = m;
+            square[i] = b2 * square[i] + fresh2 * g * g;
+            let v = if o.amsgrad {
+                largest[i] = largest[i].max(square[i]);
+                largest[i]
+            } else {
+                square[i]
+            };
+            value[i] = theta - step_size * m / (v.sqrt() / root + eps);
+        }
+    }
+}

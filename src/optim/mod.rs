@@ -1,0 +1,27 @@
+//! Optimizers: [`SGD`], [`Adam`], [`AdamW`]; parameter groups chosen by name.
+//!
+//! An optimizer holds handles of the parameters that it was given. After `backward`, [`step`](Optimizer::step) changes
+//! those that have a gradient:
+//!
+//! ```
+//! use ndnn::{functional as F, optim, prelude::*};
+//! ndnn::manual_seed(0);
+//! let model = Linear::new(3, 1);
+//! let mut sgd = optim::SGD::new(&model, 0.1).momentum(0.9);
+//! let (x, y) = (Tensor::<f32>::ones([8, 3]), Tensor::<f32>::zeros([8, 1]));
+//! for _ in 0..3 {
+//!     let loss = (model.forward(&x)? - &y).square().mean();
+//!     sgd.zero_grad();
+//!     loss.backward()?;
+//!     sgd.step()?;
+//! }
+//! # Ok::<(), ndnn::Error>(())
+//! ```
+
+mod adam;
+mod core;
+mod sgd;
+
+pub use adam::{Adam, AdamOptions, AdamRule, AdamW};
+pub use core::{GroupOptions, Optim, Optimizer, Rule, Slot};
+pub use sgd::{SGD, SGDOptions, SGDRule};

@@ -1,0 +1,153 @@
+//! What a case expects against what came: values, gradients, and the words for a difference.
+
+use ndnn::{AnyTensor, Element, Real, Result, Tensor, autograd::grad_with};
+
+/// Everything that differed in one run of a case.
+#[derive(Default)]
+pub struct Differences(pub Vec<String>);
+
+impl Differences {
+    pub fn add(&mut self, what: impl Into<String>) {
+        self.0.push(what.into());
+    }
+
+    /// Notes how `got` differs from `expected`, if it does.
+    pub fn compare(&mut self, what: &str, got: &AnyTensor, expected: &AnyTensor) {
+        if let Err(difference) = equal(got, expected) {
+            self.add(format!("{what}: {difference}"));
+        }
+    }
+
+    /// As [`compare`](Differences::compare), for lists of one length.
+    pub fn compare_all(&mut self, what: &str, got: &[AnyTensor], expected: &[AnyTensor]) {
+        if got.len() != expected.len() {
+            self.add(format!("{what}: {} came, {} were expected", got.len(), expected.len()));
+        }
+        for (i, (got, expected)) in got.iter().zip(expected).enumerate() {
+            self.compare(&format!("{what} {i}"), got, expected);
+        }
+    }
+
+    /// Compares gradients by name; one that is not expected is no difference.
+    pub fn compare_grads<T: Real>(
+        &mut self,
+        what: &str,
+        got: &[(String, Option<Tensor<T>>)],
+        expected: &[(String, AnyTensor)],
+    ) {
+        for (name, expected) in expected {
+            match got.iter().find(|(key, _)| key == name) {
+                // A gradient has the type of its tensor, which may not be that of the case.
+                Some((_, Some(grad))) => self.compare(&format!("{what} {name}"), &like(grad, expected), expected),
+                Some((_, None)) => {
+                    self.add(format!("{what} {name}: no gradient came, {:?} expected", expected.shape()))
+                }
+                None => self.add(format!("{what} {name}: this tensor was never asked for as a floating one")),
+            }
+        }
+    }
+}
+
+fn like<T: Real>(grad: &Tensor<T>, expected: &AnyTensor) -> AnyTensor {
+    match expected {
+        AnyTensor::F32(_) => grad.cast::<f32>().into(),
+        AnyTensor::F64(_) => grad.cast::<f64>().into(),
+        _ => grad.clone().into(),
+    }
+}
+
+/// Whether two tensors are equal in type and shape, and in elements within FORMAT.md's tolerance.
+fn equal(got: &AnyTensor, expected: &AnyTensor) -> Result<(), String> {
+    let shapes = format!("shapes {:?} and {:?}", got.shape(), expected.shape());
+    if got.dtype() != expected.dtype() {
+        return Err(format!("{} came, {} expected, {shapes}", got.dtype(), expected.dtype()));
+    }
+    if got.shape() != expected.shape() {
+        return Err(format!("{:?} came, {:?} expected", got.shape(), expected.shape()));
+    }
+    match (got, expected) {
+        (AnyTensor::F32(a), AnyTensor::F32(b)) => close(a, b, 2e-5),
+        (AnyTensor::F64(a), AnyTensor::F64(b)) => close(a, b, 1e-9),
+        (AnyTensor::I64(a), AnyTensor::I64(b)) => same(a, b),
+        (AnyTensor::Bool(a), AnyTensor::Bool(b)) => same(a, b),
+        _ => unreachable!("the types are equal"),
+    }
+    .map_err(|difference| format!("{difference}, {shapes}"))
+}
+
+fn close<T: Real>(got: &Tensor<T>, expected: &Tensor<T>, tolerance: f64) -> Result<(), String> {
+    let (got, expected) = (got.to_vec(), expected.to_vec());
+    let scale = expected.iter().map(|b| b.as_f64().abs()).filter(|b| b.is_finite()).fold(1., f64::max);
+    let errors = got.iter().zip(&expected).map(|(a, b)| {
+        let (a, b) = (a.as_f64(), b.as_f64());
+        if a == b || a.is_nan() && b.is_nan() {
+            return 0.;
+        }
+        let error = (a - b).abs();
+        if error.is_nan() { f64::INFINITY } else { error }
+    });
+    let (mut worst, mut at, mut wrong) = (0., 0, 0);
+    for (i, error) in errors.enumerate() {
+        wrong += usize::from(error > tolerance * scale);
+        if error > worst {
+            (worst, at) = (error, i);
+        }
+    }
+    match wrong {
+        0 => Ok(()),
+        _ => Err(format!(
+            "{wrong} of {} elements, largest error {worst:.3e} at {at} ({:?} came, {:?} expected)",
+            got.len(),
+            got[at],
+            expected[at]
+        )),
+    }
+}
+
+fn same<T: Element>(got: &Tensor<T>, expected: &Tensor<T>) -> Result<(), String> {
+    let (got, expected) = (got.to_vec(), expected.to_vec());
+    let wrong: Vec<usize> = (0..got.len()).filter(|&i| got[i] != expected[i]).collect();
+    let Some(&at) = wrong.first() else { return Ok(()) };
+    Err(format!(
+        "{} of {} elements, the first at {at} ({:?} came, {:?} expected)",
+        wrong.len(),
+        got.len(),
+        got[at],
+        expected[at]
+    ))
+}
+
+/// The floating outputs that carry gradients, as type `T`.
+pub fn differentiable<T: Real>(outputs: &[AnyTensor]) -> Vec<Tensor<T>> {
+    let floating = outputs.iter().filter_map(|output| match output {
+        AnyTensor::F32(t) => Some(t.cast::<T>()),
+        AnyTensor::F64(t) => Some(t.cast::<T>()),
+        _ => None,
+    });
+    floating.filter(Tensor::is_tracked).collect()
+}
+
+/// The gradients of FORMAT.md's loss `Σⱼ Σᵢ oⱼ[i]·cos(1+i)` over `outputs` with respect to each of `inputs`.
+pub fn gradients<T: Real>(
+    outputs: &[Tensor<T>],
+    inputs: &[(String, Tensor<T>)],
+    create_graph: bool,
+) -> Result<Vec<(String, Option<Tensor<T>>)>> {
+    let inputs: Vec<_> = inputs.iter().filter(|(_, tensor)| tensor.is_tracked()).collect();
+    let names = inputs.iter().map(|(name, _)| name.clone());
+    if outputs.is_empty() {
+        return Ok(names.map(|name| (name, None)).collect());
+    }
+    let weights = outputs.iter().map(cosines).collect::<Result<Vec<_>>>()?;
+    let grads = grad_with(
+        &outputs.iter().collect::<Vec<_>>(),
+        &weights.iter().map(Some).collect::<Vec<_>>(),
+        &inputs.iter().map(|(_, tensor)| tensor).collect::<Vec<_>>(),
+        create_graph,
+    )?;
+    Ok(names.zip(grads).collect())
+}
+
+fn cosines<T: Real>(output: &Tensor<T>) -> Result<Tensor<T>> {
+    Tensor::from_vec(output.shape(), (0..output.numel()).map(|i| T::of((1. + i as f64).cos())).collect())
+}

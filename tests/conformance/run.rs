@@ -1,0 +1,165 @@
+//! One case: both runs of it, a panic caught.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    panic::{self, AssertUnwindSafe},
+};
+
+use ndnn::{AnyTensor, Real};
+use serde_json::Value as Json;
+
+use crate::{
+    args::{Args, Mode},
+    check::{Differences, differentiable, gradients},
+    skips, targets,
+    values::CaseFile,
+};
+
+/// What became of a case.
+pub enum Outcome {
+    Passed,
+    Failed(Vec<String>),
+    Skipped,
+}
+
+/// Why a case could not be judged: what the runner, ndnn or the case said.
+pub type Trouble = String;
+
+thread_local! {
+    static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps panics off the terminal: they are a case's failure, told with it.
+pub fn quiet_panics() {
+    panic::set_hook(Box::new(|info| {
+        let at = info.location().map(|l| format!("{}:{}", l.file(), l.line()));
+        PANICKED_AT.with(|slot| *slot.borrow_mut() = at);
+    }));
+}
+
+/// Runs a case on its tensors as stored, then on strided copies.
+pub fn run(file: &CaseFile, case: &Json) -> Outcome {
+    if skips::reason(case).is_some() {
+        return Outcome::Skipped;
+    }
+    for (strided, label) in [(false, ""), (true, "(strided) ")] {
+        let attempt = panic::catch_unwind(AssertUnwindSafe(|| attempt(file, case, strided)));
+        let differences = match attempt {
+            Ok(Ok(differences)) => differences.0,
+            Ok(Err(trouble)) => vec![trouble],
+            Err(payload) => vec![panic_message(payload.as_ref())],
+        };
+        if !differences.is_empty() {
+            return Outcome::Failed(differences.into_iter().map(|d| format!("{label}{d}")).collect());
+        }
+    }
+    Outcome::Passed
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("of no text");
+    match PANICKED_AT.with(|slot| slot.borrow_mut().take()) {
+        Some(at) => format!("panic at {at}: {text}"),
+        None => format!("panic: {text}"),
+    }
+}
+
+fn attempt(file: &CaseFile, case: &Json, strided: bool) -> Result<Differences, Trouble> {
+    if case["dtype"] == "F64" { attempt_as::<f64>(file, case, strided) } else { attempt_as::<f32>(file, case, strided) }
+}
+
+fn attempt_as<T: Real>(file: &CaseFile, case: &Json, strided: bool) -> Result<Differences, Trouble> {
+    match text(case, "kind")? {
+        "tensor" | "functional" => call::<T>(file, case, strided),
+        "tensor_error" | "functional_error" => call_error::<T>(file, case, strided),
+        other => Err(format!("the runner does not know cases of kind {other:?} yet")),
+    }
+}
+
+pub fn text<'a>(case: &'a Json, key: &str) -> Result<&'a str, Trouble> {
+    case[key].as_str().ok_or_else(|| format!("the case has no `{key}`"))
+}
+
+/// The arguments of a case under the given keys.
+pub fn arguments<T: Real>(
+    file: &CaseFile,
+    case: &Json,
+    [args, kwargs]: [&str; 2],
+    mode: Mode,
+) -> Result<Args<T>, Trouble> {
+    Ok(Args::new(file.values(&case[args])?, file.named_values(&case[kwargs])?, mode))
+}
+
+pub const UNIMPLEMENTED: &str = "this target is not implemented";
+
+fn dispatch<T: Real>(case: &Json, args: &Args<T>) -> Result<ndnn::Result<Vec<AnyTensor>>, Trouble> {
+    let (kind, target) = (text(case, "kind")?, text(case, "target")?);
+    let variant = case["variant"].as_str().unwrap_or("");
+    let called = match kind.trim_end_matches("_error") {
+        "tensor" => targets::call_tensor(target, variant, args),
+        _ => targets::call_functional(target, variant, args),
+    };
+    called.transpose().ok_or_else(|| UNIMPLEMENTED.to_string())
+}
+
+fn call<T: Real>(file: &CaseFile, case: &Json, strided: bool) -> Result<Differences, Trouble> {
+    let args = arguments::<T>(file, case, ["args", "kwargs"], Mode { strided, tracked: true })?;
+    let outputs = dispatch(case, &args)?.map_err(|e| format!("error: {e}"))?;
+    let mut differences = Differences::default();
+    unused(&mut differences, &args);
+    compare_outputs(&mut differences, file, case, &outputs)?;
+    if case.get("input_grads").is_some() {
+        let inputs: Vec<_> = args.leaves().into_iter().collect();
+        let grads = gradients(&differentiable::<T>(&outputs), &inputs, false).map_err(|e| format!("gradients: {e}"))?;
+        differences.compare_grads("grad", &grads, &file.named_tensors(&case["input_grads"])?);
+    }
+    for (path, expected) in file.named_tensors(&case["mutates"])? {
+        match args.mutated(&path) {
+            Some(now) => differences.compare(&format!("mutated {path}"), &now, &expected),
+            None => differences.add(format!("mutated {path}: not reported")),
+        }
+    }
+    Ok(differences)
+}
+
+/// Every argument that is not None must have been asked for.
+pub fn unused<T: Real>(differences: &mut Differences, args: &Args<T>) {
+    for argument in args.unused() {
+        differences.add(format!("the argument {argument} was not used"));
+    }
+}
+
+/// Values, or, where chance decides them, shapes.
+pub fn compare_outputs(
+    differences: &mut Differences,
+    file: &CaseFile,
+    case: &Json,
+    outputs: &[AnyTensor],
+) -> Result<(), Trouble> {
+    if case["stochastic"] != true {
+        differences.compare_all("output", outputs, &file.tensors(&case["outputs"])?);
+        return Ok(());
+    }
+    let shapes = Json::from(outputs.iter().map(|o| Json::from(o.shape())).collect::<Vec<_>>());
+    if shapes != case["shapes"] {
+        differences.add(format!("outputs: shapes {shapes} and {}", case["shapes"]));
+    }
+    Ok(())
+}
+
+fn call_error<T: Real>(file: &CaseFile, case: &Json, strided: bool) -> Result<Differences, Trouble> {
+    let args = arguments::<T>(file, case, ["args", "kwargs"], Mode { strided, tracked: true })?;
+    let mut differences = Differences::default();
+    if let Ok(outputs) = dispatch(case, &args)? {
+        expected_error(&mut differences, case, &outputs);
+    }
+    Ok(differences)
+}
+
+/// Says that a call went through that should not have.
+pub fn expected_error(differences: &mut Differences, case: &Json, outputs: &[AnyTensor]) {
+    let shapes: Vec<_> = outputs.iter().map(AnyTensor::shape).collect();
+    differences.add(format!("no error came but outputs {shapes:?}; PyTorch says {}", case["torch_message"]));
+}

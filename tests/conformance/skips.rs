@@ -1,0 +1,37 @@
+//! What is left out on purpose, and why: the one table.
+
+use serde_json::Value as Json;
+
+struct Skip {
+    reason: &'static str,
+    when: fn(&Json) -> bool,
+}
+
+const SKIPS: &[Skip] = &[
+    Skip { reason: "the nuclear norm needs a singular value decomposition", when: nuclear },
+    Skip { reason: "ndnn has no complex numbers", when: |case| mentions_dtype(case, &["C64", "C128"]) },
+    Skip { reason: "ndnn has no half precision", when: |case| mentions_dtype(case, &["F16", "BF16"]) },
+    Skip { reason: "ndnn has no sparse gradients", when: |case| case["kwargs"]["sparse"] == true },
+];
+
+/// Why a case is left out, if it is.
+pub fn reason(case: &Json) -> Option<&'static str> {
+    SKIPS.iter().find(|skip| (skip.when)(case)).map(|skip| skip.reason)
+}
+
+fn nuclear(case: &Json) -> bool {
+    case["target"] == "norm"
+        && (case["variant"] == "nuc" || case["kwargs"]["p"] == "nuc" || case["args"].get(1).is_some_and(|p| p == "nuc"))
+}
+
+/// Whether a dtype of this list stands anywhere in the case.
+fn mentions_dtype(json: &Json, dtypes: &[&str]) -> bool {
+    match json {
+        Json::Array(list) => list.iter().any(|v| mentions_dtype(v, dtypes)),
+        Json::Object(map) => map.iter().any(|(key, v)| match v {
+            Json::String(text) => key == "dtype" && dtypes.contains(&text.as_str()),
+            other => mentions_dtype(other, dtypes),
+        }),
+        _ => false,
+    }
+}
