@@ -17,9 +17,9 @@ mod tensor;
 pub use ndnn_derive::tensor;
 
 pub use error::{Error, ErrorKind, Result};
-pub use random::manual_seed;
-pub use ops::{Index, Indices, Reduce};
 pub use ops::Operand;
+pub use ops::{Index, Indices, Reduce};
+pub use random::manual_seed;
 pub use tensor::{AnyTensor, DType, Data, Element, Ints, Number, Real, Tensor, grad_enabled, no_grad};
 
 #[doc(hidden)]

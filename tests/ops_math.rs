@@ -225,7 +225,10 @@ fn integers_and_masks() {
     assert_eq!(x.clamp(-1, 3), tensor![3, -1, 0]);
     assert_eq!(x.abs().maximum(3).unwrap(), tensor![7, 7, 3]);
     let (a, b) = (x.gt(0).unwrap(), x.ne(0).unwrap());
-    assert_eq!((&a & &b, &a | !&b, a.clone() ^ &b), (a.clone(), tensor![true, false, true], tensor![false, true, false]));
+    assert_eq!(
+        (&a & &b, &a | !&b, a.clone() ^ &b),
+        (a.clone(), tensor![true, false, true], tensor![false, true, false])
+    );
     assert_eq!(x.logical_xor(&a).unwrap(), tensor![false, true, false]);
     assert_eq!(Tensor::where_(&a, &x, 1).unwrap(), tensor![7, 1, 1]);
     assert!(x == x.clone() && x.eq(&x).unwrap() == tensor![true, true, true]);

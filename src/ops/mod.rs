@@ -1,12 +1,12 @@
 //! The operations of a tensor, each with its derivative beside it.
 
 mod arithmetic;
+mod compare;
 mod cumulative;
 mod einsum;
 mod index;
 mod indexing;
 mod join;
-mod compare;
 mod math;
 mod matmul;
 mod moments;
