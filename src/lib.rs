@@ -4,6 +4,7 @@
 extern crate self as ndnn;
 
 pub mod autograd;
+pub mod data;
 mod error;
 pub mod functional;
 pub mod io;

@@ -67,11 +67,13 @@ pub fn batch_matmul<T: LinalgScalar + Send + Sync>(
     };
     let work = m * k * n;
     let out = c.as_slice_mut().expect("standard layout");
-    if count * work < PARALLEL {
-        out.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(i, c));
-    } else if count == 1 {
+    if count == 1 {
         let c = matmul(matrix(a.view(), 0), matrix(b.view(), 0));
         return c.into_shape_with_order(IxDyn(&shape([m, n]))).expect("one matrix");
+    }
+    super::count::add(count * work);
+    if count * work < PARALLEL {
+        out.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(i, c));
     } else {
         let least = TASK.div_ceil(work.max(1));
         out.par_chunks_mut(m * n).with_min_len(least).enumerate().for_each(|(i, c)| one(i, c));

@@ -17,7 +17,6 @@ mod shape;
 mod softmax;
 mod sort;
 
-pub(crate) use arithmetic::broadcast;
 pub use indexing::{Index, Indices};
 pub use scatter::Reduce;
 mod special;

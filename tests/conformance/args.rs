@@ -353,7 +353,6 @@ impl<T: Real> Args<T> {
         match self.find_value(index, name) {
             None => Ok(None),
             Some((_, Value::Bool(b))) => Ok(Some(*b)),
-            Some((_, Value::Int(i))) => Ok(Some(*i != 0)),
             Some((_, other)) => Err(wrong(name, other, "a bool")),
         }
     }
@@ -476,6 +475,8 @@ fn number(name: &str, value: &Value) -> Result<f64> {
         Value::Int(i) => Ok(*i as f64),
         Value::Float(f) => Ok(*f),
         Value::Bool(b) => Ok(f64::from(*b)),
+        // A learning rate may be a tensor without axes.
+        Value::Tensor(t) if t.shape().is_empty() => t.to::<f64>().item(),
         other => Err(wrong(name, other, "a number")),
     }
 }
