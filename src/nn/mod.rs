@@ -1,6 +1,9 @@
 //! Layers and what they are made of: structs with parameters whose forward is one call into [`functional`](crate::functional).
 
+mod activation;
 mod container;
+mod dropout;
+mod flatten;
 pub mod init;
 mod linear;
 mod module;
@@ -12,8 +15,15 @@ mod summary;
 pub mod utils;
 mod walk;
 
+pub use activation::{
+    CELU, ELU, GELU, GLU, Hardshrink, Hardsigmoid, Hardswish, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU,
+    RReLU, ReLU, ReLU6, SELU, SiLU, Sigmoid, Softmax, Softmax2d, Softmin, Softplus, Softshrink, Softsign, Tanh,
+    Tanhshrink, Threshold,
+};
 pub use container::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
-pub use linear::Linear;
+pub use dropout::{AlphaDropout, ChannelDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout};
+pub use flatten::{Flatten, Unflatten};
+pub use linear::{Bilinear, Identity, Linear};
 pub use module::{CloneForward, Dtype, Field, Forward, Members, MembersMut, Mode, Module, run};
 pub use ndnn_derive::Module;
 pub use param::{AnyBuffer, AnyParam, Buffer, Param, Parameters, copying};
