@@ -514,6 +514,7 @@ macro_rules! plain {
     )*};
 }
 plain! {
+    [] crate::functional::Reduction,
     [] bool, [] char, [] u8, [] u16, [] u32, [] u64, [] usize, [] i8, [] i16, [] i32, [] i64, [] isize, [] f32, [] f64,
     [] String, [] &'static str, [] Vec<usize>, [] Vec<isize>, [] Vec<i64>, [] Vec<f32>, [] Vec<f64>, [] Vec<bool>, [] Vec<String>,
     [const N: usize] [usize; N], [const N: usize] [isize; N], [const N: usize] [f32; N], [const N: usize] [f64; N],

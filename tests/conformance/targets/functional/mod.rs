@@ -5,7 +5,7 @@ mod attention;
 mod conv;
 mod dropout;
 mod linear;
-mod loss;
+pub mod loss;
 mod norm;
 mod pooling;
 mod sparse;
