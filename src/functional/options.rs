@@ -141,7 +141,7 @@ macro_rules! options {
         impl $(<$($generics)*>)? $name $(<$($args)*>)? {$(
             $(#[$field_doc])*
             #[track_caller]
-            pub fn $field(mut self, $field: $crate::functional::options::argument!($kind $ty)) -> Self {
+            pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
                 self.$field = $field.into();
                 $({
                     let $value = self.$field;
@@ -157,7 +157,7 @@ macro_rules! options {
             () => {$(
                 $(#[$field_doc])*
                 #[track_caller]
-                pub fn $field(mut self, $field: $crate::functional::options::argument!($kind $ty)) -> Self {
+                pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
                     self.options = self.options.$field($field);
                     self
                 }

@@ -421,6 +421,8 @@ impl<T: Number> Tensor<T> {
     pub fn relu(&self) -> Tensor<T> {
         let out = map(self.view(), |x| if x < T::ZERO { T::ZERO } else { x });
         // As in PyTorch a NaN lets the gradient through.
-        Tensor::op_with_output("relu", out, [self], |g, _, y| Ok([Some(gate(g, y, |y| y > T::ZERO || y.as_f64().is_nan()))]))
+        Tensor::op_with_output("relu", out, [self], |g, _, y| {
+            Ok([Some(gate(g, y, |y| y > T::ZERO || y.as_f64().is_nan()))])
+        })
     }
 }
