@@ -2,7 +2,7 @@
 
 mod conv;
 mod linear;
-mod options;
+pub(crate) mod options;
 mod padding;
 mod pooling;
 
@@ -10,8 +10,8 @@ pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
 pub use linear::linear;
 pub use options::Dims;
 pub(crate) use options::options;
-pub(crate) use pooling::max_pool_setters;
 pub use padding::{PadMode, PaddingMode, pad};
+pub(crate) use pooling::max_pool_setters;
 pub use pooling::{
     MaxPoolOptions, PoolStride, max_pool, max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d,
     max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices,

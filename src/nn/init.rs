@@ -68,7 +68,9 @@ fn fans(op: &str, shape: &[usize]) -> Result<(usize, usize)> {
             let field: usize = kernel.iter().product();
             Ok((inputs * field, outputs * field))
         }
-        _ => Err(Error::shape(op, format!("inputs and outputs are counted on weights of 2 axes or more, got {shape:?}"))),
+        _ => {
+            Err(Error::shape(op, format!("inputs and outputs are counted on weights of 2 axes or more, got {shape:?}")))
+        }
     }
 }
 
