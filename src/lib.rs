@@ -4,6 +4,7 @@
 extern crate self as ndnn;
 
 pub mod autograd;
+pub mod data;
 mod error;
 pub mod functional;
 pub mod io;
@@ -20,6 +21,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use ops::Operand;
 pub use ops::{Index, Indices, Reduce};
 pub use random::manual_seed;
+pub use tensor::{AnyTensor, DType, Data, Element, Ints, Number, Real, Sizes, Tensor, grad_enabled, no_grad};
 pub use tensor::{AnyTensor, DType, Data, Element, Ints, Number, Real, Tensor, grad_enabled, no_grad};
 
 #[doc(hidden)]

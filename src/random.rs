@@ -36,6 +36,13 @@ struct State {
     draws: u64,
 }
 
+impl State {
+    /// The standard library keys its hash maps with the system's randomness.
+    fn unseeded() -> Self {
+        State { seed: RandomState::new().hash_one(0), draws: 0 }
+    }
+}
+
 static STATE: Mutex<Option<State>> = Mutex::new(None);
 
 /// Sets the seed of every draw that follows, in the whole process; without, each run has another, taken from the system.
@@ -43,11 +50,16 @@ pub fn manual_seed(seed: u64) {
     *STATE.lock().unwrap() = Some(State { seed, draws: 0 });
 }
 
+/// The seed that fixes every draw: the one set, or the one taken from the system.
+pub fn seed() -> u64 {
+    let mut state = STATE.lock().unwrap();
+    state.get_or_insert_with(State::unseeded).seed
+}
+
 /// The generator of the process's next draw: what a random function uses that is not given one.
 pub fn draw() -> Generator {
     let mut state = STATE.lock().unwrap();
-    // The standard library keys its hash maps with the system's randomness.
-    let state = state.get_or_insert_with(|| State { seed: RandomState::new().hash_one(0), draws: 0 });
+    let state = state.get_or_insert_with(State::unseeded);
     state.draws += 1;
     Generator::new(state.seed, state.draws)
 }

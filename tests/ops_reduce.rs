@@ -197,7 +197,10 @@ fn gradients_where_there_is_no_derivative() {
 fn nan_and_infinity() {
     let x = tensor![1., NAN, 3., NAN; f64];
     assert!(x.max().unwrap().item().unwrap().is_nan() && x.amin([], false).unwrap().item().unwrap().is_nan());
-    assert_eq!((x.argmax(None, false).unwrap(), x.min_dim(0, false).unwrap().1), (Tensor::scalar(1), Tensor::scalar(1)));
+    assert_eq!(
+        (x.argmax(None, false).unwrap(), x.min_dim(0, false).unwrap().1),
+        (Tensor::scalar(1), Tensor::scalar(1))
+    );
     assert_eq!(x.cummax(0).unwrap().1, tensor![0, 1, 1, 3]);
     assert_eq!(tensor![1., 2., 2., 1.].cummax(0).unwrap().1, tensor![0, 1, 2, 2]);
     assert_eq!(X::full([3], -INF).logsumexp(0, false).unwrap(), X::scalar(-INF));

@@ -66,14 +66,13 @@ pub fn batch_matmul<T: LinalgScalar + Send + Sync>(
         serial(matrix(a.view(), i), matrix(b.view(), i), c);
     };
     let work = m * k * n;
-    if count != 1 {
-        super::count::add(count * work);
-    }
     let out = c.as_slice_mut().expect("standard layout");
     if count == 1 {
         let c = matmul(matrix(a.view(), 0), matrix(b.view(), 0));
         return c.into_shape_with_order(IxDyn(&shape([m, n]))).expect("one matrix");
-    } else if count * work < PARALLEL {
+    }
+    super::count::add(count * work);
+    if count * work < PARALLEL {
         out.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(i, c));
     } else {
         let least = TASK.div_ceil(work.max(1));

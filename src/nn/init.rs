@@ -1,20 +1,300 @@
 //! Filling parameters: torch.nn.init.
+//!
+//! Each function fills a [`Param`] in place, and its values on the next forward pass are the new ones. What draws random
+//! numbers has a variant, ending in `_with`, that takes the caller's generator.
+//!
+//! ```
+//! use ndnn::{nn::init::{self, Fan, Nonlinearity}, prelude::*};
+//! let layer = Linear::new(64, 32);
+//! init::kaiming_normal(&layer.weight, Fan::In, Nonlinearity::ReLU)?;
+//! init::zeros(layer.bias.as_ref().unwrap());
+//! # Ok::<(), ndnn::Error>(())
+//! ```
 
-use crate::tensor::{Real, Tensor};
+use crate::{
+    Error, Result,
+    kernels::special::{erf, erfinv},
+    nn::Param,
+    random::{self, Rng},
+    tensor::{Real, Tensor},
+};
 
-/// TEMPORARY stand-in until the random module lands.
+/// What follows a layer, and by how much it shrinks the variance: the argument of [`calculate_gain`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Nonlinearity {
+    /// None, or a convolution: 1.
+    Linear,
+    /// 1.
+    Sigmoid,
+    /// 5/3.
+    Tanh,
+    /// √2.
+    ReLU,
+    /// √(2 / (1 + slope²)), with the slope on the negative side (0.01 by default in [`LeakyReLU`](crate::nn::LeakyReLU)).
+    LeakyReLU(f64),
+    /// 3/4.
+    SELU,
+}
+
+/// The factor by which the standard deviation of weights is scaled before a nonlinearity.
+///
+/// ```
+/// use ndnn::nn::init::{Nonlinearity, calculate_gain};
+/// assert_eq!(calculate_gain(Nonlinearity::Tanh), 5.0 / 3.0);
+/// ```
+pub fn calculate_gain(nonlinearity: Nonlinearity) -> f64 {
+    match nonlinearity {
+        Nonlinearity::Linear | Nonlinearity::Sigmoid => 1.,
+        Nonlinearity::Tanh => 5. / 3.,
+        Nonlinearity::ReLU => 2f64.sqrt(),
+        Nonlinearity::LeakyReLU(slope) => (2. / (1. + slope * slope)).sqrt(),
+        Nonlinearity::SELU => 0.75,
+    }
+}
+
+/// Which side of a layer keeps its variance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fan {
+    /// The number of inputs of one output: keeps the variance in the forward pass.
+    In,
+    /// The number of outputs of one input: keeps it in the backward pass.
+    Out,
+}
+
+/// The number of inputs of one output, and of outputs of one input, of a weight `[out, in, *kernel]`.
+fn fans(op: &str, shape: &[usize]) -> Result<(usize, usize)> {
+    match shape {
+        [outputs, inputs, kernel @ ..] => {
+            let field: usize = kernel.iter().product();
+            Ok((inputs * field, outputs * field))
+        }
+        _ => {
+            Err(Error::shape(op, format!("inputs and outputs are counted on weights of 2 axes or more, got {shape:?}")))
+        }
+    }
+}
+
+fn fill<T: Real>(param: &Param<T>, values: Tensor<T>) {
+    param.set(&values).expect("drawn in the parameter's shape");
+}
+
+// ------------------------------------------------------------------------------------------------- without randomness
+
+/// Fills with one value.
+pub fn constant<T: Real>(param: &Param<T>, value: T) {
+    fill(param, Tensor::full(param.shape(), value));
+}
+
+/// Fills with 1.
+pub fn ones<T: Real>(param: &Param<T>) {
+    constant(param, T::ONE);
+}
+
+/// Fills with 0.
+pub fn zeros<T: Real>(param: &Param<T>) {
+    constant(param, T::ZERO);
+}
+
+/// Fills a matrix with the identity: a linear layer then passes its inputs on.
+///
+/// # Errors
+/// If the parameter has not two axes.
+pub fn eye<T: Real>(param: &Param<T>) -> Result<()> {
+    let shape = param.shape();
+    if shape.len() != 2 {
+        return Err(Error::shape("eye", format!("needs a parameter of 2 axes, got {shape:?}")));
+    }
+    zeros(param);
+    param.update(|mut values| values.diag_mut().fill(T::ONE));
+    Ok(())
+}
+
+/// Fills the weight of a convolution with Dirac's delta: as many channels as possible are passed on, in each of `groups`.
+///
+/// # Errors
+/// If the parameter has not 3, 4 or 5 axes, or `groups` does not divide its first.
+pub fn dirac<T: Real>(param: &Param<T>, groups: usize) -> Result<()> {
+    let shape = param.shape();
+    if !matches!(shape.len(), 3..=5) {
+        return Err(Error::shape("dirac", format!("needs a parameter of 3, 4 or 5 axes, got {shape:?}")));
+    }
+    if groups == 0 || !shape[0].is_multiple_of(groups) {
+        return Err(Error::shape("dirac", format!("the first axis of {shape:?} does not divide into {groups} groups")));
+    }
+    zeros(param);
+    let per_group = shape[0] / groups;
+    param.update(|mut values| {
+        for channel in 0..per_group.min(shape[1]) {
+            for group in 0..groups {
+                let mut at = vec![group * per_group + channel, channel];
+                at.extend(shape[2..].iter().map(|k| k / 2));
+                values[at.as_slice()] = T::ONE;
+            }
+        }
+    });
+    Ok(())
+}
+
+// ---------------------------------------------------------------------------------------------------- with randomness
+
+/// A function over a generator, and the same over the process's own: `name` and `name_with`.
+macro_rules! random {
+    ($($(#[$doc:meta])* $name:ident, $with:ident($param:ident, $($arg:ident: $ty:ty),*; $rng:ident) $body:block)*) => {$(
+        $(#[$doc])*
+        pub fn $name<T: Real>($param: &Param<T>, $($arg: $ty),*) -> Result<()> {
+            $with($param, $($arg,)* &mut random::draw())
+        }
+
+        #[doc = concat!("As [`", stringify!($name), "`], with the caller's generator.")]
+        ///
+        /// # Errors
+        #[doc = concat!("As [`", stringify!($name), "`].")]
+        pub fn $with<T: Real>($param: &Param<T>, $($arg: $ty,)* $rng: &mut (impl Rng + ?Sized)) -> Result<()> $body
+    )*};
+}
+
+random! {
+    /// Fills from U(low, high).
+    ///
+    /// # Errors
+    /// If `low` is above `high`, or one is not finite.
+    uniform, uniform_with(param, low: T, high: T; rng) {
+        fill(param, Tensor::uniform_with(param.shape(), low, high, rng)?);
+        Ok(())
+    }
+
+    /// Fills from N(mean, std²).
+    ///
+    /// # Errors
+    /// If `std` is negative or not finite.
+    normal, normal_with(param, mean: T, std: T; rng) {
+        fill(param, Tensor::normal_with(param.shape(), mean, std, rng)?);
+        Ok(())
+    }
+
+    /// Fills from N(mean, std²), cut off outside `low` to `high`.
+    ///
+    /// # Errors
+    /// If `std` is not above 0, or `low` is above `high`.
+    trunc_normal, trunc_normal_with(param, mean: f64, std: f64, low: f64, high: f64; rng) {
+        if std.is_nan() || std <= 0. || low.is_nan() || high.is_nan() || low > high {
+            let what = format!("needs std > 0 and low <= high, got std {std}, low {low}, high {high}");
+            return Err(Error::value("trunc_normal", what));
+        }
+        // Through the inverse of the cumulative distribution between the two bounds.
+        let root = 2f64.sqrt();
+        let of = |x: f64| erf((x - mean) / std / root);
+        let uniform = Tensor::<f64>::uniform_with(param.shape(), of(low), of(high), rng)?;
+        let values = uniform.view().mapv(|u| T::of((mean + std * root * erfinv(u)).clamp(low, high)));
+        fill(param, values.into());
+        Ok(())
+    }
+
+    /// Fills from U(−a, a) with a = gain · √(6 / (inputs + outputs)): Glorot's.
+    ///
+    /// # Errors
+    /// If the parameter has fewer than 2 axes.
+    xavier_uniform, xavier_uniform_with(param, gain: f64; rng) {
+        let (inputs, outputs) = fans("xavier_uniform", &param.shape())?;
+        let a = T::of(gain * (6. / (inputs + outputs).max(1) as f64).sqrt());
+        uniform_with(param, -a, a, rng)
+    }
+
+    /// Fills from N(0, σ²) with σ = gain · √(2 / (inputs + outputs)): Glorot's.
+    ///
+    /// # Errors
+    /// If the parameter has fewer than 2 axes.
+    xavier_normal, xavier_normal_with(param, gain: f64; rng) {
+        let (inputs, outputs) = fans("xavier_normal", &param.shape())?;
+        normal_with(param, T::ZERO, T::of(gain * (2. / (inputs + outputs).max(1) as f64).sqrt()), rng)
+    }
+
+    /// Fills from U(−a, a) with a = gain · √(3 / fan): He's.
+    ///
+    /// # Errors
+    /// If the parameter has fewer than 2 axes.
+    kaiming_uniform, kaiming_uniform_with(param, fan: Fan, nonlinearity: Nonlinearity; rng) {
+        let a = T::of(3f64.sqrt() * kaiming("kaiming_uniform", &param.shape(), fan, nonlinearity)?);
+        uniform_with(param, -a, a, rng)
+    }
+
+    /// Fills from N(0, σ²) with σ = gain / √fan: He's.
+    ///
+    /// # Errors
+    /// If the parameter has fewer than 2 axes.
+    kaiming_normal, kaiming_normal_with(param, fan: Fan, nonlinearity: Nonlinearity; rng) {
+        let std = kaiming("kaiming_normal", &param.shape(), fan, nonlinearity)?;
+        normal_with(param, T::ZERO, T::of(std), rng)
+    }
+
+    /// Fills with a (semi-)orthogonal matrix times `gain`; further axes are flattened into the second. Saxe et al., 2013.
+    ///
+    /// # Errors
+    /// If the parameter has fewer than 2 axes.
+    orthogonal, orthogonal_with(param, gain: f64; rng) {
+        let shape = param.shape();
+        if shape.len() < 2 {
+            return Err(Error::shape("orthogonal", format!("needs a parameter of 2 axes or more, got {shape:?}")));
+        }
+        let (rows, columns) = (shape[0], shape[1..].iter().product::<usize>());
+        let (long, short) = (rows.max(columns), rows.min(columns));
+        // `short` orthonormal vectors of length `long`: the rows of a wide matrix, the columns of a tall one.
+        let basis = orthonormal(Tensor::<f64>::randn_with([short, long], rng).to_vec(), long);
+        let at = |r: usize, c: usize| if rows < columns { basis[r * long + c] } else { basis[c * long + r] };
+        let values = (0..rows * columns).map(|i| T::of(gain * at(i / columns, i % columns))).collect();
+        fill(param, Tensor::from_vec(shape, values)?);
+        Ok(())
+    }
+
+    /// Fills a matrix from N(0, std²), with a share `sparsity` of each column set to 0. Martens, 2010.
+    ///
+    /// # Errors
+    /// If the parameter has not 2 axes, or `sparsity` is outside 0 to 1.
+    sparse, sparse_with(param, sparsity: f64, std: T; rng) {
+        let shape = param.shape();
+        let &[rows, columns] = shape.as_slice() else {
+            return Err(Error::shape("sparse", format!("needs a parameter of 2 axes, got {shape:?}")));
+        };
+        if !(0. ..=1.).contains(&sparsity) {
+            return Err(Error::value("sparse", format!("sparsity is a share from 0 to 1, got {sparsity}")));
+        }
+        normal_with(param, T::ZERO, std, rng)?;
+        let zeros = (sparsity * rows as f64).ceil() as usize;
+        for column in 0..columns {
+            let order = Tensor::<i64>::randperm_with(rows, rng).to_vec();
+            param.update(|mut values| {
+                order[..zeros].iter().for_each(|&row| values[[row as usize, column].as_slice()] = T::ZERO);
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The standard deviation of He's initialisation.
+fn kaiming(op: &str, shape: &[usize], fan: Fan, nonlinearity: Nonlinearity) -> Result<f64> {
+    let (inputs, outputs) = fans(op, shape)?;
+    let fan = if fan == Fan::In { inputs } else { outputs };
+    Ok(calculate_gain(nonlinearity) / (fan.max(1) as f64).sqrt())
+}
+
+/// Makes the rows of a matrix orthonormal by Gram and Schmidt; each row twice, since once loses digits.
+fn orthonormal(mut rows: Vec<f64>, length: usize) -> Vec<f64> {
+    for i in 0..rows.len() / length.max(1) {
+        let (done, rest) = rows.split_at_mut(i * length);
+        let row = &mut rest[..length];
+        for _ in 0..2 {
+            for earlier in done.chunks_exact(length) {
+                let along: f64 = row.iter().zip(earlier).map(|(a, b)| a * b).sum();
+                row.iter_mut().zip(earlier).for_each(|(a, b)| *a -= along * b);
+            }
+        }
+        let norm = row.iter().map(|a| a * a).sum::<f64>().sqrt();
+        row.iter_mut().for_each(|a| *a /= norm);
+    }
+    rows
+}
+
+/// Values from U(low, high), in a new tensor: how most layers start.
 pub(crate) fn draw<T: Real>(shape: &[usize], low: f64, high: f64) -> Tensor<T> {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static STATE: AtomicU64 = AtomicU64::new(1);
-    let n: usize = shape.iter().product();
-    let values = (0..n)
-        .map(|_| {
-            let mut z = STATE.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            let u = ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64;
-            T::of(low + (high - low) * u)
-        })
-        .collect();
-    Tensor::from_vec(shape, values).expect("as many values")
+    Tensor::uniform(shape, T::of(low), T::of(high)).expect("finite bounds")
 }

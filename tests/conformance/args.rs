@@ -94,6 +94,11 @@ impl<T: Real> Args<T> {
         self.peek(index, name).is_some()
     }
 
+    /// Whether the argument is given as None, where that differs from leaving it out.
+    pub fn is_none(&self, index: usize, name: &str) -> bool {
+        self.find(index, name).is_some_and(|(_, value)| matches!(value, Value::Null))
+    }
+
     /// Whether the argument is a tensor; does not mark it.
     pub fn is_tensor(&self, index: usize, name: &str) -> bool {
         matches!(self.peek(index, name), Some(Value::Tensor(_)))
@@ -353,7 +358,6 @@ impl<T: Real> Args<T> {
         match self.find_value(index, name) {
             None => Ok(None),
             Some((_, Value::Bool(b))) => Ok(Some(*b)),
-            Some((_, Value::Int(i))) => Ok(Some(*i != 0)),
             Some((_, other)) => Err(wrong(name, other, "a bool")),
         }
     }
@@ -476,6 +480,8 @@ fn number(name: &str, value: &Value) -> Result<f64> {
         Value::Int(i) => Ok(*i as f64),
         Value::Float(f) => Ok(*f),
         Value::Bool(b) => Ok(f64::from(*b)),
+        // A learning rate may be a tensor without axes.
+        Value::Tensor(t) if t.shape().is_empty() => t.to::<f64>().item(),
         other => Err(wrong(name, other, "a number")),
     }
 }

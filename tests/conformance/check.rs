@@ -29,12 +29,7 @@ impl Differences {
     }
 
     /// Compares gradients by name; one that is not expected is no difference.
-    pub fn compare_grads<T: Real>(
-        &mut self,
-        what: &str,
-        got: &[(String, Option<Tensor<T>>)],
-        expected: &[(String, AnyTensor)],
-    ) {
+    pub fn compare_grads<T: Real>(&mut self, what: &str, got: &Grads<T>, expected: &[(String, AnyTensor)]) {
         for (name, expected) in expected {
             match got.iter().find(|(key, _)| key == name) {
                 // A gradient has the type of its tensor, which may not be that of the case.
@@ -127,14 +122,25 @@ pub fn differentiable<T: Real>(outputs: &[AnyTensor]) -> Vec<Tensor<T>> {
     floating.filter(Tensor::is_tracked).collect()
 }
 
-/// The gradients of FORMAT.md's loss `Σⱼ Σᵢ oⱼ[i]·cos(1+i)` over `outputs` with respect to each of `inputs`.
-pub fn gradients<T: Real>(
-    outputs: &[Tensor<T>],
-    inputs: &[(String, Tensor<T>)],
-    create_graph: bool,
-) -> Result<Vec<(String, Option<Tensor<T>>)>> {
-    let inputs: Vec<_> = inputs.iter().filter(|(_, tensor)| tensor.is_tracked()).collect();
-    let names = inputs.iter().map(|(name, _)| name.clone());
+/// Gradients by the name of their tensor.
+pub type Grads<T> = Vec<(String, Option<Tensor<T>>)>;
+
+/// The gradients of FORMAT.md's loss `Σⱼ Σᵢ oⱼ[i]·cos(1+i)` over `outputs`, as they gather in the leaves; keeps the graph.
+pub fn backward<T: Real>(outputs: &[Tensor<T>], leaves: &[(String, Tensor<T>)]) -> Result<Grads<T>> {
+    let mut loss = Tensor::scalar(T::ZERO);
+    for output in outputs {
+        loss = loss + (output * cosines(output)?).sum();
+    }
+    if loss.is_tracked() {
+        loss.backward_retain()?;
+    }
+    Ok(leaves.iter().filter(|(_, leaf)| leaf.is_tracked()).map(|(name, leaf)| (name.clone(), leaf.grad())).collect())
+}
+
+/// The same gradients, to be differentiated again.
+pub fn gradients<T: Real>(outputs: &[Tensor<T>], leaves: &[(String, Tensor<T>)]) -> Result<Grads<T>> {
+    let leaves: Vec<_> = leaves.iter().filter(|(_, leaf)| leaf.is_tracked()).collect();
+    let names = leaves.iter().map(|(name, _)| name.clone());
     if outputs.is_empty() {
         return Ok(names.map(|name| (name, None)).collect());
     }
@@ -142,8 +148,8 @@ pub fn gradients<T: Real>(
     let grads = grad_with(
         &outputs.iter().collect::<Vec<_>>(),
         &weights.iter().map(Some).collect::<Vec<_>>(),
-        &inputs.iter().map(|(_, tensor)| tensor).collect::<Vec<_>>(),
-        create_graph,
+        &leaves.iter().map(|(_, leaf)| leaf).collect::<Vec<_>>(),
+        true,
     )?;
     Ok(names.zip(grads).collect())
 }

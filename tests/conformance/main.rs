@@ -6,6 +6,8 @@
 mod args;
 mod check;
 mod run;
+mod run_module;
+mod run_optim;
 mod skips;
 mod targets;
 mod values;

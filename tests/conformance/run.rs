@@ -6,13 +6,13 @@ use std::{
     panic::{self, AssertUnwindSafe},
 };
 
-use ndnn::{AnyTensor, Real};
+use ndnn::{AnyTensor, Real, Tensor};
 use serde_json::Value as Json;
 
 use crate::{
     args::{Args, Mode},
-    check::{Differences, differentiable, gradients},
-    skips, targets,
+    check::{Differences, Grads, backward, differentiable, gradients},
+    run_module, run_optim, skips, targets,
     values::CaseFile,
 };
 
@@ -74,7 +74,11 @@ fn attempt_as<T: Real>(file: &CaseFile, case: &Json, strided: bool) -> Result<Di
     match text(case, "kind")? {
         "tensor" | "functional" => call::<T>(file, case, strided),
         "tensor_error" | "functional_error" => call_error::<T>(file, case, strided),
-        other => Err(format!("the runner does not know cases of kind {other:?} yet")),
+        "module" => run_module::module::<T>(file, case, strided),
+        "module_error" => run_module::module_error::<T>(file, case, strided),
+        "optim" => run_optim::optim::<T>(file, case),
+        "sched" => run_optim::sched(file, case),
+        other => Err(format!("the runner does not know cases of kind {other:?}")),
     }
 }
 
@@ -112,8 +116,8 @@ fn call<T: Real>(file: &CaseFile, case: &Json, strided: bool) -> Result<Differen
     compare_outputs(&mut differences, file, case, &outputs)?;
     if case.get("input_grads").is_some() {
         let inputs: Vec<_> = args.leaves().into_iter().collect();
-        let grads = gradients(&differentiable::<T>(&outputs), &inputs, false).map_err(|e| format!("gradients: {e}"))?;
-        differences.compare_grads("grad", &grads, &file.named_tensors(&case["input_grads"])?);
+        let expected = file.named_tensors(&case["input_grads"])?;
+        compare_both(&mut differences, &differentiable::<T>(&outputs), &inputs, &expected)?;
     }
     for (path, expected) in file.named_tensors(&case["mutates"])? {
         match args.mutated(&path) {
@@ -122,6 +126,21 @@ fn call<T: Real>(file: &CaseFile, case: &Json, strided: bool) -> Result<Differen
         }
     }
     Ok(differences)
+}
+
+/// Compares first gradients, got by `backward`, and by `grad` with a graph of themselves (which has formulas where the
+/// former may have faster kernels). Answers the latter.
+pub fn compare_both<T: Real>(
+    differences: &mut Differences,
+    outputs: &[Tensor<T>],
+    leaves: &[(String, Tensor<T>)],
+    expected: &[(String, AnyTensor)],
+) -> Result<Grads<T>, Trouble> {
+    let gathered = backward(outputs, leaves).map_err(|e| format!("backward: {e}"))?;
+    differences.compare_grads("grad", &gathered, expected);
+    let recorded = gradients(outputs, leaves).map_err(|e| format!("recorded gradients: {e}"))?;
+    differences.compare_grads("recorded grad", &recorded, expected);
+    Ok(recorded)
 }
 
 /// Every argument that is not None must have been asked for.

@@ -4,6 +4,9 @@
 //! target. `Ok(None)` means "not mine"; so read arguments inside the arms only.
 
 mod functional;
+pub mod module;
+pub mod optim;
+pub mod sched;
 mod tensor_math;
 mod tensor_reduce;
 mod tensor_shape;
@@ -27,13 +30,13 @@ pub fn list<T: ndnn::Element>(tensors: impl IntoIterator<Item = ndnn::Tensor<T>>
     tensors.into_iter().map(AnyTensor::from).collect()
 }
 
-/// Calls the family in which `target` is built, if any.
+/// Asks each family in turn, until one knows the target.
 macro_rules! families {
-    ($target:expr, $variant:expr, $args:expr; $($family:path),+ $(,)?) => {{
+    ($function:ident $arguments:tt; $($family:path),+ $(,)?) => {{
         $({
             use $family as family;
-            if let Some(outputs) = family::call($target, $variant, $args)? {
-                return Ok(Some(outputs));
+            if let Some(found) = family::$function $arguments? {
+                return Ok(Some(found));
             }
         })+
         Ok(None)
@@ -43,7 +46,7 @@ use families;
 
 /// Calls a tensor operation.
 pub fn call_tensor<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
-    families!(target, variant, args; tensor_math, tensor_reduce, tensor_shape)
+    families!(call (target, variant, args); tensor_math, tensor_reduce, tensor_shape)
 }
 
 /// Calls a function of torch.nn.functional.
@@ -56,6 +59,9 @@ pub fn built(kind: &str) -> Vec<&'static str> {
     match kind {
         "tensor" => [tensor_math::BUILT, tensor_reduce::BUILT, tensor_shape::BUILT].concat(),
         "functional" => functional::built(),
+        "module" => module::built(),
+        "optim" => optim::BUILT.to_vec(),
+        "sched" => sched::BUILT.to_vec(),
         _ => Vec::new(),
     }
 }

@@ -16,7 +16,7 @@ use super::{Called, families};
 use crate::args::Args;
 
 pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
-    families!(target, variant, args; activation, attention, conv, dropout, linear, loss, norm, pooling, sparse)
+    families!(call (target, variant, args); activation, attention, conv, dropout, linear, loss, norm, pooling, sparse)
 }
 
 pub fn built() -> Vec<&'static str> {

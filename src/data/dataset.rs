@@ -1,0 +1,172 @@
+//! Sets of samples.
+
+use std::sync::Arc;
+
+use super::collate::{Batch, Collate, common_len};
+use crate::{Error, Result, tensor::Tensor};
+
+/// A set of samples that can be reached by position.
+pub trait Dataset: Send + Sync {
+    /// One sample: a tensor or a tuple of tensors.
+    type Sample: Collate;
+
+    /// The number of samples.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sample at a position below [`len`](Dataset::len).
+    ///
+    /// # Errors
+    /// If there is no such position, or the sample cannot be read.
+    fn get(&self, position: usize) -> Result<Self::Sample>;
+
+    /// The samples at these positions as one batch.
+    ///
+    /// # Errors
+    /// As [`get`](Dataset::get), and if the samples do not fit together.
+    fn batch(&self, positions: &[usize]) -> Result<Self::Sample> {
+        Self::Sample::collate(positions.iter().map(|&p| self.get(p)).collect::<Result<_>>()?)
+    }
+}
+
+/// Samples that lie along the first axis of one or several tensors.
+#[derive(Clone, Debug)]
+pub struct TensorDataset<B> {
+    tensors: B,
+    len: usize,
+}
+
+impl<B: Batch> TensorDataset<B> {
+    /// A set over a tuple of tensors (or a single one) with as many samples each.
+    ///
+    /// # Errors
+    /// If their first axes differ in length.
+    pub fn new(tensors: B) -> Result<Self> {
+        let len = common_len(&tensors.lens())?;
+        Ok(TensorDataset { tensors, len })
+    }
+
+    /// The tensors.
+    pub fn tensors(&self) -> &B {
+        &self.tensors
+    }
+}
+
+impl<B: Batch + Collate> Dataset for TensorDataset<B> {
+    type Sample = B;
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn get(&self, position: usize) -> Result<B> {
+        self.tensors.sample(position)
+    }
+
+    fn batch(&self, positions: &[usize]) -> Result<B> {
+        self.tensors.select(positions)
+    }
+}
+
+/// Some of the samples of a data set, in an order of their own.
+pub struct Subset<D> {
+    dataset: Arc<D>,
+    positions: Vec<usize>,
+}
+
+impl<D> Clone for Subset<D> {
+    fn clone(&self) -> Self {
+        Subset { dataset: self.dataset.clone(), positions: self.positions.clone() }
+    }
+}
+
+impl<D: Dataset> Subset<D> {
+    /// The samples at these positions.
+    ///
+    /// # Errors
+    /// If there is no such position.
+    pub fn new(dataset: Arc<D>, positions: Vec<usize>) -> Result<Self> {
+        match positions.iter().find(|&&p| p >= dataset.len()) {
+            Some(p) => {
+                Err(Error::index("Subset", format!("there is no sample {p} in a data set of {}", dataset.len())))
+            }
+            None => Ok(Subset { dataset, positions }),
+        }
+    }
+
+    /// The positions in the whole data set.
+    pub fn positions(&self) -> &[usize] {
+        &self.positions
+    }
+}
+
+impl<D: Dataset> Dataset for Subset<D> {
+    type Sample = D::Sample;
+
+    fn len(&self) -> usize {
+        self.positions.len()
+    }
+
+    fn get(&self, position: usize) -> Result<D::Sample> {
+        match self.positions.get(position) {
+            Some(&p) => self.dataset.get(p),
+            None => Err(Error::index("Subset", format!("there is no sample {position} among {}", self.len()))),
+        }
+    }
+
+    fn batch(&self, positions: &[usize]) -> Result<D::Sample> {
+        match positions.iter().find(|&&p| p >= self.len()) {
+            Some(p) => Err(Error::index("Subset", format!("there is no sample {p} among {}", self.len()))),
+            None => self.dataset.batch(&positions.iter().map(|&p| self.positions[p]).collect::<Vec<_>>()),
+        }
+    }
+}
+
+impl<D: Dataset + ?Sized> Dataset for Arc<D> {
+    type Sample = D::Sample;
+
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn get(&self, position: usize) -> Result<D::Sample> {
+        (**self).get(position)
+    }
+
+    fn batch(&self, positions: &[usize]) -> Result<D::Sample> {
+        (**self).batch(positions)
+    }
+}
+
+/// Splits a data set at random into parts of the given lengths. The seed of [`manual_seed`](crate::manual_seed) fixes it.
+///
+/// ```
+/// use ndnn::{data::{Dataset, TensorDataset, random_split}, prelude::*};
+/// let all = TensorDataset::new((Tensor::<f32>::zeros([150, 4]), Tensor::<i64>::zeros([150])))?;
+/// let [train, test] = random_split(all, [120, 30])?;
+/// assert_eq!((train.len(), test.len()), (120, 30));
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the lengths do not add up to the number of samples.
+pub fn random_split<D: Dataset, const N: usize>(dataset: D, lengths: [usize; N]) -> Result<[Subset<D>; N]> {
+    let total: usize = lengths.iter().sum();
+    if total != dataset.len() {
+        return Err(Error::value(
+            "random_split",
+            format!("the lengths {lengths:?} add up to {total}, the data set has {} samples", dataset.len()),
+        ));
+    }
+    let order: Vec<usize> = Tensor::<i64>::randperm(total).to_vec().into_iter().map(|p| p as usize).collect();
+    let dataset = Arc::new(dataset);
+    let mut at = 0;
+    Ok(lengths.map(|n| {
+        at += n;
+        Subset { dataset: dataset.clone(), positions: order[at - n..at].to_vec() }
+    }))
+}

@@ -1,0 +1,107 @@
+//! Batches of a data set, epoch by epoch.
+
+use rand::{SeedableRng, seq::SliceRandom};
+
+use super::dataset::Dataset;
+use crate::{Result, random};
+
+/// Cuts a data set into batches, in order or shuffled.
+///
+/// The order of an epoch depends on the seed and the epoch's number alone, so that a run can be resumed at any epoch.
+pub struct DataLoader<D> {
+    dataset: D,
+    batch_size: usize,
+    shuffle: bool,
+    drop_last: bool,
+    seed: Option<u64>,
+}
+
+impl<D: Dataset> DataLoader<D> {
+    /// Batches of `batch_size` samples, in order; the last may be smaller.
+    ///
+    /// # Panics
+    /// If `batch_size` is 0.
+    #[track_caller]
+    pub fn new(dataset: D, batch_size: usize) -> Self {
+        assert!(batch_size > 0, "DataLoader: a batch_size is at least 1, got 0");
+        DataLoader { dataset, batch_size, shuffle: false, drop_last: false, seed: None }
+    }
+
+    /// Whether each epoch has an order of its own; `false` by default.
+    pub fn shuffle(mut self, shuffle: bool) -> Self {
+        self.shuffle = shuffle;
+        self
+    }
+
+    /// Whether to leave out a last batch that is not full; `false` by default.
+    pub fn drop_last(mut self, drop_last: bool) -> Self {
+        self.drop_last = drop_last;
+        self
+    }
+
+    /// The seed of the order; by default the one of [`manual_seed`](crate::manual_seed).
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The number of batches in an epoch.
+    pub fn len(&self) -> usize {
+        match self.drop_last {
+            true => self.dataset.len() / self.batch_size,
+            false => self.dataset.len().div_ceil(self.batch_size),
+        }
+    }
+
+    /// Whether an epoch has no batch.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The data set.
+    pub fn dataset(&self) -> &D {
+        &self.dataset
+    }
+
+    /// The batches of one epoch. A sample that cannot be read panics; [`try_epoch`](DataLoader::try_epoch) does not.
+    pub fn epoch(&self, epoch: u64) -> impl ExactSizeIterator<Item = D::Sample> {
+        self.try_epoch(epoch).map(|batch| batch.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// The batches of one epoch, each as a `Result`.
+    pub fn try_epoch(&self, epoch: u64) -> Epoch<'_, D> {
+        let mut order: Vec<usize> = (0..self.dataset.len()).collect();
+        if self.shuffle {
+            let seed = self.seed.unwrap_or_else(random::seed);
+            order
+                .shuffle(&mut random::Generator::seed_from_u64(seed ^ (epoch + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+        }
+        order.truncate(self.len() * self.batch_size);
+        Epoch { loader: self, order, at: 0 }
+    }
+}
+
+/// The batches of one epoch.
+pub struct Epoch<'a, D> {
+    loader: &'a DataLoader<D>,
+    order: Vec<usize>,
+    at: usize,
+}
+
+impl<D: Dataset> Iterator for Epoch<'_, D> {
+    type Item = Result<D::Sample>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let end = (self.at + self.loader.batch_size).min(self.order.len());
+        let positions = &self.order[self.at..end];
+        self.at = end;
+        (!positions.is_empty()).then(|| self.loader.dataset.batch(positions))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = (self.order.len() - self.at).div_ceil(self.loader.batch_size);
+        (left, Some(left))
+    }
+}
+
+impl<D: Dataset> ExactSizeIterator for Epoch<'_, D> {}

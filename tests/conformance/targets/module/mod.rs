@@ -1,0 +1,77 @@
+//! The classes of torch.nn; the same file names as `src/nn/`.
+
+mod activation;
+mod attention;
+mod conv;
+mod dropout;
+mod linear;
+mod loss;
+mod norm;
+mod pooling;
+mod rnn;
+mod sparse;
+
+use ndnn::{
+    AnyTensor, Real, Result,
+    nn::{Forward, Module},
+};
+
+use super::{families, out};
+use crate::args::Args;
+
+/// A module made from a constructor's arguments; `None` where the target is not implemented.
+pub type Built<T> = Result<Option<Box<dyn Case<T>>>>;
+
+/// A module with the way to call it.
+pub trait Case<T: Real> {
+    fn module(&mut self) -> &mut dyn Module;
+    fn forward(&self, args: &Args<T>) -> Result<Vec<AnyTensor>>;
+}
+
+struct Called<M, F> {
+    module: M,
+    forward: F,
+}
+
+impl<T: Real, M: Module, F: Fn(&M, &Args<T>) -> Result<Vec<AnyTensor>>> Case<T> for Called<M, F> {
+    fn module(&mut self) -> &mut dyn Module {
+        &mut self.module
+    }
+
+    fn forward(&self, args: &Args<T>) -> Result<Vec<AnyTensor>> {
+        (self.forward)(&self.module, args)
+    }
+}
+
+/// A module, and a closure that reads forward's arguments and calls it.
+pub fn case<T: Real, M: Module>(
+    module: M,
+    forward: impl Fn(&M, &Args<T>) -> Result<Vec<AnyTensor>> + 'static,
+) -> Box<dyn Case<T>> {
+    Box::new(Called { module, forward })
+}
+
+/// A module of one tensor in, `input`, and one out.
+pub fn layer<T: Real>(module: impl Forward<T>) -> Box<dyn Case<T>> {
+    case(module, |module, a| Ok(out![module.forward(&a.tensor(0, "input")?)?]))
+}
+
+pub fn build<T: Real>(target: &str, args: &Args<T>) -> Built<T> {
+    families!(build(target, args); activation, attention, conv, dropout, linear, loss, norm, pooling, rnn, sparse)
+}
+
+pub fn built() -> Vec<&'static str> {
+    [
+        activation::BUILT,
+        attention::BUILT,
+        conv::BUILT,
+        dropout::BUILT,
+        linear::BUILT,
+        loss::BUILT,
+        norm::BUILT,
+        pooling::BUILT,
+        rnn::BUILT,
+        sparse::BUILT,
+    ]
+    .concat()
+}
