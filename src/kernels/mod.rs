@@ -1,9 +1,13 @@
 //! Numbers only: ndarray views in, arrays out. SIMD and threads live here and nowhere else, and so does `unsafe`.
 
+pub mod classes;
+pub mod conv;
 pub mod count;
 pub mod elementwise;
 pub mod gemm;
+pub mod im2col;
 pub mod index;
+pub mod pooling;
 pub mod random;
 pub mod reduce;
 pub mod softmax;

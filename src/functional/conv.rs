@@ -1,0 +1,313 @@
+//! Convolutions.
+//!
+//! A convolution is linear in the input and in the weight. So its two derivatives and their derivatives are again
+//! convolutions of these kinds: three operations, each of which names the two others as its derivatives.
+
+use std::fmt;
+
+use super::{Dims, PaddingMode, options, pad, padding::fits_memory};
+use crate::{
+    Error, Result,
+    kernels::{self, conv::Plan, im2col::Windows},
+    tensor::{Real, Tensor},
+};
+
+/// How many elements a convolution adds at each end of each axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding<const N: usize> {
+    /// As many as keep the size; where their number is odd, the last one is behind. Only with a stride of 1.
+    Same,
+    /// None.
+    Valid,
+    /// So many at each end.
+    Sizes(Dims<N>),
+}
+
+impl<const N: usize> From<usize> for Padding<N> {
+    fn from(one: usize) -> Self {
+        Padding::Sizes(one.into())
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Padding<N> {
+    fn from(sizes: [usize; N]) -> Self {
+        Padding::Sizes(sizes.into())
+    }
+}
+
+impl<const N: usize> From<Dims<N>> for Padding<N> {
+    fn from(sizes: Dims<N>) -> Self {
+        Padding::Sizes(sizes)
+    }
+}
+
+/// `"same"` or `"valid"`; panics on another word.
+impl<const N: usize> From<&str> for Padding<N> {
+    #[track_caller]
+    fn from(name: &str) -> Self {
+        match name {
+            "same" => Padding::Same,
+            "valid" => Padding::Valid,
+            _ => panic!("padding {name:?}: expected \"same\", \"valid\" or numbers"),
+        }
+    }
+}
+
+/// As PyTorch prints it in a layer: `same`, `(1, 1)`.
+impl<const N: usize> fmt::Display for Padding<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Padding::Same => f.write_str("same"),
+            Padding::Valid => f.write_str("valid"),
+            Padding::Sizes(sizes) => f.write_str(&sizes.tuple()),
+        }
+    }
+}
+
+options! {
+    /// What a convolution takes besides its tensors.
+    pub struct ConvOptions[const N: usize][N], setters conv_setters {
+        /// The step from one window to the next; 1 by default.
+        stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1";
+        /// How many elements are added at each end: numbers (0 by default), `"same"` or `"valid"`.
+        padding: into Padding<N> = Padding::from(0);
+        /// The step from one tap of the kernel to the next; 1 by default.
+        dilation: into Dims<N> = Dims::from(1), if |d| d.is_positive(), "a dilation is at least 1";
+        /// Groups of channels that do not see each other; 1 by default.
+        groups: of usize = 1, if |g| g > 0, "there is at least 1 group";
+        /// What the input is padded with; zeros by default.
+        padding_mode: into PaddingMode = PaddingMode::Zeros;
+    }
+}
+
+impl<const N: usize> ConvOptions<N> {
+    /// What no input can satisfy.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        match self {
+            _ if !self.stride.is_positive() => Err("a stride is at least 1"),
+            _ if !self.dilation.is_positive() => Err("a dilation is at least 1"),
+            _ if self.groups == 0 => Err("there is at least 1 group"),
+            _ if self.padding == Padding::Same && self.stride.get() != [1; N] => {
+                Err("padding \"same\" takes a stride of 1")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The elements added before and after each axis.
+    fn pads(&self, kernel: [usize; N]) -> [(usize, usize); N] {
+        std::array::from_fn(|i| match self.padding {
+            Padding::Valid => (0, 0),
+            Padding::Sizes(sizes) => (sizes.get()[i], sizes.get()[i]),
+            Padding::Same => {
+                let total = self.dilation.get()[i].saturating_mul(kernel[i] - 1);
+                (total / 2, total - total / 2)
+            }
+        })
+    }
+}
+
+/// Convolution over N axes: `y[n, f] = bias[f] + Σ_c weight[f, c] ⋆ x[n, c]`, where ⋆ is cross-correlation.
+///
+/// `input` is `(B, C, *sizes)` or, without a batch, `(C, *sizes)`; `weight` is `(F, C / groups, *kernel_size)`, `bias`
+/// `(F)`. The result is `(B, F, *out)` with `out = ⌊(size + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1`.
+/// No batch gives an empty result; no channels give no channels, as in PyTorch.
+///
+/// # Errors
+/// If the shapes do not fit together or the kernel is larger than the padded input.
+pub fn conv<const N: usize, T: Real>(
+    input: &Tensor<T>,
+    weight: &Tensor<T>,
+    bias: Option<&Tensor<T>>,
+    options: ConvOptions<N>,
+) -> Result<Tensor<T>> {
+    let op = const { ["conv1d", "conv2d", "conv3d"][N - 1] };
+    check_shapes(op, input, weight, bias, &options)?;
+    let batched = input.ndim() == N + 2;
+    let mut x = if batched { input.clone() } else { input.unsqueeze(0)? };
+    let kernel: [usize; N] = weight.shape()[2..].try_into().expect("as many axes as checked");
+    let mut pads = options.pads(kernel);
+    if options.padding_mode != PaddingMode::Zeros {
+        let sizes: Vec<isize> = pads.iter().rev().flat_map(|&(a, b)| [a as isize, b as isize]).collect();
+        x = pad(&x, sizes, options.padding_mode)?;
+        pads = [(0, 0); N];
+    }
+    let sizes: [usize; N] = x.shape()[2..].try_into().expect("as many axes as checked");
+    let windows = windows(op, &x, kernel, sizes, pads, &options)?;
+    // PyTorch's answer to an input without channels is a result without channels.
+    let features = if x.shape()[1] == 0 { 0 } else { weight.shape()[0] };
+    let (weight, bias) = match features {
+        0 => (&weight.narrow(0, 0, 0)?, bias.map(|b| b.narrow(0, 0, 0)).transpose()?),
+        _ => (weight, bias.cloned()),
+    };
+    let (batch, channels) = (x.shape()[0], x.shape()[1]);
+    let plan = Plan { axes: N, batch, groups: options.groups, channels, features, windows };
+    fits_memory::<T>(op, &plan.output_shape())?;
+    let y = planned(op, &x, weight, bias.as_ref(), plan);
+    if batched { Ok(y) } else { y.squeeze_dim(0) }
+}
+
+fn check_shapes<const N: usize, T: Real>(
+    op: &str,
+    input: &Tensor<T>,
+    weight: &Tensor<T>,
+    bias: Option<&Tensor<T>>,
+    options: &ConvOptions<N>,
+) -> Result<()> {
+    let (x, w, groups) = (input.shape(), weight.shape(), options.groups);
+    options.check().map_err(|why| Error::value(op, why))?;
+    let wrong = |message: String| Err(Error::shape(op, message));
+    if w.len() != N + 2 {
+        return wrong(format!("the weight is {w:?}, expected {} axes: (out, in / groups, kernel sizes)", N + 2));
+    }
+    if x.len() != N + 1 && x.len() != N + 2 {
+        let (one, many) = (N + 1, N + 2);
+        return wrong(format!(
+            "the input is {x:?}, expected {many} axes (batch, channels, sizes) or {one} without a batch"
+        ));
+    }
+    if w[2..].contains(&0) {
+        return wrong(format!("weight {w:?} has a kernel without taps, each of its sizes is at least 1"));
+    }
+    if w[0] == 0 || !w[0].is_multiple_of(groups) {
+        return wrong(format!(
+            "weight {w:?} has {} output channels, {groups} groups need a multiple of {groups}",
+            w[0]
+        ));
+    }
+    let channels = x[x.len() - N - 1];
+    if Some(channels) != w[1].checked_mul(groups) {
+        let of = if groups == 1 { String::new() } else { format!(" in {groups} groups") };
+        return wrong(format!(
+            "the input has {channels} channels ({x:?}), weight {w:?}{of} expects {}",
+            w[1].saturating_mul(groups)
+        ));
+    }
+    match bias {
+        Some(b) if b.shape() != [w[0]] => {
+            wrong(format!("the bias is {:?}, weight {w:?} expects one for each output channel: [{}]", b.shape(), w[0]))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where the windows lie, once the input's sizes are known to hold one.
+fn windows<const N: usize, T: Real>(
+    op: &str,
+    x: &Tensor<T>,
+    kernel: [usize; N],
+    sizes: [usize; N],
+    pads: [(usize, usize); N],
+    options: &ConvOptions<N>,
+) -> Result<Windows> {
+    let (stride, dilation) = (options.stride.get(), options.dilation.get());
+    let mut output = [0; N];
+    for i in 0..N {
+        let padded = sizes[i].saturating_add(pads[i].0).saturating_add(pads[i].1);
+        let reach = (kernel[i] - 1).saturating_mul(dilation[i]).saturating_add(1);
+        if reach > padded {
+            return Err(Error::shape(
+                op,
+                format!(
+                    "the kernel {kernel:?} with dilation {dilation:?} spans {reach} elements of axis {i} of the sizes, \
+                     the input {:?} has {padded} there, padding included",
+                    x.shape()
+                ),
+            ));
+        }
+        output[i] = (padded - reach) / stride[i] + 1;
+    }
+    if sizes.contains(&0) && x.shape()[0] != 0 && x.shape()[1] != 0 {
+        return Err(Error::shape(op, format!("the input {:?} is empty; only batch or channels may be", x.shape())));
+    }
+    Ok(Windows {
+        input: three(sizes, 1),
+        kernel: three(kernel, 1),
+        stride: three(stride, 1),
+        dilation: three(dilation, 1),
+        before: three(pads.map(|p| p.0), 0),
+        output: three(output, 1),
+    })
+}
+
+/// N numbers as the last of three.
+pub(crate) fn three<const N: usize>(numbers: [usize; N], fill: usize) -> [usize; 3] {
+    let mut three = [fill; 3];
+    three[3 - N..].copy_from_slice(&numbers);
+    three
+}
+
+// ------------------------------------------------------------------------------- the three operations and their derivatives
+
+/// The convolution itself; all shapes are the plan's.
+fn planned<T: Real>(
+    op: &'static str,
+    x: &Tensor<T>,
+    weight: &Tensor<T>,
+    bias: Option<&Tensor<T>>,
+    plan: Plan,
+) -> Tensor<T> {
+    let out = kernels::conv::conv(x.view(), weight.view(), bias.map(Tensor::view), &plan);
+    let inputs: Vec<&Tensor<T>> = [x, weight].into_iter().chain(bias).collect();
+    let (x, w) = (x.clone(), weight.clone());
+    Tensor::op_many(op, out, &inputs, move |g, needed| {
+        let mut grads = vec![needed[0].then(|| input_grad(g, &w, plan)), needed[1].then(|| weight_grad(&x, g, plan))];
+        if let Some(&bias) = needed.get(2) {
+            let all_but_features: Vec<isize> = (0..plan.axes as isize + 2).filter(|&axis| axis != 1).collect();
+            grads.push(bias.then(|| g.sum_dim(all_but_features, false)).transpose()?);
+        }
+        Ok(grads)
+    })
+}
+
+/// The derivative by the input: from `g`, shaped as the output, to the plan's input. This is the transposed convolution.
+pub(crate) fn input_grad<T: Real>(g: &Tensor<T>, weight: &Tensor<T>, plan: Plan) -> Tensor<T> {
+    let out = kernels::conv::input_grad(g.view(), weight.view(), &plan);
+    let (y, w) = (g.clone(), weight.clone());
+    Tensor::op("conv_input_grad", out, [g, weight], move |h, [by_g, by_weight]| {
+        Ok([by_g.then(|| planned("conv", h, &w, None, plan)), by_weight.then(|| weight_grad(h, &y, plan))])
+    })
+}
+
+/// The derivative by the weight: from the input and `g`, shaped as the output, to the plan's weight.
+fn weight_grad<T: Real>(x: &Tensor<T>, g: &Tensor<T>, plan: Plan) -> Tensor<T> {
+    let out = kernels::conv::weight_grad(x.view(), g.view(), &plan);
+    let (input, y) = (x.clone(), g.clone());
+    Tensor::op("conv_weight_grad", out, [x, g], move |h, [by_x, by_g]| {
+        Ok([by_x.then(|| input_grad(&y, h, plan)), by_g.then(|| planned("conv", &input, h, None, plan))])
+    })
+}
+
+macro_rules! named {
+    ($($(#[$doc:meta])* $name:ident, $n:literal;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// As [`conv`].
+        pub fn $name<T: Real>(
+            input: &Tensor<T>,
+            weight: &Tensor<T>,
+            bias: Option<&Tensor<T>>,
+            options: ConvOptions<$n>,
+        ) -> Result<Tensor<T>> {
+            conv(input, weight, bias, options)
+        }
+    )*};
+}
+
+named! {
+    /// [`conv`] over one axis: `(B, C, L)` or `(C, L)`.
+    conv1d, 1;
+    /// [`conv`] over two axes: `(B, C, H, W)` or `(C, H, W)`.
+    ///
+    /// ```
+    /// use ndnn::{functional::{self as F, ConvOptions}, prelude::*};
+    /// let x = Tensor::ones([1, 1, 3, 3]);
+    /// let y = F::conv2d(&x, &Tensor::ones([1, 1, 3, 3]), None, ConvOptions::default().padding(1))?;
+    /// assert_eq!(y, tensor![[[[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]]]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    conv2d, 2;
+    /// [`conv`] over three axes: `(B, C, D, H, W)` or `(C, D, H, W)`.
+    conv3d, 3;
+}

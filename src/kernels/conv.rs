@@ -1,0 +1,234 @@
+//! Convolution and its two derivatives, as products of a matrix with columns.
+//!
+//! Work is split by the problem's size alone, so that the bits do not depend on the number of threads.
+
+use std::ops::Range;
+
+use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, IxDyn, LinalgScalar, linalg, s};
+use rayon::prelude::*;
+
+use super::{
+    count,
+    im2col::{Windows, col2im, im2col},
+    index::{array, row_major},
+};
+
+/// From so many multiplications on, the work is split among threads.
+const PARALLEL: usize = 1_000_000;
+/// So many multiplications make it worth to hand a task to another thread.
+const TASK: usize = 250_000;
+/// So many elements of columns are worked on at a time: they stay in the cache.
+const COLUMNS: usize = 1 << 16;
+/// Into so many sums, at most, the weight's gradient is split.
+const SUMS: usize = 16;
+
+/// The numbers that these kernels work on.
+pub trait Scalar: LinalgScalar + Send + Sync {}
+
+impl<T: LinalgScalar + Send + Sync> Scalar for T {}
+
+/// One convolution: the sizes of all that it meets.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// The number of axes besides batch and channels, 1 to 3.
+    pub axes: usize,
+    pub batch: usize,
+    pub groups: usize,
+    /// The input's channels, all groups together.
+    pub channels: usize,
+    /// The output's channels, all groups together.
+    pub features: usize,
+    pub windows: Windows,
+}
+
+impl Plan {
+    fn shape(&self, lead: [usize; 2], sizes: [usize; 3]) -> Vec<usize> {
+        [&lead[..], &sizes[3 - self.axes..]].concat()
+    }
+
+    /// `(batch, channels, sizes…)`
+    pub fn input_shape(&self) -> Vec<usize> {
+        self.shape([self.batch, self.channels], self.windows.input)
+    }
+
+    /// `(features, channels / groups, kernel sizes…)`
+    pub fn weight_shape(&self) -> Vec<usize> {
+        self.shape([self.features, self.channels / self.groups], self.windows.kernel)
+    }
+
+    /// `(batch, features, sizes…)`
+    pub fn output_shape(&self) -> Vec<usize> {
+        self.shape([self.batch, self.features], self.windows.output)
+    }
+
+    /// The input's and the output's channels of one group.
+    fn group(&self) -> (usize, usize) {
+        (self.channels / self.groups, self.features / self.groups)
+    }
+
+    /// The rows of one group's columns: channels times taps.
+    fn rows(&self) -> usize {
+        self.group().0 * self.windows.kernel_len()
+    }
+
+    /// The number of multiply-adds, which is also counted; the same for the convolution and its derivatives.
+    fn work(&self) -> usize {
+        let work = self.batch * self.features * self.rows() * self.windows.output_len();
+        count::add(work);
+        work
+    }
+
+    /// So many windows are worked on at a time.
+    fn tile(&self) -> usize {
+        (COLUMNS / self.rows().max(1)).max(64).next_multiple_of(16).min(self.windows.output_len())
+    }
+
+    /// The windows, a tile at a time.
+    fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (len, tile) = (self.windows.output_len(), self.tile());
+        (0..len).step_by(tile.max(1)).map(move |start| start..len.min(start + tile))
+    }
+
+    /// One group's weights as a matrix, a row a feature.
+    fn weight<'a, T>(&self, weight: &'a [T], group: usize) -> ArrayView2<'a, T> {
+        matrix(weight, group, self.group().1, self.rows())
+    }
+
+    /// The columns of one sample's group, numbered `i` over samples and groups.
+    fn columns<'a, T: Scalar>(
+        &self,
+        x: &'a [T],
+        i: usize,
+        at: Range<usize>,
+        space: &'a mut Vec<T>,
+    ) -> ArrayView2<'a, T> {
+        let (channels, len) = (self.group().0, self.windows.input_len());
+        if self.windows.is_identity() {
+            return matrix(x, i, channels, len).slice_move(s![.., at]);
+        }
+        let x = &x[i * channels * len..][..channels * len];
+        space.resize(self.rows() * at.len(), T::zero());
+        im2col(x, &self.windows, at.clone(), space);
+        matrix(space, 0, self.rows(), at.len())
+    }
+}
+
+/// The `i`-th of several matrices that lie one behind another.
+fn matrix<T>(elements: &[T], i: usize, rows: usize, columns: usize) -> ArrayView2<'_, T> {
+    let len = rows * columns;
+    ArrayView2::from_shape((rows, columns), &elements[i * len..][..len]).expect("as many elements")
+}
+
+/// `c = a · b + beta · c`
+fn gemm<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, beta: T, c: &mut ArrayViewMut2<'_, T>) {
+    linalg::general_mat_mul(T::one(), &a, &b, beta, c);
+}
+
+/// Runs `f` on each task, on several threads if there is enough to do, with space that it may use.
+fn each<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
+    if work < PARALLEL {
+        let mut space = Vec::new();
+        return tasks.into_iter().for_each(|task| f(&mut space, task));
+    }
+    let least = (TASK * tasks.len()).div_ceil(work);
+    tasks.into_par_iter().with_min_len(least).for_each_init(Vec::new, f);
+}
+
+/// The convolution: `y[n, f] = bias[f] + Σ_c w[f, c] ⋆ x[n, c]`.
+pub fn conv<T: Scalar>(
+    x: ArrayViewD<'_, T>,
+    weight: ArrayViewD<'_, T>,
+    bias: Option<ArrayViewD<'_, T>>,
+    plan: &Plan,
+) -> ArrayD<T> {
+    let (x, weight, bias) = (row_major(&x), row_major(&weight), bias.map(|b| b.iter().copied().collect::<Vec<_>>()));
+    let ((_, features), len) = (plan.group(), plan.windows.output_len());
+    let mut out = Array3::zeros((plan.batch * plan.groups, features, len));
+    let work = plan.work();
+    if let Some(bias) = &bias {
+        for (i, mut out) in out.outer_iter_mut().enumerate() {
+            let bias = &bias[i % plan.groups * features..];
+            out.outer_iter_mut().zip(bias).for_each(|(mut row, &b)| row.fill(b));
+        }
+    }
+    if work > 0 {
+        let mut tasks = Vec::new();
+        for (i, mut rest) in out.outer_iter_mut().enumerate() {
+            for at in plan.tiles() {
+                let (part, behind) = rest.split_at(Axis(1), at.len());
+                tasks.push((i, at, part));
+                rest = behind;
+            }
+        }
+        each(work, tasks, |space, (i, at, mut out)| {
+            gemm(plan.weight(&weight, i % plan.groups), plan.columns(&x, i, at, space), T::one(), &mut out);
+        });
+    }
+    array(&plan.output_shape(), out.into_raw_vec_and_offset().0)
+}
+
+/// The derivative by the input: `dx[n, c] = Σ_f w[f, c] ∗ g[n, f]`, which is also the transposed convolution.
+pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, plan: &Plan) -> ArrayD<T> {
+    let (g, weight) = (row_major(&g), row_major(&weight));
+    let ((channels, features), windows) = (plan.group(), &plan.windows);
+    let (taps, len) = (windows.kernel_len(), windows.input_len());
+    let mut out = ArrayD::zeros(IxDyn(&plan.input_shape()));
+    let work = plan.work();
+    if work == 0 {
+        return out;
+    }
+    // The windows overlap: so one task takes all the windows, and where there are few samples, a part of the channels.
+    let count = plan.batch * plan.groups;
+    let part = if count >= SUMS { channels } else { channels.div_ceil(SUMS) };
+    let blocks = out.as_slice_mut().expect("standard layout").chunks_mut(channels * len).enumerate();
+    let tasks: Vec<_> =
+        blocks.flat_map(|(i, block)| block.chunks_mut(part * len).enumerate().map(move |(j, x)| (i, j, x))).collect();
+    each(work, tasks, |space, (i, j, x)| {
+        let rows = j * part * taps..(j * part + x.len() / len) * taps;
+        let weight = plan.weight(&weight, i % plan.groups).slice_move(s![.., rows.clone()]).reversed_axes();
+        let g = matrix(&g, i, features, windows.output_len());
+        if windows.is_identity() {
+            let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");
+            return gemm(weight, g, T::zero(), &mut x);
+        }
+        for at in plan.tiles() {
+            space.resize(rows.len() * at.len(), T::zero());
+            let mut columns = ArrayViewMut2::from_shape((rows.len(), at.len()), space).expect("as many elements");
+            gemm(weight, g.slice(s![.., at.clone()]), T::zero(), &mut columns);
+            col2im(space, windows, at, x);
+        }
+    });
+    out
+}
+
+/// The derivative by the weight: `dw[f, c] = Σ_n g[n, f] ⋆ x[n, c]`.
+pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, plan: &Plan) -> ArrayD<T> {
+    let (x, g) = (row_major(&x), row_major(&g));
+    let ((_, features), rows, len) = (plan.group(), plan.rows(), plan.windows.output_len());
+    let mut out = ArrayD::zeros(IxDyn(&plan.weight_shape()));
+    let work = plan.work();
+    if work == 0 {
+        return out;
+    }
+    // One group's weights are a sum over samples and tiles, taken in a few parts that are added up in order.
+    let units: Vec<_> = (0..plan.batch).flat_map(|n| plan.tiles().map(move |at| (n, at))).collect();
+    let part = units.len().div_ceil((SUMS / plan.groups).max(1));
+    let parts: Vec<_> = units.chunks(part).collect();
+    let mut sums = Array3::zeros((plan.groups * parts.len(), features, rows));
+    let tasks: Vec<_> = sums.outer_iter_mut().enumerate().collect();
+    each(work, tasks, |space, (t, mut sum)| {
+        let group = t / parts.len();
+        for (n, at) in parts[t % parts.len()] {
+            let i = n * plan.groups + group;
+            let g = matrix(&g, i, features, len).slice_move(s![.., at.clone()]);
+            gemm(g, plan.columns(&x, i, at.clone(), space).reversed_axes(), T::one(), &mut sum);
+        }
+    });
+    let blocks = out.as_slice_mut().expect("standard layout").chunks_mut(features * rows);
+    for (group, block) in blocks.enumerate() {
+        for sum in sums.slice(s![group * parts.len()..(group + 1) * parts.len(), .., ..]).outer_iter() {
+            block.iter_mut().zip(sum).for_each(|(a, &b)| *a = *a + b);
+        }
+    }
+    out
+}

@@ -1,0 +1,130 @@
+//! Windows sliding over an input of up to three axes, and their columns.
+
+use std::ops::Range;
+
+use ndarray::LinalgScalar;
+
+/// How windows lie on an input: three axes, of which a problem of fewer has the first ones of length 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Windows {
+    pub input: [usize; 3],
+    pub kernel: [usize; 3],
+    pub stride: [usize; 3],
+    pub dilation: [usize; 3],
+    /// The padding in front of each axis; that behind follows from the output's size.
+    pub before: [usize; 3],
+    pub output: [usize; 3],
+}
+
+/// The taps of one window that meet the input along one axis: `count` of them, from `start` on.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    pub start: usize,
+    pub count: usize,
+}
+
+/// A part of one row of the output, seen through one tap: `range` counts the places asked for; the tap of
+/// `range.start + i` is over the input's element `from + i · stride`. What lies between two runs is padding.
+struct Run {
+    range: Range<usize>,
+    from: usize,
+}
+
+impl Windows {
+    /// The number of elements of one channel of the input.
+    pub fn input_len(&self) -> usize {
+        self.input.iter().product()
+    }
+
+    /// The number of taps.
+    pub fn kernel_len(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
+    /// The number of windows.
+    pub fn output_len(&self) -> usize {
+        self.output.iter().product()
+    }
+
+    /// Whether each window is one element, in order: then the columns are the input.
+    pub fn is_identity(&self) -> bool {
+        self.kernel == [1; 3] && self.stride == [1; 3] && self.before == [0; 3] && self.input == self.output
+    }
+
+    /// For each window along one axis, the taps that meet the input.
+    pub fn spans(&self, axis: usize) -> Vec<Span> {
+        let (stride, dilation, before) = (self.stride[axis], self.dilation[axis], self.before[axis]);
+        let span = |o: usize| {
+            let skipped = before.saturating_sub(o * stride).div_ceil(dilation);
+            let start = o * stride + skipped * dilation - before;
+            let inside = self.input[axis].saturating_sub(start).div_ceil(dilation);
+            Span { start, count: inside.min(self.kernel[axis].saturating_sub(skipped)) }
+        };
+        (0..self.output[axis]).map(span).collect()
+    }
+
+    /// The windows along one axis whose tap `tap` meets the input.
+    fn meeting(&self, axis: usize, tap: usize) -> Range<usize> {
+        let (before, offset, stride) = (self.before[axis], tap * self.dilation[axis], self.stride[axis]);
+        let first = before.saturating_sub(offset).div_ceil(stride);
+        let end = (self.input[axis] + before).saturating_sub(offset).div_ceil(stride);
+        first..end.min(self.output[axis])
+    }
+
+    /// Calls `f` for every run of the windows `at` (counted over all axes, row-major) through one tap.
+    fn runs(&self, tap: usize, at: Range<usize>, mut f: impl FnMut(Run)) {
+        let [_, kh, kw] = self.kernel;
+        let taps = [tap / (kh * kw), tap / kw % kh, tap % kw];
+        let meeting: [Range<usize>; 3] = std::array::from_fn(|axis| self.meeting(axis, taps[axis]));
+        let place =
+            |axis: usize, o: usize| o * self.stride[axis] + taps[axis] * self.dilation[axis] - self.before[axis];
+        let [_, oh, ow] = self.output;
+        for row in at.start / ow..at.end.div_ceil(ow) {
+            let (d, h) = (row / oh, row % oh);
+            if !meeting[0].contains(&d) || !meeting[1].contains(&h) {
+                continue;
+            }
+            let first = meeting[2].start.max(at.start.saturating_sub(row * ow));
+            let end = meeting[2].end.min(at.end - row * ow);
+            if first < end {
+                let line = (place(0, d) * self.input[1] + place(1, h)) * self.input[2];
+                let range = row * ow + first - at.start..row * ow + end - at.start;
+                f(Run { range, from: line + place(2, first) });
+            }
+        }
+    }
+}
+
+/// The columns of the windows `at`: a row for each channel and tap, a column for each window; zeros in the padding.
+pub fn im2col<T: LinalgScalar>(x: &[T], windows: &Windows, at: Range<usize>, columns: &mut [T]) {
+    let (taps, len, step) = (windows.kernel_len(), windows.input_len(), windows.stride[2]);
+    for (row, out) in columns.chunks_exact_mut(at.len()).enumerate() {
+        let plane = &x[row / taps * len..][..len];
+        let mut done = 0;
+        windows.runs(row % taps, at.clone(), |Run { range, from }| {
+            out[done..range.start].fill(T::zero());
+            done = range.end;
+            let out = &mut out[range];
+            match step {
+                1 => out.copy_from_slice(&plane[from..from + out.len()]),
+                _ => out.iter_mut().zip(plane[from..].iter().step_by(step)).for_each(|(o, &v)| *o = v),
+            }
+        });
+        out[done..].fill(T::zero());
+    }
+}
+
+/// The derivative of [`im2col`]: adds each element of the columns to the element of `x` that it came from.
+pub fn col2im<T: LinalgScalar>(columns: &[T], windows: &Windows, at: Range<usize>, x: &mut [T]) {
+    let (taps, len, step) = (windows.kernel_len(), windows.input_len(), windows.stride[2]);
+    for (row, column) in columns.chunks_exact(at.len()).enumerate() {
+        let plane = &mut x[row / taps * len..][..len];
+        windows.runs(row % taps, at.clone(), |Run { range, from }| {
+            let column = &column[range];
+            match step {
+                1 => plane[from..].iter_mut().zip(column).for_each(|(x, &v)| *x = *x + v),
+                _ => plane[from..].iter_mut().step_by(step).zip(column).for_each(|(x, &v)| *x = *x + v),
+            }
+        });
+    }
+}

@@ -1,0 +1,157 @@
+//! Convolutional layers; see [`functional::conv`](crate::functional::conv()).
+
+use crate::{
+    Result,
+    functional::{self as F, ConvOptions, Dims, Padding, PaddingMode},
+    nn::{Forward, Module, Param, init, py_tuple, run},
+    tensor::{Real, Tensor},
+};
+
+/// Convolution over N axes; see [`functional::conv`](crate::functional::conv()).
+///
+/// Input `(B, in_channels, *sizes)` or `(in_channels, *sizes)`, output with `out_channels` instead; `weight` is
+/// `[out_channels, in_channels / groups, *kernel_size]`, `bias` `[out_channels]`, both drawn from U(−√k, √k) with
+/// k = groups / (in_channels · Π kernel_size).
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let layer = Conv2d::new(3, 16, 3).stride(2).padding(1);
+/// assert_eq!(layer.to_string(), "Conv2d(3, 16, kernel_size=(3, 3), stride=(2, 2), padding=(1, 1))");
+/// assert_eq!(layer.forward(&Tensor::zeros([8, 3, 32, 32]))?.shape(), [8, 16, 16, 16]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+#[derive(Module)]
+#[module(repr, name)]
+pub struct Conv<const N: usize, T: Real = f32> {
+    /// `[out_channels, in_channels / groups, *kernel_size]`
+    pub weight: Param<T>,
+    /// `[out_channels]`
+    pub bias: Option<Param<T>>,
+    #[module(skip)]
+    options: ConvOptions<N>,
+}
+
+/// [`Conv`] over one axis: signals, sequences.
+pub type Conv1d<T = f32> = Conv<1, T>;
+/// [`Conv`] over two axes: images.
+pub type Conv2d<T = f32> = Conv<2, T>;
+/// [`Conv`] over three axes: volumes.
+pub type Conv3d<T = f32> = Conv<3, T>;
+
+impl<const N: usize> Conv<N> {
+    /// A layer from `in_channels` to `out_channels`, with a bias.
+    #[track_caller]
+    pub fn new(in_channels: usize, out_channels: usize, kernel_size: impl Into<Dims<N>>) -> Self {
+        let kernel_size = kernel_size.into();
+        assert!(kernel_size.is_positive(), "a kernel size is at least 1, not {kernel_size}");
+        let (weight, bias) = drawn(out_channels, in_channels, &kernel_size.get());
+        Conv { weight, bias: Some(bias), options: ConvOptions::default() }
+    }
+}
+
+/// A weight and a bias from U(±1/√fan_in).
+fn drawn<T: Real>(features: usize, channels: usize, kernel: &[usize]) -> (Param<T>, Param<T>) {
+    let shape = [&[features, channels], kernel].concat();
+    let fan_in: usize = shape[1..].iter().product();
+    let bound = if fan_in == 0 { 0. } else { 1. / (fan_in as f64).sqrt() };
+    (Param::new(init::draw(&shape, -bound, bound)), Param::new(init::draw(&[features], -bound, bound)))
+}
+
+impl<const N: usize, T: Real> Conv<N, T> {
+    /// The step from one window to the next; 1 by default.
+    #[track_caller]
+    pub fn stride(self, stride: impl Into<Dims<N>>) -> Self {
+        self.with(|options| options.stride(stride))
+    }
+
+    /// How many elements are added at each end: numbers (0 by default), `"same"` or `"valid"`.
+    #[track_caller]
+    pub fn padding(self, padding: impl Into<Padding<N>>) -> Self {
+        self.with(|options| options.padding(padding))
+    }
+
+    /// The step from one tap of the kernel to the next; 1 by default.
+    #[track_caller]
+    pub fn dilation(self, dilation: impl Into<Dims<N>>) -> Self {
+        self.with(|options| options.dilation(dilation))
+    }
+
+    /// What the input is padded with; zeros by default.
+    #[track_caller]
+    pub fn padding_mode(self, padding_mode: impl Into<PaddingMode>) -> Self {
+        self.with(|options| options.padding_mode(padding_mode))
+    }
+
+    /// Groups of channels that do not see each other; 1 by default. Draws the weights, whose shape it changes, again.
+    #[track_caller]
+    pub fn groups(mut self, groups: usize) -> Self {
+        let (shape, channels) = (self.weight.shape(), self.in_channels());
+        self = self.with(|options| options.groups(groups));
+        assert!(
+            channels.is_multiple_of(groups) && shape[0].is_multiple_of(groups),
+            "{channels} input and {} output channels do not divide into {groups} groups",
+            shape[0]
+        );
+        let (weight, bias) = drawn(shape[0], channels / groups, &shape[2..]);
+        Conv { weight, bias: self.bias.map(|_| bias), ..self }
+    }
+
+    /// With (the default) or without a bias.
+    pub fn bias(mut self, bias: bool) -> Self {
+        if !bias {
+            self.bias = None;
+        }
+        self
+    }
+
+    #[track_caller]
+    fn with(mut self, change: impl FnOnce(ConvOptions<N>) -> ConvOptions<N>) -> Self {
+        self.options = change(self.options);
+        if let Err(why) = self.options.check() {
+            panic!("{why}");
+        }
+        self
+    }
+
+    fn in_channels(&self) -> usize {
+        self.weight.shape()[1] * self.options.groups
+    }
+
+    fn type_name(&self) -> String {
+        format!("Conv{N}d")
+    }
+
+    fn extra_repr(&self) -> String {
+        let (shape, options) = (self.weight.shape(), &self.options);
+        let mut text = format!(
+            "{}, {}, kernel_size={}, stride={}",
+            self.in_channels(),
+            shape[0],
+            py_tuple(&shape[2..]),
+            options.stride.tuple()
+        );
+        let sizes = |dims: Dims<N>| dims.get();
+        let parts = [
+            (
+                !matches!(options.padding, Padding::Sizes(s) if sizes(s) == [0; N]),
+                format!("padding={}", options.padding),
+            ),
+            (sizes(options.dilation) != [1; N], format!("dilation={}", options.dilation.tuple())),
+            (options.groups != 1, format!("groups={}", options.groups)),
+            (self.bias.is_none(), "bias=False".to_string()),
+            (options.padding_mode != PaddingMode::Zeros, format!("padding_mode={}", options.padding_mode)),
+        ];
+        for (_, part) in parts.into_iter().filter(|(shown, _)| *shown) {
+            text += ", ";
+            text += &part;
+        }
+        text
+    }
+}
+
+impl<const N: usize, T: Real> Forward<T> for Conv<N, T> {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        run(self, || F::conv(x, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref(), self.options))
+    }
+    crate::forward_dtype!();
+}
