@@ -7,7 +7,6 @@ mod linear;
 mod loss;
 mod norm;
 mod options;
-pub(crate) mod options;
 mod padding;
 mod pooling;
 mod sparse;
@@ -32,9 +31,6 @@ pub use loss::{
 pub use norm::{BatchNormOptions, batch_norm, layer_norm};
 pub use options::{Dims, Scalar};
 pub(crate) use options::{argument, options};
-pub use linear::linear;
-pub use options::Dims;
-pub(crate) use options::options;
 pub use padding::{PadMode, PaddingMode, pad};
 pub(crate) use pooling::max_pool_setters;
 pub use pooling::{

@@ -12,7 +12,17 @@ use crate::{
 /// What a field or setter says: which option of the function it is.
 macro_rules! see {
     ($options:ident $field:ident) => {
-        concat!("See [`", stringify!($options), "::", stringify!($field), "`](F::", stringify!($options), "::", stringify!($field), ").")
+        concat!(
+            "See [`",
+            stringify!($options),
+            "::",
+            stringify!($field),
+            "`](F::",
+            stringify!($options),
+            "::",
+            stringify!($field),
+            ")."
+        )
     };
 }
 
