@@ -210,6 +210,12 @@ fn edges_of_binary_operations() {
     );
     expect(pair(|x, y| x.remainder(y), &[-7., 7.], &[2., -2.]), [&[1., -1.], &[1., 1.], &[4., 4.]]);
     expect(pair(|x, y| x.fmod(y), &[-7., 7.], &[2., -2.]), [&[-1., 1.], &[1., 1.], &[3., 3.]]);
+    let bounds: Vec<T64> = [[1., 1., 1., 3., 0., 5.], [1., 0., 2., 2., -1., 4.], [1., 1., 2., 2., 1., 3.]]
+        .map(|v| Tensor::from(v.to_vec()).requires_grad(true))
+        .to_vec();
+    bounds[0].clamp_tensor(Some(&bounds[1]), Some(&bounds[2])).unwrap().sum().backward().unwrap();
+    let got = [0, 1, 2].map(|i| bounds[i].grad().unwrap());
+    expect(got, [&[1., 0.5, 0., 0., 1., 0.], &[0., 0., 1., 0., 0., 0.], &[0., 0.5, 0., 1., 0., 1.]]);
     same(&slopes(|x| x.rpow(0.), &[0., 1., -1.]), &[0., 0., -INF]);
     same(&slopes(|x| x.pow_scalar(0.), &[0., INF]), &[0., 0.]);
 }

@@ -1,7 +1,7 @@
 //! Shape, joining, indexing, scattering and sorting: gradients of first and second order against central differences,
 //! values against ndarray and plain loops, memory that is shared, and what the errors say.
 
-use ndarray::{ArrayD, Axis, IxDyn, Slice, concatenate};
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice, concatenate};
 use ndnn::{ErrorKind, Index, Reduce, Result, Tensor, autograd::grad_with, tensor};
 use proptest::prelude::*;
 
@@ -142,7 +142,7 @@ gradients! {
     gradients_of_scattering {
         "index_add" [[3, 2], [2, 2]] |[x, s]| x.index_add(0, &tensor![2, 2], s);
         "index_copy" [[3, 2], [2, 2]] |[x, s]| x.index_copy(0, &tensor![2, 0], s);
-        "index_fill" [[3, 2], []] |[x, v]| x.index_fill_tensor(0, &tensor![-1, 0], v);
+        "index_fill" [[3, 2], []] |[x, v]| x.index_fill(0, &tensor![-1, 0], v);
         "scatter" [[3, 2], [2, 2]] |[x, s]| x.scatter(0, &tensor![[2, 0], [0, 1]], s);
         "scatter_value" [[3, 2]] |[x]| x.scatter_value(1, &tensor![[1], [0]], 2.);
         "scatter_add" [[3, 2], [2, 3]] |[x, s]| x.scatter_add(0, &tensor![[2, 0], [2, 1]], s);
@@ -243,6 +243,11 @@ fn scalars_and_empty_tensors() {
     assert_eq!(x.nonzero().shape(), [1, 0]);
     let x = values(&[2, 3], 0);
     assert_eq!(x.gather(0, &none).unwrap().shape(), [0]);
+    let leaf = X::ones([5]).requires_grad(true);
+    let taken = leaf.gather(0, &Tensor::zeros([2, 0])).unwrap();
+    assert_eq!(taken.shape(), [2, 0]);
+    taken.sum().backward().unwrap();
+    assert_eq!(leaf.grad().unwrap(), X::zeros([5]));
     assert_eq!(x.scatter_add(0, &none, &X::zeros([0])).unwrap(), x);
     assert_eq!(x.index_select(1, &none).unwrap().shape(), [2, 0]);
     assert_eq!(x.topk(0, 0, true).unwrap().0.shape(), [0, 3]);
@@ -335,6 +340,10 @@ fn with_axis() -> impl Strategy<Value = (Vec<usize>, usize, usize)> {
     shape(1..=4).prop_flat_map(|s| (0..s.len(), Just(s), 0usize..100)).prop_map(|(axis, s, seed)| (s, axis, seed))
 }
 
+fn owned(view: ArrayViewD<'_, f64>) -> X {
+    view.to_owned().into()
+}
+
 fn pseudo_random(seed: usize, n: usize, below: usize) -> Vec<usize> {
     (0..n).map(|i| ((i + 1) * 7919 + seed * 104_729) / 3 % below.max(1)).collect()
 }
@@ -346,10 +355,10 @@ proptest! {
     fn broadcasting_is_ndarrays((part, full) in broadcastable()) {
         let x = values(&part, 1);
         let wide = x.broadcast_to(&full).unwrap();
-        prop_assert_eq!(wide.view(), x.view().broadcast(IxDyn(&full)).unwrap());
+        prop_assert_eq!(&wide, &owned(x.view().broadcast(IxDyn(&full)).unwrap()));
         let y = values(&full, 2);
         let sum: ArrayD<f64> = &y.view() + &x.view();
-        prop_assert_eq!((&x + &y).view(), sum.view());
+        prop_assert_eq!(&x + &y, X::from(sum));
         // Summing back is the transpose of broadcasting: <Bx, y> = <x, Bᵀy>.
         let leaf = x.requires_grad(true);
         let g = grad_with(&[&leaf.broadcast_to(&full).unwrap().reshape(&full).unwrap()], &[Some(&y)], &[&leaf], false);
@@ -363,14 +372,15 @@ proptest! {
         let n = s[axis] as isize;
         let clamp = |i: isize| if i < 0 { (i + n).max(0) } else { i.min(n) };
         let (from, to) = (clamp(start), clamp(end).max(clamp(start)));
-        let expected = x.view().slice_axis(Axis(axis), Slice::new(from, Some(to), step as isize)).to_owned();
-        prop_assert_eq!(x.slice(axis as isize, start, end, step).unwrap().view(), expected.view());
+        let expected = owned(x.view().slice_axis(Axis(axis), Slice::new(from, Some(to), step as isize)));
+        prop_assert_eq!(&x.slice(axis as isize, start, end, step).unwrap(), &expected);
         if step == 1 {
-            prop_assert_eq!(x.narrow(axis as isize, from, (to - from) as usize).unwrap().view(), expected.view());
+            prop_assert_eq!(x.narrow(axis as isize, from, (to - from) as usize).unwrap(), expected);
         }
         if (-n..n).contains(&start) {
             let place = start.rem_euclid(n) as usize;
-            prop_assert_eq!(x.select(axis as isize, start).unwrap().view(), x.view().index_axis(Axis(axis), place));
+            let expected = owned(x.view().index_axis(Axis(axis), place));
+            prop_assert_eq!(x.select(axis as isize, start).unwrap(), expected);
         } else {
             prop_assert!(x.select(axis as isize, start).is_err());
         }
@@ -383,7 +393,7 @@ proptest! {
         let index = pseudo_random(seed, n, s[axis]);
         let places: Tensor<i64> = index.iter().map(|&i| i as i64).collect();
         let taken = x.index_select(axis as isize, &places).unwrap();
-        prop_assert_eq!(taken.view(), x.view().select(Axis(axis), &index));
+        prop_assert_eq!(taken, X::from(x.view().select(Axis(axis), &index)));
     }
 
     #[test]
@@ -405,9 +415,9 @@ proptest! {
             added[&there] += src.view()[&place];
         }
         let dim = axis as isize;
-        prop_assert_eq!(x.gather(dim, &index).unwrap().view(), gathered.view());
-        prop_assert_eq!(x.scatter(dim, &index, &src).unwrap().view(), set.view());
-        prop_assert_eq!(x.scatter_add(dim, &index, &src).unwrap().view(), added.view());
+        prop_assert_eq!(x.gather(dim, &index).unwrap(), X::from(gathered));
+        prop_assert_eq!(x.scatter(dim, &index, &src).unwrap(), X::from(set));
+        prop_assert_eq!(x.scatter_add(dim, &index, &src).unwrap(), X::from(added));
     }
 
     #[test]
@@ -420,7 +430,7 @@ proptest! {
         let pieces: Vec<X> = lengths.iter().enumerate().map(piece).collect();
         let views: Vec<_> = pieces.iter().map(|p| p.view()).collect();
         let joined = Tensor::cat(&pieces, axis as isize).unwrap();
-        prop_assert_eq!(joined.view(), concatenate(Axis(axis), &views).unwrap());
+        prop_assert_eq!(&joined, &X::from(concatenate(Axis(axis), &views).unwrap()));
         prop_assert_eq!(joined.split_with_sizes(&lengths, axis as isize).unwrap(), pieces);
     }
 
@@ -430,9 +440,9 @@ proptest! {
         // Few values, so that many are equal.
         let x: X = x.view().mapv(|v| v.round()).into();
         let (sorted, places) = x.sort(axis as isize, descending).unwrap();
-        for ((row, sorted), places) in
-            x.view().lanes(Axis(axis)).into_iter().zip(sorted.view().lanes(Axis(axis))).zip(places.view().lanes(Axis(axis)))
-        {
+        let (x, sorted, places) = (x.view(), sorted.view(), places.view());
+        let lanes = x.lanes(Axis(axis)).into_iter().zip(sorted.lanes(Axis(axis))).zip(places.lanes(Axis(axis)));
+        for ((row, sorted), places) in lanes {
             let mut order: Vec<usize> = (0..row.len()).collect();
             order.sort_by(|&i, &j| if descending { row[j].total_cmp(&row[i]) } else { row[i].total_cmp(&row[j]) });
             let order_of = |v: f64| if v == 0. { 0. } else { v };

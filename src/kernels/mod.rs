@@ -1,5 +1,6 @@
 //! Numbers only: ndarray views in, arrays out. SIMD and threads live here and nowhere else, and so does `unsafe`.
 
+pub mod classes;
 pub mod conv;
 pub mod count;
 pub mod elementwise;

@@ -80,11 +80,14 @@ pub struct Mode {
 
 impl Default for Mode {
     fn default() -> Self {
-        Mode { training: true }
+        Mode::TRAINING
     }
 }
 
 impl Mode {
+    /// How a layer starts.
+    pub(crate) const TRAINING: Mode = Mode { training: true };
+
     /// Whether it trains.
     pub fn is_training(self) -> bool {
         self.training
@@ -415,6 +418,21 @@ macro_rules! forward_dtype {
     };
 }
 
+/// [`Dtype`] of layers that hold no numbers of a type: they are the same for all. `stateless_dtype!(ReLU, Tanh)`, and
+/// with generics `stateless_dtype!([const N: usize] ChannelDropout<N>)`.
+macro_rules! stateless_dtype {
+    ($($name:ident),+ $(,)?) => { $(stateless_dtype!([] $name);)+ };
+    ([$($generics:tt)*] $layer:ty) => {
+        impl<$($generics)*> $crate::nn::Dtype for $layer {
+            type With<U: $crate::Real> = $layer;
+            fn dtype<U: $crate::Real>(self) -> $layer {
+                self
+            }
+        }
+    };
+}
+pub(crate) use stateless_dtype;
+
 // ------------------------------------------------------------------------------------------------- fields of a module
 
 impl<M: Module + Clone> Field for M {
@@ -496,6 +514,7 @@ macro_rules! plain {
     )*};
 }
 plain! {
+    [] crate::functional::Reduction,
     [] bool, [] char, [] u8, [] u16, [] u32, [] u64, [] usize, [] i8, [] i16, [] i32, [] i64, [] isize, [] f32, [] f64,
     [] String, [] &'static str, [] Vec<usize>, [] Vec<isize>, [] Vec<i64>, [] Vec<f32>, [] Vec<f64>, [] Vec<bool>, [] Vec<String>,
     [const N: usize] [usize; N], [const N: usize] [isize; N], [const N: usize] [f32; N], [const N: usize] [f64; N],

@@ -5,7 +5,7 @@ use std::ops;
 use super::{arithmetic::binary, broadcast};
 use crate::{
     Error, Result,
-    kernels::elementwise::{map, zip, zip3},
+    kernels::elementwise::{broadcast_shape, map, zip, zip3},
     tensor::{Element, Number, Tensor},
 };
 
@@ -181,8 +181,7 @@ impl<T: Number> Tensor<T> {
     /// If the shapes do not broadcast together, or a tolerance is negative.
     pub fn isclose(&self, other: &Tensor<T>, rtol: f64, atol: f64, equal_nan: bool) -> Result<Tensor<bool>> {
         for (name, tolerance) in [("rtol", rtol), ("atol", atol)] {
-            // Not `tolerance < 0.`: NaN is no tolerance either.
-            if !(tolerance >= 0.) {
+            if tolerance < 0. || tolerance.is_nan() {
                 return Err(Error::value("isclose", format!("{name} must be at least 0, got {tolerance}")));
             }
         }
@@ -229,7 +228,7 @@ impl<T: Element> Tensor<T> {
     pub fn where_(cond: &Tensor<bool>, a: impl Operand<T>, b: impl Operand<T>) -> Result<Tensor<T>> {
         let (a, b) = (a.operand(), b.operand());
         let shape = broadcast("where", &a, &b)?;
-        let shape = crate::kernels::elementwise::broadcast_shape(&shape, cond.shape()).ok_or_else(|| {
+        let shape = broadcast_shape(&shape, cond.shape()).ok_or_else(|| {
             Error::shape("where", format!("cond {:?} does not broadcast with {shape:?}", cond.shape()))
         })?;
         let out = zip3(cond.view(), a.view(), b.view(), &shape, |c, x, y| if c { x } else { y });
@@ -288,6 +287,21 @@ fn larger<T: Number>(x: T, y: T) -> f64 {
         Some(std::cmp::Ordering::Less) => 0.,
         Some(std::cmp::Ordering::Equal) => 0.5,
         _ => 1.,
+    }
+}
+
+/// What of the gradient of a clamp goes to the value, to the lower and to the upper bound.
+fn clamp_shares<T: Number>(x: T, lo: T, hi: T) -> [f64; 3] {
+    if hi < lo || x > hi {
+        [0., 0., 1.]
+    } else if x < lo {
+        [0., 1., 0.]
+    } else if lo < hi && x == lo {
+        [0.5, 0.5, 0.]
+    } else if lo < hi && x == hi {
+        [0.5, 0., 0.5]
+    } else {
+        [1., 0., 0.]
     }
 }
 
@@ -378,14 +392,37 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together.
     pub fn clamp_tensor(&self, min: Option<&Tensor<T>>, max: Option<&Tensor<T>>) -> Result<Tensor<T>> {
-        let lower = min.map_or_else(|| Ok(self.clone()), |min| self.maximum(min))?;
-        max.map_or_else(|| Ok(lower.clone()), |max| lower.minimum(max))
+        let (lo, hi) = match (min, max) {
+            (Some(lo), Some(hi)) => (lo, hi),
+            (Some(lo), None) => return self.maximum(lo),
+            (None, Some(hi)) => return self.minimum(hi),
+            (None, None) => return Ok(self.clone()),
+        };
+        let shape = broadcast_shape(&broadcast("clamp", self, lo)?, hi.shape()).ok_or_else(|| {
+            let (x, lo, hi) = (self.shape(), lo.shape(), hi.shape());
+            Error::shape("clamp", format!("{x:?}, min {lo:?} and max {hi:?} do not broadcast together"))
+        })?;
+        let out = zip3(self.view(), lo.view(), hi.view(), &shape, |x, lo, hi| self::min(self::max(x, lo), hi));
+        let kept = [self, lo, hi].map(Tensor::detach);
+        Ok(Tensor::op("clamp", out, [self, lo, hi], move |g, needed| {
+            let mut grads = [None, None, None];
+            for (i, grad) in grads.iter_mut().enumerate().filter(|&(i, _)| needed[i]) {
+                let [x, lo, hi] = &kept;
+                let weights: Tensor<T> =
+                    zip3(x.view(), lo.view(), hi.view(), g.shape(), |x, lo, hi| T::of(clamp_shares(x, lo, hi)[i]))
+                        .into();
+                *grad = Some((g * weights).sum_to(kept[i].shape())?);
+            }
+            Ok(grads)
+        }))
     }
 
     /// `max(self, 0)`, NaN staying NaN; the gradient at 0 is 0.
     pub fn relu(&self) -> Tensor<T> {
         let out = map(self.view(), |x| if x < T::ZERO { T::ZERO } else { x });
-        // Not `y > 0`: a NaN lets the gradient through.
-        Tensor::op_with_output("relu", out, [self], |g, _, y| Ok([Some(gate(g, y, |y| !(y <= T::ZERO)))]))
+        // As in PyTorch a NaN lets the gradient through.
+        Tensor::op_with_output("relu", out, [self], |g, _, y| {
+            Ok([Some(gate(g, y, |y| y > T::ZERO || y.as_f64().is_nan()))])
+        })
     }
 }

@@ -16,10 +16,9 @@ mod scatter;
 mod shape;
 mod softmax;
 mod sort;
-
-pub use indexing::{Index, Indices};
-pub use scatter::Reduce;
 mod special;
 
 pub(crate) use arithmetic::broadcast;
 pub use compare::Operand;
+pub use indexing::{Index, Indices};
+pub use scatter::Reduce;

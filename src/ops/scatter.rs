@@ -1,11 +1,14 @@
 //! Writing into a tensor by index: always a new tensor, the old one stays.
 
-use super::index::{fits, positions, vector};
+use super::{
+    compare::Operand,
+    index::{fits, positions, vector},
+};
 use crate::{
     Error, Result,
     error::ErrorKind,
     kernels::{
-        elementwise::{map, zip},
+        elementwise::map,
         index::{Rows, array, places, put_rows, row_major},
     },
     tensor::{Element, Real, Tensor, axis, grad_enabled},
@@ -65,21 +68,14 @@ impl<T: Element> Tensor<T> {
         self.rows_taken("index_select", at, index.to_vec()).reshape(shape)
     }
 
-    /// `self` with the slices that `index` names (negative counts from the end) filled with one value.
+    /// `self` with the slices that `index` names (negative counts from the end) filled with one value: a number, or a
+    /// tensor of no axes, which gets a gradient.
     ///
     /// # Errors
-    /// If there is no such axis, or an index is beyond it.
-    pub fn index_fill(&self, dim: isize, index: &Tensor<i64>, value: T) -> Result<Tensor<T>> {
-        self.index_fill_tensor(dim, index, &Tensor::scalar(value))
-    }
-
-    /// As [`index_fill`](Tensor::index_fill), with a value that gets a gradient.
-    ///
-    /// # Errors
-    /// As [`index_fill`](Tensor::index_fill), and if `value` is not a scalar.
-    pub fn index_fill_tensor(&self, dim: isize, index: &Tensor<i64>, value: &Tensor<T>) -> Result<Tensor<T>> {
+    /// If there is no such axis, an index is beyond it, or `value` has axes.
+    pub fn index_fill(&self, dim: isize, index: &Tensor<i64>, value: impl Operand<T>) -> Result<Tensor<T>> {
         const OP: &str = "index_fill";
-        let at = axis(OP, dim, self.ndim())?;
+        let (at, value) = (axis(OP, dim, self.ndim())?, value.operand());
         let index = vector(OP, index, at, self.shape(), true)?;
         if value.ndim() != 0 {
             return Err(Error::shape(OP, format!("expected a scalar to fill with, got {:?}", value.shape())));
@@ -241,7 +237,8 @@ impl<T: Real> Tensor<T> {
                     (g / &n, g.gather(dim, &index)? / n.gather(dim, &index)?)
                 }
                 Reduce::Amin | Reduce::Amax => {
-                    let (mine, theirs) = (same(&x, out), same(&s, &out.gather(dim, &index)?));
+                    let mine: Tensor<T> = x.eq(out)?.cast();
+                    let theirs: Tensor<T> = s.eq(&out.gather(dim, &index)?)?.cast();
                     let share = g / &mine.scatter_add(dim, &index, &theirs)?;
                     (&mine * &share, theirs * share.gather(dim, &index)?)
                 }
@@ -250,13 +247,6 @@ impl<T: Real> Tensor<T> {
             let dx = if include_self || !left { dx } else { dx.scatter_value(dim, &index, T::ZERO)? };
             Ok([left.then_some(dx), right.then_some(ds)])
         }))
-    }
-
-    /// The elements where `mask` is 1, zeros where it is 0.
-    fn kept(&self, mask: &Tensor<T>) -> Tensor<T> {
-        let out = zip(self.view(), mask.view(), self.shape(), |x, m| if m == T::ZERO { T::ZERO } else { x });
-        let mask = mask.clone();
-        Tensor::op("where", out, [self], move |g, _| Ok([Some(g.kept(&mask))]))
     }
 }
 
@@ -303,11 +293,6 @@ fn reduced<T: Real>(
     array(x.shape(), out)
 }
 
-/// 1 where two tensors of one shape are equal, 0 elsewhere; a constant.
-fn same<T: Real>(a: &Tensor<T>, b: &Tensor<T>) -> Tensor<T> {
-    zip(a.view(), b.view(), a.shape(), |p, q| if p == q { T::ONE } else { T::ZERO }).into()
-}
-
 /// The gradients of a scattered product for the tensor and the source: the product of all other factors, also where one
 /// factor is zero.
 fn product_grads<T: Real>(
@@ -319,17 +304,16 @@ fn product_grads<T: Real>(
     include_self: bool,
     out: &Tensor<T>,
 ) -> Result<(Tensor<T>, Tensor<T>)> {
-    let one_for = |t: &Tensor<T>, mask: &Tensor<T>| t.kept(&(-mask + T::ONE)) + mask;
-    let x_one = one_for(x, &same(x, &x.detach().zeros_like()));
+    let x_one = x.masked_fill(&x.eq(T::ZERO)?, T::ONE)?;
     let dx = g * x_one.scatter_reduce(dim, index, src, Reduce::Prod, include_self)? / &x_one;
 
-    let zero = same(src, &src.detach().zeros_like());
-    let zeros = x.detach().zeros_like().scatter_add(dim, index, &zero)?.gather(dim, index)?;
-    let single = &zero * &same(&zeros, &zeros.ones_like());
-    let others = x.scatter_reduce(dim, index, &one_for(src, &single), Reduce::Prod, include_self)?;
-    let at_zero = (g * others).gather(dim, index)?.kept(&single);
-    let elsewhere = (g * out).gather(dim, index)? / one_for(src, &zero);
-    let ds = at_zero + elsewhere.kept(&(-&single + T::ONE));
+    let zero = src.eq(T::ZERO)?;
+    let zeros = x.detach().zeros_like().scatter_add(dim, index, &zero.cast())?.gather(dim, index)?;
+    let single = zero.logical_and(&zeros.eq(T::ONE)?)?;
+    let others = x.scatter_reduce(dim, index, &src.masked_fill(&single, T::ONE)?, Reduce::Prod, include_self)?;
+    let at_zero = (g * others).gather(dim, index)?;
+    let elsewhere = (g * out).gather(dim, index)? / src.masked_fill(&zero, T::ONE)?;
+    let ds = Tensor::where_(&single, at_zero, elsewhere)?;
     let several = zeros.view().iter().any(|&n| n > T::ONE);
     Ok((dx, if several && grad_enabled() { once_only(&ds) } else { ds }))
 }

@@ -44,6 +44,34 @@ impl From<&Vec<usize>> for Ints {
     }
 }
 
+/// A list of sizes, made from one number, an array or a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sizes(pub Vec<usize>);
+
+impl From<usize> for Sizes {
+    fn from(one: usize) -> Self {
+        Sizes(vec![one])
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Sizes {
+    fn from(array: [usize; N]) -> Self {
+        Sizes(array.to_vec())
+    }
+}
+
+impl From<&[usize]> for Sizes {
+    fn from(slice: &[usize]) -> Self {
+        Sizes(slice.to_vec())
+    }
+}
+
+impl From<Vec<usize>> for Sizes {
+    fn from(vec: Vec<usize>) -> Self {
+        Sizes(vec)
+    }
+}
+
 /// The axis `dim` of `ndim`, negative counting from the end. As in PyTorch a scalar takes 0 and -1.
 pub(crate) fn axis(op: &str, dim: isize, ndim: usize) -> Result<usize> {
     let n = ndim.max(1) as isize;

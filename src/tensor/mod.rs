@@ -11,7 +11,7 @@ use ndarray::{ArcArray, Array, ArrayD, ArrayViewD, Dimension, IxDyn};
 
 #[doc(hidden)]
 pub use creation::{tensor_default, tensor_of};
-pub use dims::Ints;
+pub use dims::{Ints, Sizes};
 pub(crate) use dims::{axes, axis};
 pub use element::{DType, Element, Number, Real};
 pub(crate) use node::{AnyNode, NodeRef, cast, leaf, with_grad};

@@ -63,7 +63,8 @@ impl<T: Element> Tensor<T> {
     pub fn bernoulli_with(shape: impl AsRef<[usize]>, p: f64, rng: &mut (impl Rng + ?Sized)) -> Result<Tensor<T>> {
         let coin = Bernoulli::new(p)
             .map_err(|_| Error::value("bernoulli", format!("expected a probability from 0 to 1, got {p}")))?;
-        Ok(Self::sample_with(shape, coin.map(|heads| if heads { T::ONE } else { T::ZERO }), rng))
+        // Converted afterwards: between two numbers the compiler branches, which a fair coin mispredicts.
+        Ok(Tensor::<bool>::sample_with(shape, coin, rng).cast())
     }
 }
 

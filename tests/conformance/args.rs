@@ -94,6 +94,11 @@ impl<T: Real> Args<T> {
         self.peek(index, name).is_some()
     }
 
+    /// Whether the argument is given as None, where that differs from leaving it out.
+    pub fn is_none(&self, index: usize, name: &str) -> bool {
+        self.find(index, name).is_some_and(|(_, value)| matches!(value, Value::Null))
+    }
+
     /// Whether the argument is a tensor; does not mark it.
     pub fn is_tensor(&self, index: usize, name: &str) -> bool {
         matches!(self.peek(index, name), Some(Value::Tensor(_)))

@@ -1,18 +1,62 @@
 //! The optimizers of torch.optim.
 
-use ndnn::{Real, Result, Tensor, nn::Param};
+use ndnn::{
+    Real, Result, Tensor,
+    nn::Param,
+    optim::{Adam, AdamOptions, AdamW, Optim, Optimizer, Rule, SGD},
+};
 
 use crate::args::Args;
 
-pub const BUILT: &[&str] = &[];
+pub const BUILT: &[&str] = &["SGD", "Adam", "AdamW"];
 
 /// An optimizer in the runner's hands; `closure` forgets the gradients, computes the objective and its gradients anew.
 pub trait Steps<T: Real> {
     fn step(&mut self, closure: &mut dyn FnMut() -> Result<Tensor<T>>) -> Result<()>;
 }
 
+impl<T: Real, R: Rule> Steps<T> for Optim<R> {
+    fn step(&mut self, closure: &mut dyn FnMut() -> Result<Tensor<T>>) -> Result<()> {
+        closure()?;
+        Optimizer::step(self)
+    }
+}
+
+/// Keyword-only.
+const KW: usize = usize::MAX;
+
+/// The options that Adam and AdamW share.
+fn adam<T: Real, R: Rule<Options = AdamOptions>>(mut optimizer: Optim<R>, a: &Args<T>) -> Result<Optim<R>> {
+    let betas = a.opt_floats(KW, "betas")?.unwrap_or(vec![0.9, 0.999]);
+    let decay = a.float_or(KW, "weight_decay", optimizer.groups()[0].weight_decay)?;
+    let (eps, amsgrad) = (a.float_or(KW, "eps", 1e-8)?, a.bool_or(KW, "amsgrad", false)?);
+    let maximize = a.bool_or(KW, "maximize", false)?;
+    for group in optimizer.groups_mut() {
+        let changed = group.clone().betas((betas[0], betas[1])).weight_decay(decay);
+        *group = changed.eps(eps).amsgrad(amsgrad).maximize(maximize);
+    }
+    Ok(optimizer)
+}
+
 /// An optimizer of these parameters by its name; the case's kwargs are keyword-only here.
-pub fn build<T: Real>(target: &str, _params: &[Param<T>], _a: &Args<T>) -> Result<Option<Box<dyn Steps<T>>>> {
-    let _ = target;
-    Ok(None)
+pub fn build<T: Real>(target: &str, params: &[Param<T>], a: &Args<T>) -> Result<Option<Box<dyn Steps<T>>>> {
+    // How PyTorch computes, not what.
+    ["foreach", "fused", "capturable", "differentiable"].iter().for_each(|name| a.ignore(KW, name));
+    let params = params.to_vec();
+    Ok(Some(match target {
+        "SGD" => Box::new(
+            SGD::new(params, a.float_or(KW, "lr", 1e-3)?)
+                .momentum(a.float_or(KW, "momentum", 0.)?)
+                .dampening(a.float_or(KW, "dampening", 0.)?)
+                .weight_decay(a.float_or(KW, "weight_decay", 0.)?)
+                .nesterov(a.bool_or(KW, "nesterov", false)?)
+                .maximize(a.bool_or(KW, "maximize", false)?),
+        ),
+        "Adam" if a.bool_or(KW, "decoupled_weight_decay", false)? => {
+            Box::new(adam(AdamW::new(params, a.float_or(KW, "lr", 1e-3)?), a)?)
+        }
+        "Adam" => Box::new(adam(Adam::new(params, a.float_or(KW, "lr", 1e-3)?), a)?),
+        "AdamW" => Box::new(adam(AdamW::new(params, a.float_or(KW, "lr", 1e-3)?), a)?),
+        _ => return Ok(None),
+    }))
 }

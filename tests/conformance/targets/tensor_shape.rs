@@ -139,7 +139,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
         }
         "index_copy" => out![x()?.index_copy(a.int(1, "dim")?, &index(2)?, &a.tensor(3, "source")?)?],
         "index_fill" => {
-            out![x()?.index_fill_tensor(a.int(1, "dim")?, &index(2)?, &a.promoted(3, "value")?)?]
+            out![x()?.index_fill(a.int(1, "dim")?, &index(2)?, &a.promoted(3, "value")?)?]
         }
         "scatter" => out![scatter(a)?],
         "scatter_add" => out![x()?.scatter_add(a.int(1, "dim")?, &index(2)?, &a.tensor(3, "src")?)?],

@@ -1,11 +1,11 @@
 //! The functions of torch.nn.functional; the same file names as `src/functional/`.
 
-mod activation;
+pub mod activation;
 mod attention;
 mod conv;
 mod dropout;
 mod linear;
-mod loss;
+pub mod loss;
 mod norm;
 mod pooling;
 mod sparse;

@@ -1,12 +1,37 @@
 //! Embeddings.
 
-use ndnn::Real;
+use ndnn::{
+    Real,
+    functional::{self as F, EmbeddingOptions},
+};
 
-use crate::{args::Args, targets::Called};
+use crate::{
+    args::Args,
+    targets::{Called, out},
+};
 
-pub const BUILT: &[&str] = &[];
+pub const BUILT: &[&str] = &["embedding"];
 
-pub fn call<T: Real>(target: &str, _variant: &str, _a: &Args<T>) -> Called {
-    let _ = target;
-    Ok(None)
+pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
+    Ok(Some(match target {
+        "embedding" => {
+            let (input, weight) = (a.long(0, "input")?, a.tensor(1, "weight")?);
+            let options = EmbeddingOptions::default()
+                .padding_idx(a.opt_int(2, "padding_idx")?)
+                .scale_grad_by_freq(a.bool_or(5, "scale_grad_by_freq", false)?);
+            a.ignore(6, "sparse");
+            let norm_type = a.float_or(4, "norm_type", 2.)?;
+            let weight = match a.opt_float(3, "max_norm")? {
+                // The weight changed in place is still the leaf whose gradient is asked for.
+                Some(max_norm) => {
+                    let scaled = F::embedding_renorm(&weight, &input, max_norm, norm_type)?;
+                    a.report_mutated(1, "weight", scaled.clone());
+                    &weight + (scaled - weight.detach())
+                }
+                None => weight,
+            };
+            out![F::embedding(&input, &weight, options)?]
+        }
+        _ => return Ok(None),
+    }))
 }

@@ -1,0 +1,143 @@
+//! Cross entropy between probabilities of yes and no.
+
+use super::{Reduction, broadcasts_to, same_shape};
+use crate::{
+    Error, Result,
+    functional::options,
+    kernels::elementwise::{map, zip},
+    tensor::{Real, Tensor, grad_enabled},
+};
+
+options! {
+    /// What [`binary_cross_entropy`] takes besides input and target.
+    pub struct BceOptions['a, T: Real]['a, T], setters bce_setters {
+        /// A weight for each loss, broadcast to the input's shape; none by default.
+        weight: into Option<&'a Tensor<T>> = None;
+        /// What becomes of the elements' losses; their mean by default.
+        reduction: of Reduction = Reduction::Mean;
+    }
+}
+
+options! {
+    /// What [`binary_cross_entropy_with_logits`] takes besides input and target.
+    pub struct BceWithLogitsOptions['a, T: Real]['a, T], setters bce_with_logits_setters {
+        /// A weight for each loss, broadcast to the input's shape; none by default.
+        weight: into Option<&'a Tensor<T>> = None;
+        /// What a positive counts for beside a negative, broadcast to the input's shape; none (1) by default.
+        pos_weight: into Option<&'a Tensor<T>> = None;
+        /// What becomes of the elements' losses; their mean by default.
+        reduction: of Reduction = Reduction::Mean;
+    }
+}
+
+/// Refuses an element outside [0, 1], NaN too, and says where it is.
+fn probabilities<T: Real>(op: &str, what: &str, x: &Tensor<T>, hint: &str) -> Result<()> {
+    let inside = |x: T| x >= T::ZERO && x <= T::ONE;
+    if x.view().iter().all(|&x| inside(x)) {
+        return Ok(());
+    }
+    let (at, value) =
+        x.view().indexed_iter().find_map(|(at, &x)| (!inside(x)).then(|| (at, x))).expect("one is outside");
+    Err(Error::value(
+        op,
+        format!(
+            "the {what} is {value} at {:?}, expected a probability from 0 to 1{hint}",
+            ndarray::Dimension::slice(&at)
+        ),
+    ))
+}
+
+fn weighted<T: Real>(op: &str, losses: Tensor<T>, weight: Option<&Tensor<T>>) -> Result<Tensor<T>> {
+    match weight {
+        None => Ok(losses),
+        Some(w) => {
+            broadcasts_to(op, "weight", w, &losses)?;
+            losses.try_mul(w)
+        }
+    }
+}
+
+/// `−(y log x + (1 − y) log(1 − x))` for probabilities `x`, where no logarithm goes below −100.
+///
+/// `input` and `target` have one shape `(*)`; the result is a scalar, or `(*)` without a reduction. As in PyTorch the
+/// gradient of the input is `(x − y) / max(x (1 − x), 10⁻¹²)`, that of the target is not bounded.
+/// [`binary_cross_entropy_with_logits`] is more accurate than a sigmoid followed by this.
+///
+/// # Errors
+/// If the shapes differ, or an element of either is outside [0, 1].
+pub fn binary_cross_entropy<T: Real>(
+    input: &Tensor<T>,
+    target: &Tensor<T>,
+    options: BceOptions<'_, T>,
+) -> Result<Tensor<T>> {
+    let op = "binary_cross_entropy";
+    same_shape(op, input, target)?;
+    probabilities(op, "input", input, "; for scores use binary_cross_entropy_with_logits")?;
+    probabilities(op, "target", target, "")?;
+    let floor = T::of(-100.);
+    let losses = zip(input.view(), target.view(), input.shape(), |x, y| {
+        (y - T::ONE) * (-x).ln_1p().max(floor) - y * x.ln().max(floor)
+    });
+    let (x, y) = (input.clone(), target.clone());
+    let losses = Tensor::op(op, losses, [input, target], move |g, [dx, dy]| {
+        let negated = -&x;
+        let variance = || (&x * (&negated + T::ONE)).clamp_min(T::of(1e-12));
+        let dx = if dx { Some(g.try_mul(&(&x - &y))? / variance()) } else { None };
+        let dy = if dy { Some(g.try_mul(&(negated.log1p() - x.log()))?) } else { None };
+        Ok([dx, dy])
+    });
+    Ok(options.reduction.apply(weighted(op, losses, options.weight)?))
+}
+
+/// `log(1 + eˣ)`, for one number.
+fn softplus<T: Real>(x: T) -> T {
+    x.max(T::ZERO) + (-x.abs()).exp().ln_1p()
+}
+
+/// `−(p y log σ(x) + (1 − y) log(1 − σ(x)))` for scores `x` (logits) and the weight `p` of positives, exact for scores of
+/// any size.
+///
+/// `input` and `target` have one shape `(*)`; the result is a scalar, or `(*)` without a reduction. Gradients flow to the
+/// input, the target and the weights.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*};
+/// let loss = F::binary_cross_entropy_with_logits(&tensor![1e4, -1e4], &tensor![1.0, 0.0], Default::default())?;
+/// assert_eq!(loss.item()?, 0.0);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes differ.
+pub fn binary_cross_entropy_with_logits<T: Real>(
+    input: &Tensor<T>,
+    target: &Tensor<T>,
+    options: BceWithLogitsOptions<'_, T>,
+) -> Result<Tensor<T>> {
+    let op = "binary_cross_entropy_with_logits";
+    same_shape(op, input, target)?;
+    // −log σ(x) = softplus(−x) and −log(1 − σ(x)) = softplus(x) = softplus(−x) + x.
+    let losses = zip(input.view(), target.view(), input.shape(), |x, y| softplus(x) - y * x);
+    let (x, y) = (input.clone(), target.clone());
+    let mut losses = Tensor::op(op, losses, [input, target], move |g, [dx, dy]| {
+        let dx = match (dx, grad_enabled()) {
+            (false, _) => None,
+            (true, true) => Some(g.try_mul(&(x.sigmoid() - &y))?),
+            (true, false) => {
+                let slopes = zip(x.view(), y.view(), x.shape(), |x, y| (T::ONE + (-x).exp()).recip() - y);
+                Some(g.try_mul(&slopes.into())?)
+            }
+        };
+        Ok([dx, if dy { Some(-g.try_mul(&x)?) } else { None }])
+    });
+    if let Some(p) = options.pos_weight {
+        broadcasts_to(op, "pos_weight", p, input)?;
+        let negated = -input;
+        let kept = negated.clone();
+        let of_positive = Tensor::op("softplus", map(negated.view(), softplus), [&negated], move |g, _| {
+            Ok([Some(g.try_mul(&kept.sigmoid())?)])
+        });
+        losses = losses + target.try_mul(&of_positive)? * (p - T::ONE);
+    }
+    Ok(options.reduction.apply(weighted(op, losses, options.weight)?))
+}

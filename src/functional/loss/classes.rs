@@ -1,0 +1,356 @@
+//! Losses of scores of classes: `(C)`, `(N, C)` or `(N, C, d₁, …)`, where any number of axes may follow the classes.
+
+use ndarray::{ArrayD, Axis, IxDyn};
+
+use super::{Reduction, same_shape};
+use crate::{
+    Error, Result,
+    functional::options,
+    kernels::{
+        classes::{LogSum, each, map_each},
+        reduce::fold_run,
+    },
+    tensor::{Real, Tensor, grad_enabled},
+};
+
+options! {
+    /// What [`cross_entropy`] takes besides input and target.
+    pub struct CrossEntropyOptions['a, T: Real]['a, T], setters cross_entropy_setters {
+        /// A weight for each class, `(C)`; none by default. With class indices the mean divides by the sum of the targets'
+        /// weights.
+        weight: into Option<&'a Tensor<T>> = None;
+        /// The class index that does not count; -100 by default. Not for probabilities.
+        ignore_index: of i64 = -100;
+        /// What becomes of the positions' losses; their mean by default.
+        reduction: of Reduction = Reduction::Mean;
+        /// How much of the target is spread evenly over all classes, from 0 to 1; 0 by default.
+        label_smoothing: of f64 = 0.;
+    }
+}
+
+options! {
+    /// What [`nll_loss`] takes besides input and target.
+    pub struct NllLossOptions['a, T: Real]['a, T], setters nll_loss_setters {
+        /// A weight for each class, `(C)`; none by default. The mean divides by the sum of the targets' weights.
+        weight: into Option<&'a Tensor<T>> = None;
+        /// The class index that does not count; -100 by default.
+        ignore_index: of i64 = -100;
+        /// What becomes of the positions' losses; their mean by default.
+        reduction: of Reduction = Reduction::Mean;
+    }
+}
+
+/// What [`cross_entropy`] compares with: made from a `&Tensor<i64>` or a `&Tensor<T>`.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a, T: Real> {
+    /// The index of the right class at each position: the input's shape without the class axis.
+    Classes(&'a Tensor<i64>),
+    /// The probability of each class at each position: the input's shape.
+    Probabilities(&'a Tensor<T>),
+}
+
+impl<'a, T: Real> From<&'a Tensor<i64>> for Target<'a, T> {
+    fn from(classes: &'a Tensor<i64>) -> Self {
+        Target::Classes(classes)
+    }
+}
+
+impl<'a, T: Real> From<&'a Tensor<T>> for Target<'a, T> {
+    fn from(probabilities: &'a Tensor<T>) -> Self {
+        Target::Probabilities(probabilities)
+    }
+}
+
+/// The axis of the classes in scores of this shape.
+fn class_axis(op: &str, shape: &[usize]) -> Result<usize> {
+    match shape.len() {
+        0 => Err(Error::shape(op, "the input is a scalar, expected (C), (N, C) or (N, C, d1, …)")),
+        n => Ok(usize::from(n > 1)),
+    }
+}
+
+/// Refuses a weight that is not one for each class.
+fn one_a_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, classes: usize) -> Result<()> {
+    match weight {
+        Some(w) if w.shape() != [classes] => Err(Error::shape(
+            op,
+            format!("the weight is {:?}, expected [{classes}]: one for each class of the input", w.shape()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------- class indices
+
+/// Targets as class indices, checked, and what they count for.
+struct Labels<T> {
+    axis: usize,
+    /// The input's shape.
+    shape: Vec<usize>,
+    /// The class at each position in row-major order; `None` where it is ignored.
+    classes: Vec<Option<usize>>,
+    /// The weight of each class.
+    weight: Vec<T>,
+    reduction: Reduction,
+}
+
+impl<T: Real> Labels<T> {
+    fn new(op: &str, input: &Tensor<T>, target: &Tensor<i64>, options: NllLossOptions<'_, T>) -> Result<Self> {
+        let shape = input.shape().to_vec();
+        let axis = class_axis(op, &shape)?;
+        let n = shape[axis];
+        one_a_class(op, options.weight, n)?;
+        let mut positions = shape.clone();
+        positions.remove(axis);
+        // As in PyTorch, scores without a batch take their target as a scalar or as one element.
+        if target.shape() != positions && !(positions.is_empty() && target.shape() == [1]) {
+            let hint = match target.shape() == shape {
+                true => "; probabilities must be of the input's floating type",
+                false => "",
+            };
+            return Err(Error::shape(
+                op,
+                format!(
+                    "the input is {shape:?} with {n} classes on axis {axis}, so class indices are {positions:?}, got \
+                     {:?}{hint}",
+                    target.shape()
+                ),
+            ));
+        }
+        let class = |&t: &i64| match usize::try_from(t) {
+            _ if t == options.ignore_index => Some(None),
+            Ok(t) if t < n => Some(Some(t)),
+            _ => None,
+        };
+        let classes = target.view().iter().map(class).collect::<Option<Vec<_>>>();
+        let Some(classes) = classes else {
+            let view = target.view();
+            let (at, t) = view.indexed_iter().find(|(_, t)| class(t).is_none()).expect("one is no class");
+            return Err(Error::index(
+                op,
+                format!(
+                    "the target is {t} at {:?}, the input {shape:?} has {n} classes: expected 0 to {}, or ignore_index = {}",
+                    ndarray::Dimension::slice(&at),
+                    n as isize - 1,
+                    options.ignore_index
+                ),
+            ));
+        };
+        let weight = options.weight.map_or_else(|| vec![T::ONE; n], Tensor::to_vec);
+        Ok(Labels { axis, shape, classes, weight, reduction: options.reduction })
+    }
+
+    /// The shape of the losses before they are reduced.
+    fn positions(&self) -> Vec<usize> {
+        let mut positions = self.shape.clone();
+        positions.remove(self.axis);
+        positions
+    }
+
+    /// The weight of the class at each position, 0 where it is ignored.
+    fn weights(&self) -> Vec<T> {
+        self.classes.iter().map(|class| class.map_or(T::ZERO, |c| self.weight[c])).collect()
+    }
+
+    /// What the losses, or a gradient, are divided by.
+    fn divisor(&self) -> T {
+        match self.reduction {
+            Reduction::Mean => fold_run(&self.weights(), T::ZERO, |a, b| a + b),
+            _ => T::ONE,
+        }
+    }
+
+    fn reduce(&self, losses: Vec<T>) -> ArrayD<T> {
+        match self.reduction {
+            Reduction::None => {
+                ArrayD::from_shape_vec(IxDyn(&self.positions()), losses).expect("a loss for each position")
+            }
+            _ => ndarray::arr0(fold_run(&losses, T::ZERO, |a, b| a + b) / self.divisor()).into_dyn(),
+        }
+    }
+
+    /// One number a position as a tensor that broadcasts with the input.
+    fn beside_input<E: crate::Element>(&self, values: Vec<E>) -> Tensor<E> {
+        let mut shape = self.shape.clone();
+        shape[self.axis] = 1;
+        Tensor::from_vec(shape, values).expect("a value for each position")
+    }
+
+    /// The gradient of each position's loss, from that of the result, in a shape that broadcasts with the input.
+    fn gradients(&self, g: &Tensor<T>) -> Result<Tensor<T>> {
+        let g = g / self.divisor();
+        match self.reduction {
+            Reduction::None => g.unsqueeze(self.axis as isize),
+            _ => Ok(g),
+        }
+    }
+
+    /// How much each class at each position should get: `keep` times its weight at the right one, and everywhere `spread`
+    /// times its weight.
+    fn wanted(&self, keep: T, spread: T) -> Tensor<T> {
+        let mut wanted = ArrayD::from_elem(IxDyn(&self.shape), T::ZERO);
+        for (mut lane, class) in wanted.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes) {
+            if let Some(class) = *class {
+                lane.iter_mut().zip(&self.weight).for_each(|(o, &w)| *o = spread * w);
+                lane[class] += keep * self.weight[class];
+            }
+        }
+        wanted.into()
+    }
+
+    /// Zero at the positions that are ignored, even where the divisor was 0.
+    fn without_ignored(&self, grad: Tensor<T>) -> Result<Tensor<T>> {
+        let ignored: Vec<bool> = self.classes.iter().map(Option::is_none).collect();
+        if !ignored.contains(&true) {
+            return Ok(grad);
+        }
+        Ok(grad.zero_where(&self.beside_input(ignored).broadcast_to(&self.shape)?))
+    }
+}
+
+/// `−w[y] x[y]`: the negative log likelihood of the class `y`, where `x` are log probabilities and `w` weights of classes.
+///
+/// `input` is `(C)`, `(N, C)` or `(N, C, d₁, …)`, `target` holds class indices and has the same shape without `C`. The result
+/// is a scalar, or has the target's shape without a reduction. The mean divides by Σ w\[y\] over the targets that are not
+/// ignored; where there are none it is NaN. No gradient flows to the weight.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*};
+/// let x = tensor![[0.5, 0.5], [0.2, 0.8]].log();
+/// let loss = F::nll_loss(&x, &tensor![-100, 1], Default::default())?;
+/// assert!((loss.item()? + 0.8f32.ln()).abs() < 1e-6);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes do not fit together, or a target is not a class.
+pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLossOptions<'_, T>) -> Result<Tensor<T>> {
+    let labels = Labels::new("nll_loss", input, target, options)?;
+    let losses = each(input.view(), labels.axis, |i, x| {
+        labels.classes[i].map_or(T::ZERO, |class| -labels.weight[class] * x[class])
+    });
+    Ok(Tensor::op("nll_loss", labels.reduce(losses), [input], move |g, _| {
+        let grad = labels.gradients(g)?.try_mul(&labels.wanted(-T::ONE, T::ZERO))?;
+        Ok([Some(labels.without_ignored(grad)?)])
+    }))
+}
+
+/// `−log softmax(x)[y]`, the cross entropy of scores `x` (logits) and the right class `y`, or of `x` and probabilities `p`:
+/// `−Σ p log softmax(x)`.
+///
+/// `input` is `(C)`, `(N, C)` or `(N, C, d₁, …)`; `target` is a `&Tensor<i64>` of class indices, of the same shape without
+/// `C`, or a `&Tensor<T>` of probabilities, of the same shape. The result is a scalar, or has the shape without `C` if
+/// nothing is reduced. With class indices the mean divides by the sum of the weights of the targets that are not ignored
+/// (NaN where there are none), with probabilities by the number of positions. With label smoothing ε the target is
+/// `(1 − ε) p + ε/C`. Gradients flow to the input and to probabilities.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*};
+/// let logits = tensor![[2.0, 1.0, 0.1], [0.0, 3.0, 0.0]];
+/// let by_index = F::cross_entropy(&logits, &tensor![0, 1], Default::default())?;
+/// let by_probability = F::cross_entropy(&logits, &tensor![[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], Default::default())?;
+/// assert!((by_index.item()? - by_probability.item()?).abs() < 1e-6);
+/// let options = F::CrossEntropyOptions::default().ignore_index(1).reduction(F::Reduction::Sum);
+/// assert!((F::cross_entropy(&logits, &tensor![0, 1], options)?.item()? - 0.417).abs() < 1e-4);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes do not fit together, a target is not a class, `label_smoothing` is not from 0 to 1, or an `ignore_index`
+/// from 0 on comes with probabilities.
+pub fn cross_entropy<'t, T: Real>(
+    input: &Tensor<T>,
+    target: impl Into<Target<'t, T>>,
+    options: CrossEntropyOptions<'_, T>,
+) -> Result<Tensor<T>> {
+    let op = "cross_entropy";
+    if !(0. ..=1.).contains(&options.label_smoothing) {
+        return Err(Error::value(
+            op,
+            format!("label_smoothing is {}, expected a share from 0 to 1", options.label_smoothing),
+        ));
+    }
+    match target.into() {
+        Target::Probabilities(target) => with_probabilities(op, input, target, options),
+        Target::Classes(target) => {
+            let CrossEntropyOptions { weight, ignore_index, reduction, label_smoothing } = options;
+            let labels = Labels::new(op, input, target, NllLossOptions { weight, ignore_index, reduction })?;
+            Ok(with_classes(op, input, labels, label_smoothing))
+        }
+    }
+}
+
+/// One operation for `−Σ q log softmax(x)`, where `q` is what [`Labels::wanted`] says.
+fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>, smoothing: f64) -> Tensor<T> {
+    let (keep, spread) = (T::of(1. - smoothing), T::of(smoothing / labels.weight.len().max(1) as f64));
+    let all = fold_run(&labels.weight, T::ZERO, |a, b| a + b);
+    let at_each = each(input.view(), labels.axis, |i, x| {
+        let sum = LogSum::of(x);
+        let Some(class) = labels.classes[i] else { return (T::ZERO, sum) };
+        let mut log_likelihood = labels.weight[class] * sum.log_softmax(x[class]);
+        // Only then: an impossible class counts for nothing where nothing is spread to it.
+        if spread > T::ZERO {
+            let spread_to = labels.weight.iter().zip(x).map(|(&w, &x)| w * sum.log_softmax(x));
+            log_likelihood = keep * log_likelihood + spread * spread_to.fold(T::ZERO, |a, b| a + b);
+        }
+        (-log_likelihood, sum)
+    });
+    let (losses, sums): (Vec<T>, Vec<LogSum<T>>) = at_each.into_iter().unzip();
+    let x = input.clone();
+    Tensor::op(op, labels.reduce(losses), [input], move |g, _| {
+        let g = labels.gradients(g)?;
+        if grad_enabled() {
+            let (wanted, dim) = (labels.wanted(keep, spread), labels.axis as isize);
+            let slopes = x.softmax(dim)?.try_mul(&wanted.sum_dim(dim, true)?)? - wanted;
+            return Ok([Some(labels.without_ignored(slopes.try_mul(&g)?)?)]);
+        }
+        let g = g.to_vec();
+        let grad = map_each(x.view(), labels.axis, |i, x, out| {
+            let Some(class) = labels.classes[i] else { return };
+            // One for all positions, or one each.
+            let g = g[if g.len() == 1 { 0 } else { i }];
+            let at_class = keep * labels.weight[class];
+            let total = at_class + spread * all;
+            for ((o, &x), &w) in out.iter_mut().zip(x).zip(&labels.weight) {
+                *o = g * (sums[i].log_softmax(x).exp() * total - spread * w);
+            }
+            out[class] -= g * at_class;
+        });
+        Ok([Some(grad.into())])
+    })
+}
+
+/// `−Σ w p log softmax(x)`, where the mean is over positions.
+fn with_probabilities<T: Real>(
+    op: &str,
+    input: &Tensor<T>,
+    target: &Tensor<T>,
+    options: CrossEntropyOptions<'_, T>,
+) -> Result<Tensor<T>> {
+    let axis = class_axis(op, input.shape())?;
+    let n = input.shape()[axis];
+    same_shape(op, input, target)?;
+    one_a_class(op, options.weight, n)?;
+    if options.ignore_index >= 0 {
+        return Err(Error::value(
+            op,
+            format!("ignore_index = {} is for class indices, the target holds probabilities", options.ignore_index),
+        ));
+    }
+    let mut likelihoods = input.log_softmax(axis as isize)?;
+    if let Some(weight) = options.weight {
+        let mut beside = vec![1; input.ndim()];
+        beside[axis] = n;
+        likelihoods = likelihoods.try_mul(&weight.reshape(beside.as_slice())?)?;
+    }
+    let smoothed = match options.label_smoothing {
+        0. => target.clone(),
+        s => target * T::of(1. - s) + T::of(s / n as f64),
+    };
+    let losses = -likelihoods.try_mul(&smoothed)?.sum_dim(axis as isize, false)?;
+    // PyTorch's mean of no scores is NaN even where there are positions.
+    if n == 0 && options.reduction == Reduction::Mean {
+        return Ok(losses.mean() * T::nan());
+    }
+    Ok(options.reduction.apply(losses))
+}

@@ -1,0 +1,94 @@
+//! Losses: how far predictions are from what they should be.
+//!
+//! `distance` compares numbers, `binary` probabilities of yes and no, `classes` scores of classes. Each works out one
+//! loss an element (or position) and hands it to [`Reduction::apply`].
+
+mod binary;
+mod classes;
+mod distance;
+
+use std::{fmt, str::FromStr};
+
+pub use binary::{BceOptions, BceWithLogitsOptions, binary_cross_entropy, binary_cross_entropy_with_logits};
+pub use classes::{CrossEntropyOptions, NllLossOptions, Target, cross_entropy, nll_loss};
+pub use distance::{
+    DistanceOptions, HuberLossOptions, SmoothL1LossOptions, huber_loss, l1_loss, mse_loss, smooth_l1_loss,
+};
+
+use crate::{
+    Error, Result,
+    kernels::elementwise::broadcast_shape,
+    tensor::{Real, Tensor},
+};
+
+/// What becomes of the losses of the elements: PyTorch's `reduction`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    /// They are the answer.
+    None,
+    /// Their mean, the default; NaN where there are none.
+    #[default]
+    Mean,
+    /// Their sum.
+    Sum,
+}
+
+impl Reduction {
+    pub(crate) fn apply<T: Real>(self, losses: Tensor<T>) -> Tensor<T> {
+        match self {
+            Reduction::None => losses,
+            Reduction::Mean => losses.mean(),
+            Reduction::Sum => losses.sum(),
+        }
+    }
+}
+
+/// As PyTorch writes it: `none`, `mean`, `sum`.
+impl fmt::Display for Reduction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reduction::None => "none",
+            Reduction::Mean => "mean",
+            Reduction::Sum => "sum",
+        })
+    }
+}
+
+/// From PyTorch's name of it.
+impl FromStr for Reduction {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "none" => Ok(Reduction::None),
+            "mean" => Ok(Reduction::Mean),
+            "sum" => Ok(Reduction::Sum),
+            _ => Err(Error::value("reduction", format!("there is no reduction {name:?}; expected none, mean or sum"))),
+        }
+    }
+}
+
+/// Refuses what PyTorch broadcasts with a warning: `[64, 1]` against `[64]` would compare all with all.
+fn same_shape<T: Real>(op: &str, input: &Tensor<T>, target: &Tensor<T>) -> Result<()> {
+    if input.shape() == target.shape() {
+        return Ok(());
+    }
+    let hint = match input.numel() == target.numel() {
+        true => "reshape one of them",
+        false => "losses do not broadcast; use broadcast_to if that is meant",
+    };
+    Err(Error::shape(
+        op,
+        format!("the input is {:?}, the target {:?}, they must have one shape; {hint}", input.shape(), target.shape()),
+    ))
+}
+
+/// Refuses a weight that does not broadcast to the input's shape.
+fn broadcasts_to<T: Real>(op: &str, what: &str, weight: &Tensor<T>, input: &Tensor<T>) -> Result<()> {
+    if broadcast_shape(weight.shape(), input.shape()).is_some_and(|shape| shape == input.shape()) {
+        return Ok(());
+    }
+    Err(Error::shape(
+        op,
+        format!("the {what} {:?} does not broadcast to the input's shape {:?}", weight.shape(), input.shape()),
+    ))
+}

@@ -1,0 +1,113 @@
+//! Embeddings; see [`functional::embedding`](crate::functional::embedding).
+
+use crate::{
+    Result,
+    functional::{self as F, EmbeddingOptions},
+    nn::{Module, Param, init, py_float, run},
+    tensor::{Real, Tensor},
+};
+
+/// A table of learnable rows, looked up by index; see [`functional::embedding`](crate::functional::embedding).
+///
+/// Input `(*)` of indices below `num_embeddings`, output `(*, embedding_dim)`. `weight` is
+/// `[num_embeddings, embedding_dim]`, drawn from N(0, 1); the row of `padding_idx` is 0 and stays as it is.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let table = Embedding::new(10, 3).padding_idx(0);
+/// assert_eq!(table.forward(&tensor![[1, 2, 4, 5], [4, 3, 2, 0]])?.shape(), [2, 4, 3]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+#[derive(Module)]
+#[module(repr)]
+pub struct Embedding<T: Real = f32> {
+    /// `[num_embeddings, embedding_dim]`
+    pub weight: Param<T>,
+    #[module(skip)]
+    options: EmbeddingOptions,
+    max_norm: Option<f64>,
+    norm_type: f64,
+}
+
+impl Embedding {
+    /// A table of `num_embeddings` rows of `embedding_dim` values.
+    pub fn new(num_embeddings: usize, embedding_dim: usize) -> Self {
+        let weight = Param::new(Tensor::zeros([num_embeddings, embedding_dim]));
+        init::normal(&weight, 0., 1.).expect("a finite deviation");
+        Embedding { weight, options: EmbeddingOptions::default(), max_norm: None, norm_type: 2. }
+    }
+}
+
+impl<T: Real> Embedding<T> {
+    /// A table that starts from these rows; frozen if `freeze`.
+    ///
+    /// # Errors
+    /// If `rows` is no matrix.
+    pub fn from_pretrained(rows: &Tensor<T>, freeze: bool) -> Result<Self> {
+        F::embedding(&Tensor::zeros([0]), rows, EmbeddingOptions::default())?;
+        let weight = Param::new(rows.clone());
+        weight.requires_grad(!freeze);
+        Ok(Embedding { weight, options: EmbeddingOptions::default(), max_norm: None, norm_type: 2. })
+    }
+
+    /// The row that is set to 0 and gets no gradient; negative counts from the end.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[track_caller]
+    pub fn padding_idx(mut self, padding_idx: isize) -> Self {
+        let row = F::padding_row(Some(padding_idx), self.weight.shape()[0]).unwrap_or_else(|error| panic!("{error}"));
+        self.options.padding_idx = row.map(|r| r as isize);
+        self.weight.update(|mut w| w.index_axis_mut(ndarray::Axis(0), row.expect("given")).fill(T::ZERO));
+        self
+    }
+
+    /// Scales looked-up rows down to this norm, in place, before each lookup; none by default.
+    pub fn max_norm(mut self, max_norm: f64) -> Self {
+        self.max_norm = Some(max_norm);
+        self
+    }
+
+    /// The p of the norm that [`max_norm`](Embedding::max_norm) limits; 2 by default.
+    pub fn norm_type(mut self, norm_type: f64) -> Self {
+        self.norm_type = norm_type;
+        self
+    }
+
+    /// Divides the gradient of each row by how often the row was looked up; `false` by default.
+    pub fn scale_grad_by_freq(mut self, scale: bool) -> Self {
+        self.options.scale_grad_by_freq = scale;
+        self
+    }
+
+    /// The rows that `input` names.
+    ///
+    /// # Errors
+    /// If an index is outside the table.
+    pub fn forward(&self, input: &Tensor<i64>) -> Result<Tensor<T>> {
+        run(self, || {
+            if let Some(max_norm) = self.max_norm {
+                self.weight.set(&F::embedding_renorm(&self.weight.value(), input, max_norm, self.norm_type)?)?;
+            }
+            F::embedding(input, &self.weight.tensor(), self.options)
+        })
+    }
+
+    fn extra_repr(&self) -> String {
+        let shape = self.weight.shape();
+        let mut text = format!("{}, {}", shape[0], shape[1]);
+        if let Some(row) = self.options.padding_idx {
+            text += &format!(", padding_idx={row}");
+        }
+        if let Some(norm) = self.max_norm {
+            text += &format!(", max_norm={}", py_float(norm));
+        }
+        if self.norm_type != 2. {
+            text += &format!(", norm_type={}", py_float(self.norm_type));
+        }
+        if self.options.scale_grad_by_freq {
+            text += ", scale_grad_by_freq=True";
+        }
+        text
+    }
+}
