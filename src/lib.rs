@@ -22,7 +22,6 @@ pub use ops::Operand;
 pub use ops::{Index, Indices, Reduce};
 pub use random::manual_seed;
 pub use tensor::{AnyTensor, DType, Data, Element, Ints, Number, Real, Sizes, Tensor, grad_enabled, no_grad};
-pub use tensor::{AnyTensor, DType, Data, Element, Ints, Number, Real, Tensor, grad_enabled, no_grad};
 
 #[doc(hidden)]
 pub mod __private {

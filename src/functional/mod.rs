@@ -1,29 +1,37 @@
 //! The operations of a network, each with its derivative: every layer of [`nn`](crate::nn) as a plain function.
 
+mod attention;
 mod conv;
 mod linear;
-mod norm;
 mod loss;
+mod norm;
 mod options;
-mod sparse;
 mod padding;
 mod pooling;
+mod rnn;
+mod sparse;
 
+pub(crate) use attention::is_same;
+pub use attention::{
+    AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions, multi_head_attention_forward,
+    scaled_dot_product_attention,
+};
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
 pub use linear::linear;
-pub use norm::{BatchNormOptions, batch_norm, layer_norm};
 pub use loss::{
     BceOptions, BceWithLogitsOptions, CrossEntropyOptions, DistanceOptions, HuberLossOptions, NllLossOptions,
     Reduction, SmoothL1LossOptions, Target, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy,
     huber_loss, l1_loss, mse_loss, nll_loss, smooth_l1_loss,
 };
+pub use norm::{BatchNormOptions, batch_norm, layer_norm};
 pub use options::Dims;
 pub(crate) use options::options;
-pub(crate) use sparse::padding_row;
-pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};
-pub(crate) use pooling::max_pool_setters;
 pub use padding::{PadMode, PaddingMode, pad};
+pub(crate) use pooling::max_pool_setters;
 pub use pooling::{
     MaxPoolOptions, PoolStride, max_pool, max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d,
     max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices,
 };
+pub use rnn::{RnnOptions, RnnWeights, lstm, lstm_cell};
+pub(crate) use sparse::padding_row;
+pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};

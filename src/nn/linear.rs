@@ -18,12 +18,14 @@ use crate::{
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[derive(Module)]
-#[module(repr)]
+#[module(repr, name)]
 pub struct Linear<T: Real = f32> {
     /// `[out_features, in_features]`
     pub weight: Param<T>,
     /// `[out_features]`
     pub bias: Option<Param<T>>,
+    /// The name that is printed.
+    name: &'static str,
 }
 
 impl Linear {
@@ -31,7 +33,7 @@ impl Linear {
     pub fn new(in_features: usize, out_features: usize) -> Self {
         let bound = 1. / (in_features.max(1) as f64).sqrt();
         let uniform = |shape: &[usize]| Param::new(crate::nn::init::draw(shape, -bound, bound));
-        Linear { weight: uniform(&[out_features, in_features]), bias: Some(uniform(&[out_features])) }
+        Linear { weight: uniform(&[out_features, in_features]), bias: Some(uniform(&[out_features])), name: "Linear" }
     }
 }
 
@@ -42,6 +44,16 @@ impl<T: Real> Linear<T> {
             self.bias = None;
         }
         self
+    }
+
+    /// Printed under another name: PyTorch's attention projects with a subclass.
+    pub(super) fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    fn type_name(&self) -> String {
+        self.name.into()
     }
 
     fn extra_repr(&self) -> String {

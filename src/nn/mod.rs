@@ -1,5 +1,6 @@
 //! Layers and what they are made of: structs with parameters whose forward is one call into [`functional`](crate::functional).
 
+mod attention;
 mod container;
 mod conv;
 pub mod init;
@@ -11,6 +12,7 @@ mod param;
 pub(crate) mod pattern;
 mod pooling;
 mod repr;
+mod rnn;
 mod sparse;
 mod state;
 mod summary;
@@ -18,6 +20,7 @@ pub mod utils;
 mod walk;
 
 pub use crate::functional::Reduction;
+pub use attention::MultiheadAttention;
 pub use container::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d};
 pub use linear::Linear;
@@ -28,6 +31,7 @@ pub use norm::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm};
 pub use param::{AnyBuffer, AnyParam, Buffer, Param, Parameters, copying};
 pub use pooling::{MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
 pub use repr::{py_bool, py_float, py_tuple, repr};
+pub use rnn::LSTM;
 pub use sparse::Embedding;
 pub use state::{LoadReport, StateDict};
 pub use summary::{Output, Row, Summary, summary, summary_of};
