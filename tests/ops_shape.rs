@@ -243,6 +243,11 @@ fn scalars_and_empty_tensors() {
     assert_eq!(x.nonzero().shape(), [1, 0]);
     let x = values(&[2, 3], 0);
     assert_eq!(x.gather(0, &none).unwrap().shape(), [0]);
+    let leaf = X::ones([5]).requires_grad(true);
+    let taken = leaf.gather(0, &Tensor::zeros([2, 0])).unwrap();
+    assert_eq!(taken.shape(), [2, 0]);
+    taken.sum().backward().unwrap();
+    assert_eq!(leaf.grad().unwrap(), X::zeros([5]));
     assert_eq!(x.scatter_add(0, &none, &X::zeros([0])).unwrap(), x);
     assert_eq!(x.index_select(1, &none).unwrap().shape(), [2, 0]);
     assert_eq!(x.topk(0, 0, true).unwrap().0.shape(), [0, 3]);

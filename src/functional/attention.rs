@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    functional::{linear, options},
+    functional::{dropout, linear, options},
     tensor::{Real, Tensor},
 };
 
@@ -49,18 +49,6 @@ impl<T: Real> AttentionMask<T> {
             AttentionMask::Float(mask) => mask.clone(),
         }
     }
-}
-
-// To be functional::dropout, which is on its way.
-pub(super) fn dropout<T: Real>(input: &Tensor<T>, p: f64, training: bool) -> Result<Tensor<T>> {
-    if !(0. ..=1.).contains(&p) {
-        return Err(Error::value("dropout", format!("dropout probability has to be between 0 and 1, but got {p}")));
-    }
-    if !training || p == 0. {
-        return Ok(input.clone());
-    }
-    let scale = if p == 1. { 0. } else { 1. / (1. - p) };
-    input.try_mul(&(Tensor::<T>::bernoulli(input.shape(), 1. - p)? * T::of(scale)))
 }
 
 options! {

@@ -1,7 +1,9 @@
 //! The operations of a network, each with its derivative: every layer of [`nn`](crate::nn) as a plain function.
 
 mod attention;
+mod activation;
 mod conv;
+mod dropout;
 mod linear;
 mod loss;
 mod norm;
@@ -18,6 +20,20 @@ pub use attention::{
 };
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
 pub use linear::linear;
+mod sparse;
+
+pub use activation::{
+    Approximate, celu, elu, gelu, glu, gumbel_softmax, gumbel_softmax_with, hardshrink, hardsigmoid, hardswish,
+    hardtanh, leaky_relu, log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, rrelu_with, selu, sigmoid, silu,
+    softmax, softmin, softplus, softshrink, softsign, tanh, tanhshrink, threshold,
+};
+pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
+pub(crate) use dropout::channel_dropout;
+pub use dropout::{
+    alpha_dropout, alpha_dropout_with, dropout, dropout_with, dropout1d, dropout1d_with, dropout2d, dropout2d_with,
+    dropout3d, dropout3d_with, feature_alpha_dropout, feature_alpha_dropout_with,
+};
+pub use linear::{bilinear, linear};
 pub use loss::{
     BceOptions, BceWithLogitsOptions, CrossEntropyOptions, DistanceOptions, HuberLossOptions, NllLossOptions,
     Reduction, SmoothL1LossOptions, Target, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy,
@@ -26,6 +42,8 @@ pub use loss::{
 pub use norm::{BatchNormOptions, batch_norm, layer_norm};
 pub use options::Dims;
 pub(crate) use options::options;
+pub use options::{Dims, Scalar};
+pub(crate) use options::{argument, options};
 pub use padding::{PadMode, PaddingMode, pad};
 pub(crate) use pooling::max_pool_setters;
 pub use pooling::{

@@ -54,6 +54,52 @@ impl<const N: usize> fmt::Display for Dims<N> {
     }
 }
 
+/// A number that prints as it was written: `2` or `2.0`.
+///
+/// ```
+/// use ndnn::functional::Scalar;
+/// assert_eq!((Scalar::from(2).to_string(), Scalar::from(2.0).to_string()), ("2".into(), "2.0".into()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scalar {
+    value: f64,
+    whole: bool,
+}
+
+impl Scalar {
+    /// A number that prints as a float.
+    pub const fn float(value: f64) -> Self {
+        Scalar { value, whole: false }
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.value
+    }
+}
+
+impl From<f64> for Scalar {
+    fn from(value: f64) -> Self {
+        Scalar::float(value)
+    }
+}
+
+impl From<i32> for Scalar {
+    fn from(value: i32) -> Self {
+        Scalar { value: value.into(), whole: true }
+    }
+}
+
+/// As Python prints it.
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.whole {
+            true => write!(f, "{}", self.value),
+            false => f.write_str(&crate::nn::py_float(self.value)),
+        }
+    }
+}
+
 /// A struct of options with a default and a chained setter each, and a macro that gives a layer the same setters.
 ///
 /// ```text
@@ -95,7 +141,7 @@ macro_rules! options {
         impl $(<$($generics)*>)? $name $(<$($args)*>)? {$(
             $(#[$field_doc])*
             #[track_caller]
-            pub fn $field(mut self, $field: $crate::functional::options::argument!($kind $ty)) -> Self {
+            pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
                 self.$field = $field.into();
                 $({
                     let $value = self.$field;
@@ -111,7 +157,7 @@ macro_rules! options {
             () => {$(
                 $(#[$field_doc])*
                 #[track_caller]
-                pub fn $field(mut self, $field: $crate::functional::options::argument!($kind $ty)) -> Self {
+                pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
                     self.options = self.options.$field($field);
                     self
                 }

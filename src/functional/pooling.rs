@@ -40,7 +40,7 @@ options! {
     /// What max pooling takes besides the input and the windows' size.
     pub struct MaxPoolOptions[const N: usize][N], setters max_pool_setters {
         /// The step from one window to the next; the windows' size by default.
-        stride: into PoolStride<N> = PoolStride::default(),
+        stride: into crate::functional::PoolStride<N> = PoolStride::default(),
             if |s| s.0.is_none_or(Dims::is_positive), "a stride is at least 1";
         /// How many elements, never the largest, are added at each end; 0 by default, at most half a window.
         padding: into Dims<N> = Dims::from(0);

@@ -2,11 +2,9 @@
 
 use crate::{
     Error, Result,
-    functional::{linear, options},
+    functional::{dropout, linear, options},
     tensor::{Real, Tensor},
 };
-
-use super::attention::dropout;
 
 options! {
     /// What [`lstm`] takes besides tensors.

@@ -63,7 +63,8 @@ pub fn put_rows<T: Copy>(out: &mut [T], rows: Rows, index: &[usize], source: &[T
 /// Calls `f(at, k)` for the `k`-th element of an index of shape `index_shape`: `at` is the place in an array of shape
 /// `shape` that has the element's coordinates, with `index[k]` on `axis`.
 pub fn places(shape: &[usize], index_shape: &[usize], axis: usize, index: &[usize], mut f: impl FnMut(usize, usize)) {
-    if shape.is_empty() || index_shape.is_empty() {
+    // A scalar counts as a vector of one; an empty index may have any rank.
+    if index.is_empty() || shape.is_empty() || index_shape.is_empty() {
         index.iter().enumerate().for_each(|(k, &i)| f(i, k));
         return;
     }

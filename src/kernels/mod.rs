@@ -8,7 +8,6 @@ pub mod gemm;
 pub mod im2col;
 pub mod index;
 pub mod pooling;
-pub mod index;
 pub mod random;
 pub mod reduce;
 pub mod softmax;

@@ -9,40 +9,35 @@ use crate::tensor::Real;
 /// So many elements make a task for a thread.
 const TASK: usize = 1 << 14;
 
-/// `f(row of x, row of y, row of out)` for each row along `axis`.
-fn rows<T: Real>(
-    x: ArrayViewD<'_, T>,
-    y: ArrayViewD<'_, T>,
+/// `x` in row-major order with `axis` and the last one swapped.
+fn with_axis_last<T: Real>(mut x: ArrayViewD<'_, T>, axis: usize, last: usize) -> CowArray<'_, T, IxDyn> {
+    if axis != last {
+        x.swap_axes(axis, last);
+    }
+    if x.is_standard_layout() { CowArray::from(x) } else { CowArray::from(x.as_standard_layout().into_owned()) }
+}
+
+/// `f(a row of each input, the row of the result)` for each row along `axis`.
+fn rows<T: Real, const N: usize>(
+    inputs: [ArrayViewD<'_, T>; N],
     axis: usize,
-    f: impl Fn(&[T], &[T], &mut [T]) + Sync,
+    f: impl Fn([&[T]; N], &mut [T]) + Sync,
 ) -> ArrayD<T> {
-    let last = x.ndim().saturating_sub(1);
-    let lying = |mut a: ArrayViewD<'_, T>| -> CowArray<'_, T, IxDyn> {
-        if axis != last {
-            a.swap_axes(axis, last);
-        }
-        // The borrow cannot outlive this closure; a strided array is copied in any case.
-        CowArray::from(a.as_standard_layout().into_owned())
-    };
-    let swapped = axis != last || !x.is_standard_layout();
-    let (x, y) = if swapped { (lying(x), lying(y)) } else { (CowArray::from(x), CowArray::from(y)) };
-    let y = if y.is_standard_layout() { y } else { CowArray::from(y.as_standard_layout().into_owned()) };
-    let mut out = ArrayD::from_elem(x.raw_dim(), T::ZERO);
-    let n = x.shape().last().copied().unwrap_or(1);
-    if !x.is_empty() {
+    let last = inputs[0].ndim().saturating_sub(1);
+    let inputs = inputs.map(|x| with_axis_last(x, axis, last));
+    let mut out = ArrayD::from_elem(inputs[0].raw_dim(), T::ZERO);
+    if !out.is_empty() {
+        let n = out.shape().last().copied().unwrap_or(1);
         let step = n * (TASK / n).max(1);
-        let (x, y, out) = (x.as_slice(), y.as_slice(), out.as_slice_mut());
-        let (x, y, out) = (x.expect("lying"), y.expect("lying"), out.expect("new"));
-        let task = |((x, y), out): ((&[T], &[T]), &mut [T])| {
-            x.chunks_exact(n)
-                .zip(y.chunks_exact(n))
-                .zip(out.chunks_exact_mut(n))
-                .for_each(|((x, y), out)| f(x, y, out));
+        let inputs = inputs.each_ref().map(|x| x.as_slice().expect("row-major"));
+        let task = |(i, out): (usize, &mut [T])| {
+            for (row, out) in out.chunks_exact_mut(n).enumerate() {
+                let from = i * step + row * n;
+                f(inputs.map(|x| &x[from..from + n]), out);
+            }
         };
-        match x.len() <= step {
-            true => task(((x, y), out)),
-            false => x.par_chunks(step).zip(y.par_chunks(step)).zip(out.par_chunks_mut(step)).for_each(task),
-        }
+        let out = out.as_slice_mut().expect("row-major");
+        if out.len() <= step { task((0, out)) } else { out.par_chunks_mut(step).enumerate().for_each(task) }
     }
     if axis != last {
         out.swap_axes(axis, last);
@@ -53,7 +48,7 @@ fn rows<T: Real>(
 
 /// `eˣ / Σ eˣ` along `axis`, or with `log` its logarithm.
 pub fn softmax<T: Real>(x: ArrayViewD<'_, T>, axis: usize, log: bool) -> ArrayD<T> {
-    rows(x.view(), x.view(), axis, |x, _, out| {
+    rows([x], axis, |[x], out| {
         // Shifting by the maximum changes nothing but keeps every power in [0, 1].
         let max = fold_run(x, T::neg_infinity(), greater);
         out.iter_mut().zip(x).for_each(|(o, &x)| *o = (x - max).exp());
@@ -73,7 +68,7 @@ pub fn softmax<T: Real>(x: ArrayViewD<'_, T>, axis: usize, log: bool) -> ArrayD<
 
 /// The gradient of [`softmax`]'s input from that of its output `y`: `(g − Σ g·y)·y`, with `log` `g − eʸ Σ g`.
 pub fn softmax_backward<T: Real>(g: ArrayViewD<'_, T>, y: ArrayViewD<'_, T>, axis: usize, log: bool) -> ArrayD<T> {
-    rows(g, y, axis, |g, y, out| match log {
+    rows([g, y], axis, |[g, y], out| match log {
         true => {
             let sum = fold_run(g, T::ZERO, |a, b| a + b);
             out.iter_mut().zip(g.iter().zip(y)).for_each(|(o, (&g, &y))| *o = g - y.exp() * sum);

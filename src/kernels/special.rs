@@ -26,7 +26,7 @@ pub fn erf_f32(x: f32) -> f32 {
 
 /// The inverse of [`erf`]: infinite at ±1, NaN beyond.
 pub fn erfinv(y: f64) -> f64 {
-    if !(y.abs() < 1.) {
+    if y.abs() >= 1. || y.is_nan() {
         return if y.abs() == 1. { y * f64::INFINITY } else { f64::NAN };
     }
     let tail = 1. - y.abs();

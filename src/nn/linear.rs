@@ -1,5 +1,6 @@
-//! Linear layers; see [`functional::linear`](crate::functional::linear()).
+//! Linear and bilinear layers, and the identity; see [`functional::linear`](crate::functional::linear()).
 
+use super::module::stateless_dtype;
 use crate::{
     Result, functional as F,
     nn::{Forward, Module, Param, py_bool, run},
@@ -28,11 +29,16 @@ pub struct Linear<T: Real = f32> {
     name: &'static str,
 }
 
+/// Parameters drawn from U(−√k, √k) with k = 1 / in_features.
+fn uniform(in_features: usize) -> impl Fn(&[usize]) -> Param {
+    let bound = 1. / (in_features.max(1) as f64).sqrt();
+    move |shape| Param::new(crate::nn::init::draw(shape, -bound, bound))
+}
+
 impl Linear {
     /// A layer from `in_features` to `out_features`, with a bias.
     pub fn new(in_features: usize, out_features: usize) -> Self {
-        let bound = 1. / (in_features.max(1) as f64).sqrt();
-        let uniform = |shape: &[usize]| Param::new(crate::nn::init::draw(shape, -bound, bound));
+        let uniform = uniform(in_features);
         Linear { weight: uniform(&[out_features, in_features]), bias: Some(uniform(&[out_features])), name: "Linear" }
     }
 }
@@ -68,3 +74,80 @@ impl<T: Real> Forward<T> for Linear<T> {
     }
     crate::forward_dtype!();
 }
+
+/// `yₒ = x₁ᵀ Wₒ x₂ + bₒ`; see [`functional::bilinear`](F::bilinear).
+///
+/// Inputs `(*, in1_features)` and `(*, in2_features)`, output `(*, out_features)`; `weight` is
+/// `[out_features, in1_features, in2_features]`, `bias` `[out_features]`, both drawn from U(−√k, √k) with
+/// k = 1 / in1_features.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let layer = Bilinear::new(20, 30, 40);
+/// let y = layer.forward(&Tensor::zeros([128, 20]), &Tensor::zeros([128, 30]))?;
+/// assert_eq!(y.shape(), [128, 40]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+#[derive(Module)]
+#[module(repr)]
+pub struct Bilinear<T: Real = f32> {
+    /// `[out_features, in1_features, in2_features]`
+    pub weight: Param<T>,
+    /// `[out_features]`
+    pub bias: Option<Param<T>>,
+}
+
+impl Bilinear {
+    /// A layer from `in1_features` and `in2_features` to `out_features`, with a bias.
+    ///
+    /// # Panics
+    /// If `in1_features` is 0.
+    #[track_caller]
+    pub fn new(in1_features: usize, in2_features: usize, out_features: usize) -> Self {
+        assert!(in1_features > 0, "Bilinear: in1_features must be > 0, but got 0");
+        let uniform = uniform(in1_features);
+        Bilinear { weight: uniform(&[out_features, in1_features, in2_features]), bias: Some(uniform(&[out_features])) }
+    }
+}
+
+impl<T: Real> Bilinear<T> {
+    /// With (the default) or without a bias.
+    pub fn bias(mut self, bias: bool) -> Self {
+        if !bias {
+            self.bias = None;
+        }
+        self
+    }
+
+    /// The output for `x1` and `x2`.
+    ///
+    /// # Errors
+    /// If they do not fit.
+    pub fn forward(&self, x1: &Tensor<T>, x2: &Tensor<T>) -> Result<Tensor<T>> {
+        run(self, || F::bilinear(x1, x2, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref()))
+    }
+
+    fn extra_repr(&self) -> String {
+        let shape = self.weight.shape();
+        format!(
+            "in1_features={}, in2_features={}, out_features={}, bias={}",
+            shape[1],
+            shape[2],
+            shape[0],
+            py_bool(self.bias.is_some())
+        )
+    }
+}
+
+/// The input as it is: a placeholder.
+#[derive(Default, Module)]
+pub struct Identity;
+
+impl<T: Real> Forward<T> for Identity {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        run(self, || Ok(x.clone()))
+    }
+    crate::forward_dtype!();
+}
+
+stateless_dtype!(Identity);

@@ -1,8 +1,11 @@
 //! Layers and what they are made of: structs with parameters whose forward is one call into [`functional`](crate::functional).
 
 mod attention;
+mod activation;
 mod container;
 mod conv;
+mod dropout;
+mod flatten;
 pub mod init;
 mod linear;
 mod loss;
@@ -21,9 +24,16 @@ mod walk;
 
 pub use crate::functional::Reduction;
 pub use attention::MultiheadAttention;
+pub use activation::{
+    CELU, ELU, GELU, GLU, Hardshrink, Hardsigmoid, Hardswish, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU,
+    RReLU, ReLU, ReLU6, SELU, SiLU, Sigmoid, Softmax, Softmax2d, Softmin, Softplus, Softshrink, Softsign, Tanh,
+    Tanhshrink, Threshold,
+};
 pub use container::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d};
-pub use linear::Linear;
+pub use dropout::{AlphaDropout, ChannelDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout};
+pub use flatten::{Flatten, Unflatten};
+pub use linear::{Bilinear, Identity, Linear};
 pub use loss::{BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss};
 pub use module::{CloneForward, Dtype, Field, Forward, Members, MembersMut, Mode, Module, run};
 pub use ndnn_derive::Module;

@@ -80,11 +80,14 @@ pub struct Mode {
 
 impl Default for Mode {
     fn default() -> Self {
-        Mode { training: true }
+        Mode::TRAINING
     }
 }
 
 impl Mode {
+    /// How a layer starts.
+    pub(crate) const TRAINING: Mode = Mode { training: true };
+
     /// Whether it trains.
     pub fn is_training(self) -> bool {
         self.training
@@ -414,6 +417,21 @@ macro_rules! forward_dtype {
         }
     };
 }
+
+/// [`Dtype`] of layers that hold no numbers of a type: they are the same for all. `stateless_dtype!(ReLU, Tanh)`, and
+/// with generics `stateless_dtype!([const N: usize] ChannelDropout<N>)`.
+macro_rules! stateless_dtype {
+    ($($name:ident),+ $(,)?) => { $(stateless_dtype!([] $name);)+ };
+    ([$($generics:tt)*] $layer:ty) => {
+        impl<$($generics)*> $crate::nn::Dtype for $layer {
+            type With<U: $crate::Real> = $layer;
+            fn dtype<U: $crate::Real>(self) -> $layer {
+                self
+            }
+        }
+    };
+}
+pub(crate) use stateless_dtype;
 
 // ------------------------------------------------------------------------------------------------- fields of a module
 

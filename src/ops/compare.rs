@@ -181,8 +181,7 @@ impl<T: Number> Tensor<T> {
     /// If the shapes do not broadcast together, or a tolerance is negative.
     pub fn isclose(&self, other: &Tensor<T>, rtol: f64, atol: f64, equal_nan: bool) -> Result<Tensor<bool>> {
         for (name, tolerance) in [("rtol", rtol), ("atol", atol)] {
-            // Not `tolerance < 0.`: NaN is no tolerance either.
-            if !(tolerance >= 0.) {
+            if tolerance < 0. || tolerance.is_nan() {
                 return Err(Error::value("isclose", format!("{name} must be at least 0, got {tolerance}")));
             }
         }
@@ -410,7 +409,8 @@ impl<T: Number> Tensor<T> {
             for (i, grad) in grads.iter_mut().enumerate().filter(|&(i, _)| needed[i]) {
                 let [x, lo, hi] = &kept;
                 let weights: Tensor<T> =
-                    zip3(x.view(), lo.view(), hi.view(), g.shape(), |x, lo, hi| T::of(clamp_shares(x, lo, hi)[i])).into();
+                    zip3(x.view(), lo.view(), hi.view(), g.shape(), |x, lo, hi| T::of(clamp_shares(x, lo, hi)[i]))
+                        .into();
                 *grad = Some((g * weights).sum_to(kept[i].shape())?);
             }
             Ok(grads)
@@ -420,7 +420,9 @@ impl<T: Number> Tensor<T> {
     /// `max(self, 0)`, NaN staying NaN; the gradient at 0 is 0.
     pub fn relu(&self) -> Tensor<T> {
         let out = map(self.view(), |x| if x < T::ZERO { T::ZERO } else { x });
-        // Not `y > 0`: a NaN lets the gradient through.
-        Tensor::op_with_output("relu", out, [self], |g, _, y| Ok([Some(gate(g, y, |y| !(y <= T::ZERO)))]))
+        // As in PyTorch a NaN lets the gradient through.
+        Tensor::op_with_output("relu", out, [self], |g, _, y| {
+            Ok([Some(gate(g, y, |y| y > T::ZERO || y.as_f64().is_nan()))])
+        })
     }
 }

@@ -90,7 +90,7 @@ unary! { Real:
     /// The inverse hyperbolic cosine; NaN below 1.
     acosh: |x| x.acosh(), from input |x| (x * x - T::ONE).rsqrt();
     /// The inverse hyperbolic tangent; NaN outside [-1, 1].
-    atanh: |x| x.atanh(), from input |x| (-(x * x) + T::ONE).reciprocal();
+    atanh: |x| artanh(x), from input |x| (-(x * x) + T::ONE).reciprocal();
     /// `1 / (1 + e⁻ˣ)`
     sigmoid: |x| T::ONE / (T::ONE + (-x).exp()), from output |y| y * (-y + T::ONE);
     /// The largest whole number that is not above `x`; the gradient is 0.
@@ -101,6 +101,12 @@ unary! { Real:
     trunc: |x| x.trunc(), zero;
     /// The nearest whole number, halves going to the even one; the gradient is 0.
     round: |x| half_to_even(x), zero;
+}
+
+fn artanh<T: Real>(x: T) -> T {
+    // std's formula loses digits near -1, where ln_1p's argument is near -1 too.
+    let a = x.abs();
+    (((a + a) / (T::ONE - a)).ln_1p() * T::of(0.5)).copysign(x)
 }
 
 fn half_to_even<T: Real>(x: T) -> T {
@@ -201,7 +207,7 @@ impl<T: Real> Tensor<T> {
         let x = self.clone();
         Tensor::op_with_output("rpow", out, [self], move |g, _, y| {
             let grad = g * (y * base.ln());
-            Ok([Some(if base == T::ZERO { gate(&grad, &x, |x| !(x >= T::ZERO)) } else { grad })])
+            Ok([Some(if base == T::ZERO { gate(&grad, &x, |x| x < T::ZERO || x.is_nan()) } else { grad })])
         })
     }
 

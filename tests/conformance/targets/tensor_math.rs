@@ -52,7 +52,9 @@ pub fn call<T: Real>(target: &str, variant: &str, a: &Args<T>) -> Called {
         ("lerp", _) => out![a.tensor(0, "input")?.lerp(&a.tensor(1, "end")?, &a.promoted(2, "weight")?)?],
         ("pow", _) => out![pow(a)?],
         ("clamp", _) => out![clamp(a)?],
-        ("where", _) => out![Tensor::where_(&a.mask(1, "condition")?, &a.promoted(0, "input")?, &a.promoted(2, "other")?)?],
+        ("where", _) => {
+            out![Tensor::where_(&a.mask(1, "condition")?, &a.promoted(0, "input")?, &a.promoted(2, "other")?)?]
+        }
         ("masked_fill", _) => out![a.tensor(0, "input")?.masked_fill(&a.mask(1, "mask")?, &a.promoted(2, "value")?)?],
         ("round", _) => out![match a.opt_int(KW, "decimals")? {
             Some(decimals) => a.tensor(0, "input")?.round_decimals(decimals as i32),

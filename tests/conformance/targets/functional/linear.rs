@@ -1,12 +1,23 @@
 //! Linear and bilinear maps.
 
-use ndnn::Real;
+use ndnn::{Real, functional as F};
 
-use crate::{args::Args, targets::Called};
+use crate::{
+    args::Args,
+    targets::{Called, out},
+};
 
-pub const BUILT: &[&str] = &[];
+pub const BUILT: &[&str] = &["bilinear", "linear"];
 
-pub fn call<T: Real>(target: &str, _variant: &str, _a: &Args<T>) -> Called {
-    let _ = target;
-    Ok(None)
+pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
+    Ok(Some(match target {
+        "bilinear" => {
+            let (x1, x2) = (a.tensor(0, "input1")?, a.tensor(1, "input2")?);
+            out![F::bilinear(&x1, &x2, &a.tensor(2, "weight")?, a.opt_tensor(3, "bias")?.as_ref())?]
+        }
+        "linear" => {
+            out![F::linear(&a.tensor(0, "input")?, &a.tensor(1, "weight")?, a.opt_tensor(2, "bias")?.as_ref())?]
+        }
+        _ => return Ok(None),
+    }))
 }

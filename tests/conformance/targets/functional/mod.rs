@@ -1,6 +1,6 @@
 //! The functions of torch.nn.functional; the same file names as `src/functional/`.
 
-mod activation;
+pub mod activation;
 mod attention;
 mod conv;
 mod dropout;

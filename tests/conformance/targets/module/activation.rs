@@ -1,13 +1,92 @@
 //! Activations.
 
-use ndnn::Real;
+use ndnn::{
+    Error, Real,
+    nn::{
+        CELU, Dtype, ELU, GELU, GLU, Hardshrink, Hardsigmoid, Hardswish, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax,
+        Mish, PReLU, RReLU, ReLU, ReLU6, SELU, SiLU, Sigmoid, Softmax, Softmax2d, Softmin, Softplus, Softshrink,
+        Softsign, Tanh, Tanhshrink, Threshold,
+    },
+};
 
-use super::Built;
-use crate::args::Args;
+use super::{Built, layer};
+use crate::{args::Args, targets::functional::activation::approximate};
 
-pub const BUILT: &[&str] = &[];
+pub const BUILT: &[&str] = &[
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Mish",
+    "PReLU",
+    "RReLU",
+    "ReLU",
+    "ReLU6",
+    "SELU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softmax2d",
+    "Softmin",
+    "Softplus",
+    "Softshrink",
+    "Softsign",
+    "Tanh",
+    "Tanhshrink",
+    "Threshold",
+];
 
-pub fn build<T: Real>(target: &str, _a: &Args<T>) -> Built<T> {
-    let _ = target;
-    Ok(None)
+pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
+    let inplace = |index| a.bool_or(index, "inplace", false);
+    // What the constructors refuse by a panic is an error to the runner.
+    let refuse = |wrong: bool, message: String| if wrong { Err(Error::value(target, message)) } else { Ok(()) };
+    Ok(Some(match target {
+        "CELU" => layer(CELU::new(a.float_or(0, "alpha", 1.)?).inplace(inplace(1)?)),
+        "ELU" => layer(ELU::new(a.float_or(0, "alpha", 1.)?).inplace(inplace(1)?)),
+        "GELU" => layer(GELU::new(approximate(a, 0)?)),
+        "GLU" => layer(GLU::new(a.int_or(0, "dim", -1)?)),
+        "Hardshrink" => layer(Hardshrink::new(a.float_or(0, "lambd", 0.5)?)),
+        "Hardsigmoid" => layer(Hardsigmoid.inplace(inplace(0)?)),
+        "Hardswish" => layer(Hardswish.inplace(inplace(0)?)),
+        "Hardtanh" => {
+            let (low, high) = (a.float_or(0, "min_val", -1.)?, a.float_or(1, "max_val", 1.)?);
+            refuse(low >= high, format!("{low} is not below {high}"))?;
+            layer(Hardtanh::new(low, high).inplace(inplace(2)?))
+        }
+        "LeakyReLU" => layer(LeakyReLU::new(a.float_or(0, "negative_slope", 0.01)?).inplace(inplace(1)?)),
+        "LogSigmoid" => layer(LogSigmoid),
+        "LogSoftmax" => layer(LogSoftmax::new(a.int(0, "dim")?)),
+        "Mish" => layer(Mish.inplace(inplace(0)?)),
+        "PReLU" => {
+            let (n, init) = (a.size_or(0, "num_parameters", 1)?, a.float_or(1, "init", 0.25)?);
+            layer(PReLU::new().num_parameters(n).init(init).dtype::<T>())
+        }
+        "RReLU" => {
+            let (lower, upper) = (a.float_or(0, "lower", 1. / 8.)?, a.float_or(1, "upper", 1. / 3.)?);
+            refuse(lower > upper, format!("{lower} is above {upper}"))?;
+            layer(RReLU::new(lower, upper).inplace(inplace(2)?))
+        }
+        "ReLU" => layer(ReLU.inplace(inplace(0)?)),
+        "ReLU6" => layer(ReLU6.inplace(inplace(0)?)),
+        "SELU" => layer(SELU.inplace(inplace(0)?)),
+        "SiLU" => layer(SiLU.inplace(inplace(0)?)),
+        "Sigmoid" => layer(Sigmoid),
+        "Softmax" => layer(Softmax::new(a.int(0, "dim")?)),
+        "Softmax2d" => layer(Softmax2d),
+        "Softmin" => layer(Softmin::new(a.int(0, "dim")?)),
+        "Softplus" => layer(Softplus::new(a.float_or(0, "beta", 1.)?, a.float_or(1, "threshold", 20.)?)),
+        "Softshrink" => layer(Softshrink::new(a.float_or(0, "lambd", 0.5)?)),
+        "Softsign" => layer(Softsign),
+        "Tanh" => layer(Tanh),
+        "Tanhshrink" => layer(Tanhshrink),
+        "Threshold" => layer(Threshold::new(a.float(0, "threshold")?, a.float(1, "value")?).inplace(inplace(2)?)),
+        _ => return Ok(None),
+    }))
 }

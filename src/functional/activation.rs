@@ -1,0 +1,524 @@
+//! Activations: elementwise functions, and softmax and its kin along one axis.
+
+use std::{
+    fmt,
+    ops::{Add, Mul, Neg},
+};
+
+use crate::{
+    Error, Result,
+    kernels::{
+        elementwise::{map, zip},
+        special,
+    },
+    random::{self, Rng},
+    tensor::{DType, Real, Tensor, axis, grad_enabled},
+};
+
+// ------------------------------------------------------------------------------------- what derivatives are written in
+
+/// What a derivative is written in: numbers, for the fast first-order pass, or tensors, where it is differentiated
+/// again. So the formula stands once.
+trait Formula<T: Real>:
+    Clone + Add<Output = Self> + Mul<Output = Self> + Neg<Output = Self> + Add<T, Output = Self> + Mul<T, Output = Self>
+{
+    fn exp(self) -> Self;
+    fn tanh(self) -> Self;
+    fn sigmoid(self) -> Self;
+    fn erf(self) -> Self;
+    fn abs(self) -> Self;
+    fn reciprocal(self) -> Self;
+    /// Itself where the condition holds, 0 elsewhere.
+    fn only(self, keep: impl Fn(T) -> bool) -> Self;
+    /// A function of it that is constant piece by piece: has no derivative.
+    fn step(self, f: impl Fn(T) -> T) -> Self;
+}
+
+impl<T: Real> Formula<T> for T {
+    fn exp(self) -> Self {
+        num_traits::Float::exp(self)
+    }
+    fn tanh(self) -> Self {
+        num_traits::Float::tanh(self)
+    }
+    fn sigmoid(self) -> Self {
+        sigmoid_of(self)
+    }
+    fn erf(self) -> Self {
+        erf_of(self)
+    }
+    fn abs(self) -> Self {
+        num_traits::Float::abs(self)
+    }
+    fn reciprocal(self) -> Self {
+        self.recip()
+    }
+    fn only(self, keep: impl Fn(T) -> bool) -> Self {
+        if keep(self) { self } else { T::ZERO }
+    }
+    fn step(self, f: impl Fn(T) -> T) -> Self {
+        f(self)
+    }
+}
+
+impl<T: Real> Formula<T> for Tensor<T> {
+    fn exp(self) -> Self {
+        Tensor::exp(&self)
+    }
+    fn tanh(self) -> Self {
+        Tensor::tanh(&self)
+    }
+    fn sigmoid(self) -> Self {
+        Tensor::sigmoid(&self)
+    }
+    fn erf(self) -> Self {
+        Tensor::erf(&self)
+    }
+    fn abs(self) -> Self {
+        Tensor::abs(&self)
+    }
+    fn reciprocal(self) -> Self {
+        Tensor::reciprocal(&self)
+    }
+    fn only(self, keep: impl Fn(T) -> bool) -> Self {
+        let gone: Tensor<bool> = map(self.view(), |x| !keep(x)).into();
+        self.masked_fill(&gone, T::ZERO).expect("a mask of its own shape")
+    }
+    fn step(self, f: impl Fn(T) -> T) -> Self {
+        map(self.view(), f).into()
+    }
+}
+
+fn sigmoid_of<T: Real>(x: T) -> T {
+    T::ONE / (T::ONE + (-x).exp())
+}
+
+fn erf_of<T: Real>(x: T) -> T {
+    match T::DTYPE {
+        DType::F32 => T::of(special::erf_f32(x.as_f64() as f32).into()),
+        _ => T::of(special::erf(x.as_f64())),
+    }
+}
+
+/// `max(x, 0) + log(1 + e^(-|x|))`, which is `log(1 + eˣ)` without overflow.
+fn softplus_of<T: Real>(x: T) -> T {
+    let positive = if x < T::ZERO { T::ZERO } else { x };
+    positive + (-num_traits::Float::abs(x)).exp().ln_1p()
+}
+
+/// `min(max(x, low), high)`; NaN stays NaN.
+fn clamp_of<T: Real>(x: T, low: T, high: T) -> T {
+    if x < low {
+        low
+    } else if x > high {
+        high
+    } else {
+        x
+    }
+}
+
+/// `one` or `other`: a step.
+fn pick<T: Real>(condition: bool, one: f64, other: f64) -> T {
+    T::of(if condition { one } else { other })
+}
+
+// ----------------------------------------------------------------------------------------------------------- the table
+
+/// A row a function: its value on numbers, and its slope as a [`Formula`]; both of the input, which is kept.
+macro_rules! elementwise {
+    ($(
+        $(#[$doc:meta])*
+        $vis:vis $name:ident($($param:ident),*): |$x:ident| $value:expr, slope |$k:ident| $slope:expr;
+    )*) => {$(
+        $(#[$doc])*
+        $vis fn $name<T: Real>(input: &Tensor<T>, $($param: f64),*) -> Tensor<T> {
+            // The slope is asked for as numbers and as tensors, which a closure cannot give.
+            fn slope<T: Real, E: Formula<T>>($k: E, $($param: T),*) -> E {
+                $slope
+            }
+            $(let $param = T::of($param);)*
+            let kept = input.clone();
+            Tensor::op(stringify!($name), map(input.view(), |$x: T| $value), [input], move |g, _| {
+                Ok([Some(match grad_enabled() {
+                    true => g * slope::<T, Tensor<T>>(kept.clone(), $($param),*),
+                    false => zip(g.view(), kept.view(), g.shape(), |g, x| g * slope::<T, T>(x, $($param),*)).into(),
+                })])
+            })
+        }
+    )*};
+}
+
+elementwise! {
+    /// `max(x, 0) + slope · min(x, 0)`: ReLU that lets a little through below 0; PyTorch's default slope is 0.01.
+    ///
+    /// ```
+    /// use ndnn::{functional as F, prelude::*};
+    /// assert_eq!(F::leaky_relu(&tensor![-10.0, 2.0], 0.5), tensor![-5.0, 2.0]);
+    /// ```
+    pub leaky_relu(negative_slope): |x| if x > T::ZERO { x } else { x * negative_slope },
+        slope |x| x.step(|x| if x > T::ZERO { T::ONE } else { negative_slope });
+
+    /// `min(max(x, 0), 6)`
+    pub relu6(): |x| clamp_of(x, T::ZERO, T::of(6.)), slope |x| x.step(|x| pick(x > T::ZERO && x < T::of(6.), 1., 0.));
+
+    clamped(min_val, max_val): |x| clamp_of(x, min_val, max_val),
+        slope |x| x.step(|x| pick(x > min_val && x < max_val, 1., 0.));
+
+    /// `x` where it is above `threshold`, else `value`.
+    pub threshold(threshold, value): |x| if x <= threshold { value } else { x },
+        slope |x| { let _ = value; x.step(|x| pick(x <= threshold, 0., 1.)) };
+
+    // `positive · x` above 0, `negative · (e^(x · rate) - 1)` below: ELU and its kin.
+    exponential(positive, negative, rate):
+        |x| if x < T::ZERO { negative * (x * rate).exp_m1() } else { x * positive },
+        slope |x| {
+            // Only below 0: the power would overflow far above, and ∞ · 0 is NaN.
+            let power = (x.clone().only(|x| x < T::ZERO) * rate).exp();
+            power * x.clone().step(|x| if x <= T::ZERO { negative * rate } else { T::ZERO })
+                + x.step(|x| if x <= T::ZERO { T::ZERO } else { positive })
+        };
+
+    /// `x · σ(x)`, also called swish.
+    pub silu(): |x| x * sigmoid_of(x), slope |x| {
+        let s = x.clone().sigmoid();
+        s.clone() * (x * (-s + T::ONE) + T::ONE)
+    };
+
+    /// `x · tanh(softplus(x))`
+    pub mish(): |x| x * mish_gate::<T, T>(sigmoid_of(x)), slope |x| {
+        let s = x.clone().sigmoid();
+        let t = mish_gate::<T, E>(s.clone());
+        x * s * (-(t.clone() * t.clone()) + T::ONE) + t
+    };
+
+    gelu_erf(): |x| x * T::of(0.5) * (T::ONE + erf_of(x * T::FRAC_1_SQRT_2())), slope |x| {
+        let cumulative = ((x.clone() * T::FRAC_1_SQRT_2()).erf() + T::ONE) * T::of(0.5);
+        let density = (x.clone() * x.clone() * T::of(-0.5)).exp() * (T::FRAC_1_SQRT_2() * T::FRAC_2_SQRT_PI() * T::of(0.5));
+        cumulative + x * density
+    };
+
+    gelu_tanh(): |x| x * T::of(0.5) * (T::ONE + (gelu_scale::<T>() * (x + T::of(GELU_CUBIC) * x * x * x)).tanh()),
+        slope |x| {
+            let square = x.clone() * x.clone();
+            let t = (x.clone() * (square.clone() * T::of(GELU_CUBIC) + T::ONE) * gelu_scale::<T>()).tanh();
+            let inner = (square * T::of(3. * GELU_CUBIC) + T::ONE) * gelu_scale::<T>();
+            (t.clone() + T::ONE + x * (-(t.clone() * t) + T::ONE) * inner) * T::of(0.5)
+        };
+
+    /// `x` outside [-lambd, lambd], else 0; PyTorch's default `lambd` is 0.5.
+    pub hardshrink(lambd): |x| if x >= -lambd && x <= lambd { T::ZERO } else { x },
+        slope |x| x.step(|x| pick(x < -lambd || x > lambd, 1., 0.));
+
+    shrunk(lambd): |x| if x > lambd { x - lambd } else if x < -lambd { x + lambd } else { x * T::ZERO },
+        slope |x| x.step(|x| pick(x < -lambd || x > lambd, 1., 0.));
+
+    /// `min(max(x + 3, 0), 6) / 6`
+    pub hardsigmoid(): |x| clamp_of(x + T::of(3.), T::ZERO, T::of(6.)) / T::of(6.),
+        slope |x| x.step(|x| pick(x > T::of(-3.) && x < T::of(3.), 1. / 6., 0.));
+
+    /// `x · min(max(x + 3, 0), 6) / 6`
+    pub hardswish(): |x| x * clamp_of(x + T::of(3.), T::ZERO, T::of(6.)) / T::of(6.), slope |x| {
+        let middle = x.clone().only(|x| x > T::of(-3.) && x < T::of(3.)) * T::of(1. / 3.);
+        middle + x.step(|x| if x <= T::of(-3.) { T::ZERO } else { pick(x < T::of(3.), 0.5, 1.) })
+    };
+
+    /// `log σ(x)`, without overflow.
+    pub logsigmoid(): |x| -softplus_of(-x), slope |x| (-x).sigmoid();
+
+    /// `log(1 + e^(beta · x)) / beta`, a smooth ReLU; `x` itself where `beta · x` is above `threshold`.
+    ///
+    /// PyTorch's defaults are a `beta` of 1 and a `threshold` of 20.
+    pub softplus(beta, threshold): |x| if x * beta > threshold { x } else { softplus_of(x * beta) / beta }, slope |x| {
+        let z = x * beta;
+        z.clone().sigmoid() * z.clone().step(|z| pick(z > threshold, 0., 1.)) + z.step(|z| pick(z > threshold, 1., 0.))
+    };
+
+    /// `x / (1 + |x|)`
+    pub softsign(): |x| x / (T::ONE + num_traits::Float::abs(x)), slope |x| {
+        let r = (x.abs() + T::ONE).reciprocal();
+        r.clone() * r
+    };
+
+    /// `x - tanh(x)`
+    pub tanhshrink(): |x| x - x.tanh(), slope |x| {
+        let t = x.tanh();
+        t.clone() * t
+    };
+}
+
+const GELU_CUBIC: f64 = 0.044715;
+
+/// `√(2/π)`
+fn gelu_scale<T: Real>() -> T {
+    T::FRAC_2_SQRT_PI() * T::FRAC_1_SQRT_2()
+}
+
+/// `tanh(softplus(x))` from `s = σ(x)`: `s (1 + q) / (1 + q²)` with `q = 1 - s`, which overflows nowhere.
+fn mish_gate<T: Real, E: Formula<T>>(s: E) -> E {
+    let q = -s.clone() + T::ONE;
+    s * (q.clone() + T::ONE) * (q.clone() * q + T::ONE).reciprocal()
+}
+
+// ---------------------------------------------------------------------------------------- those with names of their own
+
+/// `max(x, 0)`; the gradient at 0 is 0.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*};
+/// assert_eq!(F::relu(&tensor![-1.0, 0.0, 2.0]), tensor![0.0, 0.0, 2.0]);
+/// ```
+pub fn relu<T: Real>(input: &Tensor<T>) -> Tensor<T> {
+    input.relu()
+}
+
+/// `σ(x) = 1 / (1 + e⁻ˣ)`
+pub fn sigmoid<T: Real>(input: &Tensor<T>) -> Tensor<T> {
+    input.sigmoid()
+}
+
+/// The hyperbolic tangent.
+pub fn tanh<T: Real>(input: &Tensor<T>) -> Tensor<T> {
+    input.tanh()
+}
+
+/// `x` above 0, `alpha · (eˣ - 1)` below; PyTorch's default `alpha` is 1.
+pub fn elu<T: Real>(input: &Tensor<T>, alpha: f64) -> Tensor<T> {
+    exponential(input, 1., alpha, 1.)
+}
+
+/// `max(x, 0) + min(alpha · (e^(x / alpha) - 1), 0)`: ELU with a continuous slope; PyTorch's default `alpha` is 1.
+///
+/// # Errors
+/// If `alpha` is 0.
+pub fn celu<T: Real>(input: &Tensor<T>, alpha: f64) -> Result<Tensor<T>> {
+    if alpha == 0. {
+        return Err(Error::value("celu", "expected an alpha other than 0"));
+    }
+    Ok(exponential(input, 1., alpha, 1. / alpha))
+}
+
+pub(super) const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
+pub(super) const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
+
+/// `scale · ELU(x, alpha)` with the two numbers that keep mean 0 and variance 1 from layer to layer: alpha ≈ 1.6733,
+/// scale ≈ 1.0507 (Klambauer et al. 2017).
+pub fn selu<T: Real>(input: &Tensor<T>) -> Tensor<T> {
+    exponential(input, SELU_SCALE, SELU_ALPHA * SELU_SCALE, 1.)
+}
+
+/// How [`gelu`] works out the normal distribution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Approximate {
+    /// Exactly, with the error function.
+    #[default]
+    None,
+    /// `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`
+    Tanh,
+}
+
+/// As PyTorch names it: `none`, `tanh`.
+impl fmt::Display for Approximate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Approximate::None => "none",
+            Approximate::Tanh => "tanh",
+        })
+    }
+}
+
+/// `x · Φ(x)`, Φ being the distribution function of the standard normal distribution.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*};
+/// let y = F::gelu(&tensor![0.0, 100.0], F::Approximate::None);
+/// assert_eq!(y, tensor![0.0, 100.0]);
+/// ```
+pub fn gelu<T: Real>(input: &Tensor<T>, approximate: Approximate) -> Tensor<T> {
+    match approximate {
+        Approximate::None => gelu_erf(input),
+        Approximate::Tanh => gelu_tanh(input),
+    }
+}
+
+/// `min(max(x, min_val), max_val)`; PyTorch's defaults are -1 and 1.
+///
+/// # Errors
+/// If `min_val` is above `max_val`.
+pub fn hardtanh<T: Real>(input: &Tensor<T>, min_val: f64, max_val: f64) -> Result<Tensor<T>> {
+    if min_val > max_val {
+        return Err(Error::value("hardtanh", format!("min_val {min_val} is above max_val {max_val}")));
+    }
+    Ok(clamped(input, min_val, max_val))
+}
+
+/// `x` moved towards 0 by `lambd`, 0 within; PyTorch's default `lambd` is 0.5.
+///
+/// # Errors
+/// If `lambd` is negative or NaN.
+pub fn softshrink<T: Real>(input: &Tensor<T>, lambd: f64) -> Result<Tensor<T>> {
+    if !(lambd >= 0.) {
+        return Err(Error::value("softshrink", format!("expected a lambd of 0 or more, got {lambd}")));
+    }
+    Ok(shrunk(input, lambd))
+}
+
+/// `max(x, 0) + weight · min(x, 0)` with a learnable weight: one for all, or one a channel (axis 1 of `input`).
+///
+/// # Errors
+/// If `weight` has more than one axis, or neither one element nor one for each channel.
+pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>> {
+    let (shape, n) = (input.shape(), weight.numel());
+    if weight.ndim() > 1 {
+        return Err(Error::shape("prelu", format!("expected a weight of at most 1 axis, got {:?}", weight.shape())));
+    }
+    let channels = if shape.len() > 1 { shape[1] } else { 1 };
+    if n != 1 && (n != channels || shape.is_empty()) {
+        return Err(Error::shape(
+            "prelu",
+            format!("the weight has {n} elements, an input of {shape:?} has {channels} channels (axis 1)"),
+        ));
+    }
+    let mut wide = vec![1; shape.len()];
+    if let Some(at) = wide.get_mut(1) {
+        *at = n;
+    }
+    let weight = weight.reshape(&wide)?;
+    let out = zip(input.view(), weight.view(), shape, |x, w| if x > T::ZERO { x } else { w * x });
+    let (x, w) = (input.clone(), weight.clone());
+    Ok(Tensor::op("prelu", out, [input, &weight], move |g, [dx, dw]| {
+        let dx = match dx {
+            true => Some(Tensor::where_(&x.gt(T::ZERO)?, g, &g.try_mul(&w)?)?),
+            false => None,
+        };
+        let dw = match dw {
+            true => Some(g.try_mul(&x.clone().only(|x| !(x > T::ZERO)))?.sum_to(w.shape())?),
+            false => None,
+        };
+        Ok([dx, dw])
+    }))
+}
+
+/// Leaky ReLU with a slope drawn from U(lower, upper) for each element that is not above 0; when not training, with the
+/// slope in the middle. PyTorch's defaults are 1/8 and 1/3.
+///
+/// # Errors
+/// If `lower` is above `upper`, or one of them is not finite.
+pub fn rrelu<T: Real>(input: &Tensor<T>, lower: f64, upper: f64, training: bool) -> Result<Tensor<T>> {
+    let slopes = |shape: &[usize]| Tensor::uniform(shape, T::of(lower), T::of(upper));
+    randomized(input, lower, upper, training, slopes)
+}
+
+/// As [`rrelu`], from the caller's generator.
+///
+/// # Errors
+/// As [`rrelu`].
+pub fn rrelu_with<T: Real>(
+    input: &Tensor<T>,
+    lower: f64,
+    upper: f64,
+    training: bool,
+    rng: &mut (impl Rng + ?Sized),
+) -> Result<Tensor<T>> {
+    let slopes = |shape: &[usize]| Tensor::uniform_with(shape, T::of(lower), T::of(upper), rng);
+    randomized(input, lower, upper, training, slopes)
+}
+
+fn randomized<T: Real>(
+    input: &Tensor<T>,
+    lower: f64,
+    upper: f64,
+    training: bool,
+    slopes: impl FnOnce(&[usize]) -> Result<Tensor<T>>,
+) -> Result<Tensor<T>> {
+    if !(lower <= upper && lower.is_finite() && upper.is_finite()) {
+        return Err(Error::value("rrelu", format!("expected finite bounds in rising order, got {lower} and {upper}")));
+    }
+    if !training {
+        return Ok(leaky_relu(input, (lower + upper) / 2.));
+    }
+    let slopes = slopes(input.shape())?;
+    let slopes: Tensor<T> =
+        zip(input.view(), slopes.view(), input.shape(), |x, s| if x <= T::ZERO { s } else { T::ONE }).into();
+    let out = zip(input.view(), slopes.view(), input.shape(), |x, s| x * s);
+    Ok(Tensor::op("rrelu", out, [input], move |g, _| Ok([Some(g.try_mul(&slopes)?)])))
+}
+
+// -------------------------------------------------------------------------------------------------------- along an axis
+
+/// `a · σ(b)`, `a` and `b` being the halves of `input` along the axis `dim` (-1 by default in PyTorch).
+///
+/// # Errors
+/// If there is no such axis, or its length is odd.
+pub fn glu<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> {
+    let at = axis("glu", dim, input.ndim())?;
+    let Some(&n) = input.shape().get(at).filter(|&n| n % 2 == 0) else {
+        return Err(Error::shape("glu", format!("expected an axis {dim} of even length, got {:?}", input.shape())));
+    };
+    let (at, half) = (at as isize, n / 2);
+    input.narrow(at, 0, half)?.try_mul(&input.narrow(at, half as isize, half)?.sigmoid())
+}
+
+/// `yᵢ = eˣⁱ / Σⱼ eˣʲ` along the axis `dim`, without overflow. To work in another type: `F::softmax(&x.cast::<f64>(), dim)`.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*};
+/// assert_eq!(F::softmax(&tensor![[1000.0, 1000.0]], -1)?, tensor![[0.5, 0.5]]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If there is no such axis.
+pub fn softmax<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> {
+    input.softmax(dim)
+}
+
+/// [`softmax`] of `-input`.
+///
+/// # Errors
+/// If there is no such axis.
+pub fn softmin<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> {
+    (-input).softmax(dim)
+}
+
+/// The logarithm of [`softmax`], more accurate than taking it.
+///
+/// # Errors
+/// If there is no such axis.
+pub fn log_softmax<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> {
+    input.log_softmax(dim)
+}
+
+/// A sample from the Gumbel-softmax distribution of `logits` along `dim`: `softmax((logits + noise) / tau)`.
+///
+/// With `hard`, the sample is one-hot, and the gradient that of the soft one (Jang et al. 2016).
+///
+/// # Errors
+/// If there is no such axis.
+pub fn gumbel_softmax<T: Real>(logits: &Tensor<T>, tau: f64, hard: bool, dim: isize) -> Result<Tensor<T>> {
+    gumbel_softmax_with(logits, tau, hard, dim, &mut random::draw())
+}
+
+/// As [`gumbel_softmax`], from the caller's generator.
+///
+/// # Errors
+/// As [`gumbel_softmax`].
+pub fn gumbel_softmax_with<T: Real>(
+    logits: &Tensor<T>,
+    tau: f64,
+    hard: bool,
+    dim: isize,
+    rng: &mut (impl Rng + ?Sized),
+) -> Result<Tensor<T>> {
+    let uniform = Tensor::<T>::rand_with(logits.shape(), rng);
+    // -log of an exponential sample; `1 - u` is never 0, and `tiny` keeps the outer logarithm finite.
+    let tiny = T::min_positive_value();
+    let noise: Tensor<T> = map(uniform.view(), |u: T| -(-(T::ONE - u).ln()).max(tiny).ln()).into();
+    let soft = ((logits + noise) / T::of(tau)).softmax(dim)?;
+    if !hard || soft.ndim() == 0 {
+        return Ok(soft);
+    }
+    let place = soft.detach().argmax(Some(dim), true)?;
+    let one_hot = soft.zeros_like().scatter(dim, &place, &Tensor::ones(place.shape()))?;
+    // The value is the one-hot sample, the derivative that of the soft one.
+    Ok(Tensor::op("gumbel_softmax", one_hot.data().clone(), [&soft], |g, _| Ok([Some(g.clone())])))
+}

@@ -1,0 +1,157 @@
+//! Dropout: elements or channels dropped at random while training.
+
+use crate::{
+    Error, Result,
+    kernels::elementwise::{map, zip},
+    random::Rng,
+    tensor::{Real, Tensor},
+};
+
+/// The value that SELU falls to far below 0, negated: `scale · alpha`.
+const SATURATION: f64 = super::activation::SELU_ALPHA * super::activation::SELU_SCALE;
+
+/// What is dropped, and what takes its place.
+#[derive(Clone, Copy)]
+struct Kind {
+    op: &'static str,
+    drawn: Drawn,
+    /// SELU's saturation in place of 0, and everything scaled and shifted to mean 0 and variance 1.
+    alpha: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Drawn {
+    Elements,
+    /// Channels of `(N, C, …)`, or of `(C, …)` where the rank is not the one given.
+    Channels {
+        batched_rank: Option<usize>,
+    },
+}
+
+impl Kind {
+    /// The shape of the mask, which broadcasts to the input's.
+    fn mask_shape(self, shape: &[usize]) -> Result<Vec<usize>> {
+        let Drawn::Channels { batched_rank } = self.drawn else { return Ok(shape.to_vec()) };
+        let leading = if batched_rank.is_none_or(|rank| rank == shape.len()) { 2 } else { 1 };
+        if shape.len() < leading {
+            return Err(Error::shape(
+                self.op,
+                format!("expected at least {leading} axes, channels among them, got {shape:?}"),
+            ));
+        }
+        Ok(shape.iter().enumerate().map(|(i, &n)| if i < leading { n } else { 1 }).collect())
+    }
+
+    fn apply<T: Real>(
+        self,
+        input: &Tensor<T>,
+        p: f64,
+        training: bool,
+        draw: impl FnOnce(Vec<usize>, f64) -> Result<Tensor<T>>,
+    ) -> Result<Tensor<T>> {
+        if !(0. ..=1.).contains(&p) {
+            return Err(Error::value(self.op, format!("dropout probability has to be between 0 and 1, but got {p}")));
+        }
+        if p == 0. || !training || input.numel() == 0 {
+            return Ok(input.clone());
+        }
+        // Of what is kept and of what is dropped: the factor, and what is added.
+        let (scale, kept, dropped) = match self.alpha {
+            _ if p == 1. => (0., 0., 0.),
+            false => (1. / (1. - p), 0., 0.),
+            true => {
+                let scale = 1. / ((SATURATION * SATURATION * p + 1.) * (1. - p)).sqrt();
+                (scale, SATURATION * scale * p, SATURATION * scale * (p - 1.))
+            }
+        };
+        let keep = match p {
+            1. => Tensor::scalar(T::ZERO),
+            _ => draw(self.mask_shape(input.shape())?, 1. - p)?,
+        };
+        let (scale, kept, dropped) = (T::of(scale), T::of(kept), T::of(dropped));
+        let factor: Tensor<T> = map(keep.view(), |k| k * scale).into();
+        let out = match self.alpha {
+            false => zip(input.view(), factor.view(), input.shape(), |x, f| x * f),
+            true => zip(input.view(), factor.view(), input.shape(), |x, f| {
+                x * f + if f == T::ZERO { dropped } else { kept }
+            }),
+        };
+        Ok(Tensor::op(self.op, out, [input], move |g, _| Ok([Some(g.try_mul(&factor)?)])))
+    }
+}
+
+/// A pair of functions a row: with the process's generator, and with the caller's.
+macro_rules! functions {
+    ($($(#[$doc:meta])* $name:ident, $with:ident, $drawn:expr, alpha $alpha:literal $(, $check:ident)?;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// If `p` is not a probability, or `input` has no channels to drop.
+        pub fn $name<T: Real>(input: &Tensor<T>, p: f64, training: bool) -> Result<Tensor<T>> {
+            $($check(input.shape())?;)?
+            let kind = Kind { op: stringify!($name), drawn: $drawn, alpha: $alpha };
+            kind.apply(input, p, training, Tensor::bernoulli)
+        }
+
+        #[doc = concat!("As [`", stringify!($name), "`], from the caller's generator.")]
+        ///
+        /// # Errors
+        #[doc = concat!("As [`", stringify!($name), "`].")]
+        pub fn $with<T: Real>(
+            input: &Tensor<T>,
+            p: f64,
+            training: bool,
+            rng: &mut (impl Rng + ?Sized),
+        ) -> Result<Tensor<T>> {
+            $($check(input.shape())?;)?
+            let kind = Kind { op: stringify!($name), drawn: $drawn, alpha: $alpha };
+            kind.apply(input, p, training, |shape, q| Tensor::bernoulli_with(shape, q, rng))
+        }
+    )*};
+}
+
+functions! {
+    /// While training, each element is 0 with probability `p`, else divided by `1 - p`; otherwise `input` as it is.
+    ///
+    /// ```
+    /// use ndnn::{functional as F, prelude::*};
+    /// let x = Tensor::ones([1000]);
+    /// let y = F::dropout(&x, 0.25, true)?;
+    /// assert!(y.to_vec().iter().all(|&v| v == 0.0 || (v - 1.0 / 0.75).abs() < 1e-6));
+    /// assert_eq!(F::dropout(&x, 0.25, false)?, x);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    dropout, dropout_with, Drawn::Elements, alpha false;
+
+    /// [`dropout`] of whole channels of `(N, C, L)` or `(C, L)`.
+    dropout1d, dropout1d_with, Drawn::Channels { batched_rank: Some(3) }, alpha false, one_spatial_axis;
+
+    /// [`dropout`] of whole channels of `(N, C, H, W)`; three axes are taken for `(N, C, L)`, as in PyTorch.
+    dropout2d, dropout2d_with, Drawn::Channels { batched_rank: None }, alpha false;
+
+    /// [`dropout`] of whole channels of `(N, C, D, H, W)` or `(C, D, H, W)`.
+    dropout3d, dropout3d_with, Drawn::Channels { batched_rank: Some(5) }, alpha false;
+
+    /// [`dropout`] for [`selu`](super::selu): drops to SELU's lowest value, and keeps mean 0 and variance 1
+    /// (Klambauer et al. 2017).
+    alpha_dropout, alpha_dropout_with, Drawn::Elements, alpha true;
+
+    /// [`alpha_dropout`] of whole channels of `(N, C, …)`.
+    feature_alpha_dropout, feature_alpha_dropout_with, Drawn::Channels { batched_rank: None }, alpha true;
+}
+
+fn one_spatial_axis(shape: &[usize]) -> Result<()> {
+    match shape.len() {
+        2 | 3 => Ok(()),
+        _ => Err(Error::shape("dropout1d", format!("expected (N, C, L) or (C, L), got {shape:?}"))),
+    }
+}
+
+/// [`dropout1d`], [`dropout2d`] or [`dropout3d`].
+pub(crate) fn channel_dropout<T: Real, const N: usize>(input: &Tensor<T>, p: f64, training: bool) -> Result<Tensor<T>> {
+    match N {
+        1 => dropout1d(input, p, training),
+        2 => dropout2d(input, p, training),
+        _ => dropout3d(input, p, training),
+    }
+}

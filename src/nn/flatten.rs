@@ -1,0 +1,94 @@
+//! Joining axes and taking them apart; see [`Tensor::flatten`] and [`Tensor::unflatten`].
+
+use super::module::stateless_dtype;
+use crate::{
+    Result,
+    nn::{Forward, Module, py_tuple, run},
+    tensor::{Ints, Real, Tensor},
+};
+
+/// The axes from `start_dim` (1 by default) to `end_dim` (-1, the last) joined into one; see [`Tensor::flatten`].
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let x = Tensor::zeros([32, 1, 5, 5]);
+/// assert_eq!(Flatten.forward(&x)?.shape(), [32, 25]);
+/// assert_eq!(Flatten.start_dim(0).end_dim(2).forward(&x)?.shape(), [160, 5]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+#[derive(Module)]
+#[module(repr)]
+pub struct Flatten {
+    start_dim: isize,
+    end_dim: isize,
+}
+
+/// The layer [`Flatten`](struct@Flatten) with PyTorch's defaults: all axes but the first.
+#[allow(non_upper_case_globals)]
+pub const Flatten: Flatten = Flatten { start_dim: 1, end_dim: -1 };
+
+impl Default for Flatten {
+    fn default() -> Self {
+        Flatten
+    }
+}
+
+impl Flatten {
+    /// The first axis to join; 1 by default.
+    pub fn start_dim(mut self, start_dim: isize) -> Self {
+        self.start_dim = start_dim;
+        self
+    }
+
+    /// The last axis to join; -1 by default.
+    pub fn end_dim(mut self, end_dim: isize) -> Self {
+        self.end_dim = end_dim;
+        self
+    }
+
+    fn extra_repr(&self) -> String {
+        format!("start_dim={}, end_dim={}", self.start_dim, self.end_dim)
+    }
+}
+
+impl<T: Real> Forward<T> for Flatten {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        run(self, || x.flatten(self.start_dim, self.end_dim))
+    }
+    crate::forward_dtype!();
+}
+
+/// The axis `dim` taken apart into `unflattened_size`, of which one may be -1; see [`Tensor::unflatten`].
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let layer = Unflatten::new(1, [2, -1]);
+/// assert_eq!(layer.forward(&Tensor::zeros([4, 6]))?.shape(), [4, 2, 3]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+#[derive(Module)]
+#[module(repr)]
+pub struct Unflatten {
+    dim: isize,
+    unflattened_size: Vec<isize>,
+}
+
+impl Unflatten {
+    /// The layer that takes the axis `dim` apart.
+    pub fn new(dim: isize, unflattened_size: impl Into<Ints>) -> Self {
+        Unflatten { dim, unflattened_size: unflattened_size.into().0 }
+    }
+
+    fn extra_repr(&self) -> String {
+        format!("dim={}, unflattened_size={}", self.dim, py_tuple(&self.unflattened_size))
+    }
+}
+
+impl<T: Real> Forward<T> for Unflatten {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        run(self, || x.unflatten(self.dim, self.unflattened_size.as_slice()))
+    }
+    crate::forward_dtype!();
+}
+
+stateless_dtype!(Flatten, Unflatten);

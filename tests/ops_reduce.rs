@@ -1,0 +1,384 @@
+//! Reductions, running operations, softmax and products: gradients of both orders against finite differences, kernels
+//! against plain loops, and PyTorch's answers at the edges.
+
+use ndnn::{
+    Result, Tensor,
+    autograd::{gradcheck, gradgradcheck},
+    tensor,
+};
+use proptest::prelude::*;
+
+type X = Tensor<f64>;
+
+const INF: f64 = f64::INFINITY;
+const NAN: f64 = f64::NAN;
+
+/// Values without ties or zeros.
+fn values(shape: &[usize], seed: usize) -> X {
+    let n = shape.iter().product();
+    let value = |i: usize| 1.5 * ((i + 1) as f64 * 0.7 + seed as f64 * 1.3).sin() + 0.05 * i as f64 + 0.01;
+    X::from_vec(shape, (0..n).map(value).collect()).unwrap()
+}
+
+/// The same values in column-major memory.
+fn strided<T: ndnn::Element>(x: &Tensor<T>) -> Tensor<T> {
+    if x.ndim() < 2 {
+        return x.clone();
+    }
+    let back: Vec<isize> = (0..x.ndim() as isize).rev().collect();
+    let turned = x.permute(back.clone()).unwrap();
+    Tensor::from_vec(turned.shape(), turned.to_vec()).unwrap().permute(back).unwrap()
+}
+
+/// First and second derivatives, in row-major and in column-major memory.
+fn check(name: &str, f: impl Fn(&[X]) -> Result<X>, inputs: &[X]) {
+    let turned: Vec<X> = inputs.iter().map(strided).collect();
+    for (layout, inputs) in [("row-major", inputs), ("column-major", &turned)] {
+        let done = gradcheck(&f, inputs, Default::default());
+        done.unwrap_or_else(|e| panic!("{name}, {layout}: {e}"));
+        let done = gradgradcheck(&f, inputs, Default::default());
+        done.unwrap_or_else(|e| panic!("{name}, {layout}, second order: {e}"));
+    }
+}
+
+#[test]
+fn gradients_of_reductions() {
+    for shape in [&[][..], &[4], &[3, 4], &[2, 3, 2]] {
+        let x = values(shape, 1);
+        check("sum", |t| Ok(t[0].sum()), &[x.clone()]);
+        check("mean", |t| Ok(t[0].mean()), &[x.clone()]);
+        check("prod", |t| Ok(t[0].prod()), &[x.clone()]);
+        check("max", |t| t[0].max(), &[x.clone()]);
+        check("logsumexp", |t| t[0].logsumexp([], false), &[x.clone()]);
+        for dim in 0..shape.len().max(1) as isize {
+            let x = || [x.clone()];
+            check("sum_dim", |t| t[0].sum_dim(dim, true), &x());
+            check("mean_dim", |t| t[0].mean_dim(dim, false), &x());
+            check("prod_dim", |t| t[0].prod_dim(dim, false), &x());
+            check("amax", |t| t[0].amax(dim, false), &x());
+            check("amin", |t| t[0].amin(dim, true), &x());
+            check("max_dim", |t| Ok(t[0].max_dim(dim, false)?.0), &x());
+            check("min_dim", |t| Ok(t[0].min_dim(dim, true)?.0), &x());
+            check("logsumexp", |t| t[0].logsumexp(dim, true), &x());
+            check("softmax", |t| t[0].softmax(dim), &x());
+            check("log_softmax", |t| t[0].log_softmax(dim), &x());
+            check("cumsum", |t| t[0].cumsum(dim), &x());
+            check("cumprod", |t| t[0].cumprod(dim), &x());
+            check("logcumsumexp", |t| t[0].logcumsumexp(dim), &x());
+            check("cummax", |t| Ok(t[0].cummax(dim)?.0), &x());
+            check("cummin", |t| Ok(t[0].cummin(dim)?.0), &x());
+            if !shape.is_empty() {
+                check("var_dim", |t| t[0].var_dim(dim, 0.5, false), &x());
+                check("std_dim", |t| t[0].std_dim(dim, 0., true), &x());
+                check("diff", |t| t[0].diff(1, dim, None, None), &x());
+                check("diff", |t| t[0].diff(2, dim, Some(&t[0]), Some(&t[0])), &x());
+            }
+            for p in [0.5, 1., 1.5, 2., 3., INF, -INF, -1., -2.5] {
+                check(&format!("norm {p}"), |t| t[0].norm(p, dim, false), &x());
+            }
+        }
+    }
+    check("sum over two", |t| t[0].sum_dim([0, -1], false), &[values(&[2, 3, 2], 2)]);
+    check("amax over two", |t| t[0].amax([0, -1], true), &[values(&[2, 3, 2], 2)]);
+    check("var over all", |t| Ok(t[0].var() + t[0].std()), &[values(&[2, 3], 3)]);
+    check("norm over all", |t| t[0].norm(2., [], true), &[values(&[2, 3], 3)]);
+    check("trace", |t| t[0].trace(), &[values(&[2, 3], 3)]);
+}
+
+#[test]
+fn gradients_of_products_with_zeros() {
+    for x in [tensor![2., 0., 3., -1.; f64], tensor![0., 2., 0., 1.; f64], tensor![0., 0., 0.; f64]] {
+        check("prod", |t| Ok(t[0].prod()), &[x.clone()]);
+        check("cumprod", |t| t[0].cumprod(0), &[x]);
+    }
+    check("prod_dim", |t| t[0].prod_dim(1, true), &[tensor![[2., 0.], [0., 0.], [3., 4.]; f64]]);
+}
+
+#[test]
+fn gradients_of_matrix_products() {
+    let shapes: &[(&[usize], &[usize])] = &[
+        (&[3], &[3]),
+        (&[2, 3], &[3]),
+        (&[3], &[3, 2]),
+        (&[2, 3], &[3, 4]),
+        (&[2, 2, 3], &[3]),
+        (&[3], &[2, 3, 2]),
+        (&[2, 2, 3], &[3, 2]),
+        (&[2, 3], &[2, 3, 2]),
+        (&[2, 1, 2, 3], &[3, 3, 2]),
+        (&[2, 3], &[3, 1]),
+        (&[1, 3], &[3, 2]),
+    ];
+    for &(a, b) in shapes {
+        check(&format!("matmul {a:?} {b:?}"), |t| t[0].matmul(&t[1]), &[values(a, 1), values(b, 2)]);
+    }
+    let two = |a: &[usize], b: &[usize]| [values(a, 1), values(b, 2)];
+    let three = |a: &[usize], b: &[usize], c: &[usize]| [values(c, 3), values(a, 1), values(b, 2)];
+    check("bmm", |t| t[0].bmm(&t[1]), &two(&[2, 2, 3], &[2, 3, 2]));
+    check("mv", |t| t[0].mv(&t[1]), &two(&[2, 3], &[3]));
+    check("dot", |t| t[0].dot(&t[1]), &two(&[3], &[3]));
+    check("outer", |t| t[0].outer(&t[1]), &two(&[3], &[2]));
+    check("inner", |t| t[0].inner(&t[1]), &two(&[2, 3], &[2, 2, 3]));
+    check("addmm", |t| t[0].addmm(&t[1], &t[2], 0.2, 0.6), &three(&[2, 3], &[3, 2], &[2]));
+    check("addmv", |t| t[0].addmv(&t[1], &t[2], 0.2, 0.6), &three(&[2, 3], &[3], &[]));
+    check("baddbmm", |t| t[0].baddbmm(&t[1], &t[2], 0.2, 0.6), &three(&[2, 2, 3], &[2, 3, 2], &[2, 1]));
+    check("tensordot", |t| t[0].tensordot(&t[1], 2), &two(&[2, 3, 2], &[3, 2, 2]));
+    check("tensordot", |t| t[0].tensordot_dims(&t[1], [0, 1], [2, 0]), &two(&[2, 3, 2], &[3, 2, 2]));
+}
+
+#[test]
+fn gradients_of_einsum() {
+    let equations: &[(&str, &[&[usize]])] = &[
+        ("i,j->ij", &[&[3], &[2]]),
+        ("ij,jk->ki", &[&[2, 3], &[3, 2]]),
+        ("bij,bjk->bik", &[&[2, 2, 3], &[2, 3, 2]]),
+        ("...ij,...jk", &[&[2, 1, 2, 3], &[2, 3, 2]]),
+        ("...ik, ...j -> ij", &[&[2, 3], &[4]]),
+        ("ii->i", &[&[3, 3]]),
+        ("iij,jk->k", &[&[2, 2, 3], &[3, 2]]),
+        ("i,ij,j", &[&[2], &[2, 3], &[3]]),
+        ("ij,ij->i", &[&[2, 3], &[2, 3]]),
+        ("ij,jk->ik", &[&[2, 1], &[3, 2]]),
+        ("i...->...", &[&[2, 3]]),
+        ("ab,cb,cd,ad->", &[&[2, 2], &[3, 2], &[3, 2], &[2, 2]]),
+    ];
+    for (equation, shapes) in equations {
+        let inputs: Vec<X> = shapes.iter().enumerate().map(|(i, s)| values(s, i)).collect();
+        check(equation, |t| Tensor::einsum(equation, &t.iter().collect::<Vec<_>>()), &inputs);
+    }
+}
+
+#[test]
+fn einsum_says_what_is_wrong() {
+    let x = values(&[2, 2], 0);
+    for (equation, operands) in [
+        ("ij->ijk", vec![&x]),
+        ("ij->ii", vec![&x]),
+        ("i->i", vec![&x]),
+        ("ij,jk->ik", vec![&x]),
+        ("i1,j->i", vec![&x, &x]),
+        (".ij->i", vec![&x]),
+        ("ij->i->j", vec![&x]),
+        ("......->", vec![&x]),
+        ("ij,jk->ik", vec![&x, &values(&[3, 2], 0)]),
+        ("ii", vec![&values(&[1, 2], 0)]),
+        ("é", vec![&x]),
+    ] {
+        let error = Tensor::einsum(equation, &operands).expect_err(equation).to_string();
+        assert!(error.starts_with("einsum: "), "{error}");
+    }
+    assert_eq!(Tensor::einsum("Ab,bA", &[&x, &x]).unwrap(), Tensor::einsum("ij,ji->", &[&x, &x]).unwrap());
+    assert_eq!(Tensor::einsum("ba", &[&x]).unwrap(), x.t().unwrap());
+    assert_eq!(Tensor::einsum("", &[&X::scalar(2.)]).unwrap(), X::scalar(2.));
+}
+
+#[test]
+fn gradients_where_there_is_no_derivative() {
+    let gradient = |x: X, f: &dyn Fn(&X) -> X| {
+        let x = x.requires_grad(true);
+        f(&x).sum().backward().unwrap();
+        x.grad().unwrap()
+    };
+    let zeros = || X::zeros([3]);
+    for p in [0.5, 1., 1.5, 2., 2.5, 3., INF, -INF, -1., -2.5] {
+        assert_eq!(gradient(zeros(), &|x| x.norm(p, [], false).unwrap()), zeros(), "norm {p} at 0");
+    }
+    assert_eq!(gradient(tensor![2., 1., -2.; f64], &|x| x.norm(INF, 0, false).unwrap()), tensor![0.5, 0., -0.5; f64]);
+    assert_eq!(gradient(X::ones([3]), &|x| x.std()), zeros());
+    assert_eq!(gradient(tensor![1., 2., 2.; f64], &|x| x.amax(0, false).unwrap()), tensor![0., 0.5, 0.5; f64]);
+    assert_eq!(gradient(tensor![1., 2., 2.; f64], &|x| x.max_dim(0, false).unwrap().0), tensor![0., 1., 0.; f64]);
+    assert_eq!(gradient(tensor![1., NAN, NAN; f64], &|x| x.max().unwrap()), tensor![0., 0.5, 0.5; f64]);
+    assert_eq!(gradient(tensor![-INF, 1.; f64], &|x| x.logsumexp(0, false).unwrap()), tensor![0., 1.; f64]);
+    let unused = gradient(X::full([2, 2], NAN), &|x| x.addmm(&X::ones([2, 2]), &X::ones([2, 2]), 0., 1.).unwrap());
+    assert_eq!(unused, X::zeros([2, 2]));
+}
+
+#[test]
+fn nan_and_infinity() {
+    let x = tensor![1., NAN, 3., NAN; f64];
+    assert!(x.max().unwrap().item().unwrap().is_nan() && x.amin([], false).unwrap().item().unwrap().is_nan());
+    assert_eq!(
+        (x.argmax(None, false).unwrap(), x.min_dim(0, false).unwrap().1),
+        (Tensor::scalar(1), Tensor::scalar(1))
+    );
+    assert_eq!(x.cummax(0).unwrap().1, tensor![0, 1, 1, 3]);
+    assert_eq!(tensor![1., 2., 2., 1.].cummax(0).unwrap().1, tensor![0, 1, 2, 2]);
+    assert_eq!(X::full([3], -INF).logsumexp(0, false).unwrap(), X::scalar(-INF));
+    assert_eq!(tensor![1., INF; f64].logsumexp(0, false).unwrap(), X::scalar(INF));
+    assert_eq!(tensor![-INF, -INF; f64].logcumsumexp(0).unwrap(), tensor![-INF, -INF; f64]);
+    assert_eq!(X::full([2], -INF).amax(0, false).unwrap(), X::scalar(-INF));
+    assert!(X::full([2], -INF).softmax(0).unwrap().to_vec().iter().all(|x| x.is_nan()));
+    assert!(X::ones([1]).var().item().unwrap().is_nan());
+    assert_eq!(values(&[3], 0).var_dim([], 5., false).unwrap(), X::scalar(INF));
+}
+
+#[test]
+fn empty_tensors() {
+    let x = X::zeros([0, 3]);
+    assert_eq!(x.sum_dim(0, false).unwrap(), X::zeros([3]));
+    assert_eq!(x.prod_dim(0, true).unwrap(), X::ones([1, 3]));
+    assert!(x.mean().item().unwrap().is_nan());
+    assert_eq!(x.logsumexp(0, false).unwrap(), X::full([3], -INF));
+    assert_eq!(x.amax(1, false).unwrap().shape(), [0]);
+    assert_eq!(x.argmax(Some(1), true).unwrap().shape(), [0, 1]);
+    assert_eq!(x.max_dim(1, false).unwrap().0.shape(), [0]);
+    assert_eq!(x.norm(2., [], false).unwrap(), X::scalar(0.));
+    for error in [
+        x.amax([], false).map(drop),
+        x.amin(0, false).map(drop),
+        x.max().map(drop),
+        x.min_dim(0, false).map(drop),
+        x.argmin(None, false).map(drop),
+        x.norm(INF, 0, false).map(drop),
+        x.norm(-1., [], false).map(drop),
+    ] {
+        error.unwrap_err();
+    }
+    for dim in [0, 1] {
+        assert_eq!(x.softmax(dim).unwrap().shape(), [0, 3]);
+        assert_eq!(x.cumsum(dim).unwrap().shape(), [0, 3]);
+        assert_eq!(x.cumprod(dim).unwrap().shape(), [0, 3]);
+        assert_eq!(x.logcumsumexp(dim).unwrap().shape(), [0, 3]);
+        assert_eq!(x.cummin(dim).unwrap().0.shape(), [0, 3]);
+        assert_eq!(x.var_dim(dim, 1., false).unwrap().numel(), if dim == 0 { 3 } else { 0 });
+    }
+    assert_eq!(X::zeros([3, 0]).matmul(&X::zeros([0, 2])).unwrap(), X::zeros([3, 2]));
+    assert_eq!(X::zeros([2, 1, 3, 0]).matmul(&X::zeros([5, 0, 4])).unwrap(), X::zeros([2, 5, 3, 4]));
+    assert_eq!(X::zeros([0]).dot(&X::zeros([0])).unwrap(), X::scalar(0.));
+    check("sum of none", |t| t[0].sum_dim(0, false), &[x.clone()]);
+    check("prod of none", |t| t[0].prod_dim(0, false), &[x.clone()]);
+    check("product of none", |t| t[0].matmul(&t[1]), &[X::zeros([2, 0]), X::zeros([0, 2])]);
+}
+
+#[test]
+fn integers_and_masks() {
+    let x = tensor![[3, -1, 3], [0, 7, 2]];
+    assert_eq!(x.sum(), Tensor::scalar(14));
+    assert_eq!(x.prod_dim(1, false).unwrap(), tensor![-9, 0]);
+    assert_eq!(x.max().unwrap(), Tensor::scalar(7));
+    assert_eq!(x.amin(0, false).unwrap(), tensor![0, -1, 2]);
+    assert_eq!(x.argmax(Some(1), false).unwrap(), tensor![0, 1]);
+    assert_eq!(x.cumsum(1).unwrap(), tensor![[3, 2, 5], [0, 7, 9]]);
+    assert_eq!(x.all_dim(1, false).unwrap(), tensor![true, false]);
+    assert_eq!(tensor![[false, true], [false, false]].any_dim(0, true).unwrap(), tensor![[false, true]]);
+    assert_eq!(tensor![0., NAN].any(), Tensor::scalar(true));
+    let nothing: [isize; 0] = [];
+    assert_eq!(x.all_dim(nothing, false).unwrap(), x.cast::<bool>());
+    assert_eq!(x.count_nonzero(1).unwrap(), tensor![3, 2]);
+    assert_eq!(x.mm(&x.t().unwrap()).unwrap(), tensor![[19, -1], [-1, 53]]);
+}
+
+#[test]
+fn sums_of_many_f32_are_accurate() {
+    for shape in [&[1_000_000][..], &[1_000_000, 1], &[500_000, 2], &[2, 500_000], &[1000, 10, 100]] {
+        let x = Tensor::<f32>::full(shape, 0.1);
+        let n = x.numel() as f64;
+        assert!((x.sum().item().unwrap() as f64 / n - 0.1f32 as f64).abs() < 1e-8, "{shape:?}");
+        let first = x.sum_dim(0, false).unwrap();
+        let mean = first.to_vec()[0] as f64 / shape[0] as f64;
+        assert!((mean - 0.1f32 as f64).abs() < 1e-7, "{shape:?}: {mean}");
+    }
+    let ones = Tensor::<f32>::full([1, 1_000_000], 0.1);
+    let product = ones.matmul(&Tensor::ones([1_000_000])).unwrap().to_vec()[0];
+    assert!((product / 1e6 - 0.1).abs() < 1e-7, "{product}");
+    let end = *ones.cumsum(1).unwrap().to_vec().last().unwrap();
+    assert!((end / 1e6 - 0.1).abs() < 1e-7, "{end}");
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let (a, b) = (values(&[301, 257], 1).cast::<f32>(), values(&[257, 203], 2).cast::<f32>());
+            let big = values(&[700, 500], 3).cast::<f32>();
+            let stack = values(&[40, 60, 50], 4).cast::<f32>();
+            let stack = stack.matmul(&stack.transpose(1, 2).unwrap()).unwrap();
+            let sums = [big.sum(), big.sum_dim(0, false).unwrap(), big.sum_dim(1, false).unwrap()];
+            let others = [a.mm(&b).unwrap(), stack, big.softmax(0).unwrap(), big.log_softmax(1).unwrap()];
+            sums.iter().chain(&others).flat_map(|t| t.to_vec()).map(f32::to_bits).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(run(1), run(3));
+}
+
+// ------------------------------------------------------------------------------------------- kernels against plain loops
+
+fn plain_matmul(a: &X, b: &X) -> Vec<f64> {
+    let (m, k, n) = (a.shape()[0], a.shape()[1], b.shape()[1]);
+    let (a, b) = (a.to_vec(), b.to_vec());
+    let at = |i: usize, j: usize| (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum();
+    (0..m * n).map(|ij| at(ij / n, ij % n)).collect()
+}
+
+fn near(name: &str, a: &[f64], b: &[f64]) {
+    assert_eq!(a.len(), b.len(), "{name}");
+    let scale = b.iter().fold(1., |m: f64, x| m.max(x.abs()));
+    for (i, (x, y)) in a.iter().zip(b).enumerate() {
+        assert!((x - y).abs() <= 1e-10 * scale, "{name}: element {i} is {x}, expected {y}");
+    }
+}
+
+#[test]
+fn large_products() {
+    for (m, k, n) in [(301, 257, 203), (3, 2000, 1500), (1500, 2000, 3), (1, 3000, 2000), (2000, 3000, 1)] {
+        let (a, b) = (values(&[m, k], 1), values(&[k, n], 2));
+        let expected = plain_matmul(&a, &b);
+        near("rows", &a.mm(&b).unwrap().to_vec(), &expected);
+        near("columns", &strided(&a).mm(&strided(&b)).unwrap().to_vec(), &expected);
+    }
+}
+
+proptest! {
+    #[test]
+    fn products(m in 0..9usize, k in 0..20usize, n in 0..9usize, turn_a: bool, turn_b: bool) {
+        let (mut a, mut b) = (values(&[m, k], 1), values(&[k, n], 2));
+        let expected = plain_matmul(&a, &b);
+        if turn_a { a = strided(&a) }
+        if turn_b { b = strided(&b) }
+        near("mm", &a.mm(&b).unwrap().to_vec(), &expected);
+        let stack = |x: &X| Tensor::cat(&[x, x, x], 0).unwrap().reshape(vec![3, x.shape()[0] as isize, x.shape()[1] as isize]).unwrap();
+        near("bmm", &stack(&a).bmm(&stack(&b)).unwrap().to_vec(), &[&expected[..], &expected, &expected].concat());
+        near("einsum", &Tensor::einsum("ij,jk", &[&a, &b]).unwrap().to_vec(), &expected);
+    }
+
+    #[test]
+    fn sums(shape in prop::collection::vec(0..5usize, 1..5), mask in 0..16usize, order in 0..24usize) {
+        let x = values(&shape, 1);
+        let n = shape.len();
+        // Some order of the axes in memory.
+        let mut axes: Vec<isize> = (0..n as isize).collect();
+        axes.rotate_left(order % n);
+        if order >= 12 { axes.reverse() }
+        let mut back = vec![0isize; n];
+        axes.iter().enumerate().for_each(|(i, &a)| back[a as usize] = i as isize);
+        let turned = x.permute(axes).unwrap();
+        let turned = Tensor::from_vec(turned.shape(), turned.to_vec()).unwrap().permute(back).unwrap();
+        let dims: Vec<isize> = (0..n as isize).filter(|d| mask >> d & 1 == 1).collect();
+        prop_assume!(!dims.is_empty());
+        let (mut sum, mut max) = (x.clone().into_array(), x.clone().into_array());
+        for &d in dims.iter().rev() {
+            let axis = ndarray::Axis(d as usize);
+            sum = sum.sum_axis(axis);
+            max = max.fold_axis(axis, -INF, |&a, &b| a.max(b));
+        }
+        let sum: Vec<f64> = sum.iter().copied().collect();
+        near("sum", &x.sum_dim(dims.clone(), false).unwrap().to_vec(), &sum);
+        near("sum, turned", &turned.sum_dim(dims.clone(), true).unwrap().to_vec(), &sum);
+        let max: Vec<f64> = max.iter().copied().collect();
+        match turned.amax(dims.clone(), false) {
+            Ok(y) => near("amax", &y.to_vec(), &max),
+            Err(_) => prop_assert!(dims.iter().any(|&d| shape[d as usize] == 0)),
+        }
+    }
+
+    #[test]
+    fn softmaxes(rows in 0..6usize, n in 1..40usize, columns in 1..4usize) {
+        let x = values(&[rows, n, columns], 1);
+        let (y, log) = (x.softmax(1).unwrap(), strided(&x).log_softmax(1).unwrap());
+        near("sums to 1", &y.sum_dim(1, false).unwrap().to_vec(), &vec![1.; rows * columns]);
+        near("log", &y.log().to_vec(), &log.to_vec());
+        let plain = x.exp().try_div(&x.exp().sum_dim(1, true).unwrap()).unwrap();
+        near("softmax", &y.to_vec(), &plain.to_vec());
+    }
+}
