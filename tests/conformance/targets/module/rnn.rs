@@ -1,13 +1,38 @@
 //! Recurrent networks.
 
-use ndnn::Real;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::Built;
-use crate::args::Args;
+use ndnn::{
+    Error, Real, Result, Tensor,
+    nn::{Dtype, LSTM},
+};
 
-pub const BUILT: &[&str] = &[];
+use super::{Built, case};
+use crate::{
+    args::Args,
+    targets::{out, pair},
+};
 
-pub fn build<T: Real>(target: &str, _a: &Args<T>) -> Built<T> {
-    let _ = target;
-    Ok(None)
+pub const BUILT: &[&str] = &["LSTM"];
+
+pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
+    Ok(Some(match target {
+        "LSTM" => {
+            let (inputs, hidden) = (a.size(0, "input_size")?, a.size(1, "hidden_size")?);
+            let (layers, bias) = (a.size_or(2, "num_layers", 1)?, a.bool_or(3, "bias", true)?);
+            let (batch_first, dropout) = (a.bool_or(4, "batch_first", false)?, a.float_or(5, "dropout", 0.)?);
+            let (bidirectional, proj_size) = (a.bool_or(6, "bidirectional", false)?, a.size_or(7, "proj_size", 0)?);
+            // PyTorch's constructor raises where ndnn's setters panic.
+            let lstm = catch_unwind(AssertUnwindSafe(|| {
+                let lstm = LSTM::new(inputs, hidden).num_layers(layers).bias(bias).batch_first(batch_first);
+                lstm.dropout(dropout).bidirectional(bidirectional).proj_size(proj_size)
+            }));
+            let lstm = lstm.map_err(|_| Error::value("case", "refused where it was set"))?;
+            case(lstm.dtype::<T>(), |lstm, a| {
+                let (output, (h, c)) = lstm.forward(&a.tensor(0, "input")?, pair(a.opt_tensors(1, "hx")?)?)?;
+                Ok(out![output, h, c])
+            })
+        }
+        _ => return Ok(None),
+    }))
 }
