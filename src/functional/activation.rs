@@ -356,7 +356,7 @@ pub fn hardtanh<T: Real>(input: &Tensor<T>, min_val: f64, max_val: f64) -> Resul
 /// # Errors
 /// If `lambd` is negative or NaN.
 pub fn softshrink<T: Real>(input: &Tensor<T>, lambd: f64) -> Result<Tensor<T>> {
-    if !(lambd >= 0.) {
+    if lambd < 0. || lambd.is_nan() {
         return Err(Error::value("softshrink", format!("expected a lambd of 0 or more, got {lambd}")));
     }
     Ok(shrunk(input, lambd))
@@ -391,7 +391,7 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
             false => None,
         };
         let dw = match dw {
-            true => Some(g.try_mul(&x.clone().only(|x| !(x > T::ZERO)))?.sum_to(w.shape())?),
+            true => Some(g.try_mul(&x.clone().only(|x| x <= T::ZERO || x.is_nan()))?.sum_to(w.shape())?),
             false => None,
         };
         Ok([dx, dw])
@@ -430,7 +430,7 @@ fn randomized<T: Real>(
     training: bool,
     slopes: impl FnOnce(&[usize]) -> Result<Tensor<T>>,
 ) -> Result<Tensor<T>> {
-    if !(lower <= upper && lower.is_finite() && upper.is_finite()) {
+    if lower > upper || !lower.is_finite() || !upper.is_finite() {
         return Err(Error::value("rrelu", format!("expected finite bounds in rising order, got {lower} and {upper}")));
     }
     if !training {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
 
-use crate::tensor::{DType, Element, Number};
+use crate::tensor::{DType, Element, Number, Real};
 
 /// From so many elements on, two halves go to two threads.
 const PARALLEL: usize = 1 << 17;
@@ -206,6 +206,37 @@ pub fn cumprod<T: Number>(x: ArrayViewD<'_, T>, axis: usize) -> ArrayD<T> {
         DType::F32 => scan(x, axis, false, 1., |s, x, _| s * x.as_f64(), T::of),
         _ => scan(x, axis, false, T::ONE, |s, x, _| s * x, |s| s),
     }
+}
+
+/// `log(eᵃ + eᵇ)`
+fn log_add_exp<T: Real>(a: T, b: T) -> T {
+    let (low, high) = (smaller(a, b), greater(a, b));
+    if high.is_infinite() || low == T::neg_infinity() { high } else { high + (low - high).exp().ln_1p() }
+}
+
+/// The logarithm of the running sum of exponentials along `axis`, from its end if `reverse`; `f32` adds in `f64`.
+pub fn logcumsumexp<T: Real>(x: ArrayViewD<'_, T>, axis: usize, reverse: bool) -> ArrayD<T> {
+    match T::DTYPE {
+        DType::F32 => scan(x, axis, reverse, -f64::INFINITY, |s, x, _| log_add_exp(s, x.as_f64()), T::of),
+        _ => scan(x, axis, reverse, T::neg_infinity(), |s, x, _| log_add_exp(s, x), |s| s),
+    }
+}
+
+/// The gradient of [`logcumsumexp`]'s input `x` from that of its output `y`: positive and negative gradients apart, by
+/// their logarithms, as PyTorch adds them up; where x is large this decides how `f32` rounds.
+pub fn logcumsumexp_backward<T: Real>(
+    g: ArrayViewD<'_, T>,
+    x: ArrayViewD<'_, T>,
+    y: ArrayViewD<'_, T>,
+    axis: usize,
+) -> ArrayD<T> {
+    let part = |sign: T| {
+        let log = |g: T| if g * sign > T::ZERO { g.abs().ln() } else { T::min_value() };
+        let logs = Zip::from(&g).and(&y).map_collect(|&g, &y| log(g) - y);
+        let sums = logcumsumexp(logs.view(), axis, true);
+        Zip::from(&sums).and(&x).map_collect(|&s, &x| (s + x).exp())
+    };
+    part(T::ONE) - part(-T::ONE)
 }
 
 /// `x` moved by `by` along `axis`; what comes in from outside is `fill`.

@@ -9,6 +9,13 @@ use crate::{
     tensor::{Real, Tensor},
 };
 
+/// What a field or setter says: which option of the function it is.
+macro_rules! see {
+    ($options:ident $field:ident) => {
+        concat!("See [`", stringify!($options), "::", stringify!($field), "`](F::", stringify!($options), "::", stringify!($field), ").")
+    };
+}
+
 /// A row a layer: its options, which are those of its function, and the function. Weights are buffers, as in PyTorch.
 macro_rules! losses {
     ($($(#[$doc:meta])* $name:ident<T>: $function:ident, $options:ident, target[$($life:lifetime)?] $target:ty,
@@ -16,9 +23,9 @@ macro_rules! losses {
         $(#[$doc])*
         #[derive(Module)]
         pub struct $name<T: Real = f32> {
-            $(#[doc = concat!("See [`", stringify!($options), "::", stringify!($buffer), "`](F::", stringify!($options), "::", stringify!($buffer), ").")]
+            $(#[doc = see!($options $buffer)]
             pub $buffer: Option<Buffer<T>>,)*
-            $(#[doc = concat!("See [`", stringify!($options), "::", stringify!($field), "`](F::", stringify!($options), "::", stringify!($field), ").")]
+            $(#[doc = see!($options $field)]
             pub $field: $ty,)*
         }
 
@@ -37,7 +44,7 @@ macro_rules! losses {
         }
 
         impl<T: Real> $name<T> {
-            $(#[doc = concat!("See [`", stringify!($options), "::", stringify!($buffer), "`](F::", stringify!($options), "::", stringify!($buffer), ").")]
+            $(#[doc = see!($options $buffer)]
             pub fn $buffer(mut self, $buffer: impl Into<Option<Tensor<T>>>) -> Self {
                 self.$buffer = $buffer.into().map(Buffer::new);
                 self
@@ -60,13 +67,12 @@ macro_rules! losses {
         $(#[$doc])*
         #[derive(Module)]
         pub struct $name {
-            $(#[doc = concat!("See [`", stringify!($options), "::", stringify!($field), "`](F::", stringify!($options), "::", stringify!($field), ").")]
+            $(#[doc = see!($options $field)]
             pub $field: $ty,)*
         }
 
         impl $name {
             /// With PyTorch's default options.
-            #[allow(clippy::needless_update)]
             pub fn new() -> Self {
                 let options = losses!(@ default $options);
                 $name { $($field: options.$field),* }
@@ -100,7 +106,7 @@ macro_rules! losses {
     (@ default SmoothL1LossOptions) => { F::SmoothL1LossOptions::default() };
     (@ default $options:ident) => { F::$options::<f32>::default() };
     (@ setters $options:ident $($field:ident: $ty:ty),*) => {$(
-        #[doc = concat!("See [`", stringify!($options), "::", stringify!($field), "`](F::", stringify!($options), "::", stringify!($field), ").")]
+        #[doc = see!($options $field)]
         pub fn $field(mut self, $field: $ty) -> Self {
             self.$field = $field;
             self

@@ -1,7 +1,7 @@
 //! Layers and what they are made of: structs with parameters whose forward is one call into [`functional`](crate::functional).
 
-mod attention;
 mod activation;
+mod attention;
 mod container;
 mod conv;
 mod dropout;
@@ -23,12 +23,12 @@ pub mod utils;
 mod walk;
 
 pub use crate::functional::Reduction;
-pub use attention::MultiheadAttention;
 pub use activation::{
     CELU, ELU, GELU, GLU, Hardshrink, Hardsigmoid, Hardswish, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU,
     RReLU, ReLU, ReLU6, SELU, SiLU, Sigmoid, Softmax, Softmax2d, Softmin, Softplus, Softshrink, Softsign, Tanh,
     Tanhshrink, Threshold,
 };
+pub use attention::MultiheadAttention;
 pub use container::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d};
 pub use dropout::{AlphaDropout, ChannelDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout};

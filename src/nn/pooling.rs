@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    functional::{self as F, Dims, MaxPoolOptions},
+    functional::{self as F, Dims, MaxPoolOptions, PoolStride},
     nn::{Dtype, Forward, Module, py_bool, run},
     tensor::{Real, Tensor},
 };

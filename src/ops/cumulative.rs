@@ -3,7 +3,7 @@
 use crate::{
     Error, Result,
     kernels::reduce::{self as kernel, is_nan},
-    tensor::{Element, Number, Real, Tensor, axis},
+    tensor::{Element, Number, Real, Tensor, axis, grad_enabled},
 };
 
 impl<T: Element> Tensor<T> {
@@ -156,13 +156,12 @@ impl<T: Real> Tensor<T> {
         if self.ndim() == 0 {
             return Ok(self.clone());
         }
-        let step = |sum: T, x: T, _| {
-            let (low, high) = (kernel::smaller(sum, x), kernel::greater(sum, x));
-            if high.is_infinite() || low == T::neg_infinity() { high } else { high + (low - high).exp().ln_1p() }
-        };
-        let data = kernel::scan(self.view(), axis, false, T::neg_infinity(), step, |y| y);
+        let data = kernel::logcumsumexp(self.view(), axis, false);
         let x = self.clone();
         Ok(Tensor::op_with_output("logcumsumexp", data, [self], move |g, _, y| {
+            if !grad_enabled() {
+                return Ok([Some(kernel::logcumsumexp_backward(g.view(), x.view(), y.view(), axis).into())]);
+            }
             // dxᵢ = eˣⁱ⁻ʸⁱ(gᵢ + eʸⁱ⁻ʸⁱ⁺¹(gᵢ₊₁ + …)): y never falls, so that no power exceeds 1.
             let ratios = y.try_sub(&y.shift(axis, -1, T::infinity()))?.exp();
             Ok([Some(x.try_sub(y)?.exp().try_mul(&g.recur_from_end(ratios, axis)?)?)])

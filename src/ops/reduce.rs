@@ -32,6 +32,10 @@ pub(crate) struct Reduction {
 impl Reduction {
     /// Over `dims`; over all axes if there are none.
     pub fn new(op: &str, shape: &[usize], dims: &Ints, keepdim: bool) -> Result<Reduction> {
+        if shape.len() > MAX_AXES && !dims.0.is_empty() {
+            let message = format!("a tensor of {} axes cannot be reduced over {:?}", shape.len(), dims.0);
+            return Err(Error::shape(op, format!("{message}; expected at most {MAX_AXES} axes")));
+        }
         Ok(Self::over(shape, axes(op, dims, shape.len())?, keepdim))
     }
 
@@ -56,6 +60,10 @@ fn shaped<T: Element>(data: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
     data.into_shape_with_order(IxDyn(shape)).expect("the same elements in standard layout")
 }
 
+/// PyTorch's limit for reductions over named axes.
+const MAX_AXES: usize = 64;
+
+/// No axes named: all of them.
 pub(crate) const ALL: Ints = Ints(Vec::new());
 
 impl<T: Element> Tensor<T> {

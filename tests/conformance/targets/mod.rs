@@ -3,6 +3,7 @@
 //! Each family file has `BUILT`, the targets that it answers and that the default run covers, and `call`, one arm a
 //! target. `Ok(None)` means "not mine"; so read arguments inside the arms only.
 
+mod dims;
 mod functional;
 pub mod module;
 pub mod optim;

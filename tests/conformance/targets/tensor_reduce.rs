@@ -100,6 +100,10 @@ macro_rules! real {
 }
 
 pub fn call<T: Real>(target: &str, variant: &str, a: &Args<T>) -> Called {
+    if BUILT.contains(&target) && a.has(KW, "out") {
+        // Tensors are values: nothing can be written into a given one, so the argument does not exist.
+        return Err(Error::value(target, "there is no `out`"));
+    }
     let first = || a.tensor(0, "input|self");
     let dims = || Ok::<_, Error>(a.opt_ints(1, "dim|axis")?.unwrap_or_default());
     let keepdim = |at| a.bool_or(at, "keepdim", false);

@@ -1,12 +1,49 @@
-//! Convolutions, and what unfolds for them.
+//! Convolutions, folding, and what goes with them.
 
-use ndnn::Real;
+use ndnn::{
+    Real, Result,
+    functional::{self as F, ConvOptions, Padding},
+};
 
-use crate::{args::Args, targets::Called};
+use crate::{
+    args::Args,
+    targets::{
+        Called,
+        dims::{dims_or, refused},
+        out,
+    },
+};
 
-pub const BUILT: &[&str] = &[];
+pub const BUILT: &[&str] = &["conv1d", "conv2d", "conv3d"];
 
-pub fn call<T: Real>(target: &str, _variant: &str, _a: &Args<T>) -> Called {
-    let _ = target;
-    Ok(None)
+pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
+    Ok(Some(match target {
+        "conv1d" => conv::<1, T>(a)?,
+        "conv2d" => conv::<2, T>(a)?,
+        "conv3d" => conv::<3, T>(a)?,
+        _ => return Ok(None),
+    }))
+}
+
+fn conv<const N: usize, T: Real>(a: &Args<T>) -> Result<Vec<ndnn::AnyTensor>> {
+    let options = ConvOptions::<N> {
+        stride: dims_or(a, 3, "stride", 1)?,
+        padding: padding(a, 4)?,
+        dilation: dims_or(a, 5, "dilation", 1)?,
+        groups: a.size_or(6, "groups", 1)?,
+        ..Default::default()
+    };
+    let (input, weight, bias) = (a.tensor(0, "input")?, a.tensor(1, "weight")?, a.opt_tensor(2, "bias")?);
+    Ok(out![F::conv(&input, &weight, bias.as_ref(), options)?])
+}
+
+/// Numbers or a word.
+pub fn padding<const N: usize, T: Real>(a: &Args<T>, index: usize) -> Result<Padding<N>> {
+    match a.is_str(index, "padding") {
+        true => {
+            let word = a.str(index, "padding")?;
+            refused(|| word.into())
+        }
+        false => Ok(dims_or(a, index, "padding", 0)?.into()),
+    }
 }

@@ -15,6 +15,8 @@ use ndnn::Real;
 use super::{Called, families};
 use crate::args::Args;
 
+pub use conv::padding;
+
 pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
     families!(call (target, variant, args); activation, attention, conv, dropout, linear, loss, norm, pooling, sparse)
 }

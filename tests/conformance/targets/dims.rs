@@ -1,0 +1,29 @@
+//! Arguments that are a size along each of N axes, and options that are refused where they are set.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ndnn::{Error, Real, Result, functional::Dims};
+
+use crate::args::Args;
+
+/// One number, or a list of one or of N; `None` where it is missing, None or an empty list.
+pub fn dims<const N: usize, T: Real>(a: &Args<T>, index: usize, name: &str) -> Result<Option<Dims<N>>> {
+    let is_list = a.is_list(index, name);
+    let Some(sizes) = a.opt_sizes(index, name)? else { return Ok(None) };
+    match (sizes.as_slice(), <[usize; N]>::try_from(sizes.as_slice())) {
+        ([], _) => Ok(None),
+        (_, Ok(each)) if is_list => Ok(Some(each.into())),
+        (&[one], _) => Ok(Some(one.into())),
+        _ => Err(Error::value("case", format!("`{name}` is {sizes:?}, expected {N} numbers"))),
+    }
+}
+
+/// As [`dims`], with a default.
+pub fn dims_or<const N: usize, T: Real>(a: &Args<T>, index: usize, name: &str, default: usize) -> Result<Dims<N>> {
+    Ok(dims(a, index, name)?.unwrap_or(default.into()))
+}
+
+/// What `make` gives; its panic as an error: PyTorch's constructors raise where ndnn's setters panic.
+pub fn refused<R>(make: impl FnOnce() -> R) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(make)).map_err(|_| Error::value("case", "refused where it was set"))
+}

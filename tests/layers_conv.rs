@@ -1,0 +1,465 @@
+//! Convolutions, padding and max pooling: against plain loops, finite differences, and PyTorch's rules.
+
+use ndarray::{IxDyn, indices};
+use ndnn::{
+    autograd::{grad, gradcheck, gradgradcheck},
+    functional::{self as F, ConvOptions, Dims, MaxPoolOptions, PadMode, Padding, PaddingMode},
+    prelude::*,
+    random::{Generator, SeedableRng},
+};
+use rand::RngExt;
+
+type T = Tensor<f64>;
+
+/// Random numbers whose axes lie in memory in reverse order: not contiguous.
+fn strided(shape: &[usize], rng: &mut Generator) -> T {
+    let reversed: Vec<usize> = shape.iter().rev().copied().collect();
+    let order: Vec<isize> = (0..shape.len() as isize).rev().collect();
+    T::randn_with(reversed, rng).permute(order).unwrap()
+}
+
+fn close(a: &T, b: &T) {
+    assert_eq!(a.shape(), b.shape());
+    for (x, y) in a.to_vec().iter().zip(b.to_vec()) {
+        assert!((x - y).abs() <= 1e-11 * y.abs().max(1.0), "{x} is not {y}");
+    }
+}
+
+/// The element of `x` that lies `tap` into the window at `o`, unless that is padding.
+fn source(o: &[usize], tap: &[usize], sizes: &[usize], step: [&[usize]; 2], before: &[usize]) -> Option<Vec<usize>> {
+    (0..sizes.len())
+        .map(|i| (o[i] * step[0][i] + tap[i] * step[1][i]).checked_sub(before[i]).filter(|&at| at < sizes[i]))
+        .collect()
+}
+
+/// `y`, and the derivatives of `Σ y g` by x and w, one product at a time.
+fn plain<const N: usize>(x: &T, w: &T, g: &T, options: ConvOptions<N>, before: [usize; N]) -> [T; 3] {
+    let (stride, dilation) = (options.stride.get(), options.dilation.get());
+    let (f, c) = (w.shape()[0] / options.groups, w.shape()[1]);
+    let (x, w, g) = (x.view(), w.view(), g.view());
+    let mut y = ndarray::ArrayD::zeros(g.raw_dim());
+    let (mut dx, mut dw) = (ndarray::ArrayD::zeros(x.raw_dim()), ndarray::ArrayD::zeros(w.raw_dim()));
+    for to in indices(g.raw_dim()) {
+        let to = ndarray::Dimension::slice(&to).to_vec();
+        for tap in indices(IxDyn(&w.shape()[1..])) {
+            let tap = ndarray::Dimension::slice(&tap).to_vec();
+            let Some(at) = source(&to[2..], &tap[1..], &x.shape()[2..], [&stride, &dilation], &before) else {
+                continue;
+            };
+            let from = IxDyn(&[&[to[0], to[1] / f * c + tap[0]], at.as_slice()].concat());
+            let (to, weight) = (IxDyn(&to), IxDyn(&[&[to[1]], tap.as_slice()].concat()));
+            y[&to] += x[&from] * w[&weight];
+            dx[&from] += g[&to] * w[&weight];
+            dw[&weight] += g[&to] * x[&from];
+        }
+    }
+    [y.into(), dx.into(), dw.into()]
+}
+
+/// One convolution and its derivatives against the plain loops.
+fn compare<const N: usize>(x: &T, w: &T, options: ConvOptions<N>, before: [usize; N], rng: &mut Generator) {
+    let (x, w) = (x.requires_grad(true), w.requires_grad(true));
+    let y = F::conv(&x, &w, None, options).unwrap();
+    let g = strided(y.shape(), rng);
+    let [expected, dx, dw] = plain(&x, &w, &g, options, before);
+    close(&y, &expected);
+    (y * &g).sum().backward().unwrap();
+    close(&x.grad().unwrap(), &dx);
+    close(&w.grad().unwrap(), &dw);
+}
+
+fn random_case<const N: usize>(rng: &mut Generator) {
+    let mut below = |n: usize| rng.random_range(0..n);
+    let groups = 1 + below(3);
+    let (batch, channels, features) = (below(4), groups * (1 + below(3)), groups * (1 + below(3)));
+    let kernel: [usize; N] = std::array::from_fn(|_| 1 + below(3));
+    let dilation: [usize; N] = std::array::from_fn(|_| 1 + below(2));
+    let (stride, pads): ([usize; N], [usize; N]) =
+        (std::array::from_fn(|_| 1 + below(3)), std::array::from_fn(|_| below(3)));
+    let sizes: [usize; N] =
+        std::array::from_fn(|i| ((kernel[i] - 1) * dilation[i] + 1 + below(5)).saturating_sub(2 * pads[i]).max(1));
+    let options = ConvOptions::<N>::default().stride(stride).padding(pads).dilation(dilation).groups(groups);
+    let x = strided(&[&[batch, channels], &sizes[..]].concat(), rng);
+    let w = strided(&[&[features, channels / groups], &kernel[..]].concat(), rng);
+    compare(&x, &w, options, pads, rng);
+}
+
+#[test]
+fn convolutions_are_sums_of_products() {
+    let mut rng = Generator::seed_from_u64(1);
+    for _ in 0..40 {
+        random_case::<1>(&mut rng);
+        random_case::<2>(&mut rng);
+        random_case::<3>(&mut rng);
+    }
+}
+
+#[test]
+fn large_convolutions_in_tiles_and_threads() {
+    let mut rng = Generator::seed_from_u64(2);
+    let (x, w) = (strided(&[3, 400, 200], &mut rng), strided(&[4, 400, 3], &mut rng));
+    compare(&x, &w, ConvOptions::<1>::default().padding(1), [1], &mut rng);
+    // One sample: the input's gradient is split by channels.
+    let (x, w) = (strided(&[1, 37, 20, 21], &mut rng), strided(&[11, 37, 3, 3], &mut rng));
+    compare(&x, &w, ConvOptions::<2>::default().stride([1, 2]), [0, 0], &mut rng);
+    // 1x1 windows: no columns are made.
+    let (x, w) = (strided(&[5, 30, 12, 12], &mut rng), strided(&[60, 15, 1, 1], &mut rng));
+    compare(&x, &w, ConvOptions::<2>::default().groups(2), [0, 0], &mut rng);
+    // One channel a group.
+    let (x, w) = (strided(&[4, 40, 16, 16], &mut rng), strided(&[80, 1, 3, 3], &mut rng));
+    compare(&x, &w, ConvOptions::<2>::default().groups(40).padding("same"), [1, 1], &mut rng);
+}
+
+#[test]
+fn bias_and_no_batch() {
+    let mut rng = Generator::seed_from_u64(3);
+    let (x, w) = (T::randn_with([2, 4, 5], &mut rng), T::randn_with([8, 1, 3], &mut rng));
+    let b = T::randn_with([8], &mut rng);
+    let options = ConvOptions::default().groups(4).padding(2);
+    let y = F::conv1d(&x, &w, Some(&b), options).unwrap();
+    close(&y, &(F::conv1d(&x, &w, None, options).unwrap() + b.reshape([8, 1]).unwrap()));
+    for i in 0..2 {
+        let one = F::conv1d(&x.select(0, i).unwrap(), &w, Some(&b), options).unwrap();
+        close(&one, &y.select(0, i).unwrap());
+    }
+}
+
+#[test]
+fn convolution_gradients() {
+    let mut rng = Generator::seed_from_u64(4);
+    let mut check = |x: &[usize], w: &[usize], options: ConvOptions<2>| {
+        let inputs = [strided(x, &mut rng), strided(w, &mut rng), T::randn_with([w[0]], &mut rng)];
+        let f = |t: &[T]| F::conv2d(&t[0], &t[1], Some(&t[2]), options);
+        gradcheck(f, &inputs, Default::default()).unwrap();
+        gradgradcheck(f, &inputs, Default::default()).unwrap();
+    };
+    let options = ConvOptions::default;
+    check(&[2, 2, 4, 3], &[3, 2, 2, 2], options());
+    check(&[4, 4, 3], &[4, 2, 3, 1], options().groups(2).stride([2, 1]).padding([1, 0]).dilation([1, 2]));
+    check(&[1, 2, 3, 4], &[2, 1, 2, 3], options().padding("same").groups(2));
+    check(&[2, 2, 2, 2], &[3, 2, 1, 1], options());
+    check(&[0, 2, 3, 3], &[2, 2, 2, 2], options());
+    for mode in ["reflect", "replicate", "circular"] {
+        check(&[1, 1, 3, 3], &[1, 1, 2, 2], options().padding(1).padding_mode(mode));
+    }
+}
+
+#[test]
+fn no_batch_and_no_channels() {
+    let conv = Conv2d::new(3, 4, 2);
+    let x = Tensor::zeros([0, 3, 5, 5]).requires_grad(true);
+    let y = conv.forward(&x).unwrap();
+    assert_eq!(y.shape(), [0, 4, 4, 4]);
+    y.sum().backward().unwrap();
+    assert_eq!(x.grad().unwrap().shape(), x.shape());
+    assert_eq!(conv.weight.grad().unwrap(), Tensor::zeros([4, 3, 2, 2]));
+    assert_eq!(conv.bias.as_ref().unwrap().grad().unwrap(), Tensor::zeros([4]));
+    // PyTorch: without input channels there are no output channels either.
+    let conv = Conv2d::new(0, 4, 2);
+    assert_eq!(conv.bias.as_ref().unwrap().value(), Tensor::zeros([4]));
+    let y = conv.forward(&Tensor::zeros([2, 0, 5, 5])).unwrap();
+    assert_eq!(y.shape(), [2, 0, 4, 4]);
+    y.sum().backward().unwrap();
+    assert_eq!(conv.bias.as_ref().unwrap().grad().unwrap(), Tensor::zeros([4]));
+}
+
+#[test]
+fn layer_and_function_are_the_same() {
+    let conv =
+        Conv2d::new(4, 6, [3, 2]).stride([1, 2]).padding([1, 0]).groups(2).padding_mode("circular").dtype::<f64>();
+    let x = T::randn([2, 4, 5, 6]).requires_grad(true);
+    let (w, b) = (conv.weight.value().requires_grad(true), conv.bias.as_ref().unwrap().value().requires_grad(true));
+    let options = ConvOptions::default().stride([1, 2]).padding([1, 0]).groups(2).padding_mode(PaddingMode::Circular);
+    let y = F::conv2d(&x, &w, Some(&b), options).unwrap();
+    assert_eq!(conv.forward(&x).unwrap(), y);
+    let grads = grad(&[&y.square().sum()], &[&x, &w, &b], false).unwrap();
+    conv.forward(&x).unwrap().square().sum().backward().unwrap();
+    assert_eq!(x.grad().as_ref(), grads[0].as_ref());
+    assert_eq!(conv.weight.grad().as_ref(), grads[1].as_ref());
+    assert_eq!(conv.bias.unwrap().grad().as_ref(), grads[2].as_ref());
+
+    let pool = MaxPool2d::new(3).stride(2).padding(1).ceil_mode(true);
+    let options = MaxPoolOptions::default().stride(2).padding(1).ceil_mode(true);
+    let (y, indices) = F::max_pool2d_with_indices(&x, 3, options).unwrap();
+    assert_eq!(pool.forward(&x).unwrap(), y);
+    assert_eq!(pool.forward_with_indices(&x).unwrap().1, indices);
+}
+
+#[test]
+fn the_same_bits_on_any_number_of_threads() {
+    let mut rng = Generator::seed_from_u64(5);
+    let x = Tensor::<f32>::randn_with([6, 16, 24, 24], &mut rng).requires_grad(true);
+    let w = Tensor::randn_with([16, 16, 3, 3], &mut rng).requires_grad(true);
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let y = F::conv2d(&x, &w, None, ConvOptions::default().padding(1)).unwrap();
+            let z = F::max_pool2d(&y, 3, MaxPoolOptions::default().stride(2)).unwrap();
+            let grads = grad(&[&z.square().sum()], &[&x, &w], false).unwrap();
+            let all = [Some(y), Some(z)].into_iter().chain(grads).map(|t| t.unwrap().to_vec());
+            all.map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>()).collect::<Vec<_>>()
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(4));
+}
+
+// --------------------------------------------------------------------------------------------------------------- padding
+
+#[test]
+fn padding_gradients() {
+    let x = T::randn([2, 3, 4]);
+    for mode in [PadMode::Constant(0.5), PadMode::Reflect, PadMode::Replicate, PadMode::Circular] {
+        for pads in [[1, 2], [-1, 2], [2, -2], [0, 0]] {
+            gradcheck(|t| F::pad(&t[0], pads, mode), std::slice::from_ref(&x), Default::default()).unwrap();
+            gradgradcheck(|t| F::pad(&t[0], pads, mode)?.square().sum_dim(-1, false), &[x.clone()], Default::default())
+                .unwrap();
+        }
+    }
+}
+
+#[test]
+fn padding_as_pytorch() {
+    let x = tensor![[1, 2, 3, 4, 5]];
+    let pad = |pads: [isize; 2], mode| F::pad(&x, pads, mode).map(|y| y.to_vec());
+    assert_eq!(pad([-2, 3], PadMode::Circular).unwrap(), [3, 4, 5, 3, 4, 5]);
+    assert_eq!(pad([3, -2], PadMode::Circular).unwrap(), [1, 2, 3, 1, 2, 3]);
+    assert_eq!(pad([-3, -2], PadMode::Circular).unwrap(), []);
+    assert_eq!(pad([-2, 3], PadMode::Reflect).unwrap(), [3, 4, 5, 4, 3, 2]);
+    assert_eq!(pad([4, -6], PadMode::Reflect).unwrap(), [5, 4, 3]);
+    assert_eq!(pad([-6, 5], PadMode::Replicate).unwrap(), [5, 5, 5, 5]);
+    assert_eq!(pad([4, -6], PadMode::Replicate).unwrap(), [1, 1, 1]);
+    assert_eq!(pad([-4, 5], PadMode::Constant(7.0)).unwrap(), [5, 7, 7, 7, 7, 7]);
+    let error = pad([5, 0], PadMode::Reflect).unwrap_err().to_string();
+    assert_eq!(error, "pad: [1, 5] by [5, 0]: axis 1 has only 5 elements to pad from, 5 and 0 are asked for");
+    for (pads, mode) in [
+        ([6, 0], PadMode::Circular),
+        ([-5, 5], PadMode::Circular),
+        ([-4, 4], PadMode::Circular),
+        ([-3, -2], PadMode::Reflect),
+        ([-3, -2], PadMode::Replicate),
+        ([-6, 5], PadMode::Constant(0.0)),
+        ([isize::MAX, isize::MAX], PadMode::Constant(0.0)),
+        ([isize::MAX, 0], PadMode::Replicate),
+        ([isize::MIN, 0], PadMode::Replicate),
+    ] {
+        pad(pads, mode).expect_err("what PyTorch refuses");
+    }
+    F::pad(&x, [1, 1, 1], 0.0).expect_err("half a pair");
+    F::pad(&x, [1, 1, 1, 1], PadMode::Replicate).expect_err("a matrix has one axis to pad");
+    F::pad(&Tensor::<f32>::zeros([1, 0, 3]), [1, 1], PadMode::Replicate).expect_err("no channels");
+    assert_eq!(F::pad(&Tensor::<f32>::zeros([0, 2, 3]), [1, 1], PadMode::Replicate).unwrap().shape(), [0, 2, 5]);
+    assert_eq!(F::pad(&Tensor::<f32>::zeros([1, 0, 3]), [1, 1], PadMode::Circular).unwrap().shape(), [1, 0, 5]);
+}
+
+// ----------------------------------------------------------------------------------------------------------- max pooling
+
+/// Values and places, one window at a time.
+fn plain_pool<const N: usize>(
+    x: &T,
+    out: &[usize],
+    kernel: [usize; N],
+    options: MaxPoolOptions<N>,
+) -> (T, Tensor<i64>) {
+    let (stride, dilation) = (options.stride.or(kernel.into()).get(), options.dilation.get());
+    let (sizes, view) = (x.shape()[2..].to_vec(), x.view());
+    let (mut values, mut places) = (Vec::new(), Vec::new());
+    for to in indices(IxDyn(out)) {
+        let to = ndarray::Dimension::slice(&to).to_vec();
+        let mut best = (f64::NEG_INFINITY, -1);
+        for tap in indices(IxDyn(&kernel)) {
+            let tap = ndarray::Dimension::slice(&tap).to_vec();
+            if let Some(at) = source(&to[2..], &tap, &sizes, [&stride, &dilation], &options.padding.get()) {
+                let place = at.iter().zip(&sizes).fold(0, |place, (&i, &n)| place * n + i);
+                let value = view[IxDyn(&[&to[..2], at.as_slice()].concat())];
+                if best.1 < 0 || value > best.0 {
+                    best = (value, place as i64);
+                }
+            }
+        }
+        values.push(best.0);
+        places.push(best.1);
+    }
+    (T::from_vec(out, values).unwrap(), Tensor::from_vec(out, places).unwrap())
+}
+
+fn random_pool<const N: usize>(rng: &mut Generator) {
+    let mut below = |n: usize| rng.random_range(0..n);
+    let kernel: [usize; N] = std::array::from_fn(|_| 1 + below(3));
+    let dilation: [usize; N] = std::array::from_fn(|_| 1 + below(2));
+    let padding: [usize; N] = std::array::from_fn(|i| below(kernel[i] / 2 + 1));
+    let stride: [usize; N] = std::array::from_fn(|_| 1 + below(3));
+    let sizes: [usize; N] = std::array::from_fn(|i| (kernel[i] - 1) * dilation[i] + 1 + below(5));
+    let lead = [below(3), 1 + below(2)];
+    let options = MaxPoolOptions::<N>::default().stride(stride).padding(padding).dilation(dilation);
+    let options = options.ceil_mode(below(2) == 1);
+    // Few different values, so that there are equals.
+    let x = (strided(&[&lead, &sizes[..]].concat(), rng) * 2.0).round();
+    let (y, places) = F::max_pool_with_indices(&x, kernel, options).unwrap();
+    assert_eq!((y.clone(), places), plain_pool(&x, y.shape(), kernel, options));
+}
+
+#[test]
+fn pooling_takes_the_first_maximum() {
+    let mut rng = Generator::seed_from_u64(6);
+    for _ in 0..60 {
+        random_pool::<1>(&mut rng);
+        random_pool::<2>(&mut rng);
+        random_pool::<3>(&mut rng);
+    }
+    let x = strided(&[8, 16, 30, 30], &mut rng);
+    let (y, places) = F::max_pool2d_with_indices(&x, 3, MaxPoolOptions::default().stride(2)).unwrap();
+    assert_eq!((y.clone(), places), plain_pool(&x, y.shape(), [3, 3], MaxPoolOptions::default().stride(2)));
+}
+
+#[test]
+fn pooling_gradients() {
+    let mut rng = Generator::seed_from_u64(7);
+    // Values far apart, so that no finite difference changes which is the largest.
+    let x = T::from_vec([2, 2, 5, 4], Tensor::<i64>::randperm_with(80, &mut rng).cast::<f64>().to_vec()).unwrap();
+    let f = |t: &[T]| F::max_pool2d(&t[0], [2, 3], MaxPoolOptions::default().stride(1).padding([0, 1]));
+    gradcheck(f, &[x.clone()], Default::default()).unwrap();
+    gradgradcheck(f, &[x.clone()], Default::default()).unwrap();
+    gradgradcheck(|t| F::max_pool2d(&(&t[0] * 0.1).sin(), 2, Default::default()), &[x], Default::default()).unwrap();
+}
+
+#[test]
+fn nan_and_infinity_in_windows() {
+    let (n, i) = (f32::NAN, f32::NEG_INFINITY);
+    let pool = |x: Tensor, padding| {
+        let options = MaxPoolOptions::default().stride(1).padding(padding);
+        F::max_pool1d_with_indices(&x, 3, options).unwrap()
+    };
+    let (y, places) = pool(tensor![[1.0, n, 3.0, n, 2.0, 5.0]], 0);
+    assert!(y.to_vec().iter().all(|v| v.is_nan()));
+    assert_eq!(places, tensor![[1, 3, 3, 3]]);
+    let (y, places) = pool(tensor![[i, i, i, 1.0, 1.0, 1.0]], 1);
+    assert_eq!(y, tensor![[i, i, 1.0, 1.0, 1.0, 1.0]]);
+    assert_eq!(places, tensor![[0, 0, 3, 3, 3, 4]]);
+}
+
+// ------------------------------------------------------------------------------------------------- printing and refusing
+
+#[test]
+fn printed_as_pytorch() {
+    let conv =
+        Conv2d::new(4, 8, [3, 2]).stride([2, 1]).padding([1, 2]).dilation([1, 2]).groups(4).padding_mode("reflect");
+    assert_eq!(
+        conv.to_string(),
+        "Conv2d(4, 8, kernel_size=(3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=4, padding_mode=reflect)"
+    );
+    let conv = Conv1d::new(4, 5, 3).padding("same").bias(false).dtype::<f64>();
+    assert_eq!(conv.to_string(), "Conv1d(4, 5, kernel_size=(3,), stride=(1,), padding=same, bias=False)");
+    assert_eq!(
+        Conv3d::new(4, 5, 3).padding("valid").to_string(),
+        "Conv3d(4, 5, kernel_size=(3, 3, 3), stride=(1, 1, 1), padding=valid)"
+    );
+    let pool = MaxPool3d::new(2).stride([2, 2, 2]).padding(1).ceil_mode(true);
+    assert_eq!(pool.to_string(), "MaxPool3d(kernel_size=2, stride=(2, 2, 2), padding=1, dilation=1, ceil_mode=True)");
+    let model = sequential![Conv2d::new(1, 2, 3), MaxPool2d::new(2)].dtype::<f64>();
+    assert_eq!(model.forward(&T::zeros([1, 1, 8, 8])).unwrap().shape(), [1, 2, 3, 3]);
+}
+
+#[test]
+fn initial_weights() {
+    let conv = Conv2d::new(6, 8, [3, 2]).groups(2);
+    assert_eq!(conv.weight.shape(), [8, 3, 3, 2]);
+    let bound = 1.0 / 18f32.sqrt();
+    let weights = conv.weight.value().to_vec();
+    assert!(weights.iter().all(|w| w.abs() <= bound) && weights.iter().any(|w| w.abs() > 0.8 * bound));
+    assert!(conv.bias.unwrap().value().to_vec().iter().all(|w| w.abs() <= bound));
+}
+
+#[test]
+fn summary_counts_multiplications_on_all_threads() {
+    let model = sequential![Conv2d::new(16, 32, 3).padding(1)];
+    let table = ndnn::nn::summary(&model, &[4, 16, 20, 20]).unwrap();
+    assert_eq!(table.multiply_adds, 4 * 32 * 16 * 9 * 400);
+}
+
+fn refused(message: &str, set: impl FnOnce() + std::panic::UnwindSafe) {
+    let payload = std::panic::catch_unwind(set).expect_err(message);
+    let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+    assert_eq!(text, Some(message));
+}
+
+#[test]
+fn options_that_cannot_be_right_are_refused() {
+    refused("a stride is at least 1", || drop(Conv2d::new(3, 4, 3).stride(0)));
+    refused("a dilation is at least 1", || drop(Conv2d::new(3, 4, 3).dilation([1, 0])));
+    refused("there is at least 1 group", || drop(Conv2d::new(3, 4, 3).groups(0)));
+    refused("3 input and 4 output channels do not divide into 2 groups", || drop(Conv2d::new(3, 4, 3).groups(2)));
+    refused("a kernel size is at least 1, not (3, 0)", || drop(Conv2d::new(3, 4, [3, 0])));
+    refused("padding \"same\" takes a stride of 1", || drop(Conv2d::new(3, 4, 3).padding("same").stride(2)));
+    refused("padding \"same\" takes a stride of 1", || drop(Conv2d::new(3, 4, 3).stride(2).padding("same")));
+    refused("padding \"full\": expected \"same\", \"valid\" or numbers", || drop(Conv2d::new(3, 4, 3).padding("full")));
+    refused("a stride is at least 1", || drop(MaxPool2d::new(3).stride([0, 1])));
+    let strided = ConvOptions { stride: Dims::from(2), padding: Padding::Same, ..Default::default() };
+    let error = F::conv2d(&T::zeros([1, 1, 3, 3]), &T::zeros([1, 1, 1, 1]), None, strided).unwrap_err();
+    assert_eq!(error.to_string(), "conv2d: padding \"same\" takes a stride of 1");
+    let zero = ConvOptions { stride: Dims::from(0), ..Default::default() };
+    F::conv2d(&T::zeros([1, 1, 3, 3]), &T::zeros([1, 1, 1, 1]), None, zero).expect_err("a stride of 0");
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    let conv = |x: &[usize], w: &[usize], b: Option<&[usize]>, options: ConvOptions<2>| {
+        F::conv2d(&T::zeros(x), &T::zeros(w), b.map(T::zeros).as_ref(), options).unwrap_err().to_string()
+    };
+    let options = ConvOptions::default;
+    assert_eq!(
+        conv(&[2, 3, 5, 5], &[4, 2, 3, 3], None, options()),
+        "conv2d: the input has 3 channels ([2, 3, 5, 5]), weight [4, 2, 3, 3] expects 2"
+    );
+    assert_eq!(
+        conv(&[2, 3, 5, 5], &[4, 2, 3, 3], None, options().groups(2)),
+        "conv2d: the input has 3 channels ([2, 3, 5, 5]), weight [4, 2, 3, 3] in 2 groups expects 4"
+    );
+    assert_eq!(
+        conv(&[5, 5], &[4, 2, 3, 3], None, options()),
+        "conv2d: the input is [5, 5], expected 4 axes (batch, channels, sizes) or 3 without a batch"
+    );
+    assert_eq!(
+        conv(&[1, 2, 5, 5], &[4, 2, 3], None, options()),
+        "conv2d: the weight is [4, 2, 3], expected 4 axes: (out, in / groups, kernel sizes)"
+    );
+    assert_eq!(
+        conv(&[1, 2, 5, 5], &[4, 2, 3, 3], Some(&[3]), options()),
+        "conv2d: the bias is [3], weight [4, 2, 3, 3] expects one for each output channel: [4]"
+    );
+    assert_eq!(
+        conv(&[1, 2, 5, 5], &[4, 2, 3, 3], None, options().dilation(3)),
+        "conv2d: the kernel [3, 3] with dilation [3, 3] spans 7 elements of axis 0 of the sizes, the input [1, 2, 5, 5] \
+         has 5 there, padding included"
+    );
+    assert_eq!(
+        conv(&[2, 2, 0, 5], &[4, 2, 1, 1], None, options().padding(1)),
+        "conv2d: the input [2, 2, 0, 5] is empty; only batch or channels may be"
+    );
+    conv(&[1, 1, 3, 3], &[1, 1, 1, 1], None, options().padding(usize::MAX / 2));
+    conv(&[1, 1, 3, 3], &[1, 1, 3, 3], None, options().dilation(usize::MAX));
+    let error = Conv2d::new(3, 4, 3).forward(&Tensor::zeros([1, 4, 8, 8])).unwrap_err().to_string();
+    assert!(error.ends_with("; in Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1))"), "{error}");
+
+    let pool = |x: &[usize], kernel: usize, options: MaxPoolOptions<2>| {
+        F::max_pool2d(&T::zeros(x), kernel, options).unwrap_err().to_string()
+    };
+    let options = MaxPoolOptions::default;
+    assert_eq!(
+        pool(&[1, 1, 4, 4], 3, options().padding(2)),
+        "max_pool2d: a padding of 2 is more than half a window of 3 (axis 0 of the sizes)"
+    );
+    assert_eq!(
+        pool(&[4, 4], 2, options()),
+        "max_pool2d: the input is [4, 4], expected 4 axes (batch, channels, sizes) or 3 without a batch"
+    );
+    assert_eq!(pool(&[1, 0, 4, 4], 2, options()), "max_pool2d: the input [1, 0, 4, 4] is empty; only the batch may be");
+    assert_eq!(
+        pool(&[0, 1, 4, 4], 5, options()),
+        "max_pool2d: no window fits axis 0 of the sizes [4, 4] of the input [0, 1, 4, 4]: windows of [5, 5] with \
+         dilation [1, 1] and padding [0, 0]"
+    );
+    pool(&[1, 1, 4, 4], usize::MAX, options().dilation(usize::MAX).stride(usize::MAX).ceil_mode(true));
+    let error = MaxPool2d::new(9).forward(&Tensor::<f32>::zeros([1, 1, 8, 8])).unwrap_err().to_string();
+    assert!(error.contains("; in MaxPool2d(kernel_size=9, stride=9, padding=0"), "{error}");
+}
