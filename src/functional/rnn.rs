@@ -231,7 +231,10 @@ impl<T: Real, const S: usize> Kind<T, S> {
             (3, false) => input.clone(),
             (3, true) => input.transpose(0, 1)?,
             _ => {
-                return Err(Error::shape(self.op, format!("expected an input of 2 or 3 axes, got {:?}", input.shape())));
+                return Err(Error::shape(
+                    self.op,
+                    format!("expected an input of 2 or 3 axes, got {:?}", input.shape()),
+                ));
             }
         };
         let (len, batch) = (x.shape()[0], x.shape()[1]);
