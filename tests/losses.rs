@@ -437,7 +437,7 @@ fn shapes_that_do_not_fit() {
     );
     let x = T::zeros([2, 3, 5]);
     assert_eq!(
-        text(CrossEntropyLoss::new().dtype::<f64>().forward(&x, &Tensor::zeros([2, 4])), shape),
+        text(CrossEntropyLoss::new().dtype::<f64>().forward(&x, &Tensor::<i64>::zeros([2, 4])), shape),
         "cross_entropy: the input is [2, 3, 5] with 3 classes on axis 1, so class indices are [2, 5], got [2, 4]; in \
          CrossEntropyLoss()"
     );
@@ -486,7 +486,7 @@ fn values_out_of_range() {
     }
     for share in [-0.1, 1.5, f64::NAN] {
         let layer = CrossEntropyLoss::new().dtype::<f64>().label_smoothing(share);
-        text(layer.forward(&half, &Tensor::scalar(0)), value);
+        text(layer.forward(&half, &Tensor::<i64>::scalar(0)), value);
     }
     assert_eq!(
         text(F::cross_entropy(&half, &half, F::CrossEntropyOptions::default().ignore_index(1)), value),

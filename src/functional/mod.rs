@@ -7,7 +7,7 @@ mod dropout;
 mod linear;
 mod loss;
 mod norm;
-pub(crate) mod options;
+mod options;
 mod padding;
 mod pooling;
 mod rnn;

@@ -78,7 +78,8 @@ pub fn batch_norm<T: Real>(
             let batch_mean = input.mean_dim(axes.as_slice(), true)?;
             let centred = input.try_sub(&batch_mean)?;
             let batch_var = centred.square().mean_dim(axes.as_slice(), true)?;
-            if options.training {
+            // An empty batch says nothing about the statistics.
+            if options.training && count > 0 {
                 let unbiased = batch_var.detach() * T::of(count as f64 / (count as f64 - 1.));
                 update(mean, &batch_mean, options.momentum)?;
                 update(var, &unbiased, options.momentum)?;

@@ -5,14 +5,24 @@
 use crate::{
     Result,
     functional::{self as F, Reduction, Target},
-    nn::{Buffer, Dtype, Module, run},
+    nn::{Buffer, Module, module::stateless_dtype, run},
     tensor::{Real, Tensor},
 };
 
 /// What a field or setter says: which option of the function it is.
 macro_rules! see {
     ($options:ident $field:ident) => {
-        concat!("See [`", stringify!($options), "::", stringify!($field), "`](F::", stringify!($options), "::", stringify!($field), ").")
+        concat!(
+            "See [`",
+            stringify!($options),
+            "::",
+            stringify!($field),
+            "`](F::",
+            stringify!($options),
+            "::",
+            stringify!($field),
+            ")."
+        )
     };
 }
 
@@ -95,13 +105,7 @@ macro_rules! losses {
             }
         }
 
-        /// The same: it holds no tensors.
-        impl Dtype for $name {
-            type With<U: Real> = $name;
-            fn dtype<U: Real>(self) -> $name {
-                self
-            }
-        }
+        stateless_dtype!($name);
     )*};
     (@ default SmoothL1LossOptions) => { F::SmoothL1LossOptions::default() };
     (@ default $options:ident) => { F::$options::<f32>::default() };

@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    functional::{self as F, Dims, MaxPoolOptions, PoolStride},
+    functional::{self as F, Dims, MaxPoolOptions},
     nn::{Dtype, Forward, Module, py_bool, run},
     tensor::{Real, Tensor},
 };

@@ -1,7 +1,7 @@
 //! Embeddings.
 
 use ndnn::{
-    Real,
+    DType, Real,
     functional::{self as F, EmbeddingOptions},
 };
 
@@ -15,7 +15,9 @@ pub const BUILT: &[&str] = &["embedding"];
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(match target {
         "embedding" => {
-            let (input, weight) = (a.long(0, "input")?, a.tensor(1, "weight")?);
+            // OpInfo's samples give the weight first.
+            let (first, second) = if a.tensor_dtype(0, "input") == Some(DType::I64) { (0, 1) } else { (1, 0) };
+            let (input, weight) = (a.long(first, "input")?, a.tensor(second, "weight")?);
             let options = EmbeddingOptions::default()
                 .padding_idx(a.opt_int(2, "padding_idx")?)
                 .scale_grad_by_freq(a.bool_or(5, "scale_grad_by_freq", false)?);
@@ -25,7 +27,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
                 // The weight changed in place is still the leaf whose gradient is asked for.
                 Some(max_norm) => {
                     let scaled = F::embedding_renorm(&weight, &input, max_norm, norm_type)?;
-                    a.report_mutated(1, "weight", scaled.clone());
+                    a.report_mutated(second, "weight", scaled.clone());
                     &weight + (scaled - weight.detach())
                 }
                 None => weight,
