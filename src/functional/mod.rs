@@ -1,6 +1,7 @@
 //! The operations of a network, each with its derivative: every layer of [`nn`](crate::nn) as a plain function.
 
 mod activation;
+mod attention;
 mod conv;
 mod dropout;
 mod linear;
@@ -9,12 +10,18 @@ mod norm;
 mod options;
 mod padding;
 mod pooling;
+mod rnn;
 mod sparse;
 
 pub use activation::{
     Approximate, celu, elu, gelu, glu, gumbel_softmax, gumbel_softmax_with, hardshrink, hardsigmoid, hardswish,
     hardtanh, leaky_relu, log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, rrelu_with, selu, sigmoid, silu,
     softmax, softmin, softplus, softshrink, softsign, tanh, tanhshrink, threshold,
+};
+pub(crate) use attention::is_same;
+pub use attention::{
+    AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions, multi_head_attention_forward,
+    scaled_dot_product_attention,
 };
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
 pub(crate) use dropout::channel_dropout;
@@ -37,5 +44,6 @@ pub use pooling::{
     MaxPoolOptions, PoolStride, max_pool, max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d,
     max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices,
 };
+pub use rnn::{RnnOptions, RnnWeights, lstm, lstm_cell};
 pub(crate) use sparse::padding_row;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};

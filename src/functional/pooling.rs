@@ -4,7 +4,7 @@ use super::{Dims, conv::three, options, padding::fits_memory};
 use crate::{
     Error, Result,
     kernels::{self, im2col::Windows, index::row_major},
-    tensor::{Real, Tensor},
+    tensor::{Real, Tensor, no_grad},
 };
 
 /// The step from one window of a pooling to the next: the window's own size unless set.
@@ -87,14 +87,27 @@ pub fn max_pool_with_indices<const N: usize, T: Real>(
     }
     let (values, places) = kernels::pooling::max_pool(&row_major(&input.view()), &windows, &spans);
     let places = Tensor::from_vec(&shape, places)?;
-    let (rows, from, to) = (shape[..lead].iter().product(), windows.input_len(), windows.output_len());
-    let (back, index) = (input.shape().to_vec(), places.reshape([rows as isize, to as isize])?);
+    let rows: usize = shape[..lead].iter().product();
+    let index = places.reshape([rows as isize, windows.output_len() as isize])?;
+    let x = input.clone();
     let out = kernels::index::array(&shape, values);
-    let out = Tensor::op(op, out, [input], move |g, _| {
-        let g = g.reshape(index.shape())?;
-        Ok([Some(Tensor::zeros([rows, from]).scatter_add(1, &index, &g)?.reshape(&back)?)])
-    });
+    let out = Tensor::op(op, out, [input], move |g, _| Ok([Some(unpooled(g, &x, &index)?)]));
     Ok((out, places))
+}
+
+/// The derivative of max pooling: each element of `g` added at the place in `x` that it came from, a row of `index` a
+/// channel. `x` only decides the places: its derivative is zero, as PyTorch has it, and not absent.
+fn unpooled<T: Real>(g: &Tensor<T>, x: &Tensor<T>, index: &Tensor<i64>) -> Result<Tensor<T>> {
+    let (rows, inside) = (index.shape()[0], x.numel() / index.shape()[0].max(1));
+    let placed = no_grad(|| {
+        let zeros = Tensor::zeros([rows, inside]);
+        zeros.scatter_add(1, index, &g.reshape(index.shape())?)?.reshape(x.shape())
+    })?;
+    let (x, index, shape) = (x.clone(), index.clone(), g.shape().to_vec());
+    Ok(Tensor::op("max_pool_backward", placed.data().clone(), [g, &x.clone()], move |h, [by_g, by_x]| {
+        let picked = || h.reshape([rows as isize, inside as isize])?.gather(1, &index)?.reshape(&shape);
+        Ok([by_g.then(picked).transpose()?, by_x.then(|| x.zeros_like())])
+    }))
 }
 
 /// Where the windows lie, by PyTorch's rules.
@@ -161,7 +174,7 @@ fn output_size(
 ) -> Option<usize> {
     let wide = |n: usize| n as i128;
     let (size, stride, padding) = (wide(size), wide(stride), wide(padding));
-    let reach = (wide(kernel) - 1).saturating_mul(wide(dilation)) + 1;
+    let reach = (wide(kernel) - 1).saturating_mul(wide(dilation)).min(1 << 100) + 1;
     let room = size + 2 * padding - reach + if ceil_mode { stride - 1 } else { 0 };
     let mut count = room.div_euclid(stride) + 1;
     if ceil_mode && (count - 1) * stride >= size + padding {

@@ -35,7 +35,7 @@ pub fn topk<T: Copy + PartialOrd>(x: &[T], len: usize, k: usize, largest: bool) 
 
 /// Lets `f` arrange each row, paired with its places, and gathers the first `keep` places.
 fn each_row<T: Copy>(x: &[T], len: usize, keep: usize, f: impl Fn(&mut [(T, i64)])) -> Vec<i64> {
-    let mut out = Vec::with_capacity(if len == 0 { 0 } else { x.len() / len * keep });
+    let mut out = Vec::with_capacity(x.len().checked_div(len).unwrap_or(0) * keep);
     let mut pairs = Vec::with_capacity(len);
     for row in x.chunks_exact(len.max(1)) {
         pairs.clear();
@@ -48,11 +48,11 @@ fn each_row<T: Copy>(x: &[T], len: usize, keep: usize, f: impl Fn(&mut [(T, i64)
 
 /// Where `value` belongs in a sorted row: before equal elements, or with `right` after them. NaN belongs at the end.
 pub fn search<T: PartialOrd>(sorted: &[T], value: &T, right: bool) -> i64 {
-    // A comparison with NaN is false: negated it reads on to the end.
-    #[allow(clippy::neg_cmp_op_on_partial_ord)]
-    let place = match right {
-        true => sorted.partition_point(|x| !(x > value)),
-        false => sorted.partition_point(|x| !(x >= value)),
-    };
+    // Where a NaN is compared there is no order: read on to the end.
+    let place = sorted.partition_point(|x| match x.partial_cmp(value) {
+        Some(Ordering::Greater) => false,
+        Some(Ordering::Equal) => right,
+        _ => true,
+    });
     place as i64
 }

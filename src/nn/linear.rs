@@ -19,12 +19,14 @@ use crate::{
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[derive(Module)]
-#[module(repr)]
+#[module(repr, name)]
 pub struct Linear<T: Real = f32> {
     /// `[out_features, in_features]`
     pub weight: Param<T>,
     /// `[out_features]`
     pub bias: Option<Param<T>>,
+    /// The name that is printed.
+    name: &'static str,
 }
 
 /// Parameters drawn from U(−√k, √k) with k = 1 / in_features.
@@ -37,7 +39,7 @@ impl Linear {
     /// A layer from `in_features` to `out_features`, with a bias.
     pub fn new(in_features: usize, out_features: usize) -> Self {
         let uniform = uniform(in_features);
-        Linear { weight: uniform(&[out_features, in_features]), bias: Some(uniform(&[out_features])) }
+        Linear { weight: uniform(&[out_features, in_features]), bias: Some(uniform(&[out_features])), name: "Linear" }
     }
 }
 
@@ -48,6 +50,16 @@ impl<T: Real> Linear<T> {
             self.bias = None;
         }
         self
+    }
+
+    /// Printed under another name: PyTorch's attention projects with a subclass.
+    pub(super) fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    fn type_name(&self) -> String {
+        self.name.into()
     }
 
     fn extra_repr(&self) -> String {

@@ -1,6 +1,7 @@
 //! Layers and what they are made of: structs with parameters whose forward is one call into [`functional`](crate::functional).
 
 mod activation;
+mod attention;
 mod container;
 mod conv;
 mod dropout;
@@ -14,6 +15,7 @@ mod param;
 pub(crate) mod pattern;
 mod pooling;
 mod repr;
+mod rnn;
 mod sparse;
 mod state;
 mod summary;
@@ -26,6 +28,7 @@ pub use activation::{
     RReLU, ReLU, ReLU6, SELU, SiLU, Sigmoid, Softmax, Softmax2d, Softmin, Softplus, Softshrink, Softsign, Tanh,
     Tanhshrink, Threshold,
 };
+pub use attention::MultiheadAttention;
 pub use container::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d};
 pub use dropout::{AlphaDropout, ChannelDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout};
@@ -38,6 +41,7 @@ pub use norm::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm};
 pub use param::{AnyBuffer, AnyParam, Buffer, Param, Parameters, copying};
 pub use pooling::{MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
 pub use repr::{py_bool, py_float, py_tuple, repr};
+pub use rnn::LSTM;
 pub use sparse::Embedding;
 pub use state::{LoadReport, StateDict};
 pub use summary::{Output, Row, Summary, summary, summary_of};

@@ -57,7 +57,8 @@ impl Reduction {
 }
 
 fn shaped<T: Element>(data: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
-    data.into_shape_with_order(IxDyn(shape)).expect("the same elements in standard layout")
+    let data = if data.is_standard_layout() { data } else { data.as_standard_layout().into_owned() };
+    data.into_shape_with_order(IxDyn(shape)).expect("as many elements")
 }
 
 /// PyTorch's limit for reductions over named axes.

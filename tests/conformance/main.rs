@@ -168,7 +168,7 @@ fn print_report(target: &Target, report: &Report) {
     }
     for (case, differences) in &report.failed {
         for difference in differences {
-            println!("    {case}: {difference}");
+            println!("    {case}: {}", difference.chars().take(400).collect::<String>());
         }
     }
 }

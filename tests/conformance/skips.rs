@@ -11,6 +11,10 @@ const SKIPS: &[Skip] = &[
     Skip { reason: "the nuclear norm needs a singular value decomposition", when: nuclear },
     Skip { reason: "ndnn has no complex numbers", when: |case| mentions_dtype(case, &["C64", "C128"]) },
     Skip { reason: "ndnn has no half precision", when: |case| mentions_dtype(case, &["F16", "BF16"]) },
+    Skip {
+        reason: "what dropout drops is PyTorch's own draw, though the case is not marked stochastic",
+        when: dropped,
+    },
     Skip { reason: "ndnn has no sparse gradients", when: |case| case["kwargs"]["sparse"] == true },
     Skip {
         reason: "batch_norm takes floats only: a bool does not compile",
@@ -30,6 +34,18 @@ pub fn reason(case: &Json) -> Option<&'static str> {
 fn nuclear(case: &Json) -> bool {
     case["target"] == "norm"
         && (case["variant"] == "nuc" || case["kwargs"]["p"] == "nuc" || case["args"].get(1).is_some_and(|p| p == "nuc"))
+}
+
+/// Attention that drops weights, of whose outputs the case has the values.
+fn dropped(case: &Json) -> bool {
+    let given = |at: usize, name: &str| case["args"].get(at).unwrap_or(&case["kwargs"][name]).clone();
+    let some = |p: Json| p.as_f64().is_some_and(|p| p > 0.);
+    case["stochastic"] != true
+        && match case["target"].as_str() {
+            Some("scaled_dot_product_attention") => some(given(4, "dropout_p")),
+            Some("multi_head_attention_forward") => some(given(10, "dropout_p")) && given(13, "training") != false,
+            _ => false,
+        }
 }
 
 /// Whether a dtype of this list stands anywhere in the case.

@@ -1,12 +1,73 @@
 //! Attention.
 
-use ndnn::Real;
+use ndnn::{
+    AnyTensor, DType, Real, Result, Tensor,
+    functional::{self as F, AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions},
+};
 
-use crate::{args::Args, targets::Called};
+use crate::{
+    args::{Args, KW},
+    targets::{Called, out},
+};
 
-pub const BUILT: &[&str] = &[];
+pub const BUILT: &[&str] = &["scaled_dot_product_attention", "multi_head_attention_forward"];
 
-pub fn call<T: Real>(target: &str, _variant: &str, _a: &Args<T>) -> Called {
-    let _ = target;
-    Ok(None)
+/// A mask of bools or floats.
+pub fn mask<T: Real>(a: &Args<T>, index: usize, name: &str) -> Result<Option<AttentionMask<T>>> {
+    Ok(match a.tensor_dtype(index, name) {
+        Some(DType::Bool) => a.opt_mask(index, name)?.as_ref().map(AttentionMask::from),
+        _ => a.opt_tensor(index, name)?.as_ref().map(AttentionMask::from),
+    })
+}
+
+/// The output, and the weights where there are any.
+pub fn outputs<T: Real>((output, weights): (Tensor<T>, Option<Tensor<T>>)) -> Vec<AnyTensor> {
+    [Some(output), weights].into_iter().flatten().map(AnyTensor::from).collect()
+}
+
+pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
+    Ok(Some(match target {
+        "scaled_dot_product_attention" => {
+            let (q, k, v) = (a.tensor(0, "query")?, a.tensor(1, "key")?, a.tensor(2, "value")?);
+            let options = ScaledDotProductOptions::default()
+                .dropout_p(a.float_or(4, "dropout_p", 0.)?)
+                .is_causal(a.bool_or(5, "is_causal", false)?)
+                .scale(a.opt_float(KW, "scale")?)
+                .enable_gqa(a.bool_or(KW, "enable_gqa", false)?);
+            out![F::scaled_dot_product_attention(&q, &k, &v, mask(a, 3, "attn_mask")?.as_ref(), options)?]
+        }
+        "multi_head_attention_forward" => multi_head(a)?,
+        _ => return Ok(None),
+    }))
+}
+
+fn multi_head<T: Real>(a: &Args<T>) -> Result<Vec<AnyTensor>> {
+    let (q, k, v) = (a.tensor(0, "query")?, a.tensor(1, "key")?, a.tensor(2, "value")?);
+    a.ignore(3, "embed_dim_to_check");
+    let in_proj_weight = match a.bool_or(17, "use_separate_proj_weight", false)? {
+        true => InProjection::Separate([
+            a.tensor(18, "q_proj_weight")?,
+            a.tensor(19, "k_proj_weight")?,
+            a.tensor(20, "v_proj_weight")?,
+        ]),
+        false => InProjection::Packed(a.tensor(5, "in_proj_weight")?),
+    };
+    let heads = Heads {
+        num_heads: a.size(4, "num_heads")?,
+        in_proj_weight,
+        in_proj_bias: a.opt_tensor(6, "in_proj_bias")?,
+        bias_kv: a.opt_tensor(7, "bias_k")?.zip(a.opt_tensor(8, "bias_v")?),
+        add_zero_attn: a.bool_or(9, "add_zero_attn", false)?,
+        dropout_p: a.float_or(10, "dropout_p", 0.)?,
+        out_proj_weight: a.tensor(11, "out_proj_weight")?,
+        out_proj_bias: a.opt_tensor(12, "out_proj_bias")?,
+        training: a.bool_or(13, "training", true)?,
+    };
+    let mut options = AttentionOptions::default()
+        .need_weights(a.bool_or(15, "need_weights", true)?)
+        .average_attn_weights(a.bool_or(23, "average_attn_weights", true)?)
+        .is_causal(a.bool_or(24, "is_causal", false)?);
+    options.key_padding_mask = mask(a, 14, "key_padding_mask")?;
+    options.attn_mask = mask(a, 16, "attn_mask")?;
+    F::multi_head_attention_forward(&q, &k, &v, &heads, options).map(outputs)
 }

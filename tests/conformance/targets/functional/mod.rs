@@ -1,7 +1,7 @@
 //! The functions of torch.nn.functional; the same file names as `src/functional/`.
 
 pub mod activation;
-mod attention;
+pub mod attention;
 mod conv;
 mod dropout;
 mod linear;

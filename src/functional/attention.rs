@@ -1,0 +1,442 @@
+//! Attention: scaled dot products, and several heads of it between projections.
+
+use crate::{
+    Error, Result,
+    functional::{dropout, linear, options},
+    tensor::{Real, Tensor},
+};
+
+/// Which keys a query may see.
+///
+/// A mask of floats is added to the scores. What `true` means in a mask of bools is said by who takes it:
+/// [`scaled_dot_product_attention`] lets the query see the key, [`multi_head_attention_forward`] and
+/// [`MultiheadAttention`](crate::nn::MultiheadAttention) hide it, as in PyTorch.
+#[derive(Clone, Debug)]
+pub enum AttentionMask<T: Real = f32> {
+    /// Which keys are seen, or hidden.
+    Bool(Tensor<bool>),
+    /// What is added to the scores; gradients flow through it.
+    Float(Tensor<T>),
+}
+
+impl<T: Real> From<&Tensor<bool>> for AttentionMask<T> {
+    fn from(mask: &Tensor<bool>) -> Self {
+        AttentionMask::Bool(mask.clone())
+    }
+}
+
+impl<T: Real> From<&Tensor<T>> for AttentionMask<T> {
+    fn from(mask: &Tensor<T>) -> Self {
+        AttentionMask::Float(mask.clone())
+    }
+}
+
+impl<T: Real> AttentionMask<T> {
+    /// The length of each axis.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            AttentionMask::Bool(mask) => mask.shape(),
+            AttentionMask::Float(mask) => mask.shape(),
+        }
+    }
+
+    /// What is added to the scores; −∞ where a mask of bools is `hidden`.
+    fn added(&self, hidden: bool) -> Tensor<T> {
+        match self {
+            AttentionMask::Bool(mask) => {
+                mask.view().mapv(|m| if m == hidden { T::neg_infinity() } else { T::ZERO }).into()
+            }
+            AttentionMask::Float(mask) => mask.clone(),
+        }
+    }
+}
+
+options! {
+    /// What [`scaled_dot_product_attention`] takes besides tensors.
+    pub struct ScaledDotProductOptions, setters scaled_dot_product_setters {
+        /// The probability with which a weight is dropped, always: pass 0 (the default) outside training.
+        dropout_p: of f64 = 0.;
+        /// Whether query i sees the keys 0 to i only; `false` by default.
+        is_causal: of bool = false;
+        /// The factor of the scores; by default 1 / √E.
+        scale: into Option<f64> = None;
+        /// Whether a group of query heads (axis −3) shares a head of keys and values; `false` by default.
+        enable_gqa: of bool = false;
+    }
+}
+
+/// `softmax(Q Kᵀ / √E + mask) V`, softmax over the keys.
+///
+/// `query` is `(*, L, E)`, `key` `(*, S, E)`, `value` `(*, S, Ev)`; the result is `(*, L, Ev)`. The leading axes broadcast.
+/// `attn_mask` broadcasts to `(*, L, S)`: of bools, `true` says that the query sees the key; of floats, it is added. A query
+/// that sees no key gives zeros. As torch.nn.functional.scaled_dot_product_attention; Vaswani and others, 2017.
+///
+/// ```
+/// use ndnn::{functional::{self as F, ScaledDotProductOptions}, prelude::*};
+/// let (q, v) = (Tensor::ones([2, 2]), tensor![[1.0, 2.0], [3.0, 4.0]]);
+/// let y = F::scaled_dot_product_attention(&q, &q, &v, None, ScaledDotProductOptions::default().is_causal(true))?;
+/// assert_eq!(y, tensor![[1.0, 2.0], [2.0, 3.0]]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes do not fit, both a mask and `is_causal` are given, or `dropout_p` is no probability.
+pub fn scaled_dot_product_attention<T: Real>(
+    query: &Tensor<T>,
+    key: &Tensor<T>,
+    value: &Tensor<T>,
+    attn_mask: Option<&AttentionMask<T>>,
+    options: ScaledDotProductOptions,
+) -> Result<Tensor<T>> {
+    const OP: &str = "scaled_dot_product_attention";
+    let shapes = || format!("query {:?}, key {:?}, value {:?}", query.shape(), key.shape(), value.shape());
+    if [query, key, value].iter().any(|t| t.ndim() < 2) {
+        return Err(Error::shape(OP, format!("expected at least 2 axes each, got {}", shapes())));
+    }
+    let (len, features) = (query.size(-2)?, query.size(-1)?);
+    if key.size(-1)? != features || key.size(-2)? != value.size(-2)? {
+        let what = format!("expected query (*, L, E), key (*, S, E), value (*, S, Ev), got {}", shapes());
+        return Err(Error::shape(OP, what));
+    }
+    let [key, value] = match options.enable_gqa {
+        true => [shared_heads(query, key)?, shared_heads(query, value)?],
+        false => [key.clone(), value.clone()],
+    };
+    let added = match (attn_mask, options.is_causal) {
+        (Some(_), true) => {
+            return Err(Error::value(
+                OP,
+                "is_causal stands for a mask of its own: give attn_mask or is_causal, not both",
+            ));
+        }
+        (Some(mask), false) => Some(mask.added(false)),
+        (None, true) => Some(causal(len, key.size(-2)?)),
+        (None, false) => None,
+    };
+    let scale = options.scale.unwrap_or(1. / (features as f64).sqrt());
+    let mut scores = (query * T::of(scale)).matmul(&key.transpose(-2, -1)?)?;
+    if let Some(added) = &added {
+        let masked = scores.try_add(added).ok().filter(|masked| masked.shape() == scores.shape());
+        scores = masked.ok_or_else(|| {
+            let what = format!("attn_mask {:?} does not broadcast to the scores {:?}", added.shape(), scores.shape());
+            Error::shape(OP, what)
+        })?;
+    }
+    let weights = if attn_mask.is_some() { safe_softmax(&scores)? } else { scores.softmax(-1)? };
+    dropout(&weights, options.dropout_p, true)?.matmul(&value)
+}
+
+/// What is added to the scores so that query i sees the keys 0 to i only.
+fn causal<T: Real>(len: usize, keys: usize) -> Tensor<T> {
+    let seen = |(i, j)| if j <= i { T::ZERO } else { T::neg_infinity() };
+    ndarray::Array2::from_shape_fn((len, keys), seen).into()
+}
+
+/// Keys or values with each head repeated, so that there are as many as the query has.
+fn shared_heads<T: Real>(query: &Tensor<T>, shared: &Tensor<T>) -> Result<Tensor<T>> {
+    let heads = |t: &Tensor<T>| t.ndim().checked_sub(3).map_or(0, |axis| t.shape()[axis]);
+    match (heads(query), heads(shared)) {
+        (n, m) if m > 0 && n % m == 0 => shared.repeat_interleave(n / m, -3),
+        _ => Err(Error::shape(
+            "scaled_dot_product_attention",
+            format!(
+                "with enable_gqa the heads (axis -3) of keys and values must divide the query's, got {:?} for query {:?}",
+                shared.shape(),
+                query.shape()
+            ),
+        )),
+    }
+}
+
+/// Softmax over the last axis; where all is −∞, zeros and no gradient in place of NaN.
+fn safe_softmax<T: Real>(scores: &Tensor<T>) -> Result<Tensor<T>> {
+    let blind = scores.detach().eq(T::neg_infinity())?.all_dim([-1], true)?;
+    if !blind.any().item()? {
+        return scores.softmax(-1);
+    }
+    scores.masked_fill(&blind, T::ZERO)?.softmax(-1)?.masked_fill(&blind, T::ZERO)
+}
+
+// ------------------------------------------------------------------------------------------------------- several heads
+
+/// The weights that project queries, keys and values.
+#[derive(Clone, Debug)]
+pub enum InProjection<T: Real = f32> {
+    /// `(3 · E, E)`: those of queries, keys and values one below the other.
+    Packed(Tensor<T>),
+    /// Of queries `(E, E)`, keys `(E, kdim)` and values `(E, vdim)`.
+    Separate([Tensor<T>; 3]),
+}
+
+/// The heads that [`multi_head_attention_forward`] runs: their weights, and what belongs to the layer.
+#[derive(Clone, Debug)]
+pub struct Heads<T: Real = f32> {
+    /// Into how many heads the features are divided.
+    pub num_heads: usize,
+    /// The weights of the input projections.
+    pub in_proj_weight: InProjection<T>,
+    /// `(3 · E)`: the biases of the input projections.
+    pub in_proj_bias: Option<Tensor<T>>,
+    /// One more key and one more value, `(1, 1, E)` each, which are learnt.
+    pub bias_kv: Option<(Tensor<T>, Tensor<T>)>,
+    /// Whether there is one more key and value of zeros.
+    pub add_zero_attn: bool,
+    /// `(E, E)`
+    pub out_proj_weight: Tensor<T>,
+    /// `(E)`
+    pub out_proj_bias: Option<Tensor<T>>,
+    /// The probability with which a weight is dropped in training.
+    pub dropout_p: f64,
+    /// Whether weights are dropped.
+    pub training: bool,
+}
+
+/// The masks of one call of [`multi_head_attention_forward`] or
+/// [`MultiheadAttention::forward`](crate::nn::MultiheadAttention::forward), and what it returns.
+#[derive(Clone, Debug)]
+pub struct AttentionOptions<T: Real = f32> {
+    /// See the setter of that name.
+    pub key_padding_mask: Option<AttentionMask<T>>,
+    /// See the setter of that name.
+    pub attn_mask: Option<AttentionMask<T>>,
+    /// See the setter of that name.
+    pub need_weights: bool,
+    /// See the setter of that name.
+    pub average_attn_weights: bool,
+    /// See the setter of that name.
+    pub is_causal: bool,
+}
+
+impl<T: Real> Default for AttentionOptions<T> {
+    fn default() -> Self {
+        AttentionOptions {
+            key_padding_mask: None,
+            attn_mask: None,
+            need_weights: true,
+            average_attn_weights: true,
+            is_causal: false,
+        }
+    }
+}
+
+impl<T: Real> AttentionOptions<T> {
+    /// Keys that no query sees, `(N, S)`, without a batch `(S)`: `true` hides; floats are added.
+    pub fn key_padding_mask(mut self, mask: impl Into<AttentionMask<T>>) -> Self {
+        self.key_padding_mask = Some(mask.into());
+        self
+    }
+
+    /// Keys that a query does not see, `(L, S)` or `(N · num_heads, L, S)`: `true` hides; floats are added.
+    pub fn attn_mask(mut self, mask: impl Into<AttentionMask<T>>) -> Self {
+        self.attn_mask = Some(mask.into());
+        self
+    }
+
+    /// Whether the weights are returned (the default).
+    pub fn need_weights(mut self, need_weights: bool) -> Self {
+        self.need_weights = need_weights;
+        self
+    }
+
+    /// Whether the weights are returned as their mean over the heads (the default).
+    pub fn average_attn_weights(mut self, average_attn_weights: bool) -> Self {
+        self.average_attn_weights = average_attn_weights;
+        self
+    }
+
+    /// A hint that `attn_mask`, which must be given, is the causal mask; `false` by default.
+    pub fn is_causal(mut self, is_causal: bool) -> Self {
+        self.is_causal = is_causal;
+        self
+    }
+}
+
+const MHA: &str = "multi_head_attention_forward";
+
+/// `concat(head₁, …) W_out`, `headᵢ` the [`scaled_dot_product_attention`] of its share of the projected features.
+///
+/// `query` is `(L, N, E)`, `key` `(S, N, kdim)`, `value` `(S, N, vdim)`, or each without `N`. The results are the output, as
+/// the query, and if they are needed the weights, `(N, L, S)`, or for each head `(N, num_heads, L, S)`. A query that sees no
+/// key gives NaN where weights are needed, and otherwise zeros before the output's projection, as
+/// torch.nn.functional.multi_head_attention_forward does.
+///
+/// # Errors
+/// If shapes or masks do not fit, or `is_causal` comes without `attn_mask`.
+pub fn multi_head_attention_forward<T: Real>(
+    query: &Tensor<T>,
+    key: &Tensor<T>,
+    value: &Tensor<T>,
+    heads: &Heads<T>,
+    options: AttentionOptions<T>,
+) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
+    let batched = query.ndim() == 3;
+    heads.check(query, key, value)?;
+    let one = is_same(query, key) && is_same(key, value);
+    let lifted = |t: &Tensor<T>| if batched { Ok(t.clone()) } else { t.unsqueeze(1) };
+    let (query, key, value) = (lifted(query)?, lifted(key)?, lifted(value)?);
+    let (len, batch, features) = (query.shape()[0], query.shape()[1], query.shape()[2]);
+
+    // The hint is taken only where there is nothing to merge with the causal mask.
+    let causal = options.is_causal && options.key_padding_mask.is_none() && !options.need_weights;
+    let mask = heads.mask(&options, causal, [batch, len, key.shape()[0]], batched)?;
+    let [q, k, v] = heads.project(&query, &key, &value, one)?;
+    let [k, v] = heads.with_more([k, v])?;
+    let (q, k, v) = (heads.split(&q)?, heads.split(&k)?, heads.split(&v)?);
+    let (output, weights) = if options.need_weights {
+        let scale = 1. / (q.shape()[2] as f64).sqrt();
+        let scores = (&q * T::of(scale)).bmm(&k.transpose(1, 2)?)?;
+        let scores = mask.map_or(Ok(scores.clone()), |mask| scores.try_add(&mask))?;
+        let weights = dropout(&scores.softmax(-1)?, heads.dropout_p, heads.training)?;
+        (weights.bmm(&v)?, Some(weights))
+    } else {
+        let dropout_p = if heads.training { heads.dropout_p } else { 0. };
+        let dot = ScaledDotProductOptions::default().dropout_p(dropout_p).is_causal(causal);
+        let mask = mask.map(AttentionMask::Float);
+        (scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), dot)?, None)
+    };
+    let output = output.transpose(0, 1)?.reshape(&[len * batch, features][..])?;
+    let output = linear(&output, &heads.out_proj_weight, heads.out_proj_bias.as_ref())?;
+    let output = output.reshape(&[len, batch, heads.out_proj_weight.shape()[0]][..])?;
+    let weights = weights.map(|w| {
+        let w = w.reshape(&[batch, heads.num_heads, len, w.shape()[2]][..])?;
+        let w = if options.average_attn_weights { w.mean_dim(1, false)? } else { w };
+        if batched { Ok(w) } else { w.squeeze_dim(0) }
+    });
+    Ok((if batched { output } else { output.squeeze_dim(1)? }, weights.transpose()?))
+}
+
+/// Whether two handles are of one tensor: the same array, seen the same way, with the same history.
+pub(crate) fn is_same<T: Real>(a: &Tensor<T>, b: &Tensor<T>) -> bool {
+    let node = |t: &Tensor<T>| t.node.0.as_ref().map(std::sync::Arc::as_ptr).map(|p| p as *const ());
+    let (x, y) = (a.data(), b.data());
+    a.shares_memory_with(b) && x.shape() == y.shape() && x.strides() == y.strides() && node(a) == node(b)
+}
+
+impl<T: Real> Heads<T> {
+    fn check(&self, query: &Tensor<T>, key: &Tensor<T>, value: &Tensor<T>) -> Result<()> {
+        let (q, k, v) = (query.shape(), key.shape(), value.shape());
+        let came = format!("query {q:?}, key {k:?}, value {v:?}");
+        if !matches!(q.len(), 2 | 3) || k.len() != q.len() || v.len() != q.len() {
+            let what = format!("expected (L, N, E) and (S, N, E), or (L, E) and (S, E) without a batch, got {came}");
+            return Err(Error::shape(MHA, what));
+        }
+        let (features, last) = (q[q.len() - 1], q.len() - 1);
+        if k[..last] != v[..last] || k[1..last] != q[1..last] {
+            let what = format!("expected keys and values of one length, and one batch size in all, got {came}");
+            return Err(Error::shape(MHA, what));
+        }
+        if self.num_heads == 0 || features % self.num_heads != 0 {
+            let what = format!("the query's {features} features do not divide into {} heads", self.num_heads);
+            return Err(Error::shape(MHA, what));
+        }
+        let weights: Vec<(&str, &Tensor<T>, [usize; 2])> = match &self.in_proj_weight {
+            InProjection::Packed(w) => vec![("in_proj_weight", w, [3 * features, features])],
+            InProjection::Separate([wq, wk, wv]) => vec![
+                ("q_proj_weight", wq, [features, features]),
+                ("k_proj_weight", wk, [features, k[last]]),
+                ("v_proj_weight", wv, [features, v[last]]),
+            ],
+        };
+        for (name, weight, expected) in weights {
+            if weight.shape() != expected {
+                let what = format!("{name} is {:?}, {expected:?} is expected for {came}", weight.shape());
+                return Err(Error::shape(MHA, what));
+            }
+        }
+        if matches!(self.in_proj_weight, InProjection::Packed(_)) && (k != v || k[last] != features) {
+            let what = format!("a packed in_proj_weight takes keys and values of the query's features, got {came}");
+            return Err(Error::shape(MHA, what));
+        }
+        match self.in_proj_bias.as_ref().filter(|b| b.shape() != [3 * features]) {
+            Some(bias) => {
+                let what = format!("in_proj_bias is {:?}, [{}] is expected for {came}", bias.shape(), 3 * features);
+                Err(Error::shape(MHA, what))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Keys and values besides those that are given.
+    fn additional(&self) -> usize {
+        usize::from(self.bias_kv.is_some()) + usize::from(self.add_zero_attn)
+    }
+
+    /// Both masks as one that is added to the scores `(N · num_heads, L, S)` and broadcasts to them.
+    fn mask(
+        &self,
+        options: &AttentionOptions<T>,
+        causal: bool,
+        [batch, len, keys]: [usize; 3],
+        batched: bool,
+    ) -> Result<Option<Tensor<T>>> {
+        let more = self.additional() as isize;
+        let unbatched = if batched { "" } else { ", the input is without a batch" };
+        let of_queries = match &options.attn_mask {
+            None if options.is_causal => {
+                let what = "is_causal is a hint that attn_mask is the causal mask: attn_mask is needed too";
+                return Err(Error::value(MHA, what));
+            }
+            None => None,
+            Some(mask) => {
+                let whole = [batch * self.num_heads, len, keys];
+                if mask.shape() != whole && mask.shape() != &whole[1..] {
+                    let (got, two) = (mask.shape(), &whole[1..]);
+                    let what =
+                        format!("attn_mask is {got:?}, expected {two:?} or {whole:?} (N · num_heads, L, S){unbatched}");
+                    return Err(Error::shape(MHA, what));
+                }
+                let added = mask.added(true);
+                let added = if added.ndim() == 2 { added.unsqueeze(0)? } else { added };
+                (!causal).then(|| added.constant_pad(&[(0, 0), (0, 0), (0, more)], T::ZERO)).transpose()?
+            }
+        };
+        let Some(padding) = &options.key_padding_mask else { return Ok(of_queries) };
+        let expected = if batched { &[batch, keys][..] } else { &[keys] };
+        if padding.shape() != expected {
+            let what = format!("key_padding_mask is {:?}, expected {expected:?}{unbatched}", padding.shape());
+            return Err(Error::shape(MHA, what));
+        }
+        let padding = padding.added(true).reshape(&[batch, keys][..])?.constant_pad(&[(0, 0), (0, more)], T::ZERO)?;
+        let padding = padding.unsqueeze(1)?.repeat_interleave(self.num_heads, 0)?;
+        of_queries.map_or(Ok(padding.clone()), |mask| mask.try_add(&padding)).map(Some)
+    }
+
+    /// Queries, keys and values `(L or S, N, E)`; in one product where all three are `one` tensor.
+    fn project(&self, query: &Tensor<T>, key: &Tensor<T>, value: &Tensor<T>, one: bool) -> Result<[Tensor<T>; 3]> {
+        let three = |parts: Vec<Tensor<T>>| <[Tensor<T>; 3]>::try_from(parts).expect("three parts");
+        let weights = match &self.in_proj_weight {
+            InProjection::Packed(weight) if one => {
+                return Ok(three(linear(query, weight, self.in_proj_bias.as_ref())?.chunk(3, -1)?));
+            }
+            InProjection::Packed(weight) => three(weight.chunk(3, 0)?),
+            InProjection::Separate(weights) => weights.clone(),
+        };
+        let biases = self.in_proj_bias.as_ref().map(|b| b.chunk(3, 0)).transpose()?;
+        let inputs = [query, key, value].into_iter().zip(&weights).enumerate();
+        let project = |(i, (x, w)): (usize, (&Tensor<T>, &Tensor<T>))| linear(x, w, biases.as_ref().map(|b| &b[i]));
+        Ok(three(inputs.map(project).collect::<Result<_>>()?))
+    }
+
+    /// Keys and values `(S, N, E)` with the additional ones at their end.
+    fn with_more(&self, mut kv: [Tensor<T>; 2]) -> Result<[Tensor<T>; 2]> {
+        let [batch, features] = [kv[0].shape()[1], kv[0].shape()[2]];
+        let one = [1, batch, features];
+        if let Some((bias_k, bias_v)) = &self.bias_kv {
+            for (t, bias) in kv.iter_mut().zip([bias_k, bias_v]) {
+                *t = Tensor::cat(&[&*t, &bias.broadcast_to(one)?], 0)?;
+            }
+        }
+        if self.add_zero_attn {
+            for t in &mut kv {
+                *t = Tensor::cat(&[&*t, &Tensor::zeros(one)], 0)?;
+            }
+        }
+        Ok(kv)
+    }
+
+    /// `(L, N, E)` as `(N · num_heads, L, E / num_heads)`.
+    fn split(&self, t: &Tensor<T>) -> Result<Tensor<T>> {
+        let [len, batch, features] = [t.shape()[0], t.shape()[1], t.shape()[2]];
+        t.reshape(&[len, batch * self.num_heads, features / self.num_heads][..])?.transpose(0, 1)
+    }
+}

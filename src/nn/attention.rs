@@ -1,0 +1,215 @@
+//! Attention layers; see [`functional::multi_head_attention_forward`](crate::functional::multi_head_attention_forward).
+
+use crate::{
+    Result,
+    functional::{self as F, AttentionOptions, Heads, InProjection},
+    nn::{Forward, Linear, Mode, Module, Param, init, run},
+    tensor::{Real, Tensor},
+};
+
+/// Attention in several heads; see
+/// [`functional::multi_head_attention_forward`](crate::functional::multi_head_attention_forward).
+///
+/// Query `(L, N, embed_dim)`, key `(S, N, kdim)`, value `(S, N, vdim)`, with `batch_first` `(N, L, …)`, or without a batch
+/// `(L, …)`; the output as the query. The input projections are one `in_proj_weight`, or three where `kdim` or `vdim` is not
+/// `embed_dim`; they are drawn as [`init::xavier_uniform`] does, `bias_k` and `bias_v` as [`init::xavier_normal`]; the other
+/// biases start at 0.
+///
+/// ```
+/// use ndnn::{functional::AttentionOptions, prelude::*};
+/// let attention = MultiheadAttention::new(8, 2).batch_first(true);
+/// let x = Tensor::ones([3, 5, 8]);
+/// let padding = Tensor::from_vec([3, 5], [false, false, false, false, true].repeat(3))?;
+/// let options = AttentionOptions::default().key_padding_mask(&padding);
+/// let (y, weights) = attention.forward(&x, &x, &x, options)?;
+/// assert_eq!((y.shape(), weights.unwrap().shape()), (&[3, 5, 8][..], &[3, 5, 5][..]));
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+#[derive(Module)]
+pub struct MultiheadAttention<T: Real = f32> {
+    /// `[3 · embed_dim, embed_dim]`, where `kdim` and `vdim` are `embed_dim`.
+    pub in_proj_weight: Option<Param<T>>,
+    /// `[embed_dim, embed_dim]`
+    pub q_proj_weight: Option<Param<T>>,
+    /// `[embed_dim, kdim]`
+    pub k_proj_weight: Option<Param<T>>,
+    /// `[embed_dim, vdim]`
+    pub v_proj_weight: Option<Param<T>>,
+    /// `[3 · embed_dim]`
+    pub in_proj_bias: Option<Param<T>>,
+    /// `[1, 1, embed_dim]`: one more key.
+    pub bias_k: Option<Param<T>>,
+    /// `[1, 1, embed_dim]`: one more value.
+    pub bias_v: Option<Param<T>>,
+    /// From the heads side by side to the output.
+    pub out_proj: Linear<T>,
+    embed_dim: usize,
+    num_heads: usize,
+    kdim: usize,
+    vdim: usize,
+    dropout: f64,
+    add_zero_attn: bool,
+    batch_first: bool,
+    mode: Mode,
+}
+
+impl MultiheadAttention {
+    /// `num_heads` heads, each of `embed_dim / num_heads` features.
+    ///
+    /// # Panics
+    /// If either is 0, or `embed_dim` is no multiple of `num_heads`.
+    #[track_caller]
+    pub fn new(embed_dim: usize, num_heads: usize) -> Self {
+        assert!(
+            embed_dim > 0 && num_heads > 0 && embed_dim % num_heads == 0,
+            "embed_dim must be a multiple of num_heads, both above 0, got {embed_dim} and {num_heads}"
+        );
+        let attention = MultiheadAttention {
+            in_proj_weight: None,
+            q_proj_weight: None,
+            k_proj_weight: None,
+            v_proj_weight: None,
+            in_proj_bias: None,
+            bias_k: None,
+            bias_v: None,
+            out_proj: Linear::new(embed_dim, embed_dim).named("NonDynamicallyQuantizableLinear"),
+            embed_dim,
+            num_heads,
+            kdim: embed_dim,
+            vdim: embed_dim,
+            dropout: 0.,
+            add_zero_attn: false,
+            batch_first: false,
+            mode: Mode::default(),
+        };
+        attention.drawn().bias(true)
+    }
+}
+
+impl<T: Real> MultiheadAttention<T> {
+    /// With the weights of the input projections drawn anew.
+    fn drawn(mut self) -> Self {
+        let xavier = |rows: usize, columns: usize| {
+            let weight = Param::new(Tensor::zeros([rows, columns]));
+            init::xavier_uniform(&weight, 1.).expect("two axes");
+            Some(weight)
+        };
+        let dim = self.embed_dim;
+        let packed = self.kdim == dim && self.vdim == dim;
+        self.in_proj_weight = if packed { xavier(3 * dim, dim) } else { None };
+        [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight] = match packed {
+            true => [None, None, None],
+            false => [dim, self.kdim, self.vdim].map(|columns| xavier(dim, columns)),
+        };
+        self
+    }
+
+    /// The number of features of keys; `embed_dim` by default. Draws the input projections again.
+    pub fn kdim(mut self, kdim: usize) -> Self {
+        self.kdim = kdim;
+        self.drawn()
+    }
+
+    /// The number of features of values; `embed_dim` by default. Draws the input projections again.
+    pub fn vdim(mut self, vdim: usize) -> Self {
+        self.vdim = vdim;
+        self.drawn()
+    }
+
+    /// With (the default) or without biases, of zeros at first, in the input and output projections.
+    pub fn bias(mut self, bias: bool) -> Self {
+        let zeros = |n: usize| bias.then(|| Param::new(Tensor::zeros([n])));
+        self.in_proj_bias = zeros(3 * self.embed_dim);
+        self.out_proj.bias = zeros(self.embed_dim);
+        self
+    }
+
+    /// With or without (the default) one more key and value, which are learnt.
+    pub fn add_bias_kv(mut self, add_bias_kv: bool) -> Self {
+        let dim = self.embed_dim;
+        let drawn = || {
+            let bias = Param::new(Tensor::zeros([1, 1, dim]));
+            init::xavier_normal(&bias, 1.).expect("three axes");
+            bias
+        };
+        (self.bias_k, self.bias_v) = (add_bias_kv.then(drawn), add_bias_kv.then(drawn));
+        self
+    }
+
+    /// With or without (the default) one more key and value of zeros.
+    pub fn add_zero_attn(mut self, add_zero_attn: bool) -> Self {
+        self.add_zero_attn = add_zero_attn;
+        self
+    }
+
+    /// The probability with which a weight is dropped in training; 0 by default.
+    ///
+    /// # Panics
+    /// If it is no probability.
+    #[track_caller]
+    pub fn dropout(mut self, dropout: f64) -> Self {
+        assert!((0. ..=1.).contains(&dropout), "dropout is a probability, from 0 to 1, got {dropout}");
+        self.dropout = dropout;
+        self
+    }
+
+    /// Whether inputs and output are `(N, L, *)` and not `(L, N, *)`; `false` by default.
+    pub fn batch_first(mut self, batch_first: bool) -> Self {
+        self.batch_first = batch_first;
+        self
+    }
+
+    /// A snapshot of the weights, as the function takes them.
+    fn heads(&self) -> Heads<T> {
+        let tensor = |param: &Option<Param<T>>| param.as_ref().map(Param::tensor);
+        let separate =
+            || Some([tensor(&self.q_proj_weight)?, tensor(&self.k_proj_weight)?, tensor(&self.v_proj_weight)?]);
+        let in_proj_weight = match tensor(&self.in_proj_weight) {
+            Some(weight) => InProjection::Packed(weight),
+            None => InProjection::Separate(separate().expect("one weight or three")),
+        };
+        Heads {
+            num_heads: self.num_heads,
+            in_proj_weight,
+            in_proj_bias: tensor(&self.in_proj_bias),
+            bias_kv: tensor(&self.bias_k).zip(tensor(&self.bias_v)),
+            add_zero_attn: self.add_zero_attn,
+            out_proj_weight: self.out_proj.weight.tensor(),
+            out_proj_bias: tensor(&self.out_proj.bias),
+            dropout_p: self.dropout,
+            training: self.mode.is_training(),
+        }
+    }
+
+    /// The output, and the weights if they are needed (the default): `(N, L, S)`, whatever `batch_first` says, or for each
+    /// head `(N, num_heads, L, S)`.
+    ///
+    /// # Errors
+    /// If inputs or masks do not fit, or `is_causal` comes without `attn_mask`.
+    pub fn forward(
+        &self,
+        query: &Tensor<T>,
+        key: &Tensor<T>,
+        value: &Tensor<T>,
+        options: AttentionOptions<T>,
+    ) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
+        let swap = |t: &Tensor<T>| if self.batch_first && t.ndim() == 3 { t.transpose(0, 1) } else { Ok(t.clone()) };
+        run(self, || {
+            // What is one tensor stays one, so that it is projected at once.
+            let q = swap(query)?;
+            let k = if F::is_same(key, query) { q.clone() } else { swap(key)? };
+            let v = if F::is_same(value, key) { k.clone() } else { swap(value)? };
+            let (y, weights) = F::multi_head_attention_forward(&q, &k, &v, &self.heads(), options)?;
+            Ok((swap(&y)?, weights))
+        })
+    }
+}
+
+/// Self-attention without masks: the output alone.
+impl<T: Real> Forward<T> for MultiheadAttention<T> {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        let options = AttentionOptions::default().need_weights(false);
+        Ok(MultiheadAttention::forward(self, x, x, x, options)?.0)
+    }
+    crate::forward_dtype!();
+}

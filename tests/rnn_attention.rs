@@ -1,0 +1,411 @@
+//! Recurrent layers and attention: layer and function agree, derivatives, names, masks, errors.
+
+use ndnn::{
+    autograd::{CheckOptions, gradcheck, gradgradcheck},
+    functional::{
+        self as F, AttentionMask, AttentionOptions, Heads, InProjection, RnnOptions, RnnWeights,
+        ScaledDotProductOptions,
+    },
+    prelude::*,
+    random::{Generator, SeedableRng},
+};
+
+type T = Tensor<f64>;
+
+/// Numbers between -1 and 1 that are the same in each run.
+fn numbers(seed: u64, shape: &[usize]) -> T {
+    T::uniform_with(shape, -1.0, 1.0, &mut Generator::seed_from_u64(seed)).unwrap()
+}
+
+#[track_caller]
+fn close(a: &T, b: &T) {
+    assert_eq!(a.shape(), b.shape());
+    assert!(a.allclose(b, 0.0, 1e-12, false).unwrap(), "{a}\n{b}");
+}
+
+fn weights(seed: u64, input: usize, hidden: usize, proj: usize) -> RnnWeights<f64> {
+    let width = if proj > 0 { proj } else { hidden };
+    RnnWeights {
+        weight_ih: numbers(seed, &[4 * hidden, input]),
+        weight_hh: numbers(seed + 1, &[4 * hidden, width]),
+        bias_ih: Some(numbers(seed + 2, &[4 * hidden])),
+        bias_hh: Some(numbers(seed + 3, &[4 * hidden])),
+        weight_hr: (proj > 0).then(|| numbers(seed + 4, &[proj, hidden])),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------- LSTM
+
+#[test]
+fn lstm_is_its_cell_step_by_step() {
+    for (len, proj) in [(1, 0), (4, 0), (3, 2)] {
+        let w = weights(1, 2, 3, proj);
+        let x = numbers(10, &[len, 5, 2]);
+        let (mut h, mut c) = (T::zeros([5, w.weight_hh.shape()[1]]), T::zeros([5, 3]));
+        let (output, (h_n, c_n)) = F::lstm(&x, None, std::slice::from_ref(&w), RnnOptions::default()).unwrap();
+        for t in 0..len as isize {
+            (h, c) = F::lstm_cell(&x.select(0, t).unwrap(), (&h, &c), &w).unwrap();
+            close(&output.select(0, t).unwrap(), &h);
+        }
+        close(&h_n, &h.unsqueeze(0).unwrap());
+        close(&c_n, &c.unsqueeze(0).unwrap());
+    }
+}
+
+#[test]
+fn backwards_is_forwards_over_the_reversed_sequence() {
+    let (there, back) = (weights(1, 2, 3, 0), weights(20, 2, 3, 0));
+    let x = numbers(10, &[4, 5, 2]);
+    let options = RnnOptions::default();
+    let both = [there.clone(), back.clone()];
+    let (output, (h, c)) = F::lstm(&x, None, &both, options.bidirectional(true)).unwrap();
+    let (first, (h0, _)) = F::lstm(&x, None, &[there], options).unwrap();
+    let (second, (_, c1)) = F::lstm(&x.flip(0).unwrap(), None, &[back], options).unwrap();
+    close(&output, &T::cat(&[first, second.flip(0).unwrap()], -1).unwrap());
+    close(&h.narrow(0, 0, 1).unwrap(), &h0);
+    close(&c.narrow(0, 1, 1).unwrap(), &c1);
+}
+
+#[test]
+fn lstm_layer_and_function_agree() {
+    let lstm = LSTM::new(4, 5).num_layers(2).bidirectional(true).proj_size(3).batch_first(true).dtype::<f64>();
+    let get = |name: String| lstm.weight(&name).map(|p| p.tensor());
+    let all: Vec<_> = ["l0", "l0_reverse", "l1", "l1_reverse"]
+        .iter()
+        .map(|place| RnnWeights {
+            weight_ih: get(format!("weight_ih_{place}")).unwrap(),
+            weight_hh: get(format!("weight_hh_{place}")).unwrap(),
+            bias_ih: get(format!("bias_ih_{place}")),
+            bias_hh: get(format!("bias_hh_{place}")),
+            weight_hr: get(format!("weight_hr_{place}")),
+        })
+        .collect();
+    let (x, h, c) = (numbers(1, &[2, 6, 4]), numbers(2, &[4, 2, 3]), numbers(3, &[4, 2, 5]));
+    let options = RnnOptions::default().bidirectional(true).batch_first(true);
+    let (expected, (h1, c1)) = F::lstm(&x, Some((&h, &c)), &all, options).unwrap();
+    let (output, (h2, c2)) = lstm.forward(&x, Some((h, c))).unwrap();
+    close(&output, &expected);
+    close(&h2, &h1);
+    close(&c2, &c1);
+    assert_eq!((output.shape(), h1.shape(), c1.shape()), (&[2, 6, 6][..], &[4, 2, 3][..], &[4, 2, 5][..]));
+    output.sum().backward().unwrap();
+    assert!(lstm.parameters().iter().all(|p| p.has_grad()));
+    // Without a batch, as with a batch of one.
+    let one = x.select(0, 1).unwrap();
+    let (alone, (h, _)) = lstm.forward(&one, None).unwrap();
+    let (batch, (hb, _)) = lstm.forward(&one.unsqueeze(0).unwrap(), None).unwrap();
+    close(&alone, &batch.select(0, 0).unwrap());
+    close(&h, &hb.select(1, 0).unwrap());
+}
+
+#[test]
+fn lstm_derivatives() {
+    let f = |t: &[T]| {
+        let of = |i: usize, proj: bool| RnnWeights {
+            weight_ih: t[i].clone(),
+            weight_hh: t[i + 1].clone(),
+            bias_ih: Some(t[i + 2].clone()),
+            bias_hh: Some(t[i + 3].clone()),
+            weight_hr: proj.then(|| t[i + 4].clone()),
+        };
+        let all = [of(3, true), of(8, true)];
+        let (output, state) = F::lstm(&t[0], Some((&t[1], &t[2])), &all, RnnOptions::default().bidirectional(true))?;
+        Ok((output, state))
+    };
+    let mut inputs = vec![numbers(1, &[3, 2, 2]), numbers(2, &[2, 2, 1]), numbers(3, &[2, 2, 2])];
+    for seed in [5, 15] {
+        let w = weights(seed, 2, 2, 1);
+        inputs.extend([w.weight_ih, w.weight_hh, w.bias_ih.unwrap(), w.bias_hh.unwrap(), w.weight_hr.unwrap()]);
+    }
+    gradcheck(f, &inputs, CheckOptions::default()).unwrap();
+    gradgradcheck(f, &inputs, CheckOptions::default()).unwrap();
+}
+
+#[test]
+fn lstm_names_printing_and_copies() {
+    let lstm = LSTM::new(2, 3).num_layers(2).batch_first(true).bidirectional(true);
+    assert_eq!(lstm.to_string(), "LSTM(2, 3, num_layers=2, batch_first=True, bidirectional=True)");
+    let text = LSTM::new(4, 5).proj_size(2).num_layers(3).bias(false).dropout(0.5).to_string();
+    assert_eq!(text, "LSTM(4, 5, proj_size=2, num_layers=3, bias=False, dropout=0.5)");
+    let names: Vec<String> = lstm.named_parameters().into_iter().map(|(name, _)| name).collect();
+    let kinds = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
+    let places = ["l0", "l0_reverse", "l1", "l1_reverse"];
+    let expected: Vec<String> = places.iter().flat_map(|p| kinds.map(|k| format!("{k}_{p}"))).collect();
+    assert_eq!(names, expected);
+    assert_eq!(lstm.weight("weight_ih_l1_reverse").unwrap().shape(), [12, 6]);
+    assert_eq!(lstm.weight("weight_hh_l1").unwrap().shape(), [12, 3]);
+    let bound = 1. / 3f32.sqrt();
+    let value = lstm.weight("weight_ih_l1").unwrap().value();
+    assert!(value.to_vec().iter().all(|v| v.abs() <= bound) && value.abs().max().unwrap().item().unwrap() > 0.4);
+    let names: Vec<String> =
+        LSTM::new(2, 3).proj_size(1).bias(false).state_dict().keys().map(|k| k.to_string()).collect();
+    assert_eq!(names, ["weight_ih_l0", "weight_hh_l0", "weight_hr_l0"]);
+
+    let copy = lstm.clone();
+    lstm.weight("bias_ih_l0").unwrap().update(|mut b| b.fill(9.0));
+    assert!(copy.weight("bias_ih_l0").unwrap().value().to_vec().iter().all(|&b| b < 1.0));
+    copy.load_state_dict(&lstm.state_dict()).unwrap();
+    assert_eq!(copy.weight("bias_ih_l0").unwrap().value(), lstm.weight("bias_ih_l0").unwrap().value());
+}
+
+#[test]
+fn lstm_stands_in_a_sequential() {
+    let mut model = sequential![LSTM::new(2, 3).num_layers(2).dropout(0.5), Linear::new(3, 1)].dtype::<f64>();
+    let x = numbers(1, &[4, 5, 2]);
+    let y = model.forward(&x).unwrap();
+    assert_eq!(y.shape(), [4, 5, 1]);
+    assert_ne!(y, model.forward(&x).unwrap());
+    model.eval();
+    assert_eq!(model.forward(&x).unwrap(), model.forward(&x).unwrap());
+    assert!(model.state_dict().keys().any(|k| k == "0.weight_hh_l1"));
+    let error = model.forward(&numbers(1, &[4, 5, 3])).unwrap_err().to_string();
+    assert!(error.contains("3 features") && error.contains("expects 2") && error.contains("Sequential (0)"), "{error}");
+}
+
+#[test]
+fn lstm_errors() {
+    let lstm = LSTM::new(2, 3).num_layers(2);
+    let x = |shape: &[usize]| Tensor::<f32>::zeros(shape);
+    let message = |r: Result<(Tensor, (Tensor, Tensor))>| r.unwrap_err().to_string();
+    let text = message(lstm.forward(&x(&[4, 5, 2]), Some((x(&[2, 4, 3]), x(&[2, 5, 3])))));
+    assert!(text.contains("expected hidden[0] size [2, 5, 3]") && text.contains("got [2, 4, 3]"), "{text}");
+    let text = message(lstm.forward(&x(&[4, 5, 2]), Some((x(&[2, 5, 3]), x(&[2, 3])))));
+    assert!(text.contains("expected hidden[1] size [2, 5, 3]"), "{text}");
+    let text = message(lstm.forward(&x(&[4, 2]), Some((x(&[2, 1, 3]), x(&[2, 1, 3])))));
+    assert!(text.contains("expected hidden[0] size [2, 3]") && text.contains("unbatched"), "{text}");
+    let text = message(lstm.forward(&x(&[2]), None));
+    assert!(text.contains("2 or 3 axes") && text.ends_with("in LSTM(2, 3, num_layers=2)"), "{text}");
+    assert!(message(lstm.forward(&x(&[0, 5, 2]), None)).contains("at least one step"));
+    // A batch of none is fine.
+    assert_eq!(lstm.forward(&x(&[4, 0, 2]), None).unwrap().0.shape(), [4, 0, 3]);
+    let w = weights(1, 2, 3, 0);
+    assert!(F::lstm(&numbers(1, &[4, 5, 2]), None, &[], RnnOptions::default()).is_err());
+    assert!(F::lstm(&numbers(1, &[4, 5, 2]), None, &[w], RnnOptions::default().bidirectional(true)).is_err());
+}
+
+#[test]
+#[should_panic(expected = "smaller than hidden_size")]
+fn lstm_refuses_a_wide_projection() {
+    let _ = LSTM::new(2, 3).proj_size(3);
+}
+
+// ----------------------------------------------------------------------------------------------------------- attention
+
+fn dot(q: &T, k: &T, v: &T, mask: Option<&AttentionMask<f64>>, options: ScaledDotProductOptions) -> Result<T> {
+    F::scaled_dot_product_attention(q, k, v, mask, options)
+}
+
+/// True where query i sees key j.
+fn seen(len: usize, keys: usize) -> Tensor<bool> {
+    Tensor::from_vec([len, keys], (0..len * keys).map(|n| n % keys <= n / keys).collect()).unwrap()
+}
+
+#[test]
+fn causal_is_an_explicit_mask() {
+    let (q, k, v) = (numbers(1, &[2, 3, 4]), numbers(2, &[2, 5, 4]), numbers(3, &[2, 5, 6]));
+    let options = ScaledDotProductOptions::default();
+    let causal = dot(&q, &k, &v, None, options.is_causal(true)).unwrap();
+    close(&causal, &dot(&q, &k, &v, Some(&(&seen(3, 5)).into()), options).unwrap());
+    let added = T::zeros([3, 5]).masked_fill(&seen(3, 5).logical_not(), f64::NEG_INFINITY).unwrap();
+    close(&causal, &dot(&q, &k, &v, Some(&(&added).into()), options).unwrap());
+    close(&causal.select(1, 0).unwrap(), &v.select(1, 0).unwrap());
+    assert!(
+        dot(&q, &k, &v, Some(&(&added).into()), options.is_causal(true)).unwrap_err().to_string().contains("not both")
+    );
+}
+
+#[test]
+fn blind_queries_give_zeros_and_no_gradient() {
+    let q = numbers(1, &[3, 4]).requires_grad(true);
+    let (k, v) = (numbers(2, &[5, 4]), numbers(3, &[5, 2]));
+    let mask = Tensor::from_vec([3, 5], (0..15).map(|i| i >= 5).collect::<Vec<bool>>()).unwrap();
+    let y = dot(&q, &k, &v, Some(&(&mask).into()), ScaledDotProductOptions::default()).unwrap();
+    close(&y.select(0, 0).unwrap(), &T::zeros([2]));
+    y.square().sum().backward().unwrap();
+    let gradient = q.grad().unwrap();
+    close(&gradient.select(0, 0).unwrap(), &T::zeros([4]));
+    assert!(gradient.select(0, 1).unwrap().abs().sum().item().unwrap() > 0.0);
+}
+
+#[test]
+fn groups_of_heads_share_keys() {
+    let (q, k, v) = (numbers(1, &[2, 6, 3, 4]), numbers(2, &[2, 3, 5, 4]), numbers(3, &[2, 2, 5, 4]));
+    let options = ScaledDotProductOptions::default().enable_gqa(true).scale(0.3);
+    let y = dot(&q, &k, &v, None, options).unwrap();
+    let head = |t: &T, i: isize| t.select(1, i).unwrap();
+    for i in 0..6 {
+        let alone = dot(&head(&q, i), &head(&k, i / 2), &head(&v, i / 3), None, options.enable_gqa(false)).unwrap();
+        close(&head(&y, i), &alone);
+    }
+    let error = dot(&q, &numbers(2, &[2, 4, 5, 4]), &v, None, options).unwrap_err().to_string();
+    assert!(error.contains("must divide"), "{error}");
+}
+
+#[test]
+fn attention_derivatives() {
+    let heads = |t: &[T]| Heads {
+        num_heads: 2,
+        in_proj_weight: InProjection::Separate([t[3].clone(), t[4].clone(), t[5].clone()]),
+        in_proj_bias: Some(t[6].clone()),
+        bias_kv: Some((t[7].clone(), t[8].clone())),
+        add_zero_attn: true,
+        out_proj_weight: t[9].clone(),
+        out_proj_bias: Some(t[10].clone()),
+        dropout_p: 0.0,
+        training: true,
+    };
+    let shapes: [&[usize]; 12] = [
+        &[2, 2, 4],
+        &[3, 2, 3],
+        &[3, 2, 2],
+        &[4, 4],
+        &[4, 3],
+        &[4, 2],
+        &[12],
+        &[1, 1, 4],
+        &[1, 1, 4],
+        &[4, 4],
+        &[4],
+        &[2, 3],
+    ];
+    let inputs: Vec<T> = shapes.iter().enumerate().map(|(i, shape)| numbers(i as u64, shape)).collect();
+    for need in [true, false] {
+        let f = |t: &[T]| {
+            let options = AttentionOptions::default().attn_mask(&t[11]).need_weights(need);
+            let (y, weights) = F::multi_head_attention_forward(&t[0], &t[1], &t[2], &heads(t), options)?;
+            Ok([Some(y), weights].into_iter().flatten().collect::<Vec<T>>())
+        };
+        gradcheck(f, &inputs, CheckOptions::default()).unwrap();
+        gradgradcheck(f, &inputs, CheckOptions::default()).unwrap();
+    }
+}
+
+fn attention() -> MultiheadAttention<f64> {
+    ndnn::manual_seed(3);
+    let attention = MultiheadAttention::new(4, 2).dtype::<f64>();
+    attention.in_proj_bias.as_ref().unwrap().set(&numbers(5, &[12])).unwrap();
+    attention
+}
+
+#[test]
+fn the_ways_through_attention_agree() {
+    let attention = attention();
+    let (x, keys) = (numbers(1, &[3, 2, 4]), numbers(2, &[5, 2, 4]));
+    let options = AttentionOptions::default;
+    // One product for all three, or one for each.
+    let copy = || T::from(x.view().to_owned());
+    let (y, weights) = attention.forward(&x, &x, &x, options()).unwrap();
+    close(&y, &attention.forward(&x, &copy(), &copy(), options()).unwrap().0);
+    close(&y, &Forward::forward(&attention, &x).unwrap());
+    close(&weights.unwrap().sum_dim(-1, false).unwrap(), &T::ones([2, 3]));
+    // With and without weights; each head's weights and their mean.
+    let mask = seen(3, 5).logical_not();
+    let padding = Tensor::from_vec([2, 5], (0..10).map(|i| i == 4 || i == 8).collect::<Vec<bool>>()).unwrap();
+    let masked = || options().attn_mask(&mask).key_padding_mask(&padding);
+    let (y, mean) = attention.forward(&x, &keys, &keys, masked()).unwrap();
+    let (without, none) = attention.forward(&x, &keys, &keys, masked().need_weights(false)).unwrap();
+    let (_, each) = attention.forward(&x, &keys, &keys, masked().average_attn_weights(false)).unwrap();
+    close(&y, &without);
+    assert!(none.is_none());
+    close(&mean.unwrap(), &each.unwrap().mean_dim(1, false).unwrap());
+    // A mask of floats, a mask for each head, the batch first, without a batch.
+    let added = T::zeros([3, 5]).masked_fill(&mask, f64::NEG_INFINITY).unwrap();
+    let floats = options().attn_mask(&added.repeat([4, 1, 1]).unwrap()).key_padding_mask(&padding);
+    close(&y, &attention.forward(&x, &keys, &keys, floats).unwrap().0);
+    let first = attention.clone().batch_first(true);
+    let swap = |t: &T| t.transpose(0, 1).unwrap();
+    close(&swap(&y), &first.forward(&swap(&x), &swap(&keys), &swap(&keys), masked()).unwrap().0);
+    let one = |t: &T| t.select(1, 1).unwrap();
+    let alone = options().attn_mask(&mask).key_padding_mask(&padding.select(0, 1).unwrap());
+    let (y1, w1) = attention.forward(&one(&x), &one(&keys), &one(&keys), alone).unwrap();
+    close(&one(&y), &y1);
+    assert_eq!(w1.unwrap().shape(), [3, 5]);
+    // The hint.
+    let causal = options().attn_mask(&mask).is_causal(true);
+    let (hinted, _) = attention.forward(&x, &keys, &keys, causal.clone().need_weights(false)).unwrap();
+    close(&hinted, &attention.forward(&x, &keys, &keys, causal).unwrap().0);
+}
+
+#[test]
+fn blind_queries_of_attention_are_as_pytorch_has_them() {
+    let attention = attention();
+    let x = numbers(1, &[3, 2, 4]);
+    let padding = Tensor::from_vec([2, 3], vec![true, true, true, false, true, false]).unwrap();
+    let options = AttentionOptions::default().key_padding_mask(&padding);
+    let (y, weights) = attention.forward(&x, &x, &x, options.clone()).unwrap();
+    assert!(y.select(1, 0).unwrap().to_vec().iter().all(|v| v.is_nan()));
+    assert!(weights.unwrap().select(0, 0).unwrap().to_vec().iter().all(|v| v.is_nan()));
+    assert!(y.select(1, 1).unwrap().to_vec().iter().all(|v| v.is_finite()));
+    let (y, _) = attention.forward(&x, &x, &x, options.need_weights(false)).unwrap();
+    close(&y.select(1, 0).unwrap(), &T::zeros([3, 4]));
+}
+
+#[test]
+fn attention_names_printing_and_start() {
+    let shapes = |m: &MultiheadAttention| -> Vec<(String, Vec<usize>)> {
+        m.named_parameters().into_iter().map(|(name, p)| (name, p.shape())).collect()
+    };
+    let own = |name: &str, shape: &[usize]| (name.to_string(), shape.to_vec());
+    let packed = MultiheadAttention::new(4, 2).add_bias_kv(true);
+    assert_eq!(
+        packed.to_string(),
+        "MultiheadAttention(\n  (out_proj): NonDynamicallyQuantizableLinear(in_features=4, out_features=4, bias=True)\n)"
+    );
+    let expected = [
+        own("in_proj_weight", &[12, 4]),
+        own("in_proj_bias", &[12]),
+        own("bias_k", &[1, 1, 4]),
+        own("bias_v", &[1, 1, 4]),
+        own("out_proj.weight", &[4, 4]),
+        own("out_proj.bias", &[4]),
+    ];
+    assert_eq!(shapes(&packed), expected);
+    let separate = MultiheadAttention::new(4, 2).kdim(3).vdim(4).bias(false);
+    let expected = [
+        own("q_proj_weight", &[4, 4]),
+        own("k_proj_weight", &[4, 3]),
+        own("v_proj_weight", &[4, 4]),
+        own("out_proj.weight", &[4, 4]),
+    ];
+    assert_eq!(shapes(&separate), expected);
+    let bound = (6f32 / 16.).sqrt();
+    let start = packed.in_proj_weight.as_ref().unwrap().value().abs().max().unwrap().item().unwrap();
+    assert!(start <= bound && start > 0.8 * bound);
+    assert_eq!(packed.out_proj.bias.as_ref().unwrap().value(), Tensor::zeros([4]));
+}
+
+#[test]
+fn attention_dropout_only_in_training() {
+    let mut attention = attention().dropout(0.5);
+    let x = numbers(1, &[6, 2, 4]);
+    let run = |m: &MultiheadAttention<f64>, need| {
+        m.forward(&x, &x, &x, AttentionOptions::default().need_weights(need)).unwrap().0
+    };
+    assert_ne!(run(&attention, true), run(&attention, true));
+    assert_ne!(run(&attention, false), run(&attention, false));
+    attention.eval();
+    close(&run(&attention, true), &run(&attention, false));
+}
+
+#[test]
+fn attention_errors() {
+    let attention = MultiheadAttention::new(4, 2);
+    let x = |shape: &[usize]| Tensor::<f32>::zeros(shape);
+    let options = AttentionOptions::default;
+    let message = |q: &[usize], k: &[usize], v: &[usize], options: AttentionOptions| {
+        attention.forward(&x(q), &x(k), &x(v), options).unwrap_err().to_string()
+    };
+    let contains = |text: String, part: &str| assert!(text.contains(part), "{text}");
+    contains(message(&[4], &[4], &[4], options()), "expected (L, N, E)");
+    contains(message(&[3, 2, 4], &[5, 4], &[5, 4], options()), "expected (L, N, E)");
+    contains(message(&[3, 2, 4], &[5, 2, 4], &[6, 2, 4], options()), "keys and values of one length");
+    contains(message(&[3, 2, 4], &[5, 3, 4], &[5, 3, 4], options()), "one batch size");
+    contains(message(&[3, 2, 6], &[5, 2, 6], &[5, 2, 6], options()), "in_proj_weight is [12, 4]");
+    contains(message(&[3, 2, 4], &[5, 2, 3], &[5, 2, 3], options()), "packed in_proj_weight");
+    let same = [3, 2, 4];
+    contains(message(&same, &same, &same, options().is_causal(true)), "attn_mask is needed");
+    contains(message(&same, &same, &same, options().attn_mask(&x(&[3, 4]))), "expected [3, 3] or [4, 3, 3]");
+    let padding = options().key_padding_mask(&Tensor::<bool>::zeros([3, 2]));
+    contains(message(&same, &same, &same, padding), "key_padding_mask is [3, 2], expected [2, 3]");
+    assert!(message(&[4], &[4], &[4], options()).ends_with("in MultiheadAttention()"));
+}
