@@ -325,8 +325,8 @@ fn many_positions_give_what_few_give() {
     let (loss, grad) = run(&x, &y);
     for i in [0, 150, 299] {
         let part = run(&x.narrow(0, i, 1).unwrap(), &y.narrow(0, i, 1).unwrap());
-        assert_eq!(part.0, loss.narrow(0, i as isize, 1).unwrap());
-        assert_eq!(part.1, grad.narrow(0, i as isize, 1).unwrap());
+        assert_eq!(part.0, loss.narrow(0, i, 1).unwrap());
+        assert_eq!(part.1, grad.narrow(0, i, 1).unwrap());
     }
     let last = x.permute([0, 2, 1]).unwrap().contiguous().permute([0, 2, 1]).unwrap();
     assert_eq!(run(&last, &y), (loss, grad));
