@@ -58,7 +58,8 @@ impl CaseFile {
         let cases = metadata.get("cases").ok_or_else(|| bad(&"there are no cases in __metadata__"))?;
         let mut cases: Vec<Json> = serde_json::from_str(cases).map_err(|e| bad(&e))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
-        let tensors: HashMap<String, AnyTensor> = file.iter().filter_map(|(name, view)| Some((name.to_string(), tensor(&view)?))).collect();
+        let tensors: HashMap<String, AnyTensor> =
+            file.iter().filter_map(|(name, view)| Some((name.to_string(), tensor(&view)?))).collect();
         let shape = |name: &str| tensors.get(name).map_or(Vec::new(), |t: &AnyTensor| t.shape().to_vec());
         cases.iter_mut().for_each(|case| crate::skips::mark_chance(case, shape));
         Ok(CaseFile { cases, tensors })
