@@ -73,7 +73,7 @@ fn modules_and_training() -> Result<()> {
     }
     assert_eq!(DataLoader::new(test, 2).len(), 1);
     model.eval();
-    let weight = Param::new(Tensor::zeros([4, 3]));
+    let weight: Param = Param::new(Tensor::zeros([4, 3]));
     init::kaiming_normal(&weight, init::Fan::In, init::Nonlinearity::ReLU)?;
     assert_eq!(model.requires_grad_matching("0.*", false)?, 2);
     assert_eq!(model.named_parameters().len(), model.parameters().len());
