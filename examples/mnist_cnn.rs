@@ -21,11 +21,11 @@ struct Net {
 impl Net {
     fn new() -> Self {
         Net {
-            conv1: Conv2d::new(1, 16, 3).padding(1),
-            conv2: Conv2d::new(16, 32, 3).padding(1),
+            conv1: Conv2d::new(1, 32, 3).padding(1),
+            conv2: Conv2d::new(32, 64, 3).padding(1),
             pool: MaxPool2d::new(2),
             dropout: Dropout::new(0.25),
-            fc1: Linear::new(32 * 7 * 7, 128),
+            fc1: Linear::new(64 * 7 * 7, 128),
             fc2: Linear::new(128, 10),
         }
     }
