@@ -437,7 +437,7 @@ fn randomized<T: Real>(
     if lower > upper || !lower.is_finite() || !upper.is_finite() {
         return Err(Error::value("rrelu", format!("expected finite bounds in rising order, got {lower} and {upper}")));
     }
-    if !training {
+    if !training || lower == upper {
         return Ok(leaky_relu(input, (lower + upper) / 2.));
     }
     let slopes = slopes(input.shape())?;

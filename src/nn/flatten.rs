@@ -11,7 +11,7 @@ use crate::{
 ///
 /// ```
 /// use ndnn::prelude::*;
-/// let x = Tensor::<f32>::zeros([32, 1, 5, 5]);
+/// let x: Tensor = Tensor::zeros([32, 1, 5, 5]);
 /// assert_eq!(Flatten.forward(&x)?.shape(), [32, 25]);
 /// assert_eq!(Flatten.start_dim(0).end_dim(2).forward(&x)?.shape(), [160, 5]);
 /// # Ok::<(), ndnn::Error>(())
