@@ -15,7 +15,8 @@ fn curve() -> Sequential {
     sequential![Linear::new(2, 16), Tanh, Linear::new(16, 16), Tanh, Linear::new(16, 1)]
 }
 
-/// So small that the network stays what it is: a batch that has been learnt by heart has other numbers, down to subnormal ones.
+/// So small that the network stays what it is: once a batch is learnt by heart its gradients are other numbers, down to
+/// subnormal ones.
 const RATE: f64 = 1e-6;
 
 fn step(optimizer: &mut impl Optimizer, loss: Result<Tensor>) -> Result<f32> {
