@@ -44,6 +44,7 @@ impl Value {
 }
 
 /// A case file: its cases, and its tensors by name.
+#[derive(Default)]
 pub struct CaseFile {
     pub cases: Vec<Json>,
     tensors: HashMap<String, AnyTensor>,
@@ -58,7 +59,8 @@ impl CaseFile {
         let cases = metadata.get("cases").ok_or_else(|| bad(&"there are no cases in __metadata__"))?;
         let mut cases: Vec<Json> = serde_json::from_str(cases).map_err(|e| bad(&e))?;
         let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
-        let tensors: HashMap<String, AnyTensor> = file.iter().filter_map(|(name, view)| Some((name.to_string(), tensor(&view)?))).collect();
+        let tensors: HashMap<String, AnyTensor> =
+            file.iter().filter_map(|(name, view)| Some((name.to_string(), tensor(&view)?))).collect();
         let shape = |name: &str| tensors.get(name).map_or(Vec::new(), |t: &AnyTensor| t.shape().to_vec());
         cases.iter_mut().for_each(|case| crate::skips::mark_chance(case, shape));
         Ok(CaseFile { cases, tensors })
