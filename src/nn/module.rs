@@ -435,6 +435,8 @@ pub(crate) use stateless_dtype;
 
 // ------------------------------------------------------------------------------------------------- fields of a module
 
+// An unknown type is no field; that it might have been a module is said with it.
+#[diagnostic::do_not_recommend]
 impl<M: Module + Clone> Field for M {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
         members.child(name, self);
