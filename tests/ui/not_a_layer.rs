@@ -1,0 +1,10 @@
+use ndnn::prelude::*;
+
+#[derive(Module)]
+struct Net {
+    fc: Linear,
+}
+
+fn main() {
+    let _ = sequential![Net { fc: Linear::new(2, 2) }, ReLU];
+}
