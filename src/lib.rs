@@ -1,4 +1,67 @@
 //! PyTorch's `torch.nn` for Rust, on `ndarray`, on the CPU.
+//!
+//! The names, defaults, printed form, names of weights and numbers are PyTorch's. Where Rust asks for something else
+//! (errors, options, the mode), the pages named below say so.
+//!
+//! ```
+//! use ndnn::{functional as F, prelude::*};
+//!
+//! ndnn::manual_seed(0);
+//! let model = sequential![Linear::new(2, 16), Tanh, Linear::new(16, 1)];
+//! assert_eq!(
+//!     model.to_string(),
+//!     "Sequential(
+//!   (0): Linear(in_features=2, out_features=16, bias=True)
+//!   (1): Tanh()
+//!   (2): Linear(in_features=16, out_features=1, bias=True)
+//! )"
+//! );
+//!
+//! // XOR: no line separates it, a hidden layer does.
+//! let x = tensor![[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]];
+//! let y = tensor![[0.0], [1.0], [1.0], [0.0]];
+//! let mut adam = optim::Adam::new(&model, 0.05);
+//! for _ in 0..300 {
+//!     let loss = F::mse_loss(&model.forward(&x)?, &y, Default::default())?;
+//!     adam.zero_grad();
+//!     loss.backward()?;
+//!     adam.step()?;
+//! }
+//! let answers = no_grad(|| model.forward(&x))?;
+//! assert_eq!(answers.gt(0.5)?, y.gt(0.5)?);
+//!
+//! // Saved and loaded under PyTorch's names: 0.weight, 0.bias, 2.weight, 2.bias.
+//! let again = sequential![Linear::new(2, 16), Tanh, Linear::new(16, 1)];
+//! again.load_bytes(&model.to_bytes())?;
+//! assert_eq!(no_grad(|| again.forward(&x))?, answers);
+//! # Ok::<(), ndnn::Error>(())
+//! ```
+//!
+//! # The rooms
+//!
+//! - [`Tensor`]: an immutable array of `f32` (the default), `f64`, `i64` or `bool`, with a memory of how it was made.
+//!   Operations are methods ([`matmul`](Tensor::matmul), [`sum_dim`](Tensor::sum_dim), [`cat`](Tensor::cat)) and the
+//!   operators; [`tensor!`] writes one down, [`view`](Tensor::view) and `Tensor::from` go to and from `ndarray`.
+//! - Gradients: [`Tensor::backward`] adds to the leaves, [`autograd::grad`] answers them and can be differentiated again,
+//!   [`no_grad`] records nothing, [`autograd::gradcheck`] checks a function of your own made with [`Tensor::op`].
+//! - [`nn`]: the layers, [`Module`](nn::Module) and its derive, containers, state_dict, [`init`](nn::init),
+//!   [`summary`](nn::summary()).
+//! - [`functional`]: the same layers as plain functions. The formulas stand there.
+//! - [`optim`]: the optimizers and their groups of parameters.
+//! - [`data`]: data sets, loaders, readers of IDX and CSV.
+//! - [`io`]: files of weights.
+//! - [`random`]: the seed, and generators of your own.
+//!
+//! # Errors
+//!
+//! What can fail on shapes, values or files answers a [`Result`] whose [`Error`] says which operation, what came and what was
+//! expected. `+ - * /` on tensors panic instead, as std's operators do; [`try_add`](Tensor::try_add) and its kin do
+//! not. An option that can never be right, such as `Dropout::new(1.5)`, panics where it is set.
+//!
+//! # Features
+//!
+//! - `gzip`: reads IDX and CSV files that gzip compressed.
+//! - `csv`: `data::Csv`, the CSV reader.
 
 // The macros name this crate `::ndnn`, inside it too.
 extern crate self as ndnn;
@@ -28,7 +91,15 @@ pub mod __private {
     pub use crate::tensor::{tensor_default, tensor_of};
 }
 
-/// What most programs need: `use ndnn::prelude::*;`.
+/// The README's code, compiled and run as an example of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
+
+/// What most programs need, by `use ndnn::prelude::*;`: [`Tensor`] and [`tensor!`], everything in [`nn`] with
+/// [`sequential!`], [`optim`] with the trait [`Optimizer`](optim::Optimizer), [`no_grad`], and [`Result`].
+///
+/// [`functional`] is not among them; it is `use ndnn::functional as F;` by custom.
 pub mod prelude {
     pub use crate::{
         Real, Result, Tensor,

@@ -6,7 +6,7 @@
 //!
 //! If a program draws from several threads of its own, then their order decides which draw gets which number. Give each
 //! thread its own [`Generator`] there: every random function has a variant, its name ending in `_with`, that takes any
-//! [`rand::Rng`](Rng) of the caller's.
+//! [`rand::Rng`] of the caller's.
 //!
 //! ```
 //! use ndnn::{prelude::*, random};

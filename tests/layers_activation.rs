@@ -63,7 +63,7 @@ fn pairs() -> Vec<Pair> {
         RReLU::new(0.2, 0.2), |x| F::rrelu(x, 0.2, 0.2, true);
         PReLU::new().dtype::<f64>(), |x| F::prelu(x, &Tensor::full([1], 0.25));
         Flatten.start_dim(0), |x| x.flatten(0, -1);
-        Unflatten::new(1, [2, -1]), |x| x.unflatten(1, [2, 3]);
+        Unflatten::new(1, [2, -1]), |x| x.unflatten(1, [2, x.shape()[1] as isize / 2]);
         Identity, |x| Ok(x.clone());
     }
 }
@@ -93,7 +93,7 @@ fn gradients_are_right_twice() {
         for (x, what) in [(x(), "as it lies"), (x().t().unwrap(), "transposed")] {
             let f = |t: &[T]| function(&t[0]);
             let name = format!("{} {what}", &*layer as &dyn Module);
-            gradcheck(f, &[x.clone()], Default::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+            gradcheck(f, std::slice::from_ref(&x), Default::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
             gradgradcheck(f, &[x], Default::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
         }
     }
@@ -114,7 +114,7 @@ fn kinks() {
         x.grad().unwrap().item().unwrap()
     };
     let (nan, inf) = (f64::NAN, f64::INFINITY);
-    let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
+    let same = |a: f64, b: f64| (a - b).abs() < 1e-12 || (a.is_nan() && b.is_nan());
     let table: Vec<(&str, Box<dyn Fn(&T) -> T>, Vec<(f64, f64)>)> = vec![
         ("relu", Box::new(F::relu), vec![(0., 0.), (nan, 1.), (inf, 1.)]),
         ("relu6", Box::new(F::relu6), vec![(0., 0.), (6., 0.), (nan, 0.)]),
@@ -194,8 +194,8 @@ fn dropout_is_linear_in_its_input() {
     ];
     for (i, f) in all.into_iter().enumerate() {
         let call = |x: &T, p, training| f(x, p, training, &mut Generator::seed_from_u64(3)).unwrap();
-        gradcheck(|t| Ok(call(&t[0], 0.4, true)), &[x.clone()], Default::default()).unwrap();
-        gradgradcheck(|t| Ok(call(&t[0], 0.4, true)), &[x.clone()], Default::default()).unwrap();
+        gradcheck(|t| Ok(call(&t[0], 0.4, true)), std::slice::from_ref(&x), Default::default()).unwrap();
+        gradgradcheck(|t| Ok(call(&t[0], 0.4, true)), std::slice::from_ref(&x), Default::default()).unwrap();
         assert_eq!(call(&x, 0.4, false).to_vec(), x.to_vec());
         assert_eq!(call(&x, 0., true).to_vec(), x.to_vec());
         assert_eq!(call(&x, 1., true).to_vec(), vec![0.; x.numel()]);
@@ -260,7 +260,7 @@ fn empty_range() {
 fn gumbel() {
     let logits = tensor![[0., 1., 3.], [2., 0., 0.]; f64];
     let f = |t: &[T]| F::gumbel_softmax_with(&t[0], 0.7, false, -1, &mut Generator::seed_from_u64(5));
-    gradcheck(f, &[logits.clone()], Default::default()).unwrap();
+    gradcheck(f, std::slice::from_ref(&logits), Default::default()).unwrap();
     let hard = F::gumbel_softmax(&logits, 1., true, 0).unwrap();
     assert_eq!(hard.sum_dim(0isize, false).unwrap(), T::ones([3]));
     assert!(hard.to_vec().iter().all(|&v| v == 0. || v == 1.));

@@ -130,8 +130,8 @@ fn derivatives_of_three() {
     check("clamp", &|t| t[0].clamp_tensor(Some(&t[1]), Some(&t[2])), &[x.clone(), z.clone(), y.clone()]);
     check("clamp", &|t| t[0].clamp_tensor(None, Some(&t[1])), &[x.clone(), z.clone()]);
     let mask = tensor![true, false, true];
-    check("where", &|t| Tensor::where_(&mask, &t[0].square(), &t[1].exp()), &[x.clone(), z.clone()]);
-    check("masked_fill", &|t| t[0].square().masked_fill(&mask, &t[1].exp()), &[z, Tensor::scalar(0.3)]);
+    check("where", &|t| Tensor::where_(&mask, t[0].square(), t[1].exp()), &[x.clone(), z.clone()]);
+    check("masked_fill", &|t| t[0].square().masked_fill(&mask, t[1].exp()), &[z, Tensor::scalar(0.3)]);
 }
 
 /// NaN counts as equal here, and -0 as 0.
@@ -226,7 +226,7 @@ fn integers_and_masks() {
     assert_eq!(x.div_floor(2).unwrap(), tensor![3, -4, 0]);
     assert_eq!(x.div_trunc(-1).unwrap(), tensor![-7, 7, 0]);
     assert_eq!(x.remainder(-2).unwrap(), tensor![-1, -1, 0]);
-    assert_eq!(x.fmod(&tensor![2, 2, -1]).unwrap(), tensor![1, -1, 0]);
+    assert_eq!(x.fmod(tensor![2, 2, -1]).unwrap(), tensor![1, -1, 0]);
     assert!(x.div_floor(&x).unwrap_err().to_string().contains("divided by zero"));
     assert_eq!(x.clamp(-1, 3), tensor![3, -1, 0]);
     assert_eq!(x.abs().maximum(3).unwrap(), tensor![7, 7, 3]);
@@ -238,8 +238,8 @@ fn integers_and_masks() {
     assert_eq!(x.logical_xor(&a).unwrap(), tensor![false, true, false]);
     assert_eq!(Tensor::where_(&a, &x, 1).unwrap(), tensor![7, 1, 1]);
     assert!(x == x.clone() && x.eq(&x).unwrap() == tensor![true, true, true]);
-    assert!(x.lt(&tensor![1, 2]).is_err() && x.masked_fill(&tensor![[true], [false]], 0).unwrap().shape() == [2, 3]);
-    assert!(tensor![1.0].masked_fill(&tensor![true], &tensor![1.0]).is_err());
+    assert!(x.lt(tensor![1, 2]).is_err() && x.masked_fill(&tensor![[true], [false]], 0).unwrap().shape() == [2, 3]);
+    assert!(tensor![1.0].masked_fill(&tensor![true], tensor![1.0]).is_err());
 }
 
 #[test]

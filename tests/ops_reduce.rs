@@ -45,11 +45,11 @@ fn check(name: &str, f: impl Fn(&[X]) -> Result<X>, inputs: &[X]) {
 fn gradients_of_reductions() {
     for shape in [&[][..], &[4], &[3, 4], &[2, 3, 2]] {
         let x = values(shape, 1);
-        check("sum", |t| Ok(t[0].sum()), &[x.clone()]);
-        check("mean", |t| Ok(t[0].mean()), &[x.clone()]);
-        check("prod", |t| Ok(t[0].prod()), &[x.clone()]);
-        check("max", |t| t[0].max(), &[x.clone()]);
-        check("logsumexp", |t| t[0].logsumexp([], false), &[x.clone()]);
+        check("sum", |t| Ok(t[0].sum()), std::slice::from_ref(&x));
+        check("mean", |t| Ok(t[0].mean()), std::slice::from_ref(&x));
+        check("prod", |t| Ok(t[0].prod()), std::slice::from_ref(&x));
+        check("max", |t| t[0].max(), std::slice::from_ref(&x));
+        check("logsumexp", |t| t[0].logsumexp([], false), std::slice::from_ref(&x));
         for dim in 0..shape.len().max(1) as isize {
             let x = || [x.clone()];
             check("sum_dim", |t| t[0].sum_dim(dim, true), &x());
@@ -88,7 +88,7 @@ fn gradients_of_reductions() {
 #[test]
 fn gradients_of_products_with_zeros() {
     for x in [tensor![2., 0., 3., -1.; f64], tensor![0., 2., 0., 1.; f64], tensor![0., 0., 0.; f64]] {
-        check("prod", |t| Ok(t[0].prod()), &[x.clone()]);
+        check("prod", |t| Ok(t[0].prod()), std::slice::from_ref(&x));
         check("cumprod", |t| t[0].cumprod(0), &[x]);
     }
     check("prod_dim", |t| t[0].prod_dim(1, true), &[tensor![[2., 0.], [0., 0.], [3., 4.]; f64]]);
@@ -245,8 +245,8 @@ fn empty_tensors() {
     assert_eq!(X::zeros([3, 0]).matmul(&X::zeros([0, 2])).unwrap(), X::zeros([3, 2]));
     assert_eq!(X::zeros([2, 1, 3, 0]).matmul(&X::zeros([5, 0, 4])).unwrap(), X::zeros([2, 5, 3, 4]));
     assert_eq!(X::zeros([0]).dot(&X::zeros([0])).unwrap(), X::scalar(0.));
-    check("sum of none", |t| t[0].sum_dim(0, false), &[x.clone()]);
-    check("prod of none", |t| t[0].prod_dim(0, false), &[x.clone()]);
+    check("sum of none", |t| t[0].sum_dim(0, false), std::slice::from_ref(&x));
+    check("prod of none", |t| t[0].prod_dim(0, false), std::slice::from_ref(&x));
     check("product of none", |t| t[0].matmul(&t[1]), &[X::zeros([2, 0]), X::zeros([0, 2])]);
 }
 

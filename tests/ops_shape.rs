@@ -31,7 +31,7 @@ fn shifted(xs: &[X], input: usize, element: usize, by: f64) -> Vec<X> {
     let mut elements = xs[input].to_vec();
     elements[element] += by;
     let mut xs = xs.to_vec();
-    xs[input] = X::from_vec(xs[input].shape().to_vec(), elements).unwrap();
+    xs[input] = X::from_vec(xs[input].shape(), elements).unwrap();
     xs
 }
 

@@ -26,13 +26,13 @@ pub fn chart(area: &Area<'_>, title: &str, x_label: &str, curves: &[Curve<'_>]) 
         low - margin..high + margin
     };
     let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 20))
+        .caption(title, ("sans-serif", 22))
         .margin(10)
         .x_label_area_size(35)
         .y_label_area_size(45)
         .build_cartesian_2d(range(|p| p.0), range(|p| p.1))
         .expect("a drawable range");
-    chart.configure_mesh().x_desc(x_label).light_line_style(WHITE).draw().expect("drawn");
+    chart.configure_mesh().x_desc(x_label).max_light_lines(0).label_style(("sans-serif", 14)).draw().expect("drawn");
     for (i, (name, points)) in curves.iter().enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
         chart
@@ -41,7 +41,13 @@ pub fn chart(area: &Area<'_>, title: &str, x_label: &str, curves: &[Curve<'_>]) 
             .label(*name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw().expect("drawn");
+    chart
+        .configure_series_labels()
+        .label_font(("sans-serif", 14))
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK)
+        .draw()
+        .expect("drawn");
 }
 
 /// Charts side by side in one file.

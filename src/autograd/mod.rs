@@ -1,4 +1,4 @@
-//! Gradients: [`Tensor::backward`], [`grad`], and checks of them against finite differences.
+//! Gradients: [`Tensor::backward`](crate::Tensor::backward), [`grad`], and checks of them against finite differences.
 
 mod check;
 mod engine;

@@ -11,6 +11,7 @@ use crate::{
         elementwise::{map, zip},
         special,
     },
+    ops::step,
     random::{self, Rng},
     tensor::{DType, Real, Tensor, axis, grad_enabled},
 };
@@ -30,7 +31,7 @@ trait Formula<T: Real>:
     fn reciprocal(self) -> Self;
     /// Itself where the condition holds, 0 elsewhere.
     fn only(self, keep: impl Fn(T) -> bool) -> Self;
-    /// A function of it that is constant piece by piece: has no derivative.
+    /// A function of it that is constant piece by piece: its derivative is 0.
     fn step(self, f: impl Fn(T) -> T) -> Self;
 }
 
@@ -85,7 +86,7 @@ impl<T: Real> Formula<T> for Tensor<T> {
         self.masked_fill(&gone, T::ZERO).expect("a mask of its own shape")
     }
     fn step(self, f: impl Fn(T) -> T) -> Self {
-        map(self.view(), f).into()
+        step(&self, f)
     }
 }
 
@@ -214,7 +215,7 @@ elementwise! {
 
     /// `min(max(x + 3, 0), 6) / 6`
     pub hardsigmoid(): |x| clamp_of(x + T::of(3.), T::ZERO, T::of(6.)) / T::of(6.),
-        slope |x| x.step(|x| pick(x > T::of(-3.) && x < T::of(3.), 1. / 6., 0.));
+        slope |x| x.step(|x| pick(x > T::of(-3.) && x < T::of(3.), ONE_SIXTH, 0.));
 
     /// `x · min(max(x + 3, 0), 6) / 6`
     pub hardswish(): |x| x * clamp_of(x + T::of(3.), T::ZERO, T::of(6.)) / T::of(6.), slope |x| {
@@ -247,6 +248,9 @@ elementwise! {
 }
 
 const GELU_CUBIC: f64 = 0.044715;
+
+/// PyTorch's sixth is rounded to `f32` in the derivative, also in `f64`.
+const ONE_SIXTH: f64 = (1f32 / 6.) as f64;
 
 /// `√(2/π)`
 fn gelu_scale<T: Real>() -> T {
@@ -433,7 +437,7 @@ fn randomized<T: Real>(
     if lower > upper || !lower.is_finite() || !upper.is_finite() {
         return Err(Error::value("rrelu", format!("expected finite bounds in rising order, got {lower} and {upper}")));
     }
-    if !training {
+    if !training || lower == upper {
         return Ok(leaky_relu(input, (lower + upper) / 2.));
     }
     let slopes = slopes(input.shape())?;

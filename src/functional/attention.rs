@@ -136,7 +136,7 @@ fn causal<T: Real>(len: usize, keys: usize) -> Tensor<T> {
 fn shared_heads<T: Real>(query: &Tensor<T>, shared: &Tensor<T>) -> Result<Tensor<T>> {
     let heads = |t: &Tensor<T>| t.ndim().checked_sub(3).map_or(0, |axis| t.shape()[axis]);
     match (heads(query), heads(shared)) {
-        (n, m) if m > 0 && n % m == 0 => shared.repeat_interleave(n / m, -3),
+        (n, m) if m > 0 && n.is_multiple_of(m) => shared.repeat_interleave(n / m, -3),
         _ => Err(Error::shape(
             "scaled_dot_product_attention",
             format!(
@@ -161,6 +161,7 @@ fn safe_softmax<T: Real>(scores: &Tensor<T>) -> Result<Tensor<T>> {
 
 /// The weights that project queries, keys and values.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // There is one at a time, for one call.
 pub enum InProjection<T: Real = f32> {
     /// `(3 · E, E)`: those of queries, keys and values one below the other.
     Packed(Tensor<T>),
@@ -325,7 +326,7 @@ impl<T: Real> Heads<T> {
             let what = format!("expected keys and values of one length, and one batch size in all, got {came}");
             return Err(Error::shape(MHA, what));
         }
-        if self.num_heads == 0 || features % self.num_heads != 0 {
+        if self.num_heads == 0 || !features.is_multiple_of(self.num_heads) {
             let what = format!("the query's {features} features do not divide into {} heads", self.num_heads);
             return Err(Error::shape(MHA, what));
         }

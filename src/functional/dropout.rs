@@ -115,7 +115,7 @@ functions! {
     ///
     /// ```
     /// use ndnn::{functional as F, prelude::*};
-    /// let x = Tensor::ones([1000]);
+    /// let x: Tensor = Tensor::ones([1000]);
     /// let y = F::dropout(&x, 0.25, true)?;
     /// assert!(y.to_vec().iter().all(|&v| v == 0.0 || (v - 1.0 / 0.75).abs() < 1e-6));
     /// assert_eq!(F::dropout(&x, 0.25, false)?, x);

@@ -44,6 +44,6 @@ pub use pooling::{
     MaxPoolOptions, PoolStride, max_pool, max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d,
     max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices,
 };
-pub use rnn::{RnnOptions, RnnWeights, lstm, lstm_cell};
+pub use rnn::{LstmState, RnnOptions, RnnWeights, lstm, lstm_cell};
 pub(crate) use sparse::padding_row;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};

@@ -35,6 +35,9 @@ pub struct RnnWeights<T: Real = f32> {
     pub weight_hr: Option<Tensor<T>>,
 }
 
+/// The state of an LSTM: `(h, c)`.
+pub type LstmState<T = f32> = (Tensor<T>, Tensor<T>);
+
 /// What a step does with the hidden state, ready for products from the right.
 struct Recurrence<T: Real> {
     /// `(hidden or proj, G · hidden)`
@@ -45,14 +48,16 @@ struct Recurrence<T: Real> {
     projection: Option<Tensor<T>>,
 }
 
+/// From the inputs' part of the gates, `(N, G · hidden)`, and the state to the next state.
+type Step<T, const S: usize> = fn(&Tensor<T>, &[Tensor<T>; S], &Recurrence<T>) -> Result<[Tensor<T>; S]>;
+
 /// What tells one kind of network from another: its state has `S` parts, the first of which is the output.
 struct Kind<T: Real, const S: usize> {
     op: &'static str,
     gates: usize,
     /// Whether both biases are just added up, so that it can be done once for the whole sequence.
     sums_biases: bool,
-    /// From the inputs' part of the gates, `(N, G · hidden)`, and the state to the next state.
-    step: fn(&Tensor<T>, &[Tensor<T>; S], &Recurrence<T>) -> Result<[Tensor<T>; S]>,
+    step: Step<T, S>,
 }
 
 fn lstm_kind<T: Real>(op: &'static str) -> Kind<T, 2> {
@@ -98,7 +103,7 @@ pub fn lstm_cell<T: Real>(
     input: &Tensor<T>,
     (h, c): (&Tensor<T>, &Tensor<T>),
     weights: &RnnWeights<T>,
-) -> Result<(Tensor<T>, Tensor<T>)> {
+) -> Result<LstmState<T>> {
     let kind = lstm_kind("lstm_cell");
     let lead = match input.shape() {
         [lead @ .., last] if lead.len() <= 1 => {
@@ -136,7 +141,7 @@ pub fn lstm<T: Real>(
     state: Option<(&Tensor<T>, &Tensor<T>)>,
     weights: &[RnnWeights<T>],
     options: RnnOptions,
-) -> Result<(Tensor<T>, (Tensor<T>, Tensor<T>))> {
+) -> Result<(Tensor<T>, LstmState<T>)> {
     let (output, [h, c]) = lstm_kind("lstm").run(input, state.map(|(h, c)| [h, c]), weights, options)?;
     Ok((output, (h, c)))
 }
@@ -157,7 +162,7 @@ impl<T: Real, const S: usize> Kind<T, S> {
         let &[rows, inputs] = weight_ih.shape() else {
             return wrong("weight_ih", weight_ih.shape(), "two axes".into());
         };
-        if rows == 0 || rows % self.gates != 0 {
+        if rows == 0 || !rows.is_multiple_of(self.gates) {
             return wrong("weight_ih", weight_ih.shape(), format!("{} gates of as many rows", self.gates));
         }
         if inputs != features {
@@ -282,7 +287,7 @@ impl<T: Real, const S: usize> Kind<T, S> {
 
     /// Refuses weights of another number of directions, or whose layers do not follow each other.
     fn check_layers(&self, weights: &[RnnWeights<T>], features: usize, directions: usize) -> Result<()> {
-        if weights.is_empty() || weights.len() % directions != 0 {
+        if weights.is_empty() || !weights.len().is_multiple_of(directions) {
             let what = format!("expected weights of layers in {directions} directions each, got {}", weights.len());
             return Err(Error::value(self.op, what));
         }

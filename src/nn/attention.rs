@@ -61,7 +61,7 @@ impl MultiheadAttention {
     #[track_caller]
     pub fn new(embed_dim: usize, num_heads: usize) -> Self {
         assert!(
-            embed_dim > 0 && num_heads > 0 && embed_dim % num_heads == 0,
+            embed_dim > 0 && num_heads > 0 && embed_dim.is_multiple_of(num_heads),
             "embed_dim must be a multiple of num_heads, both above 0, got {embed_dim} and {num_heads}"
         );
         let attention = MultiheadAttention {

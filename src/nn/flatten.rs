@@ -11,7 +11,7 @@ use crate::{
 ///
 /// ```
 /// use ndnn::prelude::*;
-/// let x = Tensor::zeros([32, 1, 5, 5]);
+/// let x: Tensor = Tensor::zeros([32, 1, 5, 5]);
 /// assert_eq!(Flatten.forward(&x)?.shape(), [32, 25]);
 /// assert_eq!(Flatten.start_dim(0).end_dim(2).forward(&x)?.shape(), [160, 5]);
 /// # Ok::<(), ndnn::Error>(())
@@ -63,7 +63,7 @@ impl<T: Real> Forward<T> for Flatten {
 /// ```
 /// use ndnn::prelude::*;
 /// let layer = Unflatten::new(1, [2, -1]);
-/// assert_eq!(layer.forward(&Tensor::zeros([4, 6]))?.shape(), [4, 2, 3]);
+/// assert_eq!(layer.forward(&Tensor::<f32>::zeros([4, 6]))?.shape(), [4, 2, 3]);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[derive(Module)]

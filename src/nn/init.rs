@@ -30,7 +30,8 @@ pub enum Nonlinearity {
     Tanh,
     /// √2.
     ReLU,
-    /// √(2 / (1 + slope²)), with the slope on the negative side (0.01 by default in [`LeakyReLU`](crate::nn::LeakyReLU)).
+    /// √(2 / (1 + slope²)), with the slope on the negative side (0.01 by default in
+    /// [`LeakyReLU`](struct@crate::nn::LeakyReLU)).
     LeakyReLU(f64),
     /// 3/4.
     SELU,

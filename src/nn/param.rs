@@ -356,7 +356,7 @@ impl<T: Real> From<&Param<T>> for AnyParam {
         let any: &dyn Any = param;
         match any.downcast_ref() {
             Some(p) => AnyParam::F32(Param::clone(p)),
-            None => AnyParam::F64(any.downcast_ref().map(Param::clone).expect("f32 or f64")),
+            None => AnyParam::F64(any.downcast_ref().cloned().expect("f32 or f64")),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     Result,
-    functional::{self as F, RnnOptions, RnnWeights},
+    functional::{self as F, LstmState, RnnOptions, RnnWeights},
     nn::{Dtype, Forward, Members, MembersMut, Mode, Module, Param, ParameterDict, init, py_bool, py_float, repr, run},
     tensor::{Real, Tensor},
 };
@@ -259,11 +259,7 @@ impl<T: Real> LSTM<T> {
     ///
     /// # Errors
     /// If input or state do not fit, or the sequence is empty.
-    pub fn forward(
-        &self,
-        x: &Tensor<T>,
-        state: Option<(Tensor<T>, Tensor<T>)>,
-    ) -> Result<(Tensor<T>, (Tensor<T>, Tensor<T>))> {
+    pub fn forward(&self, x: &Tensor<T>, state: Option<LstmState<T>>) -> Result<(Tensor<T>, LstmState<T>)> {
         let state = state.as_ref().map(|(h, c)| (h, c));
         run(self, || F::lstm(x, state, &self.stack.tensors(), self.stack.options()))
     }

@@ -157,7 +157,7 @@ macro_rules! scalar_left {
         impl ops::Div<&Tensor<$t>> for $t {
             type Output = Tensor<$t>;
             fn div(self, x: &Tensor<$t>) -> Tensor<$t> {
-                x.reciprocal() * self
+                Tensor::scalar(self).try_div(x).expect("a scalar broadcasts")
             }
         }
         scalar_left!(by value $t: Div::div);

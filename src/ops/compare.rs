@@ -6,7 +6,7 @@ use super::{arithmetic::binary, broadcast};
 use crate::{
     Error, Result,
     kernels::elementwise::{broadcast_shape, map, zip, zip3},
-    tensor::{Element, Number, Tensor},
+    tensor::{Element, Number, Tensor, grad_enabled},
 };
 
 /// What may stand on the right of an operation: a tensor, by value or by reference, or a scalar.
@@ -281,6 +281,11 @@ pub(super) fn gate<T: Number>(
     Tensor::op("gate", out, [g], move |g, _| Ok([Some(gate(g, &x, keep))]))
 }
 
+/// `f` of each element, which is constant piece by piece: connected to `x`, with a gradient of 0.
+pub(crate) fn step<T: Number>(x: &Tensor<T>, f: impl Fn(T) -> T) -> Tensor<T> {
+    Tensor::op("step", map(x.view(), f), [x], |g, _| Ok([Some(g.zeros_like())]))
+}
+
 /// How much of the gradient goes to the one that is larger: all, half at a tie, none. NaN counts as larger than all.
 fn larger<T: Number>(x: T, y: T) -> f64 {
     match x.partial_cmp(&y) {
@@ -422,7 +427,11 @@ impl<T: Number> Tensor<T> {
         let out = map(self.view(), |x| if x < T::ZERO { T::ZERO } else { x });
         // As in PyTorch a NaN lets the gradient through.
         Tensor::op_with_output("relu", out, [self], |g, _, y| {
-            Ok([Some(gate(g, y, |y| y > T::ZERO || y.as_f64().is_nan()))])
+            let open = |y: T| y > T::ZERO || y.as_f64().is_nan();
+            Ok([Some(match grad_enabled() {
+                true => g * step(y, move |y| if open(y) { T::ONE } else { T::ZERO }),
+                false => gate(g, y, open),
+            })])
         })
     }
 }

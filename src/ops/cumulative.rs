@@ -3,7 +3,7 @@
 use crate::{
     Error, Result,
     kernels::reduce::{self as kernel, is_nan},
-    tensor::{Element, Number, Real, Tensor, axis, grad_enabled},
+    tensor::{Element, Number, Real, Tensor, axis},
 };
 
 impl<T: Element> Tensor<T> {
@@ -32,14 +32,15 @@ impl<T: Number> Tensor<T> {
         Ok(products)
     }
 
-    /// `rᵢ = selfᵢ + factorsᵢ · rᵢ₊₁` along an axis, in log₂ n elementwise steps, each with its own derivative.
-    fn recur_from_end(&self, factors: Tensor<T>, axis: usize) -> Result<Tensor<T>> {
+    /// `rᵢ = selfᵢ + factorsᵢ · rᵢ₋₁` along an axis, or from its end with `rᵢ₊₁`, in log₂ n elementwise steps, each with
+    /// its own derivative.
+    fn recur(&self, factors: Tensor<T>, axis: usize, from_end: bool) -> Result<Tensor<T>> {
         let (mut sums, mut factors) = (self.clone(), factors);
         let mut step = 1;
         while step < self.shape()[axis] {
-            let back = -(step as isize);
-            sums = sums.try_add(&factors.try_mul(&sums.shift(axis, back, T::ZERO))?)?;
-            factors = factors.try_mul(&factors.shift(axis, back, T::ZERO))?;
+            let by = if from_end { -(step as isize) } else { step as isize };
+            sums = sums.try_add(&factors.try_mul(&sums.shift(axis, by, T::ZERO))?)?;
+            factors = factors.try_mul(&factors.shift(axis, by, T::ZERO))?;
             step *= 2;
         }
         Ok(sums)
@@ -105,7 +106,7 @@ impl<T: Number> Tensor<T> {
         let x = self.clone();
         Ok(Tensor::op("cumprod", kernel::cumprod(self.view(), axis), [self], move |g, _| {
             // dxᵢ = (x₀ … xᵢ₋₁)(gᵢ + xᵢ₊₁(gᵢ₊₁ + xᵢ₊₂(…))), without a division that zeros would spoil.
-            let after = g.recur_from_end(x.shift(axis, -1, T::ZERO), axis)?;
+            let after = g.recur(x.shift(axis, -1, T::ZERO), axis, true)?;
             Ok([Some(x.products_before(dim, false)?.try_mul(&after)?)])
         }))
     }
@@ -159,12 +160,22 @@ impl<T: Real> Tensor<T> {
         let data = kernel::logcumsumexp(self.view(), axis, false);
         let x = self.clone();
         Ok(Tensor::op_with_output("logcumsumexp", data, [self], move |g, _, y| {
-            if !grad_enabled() {
-                return Ok([Some(kernel::logcumsumexp_backward(g.view(), x.view(), y.view(), axis).into())]);
-            }
-            // dxᵢ = eˣⁱ⁻ʸⁱ(gᵢ + eʸⁱ⁻ʸⁱ⁺¹(gᵢ₊₁ + …)): y never falls, so that no power exceeds 1.
-            let ratios = y.try_sub(&y.shift(axis, -1, T::infinity()))?.exp();
-            Ok([Some(x.try_sub(y)?.exp().try_mul(&g.recur_from_end(ratios, axis)?)?)])
+            Ok([Some(logcumsumexp_backward(g, &x, y, axis))])
         }))
     }
+}
+
+/// The gradient of logcumsumexp's input: `dᵢ = Σₖ gₖ eˣⁱ⁻ʸᵏ` over `k ≥ i`.
+fn logcumsumexp_backward<T: Real>(g: &Tensor<T>, x: &Tensor<T>, y: &Tensor<T>, axis: usize) -> Tensor<T> {
+    let data = kernel::logcumsumexp_backward(g.view(), x.view(), y.view(), axis);
+    let (saved_g, saved_x, saved_y) = (g.clone(), x.clone(), y.clone());
+    Tensor::op("logcumsumexp_backward", data, [g, x, y], move |u, _| {
+        let (g, x, y) = (&saved_g, &saved_x, &saved_y);
+        // pₖ = Σᵢ uᵢ eˣⁱ⁻ʸᵏ over i ≤ k, term by term: y never falls, so that no power exceeds 1.
+        let ratios = y.shift(axis, 1, T::neg_infinity()).try_sub(y)?.exp();
+        let p = u.try_mul(&x.try_sub(y)?.exp())?.recur(ratios, axis, false)?;
+        let dx = u.try_mul(&logcumsumexp_backward(g, x, y, axis))?;
+        let dy = -g.try_mul(&p)?;
+        Ok([Some(p), Some(dx), Some(dy)])
+    })
 }

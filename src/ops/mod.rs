@@ -20,5 +20,6 @@ mod special;
 
 pub(crate) use arithmetic::broadcast;
 pub use compare::Operand;
+pub(crate) use compare::step;
 pub use indexing::{Index, Indices};
 pub use scatter::Reduce;

@@ -155,7 +155,8 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no such axis.
     pub fn size(&self, dim: isize) -> Result<usize> {
-        Ok(self.shape()[axis("size", dim, self.ndim())?])
+        let axis = axis("size", dim, self.ndim())?;
+        self.shape().get(axis).copied().ok_or_else(|| Error::shape("size", "a tensor of no axes has no sizes"))
     }
 
     /// The type of the elements, as a value.

@@ -20,10 +20,6 @@ const SKIPS: &[Skip] = &[
         reason: "batch_norm takes floats only: a bool does not compile",
         when: |case| case["target"] == "batch_norm" && case["dtype"] == "BOOL",
     },
-    Skip {
-        reason: "PyTorch's gradient of logcumsumexp in f32 is wrong by 2e-3 against its own in f64, which ours agrees with",
-        when: |case| case["target"] == "logcumsumexp" && case["dtype"] == "F32" && case["kind"] == "tensor",
-    },
 ];
 
 /// Why a case is left out, if it is.

@@ -37,7 +37,7 @@ fn probabilities<T: Real>(op: &str, what: &str, x: &Tensor<T>, hint: &str) -> Re
         return Ok(());
     }
     let (at, value) =
-        x.view().indexed_iter().find_map(|(at, &x)| (!inside(x)).then(|| (at, x))).expect("one is outside");
+        x.view().indexed_iter().find_map(|(at, &x)| (!inside(x)).then_some((at, x))).expect("one is outside");
     Err(Error::value(
         op,
         format!(

@@ -229,9 +229,18 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLo
     let losses = each(input.view(), labels.axis, |i, x| {
         labels.classes[i].map_or(T::ZERO, |class| -labels.weight[class] * x[class])
     });
+    let x = input.clone();
     Ok(Tensor::op("nll_loss", labels.reduce(losses), [input], move |g, _| {
         let grad = labels.gradients(g)?.try_mul(&labels.wanted(-T::ONE, T::ZERO))?;
-        Ok([Some(labels.without_ignored(grad)?)])
+        let grad = labels.without_ignored(grad)?;
+        if !grad_enabled() {
+            return Ok([Some(grad)]);
+        }
+        // Linear in the input: as in PyTorch the second derivative is not absent but 0.
+        let linked = Tensor::op("nll_loss_backward", grad.data().clone(), [&grad, &x], |g, [dg, dx]| {
+            Ok([dg.then(|| g.clone()), dx.then(|| g.zeros_like())])
+        });
+        Ok([Some(linked)])
     }))
 }
 

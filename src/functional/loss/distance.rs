@@ -124,8 +124,7 @@ pub fn smooth_l1_loss<T: Real>(
     options: SmoothL1LossOptions,
 ) -> Result<Tensor<T>> {
     let op = "smooth_l1_loss";
-    // Not `beta < 0`: NaN is no threshold either.
-    if !(options.beta >= 0.) {
+    if options.beta < 0. || options.beta.is_nan() {
         return Err(Error::value(op, format!("beta is {}, expected at least 0", options.beta)));
     }
     let d = difference(op, input, target)?;
@@ -145,7 +144,7 @@ pub fn huber_loss<T: Real>(
     options: HuberLossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let op = "huber_loss";
-    if !(options.delta > 0.) {
+    if options.delta <= 0. || options.delta.is_nan() {
         return Err(Error::value(op, format!("delta is {}, expected above 0", options.delta)));
     }
     let delta = T::of(options.delta);
