@@ -1,5 +1,8 @@
-//! Modules as a user writes them: names, state, modes, copies, printing.
-use ndnn::prelude::*;
+//! Modules as a user has them: names, state, modes, freezing, copies, files, the summary.
+
+use std::{any::Any, fs, path::PathBuf, sync::Arc};
+
+use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 
 #[derive(Module)]
 struct Net {
@@ -8,18 +11,12 @@ struct Net {
     heads: ModuleDict<Linear>,
     mode: Mode,
     seq: Sequential,
+    norm: BatchNorm1d,
     steps: usize,
     scale: Option<Param>,
     tied: Param,
     #[module(skip)]
-    note: std::sync::Arc<str>,
-}
-
-#[derive(Module)]
-struct Generic<T: Real = f32> {
-    a: Linear<T>,
-    b: Option<Linear<T>>,
-    n: usize,
+    note: Arc<str>,
 }
 
 fn net() -> Net {
@@ -28,43 +25,415 @@ fn net() -> Net {
         tied: fc1.weight.clone(),
         fc1,
         layers: vec![Linear::new(2, 2), Linear::new(2, 2)],
-        heads: ModuleDict::from([("a", Linear::new(2, 1))]),
+        heads: ModuleDict::from([("z", Linear::new(2, 1)), ("a", Linear::new(2, 1))]),
         mode: Mode::default(),
-        seq: sequential![Linear::new(4, 3), Linear::new(3, 1).bias(false)],
+        seq: sequential![Linear::new(4, 3), Dropout::new(0.5), Linear::new(3, 1).bias(false)],
+        norm: BatchNorm1d::new(2),
         steps: 3,
         scale: None,
         note: "n".into(),
     }
 }
 
+/// A folder of the test's own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("ndnn-modules-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(&self.0).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn values(module: &impl Module) -> Vec<Vec<f64>> {
+    module.state_dict().iter().map(|(_, t)| t.to::<f64>().to_vec()).collect()
+}
+
+// -------------------------------------------------------------------------------------------------------------- names
+
 #[test]
-fn names_and_printing() {
-    let mut net = net();
-    println!("{net}");
-    let names: Vec<String> = net.named_parameters().into_iter().map(|(n, _)| n).collect();
-    println!("{names:?}");
-    println!("{:?}", net.state_dict().keys().collect::<Vec<_>>());
-    println!("{:?}", net.named_modules().iter().map(|(n, _)| n.clone()).collect::<Vec<_>>());
-    net.eval();
-    assert!(!net.is_training() && !net.mode.is_training());
+fn names_are_in_the_order_of_pytorch() {
+    let net = net();
+    let parameters: Vec<_> = net.named_parameters().into_iter().map(|(name, _)| name).collect();
+    let expected = [
+        "tied",
+        "fc1.bias",
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.1.weight",
+        "layers.1.bias",
+        "heads.z.weight",
+        "heads.z.bias",
+        "heads.a.weight",
+        "heads.a.bias",
+        "seq.0.weight",
+        "seq.0.bias",
+        "seq.2.weight",
+        "norm.weight",
+        "norm.bias",
+    ];
+    assert_eq!(parameters, expected);
+    let modules: Vec<_> = net.named_modules().into_iter().map(|(name, _)| name).collect();
+    let expected = [
+        "fc1", "layers", "layers.0", "layers.1", "heads", "heads.z", "heads.a", "seq", "seq.0", "seq.1", "seq.2",
+        "norm",
+    ];
+    assert_eq!(modules, expected);
+    let buffers: Vec<_> = net.named_buffers().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(buffers, ["norm.running_mean", "norm.running_var", "norm.num_batches_tracked"]);
+    let children: Vec<_> = net.children().into_iter().map(|(name, child)| (name, child.type_name())).collect();
+    let expected = [("fc1", "Linear"), ("layers", "ModuleList"), ("heads", "ModuleDict"), ("seq", "Sequential")];
+    for ((name, kind), expected) in children.iter().zip(expected) {
+        assert_eq!((name.as_str(), kind.as_str()), expected);
+    }
+}
+
+#[test]
+fn a_tied_parameter_is_counted_once_and_saved_under_both_names() {
+    let net = net();
+    assert_eq!(net.named_parameters().iter().filter(|(_, p)| p.is_same(&(&net.tied).into())).count(), 1);
+    let numel = 12 + 3 + 2 * 6 + 2 * 3 + 15 + 3 + 4;
+    assert_eq!(net.num_parameters(), numel);
+    let keys: Vec<_> = net.state_dict().keys().map(String::from).collect();
+    assert!(keys.contains(&"tied".to_string()) && keys.contains(&"fc1.weight".to_string()));
+    assert_eq!(keys.len(), 15 + 1 + 3);
+}
+
+#[test]
+fn a_clone_shares_nothing_and_keeps_ties() {
+    let net = net();
+    net.fc1.weight.tensor().sum().backward().unwrap();
+    net.fc1.bias.as_ref().unwrap().requires_grad(false);
     let copy = net.clone();
     assert!(copy.tied.is_same(&copy.fc1.weight) && !copy.tied.is_same(&net.tied));
-    assert!(net.scale.is_none() && net.steps == 3 && &*net.note == "n");
-    let error = net.seq.forward(&Tensor::zeros([2, 5])).unwrap_err();
-    println!("{error}");
-    let g = Generic { a: Linear::new(2, 2), b: None, n: 1 }.dtype::<f64>();
-    assert_eq!(g.a.weight.value().dtype(), ndnn::DType::F64);
-    assert!(g.b.is_none() && g.n == 1);
-    let s = net.seq.clone().dtype::<f64>();
-    let y = s.forward(&Tensor::zeros([2, 4])).unwrap();
-    println!("{y}");
-    println!("{}", summary(&net.seq, &[5, 4]).unwrap());
-    let mut state = net.state_dict();
-    state.remove("fc1.weight");
+    assert_eq!(values(&copy), values(&net));
+    assert!(net.tied.has_grad() && !copy.tied.has_grad());
+    assert!(!copy.fc1.bias.as_ref().unwrap().is_trainable() && copy.fc1.weight.is_trainable());
+    let before = values(&net);
+    copy.parameters().iter().for_each(|p| p.set(&(p.value().to::<f32>() + 1.0).into()).unwrap());
+    copy.norm.running_mean.as_ref().unwrap().set(&Tensor::ones([2]));
+    assert_eq!(values(&net), before);
+    assert_eq!((copy.steps, &*copy.note, copy.scale.is_none()), (3, "n", true));
+    // Inside a Sequential too, whose layers are boxed.
+    let tied = Linear::new(2, 2);
+    let mut layer = Linear::new(2, 2);
+    layer.weight = tied.weight.clone();
+    let seq = sequential![tied, layer].clone();
+    assert_eq!(
+        seq.named_parameters().iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(),
+        ["0.weight", "0.bias", "1.bias"]
+    );
+}
+
+// ------------------------------------------------------------------------------------------------- freezing and modes
+
+#[test]
+fn freezing_by_module_and_by_pattern() {
+    let net = net();
+    net.seq.requires_grad(false);
+    let frozen = |net: &Net| -> Vec<String> {
+        net.named_parameters().into_iter().filter(|(_, p)| !p.is_trainable()).map(|(n, _)| n).collect()
+    };
+    assert_eq!(frozen(&net), ["seq.0.weight", "seq.0.bias", "seq.2.weight"]);
+    let x = tensor![[1.0, 2.0, 3.0, 4.0]].requires_grad(true);
+    net.seq.forward(&x).unwrap().sum().backward().unwrap();
+    assert!(net.seq.parameters().iter().all(|p| !p.has_grad()) && x.grad().is_some());
+
+    net.requires_grad(true);
+    assert_eq!(net.requires_grad_matching("*.bias", false).unwrap(), 7);
+    assert!(frozen(&net).iter().all(|n| n.ends_with(".bias")) && frozen(&net).len() == 7);
+    assert_eq!(net.requires_grad_matching("heads.*", false).unwrap(), 4);
+    assert_eq!(frozen(&net).len(), 9);
+    let error = net.requires_grad_matching("head.*", true).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::State);
+    assert!(
+        error.to_string().starts_with("pattern: `head.*` matches no parameter; there are tied, fc1.bias, "),
+        "{error}"
+    );
+    assert_eq!(frozen(&net).len(), 9);
+}
+
+#[test]
+fn apply_visits_children_first() {
+    let net = net();
+    let mut seen = Vec::new();
+    net.apply(|path, module| {
+        seen.push(path.to_string());
+        if let Some(linear) = (module as &dyn Any).downcast_ref::<Linear>() {
+            linear.weight.update(|mut w| w.fill(0.5));
+        }
+    });
+    let expected = [
+        "fc1", "layers.0", "layers.1", "layers", "heads.z", "heads.a", "heads", "seq.0", "seq.1", "seq.2", "seq",
+        "norm", "",
+    ];
+    assert_eq!(seen, expected);
+    let weights = net.state_dict();
+    for name in ["tied", "layers.1.weight", "heads.a.weight", "seq.2.weight"] {
+        assert!(weights.get(name).unwrap().to::<f32>().to_vec().iter().all(|&w| w == 0.5), "{name}");
+    }
+}
+
+#[test]
+fn train_and_eval() {
+    let mut net = net();
+    let x = Tensor::ones([8, 4]);
+    assert!(net.is_training() && net.mode.is_training());
+    net.eval();
+    assert!(!net.is_training() && !net.mode.is_training());
+    assert_eq!(net.seq.forward(&x).unwrap(), net.seq.forward(&x).unwrap());
+    let counter = || net.norm.num_batches_tracked.as_ref().unwrap().tensor().item().unwrap();
+    net.norm.forward(&Tensor::ones([4, 2])).unwrap();
+    assert_eq!(counter(), 0);
+    net.train();
+    net.norm.forward(&Tensor::ones([4, 2])).unwrap();
+    assert_eq!(net.norm.num_batches_tracked.as_ref().unwrap().tensor().item().unwrap(), 1);
+    assert!(net.is_training() && net.mode.is_training());
+}
+
+// -------------------------------------------------------------------------------------------------------------- state
+
+#[test]
+fn strict_loading_names_every_problem_and_changes_nothing() {
+    let net = net();
+    let mut state: StateDict = net.state_dict().into_iter().map(|(n, t)| (n, (t.to::<f32>() + 1.0).into())).collect();
+    state.remove("fc1.bias");
+    state.remove("norm.running_mean");
     state.insert("seq.0.weight", Tensor::<f32>::zeros([1, 2]));
-    state.insert("zzz", Tensor::<f32>::zeros([1, 2]));
-    println!("{}", net.load_state_dict(&state).unwrap_err());
-    println!("{}", net.load_state_dict_partial(&state));
-    let b = net.to_bytes();
-    net.load_bytes(&b).unwrap();
+    state.insert("extra", Tensor::<f32>::zeros([5]));
+    let before = values(&net);
+    let error = net.load_state_dict(&state).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "load_state_dict: missing: fc1.bias [3], norm.running_mean [2]; unexpected: extra [5]; of another shape: \
+         seq.0.weight (model [3, 4], file [1, 2]); nothing was changed"
+    );
+    assert_eq!(error.kind(), ErrorKind::State);
+    assert_eq!(values(&net), before);
+
+    let report = net.load_state_dict_partial(&state);
+    assert_eq!(report.missing, [("fc1.bias".to_string(), vec![3]), ("norm.running_mean".to_string(), vec![2])]);
+    assert_eq!(report.unexpected, [("extra".to_string(), vec![5])]);
+    assert_eq!(report.mismatched, [("seq.0.weight".to_string(), vec![3, 4], vec![1, 2])]);
+    assert_eq!(report.applied.len(), 19 - 3);
+    assert!(!report.is_complete() && report.to_string().starts_with("applied 16; missing: fc1.bias [3]"), "{report}");
+    let now = values(&net);
+    for (i, (name, _)) in net.state_dict().iter().enumerate() {
+        let changed = now[i] != before[i];
+        assert_eq!(changed, report.applied.iter().any(|n| n == name), "{name}");
+    }
+    assert!(net.load_state_dict_partial(&net.state_dict()).is_complete());
+    assert!(net.load_state_dict(&StateDict::new()).is_err(), "an empty state is no state");
+}
+
+#[test]
+fn a_state_of_another_type_is_converted() {
+    let (a, b) = (Linear::new(3, 2), Linear::new(3, 2).dtype::<f64>());
+    a.load_state_dict(&b.state_dict()).unwrap();
+    assert_eq!(a.weight.value().dtype(), DType::F32);
+    assert_eq!(a.weight.value(), b.weight.value().cast::<f32>());
+}
+
+#[test]
+fn a_sequential_in_f64() {
+    let net = sequential![Linear::new(4, 3), Tanh, Linear::new(3, 1)];
+    let x = tensor![[0.1, 0.2, 0.3, 0.4]];
+    let y = net.forward(&x).unwrap().item().unwrap();
+    let wide = net.clone().dtype::<f64>();
+    let y64 = wide.forward(&x.cast::<f64>()).unwrap();
+    assert!((y64.item().unwrap() - f64::from(y)).abs() < 1e-6);
+    assert_eq!(wide.to_string(), net.to_string());
+    assert_eq!(wide.state_dict().get("2.weight").unwrap().dtype(), DType::F64);
+}
+
+#[test]
+#[should_panic(expected = "dtype: Single is written for f32 only; give it a type parameter")]
+fn a_layer_of_one_type_says_how_to_have_two() {
+    #[derive(Module)]
+    struct Single {
+        fc: Linear,
+    }
+    impl Forward for Single {
+        fn forward(&self, x: &Tensor) -> Result<Tensor> {
+            self.fc.forward(x)
+        }
+    }
+    let _ = sequential![Single { fc: Linear::new(1, 1) }].dtype::<f64>();
+}
+
+// -------------------------------------------------------------------------------------------------------------- files
+
+#[test]
+fn saved_and_loaded() {
+    let folder = Folder::new("round-trip");
+    let path = folder.0.join("net.safetensors");
+    let (a, b, c) = (net(), net(), net());
+    a.norm.forward(&Tensor::randn([6, 2])).unwrap();
+    assert_ne!(values(&a), values(&b));
+    a.save(&path).unwrap();
+    assert_eq!(folder.names(), ["net.safetensors"]);
+    b.load(&path).unwrap();
+    assert_eq!(values(&a), values(&b));
+    c.load_bytes(&a.to_bytes()).unwrap();
+    assert_eq!(values(&a), values(&c));
+    assert_eq!(b.norm.num_batches_tracked.as_ref().unwrap().tensor().item().unwrap(), 1);
+    let stored = safetensors::load(&path).unwrap();
+    assert_eq!(stored.get("norm.num_batches_tracked").unwrap().dtype(), DType::I64);
+    assert_eq!(stored.len(), a.state_dict().len());
+    // Written again over the old file.
+    c.fc1.weight.update(|mut w| w.fill(2.0));
+    c.save(&path).unwrap();
+    b.load(&path).unwrap();
+    assert_eq!(values(&c), values(&b));
+}
+
+#[test]
+fn a_failing_write_leaves_the_old_file_and_nothing_else() {
+    let folder = Folder::new("atomic");
+    // A folder stands where the file should go: the new file is written beside it, and cannot take its place.
+    let taken = folder.0.join("net.safetensors");
+    fs::create_dir(&taken).unwrap();
+    fs::write(taken.join("old"), b"old").unwrap();
+    let error = net().save(&taken).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().starts_with(&format!("save: cannot write {}", taken.display())), "{error}");
+    assert_eq!(fs::read(taken.join("old")).unwrap(), b"old");
+    assert_eq!(folder.names(), ["net.safetensors"], "a temporary file was left behind");
+    let missing = folder.0.join("no/such/folder/net.safetensors");
+    assert_eq!(net().save(&missing).unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(folder.names(), ["net.safetensors"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_unwritable_folder_leaves_the_old_file_whole() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("unwritable");
+    let path = folder.0.join("net.safetensors");
+    net().save(&path).unwrap();
+    let old = fs::read(&path).unwrap();
+    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o555)).unwrap();
+    // Root may write everywhere: then there is nothing to see.
+    let writable = fs::write(folder.0.join("probe"), b"").is_ok();
+    let saved = net().save(&path);
+    fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).unwrap();
+    if !writable {
+        assert_eq!(saved.unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(fs::read(&path).unwrap(), old);
+        assert_eq!(folder.names(), ["net.safetensors"]);
+    }
+}
+
+/// The bytes of a safetensors file with one tensor.
+fn file(dtype: &str, shape: &[usize], data: &[u8]) -> Vec<u8> {
+    let header = format!(r#"{{"x":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[0,{}]}}}}"#, data.len());
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+#[test]
+fn narrower_types_are_read() {
+    let read = |dtype: &str, shape: &[usize], data: &[u8]| {
+        safetensors::from_bytes(&file(dtype, shape, data)).unwrap().get("x").unwrap().clone()
+    };
+    let halves = |bits: &[u16]| bits.iter().flat_map(|b| b.to_le_bytes()).collect::<Vec<u8>>();
+    // 1, -2, the largest half, the smallest subnormal, infinity.
+    let x = read("F16", &[5], &halves(&[0x3C00, 0xC000, 0x7BFF, 0x0001, 0x7C00]));
+    assert_eq!(x.dtype(), DType::F32);
+    assert_eq!(x.to::<f32>().to_vec(), [1.0, -2.0, 65504.0, 2f32.powi(-24), f32::INFINITY]);
+    assert!(read("F16", &[1], &halves(&[0x7E00])).to::<f32>().to_vec()[0].is_nan());
+    let x = read("BF16", &[2, 1], &halves(&[0x3F80, 0xC040]));
+    assert_eq!((x.dtype(), x.shape(), x.to::<f32>().to_vec()), (DType::F32, [2, 1].as_slice(), vec![1.0, -3.0]));
+    let x = read("I32", &[2], &[(-7i32).to_le_bytes(), i32::MAX.to_le_bytes()].concat());
+    assert_eq!((x.dtype(), x.to::<i64>().to_vec()), (DType::I64, vec![-7, i64::from(i32::MAX)]));
+    assert_eq!(read("I8", &[2], &[255, 1]).to::<i64>().to_vec(), [-1, 1]);
+    assert_eq!(read("U8", &[2], &[255, 1]).to::<i64>().to_vec(), [255, 1]);
+    assert_eq!(read("BOOL", &[2], &[0, 1]).to::<bool>().to_vec(), [false, true]);
+    assert_eq!(read("F64", &[], &0.1f64.to_le_bytes()).to::<f64>().item().unwrap(), 0.1);
+}
+
+#[test]
+fn what_is_no_safetensors_file_is_refused() {
+    let folder = Folder::new("corrupt");
+    let path = folder.0.join("net.safetensors");
+    let whole = net().to_bytes();
+    let mut offsets = whole.clone();
+    offsets.truncate(whole.len() - 4);
+    for (what, bytes) in [("empty", vec![]), ("text", b"not a file of weights at all".to_vec()), ("cut off", offsets)] {
+        fs::write(&path, &bytes).unwrap();
+        let net = net();
+        let before = values(&net);
+        let error = net.load(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Format, "{what}");
+        let text = error.to_string();
+        assert!(text.starts_with("safetensors: these bytes are no safetensors file: "), "{what}: {text}");
+        assert!(text.ends_with(&format!("; in {}", path.display())), "{what}: {text}");
+        assert_eq!(values(&net), before);
+    }
+    let error = safetensors::from_bytes(&file("U64", &[1], &[0; 8])).unwrap_err();
+    assert!(error.to_string().contains("`x` is of type U64, which has no place"), "{error}");
+    let error = net().load(folder.0.join("missing")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().starts_with("load: cannot read ") && error.to_string().contains("missing"), "{error}");
+    let error = {
+        Linear::new(1, 1).save(&path).unwrap();
+        net().load(&path).unwrap_err()
+    };
+    assert!(error.to_string().contains("; unexpected: ") && error.to_string().contains("weight [1, 1]"), "{error}");
+    assert!(error.to_string().ends_with(&format!("; in {}", path.display())), "{error}");
+}
+
+// ------------------------------------------------------------------------------------------------------------ summary
+
+#[test]
+fn the_summary_counts_multiply_adds() {
+    let model =
+        sequential![Conv2d::new(3, 8, 3).padding(1), ReLU, MaxPool2d::new(2), Flatten, Linear::new(8 * 4 * 4, 10)];
+    model.requires_grad_matching("0.*", false).unwrap();
+    let table = summary(&model, &[2, 3, 8, 8]).unwrap();
+    // A convolution: N · C_out · H · W outputs of C_in · 3 · 3 products; a linear layer: N · in · out.
+    let (conv, linear) = (2 * 8 * 8 * 8 * 3 * 9, 2 * 128 * 10);
+    assert_eq!((table.rows[1].multiply_adds, table.rows[5].multiply_adds), (conv, linear));
+    assert_eq!((table.multiply_adds, table.parameters, table.trainable), (conv + linear, 224 + 1290, 1290));
+    let expected = "\
+Layer  Type        Output shape  Parameters  Multiply-adds
+----------------------------------------------------------
+       Sequential  [2, 10]
+0      Conv2d      [2, 8, 8, 8]         224         27,648
+1      ReLU        [2, 8, 8, 8]
+2      MaxPool2d   [2, 8, 4, 4]
+3      Flatten     [2, 128]
+4      Linear      [2, 10]            1,290          2,560
+----------------------------------------------------------
+Parameters: 1,514 (224 frozen)
+Multiply-adds: 30,208";
+    assert_eq!(table.to_string(), expected);
+    assert!(summary(&model, &[2, 4, 8, 8]).unwrap_err().to_string().contains("in Conv2d(3, 8"));
+    // An error leaves nothing behind.
+    assert_eq!(summary(&model, &[2, 3, 8, 8]).unwrap(), table);
+}
+
+#[test]
+fn errors_name_the_place() {
+    let net = net();
+    let error = net.seq.forward(&Tensor::zeros([2, 5])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "linear: the input's last axis has 5 features ([2, 5]), weight [3, 4] expects 4; in Linear(in_features=4, \
+         out_features=3, bias=True); in Sequential (0)"
+    );
 }

@@ -1,10 +1,10 @@
 //! `#[derive(Module)]`: the members of a struct, its clone, its printed form, and its conversion between element types.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
     Attribute, Data, DeriveInput, Error, Fields, GenericParam, Ident, Index, Member, Result, Type, TypeParamBound,
-    parse_quote, spanned::Spanned, visit::Visit,
+    WherePredicate, parse_quote, spanned::Spanned, visit::Visit,
 };
 
 /// One field: how it is reached, its type, and whether it was marked `#[module(skip)]`.
@@ -98,10 +98,15 @@ fn mentions(ty: &Type, params: &[Ident]) -> bool {
     search.1
 }
 
-/// The struct's generics, with `Field` asked of every field type that depends on them.
+/// The struct's generics, with `Field` asked of every field type that depends on them, and of each type parameter what a
+/// module must be.
 fn bounded(input: &DeriveInput, fields: &[Field]) -> syn::Generics {
     let mut generics = input.generics.clone();
     let params: Vec<Ident> = generics.type_params().map(|p| p.ident.clone()).collect();
+    for param in &params {
+        let bound: WherePredicate = parse_quote!(#param: ::core::marker::Send + ::core::marker::Sync + 'static);
+        generics.make_where_clause().predicates.push(bound);
+    }
     for field in fields.iter().filter(|f| mentions(&f.ty, &params)) {
         let ty = &field.ty;
         let bound = if field.skip { quote!(::core::clone::Clone) } else { quote!(::ndnn::nn::Field) };
@@ -115,11 +120,16 @@ fn module(input: &DeriveInput, options: &Options, fields: &[Field]) -> TokenStre
     let generics = bounded(input, fields);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, ty_generics, _) = input.generics.split_for_impl();
-    let shown: Vec<&Field> = fields.iter().filter(|f| !f.skip).collect();
-    let (members, names): (Vec<_>, Vec<_>) = shown.iter().map(|f| (&f.member, &f.name)).unzip();
-    // The span of the type, so that an unknown type is marked in the struct and not at the derive.
-    let show: Vec<TokenStream> =
-        shown.iter().map(|f| quote::quote_spanned!(f.ty.span()=> ::ndnn::nn::Members::field)).collect();
+    // Spanned at the type, so that an unknown one is marked in the struct and not at the derive.
+    let each = |call: &dyn Fn(&Field) -> TokenStream| -> Vec<TokenStream> {
+        fields.iter().filter(|f| !f.skip).map(call).collect()
+    };
+    let show = each(
+        &|Field { member, name, ty, .. }| quote_spanned!(ty.span()=> <#ty as ::ndnn::nn::Field>::show(&self.#member, #name, members);),
+    );
+    let show_mut = each(
+        &|Field { member, ty, .. }| quote_spanned!(ty.span()=> <#ty as ::ndnn::nn::Field>::show_mut(&mut self.#member, members);),
+    );
     let type_name = match options.name {
         true => quote!(Self::type_name(self)),
         false => {
@@ -138,11 +148,11 @@ fn module(input: &DeriveInput, options: &Options, fields: &[Field]) -> TokenStre
         impl #impl_generics ::ndnn::nn::Module for #ident #ty_generics #where_clause {
             fn members<'__members>(&'__members self, members: &mut ::ndnn::nn::Members<'__members>) {
                 let _ = &members;
-                #(#show(members, #names, &self.#members);)*
+                #(#show)*
             }
             fn members_mut<'__members>(&'__members mut self, members: &mut ::ndnn::nn::MembersMut<'__members>) {
                 let _ = &members;
-                #(members.field(&mut self.#members);)*
+                #(#show_mut)*
             }
             fn type_name(&self) -> ::std::string::String {
                 #type_name
@@ -158,10 +168,10 @@ fn clone(input: &DeriveInput, fields: &[Field]) -> TokenStream {
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, ty_generics, _) = input.generics.split_for_impl();
     let copies = fields.iter().map(|f| {
-        let member = &f.member;
+        let Field { member, ty, .. } = f;
         match f.skip {
-            true => quote!(#member: ::core::clone::Clone::clone(&self.#member)),
-            false => quote!(#member: ::ndnn::nn::Field::copy(&self.#member)),
+            true => quote_spanned!(ty.span()=> #member: <#ty as ::core::clone::Clone>::clone(&self.#member)),
+            false => quote_spanned!(ty.span()=> #member: <#ty as ::ndnn::nn::Field>::copy(&self.#member)),
         }
     });
     quote! {

@@ -59,7 +59,7 @@ impl<'a> MembersMut<'a> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a module, a parameter, a buffer nor plain data",
     label = "#[derive(Module)] does not know this type",
-    note = "derive `Module` for `{Self}`, or add `#[module(skip)]` to the field if it holds nothing to learn or to save"
+    note = "derive `Module` for `{Self}` or for what it holds, or add `#[module(skip)]` to the field if it holds nothing to learn or to save"
 )]
 pub trait Field {
     /// Shows what is inside, under this name.
@@ -100,7 +100,7 @@ impl Mode {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a module, a parameter, a buffer nor plain data",
     label = "not a `Module`",
-    note = "derive `Module` for `{Self}`, or add `#[module(skip)]` to the field if it holds nothing to learn or to save"
+    note = "derive `Module` for `{Self}` or for what it holds, or add `#[module(skip)]` to the field if it holds nothing to learn or to save"
 )]
 pub trait Module: Any + Send + Sync {
     /// Shows every field, in the order of declaration.
@@ -435,6 +435,8 @@ pub(crate) use stateless_dtype;
 
 // ------------------------------------------------------------------------------------------------- fields of a module
 
+// An unknown type is no field; that it might have been a module is said with it.
+#[diagnostic::do_not_recommend]
 impl<M: Module + Clone> Field for M {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
         members.child(name, self);

@@ -44,6 +44,7 @@ impl Value {
 }
 
 /// A case file: its cases, and its tensors by name.
+#[derive(Default)]
 pub struct CaseFile {
     pub cases: Vec<Json>,
     tensors: HashMap<String, AnyTensor>,

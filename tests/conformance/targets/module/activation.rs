@@ -2,6 +2,7 @@
 
 use ndnn::{
     Error, Real,
+    functional::Scalar,
     nn::{
         CELU, Dtype, ELU, GELU, GLU, Hardshrink, Hardsigmoid, Hardswish, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax,
         Mish, PReLU, RReLU, ReLU, ReLU6, SELU, SiLU, Sigmoid, Softmax, Softmax2d, Softmin, Softplus, Softshrink,
@@ -45,22 +46,27 @@ pub const BUILT: &[&str] = &[
 
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     let inplace = |index| a.bool_or(index, "inplace", false);
+    // As it is written, which is how it is printed: 2 or 2.0.
+    let number = |index, name, default| match a.is_int(index, name) {
+        true => Ok(Scalar::from(a.int(index, name)? as i32)),
+        false => a.float_or(index, name, default).map(Scalar::float),
+    };
     // What the constructors refuse by a panic is an error to the runner.
     let refuse = |wrong: bool, message: String| if wrong { Err(Error::value(target, message)) } else { Ok(()) };
     Ok(Some(match target {
-        "CELU" => layer(CELU::new(a.float_or(0, "alpha", 1.)?).inplace(inplace(1)?)),
-        "ELU" => layer(ELU::new(a.float_or(0, "alpha", 1.)?).inplace(inplace(1)?)),
+        "CELU" => layer(CELU::new(number(0, "alpha", 1.)?).inplace(inplace(1)?)),
+        "ELU" => layer(ELU::new(number(0, "alpha", 1.)?).inplace(inplace(1)?)),
         "GELU" => layer(GELU::new(approximate(a, 0)?)),
         "GLU" => layer(GLU::new(a.int_or(0, "dim", -1)?)),
-        "Hardshrink" => layer(Hardshrink::new(a.float_or(0, "lambd", 0.5)?)),
+        "Hardshrink" => layer(Hardshrink::new(number(0, "lambd", 0.5)?)),
         "Hardsigmoid" => layer(Hardsigmoid.inplace(inplace(0)?)),
         "Hardswish" => layer(Hardswish.inplace(inplace(0)?)),
         "Hardtanh" => {
-            let (low, high) = (a.float_or(0, "min_val", -1.)?, a.float_or(1, "max_val", 1.)?);
-            refuse(low >= high, format!("{low} is not below {high}"))?;
+            let (low, high) = (number(0, "min_val", -1.)?, number(1, "max_val", 1.)?);
+            refuse(low.get() >= high.get(), format!("{low} is not below {high}"))?;
             layer(Hardtanh::new(low, high).inplace(inplace(2)?))
         }
-        "LeakyReLU" => layer(LeakyReLU::new(a.float_or(0, "negative_slope", 0.01)?).inplace(inplace(1)?)),
+        "LeakyReLU" => layer(LeakyReLU::new(number(0, "negative_slope", 0.01)?).inplace(inplace(1)?)),
         "LogSigmoid" => layer(LogSigmoid),
         "LogSoftmax" => layer(LogSoftmax::new(a.int(0, "dim")?)),
         "Mish" => layer(Mish.inplace(inplace(0)?)),
@@ -69,8 +75,8 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
             layer(PReLU::new().num_parameters(n).init(init).dtype::<T>())
         }
         "RReLU" => {
-            let (lower, upper) = (a.float_or(0, "lower", 1. / 8.)?, a.float_or(1, "upper", 1. / 3.)?);
-            refuse(lower > upper, format!("{lower} is above {upper}"))?;
+            let (lower, upper) = (number(0, "lower", 1. / 8.)?, number(1, "upper", 1. / 3.)?);
+            refuse(lower.get() > upper.get(), format!("{lower} is above {upper}"))?;
             layer(RReLU::new(lower, upper).inplace(inplace(2)?))
         }
         "ReLU" => layer(ReLU.inplace(inplace(0)?)),
@@ -81,12 +87,12 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
         "Softmax" => layer(Softmax::new(a.int(0, "dim")?)),
         "Softmax2d" => layer(Softmax2d),
         "Softmin" => layer(Softmin::new(a.int(0, "dim")?)),
-        "Softplus" => layer(Softplus::new(a.float_or(0, "beta", 1.)?, a.float_or(1, "threshold", 20.)?)),
-        "Softshrink" => layer(Softshrink::new(a.float_or(0, "lambd", 0.5)?)),
+        "Softplus" => layer(Softplus::new(number(0, "beta", 1.)?, number(1, "threshold", 20.)?)),
+        "Softshrink" => layer(Softshrink::new(number(0, "lambd", 0.5)?)),
         "Softsign" => layer(Softsign),
         "Tanh" => layer(Tanh),
         "Tanhshrink" => layer(Tanhshrink),
-        "Threshold" => layer(Threshold::new(a.float(0, "threshold")?, a.float(1, "value")?).inplace(inplace(2)?)),
+        "Threshold" => layer(Threshold::new(number(0, "threshold", 0.)?, number(1, "value", 0.)?).inplace(inplace(2)?)),
         _ => return Ok(None),
     }))
 }

@@ -1,0 +1,264 @@
+//! `#[derive(Module)]`: what it makes of each kind of field, and what it says to what it cannot take.
+
+use std::{collections::BTreeMap, marker::PhantomData, sync::Arc};
+
+use ndnn::{
+    DType,
+    nn::{Dtype, Field},
+    prelude::*,
+};
+
+/// `TRYBUILD=overwrite` writes the messages anew.
+#[test]
+fn compile_errors() {
+    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
+}
+
+fn names(module: &impl Module) -> Vec<String> {
+    module.named_parameters().into_iter().map(|(name, _)| name).collect()
+}
+
+#[derive(Module)]
+struct Everything {
+    fc: Linear,
+    maybe: Option<Linear>,
+    never: Option<Linear>,
+    scale: Option<Param>,
+    list: Vec<Linear>,
+    array: [Linear; 2],
+    map: BTreeMap<String, Linear>,
+    any: Box<dyn Forward>,
+    boxed: Box<Linear>,
+    mean: Buffer,
+    count: Buffer<i64>,
+    r#type: Param,
+    mode: Mode,
+    size: usize,
+    sizes: [usize; 2],
+    name: String,
+    phantom: PhantomData<u8>,
+    #[module(skip)]
+    shared: Arc<str>,
+    #[module(skip)]
+    hidden: Linear,
+}
+
+fn everything() -> Everything {
+    let fc = || Linear::new(2, 2).bias(false);
+    Everything {
+        fc: fc(),
+        maybe: Some(fc()),
+        never: None,
+        scale: Some(Param::new(Tensor::ones([3]))),
+        list: vec![fc(), fc()],
+        array: [fc(), fc()],
+        map: BTreeMap::from([("b".to_string(), fc()), ("a".to_string(), fc())]),
+        any: Box::new(fc()),
+        boxed: Box::new(fc()),
+        mean: Buffer::new(Tensor::zeros([2])),
+        count: Buffer::new(Tensor::scalar(7)),
+        r#type: Param::new(Tensor::zeros([1])),
+        mode: Mode::default(),
+        size: 3,
+        sizes: [4, 5],
+        name: "n".into(),
+        phantom: PhantomData,
+        shared: "s".into(),
+        hidden: fc(),
+    }
+}
+
+#[test]
+fn every_field_is_visited_in_the_order_of_pytorch() {
+    let net = everything();
+    // PyTorch: a module's own parameters first, then its children's.
+    let parameters = [
+        "scale",
+        "type",
+        "fc.weight",
+        "maybe.weight",
+        "list.0.weight",
+        "list.1.weight",
+        "array.0.weight",
+        "array.1.weight",
+        "map.a.weight",
+        "map.b.weight",
+        "any.weight",
+        "boxed.weight",
+    ];
+    assert_eq!(names(&net), parameters);
+    let buffers: Vec<_> = net.named_buffers().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(buffers, ["mean", "count"]);
+    let children: Vec<_> = net.children().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(children, ["fc", "maybe", "list", "array", "map", "any", "boxed"]);
+}
+
+#[test]
+fn a_clone_is_deep_and_keeps_plain_data() {
+    let net = everything();
+    let copy = net.clone();
+    assert_eq!((copy.size, copy.sizes, copy.name.as_str(), copy.phantom), (3, [4, 5], "n", PhantomData));
+    assert!(Arc::ptr_eq(&copy.shared, &net.shared), "a skipped field is cloned by its own Clone");
+    assert!(!copy.hidden.weight.is_same(&net.hidden.weight));
+    for (a, b) in net.parameters().iter().zip(copy.parameters()) {
+        assert!(!a.is_same(&b));
+        assert_eq!(a.value().to::<f32>(), b.value().to::<f32>());
+    }
+    copy.count.set(&Tensor::scalar(8));
+    assert_eq!((net.count.tensor().item().unwrap(), copy.count.tensor().item().unwrap()), (7, 8));
+    assert_eq!(copy.mean.tensor(), net.mean.tensor());
+}
+
+#[test]
+fn the_mode_reaches_every_level() {
+    #[derive(Module)]
+    struct Deep {
+        list: Vec<Dropout>,
+        maybe: Option<Dropout>,
+        any: Box<dyn Forward>,
+        mode: Mode,
+    }
+    let mut net = Deep {
+        list: vec![Dropout::new(0.5)],
+        maybe: Some(Dropout::new(0.5)),
+        any: Box::new(Dropout::new(0.5)),
+        mode: Mode::default(),
+    };
+    let x: Tensor = Tensor::ones([100]);
+    net.eval();
+    assert!(!net.is_training() && !net.mode.is_training());
+    assert_eq!(net.any.forward(&x).unwrap(), x);
+    assert_eq!(net.list[0].forward(&x).unwrap(), x);
+    assert_eq!(net.maybe.as_ref().unwrap().forward(&x).unwrap(), x);
+    net.train();
+    assert!(net.is_training());
+    assert_ne!(net.any.forward(&x).unwrap(), x);
+}
+
+#[derive(Module)]
+struct Tuple(Linear, usize, Param);
+
+#[derive(Module)]
+struct Unit;
+
+#[derive(Module)]
+struct Empty {}
+
+#[test]
+fn tuple_and_unit_structs() {
+    let tuple = Tuple(Linear::new(2, 1), 3, Param::new(Tensor::zeros([4])));
+    assert_eq!(names(&tuple), ["2", "0.weight", "0.bias"]);
+    assert_eq!(tuple.to_string(), "Tuple(\n  (0): Linear(in_features=2, out_features=1, bias=True)\n)");
+    assert_eq!(tuple.clone().1, 3);
+    assert_eq!((Unit.to_string(), Empty {}.to_string()), ("Unit()".into(), "Empty()".into()));
+    assert!(Unit.state_dict().is_empty() && names(&Empty {}.clone()).is_empty());
+}
+
+#[derive(Module)]
+struct Residual<M> {
+    inner: M,
+    scale: f64,
+}
+
+#[derive(Module)]
+struct Block<T: Real = f32, const N: usize = 2> {
+    layers: [Linear<T>; N],
+    gate: Option<Param<T>>,
+    stats: Buffer<T>,
+    act: ReLU,
+    n: usize,
+}
+
+#[derive(Module)]
+struct Nested<T: Real = f32> {
+    blocks: Vec<Block<T, 1>>,
+    body: Sequential<T>,
+    seen: Buffer<i64>,
+}
+
+impl<T: Real> Forward<T> for Nested<T> {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        let x = self.body.forward(x)?;
+        self.blocks.iter().try_fold(x, |x, block| block.act.forward(&block.layers[0].forward(&x)?))
+    }
+    ndnn::forward_dtype!();
+}
+
+fn nested() -> Nested {
+    let block = || Block {
+        layers: [Linear::new(3, 3)],
+        gate: Some(Param::new(Tensor::ones([3]))),
+        stats: Buffer::new(Tensor::ones([3])),
+        act: ReLU,
+        n: 5,
+    };
+    Nested {
+        blocks: vec![block(), block()],
+        body: sequential![Linear::new(2, 3), Tanh],
+        seen: Buffer::new(Tensor::scalar(1)),
+    }
+}
+
+#[test]
+fn generics() {
+    let net = Residual { inner: Residual { inner: Linear::new(2, 2), scale: 0.5 }, scale: 2.0 };
+    assert_eq!(names(&net), ["inner.inner.weight", "inner.inner.bias"]);
+    assert_eq!(net.clone().inner.scale, 0.5);
+    assert!(net.to_string().starts_with("Residual(\n  (inner): Residual(\n    (inner): Linear("));
+}
+
+#[test]
+fn dtype_reaches_every_level() {
+    ndnn::manual_seed(3);
+    let net = nested();
+    let copy: Nested<f64> = net.clone().dtype::<f64>();
+    assert_eq!(names(&copy), names(&net));
+    assert!(copy.parameters().iter().all(|p| p.dtype() == DType::F64));
+    assert_eq!((copy.blocks[0].stats.tensor().dtype(), copy.seen.tensor().dtype()), (DType::F64, DType::I64));
+    assert_eq!((copy.blocks[1].n, copy.blocks.len()), (5, 2));
+    let x = tensor![[0.5, -1.0]];
+    let (y, y64) = (net.forward(&x).unwrap(), copy.forward(&x.cast::<f64>()).unwrap());
+    for (a, b) in y.to_vec().into_iter().zip(y64.to_vec()) {
+        assert!((f64::from(a) - b).abs() < 1e-6, "{a} is not {b}");
+    }
+    // Inside a Sequential too, as the layer says how.
+    let outer = sequential![net, ReLU].dtype::<f64>();
+    assert_eq!(outer.forward(&Tensor::zeros([1, 2])).unwrap().dtype(), DType::F64);
+}
+
+#[test]
+fn options_of_the_struct() {
+    #[derive(Module)]
+    #[module(repr, name, no_dtype)]
+    struct Renamed<T: Real> {
+        weight: Param<T>,
+    }
+    impl<T: Real> Renamed<T> {
+        fn type_name(&self) -> String {
+            "Other".into()
+        }
+        fn extra_repr(&self) -> String {
+            format!("n={}", self.weight.numel())
+        }
+    }
+    assert_eq!(Renamed { weight: Param::new(Tensor::<f64>::zeros([4])) }.to_string(), "Other(n=4)");
+}
+
+#[test]
+fn a_field_of_its_own_kind() {
+    /// Plain data of the user's own.
+    #[derive(Clone, PartialEq, Debug)]
+    struct Config(u8);
+    impl Field for Config {
+        fn show<'a>(&'a self, _: &str, _: &mut ndnn::nn::Members<'a>) {}
+        fn show_mut<'a>(&'a mut self, _: &mut ndnn::nn::MembersMut<'a>) {}
+        fn copy(&self) -> Self {
+            self.clone()
+        }
+    }
+    #[derive(Module)]
+    struct Net {
+        config: Config,
+    }
+    assert_eq!(Net { config: Config(3) }.clone().config, Config(3));
+}

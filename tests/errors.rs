@@ -1,0 +1,169 @@
+//! Bad input of every kind: an `Err` whose text says what came, what was expected and where.
+//! Files are in `modules.rs` and `data.rs`, optimizers in `optim.rs`.
+
+use ndnn::{
+    Error,
+    ErrorKind::{self, Graph, Index, Shape, Value},
+    autograd::grad,
+    functional::{self as F, ConvOptions},
+    prelude::*,
+};
+
+fn zeros(shape: &[usize]) -> Tensor {
+    Tensor::zeros(shape)
+}
+
+/// The kind of the error, and every part of its text.
+#[track_caller]
+fn refused<R>(result: Result<R>, kind: ErrorKind, parts: &[&str]) {
+    let error: Error = result.err().expect("an error");
+    let text = error.to_string();
+    assert_eq!(error.kind(), kind, "{text}");
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+}
+
+#[test]
+fn shapes() {
+    let (x, y) = (zeros(&[2, 3]), zeros(&[4, 3]));
+    refused(x.try_add(&y), Shape, &["add: ", "[2, 3]", "[4, 3]", "do not broadcast"]);
+    refused(x.try_mul(&y), Shape, &["mul: ", "[2, 3]", "[4, 3]"]);
+    refused(x.matmul(&y), Shape, &["m: ", "[2, 3]", "[4, 3]", "3", "4"]);
+    refused(x.bmm(&y), Shape, &["bmm: ", "[2, 3]", "[4, 3]"]);
+    refused(x.reshape([4, 2]), Shape, &["reshape: ", "[2, 3] (6 elements)", "[4, 2]"]);
+    refused(x.reshape([-1, 4]), Shape, &["reshape: ", "[-1, 4]"]);
+    refused(x.expand([5, 3]), Shape, &["expand: ", "[2, 3] does not expand to [5, 3]"]);
+    refused(x.permute([0, 0]), Shape, &["permute: ", "[0, 0] does not name each of 2 axes once"]);
+    refused(Tensor::cat(&[&x, &zeros(&[2, 4])], 0), Shape, &["cat: ", "tensor 1 is [2, 4], the first is [2, 3]"]);
+    refused(Tensor::cat(&Vec::<Tensor>::new(), 0), Shape, &["cat: expected at least one tensor"]);
+    refused(Tensor::stack(&[&x, &y], 0), Shape, &["stack: ", "[4, 3]", "[2, 3]"]);
+    refused(Tensor::from_vec([2, 2], vec![1.0f32]), Shape, &["[2, 2]", "1"]);
+    refused(x.item(), Shape, &["item: ", "[2, 3]"]);
+}
+
+#[test]
+fn axes_and_indices() {
+    let x = zeros(&[2, 3]);
+    refused(x.sum_dim([2], false), Shape, &["sum: ", "no axis 2 in a tensor of 2 (expected -2 to 1)"]);
+    refused(x.softmax(-3), Shape, &["softmax: ", "-3"]);
+    refused(x.select(1, 3), Index, &["select: ", "index 3 is out of range for axis 1 of size 3 ([2, 3])"]);
+    refused(x.narrow(0, 1, 2), Index, &["narrow: ", "axis 0 of size 2"]);
+    refused(x.index_select(0, &tensor![0, 2]), Index, &["index_select: ", "index 2 is out of range"]);
+    refused(x.gather(1, &tensor![[5]]), Index, &["gather: ", "5", "[2, 3]"]);
+    refused(x.split(0, 0), Value, &["split: ", "a size of 0"]);
+    refused(x.topk(4, -1, true), Value, &["topk: ", "k is 4", "has 3"]);
+}
+
+#[test]
+fn layers_name_themselves_and_their_place() {
+    let net = sequential![sequential![Linear::new(4, 3)].push_named("second", Conv2d::new(3, 8, 3)), ReLU];
+    refused(
+        net.forward(&zeros(&[2, 5])),
+        Shape,
+        &["linear: the input's last axis has 5 features ([2, 5]), weight [3, 4] expects 4; in Linear(in_features=4, \
+           out_features=3, bias=True); in Sequential (0); in Sequential (0)"],
+    );
+    refused(
+        net.forward(&zeros(&[2, 4])),
+        Shape,
+        &["[2, 3]", "; in Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1)); in Sequential (second); in Sequential (0)"],
+    );
+    refused(LSTM::new(4, 3).forward(&zeros(&[5, 2, 6]), None), Shape, &["6", "4", "in LSTM(4, 3)"]);
+    refused(BatchNorm2d::new(3).forward(&zeros(&[2, 4, 5, 5])), Shape, &["4", "3", "in BatchNorm2d(3, "]);
+    refused(LayerNorm::new([4]).forward(&zeros(&[2, 5])), Shape, &["[2, 5]", "in LayerNorm((4,), "]);
+    refused(MaxPool2d::new(4).forward(&zeros(&[1, 1, 3, 3])), Shape, &["[1, 1, 3, 3]", "in MaxPool2d(kernel_size=4, "]);
+    refused(
+        Flatten.forward(&zeros(&[2])),
+        Shape,
+        &["flatten: there is no axis 1", "; in Flatten(start_dim=1, end_dim=-1)"],
+    );
+}
+
+#[test]
+fn convolutions() {
+    let weight = zeros(&[8, 3, 3, 3]);
+    let conv = |x: &[usize], options| F::conv2d(&zeros(x), &weight, None, options);
+    refused(conv(&[1, 4, 9, 9], ConvOptions::default()), Shape, &["conv2d: ", "4", "3", "[8, 3, 3, 3]"]);
+    refused(conv(&[1, 3, 2, 9], ConvOptions::default()), Shape, &["conv2d: ", "[1, 3, 2, 9]"]);
+    refused(conv(&[3], ConvOptions::default()), Shape, &["conv2d: ", "[3]"]);
+    let bias = zeros(&[7]);
+    refused(
+        F::conv2d(&zeros(&[1, 3, 9, 9]), &weight, Some(&bias), ConvOptions::default()),
+        Shape,
+        &["conv2d: ", "[7]", "8"],
+    );
+}
+
+#[test]
+fn classes_and_targets() {
+    let logits = zeros(&[2, 3]);
+    let loss = |y: &Tensor<i64>| F::cross_entropy(&logits, y, Default::default());
+    refused(loss(&tensor![0, 3]), Index, &["cross_entropy: ", "3"]);
+    refused(loss(&tensor![0, -1]), Index, &["cross_entropy: ", "-1"]);
+    refused(loss(&tensor![0, 1, 2]), Shape, &["cross_entropy: ", "[2, 3]", "[3]"]);
+    refused(F::nll_loss(&logits, &tensor![0, 7], Default::default()), Index, &["nll_loss: ", "7"]);
+    refused(
+        Embedding::new(4, 2).forward(&tensor![[0, 4]]),
+        Index,
+        &["index 4 is outside a table of 4 rows", "in Embedding(4, 2)"],
+    );
+    refused(Embedding::new(4, 2).forward(&tensor![-1]), Index, &["index -1 is outside"]);
+    refused(F::binary_cross_entropy(&zeros(&[2]), &zeros(&[3]), Default::default()), Shape, &["[2]", "[3]"]);
+}
+
+#[test]
+fn an_empty_batch_is_an_answer_or_an_error() {
+    assert_eq!(Linear::new(3, 2).forward(&zeros(&[0, 3])).unwrap().shape(), [0, 2]);
+    assert!(F::mse_loss(&zeros(&[0, 2]), &zeros(&[0, 2]), Default::default()).unwrap().item().unwrap().is_nan());
+    refused(BatchNorm1d::new(2).forward(&zeros(&[1, 2])), Value, &["batch_norm: ", "[1, 2]", "in BatchNorm1d(2, "]);
+    refused(zeros(&[0, 2]).amax([0], false), Shape, &["amax: ", "[0, 2]"]);
+    refused(MaxPool1d::new(2).forward(&zeros(&[1, 0, 4])), Shape, &["[1, 0, 4] is empty"]);
+}
+
+#[test]
+fn gradients() {
+    let x = tensor![1.0, 2.0].requires_grad(true);
+    refused((&x * 2.0).backward(), Shape, &["backward: ", "single element", "[2]", "sum()"]);
+    let y = x.square().sum();
+    y.backward().unwrap();
+    refused(y.backward(), Graph, &["freed", "backward_retain"]);
+    refused(zeros(&[1]).backward(), Graph, &["backward: this tensor has no graph", "no_grad"]);
+    refused(no_grad(|| x.sum()).backward(), Graph, &["no graph"]);
+    refused((&x * 2.0).backward_with(&zeros(&[3])), Shape, &["[3]", "[2]"]);
+    refused(grad(&[&x.sum()], &[&zeros(&[1])], false), Graph, &["grad: ", "no graph"]);
+    let p = Param::new(zeros(&[2]));
+    refused(p.set(&zeros(&[3])), Shape, &["set: the parameter is [2], the new values are [3]"]);
+    refused(p.set_grad(Some(zeros(&[3]))), Shape, &["set_grad: the parameter is [2], the gradient is [3]"]);
+}
+
+#[test]
+fn values() {
+    refused(Tensor::<f32>::bernoulli([2], 1.5), Value, &["bernoulli: ", "1.5"]);
+    refused(tensor![4, 2].div_floor(&tensor![0, 1]), Value, &["div_floor: ", "divided by zero"]);
+    refused(F::dropout(&zeros(&[2]), 1.5, true), Value, &["dropout: ", "1.5"]);
+    refused(Tensor::<f32>::arange(0.0, 1.0, 0.0), Value, &["arange: ", "0"]);
+}
+
+/// What a panic says.
+fn panic(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
+    let payload = std::panic::catch_unwind(f).expect_err("a panic");
+    let text = payload.downcast_ref::<String>().cloned();
+    text.or_else(|| payload.downcast_ref::<&str>().map(|s| s.to_string())).unwrap()
+}
+
+#[test]
+fn options_that_can_never_be_right() {
+    let parts: Vec<(String, &str)> = vec![
+        (panic(|| drop(Dropout::new(1.5))), "1.5"),
+        (panic(|| drop(Conv2d::new(3, 8, 3).stride(0))), "stride"),
+        (panic(|| drop(Conv2d::new(3, 8, 3).groups(2))), "groups"),
+        (panic(|| drop(MaxPool2d::new(2).stride(0))), "stride"),
+        (panic(|| drop(Hardtanh::new(1.0, -1.0))), "max_val (-1.0) must be greater than min_val (1.0)"),
+        (panic(|| drop(MultiheadAttention::new(5, 2))), "5"),
+        (panic(|| drop(&zeros(&[2]) + &zeros(&[3]))), "[2] and [3] do not broadcast"),
+    ];
+    for (text, part) in parts {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+}

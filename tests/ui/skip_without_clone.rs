@@ -1,0 +1,10 @@
+use ndnn::prelude::*;
+
+#[derive(Module)]
+struct Net {
+    fc: Linear,
+    #[module(skip)]
+    log: std::sync::Mutex<Vec<f32>>,
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use ndnn::prelude::*;
+
+#[derive(Module)]
+struct Net {
+    fc: Linear,
+    #[module(ignore)]
+    started: std::time::Instant,
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use ndnn::prelude::*;
+
+#[derive(Module)]
+#[module(rename)]
+struct Net {
+    fc: Linear,
+}
+
+fn main() {}
