@@ -32,7 +32,15 @@ pub fn chart(area: &Area<'_>, title: &str, x_label: &str, curves: &[Curve<'_>]) 
         .y_label_area_size(45)
         .build_cartesian_2d(range(|p| p.0), range(|p| p.1))
         .expect("a drawable range");
-    chart.configure_mesh().x_desc(x_label).max_light_lines(0).label_style(("sans-serif", 14)).draw().expect("drawn");
+    chart
+        .configure_mesh()
+        .x_desc(x_label)
+        .x_labels(6)
+        .y_labels(6)
+        .max_light_lines(0)
+        .label_style(("sans-serif", 14))
+        .draw()
+        .expect("drawn");
     for (i, (name, points)) in curves.iter().enumerate() {
         let colour = COLOURS[i % COLOURS.len()];
         chart
@@ -43,6 +51,7 @@ pub fn chart(area: &Area<'_>, title: &str, x_label: &str, curves: &[Curve<'_>]) 
     }
     chart
         .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
         .label_font(("sans-serif", 14))
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK)

@@ -5,9 +5,6 @@
 //! nothing asked for fails the case, so that no option can be ignored silently. A missing argument or one of another type
 //! is an `Err`. Read arguments only once the target is known to be yours.
 
-// The interface of every dispatch file, some of which do not use some of it.
-#![allow(dead_code)]
-
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashSet},

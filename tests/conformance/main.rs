@@ -3,6 +3,8 @@
 //! `CONFORMANCE_CASES` names another folder of cases; `CONFORMANCE_ONLY=module/Conv2d,tensor/add/F64/3` restricts to
 //! targets or cases by prefix. Without either, the targets run that are built (`BUILT` in `targets/`).
 
+// The interface of every dispatch file, some of which do not use some of it.
+#[allow(dead_code)]
 mod args;
 mod check;
 mod run;
