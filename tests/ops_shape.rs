@@ -468,3 +468,13 @@ proptest! {
         prop_assert_eq!(x.flip(dim).unwrap().flip(dim).unwrap(), x);
     }
 }
+
+#[test]
+fn an_index_filled_twice_counts_once() {
+    let x = Tensor::<f64>::zeros([3]);
+    let value = Tensor::scalar(2.0).requires_grad(true);
+    let y = x.index_fill(0, &tensor![1, 1, 0], &value).unwrap();
+    assert_eq!(y.to_vec(), [2.0, 2.0, 0.0]);
+    y.sum().backward().unwrap();
+    assert_eq!(value.grad().unwrap().item().unwrap(), 2.0);
+}

@@ -45,6 +45,10 @@ pub fn batch_norm<T: Real>(
     options: BatchNormOptions,
 ) -> Result<Tensor<T>> {
     let shape = input.shape();
+    if input.ndim() == 1 && input.numel() == 0 {
+        // No channel and no value: PyTorch's answer is the input.
+        return Ok(input.clone());
+    }
     if input.ndim() < 2 {
         return Err(Error::shape("batch_norm", format!("needs an input (N, C, *) of 2 axes or more, got {shape:?}")));
     }

@@ -76,7 +76,10 @@ impl<T: Element> Tensor<T> {
     pub fn index_fill(&self, dim: isize, index: &Tensor<i64>, value: impl Operand<T>) -> Result<Tensor<T>> {
         const OP: &str = "index_fill";
         let (at, value) = (axis(OP, dim, self.ndim())?, value.operand());
-        let index = vector(OP, index, at, self.shape(), true)?;
+        let mut index = vector(OP, index, at, self.shape(), true)?;
+        // An index named twice is filled once, and so is its share of the gradient.
+        index.sort_unstable();
+        index.dedup();
         if value.ndim() != 0 {
             return Err(Error::shape(OP, format!("expected a scalar to fill with, got {:?}", value.shape())));
         }
