@@ -503,3 +503,13 @@ fn a_linear_loss_has_a_second_derivative() {
     let second = grad(&[&first.sum()], &[&x], false).unwrap()[0].clone().unwrap();
     assert_eq!(second, T::zeros([2, 3]));
 }
+
+#[test]
+fn class_weights_have_a_gradient_where_targets_are_probabilities() {
+    let x = values(&[2, 3], 0.3);
+    let target = tensor![[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]; f64];
+    let loss = |t: &[T]| F::cross_entropy(&x, &target, F::CrossEntropyOptions::default().weight(&t[0]));
+    let weight = tensor![0.5, 1.0, 2.0; f64];
+    assert!(loss(&[weight.requires_grad(true)]).unwrap().is_tracked());
+    gradcheck(loss, &[weight.requires_grad(true)], Default::default()).unwrap();
+}

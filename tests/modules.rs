@@ -437,3 +437,15 @@ fn errors_name_the_place() {
          out_features=3, bias=True); in Sequential (0)"
     );
 }
+
+#[test]
+fn a_boxed_list_prints_as_the_list() {
+    #[derive(Module)]
+    struct Boxed {
+        layers: Box<ModuleList<Linear>>,
+    }
+    let net = Boxed { layers: Box::new(vec![Linear::new(2, 2), Linear::new(2, 2)]) };
+    let expected =
+        "Boxed(\n  (layers): ModuleList(\n    (0-1): 2 x Linear(in_features=2, out_features=2, bias=True)\n  )\n)";
+    assert_eq!(net.to_string(), expected);
+}

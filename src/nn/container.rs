@@ -173,8 +173,8 @@ impl<M: Module + Clone> Module for BTreeMap<String, M> {
     }
 }
 
-/// A box around a module is that module.
-impl<M: Module + Clone> Module for Box<M> {
+/// A box around a module, or around a `dyn Forward`, is that module.
+impl<M: Module + ?Sized> Module for Box<M> {
     fn members<'a>(&'a self, members: &mut Members<'a>) {
         (**self).members(members);
     }
@@ -186,6 +186,9 @@ impl<M: Module + Clone> Module for Box<M> {
     }
     fn extra_repr(&self) -> String {
         (**self).extra_repr()
+    }
+    fn folds(&self) -> bool {
+        (**self).folds()
     }
 }
 

@@ -309,24 +309,6 @@ impl<T: Real> Clone for Box<dyn Forward<T>> {
     }
 }
 
-impl<T: Real> Module for Box<dyn Forward<T>> {
-    fn members<'a>(&'a self, members: &mut Members<'a>) {
-        (**self).members(members);
-    }
-    fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        (**self).members_mut(members);
-    }
-    fn type_name(&self) -> String {
-        (**self).type_name()
-    }
-    fn extra_repr(&self) -> String {
-        (**self).extra_repr()
-    }
-    fn folds(&self) -> bool {
-        (**self).folds()
-    }
-}
-
 impl<T: Real> Forward<T> for Box<dyn Forward<T>> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         (**self).forward(x)
