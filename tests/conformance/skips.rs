@@ -11,10 +11,6 @@ const SKIPS: &[Skip] = &[
     Skip { reason: "the nuclear norm needs a singular value decomposition", when: nuclear },
     Skip { reason: "ndnn has no complex numbers", when: |case| mentions_dtype(case, &["C64", "C128"]) },
     Skip { reason: "ndnn has no half precision", when: |case| mentions_dtype(case, &["F16", "BF16"]) },
-    Skip {
-        reason: "what dropout drops is PyTorch's own draw, though the case is not marked stochastic",
-        when: dropped,
-    },
     Skip { reason: "ndnn has no sparse gradients", when: |case| case["kwargs"]["sparse"] == true },
     Skip {
         reason: "batch_norm takes floats only: a bool does not compile",
@@ -32,18 +28,6 @@ fn nuclear(case: &Json) -> bool {
         && (case["variant"] == "nuc" || case["kwargs"]["p"] == "nuc" || case["args"].get(1).is_some_and(|p| p == "nuc"))
 }
 
-/// Attention that drops weights, of whose outputs the case has the values.
-fn dropped(case: &Json) -> bool {
-    let given = |at: usize, name: &str| case["args"].get(at).unwrap_or(&case["kwargs"][name]).clone();
-    let some = |p: Json| p.as_f64().is_some_and(|p| p > 0.);
-    case["stochastic"] != true
-        && match case["target"].as_str() {
-            Some("scaled_dot_product_attention") => some(given(4, "dropout_p")),
-            Some("multi_head_attention_forward") => some(given(10, "dropout_p")) && given(13, "training") != false,
-            _ => false,
-        }
-}
-
 /// Whether a dtype of this list stands anywhere in the case.
 fn mentions_dtype(json: &Json, dtypes: &[&str]) -> bool {
     match json {
@@ -56,24 +40,29 @@ fn mentions_dtype(json: &Json, dtypes: &[&str]) -> bool {
     }
 }
 
-/// Functions that chance decides in training; a few of their cases record one draw without saying so.
-const RANDOM: &[&str] =
-    &["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "rrelu"];
+/// Whether chance decides the answer of a function: it drops or draws with a probability between 0 and 1.
+fn by_chance(case: &Json) -> bool {
+    let given = |at: usize, name: &str| case["args"].get(at).unwrap_or(&case["kwargs"][name]).clone();
+    let training = |at: usize, default: bool| given(at, "training").as_bool().unwrap_or(default);
+    let open = |p: Json| p.as_f64().is_none_or(|p| 0. < p && p < 1.);
+    match case["target"].as_str().unwrap_or_default() {
+        "dropout" | "dropout1d" | "dropout2d" | "dropout3d" => training(2, true) && open(given(1, "p")),
+        "alpha_dropout" | "feature_alpha_dropout" => training(2, false) && open(given(1, "p")),
+        "rrelu" => training(3, false),
+        "scaled_dot_product_attention" => given(4, "dropout_p").as_f64().is_some_and(|p| p > 0.),
+        "multi_head_attention_forward" => training(13, true) && given(10, "dropout_p").as_f64().is_some_and(|p| p > 0.),
+        _ => false,
+    }
+}
 
-/// Marks a case whose answer is one draw among many as `stochastic`: then shapes are compared.
+/// Marks a case whose answer is one draw among many as `stochastic`, where it does not say so: then shapes are compared.
 pub fn mark_chance(case: &mut Json, shape: impl Fn(&str) -> Vec<usize>) {
-    let target = case["target"].as_str().unwrap_or_default();
-    if case["kind"] != "functional" || !RANDOM.contains(&target) || case["stochastic"] == true {
+    if case["kind"] != "functional" || case["stochastic"] == true || !by_chance(case) {
         return;
     }
-    let by_default = matches!(target, "dropout" | "dropout1d" | "dropout2d" | "dropout3d");
-    let training = case["kwargs"]["training"].as_bool().unwrap_or(by_default);
-    let certain = [0., 1.].map(Some).contains(&case["kwargs"]["p"].as_f64());
-    if training && !certain {
-        let outputs = case["outputs"].as_array().cloned().unwrap_or_default();
-        let shapes = outputs.iter().map(|o| Json::from(shape(o["tensor"].as_str().unwrap_or_default())));
-        case["shapes"] = shapes.collect();
-        case["stochastic"] = true.into();
-        case["input_grads"] = Json::Object(Default::default());
-    }
+    let outputs = case["outputs"].as_array().cloned().unwrap_or_default();
+    let shapes = outputs.iter().map(|o| Json::from(shape(o["tensor"].as_str().unwrap_or_default())));
+    case["shapes"] = shapes.collect();
+    case["stochastic"] = true.into();
+    case["input_grads"] = Json::Object(Default::default());
 }

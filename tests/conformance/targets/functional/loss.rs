@@ -76,7 +76,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
             F::nll_loss(&input, &a.long(1, "target")?, options)?
         }
         _ => {
-            let weight = a.opt_detached(2, "weight")?;
+            let weight = a.opt_tensor(2, "weight")?;
             let options = F::CrossEntropyOptions {
                 weight: weight.as_ref(),
                 ignore_index: a.int_or(4, "ignore_index", -100)? as i64,
