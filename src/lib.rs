@@ -81,6 +81,7 @@ mod tensor;
 pub use ndnn_derive::tensor;
 
 pub use error::{Error, ErrorKind, Result};
+pub use kernels::isa::{Capability, capability as cpu_capability, set_capability as set_cpu_capability};
 pub use ops::Operand;
 pub use ops::{Index, Indices, Reduce};
 pub use random::manual_seed;

@@ -7,6 +7,7 @@ pub mod elementwise;
 pub mod gemm;
 pub mod im2col;
 pub mod index;
+pub mod isa;
 pub mod pooling;
 pub mod random;
 pub mod reduce;

@@ -1,0 +1,135 @@
+//! Vector instructions, chosen at run time: one loop is compiled once for each [`Capability`], and [`dispatch`] calls the
+//! form that this CPU can run.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use num_traits::Float;
+
+/// The vector instructions that kernels use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    /// What every CPU of this architecture has.
+    Default,
+    /// AVX2 with FMA: 8 `f32` at a time.
+    Avx2,
+    /// AVX-512 (F, BW, DQ, VL): 16 `f32` at a time.
+    Avx512,
+}
+
+impl Capability {
+    const ALL: [Capability; 3] = [Capability::Default, Capability::Avx2, Capability::Avx512];
+
+    /// The best that this CPU has.
+    fn best() -> Capability {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            return match (avx2, avx512) {
+                (true, true) => Capability::Avx512,
+                (true, false) => Capability::Avx2,
+                _ => Capability::Default,
+            };
+        }
+        #[allow(unreachable_code)]
+        Capability::Default
+    }
+}
+
+/// 0 before it was looked up, then one more than the index in [`Capability::ALL`].
+static CHOSEN: AtomicU8 = AtomicU8::new(0);
+
+/// What kernels use now: the best of this CPU, or less where `NDNN_CPU_CAPABILITY` (`default`, `avx2`, `avx512`) says so.
+pub fn capability() -> Capability {
+    match CHOSEN.load(Ordering::Relaxed) {
+        0 => {
+            let asked = std::env::var("NDNN_CPU_CAPABILITY").unwrap_or_default();
+            set_capability(match asked.to_ascii_lowercase().as_str() {
+                "default" => Capability::Default,
+                "avx2" => Capability::Avx2,
+                _ => Capability::Avx512,
+            })
+        }
+        n => Capability::ALL[usize::from(n) - 1],
+    }
+}
+
+/// Uses no more than this from now on, on all threads; answers what is used, which is less where the CPU has less.
+pub fn set_capability(most: Capability) -> Capability {
+    let chosen = most.min(Capability::best());
+    CHOSEN.store(chosen as u8 + 1, Ordering::Relaxed);
+    chosen
+}
+
+/// What a loop is compiled for.
+pub trait Isa: Copy + Send + Sync + 'static {
+    /// Whether a multiplication and an addition are one instruction, rounded once.
+    const FMA: bool;
+
+    /// `a · b + c`, rounded once where the CPU can.
+    #[inline(always)]
+    fn mul_add<T: Float>(a: T, b: T, c: T) -> T {
+        if Self::FMA { a.mul_add(b, c) } else { a * b + c }
+    }
+}
+
+/// See [`Capability::Default`].
+#[derive(Clone, Copy)]
+pub struct Baseline;
+/// See [`Capability::Avx2`].
+#[derive(Clone, Copy)]
+pub struct Avx2;
+/// See [`Capability::Avx512`].
+#[derive(Clone, Copy)]
+pub struct Avx512;
+
+impl Isa for Baseline {
+    const FMA: bool = cfg!(target_arch = "aarch64");
+}
+impl Isa for Avx2 {
+    const FMA: bool = true;
+}
+impl Isa for Avx512 {
+    const FMA: bool = true;
+}
+
+/// A loop that [`dispatch`] can compile for each instruction set. `run`, and all that it calls in the loop, must be
+/// `#[inline(always)]`: what is not inlined is compiled for the baseline.
+pub trait Kernel {
+    /// What it answers.
+    type Output;
+    /// Runs it.
+    fn run<I: Isa>(self) -> Self::Output;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+unsafe fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx512>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx2>()
+}
+
+/// Runs a kernel in the form for [`capability`].
+#[inline]
+#[allow(unsafe_code)]
+pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    match capability() {
+        // SAFETY: `set_capability` stores no more than what this CPU was seen to have.
+        #[cfg(target_arch = "x86_64")]
+        Capability::Avx512 => unsafe { with_avx512(kernel) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Capability::Avx2 => unsafe { with_avx2(kernel) },
+        _ => kernel.run::<Baseline>(),
+    }
+}
