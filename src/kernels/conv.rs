@@ -5,12 +5,13 @@
 use std::ops::Range;
 
 use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, IxDyn, LinalgScalar, linalg, s};
-use rayon::prelude::*;
 
 use super::{
     count,
     im2col::{Windows, col2im, im2col},
     index::{array, row_major},
+    memory::{buffer, recycle},
+    threads,
 };
 
 /// From so many multiplications on, the work is split among threads.
@@ -126,12 +127,15 @@ fn gemm<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, beta: T, c: &mut 
 
 /// Runs `f` on each task, on several threads if there is enough to do, with space that it may use.
 fn each<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
-    if work < PARALLEL {
-        let mut space = Vec::new();
-        return tasks.into_iter().for_each(|task| f(&mut space, task));
-    }
-    let least = (TASK * tasks.len()).div_ceil(work);
-    tasks.into_par_iter().with_min_len(least).for_each_init(Vec::new, f);
+    // So many tasks share their space.
+    let least = if work < PARALLEL { tasks.len() } else { (TASK * tasks.len()).div_ceil(work) };
+    let mut tasks = tasks.into_iter();
+    let parts = std::iter::from_fn(|| Some(tasks.by_ref().take(least).collect::<Vec<_>>()).filter(|p| !p.is_empty()));
+    threads::each(parts.collect(), |part| {
+        let mut space = buffer(COLUMNS);
+        part.into_iter().for_each(|task| f(&mut space, task));
+        recycle(space);
+    });
 }
 
 /// The convolution: `y[n, f] = bias[f] + Σ_c w[f, c] ⋆ x[n, c]`.
