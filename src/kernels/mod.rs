@@ -14,3 +14,4 @@ pub mod reduce;
 pub mod softmax;
 pub mod sort;
 pub mod special;
+pub mod vmath;
