@@ -72,6 +72,10 @@ mod error;
 pub mod functional;
 pub mod io;
 mod kernels;
+/// The memory that freed tensors leave behind for the next ones: what is kept, and how much of it may be.
+pub mod memory {
+    pub use crate::kernels::memory::{Stats, clear, set_limit, stats};
+}
 pub mod nn;
 mod ops;
 pub mod optim;
@@ -82,6 +86,7 @@ pub use ndnn_derive::tensor;
 
 pub use error::{Error, ErrorKind, Result};
 pub use kernels::isa::{Capability, capability as cpu_capability, set_capability as set_cpu_capability};
+pub use kernels::threads::{num_threads, set_num_threads};
 pub use ops::Operand;
 pub use ops::{Index, Indices, Reduce};
 pub use random::manual_seed;

@@ -1,0 +1,241 @@
+//! Buffers that were freed, kept for the next operation: memory fresh from the system costs more to fill, in page faults,
+//! than most operations take.
+
+use std::{
+    collections::HashMap,
+    mem::{ManuallyDrop, align_of, size_of},
+    sync::{Mutex, MutexGuard},
+};
+
+use ndarray::{ArcArray, ArrayD, Dimension, IxDyn};
+
+/// Buffers below this many bytes are the allocator's: it is as fast there.
+const SMALLEST: usize = 4 << 10;
+/// What is kept unless [`set_limit`] says otherwise: 1 GiB.
+const DEFAULT_LIMIT: usize = 1 << 30;
+
+/// Memory of one size and alignment that waits for its next use.
+struct Block {
+    address: *mut u8,
+    /// When it was given back, by a count of all that were.
+    time: u64,
+}
+
+// SAFETY: a block is memory that nothing points to but the block.
+#[allow(unsafe_code)]
+unsafe impl Send for Block {}
+
+#[derive(Default)]
+struct Pool {
+    /// By bytes and alignment; the last one of a list is the most recent.
+    blocks: HashMap<(usize, usize), Vec<Block>>,
+    bytes: usize,
+    count: usize,
+    limit: Option<usize>,
+    time: u64,
+    reused: u64,
+    fresh: u64,
+}
+
+static POOL: Mutex<Option<Pool>> = Mutex::new(None);
+
+fn locked() -> MutexGuard<'static, Option<Pool>> {
+    POOL.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Runs `f` on the pool.
+fn with<R>(f: impl FnOnce(&mut Pool) -> R) -> R {
+    f(locked().get_or_insert_with(Pool::default))
+}
+
+/// What the pool holds and did: the answer of [`stats`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// The bytes of all buffers that wait for their next use.
+    pub bytes: usize,
+    /// The number of these buffers.
+    pub buffers: usize,
+    /// The most bytes that are kept.
+    pub limit: usize,
+    /// How often a buffer was used again.
+    pub reused: u64,
+    /// How often one was wanted and none was there, so that the allocator was asked.
+    pub fresh: u64,
+}
+
+/// What is kept now.
+///
+/// ```
+/// use ndnn::{memory, prelude::*};
+/// drop(Tensor::<f32>::ones([1000, 1000]));
+/// memory::clear();
+/// assert_eq!(memory::stats().bytes, 0);
+/// ```
+pub fn stats() -> Stats {
+    with(|p| Stats { bytes: p.bytes, buffers: p.count, limit: p.limit(), reused: p.reused, fresh: p.fresh })
+}
+
+/// Sets the most bytes that are kept, 1 GiB at first; with 0 every buffer goes back to the allocator at once.
+///
+/// This bounds what is kept beside the tensors in use, not the tensors.
+pub fn set_limit(bytes: usize) {
+    with(|p| {
+        p.limit = Some(bytes);
+        p.shrink(bytes);
+    });
+}
+
+/// Gives everything that is kept back to the allocator.
+pub fn clear() {
+    with(|p| p.shrink(0));
+}
+
+impl Pool {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(DEFAULT_LIMIT)
+    }
+
+    /// Frees the blocks that have waited longest until no more than `most` bytes are kept.
+    #[allow(unsafe_code)]
+    fn shrink(&mut self, most: usize) {
+        while self.bytes > most {
+            let oldest = self.blocks.iter().filter_map(|(key, list)| Some((list.first()?.time, *key))).min();
+            let Some((_, key)) = oldest else { return };
+            let list = self.blocks.get_mut(&key).expect("a key of the map");
+            let block = list.remove(0);
+            self.bytes -= key.0;
+            self.count -= 1;
+            let layout = std::alloc::Layout::from_size_align(key.0, key.1).expect("the layout of a vector");
+            // SAFETY: the block came out of a `Vec` whose allocation had this layout, and nothing else points to it.
+            unsafe { std::alloc::dealloc(block.address, layout) };
+        }
+    }
+}
+
+/// The bytes that are allocated for `bytes`: eight sizes between a power of two and the next, so that nearly equal
+/// buffers serve each other.
+fn rounded(bytes: usize) -> usize {
+    let step = (bytes.next_power_of_two() / 16).max(64);
+    bytes.next_multiple_of(step)
+}
+
+/// An empty vector with room for `len` elements, which are neither zeroed nor fresh if the pool has some.
+#[allow(unsafe_code)]
+pub fn buffer<T: Copy>(len: usize) -> Vec<T> {
+    let bytes = len * size_of::<T>();
+    if bytes < SMALLEST {
+        return Vec::with_capacity(len);
+    }
+    let bytes = rounded(bytes);
+    let found = with(|p| {
+        let block = p.blocks.get_mut(&(bytes, align_of::<T>())).and_then(Vec::pop);
+        match block {
+            Some(_) => {
+                p.bytes -= bytes;
+                p.count -= 1;
+                p.reused += 1;
+            }
+            None => p.fresh += 1,
+        }
+        block
+    });
+    match found {
+        // SAFETY: the block came out of a `Vec` with this alignment and these bytes, of which `T` takes a whole number
+        // (`rounded` gives multiples of 64), and nothing else points to it.
+        Some(block) => unsafe { Vec::from_raw_parts(block.address.cast(), 0, bytes / size_of::<T>()) },
+        None => Vec::with_capacity(bytes / size_of::<T>()),
+    }
+}
+
+/// As [`buffer`], filled with one value.
+pub fn filled<T: Copy>(len: usize, value: T) -> Vec<T> {
+    let mut out = buffer(len);
+    out.resize(len, value);
+    out
+}
+
+/// Keeps a vector's memory for the next [`buffer`]; frees it where it is small, of an odd size, or there is no room.
+pub fn recycle<T: Copy>(vector: Vec<T>) {
+    let bytes = vector.capacity() * size_of::<T>();
+    if bytes < SMALLEST || bytes != rounded(bytes) {
+        return;
+    }
+    with(|p| {
+        let limit = p.limit();
+        if bytes > limit {
+            return;
+        }
+        let mut vector = ManuallyDrop::new(vector);
+        p.time += 1;
+        let block = Block { address: vector.as_mut_ptr().cast(), time: p.time };
+        p.blocks.entry((bytes, align_of::<T>())).or_default().push(block);
+        p.bytes += bytes;
+        p.count += 1;
+        p.shrink(limit);
+    });
+}
+
+/// Keeps an array's memory, if nothing else holds it.
+pub fn recycle_shared<T: Copy>(array: ArcArray<T, IxDyn>) {
+    if array.len() * size_of::<T>() >= SMALLEST
+        && let Ok(owned) = array.try_into_owned_nocopy()
+    {
+        recycle(owned.into_raw_vec_and_offset().0);
+    }
+}
+
+/// Keeps an array's memory.
+pub fn recycle_array<T: Copy, D: Dimension>(array: ndarray::Array<T, D>) {
+    recycle(array.into_raw_vec_and_offset().0);
+}
+
+/// An array filled with one value, in memory of the pool.
+pub fn full<T: Copy>(shape: &[usize], value: T) -> ArrayD<T> {
+    let len = shape.iter().product();
+    ArrayD::from_shape_vec(IxDyn(shape), filled(len, value)).expect("as many elements")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One test, since the pool is the process's: sizes that nothing else here uses.
+    #[test]
+    fn buffers_come_back_within_the_limit() {
+        let odd = 7_654_321;
+        let mut first = buffer::<f32>(odd);
+        first.extend((0..odd).map(|i| i as f32));
+        let address = first.as_ptr();
+        recycle(first);
+        assert!(stats().bytes >= odd * 4);
+        let other = buffer::<f64>(odd / 2);
+        assert!(other.as_ptr() as usize != address as usize, "another alignment");
+        let again = buffer::<f32>(odd - 5);
+        assert_eq!((again.as_ptr(), again.len()), (address, 0));
+        assert!(again.capacity() >= odd - 5);
+        recycle(again);
+
+        set_limit(odd * 8);
+        for _ in 0..5 {
+            let three: Vec<_> = (0..3).map(|_| buffer::<f32>(odd)).collect();
+            three.into_iter().for_each(recycle);
+            assert!(stats().bytes <= odd * 8);
+        }
+        set_limit(0);
+        assert_eq!((stats().bytes, stats().buffers), (0, 0));
+        recycle(buffer::<f32>(odd));
+        assert_eq!(stats().bytes, 0);
+        set_limit(DEFAULT_LIMIT);
+        recycle(Vec::<f32>::new());
+        recycle(vec![0f32; 3]);
+        assert_eq!(buffer::<bool>(0).capacity(), 0);
+    }
+
+    #[test]
+    fn sizes_round_up_little() {
+        for bytes in [4096, 5000, 65_537, 1 << 20, 123_456_789] {
+            let r = rounded(bytes);
+            assert!(r >= bytes && r <= bytes + bytes / 8 && r % 64 == 0 && rounded(r) == r, "{bytes} {r}");
+        }
+    }
+}
