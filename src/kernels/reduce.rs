@@ -116,6 +116,37 @@ pub fn fold_run<T: Element>(x: &[T], identity: T, f: impl Fn(T, T) -> T + Copy) 
     dispatch(Run { terms: Each([x], |[x]: [T; 1]| x), n: x.len(), identity, f })
 }
 
+/// What is added up, place by place. It and all that it calls is to be `#[inline(always)]`.
+pub trait Term<T>: Sync {
+    /// What to add for the place `i` of both arrays.
+    fn term<I: Isa>(&self, x: T, y: T) -> T;
+}
+
+struct Sum<'a, T, K> {
+    x: &'a [T],
+    y: &'a [T],
+    kernel: &'a K,
+}
+
+impl<T: Number, K: Term<T>> Kernel for Sum<'_, T, K> {
+    type Output = T;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> T {
+        let terms = Each([self.x, self.y], |[x, y]: [T; 2]| self.kernel.term::<I>(x, y));
+        combine(terms, self.x.len(), T::ZERO, |a, b| a + b)
+    }
+}
+
+/// `Σ term(x, y)`
+pub fn sum_of<T: Number>(x: &[T], y: &[T], kernel: &impl Term<T>) -> T {
+    if x.len() < PARALLEL {
+        return dispatch(Sum { x, y, kernel });
+    }
+    let part = |i: usize| i * PIECE..x.len().min((i + 1) * PIECE);
+    let parts = threads::collect(x.len().div_ceil(PIECE), |i| dispatch(Sum { x: &x[part(i)], y: &y[part(i)], kernel }));
+    fold_run(&parts, T::ZERO, |a, b| a + b)
+}
+
 // ---------------------------------------------------------------------------------------------------- rows of elements
 
 struct Columns<'a, T, F> {

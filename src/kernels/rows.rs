@@ -7,9 +7,9 @@ use std::mem::MaybeUninit;
 use super::{
     isa::{Isa, Kernel, dispatch},
     memory::buffer,
-    threads,
+    threads, vmath,
 };
-use crate::tensor::Element;
+use crate::tensor::{DType, Element, Real};
 
 /// From so many elements on, threads share the work.
 const PARALLEL: usize = 1 << 16;
@@ -57,13 +57,28 @@ impl<T, K: Rows<T>> Kernel for Piece<'_, T, K> {
         let mut out = self.out;
         for (i, note) in self.notes.iter_mut().enumerate() {
             let (row, rest) = out.split_at_mut(self.width);
-            let expected: *const Blank<T> = row;
+            let place = Place::of(row);
             let (done, kept) = self.kernel.row::<I>(self.first + i, row, self.sums);
-            // That the kernel holds it as written is the proof that it is.
-            assert!(std::ptr::addr_eq(expected, done as *const [T]) && done.len() == self.width);
+            place.check(done);
             note.write(kept);
             out = rest;
         }
+    }
+}
+
+/// Where something is to be written.
+struct Place(usize, usize);
+
+impl Place {
+    #[inline(always)]
+    fn of<T>(out: &Blank<T>) -> Self {
+        Place(out.as_ptr().addr(), out.len())
+    }
+
+    /// That somebody holds it as written is the proof that it is.
+    #[inline(always)]
+    fn check<T>(&self, done: &[T]) {
+        assert!(done.as_ptr().addr() == self.0 && done.len() == self.1);
     }
 }
 
@@ -119,7 +134,41 @@ impl<'a, T, N> Parts<'a, T, N> {
     }
 }
 
-// -------------------------------------------------------------------------------------------- writing a row
+/// What is to be done with each element. It and all that it calls is to be `#[inline(always)]`.
+pub trait Elements<T>: Sync {
+    /// Writes the elements from `first` on.
+    fn write<'a, I: Isa>(&self, first: usize, out: &'a mut Blank<T>) -> &'a mut [T];
+}
+
+struct Stretch<'a, T, K> {
+    kernel: &'a K,
+    first: usize,
+    out: &'a mut Blank<T>,
+}
+
+impl<T, K: Elements<T>> Kernel for Stretch<'_, T, K> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let place = Place::of(self.out);
+        place.check(self.kernel.write::<I>(self.first, self.out));
+    }
+}
+
+/// `len` elements.
+#[allow(unsafe_code)]
+pub fn elements<T: Element, K: Elements<T>>(kernel: &K, len: usize) -> Vec<T> {
+    let mut out = buffer(len);
+    let step = if len < PARALLEL { len } else { PIECE };
+    threads::chunks(&mut out.spare_capacity_mut()[..len], step, |i, out| {
+        dispatch(Stretch { kernel, first: i * step, out });
+    });
+    // SAFETY: the chunks are all there is, and each was written.
+    unsafe { out.set_len(len) };
+    out
+}
+
+// ------------------------------------------------------------------------------------------------- what kernels call
 
 /// Writes `f(i)` to each place.
 #[inline(always)]
@@ -130,4 +179,37 @@ pub fn write<T>(out: &mut Blank<T>, f: impl Fn(usize) -> T) -> &mut [T] {
     }
     // SAFETY: every element was just written.
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
+}
+
+/// Writes `f(row, i)` to each place of rows of `width` elements; `each` sees a row after it was written.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn write_rows<T>(
+    out: &mut Blank<T>,
+    width: usize,
+    f: impl Fn(usize, usize) -> T,
+    mut each: impl FnMut(&[T]),
+) -> &mut [T] {
+    assert!(out.len().is_multiple_of(width.max(1)));
+    for (k, row) in out.chunks_exact_mut(width.max(1)).enumerate() {
+        each(write(row, |i| f(k, i)));
+    }
+    // SAFETY: every row was just written, and they are all there is.
+    unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
+}
+
+/// The greater, or `a` where `b` is NaN.
+#[inline(always)]
+pub fn larger<T: Element>(a: T, b: T) -> T {
+    if b > a { b } else { a }
+}
+
+/// `eˣ`
+#[inline(always)]
+pub fn exp<I: Isa, T: Real>(x: T) -> T {
+    match T::DTYPE {
+        // Both conversions vanish.
+        DType::F32 => T::of(f64::from(vmath::exp::<I>(x.as_f64() as f32))),
+        _ => x.exp(),
+    }
 }
