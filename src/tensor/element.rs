@@ -8,6 +8,7 @@ use super::{
     AnyTensor, Tensor,
     node::{AnyNode, Node},
 };
+use crate::kernels::gemm::Product;
 
 /// The type of a tensor's elements, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,7 +73,7 @@ pub trait Element:
 }
 
 /// An element with arithmetic: `f32`, `f64` or `i64`.
-pub trait Number: Element + NumAssign + num_traits::Signed {}
+pub trait Number: Element + NumAssign + num_traits::Signed + Product {}
 
 /// An element with gradients: `f32` or `f64`.
 pub trait Real: Number + Float + FloatConst + ndarray::LinalgScalar + ndarray::ScalarOperand {
