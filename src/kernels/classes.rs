@@ -3,7 +3,7 @@
 use super::{
     isa::Isa,
     reduce::{Each, combine},
-    rows::{Blank, Rows, Sizes, exp, run, write},
+    rows::{Blank, Rows, Sizes, run, write},
     softmax::LogSum,
 };
 use crate::tensor::Real;
@@ -89,7 +89,7 @@ impl<T: Real> Rows<T> for Gradient<'_, T> {
         let g = self.g[if self.g.len() == 1 { 0 } else { i }];
         let at_class = t.keep * t.weight(class);
         let total = at_class + t.spread * self.all;
-        let power = |x: T| exp::<I, T>((x - max) - log_sum);
+        let power = |x: T| T::vexp::<I>((x - max) - log_sum);
         let out = match t.weight {
             Some(w) if t.spread != T::ZERO => {
                 let w = &w[..n];

@@ -1,9 +1,12 @@
 //! Losses of pairs of numbers, and their slopes.
 
+use ndarray::{ArrayD, ArrayViewD};
+
 use super::{
+    elementwise::{Map, zip_with, zip3_with},
+    index::row_major,
     isa::Isa,
     reduce::{Term, sum_of},
-    rows::{Blank, Elements, elements, exp, write},
 };
 use crate::tensor::Real;
 
@@ -82,36 +85,23 @@ impl<T: Real> Loss<T> for Bent<T> {
 impl<T: Real> Loss<T> for Logistic {
     #[inline(always)]
     fn value<I: Isa>(self, x: T, y: T) -> T {
-        x.max(T::ZERO) + exp::<I, T>(-x.abs()).ln_1p() - y * x
+        x.max(T::ZERO) + (-x.abs()).vexp::<I>().vln_1p::<I>() - y * x
     }
     #[inline(always)]
     fn slope<I: Isa>(self, x: T, y: T) -> T {
-        (T::ONE + exp::<I, T>(-x)).recip() - y
+        x.vsigmoid::<I>() - y
     }
 }
 
-struct Values<'a, T, L> {
-    x: &'a [T],
-    y: &'a [T],
-    loss: L,
-}
-
-impl<T: Real, L: Loss<T>> Elements<T> for Values<'_, T, L> {
-    #[inline(always)]
-    fn write<'a, I: Isa>(&self, first: usize, out: &'a mut Blank<T>) -> &'a mut [T] {
-        let (n, loss) = (out.len(), self.loss);
-        let (x, y) = (&self.x[first..][..n], &self.y[first..][..n]);
-        write(out, |i| loss.value::<I>(x[i], y[i]))
-    }
-}
-
-/// The loss of each pair.
-pub fn values<T: Real>(x: &[T], y: &[T], loss: impl Loss<T>) -> Vec<T> {
-    elements(&Values { x, y, loss }, x.len())
-}
-
-#[derive(Clone, Copy)]
+/// A loss in the places where its value is wanted.
 struct Value<L>(L);
+
+impl<T: Real, L: Loss<T>> Map<(T, T), T> for Value<L> {
+    #[inline(always)]
+    fn at<I: Isa>(&self, (x, y): (T, T)) -> T {
+        self.0.value::<I>(x, y)
+    }
+}
 
 impl<T: Real, L: Loss<T>> Term<T> for Value<L> {
     #[inline(always)]
@@ -120,35 +110,47 @@ impl<T: Real, L: Loss<T>> Term<T> for Value<L> {
     }
 }
 
+/// The loss of each pair.
+pub fn values<T: Real>(x: ArrayViewD<'_, T>, y: ArrayViewD<'_, T>, loss: impl Loss<T>) -> ArrayD<T> {
+    let shape = x.raw_dim();
+    zip_with(x, y, ndarray::Dimension::slice(&shape), Value(loss))
+}
+
 /// The sum of all pairs' losses.
-pub fn total<T: Real>(x: &[T], y: &[T], loss: impl Loss<T>) -> T {
-    sum_of(x, y, &Value(loss))
+pub fn total<T: Real>(x: ArrayViewD<'_, T>, y: ArrayViewD<'_, T>, loss: impl Loss<T>) -> T {
+    sum_of(&row_major(&x), &row_major(&y), &Value(loss))
 }
 
-struct Slopes<'a, T, L> {
-    x: &'a [T],
-    y: &'a [T],
-    /// One for all pairs, or one each.
-    g: Result<T, &'a [T]>,
-    loss: L,
-}
+/// A loss where its slope is wanted, times a gradient.
+struct Slope<T, L>(T, L);
 
-impl<T: Real, L: Loss<T>> Elements<T> for Slopes<'_, T, L> {
+impl<T: Real, L: Loss<T>> Map<(T, T), T> for Slope<T, L> {
     #[inline(always)]
-    fn write<'a, I: Isa>(&self, first: usize, out: &'a mut Blank<T>) -> &'a mut [T] {
-        let (n, loss) = (out.len(), self.loss);
-        let (x, y) = (&self.x[first..][..n], &self.y[first..][..n]);
-        match self.g {
-            Ok(g) => write(out, |i| g * loss.slope::<I>(x[i], y[i])),
-            Err(g) => {
-                let g = &g[first..][..n];
-                write(out, |i| g[i] * loss.slope::<I>(x[i], y[i]))
-            }
-        }
+    fn at<I: Isa>(&self, (x, y): (T, T)) -> T {
+        self.0 * self.1.slope::<I>(x, y)
     }
 }
 
-/// The gradient of `x` from that of the losses: one number for all pairs, or one each.
-pub fn slopes<T: Real>(x: &[T], y: &[T], g: Result<T, &[T]>, loss: impl Loss<T>) -> Vec<T> {
-    elements(&Slopes { x, y, g, loss }, x.len())
+impl<T: Real, L: Loss<T>> Map<(T, T, T), T> for Slope<T, L> {
+    #[inline(always)]
+    fn at<I: Isa>(&self, (x, y, g): (T, T, T)) -> T {
+        g * self.0 * self.1.slope::<I>(x, y)
+    }
+}
+
+/// The gradient of `x` from the gradients of the losses.
+pub fn slopes<T: Real>(
+    x: ArrayViewD<'_, T>,
+    y: ArrayViewD<'_, T>,
+    g: ArrayViewD<'_, T>,
+    loss: impl Loss<T>,
+) -> ArrayD<T> {
+    let shape = x.raw_dim();
+    zip3_with(x, y, g, ndarray::Dimension::slice(&shape), Slope(T::ONE, loss))
+}
+
+/// The gradient of `x` where the gradient of each loss is `g`.
+pub fn slopes_by<T: Real>(x: ArrayViewD<'_, T>, y: ArrayViewD<'_, T>, g: T, loss: impl Loss<T>) -> ArrayD<T> {
+    let shape = x.raw_dim();
+    zip_with(x, y, ndarray::Dimension::slice(&shape), Slope(g, loss))
 }

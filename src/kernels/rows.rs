@@ -7,9 +7,9 @@ use std::mem::MaybeUninit;
 use super::{
     isa::{Isa, Kernel, dispatch},
     memory::buffer,
-    threads, vmath,
+    threads,
 };
-use crate::tensor::{DType, Element, Real};
+use crate::tensor::Element;
 
 /// From so many elements on, threads share the work.
 const PARALLEL: usize = 1 << 16;
@@ -134,40 +134,6 @@ impl<'a, T, N> Parts<'a, T, N> {
     }
 }
 
-/// What is to be done with each element. It and all that it calls is to be `#[inline(always)]`.
-pub trait Elements<T>: Sync {
-    /// Writes the elements from `first` on.
-    fn write<'a, I: Isa>(&self, first: usize, out: &'a mut Blank<T>) -> &'a mut [T];
-}
-
-struct Stretch<'a, T, K> {
-    kernel: &'a K,
-    first: usize,
-    out: &'a mut Blank<T>,
-}
-
-impl<T, K: Elements<T>> Kernel for Stretch<'_, T, K> {
-    type Output = ();
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        let place = Place::of(self.out);
-        place.check(self.kernel.write::<I>(self.first, self.out));
-    }
-}
-
-/// `len` elements.
-#[allow(unsafe_code)]
-pub fn elements<T: Element, K: Elements<T>>(kernel: &K, len: usize) -> Vec<T> {
-    let mut out = buffer(len);
-    let step = if len < PARALLEL { len } else { PIECE };
-    threads::chunks(&mut out.spare_capacity_mut()[..len], step, |i, out| {
-        dispatch(Stretch { kernel, first: i * step, out });
-    });
-    // SAFETY: the chunks are all there is, and each was written.
-    unsafe { out.set_len(len) };
-    out
-}
-
 // ------------------------------------------------------------------------------------------------- what kernels call
 
 /// Writes `f(i)` to each place.
@@ -202,14 +168,4 @@ pub fn write_rows<T>(
 #[inline(always)]
 pub fn larger<T: Element>(a: T, b: T) -> T {
     if b > a { b } else { a }
-}
-
-/// `eˣ`
-#[inline(always)]
-pub fn exp<I: Isa, T: Real>(x: T) -> T {
-    match T::DTYPE {
-        // Both conversions vanish.
-        DType::F32 => T::of(f64::from(vmath::exp::<I>(x.as_f64() as f32))),
-        _ => x.exp(),
-    }
 }

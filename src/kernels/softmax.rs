@@ -7,7 +7,7 @@ use super::{
     isa::Isa,
     memory::{filled, recycle},
     reduce::{Each, combine},
-    rows::{self, Blank, Sizes, exp, larger, run, write, write_rows},
+    rows::{self, Blank, Sizes, larger, run, write, write_rows},
 };
 use crate::tensor::Real;
 
@@ -63,7 +63,7 @@ fn softmax_row<'a, I: Isa, T: Real>(x: &[T], out: &'a mut Blank<T>) -> &'a mut [
     let x = &x[..out.len()];
     // Shifting by the maximum changes nothing but keeps every power in [0, 1].
     let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), larger);
-    let out = write(out, |i| exp::<I, T>(x[i] - max));
+    let out = write(out, |i| T::vexp::<I>(x[i] - max));
     let scale = combine(Each([&*out], |[e]: [T; 1]| e), out.len(), T::ZERO, |a, b| a + b).recip();
     out.iter_mut().for_each(|o| *o *= scale);
     out
@@ -78,7 +78,7 @@ impl<T: Real> Softmax<'_, T> {
             max.iter_mut().zip(row).for_each(|(m, &x)| *m = larger(*m, x));
         }
         let (shift, total) = (&max[..inner], &mut sums[..inner]);
-        let power = |k: usize, i: usize| exp::<I, T>(x[k * inner + i] - shift[i]);
+        let power = |k: usize, i: usize| T::vexp::<I>(x[k * inner + i] - shift[i]);
         let out = write_rows(out, inner, power, |row| total.iter_mut().zip(row).for_each(|(s, &e)| *s += e));
         if self.log {
             total.iter_mut().for_each(|s| *s = s.ln());
@@ -119,7 +119,7 @@ impl<T: Real> rows::Rows<T> for Backward<'_, T> {
         let (g, y, inner) = (self.block.of(self.g, i), self.block.of(self.y, i), self.block.inner);
         let (g, y) = (&g[..out.len()], &y[..out.len()]);
         let term = |g: T, y: T| if self.log { g } else { g * y };
-        let slope = |g: T, y: T, sum: T| if self.log { g - exp::<I, T>(y) * sum } else { (g - sum) * y };
+        let slope = |g: T, y: T, sum: T| if self.log { g - T::vexp::<I>(y) * sum } else { (g - sum) * y };
         if inner == 1 {
             let sum = combine(Each([g, y], |[g, y]: [T; 2]| term(g, y)), g.len(), T::ZERO, |a, b| a + b);
             return (write(out, |i| slope(g[i], y[i], sum)), ());
@@ -154,7 +154,7 @@ impl<T: Real> LogSum<T> {
     #[inline(always)]
     pub fn of<I: Isa>(x: &[T]) -> Self {
         let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), larger);
-        let sum = combine(Each([x], |[x]: [T; 1]| exp::<I, T>(x - max)), x.len(), T::ZERO, |a, b| a + b);
+        let sum = combine(Each([x], |[x]: [T; 1]| T::vexp::<I>(x - max)), x.len(), T::ZERO, |a, b| a + b);
         LogSum { max, log_sum: sum.ln() }
     }
 

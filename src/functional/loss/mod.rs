@@ -21,10 +21,9 @@ use crate::{
     Error, Result,
     kernels::{
         elementwise::broadcast_shape,
-        index::{array, row_major},
-        losses::{Loss, slopes, total, values},
+        losses::{Loss, slopes, slopes_by, total, values},
     },
-    tensor::{Data, Real, Tensor, grad_enabled},
+    tensor::{Real, Tensor, grad_enabled},
 };
 
 /// What becomes of the losses of the elements: PyTorch's `reduction`.
@@ -84,15 +83,13 @@ fn of_pairs<T: Real, L: Loss<T>>(
     formula: impl Fn(&Tensor<T>, &Tensor<T>, [bool; 2]) -> Result<[Option<Tensor<T>>; 2]> + Send + Sync + 'static,
 ) -> Result<Tensor<T>> {
     same_shape(op, input, target)?;
-    let (x, y) = (input.view(), target.view());
-    let (x, y) = (row_major(&x), row_major(&y));
     let count = match reduction {
-        Reduction::Mean => T::of(x.len() as f64),
+        Reduction::Mean => T::of(input.numel() as f64),
         _ => T::ONE,
     };
     let out = match reduction {
-        Reduction::None => Data::from(array(input.shape(), values(&x, &y, loss))),
-        _ => arr0(total(&x, &y, loss) / count).into_dyn().into(),
+        Reduction::None => values(input.view(), target.view(), loss),
+        _ => arr0(total(input.view(), target.view(), loss) / count).into_dyn(),
     };
     let (x, y) = (input.clone(), target.clone());
     Ok(Tensor::op(op, out, [input, target], move |g, [dx, dy]| {
@@ -105,10 +102,11 @@ fn of_pairs<T: Real, L: Loss<T>>(
             }
         }
         if fast {
-            let (g, x, y) = (g.view(), x.view(), y.view());
-            let (g, shape) = (row_major(&g), x.shape());
-            let g = if reduction == Reduction::None { Err(&*g) } else { Ok(g[0] / count) };
-            grads[0] = Some(array(shape, slopes(&row_major(&x), &row_major(&y), g, loss)).into());
+            let slopes = match reduction {
+                Reduction::None => slopes(x.view(), y.view(), g.view(), loss),
+                _ => slopes_by(x.view(), y.view(), g.item()? / count, loss),
+            };
+            grads[0] = Some(slopes.into());
         }
         Ok(grads)
     }))

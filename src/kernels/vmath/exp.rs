@@ -6,18 +6,17 @@ use super::power_of_two;
 use crate::kernels::isa::Isa;
 
 /// ln 2, its first 16 bits: times a whole number of 8 bits it is exact.
-const LN_2_HIGH: f32 = f32::from_bits(LN_2.to_bits() & 0xffff_ff00);
+pub(super) const LN_2_HIGH: f32 = f32::from_bits(LN_2.to_bits() & 0xffff_ff00);
 /// The rest of it.
-const LN_2_LOW: f32 = (std::f64::consts::LN_2 - LN_2_HIGH as f64) as f32;
+pub(super) const LN_2_LOW: f32 = (std::f64::consts::LN_2 - LN_2_HIGH as f64) as f32;
 
 /// 1.5 · 2²³: numbers near it have no fraction, so that adding it rounds, and leaves the whole number in the low bits.
 const ROUND: f32 = 12_582_912.;
 
-/// `(eʳ - 1 - r) / r²` for |r| ≤ ln 2 / 2: the least relative error in eʳ, 2⁻²⁸ (Remez; coefficients rounded to f32 one by
-/// one from the lowest power up, the rest fitted again each time; so are all in this folder).
-const EXP: [f32; 5] = [4.9999994e-1, 1.6666517e-1, 4.1668106e-2, 8.369192e-3, 1.3838416e-3];
+/// `(eʳ - 1 - r) / r²` for |r| ≤ ln 2 / 2: the least relative error in `eʳ - 1`, 2⁻²⁶.
+const EXP: [f32; 5] = [4.9999997e-1, 1.6666539e-1, 4.1667756e-2, 8.367104e-3, 1.3836563e-3];
 
-/// `x` as `n · ln 2 + r` with |r| ≤ ln 2 / 2; n as the last bits of `ROUND + n`.
+/// `x` as `n · ln 2 + r` with |r| ≤ ln 2 / 2: answers r, and n in the low bits of `ROUND + n`.
 #[inline(always)]
 fn reduced<I: Isa>(x: f32) -> (u32, f32) {
     let rounded = I::mul_add(x, LOG2_E, ROUND);
@@ -25,7 +24,7 @@ fn reduced<I: Isa>(x: f32) -> (u32, f32) {
     (rounded.to_bits(), I::mul_add(n, -LN_2_LOW, I::mul_add(n, -LN_2_HIGH, x)))
 }
 
-/// `eʳ - 1` for |r| ≤ ln 2 / 2. In an order that waits little: it is waiting, not work, that such loops take time with.
+/// `eʳ - 1` for |r| ≤ ln 2 / 2. Written so that little waits for what is before it: such loops take their time waiting.
 #[inline(always)]
 fn exp_m1_near_0<I: Isa>(r: f32) -> f32 {
     let square = r * r;
@@ -36,8 +35,13 @@ fn exp_m1_near_0<I: Isa>(r: f32) -> f32 {
 /// `eˣ`: within 1.1 ulp, results below the normal numbers included.
 #[inline(always)]
 pub fn exp<I: Isa>(x: f32) -> f32 {
-    // Beyond these it is ∞ and 0; NaN passes.
-    let x = if x > 89. { 89. } else { x };
+    // Beyond it is ∞; NaN passes.
+    exp_below_89::<I>(if x > 89. { 89. } else { x })
+}
+
+/// [`exp`] for `x` up to 89.
+#[inline(always)]
+pub(super) fn exp_below_89<I: Isa>(x: f32) -> f32 {
     let x = if x < -104. { -104. } else { x };
     let (rounded, r) = reduced::<I>(x);
     // 2ⁿ in two factors, as it may be below or above all normal numbers.
@@ -45,4 +49,48 @@ pub fn exp<I: Isa>(x: f32) -> f32 {
     let half = exponent >> 1;
     let scale = power_of_two(half);
     I::mul_add(scale, exp_m1_near_0::<I>(r), scale) * power_of_two(exponent.wrapping_sub(half))
+}
+
+/// `eˣ - 1`: within 1.7 ulp.
+#[inline(always)]
+pub fn exp_m1<I: Isa>(x: f32) -> f32 {
+    // Beyond these it is ∞ and -1; NaN passes.
+    let bounded = if x > 89. { 89. } else { x };
+    let bounded = if bounded < -18. { -18. } else { bounded };
+    let (rounded, r) = reduced::<I>(bounded);
+    // Half of 2ⁿ, as 2¹²⁸ is no number.
+    let scale = power_of_two(rounded.wrapping_sub(ROUND.to_bits() - 126));
+    let half = I::mul_add(scale, exp_m1_near_0::<I>(r), scale - 0.5);
+    // Near 0, where halves may have lost a bit and the sign, it is x.
+    if x.abs() < 1e-8 { x } else { half + half }
+}
+
+/// `(tanh x / x - 1) / x²` in powers of x², for |x| ≤ 0.56: the least relative error in tanh, 2⁻²⁴·⁴.
+const TANH: [f32; 4] = [-3.3332893e-1, 1.3319454e-1, -5.258848e-2, 1.6276376e-2];
+
+/// The hyperbolic tangent: within 2 ulp. By a polynomial below ½, and where it is closer to 1, by its distance from there.
+#[inline(always)]
+pub fn tanh<I: Isa>(x: f32) -> f32 {
+    let size = x.abs();
+    let square = x * x;
+    let series =
+        I::mul_add(square * square, I::mul_add(square, TANH[3], TANH[2]), I::mul_add(square, TANH[1], TANH[0]));
+    let near = I::mul_add(x * square, series, x);
+    // Beyond 10 it is 1; NaN passes.
+    let y = if size > 10. { 20. } else { size + size };
+    let (rounded, r) = reduced::<I>(y);
+    let scale = power_of_two(rounded.wrapping_sub(ROUND.to_bits() - 127));
+    let power = I::mul_add(scale, exp_m1_near_0::<I>(r), scale);
+    let far = 1. - 2. / (power + 1.);
+    if size < 0.55 { near } else { far.copysign(x) }
+}
+
+/// `1 / (1 + e⁻ˣ)`: within 2 ulp, also where it is below the normal numbers.
+#[inline(always)]
+pub fn sigmoid<I: Isa>(x: f32) -> f32 {
+    let power = exp_below_89::<I>(-x.abs());
+    let sum = 1. + power;
+    let lost = power - (sum - 1.);
+    let quotient = (if x < 0. { power } else { 1. }) / sum;
+    I::mul_add(-quotient, lost, quotient)
 }
