@@ -4,7 +4,7 @@ use super::{
     isa::Isa,
     memory::{filled, recycle},
     reduce::{Each, combine, fold_rows},
-    rows::{Blank, Rows, Sizes, run, write},
+    rows::{Blank, Rows, Sizes, ahead, run, write},
 };
 use crate::tensor::Real;
 
@@ -39,6 +39,7 @@ impl<T: Real> Rows<T> for LayerNorm<'_, T> {
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], Moments<T>) {
         let n = out.len();
+        ahead(self.x, (i + 1) * n, n);
         let (x, count) = (&self.x[i * n..][..n], T::of(n as f64));
         let (weight, bias) = (&self.weight[..n], &self.bias[..n]);
         let mean = sum([x], |[x]| x) / count;
@@ -75,15 +76,18 @@ impl<T: Real> Rows<T> for LayerNormBackward<'_, T> {
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], ()) {
         let n = out.len();
+        ahead(self.g, (i + 1) * n, n);
+        ahead(self.x, (i + 1) * n, n);
         let (g, x, w, count) = (&self.g[i * n..][..n], &self.x[i * n..][..n], &self.weight[..n], T::of(n as f64));
         let Moments { mean, rstd } = self.moments[i];
         let all = sum([g, w], |[g, w]| g * w) / count;
         let along = sum([g, w, x], |[g, w, x]| g * w * (x - mean)) * rstd / count;
         if !sums.is_empty() {
             let (weight, bias) = sums.split_at_mut(n);
-            for (((dw, db), &g), &x) in weight.iter_mut().zip(&mut *bias).zip(g).zip(x) {
-                *dw += g * ((x - mean) * rstd);
-                *db += g;
+            let bias = &mut bias[..n];
+            for j in 0..n {
+                weight[j] += g[j] * ((x[j] - mean) * rstd);
+                bias[j] += g[j];
             }
         }
         (write(out, |i| rstd * (g[i] * w[i] - all - (x[i] - mean) * rstd * along)), ())

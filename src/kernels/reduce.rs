@@ -3,6 +3,8 @@
 //! Elements are combined in lanes and in levels of a few elements each, split by length alone: sums of many `f32` stay
 //! accurate, and the bits are the same for any number of threads.
 
+use std::hint::black_box;
+
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
 
 use super::{
@@ -56,38 +58,33 @@ fn join<T: Copy, const N: usize>(into: &mut [T; N], x: [T; N], f: impl Fn(T, T) 
 /// `n` terms to one with `f`, which is associative and commutative. To be called inside of [`dispatch`].
 #[inline(always)]
 pub(super) fn combine<T: Element>(terms: impl Terms<T>, n: usize, identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
-    let whole = n / LANES;
-    let mut lanes = [identity; LANES];
-    for part in (0..whole).step_by(LEVEL * LEVEL) {
-        let end = whole.min(part + LEVEL * LEVEL);
-        let mut middle = [identity; LANES];
-        for leaf in (part..end).step_by(LEVEL) {
-            let mut inner = [identity; LANES];
-            for i in leaf..end.min(leaf + LEVEL) {
-                join(&mut inner, terms.at(i * LANES), f);
-            }
-            join(&mut middle, inner, f);
+    let (mut lanes, mut at) = ([identity; LANES], 0);
+    while at + LANES <= n {
+        let end = n.min(at + LANES * LEVEL);
+        let mut leaf = [identity; LANES];
+        while at + LANES <= end {
+            join(&mut leaf, terms.at(at), f);
+            at += LANES;
         }
-        join(&mut lanes, middle, f);
+        join(&mut lanes, leaf, f);
     }
-    let (mut eight, mut at) = ([identity; 8], whole * LANES);
+    // Without this the compiler orders the lanes above by how they are combined below, which is ten times slower.
+    let lanes = black_box(lanes);
+    let mut eight = [identity; 8];
     while at + 8 <= n {
         join(&mut eight, terms.at(at), f);
         at += 8;
     }
-    if whole > 0 {
-        let mut sixteen = [identity; 16];
-        for i in 0..16 {
-            sixteen[i] = f(lanes[i], lanes[i + 16]);
-        }
+    let mut eight = black_box(eight);
+    if n >= LANES {
         for i in 0..8 {
-            eight[i] = f(eight[i], f(sixteen[i], sixteen[i + 8]));
+            eight[i] = f(eight[i], f(f(lanes[i], lanes[i + 8]), f(lanes[i + 16], lanes[i + 24])));
         }
     }
     let mut out = identity;
     if n >= 8 {
         let [a, b, c, d, e, g, h, i] = eight;
-        out = f(f(f(a, b), f(c, d)), f(f(e, g), f(h, i)));
+        out = f(f(f(a, e), f(b, g)), f(f(c, h), f(d, i)));
     }
     for i in at..n {
         let [last] = terms.at::<1>(i);

@@ -7,7 +7,7 @@ use super::{
     isa::Isa,
     memory::{filled, recycle},
     reduce::{Each, combine},
-    rows::{self, Blank, Sizes, larger, run, write, write_rows},
+    rows::{self, Blank, Sizes, ahead, larger, run, write, write_rows},
 };
 use crate::tensor::Real;
 
@@ -45,10 +45,12 @@ impl<T: Real> rows::Rows<T> for Softmax<'_, T> {
     type Note = ();
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
+        ahead(self.x, (i + 1) * out.len(), out.len());
         let x = self.block.of(self.x, i);
         let out = match (self.block.inner, self.log) {
             (1, false) => softmax_row::<I, T>(x, out),
             (1, true) => {
+                let x = &x[..out.len()];
                 let LogSum { max, log_sum } = LogSum::of::<I>(x);
                 write(out, |i| (x[i] - max) - log_sum)
             }
@@ -117,7 +119,10 @@ impl<T: Real> rows::Rows<T> for Backward<'_, T> {
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
         let (g, y, inner) = (self.block.of(self.g, i), self.block.of(self.y, i), self.block.inner);
-        let (g, y) = (&g[..out.len()], &y[..out.len()]);
+        let n = out.len();
+        ahead(self.g, (i + 1) * n, n);
+        ahead(self.y, (i + 1) * n, n);
+        let (g, y) = (&g[..n], &y[..n]);
         let term = |g: T, y: T| if self.log { g } else { g * y };
         let slope = |g: T, y: T, sum: T| if self.log { g - T::vexp::<I>(y) * sum } else { (g - sum) * y };
         if inner == 1 {
