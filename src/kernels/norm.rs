@@ -129,54 +129,63 @@ impl Batch {
     }
 }
 
-/// Sums over all but the channels of some functions of `x`, `y` and the channel's mean.
-struct Sums<'a, T, F, const K: usize> {
+/// Two sums over all but the channels, of functions of `x`, `y` and the channel's mean; or the first alone.
+struct Sums<'a, T, F, H> {
     batch: Batch,
     x: &'a [T],
     y: &'a [T],
     mean: &'a [T],
     f: F,
+    h: Option<H>,
 }
 
-impl<T: Real, F: Fn(T, T, T) -> [T; K] + Sync + Copy, const K: usize> Rows<T> for Sums<'_, T, F, K> {
-    type Note = [T; K];
+impl<T: Real, F: Fn([T; 3]) -> T + Sync + Copy, H: Fn([T; 3]) -> T + Sync + Copy> Rows<T> for Sums<'_, T, F, H> {
+    type Note = [T; 2];
     #[inline(always)]
-    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], [T; K]) {
-        let (c, f) = (self.batch.channels, self.f);
-        let mut note = [T::ZERO; K];
+    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], [T; 2]) {
+        let (c, f, mut note) = (self.batch.channels, self.f, [T::ZERO; 2]);
         if self.batch.len == 1 {
             let (x, y, mean) = (&self.x[i * c..][..c], &self.y[i * c..][..c], &self.mean[..c]);
-            for (k, sums) in sums.chunks_exact_mut(c).enumerate() {
-                for (j, s) in sums.iter_mut().enumerate() {
-                    *s += f(x[j], y[j], mean[j])[k];
-                }
+            let (first, second) = sums.split_at_mut(c);
+            (0..c).for_each(|j| first[j] += f([x[j], y[j], mean[j]]));
+            if let Some(h) = self.h {
+                let second = &mut second[..c];
+                (0..c).for_each(|j| second[j] += h([x[j], y[j], mean[j]]));
             }
         } else {
             let (n, mean) = (self.batch.len, self.mean[i % c]);
             let inputs = [&self.x[i * n..][..n], &self.y[i * n..][..n]];
-            for (k, note) in note.iter_mut().enumerate() {
-                *note = sum(inputs, |[x, y]| f(x, y, mean)[k]);
+            note[0] = sum(inputs, |[x, y]| f([x, y, mean]));
+            if let Some(h) = self.h {
+                note[1] = sum(inputs, |[x, y]| h([x, y, mean]));
             }
         }
         (write(out, |_| T::ZERO), note)
     }
 }
 
-/// `K` sums for each channel, one kind behind the other.
-fn sums<T: Real, F, const K: usize>(x: &[T], y: &[T], batch: Batch, mean: &[T], f: F) -> Vec<T>
-where
-    F: Fn(T, T, T) -> [T; K] + Sync + Copy,
-{
-    let (_, notes, sums) = run(&Sums { batch, x, y, mean, f }, batch.sizes(x.len(), false, K));
+/// One or two sums for each channel.
+fn sums<T: Real>(
+    [x, y]: [&[T]; 2],
+    batch: Batch,
+    mean: &[T],
+    f: impl Fn([T; 3]) -> T + Sync + Copy,
+    h: Option<impl Fn([T; 3]) -> T + Sync + Copy>,
+) -> [Vec<T>; 2] {
+    let kernel = Sums { batch, x, y, mean, f, h };
+    let (_, notes, mut first) = run(&kernel, batch.sizes(x.len(), false, if h.is_some() { 2 } else { 1 }));
     if batch.len == 1 {
-        return sums;
+        let second = first.split_off(batch.channels);
+        return [first, second];
     }
-    let mut out = vec![T::ZERO; K * batch.channels];
     let mut kind = filled(notes.len(), T::ZERO);
-    for (k, out) in out.chunks_exact_mut(batch.channels.max(1)).enumerate() {
-        kind.iter_mut().zip(&notes).for_each(|(one, note)| *one = note[k]);
-        fold_rows(&kind, out, T::ZERO, |a, b| a + b);
-    }
+    let of_kind = |k| {
+        let mut out = vec![T::ZERO; batch.channels];
+        kind.iter_mut().zip(&notes).for_each(|(one, note): (&mut T, &[T; 2])| *one = note[k]);
+        fold_rows(&kind, &mut out, T::ZERO, |a, b| a + b);
+        out
+    };
+    let out = [0, 1].map(of_kind);
     recycle(kind);
     out
 }
@@ -185,8 +194,10 @@ where
 pub fn batch_moments<T: Real>(x: &[T], batch: Batch) -> (Vec<T>, Vec<T>) {
     let count = T::of((x.len() / batch.channels.max(1)) as f64);
     let zeros = vec![T::ZERO; batch.channels];
-    let mean: Vec<T> = sums(x, x, batch, &zeros, |x, _, _| [x]).into_iter().map(|s| s / count).collect();
-    let var = sums(x, x, batch, &mean, |x, _, mean| [(x - mean) * (x - mean)]);
+    let none = None::<fn([T; 3]) -> T>;
+    let [mean, _] = sums([x, x], batch, &zeros, |[x, ..]| x, none);
+    let mean: Vec<T> = mean.into_iter().map(|s| s / count).collect();
+    let [var, _] = sums([x, x], batch, &mean, |[x, _, mean]| (x - mean) * (x - mean), none);
     (mean, var.into_iter().map(|s| s / count).collect())
 }
 
@@ -247,8 +258,7 @@ pub fn batch_norm_backward<T: Real>(
     input: bool,
 ) -> (Option<Vec<T>>, [Vec<T>; 2]) {
     let channels = batch.channels;
-    let mut bias = sums(g, x, batch, mean, |g, x, mean| [g, g * (x - mean)]);
-    let along = bias.split_off(channels);
+    let [bias, along] = sums([g, x], batch, mean, |[g, ..]| g, Some(|[g, x, mean]: [T; 3]| g * (x - mean)));
     let scale = each(&or_all(weight, T::ONE, channels), rstd, |w, r| w * r);
     let sizes = batch.sizes(x.len(), true, 0);
     let dx = if !input {
