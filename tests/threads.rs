@@ -169,7 +169,7 @@ fn the_same_bits_with_one_two_and_four_threads() {
         let output = Command::new(env::current_exe().unwrap())
             .args(["--exact", "worker", "--nocapture", "--test-threads=1"])
             .env(WORKER, "1")
-            .env("RAYON_NUM_THREADS", threads)
+            .env("NDNN_NUM_THREADS", threads)
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -16,3 +16,4 @@ pub mod softmax;
 pub mod sort;
 pub mod special;
 pub mod threads;
+pub mod update;
