@@ -8,7 +8,7 @@ use super::{
     AnyTensor, Tensor,
     node::{AnyNode, Node},
 };
-use crate::kernels::vmath::VectorMath;
+use crate::kernels::{gemm::Product, vmath::VectorMath};
 
 /// The type of a tensor's elements, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,7 +73,7 @@ pub trait Element:
 }
 
 /// An element with arithmetic: `f32`, `f64` or `i64`.
-pub trait Number: Element + NumAssign + num_traits::Signed {}
+pub trait Number: Element + NumAssign + num_traits::Signed + Product {}
 
 /// An element with gradients: `f32` or `f64`.
 pub trait Real: Number + Float + VectorMath + FloatConst + ndarray::LinalgScalar + ndarray::ScalarOperand {

@@ -1,0 +1,202 @@
+//! ndnn's side of the comparison with PyTorch: the same work as `torch_side.py`, started by `run`.
+//!
+//! `WORKLOAD FILE SECONDS`, the threads in `NDNN_NUM_THREADS`. It loads the weights and the data, does 20 steps whose
+//! losses are compared, warms up, times each further step by itself, and prints a line of JSON: the losses (of a
+//! workload without: sums of its results), times in µs, memory in MiB.
+
+use std::{fs, time::Instant};
+
+use ndnn::{AnyTensor, autograd, functional as F, io::safetensors, prelude::*};
+
+const CHECKED: usize = 20;
+
+/// The tensors of a workload's file, taken out by name.
+struct Data(StateDict);
+
+impl Data {
+    fn float(&mut self, name: &str) -> Option<Tensor> {
+        match self.0.remove(name)? {
+            AnyTensor::F32(tensor) => Some(tensor),
+            other => panic!("{name} is {:?}", other.dtype()),
+        }
+    }
+
+    fn labels(&mut self) -> Option<Tensor<i64>> {
+        match self.0.remove("target")? {
+            AnyTensor::I64(tensor) => Some(tensor),
+            other => panic!("target is {:?}", other.dtype()),
+        }
+    }
+}
+
+/// One workload: what is done before each step and not timed, and the step, which is handed that.
+struct Work {
+    prepare: Box<dyn Fn() -> Result<Option<Tensor>>>,
+    step: Box<dyn FnMut(Option<&Tensor>) -> Result<Vec<Tensor>>>,
+}
+
+impl Work {
+    fn new(step: impl FnMut(Option<&Tensor>) -> Result<Vec<Tensor>> + 'static) -> Work {
+        Work { prepare: Box::new(|| Ok(None)), step: Box::new(step) }
+    }
+
+    fn run(&mut self) -> Result<Vec<Tensor>> {
+        let prepared = (self.prepare)()?;
+        (self.step)(prepared.as_ref())
+    }
+
+    /// The µs of each step, and the last result. A result replaces the one before it, as in any loop.
+    fn measure(&mut self, seconds: f64, least: usize) -> Result<(Vec<f32>, Vec<Tensor>)> {
+        let (mut times, mut result, begin) = (Vec::new(), Vec::new(), Instant::now());
+        while times.len() < least || begin.elapsed().as_secs_f64() < seconds {
+            let prepared = (self.prepare)()?;
+            let start = Instant::now();
+            result = (self.step)(prepared.as_ref())?;
+            times.push(start.elapsed().as_secs_f32() * 1e6);
+        }
+        Ok((times, result))
+    }
+}
+
+fn network(name: &str) -> Sequential {
+    match name {
+        "B" => sequential![Linear::new(2, 16), Tanh, Linear::new(16, 16), Tanh, Linear::new(16, 1)],
+        "D" => sequential![Linear::new(1024, 4096), GELU, Linear::new(4096, 4096), GELU, Linear::new(4096, 1024)],
+        _ => sequential![Linear::new(784, 256), ReLU, Linear::new(256, 128), ReLU, Linear::new(128, 10)],
+    }
+}
+
+fn training(
+    model: Sequential,
+    mut optimizer: impl Optimizer + 'static,
+    loss: impl Fn(&Sequential) -> Result<Tensor> + 'static,
+) -> Work {
+    Work::new(move |_| {
+        optimizer.zero_grad();
+        let loss = loss(&model)?;
+        loss.backward()?;
+        optimizer.step()?;
+        Ok(vec![loss])
+    })
+}
+
+/// One function's forward or backward pass.
+fn row_work(name: &str, mut data: Data) -> Result<Work> {
+    let (function, direction) = name.split_once('-').expect("function-direction");
+    let (gradient, labels) = (data.float("grad"), data.labels());
+    let inputs: Vec<Tensor> =
+        ["x", "weight", "bias"].iter().filter_map(|n| Some(data.float(n)?.requires_grad(true))).collect();
+    let call: fn(&[Tensor], Option<&Tensor<i64>>) -> Result<Tensor> = match function {
+        "softmax" => |i, _| F::softmax(&i[0], 1),
+        "layer_norm" => |i, _| F::layer_norm(&i[0], &i[0].shape()[1..], Some(&i[1]), Some(&i[2]), 1e-5),
+        "gelu" => |i, _| Ok(F::gelu(&i[0], F::Approximate::None)),
+        "tanh" => |i, _| Ok(i[0].tanh()),
+        "cross_entropy" => |i, labels| F::cross_entropy(&i[0], labels.expect("labels"), Default::default()),
+        _ => panic!("no workload {name}"),
+    };
+    if direction == "forward" {
+        return Ok(Work::new(move |_| Ok(vec![call(&inputs, labels.as_ref())?])));
+    }
+    let leaves = inputs.clone();
+    let backward = move |y: Option<&Tensor>| {
+        let leaves: Vec<&Tensor> = leaves.iter().collect();
+        let grads = autograd::grad_with(&[y.expect("prepared")], &[gradient.as_ref()], &leaves, false)?;
+        Ok(grads.into_iter().flatten().collect())
+    };
+    // The graph is freed by the pass, so that each pass has a new one.
+    Ok(Work { prepare: Box::new(move || Ok(Some(call(&inputs, labels.as_ref())?))), step: Box::new(backward) })
+}
+
+fn work(name: &str, mut data: Data) -> Result<Work> {
+    if name.contains('-') {
+        return row_work(name, data);
+    }
+    let mut model = network(name);
+    let x = data.float("x").expect("x");
+    if name.starts_with('C') {
+        model.load_state_dict(&data.0)?;
+        model.eval();
+        return Ok(Work::new(move |_| Ok(vec![no_grad(|| model.forward(&x))?])));
+    }
+    if name.starts_with('A') {
+        let labels = data.labels().expect("labels");
+        model.load_state_dict(&data.0)?;
+        let loss = move |model: &Sequential| F::cross_entropy(&model.forward(&x)?, &labels, Default::default());
+        return Ok(match name {
+            "A" => {
+                let sgd = optim::SGD::new(&model, 0.01).momentum(0.9);
+                training(model, sgd, loss)
+            }
+            _ => {
+                let adam = optim::Adam::new(&model, 1e-3);
+                training(model, adam, loss)
+            }
+        });
+    }
+    let target = data.float("target").expect("target");
+    model.load_state_dict(&data.0)?;
+    let sgd = match name {
+        "B" => optim::SGD::new(&model, 0.01).momentum(0.9),
+        "D" => optim::SGD::new(&model, 1.),
+        _ => panic!("no workload {name}"),
+    };
+    Ok(training(model, sgd, move |model| F::mse_loss(&model.forward(&x)?, &target, Default::default())))
+}
+
+/// What two equal tensors have in common: the sum of magnitudes, the sum as its share, elements against their mean.
+fn sums(tensor: &Tensor) -> Vec<f64> {
+    let values: Vec<f64> = tensor.to_vec().into_iter().map(f64::from).collect();
+    let magnitude: f64 = values.iter().map(|v| v.abs()).sum();
+    let mean = magnitude / values.len() as f64;
+    let elements = [0, values.len() / 2, values.len() - 1].map(|i| values[i] / mean);
+    [magnitude, values.iter().sum::<f64>() / magnitude].into_iter().chain(elements).collect()
+}
+
+/// MiB of this process: VmRSS is now, VmHWM the most since the last reset.
+fn memory(field: &str) -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = status.lines().find(|l| l.starts_with(field)).and_then(|l| l.split_whitespace().nth(1)?.parse().ok());
+    kib.unwrap_or(f64::NAN) / 1024.
+}
+
+fn compare(name: &str, file: &str, seconds: f64) -> Result<()> {
+    let mut work = work(name, Data(safetensors::load(file)?))?;
+    // Where the kernel does not allow the reset, the peak is that of loading too.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+    let before = memory("VmRSS");
+    let mut values = Vec::new();
+    for _ in 0..CHECKED {
+        let result = work.run()?;
+        if result[0].numel() == 1 {
+            values.push(f64::from(result[0].item()?));
+        }
+    }
+    work.measure(seconds / 5., 1)?;
+    let (mut times, result) = work.measure(seconds, 10)?;
+    let peak = memory("VmHWM");
+    if values.is_empty() {
+        values = result.iter().flat_map(sums).collect();
+    }
+    times.sort_by(f32::total_cmp);
+    let quantile = |q: f64| times[((times.len() - 1) as f64 * q) as usize];
+    let mean = times.iter().map(|&t| f64::from(t)).sum::<f64>() / times.len() as f64;
+    let figures = serde_json::json!({
+        "values": values, "steps": times.len(), "mean": mean, "median": quantile(0.5), "p10": quantile(0.1),
+        "p90": quantile(0.9), "before": before, "peak": peak,
+    });
+    println!("{figures}");
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    match args.as_slice() {
+        [name, file, seconds] if seconds.parse::<f64>().is_ok() => {
+            compare(name, file, seconds.parse().expect("just parsed"))
+        }
+        _ => {
+            println!("The comparison with PyTorch: benches/compare/run --help");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,173 @@
+"""PyTorch's side of the comparison: `torch_side.py WORKLOAD FILE SECONDS`, the threads in OMP_NUM_THREADS.
+
+`torch_side.py --make FOLDER WORKLOAD…` writes each workload's weights and data, WORKLOAD.safetensors, for both sides.
+What it does, measures and prints is what main.rs does; see there.
+"""
+
+import json
+import os
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+CHECKED = 20  # steps whose losses are compared
+
+
+def network(name):
+    if name == "B":
+        return nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))
+    if name == "D":
+        return nn.Sequential(
+            nn.Linear(1024, 4096), nn.GELU(), nn.Linear(4096, 4096), nn.GELU(), nn.Linear(4096, 1024)
+        )
+    return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10))
+
+
+def training(data, name, loss_function, make_optimizer):
+    x, target, model = data.pop("x"), data.pop("target"), network(name)
+    model.load_state_dict(data)
+    optimizer = make_optimizer(model.parameters())
+
+    def step(_):
+        optimizer.zero_grad()
+        loss = loss_function(model(x), target)
+        loss.backward()
+        optimizer.step()
+        return [loss]
+
+    return step
+
+
+def inference(data, name):
+    x, model = data.pop("x"), network(name)
+    model.load_state_dict(data)
+    model.eval()
+
+    def step(_):
+        with torch.no_grad():
+            return [model(x)]
+
+    return step
+
+
+def row_work(data, name):
+    """(prepare, step) of one function's forward or backward pass."""
+    function, direction = name.split("-")
+    x, target = data["x"].requires_grad_(), data.get("target")
+    inputs = [x] + [data[n].requires_grad_() for n in ("weight", "bias") if n in data]
+    call = {
+        "softmax": lambda: F.softmax(x, 1),
+        "layer_norm": lambda: F.layer_norm(x, x.shape[1:], *inputs[1:]),
+        "gelu": lambda: F.gelu(x),
+        "tanh": lambda: torch.tanh(x),
+        "cross_entropy": lambda: F.cross_entropy(x, target),
+    }[function]
+    if direction == "forward":
+        return None, lambda _: [call()]
+    # The graph is freed by the pass, so that each pass has a new one.
+    return call, lambda y: torch.autograd.grad(y, inputs, data["grad"])
+
+
+def work(name, data):
+    if name == "A":
+        return None, training(data, name, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))
+    if name == "Aadam":
+        return None, training(data, name, F.cross_entropy, lambda p: torch.optim.Adam(p, lr=1e-3))
+    if name == "B":
+        return None, training(data, name, F.mse_loss, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))
+    if name == "D":
+        return None, training(data, name, F.mse_loss, lambda p: torch.optim.SGD(p, lr=1.0))
+    if name in ("C1", "C1024"):
+        return None, inference(data, name)
+    return row_work(data, name)
+
+
+def measure(prepare, step, seconds, least):
+    """The nanoseconds of each step, and the last result. A result replaces the one before it, as in any loop."""
+    times, result, prepared, end = [], None, None, time.perf_counter() + seconds
+    while len(times) < least or time.perf_counter() < end:
+        if prepare:
+            prepared = prepare()
+        start = time.perf_counter_ns()
+        result = step(prepared)
+        times.append(time.perf_counter_ns() - start)
+        prepared = None
+    return times, result
+
+
+def sums(tensor):
+    """What two equal tensors have in common: the sum of magnitudes, the sum as its share, elements against their mean."""
+    flat = tensor.detach().flatten().double()
+    magnitude = flat.abs().sum().item()
+    elements = [flat[i].item() / (magnitude / flat.numel()) for i in (0, flat.numel() // 2, flat.numel() - 1)]
+    return [magnitude, flat.sum().item() / magnitude, *elements]
+
+
+def memory(field):
+    """MiB of this process: VmRSS is now, VmHWM the most since the last reset."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(field)) / 1024
+
+
+def main(name, file, seconds):
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    prepare, step = work(name, {k: v.clone() for k, v in load_file(file).items()})
+    with open("/proc/self/clear_refs", "w") as reset:
+        reset.write("5")
+    before = memory("VmRSS")
+    values = []
+    for _ in range(CHECKED):
+        result = step(prepare() if prepare else None)
+        if result[0].numel() == 1:
+            values.append(result[0].item())
+    measure(prepare, step, seconds / 5, 1)
+    times, result = measure(prepare, step, seconds, 10)
+    peak = memory("VmHWM")
+    if not values:
+        values = [value for tensor in result for value in sums(tensor)]
+    times.sort()
+    quantile = lambda q: times[int((len(times) - 1) * q)] / 1e3
+    print(json.dumps({
+        "values": values, "steps": len(times), "mean": sum(times) / len(times) / 1e3,
+        "median": quantile(0.5), "p10": quantile(0.1), "p90": quantile(0.9), "before": before, "peak": peak,
+    }))  # fmt: skip
+
+
+def twice(distinct, *answers):
+    """Every input stands in the batch twice with different answers: learning by heart cannot bring the loss to 0, where
+    gradients become subnormal numbers, which cost more."""
+    return {"x": torch.cat([distinct, distinct]), "target": torch.cat(answers)}
+
+
+def make(name):
+    torch.manual_seed(0)
+    if name in ("A", "Aadam"):
+        data = twice(torch.randn(32, 784), torch.arange(32) % 10, (torch.arange(32) + 3) % 10)
+    elif name == "B":
+        data = twice(torch.randn(16, 2), torch.randn(16, 1), torch.randn(16, 1))
+    elif name == "D":
+        data = twice(torch.randn(64, 1024), torch.randn(64, 1024), torch.randn(64, 1024))
+    elif name in ("C1", "C1024"):
+        data = {"x": torch.randn(int(name[1:]), 784)}
+    else:
+        shape = {"gelu": (2048, 2048), "tanh": (2048, 2048), "cross_entropy": (1024, 10000)}
+        data = {"x": torch.randn(shape.get(name.split("-")[0], (4096, 512))) * 2}
+        data["grad"] = torch.randn_like(data["x"])
+        if name.startswith("layer_norm"):
+            data |= {"weight": torch.rand(512) + 0.5, "bias": torch.randn(512)}
+        if name.startswith("cross_entropy"):
+            data |= {"target": torch.randint(10000, (1024,)), "grad": torch.ones(())}
+        return data
+    return data | network(name).state_dict()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--make":
+        for name in sys.argv[3:]:
+            save_file(make(name), os.path.join(sys.argv[2], name + ".safetensors"))
+    else:
+        main(sys.argv[1], sys.argv[2], float(sys.argv[3]))

@@ -1,0 +1,420 @@
+//! Matrix products, for any strides: `c = a · b`.
+//!
+//! One operand is read number by number (the *rows*, here always called `a`), the other a vector at a time (the *columns*,
+//! `b`); a product and its transpose are the same work, so either operand may be the one or the other, and
+//! [`Plan`] takes what is cheaper. Every element of the result is the sum along the common axis in the same order, however
+//! the work is cut: so its bits do not depend on the number of threads.
+
+mod pack;
+mod simd;
+#[cfg(test)]
+mod tests;
+mod tile;
+
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Ix2, IxDyn};
+
+pub use tile::Product;
+
+use super::{memory, threads};
+use pack::{Space, pack_columns, pack_rows, unpack};
+use tile::{DOT_ROWS, Dots, Kernels, Tile};
+
+/// From so many multiplications on, the work is split among threads.
+const PARALLEL: usize = 1 << 20;
+/// So many numbers of a matrix make a thread worth its while where each is used once.
+const PARALLEL_ONCE: usize = 1 << 17;
+/// So many steps along the common axis are worked on at a time: a panel of columns stays near.
+const STEPS: usize = 800;
+/// As [`STEPS`], where the rows of a tile are copied: they stay in the first cache.
+const PACKED_STEPS: usize = 512;
+/// So many numbers of packed columns are worked on at a time: they stay in the second cache.
+const PACKED: usize = 1 << 17;
+/// So many rows of the result are worked out before they are turned.
+const TURNED: usize = 64;
+/// Lines of the cache that lie a multiple of so many bytes apart are in each other's place.
+const PAGE: usize = 1 << 12;
+
+/// A matrix in memory.
+#[derive(Clone, Copy)]
+struct Mat<T> {
+    at: *mut T,
+    rows: usize,
+    columns: usize,
+    /// From one row to the next.
+    row: isize,
+    /// From one column to the next.
+    column: isize,
+}
+
+// SAFETY: what is shared between threads is read only, and what is written is cut into parts that do not overlap.
+#[allow(unsafe_code)]
+unsafe impl<T: Send + Sync> Sync for Mat<T> {}
+
+impl<T: Copy> Mat<T> {
+    fn of(view: ArrayView2<'_, T>) -> Self {
+        // It is only read, like the view.
+        Mat::new(view.as_ptr().cast_mut(), view.dim(), view.strides())
+    }
+
+    fn of_mut(view: &mut ArrayViewMut2<'_, T>) -> Self {
+        Mat::new(view.as_mut_ptr(), view.dim(), view.strides())
+    }
+
+    /// Along an axis of one element every stride is right, and 1 the best.
+    fn new(at: *mut T, (rows, columns): (usize, usize), strides: &[isize]) -> Self {
+        let stride = |n: usize, stride: isize| if n == 1 { 1 } else { stride };
+        Mat { at, rows, columns, row: stride(rows, strides[0]), column: stride(columns, strides[1]) }
+    }
+
+    fn t(self) -> Self {
+        Mat { at: self.at, rows: self.columns, columns: self.rows, row: self.column, column: self.row }
+    }
+
+    /// The address of an element that may be just beyond the end.
+    fn element(self, i: usize, j: usize) -> *mut T {
+        self.at.wrapping_offset(i as isize * self.row + j as isize * self.column)
+    }
+
+    fn part(self, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Self {
+        Mat { at: self.element(rows.start, columns.start), rows: rows.len(), columns: columns.len(), ..self }
+    }
+}
+
+/// `c = a · b`, or `c += a · b`.
+pub fn product<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: &mut ArrayViewMut2<'_, T>, add: bool) {
+    assert!(a.nrows() == c.nrows() && b.ncols() == c.ncols() && a.ncols() == b.nrows(), "shapes of a product");
+    if c.is_empty() || a.ncols() == 0 {
+        if !add {
+            c.fill(T::default());
+        }
+        return;
+    }
+    let out = Mat::of_mut(c);
+    if out.row != 1 && out.column != 1 {
+        let mut whole = if add { c.to_owned() } else { Array2::from_elem(c.dim(), T::default()) };
+        product(a, b, &mut whole.view_mut(), add);
+        return c.assign(&whole);
+    }
+    multiply(Mat::of(a), Mat::of(b), out, add);
+}
+
+/// How one product is done.
+#[derive(Clone, Copy)]
+struct Plan {
+    /// Columns of a panel: one, two or four vectors.
+    width: usize,
+    /// The most rows of a tile.
+    rows: usize,
+    /// Whether the columns are copied side by side first.
+    pack_columns: bool,
+    /// Whether the rows of a tile are.
+    pack_rows: bool,
+}
+
+impl Plan {
+    fn new<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>) -> Self {
+        let vectors = match b.columns.div_ceil(kernels.lanes) {
+            1 => 1,
+            2 => 2,
+            _ if a.rows <= kernels.wide.len() => 4,
+            _ => 2,
+        };
+        let rows = if vectors == 4 { kernels.wide.len() } else { kernels.rows };
+        // What lies so far apart falls on few lines of the first cache, and drives each other out.
+        let far = |stride: isize, far: usize| (stride.unsigned_abs() * size_of::<T>()).is_multiple_of(far);
+        let width = vectors * kernels.lanes;
+        Plan {
+            width,
+            rows,
+            pack_columns: b.column != 1 || far(b.row, PAGE) && a.rows > rows,
+            pack_rows: (a.row != 1 && a.column != 1
+                || if a.row == 1 { far(a.column, PAGE) } else { far(a.row, PAGE / 4) })
+                && b.columns > 3 * width,
+        }
+    }
+}
+
+/// About how many cycles the loops take with `b` as the operand that is read by vectors.
+fn cost<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>) -> usize {
+    let vectors = b.columns.div_ceil(kernels.lanes);
+    let sums = a.rows.div_ceil(if a.rows < 4 { 1 } else { 2 }) * vectors * b.rows;
+    // Copying a number to another place in turn costs about half a cycle, storing one across a whole.
+    let pack = if b.column == 1 { 0 } else { b.rows * b.columns / 2 };
+    let store = if c.column == 1 { 0 } else { c.rows * c.columns * b.rows.div_ceil(STEPS) };
+    sums + pack + store
+}
+
+fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
+    let kernels = T::kernels();
+    if b.columns < a.rows && dotted(kernels, b.t(), a.t()) {
+        return dots(kernels, b.t(), a.t(), c.t(), add);
+    }
+    if dotted(kernels, a, b) {
+        return dots(kernels, a, b, c, add);
+    }
+    let swap = cost(kernels, b.t(), a.t(), c.t()) < cost(kernels, a, b, c);
+    let (a, b, c) = if swap { (b.t(), a.t(), c.t()) } else { (a, b, c) };
+    let plan = Plan::new(kernels, a, b);
+    let Plan { width, rows, .. } = plan;
+    let work = a.rows * a.columns * b.columns;
+    let threads = if work < PARALLEL { 1 } else { threads::num_threads() };
+    let (panels, blocks) = (b.columns.div_ceil(width), a.rows.div_ceil(rows));
+    // A part copies its columns for itself, so it is the rows that are shared if there is a choice.
+    let parts = |n: usize| if n < 2 * threads { n.min(threads) } else { threads };
+    match threads {
+        1 => block(kernels, plan, a, b, c, add),
+        _ if panels >= 2 * threads || panels >= blocks => threads::for_each(parts(panels), |i| {
+            let [from, to] = [i, i + 1].map(|i| (panels * i / parts(panels) * width).min(b.columns));
+            block(kernels, plan, a, b.part(0..b.rows, from..to), c.part(0..c.rows, from..to), add);
+        }),
+        _ => threads::for_each(parts(blocks), |i| {
+            let [from, to] = [i, i + 1].map(|i| a.rows * i / parts(blocks));
+            block(kernels, plan, a.part(from..to, 0..a.columns), b, c.part(from..to, 0..c.columns), add);
+        }),
+    }
+}
+
+/// Whether `a` has so few rows, and both lie so, that the product is best done by dot products.
+fn dotted<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>) -> bool {
+    a.rows <= DOT_ROWS && a.column == 1 && (b.row == 1 && b.rows >= kernels.lanes)
+}
+
+fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
+    let threads = if b.rows * b.columns < PARALLEL_ONCE { 1 } else { threads::num_threads() };
+    threads::for_each(threads, |i| {
+        let [from, to] = [i, i + 1].map(|i| b.columns * i / threads);
+        some_dots(kernels, a, b.part(0..b.rows, from..to), c.part(0..c.rows, from..to), add);
+    });
+}
+
+#[allow(unsafe_code)]
+fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
+    let (a_row, b_row, c_row, c_column) = (a.row, b.column, c.row, c.column);
+    let dots = Dots { k: a.columns, a: a.at, a_row, b: b.at, b_row, n: b.columns, c: c.at, c_row, c_column, add };
+    // SAFETY: the loops are those of this CPU, and there is one for so few rows.
+    unsafe { kernels.dots[a.rows - 1](&dots) };
+}
+
+/// The product of `a` with some columns, on this thread.
+#[allow(unsafe_code)]
+fn block<T: Product>(kernels: &Kernels<T>, plan: Plan, a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
+    let (k, n, lanes, width) = (b.rows, b.columns, kernels.lanes, plan.width);
+    let k_blocks = k.div_ceil(if plan.pack_rows { PACKED_STEPS } else { STEPS });
+    let steps = k.div_ceil(k_blocks);
+    let group = (PACKED / steps / width).max(1) * width;
+    let mut space = Space::take();
+    let columns_room = if plan.pack_columns { steps * group.min(n.next_multiple_of(lanes)) + 8 } else { 0 };
+    let rows_room = if plan.pack_rows { steps * plan.rows + 8 } else { 0 };
+    let turned_room = if c.column == 1 { 0 } else { TURNED * width };
+    let [columns_at, rows_at, turned_at] = space.rooms([columns_room, rows_room, turned_room]);
+    for start in (0..n).step_by(group) {
+        let columns = start..n.min(start + group);
+        for kb in 0..k_blocks {
+            let steps = k * kb / k_blocks..k * (kb + 1) / k_blocks;
+            let mut part = b.part(steps.clone(), columns.clone());
+            if plan.pack_columns {
+                // SAFETY: the room is that of so many steps and columns.
+                unsafe { pack_columns(part, width, lanes, columns_at) };
+                (part.at, part.column) = (columns_at, 1);
+            }
+            let job = Job { kernels, plan, rows_at, turned_at, add: add || kb > 0 };
+            // SAFETY: all parts lie within the matrices, and the rooms are as large as the plan wants.
+            unsafe { job.run(a.part(0..a.rows, steps), part, c.part(0..c.rows, columns.clone())) };
+        }
+    }
+    space.give();
+}
+
+/// The tiles of one block.
+struct Job<'a, T: 'static> {
+    kernels: &'a Kernels<T>,
+    plan: Plan,
+    rows_at: *mut T,
+    turned_at: *mut T,
+    add: bool,
+}
+
+impl<T: Product> Job<'_, T> {
+    /// All tiles.
+    ///
+    /// # Safety
+    /// The rooms must be as large as the plan wants, and the matrices good for reading and writing.
+    #[allow(unsafe_code)]
+    unsafe fn run(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>) {
+        let width = self.plan.width;
+        let tiles = a.rows.div_ceil(self.plan.rows);
+        let tile = |i: usize| a.rows * i / tiles..a.rows * (i + 1) / tiles;
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.plan.pack_rows {
+                // The rows of a tile stay in the first cache, the panels pass by.
+                for i in 0..tiles {
+                    let rows = tile(i);
+                    let mut part = a.part(rows.clone(), 0..a.columns);
+                    pack_rows(part, self.rows_at);
+                    (part.at, part.row, part.column) = (self.rows_at, 1, rows.len() as isize);
+                    for j in (0..b.columns).step_by(width) {
+                        self.panel(part, b, j, c.part(rows.clone(), 0..c.columns), 1);
+                    }
+                }
+            } else {
+                // The panel stays in the first cache, the rows pass by.
+                for j in (0..b.columns).step_by(width) {
+                    self.panel(a, b, j, c, tiles);
+                }
+            }
+        }
+    }
+
+    /// The tiles of the panel of columns from `j` on.
+    ///
+    /// # Safety
+    /// As [`run`](Job::run).
+    #[allow(unsafe_code)]
+    unsafe fn panel(&self, a: Mat<T>, b: Mat<T>, j: usize, c: Mat<T>, tiles: usize) {
+        let columns = self.plan.width.min(b.columns - j);
+        let b = match self.plan.pack_columns {
+            // A panel that is not full is as wide as its vectors.
+            true => {
+                let row = columns.next_multiple_of(self.kernels.lanes) as isize;
+                Mat { at: b.at.wrapping_add(j * b.rows), columns, row, ..b }
+            }
+            false => b.part(0..b.rows, j..j + columns),
+        };
+        let c = c.part(0..c.rows, j..j + columns);
+        if c.column == 1 {
+            // SAFETY: the caller's promise.
+            return unsafe { self.tiles(a, b, c, tiles, self.add) };
+        }
+        // The rows of the result lie side by side: some tiles are worked out elsewhere and then turned.
+        let at_once = (TURNED / self.plan.rows).max(1);
+        for from in (0..tiles).step_by(at_once) {
+            let to = tiles.min(from + at_once);
+            let rows = a.rows * from / tiles..a.rows * to / tiles;
+            let turned =
+                Mat { at: self.turned_at, rows: rows.len(), columns, row: self.plan.width as isize, column: 1 };
+            // SAFETY: the caller's promise; there is room for `TURNED` rows.
+            unsafe {
+                self.tiles(a.part(rows.clone(), 0..a.columns), b, turned, to - from, false);
+                unpack(turned, c.part(rows, 0..columns).t(), self.add);
+            }
+        }
+    }
+
+    /// So many tiles of nearly equal height.
+    ///
+    /// # Safety
+    /// As [`run`](Job::run).
+    #[allow(unsafe_code)]
+    unsafe fn tiles(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, tiles: usize, add: bool) {
+        let loops = match b.columns.div_ceil(self.kernels.lanes) {
+            1 => self.kernels.narrow,
+            2 => self.kernels.double,
+            4 => self.kernels.wide,
+            // SAFETY: the caller's promise.
+            _ => return unsafe { self.three_vectors(a, b, c, tiles, add) },
+        };
+        for i in 0..tiles {
+            let (from, to) = (a.rows * i / tiles, a.rows * (i + 1) / tiles);
+            let tile = Tile {
+                k: a.columns,
+                a: a.element(from, 0),
+                a_row: a.row,
+                a_k: a.column,
+                b: b.at,
+                b_k: b.row,
+                c: c.element(from, 0),
+                c_row: c.row,
+                columns: b.columns,
+                add,
+            };
+            // SAFETY: the loops are those of this CPU, there is one for each height, and all lies within the matrices.
+            unsafe { loops[to - from - 1](&tile) };
+        }
+    }
+
+    /// As [`tiles`](Job::tiles), for three vectors of columns: two and one.
+    ///
+    /// # Safety
+    /// As [`run`](Job::run).
+    #[allow(unsafe_code)]
+    unsafe fn three_vectors(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, tiles: usize, add: bool) {
+        let two = 2 * self.kernels.lanes;
+        for columns in [0..two, two..b.columns] {
+            // SAFETY: the caller's promise.
+            unsafe { self.tiles(a, b.part(0..b.rows, columns.clone()), c.part(0..c.rows, columns), tiles, add) };
+        }
+    }
+}
+
+/// `a · b`, written over what is at `c` in row-major order, which may be uninitialised.
+///
+/// # Safety
+/// `c` is good for writing `a.nrows() · b.ncols()` numbers.
+#[allow(unsafe_code)]
+unsafe fn write<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: *mut T) {
+    let (rows, columns) = (a.nrows(), b.ncols());
+    match a.ncols() * rows * columns {
+        // SAFETY: the caller's promise.
+        0 => unsafe { (0..rows * columns).for_each(|i| c.add(i).write(T::default())) },
+        _ => multiply(Mat::of(a), Mat::of(b), Mat { at: c, rows, columns, row: columns as isize, column: 1 }, false),
+    }
+}
+
+/// `a · b`.
+#[allow(unsafe_code)]
+pub fn matmul<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
+    assert_eq!(a.ncols(), b.nrows(), "shapes of a product");
+    super::count::add(a.nrows() * a.ncols() * b.ncols());
+    let shape = (a.nrows(), b.ncols());
+    let len = shape.0 * shape.1;
+    let mut c = memory::buffer(len);
+    // SAFETY: the buffer has room for the product, which `write` fills.
+    unsafe {
+        write(a, b, c.as_mut_ptr());
+        c.set_len(len);
+    }
+    Array2::from_shape_vec(shape, c).expect("as many elements")
+}
+
+/// The `i`-th matrix of a stack.
+fn matrix<'a, T>(mut x: ArrayViewD<'a, T>, mut i: usize) -> ArrayView2<'a, T> {
+    while x.ndim() > 2 {
+        let axis = Axis(x.ndim() - 3);
+        let len = x.len_of(axis);
+        x = x.index_axis_move(axis, i % len);
+        i /= len;
+    }
+    x.into_dimensionality::<Ix2>().expect("two axes")
+}
+
+/// `a · b` for each matrix of two stacks; the leading axes broadcast to `batch`.
+#[allow(unsafe_code)]
+pub fn batch_matmul<T: Product>(a: ArrayViewD<'_, T>, b: ArrayViewD<'_, T>, batch: &[usize]) -> ArrayD<T> {
+    let (m, k) = (a.shape()[a.ndim() - 2], a.shape()[a.ndim() - 1]);
+    let n = b.shape()[b.ndim() - 1];
+    let shape = |tail: [usize; 2]| [batch, &tail].concat();
+    let (a_shape, b_shape, c_shape) = (shape([m, k]), shape([k, n]), shape([m, n]));
+    let a = a.broadcast(IxDyn(&a_shape)).expect("a broadcastable shape");
+    let b = b.broadcast(IxDyn(&b_shape)).expect("a broadcastable shape");
+    let count: usize = batch.iter().product();
+    let work = m * k * n;
+    super::count::add(count * work);
+    let len = count * m * n;
+    let mut c = memory::buffer::<T>(len);
+    if len > 0 {
+        // Small matrices are cut into tasks, large ones each among the threads.
+        let each = if work >= PARALLEL { count } else { (PARALLEL / work.max(1)).max(1) };
+        let stack = Mat { at: c.as_mut_ptr(), rows: count, columns: m * n, row: (m * n) as isize, column: 1 };
+        let stack = &stack;
+        threads::for_each(count.div_ceil(each), |task| {
+            for i in task * each..count.min((task + 1) * each) {
+                // SAFETY: each matrix of the stack is written once, and the buffer has room for all.
+                unsafe { write(matrix(a.view(), i), matrix(b.view(), i), stack.element(i, 0)) };
+            }
+        });
+        // SAFETY: all matrices are written.
+        unsafe { c.set_len(len) };
+    }
+    ArrayD::from_shape_vec(IxDyn(&c_shape), c).expect("as many elements")
+}

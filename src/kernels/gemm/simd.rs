@@ -1,0 +1,221 @@
+//! Vectors of numbers in registers: what the tiles of a product are made of, once for each instruction set.
+
+/// A vector register.
+///
+/// # Safety
+/// The methods may only run on a CPU with the vector's instructions; pointers must be good for the lanes that are read or
+/// written.
+#[allow(unsafe_code, clippy::missing_safety_doc)]
+pub trait Simd: Copy {
+    /// One lane.
+    type T: Copy + Default + std::ops::Add<Output = Self::T> + 'static;
+    /// Which lanes are read or written.
+    type Mask: Copy;
+    const LANES: usize;
+    /// The first `n` lanes.
+    unsafe fn first(n: usize) -> Self::Mask;
+    unsafe fn zero() -> Self;
+    unsafe fn splat(x: Self::T) -> Self;
+    unsafe fn load(from: *const Self::T) -> Self;
+    /// The lanes outside the mask are 0, and not read.
+    unsafe fn load_part(from: *const Self::T, mask: Self::Mask) -> Self;
+    unsafe fn store(self, to: *mut Self::T);
+    unsafe fn store_part(self, to: *mut Self::T, mask: Self::Mask);
+    /// Has the line fetched that will be written.
+    unsafe fn prefetch(_to: *mut Self::T) {}
+    /// `self + a · b`
+    unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    /// The sum of the lanes.
+    unsafe fn sum(self) -> Self::T;
+}
+
+/// Four lanes without instructions of their own: what the compiler makes of plain Rust.
+#[derive(Clone, Copy)]
+pub struct Plain<T>([T; 4]);
+
+macro_rules! plain {
+    ($($t:ty),*) => {$(
+        #[allow(unsafe_code)]
+        // SAFETY of the blocks: the caller's pointers are good for the lanes that are read or written.
+        impl Simd for Plain<$t> {
+            type T = $t;
+            type Mask = usize;
+            const LANES: usize = 4;
+            #[inline(always)]
+            unsafe fn first(n: usize) -> usize {
+                n
+            }
+            #[inline(always)]
+            unsafe fn zero() -> Self {
+                Plain([<$t>::default(); 4])
+            }
+            #[inline(always)]
+            unsafe fn splat(x: $t) -> Self {
+                Plain([x; 4])
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const $t) -> Self {
+                Plain(unsafe { from.cast::<[$t; 4]>().read_unaligned() })
+            }
+            #[inline(always)]
+            unsafe fn load_part(from: *const $t, n: usize) -> Self {
+                if n == 4 {
+                    return unsafe { Self::load(from) };
+                }
+                Plain(std::array::from_fn(|i| if i < n { unsafe { *from.add(i) } } else { <$t>::default() }))
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $t) {
+                unsafe { to.cast::<[$t; 4]>().write_unaligned(self.0) }
+            }
+            #[inline(always)]
+            unsafe fn store_part(self, to: *mut $t, n: usize) {
+                if n == 4 {
+                    return unsafe { self.store(to) };
+                }
+                for i in 0..n {
+                    unsafe { *to.add(i) = self.0[i] };
+                }
+            }
+            #[inline(always)]
+            unsafe fn add_product(self, a: Self, b: Self) -> Self {
+                Plain(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
+            }
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                Plain(std::array::from_fn(|i| self.0[i] + other.0[i]))
+            }
+            #[inline(always)]
+            unsafe fn sum(self) -> $t {
+                (self.0[0] + self.0[2]) + (self.0[1] + self.0[3])
+            }
+        }
+    )*};
+}
+plain!(f32, f64, i64);
+
+#[cfg(target_arch = "x86_64")]
+pub use x86::{F32x8, F32x16, F64x4, F64x8};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::Simd;
+
+    /// The masks of AVX2: a window of so many lanes of ones into ones and zeros.
+    const ONES_THEN_ZEROS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    macro_rules! vector {
+        ($(#[$doc:meta])* $name:ident($reg:ty) of $t:ty, $lanes:literal, mask $mask:ty, |$n:ident| $first:expr,
+         zero $zero:ident, splat $splat:ident, load $load:ident, $load_part:ident, store $store:ident, $store_part:ident,
+         fma $fma:ident, add $add:ident, sum |$x:ident| $sum:expr) => {
+            $(#[$doc])*
+            #[derive(Clone, Copy)]
+            pub struct $name($reg);
+
+            #[allow(unsafe_code)]
+            // SAFETY of the blocks: the caller promises the instructions, and pointers good for the lanes that are read or
+            // written.
+            impl Simd for $name {
+                type T = $t;
+                type Mask = $mask;
+                const LANES: usize = $lanes;
+                #[inline(always)]
+                unsafe fn first($n: usize) -> $mask {
+                    #[allow(unused_unsafe)]
+                    unsafe {
+                        $first
+                    }
+                }
+                #[inline(always)]
+                unsafe fn zero() -> Self {
+                    $name(unsafe { $zero() })
+                }
+                #[inline(always)]
+                unsafe fn splat(x: $t) -> Self {
+                    $name(unsafe { $splat(x) })
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const $t) -> Self {
+                    $name(unsafe { $load(from) })
+                }
+                #[inline(always)]
+                unsafe fn load_part(from: *const $t, mask: $mask) -> Self {
+                    $name(unsafe { part!(load $load_part, mask, from) })
+                }
+                #[inline(always)]
+                unsafe fn store(self, to: *mut $t) {
+                    unsafe { $store(to, self.0) }
+                }
+                #[inline(always)]
+                unsafe fn store_part(self, to: *mut $t, mask: $mask) {
+                    unsafe { $store_part(to, mask, self.0) }
+                }
+                #[inline(always)]
+                unsafe fn prefetch(to: *mut $t) {
+                    unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast()) }
+                }
+                #[inline(always)]
+                unsafe fn add_product(self, a: Self, b: Self) -> Self {
+                    $name(unsafe { $fma(a.0, b.0, self.0) })
+                }
+                #[inline(always)]
+                unsafe fn add(self, other: Self) -> Self {
+                    $name(unsafe { $add(self.0, other.0) })
+                }
+                #[inline(always)]
+                unsafe fn sum(self) -> $t {
+                    let $x = self.0;
+                    unsafe { $sum }
+                }
+            }
+        };
+    }
+
+    /// The two families order the arguments of a masked load differently.
+    macro_rules! part {
+        (load _mm512_maskz_loadu_ps, $mask:expr, $from:expr) => {
+            _mm512_maskz_loadu_ps($mask, $from)
+        };
+        (load _mm512_maskz_loadu_pd, $mask:expr, $from:expr) => {
+            _mm512_maskz_loadu_pd($mask, $from)
+        };
+        (load $load:ident, $mask:expr, $from:expr) => {
+            $load($from, $mask)
+        };
+    }
+
+    vector!(
+        /// AVX-512
+        F32x16(__m512) of f32, 16, mask __mmask16, |n| ((1u32 << n) - 1) as __mmask16,
+        zero _mm512_setzero_ps, splat _mm512_set1_ps, load _mm512_loadu_ps, _mm512_maskz_loadu_ps,
+        store _mm512_storeu_ps, _mm512_mask_storeu_ps, fma _mm512_fmadd_ps, add _mm512_add_ps, sum |x| _mm512_reduce_add_ps(x)
+    );
+    vector!(
+        /// AVX-512
+        F64x8(__m512d) of f64, 8, mask __mmask8, |n| ((1u32 << n) - 1) as __mmask8,
+        zero _mm512_setzero_pd, splat _mm512_set1_pd, load _mm512_loadu_pd, _mm512_maskz_loadu_pd,
+        store _mm512_storeu_pd, _mm512_mask_storeu_pd, fma _mm512_fmadd_pd, add _mm512_add_pd, sum |x| _mm512_reduce_add_pd(x)
+    );
+    vector!(
+        /// AVX2 with FMA
+        F32x8(__m256) of f32, 8, mask __m256i, |n| _mm256_loadu_si256(ONES_THEN_ZEROS.as_ptr().add(8 - n).cast()),
+        zero _mm256_setzero_ps, splat _mm256_set1_ps, load _mm256_loadu_ps, _mm256_maskload_ps,
+        store _mm256_storeu_ps, _mm256_maskstore_ps, fma _mm256_fmadd_ps, add _mm256_add_ps, sum |x| {
+            let half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+            let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+            _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps::<1>(pair, pair)))
+        }
+    );
+    vector!(
+        /// AVX2 with FMA
+        F64x4(__m256d) of f64, 4, mask __m256i, |n| _mm256_loadu_si256(ONES_THEN_ZEROS.as_ptr().add(8 - 2 * n).cast()),
+        zero _mm256_setzero_pd, splat _mm256_set1_pd, load _mm256_loadu_pd, _mm256_maskload_pd,
+        store _mm256_storeu_pd, _mm256_maskstore_pd, fma _mm256_fmadd_pd, add _mm256_add_pd, sum |x| {
+            let half = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd::<1>(x));
+            _mm_cvtsd_f64(_mm_add_sd(half, _mm_unpackhi_pd(half, half)))
+        }
+    );
+}

@@ -1,0 +1,103 @@
+use ndarray::{Array2, ArrayView2, ShapeBuilder, s};
+use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus as StdRng};
+
+use super::*;
+use crate::{
+    Number,
+    kernels::isa::{Capability, set_capability},
+};
+
+fn random<T: Number>(rng: &mut StdRng, rows: usize, columns: usize) -> Array2<T> {
+    // Small whole numbers: every product is exact, in each type and order.
+    Array2::from_shape_simple_fn((rows, columns), || T::of(f64::from(rng.random_range(-8i32..=8))))
+}
+
+/// Views of one shape that lie in memory in different ways, some neither by rows nor by columns.
+fn laid_out<T: Number>(x: &Array2<T>, way: usize, space: &mut Array2<T>) {
+    let (m, n) = x.dim();
+    *space = match way % 4 {
+        0 => Array2::from_elem((m, n), T::ZERO),
+        1 => Array2::from_elem((m, n).f(), T::ZERO),
+        2 => Array2::from_elem((m + 3, n + 5), T::ZERO),
+        _ => Array2::from_elem((2 * m, 3 * n).f(), T::ZERO),
+    };
+    view_of(space, way, (m, n)).assign(x);
+}
+
+fn view_of<T>(space: &mut Array2<T>, way: usize, (m, n): (usize, usize)) -> ArrayViewMut2<'_, T> {
+    match way % 4 {
+        0 | 1 => space.view_mut(),
+        2 => space.slice_mut(s![2..2 + m, 3..3 + n]),
+        _ => space.slice_mut(s![..;2, ..;-3]).slice_move(s![..m, ..n]),
+    }
+}
+
+fn naive<T: Number>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<f64> {
+    Array2::from_shape_fn((a.nrows(), b.ncols()), |(i, j)| {
+        a.row(i).iter().zip(b.column(j)).map(|(&x, &y)| x.as_f64() * y.as_f64()).sum()
+    })
+}
+
+fn agrees<T: Number>() {
+    let mut rng = StdRng::seed_from_u64(7);
+    let shapes = [[0, 3, 2], [3, 0, 2], [3, 2, 0], [1, 1, 1], [1, 37, 40], [40, 37, 1], [3, 70, 21], [21, 70, 4]];
+    let large = [[64, 129, 33], [17, 20, 130], [15, 900, 35], [30, 1030, 49], [50, 3, 7], [29, 16, 64], [2, 5, 200]];
+    for (case, [m, k, n]) in shapes.into_iter().chain(large).enumerate() {
+        for way in 0..8 {
+            let (x, y, z) = (random::<T>(&mut rng, m, k), random::<T>(&mut rng, k, n), random::<T>(&mut rng, m, n));
+            let [mut a, mut b, mut c] = [x.clone(), y.clone(), z.clone()];
+            laid_out(&x, way + case, &mut a);
+            laid_out(&y, (way / 2) ^ case, &mut b);
+            laid_out(&z, way / 2 + case, &mut c);
+            let add = way % 2 == 1;
+            let (a, b) = (view_of(&mut a, way + case, (m, k)), view_of(&mut b, (way / 2) ^ case, (k, n)));
+            product(a.view(), b.view(), &mut view_of(&mut c, way / 2 + case, (m, n)), add);
+            let mut want = naive(x.view(), y.view());
+            if add {
+                want += &z.mapv(|v| v.as_f64());
+            }
+            let got = view_of(&mut c, way / 2 + case, (m, n)).mapv(|v| v.as_f64());
+            assert_eq!(got, want, "{m}x{k}x{n}, way {way}, {:?}", T::DTYPE);
+            assert_eq!(matmul(a.view(), b.view()).mapv(|v| v.as_f64()), naive(x.view(), y.view()));
+        }
+    }
+}
+
+/// Every capability in turn, in one test: it is the process's. (Other tests are right on each of them.)
+#[test]
+fn products_agree_with_plain_loops() {
+    for capability in [Capability::Default, Capability::Avx2, Capability::Avx512] {
+        set_capability(capability);
+        agrees::<f32>();
+        agrees::<f64>();
+    }
+    agrees::<i64>();
+}
+
+#[test]
+fn the_bits_do_not_depend_on_the_threads() {
+    let mut rng = StdRng::seed_from_u64(8);
+    for [m, k, n] in [[130, 100, 120], [1, 1024, 300], [12, 2000, 60], [600, 70, 30]] {
+        let mut random = |rows, columns| Array2::from_shape_simple_fn((rows, columns), || rng.random_range(-1f32..1.));
+        let (a, b) = (random(m, k), random(n, k));
+        let results: Vec<_> = [1, 2, 4]
+            .map(|threads| {
+                threads::set_num_threads(threads);
+                (matmul(a.view(), b.t()), matmul(b.view(), a.t()))
+            })
+            .into();
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{m}x{k}x{n}");
+    }
+}
+
+#[test]
+fn stacks_broadcast() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let a = Array2::from_shape_simple_fn((6, 5), || rng.random_range(-1f64..1.));
+    let stack = a.to_shape((3, 2, 5)).unwrap().to_owned().into_dyn();
+    let b = Array2::from_shape_simple_fn((5, 4), || rng.random_range(-1f64..1.)).into_dyn();
+    let got = batch_matmul(stack.view(), b.view(), &[3]);
+    let want = matmul(a.view(), b.view().into_dimensionality().unwrap());
+    assert!(got.iter().zip(&want).all(|(x, y)| (x - y).abs() < 1e-15));
+    assert_eq!(batch_matmul(stack.view(), b.view(), &[2, 3]).shape(), [2, 3, 2, 4]);
+}

@@ -1,0 +1,312 @@
+//! The innermost loops of a product: a tile of the result that stays in registers while the common axis runs by.
+
+use std::{hint::black_box, ops::Add};
+
+use super::simd::{Plain, Simd};
+use crate::kernels::isa::{Capability, capability};
+
+/// One tile: `c (+)= a · b`, up to as many rows and columns as the loop was made for.
+///
+/// Numbers of `a` are read one by one, at any stride. The columns of `b` lie side by side.
+pub struct Tile<T> {
+    pub k: usize,
+    pub a: *const T,
+    pub a_row: isize,
+    pub a_k: isize,
+    pub b: *const T,
+    pub b_k: isize,
+    /// Its columns lie side by side too.
+    pub c: *mut T,
+    pub c_row: isize,
+    /// How many columns there are: more than one vector less than the loop's.
+    pub columns: usize,
+    /// Whether to add to what stands in `c`.
+    pub add: bool,
+}
+
+/// Dot products of a few rows with many, all of which lie along the common axis: `c[i, j] = Σ_p a[i, p] b[j, p]`.
+pub struct Dots<T> {
+    pub k: usize,
+    pub a: *const T,
+    pub a_row: isize,
+    pub b: *const T,
+    pub b_row: isize,
+    /// How many rows `b` has.
+    pub n: usize,
+    pub c: *mut T,
+    pub c_row: isize,
+    pub c_column: isize,
+    pub add: bool,
+}
+
+pub type TileFn<T> = unsafe fn(&Tile<T>);
+pub type DotsFn<T> = unsafe fn(&Dots<T>);
+
+/// The most rows that [`Dots`] takes of `a`.
+pub const DOT_ROWS: usize = 4;
+
+/// The loops for one type of numbers and one instruction set.
+pub struct Kernels<T: 'static> {
+    /// Numbers in a vector.
+    pub lanes: usize,
+    /// The most rows of a tile.
+    pub rows: usize,
+    /// By rows, from 1: tiles of one vector.
+    pub narrow: &'static [TileFn<T>],
+    /// Tiles of two vectors.
+    pub double: &'static [TileFn<T>],
+    /// Tiles of four vectors, of half as many rows.
+    pub wide: &'static [TileFn<T>],
+    /// By rows of `a`, from 1.
+    pub dots: &'static [DotsFn<T>; DOT_ROWS],
+}
+
+/// The body for each row below `MR`, with the row's number as a constant: the compiler unrolls a loop only up to a size.
+macro_rules! for_rows {
+    ($i:ident < $mr:ident $body:block) => {
+        for_rows!(@ $mr $body $i 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $mr:ident $body:block $i:ident $($row:literal)*) => {
+        $(if $row < $mr {
+            let $i: usize = $row;
+            $body
+        })*
+    };
+}
+
+/// # Safety
+/// The CPU must have the instructions of `V`, and the pointers be good for `MR` rows, `columns` columns and `k` steps.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t: &Tile<V::T>) {
+    // SAFETY: the caller's promise covers each row, step and lane below; the mask leaves out what is beyond `columns`.
+    unsafe {
+        let mask = V::first(t.columns - (NV - 1) * V::LANES);
+        for_rows!(i < MR {
+            let c = t.c.offset(i as isize * t.c_row);
+            for v in 0..NV {
+                V::prefetch(c.add(v * V::LANES));
+            }
+        });
+        let mut sums = [[V::zero(); NV]; MR];
+        let (mut a, mut b) = (t.a, t.b);
+        // Every fourth row has an address of its own, which the compiler must not see through: it would make one chain of
+        // additions of all rows, as long as the products take.
+        let row = t.a_row;
+        let (four, eight, twelve) = (black_box(4 * row), black_box(8 * row), black_box(12 * row));
+        let three = black_box(3 * row);
+        for _ in 0..t.k {
+            let mut vectors = [V::zero(); NV];
+            for v in 0..NV - 1 {
+                vectors[v] = V::load(b.add(v * V::LANES));
+            }
+            vectors[NV - 1] = V::load_part(b.add((NV - 1) * V::LANES), mask);
+            for_rows!(i < MR {
+                let x = if BESIDE {
+                    a.add(i)
+                } else {
+                    let fourth = a.wrapping_offset([0, four, eight, twelve][i / 4]);
+                    fourth.wrapping_offset([0, row, 2 * row, three][i % 4])
+                };
+                let x = V::splat(*x);
+                for v in 0..NV {
+                    sums[i][v] = sums[i][v].add_product(x, vectors[v]);
+                }
+            });
+            a = a.offset(t.a_k);
+            b = b.offset(t.b_k);
+        }
+        for_rows!(i < MR {
+            let c = t.c.offset(i as isize * t.c_row);
+            for v in 0..NV {
+                let (c, sum) = (c.add(v * V::LANES), sums[i][v]);
+                if v + 1 < NV {
+                    if t.add { V::load(c).add(sum).store(c) } else { sum.store(c) }
+                } else if t.add {
+                    V::load_part(c, mask).add(sum).store_part(c, mask);
+                } else {
+                    sum.store_part(c, mask);
+                }
+            }
+        });
+    }
+}
+
+/// One step along the common axis of `MR` rows of `a` and `NR` of `b`, from place `p`.
+///
+/// # Safety
+/// As [`dots`].
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn dot_step<V: Simd, const MR: usize, const NR: usize>(
+    t: &Dots<V::T>,
+    b: *const V::T,
+    p: usize,
+    mask: Option<V::Mask>,
+    sums: &mut [[V; NR]; MR],
+) {
+    // SAFETY: the caller's promise; the mask leaves out what is beyond `k`.
+    unsafe {
+        let mut rows = [V::zero(); MR];
+        for (i, row) in rows.iter_mut().enumerate() {
+            let from = t.a.offset(i as isize * t.a_row).add(p);
+            *row = if let Some(mask) = mask { V::load_part(from, mask) } else { V::load(from) };
+        }
+        for r in 0..NR {
+            let from = b.offset(r as isize * t.b_row).add(p);
+            let y = if let Some(mask) = mask { V::load_part(from, mask) } else { V::load(from) };
+            for i in 0..MR {
+                sums[i][r] = sums[i][r].add_product(rows[i], y);
+            }
+        }
+    }
+}
+
+/// The dot products of `MR` rows of `a` with `NR` rows of `b`, from row `j`, the first step being of `first` numbers.
+///
+/// # Safety
+/// As [`dots`].
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j: usize, first: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[V::zero(); NR]; MR];
+        let b = t.b.offset(j as isize * t.b_row);
+        let mut p = first;
+        if first > 0 {
+            dot_step(t, b, 0, Some(V::first(first)), &mut sums);
+        }
+        while p + V::LANES <= t.k {
+            dot_step(t, b, p, None, &mut sums);
+            p += V::LANES;
+        }
+        if p < t.k {
+            dot_step(t, b, p, Some(V::first(t.k - p)), &mut sums);
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (r, sum) in sums.iter().enumerate() {
+                let c = t.c.offset(i as isize * t.c_row + (j + r) as isize * t.c_column);
+                *c = if t.add { *c + sum.sum() } else { sum.sum() };
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The CPU must have the instructions of `V`, and the pointers be good for `MR` rows, `n` rows of `b` and `k` steps.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn dots<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // A vector that straddles two lines of the cache costs twice: where all rows of `b` lie alike, begin with a short one.
+        let line = V::LANES * size_of::<V::T>();
+        let alike = (t.b_row.unsigned_abs() * size_of::<V::T>()).is_multiple_of(line);
+        let first = if alike { (t.b.align_offset(line)).min(t.k) } else { 0 };
+        let mut j = 0;
+        while j + NR <= t.n {
+            dot_block::<V, MR, NR>(t, j, first);
+            j += NR;
+        }
+        while j < t.n {
+            dot_block::<V, MR, 1>(t, j, first);
+            j += 1;
+        }
+    }
+}
+
+/// The loops of one instruction set: `tile` and `dots` compiled for it, and the table of them.
+macro_rules! kernels {
+    ($name:ident: $t:ty, $vector:ty, rows $rows:literal, features [$($feature:meta)?],
+     narrow [$($n:literal)*], double [$($d:literal)*], wide [$($w:literal)*], dots [$($mr:literal of $nr:literal),*]) => {
+        mod $name {
+            use super::*;
+            /// # Safety
+            /// As [`super::tile`].
+            #[allow(unsafe_code)]
+            $(#[$feature])?
+            unsafe fn tile<const MR: usize, const NV: usize>(t: &Tile<$t>) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    match t.a_row {
+                        // Addresses that the compiler knows make a better loop.
+                        1 => super::tile::<$vector, MR, NV, true>(t),
+                        _ => super::tile::<$vector, MR, NV, false>(t),
+                    }
+                }
+            }
+            /// # Safety
+            /// As [`super::dots`].
+            #[allow(unsafe_code)]
+            $(#[$feature])?
+            unsafe fn dots<const MR: usize, const NR: usize>(t: &Dots<$t>) {
+                // SAFETY: the caller's promise.
+                unsafe { super::dots::<$vector, MR, NR>(t) }
+            }
+            pub static KERNELS: Kernels<$t> = Kernels {
+                lanes: <$vector as Simd>::LANES,
+                rows: $rows,
+                narrow: &[$(tile::<$n, 1>),*],
+                double: &[$(tile::<$d, 2>),*],
+                wide: &[$(tile::<$w, 4>),*],
+                dots: &[$(dots::<$mr, $nr>),*],
+            };
+        }
+    };
+}
+
+kernels!(plain_f32: f32, Plain<f32>, rows 4, features [],
+    narrow [1 2 3 4], double [1 2 3 4], wide [1 2], dots [1 of 4, 2 of 4, 3 of 2, 4 of 2]);
+kernels!(plain_i64: i64, Plain<i64>, rows 4, features [],
+    narrow [1 2 3 4], double [1 2 3 4], wide [1 2], dots [1 of 4, 2 of 4, 3 of 2, 4 of 2]);
+kernels!(plain_f64: f64, Plain<f64>, rows 4, features [],
+    narrow [1 2 3 4], double [1 2 3 4], wide [1 2], dots [1 of 4, 2 of 4, 3 of 2, 4 of 2]);
+
+#[cfg(target_arch = "x86_64")]
+use super::simd::{F32x8, F32x16, F64x4, F64x8};
+
+#[cfg(target_arch = "x86_64")]
+kernels!(avx2_f32: f32, F32x8, rows 6, features [target_feature(enable = "avx2,fma")],
+    narrow [1 2 3 4 5 6], double [1 2 3 4 5 6], wide [1 2 3], dots [1 of 8, 2 of 4, 3 of 3, 4 of 2]);
+#[cfg(target_arch = "x86_64")]
+kernels!(avx2_f64: f64, F64x4, rows 6, features [target_feature(enable = "avx2,fma")],
+    narrow [1 2 3 4 5 6], double [1 2 3 4 5 6], wide [1 2 3], dots [1 of 8, 2 of 4, 3 of 3, 4 of 2]);
+#[cfg(target_arch = "x86_64")]
+kernels!(avx512_f32: f32, F32x16, rows 14, features [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")],
+    narrow [1 2 3 4 5 6 7 8 9 10 11 12 13 14], double [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [1 2 3 4 5 6 7],
+    dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
+#[cfg(target_arch = "x86_64")]
+kernels!(avx512_f64: f64, F64x8, rows 14, features [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")],
+    narrow [1 2 3 4 5 6 7 8 9 10 11 12 13 14], double [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [1 2 3 4 5 6 7],
+    dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
+
+/// Numbers that there are loops for.
+pub trait Product: Copy + Default + Add<Output = Self> + Send + Sync + 'static {
+    /// The loops for this CPU.
+    fn kernels() -> &'static Kernels<Self>;
+}
+
+macro_rules! product {
+    ($t:ty, $plain:ident, $avx2:ident, $avx512:ident) => {
+        impl Product for $t {
+            fn kernels() -> &'static Kernels<$t> {
+                match capability() {
+                    #[cfg(target_arch = "x86_64")]
+                    Capability::Avx512 => &$avx512::KERNELS,
+                    #[cfg(target_arch = "x86_64")]
+                    Capability::Avx2 => &$avx2::KERNELS,
+                    _ => &$plain::KERNELS,
+                }
+            }
+        }
+    };
+}
+product!(f32, plain_f32, avx2_f32, avx512_f32);
+product!(f64, plain_f64, avx2_f64, avx512_f64);
+
+impl Product for i64 {
+    fn kernels() -> &'static Kernels<i64> {
+        &plain_i64::KERNELS
+    }
+}
