@@ -1,110 +1,23 @@
 //! Activations: elementwise functions, and softmax and its kin along one axis.
 
-use std::{
-    fmt,
-    ops::{Add, Mul, Neg},
-};
+use std::{fmt, marker::PhantomData};
 
 use crate::{
     Error, Result,
     kernels::{
-        elementwise::{map, zip},
-        special,
+        elementwise::{Map, map, map_with, zip, zip_with},
+        isa::Isa,
     },
-    ops::step,
+    ops::{self, Formula, Lane},
     random::{self, Rng},
-    tensor::{DType, Real, Tensor, axis, grad_enabled},
+    tensor::{Real, Tensor, axis, grad_enabled},
 };
 
-// ------------------------------------------------------------------------------------- what derivatives are written in
-
-/// What a derivative is written in: numbers, for the fast first-order pass, or tensors, where it is differentiated
-/// again. So the formula stands once.
-trait Formula<T: Real>:
-    Clone + Add<Output = Self> + Mul<Output = Self> + Neg<Output = Self> + Add<T, Output = Self> + Mul<T, Output = Self>
-{
-    fn exp(self) -> Self;
-    fn tanh(self) -> Self;
-    fn sigmoid(self) -> Self;
-    fn erf(self) -> Self;
-    fn abs(self) -> Self;
-    fn reciprocal(self) -> Self;
-    /// Itself where the condition holds, 0 elsewhere.
-    fn only(self, keep: impl Fn(T) -> bool) -> Self;
-    /// A function of it that is constant piece by piece: its derivative is 0.
-    fn step(self, f: impl Fn(T) -> T) -> Self;
-}
-
-impl<T: Real> Formula<T> for T {
-    fn exp(self) -> Self {
-        num_traits::Float::exp(self)
-    }
-    fn tanh(self) -> Self {
-        num_traits::Float::tanh(self)
-    }
-    fn sigmoid(self) -> Self {
-        sigmoid_of(self)
-    }
-    fn erf(self) -> Self {
-        erf_of(self)
-    }
-    fn abs(self) -> Self {
-        num_traits::Float::abs(self)
-    }
-    fn reciprocal(self) -> Self {
-        self.recip()
-    }
-    fn only(self, keep: impl Fn(T) -> bool) -> Self {
-        if keep(self) { self } else { T::ZERO }
-    }
-    fn step(self, f: impl Fn(T) -> T) -> Self {
-        f(self)
-    }
-}
-
-impl<T: Real> Formula<T> for Tensor<T> {
-    fn exp(self) -> Self {
-        Tensor::exp(&self)
-    }
-    fn tanh(self) -> Self {
-        Tensor::tanh(&self)
-    }
-    fn sigmoid(self) -> Self {
-        Tensor::sigmoid(&self)
-    }
-    fn erf(self) -> Self {
-        Tensor::erf(&self)
-    }
-    fn abs(self) -> Self {
-        Tensor::abs(&self)
-    }
-    fn reciprocal(self) -> Self {
-        Tensor::reciprocal(&self)
-    }
-    fn only(self, keep: impl Fn(T) -> bool) -> Self {
-        let gone: Tensor<bool> = map(self.view(), |x| !keep(x)).into();
-        self.masked_fill(&gone, T::ZERO).expect("a mask of its own shape")
-    }
-    fn step(self, f: impl Fn(T) -> T) -> Self {
-        step(&self, f)
-    }
-}
-
-fn sigmoid_of<T: Real>(x: T) -> T {
-    T::ONE / (T::ONE + (-x).exp())
-}
-
-fn erf_of<T: Real>(x: T) -> T {
-    match T::DTYPE {
-        DType::F32 => T::of(special::erf_f32(x.as_f64() as f32).into()),
-        _ => T::of(special::erf(x.as_f64())),
-    }
-}
-
 /// `max(x, 0) + log(1 + e^(-|x|))`, which is `log(1 + eˣ)` without overflow.
-fn softplus_of<T: Real>(x: T) -> T {
+#[inline(always)]
+fn softplus_of<I: Isa, T: Real>(x: T) -> T {
     let positive = if x < T::ZERO { T::ZERO } else { x };
-    positive + (-num_traits::Float::abs(x)).exp().ln_1p()
+    positive + (-num_traits::Float::abs(x)).vexp::<I>().vln_1p::<I>()
 }
 
 /// `min(max(x, low), high)`; NaN stays NaN.
@@ -125,7 +38,8 @@ fn pick<T: Real>(condition: bool, one: f64, other: f64) -> T {
 
 // ----------------------------------------------------------------------------------------------------------- the table
 
-/// A row a function: its value on numbers, and its slope as a [`Formula`]; both of the input, which is kept.
+/// A row a function: its value on numbers, in a loop compiled for `I`, and its slope as a [`Formula`]; both of the input,
+/// which is kept.
 macro_rules! elementwise {
     ($(
         $(#[$doc:meta])*
@@ -133,16 +47,39 @@ macro_rules! elementwise {
     )*) => {$(
         $(#[$doc])*
         $vis fn $name<T: Real>(input: &Tensor<T>, $($param: f64),*) -> Tensor<T> {
-            // The slope is asked for as numbers and as tensors, which a closure cannot give.
-            fn slope<T: Real, E: Formula<T>>($k: E, $($param: T),*) -> E {
-                $slope
+            #[derive(Clone, Copy)]
+            struct Row<T> {
+                $($param: T,)*
+                element: PhantomData<T>,
             }
-            $(let $param = T::of($param);)*
+            #[allow(unused_variables)]
+            impl<T: Real> Row<T> {
+                #[inline(always)]
+                fn slope<E: ops::RealFormula<T>>(self, $k: E) -> E {
+                    let Row { $($param,)* .. } = self;
+                    $slope
+                }
+            }
+            #[allow(unused_variables)]
+            impl<T: Real> Map<T, T> for Row<T> {
+                #[inline(always)]
+                fn at<I: Isa>(&self, $x: T) -> T {
+                    let Row { $($param,)* .. } = *self;
+                    $value
+                }
+            }
+            impl<T: Real> Map<(T, T), T> for Row<T> {
+                #[inline(always)]
+                fn at<I: Isa>(&self, (g, kept): (T, T)) -> T {
+                    g * self.slope(Lane::<I, T>::new(kept)).0
+                }
+            }
+            let row = Row { $($param: T::of($param),)* element: PhantomData };
             let kept = input.clone();
-            Tensor::op(stringify!($name), map(input.view(), |$x: T| $value), [input], move |g, _| {
+            Tensor::op(stringify!($name), map_with(input.view(), row), [input], move |g, _| {
                 Ok([Some(match grad_enabled() {
-                    true => g * slope::<T, Tensor<T>>(kept.clone(), $($param),*),
-                    false => zip(g.view(), kept.view(), g.shape(), |g, x| g * slope::<T, T>(x, $($param),*)).into(),
+                    true => g * row.slope(kept.clone()),
+                    false => zip_with(g.view(), kept.view(), g.shape(), row).into(),
                 })])
             })
         }
@@ -167,11 +104,11 @@ elementwise! {
 
     /// `x` where it is above `threshold`, else `value`.
     pub threshold(threshold, value): |x| if x <= threshold { value } else { x },
-        slope |x| { let _ = value; x.step(|x| pick(x <= threshold, 0., 1.)) };
+        slope |x| x.step(|x| pick(x <= threshold, 0., 1.));
 
     // `positive · x` above 0, `negative · (e^(x · rate) - 1)` below: ELU and its kin.
     exponential(positive, negative, rate):
-        |x| if x < T::ZERO { negative * (x * rate).exp_m1() } else { x * positive },
+        |x| if x < T::ZERO { negative * (x * rate).vexp_m1::<I>() } else { x * positive },
         slope |x| {
             // Only below 0: the power would overflow far above, and ∞ · 0 is NaN.
             let power = (x.clone().only(|x| x < T::ZERO) * rate).exp();
@@ -180,25 +117,24 @@ elementwise! {
         };
 
     /// `x · σ(x)`, also called swish.
-    pub silu(): |x| x * sigmoid_of(x), slope |x| {
+    pub silu(): |x| x * x.vsigmoid::<I>(), slope |x| {
         let s = x.clone().sigmoid();
         s.clone() * (x * (-s + T::ONE) + T::ONE)
     };
 
     /// `x · tanh(softplus(x))`
-    pub mish(): |x| x * mish_gate::<T, T>(sigmoid_of(x)), slope |x| {
+    pub mish(): |x| x * mish_gate(Lane::<I, T>::new(x.vsigmoid::<I>())).0, slope |x| {
         let s = x.clone().sigmoid();
-        let t = mish_gate::<T, E>(s.clone());
+        let t = mish_gate(s.clone());
         x * s * (-(t.clone() * t.clone()) + T::ONE) + t
     };
 
-    gelu_erf(): |x| x * T::of(0.5) * (T::ONE + erf_of(x * T::FRAC_1_SQRT_2())), slope |x| {
-        let cumulative = ((x.clone() * T::FRAC_1_SQRT_2()).erf() + T::ONE) * T::of(0.5);
-        let density = (x.clone() * x.clone() * T::of(-0.5)).exp() * (T::FRAC_1_SQRT_2() * T::FRAC_2_SQRT_PI() * T::of(0.5));
-        cumulative + x * density
+    gelu_erf(): |x| x * x.vnormal_cdf::<I>(), slope |x| {
+        let density = x.clone().bell() * (T::FRAC_1_SQRT_2() * T::FRAC_2_SQRT_PI() * T::of(0.5));
+        x.clone().normal_cdf() + x * density
     };
 
-    gelu_tanh(): |x| x * T::of(0.5) * (T::ONE + (gelu_scale::<T>() * (x + T::of(GELU_CUBIC) * x * x * x)).tanh()),
+    gelu_tanh(): |x| x * T::of(0.5) * (T::ONE + (gelu_scale::<T>() * (x + T::of(GELU_CUBIC) * x * x * x)).vtanh::<I>()),
         slope |x| {
             let square = x.clone() * x.clone();
             let t = (x.clone() * (square.clone() * T::of(GELU_CUBIC) + T::ONE) * gelu_scale::<T>()).tanh();
@@ -224,12 +160,12 @@ elementwise! {
     };
 
     /// `log σ(x)`, without overflow.
-    pub logsigmoid(): |x| -softplus_of(-x), slope |x| (-x).sigmoid();
+    pub logsigmoid(): |x| -softplus_of::<I, T>(-x), slope |x| (-x).sigmoid();
 
     /// `log(1 + e^(beta · x)) / beta`, a smooth ReLU; `x` itself where `beta · x` is above `threshold`.
     ///
     /// PyTorch's defaults are a `beta` of 1 and a `threshold` of 20.
-    pub softplus(beta, threshold): |x| if x * beta > threshold { x } else { softplus_of(x * beta) / beta }, slope |x| {
+    pub softplus(beta, threshold): |x| if x * beta > threshold { x } else { softplus_of::<I, T>(x * beta) / beta }, slope |x| {
         let z = x * beta;
         z.clone().sigmoid() * z.clone().step(|z| pick(z > threshold, 0., 1.)) + z.step(|z| pick(z > threshold, 1., 0.))
     };
@@ -241,7 +177,7 @@ elementwise! {
     };
 
     /// `x - tanh(x)`
-    pub tanhshrink(): |x| x - x.tanh(), slope |x| {
+    pub tanhshrink(): |x| x - x.vtanh::<I>(), slope |x| {
         let t = x.tanh();
         t.clone() * t
     };
@@ -258,7 +194,8 @@ fn gelu_scale<T: Real>() -> T {
 }
 
 /// `tanh(softplus(x))` from `s = σ(x)`: `s (1 + q) / (1 + q²)` with `q = 1 - s`, which overflows nowhere.
-fn mish_gate<T: Real, E: Formula<T>>(s: E) -> E {
+#[inline(always)]
+fn mish_gate<T: Real, E: ops::RealFormula<T>>(s: E) -> E {
     let q = -s.clone() + T::ONE;
     s * (q.clone() + T::ONE) * (q.clone() * q + T::ONE).reciprocal()
 }

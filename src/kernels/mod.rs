@@ -17,3 +17,4 @@ pub mod sort;
 pub mod special;
 pub mod threads;
 pub mod update;
+pub mod vmath;

@@ -4,27 +4,6 @@ use std::f64::consts::{FRAC_2_SQRT_PI, PI};
 
 pub use libm::{erf, erfc, lgamma};
 
-/// The error function in f32, as a rational function of x² (Eigen's `generic_fast_erf`): a few ulp, and the compiler can
-/// vectorize it.
-pub fn erf_f32(x: f32) -> f32 {
-    const P: [f32; 7] = [
-        -2.726_142_3e-10,
-        2.770_681_4e-8,
-        -2.101_024_2e-6,
-        -5.692_506_4e-5,
-        -7.349_906_3e-4,
-        -2.954_6e-3,
-        -1.609_603_3e-2,
-    ];
-    const Q: [f32; 5] = [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329e-3, -1.426_474e-2];
-    let x = x.clamp(-4., 4.);
-    let square = x * x;
-    let p = P.iter().fold(0., |sum, &c| sum * square + c);
-    let q = Q.iter().fold(0., |sum, &c| sum * square + c);
-    // Beyond 4 it is 1 to the last bit, which the quotient misses by one.
-    if square < 16. { x * p / q } else { x.signum() }
-}
-
 /// The inverse of [`erf`]: infinite at ±1, NaN beyond.
 pub fn erfinv(y: f64) -> f64 {
     if y.abs() >= 1. || y.is_nan() {
@@ -166,15 +145,6 @@ mod tests {
         assert_eq!((polygamma(1, 0.), polygamma(2, -1.)), (f64::INFINITY, f64::NEG_INFINITY));
         assert_eq!((erfinv(1.), erfinv(-1.), erfinv(0.)), (f64::INFINITY, f64::NEG_INFINITY, 0.));
         assert!(erfinv(1.5).is_nan() && erfinv(f64::NAN).is_nan());
-        assert!(erf_f32(f32::NAN).is_nan());
-    }
-
-    #[test]
-    fn erf_in_f32() {
-        for i in -6000..6000 {
-            let x = i as f32 / 1000.;
-            close(f64::from(erf_f32(x)), erf(f64::from(x)), 5e-7);
-        }
     }
 
     #[test]

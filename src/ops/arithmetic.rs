@@ -25,7 +25,7 @@ pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Ten
 pub(crate) fn binary<T, DX, DY>(
     name: &'static str,
     [x, y]: [&Tensor<T>; 2],
-    value: impl FnMut(T, T) -> T,
+    value: impl Fn(T, T) -> T + Sync,
     keep: [bool; 2],
     dx: DX,
     dy: DY,

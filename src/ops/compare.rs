@@ -37,7 +37,7 @@ fn pairwise<A: Element, B: Element, C: Element>(
     op: &str,
     a: &Tensor<A>,
     b: &Tensor<B>,
-    f: impl FnMut(A, B) -> C,
+    f: impl Fn(A, B) -> C + Sync,
 ) -> Result<Tensor<C>> {
     Ok(zip(a.view(), b.view(), &broadcast(op, a, b)?, f).into())
 }
@@ -282,7 +282,7 @@ pub(super) fn gate<T: Number>(
 }
 
 /// `f` of each element, which is constant piece by piece: connected to `x`, with a gradient of 0.
-pub(crate) fn step<T: Number>(x: &Tensor<T>, f: impl Fn(T) -> T) -> Tensor<T> {
+pub(crate) fn step<T: Number>(x: &Tensor<T>, f: impl Fn(T) -> T + Sync) -> Tensor<T> {
     Tensor::op("step", map(x.view(), f), [x], |g, _| Ok([Some(g.zeros_like())]))
 }
 

@@ -2,97 +2,125 @@
 
 use num_traits::Float;
 
-use super::{Operand, arithmetic::binary, compare::gate};
+use super::{Lane, Operand, arithmetic::binary, compare::gate};
 use crate::{
     Result,
-    kernels::elementwise::map,
-    tensor::{Number, Real, Tensor},
+    kernels::{
+        elementwise::{Map, map, map_with, zip_with},
+        isa::Isa,
+    },
+    tensor::{Number, Real, Tensor, grad_enabled},
 };
 
-/// A row an operation: its value on numbers, and its derivative as tensors, of the input (`from input`) or of the
-/// output (`from output`), or `zero`; the row says thereby what is kept for the backward pass.
+/// A row an operation: its value on numbers, in a loop compiled for `I`, and its derivative as a [`Formula`] of the input
+/// (`from input`) or of the output (`from output`), or `zero`; the row says thereby what is kept for the backward pass.
 macro_rules! unary {
-    ($bound:ident: $($(#[$doc:meta])* $name:ident: |$v:ident| $value:expr, $kind:ident $($kept:ident |$k:ident| $derivative:expr)?;)*) => {
+    ($bound:ident, $formula:ident: $($(#[$doc:meta])* $name:ident: |$v:ident| $value:expr, $kind:ident $($kept:ident |$k:ident| $derivative:expr)?;)*) => {
         impl<T: $bound> Tensor<T> {$(
             $(#[$doc])*
             pub fn $name(&self) -> Tensor<T> {
-                let out = map(self.view(), |$v: T| $value);
-                unary!(@ $kind $($kept)? self, stringify!($name), out $(, |$k| $derivative)?)
+                struct Row;
+                impl<T: $bound> Map<T, T> for Row {
+                    #[inline(always)]
+                    fn at<I: Isa>(&self, $v: T) -> T {
+                        $value
+                    }
+                }
+                let out = map_with(self.view(), Row);
+                unary!(@ $kind $($kept)? $bound, $formula, self, stringify!($name), out $(, |$k| $derivative)?)
             }
         )*}
     };
-    (@ from input $x:ident, $name:expr, $out:ident, |$k:ident| $derivative:expr) => {{
+    (@ from input $bound:ident, $formula:ident, $x:ident, $name:expr, $out:ident, |$k:ident| $derivative:expr) => {{
+        unary!(@ slope $bound, $formula, |$k| $derivative);
         let kept = $x.clone();
-        Tensor::op($name, $out, [$x], move |g, _| {
-            let $k = &kept;
-            Ok([Some(g * $derivative)])
-        })
+        Tensor::op($name, $out, [$x], move |g, _| Ok([Some(gradient(g, &kept))]))
     }};
-    (@ from output $x:ident, $name:expr, $out:ident, |$k:ident| $derivative:expr) => {
-        Tensor::op_with_output($name, $out, [$x], move |g, _, $k| Ok([Some(g * $derivative)]))
-    };
-    (@ zero $x:ident, $name:expr, $out:ident) => {
+    (@ from output $bound:ident, $formula:ident, $x:ident, $name:expr, $out:ident, |$k:ident| $derivative:expr) => {{
+        unary!(@ slope $bound, $formula, |$k| $derivative);
+        Tensor::op_with_output($name, $out, [$x], |g, _, kept| Ok([Some(gradient(g, kept))]))
+    }};
+    (@ zero $bound:ident, $formula:ident, $x:ident, $name:expr, $out:ident) => {
         Tensor::op($name, $out, [$x], |g, _| Ok([Some(g.zeros_like())]))
+    };
+    // `gradient(g, kept)`: one pass over numbers, or tensor operations where these are recorded.
+    (@ slope $bound:ident, $formula:ident, |$k:ident| $derivative:expr) => {
+        #[inline(always)]
+        fn slope<T: $bound, E: $crate::ops::$formula<T>>($k: E) -> E {
+            $derivative
+        }
+        impl<T: $bound> Map<(T, T), T> for Row {
+            #[inline(always)]
+            fn at<I: Isa>(&self, (g, kept): (T, T)) -> T {
+                g * slope::<T, Lane<I, T>>(Lane::new(kept)).0
+            }
+        }
+        fn gradient<T: $bound>(g: &Tensor<T>, kept: &Tensor<T>) -> Tensor<T> {
+            match grad_enabled() {
+                true => g * slope::<T, Tensor<T>>(kept.clone()),
+                false => zip_with(g.view(), kept.view(), g.shape(), Row).into(),
+            }
+        }
     };
 }
 pub(super) use unary;
 
-unary! { Number:
+unary! { Number, Formula:
     /// `|x|`; the gradient at 0 is 0.
-    abs: |x| num_traits::Signed::abs(&x), from input |x| x.sign();
+    abs: |x| num_traits::Signed::abs(&x), from input |x| x.step(sign_of);
     /// -1, 0 or 1, as `x` is negative, zero (or NaN) or positive; the gradient is 0.
-    sign: |x| if x > T::ZERO { T::ONE } else if x < T::ZERO { -T::ONE } else { T::ZERO }, zero;
+    sign: |x| sign_of(x), zero;
     /// `x²`
     square: |x| x * x, from input |x| x * T::of(2.);
 }
 
-unary! { Real:
+unary! { Real, RealFormula:
     /// `eˣ`
-    exp: |x| x.exp(), from output |y| y;
+    exp: |x| x.vexp::<I>(), from output |y| y;
     /// `2ˣ`
     exp2: |x| x.exp2(), from output |y| y * T::LN_2();
     /// `eˣ - 1`, exact near 0.
-    expm1: |x| x.exp_m1(), from output |y| y + T::ONE;
+    expm1: |x| x.vexp_m1::<I>(), from output |y| y + T::ONE;
     /// The natural logarithm.
-    log: |x| x.ln(), from input |x| x.reciprocal();
+    log: |x| x.vln::<I>(), from input |x| x.reciprocal();
     /// The logarithm to base 2.
     log2: |x| x.log2(), from input |x| (x * T::LN_2()).reciprocal();
     /// The logarithm to base 10.
     log10: |x| x.log10(), from input |x| (x * T::LN_10()).reciprocal();
     /// `log(1 + x)`, exact near 0.
-    log1p: |x| x.ln_1p(), from input |x| (x + T::ONE).reciprocal();
+    log1p: |x| x.vln_1p::<I>(), from input |x| (x + T::ONE).reciprocal();
     /// `√x`
     sqrt: |x| x.sqrt(), from output |y| (y * T::of(2.)).reciprocal();
     /// `1/√x`
-    rsqrt: |x| x.sqrt().recip(), from output |y| y * y * y * T::of(-0.5);
+    rsqrt: |x| x.sqrt().recip(), from output |y| y.clone() * y.clone() * y * T::of(-0.5);
     /// `1/x`
-    reciprocal: |x| x.recip(), from output |y| -(y * y);
+    reciprocal: |x| x.recip(), from output |y| -(y.clone() * y);
     /// The sine, of radians.
     sin: |x| x.sin(), from input |x| x.cos();
     /// The cosine, of radians.
     cos: |x| x.cos(), from input |x| -x.sin();
     /// The tangent, of radians.
-    tan: |x| x.tan(), from output |y| y * y + T::ONE;
+    tan: |x| x.tan(), from output |y| y.clone() * y + T::ONE;
     /// The inverse sine, in radians; NaN outside [-1, 1].
-    asin: |x| x.asin(), from input |x| (-(x * x) + T::ONE).rsqrt();
+    asin: |x| x.asin(), from input |x| (-(x.clone() * x) + T::ONE).rsqrt();
     /// The inverse cosine, in radians; NaN outside [-1, 1].
-    acos: |x| x.acos(), from input |x| -(-(x * x) + T::ONE).rsqrt();
+    acos: |x| x.acos(), from input |x| -(-(x.clone() * x) + T::ONE).rsqrt();
     /// The inverse tangent, in radians.
-    atan: |x| x.atan(), from input |x| (x * x + T::ONE).reciprocal();
+    atan: |x| x.atan(), from input |x| (x.clone() * x + T::ONE).reciprocal();
     /// The hyperbolic sine.
     sinh: |x| x.sinh(), from input |x| x.cosh();
     /// The hyperbolic cosine.
     cosh: |x| x.cosh(), from input |x| x.sinh();
     /// The hyperbolic tangent.
-    tanh: |x| x.tanh(), from output |y| -(y * y) + T::ONE;
+    tanh: |x| x.vtanh::<I>(), from output |y| -(y.clone() * y) + T::ONE;
     /// The inverse hyperbolic sine.
-    asinh: |x| x.asinh(), from input |x| (x * x + T::ONE).rsqrt();
+    asinh: |x| x.asinh(), from input |x| (x.clone() * x + T::ONE).rsqrt();
     /// The inverse hyperbolic cosine; NaN below 1.
-    acosh: |x| x.acosh(), from input |x| (x * x - T::ONE).rsqrt();
+    acosh: |x| x.acosh(), from input |x| (x.clone() * x + -T::ONE).rsqrt();
     /// The inverse hyperbolic tangent; NaN outside [-1, 1].
-    atanh: |x| artanh(x), from input |x| (-(x * x) + T::ONE).reciprocal();
+    atanh: |x| artanh(x), from input |x| (-(x.clone() * x) + T::ONE).reciprocal();
     /// `1 / (1 + e⁻ˣ)`
-    sigmoid: |x| T::ONE / (T::ONE + (-x).exp()), from output |y| y * (-y + T::ONE);
+    sigmoid: |x| x.vsigmoid::<I>(), from output |y| y.clone() * (-y + T::ONE);
     /// The largest whole number that is not above `x`; the gradient is 0.
     floor: |x| x.floor(), zero;
     /// The smallest whole number that is not below `x`; the gradient is 0.
@@ -101,6 +129,16 @@ unary! { Real:
     trunc: |x| x.trunc(), zero;
     /// The nearest whole number, halves going to the even one; the gradient is 0.
     round: |x| half_to_even(x), zero;
+}
+
+fn sign_of<T: Number>(x: T) -> T {
+    if x > T::ZERO {
+        T::ONE
+    } else if x < T::ZERO {
+        -T::ONE
+    } else {
+        T::ZERO
+    }
 }
 
 fn artanh<T: Real>(x: T) -> T {

@@ -68,7 +68,7 @@ impl<T: Real> Tensor<T> {
         if p.is_infinite() {
             return Ok(self.infinity_norm(&r, p > 0.));
         }
-        let sum = |f: &dyn Fn(T) -> T| r.place(kernel::sum(map(self.view(), f).view(), &r.axes));
+        let sum = |f: &(dyn Fn(T) -> T + Sync)| r.place(kernel::sum(map(self.view(), f).view(), &r.axes));
         if p == 0. {
             return Ok(sum(&|x| if x == T::ZERO { T::ZERO } else { T::ONE }).into());
         }

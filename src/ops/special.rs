@@ -1,10 +1,14 @@
 //! Special functions: error function, gamma function and its kin, logarithms of sums and odds.
 
-use super::{Operand, arithmetic::binary, math::unary};
+use super::{Lane, Operand, arithmetic::binary, math::unary};
 use crate::{
     Result,
-    kernels::{elementwise::map, special},
-    tensor::{DType, Real, Tensor},
+    kernels::{
+        elementwise::{Map, map, map_with, zip_with},
+        isa::Isa,
+        special,
+    },
+    tensor::{Real, Tensor, grad_enabled},
 };
 
 /// A function of `f64` on an element.
@@ -13,24 +17,22 @@ fn via_f64<T: Real>(x: T, f: impl Fn(f64) -> f64) -> T {
 }
 
 /// `2/√π · e^(-x²)`: the derivative of erf.
-fn bell<T: Real>(x: &Tensor<T>) -> Tensor<T> {
-    (-(x * x)).exp() * T::FRAC_2_SQRT_PI()
+#[inline(always)]
+fn erf_slope<T: Real, E: super::RealFormula<T>>(x: E) -> E {
+    (-(x.clone() * x)).exp() * T::FRAC_2_SQRT_PI()
 }
 
-unary! { Real:
+unary! { Real, RealFormula:
     /// The error function, `2/√π ∫₀ˣ e^(-t²) dt`.
-    erf: |x| match T::DTYPE {
-        DType::F32 => T::of(f64::from(special::erf_f32(x.as_f64() as f32))),
-        _ => via_f64(x, special::erf),
-    }, from input |x| bell(x);
+    erf: |x| x.verf::<I>(), from input |x| erf_slope(x);
     /// `1 - erf(x)`, exact where that is small.
-    erfc: |x| via_f64(x, special::erfc), from input |x| -bell(x);
+    erfc: |x| via_f64(x, special::erfc), from input |x| -erf_slope(x);
     /// The inverse of [`erf`](Tensor::erf): infinite at ±1, NaN beyond.
-    erfinv: |x| via_f64(x, special::erfinv), from output |y| bell(y).reciprocal();
+    erfinv: |x| via_f64(x, special::erfinv), from output |y| erf_slope(y).reciprocal();
     /// The logarithm of the gamma function's absolute value.
     lgamma: |x| via_f64(x, special::lgamma), from input |x| x.digamma();
     /// The logarithmic derivative of the gamma function, `ψ(x) = Γ'(x) / Γ(x)`.
-    digamma: |x| via_f64(x, special::digamma), from input |x| x.polygamma(1);
+    digamma: |x| via_f64(x, special::digamma), from input |x| x.trigamma();
 }
 
 impl<T: Real> Tensor<T> {

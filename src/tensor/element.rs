@@ -8,7 +8,7 @@ use super::{
     AnyTensor, Tensor,
     node::{AnyNode, Node},
 };
-use crate::kernels::gemm::Product;
+use crate::kernels::{gemm::Product, vmath::VectorMath};
 
 /// The type of a tensor's elements, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +76,7 @@ pub trait Element:
 pub trait Number: Element + NumAssign + num_traits::Signed + Product {}
 
 /// An element with gradients: `f32` or `f64`.
-pub trait Real: Number + Float + FloatConst + ndarray::LinalgScalar + ndarray::ScalarOperand {
+pub trait Real: Number + Float + VectorMath + FloatConst + ndarray::LinalgScalar + ndarray::ScalarOperand {
     #[doc(hidden)]
     fn node_of(node: &AnyNode) -> Option<&Arc<Node<Self>>>;
 }
@@ -92,10 +92,12 @@ macro_rules! element {
                 let $a = self;
                 $plus
             }
+            #[inline(always)]
             fn as_f64(self) -> f64 {
                 let $x = self;
                 $as_f64
             }
+            #[inline(always)]
             fn of($y: f64) -> Self {
                 $of
             }

@@ -1,0 +1,72 @@
+//! Elementary functions of `f32` without branches or tables, so that the compiler vectorizes the loops in which they stand.
+//!
+//! Their polynomials are minimax: Remez's algorithm in 40 digits, for the interval and the error that each constant names;
+//! then the coefficients were rounded to `f32` one by one from the lowest power up, the rest fitted again each time.
+//! Where the CPU has no fused multiplication and addition, the same formulas are within the same bounds.
+
+mod erf;
+mod exp;
+mod log;
+
+use num_traits::Float;
+
+pub use self::{
+    erf::{bell, erf, normal_cdf},
+    exp::{exp, exp_m1, sigmoid, tanh},
+    log::{ln, ln_1p},
+};
+use super::isa::Isa;
+
+/// 2 to the power of `exponent - 127`, for exponents from 1 to 254.
+#[inline(always)]
+fn power_of_two(exponent: u32) -> f32 {
+    f32::from_bits(exponent << 23)
+}
+
+/// A row a function: its name, for `f32`, for `f64`.
+macro_rules! vector_math {
+    ($($(#[$doc:meta])* $name:ident: $f32:path, |$x:ident| $f64:expr;)*) => {
+        /// Elementary functions for loops that [`dispatch`](super::isa::dispatch) compiles for each instruction set: those of
+        /// this module for `f32`, those of std and libm for `f64`.
+        pub trait VectorMath: Float {$(
+            $(#[$doc])*
+            fn $name<I: Isa>(self) -> Self;
+        )*}
+
+        impl VectorMath for f32 {$(
+            #[inline(always)]
+            fn $name<I: Isa>(self) -> f32 {
+                $f32(self)
+            }
+        )*}
+
+        impl VectorMath for f64 {$(
+            #[inline(always)]
+            fn $name<I: Isa>(self) -> f64 {
+                let $x = self;
+                $f64
+            }
+        )*}
+    };
+}
+
+vector_math! {
+    /// `eˣ`
+    vexp: exp::<I>, |x| x.exp();
+    /// `eˣ - 1`
+    vexp_m1: exp_m1::<I>, |x| x.exp_m1();
+    /// The natural logarithm.
+    vln: ln::<I>, |x| x.ln();
+    /// `ln(1 + x)`
+    vln_1p: ln_1p::<I>, |x| x.ln_1p();
+    /// The hyperbolic tangent.
+    vtanh: tanh::<I>, |x| x.tanh();
+    /// `1 / (1 + e⁻ˣ)`
+    vsigmoid: sigmoid::<I>, |x| 1. / (1. + (-x).exp());
+    /// The error function.
+    verf: erf::<I>, |x| libm::erf(x);
+    /// `e^(-x²/2)`
+    vbell: bell::<I>, |x| (-0.5 * x * x).exp();
+    /// The distribution function of the standard normal distribution.
+    vnormal_cdf: normal_cdf::<I>, |x| 0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2);
+}

@@ -1,0 +1,141 @@
+//! What derivatives are written in, so that each stands once.
+
+use std::{
+    marker::PhantomData,
+    ops::{Add, Mul, Neg},
+};
+
+use super::step;
+use crate::{
+    kernels::{elementwise::map, isa::Isa, special},
+    tensor::{Number, Real, Tensor},
+};
+
+/// What a derivative is written in: numbers ([`Lane`]), for the fast first-order pass, or tensors, where it is
+/// differentiated again.
+pub(crate) trait Formula<T: Number>:
+    Clone + Add<Output = Self> + Mul<Output = Self> + Neg<Output = Self> + Add<T, Output = Self> + Mul<T, Output = Self>
+{
+    /// Itself where the condition holds, 0 elsewhere.
+    fn only(self, keep: impl Fn(T) -> bool + Sync) -> Self;
+    /// A function of it that is constant piece by piece: its derivative is 0.
+    fn step(self, f: impl Fn(T) -> T + Sync) -> Self;
+}
+
+/// A number in a loop that is compiled for `I`.
+#[derive(Clone, Copy)]
+pub(crate) struct Lane<I, T>(pub T, PhantomData<I>);
+
+impl<I, T> Lane<I, T> {
+    #[inline(always)]
+    pub fn new(x: T) -> Self {
+        Lane(x, PhantomData)
+    }
+}
+
+impl<I, T: Add<Output = T>> Add for Lane<I, T> {
+    type Output = Self;
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Lane::new(self.0 + other.0)
+    }
+}
+
+impl<I, T: Mul<Output = T>> Mul for Lane<I, T> {
+    type Output = Self;
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        Lane::new(self.0 * other.0)
+    }
+}
+
+impl<I, T: Add<Output = T>> Add<T> for Lane<I, T> {
+    type Output = Self;
+    #[inline(always)]
+    fn add(self, other: T) -> Self {
+        Lane::new(self.0 + other)
+    }
+}
+
+impl<I, T: Mul<Output = T>> Mul<T> for Lane<I, T> {
+    type Output = Self;
+    #[inline(always)]
+    fn mul(self, other: T) -> Self {
+        Lane::new(self.0 * other)
+    }
+}
+
+impl<I, T: Neg<Output = T>> Neg for Lane<I, T> {
+    type Output = Self;
+    #[inline(always)]
+    fn neg(self) -> Self {
+        Lane::new(-self.0)
+    }
+}
+
+impl<I: Isa, T: Number> Formula<T> for Lane<I, T> {
+    #[inline(always)]
+    fn only(self, keep: impl Fn(T) -> bool + Sync) -> Self {
+        if keep(self.0) { self } else { Lane::new(T::ZERO) }
+    }
+    #[inline(always)]
+    fn step(self, f: impl Fn(T) -> T + Sync) -> Self {
+        Lane::new(f(self.0))
+    }
+}
+
+impl<T: Number> Formula<T> for Tensor<T> {
+    fn only(self, keep: impl Fn(T) -> bool + Sync) -> Self {
+        let gone: Tensor<bool> = map(self.view(), |x| !keep(x)).into();
+        self.masked_fill(&gone, T::ZERO).expect("a mask of its own shape")
+    }
+    fn step(self, f: impl Fn(T) -> T + Sync) -> Self {
+        step(&self, f)
+    }
+}
+
+/// A row a function: on numbers, and on tensors.
+macro_rules! functions {
+    ($($(#[$doc:meta])* $name:ident: |$x:ident| $number:expr, |$t:ident| $tensor:expr;)*) => {
+        /// The functions of a [`Formula`] in floating-point numbers.
+        pub(crate) trait RealFormula<T: Real>: Formula<T> {$(
+            $(#[$doc])*
+            fn $name(self) -> Self;
+        )*}
+
+        impl<I: Isa, T: Real> RealFormula<T> for Lane<I, T> {$(
+            #[inline(always)]
+            fn $name(self) -> Self {
+                let $x = self.0;
+                Lane::new($number)
+            }
+        )*}
+
+        impl<T: Real> RealFormula<T> for Tensor<T> {$(
+            fn $name(self) -> Self {
+                let $t = &self;
+                $tensor
+            }
+        )*}
+    };
+}
+
+functions! {
+    abs: |x| num_traits::Float::abs(x), |x| x.abs();
+    reciprocal: |x| x.recip(), |x| x.reciprocal();
+    rsqrt: |x| x.sqrt().recip(), |x| x.rsqrt();
+    digamma: |x| T::of(special::digamma(x.as_f64())), |x| x.digamma();
+    /// The derivative of `digamma`.
+    trigamma: |x| T::of(special::polygamma(1, x.as_f64())), |x| x.polygamma(1);
+    exp: |x| x.vexp::<I>(), |x| x.exp();
+    tanh: |x| x.vtanh::<I>(), |x| x.tanh();
+    sigmoid: |x| x.vsigmoid::<I>(), |x| x.sigmoid();
+    sin: |x| x.sin(), |x| x.sin();
+    cos: |x| x.cos(), |x| x.cos();
+    sinh: |x| x.sinh(), |x| x.sinh();
+    cosh: |x| x.cosh(), |x| x.cosh();
+    /// `e^(-x²/2)`
+    bell: |x| x.vbell::<I>(), |x| (x * x * T::of(-0.5)).exp();
+    /// The distribution function of the standard normal distribution.
+    normal_cdf: |x| x.vnormal_cdf::<I>(), |x| ((x * T::FRAC_1_SQRT_2()).erf() + T::ONE) * T::of(0.5);
+}
