@@ -288,16 +288,14 @@ fn sums_of_many_f32_are_accurate() {
 #[test]
 fn bits_do_not_depend_on_threads() {
     let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let (a, b) = (values(&[301, 257], 1).cast::<f32>(), values(&[257, 203], 2).cast::<f32>());
-            let big = values(&[700, 500], 3).cast::<f32>();
-            let stack = values(&[40, 60, 50], 4).cast::<f32>();
-            let stack = stack.matmul(&stack.transpose(1, 2).unwrap()).unwrap();
-            let sums = [big.sum(), big.sum_dim(0, false).unwrap(), big.sum_dim(1, false).unwrap()];
-            let others = [a.mm(&b).unwrap(), stack, big.softmax(0).unwrap(), big.log_softmax(1).unwrap()];
-            sums.iter().chain(&others).flat_map(|t| t.to_vec()).map(f32::to_bits).collect::<Vec<_>>()
-        })
+        ndnn::set_num_threads(threads);
+        let (a, b) = (values(&[301, 257], 1).cast::<f32>(), values(&[257, 203], 2).cast::<f32>());
+        let big = values(&[700, 500], 3).cast::<f32>();
+        let stack = values(&[40, 60, 50], 4).cast::<f32>();
+        let stack = stack.matmul(&stack.transpose(1, 2).unwrap()).unwrap();
+        let sums = [big.sum(), big.sum_dim(0, false).unwrap(), big.sum_dim(1, false).unwrap()];
+        let others = [a.mm(&b).unwrap(), stack, big.softmax(0).unwrap(), big.log_softmax(1).unwrap()];
+        sums.iter().chain(&others).flat_map(|t| t.to_vec()).map(f32::to_bits).collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(3));
 }

@@ -2,7 +2,11 @@
 
 use crate::{
     Error, Result,
-    tensor::{Real, Tensor},
+    kernels::{
+        index::{array, row_major},
+        norm as kernel,
+    },
+    tensor::{Real, Tensor, grad_enabled},
 };
 
 use super::options;
@@ -65,44 +69,76 @@ pub fn batch_norm<T: Real>(
         let needed = if options.training { "above 0 in training" } else { "at least 0" };
         return Err(Error::value("batch_norm", format!("eps must be {needed}, got {}", options.eps)));
     }
-    // `(C)` as `(1, C, 1, …)`, to broadcast against the input.
-    let mut along = vec![1; input.ndim()];
-    along[1] = channels;
-    let spread = |t: &Tensor<T>| t.reshape(along.as_slice());
-
-    let (centred, var) = match (running_mean, running_var) {
-        (Some(mean), Some(var)) if !options.training => (input.try_sub(&spread(mean)?)?, spread(var)?),
+    let batch = kernel::Batch { channels, len: shape[2..].iter().product() };
+    let (mean, var, own) = match (running_mean, running_var) {
+        (Some(mean), Some(var)) if !options.training => (mean.to_vec(), var.to_vec(), false),
         (mean, var) => {
             let count = input.numel() / channels.max(1);
             if options.training && count == 1 {
                 let what = format!("training needs more than 1 value per channel, the input is {shape:?}");
                 return Err(Error::value("batch_norm", what));
             }
-            let axes: Vec<isize> = (0..input.ndim() as isize).filter(|&a| a != 1).collect();
-            let batch_mean = input.mean_dim(axes.as_slice(), true)?;
-            let centred = input.try_sub(&batch_mean)?;
-            let batch_var = centred.square().mean_dim(axes.as_slice(), true)?;
+            let moments = kernel::batch_moments(&row_major(&input.view()), batch);
             // An empty batch says nothing about the statistics.
             if options.training && count > 0 {
-                let unbiased = batch_var.detach() * T::of(count as f64 / (count as f64 - 1.));
-                update(mean, &batch_mean, options.momentum)?;
-                update(var, &unbiased, options.momentum)?;
+                let unbias = count as f64 / (count as f64 - 1.);
+                update(mean, &moments.0, options.momentum, 1.);
+                update(var, &moments.1, options.momentum, unbias);
             }
-            (centred, batch_var)
+            (moments.0, moments.1, true)
         }
     };
-    let y = centred.try_mul(&(var + T::of(options.eps)).rsqrt())?;
-    let y = weight.map_or(Ok(y.clone()), |w| y.try_mul(&spread(w)?))?;
-    bias.map_or(Ok(y.clone()), |b| y.try_add(&spread(b)?))
+    let eps = T::of(options.eps);
+    let rstd = var.iter().map(|&v| (v + eps).sqrt().recip()).collect();
+    Ok(batch_normed(input, batch, [mean, rstd], weight, bias, own.then_some(eps)))
 }
 
-/// Moves a running statistic towards the batch's.
-fn update<T: Real>(running: Option<&mut Tensor<T>>, batch: &Tensor<T>, momentum: f64) -> Result<()> {
+/// Moves a running statistic towards the batch's, which counts `scale` times.
+fn update<T: Real>(running: Option<&mut Tensor<T>>, batch: &[T], momentum: f64, scale: f64) {
     if let Some(running) = running {
-        let batch = batch.detach().reshape([-1])?;
-        *running = running.detach() * T::of(1. - momentum) + batch * T::of(momentum);
+        let (keep, scale, momentum) = (T::of(1. - momentum), T::of(scale), T::of(momentum));
+        let moved = running.to_vec().iter().zip(batch).map(|(&r, &b)| r * keep + b * scale * momentum).collect();
+        *running = array(&[batch.len()], moved).into();
     }
-    Ok(())
+}
+
+/// The batch norm with these means and 1 / √(variance + ε); with `own`, which is ε, they are the input's.
+fn batch_normed<T: Real>(
+    input: &Tensor<T>,
+    batch: kernel::Batch,
+    [mean, rstd]: [Vec<T>; 2],
+    weight: Option<&Tensor<T>>,
+    bias: Option<&Tensor<T>>,
+    own: Option<T>,
+) -> Tensor<T> {
+    let out = {
+        let (x, w, b) = (input.view(), weight.map(Tensor::view), bias.map(Tensor::view));
+        let (w, b) = (w.as_ref().map(row_major), b.as_ref().map(row_major));
+        kernel::batch_norm(&row_major(&x), batch, [&mean, &rstd], w.as_deref(), b.as_deref())
+    };
+    let inputs: Vec<_> = [Some(input), weight, bias].into_iter().flatten().collect();
+    // `(C)` as `(1, C, 1, …)`, to broadcast against the input.
+    let mut along = vec![1; input.ndim()];
+    along[1] = batch.channels;
+    let affine = Affine::new(input, weight, bias, vec![batch.channels], along);
+    Tensor::op_many("batch_norm", array(input.shape(), out), &inputs, move |g, needed| {
+        if grad_enabled() {
+            let axes = (0..affine.x.ndim() as isize).filter(|&a| a != 1).collect();
+            let moments = match own {
+                Some(eps) => Centred::own(&affine.x, axes, eps)?,
+                None => {
+                    let of = |v: &[T]| Tensor::from(array(&affine.along, v.to_vec()));
+                    Centred { centred: affine.x.try_sub(&of(&mean))?, rstd: of(&rstd), own: None }
+                }
+            };
+            return affine.gradients(g, &moments);
+        }
+        let (g, x, w) = (g.view(), affine.x.view(), affine.weight.as_ref().map(Tensor::view));
+        let (g, x, w) = (row_major(&g), row_major(&x), w.as_ref().map(row_major));
+        let (dx, [dw, db]) =
+            kernel::batch_norm_backward(&g, &x, batch, [&mean, &rstd], w.as_deref(), own.is_some(), needed[0]);
+        Ok(affine.answer(dx.map(|dx| array(affine.x.shape(), dx).into()), dw, db))
+    })
 }
 
 /// `(x − E[x]) / √(Var[x] + ε) · γ + β`, the statistics over the last axes, whose shape is `normalized_shape`.
@@ -141,10 +177,99 @@ pub fn layer_norm<T: Real>(
             return Err(Error::shape("layer_norm", what));
         }
     }
-    let axes: Vec<isize> = (1..=normalized_shape.len() as isize).map(|a| -a).collect();
-    let centred = input.try_sub(&input.mean_dim(axes.as_slice(), true)?)?;
-    let var = centred.square().mean_dim(axes.as_slice(), true)?;
-    let y = centred.try_mul(&(var + T::of(eps)).rsqrt())?;
-    let y = weight.map_or(Ok(y.clone()), |w| y.try_mul(w))?;
-    bias.map_or(Ok(y.clone()), |b| y.try_add(b))
+    let (n, eps) = (normalized_shape.iter().product(), T::of(eps));
+    let (out, moments) = {
+        let (x, w, b) = (input.view(), weight.map(Tensor::view), bias.map(Tensor::view));
+        let (w, b) = (w.as_ref().map(row_major), b.as_ref().map(row_major));
+        kernel::layer_norm(&row_major(&x), n, w.as_deref(), b.as_deref(), eps)
+    };
+    let inputs: Vec<_> = [Some(input), weight, bias].into_iter().flatten().collect();
+    let affine = Affine::new(input, weight, bias, normalized_shape.to_vec(), normalized_shape.to_vec());
+    Ok(Tensor::op_many("layer_norm", array(input.shape(), out), &inputs, move |g, needed| {
+        if grad_enabled() {
+            let axes = (1..=affine.along.len() as isize).map(|a| -a).collect();
+            return affine.gradients(g, &Centred::own(&affine.x, axes, eps)?);
+        }
+        let (g, x, w) = (g.view(), affine.x.view(), affine.weight.as_ref().map(Tensor::view));
+        let (g, x, w) = (row_major(&g), row_major(&x), w.as_ref().map(row_major));
+        let parameters = needed[1..].contains(&true);
+        let (dx, mut dw) = kernel::layer_norm_backward(&g, &x, &moments, w.as_deref(), n, parameters);
+        let db = dw.split_off(dw.len() / 2);
+        Ok(affine.answer(Some(array(affine.x.shape(), dx).into()), dw, db))
+    }))
+}
+
+// ------------------------------------------------------------------------------------------------- what norms share
+
+/// What the backward pass of a norm keeps of its inputs.
+struct Affine<T: Real> {
+    x: Tensor<T>,
+    weight: Option<Tensor<T>>,
+    biased: bool,
+    /// The shape of weight and bias.
+    shape: Vec<usize>,
+    /// That shape so that it broadcasts with the input.
+    along: Vec<usize>,
+}
+
+/// `x − mean` and `1 / √(variance + ε)`, to be differentiated.
+struct Centred<T: Real> {
+    centred: Tensor<T>,
+    rstd: Tensor<T>,
+    /// The axes that the moments were taken over, if they are those of the input.
+    own: Option<Vec<isize>>,
+}
+
+impl<T: Real> Centred<T> {
+    fn own(x: &Tensor<T>, axes: Vec<isize>, eps: T) -> Result<Self> {
+        let centred = x.try_sub(&x.mean_dim(axes.as_slice(), true)?)?;
+        let rstd = (centred.square().mean_dim(axes.as_slice(), true)? + eps).rsqrt();
+        Ok(Centred { centred, rstd, own: Some(axes) })
+    }
+}
+
+impl<T: Real> Affine<T> {
+    fn new(
+        x: &Tensor<T>,
+        weight: Option<&Tensor<T>>,
+        bias: Option<&Tensor<T>>,
+        shape: Vec<usize>,
+        along: Vec<usize>,
+    ) -> Self {
+        Affine { x: x.clone(), weight: weight.cloned(), biased: bias.is_some(), shape, along }
+    }
+
+    /// The gradients of those inputs that there are; a parameter's is empty where it was not worked out.
+    fn answer(&self, dx: Option<Tensor<T>>, dw: Vec<T>, db: Vec<T>) -> Vec<Option<Tensor<T>>> {
+        let of = |d: Vec<T>| (d.len() == self.shape.iter().product::<usize>()).then(|| array(&self.shape, d).into());
+        let parameters = [self.weight.as_ref().map(|_| of(dw)), self.biased.then(|| of(db))];
+        [Some(dx)].into_iter().chain(parameters).flatten().collect()
+    }
+
+    /// The gradients as tensors, to be differentiated in turn.
+    fn gradients(&self, g: &Tensor<T>, moments: &Centred<T>) -> Result<Vec<Option<Tensor<T>>>> {
+        let Centred { centred, rstd, own } = moments;
+        let normal = centred.try_mul(rstd)?;
+        let scaled = match &self.weight {
+            Some(w) => g.try_mul(&w.reshape(self.along.as_slice())?)?,
+            None => g.clone(),
+        };
+        let dx = match own {
+            Some(axes) => {
+                let mean = |t: &Tensor<T>| t.mean_dim(axes.as_slice(), true);
+                let along = normal.try_mul(&mean(&scaled.try_mul(&normal)?)?)?;
+                scaled.try_sub(&mean(&scaled)?)?.try_sub(&along)?.try_mul(rstd)?
+            }
+            None => scaled.try_mul(rstd)?,
+        };
+        let mut grads = vec![Some(dx)];
+        let per_parameter = |t: &Tensor<T>| t.sum_to(&self.along)?.reshape(self.shape.as_slice());
+        if self.weight.is_some() {
+            grads.push(Some(per_parameter(&g.try_mul(&normal)?)?));
+        }
+        if self.biased {
+            grads.push(Some(per_parameter(g)?));
+        }
+        Ok(grads)
+    }
 }

@@ -1,96 +1,108 @@
-//! The scores of the classes at each position of `(N, C, d₁, …)`: one lane along the class axis a position.
+//! Cross entropy of scores and the indices of the right classes: a row of scores a position.
 
-use ndarray::{ArrayD, ArrayView1, ArrayViewD, ArrayViewMutD, Axis};
-use rayon::prelude::*;
-
-use super::reduce::{fold_run, greater};
+use super::{
+    isa::Isa,
+    reduce::{Each, combine},
+    rows::{Blank, Rows, Sizes, run, write},
+    softmax::LogSum,
+};
 use crate::tensor::Real;
 
-/// So many scores make a task for a thread.
-const TASK: usize = 1 << 14;
-
-/// The largest score of a position, and `log Σ e^(x − max)`: together its log Σ eˣ, without loss of digits.
-#[derive(Clone, Copy)]
-pub struct LogSum<T> {
-    pub max: T,
-    pub log_sum: T,
+/// The targets of a cross entropy.
+pub struct Targets<'a, T> {
+    /// The class at each position; `None` where it is ignored.
+    pub classes: &'a [Option<usize>],
+    /// The weight of each class; none where all are 1.
+    pub weight: Option<&'a [T]>,
+    /// So much of a target counts at its class.
+    pub keep: T,
+    /// So much of it counts at every class.
+    pub spread: T,
 }
 
-impl<T: Real> LogSum<T> {
-    pub fn of(scores: &[T]) -> Self {
-        let max = fold_run(scores, T::neg_infinity(), greater);
-        let log_sum = scores.iter().map(|&x| (x - max).exp()).fold(T::ZERO, |a, b| a + b).ln();
-        LogSum { max, log_sum }
+impl<T: Real> Targets<'_, T> {
+    #[inline(always)]
+    fn weight(&self, class: usize) -> T {
+        self.weight.map_or(T::ONE, |w| w[class])
     }
 
-    /// The logarithm of the softmax at the score `x`.
-    pub fn log_softmax(self, x: T) -> T {
-        (x - self.max) - self.log_sum
-    }
-}
-
-/// The indices of axis 0 that make a task; all of them where there is not enough work, or nothing to split.
-fn indices_a_task(shape: &[usize], axis: usize) -> usize {
-    let elements: usize = shape.iter().product();
-    if axis == 0 || elements <= TASK {
-        return usize::MAX;
-    }
-    (TASK / (elements / shape[0])).max(1)
-}
-
-/// A lane as a slice, copied if its elements do not lie side by side.
-fn lying<'a, T: Copy>(lane: &'a ArrayView1<'_, T>, copy: &'a mut Vec<T>) -> &'a [T] {
-    match lane.as_slice() {
-        Some(slice) => slice,
-        None => {
-            copy.clear();
-            copy.extend(lane.iter());
-            copy
-        }
+    fn sizes(&self, scores: usize, backward: bool) -> Sizes {
+        let rows = self.classes.len();
+        let read = scores / rows.max(1);
+        Sizes { rows, read, written: if backward { read } else { 1 }, sums: 0 }
     }
 }
 
-/// `f(position, scores)` for each position, in row-major order.
-pub fn each<T: Real, R: Send>(x: ArrayViewD<'_, T>, axis: usize, f: impl Fn(usize, &[T]) -> R + Sync) -> Vec<R> {
-    let task = |first: usize, x: ArrayViewD<'_, T>| -> Vec<R> {
-        let mut copy = Vec::new();
-        let lanes = x.lanes(Axis(axis)).into_iter().enumerate();
-        lanes.map(|(i, lane)| f(first + i, lying(&lane, &mut copy))).collect()
-    };
-    let step = indices_a_task(x.shape(), axis);
-    if step == usize::MAX {
-        return task(0, x);
-    }
-    let positions = step * x.shape()[2..].iter().product::<usize>();
-    let parts: Vec<_> = x.axis_chunks_iter(Axis(0), step).enumerate().collect();
-    parts.into_par_iter().flat_map_iter(|(k, x)| task(k * positions, x)).collect()
+struct Losses<'a, T> {
+    x: &'a [T],
+    targets: &'a Targets<'a, T>,
 }
 
-/// `f(position, scores, out)` for each position; the result has the shape of `x` and starts as zeros.
-pub fn map_each<T: Real>(x: ArrayViewD<'_, T>, axis: usize, f: impl Fn(usize, &[T], &mut [T]) + Sync) -> ArrayD<T> {
-    let task = |first: usize, x: ArrayViewD<'_, T>, mut out: ArrayViewMutD<'_, T>| {
-        let (mut copy, mut result) = (Vec::new(), Vec::new());
-        for (i, (lane, mut to)) in x.lanes(Axis(axis)).into_iter().zip(out.lanes_mut(Axis(axis))).enumerate() {
-            let scores = lying(&lane, &mut copy);
-            match to.as_slice_mut() {
-                Some(to) => f(first + i, scores, to),
-                None => {
-                    result.clear();
-                    result.resize(scores.len(), T::ZERO);
-                    f(first + i, scores, &mut result);
-                    to.iter_mut().zip(&result).for_each(|(to, &r)| *to = r);
-                }
+impl<T: Real> Rows<T> for Losses<'_, T> {
+    type Note = LogSum<T>;
+    #[inline(always)]
+    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], LogSum<T>) {
+        let t = self.targets;
+        let n = self.x.len() / t.classes.len();
+        let x = &self.x[i * n..][..n];
+        let sum = LogSum::of::<I>(x);
+        let loss = t.classes[i].map_or(T::ZERO, |class| {
+            let at_class = t.weight(class) * sum.log_softmax(x[class]);
+            // Only then: an impossible class counts for nothing where nothing is spread to it.
+            if t.spread == T::ZERO {
+                return -at_class;
             }
-        }
-    };
-    let mut out = ArrayD::from_elem(x.raw_dim(), T::ZERO);
-    let step = indices_a_task(x.shape(), axis);
-    if step == usize::MAX {
-        task(0, x, out.view_mut());
-        return out;
+            let plus = |a, b| a + b;
+            let everywhere = match t.weight {
+                Some(w) => combine(Each([x, &w[..n]], |[x, w]: [T; 2]| w * sum.log_softmax(x)), n, T::ZERO, plus),
+                None => combine(Each([x], |[x]: [T; 1]| sum.log_softmax(x)), n, T::ZERO, plus),
+            };
+            -(t.keep * at_class + t.spread * everywhere)
+        });
+        (write(out, |_| loss), sum)
     }
-    let positions = step * x.shape()[2..].iter().product::<usize>();
-    let parts: Vec<_> = x.axis_chunks_iter(Axis(0), step).zip(out.axis_chunks_iter_mut(Axis(0), step)).collect();
-    parts.into_par_iter().enumerate().for_each(|(k, (x, out))| task(k * positions, x, out));
-    out
+}
+
+/// The loss of each row of scores, and the rows' logarithms of sums.
+pub fn losses<T: Real>(x: &[T], targets: &Targets<'_, T>) -> (Vec<T>, Vec<LogSum<T>>) {
+    let (out, sums, _) = run(&Losses { x, targets }, targets.sizes(x.len(), false));
+    (out, sums)
+}
+
+struct Gradient<'a, T> {
+    x: &'a [T],
+    targets: &'a Targets<'a, T>,
+    sums: &'a [LogSum<T>],
+    /// The weights' sum.
+    all: T,
+    /// One for all positions, or one each.
+    g: &'a [T],
+}
+
+impl<T: Real> Rows<T> for Gradient<'_, T> {
+    type Note = ();
+    #[inline(always)]
+    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
+        let (n, t, LogSum { max, log_sum }) = (out.len(), self.targets, self.sums[i]);
+        let x = &self.x[i * n..][..n];
+        let Some(class) = t.classes[i] else { return (write(out, |_| T::ZERO), ()) };
+        let g = self.g[if self.g.len() == 1 { 0 } else { i }];
+        let at_class = t.keep * t.weight(class);
+        let total = at_class + t.spread * self.all;
+        let power = |x: T| T::vexp::<I>((x - max) - log_sum);
+        let out = match t.weight {
+            Some(w) if t.spread != T::ZERO => {
+                let w = &w[..n];
+                write(out, |i| g * (power(x[i]) * total - t.spread * w[i]))
+            }
+            _ => write(out, |i| g * (power(x[i]) * total - t.spread)),
+        };
+        out[class] -= g * at_class;
+        (out, ())
+    }
+}
+
+/// The gradient of the scores from those of the losses; `all` is the weights' sum.
+pub fn gradient<T: Real>(x: &[T], targets: &Targets<'_, T>, sums: &[LogSum<T>], all: T, g: &[T]) -> Vec<T> {
+    run(&Gradient { x, targets, sums, all, g }, targets.sizes(x.len(), true)).0
 }

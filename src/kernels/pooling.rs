@@ -1,9 +1,13 @@
 //! Pooling: one number for each window.
 
 use num_traits::Float;
-use rayon::prelude::*;
 
-use super::im2col::{Span, Windows};
+use super::{
+    im2col::{Span, Windows},
+    memory::filled,
+    threads,
+};
+use crate::tensor::Element;
 
 /// From so many comparisons on, the work is split among threads.
 const PARALLEL: usize = 200_000;
@@ -12,22 +16,19 @@ const TASK: usize = 50_000;
 
 /// The largest element of each window of each plane, and its place in the plane. The first of equals wins; NaN is larger
 /// than anything, and the last NaN wins. `spans` are the windows' along each axis; none is empty.
-pub fn max_pool<T: Float + Send + Sync>(x: &[T], windows: &Windows, spans: &[Vec<Span>; 3]) -> (Vec<T>, Vec<i64>) {
+pub fn max_pool<T: Float + Element>(x: &[T], windows: &Windows, spans: &[Vec<Span>; 3]) -> (Vec<T>, Vec<i64>) {
     let (from, to) = (windows.input_len(), windows.output_len());
     let planes = x.len() / from.max(1);
-    let (mut values, mut places) = (vec![T::zero(); planes * to], vec![0; planes * to]);
+    let (mut values, mut places) = (filled(planes * to, T::ZERO), filled(planes * to, 0));
     let work = to * windows.kernel_len();
-    let plane = |((x, values), places): ((&[T], &mut [T]), &mut [i64])| pool(x, windows, spans, values, places);
-    if planes * work < PARALLEL {
-        x.chunks(from).zip(values.chunks_mut(to)).zip(places.chunks_mut(to)).for_each(plane);
-    } else {
-        let least = TASK.div_ceil(work);
-        let outputs = values.par_chunks_mut(to).zip(places.par_chunks_mut(to));
-        x.par_chunks(from)
-            .zip(outputs)
-            .with_min_len(least)
-            .for_each(|(x, (values, places))| plane(((x, values), places)));
-    }
+    // So many planes make a task.
+    let step = if planes * work < PARALLEL { planes.max(1) } else { TASK.div_ceil(work) };
+    let tasks = x.chunks(from * step).zip(values.chunks_mut(to * step)).zip(places.chunks_mut(to * step));
+    threads::each(tasks.collect(), |((x, values), places)| {
+        for ((x, values), places) in x.chunks(from).zip(values.chunks_mut(to)).zip(places.chunks_mut(to)) {
+            pool(x, windows, spans, values, places);
+        }
+    });
     (values, places)
 }
 

@@ -7,7 +7,8 @@ use rand::{
     distr::Distribution,
     rand_core::block::{self, BlockRng},
 };
-use rayon::prelude::*;
+
+use super::threads;
 
 /// Blocks worked out at once: independent of each other, so that the compiler makes SIMD of them.
 const LANES: usize = 16;
@@ -113,14 +114,10 @@ const CHUNK: usize = 1 << 13;
 /// distributions may use as many random numbers an element as they like, and threads share nothing.
 pub fn fill<T: Send>(out: &mut [T], distribution: &(impl Distribution<T> + Sync), rng: &mut (impl Rng + ?Sized)) {
     let [key, stream] = [rng.next_u64(), rng.next_u64()];
-    let sample = |(i, chunk): (usize, &mut [T])| {
+    threads::chunks(out, CHUNK, |i, chunk| {
         let mut rng = Generator::at(key, stream, (i as u64) << 32);
         chunk.iter_mut().for_each(|x| *x = distribution.sample(&mut rng));
-    };
-    match out.len() {
-        0..=CHUNK => sample((0, out)),
-        _ => out.par_chunks_mut(CHUNK).enumerate().for_each(sample),
-    }
+    });
 }
 
 #[cfg(test)]

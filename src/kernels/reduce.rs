@@ -1,27 +1,296 @@
 //! Reductions, scans and searches along axes.
 //!
-//! Elements are combined in pairs of halves, split by length alone: sums of many `f32` stay accurate, and the bits are
-//! the same for any number of threads.
+//! Elements are combined in lanes and in levels of a few elements each, split by length alone: sums of many `f32` stay
+//! accurate, and the bits are the same for any number of threads.
 
-use std::borrow::Cow;
+use std::hint::black_box;
 
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
 
+use super::{
+    isa::{Isa, Kernel, dispatch},
+    memory::{filled, recycle},
+    threads,
+};
 use crate::tensor::{DType, Element, Number, Real};
 
-/// From so many elements on, two halves go to two threads.
+/// From so many elements on, threads share the work.
 const PARALLEL: usize = 1 << 17;
-/// So many elements of a contiguous run are combined in one loop.
-const LEAF: usize = 1 << 9;
-/// So many rows are combined in one loop.
-const LEAF_ROWS: usize = 1 << 5;
+/// So many elements make a task.
+const PIECE: usize = 1 << 15;
+/// So many columns make a task, at most: their sums stay in the first cache.
+const WIDE: usize = 1 << 11;
+/// So many elements are combined side by side.
+const LANES: usize = 32;
+/// So many are combined one after another before the next level takes their result.
+const LEVEL: usize = 16;
+
+// ------------------------------------------------------------------------------------------------------ runs of elements
+
+/// What is combined: a number for each place.
+pub(super) trait Terms<T>: Copy {
+    /// `N` of them from one place on.
+    fn at<const N: usize>(self, from: usize) -> [T; N];
+}
+
+/// `f([x[i], y[i], …])`
+#[derive(Clone, Copy)]
+pub(super) struct Each<'a, A, F, const K: usize>(pub [&'a [A]; K], pub F);
+
+impl<A: Copy, T: Element, F: Fn([A; K]) -> T + Copy, const K: usize> Terms<T> for Each<'_, A, F, K> {
+    #[inline(always)]
+    fn at<const N: usize>(self, from: usize) -> [T; N] {
+        let (inputs, mut out) = (self.0.map(|x| &x[from..from + N]), [T::ZERO; N]);
+        for i in 0..N {
+            out[i] = (self.1)(inputs.map(|x| x[i]));
+        }
+        out
+    }
+}
+
+#[inline(always)]
+fn join<T: Copy, const N: usize>(into: &mut [T; N], x: [T; N], f: impl Fn(T, T) -> T) {
+    for i in 0..N {
+        into[i] = f(into[i], x[i]);
+    }
+}
+
+/// `n` terms to one with `f`, which is associative and commutative. To be called inside of [`dispatch`].
+#[inline(always)]
+pub(super) fn combine<T: Element>(terms: impl Terms<T>, n: usize, identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
+    let (mut lanes, mut at) = ([identity; LANES], 0);
+    while at + LANES <= n {
+        let end = n.min(at + LANES * LEVEL);
+        let mut leaf = [identity; LANES];
+        while at + LANES <= end {
+            join(&mut leaf, terms.at(at), f);
+            at += LANES;
+        }
+        join(&mut lanes, leaf, f);
+    }
+    // Without this the compiler orders the lanes above by how they are combined below, which is ten times slower.
+    let lanes = black_box(lanes);
+    let mut eight = [identity; 8];
+    while at + 8 <= n {
+        join(&mut eight, terms.at(at), f);
+        at += 8;
+    }
+    let mut eight = black_box(eight);
+    if n >= LANES {
+        for i in 0..8 {
+            eight[i] = f(eight[i], f(f(lanes[i], lanes[i + 8]), f(lanes[i + 16], lanes[i + 24])));
+        }
+    }
+    let mut out = identity;
+    if n >= 8 {
+        let [a, b, c, d, e, g, h, i] = eight;
+        out = f(f(f(a, e), f(b, g)), f(f(c, h), f(d, i)));
+    }
+    for i in at..n {
+        let [last] = terms.at::<1>(i);
+        out = f(out, last);
+    }
+    out
+}
+
+struct Run<T, S, F> {
+    terms: S,
+    n: usize,
+    identity: T,
+    f: F,
+}
+
+impl<T: Element, S: Terms<T>, F: Fn(T, T) -> T + Copy> Kernel for Run<T, S, F> {
+    type Output = T;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> T {
+        combine(self.terms, self.n, self.identity, self.f)
+    }
+}
+
+/// A contiguous run to one element, on this thread.
+pub fn fold_run<T: Element>(x: &[T], identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
+    dispatch(Run { terms: Each([x], |[x]: [T; 1]| x), n: x.len(), identity, f })
+}
+
+/// What is added up, place by place. It and all that it calls is to be `#[inline(always)]`.
+pub trait Term<T>: Sync {
+    /// What to add for the place `i` of both arrays.
+    fn term<I: Isa>(&self, x: T, y: T) -> T;
+}
+
+struct Sum<'a, T, K> {
+    x: &'a [T],
+    y: &'a [T],
+    kernel: &'a K,
+}
+
+impl<T: Number, K: Term<T>> Kernel for Sum<'_, T, K> {
+    type Output = T;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> T {
+        let terms = Each([self.x, self.y], |[x, y]: [T; 2]| self.kernel.term::<I>(x, y));
+        combine(terms, self.x.len(), T::ZERO, |a, b| a + b)
+    }
+}
+
+/// `Σ term(x, y)`
+pub fn sum_of<T: Number>(x: &[T], y: &[T], kernel: &impl Term<T>) -> T {
+    if x.len() < PARALLEL {
+        return dispatch(Sum { x, y, kernel });
+    }
+    let part = |i: usize| i * PIECE..x.len().min((i + 1) * PIECE);
+    let parts = threads::collect(x.len().div_ceil(PIECE), |i| dispatch(Sum { x: &x[part(i)], y: &y[part(i)], kernel }));
+    fold_run(&parts, T::ZERO, |a, b| a + b)
+}
+
+// ---------------------------------------------------------------------------------------------------- rows of elements
+
+struct Columns<'a, T, F> {
+    x: &'a [T],
+    stride: usize,
+    rows: usize,
+    out: &'a mut [T],
+    identity: T,
+    f: F,
+}
+
+impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for Columns<'_, T, F> {
+    type Output = ();
+    /// Rows of the length of `out`, `stride` apart, are combined into it.
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Columns { x, stride, rows, out, identity, f } = self;
+        let width = out.len();
+        if width == 1 && stride == 1 {
+            out[0] = f(out[0], combine(Each([&x[..rows]], |[x]: [T; 1]| x), rows, identity, f));
+            return;
+        }
+        let several = LANES / width;
+        if several > 1 && stride == width && rows >= 2 * several {
+            // Narrow rows: several side by side are one.
+            let mut wide = [identity; LANES];
+            let wide = &mut wide[..several * width];
+            let (many, rest) = x[..rows * width].split_at(rows / several * wide.len());
+            level(many, wide.len(), rows / several, wide, identity, f);
+            for row in wide.chunks_exact(width).chain(rest.chunks_exact(width)) {
+                add_row(out, row, f);
+            }
+            return;
+        }
+        level(x, stride, rows, out, identity, f);
+    }
+}
+
+#[inline(always)]
+fn add_row<T: Copy>(out: &mut [T], row: &[T], f: impl Fn(T, T) -> T) {
+    for (o, &x) in out.iter_mut().zip(row) {
+        *o = f(*o, x);
+    }
+}
+
+/// Rows into `out`, where there are many by way of a second sum.
+#[inline(always)]
+fn level<T: Element>(x: &[T], stride: usize, rows: usize, out: &mut [T], identity: T, f: impl Fn(T, T) -> T + Copy) {
+    const MANY: usize = 8 * LEVEL;
+    if rows <= MANY {
+        return by_eight(x, stride, rows, out, f);
+    }
+    let mut middle = filled(out.len(), identity);
+    for from in (0..rows).step_by(MANY) {
+        middle.fill(identity);
+        by_eight(&x[from * stride..], stride, MANY.min(rows - from), &mut middle, f);
+        add_row(out, &middle, f);
+    }
+    recycle(middle);
+}
+
+/// Rows into `out`, eight at a time: `out` is read and written once for them.
+#[inline(always)]
+fn by_eight<T: Element>(x: &[T], stride: usize, rows: usize, out: &mut [T], f: impl Fn(T, T) -> T + Copy) {
+    let width = out.len();
+    let row = |i: usize| &x[i * stride..][..width];
+    let mut at = 0;
+    while at + 8 <= rows {
+        let (a, b, c, d) = (row(at), row(at + 1), row(at + 2), row(at + 3));
+        let (e, g, h, k) = (row(at + 4), row(at + 5), row(at + 6), row(at + 7));
+        for i in 0..width {
+            let halves = (f(f(a[i], b[i]), f(c[i], d[i])), f(f(e[i], g[i]), f(h[i], k[i])));
+            out[i] = f(out[i], f(halves.0, halves.1));
+        }
+        at += 8;
+    }
+    for i in at..rows {
+        add_row(out, row(i), f);
+    }
+}
+
+/// Rows of the length of `out` are combined into it, on this thread.
+pub(super) fn fold_rows<T: Element>(x: &[T], out: &mut [T], identity: T, f: impl Fn(T, T) -> T + Copy) {
+    if !out.is_empty() {
+        dispatch(Columns { x, stride: out.len(), rows: x.len() / out.len(), out, identity, f });
+    }
+}
+
+/// Rows of one length, one behind another in `rows`, into the first: by halves.
+pub(super) fn halve<T: Copy>(rows: &mut [T], width: usize, f: impl Fn(T, T) -> T + Copy) {
+    let mut count = rows.len() / width.max(1);
+    while count > 1 {
+        let half = count.div_ceil(2);
+        let (low, high) = rows.split_at_mut(half * width);
+        add_row(low, &high[..(count - half) * width], f);
+        count = half;
+    }
+}
+
+/// `[outer, n, inner]` to `[outer, inner]`.
+fn fold_middle<T: Element>(
+    x: &[T],
+    [outer, n, inner]: [usize; 3],
+    identity: T,
+    f: impl Fn(T, T) -> T + Copy + Send + Sync,
+) -> Vec<T> {
+    if x.is_empty() {
+        return filled(outer * inner, identity);
+    }
+    let columns = |x, stride, rows, out: &mut [T]| dispatch(Columns { x, stride, rows, out, identity, f });
+    let block = n * inner;
+    // Parts of the rows, so many rows each.
+    let part = (PIECE / inner.min(WIDE)).next_multiple_of(8 * LEVEL);
+    if x.len() < PARALLEL || (n <= part && inner <= WIDE) {
+        let mut out = filled(outer * inner, identity);
+        let blocks = if x.len() < PARALLEL { outer } else { (PIECE / block).max(1) };
+        threads::chunks(&mut out, blocks * inner, |i, out| {
+            let x = &x[i * blocks * block..];
+            out.chunks_exact_mut(inner).zip(x.chunks_exact(block)).for_each(|(out, x)| columns(x, inner, n, out));
+        });
+        return out;
+    }
+    let parts = n.div_ceil(part);
+    let mut sums = filled(outer * parts * inner, identity);
+    let tiles = sums.chunks_exact_mut(inner).enumerate().flat_map(|(i, row)| {
+        let (from, rows) = (i / parts * n + i % parts * part, part.min(n - i % parts * part));
+        row.chunks_mut(WIDE).enumerate().map(move |(j, out)| (from * inner + j * WIDE, rows, out))
+    });
+    threads::each(tiles.collect(), |(from, rows, out)| columns(&x[from..], inner, rows, out));
+    if parts == 1 {
+        return sums;
+    }
+    let mut out = filled(outer * inner, identity);
+    for (out, sums) in out.chunks_exact_mut(inner).zip(sums.chunks_exact_mut(parts * inner)) {
+        halve(sums, inner, f);
+        out.copy_from_slice(&sums[..inner]);
+    }
+    recycle(sums);
+    out
+}
+
+// ------------------------------------------------------------------------------------------------------------ along axes
 
 /// The axes by falling stride: an order in which a transposed array lies in memory without gaps.
 fn memory_order<T>(x: &ArrayViewD<'_, T>) -> Vec<usize> {
     let mut order: Vec<usize> = (0..x.ndim()).collect();
-    if !x.is_standard_layout() {
-        order.sort_by_key(|&axis| std::cmp::Reverse(x.strides()[axis]));
-    }
+    order.sort_by_key(|&axis| std::cmp::Reverse(x.strides()[axis]));
     order
 }
 
@@ -33,99 +302,47 @@ pub fn fold<T: Element>(
     identity: T,
     f: impl Fn(T, T) -> T + Copy + Send + Sync,
 ) -> ArrayD<T> {
+    if let Some(data) = x.as_slice() {
+        return fold_slice(data, x.shape(), |axis| axes.contains(&axis), identity, f);
+    }
     let order = memory_order(&x);
     let x = x.permuted_axes(IxDyn(&order));
     let x = x.as_standard_layout();
-    // Neighbouring axes of a kind are one; axes of length 1 are none.
-    let mut groups: Vec<(bool, usize)> = Vec::new();
-    for (&axis, &n) in order.iter().zip(x.shape()).filter(|(_, n)| **n != 1) {
-        let reduced = axes.contains(&axis);
-        match groups.last_mut() {
-            Some((kind, size)) if *kind == reduced => *size *= n,
-            _ => groups.push((reduced, n)),
-        }
-    }
-    let mut data = Cow::Borrowed(x.as_slice().expect("standard layout"));
-    while let Some(at) = groups.iter().rposition(|&(reduced, _)| reduced) {
-        let size = |groups: &[(bool, usize)]| groups.iter().map(|g| g.1).product::<usize>();
-        let (outer, n, inner) = (size(&groups[..at]), groups[at].1, size(&groups[at + 1..]));
-        data = Cow::Owned(fold_middle(&data, [outer, n, inner], identity, f));
-        groups.remove(at);
-    }
-    let kept: Vec<(usize, usize)> = order.iter().copied().zip(x.shape().iter().copied()).collect();
-    let kept: Vec<(usize, usize)> = kept.into_iter().filter(|(axis, _)| !axes.contains(axis)).collect();
-    let shape: Vec<usize> = kept.iter().map(|k| k.1).collect();
-    let out = ArrayD::from_shape_vec(IxDyn(&shape), data.into_owned()).expect("the kept axes");
+    let data = x.as_slice().expect("standard layout");
+    let out = fold_slice(data, x.shape(), |axis| axes.contains(&order[axis]), identity, f);
+    let kept: Vec<usize> = order.into_iter().filter(|axis| !axes.contains(axis)).collect();
     let mut back: Vec<usize> = (0..kept.len()).collect();
-    back.sort_by_key(|&i| kept[i].0);
+    back.sort_by_key(|&i| kept[i]);
     if back.is_sorted() { out } else { out.permuted_axes(IxDyn(&back)).as_standard_layout().into_owned() }
 }
 
-/// `[outer, n, inner]` to `[outer, inner]`.
-fn fold_middle<T: Element>(
+/// [`fold`] of an array in row-major order.
+fn fold_slice<T: Element>(
     x: &[T],
-    [outer, n, inner]: [usize; 3],
+    shape: &[usize],
+    reduced: impl Fn(usize) -> bool,
     identity: T,
     f: impl Fn(T, T) -> T + Copy + Send + Sync,
-) -> Vec<T> {
-    use rayon::prelude::*;
-    let mut out = vec![identity; outer * inner];
-    if x.is_empty() {
-        return out;
-    }
-    let threads = x.len() >= PARALLEL && outer > 1;
-    let blocks_a_task = (PARALLEL / 4 / (n * inner)).max(1);
-    let task = |out: &mut [T], x: &[T]| {
-        for (out, x) in out.chunks_exact_mut(inner).zip(x.chunks_exact(n * inner)) {
-            if inner == 1 { out[0] = fold_run(x, identity, f) } else { fold_rows(x, out, f) }
-        }
-    };
-    if threads {
-        let out = out.par_chunks_mut(inner * blocks_a_task);
-        out.zip(x.par_chunks(n * inner * blocks_a_task)).for_each(|(out, x)| task(out, x));
-    } else {
-        task(&mut out, x);
-    }
-    out
-}
-
-fn both<A: Send, B: Send>(threads: bool, a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
-    if threads { rayon::join(a, b) } else { (a(), b()) }
-}
-
-/// A contiguous run to one element.
-pub fn fold_run<T: Element>(x: &[T], identity: T, f: impl Fn(T, T) -> T + Copy + Send + Sync) -> T {
-    if x.len() > LEAF {
-        let (a, b) = x.split_at((x.len() / 2).next_multiple_of(LEAF));
-        let (a, b) = both(x.len() >= PARALLEL, || fold_run(a, identity, f), || fold_run(b, identity, f));
-        return f(a, b);
-    }
-    let (chunks, rest) = x.as_chunks::<16>();
-    let mut lanes = [identity; 16];
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = f(*lane, x);
+) -> ArrayD<T> {
+    // Neighbouring axes of a kind are one; axes of length 1 are none.
+    let mut groups: Vec<(bool, usize)> = Vec::with_capacity(shape.len());
+    for (axis, &n) in shape.iter().enumerate().filter(|&(_, &n)| n != 1) {
+        match groups.last_mut() {
+            Some((kind, size)) if *kind == reduced(axis) => *size *= n,
+            _ => groups.push((reduced(axis), n)),
         }
     }
-    lanes.iter().chain(rest).fold(identity, |a, &b| f(a, b))
-}
-
-/// Rows of the length of `out` to one row.
-fn fold_rows<T: Element>(x: &[T], out: &mut [T], f: impl Fn(T, T) -> T + Copy + Send + Sync) {
-    let inner = out.len();
-    let rows = x.len() / inner;
-    if rows > LEAF_ROWS {
-        let (a, b) = x.split_at((rows / 2).next_multiple_of(LEAF_ROWS) * inner);
-        let mut second = vec![T::ZERO; inner];
-        both(x.len() >= PARALLEL, || fold_rows(a, out, f), || fold_rows(b, &mut second, f));
-        out.iter_mut().zip(&second).for_each(|(a, &b)| *a = f(*a, b));
-        return;
+    let mut data: Option<Vec<T>> = None;
+    while let Some(at) = groups.iter().rposition(|&(reduced, _)| reduced) {
+        let size = |groups: &[(bool, usize)]| groups.iter().map(|g| g.1).product::<usize>();
+        let sizes = [size(&groups[..at]), groups[at].1, size(&groups[at + 1..])];
+        let next = fold_middle(data.as_deref().unwrap_or(x), sizes, identity, f);
+        data.replace(next).into_iter().for_each(recycle);
+        groups.remove(at);
     }
-    let (first, others) = x.split_at(inner);
-    out.copy_from_slice(first);
-    for row in others.chunks_exact(inner) {
-        out.iter_mut().zip(row).for_each(|(a, &b)| *a = f(*a, b));
-    }
+    let data = data.unwrap_or_else(|| x.to_vec());
+    let kept: Vec<usize> = shape.iter().enumerate().filter(|&(axis, _)| !reduced(axis)).map(|(_, &n)| n).collect();
+    ArrayD::from_shape_vec(IxDyn(&kept), data).expect("the kept axes")
 }
 
 /// The sum along `axes`; of `bool`, whether any is true.

@@ -1,82 +1,171 @@
 //! Softmax and its logarithm along one axis, and their derivatives.
 
-use ndarray::{ArrayD, ArrayViewD, CowArray, IxDyn};
-use rayon::prelude::*;
+use ndarray::{ArrayD, ArrayViewD};
 
-use super::reduce::{fold_run, greater};
+use super::{
+    index::{self, array, row_major},
+    isa::Isa,
+    memory::{filled, recycle},
+    reduce::{Each, combine},
+    rows::{self, Blank, Sizes, ahead, larger, run, write, write_rows},
+};
 use crate::tensor::Real;
 
-/// So many elements make a task for a thread.
-const TASK: usize = 1 << 14;
-
-/// `x` in row-major order with `axis` and the last one swapped.
-fn with_axis_last<T: Real>(mut x: ArrayViewD<'_, T>, axis: usize, last: usize) -> CowArray<'_, T, IxDyn> {
-    if axis != last {
-        x.swap_axes(axis, last);
-    }
-    if x.is_standard_layout() { CowArray::from(x) } else { CowArray::from(x.as_standard_layout().into_owned()) }
+/// Blocks of rows, one a task: `len` rows of `inner` elements, where the softmax is taken along the columns.
+#[derive(Clone, Copy)]
+struct Block {
+    len: usize,
+    inner: usize,
 }
 
-/// `f(a row of each input, the row of the result)` for each row along `axis`.
-fn rows<T: Real, const N: usize>(
-    inputs: [ArrayViewD<'_, T>; N],
-    axis: usize,
-    f: impl Fn([&[T]; N], &mut [T]) + Sync,
-) -> ArrayD<T> {
-    let last = inputs[0].ndim().saturating_sub(1);
-    let inputs = inputs.map(|x| with_axis_last(x, axis, last));
-    let mut out = ArrayD::from_elem(inputs[0].raw_dim(), T::ZERO);
-    if !out.is_empty() {
-        let n = out.shape().last().copied().unwrap_or(1);
-        let step = n * (TASK / n).max(1);
-        let inputs = inputs.each_ref().map(|x| x.as_slice().expect("row-major"));
-        let task = |(i, out): (usize, &mut [T])| {
-            for (row, out) in out.chunks_exact_mut(n).enumerate() {
-                let from = i * step + row * n;
-                f(inputs.map(|x| &x[from..from + n]), out);
+impl Block {
+    /// Runs `kernel` on the blocks that `axis` makes of `shape`.
+    fn each<T: Real, K: rows::Rows<T>>(shape: &[usize], axis: usize, kernel: impl Fn(Block) -> K) -> ArrayD<T> {
+        let index::Rows { outer, len, inner } = index::Rows::new(shape, axis);
+        if outer * len * inner == 0 {
+            return array(shape, Vec::new());
+        }
+        let sizes = Sizes { rows: outer, read: len * inner, written: len * inner, sums: 0 };
+        array(shape, run(&kernel(Block { len, inner }), sizes).0)
+    }
+
+    fn of<'a, T>(&self, x: &'a [T], i: usize) -> &'a [T] {
+        let n = self.len * self.inner;
+        &x[i * n..][..n]
+    }
+}
+
+struct Softmax<'a, T> {
+    x: &'a [T],
+    block: Block,
+    log: bool,
+}
+
+impl<T: Real> rows::Rows<T> for Softmax<'_, T> {
+    type Note = ();
+    #[inline(always)]
+    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
+        ahead(self.x, (i + 1) * out.len(), out.len());
+        let x = self.block.of(self.x, i);
+        let out = match (self.block.inner, self.log) {
+            (1, false) => softmax_row::<I, T>(x, out),
+            (1, true) => {
+                let x = &x[..out.len()];
+                let LogSum { max, log_sum } = LogSum::of::<I>(x);
+                write(out, |i| (x[i] - max) - log_sum)
             }
+            _ => self.columns::<I>(x, out),
         };
-        let out = out.as_slice_mut().expect("row-major");
-        if out.len() <= step { task((0, out)) } else { out.par_chunks_mut(step).enumerate().for_each(task) }
+        (out, ())
     }
-    if axis != last {
-        out.swap_axes(axis, last);
-        return out.as_standard_layout().into_owned();
-    }
+}
+
+#[inline(always)]
+fn softmax_row<'a, I: Isa, T: Real>(x: &[T], out: &'a mut Blank<T>) -> &'a mut [T] {
+    let x = &x[..out.len()];
+    // Shifting by the maximum changes nothing but keeps every power in [0, 1].
+    let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), larger);
+    let out = write(out, |i| T::vexp::<I>(x[i] - max));
+    let scale = combine(Each([&*out], |[e]: [T; 1]| e), out.len(), T::ZERO, |a, b| a + b).recip();
+    out.iter_mut().for_each(|o| *o *= scale);
     out
+}
+
+impl<T: Real> Softmax<'_, T> {
+    #[inline(always)]
+    fn columns<'a, I: Isa>(&self, x: &[T], out: &'a mut Blank<T>) -> &'a mut [T] {
+        let inner = self.block.inner;
+        let (mut max, mut sums) = (filled(inner, T::neg_infinity()), filled(inner, T::ZERO));
+        for row in x.chunks_exact(inner) {
+            max.iter_mut().zip(row).for_each(|(m, &x)| *m = larger(*m, x));
+        }
+        let (shift, total) = (&max[..inner], &mut sums[..inner]);
+        let power = |k: usize, i: usize| T::vexp::<I>(x[k * inner + i] - shift[i]);
+        let out = write_rows(out, inner, power, |row| total.iter_mut().zip(row).for_each(|(s, &e)| *s += e));
+        if self.log {
+            total.iter_mut().for_each(|s| *s = s.ln());
+            for (out, x) in out.chunks_exact_mut(inner).zip(x.chunks_exact(inner)) {
+                for (((o, &x), &m), &s) in out.iter_mut().zip(x).zip(shift).zip(&*total) {
+                    *o = (x - m) - s;
+                }
+            }
+        } else {
+            total.iter_mut().for_each(|s| *s = s.recip());
+            for out in out.chunks_exact_mut(inner) {
+                out.iter_mut().zip(&*total).for_each(|(o, &s)| *o *= s);
+            }
+        }
+        recycle(max);
+        recycle(sums);
+        out
+    }
 }
 
 /// `eˣ / Σ eˣ` along `axis`, or with `log` its logarithm.
 pub fn softmax<T: Real>(x: ArrayViewD<'_, T>, axis: usize, log: bool) -> ArrayD<T> {
-    rows([x], axis, |[x], out| {
-        // Shifting by the maximum changes nothing but keeps every power in [0, 1].
-        let max = fold_run(x, T::neg_infinity(), greater);
-        out.iter_mut().zip(x).for_each(|(o, &x)| *o = (x - max).exp());
-        let sum = fold_run(out, T::ZERO, |a, b| a + b);
-        match log {
-            true => {
-                let shift = sum.ln();
-                out.iter_mut().zip(x).for_each(|(o, &x)| *o = (x - max) - shift);
-            }
-            false => {
-                let scale = sum.recip();
-                out.iter_mut().for_each(|o| *o *= scale);
-            }
+    let data = row_major(&x);
+    Block::each(x.shape(), axis, |block| Softmax { x: &data, block, log })
+}
+
+struct Backward<'a, T> {
+    g: &'a [T],
+    y: &'a [T],
+    block: Block,
+    log: bool,
+}
+
+impl<T: Real> rows::Rows<T> for Backward<'_, T> {
+    type Note = ();
+    #[inline(always)]
+    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
+        let (g, y, inner) = (self.block.of(self.g, i), self.block.of(self.y, i), self.block.inner);
+        let n = out.len();
+        ahead(self.g, (i + 1) * n, n);
+        ahead(self.y, (i + 1) * n, n);
+        let (g, y) = (&g[..n], &y[..n]);
+        let term = |g: T, y: T| if self.log { g } else { g * y };
+        let slope = |g: T, y: T, sum: T| if self.log { g - T::vexp::<I>(y) * sum } else { (g - sum) * y };
+        if inner == 1 {
+            let sum = combine(Each([g, y], |[g, y]: [T; 2]| term(g, y)), g.len(), T::ZERO, |a, b| a + b);
+            return (write(out, |i| slope(g[i], y[i], sum)), ());
         }
-    })
+        let mut sums = filled(inner, T::ZERO);
+        for (g, y) in g.chunks_exact(inner).zip(y.chunks_exact(inner)) {
+            sums.iter_mut().zip(g).zip(y).for_each(|((s, &g), &y)| *s += term(g, y));
+        }
+        let at = &sums[..inner];
+        let out = write_rows(out, inner, |k, i| slope(g[k * inner + i], y[k * inner + i], at[i]), |_| ());
+        recycle(sums);
+        (out, ())
+    }
 }
 
 /// The gradient of [`softmax`]'s input from that of its output `y`: `(g − Σ g·y)·y`, with `log` `g − eʸ Σ g`.
 pub fn softmax_backward<T: Real>(g: ArrayViewD<'_, T>, y: ArrayViewD<'_, T>, axis: usize, log: bool) -> ArrayD<T> {
-    rows([g, y], axis, |[g, y], out| match log {
-        true => {
-            let sum = fold_run(g, T::ZERO, |a, b| a + b);
-            out.iter_mut().zip(g.iter().zip(y)).for_each(|(o, (&g, &y))| *o = g - y.exp() * sum);
-        }
-        false => {
-            out.iter_mut().zip(g.iter().zip(y)).for_each(|(o, (&g, &y))| *o = g * y);
-            let sum = fold_run(out, T::ZERO, |a, b| a + b);
-            out.iter_mut().zip(g.iter().zip(y)).for_each(|(o, (&g, &y))| *o = (g - sum) * y);
-        }
-    })
+    let (g_data, y_data) = (row_major(&g), row_major(&y));
+    Block::each(g.shape(), axis, |block| Backward { g: &g_data, y: &y_data, block, log })
+}
+
+// ------------------------------------------------------------------------------------------------------ log Σ eˣ
+
+/// The largest score of a row, and `log Σ e^(x − max)`: together its log Σ eˣ, without loss of digits.
+#[derive(Clone, Copy)]
+pub struct LogSum<T> {
+    pub max: T,
+    pub log_sum: T,
+}
+
+impl<T: Real> LogSum<T> {
+    #[inline(always)]
+    pub fn of<I: Isa>(x: &[T]) -> Self {
+        let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), larger);
+        let sum = combine(Each([x], |[x]: [T; 1]| T::vexp::<I>(x - max)), x.len(), T::ZERO, |a, b| a + b);
+        LogSum { max, log_sum: sum.ln() }
+    }
+
+    /// The logarithm of the softmax at the score `x`.
+    #[inline(always)]
+    pub fn log_softmax(self, x: T) -> T {
+        (x - self.max) - self.log_sum
+    }
 }

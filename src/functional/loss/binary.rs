@@ -1,11 +1,14 @@
 //! Cross entropy between probabilities of yes and no.
 
-use super::{Reduction, broadcasts_to, same_shape};
+use super::{Reduction, broadcasts_to, of_pairs, same_shape};
 use crate::{
     Error, Result,
     functional::options,
-    kernels::elementwise::{map, zip},
-    tensor::{Real, Tensor, grad_enabled},
+    kernels::{
+        elementwise::{map, zip},
+        losses::Logistic,
+    },
+    tensor::{Real, Tensor},
 };
 
 options! {
@@ -115,21 +118,16 @@ pub fn binary_cross_entropy_with_logits<T: Real>(
     options: BceWithLogitsOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let op = "binary_cross_entropy_with_logits";
-    same_shape(op, input, target)?;
+    let plain = options.weight.is_none() && options.pos_weight.is_none();
+    let reduction = if plain { options.reduction } else { Reduction::None };
     // −log σ(x) = softplus(−x) and −log(1 − σ(x)) = softplus(x) = softplus(−x) + x.
-    let losses = zip(input.view(), target.view(), input.shape(), |x, y| softplus(x) - y * x);
-    let (x, y) = (input.clone(), target.clone());
-    let mut losses = Tensor::op(op, losses, [input, target], move |g, [dx, dy]| {
-        let dx = match (dx, grad_enabled()) {
-            (false, _) => None,
-            (true, true) => Some(g.try_mul(&(x.sigmoid() - &y))?),
-            (true, false) => {
-                let slopes = zip(x.view(), y.view(), x.shape(), |x, y| (T::ONE + (-x).exp()).recip() - y);
-                Some(g.try_mul(&slopes.into())?)
-            }
-        };
-        Ok([dx, if dy { Some(-g.try_mul(&x)?) } else { None }])
-    });
+    let mut losses = of_pairs(op, input, target, reduction, Logistic, |x, y, [dx, dy]| {
+        let slope = if dx { Some(x.sigmoid().try_sub(y)?) } else { None };
+        Ok([slope, dy.then(|| -x)])
+    })?;
+    if plain {
+        return Ok(losses);
+    }
     if let Some(p) = options.pos_weight {
         broadcasts_to(op, "pos_weight", p, input)?;
         let negated = -input;

@@ -1,13 +1,15 @@
 //! Losses of scores of classes: `(C)`, `(N, C)` or `(N, C, d₁, …)`, where any number of axes may follow the classes.
 
-use ndarray::{ArrayD, Axis, IxDyn};
+use ndarray::{ArrayD, Axis, CowArray, IxDyn};
 
 use super::{Reduction, same_shape};
 use crate::{
     Error, Result,
     functional::options,
     kernels::{
-        classes::{LogSum, each, map_each},
+        classes::{Targets, gradient, losses},
+        index::{array, row_major},
+        memory::full,
         reduce::fold_run,
     },
     tensor::{Real, Tensor, grad_enabled},
@@ -89,8 +91,8 @@ struct Labels<T> {
     shape: Vec<usize>,
     /// The class at each position in row-major order; `None` where it is ignored.
     classes: Vec<Option<usize>>,
-    /// The weight of each class.
-    weight: Vec<T>,
+    /// The weight of each class; none where all are 1.
+    weight: Option<Vec<T>>,
     reduction: Reduction,
 }
 
@@ -136,7 +138,7 @@ impl<T: Real> Labels<T> {
                 ),
             ));
         };
-        let weight = options.weight.map_or_else(|| vec![T::ONE; n], Tensor::to_vec);
+        let weight = options.weight.map(Tensor::to_vec);
         Ok(Labels { axis, shape, classes, weight, reduction: options.reduction })
     }
 
@@ -147,15 +149,23 @@ impl<T: Real> Labels<T> {
         positions
     }
 
-    /// The weight of the class at each position, 0 where it is ignored.
-    fn weights(&self) -> Vec<T> {
-        self.classes.iter().map(|class| class.map_or(T::ZERO, |c| self.weight[c])).collect()
+    fn targets(&self, keep: T, spread: T) -> Targets<'_, T> {
+        Targets { classes: &self.classes, weight: self.weight.as_deref(), keep, spread }
+    }
+
+    /// The weight of a class.
+    fn weight(&self, class: usize) -> T {
+        self.weight.as_ref().map_or(T::ONE, |w| w[class])
     }
 
     /// What the losses, or a gradient, are divided by.
     fn divisor(&self) -> T {
         match self.reduction {
-            Reduction::Mean => fold_run(&self.weights(), T::ZERO, |a, b| a + b),
+            Reduction::Mean if self.weight.is_none() => T::of(self.classes.iter().flatten().count() as f64),
+            Reduction::Mean => {
+                let weights = self.classes.iter().map(|class| class.map_or(T::ZERO, |c| self.weight(c)));
+                fold_run(&weights.collect::<Vec<_>>(), T::ZERO, |a, b| a + b)
+            }
             _ => T::ONE,
         }
     }
@@ -191,11 +201,42 @@ impl<T: Real> Labels<T> {
         let mut wanted = ArrayD::from_elem(IxDyn(&self.shape), T::ZERO);
         for (mut lane, class) in wanted.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes) {
             if let Some(class) = *class {
-                lane.iter_mut().zip(&self.weight).for_each(|(o, &w)| *o = spread * w);
-                lane[class] += keep * self.weight[class];
+                if spread != T::ZERO {
+                    lane.iter_mut().enumerate().for_each(|(c, o)| *o = spread * self.weight(c));
+                }
+                lane[class] += keep * self.weight(class);
             }
         }
         wanted.into()
+    }
+
+    /// The gradient of `−w[y] x[y]`, where `g` is one number for all positions or one each.
+    fn picked(&self, g: &[T]) -> Tensor<T> {
+        let mut grad = full(&self.shape, T::ZERO);
+        for (i, (mut lane, class)) in grad.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes).enumerate() {
+            if let Some(class) = *class {
+                lane[class] = g[if g.len() == 1 { 0 } else { i }] * -self.weight(class);
+            }
+        }
+        grad.into()
+    }
+
+    /// The scores with the classes' axis last.
+    fn rows<'a>(&self, x: &'a Tensor<T>) -> CowArray<'a, T, IxDyn> {
+        let mut order: Vec<usize> = (0..self.shape.len()).filter(|&a| a != self.axis).collect();
+        order.push(self.axis);
+        let x = x.view().permuted_axes(IxDyn(&order));
+        if x.is_standard_layout() { x.into() } else { x.as_standard_layout().into_owned().into() }
+    }
+
+    /// From the order of [`rows`](Labels::rows) back to the input's.
+    fn unrows(&self, elements: Vec<T>) -> ArrayD<T> {
+        let mut shape = self.positions();
+        shape.push(self.shape[self.axis]);
+        let mut order: Vec<usize> = (0..shape.len() - 1).collect();
+        order.insert(self.axis, shape.len() - 1);
+        let out = array(&shape, elements).permuted_axes(IxDyn(&order));
+        if out.is_standard_layout() { out } else { out.as_standard_layout().into_owned() }
     }
 
     /// Zero at the positions that are ignored, even where the divisor was 0.
@@ -226,16 +267,16 @@ impl<T: Real> Labels<T> {
 /// If the shapes do not fit together, or a target is not a class.
 pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLossOptions<'_, T>) -> Result<Tensor<T>> {
     let labels = Labels::new("nll_loss", input, target, options)?;
-    let losses = each(input.view(), labels.axis, |i, x| {
-        labels.classes[i].map_or(T::ZERO, |class| -labels.weight[class] * x[class])
-    });
+    let lanes = input.view();
+    let lanes = lanes.lanes(Axis(labels.axis)).into_iter().zip(&labels.classes);
+    let losses = lanes.map(|(x, class)| class.map_or(T::ZERO, |class| -labels.weight(class) * x[class])).collect();
     let x = input.clone();
     Ok(Tensor::op("nll_loss", labels.reduce(losses), [input], move |g, _| {
+        if !grad_enabled() {
+            return Ok([Some(labels.picked(&labels.gradients(g)?.to_vec()))]);
+        }
         let grad = labels.gradients(g)?.try_mul(&labels.wanted(-T::ONE, T::ZERO))?;
         let grad = labels.without_ignored(grad)?;
-        if !grad_enabled() {
-            return Ok([Some(grad)]);
-        }
         // Linear in the input: as in PyTorch the second derivative is not absent but 0.
         let linked = Tensor::op("nll_loss_backward", grad.data().clone(), [&grad, &x], |g, [dg, dx]| {
             Ok([dg.then(|| g.clone()), dx.then(|| g.zeros_like())])
@@ -291,20 +332,9 @@ pub fn cross_entropy<'t, T: Real>(
 
 /// One operation for `−Σ q log softmax(x)`, where `q` is what [`Labels::wanted`] says.
 fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>, smoothing: f64) -> Tensor<T> {
-    let (keep, spread) = (T::of(1. - smoothing), T::of(smoothing / labels.weight.len().max(1) as f64));
-    let all = fold_run(&labels.weight, T::ZERO, |a, b| a + b);
-    let at_each = each(input.view(), labels.axis, |i, x| {
-        let sum = LogSum::of(x);
-        let Some(class) = labels.classes[i] else { return (T::ZERO, sum) };
-        let mut log_likelihood = labels.weight[class] * sum.log_softmax(x[class]);
-        // Only then: an impossible class counts for nothing where nothing is spread to it.
-        if spread > T::ZERO {
-            let spread_to = labels.weight.iter().zip(x).map(|(&w, &x)| w * sum.log_softmax(x));
-            log_likelihood = keep * log_likelihood + spread * spread_to.fold(T::ZERO, |a, b| a + b);
-        }
-        (-log_likelihood, sum)
-    });
-    let (losses, sums): (Vec<T>, Vec<LogSum<T>>) = at_each.into_iter().unzip();
+    let n = labels.shape[labels.axis];
+    let (keep, spread) = (T::of(1. - smoothing), T::of(smoothing / n.max(1) as f64));
+    let (losses, sums) = losses(slice(&labels.rows(input)), &labels.targets(keep, spread));
     let x = input.clone();
     Tensor::op(op, labels.reduce(losses), [input], move |g, _| {
         let g = labels.gradients(g)?;
@@ -313,20 +343,16 @@ fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>,
             let slopes = x.softmax(dim)?.try_mul(&wanted.sum_dim(dim, true)?)? - wanted;
             return Ok([Some(labels.without_ignored(slopes.try_mul(&g)?)?)]);
         }
-        let g = g.to_vec();
-        let grad = map_each(x.view(), labels.axis, |i, x, out| {
-            let Some(class) = labels.classes[i] else { return };
-            // One for all positions, or one each.
-            let g = g[if g.len() == 1 { 0 } else { i }];
-            let at_class = keep * labels.weight[class];
-            let total = at_class + spread * all;
-            for ((o, &x), &w) in out.iter_mut().zip(x).zip(&labels.weight) {
-                *o = g * (sums[i].log_softmax(x).exp() * total - spread * w);
-            }
-            out[class] -= g * at_class;
-        });
-        Ok([Some(grad.into())])
+        let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| fold_run(w, T::ZERO, |a, b| a + b));
+        let targets = labels.targets(keep, spread);
+        let grad = gradient(slice(&labels.rows(&x)), &targets, &sums, all, &row_major(&g.view()));
+        Ok([Some(labels.unrows(grad).into())])
     })
+}
+
+/// The elements of an array in row-major order.
+fn slice<'a, T>(x: &'a CowArray<'_, T, IxDyn>) -> &'a [T] {
+    x.as_slice().expect("standard layout")
 }
 
 /// `−Σ w p log softmax(x)`, where the mean is over positions.

@@ -1,10 +1,10 @@
 //! Losses of the difference between input and target.
 
-use super::{Reduction, same_shape};
+use super::{Reduction, of_pairs};
 use crate::{
     Error, Result,
     functional::options,
-    kernels::elementwise::map,
+    kernels::losses::{Absolute, Bent, Loss, Square},
     tensor::{Real, Tensor},
 };
 
@@ -41,10 +41,19 @@ options! {
     }
 }
 
-/// `input − target`, which must have one shape.
-fn difference<T: Real>(op: &str, input: &Tensor<T>, target: &Tensor<T>) -> Result<Tensor<T>> {
-    same_shape(op, input, target)?;
-    input.try_sub(target)
+/// A loss of `d = x − y`, whose derivative by `d` is `slope(d)`.
+fn of_difference<T: Real>(
+    op: &'static str,
+    [input, target]: [&Tensor<T>; 2],
+    reduction: Reduction,
+    loss: impl Loss<T>,
+    slope: impl Fn(Tensor<T>) -> Result<Tensor<T>> + Send + Sync + 'static,
+) -> Result<Tensor<T>> {
+    of_pairs(op, input, target, reduction, loss, move |x, y, [dx, dy]| {
+        let slope = slope(x.try_sub(y)?)?;
+        let negated = dy.then(|| -&slope);
+        Ok([dx.then_some(slope), negated])
+    })
 }
 
 /// The losses times their weights, which must have the same shape.
@@ -59,12 +68,19 @@ fn weighted<T: Real>(op: &str, losses: Tensor<T>, weight: Option<&Tensor<T>>) ->
     }
 }
 
-/// The mean with weights is the weighted mean.
-fn reduced<T: Real>(op: &str, losses: Tensor<T>, options: DistanceOptions<'_, T>) -> Result<Tensor<T>> {
-    let losses = weighted(op, losses, options.weight)?;
-    match (options.reduction, options.weight) {
-        (Reduction::Mean, Some(weight)) => losses.sum().try_div(&weight.sum()),
-        (reduction, _) => Ok(reduction.apply(losses)),
+/// [`of_difference`], where the mean with weights is the weighted mean.
+fn distance<T: Real>(
+    op: &'static str,
+    pair: [&Tensor<T>; 2],
+    options: DistanceOptions<'_, T>,
+    loss: impl Loss<T>,
+    slope: impl Fn(Tensor<T>) -> Result<Tensor<T>> + Send + Sync + 'static,
+) -> Result<Tensor<T>> {
+    let Some(weight) = options.weight else { return of_difference(op, pair, options.reduction, loss, slope) };
+    let losses = weighted(op, of_difference(op, pair, Reduction::None, loss, slope)?, Some(weight))?;
+    match options.reduction {
+        Reduction::Mean => losses.sum().try_div(&weight.sum()),
+        reduction => Ok(reduction.apply(losses)),
     }
 }
 
@@ -83,7 +99,7 @@ fn reduced<T: Real>(op: &str, losses: Tensor<T>, options: DistanceOptions<'_, T>
 /// # Errors
 /// If the shapes differ.
 pub fn mse_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: DistanceOptions<'_, T>) -> Result<Tensor<T>> {
-    reduced("mse_loss", difference("mse_loss", input, target)?.square(), options)
+    distance("mse_loss", [input, target], options, Square, |d| Ok(&d + &d))
 }
 
 /// The absolute error, `|x − y|`; the gradient at 0 is 0.
@@ -93,22 +109,13 @@ pub fn mse_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: Distanc
 /// # Errors
 /// If the shapes differ.
 pub fn l1_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: DistanceOptions<'_, T>) -> Result<Tensor<T>> {
-    reduced("l1_loss", difference("l1_loss", input, target)?.abs(), options)
+    distance("l1_loss", [input, target], options, Absolute, |d| Ok(d.sign()))
 }
 
-/// `d² / 2·scale` while `|d| < bend`, then `slope · (|d| − bend/2)`.
-fn bent<T: Real>(name: &'static str, d: &Tensor<T>, bend: T, scale: T, slope: T) -> Tensor<T> {
-    let half = T::of(0.5);
-    let losses = map(d.view(), |d| match d.abs() {
-        a if a < bend => half * a * a / scale,
-        a => slope * (a - half * bend),
-    });
-    let kept = d.clone();
-    Tensor::op(name, losses, [d], move |g, _| {
-        // A NaN counts as within the bend, so that it stays one.
-        let slopes = Tensor::where_(&kept.abs().ge(bend)?, kept.sign() * slope, &kept / scale)?;
-        Ok([Some(g.try_mul(&slopes)?)])
-    })
+/// The slope of a [`Bent`] loss, as a tensor.
+fn bent<T: Real>(Bent { bend, scale, slope }: Bent<T>) -> impl Fn(Tensor<T>) -> Result<Tensor<T>> {
+    // A NaN counts as within the bend, so that it stays one.
+    move |d| Tensor::where_(&d.abs().ge(bend)?, d.sign() * slope, &d / scale)
 }
 
 /// The absolute error, rounded off near 0: `d² / 2β` while `|d| = |x − y| < β`, then `|d| − β/2`; for β = 0 it is
@@ -127,9 +134,12 @@ pub fn smooth_l1_loss<T: Real>(
     if options.beta < 0. || options.beta.is_nan() {
         return Err(Error::value(op, format!("beta is {}, expected at least 0", options.beta)));
     }
-    let d = difference(op, input, target)?;
     let beta = T::of(options.beta);
-    Ok(options.reduction.apply(if beta == T::ZERO { d.abs() } else { bent(op, &d, beta, beta, T::ONE) }))
+    if beta == T::ZERO {
+        return of_difference(op, [input, target], options.reduction, Absolute, |d| Ok(d.sign()));
+    }
+    let loss = Bent { bend: beta, scale: beta, slope: T::ONE };
+    of_difference(op, [input, target], options.reduction, loss, bent(loss))
 }
 
 /// The squared error, made linear far from 0: `d² / 2` while `|d| = |x − y| < δ`, then `δ (|d| − δ/2)`.
@@ -148,6 +158,11 @@ pub fn huber_loss<T: Real>(
         return Err(Error::value(op, format!("delta is {}, expected above 0", options.delta)));
     }
     let delta = T::of(options.delta);
-    let losses = bent(op, &difference(op, input, target)?, delta, T::ONE, delta);
-    Ok(options.reduction.apply(weighted(op, losses, options.weight)?))
+    let loss = Bent { bend: delta, scale: T::ONE, slope: delta };
+    let reduction = if options.weight.is_some() { Reduction::None } else { options.reduction };
+    let losses = of_difference(op, [input, target], reduction, loss, bent(loss))?;
+    match options.weight {
+        None => Ok(losses),
+        weight => Ok(options.reduction.apply(weighted(op, losses, weight)?)),
+    }
 }
