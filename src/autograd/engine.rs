@@ -1,8 +1,8 @@
 //! The engine that walks the nodes backwards, from outputs to leaves, by falling ids and without recursion.
 
 use std::{
-    cmp::Ordering,
-    collections::{BinaryHeap, HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, HashSet},
+    sync::Mutex,
 };
 
 use crate::{
@@ -11,51 +11,24 @@ use crate::{
     tensor::{AnyNode, AnyTensor, Real, Tensor, with_grad},
 };
 
-/// A node waiting for its turn; the newest comes first, which is reverse topological order.
-struct Newest(AnyNode);
-
-impl PartialEq for Newest {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.id() == other.0.id()
-    }
-}
-impl Eq for Newest {}
-impl PartialOrd for Newest {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Newest {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.id().cmp(&other.0.id())
-    }
-}
-
-/// Gradients on their way, by node, and the nodes in the order in which their turn comes.
+/// Gradients on their way, each with the node whose turn it waits for, by rising id: the newest is last, and its turn is
+/// next, which is reverse topological order. There are few at a time, so a sorted list is the fastest queue.
 #[derive(Default)]
-struct Pending {
-    queue: BinaryHeap<Newest>,
-    grads: HashMap<u64, AnyTensor>,
-}
+struct Pending(Vec<(AnyNode, AnyTensor)>);
 
 impl Pending {
     fn add(&mut self, node: AnyNode, grad: AnyTensor) {
-        match self.grads.entry(node.id()) {
-            Entry::Vacant(slot) => {
-                slot.insert(grad);
-                self.queue.push(Newest(node));
+        match self.0.binary_search_by_key(&node.id(), |(n, _)| n.id()) {
+            Ok(at) => {
+                let sum = sum(&self.0[at].1, &grad);
+                self.0[at].1 = sum;
             }
-            Entry::Occupied(mut slot) => {
-                let sum = sum(slot.get(), &grad);
-                slot.insert(sum);
-            }
+            Err(at) => self.0.insert(at, (node, grad)),
         }
     }
 
     fn next(&mut self) -> Option<(AnyNode, AnyTensor)> {
-        let Newest(node) = self.queue.pop()?;
-        let grad = self.grads.remove(&node.id()).expect("every queued node has a gradient");
-        Some((node, grad))
+        self.0.pop()
     }
 }
 
@@ -67,19 +40,8 @@ fn sum(a: &AnyTensor, b: &AnyTensor) -> AnyTensor {
     }
 }
 
-/// Runs one node on its gradient.
-fn step(
-    node: &AnyNode,
-    grad: &AnyTensor,
-    free: bool,
-    pending: &mut Pending,
-    wanted: Option<&HashSet<u64>>,
-) -> Result<()> {
-    let mut sink = |input: AnyNode, grad| {
-        if wanted.is_none_or(|w| w.contains(&input.id())) {
-            pending.add(input, grad);
-        }
-    };
+/// Runs one node on its gradient; the inputs' gradients go to `sink`.
+fn step(node: &AnyNode, grad: &AnyTensor, free: bool, mut sink: impl FnMut(AnyNode, AnyTensor)) -> Result<()> {
     match (node, grad) {
         (AnyNode::F32(n), AnyTensor::F32(g)) => n.op.run(n, g, free, &mut sink),
         (AnyNode::F64(n), AnyTensor::F64(g)) => n.op.run(n, g, free, &mut sink),
@@ -87,16 +49,16 @@ fn step(
     }
 }
 
-/// Adds a gradient to a leaf's; answers whether the node is a leaf.
-fn gather(node: &AnyNode, grad: &AnyTensor) -> bool {
-    fn into<T: Real>(slot: Option<&std::sync::Mutex<Option<Tensor<T>>>>, grad: &Tensor<T>) -> bool {
-        let Some(slot) = slot else { return false };
+/// Adds a gradient to a leaf's; gives it back if the node is no leaf.
+fn gather(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
+    fn into<T: Real>(slot: Option<&Mutex<Option<Tensor<T>>>>, grad: Tensor<T>) -> Option<AnyTensor> {
+        let Some(slot) = slot else { return Some(T::erase(grad)) };
         let mut slot = slot.lock().unwrap();
         *slot = Some(match slot.take() {
             Some(sum) => sum + grad,
-            None => grad.clone(),
+            None => grad,
         });
-        true
+        None
     }
     match (node, grad) {
         (AnyNode::F32(n), AnyTensor::F32(g)) => into(n.op.leaf(), g),
@@ -146,12 +108,16 @@ impl<T: Real> Tensor<T> {
         let root = node_of("backward", self)?;
         let start = start("backward", self, gradient)?;
         let mut pending = Pending::default();
-        pending.add(root, T::erase(start));
+        let add = |pending: &mut Pending, node: AnyNode, grad| {
+            // A leaf need not wait: it only adds up.
+            if let Some(grad) = gather(&node, grad) {
+                pending.add(node, grad);
+            }
+        };
         with_grad(create_graph, || {
+            add(&mut pending, root, T::erase(start));
             while let Some((node, grad)) = pending.next() {
-                if !gather(&node, &grad) {
-                    step(&node, &grad, free, &mut pending, None)?;
-                }
+                step(&node, &grad, free, |input, grad| add(&mut pending, input, grad))?;
             }
             Ok(())
         })
@@ -226,7 +192,11 @@ pub fn grad_with<T: Real>(
                 found.insert(node.id(), grad.clone());
             }
             if wanted.contains(&node.id()) {
-                step(&node, &grad, !create_graph, &mut pending, Some(&wanted))?;
+                step(&node, &grad, !create_graph, |input, grad| {
+                    if wanted.contains(&input.id()) {
+                        pending.add(input, grad);
+                    }
+                })?;
             }
         }
         Ok(())

@@ -1,10 +1,11 @@
 //! Linear and bilinear maps.
 
-use ndarray::IxDyn;
+use ndarray::{Array2, CowArray, Dimension, Ix2, IxDyn};
 
 use crate::{
-    Error, Result, no_grad,
-    tensor::{Real, Tensor},
+    Error, Result,
+    kernels::{gemm, reduce},
+    tensor::{Real, Tensor, grad_enabled},
 };
 
 /// `y = x Wᵀ + b` over the last axis.
@@ -23,34 +24,30 @@ use crate::{
 /// If the last axis of `input` is not the weight's, or the bias does not fit.
 pub fn linear<T: Real>(input: &Tensor<T>, weight: &Tensor<T>, bias: Option<&Tensor<T>>) -> Result<Tensor<T>> {
     let sizes = LinearSizes::new(input.shape(), weight.shape(), bias.map(Tensor::shape))?;
-    let mut out = no_grad(|| sizes.rows(input)?.mm(&sizes.matrix(weight)?.t()?))?.into_array();
-    if let Some(bias) = bias {
-        out += &bias.view();
-    }
-    let out = out.into_shape_with_order(IxDyn(&sizes.out)).expect("a new array");
+    let out = {
+        let (x, w) = (sizes.rows(input), sizes.matrix(weight));
+        let bias = bias.map(|b| b.data().broadcast(sizes.out_features).expect("one for each output").to_vec());
+        let out = gemm::linear(x.view(), w.view(), bias.as_deref());
+        out.into_shape_with_order(sizes.out(input.shape(), weight.ndim())).expect("as many elements")
+    };
     let (x, w) = (input.clone(), weight.clone());
-    let inputs = [Some(input), Some(weight), bias];
-    let inputs: Vec<&Tensor<T>> = inputs.into_iter().flatten().collect();
-    Ok(Tensor::op_many("linear", out, &inputs, move |g, needed| {
-        let g = g.reshape([sizes.n, sizes.out_features].as_slice())?;
-        let dx = |g: &Tensor<T>| g.mm(&sizes.matrix(&w)?)?.reshape(x.shape());
-        let dw = |g: &Tensor<T>| g.t()?.mm(&sizes.rows(&x)?)?.reshape(w.shape());
-        let db = |g: &Tensor<T>| if sizes.scalar_bias { Ok(g.sum()) } else { g.sum_dim(0isize, false) };
-        let mut grads = vec![needed[0].then(|| dx(&g)).transpose()?, needed[1].then(|| dw(&g)).transpose()?];
-        if let Some(&bias) = needed.get(2) {
-            grads.push(bias.then(|| db(&g)).transpose()?);
+    Ok(match bias {
+        Some(bias) => {
+            Tensor::op("linear", out, [input, weight, bias], move |g, needed| sizes.backward(g, &x, &w, needed))
         }
-        Ok(grads)
-    }))
+        None => Tensor::op("linear", out, [input, weight], move |g, [dx, dw]| {
+            let [dx, dw, _] = sizes.backward(g, &x, &w, [dx, dw, false])?;
+            Ok([dx, dw])
+        }),
+    })
 }
 
 /// The sizes of one [`linear`] as a product of matrices, `[n, in] · [in, out]`.
+#[derive(Clone, Copy)]
 struct LinearSizes {
     n: usize,
     in_features: usize,
     out_features: usize,
-    /// The shape of the result.
-    out: Vec<usize>,
     scalar_bias: bool,
 }
 
@@ -87,19 +84,74 @@ impl LinearSizes {
             n: lead.iter().product(),
             in_features,
             out_features: out_features.unwrap_or(1),
-            out: lead.iter().copied().chain(out_features).collect(),
             scalar_bias: bias.is_some_and(<[usize]>::is_empty),
         })
     }
 
+    /// The shape of the result.
+    fn out(&self, input: &[usize], weight_axes: usize) -> IxDyn {
+        let mut out = IxDyn(&input[..input.len() + weight_axes - 2]);
+        if weight_axes == 2 {
+            out.slice_mut()[input.len() - 1] = self.out_features;
+        }
+        out
+    }
+
     /// The input as a matrix.
-    fn rows<T: Real>(&self, input: &Tensor<T>) -> Result<Tensor<T>> {
-        input.reshape([self.n, self.in_features].as_slice())
+    fn rows<'a, T: Real>(&self, x: &'a Tensor<T>) -> CowArray<'a, T, Ix2> {
+        matrix(x, [self.n, self.in_features])
     }
 
     /// The weight as a matrix.
-    fn matrix<T: Real>(&self, weight: &Tensor<T>) -> Result<Tensor<T>> {
-        weight.reshape([self.out_features, self.in_features].as_slice())
+    fn matrix<'a, T: Real>(&self, weight: &'a Tensor<T>) -> CowArray<'a, T, Ix2> {
+        matrix(weight, [self.out_features, self.in_features])
+    }
+
+    /// The gradients of input, weight and bias.
+    fn backward<T: Real>(
+        &self,
+        g: &Tensor<T>,
+        x: &Tensor<T>,
+        w: &Tensor<T>,
+        [dx, dw, db]: [bool; 3],
+    ) -> Result<[Option<Tensor<T>>; 3]> {
+        if grad_enabled() {
+            return self.differentiable(g, x, w, [dx, dw, db]);
+        }
+        let rows = matrix(g, [self.n, self.out_features]);
+        let shaped = |out: Array2<T>, like: &Tensor<T>| -> Tensor<T> {
+            out.into_shape_with_order(like.data().raw_dim()).expect("as many elements").into()
+        };
+        let dx = dx.then(|| shaped(gemm::matmul(rows.view(), self.matrix(w).view()), x));
+        let dw = dw.then(|| shaped(gemm::matmul(rows.t(), self.rows(x).view()), w));
+        let axes: &[usize] = if self.scalar_bias { &[0, 1] } else { &[0] };
+        let db = db.then(|| reduce::sum(rows.view().into_dyn(), axes).into());
+        Ok([dx, dw, db])
+    }
+
+    /// As [`backward`](Self::backward), of operations that have gradients themselves.
+    fn differentiable<T: Real>(
+        &self,
+        g: &Tensor<T>,
+        x: &Tensor<T>,
+        w: &Tensor<T>,
+        [dx, dw, db]: [bool; 3],
+    ) -> Result<[Option<Tensor<T>>; 3]> {
+        let g = g.reshape([self.n, self.out_features].as_slice())?;
+        let rows = || x.reshape([self.n, self.in_features].as_slice());
+        let weight = || w.reshape([self.out_features, self.in_features].as_slice());
+        let dx = dx.then(|| g.mm(&weight()?)?.reshape(x.shape())).transpose()?;
+        let dw = dw.then(|| g.t()?.mm(&rows()?)?.reshape(w.shape())).transpose()?;
+        let db = db.then(|| if self.scalar_bias { Ok(g.sum()) } else { g.sum_dim(0isize, false) }).transpose()?;
+        Ok([dx, dw, db])
+    }
+}
+
+/// The elements as a matrix: a view, if they are one already or lie in order.
+fn matrix<T: Real>(x: &Tensor<T>, shape: [usize; 2]) -> CowArray<'_, T, Ix2> {
+    match x.shape() == shape {
+        true => x.view().into_dimensionality::<Ix2>().expect("two axes").into(),
+        false => x.data().to_shape(Ix2(shape[0], shape[1])).expect("as many elements"),
     }
 }
 

@@ -4,10 +4,11 @@
 
 use std::ops::Range;
 
-use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, IxDyn, LinalgScalar, linalg, s};
+use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, IxDyn, LinalgScalar, s};
 
 use super::{
     count,
+    gemm::{Product, product},
     im2col::{Windows, col2im, im2col},
     index::{array, row_major},
     memory::{buffer, recycle},
@@ -24,9 +25,9 @@ const COLUMNS: usize = 1 << 16;
 const SUMS: usize = 16;
 
 /// The numbers that these kernels work on.
-pub trait Scalar: LinalgScalar + Send + Sync {}
+pub trait Scalar: LinalgScalar + Product {}
 
-impl<T: LinalgScalar + Send + Sync> Scalar for T {}
+impl<T: LinalgScalar + Product> Scalar for T {}
 
 /// One convolution: the sizes of all that it meets.
 #[derive(Clone, Copy, Debug)]
@@ -120,11 +121,6 @@ fn matrix<T>(elements: &[T], i: usize, rows: usize, columns: usize) -> ArrayView
     ArrayView2::from_shape((rows, columns), &elements[i * len..][..len]).expect("as many elements")
 }
 
-/// `c = a · b + beta · c`
-fn gemm<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, beta: T, c: &mut ArrayViewMut2<'_, T>) {
-    linalg::general_mat_mul(T::one(), &a, &b, beta, c);
-}
-
 /// Runs `f` on each task, on several threads if there is enough to do, with space that it may use.
 fn each<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
     // So many tasks share their space.
@@ -165,7 +161,7 @@ pub fn conv<T: Scalar>(
             }
         }
         each(work, tasks, |space, (i, at, mut out)| {
-            gemm(plan.weight(&weight, i % plan.groups), plan.columns(&x, i, at, space), T::one(), &mut out);
+            product(plan.weight(&weight, i % plan.groups), plan.columns(&x, i, at, space), &mut out, true);
         });
     }
     array(&plan.output_shape(), out.into_raw_vec_and_offset().0)
@@ -193,12 +189,12 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, pl
         let g = matrix(&g, i, features, windows.output_len());
         if windows.is_identity() {
             let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");
-            return gemm(weight, g, T::zero(), &mut x);
+            return product(weight, g, &mut x, false);
         }
         for at in plan.tiles() {
             space.resize(rows.len() * at.len(), T::zero());
             let mut columns = ArrayViewMut2::from_shape((rows.len(), at.len()), space).expect("as many elements");
-            gemm(weight, g.slice(s![.., at.clone()]), T::zero(), &mut columns);
+            product(weight, g.slice(s![.., at.clone()]), &mut columns, false);
             col2im(space, windows, at, x);
         }
     });
@@ -225,7 +221,7 @@ pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, plan: 
         for (n, at) in parts[t % parts.len()] {
             let i = n * plan.groups + group;
             let g = matrix(&g, i, features, len).slice_move(s![.., at.clone()]);
-            gemm(g, plan.columns(&x, i, at.clone(), space).reversed_axes(), T::one(), &mut sum);
+            product(g, plan.columns(&x, i, at.clone(), space).reversed_axes(), &mut sum, true);
         }
     });
     let blocks = out.as_slice_mut().expect("standard layout").chunks_mut(features * rows);

@@ -493,6 +493,31 @@ mod tests {
         }
     }
 
+    /// Pieces begin and end in the middle of rows; the last one is short.
+    #[test]
+    fn large_arrays_are_split_and_come_out_whole() {
+        let base = Array::from_shape_fn((7, 150, 101), |(i, j, k)| (i * 20_000 + j * 110 + k) as i64).into_dyn();
+        assert!(base.len() > PARALLEL && !base.len().is_multiple_of(PIECE));
+        let views = [
+            base.view(),
+            base.view().permuted_axes(IxDyn(&[2, 0, 1])),
+            base.slice(s![.., ..;-1, ..]).into_dyn(),
+            base.slice(s![.., 3..4, 5..6]).into_dyn(),
+        ];
+        for a in &views {
+            let shape = broadcast_shape(a.shape(), &[7, 150, 101]).unwrap_or(a.shape().to_vec());
+            let wide = a.broadcast(IxDyn(&shape)).unwrap();
+            let scalar = ndarray::arr0(3).into_dyn();
+            assert_eq!(map(wide.view(), |x| x + 1), wide.mapv(|x| x + 1));
+            assert_eq!(zip(a.view(), scalar.view(), &shape, |x, y| x - y), wide.mapv(|x| x - 3));
+            let row = wide.index_axis(Axis(0), 1);
+            let want = &wide - &row.insert_axis(Axis(0)).broadcast(IxDyn(&shape)).unwrap();
+            let row = wide.index_axis(Axis(0), 1);
+            assert_eq!(zip(a.view(), row.view(), &shape, |x, y| x - y), want);
+            assert_eq!(zip3(a.view(), row.view(), scalar.view(), &shape, |x, y, z| x - y + z), want.mapv(|x| x + 3));
+        }
+    }
+
     #[test]
     fn maps_keep_the_layout() {
         let t = Array::from_shape_fn((3, 4), |(i, j)| i + 10 * j).into_dyn().reversed_axes();

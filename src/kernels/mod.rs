@@ -19,4 +19,5 @@ pub mod softmax;
 pub mod sort;
 pub mod special;
 pub mod threads;
+pub mod update;
 pub mod vmath;

@@ -90,7 +90,7 @@ impl<T: Real> Param<T> {
                 format!("the parameter is {:?}, the new values are {:?}", state.tensor.shape(), values.shape()),
             ));
         }
-        state.tensor.data = values.data().clone();
+        state.tensor.data = values.data.clone();
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl<T: Real> Param<T> {
     pub fn update_slice<R>(&self, f: impl FnOnce(&mut [T]) -> R) -> R {
         let data = &mut self.0.write().unwrap().tensor.data;
         if !data.is_standard_layout() {
-            *data = data.as_standard_layout().into_owned().into_shared();
+            *data = data.as_standard_layout().into_owned().into_shared().into();
         }
         f(data.as_slice_mut().expect("row-major order"))
     }

@@ -59,7 +59,7 @@ impl<T: Element> Tensor<T> {
 
     /// `count` elements from `start`, `step` apart; the range is known to be right.
     fn sliced(&self, name: &'static str, at: usize, start: usize, count: usize, step: usize) -> Tensor<T> {
-        let mut data = self.data.clone();
+        let mut data = self.data().clone();
         data.slice_axis_inplace(Axis(at), range(start, count, step));
         let n = self.shape()[at];
         Tensor::op(name, data, [self], move |g, _| Ok([Some(g.unsliced(at, n, start, step))]))
@@ -87,7 +87,7 @@ impl<T: Element> Tensor<T> {
             return Err(out_of_range("select", index as i64, at, self.shape()));
         }
         let from = from as usize;
-        let mut data = self.data.clone();
+        let mut data = self.data().clone();
         data.index_axis_inplace(Axis(at), from);
         Ok(Tensor::op("select", data, [self], move |g, _| {
             Ok([Some(g.unsqueeze(at as isize)?.unsliced(at, n, from, 1))])
@@ -154,7 +154,7 @@ impl<T: Element> Tensor<T> {
 
     fn diagonals(&self, offset: isize, a: usize, b: usize) -> Tensor<T> {
         let (row, column, count) = diagonal(self.shape(), offset, a, b);
-        let mut on = self.data.clone();
+        let mut on = self.data().clone();
         on.slice_axis_inplace(Axis(a), range(row, count, 1));
         on.slice_axis_inplace(Axis(b), range(column, count, 1));
         let data = if self.ndim() == 2 {

@@ -206,7 +206,7 @@ impl<T: Element> Tensor<T> {
             usize::try_from(kept).map(|_| size as usize).map_err(|_| wrong("no axis is that long"))
         });
         let shape = sizes.collect::<Result<Vec<_>>>()?;
-        let mut kept = self.data.clone();
+        let mut kept = self.data().clone();
         for (i, &(before, after)) in pads.iter().enumerate() {
             let end = kept.shape()[i] as isize + after.min(0);
             kept.slice_axis_inplace(Axis(i), Slice::new((-before).max(0), Some(end), 1));

@@ -23,7 +23,7 @@ impl<T: Element> Tensor<T> {
     pub fn reshape(&self, shape: impl Into<Ints>) -> Result<Tensor<T>> {
         let shape = resolve("reshape", self.shape(), &shape.into())?;
         let data = if self.data.is_standard_layout() {
-            self.data.clone().into_shape_with_order(IxDyn(&shape)).expect("as many elements")
+            self.data().clone().into_shape_with_order(IxDyn(&shape)).expect("as many elements")
         } else {
             array(&shape, row_major(&self.view()).into_owned()).into_shared()
         };
@@ -92,7 +92,7 @@ impl<T: Element> Tensor<T> {
             ));
         }
         let back: Vec<isize> = back.into_iter().map(|b| b as isize).collect();
-        let data = self.data.clone().permuted_axes(IxDyn(&order));
+        let data = self.data().clone().permuted_axes(IxDyn(&order));
         Ok(Tensor::op("permute", data, [self], move |g, _| Ok([Some(g.permute(back.as_slice())?)])))
     }
 
@@ -105,7 +105,7 @@ impl<T: Element> Tensor<T> {
         if self.ndim() == 0 {
             return Ok(self.clone());
         }
-        let mut data = self.data.clone();
+        let mut data = self.data().clone();
         data.swap_axes(a, b);
         let (a, b) = (a as isize, b as isize);
         Ok(Tensor::op("transpose", data, [self], move |g, _| Ok([Some(g.transpose(a, b)?)])))
@@ -226,7 +226,7 @@ impl<T: Element> Tensor<T> {
         if axes.is_empty() {
             return self.clone();
         }
-        let mut data = self.data.clone();
+        let mut data = self.data().clone();
         axes.iter().rev().for_each(|&a| data.index_axis_inplace(Axis(a), 0));
         let from = self.shape().to_vec();
         Tensor::op("squeeze", data, [self], move |g, _| Ok([Some(g.reshape(from.as_slice())?)]))
@@ -238,7 +238,7 @@ impl<T: Element> Tensor<T> {
     /// If there is no such place.
     pub fn unsqueeze(&self, dim: isize) -> Result<Tensor<T>> {
         let at = axis("unsqueeze", dim, self.ndim() + 1)?;
-        let data = self.data.clone().insert_axis(Axis(at));
+        let data = self.data().clone().insert_axis(Axis(at));
         Ok(Tensor::op("unsqueeze", data, [self], move |g, _| Ok([Some(g.squeeze_dim(at as isize)?)])))
     }
 
@@ -252,7 +252,7 @@ impl<T: Element> Tensor<T> {
         if dims.0.is_empty() || axes.is_empty() {
             return Ok(self.clone());
         }
-        let mut data = self.data.clone();
+        let mut data = self.data().clone();
         axes.iter().for_each(|&a| data.invert_axis(Axis(a)));
         Ok(Tensor::op("flip", data, [self], move |g, _| Ok([Some(g.flip(dims.clone())?)])))
     }

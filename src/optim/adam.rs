@@ -1,7 +1,11 @@
 //! Adam and AdamW.
 
 use super::core::{GroupOptions, Optim, Rule, Slot, optimizer_options};
-use crate::{nn::Parameters, tensor::Real};
+use crate::{
+    kernels::update::{Stretch, update},
+    nn::Parameters,
+    tensor::Real,
+};
 
 optimizer_options! {
     /// The options of [`Adam`] and [`AdamW`] for one group of parameters.
@@ -70,35 +74,70 @@ impl<const DECOUPLED: bool> Rule for AdamRule<DECOUPLED> {
     type Options = AdamOptions;
     const SLOTS: &'static [&'static str] = &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
 
-    fn update<T: Real>(o: &AdamOptions, step: u64, value: &mut [T], grad: &[T], slots: &mut [Slot<T>]) {
-        let n = value.len();
-        let [mean, square, largest] = slots else { unreachable!("three slots") };
-        mean.resize(n, T::ZERO);
-        square.resize(n, T::ZERO);
-        largest.resize(if o.amsgrad { n } else { 0 }, T::ZERO);
+    fn uses(o: &AdamOptions, slot: usize) -> bool {
+        slot < 2 || o.amsgrad
+    }
 
+    fn update<T: Real>(o: &AdamOptions, step: u64, value: &mut [T], grad: &[T], slots: &mut [Slot<T>]) {
         // The corrections in f64: at 1 − β₂ᵗ an f32 would lose digits.
         let correction = |beta: f64| 1. - beta.powf(step as f64);
-        let step_size = T::of(o.lr / correction(o.betas.0));
-        let root = T::of(correction(o.betas.1).sqrt());
-        let [b2, eps, lr, decay] = [o.betas.1, o.eps, o.lr, o.weight_decay].map(T::of);
-        let (fresh1, fresh2) = (T::of(1. - o.betas.0), T::of(1. - o.betas.1));
-        let (shrink, penalty) = if DECOUPLED { (T::ONE - lr * decay, T::ZERO) } else { (T::ONE, decay) };
-        let sign = if o.maximize { -T::ONE } else { T::ONE };
+        let (shrink, penalty) = if DECOUPLED { (1. - o.lr * o.weight_decay, 0.) } else { (1., o.weight_decay) };
+        let moments = Moments {
+            step_size: T::of(o.lr / correction(o.betas.0)),
+            root: T::of(1. / correction(o.betas.1).sqrt()),
+            eps: T::of(o.eps),
+            fresh: [1. - o.betas.0, 1. - o.betas.1].map(T::of),
+            kept: T::of(o.betas.1),
+            shrink: T::of(shrink),
+            penalty: T::of(penalty),
+            sign: if o.maximize { -T::ONE } else { T::ONE },
+        };
+        update(&moments, value, grad, slots);
+    }
+}
 
-        for i in 0..n {
-            let theta = value[i] * shrink;
-            let g = sign * grad[i] + penalty * theta;
-            let m = mean[i] + fresh1 * (g - mean[i]);
-            mean[i] = m;
-            square[i] = b2 * square[i] + fresh2 * g * g;
-            let v = if o.amsgrad {
-                largest[i] = largest[i].max(square[i]);
-                largest[i]
-            } else {
-                square[i]
-            };
-            value[i] = theta - step_size * m / (v.sqrt() / root + eps);
+/// The numbers of one step.
+struct Moments<T> {
+    step_size: T,
+    /// By what the root of the mean square is multiplied.
+    root: T,
+    eps: T,
+    /// The share of the new gradient and of its square.
+    fresh: [T; 2],
+    kept: T,
+    /// By what the decoupled decay multiplies the value.
+    shrink: T,
+    /// The weight decay in the gradient.
+    penalty: T,
+    sign: T,
+}
+
+impl<T: Real> Moments<T> {
+    /// One element, given what to divide by instead of its mean square.
+    #[inline(always)]
+    fn element(&self, value: &mut T, grad: T, [mean, square]: [&mut T; 2], largest: impl FnOnce(T) -> T) {
+        let theta = *value * self.shrink;
+        let g = self.sign * grad + self.penalty * theta;
+        *mean += self.fresh[0] * (g - *mean);
+        *square = self.kept * *square + self.fresh[1] * g * g;
+        *value = theta - self.step_size * *mean / (largest(*square).sqrt() * self.root + self.eps);
+    }
+}
+
+impl<T: Real> Stretch<T> for Moments<T> {
+    #[inline(always)]
+    fn update(&self, value: &mut [T], grad: &[T], slots: &mut [&mut [T]]) {
+        let [mean, square, largest] = slots else { unreachable!("three slots") };
+        let elements = value.iter_mut().zip(grad).zip(mean.iter_mut().zip(square.iter_mut()));
+        if largest.is_empty() {
+            elements.for_each(|((v, &g), (m, s))| self.element(v, g, [m, s], |s| s));
+        } else {
+            for (((v, &g), (m, s)), most) in elements.zip(largest.iter_mut()) {
+                self.element(v, g, [m, s], |s| {
+                    *most = if *most > s { *most } else { s };
+                    *most
+                });
+            }
         }
     }
 }

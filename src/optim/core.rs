@@ -44,7 +44,8 @@ pub trait GroupOptions: Clone + Send + Sync {
     }
 }
 
-/// The memory of an optimizer for one parameter: as many elements as the parameter, empty before the first step.
+/// The memory of an optimizer for one parameter: as many elements as the parameter; empty before the first step, or where
+/// the options do without.
 pub type Slot<T> = Vec<T>;
 
 /// What one optimizer does to one parameter.
@@ -55,7 +56,13 @@ pub trait Rule: Send + Sync {
     /// The names of the slots, as PyTorch names them in its state.
     const SLOTS: &'static [&'static str];
 
-    /// Changes `value` by `grad`; `step` counts from 1. `slots` are in the order of [`SLOTS`](Rule::SLOTS).
+    /// Whether these options need the slot of this number.
+    fn uses(_options: &Self::Options, _slot: usize) -> bool {
+        true
+    }
+
+    /// Changes `value` by `grad`; `step` counts from 1. `slots` are in the order of [`SLOTS`](Rule::SLOTS), and as long as
+    /// `value` where they are [used](Rule::uses).
     fn update<T: Real>(options: &Self::Options, step: u64, value: &mut [T], grad: &[T], slots: &mut [Slot<T>]);
 }
 
@@ -155,6 +162,9 @@ fn update<R: Rule, T: Real>(options: &R::Options, param: &Param<T>, state: &mut 
         None => Cow::Owned(grad.to_vec()),
     };
     state.step += 1;
+    for (i, slot) in state.slots.iter_mut().enumerate() {
+        slot.resize(if R::uses(options, i) { grad.len() } else { 0 }, T::ZERO);
+    }
     param.update_slice(|value| R::update(options, state.step, value, &grad, &mut state.slots));
 }
 

@@ -1,7 +1,12 @@
 //! Stochastic gradient descent.
 
 use super::core::{GroupOptions, Optim, Rule, Slot, optimizer_options};
-use crate::{Error, Result, nn::Parameters, tensor::Real};
+use crate::{
+    Error, Result,
+    kernels::update::{Stretch, update},
+    nn::Parameters,
+    tensor::Real,
+};
 
 optimizer_options! {
     /// The options of [`SGD`] for one group of parameters.
@@ -67,23 +72,43 @@ impl Rule for SGDRule {
     type Options = SGDOptions;
     const SLOTS: &'static [&'static str] = &["momentum_buffer"];
 
+    fn uses(o: &SGDOptions, _: usize) -> bool {
+        o.momentum != 0.
+    }
+
     fn update<T: Real>(o: &SGDOptions, step: u64, value: &mut [T], grad: &[T], slots: &mut [Slot<T>]) {
-        let [momentum, fresh, decay, lr] = [o.momentum, 1. - o.dampening, o.weight_decay, o.lr].map(T::of);
+        let [momentum, decay, lr] = [o.momentum, o.weight_decay, o.lr].map(T::of);
         let sign = if o.maximize { -T::ONE } else { T::ONE };
-        if o.momentum == 0. {
-            for (v, &g) in value.iter_mut().zip(grad) {
-                *v -= lr * (sign * g + decay * *v);
-            }
-            return;
-        }
         // The first step takes the whole gradient, whatever the dampening.
-        let fresh = if step == 1 { T::ONE } else { fresh };
-        let buffer = &mut slots[0];
-        buffer.resize(value.len(), T::ZERO);
-        for ((v, &g), b) in value.iter_mut().zip(grad).zip(buffer) {
+        let fresh = if step == 1 { T::ONE } else { T::of(1. - o.dampening) };
+        let (ahead, kept) = if o.nesterov { (T::ONE, momentum) } else { (T::ZERO, T::ONE) };
+        update(&Descent { lr, sign, decay, momentum, fresh, ahead, kept }, value, grad, slots);
+    }
+}
+
+/// The numbers of one step; the direction is `ahead` times the gradient and `kept` times the buffer.
+struct Descent<T> {
+    lr: T,
+    sign: T,
+    decay: T,
+    momentum: T,
+    fresh: T,
+    ahead: T,
+    kept: T,
+}
+
+impl<T: Real> Stretch<T> for Descent<T> {
+    #[inline(always)]
+    fn update(&self, value: &mut [T], grad: &[T], slots: &mut [&mut [T]]) {
+        let &Descent { lr, sign, decay, momentum, fresh, ahead, kept } = self;
+        let gradients = value.iter_mut().zip(grad);
+        if slots[0].is_empty() {
+            return gradients.for_each(|(v, &g)| *v -= lr * (sign * g + decay * *v));
+        }
+        for ((v, &g), b) in gradients.zip(&mut *slots[0]) {
             let g = sign * g + decay * *v;
             *b = momentum * *b + fresh * g;
-            *v -= lr * if o.nesterov { g + momentum * *b } else { *b };
+            *v -= lr * (ahead * g + kept * *b);
         }
     }
 }

@@ -8,8 +8,7 @@ use super::{
     AnyTensor, Tensor,
     node::{AnyNode, Node},
 };
-use crate::kernels::gemm::Product;
-use crate::kernels::vmath::VectorMath;
+use crate::kernels::{gemm::Product, vmath::VectorMath};
 
 /// The type of a tensor's elements, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

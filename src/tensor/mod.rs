@@ -4,6 +4,7 @@ mod creation;
 mod dims;
 mod element;
 mod format;
+mod held;
 mod node;
 mod random;
 
@@ -14,6 +15,7 @@ pub use creation::{tensor_default, tensor_of};
 pub use dims::{Ints, Sizes};
 pub(crate) use dims::{axes, axis};
 pub use element::{DType, Element, Number, Real};
+pub(crate) use held::Held;
 pub(crate) use node::{AnyNode, NodeRef, cast, leaf, with_grad};
 pub use node::{grad_enabled, no_grad};
 
@@ -37,7 +39,7 @@ pub type Data<T> = ArcArray<T, IxDyn>;
 /// ```
 #[derive(Clone)]
 pub struct Tensor<T: Element = f32> {
-    pub(crate) data: Data<T>,
+    pub(crate) data: Held<T>,
     pub(crate) node: NodeRef<T>,
 }
 
@@ -97,7 +99,7 @@ impl<T: Element> From<Tensor<T>> for AnyTensor {
 
 impl<T: Element> From<Data<T>> for Tensor<T> {
     fn from(data: Data<T>) -> Self {
-        Tensor { data, node: NodeRef(None) }
+        Tensor { data: data.into(), node: NodeRef(None) }
     }
 }
 
@@ -115,7 +117,7 @@ impl<T: Element> Tensor<T> {
 
     /// The elements as an owned array; copies only if they are shared.
     pub fn into_array(self) -> ArrayD<T> {
-        self.data.into_owned()
+        self.data.into_inner().into_owned()
     }
 
     /// The array inside, shared.
@@ -194,7 +196,7 @@ impl<T: Element> Tensor<T> {
 
     /// The same values, cut off from the graph.
     pub fn detach(&self) -> Tensor<T> {
-        self.data.clone().into()
+        Tensor { data: self.data.clone(), node: NodeRef(None) }
     }
 
     /// Whether gradients gather here: it was made by [`Tensor::requires_grad`], or it is not tracked at all.
@@ -262,6 +264,6 @@ impl<T: Element> Tensor<T> {
 /// Equal shapes and equal elements (NaN equals nothing); gradients play no part.
 impl<T: Element> PartialEq for Tensor<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.data == other.data
+        *self.data == *other.data
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use ndarray::IxDyn;
 
-use super::{AnyTensor, Data, Element, Real, Tensor};
+use super::{AnyTensor, Data, Element, Held, Real, Tensor};
 use crate::{Error, Result, error::ErrorKind};
 
 /// One step of a computation: knows its inputs' nodes and how a gradient flows back to them.
@@ -142,7 +142,7 @@ struct Op<T: Element, I, F> {
 
 struct OpState<T: Element, I, F> {
     inputs: I,
-    output: Option<Data<T>>,
+    output: Option<Held<T>>,
     backward: F,
 }
 
@@ -186,9 +186,20 @@ where
         };
         let state = state.ok_or_else(|| freed(self.name))?;
         let inputs = state.inputs.as_ref();
-        let needed: Vec<bool> = inputs.iter().map(|i| i.0.is_some()).collect();
+        let (mut few, many): ([bool; 8], Vec<bool>);
+        let needed = match inputs.len() {
+            n @ ..=8 => {
+                few = [false; 8];
+                few.iter_mut().zip(inputs).for_each(|(flag, i)| *flag = i.0.is_some());
+                &few[..n]
+            }
+            _ => {
+                many = inputs.iter().map(|i| i.0.is_some()).collect();
+                &many[..]
+            }
+        };
         let output = state.output.clone().map(|data| Tensor { data, node: NodeRef(Some(node.clone())) });
-        let grads = (state.backward)(grad, &needed, output)?;
+        let grads = (state.backward)(grad, needed, output)?;
         for (input, grad) in inputs.iter().zip(grads) {
             if let (Some(input), Some(grad)) = (&input.0, grad) {
                 debug_assert_eq!(
@@ -246,7 +257,7 @@ pub(crate) fn cast<T: Real, U: Real>(input: &Tensor<T>, out: Data<U>) -> Tensor<
         return Tensor::from(out);
     }
     let node = new_node(out.shape(), Cast { input: Mutex::new(Some(input.node.clone())) });
-    Tensor { data: out, node }
+    Tensor { data: out.into(), node }
 }
 
 // ------------------------------------------------------------------------------------------------- the one constructor
@@ -337,6 +348,7 @@ impl<T: Element> Tensor<T> {
         F: Fn(&Tensor<T>, &[bool], Option<Tensor<T>>) -> Result<G> + Send + Sync + 'static,
         G: IntoIterator<Item = Option<Tensor<T>>> + 'static,
     {
+        let data = Held::from(data);
         if !tracked {
             return Tensor { data, node: NodeRef(None) };
         }

@@ -377,6 +377,18 @@ pub fn matmul<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<
     Array2::from_shape_vec(shape, c).expect("as many elements")
 }
 
+/// `x · wᵀ`, plus `bias` in each row.
+pub fn linear<T: Product>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, bias: Option<&[T]>) -> Array2<T> {
+    let Some(bias) = bias else { return matmul(x, w.t()) };
+    super::count::add(x.nrows() * x.ncols() * w.nrows());
+    let shape = (x.nrows(), w.nrows());
+    let mut out = memory::buffer(shape.0 * shape.1);
+    (0..shape.0).for_each(|_| out.extend_from_slice(bias));
+    let mut out = Array2::from_shape_vec(shape, out).expect("as many elements");
+    product(x, w.t(), &mut out.view_mut(), true);
+    out
+}
+
 /// The `i`-th matrix of a stack.
 fn matrix<'a, T>(mut x: ArrayViewD<'a, T>, mut i: usize) -> ArrayView2<'a, T> {
     while x.ndim() > 2 {

@@ -8,7 +8,7 @@ use crate::kernels::isa::{Capability, capability};
 /// 64 bytes, a line of the cache.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([u8; 64]);
+struct Line(#[allow(dead_code)] [u8; 64]);
 
 thread_local! {
     static SPACE: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };

@@ -14,6 +14,8 @@ pub trait Simd: Copy {
     const LANES: usize;
     /// The first `n` lanes.
     unsafe fn first(n: usize) -> Self::Mask;
+    /// The last `n` lanes.
+    unsafe fn last(n: usize) -> Self::Mask;
     unsafe fn zero() -> Self;
     unsafe fn splat(x: Self::T) -> Self;
     unsafe fn load(from: *const Self::T) -> Self;
@@ -40,11 +42,15 @@ macro_rules! plain {
         // SAFETY of the blocks: the caller's pointers are good for the lanes that are read or written.
         impl Simd for Plain<$t> {
             type T = $t;
-            type Mask = usize;
+            type Mask = (usize, usize);
             const LANES: usize = 4;
             #[inline(always)]
-            unsafe fn first(n: usize) -> usize {
-                n
+            unsafe fn first(n: usize) -> (usize, usize) {
+                (0, n)
+            }
+            #[inline(always)]
+            unsafe fn last(n: usize) -> (usize, usize) {
+                (4 - n, 4)
             }
             #[inline(always)]
             unsafe fn zero() -> Self {
@@ -59,22 +65,22 @@ macro_rules! plain {
                 Plain(unsafe { from.cast::<[$t; 4]>().read_unaligned() })
             }
             #[inline(always)]
-            unsafe fn load_part(from: *const $t, n: usize) -> Self {
-                if n == 4 {
+            unsafe fn load_part(from: *const $t, (start, end): (usize, usize)) -> Self {
+                if end - start == 4 {
                     return unsafe { Self::load(from) };
                 }
-                Plain(std::array::from_fn(|i| if i < n { unsafe { *from.add(i) } } else { <$t>::default() }))
+                Plain(std::array::from_fn(|i| if start <= i && i < end { unsafe { *from.add(i) } } else { <$t>::default() }))
             }
             #[inline(always)]
             unsafe fn store(self, to: *mut $t) {
                 unsafe { to.cast::<[$t; 4]>().write_unaligned(self.0) }
             }
             #[inline(always)]
-            unsafe fn store_part(self, to: *mut $t, n: usize) {
-                if n == 4 {
+            unsafe fn store_part(self, to: *mut $t, (start, end): (usize, usize)) {
+                if end - start == 4 {
                     return unsafe { self.store(to) };
                 }
-                for i in 0..n {
+                for i in start..end {
                     unsafe { *to.add(i) = self.0[i] };
                 }
             }
@@ -104,11 +110,22 @@ mod x86 {
 
     use super::Simd;
 
-    /// The masks of AVX2: a window of so many lanes of ones into ones and zeros.
-    const ONES_THEN_ZEROS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    /// The masks of AVX2: windows of 8 into zeros, ones and zeros.
+    const ONES: [i32; 24] = [0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    /// The mask of 8 lanes from number `at` of [`ONES`] on.
+    ///
+    /// # Safety
+    /// The CPU must have AVX, and `at` be at most 16.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn ones(at: usize) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_loadu_si256(ONES.as_ptr().add(at).cast()) }
+    }
 
     macro_rules! vector {
-        ($(#[$doc:meta])* $name:ident($reg:ty) of $t:ty, $lanes:literal, mask $mask:ty, |$n:ident| $first:expr,
+        ($(#[$doc:meta])* $name:ident($reg:ty) of $t:ty, $lanes:literal, mask $mask:ty, first |$n:ident| $first:expr, last |$m:ident| $last:expr,
          zero $zero:ident, splat $splat:ident, load $load:ident, $load_part:ident, store $store:ident, $store_part:ident,
          fma $fma:ident, add $add:ident, sum |$x:ident| $sum:expr) => {
             $(#[$doc])*
@@ -127,6 +144,13 @@ mod x86 {
                     #[allow(unused_unsafe)]
                     unsafe {
                         $first
+                    }
+                }
+                #[inline(always)]
+                unsafe fn last($m: usize) -> $mask {
+                    #[allow(unused_unsafe)]
+                    unsafe {
+                        $last
                     }
                 }
                 #[inline(always)]
@@ -189,19 +213,21 @@ mod x86 {
 
     vector!(
         /// AVX-512
-        F32x16(__m512) of f32, 16, mask __mmask16, |n| ((1u32 << n) - 1) as __mmask16,
+        F32x16(__m512) of f32, 16, mask __mmask16, first |n| ((1u32 << n) - 1) as __mmask16,
+        last |n| (0xffffu32 << (16 - n)) as __mmask16,
         zero _mm512_setzero_ps, splat _mm512_set1_ps, load _mm512_loadu_ps, _mm512_maskz_loadu_ps,
         store _mm512_storeu_ps, _mm512_mask_storeu_ps, fma _mm512_fmadd_ps, add _mm512_add_ps, sum |x| _mm512_reduce_add_ps(x)
     );
     vector!(
         /// AVX-512
-        F64x8(__m512d) of f64, 8, mask __mmask8, |n| ((1u32 << n) - 1) as __mmask8,
+        F64x8(__m512d) of f64, 8, mask __mmask8, first |n| ((1u32 << n) - 1) as __mmask8,
+        last |n| (0xffu32 << (8 - n)) as __mmask8,
         zero _mm512_setzero_pd, splat _mm512_set1_pd, load _mm512_loadu_pd, _mm512_maskz_loadu_pd,
         store _mm512_storeu_pd, _mm512_mask_storeu_pd, fma _mm512_fmadd_pd, add _mm512_add_pd, sum |x| _mm512_reduce_add_pd(x)
     );
     vector!(
         /// AVX2 with FMA
-        F32x8(__m256) of f32, 8, mask __m256i, |n| _mm256_loadu_si256(ONES_THEN_ZEROS.as_ptr().add(8 - n).cast()),
+        F32x8(__m256) of f32, 8, mask __m256i, first |n| ones(16 - n), last |n| ones(n),
         zero _mm256_setzero_ps, splat _mm256_set1_ps, load _mm256_loadu_ps, _mm256_maskload_ps,
         store _mm256_storeu_ps, _mm256_maskstore_ps, fma _mm256_fmadd_ps, add _mm256_add_ps, sum |x| {
             let half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
@@ -211,7 +237,7 @@ mod x86 {
     );
     vector!(
         /// AVX2 with FMA
-        F64x4(__m256d) of f64, 4, mask __m256i, |n| _mm256_loadu_si256(ONES_THEN_ZEROS.as_ptr().add(8 - 2 * n).cast()),
+        F64x4(__m256d) of f64, 4, mask __m256i, first |n| ones(16 - 2 * n), last |n| ones(2 * n),
         zero _mm256_setzero_pd, splat _mm256_set1_pd, load _mm256_loadu_pd, _mm256_maskload_pd,
         store _mm256_storeu_pd, _mm256_maskstore_pd, fma _mm256_fmadd_pd, add _mm256_add_pd, sum |x| {
             let half = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd::<1>(x));

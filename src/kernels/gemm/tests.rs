@@ -91,6 +91,22 @@ fn the_bits_do_not_depend_on_the_threads() {
 }
 
 #[test]
+fn the_bits_do_not_depend_on_the_place_in_memory() {
+    let mut rng = StdRng::seed_from_u64(10);
+    let (rows, k) = (20, 64);
+    let numbers: Vec<f32> = (0..rows * k).map(|_| rng.random_range(-1f32..1.)).collect();
+    let x = Array2::from_shape_simple_fn((2, k), || rng.random_range(-1f32..1.));
+    let results: Vec<_> = (0..20)
+        .map(|place| {
+            let space: Vec<f32> = vec![0.; place].into_iter().chain(numbers.iter().copied()).collect();
+            let w = ArrayView2::from_shape((rows, k), &space[place..]).unwrap();
+            (matmul(x.view(), w.t()), matmul(w, x.t()))
+        })
+        .collect();
+    assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
 fn stacks_broadcast() {
     let mut rng = StdRng::seed_from_u64(9);
     let a = Array2::from_shape_simple_fn((6, 5), || rng.random_range(-1f64..1.));

@@ -141,7 +141,7 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
 unsafe fn dot_step<V: Simd, const MR: usize, const NR: usize>(
     t: &Dots<V::T>,
     b: *const V::T,
-    p: usize,
+    p: isize,
     mask: Option<V::Mask>,
     sums: &mut [[V; NR]; MR],
 ) {
@@ -149,16 +149,37 @@ unsafe fn dot_step<V: Simd, const MR: usize, const NR: usize>(
     unsafe {
         let mut rows = [V::zero(); MR];
         for (i, row) in rows.iter_mut().enumerate() {
-            let from = t.a.offset(i as isize * t.a_row).add(p);
+            let from = t.a.wrapping_offset(i as isize * t.a_row + p);
             *row = if let Some(mask) = mask { V::load_part(from, mask) } else { V::load(from) };
         }
         for r in 0..NR {
-            let from = b.offset(r as isize * t.b_row).add(p);
+            let from = b.wrapping_offset(r as isize * t.b_row + p);
             let y = if let Some(mask) = mask { V::load_part(from, mask) } else { V::load(from) };
             for i in 0..MR {
                 sums[i][r] = sums[i][r].add_product(rows[i], y);
             }
         }
+    }
+}
+
+/// The lanes in the order in which they would be had the first step been a whole one: sums must not depend on where in
+/// memory the numbers lie.
+///
+/// # Safety
+/// The CPU must have the instructions of `V`.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn rotated<V: Simd>(x: V, first: usize) -> V {
+    if first == 0 {
+        return x;
+    }
+    // The longest vector has 16 lanes.
+    let mut twice = [V::T::default(); 32];
+    // SAFETY: `twice` has room for both, and for a vector from `LANES - first` on.
+    unsafe {
+        x.store(twice.as_mut_ptr());
+        x.store(twice.as_mut_ptr().add(V::LANES));
+        V::load(twice.as_ptr().add(V::LANES - first))
     }
 }
 
@@ -175,19 +196,21 @@ unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j
         let b = t.b.offset(j as isize * t.b_row);
         let mut p = first;
         if first > 0 {
-            dot_step(t, b, 0, Some(V::first(first)), &mut sums);
+            // In the last lanes: each number is in the lane that those a vector further on will be in.
+            dot_step(t, b, first as isize - V::LANES as isize, Some(V::last(first)), &mut sums);
         }
         while p + V::LANES <= t.k {
-            dot_step(t, b, p, None, &mut sums);
+            dot_step(t, b, p as isize, None, &mut sums);
             p += V::LANES;
         }
         if p < t.k {
-            dot_step(t, b, p, Some(V::first(t.k - p)), &mut sums);
+            dot_step(t, b, p as isize, Some(V::first(t.k - p)), &mut sums);
         }
         for (i, sums) in sums.iter().enumerate() {
-            for (r, sum) in sums.iter().enumerate() {
+            for (r, &sum) in sums.iter().enumerate() {
                 let c = t.c.offset(i as isize * t.c_row + (j + r) as isize * t.c_column);
-                *c = if t.add { *c + sum.sum() } else { sum.sum() };
+                let sum = rotated(sum, first).sum();
+                *c = if t.add { *c + sum } else { sum };
             }
         }
     }

@@ -1,0 +1,46 @@
+//! What a tensor holds of its array: memory that goes back to the pool when the last tensor lets go.
+
+use std::ops::{Deref, DerefMut};
+
+use super::{Data, Element};
+use crate::kernels::memory;
+
+/// A shared array; empty only while it is dropped.
+#[derive(Clone)]
+pub(crate) struct Held<T: Element>(Option<Data<T>>);
+
+const HELD: &str = "held until it is dropped";
+
+impl<T: Element> Held<T> {
+    pub fn into_inner(mut self) -> Data<T> {
+        self.0.take().expect(HELD)
+    }
+}
+
+impl<T: Element> From<Data<T>> for Held<T> {
+    fn from(data: Data<T>) -> Self {
+        Held(Some(data))
+    }
+}
+
+impl<T: Element> Deref for Held<T> {
+    type Target = Data<T>;
+    #[inline]
+    fn deref(&self) -> &Data<T> {
+        self.0.as_ref().expect(HELD)
+    }
+}
+
+impl<T: Element> DerefMut for Held<T> {
+    fn deref_mut(&mut self) -> &mut Data<T> {
+        self.0.as_mut().expect(HELD)
+    }
+}
+
+impl<T: Element> Drop for Held<T> {
+    fn drop(&mut self) {
+        if let Some(data) = self.0.take() {
+            memory::recycle_shared(data);
+        }
+    }
+}
