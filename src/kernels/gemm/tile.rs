@@ -162,27 +162,6 @@ unsafe fn dot_step<V: Simd, const MR: usize, const NR: usize>(
     }
 }
 
-/// The lanes in the order in which they would be had the first step been a whole one: sums must not depend on where in
-/// memory the numbers lie.
-///
-/// # Safety
-/// The CPU must have the instructions of `V`.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn rotated<V: Simd>(x: V, first: usize) -> V {
-    if first == 0 {
-        return x;
-    }
-    // The longest vector has 16 lanes.
-    let mut twice = [V::T::default(); 32];
-    // SAFETY: `twice` has room for both, and for a vector from `LANES - first` on.
-    unsafe {
-        x.store(twice.as_mut_ptr());
-        x.store(twice.as_mut_ptr().add(V::LANES));
-        V::load(twice.as_ptr().add(V::LANES - first))
-    }
-}
-
 /// The dot products of `MR` rows of `a` with `NR` rows of `b`, from row `j`, the first step being of `first` numbers.
 ///
 /// # Safety
@@ -209,7 +188,8 @@ unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j
         for (i, sums) in sums.iter().enumerate() {
             for (r, &sum) in sums.iter().enumerate() {
                 let c = t.c.offset(i as isize * t.c_row + (j + r) as isize * t.c_column);
-                let sum = rotated(sum, first).sum();
+                // As if the first step had been a whole one: sums must not depend on where in memory the numbers lie.
+                let sum = if first == 0 { sum } else { sum.rotate(first) }.sum();
                 *c = if t.add { *c + sum } else { sum };
             }
         }
