@@ -22,6 +22,10 @@ pub struct Tile<T> {
     pub columns: usize,
     /// Whether to add to what stands in `c`.
     pub add: bool,
+    /// What the sums begin with, of any strides, of which that of the columns is 0 or 1; null for zeros.
+    pub start: *const T,
+    pub start_row: isize,
+    pub start_column: isize,
 }
 
 /// Dot products of a few rows with many, all of which lie along the common axis: `c[i, j] = Σ_p a[i, p] b[j, p]`.
@@ -89,6 +93,18 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
             }
         });
         let mut sums = [[V::zero(); NV]; MR];
+        if !t.start.is_null() {
+            for_rows!(i < MR {
+                let start = t.start.wrapping_offset(i as isize * t.start_row);
+                for v in 0..NV {
+                    sums[i][v] = match t.start_column {
+                        0 => V::splat(*start),
+                        _ if v + 1 < NV => V::load(start.add(v * V::LANES)),
+                        _ => V::load_part(start.add(v * V::LANES), mask),
+                    };
+                }
+            });
+        }
         let (mut a, mut b) = (t.a, t.b);
         // Every fourth row has an address of its own, which the compiler must not see through: it would make one chain of
         // additions of all rows, as long as the products take.
