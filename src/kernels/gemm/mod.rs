@@ -31,6 +31,8 @@ const STEPS: usize = 800;
 const PACKED_STEPS: usize = 512;
 /// So many numbers of packed columns are worked on at a time: they stay in the second cache.
 const PACKED: usize = 1 << 17;
+/// So many numbers of the rows are worked on at a time: they stay in the second cache.
+const ROWS: usize = 1 << 16;
 /// So many rows of the result are worked out before they are turned.
 const TURNED: usize = 64;
 /// Lines of the cache that lie a multiple of so many bytes apart are in each other's place.
@@ -305,9 +307,15 @@ impl<T: Product> Job<'_, T> {
                     }
                 }
             } else {
-                // The panel stays in the first cache, the rows pass by.
-                for j in (0..b.columns).step_by(width) {
-                    self.panel(a, b, j, c, tiles, start);
+                // The panel stays in the first cache, the rows pass by: so many as stay in the second.
+                let at_once = (ROWS / a.columns / self.plan.rows).max(1);
+                for first in (0..tiles).step_by(at_once) {
+                    let last = tiles.min(first + at_once);
+                    let rows = tile(first).start..tile(last - 1).end;
+                    let (part, c) = (a.part(rows.clone(), 0..a.columns), c.part(rows.clone(), 0..c.columns));
+                    for j in (0..b.columns).step_by(width) {
+                        self.panel(part, b, j, c, last - first, start.part(rows.clone(), 0..b.columns));
+                    }
                 }
             }
         }
