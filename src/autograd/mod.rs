@@ -2,6 +2,8 @@
 
 mod check;
 mod engine;
+#[cfg(test)]
+mod overhead;
 
 pub use check::{CheckOptions, Outputs, gradcheck, gradgradcheck};
 pub use engine::{grad, grad_with};

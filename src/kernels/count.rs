@@ -1,4 +1,4 @@
-//! Counting multiply-adds while a summary runs a model.
+//! Counting multiply-adds while a summary runs a model, and, in tests, atomic operations.
 
 use std::cell::Cell;
 
@@ -26,4 +26,22 @@ pub fn start() -> Option<u64> {
 /// Ends a count and answers it.
 pub fn stop(before: Option<u64>) -> u64 {
     COUNTED.replace(before).unwrap_or(0)
+}
+
+#[cfg(test)]
+thread_local! {
+    static ATOMICS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts an atomic operation: a link taken or dropped, a lock, a number for a node. Nothing outside this crate's tests.
+#[inline(always)]
+pub fn atomic() {
+    #[cfg(test)]
+    ATOMICS.set(ATOMICS.get() + 1);
+}
+
+/// The atomic operations of this thread so far.
+#[cfg(test)]
+pub fn atomics() -> u64 {
+    ATOMICS.get()
 }

@@ -14,6 +14,7 @@ use super::module::Module;
 use crate::{
     Error, Result,
     error::ErrorKind,
+    kernels::count,
     tensor::{AnyTensor, DType, Element, Real, Tensor},
 };
 
@@ -59,6 +60,7 @@ impl<T: Real> Param<T> {
 
     /// The values as they are now; gradients flow from it to this parameter, unless it is frozen.
     pub fn tensor(&self) -> Tensor<T> {
+        count::atomic();
         let state = self.0.read().unwrap();
         if state.requires_grad { state.tensor.clone() } else { state.tensor.detach() }
     }

@@ -3,10 +3,9 @@
 use std::ops::{Deref, DerefMut};
 
 use super::{Data, Element};
-use crate::kernels::memory;
+use crate::kernels::{count, memory};
 
 /// A shared array; empty only while it is dropped.
-#[derive(Clone)]
 pub(crate) struct Held<T: Element>(Option<Data<T>>);
 
 const HELD: &str = "held until it is dropped";
@@ -14,6 +13,13 @@ const HELD: &str = "held until it is dropped";
 impl<T: Element> Held<T> {
     pub fn into_inner(mut self) -> Data<T> {
         self.0.take().expect(HELD)
+    }
+}
+
+impl<T: Element> Clone for Held<T> {
+    fn clone(&self) -> Self {
+        count::atomic();
+        Held(self.0.clone())
     }
 }
 
@@ -40,6 +46,7 @@ impl<T: Element> DerefMut for Held<T> {
 impl<T: Element> Drop for Held<T> {
     fn drop(&mut self) {
         if let Some(data) = self.0.take() {
+            count::atomic();
             memory::recycle_shared(data);
         }
     }

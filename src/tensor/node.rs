@@ -11,7 +11,7 @@ use std::{
 use ndarray::IxDyn;
 
 use super::{AnyTensor, Data, Element, Held, Real, Tensor};
-use crate::{Error, Result, error::ErrorKind};
+use crate::{Error, Result, error::ErrorKind, kernels::count};
 
 /// One step of a computation: knows its inputs' nodes and how a gradient flows back to them.
 ///
@@ -63,6 +63,7 @@ pub trait Backward<T: Element>: Send + Sync {
 
 fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
+    count::atomic();
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
@@ -80,6 +81,9 @@ pub struct NodeRef<T: Element>(pub(crate) Option<Arc<Node<T>>>);
 
 impl<T: Element> Clone for NodeRef<T> {
     fn clone(&self) -> Self {
+        if self.0.is_some() {
+            count::atomic();
+        }
         NodeRef(self.0.clone())
     }
 }
@@ -92,6 +96,7 @@ thread_local! {
 impl<T: Element> Drop for NodeRef<T> {
     fn drop(&mut self) {
         let Some(node) = self.0.take() else { return };
+        count::atomic();
         if Arc::strong_count(&node) > 1 {
             return;
         }
@@ -175,6 +180,7 @@ where
     }
 
     fn run(&self, node: &Arc<Node<T>>, grad: &Tensor<T>, free: bool, sink: &mut Sink<'_>) -> Result<()> {
+        count::atomic();
         let mut guard = self.state.lock().unwrap();
         let taken;
         let state = if free {

@@ -24,7 +24,7 @@ use tile::{DOT_ROWS, Dots, Kernels, Tile};
 /// From so many multiplications on, the work is split among threads.
 const PARALLEL: usize = 1 << 20;
 /// So many numbers of a matrix make a thread worth its while where each is used once.
-const PARALLEL_ONCE: usize = 1 << 17;
+const PARALLEL_ONCE: usize = 1 << 19;
 /// So many steps along the common axis are worked on at a time: a panel of columns stays near.
 const STEPS: usize = 800;
 /// As [`STEPS`], where the rows of a tile are copied: they stay in the first cache.
@@ -248,6 +248,16 @@ fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, 
 fn block<T: Product>(kernels: &Kernels<T>, plan: Plan, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let (k, n, lanes, width) = (b.rows, b.columns, kernels.lanes, plan.width);
     let k_blocks = k.div_ceil(if plan.pack_rows { PACKED_STEPS } else { STEPS });
+    if c.column != 1 && k_blocks > 1 {
+        // Added up elsewhere, and turned once.
+        let mut sums = memory::buffer(c.rows * c.columns);
+        let whole = Mat::new(sums.as_mut_ptr(), (c.rows, c.columns), &[c.columns as isize, 1]);
+        let add = matches!(start, Start::Itself);
+        block(kernels, plan, a, b, whole, if add { Start::Zero } else { start });
+        // SAFETY: `whole` has been written, and both are good for their elements.
+        unsafe { unpack(whole, c.t(), add) };
+        return memory::recycle(sums);
+    }
     let steps = k.div_ceil(k_blocks);
     let group = (PACKED / steps / width).max(1) * width;
     let mut space = Space::take();
