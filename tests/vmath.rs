@@ -28,8 +28,9 @@ fn ulp(x: f64) -> f64 {
 
 /// Bits of all exponents and signs with mixed mantissas, and all numbers around those where formulas change.
 fn points() -> Vec<f32> {
+    use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
     const CLOSE: [f32; 16] =
-        [0., 1e-8, 0.1733, 0.35, 0.5, 0.70710677, 0.9, 1., 1.4142135, 2., 10., 18., 20., 88.72284, 103.97208, 3.4e38];
+        [0., 1e-8, 0.1733, 0.35, 0.5, FRAC_1_SQRT_2, 0.9, 1., SQRT_2, 2., 10., 18., 20., 88.72284, 103.97208, 3.4e38];
     let spread = (0..500_000u32).map(|i| f32::from_bits(i.wrapping_mul(8_589).wrapping_add(i)));
     let middle = (0..200_000).map(|i| (i - 100_000) as f32 * 0.000_231);
     let dense = CLOSE.iter().flat_map(|x| (0..600).map(move |k| f32::from_bits((x.to_bits() + k).saturating_sub(300))));

@@ -143,7 +143,7 @@ fn work(name: &str, mut data: Data) -> Result<Work> {
     Ok(training(model, sgd, move |model| F::mse_loss(&model.forward(&x)?, &target, Default::default())))
 }
 
-/// What two equal tensors have in common: the sum of magnitudes, the sum as its share, elements against their mean.
+/// Equal of equal tensors: the sum of magnitudes, the sum as its share, elements against the mean magnitude.
 fn sums(tensor: &Tensor) -> Vec<f64> {
     let values: Vec<f64> = tensor.to_vec().into_iter().map(f64::from).collect();
     let magnitude: f64 = values.iter().map(|v| v.abs()).sum();

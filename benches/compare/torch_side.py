@@ -100,7 +100,7 @@ def measure(prepare, step, seconds, least):
 
 
 def sums(tensor):
-    """What two equal tensors have in common: the sum of magnitudes, the sum as its share, elements against their mean."""
+    """Equal of equal tensors: the sum of magnitudes, the sum as its share, elements against the mean magnitude."""
     flat = tensor.detach().flatten().double()
     magnitude = flat.abs().sum().item()
     elements = [flat[i].item() / (magnitude / flat.numel()) for i in (0, flat.numel() // 2, flat.numel() - 1)]

@@ -11,6 +11,8 @@ mod simd;
 mod tests;
 mod tile;
 
+use std::{ops::Range, ptr};
+
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Ix2, IxDyn};
 
 pub use tile::Product;
@@ -29,6 +31,8 @@ const STEPS: usize = 800;
 const PACKED_STEPS: usize = 512;
 /// So many numbers of packed columns are worked on at a time: they stay in the second cache.
 const PACKED: usize = 1 << 17;
+/// So many numbers of the rows are worked on at a time: they stay in the second cache.
+const ROWS: usize = 1 << 16;
 /// So many rows of the result are worked out before they are turned.
 const TURNED: usize = 64;
 /// Lines of the cache that lie a multiple of so many bytes apart are in each other's place.
@@ -75,8 +79,46 @@ impl<T: Copy> Mat<T> {
         self.at.wrapping_offset(i as isize * self.row + j as isize * self.column)
     }
 
-    fn part(self, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Self {
+    /// Writes all elements to those of a matrix that nothing else points to.
+    #[allow(unsafe_code)]
+    fn copy_to(self, to: Self) {
+        for i in 0..to.rows {
+            for j in 0..to.columns {
+                // SAFETY: the matrices are of one shape, and good for reading and writing.
+                unsafe { to.element(i, j).write(*self.element(i, j)) };
+            }
+        }
+    }
+
+    fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
         Mat { at: self.element(rows.start, columns.start), rows: rows.len(), columns: columns.len(), ..self }
+    }
+}
+
+/// What a product is added to.
+#[derive(Clone, Copy)]
+enum Start<T> {
+    Zero,
+    /// To what stands in the result.
+    Itself,
+    /// To a matrix of the result's shape, in which rows or columns may be one.
+    Values(Mat<T>),
+}
+
+impl<T: Copy> Start<T> {
+    fn t(self) -> Self {
+        self.map(Mat::t)
+    }
+
+    fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        self.map(|values| values.part(rows, columns))
+    }
+
+    fn map(self, f: impl FnOnce(Mat<T>) -> Mat<T>) -> Self {
+        match self {
+            Start::Values(values) => Start::Values(f(values)),
+            other => other,
+        }
     }
 }
 
@@ -95,7 +137,7 @@ pub fn product<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: &mut A
         product(a, b, &mut whole.view_mut(), add);
         return c.assign(&whole);
     }
-    multiply(Mat::of(a), Mat::of(b), out, add);
+    multiply(Mat::of(a), Mat::of(b), out, if add { Start::Itself } else { Start::Zero });
 }
 
 /// How one product is done.
@@ -128,7 +170,7 @@ impl Plan {
             rows,
             pack_columns: b.column != 1 || far(b.row, PAGE) && a.rows > rows,
             pack_rows: (a.row != 1 && a.column != 1
-                || if a.row == 1 { far(a.column, PAGE) } else { far(a.row, PAGE / 4) })
+                || if a.row == 1 { far(a.column, PAGE) } else { far(a.row, PAGE / 2) })
                 && b.columns > 3 * width,
         }
     }
@@ -144,16 +186,16 @@ fn cost<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>) -> usize
     sums + pack + store
 }
 
-fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
+fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let kernels = T::kernels();
     if b.columns < a.rows && dotted(kernels, b.t(), a.t()) {
-        return dots(kernels, b.t(), a.t(), c.t(), add);
+        return dots(kernels, b.t(), a.t(), c.t(), start.t());
     }
     if dotted(kernels, a, b) {
-        return dots(kernels, a, b, c, add);
+        return dots(kernels, a, b, c, start);
     }
     let swap = cost(kernels, b.t(), a.t(), c.t()) < cost(kernels, a, b, c);
-    let (a, b, c) = if swap { (b.t(), a.t(), c.t()) } else { (a, b, c) };
+    let (a, b, c, start) = if swap { (b.t(), a.t(), c.t(), start.t()) } else { (a, b, c, start) };
     let plan = Plan::new(kernels, a, b);
     let Plan { width, rows, .. } = plan;
     let work = a.rows * a.columns * b.columns;
@@ -162,14 +204,16 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
     // A part copies its columns for itself, so it is the rows that are shared if there is a choice.
     let parts = |n: usize| if n < 2 * threads { n.min(threads) } else { threads };
     match threads {
-        1 => block(kernels, plan, a, b, c, add),
+        1 => block(kernels, plan, a, b, c, start),
         _ if panels >= 2 * threads || panels >= blocks => threads::for_each(parts(panels), |i| {
             let [from, to] = [i, i + 1].map(|i| (panels * i / parts(panels) * width).min(b.columns));
-            block(kernels, plan, a, b.part(0..b.rows, from..to), c.part(0..c.rows, from..to), add);
+            let (b, c) = (b.part(0..b.rows, from..to), c.part(0..c.rows, from..to));
+            block(kernels, plan, a, b, c, start.part(0..a.rows, from..to));
         }),
         _ => threads::for_each(parts(blocks), |i| {
             let [from, to] = [i, i + 1].map(|i| a.rows * i / parts(blocks));
-            block(kernels, plan, a.part(from..to, 0..a.columns), b, c.part(from..to, 0..c.columns), add);
+            let (a, c) = (a.part(from..to, 0..a.columns), c.part(from..to, 0..c.columns));
+            block(kernels, plan, a, b, c, start.part(from..to, 0..b.columns));
         }),
     }
 }
@@ -179,7 +223,11 @@ fn dotted<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>) -> bool {
     a.rows <= DOT_ROWS && a.column == 1 && (b.row == 1 && b.rows >= kernels.lanes)
 }
 
-fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
+fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
+    if let Start::Values(values) = start {
+        values.copy_to(c);
+    }
+    let add = !matches!(start, Start::Zero);
     let threads = if b.rows * b.columns < PARALLEL_ONCE { 1 } else { threads::num_threads() };
     threads::for_each(threads, |i| {
         let [from, to] = [i, i + 1].map(|i| b.columns * i / threads);
@@ -197,7 +245,7 @@ fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, 
 
 /// The product of `a` with some columns, on this thread.
 #[allow(unsafe_code)]
-fn block<T: Product>(kernels: &Kernels<T>, plan: Plan, a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
+fn block<T: Product>(kernels: &Kernels<T>, plan: Plan, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let (k, n, lanes, width) = (b.rows, b.columns, kernels.lanes, plan.width);
     let k_blocks = k.div_ceil(if plan.pack_rows { PACKED_STEPS } else { STEPS });
     let steps = k.div_ceil(k_blocks);
@@ -207,8 +255,8 @@ fn block<T: Product>(kernels: &Kernels<T>, plan: Plan, a: Mat<T>, b: Mat<T>, c: 
     let rows_room = if plan.pack_rows { steps * plan.rows + 8 } else { 0 };
     let turned_room = if c.column == 1 { 0 } else { TURNED * width };
     let [columns_at, rows_at, turned_at] = space.rooms([columns_room, rows_room, turned_room]);
-    for start in (0..n).step_by(group) {
-        let columns = start..n.min(start + group);
+    for first in (0..n).step_by(group) {
+        let columns = first..n.min(first + group);
         for kb in 0..k_blocks {
             let steps = k * kb / k_blocks..k * (kb + 1) / k_blocks;
             let mut part = b.part(steps.clone(), columns.clone());
@@ -217,9 +265,10 @@ fn block<T: Product>(kernels: &Kernels<T>, plan: Plan, a: Mat<T>, b: Mat<T>, c: 
                 unsafe { pack_columns(part, width, lanes, columns_at) };
                 (part.at, part.column) = (columns_at, 1);
             }
-            let job = Job { kernels, plan, rows_at, turned_at, add: add || kb > 0 };
+            let start = if kb > 0 { Start::Itself } else { start.part(0..a.rows, columns.clone()) };
+            let job = Job { kernels, plan, rows_at, turned_at };
             // SAFETY: all parts lie within the matrices, and the rooms are as large as the plan wants.
-            unsafe { job.run(a.part(0..a.rows, steps), part, c.part(0..c.rows, columns.clone())) };
+            unsafe { job.run(a.part(0..a.rows, steps), part, c.part(0..c.rows, columns.clone()), start) };
         }
     }
     space.give();
@@ -231,7 +280,6 @@ struct Job<'a, T: 'static> {
     plan: Plan,
     rows_at: *mut T,
     turned_at: *mut T,
-    add: bool,
 }
 
 impl<T: Product> Job<'_, T> {
@@ -240,7 +288,7 @@ impl<T: Product> Job<'_, T> {
     /// # Safety
     /// The rooms must be as large as the plan wants, and the matrices good for reading and writing.
     #[allow(unsafe_code)]
-    unsafe fn run(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>) {
+    unsafe fn run(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
         let width = self.plan.width;
         let tiles = a.rows.div_ceil(self.plan.rows);
         let tile = |i: usize| a.rows * i / tiles..a.rows * (i + 1) / tiles;
@@ -254,13 +302,20 @@ impl<T: Product> Job<'_, T> {
                     pack_rows(part, self.rows_at);
                     (part.at, part.row, part.column) = (self.rows_at, 1, rows.len() as isize);
                     for j in (0..b.columns).step_by(width) {
-                        self.panel(part, b, j, c.part(rows.clone(), 0..c.columns), 1);
+                        let c = c.part(rows.clone(), 0..c.columns);
+                        self.panel(part, b, j, c, 1, start.part(rows.clone(), 0..b.columns));
                     }
                 }
             } else {
-                // The panel stays in the first cache, the rows pass by.
-                for j in (0..b.columns).step_by(width) {
-                    self.panel(a, b, j, c, tiles);
+                // The panel stays in the first cache, the rows pass by: so many as stay in the second.
+                let at_once = (ROWS / a.columns / self.plan.rows).max(1);
+                for first in (0..tiles).step_by(at_once) {
+                    let last = tiles.min(first + at_once);
+                    let rows = tile(first).start..tile(last - 1).end;
+                    let (part, c) = (a.part(rows.clone(), 0..a.columns), c.part(rows.clone(), 0..c.columns));
+                    for j in (0..b.columns).step_by(width) {
+                        self.panel(part, b, j, c, last - first, start.part(rows.clone(), 0..b.columns));
+                    }
                 }
             }
         }
@@ -271,7 +326,7 @@ impl<T: Product> Job<'_, T> {
     /// # Safety
     /// As [`run`](Job::run).
     #[allow(unsafe_code)]
-    unsafe fn panel(&self, a: Mat<T>, b: Mat<T>, j: usize, c: Mat<T>, tiles: usize) {
+    unsafe fn panel(&self, a: Mat<T>, b: Mat<T>, j: usize, c: Mat<T>, tiles: usize, start: Start<T>) {
         let columns = self.plan.width.min(b.columns - j);
         let b = match self.plan.pack_columns {
             // A panel that is not full is as wide as its vectors.
@@ -281,10 +336,10 @@ impl<T: Product> Job<'_, T> {
             }
             false => b.part(0..b.rows, j..j + columns),
         };
-        let c = c.part(0..c.rows, j..j + columns);
+        let (c, start) = (c.part(0..c.rows, j..j + columns), start.part(0..a.rows, j..j + columns));
         if c.column == 1 {
             // SAFETY: the caller's promise.
-            return unsafe { self.tiles(a, b, c, tiles, self.add) };
+            return unsafe { self.tiles(a, b, c, tiles, start) };
         }
         // The rows of the result lie side by side: some tiles are worked out elsewhere and then turned.
         let at_once = (TURNED / self.plan.rows).max(1);
@@ -295,8 +350,10 @@ impl<T: Product> Job<'_, T> {
                 Mat { at: self.turned_at, rows: rows.len(), columns, row: self.plan.width as isize, column: 1 };
             // SAFETY: the caller's promise; there is room for `TURNED` rows.
             unsafe {
-                self.tiles(a.part(rows.clone(), 0..a.columns), b, turned, to - from, false);
-                unpack(turned, c.part(rows, 0..columns).t(), self.add);
+                let add = matches!(start, Start::Itself);
+                let start = if add { Start::Zero } else { start.part(rows.clone(), 0..columns) };
+                self.tiles(a.part(rows.clone(), 0..a.columns), b, turned, to - from, start);
+                unpack(turned, c.part(rows, 0..columns).t(), add);
             }
         }
     }
@@ -306,14 +363,16 @@ impl<T: Product> Job<'_, T> {
     /// # Safety
     /// As [`run`](Job::run).
     #[allow(unsafe_code)]
-    unsafe fn tiles(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, tiles: usize, add: bool) {
+    unsafe fn tiles(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, tiles: usize, start: Start<T>) {
         let loops = match b.columns.div_ceil(self.kernels.lanes) {
             1 => self.kernels.narrow,
             2 => self.kernels.double,
             4 => self.kernels.wide,
             // SAFETY: the caller's promise.
-            _ => return unsafe { self.three_vectors(a, b, c, tiles, add) },
+            _ => return unsafe { self.three_vectors(a, b, c, tiles, start) },
         };
+        let nothing = Mat { at: ptr::null_mut(), rows: 0, columns: 0, row: 0, column: 0 };
+        let begin = if let Start::Values(values) = start { values } else { nothing };
         for i in 0..tiles {
             let (from, to) = (a.rows * i / tiles, a.rows * (i + 1) / tiles);
             let tile = Tile {
@@ -326,7 +385,10 @@ impl<T: Product> Job<'_, T> {
                 c: c.element(from, 0),
                 c_row: c.row,
                 columns: b.columns,
-                add,
+                add: matches!(start, Start::Itself),
+                start: begin.element(from, 0),
+                start_row: begin.row,
+                start_column: begin.column,
             };
             // SAFETY: the loops are those of this CPU, there is one for each height, and all lies within the matrices.
             unsafe { loops[to - from - 1](&tile) };
@@ -338,55 +400,56 @@ impl<T: Product> Job<'_, T> {
     /// # Safety
     /// As [`run`](Job::run).
     #[allow(unsafe_code)]
-    unsafe fn three_vectors(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, tiles: usize, add: bool) {
+    unsafe fn three_vectors(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, tiles: usize, start: Start<T>) {
         let two = 2 * self.kernels.lanes;
         for columns in [0..two, two..b.columns] {
+            let (b, c) = (b.part(0..b.rows, columns.clone()), c.part(0..c.rows, columns.clone()));
             // SAFETY: the caller's promise.
-            unsafe { self.tiles(a, b.part(0..b.rows, columns.clone()), c.part(0..c.rows, columns), tiles, add) };
+            unsafe { self.tiles(a, b, c, tiles, start.part(0..a.rows, columns)) };
         }
     }
 }
 
-/// `a · b`, written over what is at `c` in row-major order, which may be uninitialised.
+/// `a · b`, plus `bias` in each row, written over what is at `c` in row-major order, which may be uninitialised.
 ///
 /// # Safety
 /// `c` is good for writing `a.nrows() · b.ncols()` numbers.
 #[allow(unsafe_code)]
-unsafe fn write<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: *mut T) {
+unsafe fn write<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Option<&[T]>, c: *mut T) {
     let (rows, columns) = (a.nrows(), b.ncols());
+    let c = Mat::new(c, (rows, columns), &[columns as isize, 1]);
+    let zero = [T::default()];
+    let (values, column) = bias.map_or((zero.as_slice(), 0), |bias| (bias, 1));
+    let values = Mat { at: values.as_ptr().cast_mut(), rows, columns, row: 0, column };
     match a.ncols() * rows * columns {
-        // SAFETY: the caller's promise.
-        0 => unsafe { (0..rows * columns).for_each(|i| c.add(i).write(T::default())) },
-        _ => multiply(Mat::of(a), Mat::of(b), Mat { at: c, rows, columns, row: columns as isize, column: 1 }, false),
+        0 => values.copy_to(c),
+        _ => multiply(Mat::of(a), Mat::of(b), c, if bias.is_some() { Start::Values(values) } else { Start::Zero }),
     }
 }
 
 /// `a · b`.
-#[allow(unsafe_code)]
 pub fn matmul<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
-    assert_eq!(a.ncols(), b.nrows(), "shapes of a product");
+    with_bias(a, b, None)
+}
+
+/// `x · wᵀ`, plus `bias` in each row.
+pub fn linear<T: Product>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, bias: Option<&[T]>) -> Array2<T> {
+    with_bias(x, w.reversed_axes(), bias)
+}
+
+#[allow(unsafe_code)]
+fn with_bias<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Option<&[T]>) -> Array2<T> {
+    assert!(a.ncols() == b.nrows() && bias.is_none_or(|bias| bias.len() == b.ncols()), "shapes of a product");
     super::count::add(a.nrows() * a.ncols() * b.ncols());
     let shape = (a.nrows(), b.ncols());
     let len = shape.0 * shape.1;
     let mut c = memory::buffer(len);
     // SAFETY: the buffer has room for the product, which `write` fills.
     unsafe {
-        write(a, b, c.as_mut_ptr());
+        write(a, b, bias, c.as_mut_ptr());
         c.set_len(len);
     }
     Array2::from_shape_vec(shape, c).expect("as many elements")
-}
-
-/// `x · wᵀ`, plus `bias` in each row.
-pub fn linear<T: Product>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, bias: Option<&[T]>) -> Array2<T> {
-    let Some(bias) = bias else { return matmul(x, w.t()) };
-    super::count::add(x.nrows() * x.ncols() * w.nrows());
-    let shape = (x.nrows(), w.nrows());
-    let mut out = memory::buffer(shape.0 * shape.1);
-    (0..shape.0).for_each(|_| out.extend_from_slice(bias));
-    let mut out = Array2::from_shape_vec(shape, out).expect("as many elements");
-    product(x, w.t(), &mut out.view_mut(), true);
-    out
 }
 
 /// The `i`-th matrix of a stack.
@@ -422,7 +485,7 @@ pub fn batch_matmul<T: Product>(a: ArrayViewD<'_, T>, b: ArrayViewD<'_, T>, batc
         threads::for_each(count.div_ceil(each), |task| {
             for i in task * each..count.min((task + 1) * each) {
                 // SAFETY: each matrix of the stack is written once, and the buffer has room for all.
-                unsafe { write(matrix(a.view(), i), matrix(b.view(), i), stack.element(i, 0)) };
+                unsafe { write(matrix(a.view(), i), matrix(b.view(), i), None, stack.element(i, 0)) };
             }
         });
         // SAFETY: all matrices are written.

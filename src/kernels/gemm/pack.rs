@@ -177,13 +177,14 @@ mod x86 {
 
     use super::{Mat, turn_plainly};
 
-    /// The transpose of 8 rows of 8 numbers, of which row `i` is at `from[i]`, to rows `wide` apart.
+    /// The transpose of 8 rows of 8 numbers, of which row `i` is at `from[i] + p`, to rows `wide` apart.
     ///
     /// # Safety
     /// The CPU must have AVX2, and the pointers be good for 8 numbers each.
+    #[inline]
     #[target_feature(enable = "avx2")]
     #[allow(unsafe_code)]
-    unsafe fn turn_8(from: [*const f32; 8], out: *mut f32, wide: usize) {
+    unsafe fn turn_8(from: [*const f32; 8], p: usize, out: *mut f32, wide: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             // Rows r and r + 4 share a register: then all that is left stays within its halves.
@@ -192,7 +193,7 @@ mod x86 {
                 _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high)
             };
             for half in [0, 4] {
-                let [a, b, c, d] = [pair(0, half), pair(1, half), pair(2, half), pair(3, half)];
+                let [a, b, c, d] = [0, 1, 2, 3].map(|r| pair(r, p + half));
                 let (ab, ba) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
                 let (cd, dc) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
                 let out = out.add(half * wide);
@@ -215,10 +216,10 @@ mod x86 {
         // SAFETY: rows beyond the last are read as the last; what they write beyond a row of `out` is in the next row,
         // which is written later, or in the 8 numbers more that the caller promises.
         unsafe {
-            for p in (0..whole).step_by(8) {
-                for i in (0..x.rows).step_by(8).rev() {
-                    let from = std::array::from_fn(|r| x.element((i + r).min(x.rows - 1), p).cast_const());
-                    turn_8(from, out.add(p * wide + i), wide);
+            for i in (0..x.rows).step_by(8).rev() {
+                let from = std::array::from_fn(|r| x.element((i + r).min(x.rows - 1), 0).cast_const());
+                for p in (0..whole).step_by(8) {
+                    turn_8(from, p, out.add(p * wide + i), wide);
                 }
             }
             turn_plainly(x, whole, out, wide);

@@ -28,6 +28,8 @@ pub trait Simd: Copy {
     /// `self + a · b`
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
+    /// Lane `i` goes to lane `i + by`, and the last lanes to the front.
+    unsafe fn rotate(self, by: usize) -> Self;
     /// The sum of the lanes.
     unsafe fn sum(self) -> Self::T;
 }
@@ -93,6 +95,10 @@ macro_rules! plain {
                 Plain(std::array::from_fn(|i| self.0[i] + other.0[i]))
             }
             #[inline(always)]
+            unsafe fn rotate(self, by: usize) -> Self {
+                Plain(std::array::from_fn(|i| self.0[(i + 4 - by) % 4]))
+            }
+            #[inline(always)]
             unsafe fn sum(self) -> $t {
                 (self.0[0] + self.0[2]) + (self.0[1] + self.0[3])
             }
@@ -113,6 +119,23 @@ mod x86 {
     /// The masks of AVX2: windows of 8 into zeros, ones and zeros.
     const ONES: [i32; 24] = [0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
+    /// The numbers of `LANES` lanes, twice: a window is an order of the lanes.
+    const fn turns<const LANES: usize>() -> &'static [u32] {
+        const TWICE_16: [u32; 32] = turned(16);
+        const TWICE_8: [u32; 32] = turned(8);
+        if LANES == 16 { &TWICE_16 } else { &TWICE_8 }
+    }
+
+    const fn turned(lanes: u32) -> [u32; 32] {
+        let mut out = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            out[i] = i as u32 % lanes;
+            i += 1;
+        }
+        out
+    }
+
     /// The mask of 8 lanes from number `at` of [`ONES`] on.
     ///
     /// # Safety
@@ -127,7 +150,7 @@ mod x86 {
     macro_rules! vector {
         ($(#[$doc:meta])* $name:ident($reg:ty) of $t:ty, $lanes:literal, mask $mask:ty, first |$n:ident| $first:expr, last |$m:ident| $last:expr,
          zero $zero:ident, splat $splat:ident, load $load:ident, $load_part:ident, store $store:ident, $store_part:ident,
-         fma $fma:ident, add $add:ident, sum |$x:ident| $sum:expr) => {
+         fma $fma:ident, add $add:ident, rotate |$r:ident, $by:ident| $rotate:expr, sum |$x:ident| $sum:expr) => {
             $(#[$doc])*
             #[derive(Clone, Copy)]
             pub struct $name($reg);
@@ -190,6 +213,11 @@ mod x86 {
                     $name(unsafe { $add(self.0, other.0) })
                 }
                 #[inline(always)]
+                unsafe fn rotate(self, $by: usize) -> Self {
+                    let $r = self.0;
+                    $name(unsafe { $rotate })
+                }
+                #[inline(always)]
                 unsafe fn sum(self) -> $t {
                     let $x = self.0;
                     unsafe { $sum }
@@ -216,20 +244,23 @@ mod x86 {
         F32x16(__m512) of f32, 16, mask __mmask16, first |n| ((1u32 << n) - 1) as __mmask16,
         last |n| (0xffffu32 << (16 - n)) as __mmask16,
         zero _mm512_setzero_ps, splat _mm512_set1_ps, load _mm512_loadu_ps, _mm512_maskz_loadu_ps,
-        store _mm512_storeu_ps, _mm512_mask_storeu_ps, fma _mm512_fmadd_ps, add _mm512_add_ps, sum |x| _mm512_reduce_add_ps(x)
+        store _mm512_storeu_ps, _mm512_mask_storeu_ps, fma _mm512_fmadd_ps, add _mm512_add_ps,
+        rotate |x, by| _mm512_permutexvar_ps(_mm512_loadu_si512(turns::<16>().as_ptr().add(16 - by).cast()), x), sum |x| _mm512_reduce_add_ps(x)
     );
     vector!(
         /// AVX-512
         F64x8(__m512d) of f64, 8, mask __mmask8, first |n| ((1u32 << n) - 1) as __mmask8,
         last |n| (0xffu32 << (8 - n)) as __mmask8,
         zero _mm512_setzero_pd, splat _mm512_set1_pd, load _mm512_loadu_pd, _mm512_maskz_loadu_pd,
-        store _mm512_storeu_pd, _mm512_mask_storeu_pd, fma _mm512_fmadd_pd, add _mm512_add_pd, sum |x| _mm512_reduce_add_pd(x)
+        store _mm512_storeu_pd, _mm512_mask_storeu_pd, fma _mm512_fmadd_pd, add _mm512_add_pd,
+        rotate |x, by| _mm512_permutexvar_pd(_mm512_cvtepu32_epi64(_mm256_loadu_si256(turns::<8>().as_ptr().add(8 - by).cast())), x), sum |x| _mm512_reduce_add_pd(x)
     );
     vector!(
         /// AVX2 with FMA
         F32x8(__m256) of f32, 8, mask __m256i, first |n| ones(16 - n), last |n| ones(n),
         zero _mm256_setzero_ps, splat _mm256_set1_ps, load _mm256_loadu_ps, _mm256_maskload_ps,
-        store _mm256_storeu_ps, _mm256_maskstore_ps, fma _mm256_fmadd_ps, add _mm256_add_ps, sum |x| {
+        store _mm256_storeu_ps, _mm256_maskstore_ps, fma _mm256_fmadd_ps, add _mm256_add_ps,
+        rotate |x, by| _mm256_permutevar8x32_ps(x, _mm256_loadu_si256(turns::<8>().as_ptr().add(8 - by).cast())), sum |x| {
             let half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
             let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
             _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps::<1>(pair, pair)))
@@ -239,7 +270,12 @@ mod x86 {
         /// AVX2 with FMA
         F64x4(__m256d) of f64, 4, mask __m256i, first |n| ones(16 - 2 * n), last |n| ones(2 * n),
         zero _mm256_setzero_pd, splat _mm256_set1_pd, load _mm256_loadu_pd, _mm256_maskload_pd,
-        store _mm256_storeu_pd, _mm256_maskstore_pd, fma _mm256_fmadd_pd, add _mm256_add_pd, sum |x| {
+        store _mm256_storeu_pd, _mm256_maskstore_pd, fma _mm256_fmadd_pd, add _mm256_add_pd,
+        // Each number is a pair of halves.
+        rotate |x, by| _mm256_castps_pd(_mm256_permutevar8x32_ps(
+            _mm256_castpd_ps(x),
+            _mm256_loadu_si256(turns::<8>().as_ptr().add(8 - 2 * by).cast()),
+        )), sum |x| {
             let half = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd::<1>(x));
             _mm_cvtsd_f64(_mm_add_sd(half, _mm_unpackhi_pd(half, half)))
         }

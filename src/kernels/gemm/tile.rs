@@ -22,6 +22,10 @@ pub struct Tile<T> {
     pub columns: usize,
     /// Whether to add to what stands in `c`.
     pub add: bool,
+    /// What the sums begin with, of any strides, of which that of the columns is 0 or 1; null for zeros.
+    pub start: *const T,
+    pub start_row: isize,
+    pub start_column: isize,
 }
 
 /// Dot products of a few rows with many, all of which lie along the common axis: `c[i, j] = Σ_p a[i, p] b[j, p]`.
@@ -89,6 +93,18 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
             }
         });
         let mut sums = [[V::zero(); NV]; MR];
+        if !t.start.is_null() {
+            for_rows!(i < MR {
+                let start = t.start.wrapping_offset(i as isize * t.start_row);
+                for v in 0..NV {
+                    sums[i][v] = match t.start_column {
+                        0 => V::splat(*start),
+                        _ if v + 1 < NV => V::load(start.add(v * V::LANES)),
+                        _ => V::load_part(start.add(v * V::LANES), mask),
+                    };
+                }
+            });
+        }
         let (mut a, mut b) = (t.a, t.b);
         // Every fourth row has an address of its own, which the compiler must not see through: it would make one chain of
         // additions of all rows, as long as the products take.
@@ -162,27 +178,6 @@ unsafe fn dot_step<V: Simd, const MR: usize, const NR: usize>(
     }
 }
 
-/// The lanes in the order in which they would be had the first step been a whole one: sums must not depend on where in
-/// memory the numbers lie.
-///
-/// # Safety
-/// The CPU must have the instructions of `V`.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn rotated<V: Simd>(x: V, first: usize) -> V {
-    if first == 0 {
-        return x;
-    }
-    // The longest vector has 16 lanes.
-    let mut twice = [V::T::default(); 32];
-    // SAFETY: `twice` has room for both, and for a vector from `LANES - first` on.
-    unsafe {
-        x.store(twice.as_mut_ptr());
-        x.store(twice.as_mut_ptr().add(V::LANES));
-        V::load(twice.as_ptr().add(V::LANES - first))
-    }
-}
-
 /// The dot products of `MR` rows of `a` with `NR` rows of `b`, from row `j`, the first step being of `first` numbers.
 ///
 /// # Safety
@@ -209,7 +204,8 @@ unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j
         for (i, sums) in sums.iter().enumerate() {
             for (r, &sum) in sums.iter().enumerate() {
                 let c = t.c.offset(i as isize * t.c_row + (j + r) as isize * t.c_column);
-                let sum = rotated(sum, first).sum();
+                // As if the first step had been a whole one: sums must not depend on where in memory the numbers lie.
+                let sum = if first == 0 { sum } else { sum.rotate(first) }.sum();
                 *c = if t.add { *c + sum } else { sum };
             }
         }
