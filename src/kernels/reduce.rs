@@ -60,13 +60,18 @@ fn join<T: Copy, const N: usize>(into: &mut [T; N], x: [T; N], f: impl Fn(T, T) 
 pub(super) fn combine<T: Element>(terms: impl Terms<T>, n: usize, identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
     let (mut lanes, mut at) = ([identity; LANES], 0);
     while at + LANES <= n {
-        let end = n.min(at + LANES * LEVEL);
-        let mut leaf = [identity; LANES];
+        let end = n.min(at + LANES * LEVEL * LEVEL);
+        let mut middle = [identity; LANES];
         while at + LANES <= end {
-            join(&mut leaf, terms.at(at), f);
-            at += LANES;
+            let end = end.min(at + LANES * LEVEL);
+            let mut leaf = [identity; LANES];
+            while at + LANES <= end {
+                join(&mut leaf, terms.at(at), f);
+                at += LANES;
+            }
+            join(&mut middle, leaf, f);
         }
-        join(&mut lanes, leaf, f);
+        join(&mut lanes, middle, f);
     }
     // Without this the compiler orders the lanes above by how they are combined below, which is ten times slower.
     let lanes = black_box(lanes);

@@ -71,17 +71,58 @@ fn softmax_row<'a, I: Isa, T: Real>(x: &[T], out: &'a mut Blank<T>) -> &'a mut [
     out
 }
 
+/// Sums of columns, a few rows at a time, for accuracy.
+struct ColumnSums<T: Real> {
+    total: Vec<T>,
+    few: Vec<T>,
+    rows: usize,
+}
+
+impl<T: Real> ColumnSums<T> {
+    const FEW: usize = 16;
+
+    #[inline(always)]
+    fn new(width: usize) -> Self {
+        ColumnSums { total: filled(width, T::ZERO), few: filled(width, T::ZERO), rows: 0 }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, term: impl Fn(usize) -> T) {
+        (0..self.few.len()).for_each(|i| self.few[i] += term(i));
+        self.rows += 1;
+        if self.rows.is_multiple_of(Self::FEW) {
+            self.finish();
+        }
+    }
+
+    /// Adds up what is left.
+    #[inline(always)]
+    fn finish(&mut self) {
+        self.total.iter_mut().zip(&mut self.few).for_each(|(t, f)| *t += std::mem::take(f));
+    }
+
+    fn recycle(self) {
+        recycle(self.total);
+        recycle(self.few);
+    }
+}
+
 impl<T: Real> Softmax<'_, T> {
     #[inline(always)]
     fn columns<'a, I: Isa>(&self, x: &[T], out: &'a mut Blank<T>) -> &'a mut [T] {
         let inner = self.block.inner;
-        let (mut max, mut sums) = (filled(inner, T::neg_infinity()), filled(inner, T::ZERO));
+        let (mut max, mut sums) = (filled(inner, T::neg_infinity()), ColumnSums::new(inner));
         for row in x.chunks_exact(inner) {
             max.iter_mut().zip(row).for_each(|(m, &x)| *m = larger(*m, x));
         }
-        let (shift, total) = (&max[..inner], &mut sums[..inner]);
-        let power = |k: usize, i: usize| T::vexp::<I>(x[k * inner + i] - shift[i]);
-        let out = write_rows(out, inner, power, |row| total.iter_mut().zip(row).for_each(|(s, &e)| *s += e));
+        let shift = &max[..inner];
+        let power = |k: usize, i: usize| (x[k * inner + i] - shift[i]).vexp::<I>();
+        let out = write_rows(out, inner, power, |row| {
+            let row = &row[..inner];
+            sums.add(|i| row[i]);
+        });
+        sums.finish();
+        let total = &mut sums.total;
         if self.log {
             total.iter_mut().for_each(|s| *s = s.ln());
             for (out, x) in out.chunks_exact_mut(inner).zip(x.chunks_exact(inner)) {
@@ -96,7 +137,7 @@ impl<T: Real> Softmax<'_, T> {
             }
         }
         recycle(max);
-        recycle(sums);
+        sums.recycle();
         out
     }
 }
@@ -129,13 +170,14 @@ impl<T: Real> rows::Rows<T> for Backward<'_, T> {
             let sum = combine(Each([g, y], |[g, y]: [T; 2]| term(g, y)), g.len(), T::ZERO, |a, b| a + b);
             return (write(out, |i| slope(g[i], y[i], sum)), ());
         }
-        let mut sums = filled(inner, T::ZERO);
+        let mut sums = ColumnSums::new(inner);
         for (g, y) in g.chunks_exact(inner).zip(y.chunks_exact(inner)) {
-            sums.iter_mut().zip(g).zip(y).for_each(|((s, &g), &y)| *s += term(g, y));
+            sums.add(|i| term(g[i], y[i]));
         }
-        let at = &sums[..inner];
+        sums.finish();
+        let at = &sums.total[..inner];
         let out = write_rows(out, inner, |k, i| slope(g[k * inner + i], y[k * inner + i], at[i]), |_| ());
-        recycle(sums);
+        sums.recycle();
         (out, ())
     }
 }
