@@ -121,21 +121,27 @@ struct Patience {
 impl Patience {
     /// A wait from here on says that another process holds a core.
     const STALL: Duration = Duration::from_micros(300);
-    /// So long a caller stays alone after the first stall; twice as long after each further one.
-    const ALONE: Duration = Duration::from_millis(25);
+    /// So long a caller stays alone after the first stall; twice as long after each further one, up to [`Self::MOST`].
+    const ALONE: Duration = Duration::from_millis(100);
+    const MOST: u32 = 6;
 
     fn alone(&mut self, now: Instant) -> bool {
         self.alone_until.is_some_and(|until| now < until)
+    }
+
+    /// How long the last stall left the caller alone.
+    fn penalty(&self) -> Duration {
+        Self::ALONE * (1 << self.stalls.saturating_sub(1))
     }
 
     /// Takes note of a wait that began at `from` and is over.
     fn waited(&mut self, from: Instant) {
         let now = Instant::now();
         if now - from > Self::STALL {
-            self.stalls = (self.stalls + 1).min(6);
-            self.alone_until = Some(now + Self::ALONE * (1 << (self.stalls - 1)));
-        } else if self.stalls > 0 && self.alone_until.is_some_and(|until| now > until + Self::ALONE) {
-            // It went well for as long as it would have been left alone.
+            self.stalls = (self.stalls + 1).min(Self::MOST);
+            self.alone_until = Some(now + self.penalty());
+        } else if self.alone_until.is_some_and(|until| now > until + self.penalty()) {
+            // It went well for as long as it was left alone.
             (self.stalls, self.alone_until) = (0, None);
         }
     }
