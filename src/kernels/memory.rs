@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use ndarray::{ArcArray, ArrayD, Dimension, IxDyn};
+use ndarray::{ArcArray, ArrayD, IxDyn};
 
 /// Buffers below this many bytes are the allocator's: it is as fast there.
 const SMALLEST: usize = 4 << 10;
@@ -184,11 +184,6 @@ pub fn recycle_shared<T: Copy>(array: ArcArray<T, IxDyn>) {
     }
 }
 
-/// Keeps an array's memory.
-pub fn recycle_array<T: Copy, D: Dimension>(array: ndarray::Array<T, D>) {
-    recycle(array.into_raw_vec_and_offset().0);
-}
-
 /// An array filled with one value, in memory of the pool.
 pub fn full<T: Copy>(shape: &[usize], value: T) -> ArrayD<T> {
     let len = shape.iter().product();
@@ -209,7 +204,7 @@ mod tests {
         recycle(first);
         assert!(stats().bytes >= odd * 4);
         let other = buffer::<f64>(odd / 2);
-        assert!(other.as_ptr() as usize != address as usize, "another alignment");
+        assert!(!std::ptr::eq(other.as_ptr().cast(), address), "another alignment");
         let again = buffer::<f32>(odd - 5);
         assert_eq!((again.as_ptr(), again.len()), (address, 0));
         assert!(again.capacity() >= odd - 5);
@@ -235,7 +230,7 @@ mod tests {
     fn sizes_round_up_little() {
         for bytes in [4096, 5000, 65_537, 1 << 20, 123_456_789] {
             let r = rounded(bytes);
-            assert!(r >= bytes && r <= bytes + bytes / 8 && r % 64 == 0 && rounded(r) == r, "{bytes} {r}");
+            assert!(r >= bytes && r <= bytes + bytes / 8 && r.is_multiple_of(64) && rounded(r) == r, "{bytes} {r}");
         }
     }
 }

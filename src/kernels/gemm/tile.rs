@@ -1,5 +1,8 @@
 //! The innermost loops of a product: a tile of the result that stays in registers while the common axis runs by.
 
+// Registers are named by number, in loops that are unrolled.
+#![allow(clippy::needless_range_loop)]
+
 use std::{hint::black_box, ops::Add};
 
 use super::simd::{Plain, Simd};
