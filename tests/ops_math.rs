@@ -269,3 +269,28 @@ fn f32_is_as_good_as_f32_can_be() {
     compare!(exp, exp2, expm1, log, log2, log10, log1p, sqrt, rsqrt, sin, tan, atan, sinh, cosh, tanh, asinh, acosh);
     compare!(atanh, sigmoid, erf, erfc, lgamma, digamma);
 }
+
+#[test]
+fn operators_by_value_reuse_memory_that_nothing_else_holds() {
+    let address = |x: &Tensor| x.view().as_ptr();
+    let y = Tensor::full([3, 4], 2.0);
+    let x = Tensor::full([3, 4], 5.0);
+    let at = address(&x);
+    let x = x - &y;
+    assert_eq!((address(&x), &x), (at, &Tensor::full([3, 4], 3.0)));
+
+    // Held twice, of another shape, transposed, or recorded: a new array, and the old one as it was.
+    let held = x.clone();
+    let product = x * &y;
+    assert_eq!((&held, &product), (&Tensor::full([3, 4], 3.0), &Tensor::full([3, 4], 6.0)));
+    assert_eq!(tensor![1.0] + tensor![[1.0], [2.0]], tensor![[2.0], [3.0]]);
+    assert_eq!(
+        tensor![[1.0, 2.0], [3.0, 4.0]].t().unwrap() - tensor![[1.0, 1.0], [1.0, 1.0]],
+        tensor![[0.0, 2.0], [1.0, 3.0]]
+    );
+    let leaf = tensor![3.0].requires_grad(true);
+    (leaf.clone() * leaf.clone()).sum().backward().unwrap();
+    assert_eq!(leaf.grad(), Some(tensor![6.0]));
+    assert!(!no_grad(|| leaf.clone() / tensor![3.0]).is_tracked());
+    assert_eq!(leaf, tensor![3.0]);
+}

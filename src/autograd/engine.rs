@@ -20,8 +20,8 @@ impl Pending {
     fn add(&mut self, node: AnyNode, grad: AnyTensor) {
         match self.0.binary_search_by_key(&node.id(), |(n, _)| n.id()) {
             Ok(at) => {
-                let sum = sum(&self.0[at].1, &grad);
-                self.0[at].1 = sum;
+                let (node, waiting) = self.0.remove(at);
+                self.0.insert(at, (node, sum(waiting, &grad)));
             }
             Err(at) => self.0.insert(at, (node, grad)),
         }
@@ -32,7 +32,8 @@ impl Pending {
     }
 }
 
-fn sum(a: &AnyTensor, b: &AnyTensor) -> AnyTensor {
+/// In the memory of `a`, if nothing else holds it.
+fn sum(a: AnyTensor, b: &AnyTensor) -> AnyTensor {
     match (a, b) {
         (AnyTensor::F32(a), AnyTensor::F32(b)) => AnyTensor::F32(a + b),
         (AnyTensor::F64(a), AnyTensor::F64(b)) => AnyTensor::F64(a + b),
@@ -55,7 +56,7 @@ fn gather(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
         let Some(slot) = slot else { return Some(T::erase(grad)) };
         let mut slot = slot.lock().unwrap();
         *slot = Some(match slot.take() {
-            Some(sum) => sum + grad,
+            Some(sum) => sum + &grad,
             None => grad,
         });
         None

@@ -458,6 +458,35 @@ fn advance<const N: usize>(axes: &[(usize, [isize; N])], index: &mut [usize], of
     }
 }
 
+// ------------------------------------------------------------------------------------------------------------- in place
+
+struct InPlace<'a, A, F> {
+    x: &'a mut [A],
+    y: &'a [A],
+    f: &'a F,
+}
+
+impl<A: Copy, F: Fn(A, A) -> A> Kernel for InPlace<'_, A, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        for (x, &y) in self.x.iter_mut().zip(self.y) {
+            *x = (self.f)(*x, y);
+        }
+    }
+}
+
+/// `x[i] = f(x[i], y[i])`
+pub fn update<A: Copy + Send + Sync>(x: &mut [A], y: &[A], f: impl Fn(A, A) -> A + Sync) {
+    if x.len() < PARALLEL {
+        return dispatch(InPlace { x, y, f: &f });
+    }
+    threads::chunks(x, PIECE, |i, x| {
+        let y = &y[i * PIECE..][..x.len()];
+        dispatch(InPlace { x, y, f: &f });
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use ndarray::{Array, Axis, s};

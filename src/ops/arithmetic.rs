@@ -7,7 +7,7 @@ use ndarray::Dimension;
 use super::Operand;
 use crate::{
     Error, Result,
-    kernels::elementwise::{broadcast_shape, map, zip, zip3},
+    kernels::elementwise::{broadcast_shape, map, update, zip, zip3},
     tensor::{DType, Element, Number, Real, Tensor, grad_enabled},
 };
 
@@ -50,6 +50,27 @@ where
     }))
 }
 
+/// `f` of each pair of elements in the memory of `x`, if nothing else holds it and nothing is recorded; else `x` back.
+fn reuse<T: Number>(
+    x: Tensor<T>,
+    y: &Tensor<T>,
+    f: impl Fn(T, T) -> T + Sync,
+) -> std::result::Result<Tensor<T>, Tensor<T>> {
+    let recorded = grad_enabled() && (x.is_tracked() || y.is_tracked());
+    let Some(other) = y.data().as_slice().filter(|_| !recorded && x.shape() == y.shape()) else { return Err(x) };
+    if !x.data().is_standard_layout() {
+        return Err(x);
+    }
+    let Tensor { data, node } = x;
+    match data.into_inner().try_into_owned_nocopy() {
+        Ok(mut owned) => {
+            update(owned.as_slice_mut().expect("row-major order"), other, f);
+            Ok(owned.into())
+        }
+        Err(shared) => Err(Tensor { data: shared.into(), node }),
+    }
+}
+
 /// A row an operator: the fallible method, and the operator on every mix of values and references. `keep` as in
 /// [`binary`], knowing which operands are tracked.
 macro_rules! operators {
@@ -69,9 +90,21 @@ macro_rules! operators {
         }
         operators!(@ $bound, $try, $trait::$method, &Tensor<T>, &Tensor<T>, |a, b| a, b);
         operators!(@ $bound, $try, $trait::$method, &Tensor<T>, Tensor<T>, |a, b| a, &b);
-        operators!(@ $bound, $try, $trait::$method, Tensor<T>, &Tensor<T>, |a, b| &a, b);
-        operators!(@ $bound, $try, $trait::$method, Tensor<T>, Tensor<T>, |a, b| &a, &b);
+        operators!(@ reuse $bound, $try, $trait::$method, &Tensor<T>, |$a, $b| $value, |b| b);
+        operators!(@ reuse $bound, $try, $trait::$method, Tensor<T>, |$a, $b| $value, |b| &b);
     )*};
+    (@ reuse $bound:ident, $try:ident, $trait:ident :: $method:ident, $right:ty, |$a:ident, $b:ident| $value:expr,
+     |$o:ident| $other:expr) => {
+        impl<T: $bound> ops::$trait<$right> for Tensor<T> {
+            type Output = Tensor<T>;
+            #[track_caller]
+            fn $method(self, $o: $right) -> Tensor<T> {
+                let other: &Tensor<T> = $other;
+                let result = reuse(self, other, |$a: T, $b: T| $value).or_else(|x| x.$try(other));
+                result.unwrap_or_else(|error| panic!("{error}"))
+            }
+        }
+    };
     (@ $bound:ident, $try:ident, $trait:ident :: $method:ident, $left:ty, $right:ty, |$a:ident, $b:ident| $x:expr, $y:expr) => {
         impl<T: $bound> ops::$trait<$right> for $left {
             type Output = Tensor<T>;

@@ -29,6 +29,8 @@ const PARALLEL_ONCE: usize = 1 << 19;
 const STEPS: usize = 800;
 /// As [`STEPS`], where the rows of a tile are copied: they stay in the first cache.
 const PACKED_STEPS: usize = 512;
+/// So many products are added in one loop; longer sums are added by halves, for accuracy.
+const DOT_STEPS: usize = 1 << 10;
 /// So many numbers of packed columns are worked on at a time: they stay in the second cache.
 const PACKED: usize = 1 << 17;
 /// So many numbers of the rows are worked on at a time: they stay in the second cache.
@@ -237,6 +239,23 @@ fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T
 
 #[allow(unsafe_code)]
 fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
+    if a.columns > DOT_STEPS {
+        // By halves.
+        let half = (a.columns / 2).next_multiple_of(DOT_STEPS);
+        let part = |steps: Range<usize>| (a.part(0..a.rows, steps.clone()), b.part(steps, 0..b.columns));
+        let (left, right) = (part(0..half), part(half..a.columns));
+        let mut sums = memory::filled(c.rows * c.columns, T::default());
+        let rest = Mat::new(sums.as_mut_ptr(), (c.rows, c.columns), &[c.columns as isize, 1]);
+        some_dots(kernels, left.0, left.1, c, add);
+        some_dots(kernels, right.0, right.1, rest, false);
+        for i in 0..c.rows {
+            for j in 0..c.columns {
+                // SAFETY: both are good for reading and writing their elements.
+                unsafe { *c.element(i, j) = *c.element(i, j) + *rest.element(i, j) };
+            }
+        }
+        return memory::recycle(sums);
+    }
     let (a_row, b_row, c_row, c_column) = (a.row, b.column, c.row, c.column);
     let dots = Dots { k: a.columns, a: a.at, a_row, b: b.at, b_row, n: b.columns, c: c.at, c_row, c_column, add };
     // SAFETY: the loops are those of this CPU, and there is one for so few rows.
