@@ -119,7 +119,7 @@ struct Patience {
 }
 
 impl Patience {
-    /// A wait from here on says that another process holds a core.
+    /// A wait from here on, and of more than half of the caller's own work, says that another process holds a core.
     const STALL: Duration = Duration::from_micros(300);
     /// So long a caller stays alone after the first stall; twice as long after each further one, up to [`Self::MOST`].
     const ALONE: Duration = Duration::from_millis(100);
@@ -134,10 +134,10 @@ impl Patience {
         Self::ALONE * (1 << self.stalls.saturating_sub(1))
     }
 
-    /// Takes note of a wait that began at `from` and is over.
-    fn waited(&mut self, from: Instant) {
+    /// Takes note of a wait that began at `from` and is over, in a region that began at `begin`.
+    fn waited(&mut self, begin: Instant, from: Instant) {
         let now = Instant::now();
-        if now - from > Self::STALL {
+        if now - from > Self::STALL.max((from - begin) / 2) {
             self.stalls = (self.stalls + 1).min(Self::MOST);
             self.alone_until = Some(now + self.penalty());
         } else if self.alone_until.is_some_and(|until| now > until + self.penalty()) {
@@ -235,7 +235,7 @@ impl Pool {
     }
 
     /// Closes the region and waits for those that are still at work.
-    fn close(&self, patience: &mut Patience) {
+    fn close(&self, begin: Instant, patience: &mut Patience) {
         self.open.store(false, SeqCst);
         let from = Instant::now();
         let mut turn = 0u32;
@@ -246,7 +246,7 @@ impl Pool {
                 thread::yield_now();
             }
         }
-        patience.waited(from);
+        patience.waited(begin, from);
         *lock(&self.task) = None;
     }
 }
@@ -259,15 +259,17 @@ pub fn for_each(tasks: usize, task: impl Fn(usize) + Sync) {
     if participants > 1
         && !INSIDE.get()
         && let Ok(mut patience) = POOL.region.try_lock()
-        && !patience.alone(Instant::now())
     {
-        return region(tasks, participants, &task, &mut patience);
+        let now = Instant::now();
+        if !patience.alone(now) {
+            return region(tasks, participants, &task, now, &mut patience);
+        }
     }
     (0..tasks).for_each(task);
 }
 
 #[allow(unsafe_code)]
-fn region(tasks: usize, participants: usize, task: &Task<'_>, patience: &mut Patience) {
+fn region(tasks: usize, participants: usize, task: &Task<'_>, begin: Instant, patience: &mut Patience) {
     // SAFETY: the reference lives longer only in type. Threads use it between adding themselves to `active` with the
     // region open and taking themselves off again; `close` shuts the region and waits until nobody is active, before
     // this function returns.
@@ -276,7 +278,7 @@ fn region(tasks: usize, participants: usize, task: &Task<'_>, patience: &mut Pat
     INSIDE.set(true);
     let own = catch_unwind(AssertUnwindSafe(|| POOL.work(task, 0)));
     INSIDE.set(false);
-    POOL.close(patience);
+    POOL.close(begin, patience);
     if let Some(payload) = lock(&POOL.panic).take().or(own.err()) {
         resume_unwind(payload);
     }
@@ -377,9 +379,13 @@ mod tests {
     fn a_stall_leaves_the_caller_alone_for_a_while() {
         let mut patience = Patience { stalls: 0, alone_until: None };
         let now = Instant::now();
-        patience.waited(now);
+        patience.waited(now, now);
         assert!(!patience.alone(Instant::now()));
-        patience.waited(now - Duration::from_millis(3));
+        // In a long region some waiting is natural.
+        let ago = |ms| now - Duration::from_millis(ms);
+        patience.waited(ago(13), ago(3));
+        assert!(!patience.alone(Instant::now()));
+        patience.waited(ago(4), ago(3));
         assert!(patience.alone(Instant::now()));
         assert!(!patience.alone(Instant::now() + Patience::ALONE));
     }

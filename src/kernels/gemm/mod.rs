@@ -23,6 +23,8 @@ use tile::{DOT_ROWS, Dots, Kernels, Tile};
 
 /// From so many multiplications on, the work is split among threads.
 const PARALLEL: usize = 1 << 20;
+/// From so many multiplications on, each thread gets several parts.
+const LARGE: usize = 1 << 26;
 /// So many numbers of a matrix make a thread worth its while where each is used once.
 const PARALLEL_ONCE: usize = 1 << 19;
 /// So many steps along the common axis are worked on at a time: a panel of columns stays near.
@@ -204,7 +206,9 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let threads = if work < PARALLEL { 1 } else { threads::num_threads() };
     let (panels, blocks) = (b.columns.div_ceil(width), a.rows.div_ceil(rows));
     // A part copies its columns for itself, so it is the rows that are shared if there is a choice.
-    let parts = |n: usize| if n < 2 * threads { n.min(threads) } else { threads };
+    // Large products are cut finer, so that nobody waits long for the last part.
+    let fine = if work < LARGE { threads } else { 4 * threads };
+    let parts = |n: usize| if n < 2 * threads { n.min(threads) } else { n.min(fine) };
     match threads {
         1 => block(kernels, plan, a, b, c, start),
         _ if panels >= 2 * threads || panels >= blocks => threads::for_each(parts(panels), |i| {
