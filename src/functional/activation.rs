@@ -15,7 +15,7 @@ use crate::{
 
 /// `max(x, 0) + log(1 + e^(-|x|))`, which is `log(1 + eˣ)` without overflow.
 #[inline(always)]
-fn softplus_of<I: Isa, T: Real>(x: T) -> T {
+pub(super) fn softplus_of<I: Isa, T: Real>(x: T) -> T {
     let positive = if x < T::ZERO { T::ZERO } else { x };
     positive + (-num_traits::Float::abs(x)).vexp::<I>().vln_1p::<I>()
 }

@@ -3,7 +3,7 @@
 use super::{
     isa::Isa,
     reduce::{Each, combine},
-    rows::{Blank, Rows, Sizes, run, write},
+    rows::{Blank, RowKernel, Sizes, run, write},
     softmax::LogSum,
 };
 use crate::tensor::Real;
@@ -38,7 +38,7 @@ struct Losses<'a, T> {
     targets: &'a Targets<'a, T>,
 }
 
-impl<T: Real> Rows<T> for Losses<'_, T> {
+impl<T: Real> RowKernel<T> for Losses<'_, T> {
     type Note = LogSum<T>;
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], LogSum<T>) {
@@ -79,7 +79,7 @@ struct Gradient<'a, T> {
     g: &'a [T],
 }
 
-impl<T: Real> Rows<T> for Gradient<'_, T> {
+impl<T: Real> RowKernel<T> for Gradient<'_, T> {
     type Note = ();
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {

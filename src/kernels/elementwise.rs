@@ -337,32 +337,11 @@ impl<const N: usize, S: Sources<N>, F: Map<S::Item, Y>, Y> Kernel for Stretches<
             for (offset, step) in from.iter_mut().zip(steps) {
                 *offset += step * skip as isize;
             }
-            // SAFETY: `Walk` has the shape and the strides of the arrays themselves.
+            // SAFETY: a `Walk` has the shape and the strides of the arrays themselves, or is one stretch of all they have.
             unsafe { self.sources.fill::<I, Y>(from, *steps, now, self.f) };
             (skip, out) = (0, later);
             advance(axes, &mut index, &mut offsets);
         }
-    }
-}
-
-/// One stretch, of arrays that have no other.
-struct Flat<'a, const N: usize, S, F, Y> {
-    sources: S,
-    steps: [isize; N],
-    start: usize,
-    out: &'a mut [MaybeUninit<Y>],
-    f: &'a F,
-}
-
-impl<const N: usize, S: Sources<N>, F: Map<S::Item, Y>, Y> Kernel for Flat<'_, N, S, F, Y> {
-    type Output = ();
-
-    #[allow(unsafe_code)]
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        let offsets = self.steps.map(|step| step * self.start as isize);
-        // SAFETY: `flat` is called for arrays of which this is so.
-        unsafe { self.sources.fill::<I, Y>(offsets, self.steps, self.out, self.f) }
     }
 }
 
@@ -373,7 +352,7 @@ fn flat<const N: usize, S: Sources<N>, Y: Copy + Send>(
     len: usize,
     f: &impl Map<S::Item, Y>,
 ) -> Vec<Y> {
-    filled(len, |start, out| dispatch(Flat { sources, steps, start, out, f }))
+    strided(sources, &Walk { axes: Vec::new(), len, steps }, f)
 }
 
 /// `f` of all elements of a walk.
@@ -477,7 +456,7 @@ impl<A: Copy, F: Fn(A, A) -> A> Kernel for InPlace<'_, A, F> {
 }
 
 /// `x[i] = f(x[i], y[i])`
-pub fn update<A: Copy + Send + Sync>(x: &mut [A], y: &[A], f: impl Fn(A, A) -> A + Sync) {
+pub fn zip_in_place<A: Copy + Send + Sync>(x: &mut [A], y: &[A], f: impl Fn(A, A) -> A + Sync) {
     if x.len() < PARALLEL {
         return dispatch(InPlace { x, y, f: &f });
     }

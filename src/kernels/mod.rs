@@ -8,7 +8,6 @@ pub mod gemm;
 pub mod im2col;
 pub mod index;
 pub mod isa;
-pub mod losses;
 pub mod memory;
 pub mod norm;
 pub mod pooling;

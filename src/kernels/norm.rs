@@ -4,7 +4,7 @@ use super::{
     isa::Isa,
     memory::{filled, recycle},
     reduce::{Each, combine, fold_rows},
-    rows::{Blank, Rows, Sizes, ahead, run, write},
+    rows::{Blank, RowKernel, Sizes, ahead, run, write},
 };
 use crate::tensor::Real;
 
@@ -34,7 +34,7 @@ struct LayerNorm<'a, T> {
     eps: T,
 }
 
-impl<T: Real> Rows<T> for LayerNorm<'_, T> {
+impl<T: Real> RowKernel<T> for LayerNorm<'_, T> {
     type Note = Moments<T>;
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], Moments<T>) {
@@ -71,7 +71,7 @@ struct LayerNormBackward<'a, T> {
     weight: &'a [T],
 }
 
-impl<T: Real> Rows<T> for LayerNormBackward<'_, T> {
+impl<T: Real> RowKernel<T> for LayerNormBackward<'_, T> {
     type Note = ();
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], ()) {
@@ -139,7 +139,7 @@ struct Sums<'a, T, F, H> {
     h: Option<H>,
 }
 
-impl<T: Real, F: Fn([T; 3]) -> T + Sync + Copy, H: Fn([T; 3]) -> T + Sync + Copy> Rows<T> for Sums<'_, T, F, H> {
+impl<T: Real, F: Fn([T; 3]) -> T + Sync + Copy, H: Fn([T; 3]) -> T + Sync + Copy> RowKernel<T> for Sums<'_, T, F, H> {
     type Note = [T; 2];
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], [T; 2]) {
@@ -210,7 +210,7 @@ struct Channels<'a, T, F> {
     f: F,
 }
 
-impl<T: Real, F: Fn(T, T, [T; 4]) -> T + Sync + Copy> Rows<T> for Channels<'_, T, F> {
+impl<T: Real, F: Fn(T, T, [T; 4]) -> T + Sync + Copy> RowKernel<T> for Channels<'_, T, F> {
     type Note = ();
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {

@@ -25,7 +25,7 @@ const SHORT: usize = 1 << 13;
 pub type Blank<T> = [MaybeUninit<T>];
 
 /// What is to be done with each row. It and all that it calls is to be `#[inline(always)]`.
-pub trait Rows<T>: Sync {
+pub trait RowKernel<T>: Sync {
     /// What is kept of a row besides its elements; `()` for nothing.
     type Note: Copy + Send;
     /// Row `i`: writes all of `out`, adds to `sums` what is to be added up over rows.
@@ -44,7 +44,7 @@ pub struct Sizes {
     pub sums: usize,
 }
 
-struct Piece<'a, T, K: Rows<T>> {
+struct Piece<'a, T, K: RowKernel<T>> {
     kernel: &'a K,
     first: usize,
     width: usize,
@@ -53,7 +53,7 @@ struct Piece<'a, T, K: Rows<T>> {
     sums: &'a mut [T],
 }
 
-impl<T, K: Rows<T>> Kernel for Piece<'_, T, K> {
+impl<T, K: RowKernel<T>> Kernel for Piece<'_, T, K> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
@@ -87,7 +87,7 @@ impl Place {
 
 /// The rows' output, their notes, and the sums, added up in a fixed order.
 #[allow(unsafe_code)]
-pub fn run<T: Element, K: Rows<T>>(kernel: &K, sizes: Sizes) -> (Vec<T>, Vec<K::Note>, Vec<T>) {
+pub fn run<T: Element, K: RowKernel<T>>(kernel: &K, sizes: Sizes) -> (Vec<T>, Vec<K::Note>, Vec<T>) {
     let Sizes { rows, read, written, sums } = sizes;
     let mut step = (PIECE / read.max(1)).clamp(1, ROWS);
     if sums == 0 && rows * read < PARALLEL {

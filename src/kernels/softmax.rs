@@ -3,11 +3,11 @@
 use ndarray::{ArrayD, ArrayViewD};
 
 use super::{
-    index::{self, array, row_major},
+    index::{Rows, array, row_major},
     isa::Isa,
     memory::{filled, recycle},
     reduce::{Each, combine},
-    rows::{self, Blank, Sizes, ahead, larger, run, write, write_rows},
+    rows::{Blank, RowKernel, Sizes, ahead, larger, run, write, write_rows},
 };
 use crate::tensor::Real;
 
@@ -20,8 +20,8 @@ struct Block {
 
 impl Block {
     /// Runs `kernel` on the blocks that `axis` makes of `shape`.
-    fn each<T: Real, K: rows::Rows<T>>(shape: &[usize], axis: usize, kernel: impl Fn(Block) -> K) -> ArrayD<T> {
-        let index::Rows { outer, len, inner } = index::Rows::new(shape, axis);
+    fn each<T: Real, K: RowKernel<T>>(shape: &[usize], axis: usize, kernel: impl Fn(Block) -> K) -> ArrayD<T> {
+        let Rows { outer, len, inner } = Rows::new(shape, axis);
         if outer * len * inner == 0 {
             return array(shape, Vec::new());
         }
@@ -41,7 +41,7 @@ struct Softmax<'a, T> {
     log: bool,
 }
 
-impl<T: Real> rows::Rows<T> for Softmax<'_, T> {
+impl<T: Real> RowKernel<T> for Softmax<'_, T> {
     type Note = ();
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
@@ -155,7 +155,7 @@ struct Backward<'a, T> {
     log: bool,
 }
 
-impl<T: Real> rows::Rows<T> for Backward<'_, T> {
+impl<T: Real> RowKernel<T> for Backward<'_, T> {
     type Note = ();
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {

@@ -7,7 +7,7 @@ use ndarray::Dimension;
 use super::Operand;
 use crate::{
     Error, Result,
-    kernels::elementwise::{broadcast_shape, map, update, zip, zip3},
+    kernels::elementwise::{broadcast_shape, map, zip, zip_in_place, zip3},
     tensor::{DType, Element, Number, Real, Tensor, grad_enabled},
 };
 
@@ -64,7 +64,7 @@ fn reuse<T: Number>(
     let Tensor { data, node } = x;
     match data.into_inner().try_into_owned_nocopy() {
         Ok(mut owned) => {
-            update(owned.as_slice_mut().expect("row-major order"), other, f);
+            zip_in_place(owned.as_slice_mut().expect("row-major order"), other, f);
             Ok(owned.into())
         }
         Err(shared) => Err(Tensor { data: shared.into(), node }),

@@ -1,13 +1,14 @@
 //! Cross entropy between probabilities of yes and no.
 
-use super::{Reduction, broadcasts_to, of_pairs, same_shape};
+use super::{
+    Reduction, broadcasts_to,
+    pairs::{Logistic, of_pairs},
+    same_shape,
+};
 use crate::{
     Error, Result,
-    functional::options,
-    kernels::{
-        elementwise::{map, zip},
-        losses::Logistic,
-    },
+    functional::{activation::logsigmoid, options},
+    kernels::elementwise::zip,
     tensor::{Real, Tensor},
 };
 
@@ -92,11 +93,6 @@ pub fn binary_cross_entropy<T: Real>(
     Ok(options.reduction.apply(weighted(op, losses, options.weight)?))
 }
 
-/// `log(1 + eˣ)`, for one number.
-fn softplus<T: Real>(x: T) -> T {
-    x.max(T::ZERO) + (-x.abs()).exp().ln_1p()
-}
-
 /// `−(p y log σ(x) + (1 − y) log(1 − σ(x)))` for scores `x` (logits) and the weight `p` of positives, exact for scores of
 /// any size.
 ///
@@ -120,22 +116,13 @@ pub fn binary_cross_entropy_with_logits<T: Real>(
     let op = "binary_cross_entropy_with_logits";
     let plain = options.weight.is_none() && options.pos_weight.is_none();
     let reduction = if plain { options.reduction } else { Reduction::None };
-    // −log σ(x) = softplus(−x) and −log(1 − σ(x)) = softplus(x) = softplus(−x) + x.
-    let mut losses = of_pairs(op, input, target, reduction, Logistic, |x, y, [dx, dy]| {
-        let slope = if dx { Some(x.sigmoid().try_sub(y)?) } else { None };
-        Ok([slope, dy.then(|| -x)])
-    })?;
+    let mut losses = of_pairs(op, input, target, reduction, Logistic)?;
     if plain {
         return Ok(losses);
     }
     if let Some(p) = options.pos_weight {
         broadcasts_to(op, "pos_weight", p, input)?;
-        let negated = -input;
-        let kept = negated.clone();
-        let of_positive = Tensor::op("softplus", map(negated.view(), softplus), [&negated], move |g, _| {
-            Ok([Some(g.try_mul(&kept.sigmoid())?)])
-        });
-        losses = losses + target.try_mul(&of_positive)? * (p - T::ONE);
+        losses = losses - target.try_mul(&logsigmoid(input))? * (p - T::ONE);
     }
     Ok(options.reduction.apply(weighted(op, losses, options.weight)?))
 }

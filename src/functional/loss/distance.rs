@@ -1,10 +1,12 @@
 //! Losses of the difference between input and target.
 
-use super::{Reduction, of_pairs};
+use super::{
+    Reduction,
+    pairs::{Absolute, Bent, Loss, Square, of_pairs},
+};
 use crate::{
     Error, Result,
     functional::options,
-    kernels::losses::{Absolute, Bent, Loss, Square},
     tensor::{Real, Tensor},
 };
 
@@ -41,21 +43,6 @@ options! {
     }
 }
 
-/// A loss of `d = x − y`, whose derivative by `d` is `slope(d)`.
-fn of_difference<T: Real>(
-    op: &'static str,
-    [input, target]: [&Tensor<T>; 2],
-    reduction: Reduction,
-    loss: impl Loss<T>,
-    slope: impl Fn(Tensor<T>) -> Result<Tensor<T>> + Send + Sync + 'static,
-) -> Result<Tensor<T>> {
-    of_pairs(op, input, target, reduction, loss, move |x, y, [dx, dy]| {
-        let slope = slope(x.try_sub(y)?)?;
-        let negated = dy.then(|| -&slope);
-        Ok([dx.then_some(slope), negated])
-    })
-}
-
 /// The losses times their weights, which must have the same shape.
 fn weighted<T: Real>(op: &str, losses: Tensor<T>, weight: Option<&Tensor<T>>) -> Result<Tensor<T>> {
     match weight {
@@ -68,16 +55,15 @@ fn weighted<T: Real>(op: &str, losses: Tensor<T>, weight: Option<&Tensor<T>>) ->
     }
 }
 
-/// [`of_difference`], where the mean with weights is the weighted mean.
+/// [`of_pairs`], where the mean with weights is the weighted mean.
 fn distance<T: Real>(
     op: &'static str,
-    pair: [&Tensor<T>; 2],
+    [input, target]: [&Tensor<T>; 2],
     options: DistanceOptions<'_, T>,
     loss: impl Loss<T>,
-    slope: impl Fn(Tensor<T>) -> Result<Tensor<T>> + Send + Sync + 'static,
 ) -> Result<Tensor<T>> {
-    let Some(weight) = options.weight else { return of_difference(op, pair, options.reduction, loss, slope) };
-    let losses = weighted(op, of_difference(op, pair, Reduction::None, loss, slope)?, Some(weight))?;
+    let Some(weight) = options.weight else { return of_pairs(op, input, target, options.reduction, loss) };
+    let losses = weighted(op, of_pairs(op, input, target, Reduction::None, loss)?, Some(weight))?;
     match options.reduction {
         Reduction::Mean => losses.sum().try_div(&weight.sum()),
         reduction => Ok(reduction.apply(losses)),
@@ -99,7 +85,7 @@ fn distance<T: Real>(
 /// # Errors
 /// If the shapes differ.
 pub fn mse_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: DistanceOptions<'_, T>) -> Result<Tensor<T>> {
-    distance("mse_loss", [input, target], options, Square, |d| Ok(&d + &d))
+    distance("mse_loss", [input, target], options, Square)
 }
 
 /// The absolute error, `|x − y|`; the gradient at 0 is 0.
@@ -109,13 +95,7 @@ pub fn mse_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: Distanc
 /// # Errors
 /// If the shapes differ.
 pub fn l1_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: DistanceOptions<'_, T>) -> Result<Tensor<T>> {
-    distance("l1_loss", [input, target], options, Absolute, |d| Ok(d.sign()))
-}
-
-/// The slope of a [`Bent`] loss, as a tensor.
-fn bent<T: Real>(Bent { bend, scale, slope }: Bent<T>) -> impl Fn(Tensor<T>) -> Result<Tensor<T>> {
-    // A NaN counts as within the bend, so that it stays one.
-    move |d| Tensor::where_(&d.abs().ge(bend)?, d.sign() * slope, &d / scale)
+    distance("l1_loss", [input, target], options, Absolute)
 }
 
 /// The absolute error, rounded off near 0: `d² / 2β` while `|d| = |x − y| < β`, then `|d| − β/2`; for β = 0 it is
@@ -136,10 +116,9 @@ pub fn smooth_l1_loss<T: Real>(
     }
     let beta = T::of(options.beta);
     if beta == T::ZERO {
-        return of_difference(op, [input, target], options.reduction, Absolute, |d| Ok(d.sign()));
+        return of_pairs(op, input, target, options.reduction, Absolute);
     }
-    let loss = Bent { bend: beta, scale: beta, slope: T::ONE };
-    of_difference(op, [input, target], options.reduction, loss, bent(loss))
+    of_pairs(op, input, target, options.reduction, Bent { bend: beta, scale: beta, slope: T::ONE })
 }
 
 /// The squared error, made linear far from 0: `d² / 2` while `|d| = |x − y| < δ`, then `δ (|d| − δ/2)`.
@@ -160,7 +139,7 @@ pub fn huber_loss<T: Real>(
     let delta = T::of(options.delta);
     let loss = Bent { bend: delta, scale: T::ONE, slope: delta };
     let reduction = if options.weight.is_some() { Reduction::None } else { options.reduction };
-    let losses = of_difference(op, [input, target], reduction, loss, bent(loss))?;
+    let losses = of_pairs(op, input, target, reduction, loss)?;
     match options.weight {
         None => Ok(losses),
         weight => Ok(options.reduction.apply(weighted(op, losses, weight)?)),

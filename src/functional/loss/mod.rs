@@ -1,11 +1,12 @@
 //! Losses: how far predictions are from what they should be.
 //!
-//! `distance` compares numbers, `binary` probabilities of yes and no, `classes` scores of classes. Each works out one
-//! loss an element (or position) and hands it to [`Reduction::apply`].
+//! `distance` compares numbers, `binary` probabilities of yes and no, `classes` scores of classes. What is worked out for
+//! each pair of an input and a target stands in `pairs`.
 
 mod binary;
 mod classes;
 mod distance;
+mod pairs;
 
 use std::{fmt, str::FromStr};
 
@@ -15,15 +16,10 @@ pub use distance::{
     DistanceOptions, HuberLossOptions, SmoothL1LossOptions, huber_loss, l1_loss, mse_loss, smooth_l1_loss,
 };
 
-use ndarray::arr0;
-
 use crate::{
     Error, Result,
-    kernels::{
-        elementwise::broadcast_shape,
-        losses::{Loss, slopes, slopes_by, total, values},
-    },
-    tensor::{Real, Tensor, grad_enabled},
+    kernels::elementwise::broadcast_shape,
+    tensor::{Real, Tensor},
 };
 
 /// What becomes of the losses of the elements: PyTorch's `reduction`.
@@ -70,46 +66,6 @@ impl FromStr for Reduction {
             _ => Err(Error::value("reduction", format!("there is no reduction {name:?}; expected none, mean or sum"))),
         }
     }
-}
-
-/// One operation for the losses of pairs, reduced. `formula(x, y, needed)` is the derivatives by input and target as
-/// tensors, for those that are needed.
-fn of_pairs<T: Real, L: Loss<T>>(
-    op: &'static str,
-    input: &Tensor<T>,
-    target: &Tensor<T>,
-    reduction: Reduction,
-    loss: L,
-    formula: impl Fn(&Tensor<T>, &Tensor<T>, [bool; 2]) -> Result<[Option<Tensor<T>>; 2]> + Send + Sync + 'static,
-) -> Result<Tensor<T>> {
-    same_shape(op, input, target)?;
-    let count = match reduction {
-        Reduction::Mean => T::of(input.numel() as f64),
-        _ => T::ONE,
-    };
-    let out = match reduction {
-        Reduction::None => values(input.view(), target.view(), loss),
-        _ => arr0(total(input.view(), target.view(), loss) / count).into_dyn(),
-    };
-    let (x, y) = (input.clone(), target.clone());
-    Ok(Tensor::op(op, out, [input, target], move |g, [dx, dy]| {
-        let fast = dx && !grad_enabled();
-        let mut grads = [None, None];
-        if dy || !fast {
-            let g = if reduction == Reduction::Mean { &(g / count) } else { g };
-            for (grad, slope) in grads.iter_mut().zip(formula(&x, &y, [dx && !fast, dy])?) {
-                *grad = slope.map(|slope| slope.try_mul(g)).transpose()?;
-            }
-        }
-        if fast {
-            let slopes = match reduction {
-                Reduction::None => slopes(x.view(), y.view(), g.view(), loss),
-                _ => slopes_by(x.view(), y.view(), g.item()? / count, loss),
-            };
-            grads[0] = Some(slopes.into());
-        }
-        Ok(grads)
-    }))
 }
 
 /// Refuses what PyTorch broadcasts with a warning: `[64, 1]` against `[64]` would compare all with all.
