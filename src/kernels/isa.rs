@@ -43,17 +43,23 @@ impl Capability {
 static CHOSEN: AtomicU8 = AtomicU8::new(0);
 
 /// What kernels use now: the best of this CPU, or less where `NDNN_CPU_CAPABILITY` (`default`, `avx2`, `avx512`) says so.
+///
+/// # Panics
+/// If that variable says anything else.
 pub fn capability() -> Capability {
     match CHOSEN.load(Ordering::Relaxed) {
-        0 => {
-            let asked = std::env::var("NDNN_CPU_CAPABILITY").unwrap_or_default();
-            set_capability(match asked.to_ascii_lowercase().as_str() {
-                "default" => Capability::Default,
-                "avx2" => Capability::Avx2,
-                _ => Capability::Avx512,
-            })
-        }
+        0 => set_capability(asked(std::env::var("NDNN_CPU_CAPABILITY").ok().as_deref())),
         n => Capability::ALL[usize::from(n) - 1],
+    }
+}
+
+/// What the environment asks for.
+fn asked(variable: Option<&str>) -> Capability {
+    match variable {
+        None | Some("avx512") => Capability::Avx512,
+        Some("avx2") => Capability::Avx2,
+        Some("default") => Capability::Default,
+        Some(other) => panic!("NDNN_CPU_CAPABILITY is {other:?}, expected default, avx2 or avx512"),
     }
 }
 
@@ -131,5 +137,22 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         Capability::Avx2 => unsafe { with_avx2(kernel) },
         _ => kernel.run::<Baseline>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_chooses() {
+        let chosen = [None, Some("default"), Some("avx2"), Some("avx512")].map(asked);
+        assert_eq!(chosen, [Capability::Avx512, Capability::Default, Capability::Avx2, Capability::Avx512]);
+    }
+
+    #[test]
+    #[should_panic(expected = "NDNN_CPU_CAPABILITY is \"axv2\", expected default, avx2 or avx512")]
+    fn a_slip_in_the_environment_is_refused() {
+        asked(Some("axv2"));
     }
 }

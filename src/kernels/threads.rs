@@ -57,19 +57,7 @@ struct Pool {
     started: AtomicUsize,
 }
 
-static POOL: Pool = Pool {
-    region: Mutex::new(Patience { stalls: 0, alone_until: None }),
-    task: Mutex::new(None),
-    shares: [const { Share { next: AtomicUsize::new(0), end: AtomicUsize::new(0) } }; MOST],
-    participants: AtomicUsize::new(1),
-    epoch: AtomicU32::new(0),
-    open: AtomicBool::new(false),
-    active: AtomicUsize::new(0),
-    panic: Mutex::new(None),
-    asleep: Mutex::new(0),
-    wake: Condvar::new(),
-    started: AtomicUsize::new(0),
-};
+static POOL: Pool = Pool::new();
 
 /// 0 before it was looked up.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -85,16 +73,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How many threads large operations use, the caller's among them: `NDNN_NUM_THREADS`, or else the number of cores that
 /// this process may use.
+///
+/// # Panics
+/// If that variable is no number from 1 on.
 pub fn num_threads() -> usize {
     match THREADS.load(SeqCst) {
         0 => {
-            let asked = std::env::var("NDNN_NUM_THREADS").ok().and_then(|n| n.trim().parse().ok());
             let cores = || thread::available_parallelism().map_or(1, usize::from);
-            set_num_threads(asked.filter(|&n| n > 0).unwrap_or_else(cores));
+            set_num_threads(asked(std::env::var("NDNN_NUM_THREADS").ok().as_deref()).unwrap_or_else(cores));
             THREADS.load(SeqCst)
         }
         n => n,
     }
+}
+
+/// What the environment asks for.
+fn asked(variable: Option<&str>) -> Option<usize> {
+    let number = |text: &str| text.parse().ok().filter(|&n| n > 0);
+    variable.map(|text| {
+        number(text).unwrap_or_else(|| panic!("NDNN_NUM_THREADS is {text:?}, expected a number of threads, at least 1"))
+    })
 }
 
 /// Sets how many threads large operations use, at least 1: PyTorch's `torch.set_num_threads`.
@@ -150,6 +148,39 @@ impl Patience {
 // ------------------------------------------------------------------------------------------------------------- regions
 
 impl Pool {
+    const fn new() -> Self {
+        Self {
+            region: Mutex::new(Patience { stalls: 0, alone_until: None }),
+            task: Mutex::new(None),
+            shares: [const { Share { next: AtomicUsize::new(0), end: AtomicUsize::new(0) } }; MOST],
+            participants: AtomicUsize::new(1),
+            epoch: AtomicU32::new(0),
+            open: AtomicBool::new(false),
+            active: AtomicUsize::new(0),
+            panic: Mutex::new(None),
+            asleep: Mutex::new(0),
+            wake: Condvar::new(),
+            started: AtomicUsize::new(0),
+        }
+    }
+
+    /// Runs a region in which this thread is one of the `participants`.
+    #[allow(unsafe_code)]
+    fn run(&'static self, tasks: usize, participants: usize, task: &Task<'_>, begin: Instant, patience: &mut Patience) {
+        // SAFETY: the reference lives longer only in type. Threads use it between adding themselves to `active` with the
+        // region open and taking themselves off again; `close` shuts the region and waits until nobody is active, before
+        // this function returns.
+        let erased = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
+        self.open(erased, tasks, participants);
+        INSIDE.set(true);
+        let own = catch_unwind(AssertUnwindSafe(|| self.work(task, 0)));
+        INSIDE.set(false);
+        self.close(begin, patience);
+        if let Some(payload) = lock(&self.panic).take().or(own.err()) {
+            resume_unwind(payload);
+        }
+    }
+
     /// Begins tasks until none is left: first those of `mine`, then those of the others.
     fn work(&self, task: &Task<'_>, mine: usize) {
         let participants = self.participants.load(SeqCst);
@@ -225,7 +256,7 @@ impl Pool {
         self.epoch.fetch_add(1, SeqCst);
         while self.started.load(SeqCst) < participants - 1 {
             let id = self.started.fetch_add(1, SeqCst) + 1;
-            let started = thread::Builder::new().name(format!("ndnn-{id}")).spawn(move || POOL.serve(id));
+            let started = thread::Builder::new().name(format!("ndnn-{id}")).spawn(move || self.serve(id));
             // Where no thread can be had the caller does everything.
             drop(started);
         }
@@ -262,26 +293,10 @@ pub fn for_each(tasks: usize, task: impl Fn(usize) + Sync) {
     {
         let now = Instant::now();
         if !patience.alone(now) {
-            return region(tasks, participants, &task, now, &mut patience);
+            return POOL.run(tasks, participants, &task, now, &mut patience);
         }
     }
     (0..tasks).for_each(task);
-}
-
-#[allow(unsafe_code)]
-fn region(tasks: usize, participants: usize, task: &Task<'_>, begin: Instant, patience: &mut Patience) {
-    // SAFETY: the reference lives longer only in type. Threads use it between adding themselves to `active` with the
-    // region open and taking themselves off again; `close` shuts the region and waits until nobody is active, before
-    // this function returns.
-    let erased = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
-    POOL.open(erased, tasks, participants);
-    INSIDE.set(true);
-    let own = catch_unwind(AssertUnwindSafe(|| POOL.work(task, 0)));
-    INSIDE.set(false);
-    POOL.close(begin, patience);
-    if let Some(payload) = lock(&POOL.panic).take().or(own.err()) {
-        resume_unwind(payload);
-    }
 }
 
 /// `f(item)` for each item.
@@ -341,6 +356,38 @@ mod tests {
                 assert!(data.iter().enumerate().all(|(i, &x)| x == i / 3));
                 assert_eq!(collect(tasks, |i| i * i), (0..tasks).map(|i| i * i).collect::<Vec<_>>());
             }
+        }
+    }
+
+    /// Two tasks that wait for each other: they end well only if two threads are at work at once. In a pool of its own,
+    /// so that no other test has it; several trials, because the machine may be busy.
+    #[test]
+    fn two_tasks_run_at_once() {
+        let pool: &'static Pool = Box::leak(Box::new(Pool::new()));
+        let met = (0..50).any(|_| {
+            let (arrived, late) = (AtomicUsize::new(0), AtomicBool::new(false));
+            let now = Instant::now();
+            let wait_for_the_other = |_| {
+                arrived.fetch_add(1, SeqCst);
+                while arrived.load(SeqCst) == 1 {
+                    if now.elapsed() > Duration::from_millis(200) {
+                        late.store(true, SeqCst);
+                        break;
+                    }
+                    thread::yield_now();
+                }
+            };
+            pool.run(2, 2, &wait_for_the_other, now, &mut lock(&pool.region));
+            !late.load(SeqCst)
+        });
+        assert!(met, "no two tasks ran at once in 50 trials");
+    }
+
+    #[test]
+    fn the_environment_is_read_or_refused() {
+        assert_eq!([None, Some("3")].map(asked), [None, Some(3)]);
+        for wrong in ["", "0", "-1", "two"] {
+            assert!(catch_unwind(|| asked(Some(wrong))).is_err(), "{wrong}");
         }
     }
 
