@@ -121,7 +121,7 @@ fn batch_normed<T: Real>(
     let mut along = vec![1; input.ndim()];
     along[1] = batch.channels;
     let affine = Affine::new(input, weight, bias, vec![batch.channels], along);
-    Tensor::op_many("batch_norm", array(input.shape(), out), &inputs, move |g, needed| {
+    Tensor::op_many("batch_norm", out.array(input.shape()), &inputs, move |g, needed| {
         if grad_enabled() {
             let axes = (0..affine.x.ndim() as isize).filter(|&a| a != 1).collect();
             let moments = match own {
@@ -137,7 +137,7 @@ fn batch_normed<T: Real>(
         let (g, x, w) = (row_major(&g), row_major(&x), w.as_ref().map(row_major));
         let (dx, [dw, db]) =
             kernel::batch_norm_backward(&g, &x, batch, [&mean, &rstd], w.as_deref(), own.is_some(), needed[0]);
-        Ok(affine.answer(dx.map(|dx| array(affine.x.shape(), dx).into()), dw, db))
+        Ok(affine.answer(dx.map(|dx| dx.array(affine.x.shape()).into()), dw, db))
     })
 }
 
@@ -185,7 +185,7 @@ pub fn layer_norm<T: Real>(
     };
     let inputs: Vec<_> = [Some(input), weight, bias].into_iter().flatten().collect();
     let affine = Affine::new(input, weight, bias, normalized_shape.to_vec(), normalized_shape.to_vec());
-    Ok(Tensor::op_many("layer_norm", array(input.shape(), out), &inputs, move |g, needed| {
+    Ok(Tensor::op_many("layer_norm", out.array(input.shape()), &inputs, move |g, needed| {
         if grad_enabled() {
             let axes = (1..=affine.along.len() as isize).map(|a| -a).collect();
             return affine.gradients(g, &Centred::own(&affine.x, axes, eps)?);
@@ -195,7 +195,7 @@ pub fn layer_norm<T: Real>(
         let parameters = needed[1..].contains(&true);
         let (dx, mut dw) = kernel::layer_norm_backward(&g, &x, &moments, w.as_deref(), n, parameters);
         let db = dw.split_off(dw.len() / 2);
-        Ok(affine.answer(Some(array(affine.x.shape(), dx).into()), dw, db))
+        Ok(affine.answer(Some(dx.array(affine.x.shape()).into()), dw, db))
     }))
 }
 

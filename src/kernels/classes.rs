@@ -2,6 +2,7 @@
 
 use super::{
     isa::Isa,
+    memory::Aligned,
     reduce::{Each, combine},
     rows::{Blank, RowKernel, Sizes, run, write},
     softmax::LogSum,
@@ -64,7 +65,7 @@ impl<T: Real> RowKernel<T> for Losses<'_, T> {
 }
 
 /// The loss of each row of scores, and the rows' logarithms of sums.
-pub fn losses<T: Real>(x: &[T], targets: &Targets<'_, T>) -> (Vec<T>, Vec<LogSum<T>>) {
+pub fn losses<T: Real>(x: &[T], targets: &Targets<'_, T>) -> (Aligned<T>, Vec<LogSum<T>>) {
     let (out, sums, _) = run(&Losses { x, targets }, targets.sizes(x.len(), false));
     (out, sums)
 }
@@ -103,6 +104,6 @@ impl<T: Real> RowKernel<T> for Gradient<'_, T> {
 }
 
 /// The gradient of the scores from those of the losses; `all` is the weights' sum.
-pub fn gradient<T: Real>(x: &[T], targets: &Targets<'_, T>, sums: &[LogSum<T>], all: T, g: &[T]) -> Vec<T> {
+pub fn gradient<T: Real>(x: &[T], targets: &Targets<'_, T>, sums: &[LogSum<T>], all: T, g: &[T]) -> Aligned<T> {
     run(&Gradient { x, targets, sums, all, g }, targets.sizes(x.len(), true)).0
 }

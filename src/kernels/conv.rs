@@ -10,8 +10,8 @@ use super::{
     count,
     gemm::{Product, product},
     im2col::{Windows, col2im, im2col},
-    index::{array, row_major},
-    memory::{buffer, recycle},
+    index::row_major,
+    memory::{buffer, full, recycle},
     threads,
 };
 
@@ -121,6 +121,10 @@ fn matrix<T>(elements: &[T], i: usize, rows: usize, columns: usize) -> ArrayView
     ArrayView2::from_shape((rows, columns), &elements[i * len..][..len]).expect("as many elements")
 }
 
+fn zeros<T: Scalar>(shape: [usize; 3]) -> Array3<T> {
+    full(&shape, T::zero()).into_dimensionality().expect("three axes")
+}
+
 /// Runs `f` on each task, on several threads if there is enough to do, with space that it may use.
 fn each<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
     // So many tasks share their space.
@@ -143,7 +147,7 @@ pub fn conv<T: Scalar>(
 ) -> ArrayD<T> {
     let (x, weight, bias) = (row_major(&x), row_major(&weight), bias.map(|b| b.iter().copied().collect::<Vec<_>>()));
     let ((_, features), len) = (plan.group(), plan.windows.output_len());
-    let mut out = Array3::zeros((plan.batch * plan.groups, features, len));
+    let mut out = zeros([plan.batch * plan.groups, features, len]);
     let work = plan.work();
     if let Some(bias) = &bias {
         for (i, mut out) in out.outer_iter_mut().enumerate() {
@@ -164,7 +168,7 @@ pub fn conv<T: Scalar>(
             product(plan.weight(&weight, i % plan.groups), plan.columns(&x, i, at, space), &mut out, true);
         });
     }
-    array(&plan.output_shape(), out.into_raw_vec_and_offset().0)
+    out.into_shape_with_order(IxDyn(&plan.output_shape())).expect("as many elements")
 }
 
 /// The derivative by the input: `dx[n, c] = Σ_f w[f, c] ∗ g[n, f]`, which is also the transposed convolution.
@@ -214,7 +218,7 @@ pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, plan: 
     let units: Vec<_> = (0..plan.batch).flat_map(|n| plan.tiles().map(move |at| (n, at))).collect();
     let part = units.len().div_ceil((SUMS / plan.groups).max(1));
     let parts: Vec<_> = units.chunks(part).collect();
-    let mut sums = Array3::zeros((plan.groups * parts.len(), features, rows));
+    let mut sums = zeros([plan.groups * parts.len(), features, rows]);
     let tasks: Vec<_> = sums.outer_iter_mut().enumerate().collect();
     each(work, tasks, |space, (t, mut sum)| {
         let group = t / parts.len();

@@ -3,11 +3,13 @@
 
 use std::{mem::MaybeUninit, slice::from_raw_parts};
 
-use ndarray::{ArrayD, ArrayViewD, IxDyn, ShapeBuilder};
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn};
 
 use super::{
+    index::memory_order,
     isa::{Isa, Kernel, dispatch},
-    memory, threads,
+    memory::Aligned,
+    threads,
 };
 
 /// From so many elements on the work is split; a task is [`PIECE`] elements.
@@ -68,7 +70,7 @@ impl<A, B, C, D, F: Fn(A, B, C) -> D + Sync> Map<(A, B, C), D> for Three<F> {
 pub fn map<A, B>(x: ArrayViewD<'_, A>, f: impl Fn(A) -> B + Sync) -> ArrayD<B>
 where
     A: Copy + Sync,
-    B: Copy + Send,
+    B: Copy + Default + Send,
 {
     map_with(x, One(f))
 }
@@ -77,16 +79,16 @@ where
 pub fn map_with<A, B>(x: ArrayViewD<'_, A>, f: impl Map<A, B>) -> ArrayD<B>
 where
     A: Copy + Sync,
-    B: Copy + Send,
+    B: Copy + Default + Send,
 {
     if x.is_standard_layout() {
-        return ArrayD::from_shape_vec(x.raw_dim(), flat([&x], [1], x.len(), &f)).expect("as many elements");
+        return flat([&x], [1], x.len(), &f).array(x.raw_dim());
     }
     if in_memory_order(&x) {
         return as_laid_out(&x, flat([&x], [1], x.len(), &f));
     }
     let out = strided([&x], &Walk::new(x.shape(), [x.strides()]), &f);
-    ArrayD::from_shape_vec(x.raw_dim(), out).expect("as many elements")
+    out.array(x.raw_dim())
 }
 
 /// `f` of each pair of elements of two arrays broadcast to `shape`, in no promised order.
@@ -99,7 +101,7 @@ pub fn zip<A, B, C>(
 where
     A: Copy + Sync,
     B: Copy + Sync,
-    C: Copy + Send,
+    C: Copy + Default + Send,
 {
     zip_with(a, b, shape, Two(f))
 }
@@ -114,11 +116,11 @@ pub fn zip_with<A, B, C>(
 where
     A: Copy + Sync,
     B: Copy + Sync,
-    C: Copy + Send,
+    C: Copy + Default + Send,
 {
     if let (Some(s), Some(t)) = (flat_step(&a, shape), flat_step(&b, shape)) {
         let out = flat((&a, &b), [s, t], shape.iter().product(), &f);
-        return ArrayD::from_shape_vec(IxDyn(shape), out).expect("as many elements");
+        return out.array(shape);
     }
     if a.shape() == b.shape() && a.strides() == b.strides() && in_memory_order(&a) {
         return as_laid_out(&a, flat((&a, &b), [1, 1], a.len(), &f));
@@ -126,7 +128,7 @@ where
     let a = a.broadcast(IxDyn(shape)).expect("a broadcastable shape");
     let b = b.broadcast(IxDyn(shape)).expect("a broadcastable shape");
     let out = strided((&a, &b), &Walk::new(shape, [a.strides(), b.strides()]), &f);
-    ArrayD::from_shape_vec(IxDyn(shape), out).expect("as many elements")
+    out.array(shape)
 }
 
 /// `f` of each triple of elements of three arrays broadcast to `shape`, in no promised order.
@@ -141,7 +143,7 @@ where
     A: Copy + Sync,
     B: Copy + Sync,
     C: Copy + Sync,
-    D: Copy + Send,
+    D: Copy + Default + Send,
 {
     zip3_with(a, b, c, shape, Three(f))
 }
@@ -158,17 +160,17 @@ where
     A: Copy + Sync,
     B: Copy + Sync,
     C: Copy + Sync,
-    D: Copy + Send,
+    D: Copy + Default + Send,
 {
     if let (Some(s), Some(t), Some(u)) = (flat_step(&a, shape), flat_step(&b, shape), flat_step(&c, shape)) {
         let out = flat((&a, &b, &c), [s, t, u], shape.iter().product(), &f);
-        return ArrayD::from_shape_vec(IxDyn(shape), out).expect("as many elements");
+        return out.array(shape);
     }
     let a = a.broadcast(IxDyn(shape)).expect("a broadcastable shape");
     let b = b.broadcast(IxDyn(shape)).expect("a broadcastable shape");
     let c = c.broadcast(IxDyn(shape)).expect("a broadcastable shape");
     let out = strided((&a, &b, &c), &Walk::new(shape, [a.strides(), b.strides(), c.strides()]), &f);
-    ArrayD::from_shape_vec(IxDyn(shape), out).expect("as many elements")
+    out.array(shape)
 }
 
 /// How far apart elements are that follow each other in row-major order of `shape`, if they are evenly: 1 without gaps, 0
@@ -186,9 +188,13 @@ fn in_memory_order<A>(x: &ArrayViewD<'_, A>) -> bool {
 }
 
 /// An array with the shape and strides of `like`, from elements in memory order.
-fn as_laid_out<A, B>(like: &ArrayViewD<'_, A>, elements: Vec<B>) -> ArrayD<B> {
-    let strides: Vec<usize> = like.strides().iter().map(|&s| s as usize).collect();
-    ArrayD::from_shape_vec(like.raw_dim().strides(IxDyn(&strides)), elements).expect("the same layout")
+fn as_laid_out<A, B: Copy + Default>(like: &ArrayViewD<'_, A>, elements: Aligned<B>) -> ArrayD<B> {
+    let order = memory_order(like);
+    let shape: Vec<usize> = order.iter().map(|&axis| like.len_of(Axis(axis))).collect();
+    // Where each axis is in that order.
+    let mut place = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(at, &axis)| place[axis] = at);
+    elements.array(shape).permuted_axes(place)
 }
 
 // ----------------------------------------------------------------------------------------------------------- the loops
@@ -346,33 +352,33 @@ impl<const N: usize, S: Sources<N>, F: Map<S::Item, Y>, Y> Kernel for Stretches<
 }
 
 /// `f` of `len` elements of arrays without gaps (a step of 1), or of one element (0).
-fn flat<const N: usize, S: Sources<N>, Y: Copy + Send>(
+fn flat<const N: usize, S: Sources<N>, Y: Copy + Default + Send>(
     sources: S,
     steps: [isize; N],
     len: usize,
     f: &impl Map<S::Item, Y>,
-) -> Vec<Y> {
+) -> Aligned<Y> {
     strided(sources, &Walk { axes: Vec::new(), len, steps }, f)
 }
 
 /// `f` of all elements of a walk.
-fn strided<const N: usize, S: Sources<N>, Y: Copy + Send>(
+fn strided<const N: usize, S: Sources<N>, Y: Copy + Default + Send>(
     sources: S,
     walk: &Walk<N>,
     f: &impl Map<S::Item, Y>,
-) -> Vec<Y> {
+) -> Aligned<Y> {
     let len = walk.len * walk.axes.iter().map(|(n, _)| n).product::<usize>();
     filled(len, |start, out| dispatch(Stretches { sources, walk, start, out, f }))
 }
 
 /// `len` elements, of which `fill(start, out)` writes those from `start` on into the whole of `out`.
 #[allow(unsafe_code)]
-fn filled<Y: Copy + Send>(len: usize, fill: impl Fn(usize, &mut [MaybeUninit<Y>]) + Sync) -> Vec<Y> {
-    let mut out = memory::buffer(len);
+fn filled<Y: Copy + Default + Send>(len: usize, fill: impl Fn(usize, &mut [MaybeUninit<Y>]) + Sync) -> Aligned<Y> {
+    let mut out = Aligned::with_capacity(len);
     if len == 0 {
         return out;
     }
-    let spare = &mut out.spare_capacity_mut()[..len];
+    let spare = out.spare(len);
     if len < PARALLEL {
         fill(0, spare);
     } else {

@@ -12,6 +12,13 @@ pub fn row_major<'a, T: Copy>(x: &'a ArrayViewD<'_, T>) -> Cow<'a, [T]> {
     }
 }
 
+/// The axes by falling stride: an order in which a transposed array lies in memory without gaps.
+pub fn memory_order<T>(x: &ArrayViewD<'_, T>) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..x.ndim()).collect();
+    order.sort_by_key(|&axis| std::cmp::Reverse(x.strides()[axis]));
+    order
+}
+
 /// An array of the given shape from its elements.
 pub fn array<T>(shape: &[usize], elements: Vec<T>) -> ArrayD<T> {
     ArrayD::from_shape_vec(IxDyn(shape), elements).expect("as many elements as the shape has")

@@ -3,14 +3,17 @@
 
 use std::{
     collections::HashMap,
-    mem::{ManuallyDrop, align_of, size_of},
+    mem::{ManuallyDrop, MaybeUninit, align_of, size_of},
+    ops::Deref,
     sync::{Mutex, MutexGuard},
 };
 
-use ndarray::{ArcArray, ArrayD, IxDyn};
+use ndarray::{ArcArray, Array, Array1, ArrayD, IntoDimension, IxDyn, s};
 
 /// Buffers below this many bytes are the allocator's: it is as fast there.
 const SMALLEST: usize = 4 << 10;
+/// A line of the cache: a vector that straddles two of them costs twice.
+pub const LINE: usize = 64;
 /// What is kept unless [`set_limit`] says otherwise: 1 GiB.
 const DEFAULT_LIMIT: usize = 1 << 30;
 
@@ -147,6 +150,63 @@ pub fn buffer<T: Copy>(len: usize) -> Vec<T> {
     }
 }
 
+/// The elements of an array in the making, in memory of the pool; from [`SMALLEST`] on at the start of a [`LINE`].
+pub struct Aligned<T> {
+    /// Before the elements are `skipped` zeros.
+    vector: Vec<T>,
+    skipped: usize,
+}
+
+impl<T: Copy + Default> Aligned<T> {
+    /// Room for `len` elements.
+    pub fn with_capacity(len: usize) -> Self {
+        if len * size_of::<T>() < SMALLEST {
+            return Vec::with_capacity(len).into();
+        }
+        let mut vector = buffer::<T>(len + LINE / size_of::<T>());
+        let skipped = vector.as_ptr().align_offset(LINE);
+        vector.resize(skipped, T::default());
+        Aligned { vector, skipped }
+    }
+
+    /// Room for `len` elements more.
+    pub fn spare(&mut self, len: usize) -> &mut [MaybeUninit<T>] {
+        &mut self.vector.spare_capacity_mut()[..len]
+    }
+
+    /// # Safety
+    /// The first `len` elements were written.
+    #[allow(unsafe_code)]
+    pub unsafe fn set_len(&mut self, len: usize) {
+        // SAFETY: the caller's promise; what is before them was written when the vector was made.
+        unsafe { self.vector.set_len(self.skipped + len) };
+    }
+
+    /// # Panics
+    /// If the shape has another number of elements.
+    pub fn array<S: IntoDimension>(self, shape: S) -> Array<T, S::Dim> {
+        let Aligned { vector, skipped } = self;
+        let array = match skipped {
+            0 => Array1::from_vec(vector),
+            _ => Array1::from_vec(vector).slice_move(s![skipped..]),
+        };
+        array.into_shape_with_order(shape).expect("as many elements as the shape has")
+    }
+}
+
+impl<T> Deref for Aligned<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.vector[self.skipped..]
+    }
+}
+
+impl<T> From<Vec<T>> for Aligned<T> {
+    fn from(vector: Vec<T>) -> Self {
+        Aligned { vector, skipped: 0 }
+    }
+}
+
 /// As [`buffer`], filled with one value.
 pub fn filled<T: Copy>(len: usize, value: T) -> Vec<T> {
     let mut out = buffer(len);
@@ -185,9 +245,11 @@ pub fn recycle_shared<T: Copy>(array: ArcArray<T, IxDyn>) {
 }
 
 /// An array filled with one value, in memory of the pool.
-pub fn full<T: Copy>(shape: &[usize], value: T) -> ArrayD<T> {
+pub fn full<T: Copy + Default>(shape: &[usize], value: T) -> ArrayD<T> {
     let len = shape.iter().product();
-    ArrayD::from_shape_vec(IxDyn(shape), filled(len, value)).expect("as many elements")
+    let mut elements = Aligned::with_capacity(len);
+    elements.vector.resize(elements.skipped + len, value);
+    elements.array(shape)
 }
 
 #[cfg(test)]
@@ -224,6 +286,29 @@ mod tests {
         recycle(Vec::<f32>::new());
         recycle(vec![0f32; 3]);
         assert_eq!(buffer::<bool>(0).capacity(), 0);
+    }
+
+    #[test]
+    fn large_arrays_begin_at_a_line() {
+        for len in [0, 1, 1000, 1024, 5000, 70_001] {
+            let mut elements = Aligned::with_capacity(len);
+            elements.spare(len).iter_mut().enumerate().for_each(|(i, x)| {
+                x.write(i as f32);
+            });
+            // SAFETY: all were just written.
+            #[allow(unsafe_code)]
+            unsafe {
+                elements.set_len(len);
+            }
+            assert_eq!(elements.len(), len);
+            let array = elements.array(vec![len, 1]);
+            assert!(len * 4 < SMALLEST || array.as_ptr().addr().is_multiple_of(LINE), "{len}");
+            assert!(array.iter().enumerate().all(|(i, &x)| x == i as f32) && array.len() == len);
+            // All of it comes back to the pool, with what was skipped.
+            let (vector, offset) = array.into_raw_vec_and_offset();
+            assert!(len == 0 || vector.len() == len + offset.unwrap_or(0));
+            recycle(vector);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     isa::Isa,
-    memory::{filled, recycle},
+    memory::{Aligned, filled, recycle},
     reduce::{Each, combine, fold_rows},
     rows::{Blank, RowKernel, Sizes, ahead, run, write},
 };
@@ -57,7 +57,7 @@ pub fn layer_norm<T: Real>(
     weight: Option<&[T]>,
     bias: Option<&[T]>,
     eps: T,
-) -> (Vec<T>, Vec<Moments<T>>) {
+) -> (Aligned<T>, Vec<Moments<T>>) {
     let (weight, bias) = (or_all(weight, T::ONE, n), or_all(bias, T::ZERO, n));
     let kernel = LayerNorm { x, weight: &weight, bias: &bias, eps };
     let (out, moments, _) = run(&kernel, Sizes { rows: x.len() / n.max(1), read: n, written: n, sums: 0 });
@@ -102,7 +102,7 @@ pub fn layer_norm_backward<T: Real>(
     weight: Option<&[T]>,
     n: usize,
     parameters: bool,
-) -> (Vec<T>, Vec<T>) {
+) -> (Aligned<T>, Vec<T>) {
     let weight = or_all(weight, T::ONE, n);
     let kernel = LayerNormBackward { g, x, moments, weight: &weight };
     let sums = if parameters { 2 * n } else { 0 };
@@ -237,7 +237,7 @@ pub fn batch_norm<T: Real>(
     [mean, rstd]: [&[T]; 2],
     weight: Option<&[T]>,
     bias: Option<&[T]>,
-) -> Vec<T> {
+) -> Aligned<T> {
     let scale = each(&or_all(weight, T::ONE, batch.channels), rstd, |w, r| w * r);
     let bias = or_all(bias, T::ZERO, batch.channels);
     let numbers = [mean, &scale, &bias, mean];
@@ -256,7 +256,7 @@ pub fn batch_norm_backward<T: Real>(
     weight: Option<&[T]>,
     own: bool,
     input: bool,
-) -> (Option<Vec<T>>, [Vec<T>; 2]) {
+) -> (Option<Aligned<T>>, [Vec<T>; 2]) {
     let channels = batch.channels;
     let [bias, along] = sums([g, x], batch, mean, |[g, ..]| g, Some(|[g, x, mean]: [T; 3]| g * (x - mean)));
     let scale = each(&or_all(weight, T::ONE, channels), rstd, |w, r| w * r);

@@ -8,6 +8,7 @@ use std::hint::black_box;
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
 
 use super::{
+    index::memory_order,
     isa::{Isa, Kernel, dispatch},
     memory::{filled, recycle},
     threads,
@@ -291,13 +292,6 @@ fn fold_middle<T: Element>(
 }
 
 // ------------------------------------------------------------------------------------------------------------ along axes
-
-/// The axes by falling stride: an order in which a transposed array lies in memory without gaps.
-fn memory_order<T>(x: &ArrayViewD<'_, T>) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..x.ndim()).collect();
-    order.sort_by_key(|&axis| std::cmp::Reverse(x.strides()[axis]));
-    order
-}
 
 /// Combines all elements along `axes` (each once) with `f`, which is associative and commutative; the other axes stay,
 /// in their order.

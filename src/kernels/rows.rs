@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 use super::{
     isa::{Isa, Kernel, dispatch},
-    memory::buffer,
+    memory::Aligned,
     threads,
 };
 use crate::tensor::Element;
@@ -87,21 +87,18 @@ impl Place {
 
 /// The rows' output, their notes, and the sums, added up in a fixed order.
 #[allow(unsafe_code)]
-pub fn run<T: Element, K: RowKernel<T>>(kernel: &K, sizes: Sizes) -> (Vec<T>, Vec<K::Note>, Vec<T>) {
+pub fn run<T: Element, K: RowKernel<T>>(kernel: &K, sizes: Sizes) -> (Aligned<T>, Vec<K::Note>, Vec<T>) {
     let Sizes { rows, read, written, sums } = sizes;
     let mut step = (PIECE / read.max(1)).clamp(1, ROWS);
     if sums == 0 && rows * read < PARALLEL {
         step = rows.max(1);
     }
     let pieces = rows.div_ceil(step);
-    let (mut out, mut notes) = (buffer::<T>(rows * written), Vec::<K::Note>::with_capacity(rows));
+    let (mut out, mut notes) = (Aligned::with_capacity(rows * written), Vec::<K::Note>::with_capacity(rows));
     let mut totals = super::memory::filled(pieces.max(1) * sums, T::ZERO);
     {
-        let mut parts = Parts {
-            out: &mut out.spare_capacity_mut()[..rows * written],
-            notes: &mut notes.spare_capacity_mut()[..rows],
-            sums: &mut totals,
-        };
+        let mut parts =
+            Parts { out: out.spare(rows * written), notes: &mut notes.spare_capacity_mut()[..rows], sums: &mut totals };
         let piece = |(i, p): (usize, Parts<'_, T, K::Note>)| {
             dispatch(Piece { kernel, first: i * step, width: written, out: p.out, notes: p.notes, sums: p.sums });
         };

@@ -26,7 +26,7 @@ impl Block {
             return array(shape, Vec::new());
         }
         let sizes = Sizes { rows: outer, read: len * inner, written: len * inner, sums: 0 };
-        array(shape, run(&kernel(Block { len, inner }), sizes).0)
+        run(&kernel(Block { len, inner }), sizes).0.array(shape)
     }
 
     fn of<'a, T>(&self, x: &'a [T], i: usize) -> &'a [T] {

@@ -3,7 +3,7 @@
 use ndarray::{Array, ArrayD, IxDyn};
 
 use super::{Element, Number, Real, Tensor};
-use crate::{Error, Result};
+use crate::{Error, Result, kernels::memory};
 
 impl<T: Element> Tensor<T> {
     /// A tensor of zeros (`false` for `bool`).
@@ -18,7 +18,7 @@ impl<T: Element> Tensor<T> {
 
     /// A tensor filled with one value.
     pub fn full(shape: impl AsRef<[usize]>, value: T) -> Tensor<T> {
-        ArrayD::from_elem(IxDyn(shape.as_ref()), value).into()
+        memory::full(shape.as_ref(), value).into()
     }
 
     /// A tensor of no axes.

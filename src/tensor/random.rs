@@ -5,7 +5,11 @@ use rand::{Rng, RngExt, distr, seq::SliceRandom};
 use rand_distr::{Bernoulli, Distribution, StandardNormal};
 
 use super::{DType, Element, Real, Tensor};
-use crate::{Error, Result, kernels::random::fill, random::draw};
+use crate::{
+    Error, Result,
+    kernels::{memory, random::fill},
+    random::draw,
+};
 
 /// Uniform over [0, 1): the multiples of 2⁻²⁴ in `f32`, of 2⁻⁵³ in `f64`.
 struct Unit;
@@ -43,9 +47,9 @@ impl<T: Element> Tensor<T> {
         distribution: impl Distribution<T> + Sync,
         rng: &mut (impl Rng + ?Sized),
     ) -> Tensor<T> {
-        let mut elements = vec![T::ZERO; shape.as_ref().iter().product()];
-        fill(&mut elements, &distribution, rng);
-        Tensor::from_vec(shape, elements).expect("as many elements")
+        let mut out = memory::full(shape.as_ref(), T::ZERO);
+        fill(out.as_slice_mut().expect("elements in order"), &distribution, rng);
+        out.into()
     }
 
     /// Ones (`true`) with probability `p` each, zeros (`false`) otherwise.

@@ -8,8 +8,8 @@ use crate::{
     functional::options,
     kernels::{
         classes::{Targets, gradient, losses},
-        index::{array, row_major},
-        memory::full,
+        index::row_major,
+        memory::{Aligned, full},
         reduce::fold_run,
     },
     tensor::{Real, Tensor, grad_enabled},
@@ -170,11 +170,10 @@ impl<T: Real> Labels<T> {
         }
     }
 
-    fn reduce(&self, losses: Vec<T>) -> ArrayD<T> {
+    /// From a loss for each position.
+    fn reduce(&self, losses: Aligned<T>) -> ArrayD<T> {
         match self.reduction {
-            Reduction::None => {
-                ArrayD::from_shape_vec(IxDyn(&self.positions()), losses).expect("a loss for each position")
-            }
+            Reduction::None => losses.array(self.positions()),
             _ => ndarray::arr0(fold_run(&losses, T::ZERO, |a, b| a + b) / self.divisor()).into_dyn(),
         }
     }
@@ -230,12 +229,12 @@ impl<T: Real> Labels<T> {
     }
 
     /// From the order of [`rows`](Labels::rows) back to the input's.
-    fn unrows(&self, elements: Vec<T>) -> ArrayD<T> {
+    fn unrows(&self, elements: Aligned<T>) -> ArrayD<T> {
         let mut shape = self.positions();
         shape.push(self.shape[self.axis]);
         let mut order: Vec<usize> = (0..shape.len() - 1).collect();
         order.insert(self.axis, shape.len() - 1);
-        let out = array(&shape, elements).permuted_axes(IxDyn(&order));
+        let out = elements.array(shape).permuted_axes(IxDyn(&order));
         if out.is_standard_layout() { out } else { out.as_standard_layout().into_owned() }
     }
 
@@ -269,7 +268,8 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLo
     let labels = Labels::new("nll_loss", input, target, options)?;
     let lanes = input.view();
     let lanes = lanes.lanes(Axis(labels.axis)).into_iter().zip(&labels.classes);
-    let losses = lanes.map(|(x, class)| class.map_or(T::ZERO, |class| -labels.weight(class) * x[class])).collect();
+    let losses = lanes.map(|(x, class)| class.map_or(T::ZERO, |class| -labels.weight(class) * x[class]));
+    let losses = losses.collect::<Vec<T>>().into();
     let x = input.clone();
     Ok(Tensor::op("nll_loss", labels.reduce(losses), [input], move |g, _| {
         if !grad_enabled() {

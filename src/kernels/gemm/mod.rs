@@ -5,21 +5,22 @@
 //! [`Plan`] takes what is cheaper. Every element of the result is the sum along the common axis in the same order, however
 //! the work is cut: so its bits do not depend on the number of threads.
 
+mod block;
 mod pack;
 mod simd;
 #[cfg(test)]
 mod tests;
 mod tile;
 
-use std::{ops::Range, ptr};
+use std::ops::Range;
 
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Ix2, IxDyn};
 
 pub use tile::Product;
 
 use super::{memory, threads};
-use pack::{Space, pack_columns, pack_rows, unpack};
-use tile::{DOT_ROWS, Dots, Kernels, Tile};
+use block::{PACKED_STEPS, STEPS, block};
+use tile::{DOT_ROWS, Dots, Kernels};
 
 /// From so many multiplications on, the work is split among threads.
 const PARALLEL: usize = 1 << 20;
@@ -27,18 +28,10 @@ const PARALLEL: usize = 1 << 20;
 const LARGE: usize = 1 << 26;
 /// So many numbers of a matrix make a thread worth its while where each is used once.
 const PARALLEL_ONCE: usize = 1 << 19;
-/// So many steps along the common axis are worked on at a time: a panel of columns stays near.
-const STEPS: usize = 800;
-/// As [`STEPS`], where the rows of a tile are copied: they stay in the first cache.
-const PACKED_STEPS: usize = 512;
 /// So many products are added in one loop; longer sums are added by halves, for accuracy.
 const DOT_STEPS: usize = 1 << 10;
-/// So many numbers of packed columns are worked on at a time: they stay in the second cache.
-const PACKED: usize = 1 << 17;
-/// So many numbers of the rows are worked on at a time: they stay in the second cache.
-const ROWS: usize = 1 << 16;
-/// So many rows of the result are worked out before they are turned.
-const TURNED: usize = 64;
+/// A result of so many bytes does not stay in the caches. (In tests small ones are taken for such.)
+const STREAMED: usize = if cfg!(test) { 1 << 12 } else { 32 << 20 };
 /// Lines of the cache that lie a multiple of so many bytes apart are in each other's place.
 const PAGE: usize = 1 << 12;
 
@@ -155,10 +148,12 @@ struct Plan {
     pack_columns: bool,
     /// Whether the rows of a tile are.
     pack_rows: bool,
+    /// Whether the result is written past the caches.
+    stream: bool,
 }
 
 impl Plan {
-    fn new<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>) -> Self {
+    fn new<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) -> Self {
         let vectors = match b.columns.div_ceil(kernels.lanes) {
             1 => 1,
             2 => 2,
@@ -169,7 +164,12 @@ impl Plan {
         // What lies so far apart falls on few lines of the first cache, and drives each other out.
         let far = |stride: isize, far: usize| (stride.unsigned_abs() * size_of::<T>()).is_multiple_of(far);
         let width = vectors * kernels.lanes;
+        let whole_lines = |bytes: usize| bytes.is_multiple_of(memory::LINE);
+        let stream = c.rows * c.columns * size_of::<T>() >= STREAMED
+            && (c.column == 1 && a.columns <= PACKED_STEPS && !add)
+            && (whole_lines(c.at.addr()) && whole_lines(c.row.unsigned_abs() * size_of::<T>()));
         Plan {
+            stream,
             width,
             rows,
             pack_columns: b.column != 1 || far(b.row, PAGE) && a.rows > rows,
@@ -200,7 +200,7 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     }
     let swap = cost(kernels, b.t(), a.t(), c.t()) < cost(kernels, a, b, c);
     let (a, b, c, start) = if swap { (b.t(), a.t(), c.t(), start.t()) } else { (a, b, c, start) };
-    let plan = Plan::new(kernels, a, b);
+    let plan = Plan::new(kernels, a, b, c, matches!(start, Start::Itself));
     let Plan { width, rows, .. } = plan;
     let work = a.rows * a.columns * b.columns;
     let threads = if work < PARALLEL { 1 } else { threads::num_threads() };
@@ -266,183 +266,6 @@ fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, 
     unsafe { kernels.dots[a.rows - 1](&dots) };
 }
 
-/// The product of `a` with some columns, on this thread.
-#[allow(unsafe_code)]
-fn block<T: Product>(kernels: &Kernels<T>, plan: Plan, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
-    let (k, n, lanes, width) = (b.rows, b.columns, kernels.lanes, plan.width);
-    let k_blocks = k.div_ceil(if plan.pack_rows { PACKED_STEPS } else { STEPS });
-    if c.column != 1 && k_blocks > 1 {
-        // Added up elsewhere, and turned once.
-        let mut sums = memory::buffer(c.rows * c.columns);
-        let whole = Mat::new(sums.as_mut_ptr(), (c.rows, c.columns), &[c.columns as isize, 1]);
-        let add = matches!(start, Start::Itself);
-        block(kernels, plan, a, b, whole, if add { Start::Zero } else { start });
-        // SAFETY: `whole` has been written, and both are good for their elements.
-        unsafe { unpack(whole, c.t(), add) };
-        return memory::recycle(sums);
-    }
-    let steps = k.div_ceil(k_blocks);
-    let group = (PACKED / steps / width).max(1) * width;
-    let mut space = Space::take();
-    let columns_room = if plan.pack_columns { steps * group.min(n.next_multiple_of(lanes)) + 8 } else { 0 };
-    let rows_room = if plan.pack_rows { steps * plan.rows + 8 } else { 0 };
-    let turned_room = if c.column == 1 { 0 } else { TURNED * width };
-    let [columns_at, rows_at, turned_at] = space.rooms([columns_room, rows_room, turned_room]);
-    for first in (0..n).step_by(group) {
-        let columns = first..n.min(first + group);
-        for kb in 0..k_blocks {
-            let steps = k * kb / k_blocks..k * (kb + 1) / k_blocks;
-            let mut part = b.part(steps.clone(), columns.clone());
-            if plan.pack_columns {
-                // SAFETY: the room is that of so many steps and columns.
-                unsafe { pack_columns(part, width, lanes, columns_at) };
-                (part.at, part.column) = (columns_at, 1);
-            }
-            let start = if kb > 0 { Start::Itself } else { start.part(0..a.rows, columns.clone()) };
-            let job = Job { kernels, plan, rows_at, turned_at };
-            // SAFETY: all parts lie within the matrices, and the rooms are as large as the plan wants.
-            unsafe { job.run(a.part(0..a.rows, steps), part, c.part(0..c.rows, columns.clone()), start) };
-        }
-    }
-    space.give();
-}
-
-/// The tiles of one block.
-struct Job<'a, T: 'static> {
-    kernels: &'a Kernels<T>,
-    plan: Plan,
-    rows_at: *mut T,
-    turned_at: *mut T,
-}
-
-impl<T: Product> Job<'_, T> {
-    /// All tiles.
-    ///
-    /// # Safety
-    /// The rooms must be as large as the plan wants, and the matrices good for reading and writing.
-    #[allow(unsafe_code)]
-    unsafe fn run(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
-        let width = self.plan.width;
-        let tiles = a.rows.div_ceil(self.plan.rows);
-        let tile = |i: usize| a.rows * i / tiles..a.rows * (i + 1) / tiles;
-        // SAFETY: the caller's promise.
-        unsafe {
-            if self.plan.pack_rows {
-                // The rows of a tile stay in the first cache, the panels pass by.
-                for i in 0..tiles {
-                    let rows = tile(i);
-                    let mut part = a.part(rows.clone(), 0..a.columns);
-                    pack_rows(part, self.rows_at);
-                    (part.at, part.row, part.column) = (self.rows_at, 1, rows.len() as isize);
-                    for j in (0..b.columns).step_by(width) {
-                        let c = c.part(rows.clone(), 0..c.columns);
-                        self.panel(part, b, j, c, 1, start.part(rows.clone(), 0..b.columns));
-                    }
-                }
-            } else {
-                // The panel stays in the first cache, the rows pass by: so many as stay in the second.
-                let at_once = (ROWS / a.columns / self.plan.rows).max(1);
-                for first in (0..tiles).step_by(at_once) {
-                    let last = tiles.min(first + at_once);
-                    let rows = tile(first).start..tile(last - 1).end;
-                    let (part, c) = (a.part(rows.clone(), 0..a.columns), c.part(rows.clone(), 0..c.columns));
-                    for j in (0..b.columns).step_by(width) {
-                        self.panel(part, b, j, c, last - first, start.part(rows.clone(), 0..b.columns));
-                    }
-                }
-            }
-        }
-    }
-
-    /// The tiles of the panel of columns from `j` on.
-    ///
-    /// # Safety
-    /// As [`run`](Job::run).
-    #[allow(unsafe_code)]
-    unsafe fn panel(&self, a: Mat<T>, b: Mat<T>, j: usize, c: Mat<T>, tiles: usize, start: Start<T>) {
-        let columns = self.plan.width.min(b.columns - j);
-        let b = match self.plan.pack_columns {
-            // A panel that is not full is as wide as its vectors.
-            true => {
-                let row = columns.next_multiple_of(self.kernels.lanes) as isize;
-                Mat { at: b.at.wrapping_add(j * b.rows), columns, row, ..b }
-            }
-            false => b.part(0..b.rows, j..j + columns),
-        };
-        let (c, start) = (c.part(0..c.rows, j..j + columns), start.part(0..a.rows, j..j + columns));
-        if c.column == 1 {
-            // SAFETY: the caller's promise.
-            return unsafe { self.tiles(a, b, c, tiles, start) };
-        }
-        // The rows of the result lie side by side: some tiles are worked out elsewhere and then turned.
-        let at_once = (TURNED / self.plan.rows).max(1);
-        for from in (0..tiles).step_by(at_once) {
-            let to = tiles.min(from + at_once);
-            let rows = a.rows * from / tiles..a.rows * to / tiles;
-            let turned =
-                Mat { at: self.turned_at, rows: rows.len(), columns, row: self.plan.width as isize, column: 1 };
-            // SAFETY: the caller's promise; there is room for `TURNED` rows.
-            unsafe {
-                let add = matches!(start, Start::Itself);
-                let start = if add { Start::Zero } else { start.part(rows.clone(), 0..columns) };
-                self.tiles(a.part(rows.clone(), 0..a.columns), b, turned, to - from, start);
-                unpack(turned, c.part(rows, 0..columns).t(), add);
-            }
-        }
-    }
-
-    /// So many tiles of nearly equal height.
-    ///
-    /// # Safety
-    /// As [`run`](Job::run).
-    #[allow(unsafe_code)]
-    unsafe fn tiles(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, tiles: usize, start: Start<T>) {
-        let loops = match b.columns.div_ceil(self.kernels.lanes) {
-            1 => self.kernels.narrow,
-            2 => self.kernels.double,
-            4 => self.kernels.wide,
-            // SAFETY: the caller's promise.
-            _ => return unsafe { self.three_vectors(a, b, c, tiles, start) },
-        };
-        let nothing = Mat { at: ptr::null_mut(), rows: 0, columns: 0, row: 0, column: 0 };
-        let begin = if let Start::Values(values) = start { values } else { nothing };
-        for i in 0..tiles {
-            let (from, to) = (a.rows * i / tiles, a.rows * (i + 1) / tiles);
-            let tile = Tile {
-                k: a.columns,
-                a: a.element(from, 0),
-                a_row: a.row,
-                a_k: a.column,
-                b: b.at,
-                b_k: b.row,
-                c: c.element(from, 0),
-                c_row: c.row,
-                columns: b.columns,
-                add: matches!(start, Start::Itself),
-                start: begin.element(from, 0),
-                start_row: begin.row,
-                start_column: begin.column,
-            };
-            // SAFETY: the loops are those of this CPU, there is one for each height, and all lies within the matrices.
-            unsafe { loops[to - from - 1](&tile) };
-        }
-    }
-
-    /// As [`tiles`](Job::tiles), for three vectors of columns: two and one.
-    ///
-    /// # Safety
-    /// As [`run`](Job::run).
-    #[allow(unsafe_code)]
-    unsafe fn three_vectors(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, tiles: usize, start: Start<T>) {
-        let two = 2 * self.kernels.lanes;
-        for columns in [0..two, two..b.columns] {
-            let (b, c) = (b.part(0..b.rows, columns.clone()), c.part(0..c.rows, columns.clone()));
-            // SAFETY: the caller's promise.
-            unsafe { self.tiles(a, b, c, tiles, start.part(0..a.rows, columns)) };
-        }
-    }
-}
-
 /// `a · b`, plus `bias` in each row, written over what is at `c` in row-major order, which may be uninitialised.
 ///
 /// # Safety
@@ -476,13 +299,13 @@ fn with_bias<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Optio
     super::count::add(a.nrows() * a.ncols() * b.ncols());
     let shape = (a.nrows(), b.ncols());
     let len = shape.0 * shape.1;
-    let mut c = memory::buffer(len);
-    // SAFETY: the buffer has room for the product, which `write` fills.
+    let mut c = memory::Aligned::with_capacity(len);
+    // SAFETY: there is room for the product, which `write` fills.
     unsafe {
-        write(a, b, bias, c.as_mut_ptr());
+        write(a, b, bias, c.spare(len).as_mut_ptr().cast());
         c.set_len(len);
     }
-    Array2::from_shape_vec(shape, c).expect("as many elements")
+    c.array(shape)
 }
 
 /// The `i`-th matrix of a stack.
@@ -509,11 +332,12 @@ pub fn batch_matmul<T: Product>(a: ArrayViewD<'_, T>, b: ArrayViewD<'_, T>, batc
     let work = m * k * n;
     super::count::add(count * work);
     let len = count * m * n;
-    let mut c = memory::buffer::<T>(len);
+    let mut c = memory::Aligned::with_capacity(len);
     if len > 0 {
         // Small matrices are cut into tasks, large ones each among the threads.
         let each = if work >= PARALLEL { count } else { (PARALLEL / work.max(1)).max(1) };
-        let stack = Mat { at: c.as_mut_ptr(), rows: count, columns: m * n, row: (m * n) as isize, column: 1 };
+        let stack =
+            Mat { at: c.spare(len).as_mut_ptr().cast(), rows: count, columns: m * n, row: (m * n) as isize, column: 1 };
         let stack = &stack;
         threads::for_each(count.div_ceil(each), |task| {
             for i in task * each..count.min((task + 1) * each) {
@@ -524,5 +348,5 @@ pub fn batch_matmul<T: Product>(a: ArrayViewD<'_, T>, b: ArrayViewD<'_, T>, batc
         // SAFETY: all matrices are written.
         unsafe { c.set_len(len) };
     }
-    ArrayD::from_shape_vec(IxDyn(&c_shape), c).expect("as many elements")
+    c.array(c_shape)
 }

@@ -25,6 +25,13 @@ pub trait Simd: Copy {
     unsafe fn store_part(self, to: *mut Self::T, mask: Self::Mask);
     /// Has the line fetched that will be written.
     unsafe fn prefetch(_to: *mut Self::T) {}
+    /// Has the line fetched that will be read, into the second cache.
+    unsafe fn prefetch_read(_from: *const Self::T) {}
+    /// Writes past the caches, to an address that is a multiple of the vector's size.
+    unsafe fn stream(self, to: *mut Self::T) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store(to) }
+    }
     /// `self + a · b`
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
@@ -149,7 +156,7 @@ mod x86 {
 
     macro_rules! vector {
         ($(#[$doc:meta])* $name:ident($reg:ty) of $t:ty, $lanes:literal, mask $mask:ty, first |$n:ident| $first:expr, last |$m:ident| $last:expr,
-         zero $zero:ident, splat $splat:ident, load $load:ident, $load_part:ident, store $store:ident, $store_part:ident,
+         zero $zero:ident, splat $splat:ident, load $load:ident, $load_part:ident, store $store:ident, $store_part:ident, $stream:ident,
          fma $fma:ident, add $add:ident, rotate |$r:ident, $by:ident| $rotate:expr, sum |$x:ident| $sum:expr) => {
             $(#[$doc])*
             #[derive(Clone, Copy)]
@@ -205,6 +212,14 @@ mod x86 {
                     unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast()) }
                 }
                 #[inline(always)]
+                unsafe fn prefetch_read(from: *const $t) {
+                    unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+                }
+                #[inline(always)]
+                unsafe fn stream(self, to: *mut $t) {
+                    unsafe { $stream(to, self.0) }
+                }
+                #[inline(always)]
                 unsafe fn add_product(self, a: Self, b: Self) -> Self {
                     $name(unsafe { $fma(a.0, b.0, self.0) })
                 }
@@ -244,7 +259,7 @@ mod x86 {
         F32x16(__m512) of f32, 16, mask __mmask16, first |n| ((1u32 << n) - 1) as __mmask16,
         last |n| (0xffffu32 << (16 - n)) as __mmask16,
         zero _mm512_setzero_ps, splat _mm512_set1_ps, load _mm512_loadu_ps, _mm512_maskz_loadu_ps,
-        store _mm512_storeu_ps, _mm512_mask_storeu_ps, fma _mm512_fmadd_ps, add _mm512_add_ps,
+        store _mm512_storeu_ps, _mm512_mask_storeu_ps, _mm512_stream_ps, fma _mm512_fmadd_ps, add _mm512_add_ps,
         rotate |x, by| _mm512_permutexvar_ps(_mm512_loadu_si512(turns::<16>().as_ptr().add(16 - by).cast()), x), sum |x| _mm512_reduce_add_ps(x)
     );
     vector!(
@@ -252,14 +267,14 @@ mod x86 {
         F64x8(__m512d) of f64, 8, mask __mmask8, first |n| ((1u32 << n) - 1) as __mmask8,
         last |n| (0xffu32 << (8 - n)) as __mmask8,
         zero _mm512_setzero_pd, splat _mm512_set1_pd, load _mm512_loadu_pd, _mm512_maskz_loadu_pd,
-        store _mm512_storeu_pd, _mm512_mask_storeu_pd, fma _mm512_fmadd_pd, add _mm512_add_pd,
+        store _mm512_storeu_pd, _mm512_mask_storeu_pd, _mm512_stream_pd, fma _mm512_fmadd_pd, add _mm512_add_pd,
         rotate |x, by| _mm512_permutexvar_pd(_mm512_cvtepu32_epi64(_mm256_loadu_si256(turns::<8>().as_ptr().add(8 - by).cast())), x), sum |x| _mm512_reduce_add_pd(x)
     );
     vector!(
         /// AVX2 with FMA
         F32x8(__m256) of f32, 8, mask __m256i, first |n| ones(16 - n), last |n| ones(n),
         zero _mm256_setzero_ps, splat _mm256_set1_ps, load _mm256_loadu_ps, _mm256_maskload_ps,
-        store _mm256_storeu_ps, _mm256_maskstore_ps, fma _mm256_fmadd_ps, add _mm256_add_ps,
+        store _mm256_storeu_ps, _mm256_maskstore_ps, _mm256_stream_ps, fma _mm256_fmadd_ps, add _mm256_add_ps,
         rotate |x, by| _mm256_permutevar8x32_ps(x, _mm256_loadu_si256(turns::<8>().as_ptr().add(8 - by).cast())), sum |x| {
             let half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
             let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
@@ -270,7 +285,7 @@ mod x86 {
         /// AVX2 with FMA
         F64x4(__m256d) of f64, 4, mask __m256i, first |n| ones(16 - 2 * n), last |n| ones(2 * n),
         zero _mm256_setzero_pd, splat _mm256_set1_pd, load _mm256_loadu_pd, _mm256_maskload_pd,
-        store _mm256_storeu_pd, _mm256_maskstore_pd, fma _mm256_fmadd_pd, add _mm256_add_pd,
+        store _mm256_storeu_pd, _mm256_maskstore_pd, _mm256_stream_pd, fma _mm256_fmadd_pd, add _mm256_add_pd,
         // Each number is a pair of halves.
         rotate |x, by| _mm256_castps_pd(_mm256_permutevar8x32_ps(
             _mm256_castpd_ps(x),

@@ -41,7 +41,17 @@ fn naive<T: Number>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<f64> {
 fn agrees<T: Number>() {
     let mut rng = StdRng::seed_from_u64(7);
     let shapes = [[0, 3, 2], [3, 0, 2], [3, 2, 0], [1, 1, 1], [1, 37, 40], [40, 37, 1], [3, 70, 21], [21, 70, 4]];
-    let large = [[64, 129, 33], [17, 20, 130], [15, 900, 35], [30, 1030, 49], [50, 3, 7], [29, 16, 64], [2, 5, 200]];
+    let large = [
+        [64, 129, 33],
+        [17, 20, 130],
+        [15, 900, 35],
+        [30, 1030, 49],
+        [50, 3, 7],
+        [29, 16, 64],
+        [2, 5, 200],
+        [20, 1024, 112],
+        [31, 70, 96],
+    ];
     for (case, [m, k, n]) in shapes.into_iter().chain(large).enumerate() {
         for way in 0..8 {
             let (x, y, z) = (random::<T>(&mut rng, m, k), random::<T>(&mut rng, k, n), random::<T>(&mut rng, m, n));

@@ -3,10 +3,13 @@
 // Registers are named by number, in loops that are unrolled.
 #![allow(clippy::needless_range_loop)]
 
-use std::{hint::black_box, ops::Add};
+use std::{hint::black_box, ops::Add, ptr};
 
 use super::simd::{Plain, Simd};
-use crate::kernels::isa::{Capability, capability};
+use crate::kernels::{
+    isa::{Capability, capability},
+    memory::LINE,
+};
 
 /// One tile: `c (+)= a · b`, up to as many rows and columns as the loop was made for.
 ///
@@ -29,6 +32,37 @@ pub struct Tile<T> {
     pub start: *const T,
     pub start_row: isize,
     pub start_column: isize,
+    pub ahead: Ahead<T>,
+    /// Whether `c`, which is not added to, is written past the caches: its rows begin at multiples of a vector's size, and
+    /// all vectors are whole.
+    pub stream: bool,
+}
+
+/// What will be read after a tile, fetched while it is worked on: a line of the cache every so many steps, `lines` of a
+/// row, then those of the next, `row` further on. Addresses that are not there do no harm.
+#[derive(Clone, Copy)]
+pub struct Ahead<T> {
+    pub at: *const T,
+    pub row: isize,
+    pub lines: usize,
+    pub every: usize,
+}
+
+impl<T> Ahead<T> {
+    /// A line of the cache.
+    pub const LINE: usize = LINE / size_of::<T>();
+    pub const NOTHING: Self = Ahead { at: ptr::null(), row: 0, lines: 1, every: usize::MAX };
+
+    /// Where the next line is, after `done` of a row.
+    #[inline(always)]
+    fn next(&mut self, done: &mut usize) {
+        *done += 1;
+        self.at = self.at.wrapping_add(Self::LINE);
+        if *done == self.lines {
+            *done = 0;
+            self.at = self.at.wrapping_offset(self.row - (self.lines * Self::LINE) as isize);
+        }
+    }
 }
 
 /// Dot products of a few rows with many, all of which lie along the common axis: `c[i, j] = Σ_p a[i, p] b[j, p]`.
@@ -89,12 +123,14 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
     // SAFETY: the caller's promise covers each row, step and lane below; the mask leaves out what is beyond `columns`.
     unsafe {
         let mask = V::first(t.columns - (NV - 1) * V::LANES);
-        for_rows!(i < MR {
-            let c = t.c.offset(i as isize * t.c_row);
-            for v in 0..NV {
-                V::prefetch(c.add(v * V::LANES));
-            }
-        });
+        if !t.stream {
+            for_rows!(i < MR {
+                let c = t.c.offset(i as isize * t.c_row);
+                for v in 0..NV {
+                    V::prefetch(c.add(v * V::LANES));
+                }
+            });
+        }
         let mut sums = [[V::zero(); NV]; MR];
         if !t.start.is_null() {
             for_rows!(i < MR {
@@ -114,26 +150,41 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
         let row = t.a_row;
         let (four, eight, twelve) = (black_box(4 * row), black_box(8 * row), black_box(12 * row));
         let three = black_box(3 * row);
-        for _ in 0..t.k {
-            let mut vectors = [V::zero(); NV];
-            for v in 0..NV - 1 {
-                vectors[v] = V::load(b.add(v * V::LANES));
+        let (mut left, mut ahead, mut fetched) = (t.k, t.ahead, 0);
+        while left > 0 {
+            V::prefetch_read(ahead.at);
+            ahead.next(&mut fetched);
+            let steps = left.min(ahead.every);
+            left -= steps;
+            for _ in 0..steps {
+                let mut vectors = [V::zero(); NV];
+                for v in 0..NV - 1 {
+                    vectors[v] = V::load(b.add(v * V::LANES));
+                }
+                vectors[NV - 1] = V::load_part(b.add((NV - 1) * V::LANES), mask);
+                for_rows!(i < MR {
+                    let x = if BESIDE {
+                        a.add(i)
+                    } else {
+                        let fourth = a.wrapping_offset([0, four, eight, twelve][i / 4]);
+                        fourth.wrapping_offset([0, row, 2 * row, three][i % 4])
+                    };
+                    let x = V::splat(*x);
+                    for v in 0..NV {
+                        sums[i][v] = sums[i][v].add_product(x, vectors[v]);
+                    }
+                });
+                a = a.offset(t.a_k);
+                b = b.offset(t.b_k);
             }
-            vectors[NV - 1] = V::load_part(b.add((NV - 1) * V::LANES), mask);
+        }
+        if t.stream {
             for_rows!(i < MR {
-                let x = if BESIDE {
-                    a.add(i)
-                } else {
-                    let fourth = a.wrapping_offset([0, four, eight, twelve][i / 4]);
-                    fourth.wrapping_offset([0, row, 2 * row, three][i % 4])
-                };
-                let x = V::splat(*x);
                 for v in 0..NV {
-                    sums[i][v] = sums[i][v].add_product(x, vectors[v]);
+                    sums[i][v].stream(t.c.offset(i as isize * t.c_row).add(v * V::LANES));
                 }
             });
-            a = a.offset(t.a_k);
-            b = b.offset(t.b_k);
+            return;
         }
         for_rows!(i < MR {
             let c = t.c.offset(i as isize * t.c_row);

@@ -1,0 +1,275 @@
+//! One thread's part of a product: blocks that fit the caches, copied where that pays, and their tiles.
+
+use std::ptr;
+
+use super::{
+    Mat, Plan, Start,
+    pack::{Space, pack_columns, pack_rows, unpack},
+    tile::{Ahead, Kernels, Product, Tile},
+};
+use crate::kernels::memory;
+
+/// So many steps along the common axis are worked on at a time: a panel of columns stays near.
+pub const STEPS: usize = 800;
+/// As [`STEPS`], where the rows of a tile are copied: they stay in the first cache.
+pub const PACKED_STEPS: usize = 512;
+/// So many numbers of packed columns are worked on at a time: they stay in the second cache.
+const PACKED: usize = 1 << 17;
+/// So many numbers of the rows are worked on at a time: they stay in the second cache.
+const ROWS: usize = 1 << 16;
+/// So many rows of the result are worked out before they are turned.
+const TURNED: usize = 64;
+/// What is larger than so many bytes may lie beyond the second cache. (In tests small operands are taken for such.)
+const FAR: usize = if cfg!(test) { 1 << 12 } else { 1 << 20 };
+
+/// The product of `a` with some columns, on this thread.
+#[allow(unsafe_code)]
+pub fn block<T: Product>(kernels: &Kernels<T>, plan: Plan, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
+    let (k, n, lanes, width) = (b.rows, b.columns, kernels.lanes, plan.width);
+    let k_blocks = k.div_ceil(if plan.pack_rows { PACKED_STEPS } else { STEPS });
+    if c.column != 1 && k_blocks > 1 {
+        // Added up elsewhere, and turned once.
+        let mut sums = memory::buffer(c.rows * c.columns);
+        let whole = Mat::new(sums.as_mut_ptr(), (c.rows, c.columns), &[c.columns as isize, 1]);
+        let add = matches!(start, Start::Itself);
+        block(kernels, plan, a, b, whole, if add { Start::Zero } else { start });
+        // SAFETY: `whole` has been written, and both are good for their elements.
+        unsafe { unpack(whole, c.t(), add) };
+        return memory::recycle(sums);
+    }
+    let steps = k.div_ceil(k_blocks);
+    let block_steps = |kb: usize| k * kb / k_blocks..k * (kb + 1) / k_blocks;
+    let group = (PACKED / steps / width).max(1) * width;
+    let mut space = Space::take();
+    let columns_room = if plan.pack_columns { steps * group.min(n.next_multiple_of(lanes)) + 8 } else { 0 };
+    let rows_room = if plan.pack_rows { steps * plan.rows + 8 } else { 0 };
+    let turned_room = if c.column == 1 { 0 } else { TURNED * width };
+    let [columns_at, rows_at, turned_at] = space.rooms([columns_room, rows_room, turned_room]);
+    for first in (0..n).step_by(group) {
+        let columns = first..n.min(first + group);
+        for kb in 0..k_blocks {
+            let mut part = b.part(block_steps(kb), columns.clone());
+            if plan.pack_columns {
+                // SAFETY: the room is that of so many steps and columns.
+                unsafe { pack_columns(part, width, lanes, columns_at) };
+                (part.at, part.column) = (columns_at, 1);
+            }
+            let start = if kb > 0 { Start::Itself } else { start.part(0..a.rows, columns.clone()) };
+            // What is copied after this block.
+            let far = b.rows * b.columns > a.rows * a.columns && b.rows * b.columns * size_of::<T>() > FAR;
+            let next = match plan.pack_columns && far {
+                true if kb + 1 < k_blocks => b.part(block_steps(kb + 1), columns.clone()),
+                true if columns.end < n => b.part(block_steps(0), columns.end..n.min(columns.end + group)),
+                _ => b.part(0..0, 0..0),
+            };
+            let job = Job { kernels, plan, rows_at, turned_at, next: side_by_side(next) };
+            // SAFETY: all parts lie within the matrices, and the rooms are as large as the plan wants.
+            unsafe { job.run(a.part(0..a.rows, block_steps(kb)), part, c.part(0..c.rows, columns.clone()), start) };
+        }
+    }
+    space.give();
+    #[cfg(target_arch = "x86_64")]
+    if plan.stream {
+        // SAFETY: every x86-64 CPU has this instruction. Others must not see that the result is done before it is there.
+        unsafe { std::arch::x86_64::_mm_sfence() };
+    }
+}
+
+/// The matrix or its transpose, so that the numbers of a row lie side by side.
+fn side_by_side<T: Copy>(x: Mat<T>) -> Mat<T> {
+    if x.column == 1 { x } else { x.t() }
+}
+
+/// What is fetched while tiles are worked on: rows of numbers that lie side by side, shared out to so many tiles.
+#[derive(Clone, Copy)]
+struct Fetch<T> {
+    rows: Mat<T>,
+    tiles: usize,
+}
+
+impl<T: Copy> Fetch<T> {
+    /// The share of tile `i`, which takes so many steps.
+    fn share(self, i: usize, steps: usize) -> Ahead<T> {
+        let (rows, line) = (self.rows, Ahead::<T>::LINE);
+        let [from, to] = [i, i + 1].map(|i| rows.rows * i / self.tiles);
+        let lines = rows.columns.div_ceil(line);
+        match lines * (to - from) {
+            0 => Ahead::NOTHING,
+            all => Ahead { at: rows.element(from, 0), row: rows.row, lines, every: (steps / all).max(1) },
+        }
+    }
+}
+
+/// The tiles of one block.
+struct Job<'a, T: 'static> {
+    kernels: &'a Kernels<T>,
+    plan: Plan,
+    rows_at: *mut T,
+    turned_at: *mut T,
+    /// What is copied after this block, where that is far away.
+    next: Mat<T>,
+}
+
+impl<T: Product> Job<'_, T> {
+    /// All tiles.
+    ///
+    /// # Safety
+    /// The rooms must be as large as the plan wants, and the matrices good for reading and writing.
+    #[allow(unsafe_code)]
+    unsafe fn run(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
+        let width = self.plan.width;
+        let tiles = a.rows.div_ceil(self.plan.rows);
+        let tile = |i: usize| a.rows * i / tiles..a.rows * (i + 1) / tiles;
+        let panels = b.columns.div_ceil(width);
+        let after = Fetch { rows: self.next, tiles: tiles * panels };
+        // SAFETY: the caller's promise.
+        unsafe {
+            if self.plan.pack_rows {
+                // The rows of a tile stay in the first cache, the panels pass by.
+                let far = self.next.rows == 0 && a.rows * a.columns * size_of::<T>() > FAR;
+                for i in 0..tiles {
+                    let rows = tile(i);
+                    let next = if far && i + 1 < tiles { tile(i + 1) } else { 0..0 };
+                    let next = Fetch { rows: side_by_side(a.part(next, 0..a.columns)), tiles: panels };
+                    let (fetch, done) = if far { (next, 0) } else { (after, i * panels) };
+                    let mut part = a.part(rows.clone(), 0..a.columns);
+                    pack_rows(part, self.rows_at);
+                    (part.at, part.row, part.column) = (self.rows_at, 1, rows.len() as isize);
+                    for j in (0..b.columns).step_by(width) {
+                        let c = c.part(rows.clone(), 0..c.columns);
+                        let start = start.part(rows.clone(), 0..b.columns);
+                        self.panel(part, b, j, c, 1, start, (fetch, done + j / width));
+                    }
+                }
+            } else {
+                // The panel stays in the first cache, the rows pass by: so many as stay in the second.
+                let at_once = (ROWS / a.columns / self.plan.rows).max(1);
+                for first in (0..tiles).step_by(at_once) {
+                    let last = tiles.min(first + at_once);
+                    let rows = tile(first).start..tile(last - 1).end;
+                    let (part, c) = (a.part(rows.clone(), 0..a.columns), c.part(rows.clone(), 0..c.columns));
+                    for j in (0..b.columns).step_by(width) {
+                        let (start, done) =
+                            (start.part(rows.clone(), 0..b.columns), first * panels + j / width * (last - first));
+                        self.panel(part, b, j, c, last - first, start, (after, done));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The tiles of the panel of columns from `j` on.
+    ///
+    /// # Safety
+    /// As [`run`](Job::run).
+    #[allow(unsafe_code)]
+    unsafe fn panel(
+        &self,
+        a: Mat<T>,
+        b: Mat<T>,
+        j: usize,
+        c: Mat<T>,
+        tiles: usize,
+        start: Start<T>,
+        (fetch, done): (Fetch<T>, usize),
+    ) {
+        let columns = self.plan.width.min(b.columns - j);
+        let b = match self.plan.pack_columns {
+            // A panel that is not full is as wide as its vectors.
+            true => {
+                let row = columns.next_multiple_of(self.kernels.lanes) as isize;
+                Mat { at: b.at.wrapping_add(j * b.rows), columns, row, ..b }
+            }
+            false => b.part(0..b.rows, j..j + columns),
+        };
+        let (c, start) = (c.part(0..c.rows, j..j + columns), start.part(0..a.rows, j..j + columns));
+        if c.column == 1 {
+            // SAFETY: the caller's promise.
+            return unsafe { self.tiles(a, b, c, tiles, start, (fetch, done)) };
+        }
+        // The rows of the result lie side by side: some tiles are worked out elsewhere and then turned.
+        let at_once = (TURNED / self.plan.rows).max(1);
+        for from in (0..tiles).step_by(at_once) {
+            let to = tiles.min(from + at_once);
+            let rows = a.rows * from / tiles..a.rows * to / tiles;
+            let turned =
+                Mat { at: self.turned_at, rows: rows.len(), columns, row: self.plan.width as isize, column: 1 };
+            // SAFETY: the caller's promise; there is room for `TURNED` rows.
+            unsafe {
+                let add = matches!(start, Start::Itself);
+                let start = if add { Start::Zero } else { start.part(rows.clone(), 0..columns) };
+                self.tiles(a.part(rows.clone(), 0..a.columns), b, turned, to - from, start, (fetch, done + from));
+                unpack(turned, c.part(rows, 0..columns).t(), add);
+            }
+        }
+    }
+
+    /// So many tiles of nearly equal height.
+    ///
+    /// # Safety
+    /// As [`run`](Job::run).
+    #[allow(unsafe_code)]
+    unsafe fn tiles(
+        &self,
+        a: Mat<T>,
+        b: Mat<T>,
+        c: Mat<T>,
+        tiles: usize,
+        start: Start<T>,
+        (fetch, done): (Fetch<T>, usize),
+    ) {
+        let loops = match b.columns.div_ceil(self.kernels.lanes) {
+            1 => self.kernels.narrow,
+            2 => self.kernels.double,
+            4 => self.kernels.wide,
+            // SAFETY: the caller's promise.
+            _ => return unsafe { self.three_vectors(a, b, c, tiles, start, (fetch, done)) },
+        };
+        let nothing = Mat { at: ptr::null_mut(), rows: 0, columns: 0, row: 0, column: 0 };
+        let begin = if let Start::Values(values) = start { values } else { nothing };
+        for i in 0..tiles {
+            let (from, to) = (a.rows * i / tiles, a.rows * (i + 1) / tiles);
+            let tile = Tile {
+                k: a.columns,
+                a: a.element(from, 0),
+                a_row: a.row,
+                a_k: a.column,
+                b: b.at,
+                b_k: b.row,
+                c: c.element(from, 0),
+                c_row: c.row,
+                columns: b.columns,
+                add: matches!(start, Start::Itself),
+                start: begin.element(from, 0),
+                start_row: begin.row,
+                start_column: begin.column,
+                ahead: fetch.share(done + i, a.columns),
+                stream: self.plan.stream && b.columns.is_multiple_of(self.kernels.lanes),
+            };
+            // SAFETY: the loops are those of this CPU, there is one for each height, and all lies within the matrices.
+            unsafe { loops[to - from - 1](&tile) };
+        }
+    }
+
+    /// As [`tiles`](Job::tiles), for three vectors of columns: two and one.
+    ///
+    /// # Safety
+    /// As [`run`](Job::run).
+    #[allow(unsafe_code)]
+    unsafe fn three_vectors(
+        &self,
+        a: Mat<T>,
+        b: Mat<T>,
+        c: Mat<T>,
+        tiles: usize,
+        start: Start<T>,
+        fetch: (Fetch<T>, usize),
+    ) {
+        let two = 2 * self.kernels.lanes;
+        for columns in [0..two, two..b.columns] {
+            let (b, c) = (b.part(0..b.rows, columns.clone()), c.part(0..c.rows, columns.clone()));
+            // SAFETY: the caller's promise.
+            unsafe { self.tiles(a, b, c, tiles, start.part(0..a.rows, columns), fetch) };
+        }
+    }
+}
