@@ -31,9 +31,13 @@ fn points() -> Vec<f32> {
     use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
     const CLOSE: [f32; 16] =
         [0., 1e-8, 0.1733, 0.35, 0.5, FRAC_1_SQRT_2, 0.9, 1., SQRT_2, 2., 10., 18., 20., 88.72284, 103.97208, 3.4e38];
+    const PIECES: [f32; 7] = [0.0625, 0.125, 0.375, 1.375, 3.375, 8.375, 9.25];
     let spread = (0..500_000u32).map(|i| f32::from_bits(i.wrapping_mul(8_589).wrapping_add(i)));
     let middle = (0..200_000).map(|i| (i - 100_000) as f32 * 0.000_231);
-    let dense = CLOSE.iter().flat_map(|x| (0..600).map(move |k| f32::from_bits((x.to_bits() + k).saturating_sub(300))));
+    let dense = CLOSE
+        .iter()
+        .chain(&PIECES)
+        .flat_map(|x| (0..600).map(move |k| f32::from_bits((x.to_bits() + k).saturating_sub(300))));
     let dense: Vec<f32> = dense.collect();
     spread.chain(middle).chain(dense.iter().copied()).chain(dense.iter().map(|x| -x)).filter(|x| !x.is_nan()).collect()
 }
@@ -67,6 +71,8 @@ fn every_function_is_within_its_bound_with_every_set_of_instructions() {
             assert!(worst.0 <= bound, "{capability:?}: {name} is {:.2} ulp off at {:e}", worst.0, worst.1);
         }
         special_values();
+        tanh_ends_at_1(&points);
+        neither_length_nor_place_changes_a_bit(&points);
         gelu_is_the_normal_distribution();
         gradients_are_those_of_the_formula();
     }
@@ -98,6 +104,31 @@ fn special_values() {
     }
     assert_eq!(tensor![1., 0.].exp(), tensor![e, 1.]);
     assert_eq!((tensor![1.].log(), tensor![-1.].log1p()), (tensor![0.], tensor![-INF]));
+}
+
+fn tanh_ends_at_1(points: &[f32]) {
+    let tanh: Tensor = points.iter().map(|x| x.abs()).collect::<Tensor>().tanh();
+    for (x, &y) in points.iter().map(|x| x.abs()).zip(tanh.view().iter()) {
+        assert!((0. ..=1.).contains(&y) && (x < 10. || y == 1.), "tanh({x:e}) is {y:e}");
+        assert!(x >= f32::MIN_POSITIVE || y == x, "tanh({x:e}) is {y:e}");
+    }
+}
+
+/// Few elements, elements at the end of a vector and elements that lie apart give the same as many together.
+fn neither_length_nor_place_changes_a_bit(points: &[f32]) {
+    let points: Vec<f32> = points.iter().copied().step_by(997).collect();
+    let bits = |y: &Tensor| y.view().iter().map(|y| y.to_bits()).collect::<Vec<u32>>();
+    let apart: Tensor = points.iter().flat_map(|&x| [0.5, x, 2.]).collect();
+    let apart = apart.reshape([-1, 3]).unwrap().select(1, 1).unwrap();
+    for (name, f, _, _) in ROWS {
+        let want = bits(&f(&points.iter().copied().collect()));
+        assert!(bits(&f(&apart)) == want, "{name} of elements that lie apart");
+        for len in 1..=33 {
+            for (part, want) in points.chunks(len).zip(want.chunks(len)).take(40) {
+                assert!(bits(&f(&part.iter().copied().collect())) == want, "{name} of {len} elements");
+            }
+        }
+    }
 }
 
 fn gelu_is_the_normal_distribution() {

@@ -10,11 +10,15 @@ use super::{
     isa::{Isa, Kernel, dispatch},
     memory::Aligned,
     threads,
+    vmath::fill,
 };
 
 /// From so many elements on the work is split; a task is [`PIECE`] elements.
 const PARALLEL: usize = 1 << 16;
 const PIECE: usize = 1 << 15;
+
+/// So many elements that lie apart in memory are brought together at a time.
+const GATHERED: usize = 256;
 
 /// The shape that two shapes broadcast to, as NumPy and PyTorch define it; `None` where they do not.
 pub fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
@@ -38,6 +42,16 @@ pub fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 pub trait Map<X, Y>: Sync {
     /// Its value.
     fn at<I: Isa>(&self, x: X) -> Y;
+
+    /// Fills `out` with its values at `x`, of the same length. A function of one array that is faster on many elements at
+    /// once has its own form of this, and then every element goes through that one.
+    #[inline(always)]
+    fn each<I: Isa>(&self, x: &[X], out: &mut [MaybeUninit<Y>])
+    where
+        X: Copy,
+    {
+        fill(x, out, |x| self.at::<I>(x));
+    }
 }
 
 /// Closures, which know no instruction set.
@@ -228,14 +242,16 @@ impl<A: Copy + Sync> Sources<1> for [&ArrayViewD<'_, A>; 1] {
         unsafe {
             let p = self[0].as_ptr().offset(i);
             if s == 1 {
-                let x = from_raw_parts(p, out.len());
-                for (o, &x) in out.iter_mut().zip(x) {
-                    o.write(f.at::<I>(x));
+                return f.each::<I>(from_raw_parts(p, out.len()), out);
+            }
+            // Brought together they are a vector loop too.
+            let mut near = [MaybeUninit::uninit(); GATHERED];
+            for (n, out) in out.chunks_mut(GATHERED).enumerate() {
+                let p = p.offset((n * GATHERED) as isize * s);
+                for (k, near) in near[..out.len()].iter_mut().enumerate() {
+                    near.write(*p.offset(k as isize * s));
                 }
-            } else {
-                for (k, o) in out.iter_mut().enumerate() {
-                    o.write(f.at::<I>(*p.offset(k as isize * s)));
-                }
+                f.each::<I>(from_raw_parts(near.as_ptr().cast(), out.len()), out);
             }
         }
     }

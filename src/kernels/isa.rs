@@ -74,6 +74,8 @@ pub fn set_capability(most: Capability) -> Capability {
 pub trait Isa: Copy + Send + Sync + 'static {
     /// Whether a multiplication and an addition are one instruction, rounded once.
     const FMA: bool;
+    /// Whether it has the instructions of [`Capability::Avx512`].
+    const AVX512: bool = false;
 
     /// `a · b + c`, rounded once where the CPU can.
     #[inline(always)]
@@ -100,6 +102,7 @@ impl Isa for Avx2 {
 }
 impl Isa for Avx512 {
     const FMA: bool = true;
+    const AVX512: bool = true;
 }
 
 /// A loop that [`dispatch`] can compile for each instruction set. `run`, and all that it calls in the loop, must be

@@ -1,5 +1,7 @@
 //! Elementwise mathematics: a table of values and derivatives.
 
+use std::mem::MaybeUninit;
+
 use num_traits::Float;
 
 use super::{Lane, Operand, arithmetic::binary, compare::gate};
@@ -12,10 +14,11 @@ use crate::{
     tensor::{Number, Real, Tensor, grad_enabled},
 };
 
-/// A row an operation: its value on numbers, in a loop compiled for `I`, and its derivative as a [`Formula`] of the input
+/// A row an operation: its value on numbers, in a loop compiled for `I` (in brackets the function of many elements, where
+/// [`VectorMath`](crate::kernels::vmath::VectorMath) has one), and its derivative as a [`Formula`] of the input
 /// (`from input`) or of the output (`from output`), or `zero`; the row says thereby what is kept for the backward pass.
 macro_rules! unary {
-    ($bound:ident, $formula:ident: $($(#[$doc:meta])* $name:ident: |$v:ident| $value:expr, $kind:ident $($kept:ident |$k:ident| $derivative:expr)?;)*) => {
+    ($bound:ident, $formula:ident: $($(#[$doc:meta])* $name:ident $(($each:ident))?: |$v:ident| $value:expr, $kind:ident $($kept:ident |$k:ident| $derivative:expr)?;)*) => {
         impl<T: $bound> Tensor<T> {$(
             $(#[$doc])*
             pub fn $name(&self) -> Tensor<T> {
@@ -25,6 +28,12 @@ macro_rules! unary {
                     fn at<I: Isa>(&self, $v: T) -> T {
                         $value
                     }
+                    $(
+                        #[inline(always)]
+                        fn each<I: Isa>(&self, x: &[T], out: &mut [MaybeUninit<T>]) {
+                            T::$each::<I>(x, out)
+                        }
+                    )?
                 }
                 let out = map_with(self.view(), Row);
                 unary!(@ $kind $($kept)? $bound, $formula, self, stringify!($name), out $(, |$k| $derivative)?)
@@ -112,7 +121,7 @@ unary! { Real, RealFormula:
     /// The hyperbolic cosine.
     cosh: |x| x.cosh(), from input |x| x.sinh();
     /// The hyperbolic tangent.
-    tanh: |x| x.vtanh::<I>(), from output |y| -(y.clone() * y) + T::ONE;
+    tanh (vtanh_each): |x| x.vtanh::<I>(), from output |y| -(y.clone() * y) + T::ONE;
     /// The inverse hyperbolic sine.
     asinh: |x| x.asinh(), from input |x| (x.clone() * x + T::ONE).rsqrt();
     /// The inverse hyperbolic cosine; NaN below 1.

@@ -1,4 +1,5 @@
-//! Elementary functions of `f32` without branches or tables, so that the compiler vectorizes the loops in which they stand.
+//! Elementary functions of `f32` without branches or tables, so that the compiler vectorizes the loops in which they stand;
+//! and, in `pieces`, functions of many elements with tables in registers.
 //!
 //! Their polynomials are minimax: Remez's algorithm in 40 digits, for the interval and the error that each constant names;
 //! then the coefficients were rounded to `f32` one by one from the lowest power up, the rest fitted again each time.
@@ -7,6 +8,10 @@
 mod erf;
 mod exp;
 mod log;
+#[cfg(target_arch = "x86_64")]
+mod pieces;
+
+use std::mem::MaybeUninit;
 
 use num_traits::Float;
 
@@ -23,14 +28,30 @@ fn power_of_two(exponent: u32) -> f32 {
     f32::from_bits(exponent << 23)
 }
 
-/// A row a function: its name, for `f32`, for `f64`.
+/// Fills `out` with `f` of each element.
+#[inline(always)]
+pub fn fill<X: Copy, Y>(x: &[X], out: &mut [MaybeUninit<Y>], f: impl Fn(X) -> Y) {
+    for (o, &x) in out.iter_mut().zip(x) {
+        o.write(f(x));
+    }
+}
+
+/// A row a function: its name, for `f32`, for `f64`; then, where many elements of `f32` together are faster under AVX-512,
+/// the name of the function of many, and what it is there.
 macro_rules! vector_math {
-    ($($(#[$doc:meta])* $name:ident: $f32:path, |$x:ident| $f64:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $f32:path, |$x:ident| $f64:expr $(, $each:ident: $avx512:path)?;)*) => {
         /// Elementary functions for loops that [`dispatch`](super::isa::dispatch) compiles for each instruction set: those of
         /// this module for `f32`, those of std and libm for `f64`.
         pub trait VectorMath: Float {$(
             $(#[$doc])*
             fn $name<I: Isa>(self) -> Self;
+            $(
+                /// Fills `out` with the same of each element of `x`, within the same bound, but not always to the same bits.
+                #[inline(always)]
+                fn $each<I: Isa>(x: &[Self], out: &mut [MaybeUninit<Self>]) {
+                    fill(x, out, Self::$name::<I>);
+                }
+            )?
         )*}
 
         impl VectorMath for f32 {$(
@@ -38,6 +59,18 @@ macro_rules! vector_math {
             fn $name<I: Isa>(self) -> f32 {
                 $f32(self)
             }
+            $(
+                #[allow(unsafe_code)]
+                #[inline(always)]
+                fn $each<I: Isa>(x: &[f32], out: &mut [MaybeUninit<f32>]) {
+                    #[cfg(target_arch = "x86_64")]
+                    if I::AVX512 {
+                        // SAFETY: `dispatch` runs loops for AVX-512 only on a CPU that has it.
+                        return unsafe { $avx512(x, out) };
+                    }
+                    fill(x, out, f32::$name::<I>);
+                }
+            )?
         )*}
 
         impl VectorMath for f64 {$(
@@ -60,7 +93,7 @@ vector_math! {
     /// `ln(1 + x)`
     vln_1p: ln_1p::<I>, |x| x.ln_1p();
     /// The hyperbolic tangent.
-    vtanh: tanh::<I>, |x| x.tanh();
+    vtanh: tanh::<I>, |x| x.tanh(), vtanh_each: pieces::tanh;
     /// `1 / (1 + e⁻ˣ)`
     vsigmoid: sigmoid::<I>, |x| 1. / (1. + (-x).exp());
     /// The error function.
