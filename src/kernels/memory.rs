@@ -116,10 +116,10 @@ impl Pool {
 }
 
 /// The bytes that are allocated for `bytes`: eight sizes between a power of two and the next, so that nearly equal
-/// buffers serve each other.
+/// buffers serve each other, and a [`LINE`] for [`Aligned`] to skip some of.
 fn rounded(bytes: usize) -> usize {
-    let step = (bytes.next_power_of_two() / 16).max(64);
-    bytes.next_multiple_of(step)
+    let step = (bytes.next_power_of_two() / 16).max(LINE);
+    bytes.next_multiple_of(step) + LINE
 }
 
 /// An empty vector with room for `len` elements, which are neither zeroed nor fresh if the pool has some.
@@ -144,7 +144,7 @@ pub fn buffer<T: Copy>(len: usize) -> Vec<T> {
     });
     match found {
         // SAFETY: the block came out of a `Vec` with this alignment and these bytes, of which `T` takes a whole number
-        // (`rounded` gives multiples of 64), and nothing else points to it.
+        // (`rounded` gives multiples of [`LINE`]), and nothing else points to it.
         Some(block) => unsafe { Vec::from_raw_parts(block.address.cast(), 0, bytes / size_of::<T>()) },
         None => Vec::with_capacity(bytes / size_of::<T>()),
     }
@@ -163,7 +163,7 @@ impl<T: Copy + Default> Aligned<T> {
         if len * size_of::<T>() < SMALLEST {
             return Vec::with_capacity(len).into();
         }
-        let mut vector = buffer::<T>(len + LINE / size_of::<T>());
+        let mut vector = buffer::<T>(len);
         let skipped = vector.as_ptr().align_offset(LINE);
         vector.resize(skipped, T::default());
         Aligned { vector, skipped }
@@ -217,7 +217,7 @@ pub fn filled<T: Copy>(len: usize, value: T) -> Vec<T> {
 /// Keeps a vector's memory for the next [`buffer`]; frees it where it is small, of an odd size, or there is no room.
 pub fn recycle<T: Copy>(vector: Vec<T>) {
     let bytes = vector.capacity() * size_of::<T>();
-    if bytes < SMALLEST || bytes != rounded(bytes) {
+    if bytes < SMALLEST || bytes != rounded(bytes - LINE) {
         return;
     }
     with(|p| {
@@ -315,7 +315,8 @@ mod tests {
     fn sizes_round_up_little() {
         for bytes in [4096, 5000, 65_537, 1 << 20, 123_456_789] {
             let r = rounded(bytes);
-            assert!(r >= bytes && r <= bytes + bytes / 8 && r.is_multiple_of(64) && rounded(r) == r, "{bytes} {r}");
+            assert!(r >= bytes + LINE && r <= bytes + bytes / 8 + LINE && r.is_multiple_of(LINE), "{bytes} {r}");
+            assert_eq!(rounded(r - LINE), r);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     isa::Isa,
     memory::{Aligned, filled, recycle},
-    reduce::{Each, combine, fold_rows},
+    reduce::{self, Each, combine, fold_rows},
     rows::{Blank, RowKernel, Sizes, ahead, run, write},
 };
 use crate::tensor::Real;
@@ -80,16 +80,15 @@ impl<T: Real> RowKernel<T> for LayerNormBackward<'_, T> {
         ahead(self.x, (i + 1) * n, n);
         let (g, x, w, count) = (&self.g[i * n..][..n], &self.x[i * n..][..n], &self.weight[..n], T::of(n as f64));
         let Moments { mean, rstd } = self.moments[i];
-        let all = sum([g, w], |[g, w]| g * w) / count;
-        let along = sum([g, w, x], |[g, w, x]| g * w * (x - mean)) * rstd / count;
-        if !sums.is_empty() {
+        let inputs = [g, x, w];
+        let over = |[g, x, w]: [T; 3]| [g * w, g * w * (x - mean)];
+        let [all, along] = if sums.is_empty() {
+            reduce::sums(inputs, [], |x| (over(x), []))
+        } else {
             let (weight, bias) = sums.split_at_mut(n);
-            let bias = &mut bias[..n];
-            for j in 0..n {
-                weight[j] += g[j] * ((x[j] - mean) * rstd);
-                bias[j] += g[j];
-            }
-        }
+            reduce::sums(inputs, [weight, bias], |[g, x, w]| (over([g, x, w]), [g * ((x - mean) * rstd), g]))
+        };
+        let (all, along) = (all / count, along * rstd / count);
         (write(out, |i| rstd * (g[i] * w[i] - all - (x[i] - mean) * rstd * along)), ())
     }
 }
@@ -129,63 +128,52 @@ impl Batch {
     }
 }
 
-/// Two sums over all but the channels, of functions of `x`, `y` and the channel's mean; or the first alone.
-struct Sums<'a, T, F, H> {
+/// `N` sums over all but the channels, of functions of `x`, `y` and the channel's mean.
+struct Sums<'a, T, F> {
     batch: Batch,
     x: &'a [T],
     y: &'a [T],
     mean: &'a [T],
     f: F,
-    h: Option<H>,
 }
 
-impl<T: Real, F: Fn([T; 3]) -> T + Sync + Copy, H: Fn([T; 3]) -> T + Sync + Copy> RowKernel<T> for Sums<'_, T, F, H> {
-    type Note = [T; 2];
+impl<T: Real, F: Fn([T; 3]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T> for Sums<'_, T, F> {
+    type Note = [T; N];
     #[inline(always)]
-    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], [T; 2]) {
-        let (c, f, mut note) = (self.batch.channels, self.f, [T::ZERO; 2]);
-        if self.batch.len == 1 {
-            let (x, y, mean) = (&self.x[i * c..][..c], &self.y[i * c..][..c], &self.mean[..c]);
-            let (first, second) = sums.split_at_mut(c);
-            (0..c).for_each(|j| first[j] += f([x[j], y[j], mean[j]]));
-            if let Some(h) = self.h {
-                let second = &mut second[..c];
-                (0..c).for_each(|j| second[j] += h([x[j], y[j], mean[j]]));
-            }
+    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], [T; N]) {
+        let (c, f) = (self.batch.channels, self.f);
+        let note = if self.batch.len == 1 {
+            let mut sums = sums.chunks_exact_mut(c);
+            let sums: [&mut [T]; N] = std::array::from_fn(|_| sums.next().expect("a row for each sum"));
+            let inputs = [&self.x[i * c..][..c], &self.y[i * c..][..c], &self.mean[..c]];
+            reduce::sums(inputs, sums, |x| ([], f(x)));
+            [T::ZERO; N]
         } else {
             let (n, mean) = (self.batch.len, self.mean[i % c]);
-            let inputs = [&self.x[i * n..][..n], &self.y[i * n..][..n]];
-            note[0] = sum(inputs, |[x, y]| f([x, y, mean]));
-            if let Some(h) = self.h {
-                note[1] = sum(inputs, |[x, y]| h([x, y, mean]));
-            }
-        }
+            reduce::sums([&self.x[i * n..][..n], &self.y[i * n..][..n]], [], |[x, y]| (f([x, y, mean]), []))
+        };
         (write(out, |_| T::ZERO), note)
     }
 }
 
-/// One or two sums for each channel.
-fn sums<T: Real>(
+/// The sums for each channel.
+fn sums<T: Real, const N: usize>(
     [x, y]: [&[T]; 2],
     batch: Batch,
     mean: &[T],
-    f: impl Fn([T; 3]) -> T + Sync + Copy,
-    h: Option<impl Fn([T; 3]) -> T + Sync + Copy>,
-) -> [Vec<T>; 2] {
-    let kernel = Sums { batch, x, y, mean, f, h };
-    let (_, notes, mut first) = run(&kernel, batch.sizes(x.len(), false, if h.is_some() { 2 } else { 1 }));
+    f: impl Fn([T; 3]) -> [T; N] + Sync + Copy,
+) -> [Vec<T>; N] {
+    let (_, notes, sums) = run(&Sums { batch, x, y, mean, f }, batch.sizes(x.len(), false, N));
     if batch.len == 1 {
-        let second = first.split_off(batch.channels);
-        return [first, second];
+        return std::array::from_fn(|k| sums[k * batch.channels..][..batch.channels].to_vec());
     }
     let mut kind = filled(notes.len(), T::ZERO);
-    let of_kind = |k| {
+    let out = std::array::from_fn(|k| {
         let mut out = vec![T::ZERO; batch.channels];
-        kind.iter_mut().zip(&notes).for_each(|(one, note): (&mut T, &[T; 2])| *one = note[k]);
+        kind.iter_mut().zip(&notes).for_each(|(one, note): (&mut T, &[T; N])| *one = note[k]);
         fold_rows(&kind, &mut out, T::ZERO, |a, b| a + b);
         out
-    };
-    let out = [0, 1].map(of_kind);
+    });
     recycle(kind);
     out
 }
@@ -194,10 +182,9 @@ fn sums<T: Real>(
 pub fn batch_moments<T: Real>(x: &[T], batch: Batch) -> (Vec<T>, Vec<T>) {
     let count = T::of((x.len() / batch.channels.max(1)) as f64);
     let zeros = vec![T::ZERO; batch.channels];
-    let none = None::<fn([T; 3]) -> T>;
-    let [mean, _] = sums([x, x], batch, &zeros, |[x, ..]| x, none);
+    let [mean] = sums([x, x], batch, &zeros, |[x, ..]| [x]);
     let mean: Vec<T> = mean.into_iter().map(|s| s / count).collect();
-    let [var, _] = sums([x, x], batch, &mean, |[x, _, mean]| (x - mean) * (x - mean), none);
+    let [var] = sums([x, x], batch, &mean, |[x, _, mean]| [(x - mean) * (x - mean)]);
     (mean, var.into_iter().map(|s| s / count).collect())
 }
 
@@ -258,7 +245,7 @@ pub fn batch_norm_backward<T: Real>(
     input: bool,
 ) -> (Option<Aligned<T>>, [Vec<T>; 2]) {
     let channels = batch.channels;
-    let [bias, along] = sums([g, x], batch, mean, |[g, ..]| g, Some(|[g, x, mean]: [T; 3]| g * (x - mean)));
+    let [bias, along] = sums([g, x], batch, mean, |[g, x, mean]| [g, g * (x - mean)]);
     let scale = each(&or_all(weight, T::ONE, channels), rstd, |w, r| w * r);
     let sizes = batch.sizes(x.len(), true, 0);
     let dx = if !input {

@@ -99,6 +99,81 @@ pub(super) fn combine<T: Element>(terms: impl Terms<T>, n: usize, identity: T, f
     out
 }
 
+/// `S` sums over all places, and `M` sums place by place, into `beside`, in one pass: of what `f` makes of the inputs at a
+/// place. To be called inside of [`dispatch`].
+#[inline(always)]
+pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
+    inputs: [&[T]; K],
+    mut beside: [&mut [T]; M],
+    f: impl Fn([T; K]) -> ([T; S], [T; M]),
+) -> [T; S] {
+    let n = inputs[0].len();
+    let (mut total, mut at) = ([[T::ZERO; LANES]; S], 0);
+    while at + LANES <= n {
+        let end = n.min(at + LANES * LEVEL * LEVEL);
+        let mut middle = [[T::ZERO; LANES]; S];
+        while at + LANES <= end {
+            let end = end.min(at + LANES * LEVEL);
+            let mut leaf = [[T::ZERO; LANES]; S];
+            while at + LANES <= end {
+                // By value: so the compiler sees that they are not in each other's place.
+                let (mut x, mut places) = ([[T::ZERO; LANES]; K], [[T::ZERO; LANES]; M]);
+                for k in 0..K {
+                    x[k] = block(inputs[k], at);
+                }
+                for m in 0..M {
+                    places[m] = block(beside[m], at);
+                }
+                for i in 0..LANES {
+                    let mut one = [T::ZERO; K];
+                    for k in 0..K {
+                        one[k] = x[k][i];
+                    }
+                    let (over, here) = f(one);
+                    for s in 0..S {
+                        leaf[s][i] += over[s];
+                    }
+                    for m in 0..M {
+                        places[m][i] += here[m];
+                    }
+                }
+                for m in 0..M {
+                    beside[m][at..at + LANES].copy_from_slice(&places[m]);
+                }
+                at += LANES;
+            }
+            for s in 0..S {
+                join(&mut middle[s], leaf[s], |a, b| a + b);
+            }
+        }
+        for s in 0..S {
+            join(&mut total[s], middle[s], |a, b| a + b);
+        }
+    }
+    for i in at..n {
+        let (over, here) = f(inputs.map(|x| x[i]));
+        (0..S).for_each(|s| total[s][i - at] += over[s]);
+        (0..M).for_each(|m| beside[m][i] += here[m]);
+    }
+    // As in `combine`.
+    let mut total = black_box(total);
+    total.each_mut().map(|lanes| {
+        let mut half = LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                lanes[i] += lanes[i + half];
+            }
+            half /= 2;
+        }
+        lanes[0]
+    })
+}
+
+#[inline(always)]
+fn block<T: Copy>(x: &[T], at: usize) -> [T; LANES] {
+    x[at..at + LANES].try_into().expect("so many lanes")
+}
+
 struct Run<T, S, F> {
     terms: S,
     n: usize,
