@@ -49,6 +49,9 @@ struct Pool {
     open: AtomicBool,
     /// The threads that look at the region now.
     active: AtomicUsize,
+    /// Whether the caller sleeps until nobody is active.
+    waits: Mutex<bool>,
+    done: Condvar,
     /// What a task panicked with.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// The threads that sleep.
@@ -120,8 +123,8 @@ impl Patience {
     /// A wait from here on, and of more than half of the caller's own work, says that another process holds a core.
     const STALL: Duration = Duration::from_micros(300);
     /// So long a caller stays alone after the first stall; twice as long after each further one, up to [`Self::MOST`].
-    const ALONE: Duration = Duration::from_millis(100);
-    const MOST: u32 = 6;
+    const ALONE: Duration = Duration::from_millis(50);
+    const MOST: u32 = 4;
 
     fn alone(&mut self, now: Instant) -> bool {
         self.alone_until.is_some_and(|until| now < until)
@@ -157,6 +160,8 @@ impl Pool {
             epoch: AtomicU32::new(0),
             open: AtomicBool::new(false),
             active: AtomicUsize::new(0),
+            waits: Mutex::new(false),
+            done: Condvar::new(),
             panic: Mutex::new(None),
             asleep: Mutex::new(0),
             wake: Condvar::new(),
@@ -214,7 +219,10 @@ impl Pool {
                     *lock(&self.panic) = Some(payload);
                 }
             }
-            self.active.fetch_sub(1, SeqCst);
+            // The lock orders this with a caller that is about to sleep.
+            if self.active.fetch_sub(1, SeqCst) == 1 && *lock(&self.waits) {
+                self.done.notify_one();
+            }
         }
     }
 
@@ -265,6 +273,16 @@ impl Pool {
         }
     }
 
+    /// A caller that spins for long uses up its share of the core, which it then lacks for its work.
+    fn sleep_until_done(&self) {
+        let mut waits = lock(&self.waits);
+        *waits = true;
+        while self.active.load(SeqCst) > 0 {
+            waits = self.done.wait(waits).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        *waits = false;
+    }
+
     /// Closes the region and waits for those that are still at work.
     fn close(&self, begin: Instant, patience: &mut Patience) {
         self.open.store(false, SeqCst);
@@ -273,8 +291,8 @@ impl Pool {
         while self.active.load(SeqCst) > 0 {
             turn += 1;
             std::hint::spin_loop();
-            if turn.is_multiple_of(1 << 10) {
-                thread::yield_now();
+            if turn.is_multiple_of(1 << 8) && from.elapsed() > SPIN {
+                self.sleep_until_done();
             }
         }
         patience.waited(begin, from);

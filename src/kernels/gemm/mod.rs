@@ -205,13 +205,16 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let work = a.rows * a.columns * b.columns;
     let threads = if work < PARALLEL { 1 } else { threads::num_threads() };
     let (panels, blocks) = (b.columns.div_ceil(width), a.rows.div_ceil(rows));
-    // A part copies its columns for itself, so it is the rows that are shared if there is a choice.
+    // A part copies for itself what all parts have in common: let that be the smaller operand.
+    let copied = |pack: bool, x: Mat<T>| if pack { x.rows * x.columns } else { 0 };
+    let by_columns = copied(plan.pack_rows, a) <= copied(plan.pack_columns, b);
+    let by_columns = if by_columns { panels >= 2 * threads || panels >= blocks } else { blocks < 2 * threads };
     // Large products are cut finer, so that nobody waits long for the last part.
     let fine = if work < LARGE { threads } else { 4 * threads };
     let parts = |n: usize| if n < 2 * threads { n.min(threads) } else { n.min(fine) };
     match threads {
         1 => block(kernels, plan, a, b, c, start),
-        _ if panels >= 2 * threads || panels >= blocks => threads::for_each(parts(panels), |i| {
+        _ if by_columns => threads::for_each(parts(panels), |i| {
             let [from, to] = [i, i + 1].map(|i| (panels * i / parts(panels) * width).min(b.columns));
             let (b, c) = (b.part(0..b.rows, from..to), c.part(0..c.rows, from..to));
             block(kernels, plan, a, b, c, start.part(0..a.rows, from..to));
