@@ -85,13 +85,20 @@ fn side_by_side<T: Copy>(x: Mat<T>) -> Mat<T> {
 struct Fetch<T> {
     rows: Mat<T>,
     tiles: usize,
+    /// The tiles that are done.
+    done: usize,
 }
 
 impl<T: Copy> Fetch<T> {
-    /// The share of tile `i`, which takes so many steps.
-    fn share(self, i: usize, steps: usize) -> Ahead<T> {
+    /// What is left after so many tiles more.
+    fn after(self, tiles: usize) -> Self {
+        Fetch { done: self.done + tiles, ..self }
+    }
+
+    /// The share of the next tile, which takes so many steps.
+    fn share(self, steps: usize) -> Ahead<T> {
         let (rows, line) = (self.rows, Ahead::<T>::LINE);
-        let [from, to] = [i, i + 1].map(|i| rows.rows * i / self.tiles);
+        let [from, to] = [self.done, self.done + 1].map(|i| rows.rows * i / self.tiles);
         let lines = rows.columns.div_ceil(line);
         match lines * (to - from) {
             0 => Ahead::NOTHING,
@@ -121,7 +128,7 @@ impl<T: Product> Job<'_, T> {
         let tiles = a.rows.div_ceil(self.plan.rows);
         let tile = |i: usize| a.rows * i / tiles..a.rows * (i + 1) / tiles;
         let panels = b.columns.div_ceil(width);
-        let after = Fetch { rows: self.next, tiles: tiles * panels };
+        let next = Fetch { rows: self.next, tiles: tiles * panels, done: 0 };
         // SAFETY: the caller's promise.
         unsafe {
             if self.plan.pack_rows {
@@ -129,16 +136,18 @@ impl<T: Product> Job<'_, T> {
                 let far = self.next.rows == 0 && a.rows * a.columns * size_of::<T>() > FAR;
                 for i in 0..tiles {
                     let rows = tile(i);
-                    let next = if far && i + 1 < tiles { tile(i + 1) } else { 0..0 };
-                    let next = Fetch { rows: side_by_side(a.part(next, 0..a.columns)), tiles: panels };
-                    let (fetch, done) = if far { (next, 0) } else { (after, i * panels) };
+                    let fetch = if far && i + 1 < tiles {
+                        Fetch { rows: side_by_side(a.part(tile(i + 1), 0..a.columns)), tiles: panels, done: 0 }
+                    } else {
+                        next.after(i * panels)
+                    };
                     let mut part = a.part(rows.clone(), 0..a.columns);
                     pack_rows(part, self.rows_at);
                     (part.at, part.row, part.column) = (self.rows_at, 1, rows.len() as isize);
                     for j in (0..b.columns).step_by(width) {
                         let c = c.part(rows.clone(), 0..c.columns);
                         let start = start.part(rows.clone(), 0..b.columns);
-                        self.panel(part, b, j, c, 1, start, (fetch, done + j / width));
+                        self.panel(part, b, j, c, 1, start, fetch.after(j / width));
                     }
                 }
             } else {
@@ -149,9 +158,9 @@ impl<T: Product> Job<'_, T> {
                     let rows = tile(first).start..tile(last - 1).end;
                     let (part, c) = (a.part(rows.clone(), 0..a.columns), c.part(rows.clone(), 0..c.columns));
                     for j in (0..b.columns).step_by(width) {
-                        let (start, done) =
-                            (start.part(rows.clone(), 0..b.columns), first * panels + j / width * (last - first));
-                        self.panel(part, b, j, c, last - first, start, (after, done));
+                        let start = start.part(rows.clone(), 0..b.columns);
+                        let done = first * panels + j / width * (last - first);
+                        self.panel(part, b, j, c, last - first, start, next.after(done));
                     }
                 }
             }
@@ -163,16 +172,7 @@ impl<T: Product> Job<'_, T> {
     /// # Safety
     /// As [`run`](Job::run).
     #[allow(unsafe_code)]
-    unsafe fn panel(
-        &self,
-        a: Mat<T>,
-        b: Mat<T>,
-        j: usize,
-        c: Mat<T>,
-        tiles: usize,
-        start: Start<T>,
-        (fetch, done): (Fetch<T>, usize),
-    ) {
+    unsafe fn panel(&self, a: Mat<T>, b: Mat<T>, j: usize, c: Mat<T>, tiles: usize, start: Start<T>, fetch: Fetch<T>) {
         let columns = self.plan.width.min(b.columns - j);
         let b = match self.plan.pack_columns {
             // A panel that is not full is as wide as its vectors.
@@ -185,7 +185,7 @@ impl<T: Product> Job<'_, T> {
         let (c, start) = (c.part(0..c.rows, j..j + columns), start.part(0..a.rows, j..j + columns));
         if c.column == 1 {
             // SAFETY: the caller's promise.
-            return unsafe { self.tiles(a, b, c, tiles, start, (fetch, done)) };
+            return unsafe { self.tiles(a, b, c, tiles, start, fetch) };
         }
         // The rows of the result lie side by side: some tiles are worked out elsewhere and then turned.
         let at_once = (TURNED / self.plan.rows).max(1);
@@ -198,7 +198,7 @@ impl<T: Product> Job<'_, T> {
             unsafe {
                 let add = matches!(start, Start::Itself);
                 let start = if add { Start::Zero } else { start.part(rows.clone(), 0..columns) };
-                self.tiles(a.part(rows.clone(), 0..a.columns), b, turned, to - from, start, (fetch, done + from));
+                self.tiles(a.part(rows.clone(), 0..a.columns), b, turned, to - from, start, fetch.after(from));
                 unpack(turned, c.part(rows, 0..columns).t(), add);
             }
         }
@@ -209,21 +209,13 @@ impl<T: Product> Job<'_, T> {
     /// # Safety
     /// As [`run`](Job::run).
     #[allow(unsafe_code)]
-    unsafe fn tiles(
-        &self,
-        a: Mat<T>,
-        b: Mat<T>,
-        c: Mat<T>,
-        tiles: usize,
-        start: Start<T>,
-        (fetch, done): (Fetch<T>, usize),
-    ) {
+    unsafe fn tiles(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, tiles: usize, start: Start<T>, fetch: Fetch<T>) {
         let loops = match b.columns.div_ceil(self.kernels.lanes) {
             1 => self.kernels.narrow,
             2 => self.kernels.double,
             4 => self.kernels.wide,
             // SAFETY: the caller's promise.
-            _ => return unsafe { self.three_vectors(a, b, c, tiles, start, (fetch, done)) },
+            _ => return unsafe { self.three_vectors(a, b, c, tiles, start, fetch) },
         };
         let nothing = Mat { at: ptr::null_mut(), rows: 0, columns: 0, row: 0, column: 0 };
         let begin = if let Start::Values(values) = start { values } else { nothing };
@@ -243,7 +235,7 @@ impl<T: Product> Job<'_, T> {
                 start: begin.element(from, 0),
                 start_row: begin.row,
                 start_column: begin.column,
-                ahead: fetch.share(done + i, a.columns),
+                ahead: fetch.after(i).share(a.columns),
                 stream: self.plan.stream && b.columns.is_multiple_of(self.kernels.lanes),
             };
             // SAFETY: the loops are those of this CPU, there is one for each height, and all lies within the matrices.
@@ -256,15 +248,7 @@ impl<T: Product> Job<'_, T> {
     /// # Safety
     /// As [`run`](Job::run).
     #[allow(unsafe_code)]
-    unsafe fn three_vectors(
-        &self,
-        a: Mat<T>,
-        b: Mat<T>,
-        c: Mat<T>,
-        tiles: usize,
-        start: Start<T>,
-        fetch: (Fetch<T>, usize),
-    ) {
+    unsafe fn three_vectors(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, tiles: usize, start: Start<T>, fetch: Fetch<T>) {
         let two = 2 * self.kernels.lanes;
         for columns in [0..two, two..b.columns] {
             let (b, c) = (b.part(0..b.rows, columns.clone()), c.part(0..c.rows, columns.clone()));
