@@ -1,5 +1,8 @@
 //! Kernels that see rows (softmax, norms, cross entropy, losses of pairs, sums) against plain loops in f64, at every
-//! level of vector instructions, and the same bits on any number of threads.
+//! level of vector instructions, and the same bits on any number of threads. How far a result may be off is worked out
+//! beside it, rounding by rounding (`rounded/`).
+
+mod rounded;
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -7,6 +10,7 @@ use ndnn::{
     Capability, autograd::grad_with, cpu_capability, functional as F, prelude::*, random::Generator,
     random::SeedableRng, set_cpu_capability, set_num_threads,
 };
+use rounded::Rounded;
 
 /// Level and number of threads are the process's: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -55,26 +59,27 @@ fn layouts([rows, n]: [usize; 2], seed: u64) -> Vec<Tensor> {
     ]
 }
 
-fn numbers(x: &Tensor) -> Vec<f64> {
-    x.to_vec().into_iter().map(f64::from).collect()
+fn numbers(x: &Tensor) -> Vec<Rounded> {
+    x.to_vec().into_iter().map(|x| Rounded::exact(f64::from(x))).collect()
 }
 
 /// Rows of `n`, each through `f`.
-fn by_row(inputs: &[&[f64]], n: usize, f: impl Fn(&[&[f64]]) -> Vec<f64>) -> Vec<f64> {
+fn by_row(inputs: &[&[Rounded]], n: usize, f: impl Fn(&[&[Rounded]]) -> Vec<Rounded>) -> Vec<Rounded> {
     let rows = inputs[0].len().checked_div(n).unwrap_or(0);
     (0..rows).flat_map(|i| f(&inputs.iter().map(|x| &x[i * n..][..n]).collect::<Vec<_>>())).collect()
 }
 
-/// Within `ulps` roundings of the largest number that the result is made of.
-fn near(what: &str, got: &Tensor, want: &[f64], ulps: f64) {
-    let got = numbers(got);
+/// As near as the roundings allow.
+fn near(what: &str, got: &Tensor, want: &[Rounded]) {
+    let got = got.to_vec();
     assert_eq!(got.len(), want.len(), "{what}");
-    let largest = want.iter().fold(0.05, |m: f64, w| if w.is_finite() { m.max(w.abs()) } else { m });
-    for (i, (g, w)) in got.iter().zip(want).enumerate() {
-        let same = (g.is_nan() && w.is_nan()) || g == w;
-        let error = (g - w).abs() / largest / f64::from(f32::EPSILON);
-        assert!(same || error <= ulps, "{what}: element {i} is {g}, expected {w}: {error} ulp");
+    for (i, (&got, want)) in got.iter().zip(want).enumerate() {
+        assert!(want.allows(got), "{what}: element {i} is {got}, expected {} to {}", want.value, want.error);
     }
+}
+
+fn sum(terms: impl IntoIterator<Item = Rounded>) -> Rounded {
+    Rounded::sum(terms)
 }
 
 fn gradients(y: &Tensor, g: &Tensor, inputs: &[&Tensor]) -> Vec<Tensor> {
@@ -82,9 +87,22 @@ fn gradients(y: &Tensor, g: &Tensor, inputs: &[&Tensor]) -> Vec<Tensor> {
     all.into_iter().map(|g| g.unwrap()).collect()
 }
 
-fn log_sum(x: &[f64]) -> f64 {
-    let max = x.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
-    max + x.iter().map(|x| (x - max).exp()).sum::<f64>().ln()
+/// The largest of a row, and the logarithm of `Σ e^(x − max)`.
+fn log_sum(x: &[Rounded]) -> (Rounded, Rounded) {
+    let max = Rounded::exact(x.iter().fold(f64::NEG_INFINITY, |a, b| a.max(b.value)));
+    (max, sum(x.iter().map(|&x| (x - max).exp())).ln())
+}
+
+fn log_softmax(x: &[Rounded]) -> Vec<Rounded> {
+    let (max, log_sum) = log_sum(x);
+    x.iter().map(|&x| (x - max) - log_sum).collect()
+}
+
+fn softmax(x: &[Rounded]) -> Vec<Rounded> {
+    let max = log_sum(x).0;
+    let powers: Vec<_> = x.iter().map(|&x| (x - max).exp()).collect();
+    let scale = Rounded::exact(1.) / sum(powers.iter().copied());
+    powers.into_iter().map(|power| power * scale).collect()
 }
 
 #[test]
@@ -100,31 +118,27 @@ fn softmax_along_each_axis() {
                     let (xs, gs) = (rows(&x), rows(&g));
                     let y = x.softmax(dim).unwrap();
                     let dx = &gradients(&y, &g, &[&x])[0];
-                    let log = |x: &[f64]| {
-                        let sum = log_sum(x);
-                        x.iter().map(|v| v - sum).collect::<Vec<_>>()
+                    let back = |v: &[&[Rounded]]| {
+                        let y = softmax(v[0]);
+                        let along = sum(y.iter().zip(v[1]).map(|(&y, &g)| y * g));
+                        y.iter().zip(v[1]).map(|(&y, &g)| (g - along) * y).collect()
                     };
-                    let soft = |x: &[f64]| log(x).into_iter().map(f64::exp).collect::<Vec<_>>();
-                    let back = |v: &[&[f64]]| {
-                        let y = soft(v[0]);
-                        let sum: f64 = y.iter().zip(v[1]).map(|(y, g)| y * g).sum();
-                        y.iter().zip(v[1]).map(|(y, g)| (g - sum) * y).collect()
-                    };
-                    let place = |v: Vec<f64>| {
-                        let t = Tensor::<f64>::from_vec([size[0], n], v).unwrap();
-                        if dim == 0 { t.t().unwrap().to_vec() } else { t.to_vec() }
+                    // From rows to the order of the tensor's elements.
+                    let place = |v: Vec<Rounded>| match dim {
+                        0 => (0..v.len()).map(|i| v[i % size[0] * n + i / size[0]]).collect(),
+                        _ => v,
                     };
                     let what = |of: &str| format!("{of} {size:?} along {dim}");
-                    near(&what("softmax"), &y, &place(by_row(&[&xs], n, |v| soft(v[0]))), 8.);
-                    near(&what("its gradient"), dx, &place(by_row(&[&xs, &gs], n, back)), 80.);
+                    near(&what("softmax"), &y, &place(by_row(&[&xs], n, |v| softmax(v[0]))));
+                    near(&what("its gradient"), dx, &place(by_row(&[&xs, &gs], n, back)));
                     let y = x.log_softmax(dim).unwrap();
                     let dx = &gradients(&y, &g, &[&x])[0];
-                    let back = |v: &[&[f64]]| {
-                        let sum: f64 = v[1].iter().sum();
-                        soft(v[0]).iter().zip(v[1]).map(|(y, g)| g - y * sum).collect()
+                    let back = |v: &[&[Rounded]]| {
+                        let all = sum(v[1].iter().copied());
+                        log_softmax(v[0]).iter().zip(v[1]).map(|(y, &g)| g - y.exp() * all).collect()
                     };
-                    near(&what("log_softmax"), &y, &place(by_row(&[&xs], n, |v| log(v[0]))), 4.);
-                    near(&what("its gradient"), dx, &place(by_row(&[&xs, &gs], n, back)), 80.);
+                    near(&what("log_softmax"), &y, &place(by_row(&[&xs], n, |v| log_softmax(v[0]))));
+                    near(&what("its gradient"), dx, &place(by_row(&[&xs, &gs], n, back)));
                 }
             }
         }
@@ -150,37 +164,36 @@ fn softmax_of_what_is_no_number() {
     });
 }
 
-fn moments(x: impl Iterator<Item = f64> + Clone) -> [f64; 2] {
-    let n = x.clone().count() as f64;
-    let mean = x.clone().sum::<f64>() / n;
-    [mean, (x.map(|v| (v - mean) * (v - mean)).sum::<f64>() / n + 1e-5).sqrt().recip()]
-}
-
 /// `(x − mean) rstd w + b` and its three gradients, where `group(i)` names what is normed together and `at(i)` the weight.
 fn normed(
-    [x, g, w, b]: [&[f64]; 4],
+    [x, g, w, b]: [&[Rounded]; 4],
     groups: usize,
     group: impl Fn(usize) -> usize,
     at: impl Fn(usize) -> usize,
-) -> [Vec<f64>; 4] {
+) -> [Vec<Rounded>; 4] {
     let mut members = vec![Vec::new(); groups];
     (0..x.len()).for_each(|i| members[group(i)].push(i));
-    let (mut y, mut dx) = (vec![0.; x.len()], vec![0.; x.len()]);
-    let (mut dw, mut db) = (vec![0.; w.len()], vec![0.; w.len()]);
+    let zero = Rounded::exact(0.);
+    let (mut y, mut dx) = (vec![zero; x.len()], vec![zero; x.len()]);
+    let (mut dw, mut db) = (vec![Vec::new(); w.len()], vec![Vec::new(); w.len()]);
     for members in members {
-        let [mean, rstd] = moments(members.iter().map(|&i| x[i]));
-        let n = members.len() as f64;
-        let normal = |i: usize| (x[i] - mean) * rstd;
-        let all = members.iter().map(|&i| g[i] * w[at(i)]).sum::<f64>() / n;
-        let along = members.iter().map(|&i| g[i] * w[at(i)] * normal(i)).sum::<f64>() / n;
+        let n = Rounded::exact(members.len() as f64);
+        let mean = sum(members.iter().map(|&i| x[i])) / n;
+        let apart = |i: usize| x[i] - mean;
+        let var = sum(members.iter().map(|&i| apart(i) * apart(i))) / n;
+        let rstd = Rounded::exact(1.) / (var + Rounded::of(1e-5)).sqrt();
+        let all = sum(members.iter().map(|&i| g[i] * w[at(i)])) / n;
+        let along = sum(members.iter().map(|&i| g[i] * w[at(i)] * apart(i))) * rstd / n;
         for &i in &members {
-            y[i] = normal(i) * w[at(i)] + b[at(i)];
-            dx[i] = rstd * (g[i] * w[at(i)] - all - normal(i) * along);
-            dw[at(i)] += g[i] * normal(i);
-            db[at(i)] += g[i];
+            let normal = apart(i) * rstd;
+            y[i] = normal * w[at(i)] + b[at(i)];
+            dx[i] = rstd * (g[i] * w[at(i)] - all - normal * along);
+            dw[at(i)].push(g[i] * normal);
+            db[at(i)].push(g[i]);
         }
     }
-    [y, dx, dw, db]
+    let added = |terms: Vec<Vec<Rounded>>| terms.into_iter().map(Rounded::sum_in_order).collect();
+    [y, dx, added(dw), added(db)]
 }
 
 #[test]
@@ -199,14 +212,13 @@ fn layer_norm_of_rows() {
                 let want = normed(inputs.each_ref().map(Vec::as_slice), size[0], group, |i| i % n);
                 let got = [vec![y.clone()], gradients(&y, &g, &[&x, &w, &b])].concat();
                 for (k, (got, want)) in got.iter().zip(&want).enumerate() {
-                    // At one element the variance is 0, and 1 / √ε large.
-                    near(&format!("layer_norm {size:?}, result {k}"), got, want, if n < 3 { 2e4 } else { 200. });
+                    near(&format!("layer_norm {size:?}, result {k}"), got, want);
                 }
                 let plain = F::layer_norm(&x, &[n], None, None, 1e-5).unwrap();
-                let (ones, zeros) = (vec![1.; n], vec![0.; n]);
+                let [ones, zeros] = [1., 0.].map(|v| vec![Rounded::exact(v); n]);
                 let want = normed([&inputs[0], &inputs[1], &ones, &zeros], size[0], group, |i| i % n);
-                near("layer_norm without parameters", &plain, &want[0], 200.);
-                near("its gradient", &gradients(&plain, &g, &[&x])[0], &want[1], if n < 3 { 2e4 } else { 200. });
+                near("layer_norm without parameters", &plain, &want[0]);
+                near("its gradient", &gradients(&plain, &g, &[&x])[0], &want[1]);
             }
         }
     });
@@ -232,17 +244,18 @@ fn batch_norm_of_channels() {
             let want = normed(inputs.each_ref().map(Vec::as_slice), c, channel, channel);
             let got = [vec![y.clone()], gradients(&y, &g, &[&x, &w, &b])].concat();
             for (k, (got, want)) in got.iter().zip(&want).enumerate() {
-                near(&format!("batch_norm {shape:?}, result {k}"), got, want, 500.);
+                near(&format!("batch_norm {shape:?}, result {k}"), got, want);
             }
             // With running statistics: a line through each channel.
             let (mut mean, mut var) = (Tensor::randn([c]), Tensor::rand([c]) + 0.5);
             let (m, v) = (numbers(&mean), numbers(&var));
             let y = F::batch_norm(&x, Some(&mut mean), Some(&mut var), Some(&w), None, Default::default()).unwrap();
-            let slope = |i: usize| inputs[2][channel(i)] / (v[channel(i)] + 1e-5).sqrt();
-            let want: Vec<f64> = (0..x.numel()).map(|i| (inputs[0][i] - m[channel(i)]) * slope(i)).collect();
-            near("batch_norm in evaluation", &y, &want, 8.);
-            let want: Vec<f64> = (0..x.numel()).map(|i| inputs[1][i] * slope(i)).collect();
-            near("its gradient", &gradients(&y, &g, &[&x])[0], &want, 8.);
+            let rstd = |i: usize| Rounded::exact(1.) / (v[channel(i)] + Rounded::of(1e-5)).sqrt();
+            let slope = |i: usize| inputs[2][channel(i)] * rstd(i);
+            let want: Vec<_> = (0..x.numel()).map(|i| (inputs[0][i] - m[channel(i)]) * slope(i)).collect();
+            near("batch_norm in evaluation", &y, &want);
+            let want: Vec<_> = (0..x.numel()).map(|i| inputs[1][i] * slope(i)).collect();
+            near("its gradient", &gradients(&y, &g, &[&x])[0], &want);
         }
     });
 }
@@ -257,24 +270,31 @@ fn cross_entropy_of_rows() {
                 let t = Tensor::from_vec([rows], target.clone()).unwrap();
                 for (weighted, smoothing) in [(false, 0.), (true, 0.), (false, 0.1), (true, 0.2)] {
                     let weight = Tensor::<f32>::rand([n]) + 0.5;
-                    let w = if weighted { numbers(&weight) } else { vec![1.; n] };
+                    let w = if weighted { numbers(&weight) } else { vec![Rounded::exact(1.); n] };
                     let options = F::CrossEntropyOptions::default()
                         .weight(weighted.then_some(&weight))
                         .label_smoothing(smoothing)
                         .reduction(F::Reduction::Sum);
                     let loss = F::cross_entropy(&x, &t, options).unwrap();
-                    let (mut total, mut dx) = (0., Vec::new());
+                    let (keep, spread) = (Rounded::of(1. - smoothing), Rounded::of(smoothing / n as f64));
+                    let (mut losses, mut dx) = (Vec::new(), Vec::new());
                     for (x, &t) in numbers(&x).chunks_exact(n).zip(&target) {
-                        let keep = |c: usize| if c as i64 == t { 1. - smoothing } else { 0. };
-                        let q = |c: usize| if t < 0 { 0. } else { w[c] * (keep(c) + smoothing / n as f64) };
-                        let sum = log_sum(x);
-                        total -= (0..n).map(|c| q(c) * (x[c] - sum)).sum::<f64>();
-                        let all: f64 = (0..n).map(q).sum();
-                        dx.extend((0..n).map(|c| (x[c] - sum).exp() * all - q(c)));
+                        if t < 0 {
+                            dx.extend(vec![Rounded::exact(0.); n]);
+                            continue;
+                        }
+                        let (t, y) = (t as usize, log_softmax(x));
+                        let everywhere = sum((0..n).map(|c| w[c] * y[c]));
+                        losses.push(-(keep * w[t] * y[t] + spread * everywhere));
+                        let all = keep * w[t] + spread * sum(w.iter().copied());
+                        dx.extend((0..n).map(|c| {
+                            let slope = y[c].exp() * all - spread * w[c];
+                            if c == t { slope - keep * w[t] } else { slope }
+                        }));
                     }
                     let what = format!("cross_entropy [{rows}, {n}], weights {weighted}, smoothing {smoothing}");
-                    near(&what, &loss, &[total], 8.);
-                    near(&what, &gradients(&loss, &Tensor::scalar(1.0), &[&x])[0], &dx, 20.);
+                    near(&what, &loss, &[sum(losses)]);
+                    near(&what, &gradients(&loss, &Tensor::scalar(1.0), &[&x])[0], &dx);
                 }
             }
         }
@@ -285,23 +305,26 @@ type Loss = fn(&Tensor, &Tensor, F::Reduction) -> Tensor;
 
 #[test]
 fn losses_of_pairs() {
-    let cases: [(&str, Loss, fn(f64, f64) -> [f64; 2]); 4] = [
+    let cases: [(&str, Loss, fn(Rounded, Rounded) -> [Rounded; 2]); 4] = [
         (
             "mse",
             |x, y, r| F::mse_loss(x, y, F::DistanceOptions::default().reduction(r)).unwrap(),
-            |x, y| [(x - y) * (x - y), 2. * (x - y)],
+            |x, y| [(x - y) * (x - y), Rounded::exact(2.) * (x - y)],
         ),
         (
             "l1",
             |x, y, r| F::l1_loss(x, y, F::DistanceOptions::default().reduction(r)).unwrap(),
-            |x, y| [(x - y).abs(), (x - y).signum()],
+            |x, y| [(x - y).abs(), Rounded::exact((x - y).value.signum())],
         ),
         (
             "huber",
             |x, y, r| F::huber_loss(x, y, F::HuberLossOptions::default().delta(0.5).reduction(r)).unwrap(),
-            |x, y| match (x - y).abs() {
-                d if d < 0.5 => [d * d / 2., x - y],
-                d => [0.5 * (d - 0.25), (x - y).signum() * 0.5],
+            |x, y| {
+                let (d, half, quarter) = (x - y, Rounded::exact(0.5), Rounded::exact(0.25));
+                match d.value.abs() < 0.5 {
+                    true => [half * d * d, d],
+                    false => [half * (d.abs() - quarter), Rounded::exact(d.value.signum() * 0.5)],
+                }
             },
         ),
         (
@@ -310,25 +333,29 @@ fn losses_of_pairs() {
                 let options = F::BceWithLogitsOptions::default().reduction(r);
                 F::binary_cross_entropy_with_logits(x, y, options).unwrap()
             },
-            |x, y| [x.max(0.) + (-x.abs()).exp().ln_1p() - x * y, 1. / (1. + (-x).exp()) - y],
+            |x, y| {
+                let (one, positive) = (Rounded::exact(1.), Rounded::exact(x.value.max(0.)));
+                let power = (-x.abs()).exp();
+                let sigmoid = if x.value < 0. { power } else { one } / (one + power);
+                [positive + power.ln_1p() - x * y, sigmoid - y]
+            },
         ),
     ];
     at_each_level(|| {
         for (seed, size) in SIZES.into_iter().enumerate() {
             for (x, y) in layouts(size, seed as u64).iter().zip(layouts(size, 300 + seed as u64)) {
                 let x = x.requires_grad(true);
-                let pairs: Vec<(f64, f64)> = numbers(&x).into_iter().zip(numbers(&y)).collect();
+                let pairs: Vec<_> = numbers(&x).into_iter().zip(numbers(&y)).collect();
                 for (name, loss, plain) in cases {
-                    let want: Vec<[f64; 2]> = pairs.iter().map(|&(x, y)| plain(x, y)).collect();
+                    let [want, slopes] = [0, 1].map(|k| pairs.iter().map(|&(x, y)| plain(x, y)[k]).collect::<Vec<_>>());
                     let each = loss(&x, &y, F::Reduction::None);
-                    near(name, &each, &want.iter().map(|w| w[0]).collect::<Vec<_>>(), 4.);
-                    let n = x.numel() as f64;
+                    near(name, &each, &want);
+                    let (one, n) = (Rounded::exact(1.), Rounded::exact(x.numel() as f64));
                     let mean = loss(&x, &y, F::Reduction::Mean);
-                    near(name, &mean, &[want.iter().map(|w| w[0]).sum::<f64>() / n], 8.);
-                    let slopes: Vec<f64> = want.iter().map(|w| w[1]).collect();
-                    near(name, &gradients(&each, &Tensor::ones(x.shape()), &[&x])[0], &slopes, 4.);
-                    let dx = &gradients(&mean, &Tensor::scalar(1.0), &[&x])[0] * n as f32;
-                    near(name, &dx, &slopes, 8.);
+                    near(name, &mean, &[sum(want) / n]);
+                    near(name, &gradients(&each, &Tensor::ones(x.shape()), &[&x])[0], &slopes);
+                    let dx = &gradients(&mean, &Tensor::scalar(1.0), &[&x])[0];
+                    near(name, dx, &slopes.iter().map(|&slope| slope * (one / n)).collect::<Vec<_>>());
                 }
             }
         }
@@ -343,17 +370,18 @@ fn sums_and_extremes() {
                 let ([rows, n], v) = (size, numbers(&x));
                 let columns = |j: usize| (0..rows).map(move |i| i * n + j);
                 let what = format!("sum of {size:?}");
-                near(&what, &x.sum(), &[v.iter().sum()], 4. * v.len() as f64);
-                let want: Vec<f64> = (0..rows).map(|i| v[i * n..][..n].iter().sum()).collect();
-                near(&what, &x.sum_dim(1, false).unwrap(), &want, 40.);
-                let want: Vec<f64> = (0..n).map(|j| columns(j).map(|i| v[i]).sum()).collect();
-                near(&what, &x.sum_dim(0, false).unwrap(), &want, 40.);
+                near(&what, &x.sum(), &[sum(v.iter().copied())]);
+                let want: Vec<_> = (0..rows).map(|i| sum(v[i * n..][..n].iter().copied())).collect();
+                near(&what, &x.sum_dim(1, false).unwrap(), &want);
+                let want: Vec<_> = (0..n).map(|j| sum(columns(j).map(|i| v[i]))).collect();
+                near(&what, &x.sum_dim(0, false).unwrap(), &want);
                 if rows * n > 0 {
-                    let want: Vec<f64> = (0..n).map(|j| columns(j).map(|i| v[i]).fold(f64::MIN, f64::max)).collect();
-                    near(&what, &x.amax(0, false).unwrap(), &want, 0.);
-                    let want: Vec<f64> =
-                        (0..rows).map(|i| v[i * n..][..n].iter().fold(f64::MAX, |a, &b| a.min(b))).collect();
-                    near(&what, &x.amin(1, false).unwrap(), &want, 0.);
+                    let largest = |x: &mut dyn Iterator<Item = Rounded>| x.map(|x| x.value).fold(f64::MIN, f64::max);
+                    let want: Vec<_> = (0..n).map(|j| largest(&mut columns(j).map(|i| v[i])) as f32).collect();
+                    assert_eq!(x.amax(0, false).unwrap().to_vec(), want, "{what}");
+                    let want: Vec<_> =
+                        (0..rows).map(|i| -largest(&mut v[i * n..][..n].iter().map(|&x| -x)) as f32).collect();
+                    assert_eq!(x.amin(1, false).unwrap().to_vec(), want, "{what}");
                 }
             }
         }
