@@ -9,7 +9,7 @@ use super::{
     index::memory_order,
     isa::{Isa, Kernel, dispatch},
     memory::Aligned,
-    threads,
+    prefetch, threads,
     vmath::fill,
 };
 
@@ -17,6 +17,8 @@ use super::{
 const PARALLEL: usize = 1 << 16;
 const PIECE: usize = 1 << 15;
 
+/// So many elements are written before the memory of others is fetched.
+const NOW: usize = 512;
 /// So many elements that lie apart in memory are brought together at a time.
 const GATHERED: usize = 256;
 
@@ -354,15 +356,21 @@ impl<const N: usize, S: Sources<N>, F: Map<S::Item, Y>, Y> Kernel for Stretches<
         let (mut index, mut offsets) = self.walk.position(self.start / len);
         let (mut skip, mut out) = (self.start % len, self.out);
         while !out.is_empty() {
-            let (now, later) = out.split_at_mut(out.len().min(len - skip));
+            let (now, later) = out.split_at_mut(out.len().min(len - skip).min(NOW));
+            if later.len() > 2 * NOW {
+                prefetch::for_writing(&later[NOW..2 * NOW]);
+            }
             let mut from = offsets;
             for (offset, step) in from.iter_mut().zip(steps) {
                 *offset += step * skip as isize;
             }
             // SAFETY: a `Walk` has the shape and the strides of the arrays themselves, or is one stretch of all they have.
             unsafe { self.sources.fill::<I, Y>(from, *steps, now, self.f) };
-            (skip, out) = (0, later);
-            advance(axes, &mut index, &mut offsets);
+            (skip, out) = (skip + now.len(), later);
+            if skip == *len {
+                skip = 0;
+                advance(axes, &mut index, &mut offsets);
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod isa;
 pub mod memory;
 pub mod norm;
 pub mod pooling;
+pub mod prefetch;
 pub mod random;
 pub mod reduce;
 pub mod rows;

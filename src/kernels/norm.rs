@@ -3,8 +3,9 @@
 use super::{
     isa::Isa,
     memory::{Aligned, filled, recycle},
+    prefetch,
     reduce::{self, Each, combine, fold_rows},
-    rows::{Blank, RowKernel, Sizes, ahead, run, write},
+    rows::{Blank, RowKernel, Sizes, run, write},
 };
 use crate::tensor::Real;
 
@@ -39,7 +40,7 @@ impl<T: Real> RowKernel<T> for LayerNorm<'_, T> {
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], Moments<T>) {
         let n = out.len();
-        ahead(self.x, (i + 1) * n, n);
+        prefetch::for_reading(self.x, (i + 1) * n, n);
         let (x, count) = (&self.x[i * n..][..n], T::of(n as f64));
         let (weight, bias) = (&self.weight[..n], &self.bias[..n]);
         let mean = sum([x], |[x]| x) / count;
@@ -76,8 +77,8 @@ impl<T: Real> RowKernel<T> for LayerNormBackward<'_, T> {
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], ()) {
         let n = out.len();
-        ahead(self.g, (i + 1) * n, n);
-        ahead(self.x, (i + 1) * n, n);
+        prefetch::for_reading(self.g, (i + 1) * n, n);
+        prefetch::for_reading(self.x, (i + 1) * n, n);
         let (g, x, w, count) = (&self.g[i * n..][..n], &self.x[i * n..][..n], &self.weight[..n], T::of(n as f64));
         let Moments { mean, rstd } = self.moments[i];
         let inputs = [g, x, w];

@@ -18,9 +18,6 @@ const PIECE: usize = 1 << 14;
 /// The most rows of a piece: so many terms of a sum over rows are added one after another.
 const ROWS: usize = 128;
 
-/// Rows of no more than so many bytes are asked for ahead.
-const SHORT: usize = 1 << 13;
-
 /// A part of an output that nothing has been written to.
 pub type Blank<T> = [MaybeUninit<T>];
 
@@ -164,22 +161,6 @@ pub fn write_rows<T>(
     }
     // SAFETY: every row was just written, and they are all there is.
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
-}
-
-/// Asks for what the next row will read, where rows are too short for the CPU to ask by itself in time.
-#[inline(always)]
-#[allow(unsafe_code)]
-pub fn ahead<T>(x: &[T], from: usize, len: usize) {
-    #[cfg(target_arch = "x86_64")]
-    if len * size_of::<T>() <= SHORT {
-        for at in (from..from + len).step_by(64 / size_of::<T>()) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: an address that is not mapped is not read.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(at).cast()) };
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (x, from, len);
 }
 
 /// The greater, or `a` where `b` is NaN.

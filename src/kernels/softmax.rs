@@ -6,8 +6,9 @@ use super::{
     index::{Rows, array, row_major},
     isa::Isa,
     memory::{filled, recycle},
+    prefetch,
     reduce::{Each, combine},
-    rows::{Blank, RowKernel, Sizes, ahead, larger, run, write, write_rows},
+    rows::{Blank, RowKernel, Sizes, larger, run, write, write_rows},
 };
 use crate::tensor::Real;
 
@@ -45,7 +46,7 @@ impl<T: Real> RowKernel<T> for Softmax<'_, T> {
     type Note = ();
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
-        ahead(self.x, (i + 1) * out.len(), out.len());
+        prefetch::for_reading(self.x, (i + 1) * out.len(), out.len());
         let x = self.block.of(self.x, i);
         let out = match (self.block.inner, self.log) {
             (1, false) => softmax_row::<I, T>(x, out),
@@ -161,8 +162,8 @@ impl<T: Real> RowKernel<T> for Backward<'_, T> {
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
         let (g, y, inner) = (self.block.of(self.g, i), self.block.of(self.y, i), self.block.inner);
         let n = out.len();
-        ahead(self.g, (i + 1) * n, n);
-        ahead(self.y, (i + 1) * n, n);
+        prefetch::for_reading(self.g, (i + 1) * n, n);
+        prefetch::for_reading(self.y, (i + 1) * n, n);
         let (g, y) = (&g[..n], &y[..n]);
         let term = |g: T, y: T| if self.log { g } else { g * y };
         let slope = |g: T, y: T, sum: T| if self.log { g - T::vexp::<I>(y) * sum } else { (g - sum) * y };

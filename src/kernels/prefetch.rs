@@ -1,0 +1,43 @@
+//! Asking for lines of the cache before they are needed. The CPU does so by itself for what is read in order, but hardly for
+//! what is written: without this, a store to memory that lies far away waits until its line has been read.
+
+use std::mem::MaybeUninit;
+
+use super::memory::LINE;
+
+/// Rows of no more than so many bytes are asked for ahead.
+const SHORT: usize = 1 << 13;
+
+/// Has `len` elements from `from` on fetched, which will be read soon and may lie beyond the end; not where they are so many
+/// that the CPU asks in time.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn for_reading<T>(x: &[T], from: usize, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if len * size_of::<T>() <= SHORT {
+        for at in (from..from + len).step_by(LINE / size_of::<T>()) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: an address that is not mapped is not read.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(at).cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (x, from, len, SHORT, LINE);
+}
+
+/// Has elements fetched that will be written soon. It helps where all that is worked on is far larger than the second cache;
+/// in the rows of `rows.rs` it cost more than it saved.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn for_writing<T>(out: &[MaybeUninit<T>]) {
+    #[cfg(target_arch = "x86_64")]
+    if size_of::<T>() > 0 {
+        for at in (0..out.len()).step_by(LINE / size_of::<T>()) {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            // SAFETY: nothing is read or written that a program could tell.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(out.as_ptr().add(at).cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = out;
+}
