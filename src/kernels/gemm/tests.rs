@@ -91,7 +91,8 @@ fn products_agree_with_plain_loops() {
 #[test]
 fn the_bits_do_not_depend_on_the_threads() {
     let mut rng = StdRng::seed_from_u64(8);
-    for [m, k, n] in [[130, 100, 120], [1, 1024, 300], [12, 2000, 60], [600, 70, 30]] {
+    for [m, k, n] in [[130, 100, 120], [1, 1024, 300], [12, 2000, 60], [600, 70, 30], [100, 1024, 300], [200, 512, 512]]
+    {
         let mut random = |rows, columns| Array2::from_shape_simple_fn((rows, columns), || rng.random_range(-1f32..1.));
         let (a, b) = (random(m, k), random(n, k));
         let results: Vec<_> = [1, 2, 4]
