@@ -401,6 +401,30 @@ mod tests {
         assert!(met, "no two tasks ran at once in 50 trials");
     }
 
+    /// The other task outlasts the caller's by far more than [`SPIN`], so that the caller sleeps, and must be woken.
+    #[test]
+    fn a_caller_that_sleeps_is_woken_when_all_is_done() {
+        let pool: &'static Pool = Box::leak(Box::new(Pool::new()));
+        let caller = thread::current().id();
+        for _ in 0..5 {
+            let (joined, finished) = (AtomicBool::new(false), AtomicUsize::new(0));
+            let now = Instant::now();
+            let task = |_| {
+                if thread::current().id() == caller {
+                    while !joined.load(SeqCst) && now.elapsed() < Duration::from_secs(1) {
+                        thread::yield_now();
+                    }
+                } else {
+                    joined.store(true, SeqCst);
+                    thread::sleep(50 * SPIN);
+                }
+                finished.fetch_add(1, SeqCst);
+            };
+            pool.run(2, 2, &task, now, &mut lock(&pool.region));
+            assert_eq!(finished.load(SeqCst), 2);
+        }
+    }
+
     #[test]
     fn the_environment_is_read_or_refused() {
         assert_eq!([None, Some("3")].map(asked), [None, Some(3)]);
