@@ -86,7 +86,7 @@ pub use ndnn_derive::tensor;
 
 pub use error::{Error, ErrorKind, Result};
 pub use kernels::isa::{Capability, capability as cpu_capability, set_capability as set_cpu_capability};
-pub use kernels::threads::{num_threads, set_num_threads};
+pub use kernels::threads::{WaitPolicy, num_threads, set_num_threads, set_wait_policy, wait_policy, with_num_threads};
 pub use ops::Operand;
 pub use ops::{Index, Indices, Reduce};
 pub use random::manual_seed;

@@ -131,7 +131,7 @@ fn each<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, 
     let least = if work < PARALLEL { tasks.len() } else { (TASK * tasks.len()).div_ceil(work) };
     let mut tasks = tasks.into_iter();
     let parts = std::iter::from_fn(|| Some(tasks.by_ref().take(least).collect::<Vec<_>>()).filter(|p| !p.is_empty()));
-    threads::each(parts.collect(), |part| {
+    threads::each(work, parts.collect(), |part| {
         let mut space = buffer(COLUMNS);
         part.into_iter().for_each(|task| f(&mut space, task));
         recycle(space);

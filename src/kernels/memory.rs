@@ -2,7 +2,8 @@
 //! than most operations take.
 
 use std::{
-    collections::HashMap,
+    alloc::{Layout, dealloc},
+    collections::{HashMap, VecDeque},
     mem::{ManuallyDrop, MaybeUninit, align_of, size_of},
     ops::Deref,
     sync::{Mutex, MutexGuard},
@@ -17,11 +18,23 @@ pub const LINE: usize = 64;
 /// What is kept unless [`set_limit`] says otherwise: 1 GiB.
 const DEFAULT_LIMIT: usize = 1 << 30;
 
+/// Bytes and alignment of an allocation.
+type Key = (usize, usize);
+
 /// Memory of one size and alignment that waits for its next use.
 struct Block {
     address: *mut u8,
     /// When it was given back, by a count of all that were.
     time: u64,
+}
+
+impl Block {
+    #[allow(unsafe_code)]
+    fn free(self, key: Key) {
+        let layout = Layout::from_size_align(key.0, key.1).expect("the layout of a vector");
+        // SAFETY: the block came out of a `Vec` whose allocation had this layout, and nothing else points to it.
+        unsafe { dealloc(self.address, layout) };
+    }
 }
 
 // SAFETY: a block is memory that nothing points to but the block.
@@ -31,7 +44,9 @@ unsafe impl Send for Block {}
 #[derive(Default)]
 struct Pool {
     /// By bytes and alignment; the last one of a list is the most recent.
-    blocks: HashMap<(usize, usize), Vec<Block>>,
+    blocks: HashMap<Key, VecDeque<Block>>,
+    /// When a block of which key was given back, oldest first; also of blocks that have left since.
+    order: VecDeque<(u64, Key)>,
     bytes: usize,
     count: usize,
     limit: Option<usize>,
@@ -82,15 +97,21 @@ pub fn stats() -> Stats {
 ///
 /// This bounds what is kept beside the tensors in use, not the tensors.
 pub fn set_limit(bytes: usize) {
-    with(|p| {
+    let freed = with(|p| {
         p.limit = Some(bytes);
-        p.shrink(bytes);
+        p.shrink(bytes)
     });
+    free(freed);
 }
 
 /// Gives everything that is kept back to the allocator.
 pub fn clear() {
-    with(|p| p.shrink(0));
+    free(with(|p| p.shrink(0)));
+}
+
+/// Gives blocks back to the allocator, outside of the pool's lock.
+fn free(blocks: Vec<(Key, Block)>) {
+    blocks.into_iter().for_each(|(key, block)| block.free(key));
 }
 
 impl Pool {
@@ -98,20 +119,41 @@ impl Pool {
         self.limit.unwrap_or(DEFAULT_LIMIT)
     }
 
-    /// Frees the blocks that have waited longest until no more than `most` bytes are kept.
-    #[allow(unsafe_code)]
-    fn shrink(&mut self, most: usize) {
-        while self.bytes > most {
-            let oldest = self.blocks.iter().filter_map(|(key, list)| Some((list.first()?.time, *key))).min();
-            let Some((_, key)) = oldest else { return };
-            let list = self.blocks.get_mut(&key).expect("a key of the map");
-            let block = list.remove(0);
-            self.bytes -= key.0;
-            self.count -= 1;
-            let layout = std::alloc::Layout::from_size_align(key.0, key.1).expect("the layout of a vector");
-            // SAFETY: the block came out of a `Vec` whose allocation had this layout, and nothing else points to it.
-            unsafe { std::alloc::dealloc(block.address, layout) };
+    fn push(&mut self, key: Key, address: *mut u8) {
+        self.time += 1;
+        self.blocks.entry(key).or_default().push_back(Block { address, time: self.time });
+        self.order.push_back((self.time, key));
+        self.bytes += key.0;
+        self.count += 1;
+        if self.order.len() > 2 * self.count + 64 {
+            let blocks = &self.blocks;
+            self.order.retain(|(time, key)| blocks[key].binary_search_by_key(time, |b| b.time).is_ok());
         }
+    }
+
+    /// The most recent block of a key.
+    fn pop(&mut self, key: Key) -> Option<Block> {
+        let block = self.blocks.get_mut(&key)?.pop_back()?;
+        self.bytes -= key.0;
+        self.count -= 1;
+        Some(block)
+    }
+
+    /// Takes out the blocks that have waited longest until no more than `most` bytes are kept.
+    fn shrink(&mut self, most: usize) -> Vec<(Key, Block)> {
+        let mut out = Vec::new();
+        while self.bytes > most
+            && let Some((time, key)) = self.order.pop_front()
+        {
+            let list = self.blocks.get_mut(&key).expect("a key of the map");
+            // Else the block has left since.
+            if let Some(block) = list.pop_front_if(|block| block.time == time) {
+                self.bytes -= key.0;
+                self.count -= 1;
+                out.push((key, block));
+            }
+        }
+        out
     }
 }
 
@@ -131,13 +173,9 @@ pub fn buffer<T: Copy>(len: usize) -> Vec<T> {
     }
     let bytes = rounded(bytes);
     let found = with(|p| {
-        let block = p.blocks.get_mut(&(bytes, align_of::<T>())).and_then(Vec::pop);
+        let block = p.pop((bytes, align_of::<T>()));
         match block {
-            Some(_) => {
-                p.bytes -= bytes;
-                p.count -= 1;
-                p.reused += 1;
-            }
+            Some(_) => p.reused += 1,
             None => p.fresh += 1,
         }
         block
@@ -220,19 +258,16 @@ pub fn recycle<T: Copy>(vector: Vec<T>) {
     if bytes < SMALLEST || bytes != rounded(bytes - LINE) {
         return;
     }
-    with(|p| {
+    let freed = with(|p| {
         let limit = p.limit();
         if bytes > limit {
-            return;
+            return Vec::new();
         }
         let mut vector = ManuallyDrop::new(vector);
-        p.time += 1;
-        let block = Block { address: vector.as_mut_ptr().cast(), time: p.time };
-        p.blocks.entry((bytes, align_of::<T>())).or_default().push(block);
-        p.bytes += bytes;
-        p.count += 1;
-        p.shrink(limit);
+        p.push((bytes, align_of::<T>()), vector.as_mut_ptr().cast());
+        p.shrink(limit)
     });
+    free(freed);
 }
 
 /// Keeps an array's memory, if nothing else holds it.
@@ -286,6 +321,31 @@ mod tests {
         recycle(Vec::<f32>::new());
         recycle(vec![0f32; 3]);
         assert_eq!(buffer::<bool>(0).capacity(), 0);
+    }
+
+    /// The oldest go first, whatever their size, and each is looked at once: 200,000 blocks of two sizes, half of them
+    /// taken out again, take a moment and not hours.
+    #[test]
+    fn blocks_leave_in_the_order_in_which_they_came() {
+        let mut pool = Pool::default();
+        let address = |i: usize| std::ptr::without_provenance_mut::<u8>(i * 64);
+        let key = |i: usize| (4096 << (i % 2), 4);
+        (1..=200_000).for_each(|i| pool.push(key(i), address(i)));
+        // The most recent of one size are used again.
+        (0..50_000).for_each(|i| assert_eq!(pool.pop(key(0)).unwrap().address, address(200_000 - 2 * i)));
+        (1..=1000).for_each(|i| pool.push(key(i), address(200_000 + i)));
+        let places = |blocks: Vec<(Key, Block)>| blocks.iter().map(|(_, b)| b.address.addr() / 64).collect::<Vec<_>>();
+        let first = pool.bytes - 100 * 3 * 4096 / 2;
+        assert_eq!(places(pool.shrink(first)), (1..=100).collect::<Vec<_>>());
+        let rest = (101..=200_000).filter(|i| i % 2 == 1 || *i <= 100_000).chain(200_001..=201_000);
+        assert_eq!(places(pool.shrink(0)), rest.collect::<Vec<_>>());
+        assert_eq!((pool.bytes, pool.count, pool.order.len()), (0, 0, 0));
+        // What is pushed and popped in turn leaves no trace.
+        for i in 0..10_000 {
+            pool.push(key(i), address(i));
+            pool.pop(key(i)).unwrap();
+        }
+        assert!(pool.order.len() < 200, "{}", pool.order.len());
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub fn max_pool<T: Float + Element>(x: &[T], windows: &Windows, spans: &[Vec<Spa
     // So many planes make a task.
     let step = if planes * work < PARALLEL { planes.max(1) } else { TASK.div_ceil(work) };
     let tasks = x.chunks(from * step).zip(values.chunks_mut(to * step)).zip(places.chunks_mut(to * step));
-    threads::each(tasks.collect(), |((x, values), places)| {
+    threads::each(planes * work, tasks.collect(), |((x, values), places)| {
         for ((x, values), places) in x.chunks(from).zip(values.chunks_mut(to)).zip(places.chunks_mut(to)) {
             pool(x, windows, spans, values, places);
         }

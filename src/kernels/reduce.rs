@@ -353,7 +353,7 @@ fn fold_middle<T: Element>(
         let (from, rows) = (i / parts * n + i % parts * part, part.min(n - i % parts * part));
         row.chunks_mut(WIDE).enumerate().map(move |(j, out)| (from * inner + j * WIDE, rows, out))
     });
-    threads::each(tiles.collect(), |(from, rows, out)| columns(&x[from..], inner, rows, out));
+    threads::each(x.len(), tiles.collect(), |(from, rows, out)| columns(&x[from..], inner, rows, out));
     if parts == 1 {
         return sums;
     }

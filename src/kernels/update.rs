@@ -43,6 +43,7 @@ pub fn update<T: Real>(stretch: &impl Stretch<T>, value: &mut [T], grad: &[T], s
     if value.len() < PARALLEL {
         return dispatch(Loop { stretch, value, grad, slots: &mut rest[..count] });
     }
+    let len = value.len();
     let tasks = value.chunks_mut(TASK).zip(grad.chunks(TASK)).map(|(value, grad)| {
         let slots = rest.each_mut().map(|slot| {
             let len = slot.len().min(TASK);
@@ -50,7 +51,7 @@ pub fn update<T: Real>(stretch: &impl Stretch<T>, value: &mut [T], grad: &[T], s
         });
         (value, grad, slots)
     });
-    threads::each(tasks.collect(), |(value, grad, mut slots)| {
+    threads::each(len, tasks.collect(), |(value, grad, mut slots)| {
         dispatch(Loop { stretch, value, grad, slots: &mut slots[..count] });
     });
 }

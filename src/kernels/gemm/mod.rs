@@ -214,12 +214,12 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let parts = |n: usize| if n < 2 * threads { n.min(threads) } else { n.min(fine) };
     match threads {
         1 => block(kernels, plan, a, b, c, start),
-        _ if by_columns => threads::for_each(parts(panels), |i| {
+        _ if by_columns => threads::for_each(work, parts(panels), |i| {
             let [from, to] = [i, i + 1].map(|i| (panels * i / parts(panels) * width).min(b.columns));
             let (b, c) = (b.part(0..b.rows, from..to), c.part(0..c.rows, from..to));
             block(kernels, plan, a, b, c, start.part(0..a.rows, from..to));
         }),
-        _ => threads::for_each(parts(blocks), |i| {
+        _ => threads::for_each(work, parts(blocks), |i| {
             let [from, to] = [i, i + 1].map(|i| a.rows * i / parts(blocks));
             let (a, c) = (a.part(from..to, 0..a.columns), c.part(from..to, 0..c.columns));
             block(kernels, plan, a, b, c, start.part(from..to, 0..b.columns));
@@ -238,7 +238,7 @@ fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T
     }
     let add = !matches!(start, Start::Zero);
     let threads = if b.rows * b.columns < PARALLEL_ONCE { 1 } else { threads::num_threads() };
-    threads::for_each(threads, |i| {
+    threads::for_each(b.rows * b.columns, threads, |i| {
         let [from, to] = [i, i + 1].map(|i| b.columns * i / threads);
         some_dots(kernels, a, b.part(0..b.rows, from..to), c.part(0..c.rows, from..to), add);
     });
@@ -342,7 +342,7 @@ pub fn batch_matmul<T: Product>(a: ArrayViewD<'_, T>, b: ArrayViewD<'_, T>, batc
         let stack =
             Mat { at: c.spare(len).as_mut_ptr().cast(), rows: count, columns: m * n, row: (m * n) as isize, column: 1 };
         let stack = &stack;
-        threads::for_each(count.div_ceil(each), |task| {
+        threads::for_each(work, count.div_ceil(each), |task| {
             for i in task * each..count.min((task + 1) * each) {
                 // SAFETY: each matrix of the stack is written once, and the buffer has room for all.
                 unsafe { write(matrix(a.view(), i), matrix(b.view(), i), None, stack.element(i, 0)) };

@@ -4,22 +4,26 @@
 //! depend on it. Each participant first takes the tasks of its own share, front to back (so that a core meets the same
 //! data in the next step), then those that others have not begun. A caller never waits for a thread that is asleep: it
 //! does that thread's tasks itself. So a region costs about a microsecond while the others are awake, and they stay awake
-//! for [`SPIN`] after the last one.
+//! for [`SPIN`] after the last one, unless the [`WaitPolicy`] says otherwise.
 //!
 //! Where another process holds a core, a thread of the pool is stopped in the middle of a task, and the caller waits for
-//! the scheduler to let it go on. A caller that had to wait so long stays alone for a while: see [`Patience`].
+//! the scheduler to let it go on. Whether threads are worth it is measured: see [`judge`].
+
+mod judge;
 
 use std::{
     any::Any,
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
-        Condvar, Mutex, MutexGuard,
+        Condvar, Mutex, MutexGuard, TryLockError,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
 };
+
+use judge::{Judge, Key};
 
 /// The most threads that share one region.
 const MOST: usize = 64;
@@ -38,7 +42,7 @@ struct Share {
 
 struct Pool {
     /// Held by the caller of the region that is under way.
-    region: Mutex<Patience>,
+    region: Mutex<Judge>,
     /// The tasks of the region, while it is open.
     task: Mutex<Option<&'static Task<'static>>>,
     shares: [Share; MOST],
@@ -64,29 +68,55 @@ static POOL: Pool = Pool::new();
 
 /// 0 before it was looked up.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
+/// 0 before it was looked up, else 1 + the policy.
+static WAITING: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
     /// Whether this thread is inside a task: regions do not nest.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// What [`with_num_threads`] asks for on this thread; 0 outside of it.
+    static OWN_THREADS: Cell<usize> = const { Cell::new(0) };
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// How many threads large operations use, the caller's among them: `NDNN_NUM_THREADS`, or else the number of cores that
-/// this process may use.
+/// Sets a thread's cell, and sets it back when it goes, also when a panic unwinds.
+struct Restore<T: Copy + 'static>(&'static thread::LocalKey<Cell<T>>, T);
+
+impl<T: Copy + 'static> Restore<T> {
+    fn set(key: &'static thread::LocalKey<Cell<T>>, value: T) -> Self {
+        Restore(key, key.replace(value))
+    }
+}
+
+impl<T: Copy + 'static> Drop for Restore<T> {
+    fn drop(&mut self) {
+        self.0.set(self.1);
+    }
+}
+
+/// Drops what a task panicked with. That may panic in turn; then it is leaked, as there is nobody left to tell.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+}
+
+/// How many threads large operations use, the caller's among them: what [`with_num_threads`] asks for on this thread, or
+/// else what [`set_num_threads`] or `NDNN_NUM_THREADS` said, or else the number of cores that this process may use.
 ///
 /// # Panics
 /// If that variable is no number from 1 on.
 pub fn num_threads() -> usize {
-    match THREADS.load(SeqCst) {
-        0 => {
+    match (OWN_THREADS.get(), THREADS.load(SeqCst)) {
+        (0, 0) => {
             let cores = || thread::available_parallelism().map_or(1, usize::from);
             set_num_threads(asked(std::env::var("NDNN_NUM_THREADS").ok().as_deref()).unwrap_or_else(cores));
             THREADS.load(SeqCst)
         }
-        n => n,
+        (0, n) | (n, _) => n,
     }
 }
 
@@ -98,53 +128,92 @@ fn asked(variable: Option<&str>) -> Option<usize> {
     })
 }
 
-/// Sets how many threads large operations use, at least 1: PyTorch's `torch.set_num_threads`.
+#[track_caller]
+fn checked(threads: usize) -> usize {
+    assert!(threads > 0, "a number of threads is at least 1, got 0");
+    threads.min(MOST)
+}
+
+/// Sets how many threads large operations use, at least 1 and at most 64: PyTorch's `torch.set_num_threads`.
 ///
-/// The results do not depend on it, to the last bit. Operations called from several threads at once do not add up: one of
-/// them uses these threads, the others their own only.
+/// It holds for the whole process and for operations that begin from now on; those under way keep their threads. Threads
+/// that are no longer needed sleep. The results do not depend on it, to the last bit. Operations called from several
+/// threads at once do not add up: one of them uses these threads, the others their own only.
+///
+/// # Forking
+/// A child made by `fork` has only the thread that forked. Its operations run on that thread, which is slower but right;
+/// but if another thread of the parent was inside an operation at that moment, a lock of its may stay taken in the child,
+/// and the child waits for ever. As with PyTorch and OpenMP: fork before the first large operation, or start a process
+/// anew (`std::process::Command`).
 ///
 /// # Panics
 /// If `threads` is 0.
 #[track_caller]
 pub fn set_num_threads(threads: usize) {
-    assert!(threads > 0, "a number of threads is at least 1, got 0");
-    THREADS.store(threads.min(MOST), SeqCst);
+    THREADS.store(checked(threads), SeqCst);
 }
 
-// ------------------------------------------------------------------------------------------------------------ stalling
-
-/// What is remembered of waiting for threads that were stopped in the middle of a task.
-struct Patience {
-    stalls: u32,
-    alone_until: Option<Instant>,
+/// Runs `f`, in which operations called on this thread use so many threads, at least 1 and at most 64.
+///
+/// With 1 nothing is shared: the way to call ndnn from the threads of a server or of rayon, each for itself.
+///
+/// ```
+/// use ndnn::{num_threads, with_num_threads};
+/// assert_eq!(with_num_threads(1, num_threads), 1);
+/// ```
+///
+/// # Panics
+/// If `threads` is 0.
+#[track_caller]
+pub fn with_num_threads<R>(threads: usize, f: impl FnOnce() -> R) -> R {
+    let _restored = Restore::set(&OWN_THREADS, checked(threads));
+    f()
 }
 
-impl Patience {
-    /// A wait from here on, and of more than half of the caller's own work, says that another process holds a core.
-    const STALL: Duration = Duration::from_micros(300);
-    /// So long a caller stays alone after the first stall; twice as long after each further one, up to [`Self::MOST`].
-    const ALONE: Duration = Duration::from_millis(50);
-    const MOST: u32 = 4;
+/// What the threads that share operations do between two of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitPolicy {
+    /// They look for more work for 100 µs before they sleep: fastest for training and for batches, and the default.
+    Active,
+    /// They sleep at once, and leave the core to others: for servers that do little at a time. Waking them costs some
+    /// 50 µs, so that only larger operations gain from them.
+    Passive,
+}
 
-    fn alone(&mut self, now: Instant) -> bool {
-        self.alone_until.is_some_and(|until| now < until)
-    }
+/// Sets what threads do between two operations, for the whole process: OpenMP's `OMP_WAIT_POLICY`. `NDNN_WAIT_POLICY`
+/// (`active` or `passive`) says it from outside.
+pub fn set_wait_policy(policy: WaitPolicy) {
+    WAITING.store(1 + policy as u32, SeqCst);
+}
 
-    /// How long the last stall left the caller alone.
-    fn penalty(&self) -> Duration {
-        Self::ALONE * (1 << self.stalls.saturating_sub(1))
-    }
-
-    /// Takes note of a wait that began at `from` and is over, in a region that began at `begin`.
-    fn waited(&mut self, begin: Instant, from: Instant) {
-        let now = Instant::now();
-        if now - from > Self::STALL.max((from - begin) / 2) {
-            self.stalls = (self.stalls + 1).min(Self::MOST);
-            self.alone_until = Some(now + self.penalty());
-        } else if self.alone_until.is_some_and(|until| now > until + self.penalty()) {
-            // It went well for as long as it was left alone.
-            (self.stalls, self.alone_until) = (0, None);
+/// What threads do between two operations.
+///
+/// # Panics
+/// If `NDNN_WAIT_POLICY` is neither `active` nor `passive`.
+pub fn wait_policy() -> WaitPolicy {
+    match WAITING.load(SeqCst) {
+        0 => {
+            set_wait_policy(asked_policy(std::env::var("NDNN_WAIT_POLICY").ok().as_deref()));
+            wait_policy()
         }
+        1 => WaitPolicy::Active,
+        _ => WaitPolicy::Passive,
+    }
+}
+
+fn asked_policy(variable: Option<&str>) -> WaitPolicy {
+    match variable {
+        None | Some("active") => WaitPolicy::Active,
+        Some("passive") => WaitPolicy::Passive,
+        Some(other) => panic!("NDNN_WAIT_POLICY is {other:?}, expected active or passive"),
+    }
+}
+
+/// How long a thread looks for what it waits for before it sleeps.
+fn spin() -> Duration {
+    match wait_policy() {
+        WaitPolicy::Active => SPIN,
+        WaitPolicy::Passive => Duration::ZERO,
     }
 }
 
@@ -153,7 +222,7 @@ impl Patience {
 impl Pool {
     const fn new() -> Self {
         Self {
-            region: Mutex::new(Patience { stalls: 0, alone_until: None }),
+            region: Mutex::new(Judge::new()),
             task: Mutex::new(None),
             shares: [const { Share { next: AtomicUsize::new(0), end: AtomicUsize::new(0) } }; MOST],
             participants: AtomicUsize::new(1),
@@ -169,20 +238,27 @@ impl Pool {
         }
     }
 
-    /// Runs a region in which this thread is one of the `participants`.
+    /// Runs a region in which this thread is one of the `participants`; `Err` is what a task panicked with.
     #[allow(unsafe_code)]
-    fn run(&'static self, tasks: usize, participants: usize, task: &Task<'_>, begin: Instant, patience: &mut Patience) {
+    fn run(&'static self, tasks: usize, participants: usize, task: &Task<'_>) -> thread::Result<()> {
         // SAFETY: the reference lives longer only in type. Threads use it between adding themselves to `active` with the
         // region open and taking themselves off again; `close` shuts the region and waits until nobody is active, before
         // this function returns.
         let erased = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
         self.open(erased, tasks, participants);
-        INSIDE.set(true);
-        let own = catch_unwind(AssertUnwindSafe(|| self.work(task, 0)));
-        INSIDE.set(false);
-        self.close(begin, patience);
-        if let Some(payload) = lock(&self.panic).take().or(own.err()) {
-            resume_unwind(payload);
+        let own = {
+            let _inside = Restore::set(&INSIDE, true);
+            catch_unwind(AssertUnwindSafe(|| self.work(task, 0)))
+        };
+        self.close();
+        match (lock(&self.panic).take(), own) {
+            (Some(payload), own) => {
+                if let Err(second) = own {
+                    discard(second);
+                }
+                Err(payload)
+            }
+            (None, own) => own,
         }
     }
 
@@ -216,7 +292,8 @@ impl Pool {
                 if let Some(task) = task
                     && let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.work(task, id)))
                 {
-                    *lock(&self.panic) = Some(payload);
+                    let second = lock(&self.panic).replace(payload);
+                    second.into_iter().for_each(discard);
                 }
             }
             // The lock orders this with a caller that is about to sleep.
@@ -228,7 +305,7 @@ impl Pool {
 
     /// Waits for another epoch than `seen`.
     fn next_epoch(&self, seen: u32) -> u32 {
-        let start = Instant::now();
+        let (start, spin) = (Instant::now(), spin());
         for turn in 1u32.. {
             let epoch = self.epoch.load(SeqCst);
             if epoch != seen {
@@ -238,7 +315,7 @@ impl Pool {
             if turn.is_multiple_of(64) {
                 // Whoever else wants this core gets it.
                 thread::yield_now();
-                if start.elapsed() > SPIN {
+                if start.elapsed() > spin {
                     break;
                 }
             }
@@ -284,46 +361,85 @@ impl Pool {
     }
 
     /// Closes the region and waits for those that are still at work.
-    fn close(&self, begin: Instant, patience: &mut Patience) {
+    fn close(&self) {
         self.open.store(false, SeqCst);
-        let from = Instant::now();
+        let (from, spin) = (Instant::now(), spin());
         let mut turn = 0u32;
         while self.active.load(SeqCst) > 0 {
             turn += 1;
             std::hint::spin_loop();
-            if turn.is_multiple_of(1 << 8) && from.elapsed() > SPIN {
+            if turn.is_multiple_of(1 << 8) && from.elapsed() > spin {
                 self.sleep_until_done();
             }
         }
-        patience.waited(begin, from);
         *lock(&self.task) = None;
     }
+
+    /// The region's lock, unless another caller has it. Nothing that panics leaves what it guards half changed.
+    fn try_lock(&self) -> Option<MutexGuard<'_, Judge>> {
+        match self.region.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Runs a region as its kind is best run.
+    fn share(&'static self, key: Key, tasks: usize, participants: usize, task: &Task<'_>) {
+        let Some(mut judge) = self.try_lock() else { return (0..tasks).for_each(task) };
+        let together = judge.together(key);
+        let begin = Instant::now();
+        let micros = || begin.elapsed().as_secs_f32() * 1e6;
+        if together {
+            let result = self.run(tasks, participants, task);
+            judge.ran_together(key, micros());
+            // Whoever catches the panic finds the lock free.
+            drop(judge);
+            if let Err(payload) = result {
+                resume_unwind(payload);
+            }
+            return;
+        }
+        // Others may use the threads meanwhile.
+        drop(judge);
+        (0..tasks).for_each(task);
+        if let Some(mut judge) = self.try_lock() {
+            judge.ran_alone(key, micros());
+        }
+    }
+}
+
+/// The kind of a region: the loop `F`, over so much work in so many tasks.
+fn key<F>(tasks: usize, work: usize) -> Key {
+    // Each loop has an address of its own; those that were merged are alike.
+    let address = key::<F> as fn(usize, usize) -> Key as usize;
+    let mut hash = 0u64;
+    for part in [address, tasks, work] {
+        hash = (hash ^ part as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= hash >> 29;
+    }
+    hash.max(1)
 }
 
 /// Runs `task(0)`, …, `task(tasks - 1)`, each once, in no promised order, on the pool's threads and this one.
 ///
-/// For a few microseconds of work, call it with one task, which is a plain call.
-pub fn for_each(tasks: usize, task: impl Fn(usize) + Sync) {
+/// For a few microseconds of work, call it with one task, which is a plain call. How many threads take part is decided by
+/// what regions of this loop took before, with as many tasks and as much `work`, in any unit.
+pub fn for_each<F: Fn(usize) + Sync>(work: usize, tasks: usize, task: F) {
     let participants = num_threads().min(tasks);
-    if participants > 1
-        && !INSIDE.get()
-        && let Ok(mut patience) = POOL.region.try_lock()
-    {
-        let now = Instant::now();
-        if !patience.alone(now) {
-            return POOL.run(tasks, participants, &task, now, &mut patience);
-        }
+    if participants > 1 && !INSIDE.get() {
+        return POOL.share(key::<F>(tasks, work), tasks, participants, &task);
     }
     (0..tasks).for_each(task);
 }
 
-/// `f(item)` for each item.
-pub fn each<I: Send>(items: Vec<I>, f: impl Fn(I) + Sync) {
+/// `f(item)` for each item; `work` as in [`for_each`].
+pub fn each<I: Send>(work: usize, items: Vec<I>, f: impl Fn(I) + Sync) {
     if items.len() == 1 || num_threads() == 1 {
         return items.into_iter().for_each(f);
     }
     let items: Vec<Mutex<Option<I>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
-    for_each(items.len(), |i| {
+    for_each(work, items.len(), |i| {
         if let Some(item) = lock(&items[i]).take() {
             f(item);
         }
@@ -339,7 +455,7 @@ pub fn chunks<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) 
     let (len, size) = (data.len(), size.max(1));
     let start = Start(data.as_mut_ptr());
     let start = &start;
-    for_each(len.div_ceil(size), |i| {
+    for_each(len, len.div_ceil(size), |i| {
         let from = i * size;
         // SAFETY: each `i` is handed out once, so the chunks do not overlap, and all lie within `data`.
         f(i, unsafe { std::slice::from_raw_parts_mut(start.0.add(from), size.min(len - from)) });
@@ -364,7 +480,7 @@ mod tests {
             for tasks in [0, 1, 2, 3, 16, 100] {
                 for _ in 0..50 {
                     let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
-                    for_each(tasks, |i| {
+                    for_each(0, tasks, |i| {
                         counts[i].fetch_add(1, SeqCst);
                     });
                     assert!(counts.iter().all(|c| c.load(SeqCst) == 1));
@@ -377,34 +493,36 @@ mod tests {
         }
     }
 
-    /// Two tasks that wait for each other: they end well only if two threads are at work at once. In a pool of its own,
-    /// so that no other test has it; several trials, because the machine may be busy.
-    #[test]
-    fn two_tasks_run_at_once() {
-        let pool: &'static Pool = Box::leak(Box::new(Pool::new()));
-        let met = (0..50).any(|_| {
-            let (arrived, late) = (AtomicUsize::new(0), AtomicBool::new(false));
-            let now = Instant::now();
-            let wait_for_the_other = |_| {
+    /// A pool that no other test has.
+    fn own_pool() -> &'static Pool {
+        Box::leak(Box::new(Pool::new()))
+    }
+
+    /// Whether two tasks that wait for each other end well in a region of this pool, as they do only if two threads are at
+    /// work at once; several trials, because the machine may be busy.
+    fn shares(pool: &'static Pool) -> bool {
+        (0..50).any(|_| {
+            let (arrived, late, now) = (AtomicUsize::new(0), AtomicBool::new(false), Instant::now());
+            pool.share(1, 2, 2, &|_| {
                 arrived.fetch_add(1, SeqCst);
-                while arrived.load(SeqCst) == 1 {
-                    if now.elapsed() > Duration::from_millis(200) {
-                        late.store(true, SeqCst);
-                        break;
-                    }
+                while arrived.load(SeqCst) == 1 && !late.load(SeqCst) {
+                    late.store(now.elapsed() > Duration::from_millis(200), SeqCst);
                     thread::yield_now();
                 }
-            };
-            pool.run(2, 2, &wait_for_the_other, now, &mut lock(&pool.region));
+            });
             !late.load(SeqCst)
-        });
-        assert!(met, "no two tasks ran at once in 50 trials");
+        })
+    }
+
+    #[test]
+    fn two_tasks_run_at_once() {
+        assert!(shares(own_pool()), "no two tasks ran at once in 50 trials");
     }
 
     /// The other task outlasts the caller's by far more than [`SPIN`], so that the caller sleeps, and must be woken.
     #[test]
     fn a_caller_that_sleeps_is_woken_when_all_is_done() {
-        let pool: &'static Pool = Box::leak(Box::new(Pool::new()));
+        let pool = own_pool();
         let caller = thread::current().id();
         for _ in 0..5 {
             let (joined, finished) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -420,7 +538,7 @@ mod tests {
                 }
                 finished.fetch_add(1, SeqCst);
             };
-            pool.run(2, 2, &task, now, &mut lock(&pool.region));
+            pool.run(2, 2, &task).unwrap();
             assert_eq!(finished.load(SeqCst), 2);
         }
     }
@@ -441,8 +559,8 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        for_each(5, |_| {
-                            for_each(3, |_| {
+                        for_each(0, 5, |_| {
+                            for_each(0, 3, |_| {
                                 total.fetch_add(1, SeqCst);
                             });
                         });
@@ -457,7 +575,7 @@ mod tests {
     fn a_panic_comes_back_and_the_pool_lives_on() {
         set_num_threads(3);
         for bad in 0..6 {
-            let result = catch_unwind(|| for_each(6, |i| assert!(i != bad, "task {i} fails")));
+            let result = catch_unwind(|| for_each(0, 6, |i| assert!(i != bad, "task {i} fails")));
             let message = *result.unwrap_err().downcast::<String>().unwrap();
             assert_eq!(message, format!("task {bad} fails"));
             assert_eq!(collect(4, |i| i), [0, 1, 2, 3]);
@@ -465,17 +583,70 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_leaves_the_caller_alone_for_a_while() {
-        let mut patience = Patience { stalls: 0, alone_until: None };
-        let now = Instant::now();
-        patience.waited(now, now);
-        assert!(!patience.alone(Instant::now()));
-        // In a long region some waiting is natural.
-        let ago = |ms| now - Duration::from_millis(ms);
-        patience.waited(ago(13), ago(3));
-        assert!(!patience.alone(Instant::now()));
-        patience.waited(ago(4), ago(3));
-        assert!(patience.alone(Instant::now()));
-        assert!(!patience.alone(Instant::now() + Patience::ALONE));
+    fn a_pool_is_shared_after_a_panic_in_a_task() {
+        let pool = own_pool();
+        assert!(shares(pool));
+        for bad in 0..4 {
+            let task = |i| assert!(i != bad, "task {i} fails");
+            let result = catch_unwind(AssertUnwindSafe(|| pool.share(2, 4, 2, &task)));
+            assert_eq!(*result.unwrap_err().downcast::<String>().unwrap(), format!("task {bad} fails"));
+        }
+        assert!(shares(pool));
+    }
+
+    /// What a task panics with, and what panics itself when it is dropped.
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_dropped_hangs_nothing() {
+        let pool = own_pool();
+        for _ in 0..5 {
+            let arrived = AtomicUsize::new(0);
+            let now = Instant::now();
+            let task = |_| {
+                arrived.fetch_add(1, SeqCst);
+                while arrived.load(SeqCst) < 3 && now.elapsed() < Duration::from_millis(200) {
+                    thread::yield_now();
+                }
+                std::panic::panic_any(Bomb);
+            };
+            let payload = catch_unwind(AssertUnwindSafe(|| pool.share(1, 3, 3, &task))).unwrap_err();
+            std::mem::forget(payload);
+        }
+        assert!(shares(pool));
+    }
+
+    #[test]
+    fn a_number_of_threads_for_this_thread_only() {
+        let before = num_threads();
+        let seen = with_num_threads(5, || {
+            let other = thread::spawn(num_threads).join().unwrap();
+            let inner = with_num_threads(1, num_threads);
+            (num_threads(), other, inner, num_threads())
+        });
+        assert_eq!((seen.0, seen.2, seen.3), (5, 1, 5));
+        assert_ne!(seen.1, 5);
+        assert!(catch_unwind(|| with_num_threads(7, || panic!("inside"))).is_err());
+        assert!(catch_unwind(|| with_num_threads(0, || ())).is_err());
+        assert!(OWN_THREADS.get() == 0 && before > 0);
+        assert_eq!(with_num_threads(usize::MAX, num_threads), MOST);
+    }
+
+    #[test]
+    fn threads_that_sleep_at_once_do_their_work() {
+        assert_eq!(wait_policy(), WaitPolicy::Active);
+        set_wait_policy(WaitPolicy::Passive);
+        let shared = shares(own_pool());
+        set_wait_policy(WaitPolicy::Active);
+        assert!(shared);
+        assert_eq!([None, Some("active"), Some("passive")].map(asked_policy), {
+            [WaitPolicy::Active, WaitPolicy::Active, WaitPolicy::Passive]
+        });
+        assert!(catch_unwind(|| asked_policy(Some("idle"))).is_err());
     }
 }

@@ -1,0 +1,284 @@
+//! Whether a region is worth its threads: decided by what regions of its kind took lately, alone and together.
+//!
+//! Threads can cost more than they bring. Where another process, or another guest of the host, holds a core, a thread
+//! stops in the middle of a task, and the caller waits until it may go on: milliseconds, for a region of microseconds.
+//! How often that happens is no property of a region but of the machine and the moment. So two things are measured:
+//!
+//! - per *kind* of region (the same loop over as much work): the time alone and the time together, without outliers. A
+//!   kind that gains nothing from threads, even undisturbed, runs alone.
+//! - over all kinds: the time that regions took together, stalls and all, beside the time that the same regions take
+//!   alone. Where it is longer, all regions run alone, until a trial shows that it has become shorter. The time that
+//!   trials may lose is a small share of the time between them.
+
+/// A number for the kind of a region: the same loop over as much work.
+pub type Key = u64;
+
+/// Kinds that are remembered; a kind takes the place of an older one with the same remainder.
+const KINDS: usize = 512;
+/// Regions of a kind from one measurement alone to the next. A prime, so that it keeps no step with a training loop.
+const ALONE_EVERY: u32 = 67;
+/// Regions of a kind that gains nothing, from one attempt together to the next.
+const TOGETHER_EVERY: u32 = 131;
+/// Regions of a kind that are measured together before it is judged.
+const FEW: u32 = 4;
+/// The time together that counts as no gain, as a share of the time alone.
+const NO_GAIN: f32 = 0.97;
+/// Microseconds from which a region is always run together: a stall is short beside it.
+const LONG: f32 = 10_000.;
+/// Microseconds of regions, as they take alone, over which gain and loss are averaged.
+const WINDOW: f32 = 64_000.;
+/// Microseconds of regions, as they take alone, before threads are given up.
+const EVIDENCE: f32 = 4_000.;
+/// Microseconds of regions, as they take alone, before a trial counts as won.
+const TRIAL: f32 = 10_000.;
+/// Microseconds that end a trial when they are lost.
+const LOST: f32 = 1_500.;
+/// The time between trials, in multiples of what the last one lost, and the bounds of what it is taken to have lost.
+const PAUSE: f32 = 64.;
+const LOSS: [f32; 2] = [300., 4_000.];
+
+/// A time in microseconds, averaged; 0 where nothing was measured yet.
+#[derive(Clone, Copy)]
+struct Average(f32);
+
+impl Average {
+    fn known(self) -> bool {
+        self.0 > 0.
+    }
+
+    /// A single stall says little about the kind: what is far above the average counts as twice as much.
+    fn add(&mut self, micros: f32) {
+        let micros = micros.max(0.01);
+        self.0 = if self.known() { self.0 + (micros.min(2. * self.0) - self.0) / 8. } else { micros };
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Kind {
+    key: Key,
+    alone: Average,
+    together: Average,
+    /// Regions since the kind was last run the other way.
+    turn: u32,
+    tried: u32,
+}
+
+impl Kind {
+    const NONE: Kind = Kind { key: 0, alone: Average(0.), together: Average(0.), turn: 0, tried: 0 };
+
+    fn long(&self) -> bool {
+        self.together.0 > LONG || self.alone.0 > 2. * LONG
+    }
+
+    fn gains(&self) -> bool {
+        !self.alone.known() || self.tried < FEW || self.together.0 < NO_GAIN * self.alone.0
+    }
+
+    /// Whether this one is to be run together, where threads as such are worth it.
+    fn together(&mut self) -> bool {
+        self.turn += 1;
+        let (every, most) = if self.gains() { (ALONE_EVERY, true) } else { (TOGETHER_EVERY, false) };
+        let other = self.turn >= every || (!self.alone.known() && self.tried >= 2);
+        if other {
+            self.turn = 0;
+        }
+        most != other
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mode {
+    Together,
+    /// Until so many microseconds were spent alone.
+    Alone(f32),
+    Trial,
+}
+
+/// What is remembered of regions, and what follows from it.
+pub struct Judge {
+    kinds: [Kind; KINDS],
+    mode: Mode,
+    /// Microseconds that recent regions took together, stalls and all.
+    took: f32,
+    /// Microseconds that the same regions take alone.
+    alone: f32,
+}
+
+impl Judge {
+    pub const fn new() -> Judge {
+        Judge { kinds: [Kind::NONE; KINDS], mode: Mode::Together, took: 0., alone: 0. }
+    }
+
+    fn kind(&mut self, key: Key) -> &mut Kind {
+        let kind = &mut self.kinds[(key % KINDS as u64) as usize];
+        if kind.key != key {
+            *kind = Kind { key, ..Kind::NONE };
+        }
+        kind
+    }
+
+    /// Whether the next region, of this kind, is to be run together.
+    pub fn together(&mut self, key: Key) -> bool {
+        let mode = self.mode;
+        let kind = self.kind(key);
+        if kind.long() {
+            return true;
+        }
+        match mode {
+            Mode::Alone(left) if left > 0. || !kind.alone.known() => return false,
+            Mode::Alone(_) => self.begin(Mode::Trial),
+            _ => (),
+        }
+        self.kind(key).together()
+    }
+
+    /// Takes note of a region that ran alone.
+    pub fn ran_alone(&mut self, key: Key, micros: f32) {
+        self.kind(key).alone.add(micros);
+        if let Mode::Alone(left) = &mut self.mode {
+            *left -= micros;
+        }
+    }
+
+    /// Takes note of a region that ran together.
+    pub fn ran_together(&mut self, key: Key, micros: f32) {
+        let kind = self.kind(key);
+        kind.together.add(micros);
+        kind.tried = kind.tried.saturating_add(1);
+        if kind.long() || !kind.alone.known() {
+            return;
+        }
+        let alone = kind.alone.0;
+        self.took += micros;
+        self.alone += alone;
+        let lost = self.took - self.alone;
+        match self.mode {
+            Mode::Together if self.alone > EVIDENCE && lost > 0. => self.give_up(lost),
+            Mode::Together if self.alone > WINDOW => (self.took, self.alone) = (self.took / 2., self.alone / 2.),
+            Mode::Trial if lost > LOST => self.give_up(lost),
+            Mode::Trial if self.alone > TRIAL && self.took < NO_GAIN * self.alone => self.mode = Mode::Together,
+            Mode::Trial if self.alone > TRIAL => self.give_up(lost),
+            _ => (),
+        }
+    }
+
+    fn give_up(&mut self, lost: f32) {
+        self.begin(Mode::Alone(PAUSE * lost.clamp(LOSS[0], LOSS[1])));
+    }
+
+    fn begin(&mut self, mode: Mode) {
+        (self.mode, self.took, self.alone) = (mode, 0., 0.);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine in microseconds: regions of three kinds in turn, and another process that takes turns on one core.
+    struct Machine {
+        judge: Judge,
+        now: f32,
+        /// What regions would have taken alone.
+        alone: f32,
+        turn: usize,
+    }
+
+    /// Microseconds alone and together.
+    const REGIONS: [(f32, f32); 3] = [(40., 26.), (700., 380.), (8., 9.5)];
+
+    impl Machine {
+        fn new() -> Machine {
+            Machine { judge: Judge::new(), now: 0., alone: 0., turn: 0 }
+        }
+
+        /// Runs regions for so many microseconds; `stalled(from, to)` is how long a thread is stopped meanwhile.
+        /// Returns how many times as fast as alone they were.
+        fn run(&mut self, micros: f32, stalled: impl Fn(f32, f32) -> f32) -> f32 {
+            let (start, before) = (self.now, self.alone);
+            while self.now - start < micros {
+                let (alone, together) = REGIONS[self.turn % 3];
+                let key = 1 + (self.turn % 3) as Key;
+                self.turn += 1;
+                let took = if self.judge.together(key) {
+                    let took = together + stalled(self.now, self.now + together);
+                    self.judge.ran_together(key, took);
+                    took
+                } else {
+                    self.judge.ran_alone(key, alone);
+                    alone
+                };
+                self.now += took;
+                self.alone += alone;
+            }
+            (self.alone - before) / (self.now - start)
+        }
+    }
+
+    fn undisturbed(_: f32, _: f32) -> f32 {
+        0.
+    }
+
+    /// A core that another process holds every other 4 milliseconds.
+    fn busy(from: f32, to: f32) -> f32 {
+        let slice = |t: f32| (t / 4_000.) as u64;
+        if slice(from) % 2 == 1 || slice(to) % 2 == 1 { (slice(to) + 1) as f32 * 4_000. - to } else { 0. }
+    }
+
+    #[test]
+    fn an_idle_machine_is_used() {
+        let mut machine = Machine::new();
+        machine.run(100_000., undisturbed);
+        let best = REGIONS.iter().map(|r| r.0).sum::<f32>() / REGIONS.iter().map(|r| r.0.min(r.1)).sum::<f32>();
+        let gain = machine.run(1e6, undisturbed);
+        assert!(gain > 0.97 * best, "{gain} of {best}");
+    }
+
+    #[test]
+    fn short_stalls_of_a_shared_host_do_not_stop_it() {
+        let mut machine = Machine::new();
+        // 300 microseconds, a hundred times a second.
+        let host = |from: f32, to: f32| if (from / 1e4) as u64 != (to / 1e4) as u64 { 300. } else { 0. };
+        machine.run(100_000., host);
+        let gain = machine.run(1e6, host);
+        assert!(gain > 1.6, "{gain}");
+    }
+
+    #[test]
+    fn beside_a_busy_process_it_costs_little() {
+        let mut machine = Machine::new();
+        machine.run(200_000., undisturbed);
+        machine.run(200_000., busy);
+        let gain = machine.run(3e6, busy);
+        assert!(gain > 0.97, "{gain}");
+        // And it recovers once the other process is gone.
+        machine.run(500_000., undisturbed);
+        let gain = machine.run(1e6, undisturbed);
+        assert!(gain > 1.6, "{gain}");
+    }
+
+    #[test]
+    fn a_kind_that_gains_nothing_runs_alone() {
+        let mut judge = Judge::new();
+        let mut together = 0;
+        for _ in 0..10_000 {
+            if judge.together(7) {
+                judge.ran_together(7, 10.);
+                together += 1;
+            } else {
+                judge.ran_alone(7, 10.);
+            }
+        }
+        assert!(together < 200, "{together}");
+        assert_eq!(judge.mode, Mode::Together, "the others may still gain");
+    }
+
+    #[test]
+    fn long_regions_are_always_shared() {
+        let mut judge = Judge::new();
+        for round in 0..20 {
+            assert!(judge.together(3));
+            judge.ran_together(3, if round % 2 == 0 { 20_000. } else { 60_000. });
+        }
+    }
+}
