@@ -61,6 +61,7 @@ impl Work {
 fn network(name: &str) -> Sequential {
     match name {
         "B" => sequential![Linear::new(2, 16), Tanh, Linear::new(16, 16), Tanh, Linear::new(16, 1)],
+        "adam" => sequential![Linear::new(1024, 1024), ReLU, Linear::new(1024, 1024)],
         "D" => sequential![Linear::new(1024, 4096), GELU, Linear::new(4096, 4096), GELU, Linear::new(4096, 1024)],
         _ => sequential![Linear::new(784, 256), ReLU, Linear::new(256, 128), ReLU, Linear::new(128, 10)],
     }
@@ -134,6 +135,17 @@ fn work(name: &str, mut data: Data) -> Result<Work> {
         });
     }
     let target = data.float("target").expect("target");
+    if name == "adam" {
+        model.load_state_dict(&data.0)?;
+        let mut adam = optim::Adam::new(&model, 1e-3);
+        F::mse_loss(&model.forward(&x)?, &target, Default::default())?.backward()?;
+        return Ok(Work::new(move |_| {
+            adam.step()?;
+            // A number of its own: a view of the weight would make the next step copy it.
+            let weight = model.parameters()[0].value().to::<f32>();
+            Ok(vec![Tensor::scalar(weight.view()[[0, 0]])])
+        }));
+    }
     model.load_state_dict(&data.0)?;
     let sgd = match name {
         "B" => optim::SGD::new(&model, 0.01).momentum(0.9),

@@ -20,6 +20,8 @@ CHECKED = 20  # steps whose losses are compared
 def network(name):
     if name == "B":
         return nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))
+    if name == "adam":
+        return nn.Sequential(nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024))
     if name == "D":
         return nn.Sequential(
             nn.Linear(1024, 4096), nn.GELU(), nn.Linear(4096, 4096), nn.GELU(), nn.Linear(4096, 1024)
@@ -38,6 +40,19 @@ def training(data, name, loss_function, make_optimizer):
         loss.backward()
         optimizer.step()
         return [loss]
+
+    return step
+
+
+def adam_step(data, name):
+    x, target, model = data.pop("x"), data.pop("target"), network(name)
+    model.load_state_dict(data)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    F.mse_loss(model(x), target).backward()
+
+    def step(_):
+        optimizer.step()
+        return [model[0].weight[0, 0].detach().clone()]
 
     return step
 
@@ -77,6 +92,8 @@ def work(name, data):
         return None, training(data, name, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))
     if name == "Aadam":
         return None, training(data, name, F.cross_entropy, lambda p: torch.optim.Adam(p, lr=1e-3))
+    if name == "adam":
+        return None, adam_step(data, name)
     if name == "B":
         return None, training(data, name, F.mse_loss, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))
     if name == "D":
@@ -149,6 +166,8 @@ def make(name):
         data = twice(torch.randn(32, 784), torch.arange(32) % 10, (torch.arange(32) + 3) % 10)
     elif name == "B":
         data = twice(torch.randn(16, 2), torch.randn(16, 1), torch.randn(16, 1))
+    elif name == "adam":
+        data = {"x": torch.randn(32, 1024), "target": torch.randn(32, 1024)}
     elif name == "D":
         data = twice(torch.randn(64, 1024), torch.randn(64, 1024), torch.randn(64, 1024))
     elif name in ("C1", "C1024"):

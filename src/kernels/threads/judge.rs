@@ -37,47 +37,60 @@ const LOST: f32 = 1_500.;
 const PAUSE: f32 = 64.;
 const LOSS: [f32; 2] = [300., 4_000.];
 
-/// A time in microseconds, averaged; 0 where nothing was measured yet.
+/// What a kind of region takes in one of the two ways, in microseconds; 0 where nothing was measured yet.
 #[derive(Clone, Copy)]
-struct Average(f32);
+struct Time {
+    /// Undisturbed: it follows shorter times at once and longer ones slowly, since the first regions of a program meet
+    /// fresh memory and threads that only start.
+    usual: f32,
+    /// On average; a single stall counts as twice the average at most.
+    mean: f32,
+}
 
-impl Average {
+impl Time {
+    const NONE: Time = Time { usual: 0., mean: 0. };
+
     fn known(self) -> bool {
-        self.0 > 0.
+        self.mean > 0.
     }
 
-    /// A single stall says little about the kind: what is far above the average counts as twice as much.
     fn add(&mut self, micros: f32) {
         let micros = micros.max(0.01);
-        self.0 = if self.known() { self.0 + (micros.min(2. * self.0) - self.0) / 8. } else { micros };
+        if !self.known() {
+            *self = Time { usual: micros, mean: micros };
+        }
+        let step = micros.min(2. * self.usual) - self.usual;
+        self.usual += if step < 0. { step / 2. } else { step / 16. };
+        self.mean += (micros.min(2. * self.mean) - self.mean) / 8.;
     }
 }
 
 #[derive(Clone, Copy)]
 struct Kind {
     key: Key,
-    alone: Average,
-    together: Average,
+    alone: Time,
+    together: Time,
     /// Regions since the kind was last run the other way.
     turn: u32,
     tried: u32,
 }
 
 impl Kind {
-    const NONE: Kind = Kind { key: 0, alone: Average(0.), together: Average(0.), turn: 0, tried: 0 };
+    const NONE: Kind = Kind { key: 0, alone: Time::NONE, together: Time::NONE, turn: 0, tried: 0 };
 
     fn long(&self) -> bool {
-        self.together.0 > LONG || self.alone.0 > 2. * LONG
+        self.together.usual > LONG || self.alone.usual > 2. * LONG
     }
 
     fn gains(&self) -> bool {
-        !self.alone.known() || self.tried < FEW || self.together.0 < NO_GAIN * self.alone.0
+        !self.alone.known() || self.tried < FEW || self.together.usual < NO_GAIN * self.alone.usual
     }
 
     /// Whether this one is to be run together, where threads as such are worth it.
     fn together(&mut self) -> bool {
         self.turn += 1;
-        let (every, most) = if self.gains() { (ALONE_EVERY, true) } else { (TOGETHER_EVERY, false) };
+        // A kind that is new may have been measured badly.
+        let (every, most) = if self.gains() { (ALONE_EVERY, true) } else { (TOGETHER_EVERY.min(4 * self.tried), false) };
         let other = self.turn >= every || (!self.alone.known() && self.tried >= 2);
         if other {
             self.turn = 0;
@@ -148,7 +161,7 @@ impl Judge {
         if kind.long() || !kind.alone.known() {
             return;
         }
-        let alone = kind.alone.0;
+        let alone = kind.alone.mean;
         self.took += micros;
         self.alone += alone;
         let lost = self.took - self.alone;

@@ -410,9 +410,9 @@ impl Pool {
 }
 
 /// The kind of a region: the loop `F`, over so much work in so many tasks.
-fn key<F>(tasks: usize, work: usize) -> Key {
-    // Each loop has an address of its own; those that were merged are alike.
-    let address = key::<F> as fn(usize, usize) -> Key as usize;
+fn key<F: Fn(usize) + Sync>(tasks: usize, work: usize) -> Key {
+    // It calls the loop, so that each loop has an address of its own; those that the linker merged are alike.
+    let address = for_each::<F> as fn(usize, usize, F) as usize;
     let mut hash = 0u64;
     for part in [address, tasks, work] {
         hash = (hash ^ part as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
