@@ -37,6 +37,7 @@ pub type Data<T> = ArcArray<T, IxDyn>;
 /// println!("{}", x.grad().unwrap());
 /// # Ok::<(), ndnn::Error>(())
 /// ```
+#[must_use = "an operation leaves its tensors as they are and returns a new one"]
 #[derive(Clone)]
 pub struct Tensor<T: Element = f32> {
     pub(crate) data: Held<T>,
@@ -44,6 +45,7 @@ pub struct Tensor<T: Element = f32> {
 }
 
 /// A tensor of any element type: what a state_dict holds.
+#[must_use = "an operation leaves its tensors as they are and returns a new one"]
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum AnyTensor {
