@@ -4,6 +4,9 @@ use std::{any::Any, fs, path::PathBuf, sync::Arc};
 
 use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 
+#[path = "modules/state.rs"]
+mod state;
+
 #[derive(Module)]
 struct Net {
     fc1: Linear,

@@ -45,7 +45,6 @@ pub struct Tensor<T: Element = f32> {
 }
 
 /// A tensor of any element type: what a state_dict holds.
-#[must_use = "an operation leaves its tensors as they are and returns a new one"]
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum AnyTensor {
