@@ -222,10 +222,13 @@ pub fn load(path: impl AsRef<Path>) -> Result<StateDict> {
     let mut file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take(8).read_to_end(&mut bytes).map_err(unreadable)?;
-    // A large file of another kind is not read to its end.
-    if <[u8; 8]>::try_from(&*bytes).is_ok_and(|length| u64::from_le_bytes(length) > MAX_HEADER) {
+    // A large file of another kind is not read to its end, nor a device that has none.
+    if let Some(length) = bytes.first_chunk().map(|&length| u64::from_le_bytes(length))
+        && !(2..=MAX_HEADER).contains(&length)
+    {
         file.take(64).read_to_end(&mut bytes).map_err(unreadable)?;
-        return Err(malformed(&bytes, "header too large").within(path.display()));
+        let cause = format!("a header of {length} bytes, where 2 to {MAX_HEADER} are possible");
+        return Err(malformed(&bytes, cause).within(path.display()));
     }
     file.read_to_end(&mut bytes).map_err(unreadable)?;
     from_bytes(&bytes).map_err(|e| e.within(path.display()))

@@ -224,6 +224,9 @@ fn files_of_another_kind_are_recognised() {
     let pytorch = " but look like PyTorch's own format, as torch.save writes it; write them in Python with \
                    safetensors.torch.save_file(model.state_dict(), path): ";
     let lfs = " but a pointer of Git LFS to one; fetch the file itself with `git lfs pull`: ";
+    // Nothing comes to an end here.
+    #[cfg(unix)]
+    assert_eq!(safetensors::load("/dev/zero").unwrap_err().kind(), ErrorKind::Format);
     // torch.save's archive, its older form, a bare pickle, and what is none of them.
     let zip = [b"PK\x03\x04\x00\x00\x08\x08\x00\x00".as_slice(), &[0; 200]].concat();
     let kinds: [(&[u8], &str); 6] = [

@@ -92,7 +92,7 @@ fn a_write_that_fails_or_panics_leaves_the_old_file_and_nothing_else() {
         let half = |out: &mut dyn Write| out.write_all(&[1; 100_000]);
         let error = replace(&path, |out| half(out).and(Err(io::Error::other("disk full")))).unwrap_err();
         assert_eq!(error.to_string(), format!("save: cannot write {}: disk full", path.display()));
-        let panicked = std::panic::catch_unwind(|| replace(&path, |out| half(out).and_then(|()| panic!("on purpose"))));
+        let panicked = std::panic::catch_unwind(|| replace(&path, |out| half(out).map(|()| panic!("on purpose"))));
         assert!(panicked.is_err());
     }
     assert_eq!(folder.names(), ["old"]);
