@@ -1,10 +1,6 @@
 //! [`summary`]: a table of a model's layers with output shapes, parameters and multiply-adds.
 
-use std::{
-    cell::RefCell,
-    collections::{HashMap, VecDeque},
-    fmt,
-};
+use std::{cell::RefCell, fmt};
 
 use super::{
     module::{Forward, Module},
@@ -118,10 +114,7 @@ pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<
     let before = count::start();
     let output = no_grad(run);
     let multiply_adds = count::stop(before);
-    let mut calls: HashMap<(usize, String), VecDeque<Call>> = HashMap::new();
-    for call in CALLS.take().unwrap_or_default() {
-        calls.entry((call.address, call.type_name.clone())).or_default().push_back(call);
-    }
+    let mut calls = CALLS.take().unwrap_or_default();
     let output = output?.shape();
 
     let own = |members: &super::Members<'_>| members.params.iter().map(|(_, p)| p.numel()).sum();
@@ -135,7 +128,8 @@ pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<
     for (path, module) in walk::named_modules(model) {
         // A layer without fields has no address of its own; the first unused call of its type is its own.
         let address = module as *const dyn Module as *const () as usize;
-        let call = calls.get_mut(&(address, module.type_name())).and_then(VecDeque::pop_front);
+        let mine = |c: &Call| c.type_name == module.type_name() && c.address == address;
+        let call = calls.iter().position(mine).map(|i| calls.remove(i));
         rows.push(Row {
             path,
             type_name: module.type_name(),
