@@ -110,3 +110,11 @@ impl std::error::Error for Error {
         self.0.source.as_ref().map(|s| s.as_ref() as _)
     }
 }
+
+/// A list for a message: the first ten, and how many more there are.
+pub(crate) fn listed<S: fmt::Display>(items: impl ExactSizeIterator<Item = S>) -> String {
+    const SHOWN: usize = 10;
+    let more = items.len().saturating_sub(SHOWN);
+    let shown: Vec<String> = items.take(SHOWN).map(|item| item.to_string()).collect();
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}

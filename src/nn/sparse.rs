@@ -44,7 +44,7 @@ impl<T: Real> Embedding<T> {
     /// # Errors
     /// If `rows` is no matrix.
     pub fn from_pretrained(rows: &Tensor<T>, freeze: bool) -> Result<Self> {
-        F::embedding(&Tensor::zeros([0]), rows, EmbeddingOptions::default())?;
+        let _ = F::embedding(&Tensor::zeros([0]), rows, EmbeddingOptions::default())?;
         let weight = Param::new(rows.clone());
         weight.requires_grad(!freeze);
         Ok(Embedding { weight, options: EmbeddingOptions::default(), max_norm: None, norm_type: 2. })

@@ -37,6 +37,7 @@ pub type Data<T> = ArcArray<T, IxDyn>;
 /// println!("{}", x.grad().unwrap());
 /// # Ok::<(), ndnn::Error>(())
 /// ```
+#[must_use = "an operation leaves its tensors as they are and returns a new one"]
 #[derive(Clone)]
 pub struct Tensor<T: Element = f32> {
     pub(crate) data: Held<T>,
