@@ -90,7 +90,12 @@ fn gradients(y: &Tensor, g: &Tensor, inputs: &[&Tensor]) -> Vec<Tensor> {
 /// The largest of a row, and the logarithm of `Σ e^(x − max)`.
 fn log_sum(x: &[Rounded]) -> (Rounded, Rounded) {
     let max = Rounded::exact(x.iter().fold(f64::NEG_INFINITY, |a, b| a.max(b.value)));
-    (max, sum(x.iter().map(|&x| (x - max).exp())).ln())
+    // The largest apart.
+    let one = |d: &Rounded| d.value == 0.;
+    let distances: Vec<_> = x.iter().map(|&x| x - max).collect();
+    let more = distances.iter().filter(|d| one(d)).count().max(1) - 1;
+    let rest = sum(distances.into_iter().filter(|d| !one(d)).map(Rounded::exp));
+    (max, (Rounded::exact(more as f64) + rest).ln_1p())
 }
 
 fn log_softmax(x: &[Rounded]) -> Vec<Rounded> {
@@ -288,8 +293,8 @@ fn cross_entropy_of_rows() {
                         losses.push(-(keep * w[t] * y[t] + spread * everywhere));
                         let all = keep * w[t] + spread * sum(w.iter().copied());
                         dx.extend((0..n).map(|c| {
-                            let slope = y[c].exp() * all - spread * w[c];
-                            if c == t { slope - keep * w[t] } else { slope }
+                            let others = spread * (sum(w.iter().copied()) - w[c]);
+                            if c == t { y[c].exp_m1() * all + others } else { y[c].exp() * all - spread * w[c] }
                         }));
                     }
                     let what = format!("cross_entropy [{rows}, {n}], weights {weighted}, smoothing {smoothing}");
@@ -334,10 +339,10 @@ fn losses_of_pairs() {
                 F::binary_cross_entropy_with_logits(x, y, options).unwrap()
             },
             |x, y| {
-                let (one, positive) = (Rounded::exact(1.), Rounded::exact(x.value.max(0.)));
+                let one = Rounded::exact(1.);
                 let power = (-x.abs()).exp();
-                let sigmoid = if x.value < 0. { power } else { one } / (one + power);
-                [positive + power.ln_1p() - x * y, sigmoid - y]
+                let (wrong, sign) = if x.value > 0. { (one - y, -1.) } else { (y, 1.) };
+                [x.abs() * wrong + power.ln_1p(), Rounded::exact(sign) * (power / (one + power) - wrong)]
             },
         ),
     ];

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::options;
 use crate::{
     Error, Result,
+    ops::shared,
     tensor::{Real, Tensor, no_grad},
 };
 
@@ -61,7 +62,7 @@ pub fn embedding<T: Real>(input: &Tensor<i64>, weight: &Tensor<T>, options: Embe
     Ok(Tensor::op("embedding", found.reshape(shape.as_slice())?.data().clone(), [weight], move |g, _| {
         let mut g = g.reshape(flat)?;
         if let Some(share) = &share {
-            g = g.try_mul(share)?;
+            g = shared(&g, share)?;
         }
         Ok([Some(Tensor::zeros([rows, width]).index_add(0, &index, &g)?)])
     }))

@@ -1,8 +1,9 @@
-//! Special functions in f64: erf and its inverse, the gamma function's logarithm and its derivatives.
+//! Special functions in f64: erf and its inverse, the gamma function's logarithm and its derivatives; the inverse
+//! hyperbolic functions, as std's overflow for the largest numbers.
 
 use std::f64::consts::{FRAC_2_SQRT_PI, PI};
 
-pub use libm::{erf, erfc, lgamma};
+pub use libm::{acosh, asinh, erf, erfc, lgamma};
 
 /// The inverse of [`erf`]: infinite at ±1, NaN beyond.
 pub fn erfinv(y: f64) -> f64 {

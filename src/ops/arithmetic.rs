@@ -4,7 +4,7 @@ use std::ops;
 
 use ndarray::Dimension;
 
-use super::Operand;
+use super::{Operand, compare::keep_where};
 use crate::{
     Error, Result,
     kernels::elementwise::{broadcast_shape, map, zip, zip_in_place, zip3},
@@ -257,6 +257,11 @@ fn quotient_floor<T: Number>(a: T, b: T) -> T {
     if quotient == 0. { T::of(0f64.copysign((a / b).as_f64())) } else { T::of(quotient.round_ties_even()) }
 }
 
+/// `-g q`, the gradient of the divisor of a remainder, which is flat where the whole quotient `q` is 0.
+fn times_quotient<T: Number>(g: &Tensor<T>, q: Tensor<T>) -> Result<Tensor<T>> {
+    Ok(-(keep_where(g, &q, |q| q != T::ZERO) * q))
+}
+
 impl<T: Number> Tensor<T> {
     /// `⌊self / other⌋`, broadcasting, for floats and integers; the gradient is zero. PyTorch's `floor_divide`, and
     /// `div` with `rounding_mode="floor"`.
@@ -302,7 +307,7 @@ impl<T: Number> Tensor<T> {
             rem_floor,
             [true, true],
             |g, _, _| Ok(g.clone()),
-            |g, x, y| Ok(-(g * x.div_floor(y)?)),
+            |g, x, y| times_quotient(g, x.div_floor(y)?),
         )
     }
 
@@ -313,7 +318,14 @@ impl<T: Number> Tensor<T> {
     pub fn fmod(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
         let other = other.operand();
         refuse_zero("fmod", &other)?;
-        binary("fmod", [self, &other], rem, [true, true], |g, _, _| Ok(g.clone()), |g, x, y| Ok(-(g * x.div_trunc(y)?)))
+        binary(
+            "fmod",
+            [self, &other],
+            rem,
+            [true, true],
+            |g, _, _| Ok(g.clone()),
+            |g, x, y| times_quotient(g, x.div_trunc(y)?),
+        )
     }
 
     /// `self + value · a · b`, broadcasting.

@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayD, IxDyn};
 
+use super::shared;
 use crate::{
     Error, Result,
     kernels::{
@@ -79,13 +80,6 @@ impl<T: Element> Tensor<T> {
             (0..from.len()).filter(|&i| i < lead || (shape[i - lead] == 1 && from[i] != 1)).collect();
         let data = shaped(kernel::sum(self.view(), &axes), shape);
         Ok(Tensor::op("sum_to", data, [self], move |g, _| Ok([Some(g.broadcast_to(&from)?)])))
-    }
-
-    /// Zero where `mask`, which has this shape; no gradient flows there.
-    pub(crate) fn zero_where(&self, mask: &Tensor<bool>) -> Tensor<T> {
-        let data = zip(self.view(), mask.view(), self.shape(), |x, zero| if zero { T::ZERO } else { x });
-        let mask = mask.clone();
-        Tensor::op("masked_fill", data, [self], move |g, _| Ok([Some(g.zero_where(&mask))]))
     }
 
     /// Whether all elements are true (not zero; NaN is true).
@@ -260,7 +254,7 @@ impl<T: Number> Tensor<T> {
             let hit = zip(x.view(), y.view(), x.shape(), |x, y| if same(x, y) { T::ONE } else { T::ZERO });
             let count = shaped(kernel::sum(hit.view(), &axes), &kept);
             let share = Tensor::from(zip(hit.view(), count.view(), x.shape(), |h, n| h / n));
-            Ok([Some(share.try_mul(&g.reshape(kept.as_slice())?)?)])
+            Ok([Some(shared(&g.reshape(kept.as_slice())?, &share)?)])
         }))
     }
 

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A function of `f64` on an element.
-fn via_f64<T: Real>(x: T, f: impl Fn(f64) -> f64) -> T {
+pub(super) fn via_f64<T: Real>(x: T, f: impl Fn(f64) -> f64) -> T {
     T::of(f(x.as_f64()))
 }
 

@@ -12,6 +12,7 @@ use crate::{
         memory::{Aligned, full},
         reduce::fold_run,
     },
+    ops::shared,
     tensor::{Real, Tensor, grad_enabled},
 };
 
@@ -214,7 +215,8 @@ impl<T: Real> Labels<T> {
         let mut grad = full(&self.shape, T::ZERO);
         for (i, (mut lane, class)) in grad.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes).enumerate() {
             if let Some(class) = *class {
-                lane[class] = g[if g.len() == 1 { 0 } else { i }] * -self.weight(class);
+                let (g, weight) = (g[if g.len() == 1 { 0 } else { i }], self.weight(class));
+                lane[class] = if weight == T::ZERO { T::ZERO } else { g * -weight };
             }
         }
         grad.into()
@@ -238,9 +240,18 @@ impl<T: Real> Labels<T> {
         if out.is_standard_layout() { out } else { out.as_standard_layout().into_owned() }
     }
 
+    /// Where the right class is.
+    fn right(&self) -> Tensor<bool> {
+        let mut right = ArrayD::from_elem(IxDyn(&self.shape), false);
+        for (mut lane, class) in right.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes) {
+            class.iter().for_each(|&class| lane[class] = true);
+        }
+        right.into()
+    }
+
     /// Zero at the positions that are ignored, even where the divisor was 0.
-    fn without_ignored(&self, grad: Tensor<T>) -> Result<Tensor<T>> {
-        let ignored: Vec<bool> = self.classes.iter().map(Option::is_none).collect();
+    fn without(&self, ignored: impl Fn(Option<usize>) -> bool, grad: Tensor<T>) -> Result<Tensor<T>> {
+        let ignored: Vec<bool> = self.classes.iter().map(|&class| ignored(class)).collect();
         if !ignored.contains(&true) {
             return Ok(grad);
         }
@@ -275,8 +286,7 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLo
         if !grad_enabled() {
             return Ok([Some(labels.picked(&labels.gradients(g)?.to_vec()))]);
         }
-        let grad = labels.gradients(g)?.try_mul(&labels.wanted(-T::ONE, T::ZERO))?;
-        let grad = labels.without_ignored(grad)?;
+        let grad = shared(&labels.gradients(g)?, &labels.wanted(-T::ONE, T::ZERO))?;
         // Linear in the input: as in PyTorch the second derivative is not absent but 0.
         let linked = Tensor::op("nll_loss_backward", grad.data().clone(), [&grad, &x], |g, [dg, dx]| {
             Ok([dg.then(|| g.clone()), dx.then(|| g.zeros_like())])
@@ -340,8 +350,12 @@ fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>,
         let g = labels.gradients(g)?;
         if grad_enabled() {
             let (wanted, dim) = (labels.wanted(keep, spread), labels.axis as isize);
-            let slopes = x.softmax(dim)?.try_mul(&wanted.sum_dim(dim, true)?)? - wanted;
-            return Ok([Some(labels.without_ignored(slopes.try_mul(&g)?)?)]);
+            let (log, total) = (x.log_softmax(dim)?, wanted.sum_dim(dim, true)?);
+            // At the right class without the digits that `p − 1` loses.
+            let right = log.expm1().try_mul(&total)? + (&total - &wanted);
+            let slopes = Tensor::where_(&labels.right(), right, log.exp().try_mul(&total)? - wanted)?;
+            let ignored = |class: Option<usize>| class.is_none_or(|c| labels.targets(keep, spread).ignores(c));
+            return Ok([Some(labels.without(ignored, slopes.try_mul(&g)?)?)]);
         }
         let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| fold_run(w, T::ZERO, |a, b| a + b));
         let targets = labels.targets(keep, spread);
