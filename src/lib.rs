@@ -80,6 +80,7 @@ pub mod nn;
 mod ops;
 pub mod optim;
 pub mod random;
+mod sync;
 mod tensor;
 
 pub use ndnn_derive::tensor;

@@ -78,8 +78,8 @@ pub(super) fn entries<M: Module + ?Sized>(module: &M) -> Vec<(String, Entry)> {
 
 pub(super) fn state_dict<M: Module + ?Sized>(module: &M) -> StateDict {
     let value = |entry| match entry {
-        Entry::Param(p) => p.value(),
-        Entry::Buffer(b) => b.value(),
+        Entry::Param(p) => p.detach(),
+        Entry::Buffer(b) => b.tensor(),
     };
     entries(module).into_iter().map(|(name, entry)| (name, value(entry))).collect()
 }
