@@ -81,6 +81,7 @@ mod ops;
 pub mod optim;
 mod ordered;
 pub mod random;
+mod sync;
 mod tensor;
 
 pub use ndnn_derive::tensor;

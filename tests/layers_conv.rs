@@ -156,7 +156,7 @@ fn no_batch_and_no_channels() {
     assert_eq!(conv.bias.as_ref().unwrap().grad().unwrap(), Tensor::zeros([4]));
     // PyTorch: without input channels there are no output channels either.
     let conv = Conv2d::new(0, 4, 2);
-    assert_eq!(conv.bias.as_ref().unwrap().value(), Tensor::zeros([4]));
+    assert_eq!(conv.bias.as_ref().unwrap().detach(), Tensor::zeros([4]));
     let y = conv.forward(&Tensor::zeros([2, 0, 5, 5])).unwrap();
     assert_eq!(y.shape(), [2, 0, 4, 4]);
     y.sum().backward().unwrap();
@@ -168,7 +168,7 @@ fn layer_and_function_are_the_same() {
     let conv =
         Conv2d::new(4, 6, [3, 2]).stride([1, 2]).padding([1, 0]).groups(2).padding_mode("circular").dtype::<f64>();
     let x = T::randn([2, 4, 5, 6]).requires_grad(true);
-    let (w, b) = (conv.weight.value().requires_grad(true), conv.bias.as_ref().unwrap().value().requires_grad(true));
+    let (w, b) = (conv.weight.detach().requires_grad(true), conv.bias.as_ref().unwrap().detach().requires_grad(true));
     let options = ConvOptions::default().stride([1, 2]).padding([1, 0]).groups(2).padding_mode(PaddingMode::Circular);
     let y = F::conv2d(&x, &w, Some(&b), options).unwrap();
     assert_eq!(conv.forward(&x).unwrap(), y);
@@ -367,9 +367,9 @@ fn initial_weights() {
     let conv = Conv2d::new(6, 8, [3, 2]).groups(2);
     assert_eq!(conv.weight.shape(), [8, 3, 3, 2]);
     let bound = 1.0 / 18f32.sqrt();
-    let weights = conv.weight.value().to_vec();
+    let weights = conv.weight.detach().to_vec();
     assert!(weights.iter().all(|w| w.abs() <= bound) && weights.iter().any(|w| w.abs() > 0.8 * bound));
-    assert!(conv.bias.unwrap().value().to_vec().iter().all(|w| w.abs() <= bound));
+    assert!(conv.bias.unwrap().detach().to_vec().iter().all(|w| w.abs() <= bound));
 }
 
 #[test]

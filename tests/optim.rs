@@ -15,7 +15,7 @@ fn param(value: f64, grad: f64) -> Param<f64> {
 }
 
 fn value(p: &Param<f64>) -> f64 {
-    p.value().item().unwrap()
+    p.detach().item().unwrap()
 }
 
 fn close(a: f64, b: f64) {
@@ -115,15 +115,15 @@ fn a_group_steps_by_its_own_options() {
     }
     let mut sgd = SGD::new(&model, 0.1).group("bias", |g| g.lr(0.5)).unwrap();
     sgd.step().unwrap();
-    close(weight.value().item().unwrap(), 0.9);
-    close(bias.value().item().unwrap(), 0.5);
+    close(weight.detach().item().unwrap(), 0.9);
+    close(bias.detach().item().unwrap(), 0.5);
     // What has no gradient stays as it is.
     sgd.zero_grad();
     assert!(!weight.has_grad());
     bias.set_grad(Some(Tensor::ones([1]))).unwrap();
     sgd.step().unwrap();
-    close(weight.value().item().unwrap(), 0.9);
-    close(bias.value().item().unwrap(), 0.0);
+    close(weight.detach().item().unwrap(), 0.9);
+    close(bias.detach().item().unwrap(), 0.0);
 }
 
 #[test]
@@ -139,14 +139,14 @@ fn training_learns() {
         loss.backward().unwrap();
         adam.step().unwrap();
     }
-    let [w, b] = [model.weight.value().to_vec(), model.bias.as_ref().unwrap().value().to_vec()];
+    let [w, b] = [model.weight.detach().to_vec(), model.bias.as_ref().unwrap().detach().to_vec()];
     assert!((w[0] - 2.0).abs() < 0.01 && (w[1] + 1.0).abs() < 0.01 && (b[0] - 0.5).abs() < 0.01, "{w:?} {b:?}");
 }
 
 #[test]
 fn steps_that_cannot_be() {
     let model = Linear::new(2, 1);
-    let before = model.weight.value();
+    let before = model.weight.detach();
     let error = SGD::new(&model, 0.1).step().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Graph);
     assert!(error.to_string().starts_with("step: none of the 2 parameters has a gradient; call backward()"), "{error}");
@@ -158,7 +158,7 @@ fn steps_that_cannot_be() {
         error.to_string(),
         "SGD: Nesterov's momentum needs a momentum and no dampening; momentum is 0, dampening 0"
     );
-    assert_eq!(model.weight.value(), before);
+    assert_eq!(model.weight.detach(), before);
 }
 
 #[test]

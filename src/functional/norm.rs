@@ -1,5 +1,7 @@
 //! Normalisations: batch and layer norm.
 
+use ndarray::ArrayViewMutD;
+
 use crate::{
     Error, Result,
     kernels::{
@@ -48,16 +50,39 @@ pub fn batch_norm<T: Real>(
     bias: Option<&Tensor<T>>,
     options: BatchNormOptions,
 ) -> Result<Tensor<T>> {
+    let running = [running_mean.as_deref(), running_var.as_deref()];
+    let (y, moments) = batch_norm_and_moments(input, running, weight, bias, options)?;
+    if let Some(moments) = moments {
+        for (running, batch) in [running_mean, running_var].into_iter().zip(&moments) {
+            if let Some(running) = running {
+                let mut moved = running.detach().into_array();
+                towards(moved.view_mut(), batch, options.momentum);
+                *running = moved.into();
+            }
+        }
+    }
+    Ok(y)
+}
+
+/// As [`batch_norm`], but leaves the running statistics to the caller: beside the result, a training batch's mean and unbiased
+/// variance.
+pub(crate) fn batch_norm_and_moments<T: Real>(
+    input: &Tensor<T>,
+    [running_mean, running_var]: [Option<&Tensor<T>>; 2],
+    weight: Option<&Tensor<T>>,
+    bias: Option<&Tensor<T>>,
+    options: BatchNormOptions,
+) -> Result<(Tensor<T>, Option<[Vec<T>; 2]>)> {
     let shape = input.shape();
     if input.ndim() == 1 && input.numel() == 0 {
         // No channel and no value: PyTorch's answer is the input.
-        return Ok(input.clone());
+        return Ok((input.clone(), None));
     }
     if input.ndim() < 2 {
         return Err(Error::shape("batch_norm", format!("needs an input (N, C, *) of 2 axes or more, got {shape:?}")));
     }
     let channels = shape[1];
-    let per_channel = [("running_mean", running_mean.as_deref()), ("running_var", running_var.as_deref())];
+    let per_channel = [("running_mean", running_mean), ("running_var", running_var)];
     for (name, tensor) in per_channel.into_iter().chain([("weight", weight), ("bias", bias)]) {
         if let Some(t) = tensor.filter(|t| t.shape() != [channels]) {
             let what = format!("the input {shape:?} has {channels} channels on axis 1, {name} is {:?}", t.shape());
@@ -70,9 +95,10 @@ pub fn batch_norm<T: Real>(
         return Err(Error::value("batch_norm", format!("eps must be {needed}, got {}", options.eps)));
     }
     let batch = kernel::Batch { channels, len: shape[2..].iter().product() };
+    let mut trained = None;
     let (mean, var, own) = match (running_mean, running_var) {
         (Some(mean), Some(var)) if !options.training => (mean.to_vec(), var.to_vec(), false),
-        (mean, var) => {
+        _ => {
             let count = input.numel() / channels.max(1);
             if options.training && count == 1 {
                 let what = format!("training needs more than 1 value per channel, the input is {shape:?}");
@@ -81,25 +107,21 @@ pub fn batch_norm<T: Real>(
             let moments = kernel::batch_moments(&row_major(&input.view()), batch);
             // An empty batch says nothing about the statistics.
             if options.training && count > 0 {
-                let unbias = count as f64 / (count as f64 - 1.);
-                update(mean, &moments.0, options.momentum, 1.);
-                update(var, &moments.1, options.momentum, unbias);
+                let unbias = T::of(count as f64 / (count as f64 - 1.));
+                trained = Some([moments.0.clone(), moments.1.iter().map(|&v| v * unbias).collect()]);
             }
             (moments.0, moments.1, true)
         }
     };
     let eps = T::of(options.eps);
     let rstd = var.iter().map(|&v| (v + eps).sqrt().recip()).collect();
-    Ok(batch_normed(input, batch, [mean, rstd], weight, bias, own.then_some(eps)))
+    Ok((batch_normed(input, batch, [mean, rstd], weight, bias, own.then_some(eps)), trained))
 }
 
-/// Moves a running statistic towards the batch's, which counts `scale` times.
-fn update<T: Real>(running: Option<&mut Tensor<T>>, batch: &[T], momentum: f64, scale: f64) {
-    if let Some(running) = running {
-        let (keep, scale, momentum) = (T::of(1. - momentum), T::of(scale), T::of(momentum));
-        let moved = running.to_vec().iter().zip(batch).map(|(&r, &b)| r * keep + b * scale * momentum).collect();
-        *running = array(&[batch.len()], moved).into();
-    }
+/// Moves a running statistic towards the batch's.
+pub(crate) fn towards<T: Real>(mut running: ArrayViewMutD<'_, T>, batch: &[T], momentum: f64) {
+    let (keep, momentum) = (T::of(1. - momentum), T::of(momentum));
+    running.iter_mut().zip(batch).for_each(|(r, &b)| *r = *r * keep + b * momentum);
 }
 
 /// The batch norm with these means and 1 / √(variance + ε); with `own`, which is ε, they are the input's.

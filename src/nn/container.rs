@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
+    copies::copying,
     module::{Dtype, Forward, Members, MembersMut, Module},
-    param::{Param, copying},
+    param::Param,
     repr,
 };
 use crate::{

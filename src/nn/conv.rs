@@ -1,5 +1,6 @@
 //! Convolutional layers; see [`functional::conv`](crate::functional::conv()).
 
+use super::param::optional;
 use crate::{
     Result,
     functional::{self as F, ConvOptions, Dims, Padding, PaddingMode},
@@ -44,17 +45,14 @@ impl<const N: usize> Conv<N> {
     pub fn new(in_channels: usize, out_channels: usize, kernel_size: impl Into<Dims<N>>) -> Self {
         let kernel_size = kernel_size.into();
         assert!(kernel_size.is_positive(), "a kernel size is at least 1, not {kernel_size}");
-        let (weight, bias) = drawn(out_channels, in_channels, &kernel_size.get());
-        Conv { weight, bias: Some(bias), options: ConvOptions::default() }
+        let weight = weight(out_channels, in_channels, &kernel_size.get());
+        Conv { weight, bias: None, options: ConvOptions::default() }.bias(true)
     }
 }
 
-/// A weight and a bias from U(±1/√fan_in).
-fn drawn<T: Real>(features: usize, channels: usize, kernel: &[usize]) -> (Param<T>, Param<T>) {
+fn weight<T: Real>(features: usize, channels: usize, kernel: &[usize]) -> Param<T> {
     let shape = [&[features, channels], kernel].concat();
-    let fan_in: usize = shape[1..].iter().product();
-    let bound = if fan_in == 0 { 0. } else { 1. / (fan_in as f64).sqrt() };
-    (Param::new(init::draw(&shape, -bound, bound)), Param::new(init::draw(&[features], -bound, bound)))
+    init::drawn(&shape, shape[1..].iter().product())
 }
 
 impl<const N: usize, T: Real> Conv<N, T> {
@@ -92,15 +90,14 @@ impl<const N: usize, T: Real> Conv<N, T> {
             "{channels} input and {} output channels do not divide into {groups} groups",
             shape[0]
         );
-        let (weight, bias) = drawn(shape[0], channels / groups, &shape[2..]);
-        Conv { weight, bias: self.bias.map(|_| bias), ..self }
+        let biased = self.bias.take().is_some();
+        Conv { weight: weight(shape[0], channels / groups, &shape[2..]), ..self }.bias(biased)
     }
 
-    /// With (the default) or without a bias.
+    /// With (the default) or without a bias; one that was left out before is drawn anew.
     pub fn bias(mut self, bias: bool) -> Self {
-        if !bias {
-            self.bias = None;
-        }
+        let shape = self.weight.shape();
+        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1..].iter().product()));
         self
     }
 

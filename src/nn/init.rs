@@ -295,7 +295,13 @@ fn orthonormal(mut rows: Vec<f64>, length: usize) -> Vec<f64> {
     rows
 }
 
-/// Values from U(low, high), in a new tensor: how most layers start.
+/// A parameter from U(−√k, √k) with k = 1 / fan_in, or of zeros where nothing comes in: how most layers start.
+pub(crate) fn drawn<T: Real>(shape: &[usize], fan_in: usize) -> Param<T> {
+    let bound = if fan_in == 0 { 0. } else { 1. / (fan_in as f64).sqrt() };
+    Param::new(draw(shape, -bound, bound))
+}
+
+/// Values from U(low, high), in a new tensor.
 pub(crate) fn draw<T: Real>(shape: &[usize], low: f64, high: f64) -> Tensor<T> {
     Tensor::uniform(shape, T::of(low), T::of(high)).expect("finite bounds")
 }

@@ -93,8 +93,8 @@ pub(super) fn entries<M: Module + ?Sized>(op: &str, module: &M) -> Result<Ordere
 
 pub(super) fn state_dict<M: Module + ?Sized>(op: &str, module: &M) -> Result<StateDict> {
     let value = |entry| match entry {
-        Entry::Param(p) => p.value(),
-        Entry::Buffer(b) => b.value(),
+        Entry::Param(p) => p.detach(),
+        Entry::Buffer(b) => b.tensor(),
     };
     Ok(entries(op, module)?.into_iter().map(|(name, entry)| (name, value(entry))).collect())
 }
