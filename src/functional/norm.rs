@@ -5,6 +5,7 @@ use crate::{
     kernels::{
         index::{array, row_major},
         norm as kernel,
+        sizes::room,
     },
     tensor::{Real, Tensor, grad_enabled},
 };
@@ -69,6 +70,7 @@ pub fn batch_norm<T: Real>(
         let needed = if options.training { "above 0 in training" } else { "at least 0" };
         return Err(Error::value("batch_norm", format!("eps must be {needed}, got {}", options.eps)));
     }
+    room::<T>("batch_norm", &[channels])?;
     let batch = kernel::Batch { channels, len: shape[2..].iter().product() };
     let (mean, var, own) = match (running_mean, running_var) {
         (Some(mean), Some(var)) if !options.training => (mean.to_vec(), var.to_vec(), false),

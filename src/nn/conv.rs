@@ -3,6 +3,7 @@
 use crate::{
     Result,
     functional::{self as F, ConvOptions, Dims, Padding, PaddingMode},
+    kernels::sizes::saturating,
     nn::{Forward, Module, Param, init, py_tuple, run},
     tensor::{Real, Tensor},
 };
@@ -52,7 +53,7 @@ impl<const N: usize> Conv<N> {
 /// A weight and a bias from U(±1/√fan_in).
 fn drawn<T: Real>(features: usize, channels: usize, kernel: &[usize]) -> (Param<T>, Param<T>) {
     let shape = [&[features, channels], kernel].concat();
-    let fan_in: usize = shape[1..].iter().product();
+    let fan_in = saturating(shape[1..].iter().copied());
     let bound = if fan_in == 0 { 0. } else { 1. / (fan_in as f64).sqrt() };
     (Param::new(init::draw(&shape, -bound, bound)), Param::new(init::draw(&[features], -bound, bound)))
 }

@@ -13,7 +13,10 @@
 
 use crate::{
     Error, Result,
-    kernels::special::{erf, erfinv},
+    kernels::{
+        sizes::must,
+        special::{erf, erfinv},
+    },
     nn::Param,
     random::{self, Rng},
     tensor::{Real, Tensor},
@@ -296,6 +299,11 @@ fn orthonormal(mut rows: Vec<f64>, length: usize) -> Vec<f64> {
 }
 
 /// Values from U(low, high), in a new tensor: how most layers start.
+///
+/// # Panics
+/// If there is no memory for it.
+#[track_caller]
 pub(crate) fn draw<T: Real>(shape: &[usize], low: f64, high: f64) -> Tensor<T> {
+    must::<T>("parameter", shape);
     Tensor::uniform(shape, T::of(low), T::of(high)).expect("finite bounds")
 }

@@ -37,6 +37,7 @@ fn uniform(in_features: usize) -> impl Fn(&[usize]) -> Param {
 
 impl Linear {
     /// A layer from `in_features` to `out_features`, with a bias.
+    #[track_caller]
     pub fn new(in_features: usize, out_features: usize) -> Self {
         let uniform = uniform(in_features);
         Linear { weight: uniform(&[out_features, in_features]), bias: Some(uniform(&[out_features])), name: "Linear" }
