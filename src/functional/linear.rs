@@ -4,7 +4,7 @@ use ndarray::{Array2, CowArray, Dimension, Ix2, IxDyn};
 
 use crate::{
     Error, Result,
-    kernels::{gemm, reduce},
+    kernels::{gemm, reduce, sizes::room},
     tensor::{Real, Tensor, grad_enabled},
 };
 
@@ -24,11 +24,13 @@ use crate::{
 /// If the last axis of `input` is not the weight's, or the bias does not fit.
 pub fn linear<T: Real>(input: &Tensor<T>, weight: &Tensor<T>, bias: Option<&Tensor<T>>) -> Result<Tensor<T>> {
     let sizes = LinearSizes::new(input.shape(), weight.shape(), bias.map(Tensor::shape))?;
+    let shape = sizes.out(input.shape(), weight.ndim());
+    room::<T>("linear", shape.slice())?;
     let out = {
         let (x, w) = (sizes.rows(input), sizes.matrix(weight));
         let bias = bias.map(|b| b.data().broadcast(sizes.out_features).expect("one for each output").to_vec());
         let out = gemm::linear(x.view(), w.view(), bias.as_deref());
-        out.into_shape_with_order(sizes.out(input.shape(), weight.ndim())).expect("as many elements")
+        out.into_shape_with_order(shape).expect("as many elements")
     };
     let (x, w) = (input.clone(), weight.clone());
     Ok(match bias {

@@ -7,6 +7,7 @@ use crate::{
     kernels::{
         index::{array, row_major},
         norm as kernel,
+        sizes::room,
     },
     tensor::{Real, Tensor, grad_enabled},
 };
@@ -94,6 +95,7 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
         let needed = if options.training { "above 0 in training" } else { "at least 0" };
         return Err(Error::value("batch_norm", format!("eps must be {needed}, got {}", options.eps)));
     }
+    room::<T>("batch_norm", &[channels])?;
     let batch = kernel::Batch { channels, len: shape[2..].iter().product() };
     let mut trained = None;
     let (mean, var, own) = match (running_mean, running_var) {

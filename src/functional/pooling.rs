@@ -1,9 +1,13 @@
 //! Pooling.
 
-use super::{Dims, conv::three, options, padding::fits_memory};
+use super::{
+    Dims,
+    conv::{no_longer, padded, three},
+    options,
+};
 use crate::{
     Error, Result,
-    kernels::{self, im2col::Windows, index::row_major},
+    kernels::{self, im2col::Windows, index::row_major, sizes::room},
     tensor::{Real, Tensor, no_grad},
 };
 
@@ -58,7 +62,7 @@ options! {
 /// window starts inside. The first of equals wins, and gets the gradient; NaN is larger than anything.
 ///
 /// # Errors
-/// If the input has another number of axes or is empty, or no window fits.
+/// If the input has another number of axes or is empty, no window fits, or there is no memory for the result.
 pub fn max_pool<const N: usize, T: Real>(
     input: &Tensor<T>,
     kernel_size: impl Into<Dims<N>>,
@@ -80,7 +84,9 @@ pub fn max_pool_with_indices<const N: usize, T: Real>(
     let windows = windows(op, input.shape(), kernel_size.into(), &options)?;
     let lead = input.ndim() - N;
     let shape = [&input.shape()[..lead], &windows.output[3 - N..]].concat();
-    fits_memory::<i64>(op, &shape)?;
+    if room::<i64>(op, &shape)? == 0 {
+        return Ok((input.nothing(op, &shape), Tensor::from_vec(&shape, Vec::new())?));
+    }
     let spans = [0, 1, 2].map(|axis| windows.spans(axis));
     if spans.iter().flatten().any(|span| span.count == 0) {
         return Err(Error::shape(op, format!("a window lies wholly in the padding of the input {:?}", input.shape())));
@@ -142,8 +148,9 @@ fn windows<const N: usize>(
         return Err(Error::shape(op, format!("the input {shape:?} is empty; only the batch may be")));
     }
     let sizes: [usize; N] = shape[shape.len() - N..].try_into().expect("as many axes as checked");
-    let mut output = [0; N];
+    let (mut output, mut whole) = ([0; N], [0; N]);
     for i in 0..N {
+        whole[i] = padded(op, i, sizes[i], (padding[i], padding[i]))?;
         output[i] = output_size(sizes[i], kernel[i], stride[i], padding[i], dilation[i], options.ceil_mode)
             .ok_or_else(|| {
                 let span = format!("windows of {kernel:?} with dilation {dilation:?} and padding {padding:?}");
@@ -156,8 +163,8 @@ fn windows<const N: usize>(
     Ok(Windows {
         input: three(sizes, 1),
         kernel: three(kernel, 1),
-        stride: three(stride, 1),
-        dilation: three(dilation, 1),
+        stride: three(no_longer(stride, whole), 1),
+        dilation: three(no_longer(dilation, whole), 1),
         before: three(padding, 0),
         output: three(output, 1),
     })

@@ -131,9 +131,10 @@ fn malformed(bytes: &[u8], cause: impl Into<Box<dyn std::error::Error + Send + S
     Error::new(ErrorKind::Format, "safetensors", message).caused_by(cause)
 }
 
-fn decode<T: Element, const B: usize>(view: &TensorView<'_>, of: impl Fn([u8; B]) -> T) -> AnyTensor {
+/// The format checks lengths, but also takes shapes without elements that no array can have.
+fn decode<T: Element, const B: usize>(view: &TensorView<'_>, of: impl Fn([u8; B]) -> T) -> Result<AnyTensor> {
     let values = view.data().chunks_exact(B).map(|c| of(c.try_into().expect("B bytes"))).collect();
-    Tensor::from_vec(view.shape(), values).expect("the format checks lengths").into()
+    Tensor::from_vec(view.shape(), values).map(Into::into)
 }
 
 /// A half-precision number: sign, five bits of exponent, ten of fraction.
@@ -150,7 +151,7 @@ fn half(bits: u16) -> f32 {
 
 /// A stored tensor; narrower types become the nearest of ours.
 fn restore(name: &str, view: &TensorView<'_>) -> Result<AnyTensor> {
-    Ok(match view.dtype() {
+    let restored = match view.dtype() {
         Dtype::F32 => decode(view, f32::from_le_bytes),
         Dtype::F64 => decode(view, f64::from_le_bytes),
         Dtype::F16 => decode(view, |b| half(u16::from_le_bytes(b))),
@@ -168,7 +169,8 @@ fn restore(name: &str, view: &TensorView<'_>) -> Result<AnyTensor> {
                 format!("`{name}` is of type {other:?}, which has no place in a tensor of f32, f64, i64 or bool"),
             ));
         }
-    })
+    };
+    restored.map_err(|e| Error::new(ErrorKind::Format, "safetensors", format!("`{name}` is no tensor")).caused_by(e))
 }
 
 /// The bytes of a safetensors file.

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, IxDyn, LinalgScalar, s};
+use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Dimension, IxDyn, LinalgScalar, s};
 
 use super::{
     count,
@@ -12,6 +12,7 @@ use super::{
     im2col::{Windows, col2im, im2col},
     index::row_major,
     memory::{buffer, full, recycle},
+    sizes::saturating,
     threads,
 };
 
@@ -68,14 +69,14 @@ impl Plan {
         (self.channels / self.groups, self.features / self.groups)
     }
 
-    /// The rows of one group's columns: channels times taps.
+    /// The rows of one group's columns: channels times taps, as many as one feature has weights.
     fn rows(&self) -> usize {
         self.group().0 * self.windows.kernel_len()
     }
 
     /// The number of multiply-adds, which is also counted; the same for the convolution and its derivatives.
     fn work(&self) -> usize {
-        let work = self.batch * self.features * self.rows() * self.windows.output_len();
+        let work = saturating([self.batch, self.features, self.rows(), self.windows.output_len()]);
         count::add(work);
         work
     }
@@ -109,7 +110,7 @@ impl Plan {
             return matrix(x, i, channels, len).slice_move(s![.., at]);
         }
         let x = &x[i * channels * len..][..channels * len];
-        space.resize(self.rows() * at.len(), T::zero());
+        space.resize(saturating([self.rows(), at.len()]), T::zero());
         im2col(x, &self.windows, at.clone(), space);
         matrix(space, 0, self.rows(), at.len())
     }
@@ -122,13 +123,13 @@ fn matrix<T>(elements: &[T], i: usize, rows: usize, columns: usize) -> ArrayView
 }
 
 fn zeros<T: Scalar>(shape: [usize; 3]) -> Array3<T> {
-    full(&shape, T::zero()).into_dimensionality().expect("three axes")
+    full("conv", &shape, T::zero()).into_dimensionality().expect("three axes")
 }
 
 /// Runs `f` on each task, on several threads if there is enough to do, with space that it may use.
 fn each<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
     // So many tasks share their space.
-    let least = if work < PARALLEL { tasks.len() } else { (TASK * tasks.len()).div_ceil(work) };
+    let least = if work < PARALLEL { tasks.len() } else { saturating([TASK, tasks.len()]).div_ceil(work) };
     let mut tasks = tasks.into_iter();
     let parts = std::iter::from_fn(|| Some(tasks.by_ref().take(least).collect::<Vec<_>>()).filter(|p| !p.is_empty()));
     threads::each(work, parts.collect(), |part| {
@@ -145,6 +146,10 @@ pub fn conv<T: Scalar>(
     bias: Option<ArrayViewD<'_, T>>,
     plan: &Plan,
 ) -> ArrayD<T> {
+    let shape = IxDyn(&plan.output_shape());
+    if shape.slice().contains(&0) {
+        return full("conv", shape.slice(), T::zero());
+    }
     let (x, weight, bias) = (row_major(&x), row_major(&weight), bias.map(|b| b.iter().copied().collect::<Vec<_>>()));
     let ((_, features), len) = (plan.group(), plan.windows.output_len());
     let mut out = zeros([plan.batch * plan.groups, features, len]);
@@ -168,7 +173,7 @@ pub fn conv<T: Scalar>(
             product(plan.weight(&weight, i % plan.groups), plan.columns(&x, i, at, space), &mut out, true);
         });
     }
-    out.into_shape_with_order(IxDyn(&plan.output_shape())).expect("as many elements")
+    out.into_shape_with_order(shape).expect("as many elements")
 }
 
 /// The derivative by the input: `dx[n, c] = Σ_f w[f, c] ∗ g[n, f]`, which is also the transposed convolution.
@@ -196,7 +201,7 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, pl
             return product(weight, g, &mut x, false);
         }
         for at in plan.tiles() {
-            space.resize(rows.len() * at.len(), T::zero());
+            space.resize(saturating([rows.len(), at.len()]), T::zero());
             let mut columns = ArrayViewMut2::from_shape((rows.len(), at.len()), space).expect("as many elements");
             product(weight, g.slice(s![.., at.clone()]), &mut columns, false);
             col2im(space, windows, at, x);

@@ -9,7 +9,7 @@ thread_local! {
 /// Adds to the count, if one is under way on this thread.
 pub fn add(multiply_adds: usize) {
     if let Some(so_far) = COUNTED.get() {
-        COUNTED.set(Some(so_far + multiply_adds as u64));
+        COUNTED.set(Some(so_far.saturating_add(multiply_adds as u64)));
     }
 }
 

@@ -4,7 +4,12 @@ use std::ops::Range;
 
 use ndarray::LinalgScalar;
 
+use super::sizes::saturating;
+
 /// How windows lie on an input: three axes, of which a problem of fewer has the first ones of length 1.
+///
+/// With its padding no axis is longer than `isize::MAX`, no stride and no dilation longer than that axis, so that a place
+/// (the start of a window and an offset in it) can be counted. The lengths of input and output are those of tensors.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows {
     pub input: [usize; 3],
@@ -36,9 +41,9 @@ impl Windows {
         self.input.iter().product()
     }
 
-    /// The number of taps.
+    /// The number of taps; of a pooling's window, which may reach far over the input, it need not be counted exactly.
     pub fn kernel_len(&self) -> usize {
-        self.kernel.iter().product()
+        saturating(self.kernel)
     }
 
     /// The number of windows.

@@ -58,7 +58,7 @@ pub fn take_rows<T: Copy>(x: &[T], rows: Rows, index: &[usize]) -> Vec<T> {
 /// Combines row `k` of every block of `source` into the row `index[k]` of the same block of `out`.
 pub fn put_rows<T: Copy>(out: &mut [T], rows: Rows, index: &[usize], source: &[T], f: impl Fn(T, T) -> T) {
     let Rows { outer, len, inner } = rows;
-    for o in 0..outer {
+    for o in 0..if source.is_empty() { 0 } else { outer } {
         for (k, &i) in index.iter().enumerate() {
             let to = &mut out[(o * len + i) * inner..][..inner];
             let from = &source[(o * index.len() + k) * inner..][..inner];

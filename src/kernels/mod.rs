@@ -15,6 +15,7 @@ pub mod prefetch;
 pub mod random;
 pub mod reduce;
 pub mod rows;
+pub mod sizes;
 pub mod softmax;
 pub mod sort;
 pub mod special;

@@ -59,7 +59,9 @@ pub fn layer_norm<T: Real>(
     bias: Option<&[T]>,
     eps: T,
 ) -> (Aligned<T>, Vec<Moments<T>>) {
-    let (weight, bias) = (or_all(weight, T::ONE, n), or_all(bias, T::ZERO, n));
+    // No rows, no numbers: they may be of any length.
+    let columns = n.min(x.len());
+    let (weight, bias) = (or_all(weight, T::ONE, columns), or_all(bias, T::ZERO, columns));
     let kernel = LayerNorm { x, weight: &weight, bias: &bias, eps };
     let (out, moments, _) = run(&kernel, Sizes { rows: x.len() / n.max(1), read: n, written: n, sums: 0 });
     (out, moments)
@@ -103,7 +105,7 @@ pub fn layer_norm_backward<T: Real>(
     n: usize,
     parameters: bool,
 ) -> (Aligned<T>, Vec<T>) {
-    let weight = or_all(weight, T::ONE, n);
+    let weight = or_all(weight, T::ONE, n.min(x.len()));
     let kernel = LayerNormBackward { g, x, moments, weight: &weight };
     let sums = if parameters { 2 * n } else { 0 };
     let (out, _, sums) = run(&kernel, Sizes { rows: moments.len(), read: n, written: n, sums });

@@ -5,6 +5,7 @@ use num_traits::Float;
 use super::{
     im2col::{Span, Windows},
     memory::filled,
+    sizes::saturating,
     threads,
 };
 use crate::tensor::Element;
@@ -20,9 +21,9 @@ pub fn max_pool<T: Float + Element>(x: &[T], windows: &Windows, spans: &[Vec<Spa
     let (from, to) = (windows.input_len(), windows.output_len());
     let planes = x.len() / from.max(1);
     let (mut values, mut places) = (filled(planes * to, T::ZERO), filled(planes * to, 0));
-    let work = to * windows.kernel_len();
+    let work = saturating([to, windows.kernel_len()]);
     // So many planes make a task.
-    let step = if planes * work < PARALLEL { planes.max(1) } else { TASK.div_ceil(work) };
+    let step = if saturating([planes, work]) < PARALLEL { planes.max(1) } else { TASK.div_ceil(work) };
     let tasks = x.chunks(from * step).zip(values.chunks_mut(to * step)).zip(places.chunks_mut(to * step));
     threads::each(planes * work, tasks.collect(), |((x, values), places)| {
         for ((x, values), places) in x.chunks(from).zip(values.chunks_mut(to)).zip(places.chunks_mut(to)) {

@@ -398,6 +398,12 @@ fn fold_slice<T: Element>(
     identity: T,
     f: impl Fn(T, T) -> T + Copy + Send + Sync,
 ) -> ArrayD<T> {
+    let kept: Vec<usize> = shape.iter().enumerate().filter(|&(axis, _)| !reduced(axis)).map(|(_, &n)| n).collect();
+    if x.is_empty() {
+        // Reduced axis by axis it might grow on the way.
+        let data = filled(kept.iter().product(), identity);
+        return ArrayD::from_shape_vec(IxDyn(&kept), data).expect("the kept axes");
+    }
     // Neighbouring axes of a kind are one; axes of length 1 are none.
     let mut groups: Vec<(bool, usize)> = Vec::with_capacity(shape.len());
     for (axis, &n) in shape.iter().enumerate().filter(|&(_, &n)| n != 1) {
@@ -415,7 +421,6 @@ fn fold_slice<T: Element>(
         groups.remove(at);
     }
     let data = data.unwrap_or_else(|| x.to_vec());
-    let kept: Vec<usize> = shape.iter().enumerate().filter(|&(axis, _)| !reduced(axis)).map(|(_, &n)| n).collect();
     ArrayD::from_shape_vec(IxDyn(&kept), data).expect("the kept axes")
 }
 
@@ -472,6 +477,10 @@ pub fn scan<T: Element, S: Copy, U: Element>(
     get: impl Fn(S) -> U,
 ) -> ArrayD<U> {
     let mut out = ArrayD::from_elem(x.raw_dim(), U::ZERO);
+    if x.is_empty() {
+        // There may be very many lanes, of no elements each.
+        return out;
+    }
     Zip::from(x.lanes(Axis(axis))).and(out.lanes_mut(Axis(axis))).for_each(|x, mut out| {
         let (n, mut state) = (x.len(), start);
         for i in 0..n {

@@ -47,6 +47,8 @@ const BERNOULLI: [f64; 12] = [
 
 /// The n-th derivative of [`digamma`]; infinite at the poles 0, -1, -2, … (NaN for n = 0, as the sign changes there).
 pub fn polygamma(n: u32, x: f64) -> f64 {
+    // From 171 on the factorial is infinite: then only whether n is odd counts.
+    let n = n.min(1000 + n % 2);
     if x <= 0. {
         return reflected(n, x);
     }

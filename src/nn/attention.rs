@@ -97,7 +97,7 @@ impl<T: Real> MultiheadAttention<T> {
         };
         let dim = self.embed_dim;
         let packed = self.kdim == dim && self.vdim == dim;
-        self.in_proj_weight = if packed { xavier(3 * dim, dim) } else { None };
+        self.in_proj_weight = if packed { xavier(dim.saturating_mul(3), dim) } else { None };
         [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight] = match packed {
             true => [None, None, None],
             false => [dim, self.kdim, self.vdim].map(|columns| xavier(dim, columns)),

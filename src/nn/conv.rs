@@ -4,6 +4,7 @@ use super::param::optional;
 use crate::{
     Result,
     functional::{self as F, ConvOptions, Dims, Padding, PaddingMode},
+    kernels::sizes::saturating,
     nn::{Forward, Module, Param, init, py_tuple, run},
     tensor::{Real, Tensor},
 };
@@ -52,7 +53,7 @@ impl<const N: usize> Conv<N> {
 
 fn weight<T: Real>(features: usize, channels: usize, kernel: &[usize]) -> Param<T> {
     let shape = [&[features, channels], kernel].concat();
-    init::drawn(&shape, shape[1..].iter().product())
+    init::drawn(&shape, saturating(shape[1..].iter().copied()))
 }
 
 impl<const N: usize, T: Real> Conv<N, T> {

@@ -31,6 +31,7 @@ pub struct Linear<T: Real = f32> {
 
 impl Linear {
     /// A layer from `in_features` to `out_features`, with a bias.
+    #[track_caller]
     pub fn new(in_features: usize, out_features: usize) -> Self {
         let weight = init::drawn(&[out_features, in_features], in_features);
         Linear { weight, bias: None, name: "Linear" }.bias(true)

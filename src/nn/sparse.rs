@@ -35,6 +35,7 @@ pub struct Embedding<T: Real = f32> {
 
 impl Embedding {
     /// A table of `num_embeddings` rows of `embedding_dim` values.
+    #[track_caller]
     pub fn new(num_embeddings: usize, embedding_dim: usize) -> Self {
         let weight = Param::new(Tensor::zeros([num_embeddings, embedding_dim]));
         init::normal(&weight, 0., 1.).expect("a finite deviation");

@@ -108,7 +108,7 @@ pub struct Summary {
 /// # Errors
 /// If the model does not take an input of that shape.
 pub fn summary<T: Real>(model: &impl Forward<T>, input: &[usize]) -> Result<Summary> {
-    summary_of(model, || model.forward(&Tensor::zeros(input)))
+    summary_of(model, || model.forward(&Tensor::try_full("summary", input, T::ZERO)?))
 }
 
 /// As [`summary`], for a model with a forward of its own: `run` calls it once.

@@ -7,15 +7,20 @@ use ndarray::Dimension;
 use super::{Operand, compare::keep_where};
 use crate::{
     Error, Result,
-    kernels::elementwise::{broadcast_shape, map, zip, zip_in_place, zip3},
+    kernels::{
+        elementwise::{broadcast_shape, map, zip, zip_in_place, zip3},
+        sizes::room,
+    },
     tensor::{DType, Element, Number, Real, Tensor, grad_enabled},
 };
 
-/// The shape that both broadcast to, or an error that shows both.
+/// The shape that both broadcast to, or an error that shows both, or says that there is no memory for it.
 pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Tensor<B>) -> Result<Vec<usize>> {
-    broadcast_shape(a.shape(), b.shape()).ok_or_else(|| {
+    let shape = broadcast_shape(a.shape(), b.shape()).ok_or_else(|| {
         Error::shape(op, format!("shapes {:?} and {:?} do not broadcast together", a.shape(), b.shape()))
-    })
+    })?;
+    room::<A>(op, &shape)?;
+    Ok(shape)
 }
 
 /// A binary operation with broadcasting: its value on numbers, and the derivatives of the broadcast result, `(g, x, y)`
@@ -363,6 +368,7 @@ impl<T: Real> Tensor<T> {
         let shape = broadcast_shape(&shape, weight.shape()).ok_or_else(|| {
             Error::shape("lerp", format!("weight {:?} does not broadcast with {shape:?}", weight.shape()))
         })?;
+        room::<T>("lerp", &shape)?;
         let out = zip3(self.view(), end.view(), weight.view(), &shape, |a, b, w| {
             if w.abs() < T::of(0.5) { a + w * (b - a) } else { b - (b - a) * (T::ONE - w) }
         });

@@ -5,7 +5,10 @@ use std::ops;
 use super::{arithmetic::binary, broadcast};
 use crate::{
     Error, Result,
-    kernels::elementwise::{broadcast_shape, map, zip, zip3},
+    kernels::{
+        elementwise::{broadcast_shape, map, zip, zip3},
+        sizes::room,
+    },
     tensor::{Element, Number, Tensor, grad_enabled},
 };
 
@@ -236,6 +239,7 @@ impl<T: Element> Tensor<T> {
         let shape = broadcast_shape(&shape, cond.shape()).ok_or_else(|| {
             Error::shape("where", format!("cond {:?} does not broadcast with {shape:?}", cond.shape()))
         })?;
+        room::<T>("where", &shape)?;
         let out = zip3(cond.view(), a.view(), b.view(), &shape, |c, x, y| if c { x } else { y });
         let (cond, from_a, from_b) = (cond.clone(), a.shape().to_vec(), b.shape().to_vec());
         Ok(Tensor::op("where", out, [&a, &b], move |g, [da, db]| {
@@ -434,6 +438,7 @@ impl<T: Number> Tensor<T> {
             let (x, lo, hi) = (self.shape(), lo.shape(), hi.shape());
             Error::shape("clamp", format!("{x:?}, min {lo:?} and max {hi:?} do not broadcast together"))
         })?;
+        room::<T>("clamp", &shape)?;
         let out = zip3(self.view(), lo.view(), hi.view(), &shape, |x, lo, hi| self::min(self::max(x, lo), hi));
         let kept = [self, lo, hi].map(Tensor::detach);
         Ok(Tensor::op("clamp", out, [self, lo, hi], move |g, needed| {

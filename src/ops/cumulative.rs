@@ -73,7 +73,12 @@ impl<T: Number> Tensor<T> {
             return Ok(self.clone());
         }
         let mut x = if parts.len() > 1 { Tensor::cat(&parts, dim)? } else { self.clone() };
-        for _ in 0..n.min(x.shape()[at]) {
+        let times = n.min(x.shape()[at]);
+        if x.numel() == 0 {
+            // An axis without elements may be of any length.
+            return x.narrow(dim, 0, x.shape()[at] - times);
+        }
+        for _ in 0..times {
             let rest = x.shape()[at] - 1;
             x = x.narrow(dim, 1, rest)?.try_sub(&x.narrow(dim, 0, rest)?)?;
         }

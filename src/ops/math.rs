@@ -209,7 +209,7 @@ impl<T: Real> Tensor<T> {
 
     /// `x` rounded to so many decimals, or, if negative, to tens, hundreds, …; the gradient is 0.
     pub fn round_decimals(&self, decimals: i32) -> Tensor<T> {
-        let ten = T::of(10f64.powi(decimals.abs()));
+        let ten = T::of(10f64.powi(decimals.saturating_abs()));
         let out = map(self.view(), |x| match decimals {
             0 => half_to_even(x),
             1.. => half_to_even(x * ten) / ten,

@@ -8,6 +8,7 @@ use crate::{
     kernels::{
         elementwise::{map, zip},
         reduce::{self as kernel, greater, is_nan, smaller},
+        sizes::room,
     },
     tensor::{Element, Ints, Number, Real, Tensor, axes},
 };
@@ -37,7 +38,12 @@ impl Reduction {
             let message = format!("a tensor of {} axes cannot be reduced over {:?}", shape.len(), dims.0);
             return Err(Error::shape(op, format!("{message}; expected at most {MAX_AXES} axes")));
         }
-        Ok(Self::over(shape, axes(op, dims, shape.len())?, keepdim))
+        let r = Self::over(shape, axes(op, dims, shape.len())?, keepdim);
+        if shape.contains(&0) {
+            // Only of nothing there are more results than elements; of whatever type, they take at most so much.
+            room::<f64>(op, &r.shape)?;
+        }
+        Ok(r)
     }
 
     fn over(shape: &[usize], axes: Vec<usize>, keepdim: bool) -> Reduction {

@@ -35,7 +35,7 @@ impl<T: Element> Tensor<T> {
         put_rows(&mut out, Rows::new(self.shape(), at), index, &row_major(&source.view()), T::plus);
         let index = index.to_vec();
         Tensor::op("index_add", array(self.shape(), out), [self, source], move |g, [left, right]| {
-            Ok([left.then(|| g.clone()), right.then(|| g.rows_taken("index_select", at, index.clone()))])
+            Ok([left.then(|| g.clone()), right.then(|| g.rows_taken("index_select", at, index.clone())).transpose()?])
         })
     }
 
@@ -65,7 +65,7 @@ impl<T: Element> Tensor<T> {
 
     /// The rows that `index` names, in the shape of the source that they came from.
     fn rows_or_scalar(&self, at: usize, index: &[usize], shape: &[usize]) -> Result<Tensor<T>> {
-        self.rows_taken("index_select", at, index.to_vec()).reshape(shape)
+        self.rows_taken("index_select", at, index.to_vec())?.reshape(shape)
     }
 
     /// `self` with the slices that `index` names (negative counts from the end) filled with one value: a number, or a

@@ -41,7 +41,7 @@ impl<T: Real> Tensor<T> {
         let out =
             map(self.view(), |x| via_f64(x, |x| if n == 0 { special::digamma(x) } else { special::polygamma(n, x) }));
         let x = self.clone();
-        Tensor::op("polygamma", out, [self], move |g, _| Ok([Some(g * x.polygamma(n + 1))]))
+        Tensor::op("polygamma", out, [self], move |g, _| Ok([Some(g * x.polygamma(n.saturating_add(1)))]))
     }
 
     /// The log odds, `log(x / (1 - x))`: the inverse of [`sigmoid`](Tensor::sigmoid). With `eps`, `x` is first clamped to

@@ -212,7 +212,7 @@ impl<T: Real> Labels<T> {
 
     /// The gradient of `−w[y] x[y]`, where `g` is one number for all positions or one each.
     fn picked(&self, g: &[T]) -> Tensor<T> {
-        let mut grad = full(&self.shape, T::ZERO);
+        let mut grad = full("cross_entropy", &self.shape, T::ZERO);
         for (i, (mut lane, class)) in grad.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes).enumerate() {
             if let Some(class) = *class {
                 let (g, weight) = (g[if g.len() == 1 { 0 } else { i }], self.weight(class));
