@@ -9,27 +9,30 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
     let semicolon = tokens.iter().position(|t| matches!(t, TokenTree::Punct(p) if p.as_char() == ';'));
     let rows: TokenStream = tokens[..semicolon.unwrap_or(tokens.len())].iter().cloned().collect();
     let named: Option<TokenStream> = semicolon.map(|at| tokens[at + 1..].iter().cloned().collect());
-    match named.or_else(|| element(rows.clone())) {
+    match named.or_else(|| has_f64(rows.clone()).then(|| quote!(f64))) {
         Some(element) => quote!(::ndnn::__private::tensor_of::<#element, _>([#rows])),
         None => quote!(::ndnn::__private::tensor_default([#rows])),
     }
 }
 
-/// The element type that the first literal stands for, as PyTorch would choose; `None` where there is no literal.
-fn element(rows: TokenStream) -> Option<TokenStream> {
-    rows.into_iter().find_map(|token| match token {
-        TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket => element(group.stream()),
-        TokenTree::Ident(word) if word == "true" || word == "false" => Some(quote!(bool)),
-        TokenTree::Literal(literal) => {
-            let text = literal.to_string();
-            Some(if text.ends_with("f64") {
-                quote!(f64)
-            } else if text.contains('.') || text.ends_with("f32") || (text.contains('e') && !text.starts_with("0x")) {
-                quote!(f32)
-            } else {
-                quote!(i64)
-            })
+/// Whether the first literal of the rows is written as an `f64`: to Rust `1.0` is one too, and so the type does not tell.
+/// Everything else does; brackets behind an expression, as in `v[0]`, are no rows.
+fn has_f64(rows: TokenStream) -> bool {
+    fn first(rows: TokenStream) -> Option<bool> {
+        let mut starts = true;
+        for token in rows {
+            match &token {
+                TokenTree::Group(group) if starts && group.delimiter() == Delimiter::Bracket => {
+                    if let Some(found) = first(group.stream()) {
+                        return Some(found);
+                    }
+                }
+                TokenTree::Literal(literal) => return Some(literal.to_string().ends_with("f64")),
+                _ => {}
+            }
+            starts = matches!(&token, TokenTree::Punct(p) if p.as_char() == ',');
         }
-        _ => None,
-    })
+        None
+    }
+    first(rows) == Some(true)
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     Result,
+    error::or_panic,
     functional::{self as F, EmbeddingOptions},
     nn::{Module, Param, init, py_float, run},
     tensor::{Real, Tensor},
@@ -56,7 +57,7 @@ impl<T: Real> Embedding<T> {
     /// If there is no such row.
     #[track_caller]
     pub fn padding_idx(mut self, padding_idx: isize) -> Self {
-        let row = F::padding_row(Some(padding_idx), self.weight.shape()[0]).unwrap_or_else(|error| panic!("{error}"));
+        let row = or_panic(F::padding_row(Some(padding_idx), self.weight.shape()[0]));
         self.options.padding_idx = row.map(|r| r as isize);
         self.weight.update(|mut w| w.index_axis_mut(ndarray::Axis(0), row.expect("given")).fill(T::ZERO));
         self

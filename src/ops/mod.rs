@@ -24,4 +24,5 @@ pub use compare::Operand;
 pub(crate) use compare::step;
 pub(crate) use formula::{Formula, Lane, RealFormula};
 pub use indexing::{Index, Indices};
+pub(crate) use moments::faint;
 pub use scatter::Reduce;

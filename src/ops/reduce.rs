@@ -1,14 +1,15 @@
 //! Reductions over any axes: sums, products, extremes, tests.
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use crate::{
     Error, Result,
     kernels::{
         elementwise::{map, zip},
+        products,
         reduce::{self as kernel, greater, is_nan, smaller},
     },
-    tensor::{Element, Ints, Number, Real, Tensor, axes},
+    tensor::{DType, Element, Ints, Number, Real, Tensor, axes},
 };
 
 /// The shape after reducing `axes`: with 1 in their place, and without them.
@@ -39,7 +40,7 @@ impl Reduction {
         Ok(Self::over(shape, axes(op, dims, shape.len())?, keepdim))
     }
 
-    fn over(shape: &[usize], axes: Vec<usize>, keepdim: bool) -> Reduction {
+    pub(super) fn over(shape: &[usize], axes: Vec<usize>, keepdim: bool) -> Reduction {
         let (kept, gone) = reduced_shapes(shape, &axes);
         let count = axes.iter().map(|&a| shape[a]).product();
         Reduction { axes, shape: if keepdim { kept.clone() } else { gone }, kept, count }
@@ -174,18 +175,29 @@ impl<T: Number> Tensor<T> {
         flat.prod_dim(0, false).expect("one axis")
     }
 
-    /// The product over one axis, which stays with length 1 if `keepdim`.
+    /// The product over one axis, which stays with length 1 if `keepdim`: of floats right whenever it can be represented,
+    /// also where the product of a part overflows, and so is its gradient.
     ///
     /// # Errors
     /// If there is no such axis.
     pub fn prod_dim(&self, dim: isize, keepdim: bool) -> Result<Tensor<T>> {
         let r = Reduction::new("prod", self.shape(), &dim.into(), keepdim)?;
-        let data = r.place(kernel::fold(self.view(), &r.axes, T::ONE, |a, b| a * b));
-        let (x, kept) = (self.clone(), r.kept);
-        Ok(Tensor::op("prod", data, [self], move |g, _| {
-            // Dividing the product by each element fails at zeros: multiply what stands before and behind it.
-            let others = x.products_before(dim, false)?.try_mul(&x.products_before(dim, true)?)?;
-            Ok([Some(others.try_mul(&g.reshape(kept.as_slice())?)?)])
+        let [axis] = r.axes[..] else { return Ok(self.clone()) };
+        let product = match T::DTYPE {
+            DType::I64 => kernel::fold(self.view(), &[axis], T::ONE, |a, b| a * b),
+            _ => products::product(self.view(), axis),
+        };
+        let (x, kept) = (self.clone(), r.kept.clone());
+        Ok(Tensor::op("prod", r.place(product), [self], move |g, _| {
+            // The gradient of the last of the running products.
+            let mut others = x.shape().to_vec();
+            others[axis] = others[axis].saturating_sub(1);
+            let weights = Tensor::cat(&[&Tensor::zeros(others), &g.reshape(kept.as_slice())?], axis as isize)?;
+            Ok([Some(x.running_product_gradient(
+                &weights.narrow(axis as isize, 0, x.shape()[axis])?,
+                Vec::new(),
+                axis,
+            ))])
         }))
     }
 
@@ -207,14 +219,21 @@ impl<T: Real> Tensor<T> {
         self.mean_dim(ALL, false).expect("all axes")
     }
 
-    /// The mean over the given axes (none given: over all), which stay with length 1 if `keepdim`.
+    /// The mean over the given axes (none given: over all), which stay with length 1 if `keepdim`. It is finite where the
+    /// sum would overflow.
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
     pub fn mean_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        let dims = dims.into();
-        let r = Reduction::new("mean", self.shape(), &dims, keepdim)?;
-        Ok(self.sum_dim(dims, keepdim)? / T::of(r.count as f64))
+        let r = Reduction::new("mean", self.shape(), &dims.into(), keepdim)?;
+        let n = T::of(r.count as f64);
+        let mean = |x: ArrayViewD<'_, T>| map(r.keep(kernel::sum(x, &r.axes)).view(), |sum| sum / n);
+        let mut data = mean(self.view());
+        if let Some(scale) = data.iter().any(|m| !m.is_finite()).then(|| self.balance(&r.axes, T::ZERO)).flatten() {
+            data = mean(zip(self.view(), scale.view(), self.shape(), |x, s| x * s).view());
+            data = zip(data.view(), scale.view(), data.shape(), |m, s| m / s);
+        }
+        Ok(self.mean_op(&r, data))
     }
 }
 
