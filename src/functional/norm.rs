@@ -236,19 +236,25 @@ fn layer_normed<T: Real>(
 
 // ------------------------------------------------------------------------------------------------- what norms share
 
-/// What to multiply the input by where the square of a deviation would overflow, or vanish beside a tiny `eps`, as `rstd` of
-/// some group tells; `eps` is to be multiplied by its square. `together` are the axes that are normed together.
+/// What to multiply the input by: other than 1 for those groups in which the square of a deviation overflows, or vanishes
+/// beside a tiny `eps`, as `rstd` of the group tells; `eps` is to be multiplied by its square. `together` are the axes that
+/// are normed together. `None` where all is well.
 fn balance_if_wild<T: Real>(
     input: &Tensor<T>,
     rstd: &[T],
     together: impl Fn(usize) -> bool,
     eps: f64,
 ) -> Option<Tensor<T>> {
-    if rstd.iter().all(|&rstd| rstd > T::ZERO && rstd < faint::<T>().sqrt().recip()) {
+    let limit = faint::<T>().sqrt().recip();
+    let wild = |rstd: T| !(rstd > T::ZERO && rstd < limit);
+    if !rstd.iter().any(|&rstd| wild(rstd)) {
         return None;
     }
     let axes: Vec<usize> = (0..input.ndim()).filter(|&axis| together(axis)).collect();
-    input.balance(&axes, T::of(eps.sqrt()))
+    let scale = input.balance(&axes, T::of(eps.sqrt()))?;
+    let only_wild =
+        scale.view().iter().zip(rstd).map(|(&scale, &rstd)| if wild(rstd) { scale } else { T::ONE }).collect();
+    Some(array(scale.shape(), only_wild).into())
 }
 
 /// What the backward pass of a norm keeps of its inputs.

@@ -41,6 +41,10 @@ fn moments<T: Real>(x: &[T]) -> [T; 3] {
     let count = T::of(x.len() as f64);
     let about = |mean: T| reduce::sums([x], [], |[x]| ([x - mean, (x - mean) * (x - mean)], [])).map(|sum| sum / count);
     let mut mean = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::ZERO, |a, b| a + b) / count;
+    if !mean.is_finite() {
+        // The sum overflows, the mean need not.
+        mean = combine(Each([x], |[x]: [T; 1]| x / count), x.len(), T::ZERO, |a, b| a + b);
+    }
     let [mut rest, mut square] = about(mean);
     if is_rough(rest, square) {
         mean += rest;
@@ -220,6 +224,10 @@ pub fn batch_moments<T: Real>(x: &[T], batch: Batch) -> [Vec<T>; 3] {
     };
     let [mean] = sums([x, x], batch, [&zeros, &zeros], |[x, ..]| [x]);
     let mut mean = over(mean);
+    if !mean.iter().all(|mean| mean.is_finite()) {
+        // The sum overflows, the mean need not.
+        [mean] = sums([x, x], batch, [&zeros, &zeros], |[x, ..]| [x / count]);
+    }
     let [mut rest, mut square] = about(&mean);
     if rest.iter().zip(&square).any(|(&rest, &square)| is_rough(rest, square)) {
         mean = each(&mean, &rest, |mean, rest| mean + rest);

@@ -50,12 +50,11 @@ impl<T: Real> Moments<T> {
     fn corrected(x: ArrayViewD<'_, T>, r: &Reduction) -> [ArrayD<T>; 2] {
         let n = T::of(r.count as f64);
         let sum = |x: ArrayViewD<'_, T>| r.keep(kernel::sum(x, &r.axes));
-        let over = |sum: ArrayD<T>| map(sum.view(), |sum| sum / n);
         let about = |mean: &ArrayD<T>| {
             let apart = zip(x.view(), mean.view(), x.shape(), |x, mean| x - mean);
-            (over(sum(apart.view())), sum(map(apart.view(), |x| x * x).view()))
+            (r.mean(apart.view()), sum(map(apart.view(), |x| x * x).view()))
         };
-        let mut mean = over(sum(x.view()));
+        let mut mean = r.mean(x.view());
         let (mut rest, mut squares) = about(&mean);
         if rest.iter().zip(&squares).any(|(&rest, &squares)| is_rough(rest, squares / n)) {
             mean = zip(mean.view(), rest.view(), mean.shape(), |mean, rest| mean + rest);

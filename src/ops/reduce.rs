@@ -46,6 +46,16 @@ impl Reduction {
         Reduction { axes, shape: if keepdim { kept.clone() } else { gone }, kept, count }
     }
 
+    /// The mean, with the axes as 1; finite where only the sum overflows.
+    pub fn mean<T: Real>(&self, x: ArrayViewD<'_, T>) -> ArrayD<T> {
+        let n = T::of(self.count as f64);
+        let mean = map(self.keep(kernel::sum(x.view(), &self.axes)).view(), |sum| sum / n);
+        match mean.iter().all(|mean| mean.is_finite()) {
+            true => mean,
+            false => self.keep(kernel::sum(map(x, |x| x / n).view(), &self.axes)),
+        }
+    }
+
     /// The reduced array in the result's shape.
     pub fn place<T: Element>(&self, data: ArrayD<T>) -> ArrayD<T> {
         shaped(data, &self.shape)
@@ -226,14 +236,7 @@ impl<T: Real> Tensor<T> {
     /// If there is no such axis, or one is named twice.
     pub fn mean_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
         let r = Reduction::new("mean", self.shape(), &dims.into(), keepdim)?;
-        let n = T::of(r.count as f64);
-        let mean = |x: ArrayViewD<'_, T>| map(r.keep(kernel::sum(x, &r.axes)).view(), |sum| sum / n);
-        let mut data = mean(self.view());
-        if let Some(scale) = data.iter().any(|m| !m.is_finite()).then(|| self.balance(&r.axes, T::ZERO)).flatten() {
-            data = mean(zip(self.view(), scale.view(), self.shape(), |x, s| x * s).view());
-            data = zip(data.view(), scale.view(), data.shape(), |m, s| m / s);
-        }
-        Ok(self.mean_op(&r, data))
+        Ok(self.mean_op(&r, r.mean(self.view())))
     }
 }
 
