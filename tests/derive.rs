@@ -286,4 +286,8 @@ fn literals_are_taken_as_they_are() {
     assert_eq!(tensor![-1f64].dtype(), DType::F64);
     assert_eq!(tensor![v[0]; f64].dtype(), DType::F64);
     assert_eq!(tensor![1e3].dtype(), DType::F32);
+    assert_eq!(tensor![2usize, 3].to_vec(), [2, 3]);
+    assert_eq!(tensor![v[0] * 2f64 as f32].dtype(), DType::F64);
+    // The type is known at once: a method of an element needs no annotation.
+    assert_eq!(tensor![[-1.5]].to_vec()[0].abs(), 1.5);
 }

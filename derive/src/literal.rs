@@ -9,30 +9,37 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
     let semicolon = tokens.iter().position(|t| matches!(t, TokenTree::Punct(p) if p.as_char() == ';'));
     let rows: TokenStream = tokens[..semicolon.unwrap_or(tokens.len())].iter().cloned().collect();
     let named: Option<TokenStream> = semicolon.map(|at| tokens[at + 1..].iter().cloned().collect());
-    match named.or_else(|| has_f64(rows.clone()).then(|| quote!(f64))) {
+    match named.or_else(|| element(rows.clone())) {
         Some(element) => quote!(::ndnn::__private::tensor_of::<#element, _>([#rows])),
         None => quote!(::ndnn::__private::tensor_default([#rows])),
     }
 }
 
-/// Whether the first literal of the rows is written as an `f64`: to Rust `1.0` is one too, and so the type does not tell.
-/// Everything else does; brackets behind an expression, as in `v[0]`, are no rows.
-fn has_f64(rows: TokenStream) -> bool {
-    fn first(rows: TokenStream) -> Option<bool> {
-        let mut starts = true;
-        for token in rows {
-            match &token {
-                TokenTree::Group(group) if starts && group.delimiter() == Delimiter::Bracket => {
-                    if let Some(found) = first(group.stream()) {
-                        return Some(found);
-                    }
-                }
-                TokenTree::Literal(literal) => return Some(literal.to_string().ends_with("f64")),
-                _ => {}
-            }
-            starts = matches!(&token, TokenTree::Punct(p) if p.as_char() == ',');
+/// The element type that the first element written as a literal stands for, as PyTorch would choose; `None` where there is
+/// none, and the type of the expressions decides. Only a literal that is the whole element counts: in `v[0]` and `pair.1`
+/// it says nothing of the type. An `f64` that is spelt out does, since to Rust `1.0` is one too.
+fn element(rows: TokenStream) -> Option<TokenStream> {
+    let tokens: Vec<TokenTree> = rows.into_iter().collect();
+    let is = |token: &TokenTree, c| matches!(token, TokenTree::Punct(p) if p.as_char() == c);
+    tokens.split(|token| is(token, ',')).find_map(|element_tokens| match element_tokens {
+        [TokenTree::Group(group)] if group.delimiter() == Delimiter::Bracket => element(group.stream()),
+        [TokenTree::Ident(word)] if word == "true" || word == "false" => Some(quote!(bool)),
+        [signs @ .., TokenTree::Literal(literal)] if signs.iter().all(|token| is(token, '-')) => {
+            let text = literal.to_string();
+            Some(if text.ends_with("f64") {
+                quote!(f64)
+            } else if text.contains('.')
+                || text.ends_with("f32")
+                || (text.contains('e') && !text.starts_with("0x") && !text.ends_with("size"))
+            {
+                quote!(f32)
+            } else {
+                quote!(i64)
+            })
         }
-        None
-    }
-    first(rows) == Some(true)
+        others => {
+            let is_f64 = |token: &TokenTree| matches!(token, TokenTree::Literal(l) if l.to_string().ends_with("f64"));
+            others.iter().any(is_f64).then(|| quote!(f64))
+        }
+    })
 }
