@@ -217,15 +217,14 @@ fn place(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
     let result = std::panic::catch_unwind(f);
     std::panic::set_hook(before);
     assert!(result.is_err(), "it did not panic");
-    let place = found.lock().unwrap().clone();
-    place
+    found.lock().unwrap().clone()
 }
 
 #[test]
 fn panics_point_at_the_caller() {
     macro_rules! here {
         ($($code:expr),* $(,)?) => {$(
-            assert_eq!(place(|| drop($code)), file!(), "{}", stringify!($code));
+            assert_eq!(place(|| { let _ = $code; }), file!(), "{}", stringify!($code));
         )*};
     }
     macro_rules! operators {
