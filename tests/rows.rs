@@ -281,10 +281,10 @@ fn equal<T: ndnn::Real>(values: &[f64]) {
             assert!(mean.view().iter().all(|&m| m == v), "{what}: {mean}");
             // The differentiable pass agrees: nothing is left but for eps.
             let x = x.requires_grad(true);
-            let y = F::layer_norm(&x, &[n], None, None, 1e-5).unwrap();
             let g: Tensor<T> =
                 (0..2 * n).map(|i| T::of((i as f64).cos())).collect::<Tensor<T>>().reshape([2, n as isize]).unwrap();
             for create_graph in [false, true] {
+                let y = F::layer_norm(&x, &[n], None, None, 1e-5).unwrap();
                 let dx = grad_with(&[&y], &[Some(&g)], &[&x], create_graph).unwrap().remove(0).unwrap();
                 let want = (&g - g.mean_dim(1, true).unwrap()) * T::of(1e-5f64.sqrt().recip());
                 assert!(
@@ -325,7 +325,8 @@ fn any_size<T: ndnn::Real>(sizes: &[f64], tolerance: f64) {
         (y.detach(), dx.detach())
     };
     for (k, norm) in norms.into_iter().enumerate() {
-        for &size in sizes {
+        // A batch norm's eps is above 0, and counts beside what is smaller still.
+        for &size in sizes.iter().filter(|&&size| k != 1 || size > 1e-100) {
             for create_graph in [false, true] {
                 let (y, dx) = run(norm, &row, create_graph);
                 let (big, d_big) = run(norm, &(&row * T::of(size)), create_graph);
