@@ -50,7 +50,7 @@ impl Reduction {
     pub fn mean<T: Real>(&self, x: ArrayViewD<'_, T>) -> ArrayD<T> {
         let n = T::of(self.count as f64);
         let mean = map(self.keep(kernel::sum(x.view(), &self.axes)).view(), |sum| sum / n);
-        match mean.iter().all(|mean| mean.is_finite()) {
+        match self.count == 0 || mean.iter().all(|mean| mean.is_finite()) {
             true => mean,
             false => self.keep(kernel::sum(map(x, |x| x / n).view(), &self.axes)),
         }
