@@ -5,6 +5,15 @@ use std::fmt;
 /// The result of everything that can fail on a caller's shapes, values or files.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What there is, or a panic with the error's text at the caller's place: a closure in `unwrap_or_else` would lose it.
+#[track_caller]
+pub(crate) fn or_panic<T>(result: Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// What kind of thing went wrong; the text of the [`Error`] says the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

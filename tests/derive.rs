@@ -323,3 +323,32 @@ fn a_field_of_its_own_kind() {
     }
     assert_eq!(Net { config: Config(3) }.clone().config, Config(3));
 }
+
+#[test]
+fn literals_are_taken_as_they_are() {
+    const BIG: i64 = 9007199254740993;
+    assert_eq!(tensor![9007199254740993i64].to_vec(), [BIG]);
+    assert_eq!(tensor![[i64::MAX, i64::MIN], [BIG, -BIG]].to_vec(), [i64::MAX, i64::MIN, BIG, -BIG]);
+    assert_eq!(tensor![BIG as usize].to_vec(), [BIG]);
+    // Rounded once: by way of f64 it would be 2⁶⁰.
+    let near = (1i64 << 60) + (1 << 36) + 1;
+    assert_eq!(tensor![near; f32].to_vec(), [near as f32]);
+    assert_eq!(tensor![near].cast::<f32>().to_vec(), [near as f32]);
+    let (v, pair, whole) = ([0.5f32, 1.5], (2.5f32, 3.5f64), [7i64, 8]);
+    assert_eq!(tensor![v[0], v[1]], tensor![0.5, 1.5]);
+    assert_eq!(tensor![[v[0]], [v[1]]], tensor![[0.5], [1.5]]);
+    assert_eq!(tensor![-v[0], v[1] * 2.0, v[usize::from(true)]], tensor![-0.5, 3.0, 1.5]);
+    assert_eq!(tensor![pair.0], tensor![2.5]);
+    assert_eq!(tensor![pair.1], tensor![3.5]);
+    assert_eq!(tensor![whole[0], whole[1]], tensor![7, 8]);
+    assert_eq!(tensor![v[0] > 1.0, v[1] > 1.0], tensor![false, true]);
+    assert_eq!(tensor![v.len(), 3 - 1], tensor![2, 2]);
+    assert_eq!(tensor![[1.0f64, 2.0]].dtype(), DType::F64);
+    assert_eq!(tensor![-1f64].dtype(), DType::F64);
+    assert_eq!(tensor![v[0]; f64].dtype(), DType::F64);
+    assert_eq!(tensor![1e3].dtype(), DType::F32);
+    assert_eq!(tensor![2usize, 3].to_vec(), [2, 3]);
+    assert_eq!(tensor![v[0] * 2f64 as f32].dtype(), DType::F64);
+    // The type is known at once: a method of an element needs no annotation.
+    assert_eq!(tensor![[-1.5]].to_vec()[0].abs(), 1.5);
+}

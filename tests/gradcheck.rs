@@ -270,7 +270,7 @@ fn requires_grad_keeps_the_graph() {
                            use detach() for the same values without gradients"
 )]
 fn a_result_cannot_be_cut_by_a_flag() {
-    tensor![2.0].requires_grad(true).square().requires_grad(false);
+    let _ = tensor![2.0].requires_grad(true).square().requires_grad(false);
 }
 
 // ---------------------------------------------------------------------------------------------------- very many inputs

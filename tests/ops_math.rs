@@ -426,3 +426,25 @@ fn both_passes_of_losses_agree() {
     check::<f32>(1e-6);
     check::<f64>(1e-12);
 }
+
+#[test]
+fn integers_are_compared_as_they_are() {
+    const BIG: i64 = 1 << 53;
+    let close = |a: i64, b: i64, rtol, atol| tensor![a].isclose(&tensor![b], rtol, atol, false).unwrap().to_vec()[0];
+    assert!(!close(BIG, BIG + 1, 0., 0.) && close(BIG, BIG + 1, 0., 1.) && !close(BIG, BIG + 2, 0., 1.));
+    assert!(!close(i64::MAX, i64::MAX - 1, 0., 0.5) && close(i64::MIN, i64::MIN, 0., 0.));
+    assert!(!close(i64::MIN, i64::MAX, 0.5, 0.) && close(i64::MIN, i64::MAX, 2., 0.) && close(100, 101, 0.01, 0.));
+    let x = tensor![BIG + 1, i64::MAX, i64::MIN];
+    assert_eq!(x.eq(BIG).unwrap().to_vec(), [false; 3]);
+    assert_eq!((x.narrow(0, 0, 2).unwrap() - 1).to_vec(), [BIG, i64::MAX - 1]);
+    assert_eq!(x.narrow(0, 0, 1).unwrap().sum().item().unwrap(), BIG + 1);
+    assert_eq!(x.narrow(0, 0, 1).unwrap().prod().item().unwrap(), BIG + 1);
+    assert_eq!(x.clamp(BIG + 1, i64::MAX - 1).to_vec(), [BIG + 1, i64::MAX - 1, BIG + 1]);
+    assert_eq!(x.max().unwrap().item().unwrap(), i64::MAX);
+    assert_eq!(x.sort(0, false).unwrap().0.to_vec(), [i64::MIN, BIG + 1, i64::MAX]);
+    assert_eq!(x.remainder(BIG).unwrap().to_vec(), [1, BIG - 1, 0]);
+    assert_eq!(tensor![i64::MAX].div_floor(2).unwrap().to_vec(), [i64::MAX / 2]);
+    assert_eq!(Tensor::arange(BIG + 1, BIG + 4, 1).unwrap().to_vec(), [BIG + 1, BIG + 2, BIG + 3]);
+    assert_eq!(x.narrow(0, 0, 1).unwrap().cumsum(0).unwrap().to_vec(), [BIG + 1]);
+    assert_eq!(Tensor::full([1], BIG + 1).to_string(), format!("tensor([{}])", BIG + 1));
+}

@@ -383,7 +383,7 @@ fn everything_works_while_a_thread_ends() {
         assert!(summary.multiply_adds > 0 && x.grad().is_some());
         let big = Tensor::<f32>::randn([200, 200]);
         assert!(no_grad(|| big.mm(&big).unwrap().sum().item().unwrap().is_finite()));
-        assert!(!model.to_string().is_empty() && copy.load_bytes(&model.to_bytes()).is_ok());
+        assert!(!model.to_string().is_empty() && copy.load_bytes(&model.to_bytes().unwrap()).is_ok());
     }
     at_end_of_thread(all, |()| all());
     // And where nothing was used before.

@@ -142,7 +142,7 @@ fn work(name: &str, mut data: Data) -> Result<Work> {
         return Ok(Work::new(move |_| {
             adam.step()?;
             // A number of its own: a view of the weight would make the next step copy it.
-            let weight = model.parameters()[0].value().to::<f32>();
+            let weight = model.parameters()[0].detach().to::<f32>();
             Ok(vec![Tensor::scalar(weight.view()[[0, 0]])])
         }));
     }

@@ -63,10 +63,13 @@ impl<D: Dataset> DataLoader<D> {
         &self.dataset
     }
 
-    /// The batches of one epoch. A sample that cannot be read panics; [`try_epoch`](DataLoader::try_epoch) does not.
+    /// The batches of one epoch. A sample that cannot be read panics, with the place of this call in the message;
+    /// [`try_epoch`](DataLoader::try_epoch) does not.
     #[track_caller]
     pub fn epoch(&self, epoch: u64) -> impl ExactSizeIterator<Item = D::Sample> {
-        self.try_epoch(epoch).map(|batch| batch.unwrap_or_else(|error| panic!("{error}")))
+        let place = std::panic::Location::caller();
+        self.try_epoch(epoch)
+            .map(move |batch| batch.unwrap_or_else(|error| panic!("{error}; in the epoch begun at {place}")))
     }
 
     /// The batches of one epoch, each as a `Result`.

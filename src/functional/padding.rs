@@ -39,9 +39,10 @@ impl From<&str> for PaddingMode {
     #[track_caller]
     fn from(name: &str) -> Self {
         let modes = [PaddingMode::Zeros, PaddingMode::Reflect, PaddingMode::Replicate, PaddingMode::Circular];
-        modes.into_iter().find(|mode| mode.to_string() == name).unwrap_or_else(|| {
-            panic!("padding_mode {name:?}: expected \"zeros\", \"reflect\", \"replicate\" or \"circular\"")
-        })
+        match modes.into_iter().find(|mode| mode.to_string() == name) {
+            Some(mode) => mode,
+            None => panic!("padding_mode {name:?}: expected \"zeros\", \"reflect\", \"replicate\" or \"circular\""),
+        }
     }
 }
 

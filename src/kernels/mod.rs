@@ -12,6 +12,7 @@ pub mod memory;
 pub mod norm;
 pub mod pooling;
 pub mod prefetch;
+pub mod products;
 pub mod random;
 pub mod reduce;
 pub mod rows;

@@ -500,14 +500,6 @@ pub fn cumsum<T: Number>(x: ArrayViewD<'_, T>, axis: usize, reverse: bool) -> Ar
     }
 }
 
-/// The running product along `axis`; `f32` multiplies in `f64`.
-pub fn cumprod<T: Number>(x: ArrayViewD<'_, T>, axis: usize) -> ArrayD<T> {
-    match T::DTYPE {
-        DType::F32 => scan(x, axis, false, 1., |s, x, _| s * x.as_f64(), T::of),
-        _ => scan(x, axis, false, T::ONE, |s, x, _| s * x, |s| s),
-    }
-}
-
 /// `log(eᵃ + eᵇ)`
 fn log_add_exp<T: Real>(a: T, b: T) -> T {
     let (low, high) = (smaller(a, b), greater(a, b));

@@ -60,32 +60,37 @@ impl<const N: usize, T: Real> Conv<N, T> {
     /// The step from one window to the next; 1 by default.
     #[track_caller]
     pub fn stride(self, stride: impl Into<Dims<N>>) -> Self {
-        self.with(|options| options.stride(stride))
+        let options = self.options.stride(stride);
+        self.with(options)
     }
 
     /// How many elements are added at each end: numbers (0 by default), `"same"` or `"valid"`.
     #[track_caller]
     pub fn padding(self, padding: impl Into<Padding<N>>) -> Self {
-        self.with(|options| options.padding(padding))
+        let options = self.options.padding(padding);
+        self.with(options)
     }
 
     /// The step from one tap of the kernel to the next; 1 by default.
     #[track_caller]
     pub fn dilation(self, dilation: impl Into<Dims<N>>) -> Self {
-        self.with(|options| options.dilation(dilation))
+        let options = self.options.dilation(dilation);
+        self.with(options)
     }
 
     /// What the input is padded with; zeros by default.
     #[track_caller]
     pub fn padding_mode(self, padding_mode: impl Into<PaddingMode>) -> Self {
-        self.with(|options| options.padding_mode(padding_mode))
+        let options = self.options.padding_mode(padding_mode);
+        self.with(options)
     }
 
     /// Groups of channels that do not see each other; 1 by default. Draws the weights, whose shape it changes, again.
     #[track_caller]
     pub fn groups(mut self, groups: usize) -> Self {
         let (shape, channels) = (self.weight.shape(), self.in_channels());
-        self = self.with(|options| options.groups(groups));
+        let options = self.options.groups(groups);
+        self = self.with(options);
         assert!(
             channels.is_multiple_of(groups) && shape[0].is_multiple_of(groups),
             "{channels} input and {} output channels do not divide into {groups} groups",
@@ -103,8 +108,8 @@ impl<const N: usize, T: Real> Conv<N, T> {
     }
 
     #[track_caller]
-    fn with(mut self, change: impl FnOnce(ConvOptions<N>) -> ConvOptions<N>) -> Self {
-        self.options = change(self.options);
+    fn with(mut self, options: ConvOptions<N>) -> Self {
+        self.options = options;
         if let Err(why) = self.options.check() {
             panic!("{why}");
         }

@@ -389,15 +389,17 @@ impl<T: Real> Dtype for Box<dyn Forward<T>> {
     type With<U: Real> = Box<dyn Forward<U>>;
     /// # Panics
     /// If the layer inside is written for one element type only.
+    #[track_caller]
     fn dtype<U: Real>(self) -> Box<dyn Forward<U>> {
         let name = self.type_name();
-        self.dtype_boxed(U::DTYPE).and_then(|b| b.downcast().ok()).map(|b| *b).unwrap_or_else(|| {
-            panic!(
+        match self.dtype_boxed(U::DTYPE).and_then(|b| b.downcast().ok()) {
+            Some(boxed) => *boxed,
+            None => panic!(
                 "dtype: {name} is written for {} only; give it a type parameter (`struct {name}<T: Real>`) and put \
                  `ndnn::forward_dtype!();` into its `impl Forward<T>`",
                 T::DTYPE
-            )
-        })
+            ),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use ndarray::Axis;
 
 use crate::{
     Result,
+    error::or_panic,
     functional::{self as F, EmbeddingOptions},
     nn::{Module, Param, init, py_float, run},
     tensor::{Real, Tensor},
@@ -66,7 +67,7 @@ impl<T: Real> Embedding<T> {
     /// If there is no such row.
     #[track_caller]
     pub fn padding_idx(mut self, padding_idx: isize) -> Self {
-        let row = F::padding_row(Some(padding_idx), self.weight.shape()[0]).unwrap_or_else(|error| panic!("{error}"));
+        let row = or_panic(F::padding_row(Some(padding_idx), self.weight.shape()[0]));
         let before = std::mem::replace(&mut self.options.padding_idx, row.map(|r| r as isize));
         self.weight.update(|mut table| {
             if let Some(row) = before {

@@ -195,13 +195,13 @@ mod tests {
         let forward = || model.forward(&Tensor::ones([5, 3]));
         let panics = || {
             summary_of(&model, || -> Result<Tensor> {
-                forward()?;
+                let _ = forward()?;
                 panic!("half way")
             })
         };
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
         assert!(!CALLS.with(Scoped::is_some) && count::multiply_adds() == 0);
-        forward().unwrap();
+        let _ = forward().unwrap();
         assert_eq!(count::multiply_adds(), 0, "nothing is counted");
         // One inside another, which ends as it would alone.
         let alone = summary(&model, &[5, 3]).unwrap();

@@ -7,6 +7,7 @@ use ndarray::Dimension;
 use super::{Operand, compare::keep_where};
 use crate::{
     Error, Result,
+    error::or_panic,
     kernels::{
         elementwise::{broadcast_shape, map, zip, zip_in_place, zip3},
         sizes::room,
@@ -105,8 +106,7 @@ macro_rules! operators {
             #[track_caller]
             fn $method(self, $o: $right) -> Tensor<T> {
                 let other: &Tensor<T> = $other;
-                let result = reuse(self, other, |$a: T, $b: T| $value).or_else(|x| x.$try(other));
-                result.unwrap_or_else(|error| panic!("{error}"))
+                or_panic(reuse(self, other, |$a: T, $b: T| $value).or_else(|x| x.$try(other)))
             }
         }
     };
@@ -116,7 +116,7 @@ macro_rules! operators {
             #[track_caller]
             fn $method(self, other: $right) -> Tensor<T> {
                 let ($a, $b) = (self, other);
-                $x.$try($y).unwrap_or_else(|error| panic!("{error}"))
+                or_panic($x.$try($y))
             }
         }
     };

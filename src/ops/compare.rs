@@ -5,11 +5,12 @@ use std::ops;
 use super::{arithmetic::binary, broadcast};
 use crate::{
     Error, Result,
+    error::or_panic,
     kernels::{
         elementwise::{broadcast_shape, map, zip, zip3},
         sizes::room,
     },
-    tensor::{Element, Number, Tensor, grad_enabled},
+    tensor::{DType, Element, Number, Tensor, grad_enabled},
 };
 
 /// What may stand on the right of an operation: a tensor, by value or by reference, or a scalar.
@@ -119,7 +120,7 @@ macro_rules! mask_operators {
             #[track_caller]
             fn $method(self, other: $right) -> Tensor<bool> {
                 let other: &Tensor<bool> = std::borrow::Borrow::borrow(&other);
-                self.$logical(other).unwrap_or_else(|error| panic!("{error}"))
+                or_panic(self.$logical(other))
             }
         }
     };
@@ -190,10 +191,15 @@ impl<T: Number> Tensor<T> {
         }
         pairwise("isclose", self, other, |a, b| {
             let (x, y) = (a.as_f64(), b.as_f64());
+            let distance = match T::DTYPE {
+                // As f64 the integers themselves would be rounded.
+                DType::I64 => a.as_i64().abs_diff(b.as_i64()) as f64,
+                _ => (x - y).abs(),
+            };
             // Infinities that differ are not close, though their distance is within an infinite tolerance.
             a == b
                 || (equal_nan && x.is_nan() && y.is_nan())
-                || ((x - y).is_finite() && (x - y).abs() <= atol + (rtol * y).abs())
+                || (distance.is_finite() && distance <= atol + (rtol * y).abs())
         })
     }
 

@@ -24,4 +24,5 @@ pub use compare::Operand;
 pub(crate) use compare::{shared, step};
 pub(crate) use formula::{Formula, Lane, RealFormula, gradient_of};
 pub use indexing::{Index, Indices};
+pub(crate) use moments::faint;
 pub use scatter::Reduce;

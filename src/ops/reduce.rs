@@ -1,16 +1,17 @@
 //! Reductions over any axes: sums, products, extremes, tests.
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use super::shared;
 use crate::{
     Error, Result,
     kernels::{
         elementwise::{map, zip},
+        products,
         reduce::{self as kernel, greater, is_nan, smaller},
         sizes::room,
     },
-    tensor::{Element, Ints, Number, Real, Tensor, axes},
+    tensor::{DType, Element, Ints, Number, Real, Tensor, axes},
 };
 
 /// The shape after reducing `axes`: with 1 in their place, and without them.
@@ -46,10 +47,20 @@ impl Reduction {
         Ok(r)
     }
 
-    fn over(shape: &[usize], axes: Vec<usize>, keepdim: bool) -> Reduction {
+    pub(super) fn over(shape: &[usize], axes: Vec<usize>, keepdim: bool) -> Reduction {
         let (kept, gone) = reduced_shapes(shape, &axes);
         let count = axes.iter().map(|&a| shape[a]).product();
         Reduction { axes, shape: if keepdim { kept.clone() } else { gone }, kept, count }
+    }
+
+    /// The mean, with the axes as 1; finite where only the sum overflows.
+    pub fn mean<T: Real>(&self, x: ArrayViewD<'_, T>) -> ArrayD<T> {
+        let n = T::of(self.count as f64);
+        let mean = map(self.keep(kernel::sum(x.view(), &self.axes)).view(), |sum| sum / n);
+        match self.count == 0 || mean.iter().all(|mean| mean.is_finite()) {
+            true => mean,
+            false => self.keep(kernel::sum(map(x, |x| x / n).view(), &self.axes)),
+        }
     }
 
     /// The reduced array in the result's shape.
@@ -174,18 +185,29 @@ impl<T: Number> Tensor<T> {
         flat.prod_dim(0, false).expect("one axis")
     }
 
-    /// The product over one axis, which stays with length 1 if `keepdim`.
+    /// The product over one axis, which stays with length 1 if `keepdim`: of floats right whenever it can be represented,
+    /// also where the product of a part overflows, and so is its gradient.
     ///
     /// # Errors
     /// If there is no such axis.
     pub fn prod_dim(&self, dim: isize, keepdim: bool) -> Result<Tensor<T>> {
         let r = Reduction::new("prod", self.shape(), &dim.into(), keepdim)?;
-        let data = r.place(kernel::fold(self.view(), &r.axes, T::ONE, |a, b| a * b));
-        let (x, kept) = (self.clone(), r.kept);
-        Ok(Tensor::op("prod", data, [self], move |g, _| {
-            // Dividing the product by each element fails at zeros: multiply what stands before and behind it.
-            let others = x.products_before(dim, false)?.try_mul(&x.products_before(dim, true)?)?;
-            Ok([Some(others.try_mul(&g.reshape(kept.as_slice())?)?)])
+        let [axis] = r.axes[..] else { return Ok(self.clone()) };
+        let product = match T::DTYPE {
+            DType::I64 => kernel::fold(self.view(), &[axis], T::ONE, |a, b| a * b),
+            _ => products::product(self.view(), axis),
+        };
+        let (x, kept) = (self.clone(), r.kept.clone());
+        Ok(Tensor::op("prod", r.place(product), [self], move |g, _| {
+            // The gradient of the last of the running products.
+            let mut others = x.shape().to_vec();
+            others[axis] = others[axis].saturating_sub(1);
+            let weights = Tensor::cat(&[&Tensor::zeros(others), &g.reshape(kept.as_slice())?], axis as isize)?;
+            Ok([Some(x.running_product_gradient(
+                &weights.narrow(axis as isize, 0, x.shape()[axis])?,
+                Vec::new(),
+                axis,
+            ))])
         }))
     }
 
@@ -207,14 +229,14 @@ impl<T: Real> Tensor<T> {
         self.mean_dim(ALL, false).expect("all axes")
     }
 
-    /// The mean over the given axes (none given: over all), which stay with length 1 if `keepdim`.
+    /// The mean over the given axes (none given: over all), which stay with length 1 if `keepdim`. It is finite where the
+    /// sum would overflow.
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
     pub fn mean_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        let dims = dims.into();
-        let r = Reduction::new("mean", self.shape(), &dims, keepdim)?;
-        Ok(self.sum_dim(dims, keepdim)? / T::of(r.count as f64))
+        let r = Reduction::new("mean", self.shape(), &dims.into(), keepdim)?;
+        Ok(self.mean_op(&r, r.mean(self.view())))
     }
 }
 

@@ -240,10 +240,13 @@ impl<T: Real> Tensor<T> {
                     (g / &n, g.gather(dim, &index)? / n.gather(dim, &index)?)
                 }
                 Reduce::Amin | Reduce::Amax => {
-                    let mine: Tensor<T> = x.eq(out)?.cast();
-                    let theirs: Tensor<T> = s.eq(&out.gather(dim, &index)?)?.cast();
-                    let share = g / &mine.scatter_add(dim, &index, &theirs)?;
-                    (&mine * &share, theirs * share.gather(dim, &index)?)
+                    let mine = x.eq(out)?;
+                    // What is written over takes no part in a tie.
+                    let mine = if include_self { mine } else { mine.scatter_value(dim, &index, false)? };
+                    let theirs = s.eq(&out.gather(dim, &index)?)?;
+                    let share = g / &mine.cast::<T>().scatter_add(dim, &index, &theirs.cast())?;
+                    let theirs_share = share.gather(dim, &index)?.zero_where(&!theirs);
+                    (share.zero_where(&!mine), theirs_share)
                 }
                 Reduce::Prod => product_grads(g, &x, dim, &index, &s, include_self, out)?,
             };

@@ -36,7 +36,9 @@ unary! { Real, RealFormula:
 }
 
 impl<T: Real> Tensor<T> {
-    /// The n-th derivative of [`digamma`](Tensor::digamma).
+    /// The n-th derivative of [`digamma`](Tensor::digamma): `(-1)ⁿ⁺¹ n! Σₖ (x + k)⁻ⁿ⁻¹`, infinite at the poles 0, −1, −2, …
+    ///
+    /// PyTorch's trigamma, `n = 1`, differs: it reflects by a rounded sin πx, which gives 6.6e32 at the pole −1.
     pub fn polygamma(&self, n: u32) -> Tensor<T> {
         let out =
             map(self.view(), |x| via_f64(x, |x| if n == 0 { special::digamma(x) } else { special::polygamma(n, x) }));

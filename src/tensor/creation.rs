@@ -190,12 +190,12 @@ impl<N: Nested, const K: usize> Nested for [N; K] {
 }
 
 macro_rules! literal {
-    ($($t:ty => $elem:ty, |$x:ident| $f64:expr);* $(;)?) => {$(
+    ($($t:ty => $elem:ty, |$x:ident| $value:expr);* $(;)?) => {$(
         impl Literal for $t {
             type Elem = $elem;
             fn to<T: Element>(self) -> T {
                 let $x = self;
-                T::of($f64)
+                $value
             }
         }
         impl Nested for $t {
@@ -208,12 +208,12 @@ macro_rules! literal {
     )*};
 }
 literal! {
-    f32 => f32, |x| x as f64;
-    f64 => f32, |x| x;
-    i32 => i64, |x| x as f64;
-    i64 => i64, |x| x as f64;
-    usize => i64, |x| x as f64;
-    bool => bool, |x| f64::from(x);
+    f32 => f32, |x| T::of(x as f64);
+    f64 => f32, |x| T::of(x);
+    i32 => i64, |x| T::of_i64(i64::from(x));
+    i64 => i64, |x| T::of_i64(x);
+    usize => i64, |x| T::of_i64(x as i64);
+    bool => bool, |x| T::of_i64(i64::from(x));
 }
 
 #[doc(hidden)]

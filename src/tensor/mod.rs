@@ -286,6 +286,8 @@ impl<T: Element> Tensor<T> {
                 U::unerase(AnyTensor::F32(cast(&t, t.data.mapv(|x| x as f32).into_shared())))
             }
             (same, dtype) if same.dtype() == dtype => U::unerase(same),
+            // i64 to f32 through f64 would round twice.
+            (AnyTensor::I64(t), _) => Some(t.data.mapv(U::of_i64).into_shared().into()),
             _ => Some(self.data.mapv(|x| U::of(x.as_f64())).into_shared().into()),
         }
         .expect("the arm is chosen by type")
