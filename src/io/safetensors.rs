@@ -13,6 +13,7 @@ use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 use crate::{
     Error, Result,
     error::ErrorKind,
+    kernels::index::row_major,
     nn::StateDict,
     tensor::{AnyTensor, DType, Element, Tensor},
 };
@@ -41,10 +42,10 @@ impl View for Stored {
 
 fn store(tensor: &AnyTensor) -> Stored {
     let bytes = match tensor {
-        AnyTensor::F32(t) => t.view().iter().flat_map(|x| x.to_le_bytes()).collect(),
-        AnyTensor::F64(t) => t.view().iter().flat_map(|x| x.to_le_bytes()).collect(),
-        AnyTensor::I64(t) => t.view().iter().flat_map(|x| x.to_le_bytes()).collect(),
-        AnyTensor::Bool(t) => t.view().iter().map(|&x| u8::from(x)).collect(),
+        AnyTensor::F32(t) => row_major(&t.view()).iter().flat_map(|x| x.to_le_bytes()).collect(),
+        AnyTensor::F64(t) => row_major(&t.view()).iter().flat_map(|x| x.to_le_bytes()).collect(),
+        AnyTensor::I64(t) => row_major(&t.view()).iter().flat_map(|x| x.to_le_bytes()).collect(),
+        AnyTensor::Bool(t) => row_major(&t.view()).iter().map(|&x| u8::from(x)).collect(),
     };
     let dtype = match tensor.dtype() {
         DType::F32 => Dtype::F32,

@@ -145,7 +145,7 @@ pub fn conv<T: Scalar>(
     bias: Option<ArrayViewD<'_, T>>,
     plan: &Plan,
 ) -> ArrayD<T> {
-    let (x, weight, bias) = (row_major(&x), row_major(&weight), bias.map(|b| b.iter().copied().collect::<Vec<_>>()));
+    let (x, weight, bias) = (row_major(&x), row_major(&weight), bias.as_ref().map(row_major));
     let ((_, features), len) = (plan.group(), plan.windows.output_len());
     let mut out = zeros([plan.batch * plan.groups, features, len]);
     let work = plan.work();

@@ -1,15 +1,12 @@
 //! Copies by position along one axis: what joining, indexing and scattering are made of. Arrays are row-major slices.
 
-use std::borrow::Cow;
-
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
+use super::copy::RowMajor;
+
 /// The elements in row-major order; copies only where they do not lie so.
-pub fn row_major<'a, T: Copy>(x: &'a ArrayViewD<'_, T>) -> Cow<'a, [T]> {
-    match x.as_slice() {
-        Some(slice) => Cow::Borrowed(slice),
-        None => Cow::Owned(x.iter().copied().collect()),
-    }
+pub fn row_major<'a, T: Copy>(x: &'a ArrayViewD<'_, T>) -> RowMajor<'a, T> {
+    RowMajor::of(x)
 }
 
 /// The axes by falling stride: an order in which a transposed array lies in memory without gaps.
@@ -95,15 +92,6 @@ fn offsets(shape: &[usize], part: &[usize], stride: usize) -> Vec<usize> {
     for (axis, &n) in part.iter().enumerate() {
         let stride = stride * shape[axis + 1..].iter().product::<usize>();
         out = out.iter().flat_map(|&o| (0..n).map(move |i| o + i * stride)).collect();
-    }
-    out
-}
-
-/// Joins row-major arrays along an axis: each with the number of elements that it adds to one of `outer` blocks.
-pub fn concat<T: Copy>(parts: &[(Cow<'_, [T]>, usize)], outer: usize) -> Vec<T> {
-    let mut out = Vec::with_capacity(parts.iter().map(|(p, _)| p.len()).sum());
-    for o in 0..outer {
-        parts.iter().for_each(|(part, n)| out.extend_from_slice(&part[o * n..(o + 1) * n]));
     }
     out
 }

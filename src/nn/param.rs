@@ -14,7 +14,7 @@ use super::module::Module;
 use crate::{
     Error, Result,
     error::ErrorKind,
-    kernels::count,
+    kernels::{copy::contiguous, count},
     tensor::{AnyTensor, DType, Element, Real, Tensor},
 };
 
@@ -105,7 +105,7 @@ impl<T: Real> Param<T> {
     pub fn update_slice<R>(&self, f: impl FnOnce(&mut [T]) -> R) -> R {
         let data = &mut self.0.write().unwrap().tensor.data;
         if !data.is_standard_layout() {
-            *data = data.as_standard_layout().into_owned().into_shared().into();
+            *data = contiguous(data.view()).into_shared().into();
         }
         f(data.as_slice_mut().expect("row-major order"))
     }
@@ -172,7 +172,7 @@ impl<T: Real> Param<T> {
     /// A copy that shares nothing; within one clone of a module, tied parameters stay tied.
     pub fn deep_clone(&self) -> Param<T> {
         // The copy's array is its own, or the first update would copy anyway, at a worse time.
-        self.derived(|v| v.view().to_owned().into())
+        self.derived(|v| contiguous(v.view()).into())
     }
 
     /// A copy of another element type; within one conversion of a module, tied parameters stay tied.
@@ -219,7 +219,7 @@ impl<T: Element> Buffer<T> {
 
     /// A copy that shares nothing; within one clone of a module, shared buffers stay shared.
     pub fn deep_clone(&self) -> Buffer<T> {
-        self.derived(|v| v.view().to_owned().into())
+        self.derived(|v| contiguous(v.view()).into())
     }
 
     /// A copy of another element type.

@@ -4,7 +4,7 @@ use super::reduce::Reduction;
 use crate::{
     Result,
     kernels::{
-        elementwise::zip,
+        elementwise::{map, zip},
         reduce::{self as reduce, greater},
         softmax as kernel,
     },
@@ -57,7 +57,7 @@ impl<T: Real> Tensor<T> {
         let r = Reduction::new("logsumexp", self.shape(), &dims.into(), keepdim)?;
         let max = reduce::fold(self.view(), &r.axes, T::neg_infinity(), greater);
         // An infinite maximum would give ∞ − ∞.
-        let shift = r.keep(max).mapv(|m| if m.is_infinite() { T::ZERO } else { m });
+        let shift = map(r.keep(max).view(), |m| if m.is_infinite() { T::ZERO } else { m });
         let powers = zip(self.view(), shift.view(), self.shape(), |x, m| (x - m).exp());
         let sum = r.keep(reduce::sum(powers.view(), &r.axes));
         let data = r.place(zip(sum.view(), shift.view(), &r.kept, |s, m| s.ln() + m));
