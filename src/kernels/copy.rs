@@ -661,7 +661,11 @@ mod tests {
             base.view().into_dyn().permuted_axes(IxDyn(&[3, 2, 0, 1])),
             base.view().into_dyn().permuted_axes(IxDyn(&[1, 0, 3, 2])),
             base.slice(s![.., ..;-1, .., ..;2]).into_dyn(),
-            base.slice(s![1..2, .., .., ..]).into_dyn().into_shape_with_order(IxDyn(&[67, 131 * 5])).unwrap().reversed_axes(),
+            base.slice(s![1..2, .., .., ..])
+                .into_dyn()
+                .into_shape_with_order(IxDyn(&[67, 131 * 5]))
+                .unwrap()
+                .reversed_axes(),
         ];
         for x in views {
             let wide = x.broadcast([&[2], x.shape()].concat()).unwrap();

@@ -51,6 +51,31 @@ impl Windows {
         self.kernel == [1; 3] && self.stride == [1; 3] && self.before == [0; 3] && self.input == self.output
     }
 
+    /// The same windows, counted alike, on fewer axes: where those of the last axis are its elements, it and the one before
+    /// it are one. So a kernel of `(k, 1)` has long runs on an input of any width.
+    pub fn merged(&self) -> Windows {
+        let mut w = *self;
+        for _ in 0..2 {
+            let n = w.input[2];
+            let elements = w.kernel[2] == 1 && w.before[2] == 0 && w.output[2] == n && (n == 1 || w.stride[2] == 1);
+            let numbers = [w.input[1], w.kernel[1].saturating_mul(w.dilation[1]), w.before[1], w.output[1]];
+            let countable = numbers.iter().all(|&v| v.checked_mul(n).is_some_and(|v| v < usize::MAX / 4));
+            if !elements || !countable || (n != 1 && w.stride[1] != 1) {
+                break;
+            }
+            let join = |[a, b, _]: [usize; 3], one: usize, n: usize| [one, a, b * n];
+            w = Windows {
+                input: join(w.input, 1, n),
+                kernel: join(w.kernel, 1, 1),
+                stride: join(w.stride, 1, 1),
+                dilation: join(w.dilation, 1, n),
+                before: join(w.before, 0, n),
+                output: join(w.output, 1, n),
+            };
+        }
+        w
+    }
+
     /// For each window along one axis, the taps that meet the input.
     pub fn spans(&self, axis: usize) -> Vec<Span> {
         let (stride, dilation, before) = (self.stride[axis], self.dilation[axis], self.before[axis]);
@@ -69,6 +94,13 @@ impl Windows {
         let first = before.saturating_sub(offset).div_ceil(stride);
         let end = (self.input[axis] + before).saturating_sub(offset).div_ceil(stride);
         first..end.min(self.output[axis])
+    }
+
+    /// The windows along the last axis whose tap `tap` meets the input, and the element under that of the first one.
+    pub fn across(&self, tap: usize) -> (Range<usize>, usize) {
+        let range = self.meeting(2, tap);
+        let from = (range.start * self.stride[2] + tap * self.dilation[2]).saturating_sub(self.before[2]);
+        (range.start..range.end.max(range.start), from)
     }
 
     /// Calls `f` for every run of the windows `at` (counted over all axes, row-major) through one tap.
@@ -97,6 +129,7 @@ impl Windows {
 
 /// The columns of the windows `at`: a row for each channel and tap, a column for each window; zeros in the padding.
 pub fn im2col<T: LinalgScalar>(x: &[T], windows: &Windows, at: Range<usize>, columns: &mut [T]) {
+    let windows = windows.merged();
     let (taps, len, step) = (windows.kernel_len(), windows.input_len(), windows.stride[2]);
     for (row, out) in columns.chunks_exact_mut(at.len()).enumerate() {
         let plane = &x[row / taps * len..][..len];
@@ -116,6 +149,7 @@ pub fn im2col<T: LinalgScalar>(x: &[T], windows: &Windows, at: Range<usize>, col
 
 /// The derivative of [`im2col`]: adds each element of the columns to the element of `x` that it came from.
 pub fn col2im<T: LinalgScalar>(columns: &[T], windows: &Windows, at: Range<usize>, x: &mut [T]) {
+    let windows = windows.merged();
     let (taps, len, step) = (windows.kernel_len(), windows.input_len(), windows.stride[2]);
     for (row, column) in columns.chunks_exact(at.len()).enumerate() {
         let plane = &mut x[row / taps * len..][..len];
