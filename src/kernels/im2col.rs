@@ -162,3 +162,70 @@ pub fn col2im<T: LinalgScalar>(columns: &[T], windows: &Windows, at: Range<usize
         });
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// All windows of a few sizes along each axis, those among them that [`Windows::merged`] joins.
+    pub fn many() -> Vec<Windows> {
+        let lines = [
+            // input, kernel, stride, dilation, before, output
+            [1, 1, 1, 1, 0, 1],
+            [1, 1, 3, 5, 0, 1],
+            [3, 1, 1, 1, 0, 3],
+            [2, 1, 1, usize::MAX, 0, 2],
+            [7, 3, 1, 2, 1, 5],
+            [7, 3, 2, 1, 1, 4],
+            [5, 1, 2, 1, 0, 3],
+            [2, 3, 1, 1, 1, 2],
+        ];
+        let all = lines.iter().flat_map(|d| lines.iter().flat_map(move |h| lines.iter().map(move |w| [d, h, w])));
+        let windows = all.map(|axes| {
+            let of = |field: usize| axes.map(|axis: &[usize; 6]| axis[field]);
+            let [input, kernel, stride, dilation, before, output] = [0, 1, 2, 3, 4, 5].map(of);
+            Windows { input, kernel, stride, dilation, before, output }
+        });
+        windows.collect()
+    }
+
+    /// The element under one tap of one window; `None` in the padding.
+    pub fn under(w: &Windows, window: usize, tap: usize) -> Option<usize> {
+        let split = |i: usize, sizes: [usize; 3]| [i / (sizes[1] * sizes[2]), i / sizes[2] % sizes[1], i % sizes[2]];
+        let (window, tap) = (split(window, w.output), split(tap, w.kernel));
+        (0..3).try_fold(0, |place, axis| {
+            let offset = tap[axis].wrapping_mul(w.dilation[axis]);
+            let at = (window[axis] * w.stride[axis] + offset).checked_sub(w.before[axis])?;
+            (at < w.input[axis]).then_some(place * w.input[axis] + at)
+        })
+    }
+
+    #[test]
+    fn columns_hold_what_the_taps_see() {
+        let mut joined = 0;
+        for w in many() {
+            joined += usize::from(w.merged().input != w.input);
+            let x: Vec<f64> = (1..=2 * w.input_len()).map(|i| i as f64).collect();
+            for at in [0..w.output_len(), w.output_len() / 3..w.output_len().div_ceil(2)] {
+                let mut columns = vec![-1.; 2 * w.kernel_len() * at.len()];
+                if at.is_empty() {
+                    continue;
+                }
+                im2col(&x, &w, at.clone(), &mut columns);
+                let mut back = vec![0.; x.len()];
+                col2im(&columns, &w, at.clone(), &mut back);
+                let mut want = vec![0.; x.len()];
+                for (row, column) in columns.chunks(at.len()).enumerate() {
+                    for (window, &value) in at.clone().zip(column) {
+                        let seen = under(&w, window, row % w.kernel_len());
+                        let seen = seen.map(|i| row / w.kernel_len() * w.input_len() + i);
+                        assert_eq!(value, seen.map_or(0., |i| x[i]), "{w:?}");
+                        seen.into_iter().for_each(|i| want[i] += value);
+                    }
+                }
+                assert_eq!(back, want, "{w:?}");
+            }
+        }
+        assert!(joined > 100, "{joined}");
+    }
+}

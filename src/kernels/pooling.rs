@@ -141,3 +141,42 @@ pub fn unpool<T: Real>(g: &[T], places: &[i64], rows: usize, len: usize) -> Alig
     let kernel = Unpool { g, places, count: g.len() / rows.max(1) };
     rows::run(&kernel, Sizes { rows, read: len, written: len, sums: 0 }).0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::im2col::tests::{many, under},
+        *,
+    };
+
+    /// Against one window after another, where equal numbers, NaN and infinities are many.
+    #[test]
+    fn each_window_has_its_largest_element() {
+        let values = [1., 2., 2., f64::NAN, 0., -1., f64::NEG_INFINITY, f64::INFINITY, -0.];
+        let mut seed = 1usize;
+        for w in many() {
+            let taps = |window: usize| (0..w.kernel_len()).filter_map(move |tap| under(&w, window, tap));
+            if (0..w.output_len()).any(|window| taps(window).next().is_none()) {
+                continue;
+            }
+            for most in [values.len(), 3] {
+                let x: Vec<f64> = std::iter::repeat_with(|| {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    values[(seed >> 33) % most]
+                })
+                .take(3 * w.input_len())
+                .collect();
+                let (largest, places) = f64::max_pool(&x, &w);
+                assert_eq!((largest.len(), places.len()), (3 * w.output_len(), 3 * w.output_len()));
+                for (i, (&value, &place)) in largest.iter().zip(&*places).enumerate() {
+                    let plane = &x[i / w.output_len() * w.input_len()..];
+                    let better = |best: usize, at: usize| {
+                        if plane[at] > plane[best] || plane[at].is_nan() { at } else { best }
+                    };
+                    let want = taps(i % w.output_len()).reduce(better).unwrap();
+                    assert_eq!((value.to_bits(), place), (plane[want].to_bits(), want as i64), "{w:?}");
+                }
+            }
+        }
+    }
+}

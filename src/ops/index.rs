@@ -271,9 +271,8 @@ impl<T: Element> Tensor<T> {
             *n = index.len();
         }
         let from = self.shape().to_vec();
-        Tensor::op(name, array(&shape, out), [self], move |g, _| {
-            Ok([Some(Tensor::zeros(&from).rows_added(at, &index, g))])
-        })
+        let out = out.into_shape_with_order(IxDyn(&shape)).expect("as many elements");
+        Tensor::op(name, out, [self], move |g, _| Ok([Some(Tensor::zeros(&from).rows_added(at, &index, g))]))
     }
 
     /// `out[i][j][k] = self[index[i][j][k]][j][k]` for `dim` 0, and likewise for the others.
