@@ -150,9 +150,10 @@ impl LinearSizes {
 /// The elements as a matrix: a view, if the axes but the last one follow each other without a gap.
 fn matrix<T: Real>(x: &Tensor<T>, shape: [usize; 2]) -> CowArray<'_, T, Ix2> {
     let mut view = x.view();
-    let axes = view.ndim();
-    if axes >= 2 && (0..axes - 2).all(|i| view.merge_axes(Axis(i), Axis(i + 1))) && view.shape()[axes - 2..] == shape {
-        (0..axes - 2).for_each(|_| view.index_axis_inplace(Axis(0), 0));
+    let lead = view.ndim().saturating_sub(2);
+    let joined = !view.is_empty() && (0..lead).all(|i| view.merge_axes(Axis(i), Axis(i + 1)));
+    if joined && view.shape()[lead..] == shape {
+        (0..lead).for_each(|_| view.index_axis_inplace(Axis(0), 0));
         return view.into_dimensionality::<Ix2>().expect("two axes").into();
     }
     match x.view().into_shape_with_order(shape) {

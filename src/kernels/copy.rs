@@ -9,6 +9,7 @@ use std::{cmp::Reverse, mem::MaybeUninit, ops::Deref, slice::from_raw_parts_mut}
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, Slice};
 
 use super::{
+    isa::{Isa, Kernel, dispatch},
     memory::{Aligned, buffer, full, recycle},
     threads,
 };
@@ -278,6 +279,32 @@ fn ordered<E: Word>(mut lines: Vec<Line>, mut ends: Ends<E>) -> (Vec<Line>, Ends
     (lines, ends)
 }
 
+/// A copy that may be done: see [`Word::walk`].
+struct Walk<E> {
+    lines: Vec<Line>,
+    ends: Ends<E>,
+}
+
+impl<E> Walk<E> {
+    /// # Safety
+    /// As [`strided`].
+    #[allow(unsafe_code)]
+    unsafe fn new(lines: Vec<Line>, ends: Ends<E>) -> Self {
+        Walk { lines, ends }
+    }
+}
+
+impl<E: Word> Kernel for Walk<E> {
+    type Output = ();
+
+    #[allow(unsafe_code)]
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        // SAFETY: the promise of whoever made it.
+        unsafe { E::walk(self.lines, self.ends) };
+    }
+}
+
 /// An element, of which only the size is known; it may be padding or not written.
 #[allow(unsafe_code)]
 trait Word: Copy + Send + 'static {
@@ -299,7 +326,7 @@ trait Word: Copy + Send + 'static {
         let bytes = lines.iter().map(|line| line.len).product::<usize>() * size_of::<Self>();
         if bytes < PARALLEL {
             // SAFETY: the caller's promise.
-            return unsafe { Self::walk(lines, ends) };
+            return dispatch(unsafe { Walk::new(lines, ends) });
         }
         let tasks = bytes / PIECE;
         let longest = || (0..lines.len()).max_by_key(|&i| lines[i].len).expect("many elements");
@@ -313,7 +340,7 @@ trait Word: Copy + Send + 'static {
             let mut lines = lines.clone();
             lines[at].len = part.min(line.len - i * part);
             // SAFETY: a part of the axis, so a part of the copy; each part is handed out once.
-            unsafe { Self::walk(lines, ends.along(line, i * part)) };
+            dispatch(unsafe { Walk::new(lines, ends.along(line, i * part)) });
         });
     }
 
@@ -321,6 +348,7 @@ trait Word: Copy + Send + 'static {
     ///
     /// # Safety
     /// As [`strided`].
+    #[inline(always)]
     unsafe fn walk(mut lines: Vec<Line>, ends: Ends<Self>) {
         const ONE: Line = Line { len: 1, to: 0, from: 0 };
         let columns = lines.pop().unwrap_or(ONE);
@@ -355,6 +383,7 @@ trait Word: Copy + Send + 'static {
     ///
     /// # Safety
     /// As [`strided`].
+    #[inline(always)]
     unsafe fn plane(rows: Line, columns: Line, ends: Ends<Self>) {
         let bytes = columns.len * size_of::<Self>();
         // SAFETY: the caller's promise, in each of these ways to go over the same elements.
@@ -366,6 +395,7 @@ trait Word: Copy + Send + 'static {
                         to.copy_from_nonoverlapping(from, columns.len);
                     }
                 }
+                (1, 1) if bytes >= 64 => runs::<Self, [u8; 64]>(rows, bytes, ends),
                 (1, 1) if bytes >= 16 => runs::<Self, [u8; 16]>(rows, bytes, ends),
                 (1, 1) if bytes >= 8 => runs::<Self, [u8; 8]>(rows, bytes, ends),
                 (1, 0) if columns.len >= SHORT => {
@@ -446,6 +476,7 @@ fn blocks<E: Word>(rows: Line, columns: Line, side: usize, ends: Ends<E>, f: imp
 /// # Safety
 /// As [`strided`].
 #[allow(unsafe_code)]
+#[inline(always)]
 unsafe fn tiles<E: Word>(rows: Line, columns: Line, ends: Ends<E>) {
     blocks(rows, columns, SIDE / size_of::<E>(), ends, |rows, columns, ends| {
         let whole = |line: Line| line.len - line.len % E::SQUARE;

@@ -169,7 +169,7 @@ pub(super) mod tests {
 
     /// All windows of a few sizes along each axis, those among them that [`Windows::merged`] joins.
     pub fn many() -> Vec<Windows> {
-        let lines = [
+        const LINES: [[usize; 6]; 8] = [
             // input, kernel, stride, dilation, before, output
             [1, 1, 1, 1, 0, 1],
             [1, 1, 3, 5, 0, 1],
@@ -180,7 +180,7 @@ pub(super) mod tests {
             [5, 1, 2, 1, 0, 3],
             [2, 3, 1, 1, 1, 2],
         ];
-        let all = lines.iter().flat_map(|d| lines.iter().flat_map(move |h| lines.iter().map(move |w| [d, h, w])));
+        let all = LINES.iter().flat_map(|d| LINES.iter().flat_map(move |h| LINES.iter().map(move |w| [d, h, w])));
         let windows = all.map(|axes| {
             let of = |field: usize| axes.map(|axis: &[usize; 6]| axis[field]);
             let [input, kernel, stride, dilation, before, output] = [0, 1, 2, 3, 4, 5].map(of);

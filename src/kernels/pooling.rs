@@ -74,24 +74,21 @@ impl<T: Float> Kernel for Planes<'_, T> {
         let ([_, height, width], [steps_d, steps_h, _]) = (windows.input, windows.dilation);
         let steps = |span: Span, by: usize| (0..span.count).map(move |k| span.start + k * by);
         let [depth_out, height_out, width_out] = windows.output;
+        let starts: Vec<i64> = spans[2].iter().map(|span| span.start as i64).collect();
         let mut out = values.chunks_exact_mut(width_out).zip(places.chunks_exact_mut(width_out));
         for plane in x.chunks_exact(windows.input_len()) {
             for (d, h) in (0..depth_out).flat_map(|d| (0..height_out).map(move |h| (spans[0][d], spans[1][h]))) {
                 let (values, places) = out.next().expect("a row for each");
-                let first = (d.start * height + h.start) * width;
-                // The first tap of each window; the row is written here and then improved.
-                let values = write(values, |o| plane[first + spans[2][o].start]);
-                let places = write(places, |o| (first + spans[2][o].start) as i64);
+                let first = ((d.start * height + h.start) * width) as i64;
+                let values = write(values, |_| T::neg_infinity());
+                let places = write(places, |o| first + starts[o]);
                 for row in steps(d, steps_d).flat_map(|d| steps(h, steps_h).map(move |h| (d * height + h) * width)) {
-                    let skipped = usize::from(row == first);
-                    for tap in skipped..windows.kernel[2] {
+                    let line = &plane[row..][..width];
+                    for tap in 0..windows.kernel[2] {
                         let (range, from) = windows.across(tap);
-                        let (values, places) = (&mut values[range.clone()], &mut places[range]);
-                        let line = &plane[row..][..width][from.min(width)..];
-                        match windows.stride[2] {
-                            1 => improve(line.iter(), row + from, 1, values, places),
-                            2 => improve(line.chunks(2).map(|c| &c[0]), row + from, 2, values, places),
-                            step => improve(line.iter().step_by(step), row + from, step, values, places),
+                        if !range.is_empty() {
+                            let (values, places) = (&mut values[range.clone()], &mut places[range]);
+                            improve(&line[from..], row + from, windows.stride[2], values, places);
                         }
                     }
                 }
@@ -100,17 +97,25 @@ impl<T: Float> Kernel for Planes<'_, T> {
     }
 }
 
-/// Takes the elements of `line` that are larger; the first one stands at `place`, the next ones `step` apart.
+/// Takes every `step`th element of `line` that is larger; the first one stands at `place`.
 #[inline(always)]
-fn improve<'a, T: Float + 'a>(
-    line: impl Iterator<Item = &'a T>,
-    place: usize,
-    step: usize,
-    values: &mut [T],
-    places: &mut [i64],
-) {
-    for (i, ((best, at), &x)) in values.iter_mut().zip(places).zip(line).enumerate() {
-        let better = x > *best || x.is_nan();
+fn improve<T: Float>(line: &[T], place: usize, step: usize, values: &mut [T], places: &mut [i64]) {
+    assert!(values.len() == places.len() && (values.len() - 1) * step < line.len());
+    // Each in a loop of its own: with a step that it knows, the compiler makes vectors.
+    match step {
+        1 => improve_by(line, place, 1, values, places),
+        2 => improve_by(line, place, 2, values, places),
+        _ => improve_by(line, place, step, values, places),
+    }
+}
+
+#[inline(always)]
+#[allow(unsafe_code)]
+fn improve_by<T: Float>(line: &[T], place: usize, step: usize, values: &mut [T], places: &mut [i64]) {
+    for (i, (best, at)) in values.iter_mut().zip(places).enumerate() {
+        // SAFETY: `improve` has seen that the last one is inside.
+        let x = unsafe { *line.get_unchecked(i * step) };
+        let better = (x > *best) | x.is_nan();
         *best = if better { x } else { *best };
         *at = if better { (place + i * step) as i64 } else { *at };
     }

@@ -7,7 +7,10 @@ use ndarray::Dimension;
 use super::Operand;
 use crate::{
     Error, Result,
-    kernels::elementwise::{broadcast_shape, map, zip, zip_in_place, zip3},
+    kernels::{
+        elementwise::{broadcast_shape, map, zip, zip_in_place, zip3},
+        index::row_major,
+    },
     tensor::{DType, Element, Number, Real, Tensor, grad_enabled},
 };
 
@@ -216,7 +219,7 @@ impl<T: Number> ops::Neg for Tensor<T> {
 // ------------------------------------------------------------------------------------------------------ whole quotients
 
 fn refuse_zero<T: Number>(op: &str, divisor: &Tensor<T>) -> Result<()> {
-    match T::DTYPE == DType::I64 && divisor.view().iter().any(|&d| d == T::ZERO) {
+    match T::DTYPE == DType::I64 && row_major(&divisor.view()).iter().any(|&d| d == T::ZERO) {
         true => Err(Error::value(op, "an integer is divided by zero; use floats, or fill the zeros first")),
         false => Ok(()),
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Result,
+    kernels::{elementwise::map, index::row_major},
     nn::{AnyParam, Parameters},
     tensor::{AnyTensor, Real, Tensor, no_grad},
 };
@@ -65,17 +66,12 @@ pub fn clip_grad_value(params: impl Parameters, clip_value: f64) -> Result<()> {
     }
     fn limit<T: Real>(g: &Tensor<T>, to: T) -> Tensor<T> {
         // Not min and max, which would make a number of a NaN.
-        g.view()
-            .mapv(|x| {
-                if x > to {
-                    to
-                } else if x < -to {
-                    -to
-                } else {
-                    x
-                }
-            })
-            .into()
+        let limited = |x: T| match () {
+            () if x > to => to,
+            () if x < -to => -to,
+            () => x,
+        };
+        map(g.view(), limited).into()
     }
     change(&params.named(), |g| limit(g, clip_value), |g| limit(g, clip_value as f32));
     Ok(())
@@ -84,8 +80,8 @@ pub fn clip_grad_value(params: impl Parameters, clip_value: f64) -> Result<()> {
 /// The p-norm of one gradient, summed in f64.
 fn norm(grad: &AnyTensor, p: f64) -> f64 {
     match grad {
-        AnyTensor::F32(g) => gather(g.view().iter().map(|&x| f64::from(x)), p),
-        AnyTensor::F64(g) => gather(g.view().iter().copied(), p),
+        AnyTensor::F32(g) => gather(row_major(&g.view()).iter().map(|&x| f64::from(x)), p),
+        AnyTensor::F64(g) => gather(row_major(&g.view()).iter().copied(), p),
         AnyTensor::I64(_) | AnyTensor::Bool(_) => unreachable!("gradients are floats"),
     }
 }
