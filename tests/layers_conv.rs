@@ -123,6 +123,11 @@ fn axes_that_are_taken_whole() {
             let options = ConvOptions::<3>::default().stride([stride, 1, 1]).dilation([dilation, 1, 1]);
             compare(&x, &w, options.padding([before, 0, 0]), [before, 0, 0], &mut rng);
         }
+        // Many taps and no padding: the derivatives need no columns.
+        for (dilation, groups) in [(1, 1), (2, 2)] {
+            let (x, w) = (strided(&[2, 4, 40, width], &mut rng), strided(&[18, 4 / groups, 11, 1], &mut rng));
+            compare(&x, &w, ConvOptions::<2>::default().dilation(dilation).groups(groups), [0, 0], &mut rng);
+        }
         let x = strided(&[2, 3, 20, width], &mut rng);
         let options = MaxPoolOptions::<2>::default().stride([2, 1]).padding([1, 0]);
         let (y, places) = F::max_pool2d_with_indices(&x, [3, 1], options).unwrap();
