@@ -154,7 +154,7 @@ impl<T: Real> RowKernel<T> for Unpool<'_, T> {
         let out = write(out, |_| T::ZERO);
         let part = i * self.count..(i + 1) * self.count;
         for (&g, &at) in self.g[part.clone()].iter().zip(&self.places[part]) {
-            out[at as usize] = out[at as usize] + g;
+            out[at as usize] += g;
         }
         (out, ())
     }

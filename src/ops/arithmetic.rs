@@ -219,7 +219,7 @@ impl<T: Number> ops::Neg for Tensor<T> {
 // ------------------------------------------------------------------------------------------------------ whole quotients
 
 fn refuse_zero<T: Number>(op: &str, divisor: &Tensor<T>) -> Result<()> {
-    match T::DTYPE == DType::I64 && row_major(&divisor.view()).iter().any(|&d| d == T::ZERO) {
+    match T::DTYPE == DType::I64 && row_major(&divisor.view()).contains(&T::ZERO) {
         true => Err(Error::value(op, "an integer is divided by zero; use floats, or fill the zeros first")),
         false => Ok(()),
     }
