@@ -50,9 +50,9 @@ fn agree<T: Copy + Default + PartialEq + std::fmt::Debug>(x: ArrayViewD<'_, T>, 
     order.iter().enumerate().for_each(|(i, &a)| back[a] = i);
     let part = |space: &mut ArrayD<T>, f: &dyn Fn(ArrayViewMutD<'_, T>)| {
         let mut to = space.view_mut().permuted_axes(IxDyn(&back));
-        for a in 0..n {
-            let end = (x.shape()[a] * steps[a].unsigned_abs()) as isize;
-            to.slice_axis_inplace(Axis(a), Slice::new(0, Some(end), steps[a]));
+        for (a, (&len, &step)) in x.shape().iter().zip(&steps).enumerate() {
+            let end = (len * step.unsigned_abs()) as isize;
+            to.slice_axis_inplace(Axis(a), Slice::new(0, Some(end), step));
         }
         f(to);
     };
