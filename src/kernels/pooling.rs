@@ -74,22 +74,17 @@ impl<T: Float> Kernel for Planes<'_, T> {
         let ([_, height, width], [steps_d, steps_h, _]) = (windows.input, windows.dilation);
         let steps = |span: Span, by: usize| (0..span.count).map(move |k| span.start + k * by);
         let [depth_out, height_out, width_out] = windows.output;
-        // Whether the first tap of each window is over the input: then it is what the others are compared with.
-        let whole = windows.across(0) == (0..width_out, 0);
         let starts: Vec<i64> = spans[2].iter().map(|span| span.start as i64).collect();
         let mut out = values.chunks_exact_mut(width_out).zip(places.chunks_exact_mut(width_out));
         for plane in x.chunks_exact(windows.input_len()) {
             for (d, h) in (0..depth_out).flat_map(|d| (0..height_out).map(move |h| (spans[0][d], spans[1][h]))) {
                 let (values, places) = out.next().expect("a row for each");
-                let first = (d.start * height + h.start) * width;
-                let values = match whole {
-                    true => every(&plane[first..][..width], windows.stride[2], values),
-                    false => write(values, |_| T::neg_infinity()),
-                };
-                let places = write(places, |o| first as i64 + starts[o]);
+                let first = ((d.start * height + h.start) * width) as i64;
+                let values = write(values, |_| T::neg_infinity());
+                let places = write(places, |o| first + starts[o]);
                 for row in steps(d, steps_d).flat_map(|d| steps(h, steps_h).map(move |h| (d * height + h) * width)) {
                     let line = &plane[row..][..width];
-                    for tap in usize::from(whole && row == first)..windows.kernel[2] {
+                    for tap in 0..windows.kernel[2] {
                         let (range, from) = windows.across(tap);
                         if !range.is_empty() {
                             let (values, places) = (&mut values[range.clone()], &mut places[range]);
@@ -99,20 +94,6 @@ impl<T: Float> Kernel for Planes<'_, T> {
                 }
             }
         }
-    }
-}
-
-/// Every `step`th element of `line`.
-#[inline(always)]
-#[allow(unsafe_code)]
-fn every<'a, T: Float>(line: &[T], step: usize, out: &'a mut Blank<T>) -> &'a mut [T] {
-    assert!((out.len() - 1) * step < line.len());
-    // SAFETY: the last one is inside, as was just seen.
-    let at = |i: usize| unsafe { *line.get_unchecked(i) };
-    match step {
-        1 => write(out, at),
-        2 => write(out, |i| at(2 * i)),
-        _ => write(out, |i| at(i * step)),
     }
 }
 
