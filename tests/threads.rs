@@ -141,7 +141,7 @@ fn threads_that_train_one_batch_norm_lose_no_batch() {
                         // Its mean is the number of the batch, its unbiased variance 2.
                         let mean = (t * BATCHES + i) as f64;
                         let x = Tensor::from(ndarray::arr2(&[[mean - 1.0; 3], [mean + 1.0; 3]]));
-                        norm.forward(&x).unwrap();
+                        let _ = norm.forward(&x).unwrap();
                     }
                 });
             }

@@ -3,7 +3,7 @@
 use crate::{
     Error, Result,
     functional::{dropout, linear, options},
-    kernels::sizes::room,
+    kernels::{elementwise::map, sizes::room},
     tensor::{Real, Tensor},
 };
 
@@ -45,7 +45,7 @@ impl<T: Real> AttentionMask<T> {
     fn added(&self, hidden: bool) -> Tensor<T> {
         match self {
             AttentionMask::Bool(mask) => {
-                mask.view().mapv(|m| if m == hidden { T::neg_infinity() } else { T::ZERO }).into()
+                map(mask.view(), |m| if m == hidden { T::neg_infinity() } else { T::ZERO }).into()
             }
             AttentionMask::Float(mask) => mask.clone(),
         }

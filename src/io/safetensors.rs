@@ -14,6 +14,7 @@ use super::atomic;
 use crate::{
     Error, Result,
     error::ErrorKind,
+    kernels::index::row_major,
     nn::StateDict,
     tensor::{AnyTensor, Element, Tensor},
 };
@@ -24,10 +25,10 @@ const MAX_HEADER: u64 = 100_000_000;
 /// The bytes of a tensor as the format stores them: row-major, little-endian.
 fn bytes(tensor: &AnyTensor) -> Vec<u8> {
     match tensor {
-        AnyTensor::F32(t) => t.view().iter().flat_map(|x| x.to_le_bytes()).collect(),
-        AnyTensor::F64(t) => t.view().iter().flat_map(|x| x.to_le_bytes()).collect(),
-        AnyTensor::I64(t) => t.view().iter().flat_map(|x| x.to_le_bytes()).collect(),
-        AnyTensor::Bool(t) => t.view().iter().map(|&x| u8::from(x)).collect(),
+        AnyTensor::F32(t) => row_major(&t.view()).iter().flat_map(|x| x.to_le_bytes()).collect(),
+        AnyTensor::F64(t) => row_major(&t.view()).iter().flat_map(|x| x.to_le_bytes()).collect(),
+        AnyTensor::I64(t) => row_major(&t.view()).iter().flat_map(|x| x.to_le_bytes()).collect(),
+        AnyTensor::Bool(t) => row_major(&t.view()).iter().map(|&x| u8::from(x)).collect(),
     }
 }
 

@@ -4,7 +4,9 @@
 
 use std::ops::Range;
 
-use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Dimension, IxDyn, LinalgScalar, s};
+use ndarray::{
+    Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Dimension, IxDyn, LinalgScalar, ShapeBuilder, s,
+};
 
 use super::{
     count,
@@ -22,6 +24,10 @@ const PARALLEL: usize = 1_000_000;
 const TASK: usize = 250_000;
 /// So many elements of columns are worked on at a time: they stay in the cache.
 const COLUMNS: usize = 1 << 16;
+/// So many taps of one axis make it worth to do without columns.
+const MANY_TAPS: usize = 8;
+/// No fewer windows than these make a product.
+const LEAST: usize = 64;
 /// Into so many sums, at most, the weight's gradient is split.
 const SUMS: usize = 16;
 
@@ -81,20 +87,30 @@ impl Plan {
         work
     }
 
-    /// So many windows are worked on at a time.
-    fn tile(&self) -> usize {
-        (COLUMNS / self.rows().max(1)).max(64).next_multiple_of(16).min(self.windows.output_len())
+    /// So many windows are worked on at a time, `least` or more if there are as many.
+    fn tile(&self, least: usize) -> usize {
+        (COLUMNS / self.rows().max(1)).max(least).next_multiple_of(16).min(self.windows.output_len())
     }
 
     /// The windows, a tile at a time.
-    fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (len, tile) = (self.windows.output_len(), self.tile());
+    fn tiles(&self, least: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (len, tile) = (self.windows.output_len(), self.tile(least));
         (0..len).step_by(tile.max(1)).map(move |start| start..len.min(start + tile))
     }
 
     /// One group's weights as a matrix, a row a feature.
     fn weight<'a, T>(&self, weight: &'a [T], group: usize) -> ArrayView2<'a, T> {
         matrix(weight, group, self.group().1, self.rows())
+    }
+
+    /// Where all taps meet the input and the windows move one element at a time, along one axis: how far apart the taps
+    /// are. Then a tap's row of the columns is a part of the input itself, and with many taps there are faster ways than to
+    /// write each element once for each of them.
+    fn shifts(&self) -> Option<usize> {
+        let Windows { input, kernel, stride, dilation, before, output } = self.windows.merged();
+        let one = input[..2] == [1, 1] && kernel[..2] == [1, 1] && stride[2] == 1 && before == [0; 3];
+        let inside = one && output[2] + (kernel[2] - 1) * dilation[2] == input[2];
+        (inside && kernel[2] >= MANY_TAPS && self.group().1 >= MANY_TAPS).then_some(dilation[2])
     }
 
     /// The columns of one sample's group, numbered `i` over samples and groups.
@@ -150,7 +166,7 @@ pub fn conv<T: Scalar>(
     if shape.slice().contains(&0) {
         return full("conv", shape.slice(), T::zero());
     }
-    let (x, weight, bias) = (row_major(&x), row_major(&weight), bias.map(|b| b.iter().copied().collect::<Vec<_>>()));
+    let (x, weight, bias) = (row_major(&x), row_major(&weight), bias.as_ref().map(row_major));
     let ((_, features), len) = (plan.group(), plan.windows.output_len());
     let mut out = zeros([plan.batch * plan.groups, features, len]);
     let work = plan.work();
@@ -163,7 +179,7 @@ pub fn conv<T: Scalar>(
     if work > 0 {
         let mut tasks = Vec::new();
         for (i, mut rest) in out.outer_iter_mut().enumerate() {
-            for at in plan.tiles() {
+            for at in plan.tiles(LEAST) {
                 let (part, behind) = rest.split_at(Axis(1), at.len());
                 tasks.push((i, at, part));
                 rest = behind;
@@ -200,7 +216,15 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, pl
             let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");
             return product(weight, g, &mut x, false);
         }
-        for at in plan.tiles() {
+        if let Some(apart) = plan.shifts() {
+            let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");
+            for tap in 0..taps {
+                let mut seen = x.slice_mut(s![.., tap * apart..tap * apart + windows.output_len()]);
+                product(weight.slice(s![tap..;taps, ..]), g, &mut seen, true);
+            }
+            return;
+        }
+        for at in plan.tiles(LEAST) {
             space.resize(saturating([rows.len(), at.len()]), T::zero());
             let mut columns = ArrayViewMut2::from_shape((rows.len(), at.len()), space).expect("as many elements");
             product(weight, g.slice(s![.., at.clone()]), &mut columns, false);
@@ -220,7 +244,8 @@ pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, plan: 
         return out;
     }
     // One group's weights are a sum over samples and tiles, taken in a few parts that are added up in order.
-    let units: Vec<_> = (0..plan.batch).flat_map(|n| plan.tiles().map(move |at| (n, at))).collect();
+    let least = if plan.shifts().is_some() { COLUMNS } else { LEAST };
+    let units: Vec<_> = (0..plan.batch).flat_map(|n| plan.tiles(least).map(move |at| (n, at))).collect();
     let part = units.len().div_ceil((SUMS / plan.groups).max(1));
     let parts: Vec<_> = units.chunks(part).collect();
     let mut sums = zeros([plan.groups * parts.len(), features, rows]);
@@ -230,6 +255,15 @@ pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, plan: 
         for (n, at) in parts[t % parts.len()] {
             let i = n * plan.groups + group;
             let g = matrix(&g, i, features, len).slice_move(s![.., at.clone()]);
+            if let Some(apart) = plan.shifts() {
+                let (taps, size) = (plan.windows.kernel_len(), plan.windows.input_len());
+                for c in 0..rows / taps {
+                    let line = &x[(i * (rows / taps) + c) * size..][..size][at.start..];
+                    let seen = ArrayView2::from_shape((at.len(), taps).strides((1, apart)), line).expect("all inside");
+                    product(g, seen, &mut sum.slice_mut(s![.., c * taps..(c + 1) * taps]), true);
+                }
+                continue;
+            }
             product(g, plan.columns(&x, i, at.clone(), space).reversed_axes(), &mut sum, true);
         }
     });

@@ -2,6 +2,7 @@
 
 pub mod classes;
 pub mod conv;
+pub mod copy;
 pub mod count;
 pub mod elementwise;
 pub mod gemm;

@@ -8,7 +8,8 @@ use std::hint::black_box;
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
 
 use super::{
-    index::memory_order,
+    copy::{contiguous, copy_into},
+    index::{memory_order, row_major},
     isa::{Isa, Kernel, dispatch},
     memory::{filled, recycle},
     threads,
@@ -381,13 +382,12 @@ pub fn fold<T: Element>(
     }
     let order = memory_order(&x);
     let x = x.permuted_axes(IxDyn(&order));
-    let x = x.as_standard_layout();
-    let data = x.as_slice().expect("standard layout");
-    let out = fold_slice(data, x.shape(), |axis| axes.contains(&order[axis]), identity, f);
+    let data = row_major(&x);
+    let out = fold_slice(&data, x.shape(), |axis| axes.contains(&order[axis]), identity, f);
     let kept: Vec<usize> = order.into_iter().filter(|axis| !axes.contains(axis)).collect();
     let mut back: Vec<usize> = (0..kept.len()).collect();
     back.sort_by_key(|&i| kept[i]);
-    if back.is_sorted() { out } else { out.permuted_axes(IxDyn(&back)).as_standard_layout().into_owned() }
+    if back.is_sorted() { out } else { contiguous(out.view().permuted_axes(IxDyn(&back))) }
 }
 
 /// [`fold`] of an array in row-major order.
@@ -538,7 +538,7 @@ pub fn shift<T: Element>(x: ArrayViewD<'_, T>, axis: usize, by: isize, fill: T) 
     if k < n {
         let (head, tail) = (ndarray::Slice::from(..n - k), ndarray::Slice::from(k..));
         let (from, to) = if by >= 0 { (head, tail) } else { (tail, head) };
-        out.slice_axis_mut(Axis(axis), to).assign(&x.slice_axis(Axis(axis), from));
+        copy_into(out.slice_axis_mut(Axis(axis), to), x.slice_axis(Axis(axis), from));
     }
     out
 }

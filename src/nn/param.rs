@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Error, Result,
     error::ErrorKind,
-    kernels::count,
+    kernels::{copy::contiguous, count},
     sync::{read, write},
     tensor::{AnyTensor, DType, Element, Real, Tensor},
 };
@@ -112,7 +112,7 @@ impl<T: Real> Param<T> {
     pub fn update_slice<R>(&self, f: impl FnOnce(&mut [T]) -> R) -> R {
         let data = &mut write(&self.0).tensor.data;
         if !data.is_standard_layout() {
-            *data = data.as_standard_layout().into_owned().into_shared().into();
+            *data = contiguous(data.view()).into_shared().into();
         }
         f(data.as_slice_mut().expect("row-major order"))
     }
@@ -173,7 +173,7 @@ impl<T: Real> Param<T> {
     /// A copy that shares nothing; within one clone of a module, tied parameters stay tied.
     pub fn deep_clone(&self) -> Param<T> {
         // The copy's array is its own, or the first update would copy anyway, at a worse time.
-        cloned(self, T::DTYPE, || self.with_values(self.detach().view().to_owned().into()))
+        cloned(self, T::DTYPE, || self.with_values(contiguous(self.detach().view()).into()))
     }
 
     /// A copy of another element type; within one conversion of a module, tied parameters stay tied.
@@ -242,7 +242,7 @@ impl<T: Element> Buffer<T> {
 
     /// A copy that shares nothing; within one clone of a module, shared buffers stay shared.
     pub fn deep_clone(&self) -> Buffer<T> {
-        cloned(self, T::DTYPE, || Buffer::new(self.tensor().view().to_owned().into()))
+        cloned(self, T::DTYPE, || Buffer::new(contiguous(self.tensor().view()).into()))
     }
 
     /// A copy of another element type; within one conversion of a module, shared buffers stay shared.

@@ -10,6 +10,7 @@ use crate::{
     error::or_panic,
     kernels::{
         elementwise::{broadcast_shape, map, zip, zip_in_place, zip3},
+        index::row_major,
         sizes::room,
     },
     tensor::{DType, Element, Number, Real, Tensor, grad_enabled},
@@ -221,7 +222,7 @@ impl<T: Number> ops::Neg for Tensor<T> {
 // ------------------------------------------------------------------------------------------------------ whole quotients
 
 fn refuse_zero<T: Number>(op: &str, divisor: &Tensor<T>) -> Result<()> {
-    match T::DTYPE == DType::I64 && divisor.view().iter().any(|&d| d == T::ZERO) {
+    match T::DTYPE == DType::I64 && row_major(&divisor.view()).contains(&T::ZERO) {
         true => Err(Error::value(op, "an integer is divided by zero; use floats, or fill the zeros first")),
         false => Ok(()),
     }

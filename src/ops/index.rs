@@ -1,12 +1,14 @@
 //! Taking parts of a tensor: by range, by diagonal, by index, by mask.
 
-use ndarray::{ArrayD, Axis, IxDyn, Slice};
+use ndarray::{Axis, IxDyn, Slice};
 
 use super::{broadcast, shape::at_least_two};
 use crate::{
     Error, Result,
     kernels::{
+        copy::{copy_into, diagonals, put_diagonals},
         index::{Rows, array, mask_matrix, places, row_major, take_rows},
+        memory::full,
         sizes::room,
     },
     tensor::{Element, Tensor, axis},
@@ -73,8 +75,8 @@ impl<T: Element> Tensor<T> {
         let count = self.shape()[at];
         let mut shape = self.shape().to_vec();
         shape[at] = n;
-        let mut out = ArrayD::from_elem(IxDyn(&shape), T::ZERO);
-        out.slice_axis_mut(Axis(at), range(start, count, step)).assign(&self.data);
+        let mut out = full("unslice", &shape, T::ZERO);
+        copy_into(out.slice_axis_mut(Axis(at), range(start, count, step)), self.view());
         Tensor::op("unslice", out, [self], move |g, _| Ok([Some(g.sliced("slice", at, start, count, step))]))
     }
 
@@ -169,18 +171,7 @@ impl<T: Element> Tensor<T> {
         let mut on = self.data().clone();
         on.slice_axis_inplace(Axis(a), range(row, count, 1));
         on.slice_axis_inplace(Axis(b), range(column, count, 1));
-        let data = if self.ndim() == 2 {
-            on.into_diag().into_dyn()
-        } else {
-            let mut shape: Vec<usize> = (0..self.ndim()).filter(|&i| i != a && i != b).map(|i| on.shape()[i]).collect();
-            shape.push(count);
-            let mut out = ArrayD::from_elem(IxDyn(&shape), T::ZERO);
-            let last = if out.is_empty() { 0 } else { count };
-            for (i, mut to) in out.axis_iter_mut(Axis(shape.len() - 1)).enumerate().take(last) {
-                to.assign(&on.index_axis(Axis(a.max(b)), i).index_axis(Axis(a.min(b)), i));
-            }
-            out.into_shared()
-        };
+        let data = if self.ndim() == 2 { on.into_diag().into_dyn() } else { diagonals(on.view(), a, b).into_shared() };
         let from = self.shape().to_vec();
         Tensor::op("diagonal", data, [self], move |g, _| Ok([Some(g.undiagonals(&from, offset, a, b))]))
     }
@@ -188,13 +179,11 @@ impl<T: Element> Tensor<T> {
     /// The derivative of [`diagonals`](Tensor::diagonals): the last axis as the diagonals of zeros of `shape`.
     fn undiagonals(&self, shape: &[usize], offset: isize, a: usize, b: usize) -> Tensor<T> {
         let (row, column, count) = diagonal(shape, offset, a, b);
-        let mut out = ArrayD::from_elem(IxDyn(shape), T::ZERO);
-        for i in 0..if self.numel() == 0 { 0 } else { count } {
-            let (on_a, on_b) = (row + i, column + i);
-            let (high, low) = if a > b { (on_a, on_b) } else { (on_b, on_a) };
-            let mut to = out.index_axis_mut(Axis(a.max(b)), high);
-            to.index_axis_mut(Axis(a.min(b)), low).assign(&self.data.index_axis(Axis(self.ndim() - 1), i));
-        }
+        let mut out = full("diag_embed", shape, T::ZERO);
+        let mut on = out.view_mut();
+        on.slice_axis_inplace(Axis(a), range(row, count, 1));
+        on.slice_axis_inplace(Axis(b), range(column, count, 1));
+        put_diagonals(on, a, b, self.view());
         Tensor::op("diag_embed", out, [self], move |g, _| Ok([Some(g.diagonals(offset, a, b))]))
     }
 
@@ -294,13 +283,14 @@ impl<T: Element> Tensor<T> {
             *n = index.len();
         }
         let out = match room::<T>(name, &shape)? {
-            0 => Vec::new(),
-            _ => take_rows(&row_major(&self.view()), Rows::new(self.shape(), at), &index),
+            0 => array(&shape, Vec::new()),
+            _ => {
+                let rows = take_rows(&row_major(&self.view()), Rows::new(self.shape(), at), &index);
+                rows.into_shape_with_order(IxDyn(&shape)).expect("as many elements")
+            }
         };
         let from = self.shape().to_vec();
-        Ok(Tensor::op(name, array(&shape, out), [self], move |g, _| {
-            Ok([Some(Tensor::zeros(&from).rows_added(at, &index, g))])
-        }))
+        Ok(Tensor::op(name, out, [self], move |g, _| Ok([Some(Tensor::zeros(&from).rows_added(at, &index, g))])))
     }
 
     /// `out[i][j][k] = self[index[i][j][k]][j][k]` for `dim` 0, and likewise for the others.
@@ -371,7 +361,7 @@ impl<T: Element> Tensor<T> {
         let shape = broadcast("masked_select", self, mask)?;
         let mask = mask.broadcast_to(&shape)?;
         let n: usize = shape.iter().product();
-        let index = mask.data.iter().enumerate().filter(|(_, m)| **m).map(|(i, _)| i).collect();
+        let index = row_major(&mask.view()).iter().enumerate().filter(|(_, m)| **m).map(|(i, _)| i).collect();
         self.broadcast_to(&shape)?.reshape(n as isize)?.rows_taken("masked_select", 0, index)
     }
 
@@ -379,7 +369,7 @@ impl<T: Element> Tensor<T> {
     pub fn nonzero(&self) -> Tensor<i64> {
         let places: Vec<i64> =
             self.data.indexed_iter().filter(|(_, x)| **x != T::ZERO).flat_map(|(i, _)| coordinates(&i)).collect();
-        let count = self.data.iter().filter(|x| **x != T::ZERO).count();
+        let count = row_major(&self.view()).iter().filter(|x| **x != T::ZERO).count();
         array(&[count, self.ndim()], places).into()
     }
 }

@@ -2,12 +2,12 @@
 
 use std::borrow::Borrow;
 
-use ndarray::{Axis, IxDyn, Slice};
+use ndarray::{Axis, Slice};
 
 use crate::{
     Error, Result,
     kernels::{
-        index::{Rows, array, concat, row_major},
+        copy::{concat, placed},
         sizes::room,
     },
     tensor::{Element, Ints, Tensor, axis},
@@ -53,18 +53,9 @@ impl<T: Element> Tensor<T> {
             }
             shape[at] = shape[at].saturating_add(t.shape()[at]);
         }
-        let len = room::<T>(OP, &shape)?;
+        room::<T>(OP, &shape)?;
         let views: Vec<_> = tensors.iter().filter(|t| !passed_over(t)).map(|t| t.view()).collect();
-        let parts: Vec<_> = views
-            .iter()
-            .map(|v| {
-                let rows = Rows::new(v.shape(), at);
-                (row_major(v), rows.len * rows.inner)
-            })
-            .collect();
-        // Of a result without elements there may be very many blocks.
-        let blocks = if len == 0 { 0 } else { shape[..at].iter().product() };
-        let out = array(&shape, concat(&parts, blocks));
+        let out = concat(&shape, at, &views);
         let lengths: Vec<Option<usize>> = tensors.iter().map(|t| (!passed_over(t)).then(|| t.shape()[at])).collect();
         Ok(Tensor::op_many(OP, out, &tensors, move |g, needed| {
             let part = |i: usize| match lengths[i] {
@@ -225,14 +216,8 @@ impl<T: Element> Tensor<T> {
             kept.slice_axis_inplace(Axis(i), Slice::new((-before).max(0), Some(end), 1));
         }
         if pads.iter().any(|&(before, after)| before > 0 || after > 0) {
-            let mut out = ndarray::ArrayD::from_elem(IxDyn(&shape), value);
-            let mut inside = out.view_mut();
-            for (i, &(before, _)) in pads.iter().enumerate() {
-                let start = before.max(0);
-                inside.slice_axis_inplace(Axis(i), Slice::new(start, Some(start + kept.shape()[i] as isize), 1));
-            }
-            inside.assign(&kept);
-            kept = out.into_shared();
+            let at: Vec<usize> = pads.iter().map(|&(before, _)| before.max(0) as usize).collect();
+            kept = placed(kept.view(), &shape, &at, value).into_shared();
         }
         let back: Vec<_> = pads.iter().map(|&(before, after)| (-before, -after)).collect();
         Ok(Tensor::op(OP, kept, [self], move |g, _| Ok([Some(g.constant_pad(&back, T::ZERO)?)])))

@@ -6,7 +6,9 @@ use super::shared;
 use crate::{
     Error, Result,
     kernels::{
+        copy::contiguous,
         elementwise::{map, zip},
+        index::row_major,
         products,
         reduce::{self as kernel, greater, is_nan, smaller},
         sizes::room,
@@ -75,7 +77,7 @@ impl Reduction {
 }
 
 fn shaped<T: Element>(data: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
-    let data = if data.is_standard_layout() { data } else { data.as_standard_layout().into_owned() };
+    let data = if data.is_standard_layout() { data } else { contiguous(data.view()) };
     data.into_shape_with_order(IxDyn(shape)).expect("as many elements")
 }
 
@@ -101,12 +103,12 @@ impl<T: Element> Tensor<T> {
 
     /// Whether all elements are true (not zero; NaN is true).
     pub fn all(&self) -> Tensor<bool> {
-        Tensor::scalar(self.data().iter().all(|&x| x != T::ZERO))
+        Tensor::scalar(row_major(&self.view()).iter().all(|&x| x != T::ZERO))
     }
 
     /// Whether any element is true (not zero; NaN is true).
     pub fn any(&self) -> Tensor<bool> {
-        Tensor::scalar(self.data().iter().any(|&x| x != T::ZERO))
+        Tensor::scalar(row_major(&self.view()).iter().any(|&x| x != T::ZERO))
     }
 
     /// [`all`](Tensor::all) over the given axes, which stay with length 1 if `keepdim`. An empty list, as in PyTorch,
@@ -378,7 +380,7 @@ impl<T: Number> Tensor<T> {
         }
         let data = match r.axes[..] {
             [axis] if dim.is_some() => kernel::positions(self.view(), axis, before),
-            _ => ndarray::arr0(kernel::position(self.data().iter().copied(), before) as i64).into_dyn(),
+            _ => ndarray::arr0(kernel::position(row_major(&self.view()).iter().copied(), before) as i64).into_dyn(),
         };
         Ok(r.place(data).into())
     }

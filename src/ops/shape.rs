@@ -1,12 +1,13 @@
 //! Shape: the same elements, arranged otherwise.
 
-use ndarray::{ArrayD, Axis, IxDyn};
+use ndarray::{Axis, IxDyn};
 
 use crate::{
     Error, Result,
     kernels::{
+        copy::contiguous,
         elementwise::broadcast_shape,
-        index::{array, row_major},
+        index::array,
         sizes::{count, room},
     },
     tensor::{Element, Ints, Tensor, axes, axis},
@@ -29,7 +30,7 @@ impl<T: Element> Tensor<T> {
         let data = if self.data.is_standard_layout() {
             self.data().clone().into_shape_with_order(IxDyn(&shape)).expect("as many elements")
         } else {
-            array(&shape, row_major(&self.view()).into_owned()).into_shared()
+            contiguous(self.view()).into_shape_with_order(IxDyn(&shape)).expect("as many elements").into_shared()
         };
         let from = self.shape().to_vec();
         Ok(Tensor::op("reshape", data, [self], move |g, _| Ok([Some(g.reshape(from.as_slice())?)])))
@@ -40,8 +41,7 @@ impl<T: Element> Tensor<T> {
         if self.data.is_standard_layout() {
             return self.clone();
         }
-        let data = array(self.shape(), row_major(&self.view()).into_owned());
-        Tensor::op("contiguous", data, [self], |g, _| Ok([Some(g.clone())]))
+        Tensor::op("contiguous", contiguous(self.view()), [self], |g, _| Ok([Some(g.clone())]))
     }
 
     /// Repeats axes of length 1, and adds axes in front, until the shape is `shape`.
@@ -66,10 +66,8 @@ impl<T: Element> Tensor<T> {
         }
         let view = self.data.broadcast(IxDyn(shape)).expect("a shape that fits");
         // An array that owns its elements cannot have strides of zero: copy.
-        let mut out = ArrayD::from_elem(IxDyn(shape), T::ZERO);
-        out.assign(&view);
         let from = self.shape().to_vec();
-        Ok(Tensor::op("broadcast_to", out, [self], move |g, _| Ok([Some(g.sum_to(&from)?)])))
+        Ok(Tensor::op("broadcast_to", contiguous(view), [self], move |g, _| Ok([Some(g.sum_to(&from)?)])))
     }
 
     /// As [`broadcast_to`](Tensor::broadcast_to), where -1 leaves an axis as it is.

@@ -4,7 +4,7 @@ use super::reduce::Reduction;
 use crate::{
     Result,
     kernels::{
-        elementwise::zip,
+        elementwise::{map, zip},
         reduce::{self as reduce, greater},
         softmax as kernel,
     },
@@ -57,7 +57,7 @@ impl<T: Real> Tensor<T> {
         let r = Reduction::new("logsumexp", self.shape(), &dims.into(), keepdim)?;
         let max = reduce::fold(self.view(), &r.axes, T::neg_infinity(), greater);
         // An infinite maximum would give ∞ − ∞.
-        let shift = r.keep(max).mapv(|m| if m.is_infinite() { T::ZERO } else { m });
+        let shift = map(r.keep(max).view(), |m| if m.is_infinite() { T::ZERO } else { m });
         // The largest apart, whose power is 1: beside it a small rest would be lost.
         let sum = |f: fn(T) -> T| {
             let terms = zip(self.view(), shift.view(), self.shape(), |x, m| f(x - m));

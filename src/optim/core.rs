@@ -1,10 +1,11 @@
 //! What every optimizer shares: parameters, groups with their own options, state, and the walk over all of them.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::collections::HashSet;
 
 use crate::{
     Error, Result,
     error::ErrorKind,
+    kernels::index::row_major,
     nn::{AnyParam, Param, Parameters, pattern},
     tensor::Real,
 };
@@ -249,10 +250,8 @@ impl<R: Rule> Optim<R> {
 /// Applies the rule to one parameter, if it has a gradient.
 fn update<R: Rule, T: Real>(options: &R::Options, param: &Param<T>, state: &mut State<T>) {
     let Some(grad) = param.grad() else { return };
-    let grad = match grad.view().to_slice() {
-        Some(slice) => Cow::Borrowed(slice),
-        None => Cow::Owned(grad.to_vec()),
-    };
+    let grad = grad.view();
+    let grad = row_major(&grad);
     state.step += 1;
     for (i, slot) in state.slots.iter_mut().enumerate() {
         slot.resize(if R::uses(options, i) { grad.len() } else { 0 }, T::ZERO);

@@ -8,7 +8,7 @@ use super::{
     AnyTensor, Tensor,
     node::{AnyNode, Node},
 };
-use crate::kernels::{gemm::Product, vmath::VectorMath};
+use crate::kernels::{gemm::Product, pooling::MaxPool, vmath::VectorMath};
 
 /// The type of a tensor's elements, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,7 +79,9 @@ pub trait Element:
 pub trait Number: Element + NumAssign + num_traits::Signed + Product {}
 
 /// An element with gradients: `f32` or `f64`.
-pub trait Real: Number + Float + VectorMath + FloatConst + ndarray::LinalgScalar + ndarray::ScalarOperand {
+pub trait Real:
+    Number + Float + VectorMath + FloatConst + MaxPool + ndarray::LinalgScalar + ndarray::ScalarOperand
+{
     #[doc(hidden)]
     fn node_of(node: &AnyNode) -> Option<&Arc<Node<Self>>>;
 }

@@ -19,7 +19,11 @@ pub(crate) use held::Held;
 pub(crate) use node::{AnyNode, NodeRef, cast, leaf, with_grad};
 pub use node::{grad_enabled, no_grad};
 
-use crate::{Error, Result, sync::lock};
+use crate::{
+    Error, Result,
+    kernels::{copy, elementwise::map},
+    sync::lock,
+};
 
 /// The array inside a tensor: of dynamic rank, shared, copied when written to while shared.
 pub type Data<T> = ArcArray<T, IxDyn>;
@@ -118,7 +122,7 @@ impl<T: Element> Tensor<T> {
 
     /// The elements as an owned array; copies only if they are shared.
     pub fn into_array(self) -> ArrayD<T> {
-        self.data.into_inner().into_owned()
+        self.data.into_inner().try_into_owned_nocopy().unwrap_or_else(|shared| copy::contiguous(shared.view()))
     }
 
     /// The array inside, shared.
@@ -128,10 +132,7 @@ impl<T: Element> Tensor<T> {
 
     /// The elements in row-major order.
     pub fn to_vec(&self) -> Vec<T> {
-        match self.data.as_slice() {
-            Some(slice) => slice.to_vec(),
-            None => self.data.iter().copied().collect(),
-        }
+        copy::to_vec(&self.view())
     }
 }
 
@@ -280,15 +281,15 @@ impl<T: Element> Tensor<T> {
     pub fn cast<U: Element>(&self) -> Tensor<U> {
         match (T::erase(self.clone()), U::DTYPE) {
             (AnyTensor::F32(t), DType::F64) => {
-                U::unerase(AnyTensor::F64(cast(&t, t.data.mapv(f64::from).into_shared())))
+                U::unerase(AnyTensor::F64(cast(&t, map(t.view(), f64::from).into_shared())))
             }
             (AnyTensor::F64(t), DType::F32) => {
-                U::unerase(AnyTensor::F32(cast(&t, t.data.mapv(|x| x as f32).into_shared())))
+                U::unerase(AnyTensor::F32(cast(&t, map(t.view(), |x| x as f32).into_shared())))
             }
             (same, dtype) if same.dtype() == dtype => U::unerase(same),
             // i64 to f32 through f64 would round twice.
-            (AnyTensor::I64(t), _) => Some(t.data.mapv(U::of_i64).into_shared().into()),
-            _ => Some(self.data.mapv(|x| U::of(x.as_f64())).into_shared().into()),
+            (AnyTensor::I64(t), _) => Some(map(t.view(), U::of_i64).into()),
+            _ => Some(map(self.view(), |x| U::of(x.as_f64())).into()),
         }
         .expect("the arm is chosen by type")
     }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Error, Result,
     functional::{activation::logsigmoid, options},
-    kernels::elementwise::zip,
+    kernels::{elementwise::zip, index::row_major},
     tensor::{Real, Tensor},
 };
 
@@ -37,7 +37,7 @@ options! {
 /// Refuses an element outside [0, 1], NaN too, and says where it is.
 fn probabilities<T: Real>(op: &str, what: &str, x: &Tensor<T>, hint: &str) -> Result<()> {
     let inside = |x: T| x >= T::ZERO && x <= T::ONE;
-    if x.view().iter().all(|&x| inside(x)) {
+    if row_major(&x.view()).iter().all(|&x| inside(x)) {
         return Ok(());
     }
     let (at, value) =

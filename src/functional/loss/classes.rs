@@ -8,6 +8,7 @@ use crate::{
     functional::options,
     kernels::{
         classes::{Targets, gradient, losses},
+        copy::contiguous,
         index::row_major,
         memory::{Aligned, full},
         reduce::fold_run,
@@ -125,7 +126,7 @@ impl<T: Real> Labels<T> {
             Ok(t) if t < n => Some(Some(t)),
             _ => None,
         };
-        let classes = target.view().iter().map(class).collect::<Option<Vec<_>>>();
+        let classes = row_major(&target.view()).iter().map(class).collect::<Option<Vec<_>>>();
         let Some(classes) = classes else {
             let view = target.view();
             let (at, t) = view.indexed_iter().find(|(_, t)| class(t).is_none()).expect("one is no class");
@@ -227,7 +228,7 @@ impl<T: Real> Labels<T> {
         let mut order: Vec<usize> = (0..self.shape.len()).filter(|&a| a != self.axis).collect();
         order.push(self.axis);
         let x = x.view().permuted_axes(IxDyn(&order));
-        if x.is_standard_layout() { x.into() } else { x.as_standard_layout().into_owned().into() }
+        if x.is_standard_layout() { x.into() } else { contiguous(x).into() }
     }
 
     /// From the order of [`rows`](Labels::rows) back to the input's.
@@ -237,7 +238,7 @@ impl<T: Real> Labels<T> {
         let mut order: Vec<usize> = (0..shape.len() - 1).collect();
         order.insert(self.axis, shape.len() - 1);
         let out = elements.array(shape).permuted_axes(IxDyn(&order));
-        if out.is_standard_layout() { out } else { out.as_standard_layout().into_owned() }
+        if out.is_standard_layout() { out } else { contiguous(out.view()) }
     }
 
     /// Where the right class is.

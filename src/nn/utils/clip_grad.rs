@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Result,
+    kernels::{elementwise::map, index::row_major},
     nn::{AnyParam, Parameters},
     tensor::{AnyTensor, Real, Tensor, no_grad},
 };
@@ -77,17 +78,12 @@ pub fn clip_grad_value(params: impl Parameters, clip_value: f64) -> Result<()> {
     }
     fn limit<T: Real>(g: &Tensor<T>, to: T) -> Tensor<T> {
         // Not min and max, which would make a number of a NaN.
-        g.view()
-            .mapv(|x| {
-                if x > to {
-                    to
-                } else if x < -to {
-                    -to
-                } else {
-                    x
-                }
-            })
-            .into()
+        let limited = |x: T| match () {
+            () if x > to => to,
+            () if x < -to => -to,
+            () => x,
+        };
+        map(g.view(), limited).into()
     }
     change(&params.named(), |g| limit(g, clip_value), |g| limit(g, clip_value as f32));
     Ok(())
@@ -96,8 +92,8 @@ pub fn clip_grad_value(params: impl Parameters, clip_value: f64) -> Result<()> {
 /// `f` of what came before and each element, as `f64`.
 fn fold(grad: &AnyTensor, start: f64, f: impl Fn(f64, f64) -> f64) -> f64 {
     match grad {
-        AnyTensor::F32(g) => g.data().iter().fold(start, |before, &x| f(before, f64::from(x))),
-        AnyTensor::F64(g) => g.data().iter().fold(start, |before, &x| f(before, x)),
+        AnyTensor::F32(g) => row_major(&g.view()).iter().fold(start, |before, &x| f(before, f64::from(x))),
+        AnyTensor::F64(g) => row_major(&g.view()).iter().fold(start, |before, &x| f(before, x)),
         AnyTensor::I64(_) | AnyTensor::Bool(_) => unreachable!("gradients are floats"),
     }
 }
