@@ -101,11 +101,25 @@ impl Windows {
         first..end.min(self.output[axis])
     }
 
-    /// The windows along the last axis whose tap `tap` meets the input, and the element under that of the first one.
-    pub fn across(&self, tap: usize) -> (Range<usize>, usize) {
-        let range = self.meeting(2, tap);
-        let from = (range.start * self.stride[2] + tap * self.dilation[2]).saturating_sub(self.before[2]);
-        (range.start..range.end.max(range.start), from)
+    /// For each tap along the last axis that meets the input in some window: these windows, and the element under the tap of
+    /// the first one.
+    pub fn across(&self) -> Vec<(Range<usize>, usize)> {
+        let (stride, dilation, before) = (self.stride[2], self.dilation[2], self.before[2]);
+        // A kernel may be far longer than the input, so taps are not counted up to its end.
+        let taps_of = |(o, span): (usize, Span)| {
+            let first = (span.start + before - o * stride) / dilation;
+            first..first + span.count
+        };
+        let mut taps: Vec<usize> = self.spans(2).into_iter().enumerate().flat_map(taps_of).collect();
+        taps.sort_unstable();
+        taps.dedup();
+        taps.into_iter()
+            .map(|tap| {
+                let range = self.meeting(2, tap);
+                let from = range.start * stride + tap * dilation - before;
+                (range, from)
+            })
+            .collect()
     }
 
     /// Calls `f` for every run of the windows `at` (counted over all axes, row-major) through one tap.

@@ -75,6 +75,7 @@ impl<T: Float> Kernel for Planes<'_, T> {
         let ([_, height, width], [steps_d, steps_h, _]) = (windows.input, windows.dilation);
         let steps = |span: Span, by: usize| (0..span.count).map(move |k| span.start + k * by);
         let [depth_out, height_out, width_out] = windows.output;
+        let across = windows.across();
         let starts: Vec<i64> = spans[2].iter().map(|span| span.start as i64).collect();
         let mut out = values.chunks_exact_mut(width_out).zip(places.chunks_exact_mut(width_out));
         for plane in x.chunks_exact(windows.input_len()) {
@@ -85,12 +86,9 @@ impl<T: Float> Kernel for Planes<'_, T> {
                 let places = write(places, |o| first + starts[o]);
                 for row in steps(d, steps_d).flat_map(|d| steps(h, steps_h).map(move |h| (d * height + h) * width)) {
                     let line = &plane[row..][..width];
-                    for tap in 0..windows.kernel[2] {
-                        let (range, from) = windows.across(tap);
-                        if !range.is_empty() {
-                            let (values, places) = (&mut values[range.clone()], &mut places[range]);
-                            improve(&line[from..], row + from, windows.stride[2], values, places);
-                        }
+                    for (range, from) in &across {
+                        let (values, places) = (&mut values[range.clone()], &mut places[range.clone()]);
+                        improve(&line[*from..], row + from, windows.stride[2], values, places);
                     }
                 }
             }

@@ -111,6 +111,10 @@ fn lanes<T: Number>(
     f: impl Fn(&[Wide], &[Vec<Wide>], &mut [Wide]),
 ) -> ArrayD<T> {
     let mut out = ArrayD::from_elem(x.raw_dim(), T::ZERO);
+    if x.is_empty() {
+        // Of lanes without elements there may be very many.
+        return out;
+    }
     let wide = |lane: ndarray::ArrayView1<'_, T>| lane.iter().map(|&x| Wide::of(x)).collect::<Vec<_>>();
     let mut lanes: Vec<_> = others.iter().map(|other| other.lanes(Axis(axis)).into_iter()).collect();
     for (x, mut out) in x.lanes(Axis(axis)).into_iter().zip(out.lanes_mut(Axis(axis))) {
