@@ -90,7 +90,8 @@ impl Kind {
     fn together(&mut self) -> bool {
         self.turn += 1;
         // A kind that is new may have been measured badly.
-        let (every, most) = if self.gains() { (ALONE_EVERY, true) } else { (TOGETHER_EVERY.min(4 * self.tried), false) };
+        let (every, most) =
+            if self.gains() { (ALONE_EVERY, true) } else { (TOGETHER_EVERY.min(4 * self.tried), false) };
         let other = self.turn >= every || (!self.alone.known() && self.tried >= 2);
         if other {
             self.turn = 0;
