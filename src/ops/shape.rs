@@ -82,7 +82,8 @@ impl<T: Element> Tensor<T> {
         let dims = dims.into();
         let order = dims.0.iter().map(|&d| axis("permute", d, self.ndim())).collect::<Result<Vec<_>>>()?;
         let mut back = vec![usize::MAX; self.ndim()];
-        for (to, &from) in order.iter().enumerate() {
+        // A scalar has no axis, though 0 names one.
+        for (to, &from) in order.iter().enumerate().filter(|_| self.ndim() > 0) {
             back[from] = to;
         }
         if order.len() != self.ndim() || back.contains(&usize::MAX) {

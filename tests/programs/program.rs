@@ -159,11 +159,21 @@ impl Program {
         }
     }
 
+    /// A size that, as one more axis or instead of a 1, does not make a shape of `n` elements too large.
+    pub fn beside(&mut self, n: usize) -> usize {
+        let most = if self.mode == Mode::Large { (400_000 / n.max(1)).max(1) } else { usize::MAX };
+        self.size().min(most)
+    }
+
     pub fn shape(&mut self, ndim: usize) -> Vec<usize> {
         let mut shape: Vec<usize> = (0..ndim).map(|_| self.size()).collect();
-        while self.mode == Mode::Large && count(&shape) > 300_000 {
-            let largest = (0..ndim).max_by_key(|&i| shape[i]).unwrap();
-            shape[largest] /= 2;
+        if self.mode == Mode::Large && ndim > 0 {
+            let at = self.below(ndim);
+            while count(&shape) > 300_000 {
+                let largest = (0..ndim).max_by_key(|&i| shape[i]).unwrap();
+                shape[largest] /= 2;
+            }
+            shape[at] *= (100_000 / count(&shape)).max(1);
         }
         shape
     }
@@ -242,7 +252,7 @@ impl Program {
         for n in &mut other {
             match self.below(4) {
                 0 => *n = 1,
-                1 if *n == 1 => *n = self.size(),
+                1 if *n == 1 => *n = self.beside(count(shape)),
                 _ => {}
             }
         }
@@ -259,14 +269,15 @@ impl Program {
             return vec![inner];
         }
         let lead = if shape.len() > 2 && self.percent(60) { self.partner(&shape[..shape.len() - 2]) } else { vec![] };
-        [lead, vec![inner, self.size()]].concat()
+        let columns = self.beside(count(shape).max(inner * count(&lead)));
+        [lead, vec![inner, columns]].concat()
     }
 
     /// The shape with one axis of another length.
     pub fn resized_axis(&mut self, shape: &[usize], dim: isize) -> Vec<usize> {
         let mut other = shape.to_vec();
-        if let Some(n) = crate::naive::axis(dim, shape.len()).and_then(|at| other.get_mut(at)) {
-            *n = self.size();
+        if let Some(at) = crate::naive::axis(dim, shape.len()).filter(|&at| at < shape.len()) {
+            other[at] = self.beside(count(shape) / shape[at].max(1));
         }
         other
     }
@@ -314,7 +325,8 @@ impl Program {
     /// A value of one of these types.
     pub fn input(&mut self, types: &[DType], shape: Option<Vec<usize>>) -> usize {
         if shape.is_none() && self.percent(85) {
-            if let Some(value) = self.choose(|v| types.contains(&v.dtype())) {
+            let large = if self.mode == Mode::Large { 1 << 15 } else { 0 };
+            if let Some(value) = self.choose(|v| types.contains(&v.dtype()) && count(v.shape()) >= large) {
                 return value;
             }
         }

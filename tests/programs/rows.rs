@@ -10,7 +10,7 @@ use ndnn::{
 };
 
 use crate::{
-    naive::{Array, Window, broadcast},
+    naive::{Array, Window, broadcast, count},
     program::{Kind, Program, Step},
 };
 
@@ -238,7 +238,7 @@ rows! { |g|
         x.split(size, dim).map(|p| p[k % p.len()].clone()), x.split(size, dim, k);
     chunk: copies Smooth (x) [chunks = g.below(4), dim = g.axis(&x), k = g.below(5)]
         x.chunk(chunks, dim).map(|p| p[k % p.len()].clone()), x.chunk(chunks, dim, k);
-    index_select: copies Smooth (x) [dim = g.axis(&x), index = { let n = g.size(); g.index(&[n], &x, dim) }]
+    index_select: copies Smooth (x) [dim = g.axis(&x), index = { let n = g.beside(count(&x)); g.index(&[n], &x, dim) }]
         x.index_select(dim, &index.to()), x.index_select(dim, &index.array);
     gather: copies Smooth (x) [dim = g.axis(&x), index = { let s = g.smaller(&x); let s = g.resized_axis(&s, dim); g.index(&s, &x, dim) }]
         x.gather(dim, &index.to()), x.gather(dim, &index.array);
@@ -255,8 +255,8 @@ rows! { |g|
 
     // ------------------------------------------------------------------------------------------------ products and windows
     matmul: number Smooth (x, y: g.factor(&x)) [] x.matmul(y), x.matmul(y);
-    matmul_turned: real Smooth (x, y: vec![g.size(), x.last().copied().unwrap_or(1)]) [] y.t().and_then(|y| x.matmul(&y)), x.matmul(&y.transpose(0, 1).filter(|y| y.ndim() <= 2)?);
-    linear: real Smooth (x, w: { let o = g.size(); vec![o, x.last().copied().unwrap_or(1)] }, b: w[..w.len().min(1)].to_vec()) []
+    matmul_turned: real Smooth (x, y: vec![g.beside(count(&x)), x.last().copied().unwrap_or(1)]) [] y.t().and_then(|y| x.matmul(&y)), x.matmul(&y.transpose(0, 1).filter(|y| y.ndim() <= 2)?);
+    linear: real Smooth (x, w: { let o = g.beside(count(&x)); vec![o, x.last().copied().unwrap_or(1)] }, b: w[..w.len().min(1)].to_vec()) []
         F::linear(x, w, Some(b)), x.linear(w, Some(b));
     linear_vector: real Smooth (x, w: vec![x.last().copied().unwrap_or(1)]) [] F::linear(x, w, None), x.linear(w, None);
     layer_norm: real Smooth (x, w: x[g.below(x.len() + 1)..].to_vec(), b: w.clone()) []
@@ -322,12 +322,12 @@ fn padded(x: &Array, pads: &[(isize, isize)]) -> Option<Array> {
 
 /// Sizes that the shape expands to, axes in front perhaps, and -1 for what stays.
 fn expanded(g: &mut Program, shape: &[usize]) -> Vec<isize> {
-    let mut sizes: Vec<isize> = (0..g.below(2)).map(|_| g.size() as isize).collect();
+    let mut sizes: Vec<isize> = (0..g.below(2)).map(|_| g.beside(count(shape)) as isize).collect();
     for &n in shape {
         sizes.push(if g.percent(30) {
             -1
         } else if n == 1 || g.percent(2) {
-            g.size() as isize
+            g.beside(count(shape)) as isize
         } else {
             n as isize
         });
