@@ -379,12 +379,13 @@ impl Array {
         Some(Array { shape: index.shape.clone(), data: out.data })
     }
 
-    pub fn scatter_add(&self, dim: isize, index: &Array, source: &Array) -> Option<Array> {
+    /// Each element of `source` joined by `f` with what stands where the index says.
+    pub fn scatter(&self, dim: isize, index: &Array, source: &Array, f: impl Fn(f64, f64) -> f64) -> Option<Array> {
         let at = self.reached(dim, index, Some(source))?;
         let (mut out, places, source) = (self.vector(), index.vector(), source.vector());
         build(&places.shape, |place| {
             let to = out.place(&with(place, at, places.get(place) as usize));
-            out.data[to] += source.get(place);
+            out.data[to] = f(out.data[to], source.get(place));
             0.
         });
         Some(Array { shape: self.shape.clone(), data: out.data })

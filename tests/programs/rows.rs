@@ -5,13 +5,13 @@
 #![allow(unused_variables, clippy::clone_on_copy, clippy::redundant_closure_call)]
 
 use ndnn::{
-    AnyTensor, DType, Element, Index, Result, Tensor,
-    functional::{self as F, ConvOptions, MaxPoolOptions, PadMode, PaddingMode},
+    AnyTensor, DType, Element, Index, Reduce, Result, Tensor,
+    functional::{self as F, BatchNormOptions, ConvOptions, MaxPoolOptions, PadMode, PaddingMode},
 };
 
 use crate::{
-    naive::{Array, Window, broadcast, count},
-    program::{Kind, Program, Step},
+    naive::{Array, Window, axis, broadcast, build, count},
+    program::{Given, Kind, Program, Step},
 };
 
 /// A number as an element of this tensor.
@@ -127,6 +127,20 @@ rows! { |g|
     sqrt: real Smooth (x) [] Ok((x.square() + like(x, 0.5)).sqrt()), Some(x.map(|a| (a * a + 0.5).sqrt()));
     log: real Smooth (x) [] Ok((x.square() + like(x, 0.5)).log()), Some(x.map(|a| (a * a + 0.5).ln()));
     relu: real Kinked (x) [] Ok(F::relu(x)), Some(x.map(|a| a.max(0.)));
+    silu: real Smooth (x) [] Ok(F::silu(x)), Some(x.map(|a| a / (1. + (-a).exp())));
+    softplus: real Smooth (x) [] Ok(F::softplus(x, 1., 20.)), Some(x.map(|a| a.exp().ln_1p()));
+    leaky_relu: real Kinked (x) [] Ok(F::leaky_relu(x, 0.1)), Some(x.map(|a| if a > 0. { a } else { 0.1 * a }));
+    cube: real Smooth (x) [] Ok(x.pow_scalar(like(x, 3.))), Some(x.map(|a| a * a * a));
+    hypot: real Flat (x, y: g.partner(&x)) [] x.hypot(y), x.zip(y, f64::hypot);
+    fmod: real Flat (x, y: g.partner(&x)) [] x.fmod(y), x.zip(y, |a, b| a % b);
+    lerp: real Smooth (x, y: x.clone(), z: g.partner(&x)) []
+        x.lerp(y, z), x.zip(&y.zip(x, |b, a| b - a)?.zip(z, |d, w| d * w)?, |a, d| a + d);
+    clamp_tensor: number Kinked (x, y: g.partner(&x), z: x.clone()) []
+        x.clamp_tensor(Some(y), Some(z)), x.zip(y, f64::max)?.zip(z, f64::min);
+    glu: real Smooth (x) [dim = g.axis(&x)] F::glu(x, dim), {
+        let n = x.real_size(dim).filter(|n| n % 2 == 0)? / 2;
+        x.along(dim, n, |v| (0..n).map(|i| v[i] / (1. + (-v[n + i]).exp())).collect())
+    };
     clamp: number Kinked (x) [low = g.between(-3, 2) as f64, high = g.between(-2, 3) as f64]
         Ok(x.clamp(like(x, low), like(x, high))), Some(x.map(|a| a.max(low).min(high)));
     compare: copies Flat (x, y: g.partner(&x)) [op = g.below(6)]
@@ -158,6 +172,8 @@ rows! { |g|
         x.var_dim(dims.clone(), less as f64, keep), x.reduce(&dims, keep, |v| variance(v, less));
     logsumexp: real Smooth (x) [dims = g.axes(&x), keep = g.percent(40)]
         x.logsumexp(dims.clone(), keep), x.reduce(&dims, keep, |v| v.iter().map(|a| a.exp()).sum::<f64>().ln());
+    std: real Flat (x) [dims = g.axes(&x), keep = g.percent(40)]
+        x.std_dim(dims.clone(), 1., keep), x.reduce(&dims, keep, |v| variance(v, 1).sqrt());
     norm: real Flat (x) [dims = g.axes(&x), keep = g.percent(40)]
         x.norm(2., dims.clone(), keep), x.reduce(&dims, keep, |v| v.iter().map(|a| a * a).sum::<f64>().sqrt());
     amax: number Kinked (x) [dims = g.axes(&x), keep = g.percent(40)]
@@ -187,6 +203,13 @@ rows! { |g|
     cumprod: real Smooth (x) [dim = g.axis(&x)] x.cumprod(dim), x.along(dim, x.size(dim)?, |v| running(v, |a, b| a * b));
     cummax: number Kinked (x) [dim = g.axis(&x)]
         x.cummax(dim).map(|m| m.0), x.along(dim, x.size(dim)?, |v| running(v, f64::max));
+    cummin_places: number Flat (x) [dim = g.axis(&x)] x.cummin(dim).map(|m| m.1), x.along(dim, x.size(dim)?, |v| {
+        (0..v.len()).map(|i| (0..=i).rfind(|&j| v[..=i].iter().all(|&a| v[j] <= a)).expect("one") as f64).collect()
+    });
+    logcumsumexp: real Smooth (x) [dim = g.axis(&x)]
+        x.logcumsumexp(dim), x.map(f64::exp).along(dim, x.size(dim)?, |v| running(v, |a, b| a + b)).map(|y| y.map(f64::ln));
+    diff: number Smooth (x) [dim = g.axis(&x)]
+        x.diff(1, dim, None, None), x.along(dim, x.real_size(dim)?.saturating_sub(1), |v| v.windows(2).map(|w| w[1] - w[0]).collect());
     softmax: real Smooth (x) [dim = g.axis(&x)] x.softmax(dim), x.log_softmax(dim).map(|y| y.map(f64::exp));
     log_softmax: real Smooth (x) [dim = g.axis(&x)] x.log_softmax(dim), x.log_softmax(dim);
     sort: copies Kinked (x) [dim = g.axis(&x), falling = g.percent(50)]
@@ -199,6 +222,8 @@ rows! { |g|
         x.topk(k, dim, largest).map(|t| t.1), x.ordered(dim, k, largest, true);
     flip: copies Smooth (x) [dims = g.axes(&x)] x.flip(dims.clone()), x.flip(&dims);
     roll: copies Smooth (x) [shift = g.between(-6, 6), dim = g.axis(&x)] x.roll(shift, dim), x.roll(shift, dim);
+    roll_flat: copies Smooth (x) [shift = g.between(-6, 6)]
+        x.roll(shift, Vec::<isize>::new()), x.reshape(&[-1])?.roll(shift, 0)?.reshape(&x.shape.iter().map(|&n| n as isize).collect::<Vec<_>>());
     repeat_interleave: copies Smooth (x) [times = g.below(3), dim = g.axis(&x)]
         x.repeat_interleave(times, dim),
         (if x.ndim() == 0 { x.reshape(&[1])? } else { x.clone() })
@@ -221,6 +246,30 @@ rows! { |g|
         x.repeat(times.clone()), x.repeat(&times);
     tile: copies Smooth (x) [times = (0..g.below(3)).map(|_| g.between(-1, 3).max(g.between(-1, 1))).collect::<Vec<_>>()]
         x.tile(times.clone()), x.tile(&times);
+    flatten: copies Smooth (x) [a = g.axis(&x), b = g.axis(&x)] x.flatten(a, b), {
+        let (a, b) = (axis(a, x.ndim())?, axis(b, x.ndim())?);
+        let joined = if x.ndim() == 0 { 1 } else if b < a { return None } else { count(&x.shape[a..=b]) };
+        let sizes = [&x.shape[..a], &[joined], x.shape.get(b + 1..).unwrap_or(&[])].concat();
+        Some(Array { shape: sizes, data: x.data.clone() })
+    };
+    movedim: copies Smooth (x) [from = g.axis(&x), to = g.axis(&x)] x.movedim(from, to), {
+        let (from, to) = (axis(from, x.ndim())?, axis(to, x.ndim())?);
+        let mut order: Vec<isize> = (0..x.ndim() as isize).collect();
+        if x.ndim() > 0 {
+            let moved = order.remove(from);
+            order.insert(to, moved);
+        }
+        x.permute(&order)
+    };
+    diag_embed: copies Smooth (x) [k = g.between(-2, 2)] x.diag_embed(k, -2, -1), {
+        let (n, lead) = x.shape.split_last()?;
+        let size = n + k.unsigned_abs();
+        Some(build(&[lead, &[size, size]].concat(), |at| {
+            let (row, column) = (at[lead.len()] as isize, at[lead.len() + 1] as isize);
+            let i = row.min(column) as usize;
+            if column - row == k { x.get(&[&at[..lead.len()], &[i]].concat()) } else { 0. }
+        }))
+    };
     tril: copies Smooth (x) [k = g.between(-3, 3)] x.tril(k), x.triangle(|above| above <= k);
     triu: copies Smooth (x) [k = g.between(-3, 3)] x.triu(k), x.triangle(|above| above >= k);
     diagonal: copies Smooth (x) [k = g.between(-3, 3), a = g.axis(&x), b = g.axis(&x)] x.diagonal(k, a, b), x.diagonal(k, a, b);
@@ -242,12 +291,22 @@ rows! { |g|
         x.index_select(dim, &index.to()), x.index_select(dim, &index.array);
     gather: copies Smooth (x) [dim = g.axis(&x), index = { let s = g.smaller(&x); let s = g.resized_axis(&s, dim); g.index(&s, &x, dim) }]
         x.gather(dim, &index.to()), x.gather(dim, &index.array);
-    scatter_add: number Smooth (x, y: g.shape(x.len())) [dim = g.axis(&x), index = {
-            let least: Vec<usize> = x.iter().zip(&y).map(|(&a, &b)| a.min(b)).collect();
-            let shape = g.smaller(&least);
-            g.index(&shape, &x, dim)
+    scatter_add: number Smooth (x, y: g.shape(x.len())) [dim = g.axis(&x), index = reach(g, &x, &y, dim)]
+        x.scatter_add(dim, &index.to(), y), x.scatter(dim, &index.array, y, |old, new| old + new);
+    masked_select: copies Smooth (x) [mask = { let shape = g.partner(&x); g.mask(&shape) }] x.masked_select(&mask.to()), {
+        let marked = x.zip(&mask.array, |a, m| if m != 0. { a } else { f64::NAN })?;
+        let data: Vec<f64> = marked.data.into_iter().filter(|a| !a.is_nan()).collect();
+        Some(Array { shape: vec![data.len()], data })
+    };
+    scatter: copies Flat (x, y: g.shape(x.len())) [dim = g.axis(&x), index = reach(g, &x, &y, dim)]
+        x.scatter(dim, &index.to(), y), x.scatter(dim, &index.array, y, |_, new| new);
+    scatter_amax: real Flat (x, y: g.shape(x.len())) [dim = g.axis(&x), index = reach(g, &x, &y, dim)]
+        x.scatter_reduce(dim, &index.to(), y, Reduce::Amax, true), x.scatter(dim, &index.array, y, f64::max);
+    index_add: number Smooth (x, y: { let dim = g.axis(&x); g.resized_axis(&x, dim) }) [dim = g.axis(&x), index = {
+            let n = axis(dim, x.len()).and_then(|at| y.get(at)).map_or(1, |&n| n);
+            g.index(&[n], &x, dim)
         }]
-        x.scatter_add(dim, &index.to(), y), x.scatter_add(dim, &index.array, y);
+        x.index_add(dim, &index.to(), y), index_added(x, dim, &index.array, y);
     cat: copies Smooth (x, y: { let dim = g.axis(&x); g.resized_axis(&x, dim) }, z: x.clone()) [dim = g.axis(&x)]
         Tensor::cat(&[x, y, z], dim), Array::cat(&[x, y, z], dim);
     stack: copies Smooth (x, y: x.clone()) [dim = g.between(-(x.len() as isize) - 2, x.len() as isize + 1)]
@@ -259,6 +318,24 @@ rows! { |g|
     linear: real Smooth (x, w: { let o = g.beside(count(&x)); vec![o, x.last().copied().unwrap_or(1)] }, b: w[..w.len().min(1)].to_vec()) []
         F::linear(x, w, Some(b)), x.linear(w, Some(b));
     linear_vector: real Smooth (x, w: vec![x.last().copied().unwrap_or(1)]) [] F::linear(x, w, None), x.linear(w, None);
+    bmm: real Smooth (x: g.shape(3), y: { let n = g.beside(count(&x)); vec![x[0], x[2], n] }) []
+        x.bmm(y), x.matmul(y).filter(|_| x.ndim() == 3 && y.ndim() == 3 && x.shape[0] == y.shape[0]);
+    outer: number Smooth (x, y: vec![g.beside(count(&x))]) []
+        x.outer(y), x.unsqueeze(-1)?.zip(y, |a, b| a * b).filter(|_| x.ndim() == 1 && y.ndim() == 1);
+    attention: real Smooth (x: g.shape(3), k: { let mut s = x.clone(); s[1] = 1 + g.below(3); s }, v: k.clone()) []
+        F::scaled_dot_product_attention(x, k, v, None, Default::default()), attended(x, k, v);
+    embedding: real Smooth (w: g.shape(2)) [index = { let shape = g.any_shape(); g.index(&shape, &w, 0) }]
+        F::embedding(&index.to(), w, Default::default()), {
+            let rows = w.index_select(0, &index.array.reshape(&[-1])?).filter(|_| w.ndim() == 2)?;
+            Some(Array { shape: [&index.array.shape[..], &w.shape[1..]].concat(), data: rows.data })
+        };
+    cross_entropy: real Smooth (x: vec![1 + g.below(4), 1 + g.below(4)]) [index = g.index(&x[..1], &x, 1)]
+        F::cross_entropy(x, &index.to::<i64>(), Default::default()), {
+            let picked = x.log_softmax(1)?.gather(1, &index.array.unsqueeze(1)?).filter(|_| x.shape[0] == index.array.shape[0] && x.ndim() == 2)?;
+            picked.reduce(&[], false, |v| -v.iter().sum::<f64>() / v.len() as f64)
+        };
+    batch_norm: real Smooth (x: { let ndim = 2 + g.below(3); g.shape(ndim) }, w: vec![x[1]], b: vec![x[1]]) []
+        F::batch_norm(x, None, None, Some(w), Some(b), BatchNormOptions::default().training(true).eps(0.1)), batch_normed(x, w, b);
     layer_norm: real Smooth (x, w: x[g.below(x.len() + 1)..].to_vec(), b: w.clone()) []
         F::layer_norm(x, w_shape(w), Some(w), Some(b), 0.1), x.layer_norm(&w.shape, w, b, 0.1);
     conv1d: real Smooth (x: images(g, 1), w: kernels(g, &x, 1), b: vec![w[0]]) [window = window(g, &x, &w, 1), mode = g.below(4)]
@@ -276,6 +353,49 @@ rows! { |g|
 }
 
 // -------------------------------------------------------------------------------- what some rows need on either side
+
+/// An index that reaches no further than both.
+fn reach(g: &mut Program, shape: &[usize], source: &[usize], dim: isize) -> Given {
+    let least: Vec<usize> = shape.iter().zip(source).map(|(&a, &b)| a.min(b)).collect();
+    let reached = g.smaller(&least);
+    g.index(&reached, shape, dim)
+}
+
+fn index_added(x: &Array, dim: isize, index: &Array, source: &Array) -> Option<Array> {
+    let (at, n) = (axis(dim, x.ndim())?, x.size(dim)? as f64);
+    let mut wanted = x.shape.clone();
+    wanted.get_mut(at).into_iter().for_each(|n| *n = index.data.len());
+    let fits = source.shape == wanted && (x.ndim() > 0 || index.data.len() == 1);
+    if !fits || index.ndim() > 1 || index.data.iter().any(|&i| i < 0. || i >= n) {
+        return None;
+    }
+    let mut out = x.clone();
+    for (k, &place) in index.data.iter().enumerate() {
+        let one = source.take(dim, &[k])?;
+        let spread =
+            out.along(dim, out.size(dim)?, |v| (0..v.len()).map(|i| f64::from(i as f64 == place)).collect())?;
+        out = out.zip(&spread.zip(&one, |s, a| s * a)?, |a, b| a + b)?;
+    }
+    Some(out)
+}
+
+fn attended(q: &Array, k: &Array, v: &Array) -> Option<Array> {
+    let scores = q.matmul(&k.transpose(-2, -1)?)?.map(|s| s / (q.shape[q.ndim() - 1] as f64).sqrt());
+    scores.log_softmax(-1)?.map(f64::exp).matmul(v)
+}
+
+fn batch_normed(x: &Array, w: &Array, b: &Array) -> Option<Array> {
+    let channels = *x.shape.get(1)?;
+    // One value a channel has no variance; no channels, or none of their values, give nothing.
+    if channels > 0 && x.shape[0] * count(&x.shape[2..]) == 1 || w.shape != [channels] || b.shape != [channels] {
+        return None;
+    }
+    let dims: Vec<isize> = (0..x.ndim() as isize).filter(|&d| d != 1).collect();
+    let mean = x.reduce(&dims, true, |v| v.iter().sum::<f64>() / v.len() as f64)?;
+    let var = x.reduce(&dims, true, |v| variance(v, 0))?;
+    let normal = x.zip(&mean, |a, m| a - m)?.zip(&var, |a, v| a / (v + 0.1).sqrt())?;
+    Some(build(&x.shape, |at| normal.get(at) * w.data[at[1]] + b.data[at[1]]))
+}
 
 fn w_shape<T: Element>(w: &Tensor<T>) -> &[usize] {
     w.shape()
