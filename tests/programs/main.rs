@@ -9,6 +9,7 @@ mod gradients;
 mod naive;
 mod program;
 mod rows;
+mod windows;
 
 use std::{
     env,
@@ -38,7 +39,7 @@ fn seeds(programs: u64, check: impl Fn(u64) -> Result<(), String>) {
 
 #[test]
 fn values_are_those_of_plain_loops() {
-    seeds(224, |seed| grow(Mode::Values, seed).map(|_| ()));
+    seeds(222, |seed| grow(Mode::Values, seed).map(|_| ()));
 }
 
 #[test]
@@ -51,13 +52,14 @@ fn gradients_are_those_of_finite_differences() {
 
 #[test]
 fn bits_do_not_depend_on_the_number_of_threads() {
-    seeds(6, |seed| {
-        let program = grow(Mode::Large, seed)?;
+    seeds(8, |seed| {
+        let mut program = grow(Mode::Large, seed)?;
         let [one, three] = [1, 3].map(|n| ndnn::with_num_threads(n, || outputs(&program.steps, &[])));
         for (i, (a, b)) in one.iter().zip(&three).enumerate() {
             let bits =
                 |t: &Option<AnyTensor>| t.as_ref().map(|t| elements(t).iter().map(|x| x.to_bits()).collect::<Vec<_>>());
             if bits(a) != bits(b) {
+                program.steps.truncate(i + 1);
                 return Err(format!("v{i} has other bits on 3 threads than on 1\n{program}"));
             }
         }
@@ -122,7 +124,7 @@ fn run(step: &Step, program: &Program) -> Result<Option<(AnyTensor, Array)>, Str
         got.iter().all(|x| x.abs() <= 16.) && got.len() <= if program.mode == Mode::Values { 1500 } else { 150 };
     // From here on both go on from the same numbers, so that roundings do not add up.
     let shape = expected.shape;
-    Ok(modest.then(|| (tensor, Array { shape, data: got })))
+    Ok(modest.then_some((tensor, Array { shape, data: got })))
 }
 
 /// Whether two elements are equal but for roundings. What an operation adds up is at most the sum of its inputs' elements,

@@ -173,7 +173,7 @@ impl Program {
                 let largest = (0..ndim).max_by_key(|&i| shape[i]).unwrap();
                 shape[largest] /= 2;
             }
-            shape[at] *= (100_000 / count(&shape)).max(1);
+            shape[at] *= (280_000 / count(&shape)).max(1);
         }
         shape
     }
@@ -325,7 +325,7 @@ impl Program {
     /// A value of one of these types.
     pub fn input(&mut self, types: &[DType], shape: Option<Vec<usize>>) -> usize {
         if shape.is_none() && self.percent(85) {
-            let large = if self.mode == Mode::Large { 1 << 15 } else { 0 };
+            let large = if self.mode == Mode::Large { 1 << 16 } else { 0 };
             if let Some(value) = self.choose(|v| types.contains(&v.dtype()) && count(v.shape()) >= large) {
                 return value;
             }
@@ -346,10 +346,10 @@ impl Program {
                 Some(n) => *n += 1,
                 None => shape.insert(0, 2),
             }
-        } else if self.percent(40) {
-            if let Some(value) = self.choose(|v| v.dtype() == dtype && v.shape() == shape) {
-                return value;
-            }
+        } else if self.percent(40)
+            && let Some(value) = self.choose(|v| v.dtype() == dtype && v.shape() == shape)
+        {
+            return value;
         }
         self.leaf(dtype, shape)
     }

@@ -10,8 +10,9 @@ use ndnn::{
 };
 
 use crate::{
-    naive::{Array, Window, axis, broadcast, build, count},
+    naive::{Array, axis, broadcast, build, count},
     program::{Given, Kind, Program, Step},
+    windows::Window,
 };
 
 /// A number as an element of this tensor.
@@ -501,7 +502,7 @@ fn images(g: &mut Program, n: usize) -> Vec<usize> {
 /// The shape of kernels for them, whose groups may be 1 or 2.
 fn kernels(g: &mut Program, images: &[usize], n: usize) -> Vec<usize> {
     let channels = images[images.len().saturating_sub(n + 1)];
-    let groups = if channels % 2 == 0 && g.percent(40) { 2 } else { 1 };
+    let groups = if channels.is_multiple_of(2) && g.percent(40) { 2 } else { 1 };
     let mut shape = vec![groups * (1 + g.below(2)), channels / groups];
     shape.extend((0..n).map(|_| 1 + g.below(3)));
     shape
