@@ -5,6 +5,15 @@ use std::fmt;
 /// The result of everything that can fail on a caller's shapes, values or files.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What there is, or a panic with the error's text at the caller's place: a closure in `unwrap_or_else` would lose it.
+#[track_caller]
+pub(crate) fn or_panic<T>(result: Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// What kind of thing went wrong; the text of the [`Error`] says the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -109,4 +118,12 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_ref().map(|s| s.as_ref() as _)
     }
+}
+
+/// A list for a message: the first ten, and how many more there are.
+pub(crate) fn listed<S: fmt::Display>(items: impl ExactSizeIterator<Item = S>) -> String {
+    const SHOWN: usize = 10;
+    let more = items.len().saturating_sub(SHOWN);
+    let shown: Vec<String> = items.take(SHOWN).map(|item| item.to_string()).collect();
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }

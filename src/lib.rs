@@ -32,7 +32,7 @@
 //!
 //! // Saved and loaded under PyTorch's names: 0.weight, 0.bias, 2.weight, 2.bias.
 //! let again = sequential![Linear::new(2, 16), Tanh, Linear::new(16, 1)];
-//! again.load_bytes(&model.to_bytes())?;
+//! again.load_bytes(&model.to_bytes()?)?;
 //! assert_eq!(no_grad(|| again.forward(&x))?, answers);
 //! # Ok::<(), ndnn::Error>(())
 //! ```
@@ -79,7 +79,9 @@ pub mod memory {
 pub mod nn;
 mod ops;
 pub mod optim;
+mod ordered;
 pub mod random;
+mod sync;
 mod tensor;
 
 pub use ndnn_derive::tensor;

@@ -28,6 +28,8 @@ use std::{
 
 pub use rand::{Rng, SeedableRng, distr::Distribution};
 
+use crate::sync::lock;
+
 pub use crate::kernels::random::Generator;
 
 /// The seed, and the number of the next draw.
@@ -47,18 +49,18 @@ static STATE: Mutex<Option<State>> = Mutex::new(None);
 
 /// Sets the seed of every draw that follows, in the whole process; without, each run has another, taken from the system.
 pub fn manual_seed(seed: u64) {
-    *STATE.lock().unwrap() = Some(State { seed, draws: 0 });
+    *lock(&STATE) = Some(State { seed, draws: 0 });
 }
 
 /// The seed that fixes every draw: the one set, or the one taken from the system.
 pub fn seed() -> u64 {
-    let mut state = STATE.lock().unwrap();
+    let mut state = lock(&STATE);
     state.get_or_insert_with(State::unseeded).seed
 }
 
 /// The generator of the process's next draw: what a random function uses that is not given one.
 pub fn draw() -> Generator {
-    let mut state = STATE.lock().unwrap();
+    let mut state = lock(&STATE);
     let state = state.get_or_insert_with(State::unseeded);
     state.draws += 1;
     Generator::new(state.seed, state.draws)

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fs, io::Write, path::PathBuf, sync::Arc};
 
+use flate2::{Compression, write::GzEncoder};
 use ndnn::{
     DType, ErrorKind,
     data::{Csv, DataLoader, Dataset, Subset, TensorDataset, idx, random_split},
@@ -189,18 +190,54 @@ fn malformed_idx_files() {
         assert_eq!(error.kind(), ErrorKind::Format, "{error}");
         assert!(error.to_string().starts_with(&format!("idx: {}: {expected}", path.display())), "{error}");
     };
-    refused(&good[..good.len() - 1], "shape [2, 3] of 1-byte elements does not fit 5 bytes");
-    refused(&[good.as_slice(), &[0]].concat(), "shape [2, 3] of 1-byte elements does not fit 7 bytes");
+    refused(&good[..good.len() - 1], "shape [2, 3] of 1-byte elements takes 6 bytes, the file holds 5");
+    refused(&[good.as_slice(), &[0]].concat(), "shape [2, 3] of 1-byte elements takes 6 bytes, the file holds more");
     refused(&good[..9], "the file ends inside its header");
     refused(b"PK\x03\x04zip", "no IDX file: it does not begin with two zero bytes");
     refused(b"", "no IDX file");
     refused(&idx_bytes(7, &[1], &[0]), "unknown element type 0x07");
-    refused(&idx_bytes(8, &[u32::MAX, u32::MAX, u32::MAX], &[0]), "shape ");
+    refused(
+        &idx_bytes(8, &[u32::MAX, u32::MAX, u32::MAX], &[0]),
+        "shape [4294967295, 4294967295, 4294967295] of 1-byte elements is more than a machine can hold",
+    );
+    // An announcement takes no memory: 2^62 bytes are none's.
+    refused(&idx_bytes(0x0E, &[1 << 30, 1 << 29], &[0; 8]), "shape [1073741824, 536870912] of 8-byte elements takes");
+    refused(&idx_bytes(8, &[], &[]), "no IDX file");
+    refused(&idx_bytes(8, &[0], &[0]), "shape [0] of 1-byte elements takes 0 bytes, the file holds more");
     let packed = gzip(&good);
     refused(&packed[..packed.len() - 12], "damaged gzip data");
     let error = idx::load(folder.0.join("missing")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().starts_with("idx: cannot read "), "{error}");
+}
+
+/// 100 MB of zeros, packed into 100 KB, behind a header: that they are too many is seen after the first.
+#[test]
+fn a_gzip_bomb_is_not_unpacked() {
+    struct Zeros(usize);
+    impl std::io::Read for Zeros {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            let n = out.len().min(self.0);
+            out[..n].fill(0);
+            self.0 -= n;
+            Ok(n)
+        }
+    }
+    let folder = Folder::new("bomb");
+    for (head, expected) in [
+        (idx_bytes(8, &[2], &[]), "shape [2] of 1-byte elements takes 2 bytes, the file holds more"),
+        (b"no header".to_vec(), "no IDX file"),
+    ] {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(&head).unwrap();
+        std::io::copy(&mut Zeros(100_000_000), &mut packed).unwrap();
+        let path = folder.write("x.gz", &packed.finish().unwrap());
+        let mut error = None;
+        let used = allocation_counter::measure(|| error = Some(idx::load(&path).unwrap_err()));
+        let error = error.unwrap();
+        assert!(error.to_string().starts_with(&format!("idx: {}: {expected}", path.display())), "{error}");
+        assert!(used.bytes_max < 1_000_000, "{} bytes", used.bytes_max);
+    }
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn a_clone_is_deep_and_keeps_plain_data() {
     assert!(!copy.hidden.weight.is_same(&net.hidden.weight));
     for (a, b) in net.parameters().iter().zip(copy.parameters()) {
         assert!(!a.is_same(&b));
-        assert_eq!(a.value().to::<f32>(), b.value().to::<f32>());
+        assert_eq!(a.detach().to::<f32>(), b.detach().to::<f32>());
     }
     copy.count.set(&Tensor::scalar(8));
     assert_eq!((net.count.tensor().item().unwrap(), copy.count.tensor().item().unwrap()), (7, 8));
@@ -226,6 +226,67 @@ fn dtype_reaches_every_level() {
     assert_eq!(outer.forward(&Tensor::zeros([1, 2])).unwrap().dtype(), DType::F64);
 }
 
+#[derive(Module)]
+struct StemAndBody<T: Real = f32> {
+    stem: Linear<T>,
+    body: Sequential<T>,
+}
+
+/// Fails if two parameters are one, or a copy's values are not the original's.
+fn converts_apart<M: Module + Clone, N: Module>(net: M, to: impl Fn(M) -> N) {
+    let before = net.state_dict();
+    let copy = to(net.clone());
+    assert_eq!(names(&copy), names(&net));
+    let params = copy.parameters();
+    assert_eq!(params.len(), net.parameters().len(), "each is counted once, so none is another");
+    for (i, a) in params.iter().enumerate() {
+        assert!(params[..i].iter().all(|b| !a.is_same(b)));
+    }
+    for ((name, value), (_, expected)) in copy.state_dict().iter().zip(before.iter()) {
+        assert_eq!(value.to::<f32>(), expected.to::<f32>(), "{name}");
+    }
+}
+
+#[test]
+fn a_conversion_ties_nothing_by_accident() {
+    // Sources are freed while others are converted, and their addresses are used again: many times, of one size.
+    let square = || Linear::new(3, 3);
+    for _ in 0..20 {
+        converts_apart(StemAndBody { stem: square(), body: sequential![square(), square()] }, |m| m.dtype::<f64>());
+        converts_apart(sequential![square(), sequential![square()]], |m| m.dtype::<f64>());
+        converts_apart(sequential![square(), sequential![square(), sequential![square()]]], |m| m.dtype::<f32>());
+        converts_apart(sequential![square(), BatchNorm1d::new(3), square()], |m| m.dtype::<f64>());
+        converts_apart(nested(), |m| m.dtype::<f64>());
+        converts_apart(ModuleList::from(vec![square(), square()]), |m| m.dtype::<f64>());
+    }
+}
+
+#[test]
+fn a_conversion_keeps_ties() {
+    // Between a field and a layer in a box, which is cloned before it is converted; whichever comes first.
+    #[derive(Module)]
+    struct Ends<T: Real = f32> {
+        first: Sequential<T>,
+        middle: Linear<T>,
+        last: Sequential<T>,
+    }
+    let ends = |weight: &Param| {
+        let tied = || {
+            let mut layer = Linear::new(3, 3);
+            layer.weight = weight.clone();
+            layer
+        };
+        Ends { first: sequential![tied()], middle: tied(), last: sequential![sequential![tied()]] }
+    };
+    let net = ends(&Linear::new(3, 3).weight);
+    let expected = ["first.0.weight", "first.0.bias", "middle.bias", "last.0.0.bias"];
+    assert_eq!(names(&net), expected);
+    assert_eq!(names(&net.clone()), expected);
+    assert_eq!(names(&net.clone().dtype::<f64>()), expected);
+    assert_eq!(names(&net.clone().dtype::<f32>()), expected);
+    assert_eq!(names(&net.clone().dtype::<f64>().dtype::<f32>().clone()), expected);
+}
+
 #[test]
 fn options_of_the_struct() {
     #[derive(Module)]
@@ -261,4 +322,33 @@ fn a_field_of_its_own_kind() {
         config: Config,
     }
     assert_eq!(Net { config: Config(3) }.clone().config, Config(3));
+}
+
+#[test]
+fn literals_are_taken_as_they_are() {
+    const BIG: i64 = 9007199254740993;
+    assert_eq!(tensor![9007199254740993i64].to_vec(), [BIG]);
+    assert_eq!(tensor![[i64::MAX, i64::MIN], [BIG, -BIG]].to_vec(), [i64::MAX, i64::MIN, BIG, -BIG]);
+    assert_eq!(tensor![BIG as usize].to_vec(), [BIG]);
+    // Rounded once: by way of f64 it would be 2⁶⁰.
+    let near = (1i64 << 60) + (1 << 36) + 1;
+    assert_eq!(tensor![near; f32].to_vec(), [near as f32]);
+    assert_eq!(tensor![near].cast::<f32>().to_vec(), [near as f32]);
+    let (v, pair, whole) = ([0.5f32, 1.5], (2.5f32, 3.5f64), [7i64, 8]);
+    assert_eq!(tensor![v[0], v[1]], tensor![0.5, 1.5]);
+    assert_eq!(tensor![[v[0]], [v[1]]], tensor![[0.5], [1.5]]);
+    assert_eq!(tensor![-v[0], v[1] * 2.0, v[usize::from(true)]], tensor![-0.5, 3.0, 1.5]);
+    assert_eq!(tensor![pair.0], tensor![2.5]);
+    assert_eq!(tensor![pair.1], tensor![3.5]);
+    assert_eq!(tensor![whole[0], whole[1]], tensor![7, 8]);
+    assert_eq!(tensor![v[0] > 1.0, v[1] > 1.0], tensor![false, true]);
+    assert_eq!(tensor![v.len(), 3 - 1], tensor![2, 2]);
+    assert_eq!(tensor![[1.0f64, 2.0]].dtype(), DType::F64);
+    assert_eq!(tensor![-1f64].dtype(), DType::F64);
+    assert_eq!(tensor![v[0]; f64].dtype(), DType::F64);
+    assert_eq!(tensor![1e3].dtype(), DType::F32);
+    assert_eq!(tensor![2usize, 3].to_vec(), [2, 3]);
+    assert_eq!(tensor![v[0] * 2f64 as f32].dtype(), DType::F64);
+    // The type is known at once: a method of an element needs no annotation.
+    assert_eq!(tensor![[-1.5]].to_vec()[0].abs(), 1.5);
 }

@@ -203,3 +203,69 @@ fn options_that_can_never_be_right() {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
 }
+
+/// Where code panics.
+fn place(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
+    use std::sync::{Arc, Mutex};
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let found = Arc::new(Mutex::new(String::new()));
+    let (before, write, this) = (std::panic::take_hook(), found.clone(), std::thread::current().id());
+    std::panic::set_hook(Box::new(move |info| match std::thread::current().id() == this {
+        true => *write.lock().unwrap() = info.location().unwrap().file().to_string(),
+        false => eprintln!("{info}"),
+    }));
+    let result = std::panic::catch_unwind(f);
+    std::panic::set_hook(before);
+    assert!(result.is_err(), "it did not panic");
+    found.lock().unwrap().clone()
+}
+
+#[test]
+fn panics_point_at_the_caller() {
+    macro_rules! here {
+        ($($code:expr),* $(,)?) => {$(
+            assert_eq!(place(|| { let _ = $code; }), file!(), "{}", stringify!($code));
+        )*};
+    }
+    macro_rules! operators {
+        ($x:expr, $y:expr; $($op:tt)*) => {$(
+            here!(&$x() $op &$y(), $x() $op &$y(), &$x() $op $y(), $x() $op $y());
+        )*};
+    }
+    let (x, y): (fn() -> Tensor, fn() -> Tensor) = (|| zeros(&[2]), || zeros(&[3]));
+    operators!(x, y; + - * /);
+    let (i, j): (fn() -> Tensor<i64>, fn() -> Tensor<i64>) = (|| Tensor::zeros([2]), || Tensor::zeros([3]));
+    operators!(i, j; + - *);
+    let (a, b): (fn() -> Tensor<bool>, fn() -> Tensor<bool>) = (|| Tensor::zeros([2]), || Tensor::zeros([3]));
+    operators!(a, b; & | ^);
+    let model = || Linear::new(2, 1);
+    here!(
+        optim::SGD::new(&model(), -1.),
+        optim::SGD::new(&model(), 1.).momentum(-1.),
+        optim::SGD::new(&ReLU, 1.),
+        optim::SGD::new(&model(), 1.).set_lr(f64::NAN),
+        optim::Adam::new(&model(), f64::NAN),
+        optim::Adam::new(&model(), 1.).betas((1., 1.)),
+        optim::AdamW::new(&model(), 1.).weight_decay(-1.),
+        Conv2d::new(1, 1, 0),
+        Conv2d::new(1, 1, 3).stride(0),
+        Conv2d::new(1, 1, 3).dilation(0),
+        Conv2d::new(1, 1, 3).groups(2),
+        ConvOptions::<2>::default().stride(0),
+        F::PaddingMode::from("reflection"),
+        F::Padding::<2>::from("some"),
+        MaxPool2d::new(0),
+        Dropout::new(2.),
+        LSTM::new(0, 1),
+        LSTM::new(2, 2).num_layers(0),
+        LSTM::new(2, 2).dropout(2.),
+        LSTM::new(2, 2).proj_size(3),
+        MultiheadAttention::new(3, 2),
+        Bilinear::new(0, 1, 1),
+        Embedding::new(2, 2).padding_idx(5),
+        Hardtanh::new(1, 0),
+        RReLU::new(1, 0),
+        ndnn::data::DataLoader::new(ndnn::data::TensorDataset::new(zeros(&[2])).unwrap(), 0),
+    );
+}

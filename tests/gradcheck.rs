@@ -1,7 +1,9 @@
-//! `gradcheck` and `gradgradcheck`: what they pass, and the mistakes that they must find.
+//! `gradcheck` and `gradgradcheck`: what they pass, and the mistakes that they must find. And what `backward` and `grad` do
+//! with part of a graph, with a wrong gradient, and with leaves.
 
 use ndnn::{
-    autograd::{CheckOptions, gradcheck, gradgradcheck},
+    ErrorKind,
+    autograd::{CheckOptions, grad, grad_with, gradcheck, gradgradcheck},
     prelude::*,
 };
 
@@ -124,4 +126,184 @@ fn a_function_that_changes_is_refused() {
     assert!(message(gradcheck(random, &[x()], Default::default())).contains("seed them inside it"));
     let shifting = |t: &[T]| if t[0].to_vec()[0] > 0.5 { Ok(vec![]) } else { Ok(vec![t[0].exp()]) };
     assert!(message(gradcheck(shifting, &[x()], Default::default())).contains("change with its inputs' values"));
+}
+
+// -------------------------------------------------------------------------------------------------- parts of a graph
+
+#[test]
+fn a_gradient_taken_half_way_can_be_carried_on() {
+    let x = tensor![2.0, 3.0].requires_grad(true);
+    let h = x.square();
+    let y = h.exp().sum();
+    let dh = grad(&[&y], &[&h], false).unwrap()[0].clone().unwrap();
+    assert_eq!(dh, h.detach().exp());
+    // What h was made from was not touched.
+    h.backward_with(&dh).unwrap();
+    assert_eq!(x.grad().unwrap(), &dh * (x.detach() * 2.0));
+    // What lies between was freed.
+    let error = grad(&[&y], &[&h], false).unwrap_err();
+    assert!(error.to_string().contains("already freed by an earlier backward (at operation `sum`)"), "{error}");
+}
+
+#[test]
+fn a_target_on_the_way_to_another() {
+    let x = tensor![2.0].requires_grad(true);
+    let h = x.square();
+    let y = h.square().sum();
+    // dy/dh = 2h, dy/dx = 4x³; the outputs may be targets themselves.
+    let found = grad(&[&y], &[&h, &x, &y, &h], false).unwrap();
+    let found: Vec<f32> = found.into_iter().map(|g| g.unwrap().sum().item().unwrap()).collect();
+    assert_eq!(found, [8.0, 32.0, 1.0, 8.0]);
+    assert!(h.backward_with(&tensor![1.0]).is_err(), "h led to x, so it was freed");
+    let other = tensor![1.0].requires_grad(true);
+    assert_eq!(grad(&[&other.exp().sum()], &[&x], false).unwrap(), [None]);
+}
+
+#[test]
+fn a_freed_part_of_a_graph_is_no_missing_path() {
+    let x = tensor![2.0].requires_grad(true);
+    let h = x.square();
+    h.sum().backward().unwrap();
+    // Only through what was freed, and also beside it: never a part of the gradient for the whole.
+    for y in [h.exp(), &h.exp() + &x] {
+        let error = grad(&[&y], &[&x], false).unwrap_err();
+        assert!(error.to_string().contains("already freed by an earlier backward (at operation `square`)"), "{error}");
+    }
+    // As far as the freed part, and where it is older than all that is asked for.
+    assert_eq!(grad(&[&(&h * 5.0)], &[&h], false).unwrap(), [Some(tensor![5.0])]);
+    let w = tensor![1.0].requires_grad(true);
+    assert_eq!(grad(&[&(&h * &w)], &[&w], false).unwrap(), [Some(tensor![4.0])]);
+}
+
+#[test]
+fn one_start_for_each_output() {
+    let x = tensor![2.0].requires_grad(true);
+    let (a, b) = (x.exp(), x.square());
+    let error = message(grad_with(&[&a, &b], &[None], &[&x], false).map(drop));
+    assert_eq!(error, "grad: 1 gradients to start from for 2 outputs, expected one per output");
+}
+
+#[test]
+fn a_gradient_of_another_shape_is_an_error() {
+    let x = Tensor::<f32>::ones([2, 3]).requires_grad(true);
+    let wrong = |gradient: Tensor| {
+        let shape: Vec<usize> = gradient.shape().to_vec();
+        let y = Tensor::op("mine", x.detach().into_array(), [&x], move |_, _| Ok([Some(gradient.clone())]));
+        for retain in [true, false] {
+            let error = if retain { y.sum().backward_retain() } else { y.sum().backward() }.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Shape);
+            let expected = format!(
+                "mine: backward gave a gradient of shape {shape:?} for input 0, which is [2, 3]; undo a broadcast with \
+                 sum_to(), a change of shape with reshape()"
+            );
+            assert_eq!(error.to_string(), expected);
+        }
+        assert_eq!(x.grad(), None);
+    };
+    // All would broadcast, or have as many elements.
+    for shape in [&[][..], &[1], &[3], &[1, 3], &[2, 1], &[6], &[3, 2], &[1, 2, 3], &[0], &[2, 0]] {
+        wrong(Tensor::ones(shape));
+    }
+    // A leaf that gathered a gradient before keeps it, and can be used.
+    x.sum().backward().unwrap();
+    let y = Tensor::op("mine", ndarray::arr0(1.0).into_dyn(), [&x], |g, _| Ok([Some(g.clone())]));
+    assert!(y.backward().is_err());
+    x.sum().backward().unwrap();
+    assert_eq!(x.grad().unwrap(), Tensor::full([2, 3], 2.0));
+}
+
+#[test]
+fn as_many_gradients_as_inputs() {
+    let x = tensor![1.0].requires_grad(true);
+    for given in [0, 1, 3] {
+        let y =
+            Tensor::op_many("mine", x.detach().into_array(), &[&x, &x], move |g, _| Ok(vec![Some(g.clone()); given]));
+        let error = y.sum().backward().unwrap_err().to_string();
+        assert_eq!(error, format!("mine: backward gave {given} gradients for 2 inputs; expected an Option per input"));
+    }
+    // None says that nothing flows there.
+    let y = Tensor::op("mine", x.detach().into_array(), [&x, &x], |g, _| Ok([None, Some(g * 3.0)]));
+    y.sum().backward().unwrap();
+    assert_eq!(x.grad(), Some(tensor![3.0]));
+}
+
+#[test]
+fn a_gathered_gradient_has_no_graph() {
+    let x = tensor![3.0].requires_grad(true);
+    // The derivative of x²/2 is x itself, which the closure holds with its graph.
+    let half_square = |x: &Tensor| {
+        let saved = x.clone();
+        Tensor::op("half_square", x.detach().square().into_array() / 2.0, [x], move |_, _| Ok([Some(saved.clone())]))
+    };
+    half_square(&x).sum().backward().unwrap();
+    assert!(!x.grad().unwrap().is_tracked());
+    assert!(!grad(&[&half_square(&x)], &[&x], false).unwrap()[0].as_ref().unwrap().is_tracked());
+    x.zero_grad();
+    x.backward_with(&x.exp()).unwrap();
+    assert!(!x.grad().unwrap().is_tracked());
+}
+
+// ------------------------------------------------------------------------------------------------------------- leaves
+
+#[test]
+fn requires_grad_keeps_the_graph() {
+    let x = tensor![2.0].requires_grad(true);
+    let y = x.square().requires_grad(true);
+    assert_eq!(y.grad_fn(), Some("square"));
+    y.sum().backward().unwrap();
+    assert_eq!(x.grad(), Some(tensor![4.0]));
+    // A leaf stays the same leaf; a new one is asked for.
+    assert_eq!(x.requires_grad(true).grad(), x.grad());
+    assert_eq!(x.detach().requires_grad(true).grad(), None);
+    let cut = x.requires_grad(false);
+    assert!(!cut.is_tracked() && cut.shares_memory_with(&x) && x.is_tracked());
+    assert!(!cut.requires_grad(false).is_tracked());
+    // A parameter is a leaf of its own, whatever its values were made from.
+    let (w, v) = (Param::new(x.clone()), Param::new(x.exp()));
+    (w.tensor() * v.tensor()).sum().backward().unwrap();
+    assert!(w.has_grad() && v.has_grad() && x.grad() == Some(tensor![4.0]));
+}
+
+#[test]
+#[should_panic(
+    expected = "requires_grad(false): this tensor [1] is the result of `square`, through which gradients flow; \
+                           use detach() for the same values without gradients"
+)]
+fn a_result_cannot_be_cut_by_a_flag() {
+    let _ = tensor![2.0].requires_grad(true).square().requires_grad(false);
+}
+
+// ---------------------------------------------------------------------------------------------------- very many inputs
+
+#[test]
+fn very_many_gradients_wait_at_once() {
+    // In falling order of creation each goes before all that wait, in rising order behind them, in the third between them.
+    let orders: [(usize, fn(usize, usize) -> usize); 3] =
+        [(40_000, |n, i| n - 1 - i), (9_000, |_, i| i), (9_000, |n, i| i * 7 % n)];
+    let x = Tensor::<f32>::ones([1]).requires_grad(true);
+    for (n, order) in orders {
+        let parts: Vec<Tensor> = (0..n).map(|i| &x * i as f32).collect();
+        let sorted: Vec<&Tensor> = (0..n).map(|i| &parts[order(n, i)]).collect();
+        let joined = || Tensor::cat(&sorted, 0).unwrap();
+        x.zero_grad();
+        joined().sum().backward_retain().unwrap();
+        let sum = (0..n as u64).sum::<u64>() as f32;
+        assert!((x.grad().unwrap().item().unwrap() / sum - 1.0).abs() < 1e-4);
+        // Of each of them.
+        let starts: Tensor = (0..n).map(|i| (i % 3) as f32).collect();
+        let found = grad_with(&[&joined()], &[Some(&starts)], &sorted[..9_000], false).unwrap();
+        assert!(found.iter().enumerate().all(|(i, g)| g == &Some(tensor![(i % 3) as f32])));
+    }
+}
+
+#[test]
+fn gradients_of_one_node_add_up_among_many() {
+    // Each of 200 nodes gets gradients from three places, while all others wait.
+    let x = tensor![1.0; f64].requires_grad(true);
+    let parts: Vec<T> = (0..200).map(|i| &x * f64::from(i)).collect();
+    let mixed: Vec<&T> = parts.iter().rev().chain(&parts).chain(parts.iter().rev()).collect();
+    let y = Tensor::cat(&mixed, 0).unwrap().square().sum();
+    y.backward().unwrap();
+    let expected: f64 = (0..200).map(|i| 6.0 * f64::from(i * i)).sum();
+    assert_eq!(x.grad().unwrap().item().unwrap(), expected);
 }

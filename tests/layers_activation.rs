@@ -1,5 +1,7 @@
 //! Activations, dropout, linear layers: each layer against its function and PyTorch's printed form, every gradient.
 
+mod passes;
+
 use ndnn::{
     autograd::{gradcheck, gradgradcheck},
     functional::{self as F, Approximate, Scalar},
@@ -105,7 +107,7 @@ fn gradients_are_right_twice() {
     gradgradcheck(noisy, &[x()], Default::default()).unwrap();
 }
 
-/// PyTorch's slope at the kinks, at infinity and for NaN.
+/// PyTorch's slope at the kinks, at infinity and for NaN; mathematics' where PyTorch has ∞ · 0.
 #[test]
 fn kinks() {
     let slope = |f: &dyn Fn(&T) -> T, at: f64| {
@@ -123,14 +125,18 @@ fn kinks() {
         ("leaky_relu", Box::new(|x| F::leaky_relu(x, 0.1)), vec![(0., 0.1), (nan, 0.1), (-inf, 0.1)]),
         ("elu", Box::new(|x| F::elu(x, 2.)), vec![(0., 2.), (nan, 1.), (inf, 1.), (-inf, 0.), (800., 1.)]),
         ("celu", Box::new(|x| F::celu(x, 2.).unwrap()), vec![(0., 1.), (nan, 1.), (-inf, 0.)]),
-        ("gelu", Box::new(|x| F::gelu(x, Approximate::None)), vec![(0., 0.5), (nan, nan), (inf, nan), (50., 1.)]),
+        (
+            "gelu",
+            Box::new(|x| F::gelu(x, Approximate::None)),
+            vec![(0., 0.5), (nan, nan), (inf, 1.), (-inf, 0.), (50., 1.)],
+        ),
         ("hardshrink", Box::new(|x| F::hardshrink(x, 0.5)), vec![(0.5, 0.), (-0.5, 0.), (nan, 0.), (inf, 1.)]),
         ("softshrink", Box::new(|x| F::softshrink(x, 0.5).unwrap()), vec![(0.5, 0.), (-0.5, 0.), (inf, 1.)]),
         ("hardsigmoid", Box::new(F::hardsigmoid), vec![(3., 0.), (-3., 0.), (nan, 0.)]),
         ("hardswish", Box::new(F::hardswish), vec![(3., 1.), (-3., 0.), (nan, 1.), (-inf, 0.), (0., 0.5)]),
         ("logsigmoid", Box::new(F::logsigmoid), vec![(inf, 0.), (-inf, 1.), (nan, nan), (0., 0.5)]),
-        ("mish", Box::new(F::mish), vec![(0., 0.6), (50., 1.), (800., 1.), (-800., 0.), (inf, nan)]),
-        ("silu", Box::new(F::silu), vec![(0., 0.5), (inf, nan), (-800., 0.)]),
+        ("mish", Box::new(F::mish), vec![(0., 0.6), (50., 1.), (800., 1.), (-800., 0.), (inf, 1.), (-inf, 0.)]),
+        ("silu", Box::new(F::silu), vec![(0., 0.5), (inf, 1.), (-inf, 0.), (-800., 0.)]),
         ("softplus", Box::new(|x| F::softplus(x, 1., 20.)), vec![(inf, 1.), (-inf, 0.), (20.1, 1.), (nan, nan)]),
         ("tanhshrink", Box::new(F::tanhshrink), vec![(0., 0.), (inf, 1.), (nan, nan)]),
     ];
@@ -442,4 +448,112 @@ fn dtype_and_clone() {
     assert_eq!(model.clone().forward(&x().reshape([4, 3]).unwrap()).unwrap().dtype(), ndnn::DType::F64);
     let wide = PReLU::new().num_parameters(3).init(0.5);
     assert_eq!(wide.weight.tensor().detach(), Tensor::full([3], 0.5));
+}
+
+/// Both passes at every odd point; where a function is flat, 0 whatever comes from above.
+fn beside_infinities<R: Real>(tolerance: f64) {
+    type Row<'a, R> = (&'a str, &'a dyn Fn(&Tensor<R>) -> Result<Tensor<R>>, &'a dyn Fn(f64) -> bool);
+    let never = |_: f64| false;
+    let rows: [Row<R>; 26] = [
+        ("relu", &|x| Ok(F::relu(x)), &|x| x <= 0.),
+        ("relu6", &|x| Ok(F::relu6(x)), &|x| x <= 0. || x >= 6.),
+        ("hardtanh", &|x| F::hardtanh(x, -1., 1.), &|x| x.abs() >= 1.),
+        ("threshold", &|x| Ok(F::threshold(x, 0.5, 7.)), &|x| x <= 0.5),
+        ("hardshrink", &|x| Ok(F::hardshrink(x, 0.5)), &|x| x.abs() <= 0.5),
+        ("softshrink", &|x| F::softshrink(x, 0.5), &|x| x.abs() <= 0.5),
+        ("hardsigmoid", &|x| Ok(F::hardsigmoid(x)), &|x| x.abs() >= 3.),
+        ("hardswish", &|x| Ok(F::hardswish(x)), &|x| x <= -3.),
+        ("leaky_relu, slope 0", &|x| Ok(F::leaky_relu(x, 0.)), &|x| x <= 0.),
+        ("elu, alpha 0", &|x| Ok(F::elu(x, 0.)), &|x| x <= 0.),
+        ("dropout of all", &|x| F::dropout(x, 1., true), &|_| true),
+        ("alpha_dropout of all", &|x| F::alpha_dropout(x, 1., true), &|_| true),
+        ("leaky_relu", &|x| Ok(F::leaky_relu(x, 0.01)), &never),
+        ("elu", &|x| Ok(F::elu(x, 1.)), &never),
+        ("celu", &|x| F::celu(x, 2.), &never),
+        ("selu", &|x| Ok(F::selu(x)), &never),
+        ("silu", &|x| Ok(F::silu(x)), &never),
+        ("mish", &|x| Ok(F::mish(x)), &never),
+        ("gelu", &|x| Ok(F::gelu(x, Approximate::None)), &never),
+        ("gelu, tanh", &|x| Ok(F::gelu(x, Approximate::Tanh)), &never),
+        ("softplus", &|x| Ok(F::softplus(x, 1., 20.)), &never),
+        ("logsigmoid", &|x| Ok(F::logsigmoid(x)), &never),
+        ("softsign", &|x| Ok(F::softsign(x)), &never),
+        ("tanhshrink", &|x| Ok(F::tanhshrink(x)), &never),
+        ("prelu", &|x| F::prelu(x, &Tensor::full([1], R::of(0.25))), &never),
+        ("rrelu", &|x| F::rrelu_with(x, 0.1, 0.5, true, &mut Generator::seed_from_u64(1)), &never),
+    ];
+    for (name, f, flat) in rows {
+        passes::check(name, f, flat, tolerance);
+    }
+}
+
+#[test]
+fn flat_regions_pass_nothing() {
+    beside_infinities::<f32>(1e-6);
+    beside_infinities::<f64>(1e-12);
+    let x = tensor![-1.0, 3.0, 7.0; f64].requires_grad(true);
+    F::relu6(&x).sqrt().sum().backward().unwrap();
+    assert!(x.grad().unwrap().allclose(&tensor![0.0, 0.5 / 3f64.sqrt(), 0.0; f64], 1e-12, 0., false).unwrap());
+    // The row that is padding.
+    let table = tensor![[1.0], [2.0]].requires_grad(true);
+    let found = F::embedding(&tensor![0, 1], &table, F::EmbeddingOptions::default().padding_idx(0)).unwrap();
+    let g = tensor![[f32::INFINITY], [f32::INFINITY]];
+    for create_graph in [true, false] {
+        let got = ndnn::autograd::grad_with(&[&found], &[Some(&g)], &[&table], create_graph).unwrap();
+        assert_eq!(got[0].as_ref().unwrap().detach(), tensor![[0.0], [f32::INFINITY]]);
+    }
+}
+
+/// The second derivative by weight and input is that of `w · min(x, 0)`, which has none at 0.
+#[test]
+fn prelu_at_0_twice() {
+    let (x, w) = (tensor![-1., 0., 1.; f64].requires_grad(true), tensor![0.25; f64].requires_grad(true));
+    let dw = ndnn::autograd::grad(&[&F::prelu(&x, &w).unwrap().sum()], &[&w], true).unwrap().remove(0).unwrap();
+    dw.sum().backward().unwrap();
+    assert_eq!(x.grad().unwrap(), tensor![1., 0., 0.; f64]);
+}
+
+#[test]
+fn the_ends_of_activations() {
+    let inf = f64::INFINITY;
+    let ends: [(&str, fn(&T) -> T, [f64; 2]); 6] = [
+        ("silu", F::silu, [0., inf]),
+        ("mish", F::mish, [0., inf]),
+        ("gelu", |x| F::gelu(x, Approximate::None), [0., inf]),
+        ("gelu, tanh", |x| F::gelu(x, Approximate::Tanh), [0., inf]),
+        ("hardswish", F::hardswish, [0., inf]),
+        ("softsign", F::softsign, [-1., 1.]),
+    ];
+    for (name, f, ends) in ends {
+        assert_eq!(f(&tensor![-inf, inf; f64]).to_vec(), ends, "{name}");
+    }
+    assert_eq!(F::hardswish(&tensor![3e38]), tensor![3e38]);
+    // x³ beyond all numbers.
+    let x = tensor![-3e38, -2e19, 2e19, 3e38, f32::INFINITY].requires_grad(true);
+    F::gelu(&x, Approximate::Tanh).sum().backward().unwrap();
+    assert_eq!(x.grad().unwrap(), tensor![0., 0., 1., 1., 1.]);
+    // Worked out from the input: the output has no digits left of 1 - y.
+    let x = tensor![-40., 40.; f64].requires_grad(true);
+    let tail = (-40f64).exp();
+    for (f, want) in [(F::sigmoid as fn(&T) -> T, tail), (|x| F::tanh(&(x * 0.5)), 2. * tail)] {
+        for create_graph in [true, false] {
+            let got = ndnn::autograd::grad(&[&f(&x).sum()], &[&x], create_graph).unwrap().remove(0).unwrap();
+            assert!(got.detach().allclose(&tensor![want, want; f64], 1e-13, 0., false).unwrap(), "{got} is not {want}");
+        }
+    }
+    let x = tensor![-100.0, 100.0];
+    let tails = [F::softplus(&x, 1., 20.).to_vec()[0], -F::logsigmoid(&x).to_vec()[1]];
+    assert!(tails.iter().all(|t| (t - 3.78e-44).abs() <= 2e-45), "{tails:?}");
+    let far: T = F::gelu(&tensor![-6.; f64], Approximate::Tanh);
+    let inner = 2. * (2. / std::f64::consts::PI).sqrt() * (-6. + 0.044715 * -216.);
+    assert!((far.to_vec()[0] / (-6. / (1. + (-inner).exp())) - 1.).abs() < 1e-12, "{far}");
+}
+
+#[test]
+fn what_is_dropped_is_0() {
+    let x = Tensor::full([100], f32::INFINITY).requires_grad(true);
+    let y = F::dropout(&x, 0.5, true).unwrap();
+    assert!(y.to_vec().iter().all(|&v| v == 0. || v == f32::INFINITY));
+    let g = ndnn::autograd::grad_with(&[&y], &[Some(&x.detach())], &[&x], false).unwrap().remove(0).unwrap();
+    assert_eq!(g, y.detach());
 }

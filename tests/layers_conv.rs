@@ -110,6 +110,31 @@ fn large_convolutions_in_tiles_and_threads() {
     compare(&x, &w, ConvOptions::<2>::default().groups(40).padding("same"), [1, 1], &mut rng);
 }
 
+/// The kernel takes the last axes as they are: inside, they are one axis with the one before.
+#[test]
+fn axes_that_are_taken_whole() {
+    let mut rng = Generator::seed_from_u64(9);
+    for width in 1..4 {
+        for (stride, dilation, before) in [(1, 1, 0), (1, 2, 3), (2, 1, 1)] {
+            let (x, w) = (strided(&[2, 3, 20, width], &mut rng), strided(&[4, 3, 5, 1], &mut rng));
+            let options = ConvOptions::<2>::default().stride([stride, 1]).dilation([dilation, 1]);
+            compare(&x, &w, options.padding([before, 0]), [before, 0], &mut rng);
+            let (x, w) = (strided(&[2, 3, 9, width, 2], &mut rng), strided(&[4, 3, 3, 1, 1], &mut rng));
+            let options = ConvOptions::<3>::default().stride([stride, 1, 1]).dilation([dilation, 1, 1]);
+            compare(&x, &w, options.padding([before, 0, 0]), [before, 0, 0], &mut rng);
+        }
+        // Many taps and no padding: the derivatives need no columns.
+        for (dilation, groups) in [(1, 1), (2, 2)] {
+            let (x, w) = (strided(&[2, 4, 40, width], &mut rng), strided(&[18, 4 / groups, 11, 1], &mut rng));
+            compare(&x, &w, ConvOptions::<2>::default().dilation(dilation).groups(groups), [0, 0], &mut rng);
+        }
+        let x = strided(&[2, 3, 20, width], &mut rng);
+        let options = MaxPoolOptions::<2>::default().stride([2, 1]).padding([1, 0]);
+        let (y, places) = F::max_pool2d_with_indices(&x, [3, 1], options).unwrap();
+        assert_eq!((y.clone(), places), plain_pool(&x, y.shape(), [3, 1], options));
+    }
+}
+
 #[test]
 fn bias_and_no_batch() {
     let mut rng = Generator::seed_from_u64(3);
@@ -156,7 +181,7 @@ fn no_batch_and_no_channels() {
     assert_eq!(conv.bias.as_ref().unwrap().grad().unwrap(), Tensor::zeros([4]));
     // PyTorch: without input channels there are no output channels either.
     let conv = Conv2d::new(0, 4, 2);
-    assert_eq!(conv.bias.as_ref().unwrap().value(), Tensor::zeros([4]));
+    assert_eq!(conv.bias.as_ref().unwrap().detach(), Tensor::zeros([4]));
     let y = conv.forward(&Tensor::zeros([2, 0, 5, 5])).unwrap();
     assert_eq!(y.shape(), [2, 0, 4, 4]);
     y.sum().backward().unwrap();
@@ -168,7 +193,7 @@ fn layer_and_function_are_the_same() {
     let conv =
         Conv2d::new(4, 6, [3, 2]).stride([1, 2]).padding([1, 0]).groups(2).padding_mode("circular").dtype::<f64>();
     let x = T::randn([2, 4, 5, 6]).requires_grad(true);
-    let (w, b) = (conv.weight.value().requires_grad(true), conv.bias.as_ref().unwrap().value().requires_grad(true));
+    let (w, b) = (conv.weight.detach().requires_grad(true), conv.bias.as_ref().unwrap().detach().requires_grad(true));
     let options = ConvOptions::default().stride([1, 2]).padding([1, 0]).groups(2).padding_mode(PaddingMode::Circular);
     let y = F::conv2d(&x, &w, Some(&b), options).unwrap();
     assert_eq!(conv.forward(&x).unwrap(), y);
@@ -207,6 +232,18 @@ fn the_same_bits_on_any_number_of_threads() {
 #[test]
 fn padding_gradients() {
     let x = T::randn([2, 3, 4]);
+    // Many blocks, each of one element: copied along the blocks.
+    let long = T::randn([40, 30, 1]);
+    for mode in [PadMode::Constant(0.5), PadMode::Replicate, PadMode::Circular] {
+        let leaf = long.requires_grad(true);
+        let y = F::pad(&leaf, [1, 1], mode).unwrap();
+        let ends = if mode == PadMode::Constant(0.5) { T::full([40, 30, 1], 0.5) } else { long.clone() };
+        assert_eq!(y.detach(), T::cat(&[&ends, &long, &ends], -1).unwrap());
+        let g = T::randn(y.shape());
+        (&y * &g).sum().backward().unwrap();
+        let share = if mode == PadMode::Constant(0.5) { g.narrow(-1, 1, 1) } else { g.sum_dim(-1, true) };
+        close(&leaf.grad().unwrap(), &share.unwrap());
+    }
     for mode in [PadMode::Constant(0.5), PadMode::Reflect, PadMode::Replicate, PadMode::Circular] {
         for pads in [[1, 2], [-1, 2], [2, -2], [0, 0]] {
             gradcheck(|t| F::pad(&t[0], pads, mode), std::slice::from_ref(&x), Default::default()).unwrap();
@@ -367,9 +404,9 @@ fn initial_weights() {
     let conv = Conv2d::new(6, 8, [3, 2]).groups(2);
     assert_eq!(conv.weight.shape(), [8, 3, 3, 2]);
     let bound = 1.0 / 18f32.sqrt();
-    let weights = conv.weight.value().to_vec();
+    let weights = conv.weight.detach().to_vec();
     assert!(weights.iter().all(|w| w.abs() <= bound) && weights.iter().any(|w| w.abs() > 0.8 * bound));
-    assert!(conv.bias.unwrap().value().to_vec().iter().all(|w| w.abs() <= bound));
+    assert!(conv.bias.unwrap().detach().to_vec().iter().all(|w| w.abs() <= bound));
 }
 
 #[test]

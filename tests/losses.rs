@@ -279,8 +279,8 @@ fn targets_of_both_types() {
     let y = tensor![0, 1];
     assert!((F::cross_entropy(&single, &y, Default::default()).unwrap().item().unwrap() - 3f32.ln()).abs() < 1e-6);
     assert!((F::cross_entropy(&double, &y, Default::default()).unwrap().item().unwrap() - 3f64.ln()).abs() < 1e-12);
-    F::cross_entropy(&single, &single, Default::default()).unwrap();
-    F::cross_entropy(&double, &double, Default::default()).unwrap();
+    let _ = F::cross_entropy(&single, &single, Default::default()).unwrap();
+    let _ = F::cross_entropy(&double, &double, Default::default()).unwrap();
     assert_eq!(
         F::cross_entropy(&single.requires_grad(true), &y, Default::default()).unwrap().grad_fn(),
         Some("cross_entropy")
@@ -512,4 +512,80 @@ fn class_weights_have_a_gradient_where_targets_are_probabilities() {
     let weight = tensor![0.5, 1.0, 2.0; f64];
     assert!(loss(&[weight.requires_grad(true)]).unwrap().is_tracked());
     gradcheck(loss, &[weight.requires_grad(true)], Default::default()).unwrap();
+}
+
+#[test]
+fn logits_that_are_nearly_certain() {
+    let options = || F::BceWithLogitsOptions::default().reduction(Reduction::None);
+    let x = tensor![12.0, 16.0, -16.0, 100.0, -100.0, f32::INFINITY, -f32::INFINITY, 30.0].requires_grad(true);
+    let y = tensor![1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0];
+    let loss = F::binary_cross_entropy_with_logits(&x, &y, options()).unwrap();
+    let tail = |x: f64| (-x).exp().ln_1p() as f32;
+    let want = tensor![6.144_193e-6, 1.125_351_7e-7, 1.125_351_7e-7, tail(100.), tail(100.), 0.0, 0.0, 30.0];
+    assert!(loss.allclose(&want, 1e-6, 2e-45, false).unwrap(), "{loss}");
+    // And their gradient, σ(x) − y.
+    for create_graph in [true, false] {
+        let got = grad(&[&loss.sum()], &[&x], create_graph).unwrap().remove(0).unwrap().detach();
+        let want = tensor![-6.144_174e-6, -1.125_351_6e-7, 1.125_351_6e-7, -tail(100.), tail(100.), 0.0, 0.0, 1.0];
+        assert!(got.allclose(&want, 1e-6, 2e-45, false).unwrap(), "{got}");
+    }
+    for p in [1e-9, 3.0, 1e30] {
+        let p = tensor![p];
+        let (x, y) = (tensor![16.0, -16.0], tensor![1.0, 0.0]);
+        let loss = F::binary_cross_entropy_with_logits(&x, &y, options().pos_weight(&p)).unwrap();
+        let want = tensor![1.125_351_7e-7, 1.125_351_7e-7] * Tensor::cat(&[&p, &tensor![1.0]], 0).unwrap();
+        assert!(loss.allclose(&want, 1e-6, 0., false).unwrap(), "{loss}");
+    }
+    let wide = F::binary_cross_entropy_with_logits(&tensor![40.; f64], &tensor![1.; f64], Default::default());
+    assert!((wide.unwrap().item().unwrap() / (-40f64).exp() - 1.).abs() < 1e-13);
+    // A dominant class likewise, with its gradient in both passes.
+    let x = tensor![[20.0, 0.0]].requires_grad(true);
+    let loss = F::cross_entropy(&x, &tensor![0], Default::default()).unwrap();
+    let rest = (-20f32).exp();
+    assert!((loss.item().unwrap() / rest - 1.).abs() < 1e-6, "{loss}");
+    for create_graph in [true, false] {
+        let got = grad(&[&loss], &[&x], create_graph).unwrap().remove(0).unwrap().detach();
+        assert!(got.allclose(&tensor![[-rest, rest]], 1e-6, 0., false).unwrap(), "{got}");
+    }
+}
+
+#[test]
+fn second_derivatives_of_nearly_certain_probabilities() {
+    let x = tensor![1e-13, 0.25, 0.0, 1.0; f64].requires_grad(true);
+    let y = tensor![0.0, 0.5, 0.0, 1.0; f64];
+    let loss = F::binary_cross_entropy(&x, &y, F::BceOptions::default().reduction(Reduction::Sum)).unwrap();
+    let slope = grad(&[&loss], &[&x], true).unwrap().remove(0).unwrap();
+    let got = grad(&[&slope.sum()], &[&x], false).unwrap().remove(0).unwrap();
+    close(&got, &tensor![1.0, 0.5 / 0.0625 + 0.5 / 0.5625, 1.0, 1.0; f64]);
+}
+
+#[test]
+fn a_bend_of_any_size() {
+    let at = |beta: f64, d: f32| {
+        let x = tensor![d].requires_grad(true);
+        let loss = F::smooth_l1_loss(&x, &tensor![0.0], F::SmoothL1LossOptions::default().beta(beta)).unwrap();
+        loss.backward().unwrap();
+        [loss.item().unwrap(), x.grad().unwrap().to_vec()[0]]
+    };
+    assert_eq!(at(1e-45, 0.), [0., 0.]);
+    assert_eq!(at(1e-45, 1.), [1., 1.]);
+    let [value, slope] = at(1e-40, 5e-41);
+    assert!((value / 1.25e-41 - 1.).abs() < 1e-3 && (slope - 0.5).abs() < 1e-4, "{value}, {slope}");
+    let [value, slope] = at(1e38, 1e30);
+    assert!((value / 5e21 - 1.).abs() < 1e-6 && (slope / 1e-8 - 1.).abs() < 1e-6, "{value}, {slope}");
+}
+
+#[test]
+fn a_class_that_weighs_nothing_passes_nothing() {
+    let (w, t) = (tensor![0.0, 1.0], tensor![0]);
+    let x = tensor![[1.0, 2.0]].requires_grad(true);
+    let cross = F::cross_entropy(&x, &t, F::CrossEntropyOptions::default().weight(&w).reduction(Reduction::Sum));
+    let picked = F::nll_loss(&x, &t, F::NllLossOptions::default().weight(&w).reduction(Reduction::Sum));
+    for loss in [cross.unwrap(), picked.unwrap()] {
+        for create_graph in [true, false] {
+            let loss = &loss * f32::INFINITY;
+            let got = grad(&[&loss], &[&x], create_graph).unwrap().remove(0).unwrap().detach();
+            assert_eq!(got, tensor![[0.0, 0.0]]);
+        }
+    }
 }

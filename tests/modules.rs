@@ -4,6 +4,9 @@ use std::{any::Any, fs, path::PathBuf, sync::Arc};
 
 use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 
+#[path = "modules/state.rs"]
+mod state;
+
 #[derive(Module)]
 struct Net {
     fc1: Linear,
@@ -125,7 +128,7 @@ fn a_clone_shares_nothing_and_keeps_ties() {
     assert!(net.tied.has_grad() && !copy.tied.has_grad());
     assert!(!copy.fc1.bias.as_ref().unwrap().is_trainable() && copy.fc1.weight.is_trainable());
     let before = values(&net);
-    copy.parameters().iter().for_each(|p| p.set(&(p.value().to::<f32>() + 1.0).into()).unwrap());
+    copy.parameters().iter().for_each(|p| p.set(&(p.detach().to::<f32>() + 1.0).into()).unwrap());
     copy.norm.running_mean.as_ref().unwrap().set(&Tensor::ones([2]));
     assert_eq!(values(&net), before);
     assert_eq!((copy.steps, &*copy.note, copy.scale.is_none()), (3, "n", true));
@@ -198,10 +201,10 @@ fn train_and_eval() {
     assert!(!net.is_training() && !net.mode.is_training());
     assert_eq!(net.seq.forward(&x).unwrap(), net.seq.forward(&x).unwrap());
     let counter = || net.norm.num_batches_tracked.as_ref().unwrap().tensor().item().unwrap();
-    net.norm.forward(&Tensor::ones([4, 2])).unwrap();
+    let _ = net.norm.forward(&Tensor::ones([4, 2])).unwrap();
     assert_eq!(counter(), 0);
     net.train();
-    net.norm.forward(&Tensor::ones([4, 2])).unwrap();
+    let _ = net.norm.forward(&Tensor::ones([4, 2])).unwrap();
     assert_eq!(net.norm.num_batches_tracked.as_ref().unwrap().tensor().item().unwrap(), 1);
     assert!(net.is_training() && net.mode.is_training());
 }
@@ -226,7 +229,7 @@ fn strict_loading_names_every_problem_and_changes_nothing() {
     assert_eq!(error.kind(), ErrorKind::State);
     assert_eq!(values(&net), before);
 
-    let report = net.load_state_dict_partial(&state);
+    let report = net.load_state_dict_partial(&state).unwrap();
     assert_eq!(report.missing, [("fc1.bias".to_string(), vec![3]), ("norm.running_mean".to_string(), vec![2])]);
     assert_eq!(report.unexpected, [("extra".to_string(), vec![5])]);
     assert_eq!(report.mismatched, [("seq.0.weight".to_string(), vec![3, 4], vec![1, 2])]);
@@ -237,7 +240,7 @@ fn strict_loading_names_every_problem_and_changes_nothing() {
         let changed = now[i] != before[i];
         assert_eq!(changed, report.applied.iter().any(|n| n == name), "{name}");
     }
-    assert!(net.load_state_dict_partial(&net.state_dict()).is_complete());
+    assert!(net.load_state_dict_partial(&net.state_dict()).unwrap().is_complete());
     assert!(net.load_state_dict(&StateDict::new()).is_err(), "an empty state is no state");
 }
 
@@ -245,8 +248,8 @@ fn strict_loading_names_every_problem_and_changes_nothing() {
 fn a_state_of_another_type_is_converted() {
     let (a, b) = (Linear::new(3, 2), Linear::new(3, 2).dtype::<f64>());
     a.load_state_dict(&b.state_dict()).unwrap();
-    assert_eq!(a.weight.value().dtype(), DType::F32);
-    assert_eq!(a.weight.value(), b.weight.value().cast::<f32>());
+    assert_eq!(a.weight.detach().dtype(), DType::F32);
+    assert_eq!(a.weight.detach(), b.weight.detach().cast::<f32>());
 }
 
 #[test]
@@ -283,13 +286,13 @@ fn saved_and_loaded() {
     let folder = Folder::new("round-trip");
     let path = folder.0.join("net.safetensors");
     let (a, b, c) = (net(), net(), net());
-    a.norm.forward(&Tensor::randn([6, 2])).unwrap();
+    let _ = a.norm.forward(&Tensor::randn([6, 2])).unwrap();
     assert_ne!(values(&a), values(&b));
     a.save(&path).unwrap();
     assert_eq!(folder.names(), ["net.safetensors"]);
     b.load(&path).unwrap();
     assert_eq!(values(&a), values(&b));
-    c.load_bytes(&a.to_bytes()).unwrap();
+    c.load_bytes(&a.to_bytes().unwrap()).unwrap();
     assert_eq!(values(&a), values(&c));
     assert_eq!(b.norm.num_batches_tracked.as_ref().unwrap().tensor().item().unwrap(), 1);
     let stored = safetensors::load(&path).unwrap();
@@ -370,7 +373,7 @@ fn narrower_types_are_read() {
 fn what_is_no_safetensors_file_is_refused() {
     let folder = Folder::new("corrupt");
     let path = folder.0.join("net.safetensors");
-    let whole = net().to_bytes();
+    let whole = net().to_bytes().unwrap();
     let mut offsets = whole.clone();
     offsets.truncate(whole.len() - 4);
     for (what, bytes) in [("empty", vec![]), ("text", b"not a file of weights at all".to_vec()), ("cut off", offsets)] {
@@ -448,4 +451,136 @@ fn a_boxed_list_prints_as_the_list() {
     let expected =
         "Boxed(\n  (layers): ModuleList(\n    (0-1): 2 x Linear(in_features=2, out_features=2, bias=True)\n  )\n)";
     assert_eq!(net.to_string(), expected);
+}
+
+// ------------------------------------------------------------------------------------- a parameter in an expression
+
+#[test]
+fn a_parameter_is_an_operand_and_learns() {
+    let x = tensor![2.0, 4.0];
+    let w = Param::new(tensor![3.0, 5.0]);
+    let gradient = |y: Tensor| {
+        w.zero_grad();
+        y.sum().backward().unwrap();
+        w.grad().unwrap().to_vec()
+    };
+    let t = || w.tensor();
+    let cases: [(Tensor, Tensor); 25] = [
+        (&w + &x, t() + &x),
+        (&w - &x, t() - &x),
+        (&w * &x, t() * &x),
+        (&w / &x, t() / &x),
+        (&w + x.clone(), t() + &x),
+        (&w - x.clone(), t() - &x),
+        (&w * x.clone(), t() * &x),
+        (&w / x.clone(), t() / &x),
+        (&x + &w, &x + t()),
+        (&x - &w, &x - t()),
+        (&x * &w, &x * t()),
+        (&x / &w, &x / t()),
+        (x.clone() + &w, &x + t()),
+        (x.clone() / &w, &x / t()),
+        (&w + 2.0, t() + 2.0),
+        (&w - 2.0, t() - 2.0),
+        (&w * 2.0, t() * 2.0),
+        (&w / 2.0, t() / 2.0),
+        (2.0 + &w, 2.0 + t()),
+        (2.0 - &w, 2.0 - t()),
+        (2.0 * &w, 2.0 * t()),
+        (2.0 / &w, 2.0 / t()),
+        (-&w, -t()),
+        (&w * &w, t().square()),
+        (x.maximum(&w).unwrap(), x.maximum(t()).unwrap()),
+    ];
+    for (i, (y, expected)) in cases.into_iter().enumerate() {
+        assert!((&y - &expected).abs().sum().item().unwrap() < 1e-6, "{i}");
+        assert_eq!(gradient(y), gradient(expected), "{i}");
+    }
+    let wide = Param::new(tensor![3.0; f64]);
+    (1.0 / &wide - &wide / &wide).sum().backward().unwrap();
+    assert!((wide.grad().unwrap().item().unwrap() + 1.0 / 9.0).abs() < 1e-15);
+
+    // Frozen, and cut off.
+    w.requires_grad(false);
+    assert!(!(&w * &x).is_tracked());
+    w.requires_grad(true);
+    assert!((&w * &x).is_tracked() && !(w.detach() * &x).is_tracked());
+}
+
+// ---------------------------------------------------------------------------------------------- setters and their undoing
+
+/// The names and shapes of the state.
+fn shapes(module: &impl Module) -> Vec<(String, Vec<usize>)> {
+    module.state_dict().iter().map(|(name, t)| (name.to_string(), t.shape().to_vec())).collect()
+}
+
+/// Fails unless both have the same state and print the same.
+fn alike<M: Module, N: Module>(a: M, b: N) {
+    assert_eq!((shapes(&a), ndnn::nn::repr(&a)), (shapes(&b), ndnn::nn::repr(&b)));
+}
+
+#[test]
+fn a_setter_restores_what_another_took_away() {
+    alike(Linear::new(3, 2).bias(false).bias(true), Linear::new(3, 2));
+    alike(Linear::new(3, 2).bias(true).bias(false), Linear::new(3, 2).bias(false));
+    alike(Bilinear::new(3, 4, 2).bias(false).bias(true), Bilinear::new(3, 4, 2));
+    alike(Conv1d::new(2, 4, 3).bias(false).bias(true), Conv1d::new(2, 4, 3));
+    alike(Conv2d::new(2, 4, 3).bias(false).groups(2).bias(true), Conv2d::new(2, 4, 3).groups(2));
+    alike(Conv3d::new(2, 4, 3).groups(2).bias(false).groups(1), Conv3d::new(2, 4, 3).bias(false));
+    alike(LSTM::new(3, 4).bias(false).num_layers(2).bias(true), LSTM::new(3, 4).num_layers(2));
+    let attention = || MultiheadAttention::new(4, 2);
+    alike(attention().bias(false).bias(true), attention());
+    alike(attention().add_bias_kv(true).add_bias_kv(false), attention());
+    alike(attention().bias(false).kdim(3).add_bias_kv(true).bias(true), attention().add_bias_kv(true).kdim(3));
+    let norm = || BatchNorm1d::new(3);
+    alike(norm().affine(false).affine(true), norm());
+    alike(norm().bias(false).bias(true), norm());
+    alike(norm().track_running_stats(false).track_running_stats(true), norm());
+    let layer = || LayerNorm::new([2, 3]);
+    alike(layer().elementwise_affine(false).elementwise_affine(true), layer());
+    alike(layer().bias(false).bias(true), layer());
+    // After a conversion too, in the new type.
+    let wide = Linear::new(3, 2).bias(false).dtype::<f64>().bias(true);
+    assert!(wide.parameters().iter().all(|p| p.dtype() == DType::F64));
+    alike(norm().affine(false).dtype::<f64>().affine(true), norm());
+}
+
+#[test]
+fn the_order_of_setters_does_not_matter() {
+    // PyTorch: without a weight there is no bias, whatever `bias` says.
+    let norm = || BatchNorm1d::new(3);
+    for other in [norm().affine(false).bias(true), norm().bias(true).affine(false), norm().affine(false).bias(false)] {
+        alike(other, norm().affine(false));
+    }
+    alike(norm().bias(false).affine(false).affine(true), norm().bias(false));
+    let layer = || LayerNorm::new(3);
+    alike(layer().elementwise_affine(false).bias(true), layer().elementwise_affine(false));
+    alike(layer().bias(false).elementwise_affine(false).elementwise_affine(true), layer().bias(false));
+}
+
+#[test]
+fn what_a_setter_restores_starts_as_it_does_in_a_new_layer() {
+    let within = |bias: &Option<Param>, bound: f32| {
+        let values = bias.as_ref().unwrap().detach().to_vec();
+        values.iter().any(|v| *v != 0.0) && values.iter().all(|v| v.abs() <= bound)
+    };
+    assert!(within(&Linear::new(4, 100).bias(false).bias(true).bias, 0.5));
+    assert!(within(&Bilinear::new(4, 3, 100).bias(false).bias(true).bias, 0.5));
+    assert!(within(&Conv2d::new(4, 64, 2).bias(false).bias(true).bias, 0.25));
+    assert!(within(&Conv2d::new(4, 64, 2).bias(false).groups(4).bias(true).bias, 0.5));
+    // Nothing comes in: PyTorch's bias is 0.
+    assert_eq!(Linear::new(0, 3).bias.unwrap().detach(), Tensor::zeros([3]));
+    let norm = BatchNorm1d::new(3).affine(false).track_running_stats(false).affine(true).track_running_stats(true);
+    assert_eq!(values(&norm), values(&BatchNorm1d::new(3)));
+    // What is there stays.
+    let (linear, attention) = (Linear::new(3, 2), MultiheadAttention::new(4, 2).add_bias_kv(true));
+    let (bias, key) = (linear.bias.clone().unwrap(), attention.bias_k.clone().unwrap());
+    assert!(linear.bias(true).bias.unwrap().is_same(&bias));
+    assert!(attention.add_bias_kv(true).bias(true).bias_k.unwrap().is_same(&key));
+    // A padding row that is one no more has its values again.
+    let rows: Tensor = Tensor::randn([4, 3]);
+    let table = Embedding::from_pretrained(&rows, false).unwrap().padding_idx(1).padding_idx(-1);
+    let now = table.weight.detach();
+    assert_eq!(now.narrow(0, 0, 3).unwrap(), rows.narrow(0, 0, 3).unwrap());
+    assert_eq!(now.select(0, 3).unwrap(), Tensor::zeros([3]));
 }

@@ -1,6 +1,8 @@
 //! Elementwise operations: first and second derivatives against central differences, and PyTorch's answers at the edges.
 
-use ndnn::{Result, autograd::grad_with, prelude::*};
+mod passes;
+
+use ndnn::{Result, autograd::grad_with, functional as F, prelude::*};
 
 type T64 = Tensor<f64>;
 type Function<'a> = &'a dyn Fn(&[T64]) -> Result<T64>;
@@ -293,4 +295,156 @@ fn operators_by_value_reuse_memory_that_nothing_else_holds() {
     assert_eq!(leaf.grad(), Some(tensor![6.0]));
     assert!(!no_grad(|| leaf.clone() / tensor![3.0]).is_tracked());
     assert_eq!(leaf, tensor![3.0]);
+}
+
+#[test]
+fn flat_regions_pass_nothing() {
+    type Row<'a> = (&'a str, &'a dyn Fn(&T64) -> Result<T64>, &'a dyn Fn(f64) -> bool);
+    let never = |_: f64| false;
+    let one = tensor![1.; f64];
+    let rows: [Row; 40] = [
+        ("relu", &|x| Ok(x.relu()), &|x| x <= 0.),
+        ("clamp", &|x| Ok(x.clamp(-1., 1.)), &|x| x.abs() >= 1.),
+        ("clamp_tensor", &|x| x.clamp_tensor(Some(&-&one), Some(&one)), &|x| x.abs() > 1.),
+        ("maximum", &|x| x.maximum(1.), &|x| x < 1.),
+        ("minimum", &|x| x.minimum(1.), &|x| x > 1.),
+        ("where_", &|x| Tensor::where_(&x.gt(1.)?, x, 0.), &|x| x <= 1.),
+        ("masked_fill", &|x| x.masked_fill(&x.gt(1.)?, 0.), &|x| x > 1.),
+        ("nan_to_num", &|x| Ok(x.nan_to_num(None, None, None)), &|x| !x.is_finite()),
+        ("abs", &|x| Ok(x.abs()), &|x| x == 0.),
+        ("copysign", &|x| x.copysign(-1.), &|x| x == 0.),
+        ("sign", &|x| Ok(x.sign()), &|_| true),
+        ("floor", &|x| Ok(x.floor()), &|_| true),
+        ("ceil", &|x| Ok(x.ceil()), &|_| true),
+        ("trunc", &|x| Ok(x.trunc()), &|_| true),
+        ("round", &|x| Ok(x.round()), &|_| true),
+        ("div_floor", &|x| x.div_floor(3.), &|_| true),
+        ("remainder, by the divisor", &|x| one.remainder(x), &|x| x > 1. && x.is_finite()),
+        ("pow_scalar", &|x| Ok(x.pow_scalar(0.)), &|_| true),
+        ("rpow", &|x| Ok(x.rpow(1.)), &|_| true),
+        ("max", &|x| Tensor::cat(&[x, &one], 0)?.max(), &|x| x < 1.),
+        ("amin", &|x| Tensor::cat(&[x, &one], 0)?.amin(0, false), &|x| x > 1.),
+        ("cummax", &|x| Tensor::cat(&[&one, x], 0)?.cummax(0)?.0.narrow(0, 1, 1), &|x| x < 1.),
+        ("exp", &|x| Ok(x.exp()), &never),
+        ("expm1", &|x| Ok(x.expm1()), &never),
+        ("log", &|x| Ok(x.log()), &never),
+        ("log10", &|x| Ok(x.log10()), &never),
+        ("log1p", &|x| Ok(x.log1p()), &never),
+        ("sqrt", &|x| Ok(x.sqrt()), &never),
+        ("tanh", &|x| Ok(x.tanh()), &never),
+        ("sigmoid", &|x| Ok(x.sigmoid()), &never),
+        ("asin", &|x| Ok(x.asin()), &never),
+        ("acos", &|x| Ok(x.acos()), &never),
+        ("atan", &|x| Ok(x.atan()), &never),
+        ("sinh", &|x| Ok(x.sinh()), &never),
+        ("asinh", &|x| Ok(x.asinh()), &never),
+        ("acosh", &|x| Ok(x.acosh()), &never),
+        ("atanh", &|x| Ok(x.atanh()), &never),
+        ("erf", &|x| Ok(x.erf()), &never),
+        ("reciprocal", &|x| Ok(x.reciprocal()), &never),
+        ("square", &|x| Ok(x.square()), &never),
+    ];
+    for (name, f, flat) in rows {
+        passes::check(name, f, flat, 1e-12);
+    }
+}
+
+/// A value and a slope: relative to what mathematics says.
+#[test]
+fn no_square_overflows() {
+    fn check<R: Real>(name: &str, f: fn(&Tensor<R>) -> Tensor<R>, rows: &[[f64; 3]], tolerance: f64) {
+        for &[x, value, slope] in rows {
+            let point = Tensor::from_vec([1], vec![R::of(x)]).unwrap();
+            let got = [f(&point).to_vec()[0].as_f64(), passes::slope(&|x| Ok(f(x)), x, 1., false)];
+            for (got, want) in got.into_iter().zip([value, slope]) {
+                assert!(got == want || (got / want - 1.).abs() < tolerance, "{name} at {x}: {got}, expected {want}");
+            }
+        }
+    }
+    let large = 3e38f32 as f64;
+    let (log, end) = ((2. * large).ln(), f64::MAX);
+    let end_log = end.ln() + std::f64::consts::LN_2;
+    check::<f32>(
+        "asinh",
+        |x| x.asinh(),
+        &[[large, log, 1. / large], [-large, -log, 1. / large], [1e20, 2e20f64.ln(), 1e-20]],
+        1e-5,
+    );
+    check::<f32>("acosh", |x| x.acosh(), &[[large, log, 1. / large], [1e20, 2e20f64.ln(), 1e-20]], 1e-5);
+    check::<f64>("asinh", |x| x.asinh(), &[[end, end_log, 1. / end], [-1e-300, -1e-300, 1.], [0., 0., 1.]], 1e-13);
+    check::<f64>("acosh", |x| x.acosh(), &[[end, end_log, 1. / end], [1., 0., INF]], 1e-13);
+    check::<f64>("atan", |x| x.atan(), &[[1e154, std::f64::consts::FRAC_PI_2, 1e-308]], 1e-13);
+    check::<f32>("log10", |x| x.log10(), &[[large, large.log10(), 1. / large / std::f64::consts::LN_10]], 1e-5);
+    check::<f64>("expm1", |x| x.expm1(), &[[-40., -1., (-40f64).exp()]], 1e-13);
+    let (x, y) = (tensor![3e38].requires_grad(true), tensor![3e38].requires_grad(true));
+    x.hypot(&y).unwrap().backward().unwrap();
+    assert!((x.grad().unwrap().item().unwrap() - std::f32::consts::FRAC_1_SQRT_2).abs() < 1e-6);
+}
+
+#[test]
+fn a_small_rest_of_a_sum_of_powers_counts() {
+    let rest = (-20f64).exp();
+    let near = |got: f32, want: f64| assert!((f64::from(got) / want - 1.).abs() < 1e-6, "{got}, expected {want}");
+    let x = tensor![20.0, 0.0];
+    near(-x.log_softmax(0).unwrap().to_vec()[0], rest);
+    near(-tensor![[20.0, 1.0], [0.0, 1.0]].log_softmax(0).unwrap().to_vec()[0], rest);
+    near(tensor![0.0, -20.0].logsumexp(0, false).unwrap().item().unwrap(), rest);
+    near(tensor![0.0].logaddexp(tensor![-20.0]).unwrap().to_vec()[0], rest);
+    near(tensor![0.0, -20.0].logcumsumexp(0).unwrap().to_vec()[1], rest);
+    near(tensor![1.0, 1.0].logsumexp(0, false).unwrap().item().unwrap(), 1. + std::f64::consts::LN_2);
+    assert_eq!(tensor![-f32::INFINITY, -f32::INFINITY].logsumexp(0, false).unwrap().item().unwrap(), -f32::INFINITY);
+}
+
+#[test]
+fn both_passes_of_losses_agree() {
+    fn check<R: Real>(tolerance: f64) {
+        type Row<'a, R> = (&'a str, &'a dyn Fn(&Tensor<R>) -> Result<Tensor<R>>, &'a dyn Fn(f64) -> bool);
+        let never = |_: f64| false;
+        let one = Tensor::<R>::ones([1]);
+        for reduction in [F::Reduction::None, F::Reduction::Mean] {
+            let plain = F::DistanceOptions::default().reduction(reduction);
+            let logits = F::BceWithLogitsOptions::default().reduction(reduction);
+            let bent = F::SmoothL1LossOptions::default().reduction(reduction);
+            let classes = F::CrossEntropyOptions::default().reduction(reduction);
+            let scores = |x: &Tensor<R>| Tensor::cat(&[x, &Tensor::zeros([1])], 0)?.unsqueeze(0);
+            let rows: [Row<R>; 9] = [
+                ("mse", &|x| F::mse_loss(x, &one, plain), &never),
+                ("l1", &|x| F::l1_loss(x, &one, plain), &|x| x == 1. || x.is_nan()),
+                ("l1, by the target", &|x| F::l1_loss(&one, x, plain), &|x| x == 1. || x.is_nan()),
+                ("smooth_l1", &|x| F::smooth_l1_loss(x, &one, bent), &never),
+                ("smooth_l1, beta 1e-45", &|x| F::smooth_l1_loss(x, &one, bent.beta(1e-45)), &never),
+                ("huber", &|x| F::huber_loss(x, &one, F::HuberLossOptions::default().reduction(reduction)), &never),
+                ("bce", &|x| F::binary_cross_entropy_with_logits(x, &one, logits), &never),
+                ("cross_entropy", &|x| F::cross_entropy(&scores(x)?, &tensor![0], classes), &never),
+                ("ignored", &|x| F::cross_entropy(&scores(x)?, &tensor![-100], classes), &|_| true),
+            ];
+            for (name, f, flat) in rows {
+                passes::check(name, f, flat, tolerance);
+            }
+        }
+    }
+    check::<f32>(1e-6);
+    check::<f64>(1e-12);
+}
+
+#[test]
+fn integers_are_compared_as_they_are() {
+    const BIG: i64 = 1 << 53;
+    let close = |a: i64, b: i64, rtol, atol| tensor![a].isclose(&tensor![b], rtol, atol, false).unwrap().to_vec()[0];
+    assert!(!close(BIG, BIG + 1, 0., 0.) && close(BIG, BIG + 1, 0., 1.) && !close(BIG, BIG + 2, 0., 1.));
+    assert!(!close(i64::MAX, i64::MAX - 1, 0., 0.5) && close(i64::MIN, i64::MIN, 0., 0.));
+    assert!(!close(i64::MIN, i64::MAX, 0.5, 0.) && close(i64::MIN, i64::MAX, 2., 0.) && close(100, 101, 0.01, 0.));
+    let x = tensor![BIG + 1, i64::MAX, i64::MIN];
+    assert_eq!(x.eq(BIG).unwrap().to_vec(), [false; 3]);
+    assert_eq!((x.narrow(0, 0, 2).unwrap() - 1).to_vec(), [BIG, i64::MAX - 1]);
+    assert_eq!(x.narrow(0, 0, 1).unwrap().sum().item().unwrap(), BIG + 1);
+    assert_eq!(x.narrow(0, 0, 1).unwrap().prod().item().unwrap(), BIG + 1);
+    assert_eq!(x.clamp(BIG + 1, i64::MAX - 1).to_vec(), [BIG + 1, i64::MAX - 1, BIG + 1]);
+    assert_eq!(x.max().unwrap().item().unwrap(), i64::MAX);
+    assert_eq!(x.sort(0, false).unwrap().0.to_vec(), [i64::MIN, BIG + 1, i64::MAX]);
+    assert_eq!(x.remainder(BIG).unwrap().to_vec(), [1, BIG - 1, 0]);
+    assert_eq!(tensor![i64::MAX].div_floor(2).unwrap().to_vec(), [i64::MAX / 2]);
+    assert_eq!(Tensor::arange(BIG + 1, BIG + 4, 1).unwrap().to_vec(), [BIG + 1, BIG + 2, BIG + 3]);
+    assert_eq!(x.narrow(0, 0, 1).unwrap().cumsum(0).unwrap().to_vec(), [BIG + 1]);
+    assert_eq!(Tensor::full([1], BIG + 1).to_string(), format!("tensor([{}])", BIG + 1));
 }

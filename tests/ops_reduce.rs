@@ -380,3 +380,110 @@ proptest! {
         near("softmax", &y.to_vec(), &plain.to_vec());
     }
 }
+
+/// A gradient of each pass, which agree.
+fn gradient<T: ndnn::Real>(x: &Tensor<T>, f: &dyn Fn(&Tensor<T>) -> Tensor<T>) -> Vec<f64> {
+    let pass = |create_graph| {
+        let x = x.detach().requires_grad(true);
+        let y = f(&x).sum();
+        let dx = ndnn::autograd::grad(&[&y], &[&x], create_graph).unwrap().remove(0).unwrap();
+        dx.to_vec().into_iter().map(|d| d.as_f64()).collect::<Vec<_>>()
+    };
+    let fast = pass(false);
+    assert_eq!(format!("{fast:?}"), format!("{:?}", pass(true)));
+    fast
+}
+
+#[track_caller]
+fn close_to(got: &[f64], want: &[f64], tolerance: f64) {
+    let close = |(&a, &b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= tolerance * b.abs();
+    assert!(got.len() == want.len() && got.iter().zip(want).all(close), "{got:?}, expected {want:?}");
+}
+
+#[test]
+fn products_whose_parts_overflow() {
+    let x = tensor![1e-30, 1e30, 1e30, 1e-30];
+    close_to(&gradient(&x, &|x| x.prod()), &[1e30, 1e-30, 1e-30, 1e30], 1e-6);
+    let x = tensor![0.0, 1e20, 1e20, 1e20];
+    close_to(&gradient(&x, &|x| x.prod()), &[INF, 0., 0., 0.], 1e-6);
+    close_to(&gradient(&x.cast::<f64>(), &|x| x.prod()), &[1e60, 0., 0., 0.], 1e-6);
+    close_to(&gradient(&tensor![0.0, 1e20, 0.0, 1e-20], &|x| x.prod()), &[0.; 4], 0.);
+    close_to(&gradient(&tensor![5.0], &|x| x.prod()), &[1.], 0.);
+    close_to(&gradient(&Tensor::<f32>::zeros([0]), &|x| x.prod()), &[], 0.);
+    for order in [[1e30, 1e30, 1e-30, 1e-30], [1e-30, 1e-30, 1e30, 1e30]] {
+        let x: Tensor = order.into_iter().collect();
+        assert!((x.prod().item().unwrap() - 1.).abs() < 1e-5);
+        let last = x.cumprod(0).unwrap().to_vec()[3];
+        assert!((last - 1.).abs() < 1e-5, "{last}");
+    }
+    // Far beyond the exponents of f64, in columns; and a part that would be subnormal.
+    let x = X::from_vec([8, 2], (0..16).map(|i| if i < 8 { 1e-250 } else { 1e250 }).collect()).unwrap();
+    close_to(&x.prod_dim(0, false).unwrap().to_vec(), &[1., 1.], 1e-12);
+    close_to(&gradient(&x, &|x| x.prod_dim(0, true).unwrap()), &[[1e250; 8], [1e-250; 8]].concat(), 1e-12);
+    close_to(&[tensor![1e-200, 1e-115, 1e200, 1e115; f64].prod().item().unwrap()], &[1.], 1e-14);
+    assert_eq!(tensor![1e300, 1e300; f64].prod().item().unwrap(), INF);
+    assert!(tensor![NAN, 0.0; f64].prod().item().unwrap().is_nan());
+    // yₖ = x₀ … xₖ: the gradient of each is Σ of products, here 1 + 1e30 + 1 and so on.
+    let dx = gradient(&tensor![1e-30, 1e30, 1e30, 1e-30], &|x| x.cumprod(0).unwrap().narrow(0, 3, 1).unwrap());
+    close_to(&dx, &[1e30, 1e-30, 1e-30, 1e30], 1e-6);
+    let x = tensor![2.0, 0.0, 3.0, 4.0; f64];
+    close_to(&gradient(&x, &|x| x.cumprod(0).unwrap()), &[1., 2. * (1. + 3. + 12.), 0., 0.], 1e-15);
+    close_to(&gradient(&tensor![0.0, 1e200, 1e200; f64], &|x| x.cumprod(0).unwrap()), &[INF, 0., 0.], 0.);
+}
+
+#[test]
+fn products_differentiate_twice_at_zeros() {
+    for x in [tensor![2.0, 3.0, -1.5, 0.5; f64], tensor![2.0, 0.0, -1.5, 0.5; f64], tensor![0.0, 3.0, 0.0, 0.5; f64]] {
+        for f in [(|x: &X| Ok(x.prod())) as fn(&X) -> Result<X>, |x| x.cumprod(0), |x| x.reshape([2, 2])?.cumprod(1)] {
+            gradcheck(|x| f(&x[0]), &[x.clone()], Default::default()).unwrap();
+            gradgradcheck(|x| f(&x[0]), &[x.clone()], Default::default()).unwrap();
+        }
+        // The third derivative of the product of four is the remaining factor.
+        let leaf = x.requires_grad(true);
+        let mut y = leaf.prod();
+        for i in 0..3 {
+            let dx = ndnn::autograd::grad(&[&y], &[&leaf], true).unwrap().remove(0).unwrap();
+            y = dx.narrow(0, i, 1).unwrap().sum();
+        }
+        assert_eq!(y.item().unwrap(), x.to_vec()[3]);
+    }
+}
+
+#[test]
+fn norms_of_any_size() {
+    for p in [1., 1.5, 2., 3., 10., 50., 1e20, -1., -3.] {
+        let want = gradient(&tensor![3.0, -4.0, 4.0; f64], &|x| x.norm(p, 0, false).unwrap());
+        for size in [1e20, 1e30, 1e-20, 1e-30] {
+            let x = tensor![3.0, -4.0, 4.0; f32] * size as f32;
+            let got = gradient(&x, &|x| x.norm(p, 0, false).unwrap());
+            close_to(&got, &want, 1e-4);
+            let norm = x.norm(p, 0, false).unwrap().item().unwrap() as f64;
+            let unit = tensor![3.0, -4.0, 4.0; f64].norm(p, 0, false).unwrap().item().unwrap();
+            close_to(&[norm / size], &[unit], 1e-4);
+        }
+    }
+    close_to(&gradient(&tensor![1e20, 1e20], &|x| x.norm(1e20, 0, false).unwrap()), &[0.5, 0.5], 1e-6);
+    close_to(&gradient(&tensor![0.0, 0.0], &|x| x.norm(3., 0, false).unwrap()), &[0., 0.], 0.);
+    close_to(&gradient(&tensor![3.0, f32::INFINITY], &|x| x.norm(2., 0, false).unwrap()), &[0., NAN], 0.);
+    for p in [1.5, 2., 3., -2.] {
+        gradcheck(|x| x[0].norm(p, 1, false), &[values(&[2, 3], 1)], Default::default()).unwrap();
+        gradgradcheck(|x| x[0].norm(p, 1, false), &[values(&[2, 3], 1)], Default::default()).unwrap();
+    }
+}
+
+#[test]
+fn deviations_of_any_size() {
+    for x in [tensor![1e30, -1e30, 2e30], tensor![1e-30, -1e-30, 2e-30]] {
+        let size = x.to_vec()[0].abs() as f64;
+        let unit = tensor![1.0, -1.0, 2.0; f64];
+        close_to(&[x.std().item().unwrap() as f64 / size], &[unit.std().item().unwrap()], 1e-5);
+        close_to(&gradient(&x, &|x| x.std()), &gradient(&unit, &|x| x.std()), 1e-5);
+    }
+    assert_eq!(tensor![1e30, -1e30].var().item().unwrap(), f32::INFINITY);
+    close_to(&gradient(&tensor![123456.79, 123456.79, 123456.79], &|x| x.std()), &[0.; 3], 0.);
+    gradcheck(|x| x[0].std_dim(1, 1., true), &[values(&[2, 4], 3)], Default::default()).unwrap();
+    gradgradcheck(|x| x[0].std_dim(1, 1., true), &[values(&[2, 4], 3)], Default::default()).unwrap();
+    let both = |x: &[X]| x[0].var_mean_dim(1, 1., true).and_then(|(v, m)| v.try_mul(&m));
+    gradcheck(both, &[values(&[2, 4], 3)], Default::default()).unwrap();
+    gradgradcheck(both, &[values(&[2, 4], 3)], Default::default()).unwrap();
+}

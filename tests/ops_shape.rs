@@ -478,3 +478,41 @@ fn an_index_filled_twice_counts_once() {
     y.sum().backward().unwrap();
     assert_eq!(value.grad().unwrap().item().unwrap(), 2.0);
 }
+
+#[test]
+fn what_is_written_over_takes_no_part_in_a_tie() {
+    // Place 0: the tensor's 5 equals the largest that comes; place 1 keeps its own.
+    for (include_self, dx, ds) in [(false, [0., 1.], [0.5, 0.5]), (true, [1. / 3., 1.], [1. / 3., 1. / 3.])] {
+        for reduce in [Reduce::Amax, Reduce::Amin] {
+            let x = tensor![5.0, 7.0; f64].requires_grad(true);
+            let s = tensor![5.0, 5.0; f64].requires_grad(true);
+            for create_graph in [false, true] {
+                let y = x.scatter_reduce(0, &tensor![0, 0], &s, reduce, include_self).unwrap();
+                let grads = grad_with(&[&y], &[Some(&tensor![1.0, 1.0; f64])], &[&x, &s], create_graph).unwrap();
+                assert_eq!(grads[0].as_ref().unwrap().to_vec(), dx);
+                assert_eq!(grads[1].as_ref().unwrap().to_vec(), ds);
+            }
+            // An infinite gradient reaches those that it is for, and no other.
+            let inf = tensor![f64::INFINITY, f64::INFINITY; f64];
+            let s = tensor![5.0, if reduce == Reduce::Amax { 4.0 } else { 6.0 }; f64].requires_grad(true);
+            let y = x.scatter_reduce(0, &tensor![0, 0], &s, reduce, false).unwrap();
+            let grads = grad_with(&[&y], &[Some(&inf)], &[&x, &s], false).unwrap();
+            assert_eq!(grads[0].as_ref().unwrap().to_vec(), [0., f64::INFINITY]);
+            assert_eq!(grads[1].as_ref().unwrap().to_vec(), [f64::INFINITY, 0.]);
+        }
+    }
+}
+
+/// The gradient of each row is Σ g / n; the derivative of that for each g is 1 / n. (PyTorch's second derivative leaves
+/// the 1 / n out.)
+#[test]
+fn an_embedding_scaled_by_frequency_differentiates_twice() {
+    let table = tensor![[1.0, 2.0], [3.0, 4.0]; f64].requires_grad(true);
+    let options = ndnn::functional::EmbeddingOptions::default().scale_grad_by_freq(true);
+    let y = ndnn::functional::embedding(&tensor![0, 0, 1], &table, options).unwrap();
+    let g = X::ones([3, 2]).requires_grad(true);
+    let dw = grad_with(&[&y], &[Some(&g)], &[&table], true).unwrap().remove(0).unwrap();
+    assert_eq!(dw.to_vec(), [1.; 4]);
+    let dg = grad_with(&[&dw.sum()], &[None], &[&g], false).unwrap().remove(0).unwrap();
+    assert_eq!(dg.to_vec(), [0.5, 0.5, 0.5, 0.5, 1., 1.]);
+}

@@ -3,7 +3,7 @@
 use ndnn::{
     ErrorKind,
     nn::utils::{clip_grad_norm, clip_grad_norm_p, clip_grad_value},
-    optim::{Adam, AdamW, SGD},
+    optim::{self, Adam, AdamW, SGD},
     prelude::*,
 };
 
@@ -15,7 +15,7 @@ fn param(value: f64, grad: f64) -> Param<f64> {
 }
 
 fn value(p: &Param<f64>) -> f64 {
-    p.value().item().unwrap()
+    p.detach().item().unwrap()
 }
 
 fn close(a: f64, b: f64) {
@@ -89,12 +89,13 @@ fn groups_by_pattern() {
         AdamW::new(&model, 1e-3).group("*.bias", |g| g.weight_decay(0.0)).unwrap().group("1.*", |g| g.lr(0.5)).unwrap();
     assert_eq!(adam.group_names(0), ["0.weight"]);
     assert_eq!(adam.group_names(1), ["0.bias"]);
-    assert_eq!(adam.group_names(2), ["1.weight", "1.bias"]);
+    // A change applies to the options that each has by now.
+    assert_eq!((adam.group_names(2), adam.group_names(3)), (vec!["1.weight"], vec!["1.bias"]));
     assert_eq!(
         adam.groups().iter().map(|g| (g.lr, g.weight_decay)).collect::<Vec<_>>(),
-        [(1e-3, 0.01), (1e-3, 0.0), (0.5, 0.01)]
+        [(1e-3, 0.01), (1e-3, 0.0), (0.5, 0.01), (0.5, 0.0)]
     );
-    assert_eq!((adam.lr(), adam.lrs_mut().len()), (1e-3, 3));
+    assert_eq!((adam.lr(), adam.lrs_mut().len()), (1e-3, 4));
     adam.set_lr(0.25);
     assert!(adam.groups().iter().all(|g| g.lr == 0.25));
     *adam.lrs_mut()[1] = 0.125;
@@ -115,15 +116,15 @@ fn a_group_steps_by_its_own_options() {
     }
     let mut sgd = SGD::new(&model, 0.1).group("bias", |g| g.lr(0.5)).unwrap();
     sgd.step().unwrap();
-    close(weight.value().item().unwrap(), 0.9);
-    close(bias.value().item().unwrap(), 0.5);
+    close(weight.detach().item().unwrap(), 0.9);
+    close(bias.detach().item().unwrap(), 0.5);
     // What has no gradient stays as it is.
     sgd.zero_grad();
     assert!(!weight.has_grad());
     bias.set_grad(Some(Tensor::ones([1]))).unwrap();
     sgd.step().unwrap();
-    close(weight.value().item().unwrap(), 0.9);
-    close(bias.value().item().unwrap(), 0.0);
+    close(weight.detach().item().unwrap(), 0.9);
+    close(bias.detach().item().unwrap(), 0.0);
 }
 
 #[test]
@@ -139,30 +140,29 @@ fn training_learns() {
         loss.backward().unwrap();
         adam.step().unwrap();
     }
-    let [w, b] = [model.weight.value().to_vec(), model.bias.as_ref().unwrap().value().to_vec()];
+    let [w, b] = [model.weight.detach().to_vec(), model.bias.as_ref().unwrap().detach().to_vec()];
     assert!((w[0] - 2.0).abs() < 0.01 && (w[1] + 1.0).abs() < 0.01 && (b[0] - 0.5).abs() < 0.01, "{w:?} {b:?}");
 }
 
 #[test]
 fn steps_that_cannot_be() {
     let model = Linear::new(2, 1);
-    let before = model.weight.value();
+    let before = model.weight.detach();
     let error = SGD::new(&model, 0.1).step().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Graph);
     assert!(error.to_string().starts_with("step: none of the 2 parameters has a gradient; call backward()"), "{error}");
-    let error = SGD::new(Vec::<Param>::new(), 0.1).step().unwrap_err();
-    assert_eq!(error.to_string(), "step: this optimizer was given no parameters");
     model.forward(&Tensor::ones([1, 2])).unwrap().sum().backward().unwrap();
     let error = SGD::new(&model, 0.1).nesterov(true).step().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "SGD: Nesterov's momentum needs a momentum and no dampening; momentum is 0, dampening 0"
+        "SGD: Nesterov's momentum needs a momentum and no dampening; momentum is 0, dampening 0; \
+         in the optimizer's group 0 (weight, bias)"
     );
-    assert_eq!(model.weight.value(), before);
+    assert_eq!(model.weight.detach(), before);
 }
 
 #[test]
-#[should_panic(expected = "a learning rate is at least 0, got -0.1")]
+#[should_panic(expected = "a learning rate is at least 0 and finite, got -0.1")]
 fn a_negative_rate() {
     let _ = SGD::new(&Linear::new(1, 1), -0.1);
 }
@@ -174,7 +174,7 @@ fn a_beta_of_one() {
 }
 
 #[test]
-#[should_panic(expected = "a weight decay is at least 0, got NaN")]
+#[should_panic(expected = "a weight decay is at least 0 and finite, got NaN")]
 fn a_decay_that_is_no_number() {
     let _ = AdamW::new(&Linear::new(1, 1), 0.1).weight_decay(f64::NAN);
 }
@@ -218,4 +218,194 @@ fn clipping_names_what_is_not_finite_and_changes_nothing() {
     assert_eq!(error.to_string(), expected);
     let grads: Vec<f32> = model.parameters().iter().map(|p| p.grad().unwrap().to::<f32>().to_vec()[0]).collect();
     assert!(grads[0] == 100.0 && grads[1] == 100.0 && grads[2].is_nan() && grads[3] == 100.0);
+}
+
+#[test]
+fn groups_that_are_whole_stay_one() {
+    let model = sequential![Linear::new(3, 4), Linear::new(4, 1)];
+    let sgd = SGD::new(&model, 0.1).group("*", |g| g.lr(0.2)).unwrap().group("1.*", |g| g.momentum(0.5)).unwrap();
+    let double = |g: optim::SGDOptions| {
+        let lr = g.lr;
+        g.lr(lr * 2.)
+    };
+    let sgd = sgd.group("1.*", double).unwrap().weight_decay(0.25);
+    let all: Vec<_> = sgd.groups().iter().map(|g| (g.lr, g.momentum, g.weight_decay)).collect();
+    assert_eq!(all, [(0.2, 0., 0.25), (0.4, 0.5, 0.25)]);
+    assert_eq!((sgd.group_names(0), sgd.group_names(1)), (vec!["0.weight", "0.bias"], vec!["1.weight", "1.bias"]));
+}
+
+#[test]
+fn options_written_past_their_setters() {
+    let refused = |change: &dyn Fn(&mut Adam), expected: &str| {
+        let (p, q) = (param(1., 1.), param(1., 1.));
+        let mut adam = Adam::new(vec![p.clone(), q], 0.1).group("1", |g| g.lr(0.2)).unwrap();
+        change(&mut adam);
+        let error = adam.step().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Value);
+        assert_eq!(error.to_string(), format!("AdamOptions: {expected}; in the optimizer's group 1 (1)"));
+        assert_eq!(value(&p), 1.);
+    };
+    for bad in [f64::NAN, -1., f64::INFINITY] {
+        refused(&|o| *o.lrs_mut()[1] = bad, &format!("a learning rate is at least 0 and finite, got {bad}"));
+        refused(&|o| o.groups_mut()[1].lr = bad, &format!("a learning rate is at least 0 and finite, got {bad}"));
+        refused(&|o| o.groups_mut()[1].eps = bad, &format!("eps is at least 0 and finite, got {bad}"));
+        let decay = format!("a weight decay is at least 0 and finite, got {bad}");
+        refused(&|o| o.groups_mut()[1].weight_decay = bad, &decay);
+        let betas = format!("betas are at least 0 and below 1, got (0.9, {bad:?})");
+        refused(&|o| o.groups_mut()[1].betas.1 = bad, &betas);
+        for change in
+            [(|o, v| o.lr = v) as fn(&mut optim::SGDOptions, f64), |o, v| o.momentum = v, |o, v| o.weight_decay = v]
+        {
+            let mut sgd = SGD::new(vec![param(1., 1.)], 0.1);
+            change(&mut sgd.groups_mut()[0], bad);
+            assert_eq!(sgd.step().unwrap_err().kind(), ErrorKind::Value);
+        }
+    }
+    let mut sgd = SGD::new(vec![param(1., 1.)], 0.1);
+    sgd.groups_mut()[0].dampening = f64::NAN;
+    assert!(sgd.step().unwrap_err().to_string().contains("a dampening is finite, got NaN"));
+}
+
+#[test]
+fn rates_that_cannot_be_panic_at_the_caller() {
+    for bad in [f64::NAN, -0.1, f64::INFINITY] {
+        let panicked = std::panic::catch_unwind(|| SGD::new(vec![param(1., 1.)], 0.1).set_lr(bad));
+        let text = *panicked.unwrap_err().downcast::<String>().unwrap();
+        assert_eq!(text, format!("a learning rate is at least 0 and finite, got {bad}"));
+    }
+}
+
+#[test]
+#[should_panic(expected = "an optimizer needs parameters; the model or list that it was given has none")]
+fn over_nothing() {
+    let _ = Adam::new(&ReLU, 0.1);
+}
+
+#[test]
+fn a_parameter_listed_twice_steps_once() {
+    let p = param(1., 1.);
+    SGD::new(vec![p.clone(), p.clone()], 0.25).step().unwrap();
+    close(value(&p), 0.75);
+}
+
+/// What PyTorch's SGD and Adam leave of a parameter after each of two steps, beside infinities.
+#[test]
+fn gradients_that_are_extreme() {
+    const INF: f64 = f64::INFINITY;
+    const NAN: f64 = f64::NAN;
+    let run = |mut optimizer: Box<dyn Optimizer>, p: &Param<f64>, grads: [f64; 2]| {
+        grads.map(|g| {
+            p.set_grad(Some(tensor![g; f64])).unwrap();
+            optimizer.step().unwrap();
+            value(p)
+        })
+    };
+    let check = |what: &str, got: [f64; 2], want: [f64; 2]| {
+        let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() < 1e-6 * b.abs();
+        assert!(same(got[0], want[0]) && same(got[1], want[1]), "{what}: {got:?}, expected {want:?}");
+    };
+    let sgd: [(&str, fn(SGD) -> SGD); 4] = [
+        ("plain", |o| o),
+        ("momentum", |o| o.momentum(0.9)),
+        ("nesterov", |o| o.momentum(0.9).nesterov(true)),
+        ("dampening", |o| o.momentum(0.9).dampening(0.5)),
+    ];
+    for (name, change) in sgd {
+        let after = |start, grads| {
+            let p = param(start, 0.);
+            run(Box::new(change(SGD::new(vec![p.clone()], 0.1))), &p, grads)
+        };
+        let first = if name == "nesterov" { 0.81 } else { 0.9 };
+        check(name, after(1., [INF, 1.]), [-INF, -INF]);
+        check(name, after(1., [1., INF]), [first, -INF]);
+        check(name, after(1., [INF, -INF]), [-INF, NAN]);
+        check(name, after(1., [NAN, 1.]), [NAN, NAN]);
+        check(name, after(INF, [1., 1.]), [INF, INF]);
+        check(name, after(1., [0., 0.]), [1., 1.]);
+    }
+    let climbing = |grads| {
+        let p = param(1., 0.);
+        run(Box::new(SGD::new(vec![p.clone()], 0.1).momentum(0.9).maximize(true)), &p, grads)
+    };
+    check("maximize", climbing([INF, 1.]), [INF, INF]);
+    let adam: [fn(Adam) -> Adam; 3] = [|o| o, |o| o.amsgrad(true), |o| o.betas((0., 0.5))];
+    for (k, change) in adam.into_iter().enumerate() {
+        let after = |start, grads| {
+            let p = param(start, 0.);
+            run(Box::new(change(Adam::new(vec![p.clone()], 0.1))), &p, grads)
+        };
+        let what = format!("Adam {k}");
+        check(&what, after(1., [INF, 1.]), [NAN, NAN]);
+        check(&what, after(1., [1., INF]), [0.9, NAN]);
+        check(&what, after(INF, [1., 1.]), [INF, INF]);
+        check(&what, after(1., [0., 0.]), [1., 1.]);
+    }
+    let p = param(INF, 0.);
+    check("AdamW", run(Box::new(AdamW::new(vec![p.clone()], 0.1)), &p, [1., 1.]), [INF, INF]);
+    // With a β₁ of 0 the mean is the gradient, whatever it was before.
+    let p = param(1., 0.);
+    let adam = Adam::new(vec![p.clone()], 0.1).betas((0., 0.)).eps(0.);
+    check("a mean without memory", run(Box::new(adam), &p, [1e30, 1.]), [0.9, 0.8]);
+}
+
+#[test]
+fn without_gradient() {
+    let net = sequential![Linear::new(2, 2), Linear::new(2, 2), Linear::new(2, 2)];
+    for (name, p) in net.named_parameters() {
+        p.requires_grad(name != "2.bias");
+        if name.starts_with("0.") {
+            let ndnn::nn::AnyParam::F32(p) = p else { panic!("f32") };
+            p.set_grad(Some(Tensor::ones(p.shape()))).unwrap();
+        }
+    }
+    let mut sgd = SGD::new(&net, 0.1);
+    assert_eq!(sgd.without_gradient().len(), 5);
+    (0..5).for_each(|_| sgd.step().unwrap());
+    assert_eq!(sgd.without_gradient(), ["1.weight", "1.bias", "2.weight"]);
+    let mut quiet = SGD::new(&net, 0.1).warn_without_gradient(false);
+    (0..5).for_each(|_| quiet.step().unwrap());
+}
+
+/// The test above, in a process of its own: what it writes to standard error.
+#[test]
+fn told_once() {
+    let this = std::env::current_exe().unwrap();
+    let output =
+        std::process::Command::new(this).args(["--exact", "without_gradient", "--nocapture"]).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let told: Vec<&str> = text.lines().filter(|line| line.starts_with("ndnn: ")).collect();
+    let expected = "ndnn: 3 of 6 parameters had no gradient in the optimizer's first 3 steps: 1.weight, 1.bias, 2.weight. \
+                    Use them in the forward pass, freeze them, or turn this off with warn_without_gradient(false).";
+    assert_eq!(told, [expected], "{text}");
+}
+
+#[test]
+fn clipping_of_any_size() {
+    let clipped = |grads: &[f64], max_norm: f64, p: f64| {
+        let params: Vec<_> = grads.iter().map(|&g| param(0., g)).collect();
+        let norm = clip_grad_norm_p(params.clone(), max_norm, p).unwrap();
+        (norm, params.iter().map(|p| p.grad().unwrap().item().unwrap()).collect::<Vec<f64>>())
+    };
+    for p in [0.5, 1., 2., 3., 10., 100., f64::INFINITY] {
+        let (unit, small) = clipped(&[3., -4.], 0.125, p);
+        for size in [1e35, 1.2e154, 1e300] {
+            let (norm, grads) = clipped(&[3. * size, -4. * size], 0.125, p);
+            assert!((norm / size / unit - 1.).abs() < 1e-12, "p {p}, size {size}: {norm}");
+            grads.iter().zip(&small).for_each(|(a, b)| assert!((a - b).abs() < 1e-6, "p {p}, size {size}: {grads:?}"));
+        }
+        let (norm, _) = clipped(&[3e-200, -4e-200], 1., p);
+        assert!((norm / 1e-200 / unit - 1.).abs() < 1e-12, "p {p}: {norm}");
+    }
+    // A norm that no f64 holds, of finite gradients.
+    let (norm, grads) = clipped(&[1.7e308, 1.7e308, -1.7e308], 3f64.sqrt(), 2.);
+    assert_eq!(norm, f64::INFINITY);
+    grads.iter().for_each(|g| close(g.abs(), 1.));
+    let p: Param = Param::new(tensor![1e35, -1e35]);
+    p.set_grad(Some(tensor![1e35, -1e35])).unwrap();
+    clip_grad_norm_p(vec![p.clone()], 1., 10.).unwrap();
+    assert!((p.grad().unwrap().to_vec()[0] - 0.5_f32.powf(0.1)).abs() < 1e-5);
+    let p: Param = Param::new(tensor![3e38, 3e38]);
+    p.set_grad(Some(tensor![3e38, 3e38])).unwrap();
+    clip_grad_norm(vec![p.clone()], 1e-5).unwrap();
+    assert!((p.grad().unwrap().to_vec()[1] / 7.0710677e-6 - 1.).abs() < 1e-5);
 }

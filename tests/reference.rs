@@ -176,7 +176,7 @@ fn initial_distributions() {
                 if seed == 0 {
                     drawn.push((name, Vec::new()));
                 }
-                drawn[i].1.extend(param.value().to::<f32>().to_vec());
+                drawn[i].1.extend(param.detach().to::<f32>().to_vec());
             }
         }
         assert_eq!(drawn.len(), init.len(), "{name}");

@@ -135,7 +135,7 @@ fn lstm_names_printing_and_copies() {
     assert_eq!(lstm.weight("weight_ih_l1_reverse").unwrap().shape(), [12, 6]);
     assert_eq!(lstm.weight("weight_hh_l1").unwrap().shape(), [12, 3]);
     let bound = 1. / 3f32.sqrt();
-    let value = lstm.weight("weight_ih_l1").unwrap().value();
+    let value = lstm.weight("weight_ih_l1").unwrap().detach();
     assert!(value.to_vec().iter().all(|v| v.abs() <= bound) && value.abs().max().unwrap().item().unwrap() > 0.4);
     let names: Vec<String> =
         LSTM::new(2, 3).proj_size(1).bias(false).state_dict().keys().map(|k| k.to_string()).collect();
@@ -143,9 +143,9 @@ fn lstm_names_printing_and_copies() {
 
     let copy = lstm.clone();
     lstm.weight("bias_ih_l0").unwrap().update(|mut b| b.fill(9.0));
-    assert!(copy.weight("bias_ih_l0").unwrap().value().to_vec().iter().all(|&b| b < 1.0));
+    assert!(copy.weight("bias_ih_l0").unwrap().detach().to_vec().iter().all(|&b| b < 1.0));
     copy.load_state_dict(&lstm.state_dict()).unwrap();
-    assert_eq!(copy.weight("bias_ih_l0").unwrap().value(), lstm.weight("bias_ih_l0").unwrap().value());
+    assert_eq!(copy.weight("bias_ih_l0").unwrap().detach(), lstm.weight("bias_ih_l0").unwrap().detach());
 }
 
 #[test]
@@ -369,9 +369,9 @@ fn attention_names_printing_and_start() {
     ];
     assert_eq!(shapes(&separate), expected);
     let bound = (6f32 / 16.).sqrt();
-    let start = packed.in_proj_weight.as_ref().unwrap().value().abs().max().unwrap().item().unwrap();
+    let start = packed.in_proj_weight.as_ref().unwrap().detach().abs().max().unwrap().item().unwrap();
     assert!(start <= bound && start > 0.8 * bound);
-    assert_eq!(packed.out_proj.bias.as_ref().unwrap().value(), Tensor::zeros([4]));
+    assert_eq!(packed.out_proj.bias.as_ref().unwrap().detach(), Tensor::zeros([4]));
 }
 
 #[test]

@@ -90,7 +90,12 @@ fn gradients(y: &Tensor, g: &Tensor, inputs: &[&Tensor]) -> Vec<Tensor> {
 /// The largest of a row, and the logarithm of `Σ e^(x − max)`.
 fn log_sum(x: &[Rounded]) -> (Rounded, Rounded) {
     let max = Rounded::exact(x.iter().fold(f64::NEG_INFINITY, |a, b| a.max(b.value)));
-    (max, sum(x.iter().map(|&x| (x - max).exp())).ln())
+    // The largest apart.
+    let one = |d: &Rounded| d.value == 0.;
+    let distances: Vec<_> = x.iter().map(|&x| x - max).collect();
+    let more = distances.iter().filter(|d| one(d)).count().max(1) - 1;
+    let rest = sum(distances.into_iter().filter(|d| !one(d)).map(Rounded::exp));
+    (max, (Rounded::exact(more as f64) + rest).ln_1p())
 }
 
 fn log_softmax(x: &[Rounded]) -> Vec<Rounded> {
@@ -260,6 +265,109 @@ fn batch_norm_of_channels() {
     });
 }
 
+/// The mean of equal numbers is that number, to the last bit.
+fn equal<T: ndnn::Real>(values: &[f64]) {
+    for &value in values {
+        let v = T::of(value);
+        for n in [1, 2, 3, 7, 33, 1000, 4099] {
+            let what = format!("{n} times {v}");
+            let flat = |y: &Tensor<T>| assert!(y.view().iter().all(|&y| y == T::ZERO), "{what}: {y}");
+            let x = Tensor::<T>::full([2, n], v);
+            flat(&F::layer_norm(&x, &[n], None, None, 1e-5).unwrap());
+            let options = F::BatchNormOptions::default().training(true);
+            flat(&F::batch_norm(&Tensor::full([n, 3], v), None, None, None, None, Default::default()).unwrap());
+            let (mut mean, mut var) = (Tensor::zeros([3]), Tensor::zeros([3]));
+            let x3 = Tensor::full([2, 3, n], v);
+            flat(&F::batch_norm(&x3, Some(&mut mean), Some(&mut var), None, None, options.momentum(1.)).unwrap());
+            assert!(mean.view().iter().all(|&m| m == v) && var.view().iter().all(|&v| v == T::ZERO), "{what}");
+            flat(&x.std_dim(1, 0., false).unwrap());
+            let (var, mean) = x.var_mean_dim(1, 0., false).unwrap();
+            flat(&var);
+            assert!(mean.view().iter().all(|&m| m == v), "{what}: {mean}");
+            // The differentiable pass agrees: nothing is left but for eps.
+            let x = x.requires_grad(true);
+            let g: Tensor<T> =
+                (0..2 * n).map(|i| T::of((i as f64).cos())).collect::<Tensor<T>>().reshape([2, n as isize]).unwrap();
+            for create_graph in [false, true] {
+                let y = F::layer_norm(&x, &[n], None, None, 1e-5).unwrap();
+                let dx = grad_with(&[&y], &[Some(&g)], &[&x], create_graph).unwrap().remove(0).unwrap();
+                let want = (&g - g.mean_dim(1, true).unwrap()) * T::of(1e-5f64.sqrt().recip());
+                assert!(
+                    dx.detach().allclose(&want.detach(), 1e-4, 1e-3, false).unwrap(),
+                    "{what}: {dx}, expected {want}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn norms_of_equal_numbers() {
+    at_each_level(|| {
+        equal::<f32>(&[123456.789, 0.1, -3.3e37, 3e38, 1e30, 1e-30, 0.]);
+        equal::<f64>(&[123456.789, 0.1, -1.7e308, 1e300, 1e-300]);
+    });
+}
+
+/// What is normed does not depend on its size.
+fn any_size<T: ndnn::Real>(sizes: &[f64], tolerance: f64) {
+    let row: Tensor<T> = [1., -1., 2., 0.5, -0.25, 1.5].into_iter().map(T::of).collect();
+    let g: Tensor<T> = [0.3, -1., 0.2, 0.7, 1., -0.4].into_iter().map(T::of).collect();
+    type Norm<T> = fn(&Tensor<T>) -> Tensor<T>;
+    let norms: [Norm<T>; 4] = [
+        |x| F::layer_norm(&x.reshape([1, 6]).unwrap(), &[6], None, None, 0.).unwrap().reshape([6]).unwrap(),
+        |x| {
+            let options = F::BatchNormOptions::default().training(true).eps(1e-300);
+            F::batch_norm(&x.reshape([6, 1]).unwrap(), None, None, None, None, options).unwrap().reshape([6]).unwrap()
+        },
+        |x| x / x.std().reshape([1]).unwrap(),
+        |x| x / x.norm(2., 0, true).unwrap(),
+    ];
+    let run = |norm: Norm<T>, x: &Tensor<T>, create_graph| {
+        let x = x.detach().requires_grad(true);
+        let y = norm(&x);
+        let dx = grad_with(&[&y], &[Some(&g)], &[&x], create_graph).unwrap().remove(0).unwrap();
+        (y.detach(), dx.detach())
+    };
+    for (k, norm) in norms.into_iter().enumerate() {
+        // A batch norm's eps is above 0, and counts beside what is smaller still.
+        for &size in sizes.iter().filter(|&&size| k != 1 || size > 1e-100) {
+            for create_graph in [false, true] {
+                let (y, dx) = run(norm, &row, create_graph);
+                let (big, d_big) = run(norm, &(&row * T::of(size)), create_graph);
+                let near = |a: &Tensor<T>, b: &Tensor<T>| a.allclose(b, tolerance, tolerance, false).unwrap();
+                assert!(near(&big, &y), "norm {k} of size {size}: {big}, expected {y}");
+                let d_big = d_big * T::of(size);
+                assert!(near(&d_big, &dx), "norm {k} of size {size}, graph {create_graph}: {d_big}, expected {dx}");
+            }
+        }
+    }
+}
+
+#[test]
+fn norms_of_extreme_numbers() {
+    at_each_level(|| {
+        any_size::<f32>(&[1e18, 1e20, 1e30, 1e37, 1e-20, 1e-30], 1e-4);
+        any_size::<f64>(&[1e150, 1e200, 1e307, 1e-200, 1e-300], 1e-9);
+        // A mean between two neighbours.
+        let x: Tensor = Tensor::from_vec([1, 4], vec![16777216., 16777218., 16777216., 16777218.]).unwrap();
+        assert_eq!(F::layer_norm(&x, &[4], None, None, 0.).unwrap().to_vec(), [-1., 1., -1., 1.]);
+        // The statistics of what only fits scaled: the mean does, the variance does not.
+        let (mut mean, mut var) = (Tensor::zeros([2]), Tensor::zeros([2]));
+        let x: Tensor = tensor![[1e30, 1.0], [3e30, 3.0]];
+        let options = F::BatchNormOptions::default().training(true).momentum(1.);
+        let y = F::batch_norm(&x, Some(&mut mean), Some(&mut var), None, None, options).unwrap();
+        assert!(y.allclose(&tensor![[-1.0, -1.0], [1.0, 1.0]], 1e-4, 0., false).unwrap(), "{y}");
+        assert_eq!((mean.to_vec(), var.to_vec()), (vec![2e30, 2.], vec![f32::INFINITY, 2.]));
+        // Sums overflow, means do not; what is infinite stays so.
+        assert!((tensor![3e38, 3e38, 3e38].mean().item().unwrap() / 3e38 - 1.).abs() < 1e-6);
+        assert_eq!(tensor![3e38, -3e38, 3e38, -3e38].mean().item().unwrap(), 0.);
+        assert_eq!(tensor![3e38, f32::INFINITY].mean().item().unwrap(), f32::INFINITY);
+        assert!(tensor![f32::NEG_INFINITY, f32::INFINITY].mean().item().unwrap().is_nan());
+        assert!(F::layer_norm(&tensor![[1.0, f32::INFINITY]], &[2], None, None, 1e-5).unwrap().view()[[0, 0]].is_nan());
+    });
+}
+
 #[test]
 fn cross_entropy_of_rows() {
     at_each_level(|| {
@@ -288,8 +396,8 @@ fn cross_entropy_of_rows() {
                         losses.push(-(keep * w[t] * y[t] + spread * everywhere));
                         let all = keep * w[t] + spread * sum(w.iter().copied());
                         dx.extend((0..n).map(|c| {
-                            let slope = y[c].exp() * all - spread * w[c];
-                            if c == t { slope - keep * w[t] } else { slope }
+                            let others = spread * (sum(w.iter().copied()) - w[c]);
+                            if c == t { y[c].exp_m1() * all + others } else { y[c].exp() * all - spread * w[c] }
                         }));
                     }
                     let what = format!("cross_entropy [{rows}, {n}], weights {weighted}, smoothing {smoothing}");
@@ -334,10 +442,10 @@ fn losses_of_pairs() {
                 F::binary_cross_entropy_with_logits(x, y, options).unwrap()
             },
             |x, y| {
-                let (one, positive) = (Rounded::exact(1.), Rounded::exact(x.value.max(0.)));
+                let one = Rounded::exact(1.);
                 let power = (-x.abs()).exp();
-                let sigmoid = if x.value < 0. { power } else { one } / (one + power);
-                [positive + power.ln_1p() - x * y, sigmoid - y]
+                let (wrong, sign) = if x.value > 0. { (one - y, -1.) } else { (y, 1.) };
+                [x.abs() * wrong + power.ln_1p(), Rounded::exact(sign) * (power / (one + power) - wrong)]
             },
         ),
     ];

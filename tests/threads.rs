@@ -1,6 +1,17 @@
-//! Threads: eight of them on one model, the same bits whatever their number, and graphs too deep for recursion.
+//! Threads: eight of them on one model, the same bits whatever their number, graphs too deep for recursion, what is left after
+//! a panic, and what still works while a thread ends.
 
-use std::{env, process::Command, thread};
+use std::{
+    cell::RefCell,
+    env,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::Command,
+    sync::{
+        Arc, Barrier, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+};
 
 use ndnn::{
     autograd::grad,
@@ -112,6 +123,271 @@ fn a_hundred_thousand_steps() {
         drop((y, dy));
     };
     thread::Builder::new().stack_size(512 * 1024).spawn(run).unwrap().join().unwrap();
+}
+
+#[test]
+fn threads_that_train_one_batch_norm_lose_no_batch() {
+    const THREADS: usize = 4;
+    const BATCHES: usize = 150;
+    for momentum in [None, Some(0.1)] {
+        let norm = BatchNorm1d::new(3).momentum(momentum).dtype::<f64>();
+        let start = Barrier::new(THREADS);
+        thread::scope(|scope| {
+            for t in 0..THREADS {
+                let (norm, start) = (&norm, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    for i in 0..BATCHES {
+                        // Its mean is the number of the batch, its unbiased variance 2.
+                        let mean = (t * BATCHES + i) as f64;
+                        let x = Tensor::from(ndarray::arr2(&[[mean - 1.0; 3], [mean + 1.0; 3]]));
+                        let _ = norm.forward(&x).unwrap();
+                    }
+                });
+            }
+        });
+        let [mean, var] = [&norm.running_mean, &norm.running_var].map(|b| b.as_ref().unwrap().tensor().to_vec());
+        let count = norm.num_batches_tracked.as_ref().unwrap().tensor().item().unwrap();
+        assert_eq!(count, (THREADS * BATCHES) as i64);
+        if momentum.is_none() {
+            // The plain average over all batches, in whatever order they came.
+            let average = (THREADS * BATCHES - 1) as f64 / 2.0;
+            assert!(mean.iter().all(|m| (m / average - 1.0).abs() < 1e-12), "{mean:?} is not {average}");
+        }
+        assert!(var.iter().all(|v| (v - 2.0).abs() < 1e-12), "{var:?}");
+        // One after the other they give the same, where the order does not matter: a lost step would show in the mean.
+        assert!(mean.iter().all(|&m| m == mean[0]));
+    }
+}
+
+#[test]
+fn a_norm_limit_loses_no_step_of_another_thread() {
+    const STEPS: usize = 300;
+    let table = Embedding::from_pretrained(&Tensor::<f32>::ones([2, 4]), false).unwrap().max_norm(0.5);
+    let start = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            start.wait();
+            (0..STEPS).for_each(|_| {
+                table.weight.update(|mut w| w.index_axis_mut(ndarray::Axis(0), 0).mapv_inplace(|v| v + 1.0))
+            });
+        });
+        scope.spawn(|| {
+            start.wait();
+            (0..STEPS).for_each(|_| drop(table.forward(&tensor![1]).unwrap()));
+        });
+    });
+    let rows = table.weight.detach();
+    assert_eq!(rows.select(0, 0).unwrap(), Tensor::full([4], 1.0 + STEPS as f32));
+    assert!((rows.select(0, 1).unwrap().square().sum().item().unwrap() - 0.25).abs() < 1e-5);
+}
+
+// ------------------------------------------------------------------------------------------------------ after a panic
+
+fn panics(f: impl FnOnce()) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(f)).expect_err("a panic");
+    payload.downcast::<&str>().map_or("other".into(), |text| text.to_string())
+}
+
+#[test]
+fn a_parameter_lives_on_after_a_panic() {
+    let w = Param::new(tensor![1.0, 2.0]);
+    let before = w.tensor();
+    panics(|| w.update(|_| panic!("inside")));
+    panics(|| w.update_slice(|_| panic!("inside")));
+    let b = Buffer::new(tensor![1, 2]);
+    panics(|| b.update(|_| panic!("inside")));
+    assert_eq!((w.tensor(), b.tensor()), (before, tensor![1, 2]));
+    w.update(|mut v| v += 1.0);
+    (&w * 2.0).sum().backward().unwrap();
+    w.set(&w.detach()).unwrap();
+    assert_eq!((w.detach(), w.grad()), (tensor![2.0, 3.0], Some(tensor![2.0, 2.0])));
+    w.zero_grad();
+    assert!(!w.has_grad() && w.is_trainable() && w.numel() == 2);
+}
+
+#[test]
+fn a_graph_lives_on_after_a_panic_in_backward() {
+    let x = tensor![3.0].requires_grad(true);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let y = Tensor::op("faulty", x.detach().into_array(), [&x], move |g, _| {
+        assert!(counted.fetch_add(1, SeqCst) > 0, "the first time");
+        Ok([Some(g.clone())])
+    });
+    panics(|| y.sum().backward_retain().unwrap());
+    assert!(ndnn::grad_enabled());
+    y.sum().backward_retain().unwrap();
+    y.sum().backward().unwrap();
+    assert_eq!((x.grad(), calls.load(SeqCst)), (Some(tensor![2.0]), 3));
+}
+
+/// Counts how often it is dropped, and panics then if it is to.
+struct Dropped(Arc<AtomicUsize>, bool);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+        assert!(!self.1, "dropped");
+    }
+}
+
+/// A chain of `n` nodes, each of which holds a value; those for which `bad` holds panic when they drop.
+fn chain_of_values(n: usize, drops: &Arc<AtomicUsize>, bad: fn(usize) -> bool) -> Tensor {
+    (0..n).fold(tensor![1.0].requires_grad(true), |x, i| {
+        let value = Dropped(drops.clone(), bad(i));
+        Tensor::op("holds", x.detach().into_array(), [&x], move |g, _| {
+            let _ = &value;
+            Ok([Some(g.clone())])
+        })
+    })
+}
+
+#[test]
+fn a_graph_is_freed_although_a_value_in_it_panics() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    for bad in [|i| i == 99, |i| i == 50, |i| i == 0, |i: usize| i.is_multiple_of(7), |_| true] {
+        let graph = chain_of_values(100, &drops, bad);
+        panics(|| drop(graph));
+        assert_eq!(drops.swap(0, SeqCst), 100);
+        // Later graphs of this thread are freed.
+        drop(chain_of_values(100, &drops, |_| false));
+        assert_eq!(drops.swap(0, SeqCst), 100);
+        // While another panic unwinds, that one goes on.
+        let graph = chain_of_values(100, &drops, bad);
+        let first = panics(|| {
+            let _graph = graph;
+            panic!("first");
+        });
+        assert_eq!((first.as_str(), drops.swap(0, SeqCst)), ("first", 100));
+        // A pass that frees as it goes.
+        let graph = chain_of_values(100, &drops, bad);
+        panics(|| graph.sum().backward().unwrap());
+        drop(graph);
+        assert_eq!(drops.swap(0, SeqCst), 100);
+        assert!(ndnn::grad_enabled());
+    }
+}
+
+// --------------------------------------------------------------------------------------------- closures and their graph
+
+#[test]
+fn a_backward_may_run_through_its_own_node() {
+    let x = tensor![3.0].requires_grad(true);
+    let own: Arc<Mutex<Option<Tensor>>> = Arc::default();
+    let (inside, depth) = (own.clone(), Arc::new(AtomicUsize::new(0)));
+    let y = Tensor::op("nested", x.detach().square().into_array(), [&x], move |g, _| {
+        if depth.fetch_add(1, SeqCst) == 0 {
+            let own = inside.lock().unwrap().clone().unwrap();
+            own.backward_retain().unwrap();
+        }
+        Ok([Some(g * 6.0)])
+    });
+    *own.lock().unwrap() = Some(y.clone());
+    y.sum().backward_retain().unwrap();
+    assert_eq!(x.grad(), Some(tensor![12.0]));
+    // A pass that frees the graph says so to one inside it.
+    let refused = Arc::new(Mutex::new(None));
+    let (inside, answer) = (own.clone(), refused.clone());
+    let y = Tensor::op("nested", x.detach().square().into_array(), [&x], move |g, _| {
+        let own = inside.lock().unwrap().clone().unwrap();
+        *answer.lock().unwrap() = Some(own.backward().unwrap_err().to_string());
+        Ok([Some(g * 6.0)])
+    });
+    *own.lock().unwrap() = Some(y.clone());
+    y.sum().backward().unwrap();
+    assert!(
+        refused
+            .lock()
+            .unwrap()
+            .take()
+            .unwrap()
+            .contains("already freed by an earlier backward (at operation `nested`)")
+    );
+    *own.lock().unwrap() = None;
+}
+
+#[test]
+fn threads_run_one_kept_graph_at_once() {
+    let x = Tensor::<f64>::ones([8]).requires_grad(true);
+    // Every thread is inside the closure before any leaves it.
+    let inside = Arc::new(Barrier::new(2));
+    let met = inside.clone();
+    let y = Tensor::op("meet", x.detach().into_array(), [&x], move |g, _| {
+        met.wait();
+        Ok([Some(g.clone())])
+    });
+    thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(|| y.sum().backward_retain().unwrap()))));
+    assert_eq!(x.grad().unwrap(), Tensor::full([8], 2.0));
+}
+
+// ------------------------------------------------------------------------------------------------ while a thread ends
+
+/// Runs `f` when its thread ends, after ndnn's own thread-locals that were used later than this was made.
+struct AtEnd(Option<Box<dyn FnOnce()>>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        self.0.take().expect("once")();
+    }
+}
+
+thread_local! {
+    static AT_END: RefCell<Option<AtEnd>> = const { RefCell::new(None) };
+}
+
+/// `before` on a new thread of a small stack, then `end` while that thread's locals are destroyed.
+fn at_end_of_thread<R: 'static>(before: impl FnOnce() -> R + Send + 'static, end: impl FnOnce(R) + Send + 'static) {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let flag = ended.clone();
+    let run = move || {
+        // The first local of the thread, so the last to go.
+        AT_END.with_borrow_mut(|slot| *slot = None);
+        let kept = before();
+        let end = move || {
+            end(kept);
+            flag.store(1, SeqCst);
+        };
+        AT_END.with_borrow_mut(|slot| *slot = Some(AtEnd(Some(Box::new(end)))));
+    };
+    thread::Builder::new().stack_size(512 * 1024).spawn(run).unwrap().join().unwrap();
+    assert_eq!(ended.load(SeqCst), 1, "the destructor did not come to its end");
+}
+
+#[test]
+fn a_deep_graph_may_outlive_the_locals_of_its_thread() {
+    let chain = || (0..100_000).fold(tensor![1.0].requires_grad(true), |y, _| y + 1.0);
+    // Other graphs were dropped on that thread before, so that all its locals are in use.
+    at_end_of_thread(
+        move || {
+            drop(chain());
+            chain()
+        },
+        drop,
+    );
+}
+
+#[test]
+fn everything_works_while_a_thread_ends() {
+    fn all() {
+        let x = Tensor::<f32>::ones([2, 1, 8, 8]).requires_grad(true);
+        let model = model();
+        let copy = model.clone();
+        let wide = copy.clone().dtype::<f64>();
+        wide.forward(&x.cast::<f64>()).unwrap().sum().backward().unwrap();
+        let loss = F::cross_entropy(&copy.forward(&x).unwrap(), &tensor![0, 1], Default::default()).unwrap();
+        let mut adam = Adam::new(&copy, 1e-3);
+        loss.backward().unwrap();
+        adam.step().unwrap();
+        let summary = ndnn::nn::summary(&model, &[2, 1, 8, 8]).unwrap();
+        assert!(summary.multiply_adds > 0 && x.grad().is_some());
+        let big = Tensor::<f32>::randn([200, 200]);
+        assert!(no_grad(|| big.mm(&big).unwrap().sum().item().unwrap().is_finite()));
+        assert!(!model.to_string().is_empty() && copy.load_bytes(&model.to_bytes().unwrap()).is_ok());
+    }
+    at_end_of_thread(all, |()| all());
+    // And where nothing was used before.
+    at_end_of_thread(|| (), |()| all());
 }
 
 // ------------------------------------------------------------------------- the same bits whatever the number of threads

@@ -93,6 +93,15 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
         "gelu" => |i, _| Ok(F::gelu(&i[0], F::Approximate::None)),
         "tanh" => |i, _| Ok(i[0].tanh()),
         "cross_entropy" => |i, labels| F::cross_entropy(&i[0], labels.expect("labels"), Default::default()),
+        "chunk" => |i, _| Ok(i[0].narrow(2, 384, 384)?.contiguous()),
+        "reshape" => |i, _| i[0].transpose(0, 1)?.reshape([128, 2048]),
+        "t" => |i, _| Ok(i[0].t()?.contiguous()),
+        "heads" => |i, _| Ok(i[0].transpose(1, 2)?.contiguous()),
+        "pad" => |i, _| F::pad(&i[0], [1, 1], 0.),
+        "pad_reflect" => |i, _| F::pad(&i[0], [0, 0, 1, 1], F::PadMode::Reflect),
+        "conv_column" => |i, _| F::conv2d(&i[0], &i[1], Some(&i[2]), Default::default()),
+        "max_pool1d" => |i, _| F::max_pool1d(&i[0], 2, Default::default()),
+        "max_pool2d" => |i, _| F::max_pool2d(&i[0], 2, Default::default()),
         _ => panic!("no workload {name}"),
     };
     if direction == "forward" {
@@ -142,7 +151,7 @@ fn work(name: &str, mut data: Data) -> Result<Work> {
         return Ok(Work::new(move |_| {
             adam.step()?;
             // A number of its own: a view of the weight would make the next step copy it.
-            let weight = model.parameters()[0].value().to::<f32>();
+            let weight = model.parameters()[0].detach().to::<f32>();
             Ok(vec![Tensor::scalar(weight.view()[[0, 0]])])
         }));
     }

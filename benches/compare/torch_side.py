@@ -80,6 +80,15 @@ def row_work(data, name):
         "gelu": lambda: F.gelu(x),
         "tanh": lambda: torch.tanh(x),
         "cross_entropy": lambda: F.cross_entropy(x, target),
+        "chunk": lambda: x.narrow(2, 384, 384).contiguous(),
+        "reshape": lambda: x.transpose(0, 1).reshape(128, 2048),
+        "t": lambda: x.t().contiguous(),
+        "heads": lambda: x.transpose(1, 2).contiguous(),
+        "pad": lambda: F.pad(x, (1, 1)),
+        "pad_reflect": lambda: F.pad(x, (0, 0, 1, 1), "reflect"),
+        "conv_column": lambda: F.conv2d(*inputs),
+        "max_pool1d": lambda: F.max_pool1d(x, 2),
+        "max_pool2d": lambda: F.max_pool2d(x, 2),
     }[function]
     if direction == "forward":
         return None, lambda _: [call()]
@@ -160,6 +169,23 @@ def twice(distinct, *answers):
     return {"x": torch.cat([distinct, distinct]), "target": torch.cat(answers)}
 
 
+# The shapes of what rows are of; others are of (4096, 512).
+SHAPES = {
+    "gelu": (2048, 2048),
+    "tanh": (2048, 2048),
+    "cross_entropy": (1024, 10000),
+    "chunk": (8, 3, 1152),
+    "reshape": (64, 128, 32),
+    "t": (256, 256),
+    "heads": (64, 16, 4, 16),
+    "pad": (64, 64, 64, 1),
+    "pad_reflect": (64, 64, 64, 1),
+    "conv_column": (4, 128, 256, 1),
+    "max_pool1d": (4, 128, 256),
+    "max_pool2d": (16, 32, 64, 64),
+}
+
+
 def make(name):
     torch.manual_seed(0)
     if name in ("A", "Aadam"):
@@ -173,14 +199,16 @@ def make(name):
     elif name in ("C1", "C1024"):
         data = {"x": torch.randn(int(name[1:]), 784)}
     else:
-        shape = {"gelu": (2048, 2048), "tanh": (2048, 2048), "cross_entropy": (1024, 10000)}
-        data = {"x": torch.randn(shape.get(name.split("-")[0], (4096, 512))) * 2}
-        data["grad"] = torch.randn_like(data["x"])
+        data = {"x": torch.randn(SHAPES.get(name, (4096, 512))) * 2}
         if name.startswith("layer_norm"):
             data |= {"weight": torch.rand(512) + 0.5, "bias": torch.randn(512)}
         if name.startswith("cross_entropy"):
-            data |= {"target": torch.randint(10000, (1024,)), "grad": torch.ones(())}
-        return data
+            data |= {"target": torch.randint(10000, (1024,))}
+        if name == "conv_column":
+            data |= {"weight": torch.randn(16, 128, 64, 1) / 90, "bias": torch.randn(16)}
+        prepare, step = row_work(dict(data), name + "-forward")
+        data["grad"] = torch.randn_like(step(prepare)[0])
+        return {key: value.detach() for key, value in data.items()}
     return data | network(name).state_dict()
 
 

@@ -15,21 +15,31 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
     }
 }
 
-/// The element type that the first literal stands for, as PyTorch would choose; `None` where there is no literal.
+/// The element type that the first element written as a literal stands for, as PyTorch would choose; `None` where there is
+/// none, and the type of the expressions decides. Only a literal that is the whole element counts: in `v[0]` and `pair.1`
+/// it says nothing of the type. An `f64` that is spelt out does, since to Rust `1.0` is one too.
 fn element(rows: TokenStream) -> Option<TokenStream> {
-    rows.into_iter().find_map(|token| match token {
-        TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket => element(group.stream()),
-        TokenTree::Ident(word) if word == "true" || word == "false" => Some(quote!(bool)),
-        TokenTree::Literal(literal) => {
+    let tokens: Vec<TokenTree> = rows.into_iter().collect();
+    let is = |token: &TokenTree, c| matches!(token, TokenTree::Punct(p) if p.as_char() == c);
+    tokens.split(|token| is(token, ',')).find_map(|element_tokens| match element_tokens {
+        [TokenTree::Group(group)] if group.delimiter() == Delimiter::Bracket => element(group.stream()),
+        [TokenTree::Ident(word)] if word == "true" || word == "false" => Some(quote!(bool)),
+        [signs @ .., TokenTree::Literal(literal)] if signs.iter().all(|token| is(token, '-')) => {
             let text = literal.to_string();
             Some(if text.ends_with("f64") {
                 quote!(f64)
-            } else if text.contains('.') || text.ends_with("f32") || (text.contains('e') && !text.starts_with("0x")) {
+            } else if text.contains('.')
+                || text.ends_with("f32")
+                || (text.contains('e') && !text.starts_with("0x") && !text.ends_with("size"))
+            {
                 quote!(f32)
             } else {
                 quote!(i64)
             })
         }
-        _ => None,
+        others => {
+            let is_f64 = |token: &TokenTree| matches!(token, TokenTree::Literal(l) if l.to_string().ends_with("f64"));
+            others.iter().any(is_f64).then(|| quote!(f64))
+        }
     })
 }

@@ -147,7 +147,7 @@ pub fn gradgradcheck<O: Outputs>(
 /// The inputs as new leaves where they are to be checked, and as constants where not.
 fn checked(inputs: &[Tensor<f64>]) -> Vec<Tensor<f64>> {
     let all = inputs.iter().all(|x| !x.is_tracked());
-    inputs.iter().map(|x| x.requires_grad(all || x.is_tracked())).collect()
+    inputs.iter().map(|x| x.detach().requires_grad(all || x.is_tracked())).collect()
 }
 
 /// The gradients of `outputs` by `inputs`; zeros where there is no graph or no path.

@@ -1,35 +1,56 @@
 //! The engine that walks the nodes backwards, from outputs to leaves, by falling ids and without recursion.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
+    mem,
     sync::Mutex,
 };
 
 use crate::{
     Error, Result,
     error::ErrorKind,
+    sync::lock,
     tensor::{AnyNode, AnyTensor, Real, Tensor, with_grad},
 };
 
 /// Gradients on their way, each with the node whose turn it waits for, by rising id: the newest is last, and its turn is
-/// next, which is reverse topological order. There are few at a time, so a sorted list is the fastest queue.
+/// next, which is reverse topological order.
+///
+/// There are few at a time in most graphs, and a sorted list is the fastest queue then. Where there are many (the inputs of a
+/// `cat`), all of them are in a tree until it is empty again.
 #[derive(Default)]
-struct Pending(Vec<(AnyNode, AnyTensor)>);
+struct Pending {
+    few: Vec<(AnyNode, AnyTensor)>,
+    many: BTreeMap<u64, (AnyNode, AnyTensor)>,
+}
 
 impl Pending {
+    const FEW: usize = 64;
+
     fn add(&mut self, node: AnyNode, grad: AnyTensor) {
-        match self.0.binary_search_by_key(&node.id(), |(n, _)| n.id()) {
-            Ok(at) => {
-                let (node, waiting) = self.0.remove(at);
-                self.0.insert(at, (node, sum(waiting, &grad)));
+        let id = node.id();
+        if self.many.is_empty() {
+            match self.few.binary_search_by_key(&id, |(n, _)| n.id()) {
+                Ok(at) => return join(&mut self.few[at].1, grad),
+                Err(at) if self.few.len() < Self::FEW => return self.few.insert(at, (node, grad)),
+                Err(_) => self.many.extend(self.few.drain(..).map(|entry| (entry.0.id(), entry))),
             }
-            Err(at) => self.0.insert(at, (node, grad)),
+        }
+        match self.many.get_mut(&id) {
+            Some((_, waiting)) => join(waiting, grad),
+            None => drop(self.many.insert(id, (node, grad))),
         }
     }
 
     fn next(&mut self) -> Option<(AnyNode, AnyTensor)> {
-        self.0.pop()
+        self.few.pop().or_else(|| Some(self.many.pop_last()?.1))
     }
+}
+
+/// Adds `grad` to what waits.
+fn join(waiting: &mut AnyTensor, grad: AnyTensor) {
+    let before = mem::replace(waiting, grad);
+    *waiting = sum(before, waiting);
 }
 
 /// In the memory of `a`, if nothing else holds it.
@@ -54,7 +75,9 @@ fn step(node: &AnyNode, grad: &AnyTensor, free: bool, mut sink: impl FnMut(AnyNo
 fn gather(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
     fn into<T: Real>(slot: Option<&Mutex<Option<Tensor<T>>>>, grad: Tensor<T>) -> Option<AnyTensor> {
         let Some(slot) = slot else { return Some(T::erase(grad)) };
-        let mut slot = slot.lock().unwrap();
+        // A backward may hand on a tensor that it captured, with its graph: a gradient that is kept has none.
+        let grad = grad.into_detached();
+        let mut slot = lock(slot);
         *slot = Some(match slot.take() {
             Some(sum) => sum + &grad,
             None => grad,
@@ -147,7 +170,8 @@ fn start<T: Real>(op: &str, output: &Tensor<T>, gradient: Option<&Tensor<T>>) ->
 /// The gradients of the sum of `outputs` with respect to each of `inputs`, which may be leaves or results.
 ///
 /// Nothing is added to any leaf. With `create_graph` the answers can be differentiated again, and the graph is kept;
-/// without, it is freed. An input that the outputs do not depend on gets `None`.
+/// without, it is freed between the outputs and the inputs: what an input was itself made from is kept, so that its gradient
+/// can be carried on with [`backward_with`](Tensor::backward_with). An input that the outputs do not depend on gets `None`.
 ///
 /// ```
 /// use ndnn::{autograd::grad, prelude::*};
@@ -172,13 +196,21 @@ pub fn grad<T: Real>(
 /// As [`grad`], for outputs of any shape, each with the gradient to start from.
 ///
 /// # Errors
-/// As [`grad`], and if a gradient has another shape than its output.
+/// As [`grad`], and if there is not one gradient or `None` per output, or one has another shape than its output.
 pub fn grad_with<T: Real>(
     outputs: &[&Tensor<T>],
     gradients: &[Option<&Tensor<T>>],
     inputs: &[&Tensor<T>],
     create_graph: bool,
 ) -> Result<Vec<Option<Tensor<T>>>> {
+    if gradients.len() != outputs.len() {
+        let what = format!(
+            "{} gradients to start from for {} outputs, expected one per output",
+            gradients.len(),
+            outputs.len()
+        );
+        return Err(Error::shape("grad", what));
+    }
     let targets = inputs.iter().map(|t| Ok(node_of("grad", t)?.id())).collect::<Result<Vec<u64>>>()?;
     let roots = outputs.iter().map(|t| node_of("grad", t)).collect::<Result<Vec<_>>>()?;
     let wanted = leading_to(&roots, &targets);
@@ -186,15 +218,15 @@ pub fn grad_with<T: Real>(
     for ((root, output), gradient) in roots.into_iter().zip(outputs).zip(gradients) {
         pending.add(root, T::erase(start("grad", output, *gradient)?));
     }
-    let mut found: HashMap<u64, AnyTensor> = HashMap::new();
+    let mut found: HashMap<u64, Option<AnyTensor>> = targets.iter().map(|&id| (id, None)).collect();
     with_grad(create_graph, || -> Result<()> {
         while let Some((node, grad)) = pending.next() {
-            if targets.contains(&node.id()) {
-                found.insert(node.id(), grad.clone());
+            if let Some(found) = found.get_mut(&node.id()) {
+                *found = Some(grad.clone());
             }
-            if wanted.contains(&node.id()) {
+            if wanted.get(&node.id()) == Some(&Role::Between) {
                 step(&node, &grad, !create_graph, |input, grad| {
-                    if wanted.contains(&input.id()) {
+                    if wanted.contains_key(&input.id()) {
                         pending.add(input, grad);
                     }
                 })?;
@@ -202,33 +234,52 @@ pub fn grad_with<T: Real>(
         }
         Ok(())
     })?;
-    Ok(targets.iter().map(|id| found.get(id).cloned().and_then(T::unerase)).collect())
+    let answer = |id| {
+        let gradient = T::unerase(found[id].clone()?)?;
+        Some(if create_graph { gradient } else { gradient.into_detached() })
+    };
+    Ok(targets.iter().map(answer).collect())
 }
 
-/// The nodes on a path from `roots` to `targets`, the targets among them.
-fn leading_to(roots: &[AnyNode], targets: &[u64]) -> HashSet<u64> {
+/// What a node is to the search for gradients.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    /// A target that leads to no other: its gradient is wanted, those of its inputs are not.
+    Target,
+    /// It leads to a target.
+    Between,
+}
+
+/// The nodes on a path from `roots` to `targets`, the targets among them, and those that were freed and may have been on one: a
+/// gradient that gets there is an error, since nobody knows where it would go.
+fn leading_to(roots: &[AnyNode], targets: &[u64]) -> HashMap<u64, Role> {
     let oldest = targets.iter().copied().min().unwrap_or(u64::MAX);
     let mut seen: HashMap<u64, Vec<u64>> = HashMap::new();
-    let mut stack = roots.to_vec();
+    let (mut stack, mut freed) = (roots.to_vec(), Vec::new());
     while let Some(node) = stack.pop() {
         let mut below = Vec::new();
         if seen.contains_key(&node.id()) {
             continue;
         }
-        node.inputs(&mut |input| {
+        let known = node.inputs(&mut |input| {
             below.push(input.id());
             if input.id() >= oldest {
                 stack.push(input);
             }
         });
+        if !known && node.id() > oldest {
+            freed.push(node.id());
+        }
         seen.insert(node.id(), below);
     }
     let mut order: Vec<u64> = seen.keys().copied().collect();
     order.sort_unstable();
-    let mut wanted: HashSet<u64> = targets.iter().copied().filter(|t| seen.contains_key(t)).collect();
+    let reached = targets.iter().filter(|t| seen.contains_key(t));
+    let mut wanted: HashMap<u64, Role> = reached.map(|&t| (t, Role::Target)).collect();
+    wanted.extend(freed.into_iter().map(|id| (id, Role::Between)));
     for id in order {
-        if seen[&id].iter().any(|below| wanted.contains(below)) {
-            wanted.insert(id);
+        if seen[&id].iter().any(|below| wanted.contains_key(below)) {
+            wanted.insert(id, Role::Between);
         }
     }
     wanted

@@ -48,7 +48,8 @@ impl<T: Element> Batch for Tensor<T> {
     }
 
     fn sample(&self, position: usize) -> Result<Self> {
-        Tensor::select(self, 0, position as isize)
+        // A position beyond all numbers of an axis must not count from the end.
+        Tensor::select(self, 0, isize::try_from(position).unwrap_or(isize::MAX))
     }
 }
 

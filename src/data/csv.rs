@@ -80,7 +80,7 @@ impl Csv {
     /// # Errors
     /// If the file cannot be read, and as [`read`](Csv::read).
     pub fn load<T: Real>(&self, path: impl AsRef<Path>) -> Result<Tensor<T>> {
-        let bytes = super::file::bytes("csv", path.as_ref())?;
+        let bytes = super::file::Source::open("csv", path.as_ref())?.up_to(u64::MAX)?;
         self.read(&*bytes).map_err(|e| e.within(path.as_ref().display()))
     }
 }

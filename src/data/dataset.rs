@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::collate::{Batch, Collate, common_len};
-use crate::{Error, Result, tensor::Tensor};
+use crate::{Error, Result, kernels::sizes::room, tensor::Tensor};
 
 /// A set of samples that can be reached by position.
 pub trait Dataset: Send + Sync {
@@ -155,13 +155,14 @@ impl<D: Dataset + ?Sized> Dataset for Arc<D> {
 /// # Errors
 /// If the lengths do not add up to the number of samples.
 pub fn random_split<D: Dataset, const N: usize>(dataset: D, lengths: [usize; N]) -> Result<[Subset<D>; N]> {
-    let total: usize = lengths.iter().sum();
+    let total = lengths.iter().fold(0, |sum: usize, &n| sum.saturating_add(n));
     if total != dataset.len() {
         return Err(Error::value(
             "random_split",
             format!("the lengths {lengths:?} add up to {total}, the data set has {} samples", dataset.len()),
         ));
     }
+    room::<usize>("random_split", &[total])?;
     let order: Vec<usize> = Tensor::<i64>::randperm(total).to_vec().into_iter().map(|p| p as usize).collect();
     let dataset = Arc::new(dataset);
     let mut at = 0;

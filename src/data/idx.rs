@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::file;
+use super::file::Source;
 use crate::{
     Error, Result,
     error::ErrorKind,
@@ -13,26 +13,15 @@ fn malformed(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Format, "idx", format!("{}: {what}", path.display()))
 }
 
-/// Reads an IDX file, compressed by gzip or not: bytes and integers become `i64`, floats stay.
-///
-/// # Errors
-/// If the file cannot be read, is not in the format, or is shorter or longer than its header says.
-pub fn load(path: impl AsRef<Path>) -> Result<AnyTensor> {
-    let path = path.as_ref();
-    let bytes = file::bytes("idx", path)?;
-    let (kind, axes) = match *bytes {
-        [0, 0, kind, axes, ..] if axes > 0 => (kind, axes as usize),
+/// What the header says of the elements: their type, their shape, and how many bytes one takes.
+fn header(file: &mut Source<'_>, path: &Path) -> Result<(u8, Vec<usize>, usize)> {
+    let (kind, axes) = match *file.up_to(4)? {
+        [0, 0, kind, axes] if axes > 0 => (kind, usize::from(axes)),
         _ => {
-            return Err(malformed(
-                path,
-                "no IDX file: it does not begin with two zero bytes, a type and a number of axes",
-            ));
+            let what = "no IDX file: it does not begin with two zero bytes, a type and a number of axes";
+            return Err(malformed(path, what));
         }
     };
-    let body = 4 + 4 * axes;
-    let header = bytes.get(4..body).ok_or_else(|| malformed(path, "the file ends inside its header"))?;
-    let shape: Vec<usize> =
-        header.chunks_exact(4).map(|c| u32::from_be_bytes(c.try_into().expect("4 bytes")) as usize).collect();
     let width = match kind {
         0x08 | 0x09 => 1,
         0x0B => 2,
@@ -40,13 +29,32 @@ pub fn load(path: impl AsRef<Path>) -> Result<AnyTensor> {
         0x0E => 8,
         other => return Err(malformed(path, format!("unknown element type 0x{other:02X}"))),
     };
-    let data = &bytes[body..];
-    let wanted = shape.iter().try_fold(width, |n: usize, &s| n.checked_mul(s));
-    if wanted != Some(data.len()) {
-        return Err(malformed(
-            path,
-            format!("shape {shape:?} of {width}-byte elements does not fit {} bytes", data.len()),
-        ));
+    let sizes = file.up_to(4 * axes as u64)?;
+    if sizes.len() < 4 * axes {
+        return Err(malformed(path, "the file ends inside its header"));
+    }
+    let size = |c: &[u8]| u32::from_be_bytes(c.try_into().expect("4 bytes")) as usize;
+    Ok((kind, sizes.chunks_exact(4).map(size).collect(), width))
+}
+
+/// Reads an IDX file, compressed by gzip or not: bytes and integers become `i64`, floats stay.
+///
+/// No more is read, and no more memory taken, than the header announces and the file holds.
+///
+/// # Errors
+/// If the file cannot be read, is not in the format, or is shorter or longer than its header says.
+pub fn load(path: impl AsRef<Path>) -> Result<AnyTensor> {
+    let path = path.as_ref();
+    let mut file = Source::open("idx", path)?;
+    let (kind, shape, width) = header(&mut file, path)?;
+    let announced = format!("shape {shape:?} of {width}-byte elements");
+    let Some(wanted) = shape.iter().try_fold(width, |n: usize, &s| n.checked_mul(s)) else {
+        return Err(malformed(path, format!("{announced} is more than a machine can hold")));
+    };
+    let data = file.up_to(wanted as u64)?;
+    if data.len() < wanted || !file.up_to(1)?.is_empty() {
+        let there = if data.len() < wanted { data.len().to_string() } else { "more".into() };
+        return Err(malformed(path, format!("{announced} takes {wanted} bytes, the file holds {there}")));
     }
     let ints = |of: &dyn Fn(&[u8]) -> i64| Tensor::from_vec(&shape, data.chunks_exact(width).map(of).collect());
     Ok(match kind {

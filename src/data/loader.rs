@@ -3,7 +3,7 @@
 use rand::{SeedableRng, seq::SliceRandom};
 
 use super::dataset::Dataset;
-use crate::{Result, random};
+use crate::{Result, kernels::sizes::must, random};
 
 /// Cuts a data set into batches, in order or shuffled.
 ///
@@ -63,20 +63,29 @@ impl<D: Dataset> DataLoader<D> {
         &self.dataset
     }
 
-    /// The batches of one epoch. A sample that cannot be read panics; [`try_epoch`](DataLoader::try_epoch) does not.
+    /// The batches of one epoch. A sample that cannot be read panics, with the place of this call in the message;
+    /// [`try_epoch`](DataLoader::try_epoch) does not.
+    #[track_caller]
     pub fn epoch(&self, epoch: u64) -> impl ExactSizeIterator<Item = D::Sample> {
-        self.try_epoch(epoch).map(|batch| batch.unwrap_or_else(|error| panic!("{error}")))
+        let place = std::panic::Location::caller();
+        self.try_epoch(epoch)
+            .map(move |batch| batch.unwrap_or_else(|error| panic!("{error}; in the epoch begun at {place}")))
     }
 
     /// The batches of one epoch, each as a `Result`.
+    #[track_caller]
     pub fn try_epoch(&self, epoch: u64) -> Epoch<'_, D> {
+        must::<usize>("DataLoader", &[self.dataset.len()]);
         let mut order: Vec<usize> = (0..self.dataset.len()).collect();
         if self.shuffle {
             let seed = self.seed.unwrap_or_else(random::seed);
-            order
-                .shuffle(&mut random::Generator::seed_from_u64(seed ^ (epoch + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+            let own = epoch.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            order.shuffle(&mut random::Generator::seed_from_u64(seed ^ own));
         }
-        order.truncate(self.len() * self.batch_size);
+        if self.drop_last {
+            // Whole batches of what there is.
+            order.truncate(self.len() * self.batch_size);
+        }
         Epoch { loader: self, order, at: 0 }
     }
 }
@@ -92,7 +101,7 @@ impl<D: Dataset> Iterator for Epoch<'_, D> {
     type Item = Result<D::Sample>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let end = (self.at + self.loader.batch_size).min(self.order.len());
+        let end = self.at.saturating_add(self.loader.batch_size).min(self.order.len());
         let positions = &self.order[self.at..end];
         self.at = end;
         (!positions.is_empty()).then(|| self.loader.dataset.batch(positions))

@@ -8,7 +8,7 @@ use crate::{
         elementwise::{Map, map, map_with, zip, zip_with},
         isa::Isa,
     },
-    ops::{self, Formula, Lane},
+    ops::{self, Formula, Lane, gradient_of},
     random::{self, Rng},
     tensor::{Real, Tensor, axis, grad_enabled},
 };
@@ -31,19 +31,23 @@ fn clamp_of<T: Real>(x: T, low: T, high: T) -> T {
     }
 }
 
-/// `one` or `other`: a step.
-fn pick<T: Real>(condition: bool, one: f64, other: f64) -> T {
-    T::of(if condition { one } else { other })
+/// `max(x, low)`; NaN stays NaN.
+fn not_below<T: Real>(x: T, low: f64) -> T {
+    if x < T::of(low) { T::of(low) } else { x }
 }
+
+/// From here on σ, Φ and their kin are 0 and 1 in all types: their factor in an activation need not be larger, and must
+/// not be infinite.
+const FAR: f64 = 1e3;
 
 // ----------------------------------------------------------------------------------------------------------- the table
 
-/// A row a function: its value on numbers, in a loop compiled for `I`, and its slope as a [`Formula`]; both of the input,
-/// which is kept.
+/// A row a function: its value on numbers, in a loop compiled for `I`, and its derivative as a [`Formula`]; both of the
+/// input, which is kept. [`gradient_of`] says what a derivative of two names is.
 macro_rules! elementwise {
     ($(
         $(#[$doc:meta])*
-        $vis:vis $name:ident($($param:ident),*): |$x:ident| $value:expr, slope |$k:ident| $slope:expr;
+        $vis:vis $name:ident($($param:ident),*): |$x:ident| $value:expr, slope |$($k:ident),+| $slope:expr;
     )*) => {$(
         $(#[$doc])*
         $vis fn $name<T: Real>(input: &Tensor<T>, $($param: f64),*) -> Tensor<T> {
@@ -55,9 +59,9 @@ macro_rules! elementwise {
             #[allow(unused_variables)]
             impl<T: Real> Row<T> {
                 #[inline(always)]
-                fn slope<E: ops::RealFormula<T>>(self, $k: E) -> E {
+                fn gradient<E: ops::RealFormula<T>>(self, g: E, kept: E) -> E {
                     let Row { $($param,)* .. } = self;
-                    $slope
+                    gradient_of!(g, kept, |$($k),+| $slope)
                 }
             }
             #[allow(unused_variables)]
@@ -71,14 +75,14 @@ macro_rules! elementwise {
             impl<T: Real> Map<(T, T), T> for Row<T> {
                 #[inline(always)]
                 fn at<I: Isa>(&self, (g, kept): (T, T)) -> T {
-                    g * self.slope(Lane::<I, T>::new(kept)).0
+                    self.gradient(Lane::<I, T>::new(g), Lane::new(kept)).0
                 }
             }
             let row = Row { $($param: T::of($param),)* element: PhantomData };
             let kept = input.clone();
             Tensor::op(stringify!($name), map_with(input.view(), row), [input], move |g, _| {
                 Ok([Some(match grad_enabled() {
-                    true => g * row.slope(kept.clone()),
+                    true => row.gradient(g.clone(), kept.clone()),
                     false => zip_with(g.view(), kept.view(), g.shape(), row).into(),
                 })])
             })
@@ -94,69 +98,76 @@ elementwise! {
     /// assert_eq!(F::leaky_relu(&tensor![-10.0, 2.0], 0.5), tensor![-5.0, 2.0]);
     /// ```
     pub leaky_relu(negative_slope): |x| if x > T::ZERO { x } else { x * negative_slope },
-        slope |x| x.step(|x| if x > T::ZERO { T::ONE } else { negative_slope });
+        slope |g, x| {
+            let g = g.kept(&x, |x| x > T::ZERO || negative_slope != T::ZERO);
+            g * x.step(|x| if x > T::ZERO { T::ONE } else { negative_slope })
+        };
 
     /// `min(max(x, 0), 6)`
-    pub relu6(): |x| clamp_of(x, T::ZERO, T::of(6.)), slope |x| x.step(|x| pick(x > T::ZERO && x < T::of(6.), 1., 0.));
+    pub relu6(): |x| clamp_of(x, T::ZERO, T::of(6.)), slope |g, x| g.kept(&x, |x| x > T::ZERO && x < T::of(6.));
 
     clamped(min_val, max_val): |x| clamp_of(x, min_val, max_val),
-        slope |x| x.step(|x| pick(x > min_val && x < max_val, 1., 0.));
+        slope |g, x| g.kept(&x, |x| x > min_val && x < max_val);
 
     /// `x` where it is above `threshold`, else `value`.
     pub threshold(threshold, value): |x| if x <= threshold { value } else { x },
-        slope |x| x.step(|x| pick(x <= threshold, 0., 1.));
+        slope |g, x| g.kept(&x, |x| x > threshold || x.is_nan());
 
     // `positive · x` above 0, `negative · (e^(x · rate) - 1)` below: ELU and its kin.
     exponential(positive, negative, rate):
         |x| if x < T::ZERO { negative * (x * rate).vexp_m1::<I>() } else { x * positive },
-        slope |x| {
+        slope |g, x| {
             // Only below 0: the power would overflow far above, and ∞ · 0 is NaN.
             let power = (x.clone().only(|x| x < T::ZERO) * rate).exp();
-            power * x.clone().step(|x| if x <= T::ZERO { negative * rate } else { T::ZERO })
-                + x.step(|x| if x <= T::ZERO { T::ZERO } else { positive })
+            let g = g.kept(&x, |x| x > T::ZERO || x.is_nan() || negative != T::ZERO);
+            g * (power * x.clone().step(|x| if x <= T::ZERO { negative * rate } else { T::ZERO })
+                + x.step(|x| if x <= T::ZERO { T::ZERO } else { positive }))
         };
 
     /// `x · σ(x)`, also called swish.
-    pub silu(): |x| x * x.vsigmoid::<I>(), slope |x| {
+    pub silu(): |x| not_below(x, -FAR) * x.vsigmoid::<I>(), slope |x| {
         let s = x.clone().sigmoid();
-        s.clone() * (x * (-s + T::ONE) + T::ONE)
+        s.clone() * (x.bounded(T::of(FAR)) * (-s + T::ONE) + T::ONE)
     };
 
     /// `x · tanh(softplus(x))`
-    pub mish(): |x| x * mish_gate(Lane::<I, T>::new(x.vsigmoid::<I>())).0, slope |x| {
+    pub mish(): |x| not_below(x, -FAR) * mish_gate(Lane::<I, T>::new(x.vsigmoid::<I>())).0, slope |x| {
         let s = x.clone().sigmoid();
         let t = mish_gate(s.clone());
-        x * s * (-(t.clone() * t.clone()) + T::ONE) + t
+        x.bounded(T::of(FAR)) * s * (-(t.clone() * t.clone()) + T::ONE) + t
     };
 
-    gelu_erf(): |x| x * x.vnormal_cdf::<I>(), slope |x| {
+    gelu_erf(): |x| not_below(x, -FAR) * x.vnormal_cdf::<I>(), slope |x| {
         let density = x.clone().bell() * (T::FRAC_1_SQRT_2() * T::FRAC_2_SQRT_PI() * T::of(0.5));
-        x.clone().normal_cdf() + x * density
+        x.clone().normal_cdf() + x.bounded(T::of(FAR)) * density
     };
 
-    gelu_tanh(): |x| x * T::of(0.5) * (T::ONE + (gelu_scale::<T>() * (x + T::of(GELU_CUBIC) * x * x * x)).vtanh::<I>()),
-        slope |x| {
-            let square = x.clone() * x.clone();
-            let t = (x.clone() * (square.clone() * T::of(GELU_CUBIC) + T::ONE) * gelu_scale::<T>()).tanh();
-            let inner = (square * T::of(3. * GELU_CUBIC) + T::ONE) * gelu_scale::<T>();
-            (t.clone() + T::ONE + x * (-(t.clone() * t) + T::ONE) * inner) * T::of(0.5)
-        };
+    // With `(1 + tanh u) / 2 = σ(2u)`, which loses no digits far below 0.
+    gelu_tanh(): |x| {
+        let near = Lane::<I, T>::new(x).bounded(T::of(FAR));
+        not_below(x, -FAR) * gelu_inner(near).0.vsigmoid::<I>()
+    }, slope |x| {
+        let x = x.bounded(T::of(FAR));
+        let s = gelu_inner(x.clone()).sigmoid();
+        let rate = (x.clone() * x.clone() * T::of(3. * GELU_CUBIC) + T::ONE) * gelu_scale::<T>();
+        s.clone() * (x * rate * (-s + T::ONE) + T::ONE)
+    };
 
     /// `x` outside [-lambd, lambd], else 0; PyTorch's default `lambd` is 0.5.
     pub hardshrink(lambd): |x| if x >= -lambd && x <= lambd { T::ZERO } else { x },
-        slope |x| x.step(|x| pick(x < -lambd || x > lambd, 1., 0.));
+        slope |g, x| g.kept(&x, |x| x < -lambd || x > lambd);
 
     shrunk(lambd): |x| if x > lambd { x - lambd } else if x < -lambd { x + lambd } else { x * T::ZERO },
-        slope |x| x.step(|x| pick(x < -lambd || x > lambd, 1., 0.));
+        slope |g, x| g.kept(&x, |x| x < -lambd || x > lambd);
 
     /// `min(max(x + 3, 0), 6) / 6`
     pub hardsigmoid(): |x| clamp_of(x + T::of(3.), T::ZERO, T::of(6.)) / T::of(6.),
-        slope |x| x.step(|x| pick(x > T::of(-3.) && x < T::of(3.), ONE_SIXTH, 0.));
+        slope |g, x| g.kept(&x, |x| x > T::of(-3.) && x < T::of(3.)) * T::of(ONE_SIXTH);
 
     /// `x · min(max(x + 3, 0), 6) / 6`
-    pub hardswish(): |x| x * clamp_of(x + T::of(3.), T::ZERO, T::of(6.)) / T::of(6.), slope |x| {
+    pub hardswish(): |x| not_below(x, -FAR) * (clamp_of(x + T::of(3.), T::ZERO, T::of(6.)) / T::of(6.)), slope |g, x| {
         let middle = x.clone().only(|x| x > T::of(-3.) && x < T::of(3.)) * T::of(1. / 3.);
-        middle + x.step(|x| if x <= T::of(-3.) { T::ZERO } else { pick(x < T::of(3.), 0.5, 1.) })
+        g.kept(&x, |x| x > T::of(-3.) || x.is_nan()) * (middle + x.step(|x| T::of(if x < T::of(3.) { 0.5 } else { 1. })))
     };
 
     /// `log σ(x)`, without overflow.
@@ -167,11 +178,15 @@ elementwise! {
     /// PyTorch's defaults are a `beta` of 1 and a `threshold` of 20.
     pub softplus(beta, threshold): |x| if x * beta > threshold { x } else { softplus_of::<I, T>(x * beta) / beta }, slope |x| {
         let z = x * beta;
-        z.clone().sigmoid() * z.clone().step(|z| pick(z > threshold, 0., 1.)) + z.step(|z| pick(z > threshold, 1., 0.))
+        let one = |above: bool| if above { T::ONE } else { T::ZERO };
+        z.clone().sigmoid() * z.clone().step(|z| one(z <= threshold)) + z.step(|z| one(z > threshold))
     };
 
     /// `x / (1 + |x|)`
-    pub softsign(): |x| x / (T::ONE + num_traits::Float::abs(x)), slope |x| {
+    pub softsign(): |x| {
+        let near = Lane::<I, T>::new(x).bounded(T::max_value()).0;
+        near / (T::ONE + num_traits::Float::abs(near))
+    }, slope |x| {
         let r = (x.abs() + T::ONE).reciprocal();
         r.clone() * r
     };
@@ -185,12 +200,19 @@ elementwise! {
 
 const GELU_CUBIC: f64 = 0.044715;
 
+/// `2 √(2/π) (x + 0.044715 x³)`
+#[inline(always)]
+fn gelu_inner<T: Real, E: Formula<T>>(x: E) -> E {
+    let square = x.clone() * x.clone();
+    x * (square * T::of(GELU_CUBIC) + T::ONE) * gelu_scale::<T>()
+}
+
 /// PyTorch's sixth is rounded to `f32` in the derivative, also in `f64`.
 const ONE_SIXTH: f64 = (1f32 / 6.) as f64;
 
-/// `√(2/π)`
+/// `2 √(2/π)`
 fn gelu_scale<T: Real>() -> T {
-    T::FRAC_2_SQRT_PI() * T::FRAC_1_SQRT_2()
+    T::FRAC_2_SQRT_PI() * T::SQRT_2()
 }
 
 /// `tanh(softplus(x))` from `s = σ(x)`: `s (1 + q) / (1 + q²)` with `q = 1 - s`, which overflows nowhere.
@@ -332,7 +354,10 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
             false => None,
         };
         let dw = match dw {
-            true => Some(g.try_mul(&x.clone().only(|x| x <= T::ZERO || x.is_nan()))?.sum_to(w.shape())?),
+            true => {
+                let below = |x: T| x < T::ZERO || x.is_nan();
+                Some((g.clone().kept(&x, below) * x.clone().only(below)).sum_to(w.shape())?)
+            }
             false => None,
         };
         Ok([dx, dw])
@@ -381,7 +406,7 @@ fn randomized<T: Real>(
     let slopes: Tensor<T> =
         zip(input.view(), slopes.view(), input.shape(), |x, s| if x <= T::ZERO { s } else { T::ONE }).into();
     let out = zip(input.view(), slopes.view(), input.shape(), |x, s| x * s);
-    Ok(Tensor::op("rrelu", out, [input], move |g, _| Ok([Some(g.try_mul(&slopes)?)])))
+    Ok(Tensor::op("rrelu", out, [input], move |g, _| Ok([Some(ops::shared(g, &slopes)?)])))
 }
 
 // -------------------------------------------------------------------------------------------------------- along an axis

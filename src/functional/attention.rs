@@ -3,6 +3,7 @@
 use crate::{
     Error, Result,
     functional::{dropout, linear, options},
+    kernels::{elementwise::map, sizes::room},
     tensor::{Real, Tensor},
 };
 
@@ -44,7 +45,7 @@ impl<T: Real> AttentionMask<T> {
     fn added(&self, hidden: bool) -> Tensor<T> {
         match self {
             AttentionMask::Bool(mask) => {
-                mask.view().mapv(|m| if m == hidden { T::neg_infinity() } else { T::ZERO }).into()
+                map(mask.view(), |m| if m == hidden { T::neg_infinity() } else { T::ZERO }).into()
             }
             AttentionMask::Float(mask) => mask.clone(),
         }
@@ -110,7 +111,11 @@ pub fn scaled_dot_product_attention<T: Real>(
             ));
         }
         (Some(mask), false) => Some(mask.added(false)),
-        (None, true) => Some(causal(len, key.size(-2)?)),
+        (None, true) => {
+            let keys = key.size(-2)?;
+            room::<T>(OP, &[len, keys])?;
+            Some(causal(len, keys))
+        }
         (None, false) => None,
     };
     let scale = options.scale.unwrap_or(1. / (features as f64).sqrt());
@@ -429,7 +434,7 @@ impl<T: Real> Heads<T> {
         }
         if self.add_zero_attn {
             for t in &mut kv {
-                *t = Tensor::cat(&[&*t, &Tensor::zeros(one)], 0)?;
+                *t = Tensor::cat(&[&*t, &Tensor::try_full(MHA, &one, T::ZERO)?], 0)?;
             }
         }
         Ok(kv)

@@ -5,10 +5,10 @@
 
 use std::fmt;
 
-use super::{Dims, PaddingMode, options, pad, padding::fits_memory};
+use super::{Dims, PaddingMode, options, pad};
 use crate::{
     Error, Result,
-    kernels::{self, conv::Plan, im2col::Windows},
+    kernels::{self, conv::Plan, im2col::Windows, sizes::room},
     tensor::{Real, Tensor},
 };
 
@@ -114,7 +114,7 @@ impl<const N: usize> ConvOptions<N> {
 /// No batch gives an empty result; no channels give no channels, as in PyTorch.
 ///
 /// # Errors
-/// If the shapes do not fit together or the kernel is larger than the padded input.
+/// If the shapes do not fit together, the kernel is larger than the padded input, or there is no memory for the result.
 pub fn conv<const N: usize, T: Real>(
     input: &Tensor<T>,
     weight: &Tensor<T>,
@@ -128,7 +128,9 @@ pub fn conv<const N: usize, T: Real>(
     let kernel: [usize; N] = weight.shape()[2..].try_into().expect("as many axes as checked");
     let mut pads = options.pads(kernel);
     if options.padding_mode != PaddingMode::Zeros {
-        let sizes: Vec<isize> = pads.iter().rev().flat_map(|&(a, b)| [a as isize, b as isize]).collect();
+        // More than `isize::MAX` is too much for `pad` too.
+        let signed = |n: usize| n.min(isize::MAX as usize) as isize;
+        let sizes: Vec<isize> = pads.iter().rev().flat_map(|&(a, b)| [signed(a), signed(b)]).collect();
         x = pad(&x, sizes, options.padding_mode)?;
         pads = [(0, 0); N];
     }
@@ -142,7 +144,7 @@ pub fn conv<const N: usize, T: Real>(
     };
     let (batch, channels) = (x.shape()[0], x.shape()[1]);
     let plan = Plan { axes: N, batch, groups: options.groups, channels, features, windows };
-    fits_memory::<T>(op, &plan.output_shape())?;
+    room::<T>(op, &plan.output_shape())?;
     let y = planned(op, &x, weight, bias.as_ref(), plan);
     if batched { Ok(y) } else { y.squeeze_dim(0) }
 }
@@ -201,9 +203,10 @@ fn windows<const N: usize, T: Real>(
     options: &ConvOptions<N>,
 ) -> Result<Windows> {
     let (stride, dilation) = (options.stride.get(), options.dilation.get());
-    let mut output = [0; N];
+    let (mut output, mut whole) = ([0; N], [0; N]);
     for i in 0..N {
-        let padded = sizes[i].saturating_add(pads[i].0).saturating_add(pads[i].1);
+        let padded = padded(op, i, sizes[i], pads[i])?;
+        whole[i] = padded;
         let reach = (kernel[i] - 1).saturating_mul(dilation[i]).saturating_add(1);
         if reach > padded {
             return Err(Error::shape(
@@ -223,11 +226,27 @@ fn windows<const N: usize, T: Real>(
     Ok(Windows {
         input: three(sizes, 1),
         kernel: three(kernel, 1),
-        stride: three(stride, 1),
-        dilation: three(dilation, 1),
+        stride: three(no_longer(stride, whole), 1),
+        dilation: three(no_longer(dilation, whole), 1),
         before: three(pads.map(|p| p.0), 0),
         output: three(output, 1),
     })
+}
+
+/// The length of axis `i` of the sizes with what is added at its ends.
+pub(crate) fn padded(op: &str, i: usize, size: usize, (before, after): (usize, usize)) -> Result<usize> {
+    let padded = size.checked_add(before).and_then(|n| n.checked_add(after));
+    padded.filter(|&n| n <= isize::MAX as usize).ok_or_else(|| {
+        Error::value(
+            op,
+            format!("axis {i} of the sizes, {size} elements, is too long with a padding of {before} and {after}"),
+        )
+    })
+}
+
+/// Steps of at most the length of an axis: none that is longer leads to another place inside.
+pub(crate) fn no_longer<const N: usize>(steps: [usize; N], whole: [usize; N]) -> [usize; N] {
+    std::array::from_fn(|i| steps[i].min(whole[i].max(1)))
 }
 
 /// N numbers as the last of three.

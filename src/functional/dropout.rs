@@ -3,6 +3,7 @@
 use crate::{
     Error, Result,
     kernels::elementwise::{map, zip},
+    ops::shared,
     random::Rng,
     tensor::{Real, Tensor},
 };
@@ -71,12 +72,18 @@ impl Kind {
         let (scale, kept, dropped) = (T::of(scale), T::of(kept), T::of(dropped));
         let factor: Tensor<T> = map(keep.view(), |k| k * scale).into();
         let out = match self.alpha {
-            false => zip(input.view(), factor.view(), input.shape(), |x, f| x * f),
-            true => zip(input.view(), factor.view(), input.shape(), |x, f| {
-                x * f + if f == T::ZERO { dropped } else { kept }
-            }),
+            // Selected: an infinity times 0 would be NaN.
+            false => zip(input.view(), factor.view(), input.shape(), |x, f| if f == T::ZERO { T::ZERO } else { x * f }),
+            true => zip(
+                input.view(),
+                factor.view(),
+                input.shape(),
+                |x, f| {
+                    if f == T::ZERO { dropped } else { x * f + kept }
+                },
+            ),
         };
-        Ok(Tensor::op(self.op, out, [input], move |g, _| Ok([Some(g.try_mul(&factor)?)])))
+        Ok(Tensor::op(self.op, out, [input], move |g, _| Ok([Some(shared(g, &factor)?)])))
     }
 }
 

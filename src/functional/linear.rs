@@ -1,10 +1,10 @@
 //! Linear and bilinear maps.
 
-use ndarray::{Array2, CowArray, Dimension, Ix2, IxDyn};
+use ndarray::{Array2, Axis, CowArray, Dimension, Ix2, IxDyn};
 
 use crate::{
     Error, Result,
-    kernels::{gemm, reduce},
+    kernels::{copy::contiguous, gemm, reduce, sizes::room},
     tensor::{Real, Tensor, grad_enabled},
 };
 
@@ -24,11 +24,13 @@ use crate::{
 /// If the last axis of `input` is not the weight's, or the bias does not fit.
 pub fn linear<T: Real>(input: &Tensor<T>, weight: &Tensor<T>, bias: Option<&Tensor<T>>) -> Result<Tensor<T>> {
     let sizes = LinearSizes::new(input.shape(), weight.shape(), bias.map(Tensor::shape))?;
+    let shape = sizes.out(input.shape(), weight.ndim());
+    room::<T>("linear", shape.slice())?;
     let out = {
         let (x, w) = (sizes.rows(input), sizes.matrix(weight));
         let bias = bias.map(|b| b.data().broadcast(sizes.out_features).expect("one for each output").to_vec());
         let out = gemm::linear(x.view(), w.view(), bias.as_deref());
-        out.into_shape_with_order(sizes.out(input.shape(), weight.ndim())).expect("as many elements")
+        out.into_shape_with_order(shape).expect("as many elements")
     };
     let (x, w) = (input.clone(), weight.clone());
     Ok(match bias {
@@ -147,11 +149,18 @@ impl LinearSizes {
     }
 }
 
-/// The elements as a matrix: a view, if they are one already or lie in order.
+/// The elements as a matrix: a view, if the axes but the last one follow each other without a gap.
 fn matrix<T: Real>(x: &Tensor<T>, shape: [usize; 2]) -> CowArray<'_, T, Ix2> {
-    match x.shape() == shape {
-        true => x.view().into_dimensionality::<Ix2>().expect("two axes").into(),
-        false => x.data().to_shape(Ix2(shape[0], shape[1])).expect("as many elements"),
+    let mut view = x.view();
+    let lead = view.ndim().saturating_sub(2);
+    let joined = !view.is_empty() && (0..lead).all(|i| view.merge_axes(Axis(i), Axis(i + 1)));
+    if joined && view.shape()[lead..] == shape {
+        (0..lead).for_each(|_| view.index_axis_inplace(Axis(0), 0));
+        return view.into_dimensionality::<Ix2>().expect("two axes").into();
+    }
+    match x.view().into_shape_with_order(shape) {
+        Ok(matrix) => matrix.into(),
+        Err(_) => contiguous(x.view()).into_shape_with_order(shape).expect("as many elements").into(),
     }
 }
 

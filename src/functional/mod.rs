@@ -36,6 +36,7 @@ pub use loss::{
     huber_loss, l1_loss, mse_loss, nll_loss, smooth_l1_loss,
 };
 pub use norm::{BatchNormOptions, batch_norm, layer_norm};
+pub(crate) use norm::{batch_norm_and_moments, towards};
 pub use options::{Dims, Scalar};
 pub(crate) use options::{argument, options};
 pub use padding::{PadMode, PaddingMode, pad};
@@ -45,5 +46,5 @@ pub use pooling::{
     max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices,
 };
 pub use rnn::{LstmState, RnnOptions, RnnWeights, lstm, lstm_cell};
-pub(crate) use sparse::padding_row;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};
+pub(crate) use sparse::{padding_row, renorm};

@@ -1,11 +1,17 @@
 //! Normalisations: batch and layer norm.
 
+use std::sync::Arc;
+
+use ndarray::ArrayViewMutD;
+
 use crate::{
     Error, Result,
     kernels::{
         index::{array, row_major},
         norm as kernel,
+        sizes::room,
     },
+    ops::faint,
     tensor::{Real, Tensor, grad_enabled},
 };
 
@@ -48,16 +54,39 @@ pub fn batch_norm<T: Real>(
     bias: Option<&Tensor<T>>,
     options: BatchNormOptions,
 ) -> Result<Tensor<T>> {
+    let running = [running_mean.as_deref(), running_var.as_deref()];
+    let (y, moments) = batch_norm_and_moments(input, running, weight, bias, options)?;
+    if let Some(moments) = moments {
+        for (running, batch) in [running_mean, running_var].into_iter().zip(&moments) {
+            if let Some(running) = running {
+                let mut moved = running.detach().into_array();
+                towards(moved.view_mut(), batch, options.momentum);
+                *running = moved.into();
+            }
+        }
+    }
+    Ok(y)
+}
+
+/// As [`batch_norm`], but leaves the running statistics to the caller: beside the result, a training batch's mean and unbiased
+/// variance.
+pub(crate) fn batch_norm_and_moments<T: Real>(
+    input: &Tensor<T>,
+    [running_mean, running_var]: [Option<&Tensor<T>>; 2],
+    weight: Option<&Tensor<T>>,
+    bias: Option<&Tensor<T>>,
+    options: BatchNormOptions,
+) -> Result<(Tensor<T>, Option<[Vec<T>; 2]>)> {
     let shape = input.shape();
     if input.ndim() == 1 && input.numel() == 0 {
         // No channel and no value: PyTorch's answer is the input.
-        return Ok(input.clone());
+        return Ok((input.clone(), None));
     }
     if input.ndim() < 2 {
         return Err(Error::shape("batch_norm", format!("needs an input (N, C, *) of 2 axes or more, got {shape:?}")));
     }
     let channels = shape[1];
-    let per_channel = [("running_mean", running_mean.as_deref()), ("running_var", running_var.as_deref())];
+    let per_channel = [("running_mean", running_mean), ("running_var", running_var)];
     for (name, tensor) in per_channel.into_iter().chain([("weight", weight), ("bias", bias)]) {
         if let Some(t) = tensor.filter(|t| t.shape() != [channels]) {
             let what = format!("the input {shape:?} has {channels} channels on axis 1, {name} is {:?}", t.shape());
@@ -69,52 +98,61 @@ pub fn batch_norm<T: Real>(
         let needed = if options.training { "above 0 in training" } else { "at least 0" };
         return Err(Error::value("batch_norm", format!("eps must be {needed}, got {}", options.eps)));
     }
+    room::<T>("batch_norm", &[channels])?;
     let batch = kernel::Batch { channels, len: shape[2..].iter().product() };
-    let (mean, var, own) = match (running_mean, running_var) {
-        (Some(mean), Some(var)) if !options.training => (mean.to_vec(), var.to_vec(), false),
-        (mean, var) => {
-            let count = input.numel() / channels.max(1);
-            if options.training && count == 1 {
-                let what = format!("training needs more than 1 value per channel, the input is {shape:?}");
-                return Err(Error::value("batch_norm", what));
-            }
-            let moments = kernel::batch_moments(&row_major(&input.view()), batch);
-            // An empty batch says nothing about the statistics.
-            if options.training && count > 0 {
-                let unbias = count as f64 / (count as f64 - 1.);
-                update(mean, &moments.0, options.momentum, 1.);
-                update(var, &moments.1, options.momentum, unbias);
-            }
-            (moments.0, moments.1, true)
-        }
-    };
     let eps = T::of(options.eps);
-    let rstd = var.iter().map(|&v| (v + eps).sqrt().recip()).collect();
-    Ok(batch_normed(input, batch, [mean, rstd], weight, bias, own.then_some(eps)))
-}
-
-/// Moves a running statistic towards the batch's, which counts `scale` times.
-fn update<T: Real>(running: Option<&mut Tensor<T>>, batch: &[T], momentum: f64, scale: f64) {
-    if let Some(running) = running {
-        let (keep, scale, momentum) = (T::of(1. - momentum), T::of(scale), T::of(momentum));
-        let moved = running.to_vec().iter().zip(batch).map(|(&r, &b)| r * keep + b * scale * momentum).collect();
-        *running = array(&[batch.len()], moved).into();
+    if let (Some(mean), Some(var), false) = (running_mean, running_var, options.training) {
+        let rstd = var.view().iter().map(|&v| (v + eps).sqrt().recip()).collect();
+        let moments = [mean.to_vec(), vec![T::ZERO; channels], rstd];
+        return Ok((batch_normed(input, batch, moments, weight, bias, None), None));
     }
+    let count = input.numel() / channels.max(1);
+    if options.training && count == 1 {
+        let what = format!("training needs more than 1 value per channel, the input is {shape:?}");
+        return Err(Error::value("batch_norm", what));
+    }
+    let (mut x, mut eps, mut scales) = (input.clone(), vec![eps; channels], vec![T::ONE; channels]);
+    let of = |x: &Tensor<T>, eps: &[T]| {
+        let [mean, rest, var] = kernel::batch_moments(&row_major(&x.view()), batch);
+        let rstd = var.iter().zip(eps).map(|(&v, &eps)| (v + eps).sqrt().recip()).collect::<Vec<T>>();
+        ([mean, rest, rstd], var)
+    };
+    let (mut moments, mut var) = of(&x, &eps);
+    if let Some(scale) = balance_if_wild(input, &moments[2], |axis| axis != 1, options.eps) {
+        scales = scale.to_vec();
+        x = input.try_mul(&scale)?;
+        eps.iter_mut().zip(&scales).for_each(|(eps, &s)| *eps = *eps * s * s);
+        (moments, var) = of(&x, &eps);
+    }
+    // An empty batch says nothing about the statistics.
+    let trained = (options.training && count > 0).then(|| {
+        let unbias = T::of(count as f64 / (count as f64 - 1.));
+        let mean = (0..channels).map(|c| (moments[0][c] + moments[1][c]) / scales[c]).collect();
+        [mean, var.iter().zip(&scales).map(|(&v, &s)| v * unbias / s / s).collect()]
+    });
+    Ok((batch_normed(&x, batch, moments, weight, bias, Some(eps)), trained))
 }
 
-/// The batch norm with these means and 1 / √(variance + ε); with `own`, which is ε, they are the input's.
+/// Moves a running statistic towards the batch's.
+pub(crate) fn towards<T: Real>(mut running: ArrayViewMutD<'_, T>, batch: &[T], momentum: f64) {
+    let (keep, momentum) = (T::of(1. - momentum), T::of(momentum));
+    running.iter_mut().zip(batch).for_each(|(r, &b)| *r = *r * keep + b * momentum);
+}
+
+/// The batch norm with these means, what is left of them, and 1 / √(variance + ε); with `own`, which is each channel's ε,
+/// they are the input's.
 fn batch_normed<T: Real>(
     input: &Tensor<T>,
     batch: kernel::Batch,
-    [mean, rstd]: [Vec<T>; 2],
+    moments: [Vec<T>; 3],
     weight: Option<&Tensor<T>>,
     bias: Option<&Tensor<T>>,
-    own: Option<T>,
+    own: Option<Vec<T>>,
 ) -> Tensor<T> {
     let out = {
         let (x, w, b) = (input.view(), weight.map(Tensor::view), bias.map(Tensor::view));
         let (w, b) = (w.as_ref().map(row_major), b.as_ref().map(row_major));
-        kernel::batch_norm(&row_major(&x), batch, [&mean, &rstd], w.as_deref(), b.as_deref())
+        kernel::batch_norm(&row_major(&x), batch, moments.each_ref().map(Vec::as_slice), w.as_deref(), b.as_deref())
     };
     let inputs: Vec<_> = [Some(input), weight, bias].into_iter().flatten().collect();
     // `(C)` as `(1, C, 1, …)`, to broadcast against the input.
@@ -123,20 +161,20 @@ fn batch_normed<T: Real>(
     let affine = Affine::new(input, weight, bias, vec![batch.channels], along);
     Tensor::op_many("batch_norm", out.array(input.shape()), &inputs, move |g, needed| {
         if grad_enabled() {
+            let of = |v: &[T]| Tensor::from(array(&affine.along, v.to_vec()));
             let axes = (0..affine.x.ndim() as isize).filter(|&a| a != 1).collect();
-            let moments = match own {
-                Some(eps) => Centred::own(&affine.x, axes, eps)?,
-                None => {
-                    let of = |v: &[T]| Tensor::from(array(&affine.along, v.to_vec()));
-                    Centred { centred: affine.x.try_sub(&of(&mean))?, rstd: of(&rstd), own: None }
-                }
+            let [mean, _, rstd] = &moments;
+            let moments = match &own {
+                Some(eps) => Centred::own(&affine.x, axes, &of(eps))?,
+                None => Centred { centred: affine.x.try_sub(&of(mean))?, rstd: of(rstd), own: None },
             };
             return affine.gradients(g, &moments);
         }
         let (g, x, w) = (g.view(), affine.x.view(), affine.weight.as_ref().map(Tensor::view));
         let (g, x, w) = (row_major(&g), row_major(&x), w.as_ref().map(row_major));
+        let moments = moments.each_ref().map(Vec::as_slice);
         let (dx, [dw, db]) =
-            kernel::batch_norm_backward(&g, &x, batch, [&mean, &rstd], w.as_deref(), own.is_some(), needed[0]);
+            kernel::batch_norm_backward(&g, &x, batch, moments, w.as_deref(), own.is_some(), needed[0]);
         Ok(affine.answer(dx.map(|dx| dx.array(affine.x.shape()).into()), dw, db))
     })
 }
@@ -177,29 +215,69 @@ pub fn layer_norm<T: Real>(
             return Err(Error::shape("layer_norm", what));
         }
     }
-    let (n, eps) = (normalized_shape.iter().product(), T::of(eps));
+    let first = input.ndim() - normalized_shape.len();
+    let tensor = Tensor::scalar(T::of(eps));
+    let (out, moments) = layer_normed(input, normalized_shape, weight, bias, tensor.clone());
+    let rstd: Vec<T> = moments.iter().map(|m| m.rstd).collect();
+    let Some(scale) = balance_if_wild(input, &rstd, |axis| axis >= first, eps) else { return Ok(out) };
+    Ok(layer_normed(&input.try_mul(&scale)?, normalized_shape, weight, bias, tensor * &scale * scale).0)
+}
+
+/// The layer norm of rows with one ε, or one per row, and the rows' moments.
+fn layer_normed<T: Real>(
+    input: &Tensor<T>,
+    normalized_shape: &[usize],
+    weight: Option<&Tensor<T>>,
+    bias: Option<&Tensor<T>>,
+    eps: Tensor<T>,
+) -> (Tensor<T>, Arc<[kernel::Moments<T>]>) {
+    let n = normalized_shape.iter().product();
     let (out, moments) = {
         let (x, w, b) = (input.view(), weight.map(Tensor::view), bias.map(Tensor::view));
         let (w, b) = (w.as_ref().map(row_major), b.as_ref().map(row_major));
-        kernel::layer_norm(&row_major(&x), n, w.as_deref(), b.as_deref(), eps)
+        kernel::layer_norm(&row_major(&x), n, w.as_deref(), b.as_deref(), &row_major(&eps.view()))
     };
+    let moments: Arc<[_]> = moments.into();
+    let kept = moments.clone();
     let inputs: Vec<_> = [Some(input), weight, bias].into_iter().flatten().collect();
     let affine = Affine::new(input, weight, bias, normalized_shape.to_vec(), normalized_shape.to_vec());
-    Ok(Tensor::op_many("layer_norm", out.array(input.shape()), &inputs, move |g, needed| {
+    let out = Tensor::op_many("layer_norm", out.array(input.shape()), &inputs, move |g, needed| {
         if grad_enabled() {
             let axes = (1..=affine.along.len() as isize).map(|a| -a).collect();
-            return affine.gradients(g, &Centred::own(&affine.x, axes, eps)?);
+            return affine.gradients(g, &Centred::own(&affine.x, axes, &eps)?);
         }
         let (g, x, w) = (g.view(), affine.x.view(), affine.weight.as_ref().map(Tensor::view));
         let (g, x, w) = (row_major(&g), row_major(&x), w.as_ref().map(row_major));
         let parameters = needed[1..].contains(&true);
-        let (dx, mut dw) = kernel::layer_norm_backward(&g, &x, &moments, w.as_deref(), n, parameters);
+        let (dx, mut dw) = kernel::layer_norm_backward(&g, &x, &kept, w.as_deref(), n, parameters);
         let db = dw.split_off(dw.len() / 2);
         Ok(affine.answer(Some(dx.array(affine.x.shape()).into()), dw, db))
-    }))
+    });
+    (out, moments)
 }
 
 // ------------------------------------------------------------------------------------------------- what norms share
+
+/// What to multiply the input by: other than 1 for those groups in which the square of a deviation overflows, or vanishes
+/// beside a tiny `eps`, as `rstd` of the group tells; `eps` is to be multiplied by its square. `together` are the axes that
+/// are normed together. `None` where all is well.
+fn balance_if_wild<T: Real>(
+    input: &Tensor<T>,
+    rstd: &[T],
+    together: impl Fn(usize) -> bool,
+    eps: f64,
+) -> Option<Tensor<T>> {
+    let limit = faint::<T>().sqrt().recip();
+    let wild = |rstd: T| !(rstd > T::ZERO && rstd < limit);
+    if !rstd.iter().any(|&rstd| wild(rstd)) {
+        return None;
+    }
+    let axes: Vec<usize> = (0..input.ndim()).filter(|&axis| together(axis)).collect();
+    let scale = input.balance(&axes, T::of(eps.sqrt()))?;
+    let only_wild =
+        scale.view().iter().zip(rstd).map(|(&scale, &rstd)| if wild(rstd) { scale } else { T::ONE }).collect();
+    Some(array(scale.shape(), only_wild).into())
+}
 
 /// What the backward pass of a norm keeps of its inputs.
 struct Affine<T: Real> {
@@ -221,9 +299,9 @@ struct Centred<T: Real> {
 }
 
 impl<T: Real> Centred<T> {
-    fn own(x: &Tensor<T>, axes: Vec<isize>, eps: T) -> Result<Self> {
-        let centred = x.try_sub(&x.mean_dim(axes.as_slice(), true)?)?;
-        let rstd = (centred.square().mean_dim(axes.as_slice(), true)? + eps).rsqrt();
+    fn own(x: &Tensor<T>, axes: Vec<isize>, eps: &Tensor<T>) -> Result<Self> {
+        let centred = x.centred(&axes)?;
+        let rstd = centred.square().mean_dim(axes.as_slice(), true)?.try_add(eps)?.rsqrt();
         Ok(Centred { centred, rstd, own: Some(axes) })
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::{
     Error, Result,
+    kernels::sizes::room,
     tensor::{Element, Tensor},
 };
 
@@ -38,9 +39,10 @@ impl From<&str> for PaddingMode {
     #[track_caller]
     fn from(name: &str) -> Self {
         let modes = [PaddingMode::Zeros, PaddingMode::Reflect, PaddingMode::Replicate, PaddingMode::Circular];
-        modes.into_iter().find(|mode| mode.to_string() == name).unwrap_or_else(|| {
-            panic!("padding_mode {name:?}: expected \"zeros\", \"reflect\", \"replicate\" or \"circular\"")
-        })
+        match modes.into_iter().find(|mode| mode.to_string() == name) {
+            Some(mode) => mode,
+            None => panic!("padding_mode {name:?}: expected \"zeros\", \"reflect\", \"replicate\" or \"circular\""),
+        }
     }
 }
 
@@ -101,12 +103,14 @@ pub fn pad<T: Element>(input: &Tensor<T>, pads: impl AsRef<[isize]>, mode: impl 
     }
     let mut each = vec![(0, 0); ndim];
     each.iter_mut().rev().zip(pairs).for_each(|(pair, &[before, after])| *pair = (before, after));
+    // All of -isize::MAX..=isize::MAX can be negated.
     let size = |(&n, &(before, after)): (&usize, &(isize, isize))| {
-        (n as isize).checked_add(before)?.checked_add(after)?.try_into().ok()
+        before.checked_neg().and(after.checked_neg())?;
+        usize::try_from(n as i128 + before as i128 + after as i128).ok()
     };
     let shape: Option<Vec<usize>> = input.shape().iter().zip(&each).map(size).collect();
     let shape = shape.ok_or_else(|| wrong("an axis would have fewer than 0 elements, or too many".into()))?;
-    fits_memory::<T>("pad", &shape)?;
+    room::<T>("pad", &shape)?;
     if let PadMode::Constant(value) = mode {
         return input.constant_pad(&each, T::of(value));
     }
@@ -125,10 +129,11 @@ pub fn pad<T: Element>(input: &Tensor<T>, pads: impl AsRef<[isize]>, mode: impl 
     let mut out = input.clone();
     for (axis, (&n, &(before, after))) in input.shape().iter().zip(&each).enumerate() {
         if (before, after) != (0, 0) {
+            room::<usize>("pad", &shape[axis..=axis])?;
             let index = sources(mode, n, before, after).ok_or_else(|| {
                 wrong(format!("axis {axis} has only {n} elements to pad from, {before} and {after} are asked for"))
             })?;
-            out = out.rows_taken("pad", axis, index);
+            out = out.rows_taken("pad", axis, index)?;
         }
     }
     Ok(out)
@@ -138,7 +143,8 @@ pub fn pad<T: Element>(input: &Tensor<T>, pads: impl AsRef<[isize]>, mode: impl 
 fn sources(mode: PadMode, n: usize, before: isize, after: isize) -> Option<Vec<usize>> {
     let n = n as isize;
     let reach = before.max(after);
-    let places = -before..n + after;
+    // What is left of the axis after all can be counted, what was cut off after an enormous start cannot.
+    let places = -before..n.checked_add(after)?;
     let index = |place: fn(isize, isize) -> isize| places.clone().map(|i| place(i, n) as usize).collect();
     match mode {
         PadMode::Constant(_) => None,
@@ -151,14 +157,5 @@ fn sources(mode: PadMode, n: usize, before: isize, after: isize) -> Option<Vec<u
             let len = end - first;
             (len >= 0 && reach <= len).then(|| places.map(|i| (first + (i - first).rem_euclid(len)) as usize).collect())
         }
-    }
-}
-
-/// An error instead of a panic where so many elements cannot be counted in bytes.
-pub(crate) fn fits_memory<T>(op: &str, shape: &[usize]) -> Result<()> {
-    let bytes = shape.iter().filter(|&&n| n > 0).try_fold(size_of::<T>(), |bytes, &n| bytes.checked_mul(n));
-    match bytes {
-        Some(bytes) if bytes <= isize::MAX as usize => Ok(()),
-        _ => Err(Error::value(op, format!("a result of shape {shape:?} does not fit into memory"))),
     }
 }

@@ -1,10 +1,14 @@
 //! Pooling.
 
-use super::{Dims, conv::three, options, padding::fits_memory};
+use super::{
+    Dims,
+    conv::{no_longer, padded, three},
+    options,
+};
 use crate::{
     Error, Result,
-    kernels::{self, im2col::Windows, index::row_major},
-    tensor::{Real, Tensor, no_grad},
+    kernels::{im2col::Windows, index::row_major, pooling::unpool, sizes::room},
+    tensor::{Real, Tensor},
 };
 
 /// The step from one window of a pooling to the next: the window's own size unless set.
@@ -58,7 +62,7 @@ options! {
 /// window starts inside. The first of equals wins, and gets the gradient; NaN is larger than anything.
 ///
 /// # Errors
-/// If the input has another number of axes or is empty, or no window fits.
+/// If the input has another number of axes or is empty, no window fits, or there is no memory for the result.
 pub fn max_pool<const N: usize, T: Real>(
     input: &Tensor<T>,
     kernel_size: impl Into<Dims<N>>,
@@ -80,17 +84,18 @@ pub fn max_pool_with_indices<const N: usize, T: Real>(
     let windows = windows(op, input.shape(), kernel_size.into(), &options)?;
     let lead = input.ndim() - N;
     let shape = [&input.shape()[..lead], &windows.output[3 - N..]].concat();
-    fits_memory::<i64>(op, &shape)?;
-    let spans = [0, 1, 2].map(|axis| windows.spans(axis));
-    if spans.iter().flatten().any(|span| span.count == 0) {
+    if room::<i64>(op, &shape)? == 0 {
+        return Ok((input.nothing(op, &shape), Tensor::from_vec(&shape, Vec::new())?));
+    }
+    if [0, 1, 2].iter().any(|&axis| windows.spans(axis).iter().any(|span| span.count == 0)) {
         return Err(Error::shape(op, format!("a window lies wholly in the padding of the input {:?}", input.shape())));
     }
-    let (values, places) = kernels::pooling::max_pool(&row_major(&input.view()), &windows, &spans);
-    let places = Tensor::from_vec(&shape, places)?;
+    let (values, places) = T::max_pool(&row_major(&input.view()), &windows);
+    let places = Tensor::from(places.array(shape.as_slice()));
     let rows: usize = shape[..lead].iter().product();
     let index = places.reshape([rows as isize, windows.output_len() as isize])?;
     let x = input.clone();
-    let out = kernels::index::array(&shape, values);
+    let out = values.array(shape.as_slice());
     let out = Tensor::op(op, out, [input], move |g, _| Ok([Some(unpooled(g, &x, &index)?)]));
     Ok((out, places))
 }
@@ -99,12 +104,9 @@ pub fn max_pool_with_indices<const N: usize, T: Real>(
 /// channel. `x` only decides the places: its derivative is zero, as PyTorch has it, and not absent.
 fn unpooled<T: Real>(g: &Tensor<T>, x: &Tensor<T>, index: &Tensor<i64>) -> Result<Tensor<T>> {
     let (rows, inside) = (index.shape()[0], x.numel() / index.shape()[0].max(1));
-    let placed = no_grad(|| {
-        let zeros = Tensor::zeros([rows, inside]);
-        zeros.scatter_add(1, index, &g.reshape(index.shape())?)?.reshape(x.shape())
-    })?;
+    let placed = unpool(&row_major(&g.view()), &row_major(&index.view()), rows, inside).array(x.shape());
     let (x, index, shape) = (x.clone(), index.clone(), g.shape().to_vec());
-    Ok(Tensor::op("max_pool_backward", placed.data().clone(), [g, &x.clone()], move |h, [by_g, by_x]| {
+    Ok(Tensor::op("max_pool_backward", placed, [g, &x.clone()], move |h, [by_g, by_x]| {
         let picked = || h.reshape([rows as isize, inside as isize])?.gather(1, &index)?.reshape(&shape);
         Ok([by_g.then(picked).transpose()?, by_x.then(|| x.zeros_like())])
     }))
@@ -142,8 +144,9 @@ fn windows<const N: usize>(
         return Err(Error::shape(op, format!("the input {shape:?} is empty; only the batch may be")));
     }
     let sizes: [usize; N] = shape[shape.len() - N..].try_into().expect("as many axes as checked");
-    let mut output = [0; N];
+    let (mut output, mut whole) = ([0; N], [0; N]);
     for i in 0..N {
+        whole[i] = padded(op, i, sizes[i], (padding[i], padding[i]))?;
         output[i] = output_size(sizes[i], kernel[i], stride[i], padding[i], dilation[i], options.ceil_mode)
             .ok_or_else(|| {
                 let span = format!("windows of {kernel:?} with dilation {dilation:?} and padding {padding:?}");
@@ -156,8 +159,8 @@ fn windows<const N: usize>(
     Ok(Windows {
         input: three(sizes, 1),
         kernel: three(kernel, 1),
-        stride: three(stride, 1),
-        dilation: three(dilation, 1),
+        stride: three(no_longer(stride, whole), 1),
+        dilation: three(no_longer(dilation, whole), 1),
         before: three(padding, 0),
         output: three(output, 1),
     })

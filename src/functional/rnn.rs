@@ -3,6 +3,7 @@
 use crate::{
     Error, Result,
     functional::{dropout, linear, options},
+    kernels::sizes::room,
     tensor::{Real, Tensor},
 };
 
@@ -313,7 +314,9 @@ impl<T: Real, const S: usize> Kind<T, S> {
     ) -> Result<[Tensor<T>; S]> {
         let widths = self.widths(&weights[0]);
         let Some(parts) = state else {
-            return Ok(widths.map(|width| Tensor::zeros([weights.len(), batch.unwrap_or(1), width])));
+            let shape = |width| [weights.len(), batch.unwrap_or(1), width];
+            widths.iter().try_for_each(|&width| room::<T>(self.op, &shape(width)).map(drop))?;
+            return Ok(widths.map(|width| Tensor::zeros(shape(width))));
         };
         let mut own = parts.map(Tensor::clone);
         for (i, (part, width)) in own.iter_mut().zip(widths).enumerate() {

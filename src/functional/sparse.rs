@@ -1,10 +1,13 @@
 //! Looking up rows of a table: embeddings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+
+use ndarray::{ArrayViewMutD, Axis};
 
 use super::options;
 use crate::{
     Error, Result,
+    ops::shared,
     tensor::{Real, Tensor, no_grad},
 };
 
@@ -28,6 +31,19 @@ pub(crate) fn padding_row(padding_idx: Option<isize>, rows: usize) -> Result<Opt
     }
 }
 
+/// The sizes of a table of this shape, which has every row that `input` names.
+fn matrix_with(shape: &[usize], input: &Tensor<i64>) -> Result<[usize; 2]> {
+    let &[rows, width] = shape else {
+        return Err(Error::shape("embedding", format!("the weight has 2 axes, this one is {shape:?}")));
+    };
+    match input.view().iter().find(|&&i| i < 0 || i >= rows as i64) {
+        Some(bad) => {
+            Err(Error::index("embedding", format!("index {bad} is outside a table of {rows} rows ({shape:?})")))
+        }
+        None => Ok([rows, width]),
+    }
+}
+
 /// The rows of `weight` that `input` names.
 ///
 /// `input` is `(*)` of indices, `weight` `(num_embeddings, embedding_dim)`; the result is `(*, embedding_dim)`. As
@@ -43,17 +59,9 @@ pub(crate) fn padding_row(padding_idx: Option<isize>, rows: usize) -> Result<Opt
 /// # Errors
 /// If `weight` is no matrix, or an index or `padding_idx` is outside it.
 pub fn embedding<T: Real>(input: &Tensor<i64>, weight: &Tensor<T>, options: EmbeddingOptions) -> Result<Tensor<T>> {
-    let &[rows, width] = weight.shape() else {
-        return Err(Error::shape("embedding", format!("the weight has 2 axes, this one is {:?}", weight.shape())));
-    };
+    let [rows, width] = matrix_with(weight.shape(), input)?;
     let padding = padding_row(options.padding_idx, rows)?;
     let index = input.reshape([-1])?;
-    if let Some(bad) = index.view().iter().find(|&&i| i < 0 || i >= rows as i64) {
-        return Err(Error::index(
-            "embedding",
-            format!("index {bad} is outside a table of {rows} rows ({:?})", weight.shape()),
-        ));
-    }
     let found = no_grad(|| weight.index_select(0, &index))?;
     let shape: Vec<usize> = input.shape().iter().copied().chain([width]).collect();
     let flat = [index.numel() as isize, width as isize];
@@ -61,7 +69,7 @@ pub fn embedding<T: Real>(input: &Tensor<i64>, weight: &Tensor<T>, options: Embe
     Ok(Tensor::op("embedding", found.reshape(shape.as_slice())?.data().clone(), [weight], move |g, _| {
         let mut g = g.reshape(flat)?;
         if let Some(share) = &share {
-            g = g.try_mul(share)?;
+            g = shared(&g, share)?;
         }
         Ok([Some(Tensor::zeros([rows, width]).index_add(0, &index, &g)?)])
     }))
@@ -95,19 +103,28 @@ pub fn embedding_renorm<T: Real>(
     max_norm: f64,
     norm_type: f64,
 ) -> Result<Tensor<T>> {
-    no_grad(|| {
-        let rows = embedding(&input.reshape([-1])?, weight, EmbeddingOptions::default())?;
-        let norms = rows.norm(norm_type, [1], false)?;
-        let mut table = weight.detach().into_array();
-        for (&row, &norm) in input.view().iter().zip(norms.view().iter()) {
-            if norm.as_f64() > max_norm {
-                // Scaled from the original row, so that a row named twice is scaled once.
-                let scale = T::of(max_norm / (norm.as_f64() + 1e-7));
-                let original = weight.view();
-                let from = original.index_axis(ndarray::Axis(0), row as usize);
-                table.index_axis_mut(ndarray::Axis(0), row as usize).assign(&from.mapv(|x| x * scale));
-            }
+    let mut table = weight.detach().into_array();
+    renorm(table.view_mut(), input, max_norm, norm_type)?;
+    Ok(table.into())
+}
+
+/// As [`embedding_renorm`], in place.
+pub(crate) fn renorm<T: Real>(
+    mut table: ArrayViewMutD<'_, T>,
+    input: &Tensor<i64>,
+    max_norm: f64,
+    norm_type: f64,
+) -> Result<()> {
+    matrix_with(table.shape(), input)?;
+    // Each row once, so that none is scaled twice.
+    let named: Vec<usize> = input.view().iter().map(|&i| i as usize).collect::<BTreeSet<_>>().into_iter().collect();
+    let rows = Tensor::from(table.select(Axis(0), &named));
+    let norms = no_grad(|| rows.norm(norm_type, [1], false))?;
+    for (&row, norm) in named.iter().zip(norms.view()) {
+        if norm.as_f64() > max_norm {
+            let scale = T::of(max_norm / (norm.as_f64() + 1e-7));
+            table.index_axis_mut(Axis(0), row).mapv_inplace(|x| x * scale);
         }
-        Ok(table.into())
-    })
+    }
+    Ok(())
 }

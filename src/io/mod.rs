@@ -1,3 +1,4 @@
 //! Files of weights.
 
+mod atomic;
 pub mod safetensors;

@@ -1,63 +1,141 @@
 //! The safetensors format: read and written from a path or from bytes.
 
 use std::{
-    borrow::Cow,
-    fs::{self, File},
-    io::Write,
+    cmp::Reverse,
+    fs::File,
+    io::{self, Read, Write},
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
 };
 
-use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::atomic;
 use crate::{
     Error, Result,
     error::ErrorKind,
+    kernels::index::row_major,
     nn::StateDict,
-    tensor::{AnyTensor, DType, Element, Tensor},
+    tensor::{AnyTensor, Element, Tensor},
 };
 
+/// The longest header that readers of the format accept.
+const MAX_HEADER: u64 = 100_000_000;
+
 /// The bytes of a tensor as the format stores them: row-major, little-endian.
-struct Stored {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl View for Stored {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-    fn data_len(&self) -> usize {
-        self.bytes.len()
+fn bytes(tensor: &AnyTensor) -> Vec<u8> {
+    match tensor {
+        AnyTensor::F32(t) => row_major(&t.view()).iter().flat_map(|x| x.to_le_bytes()).collect(),
+        AnyTensor::F64(t) => row_major(&t.view()).iter().flat_map(|x| x.to_le_bytes()).collect(),
+        AnyTensor::I64(t) => row_major(&t.view()).iter().flat_map(|x| x.to_le_bytes()).collect(),
+        AnyTensor::Bool(t) => row_major(&t.view()).iter().map(|&x| u8::from(x)).collect(),
     }
 }
 
-fn store(tensor: &AnyTensor) -> Stored {
-    let bytes = match tensor {
-        AnyTensor::F32(t) => t.view().iter().flat_map(|x| x.to_le_bytes()).collect(),
-        AnyTensor::F64(t) => t.view().iter().flat_map(|x| x.to_le_bytes()).collect(),
-        AnyTensor::I64(t) => t.view().iter().flat_map(|x| x.to_le_bytes()).collect(),
-        AnyTensor::Bool(t) => t.view().iter().map(|&x| u8::from(x)).collect(),
+/// The type of the elements, the bytes of one, and those of all.
+fn size(tensor: &AnyTensor) -> (Dtype, usize, usize) {
+    let (dtype, width, numel) = match tensor {
+        AnyTensor::F32(t) => (Dtype::F32, 4, t.numel()),
+        AnyTensor::F64(t) => (Dtype::F64, 8, t.numel()),
+        AnyTensor::I64(t) => (Dtype::I64, 8, t.numel()),
+        AnyTensor::Bool(t) => (Dtype::BOOL, 1, t.numel()),
     };
-    let dtype = match tensor.dtype() {
-        DType::F32 => Dtype::F32,
-        DType::F64 => Dtype::F64,
-        DType::I64 => Dtype::I64,
-        DType::Bool => Dtype::BOOL,
-    };
-    Stored { dtype, shape: tensor.shape().to_vec(), bytes }
+    (dtype, width, width * numel)
 }
 
-fn decode<T: Element, const B: usize>(view: &TensorView<'_>, of: impl Fn([u8; B]) -> T) -> AnyTensor {
+/// A file in the making: the length of its header and the header, then tensors.
+struct Layout<'s> {
+    head: Vec<u8>,
+    tensors: Vec<&'s AnyTensor>,
+}
+
+impl<'s> Layout<'s> {
+    /// The header lists the entries in their order. Their bytes lie with the widest elements first, so that each tensor begins
+    /// at a multiple of its element's width, as readers that map a file into memory ask.
+    fn new(state: &'s StateDict) -> Result<Self> {
+        let refuse = |message: String| Err(Error::new(ErrorKind::Format, "safetensors", message));
+        let entries: Vec<(&str, &AnyTensor)> = state.iter().collect();
+        let mut order: Vec<usize> = (0..entries.len()).collect();
+        order.sort_by_key(|&i| Reverse(size(entries[i].1).1));
+        let (mut ranges, mut end) = (vec![(0, 0); entries.len()], 0);
+        for &i in &order {
+            let start = end;
+            end += size(entries[i].1).2;
+            ranges[i] = (start, end);
+        }
+        let mut lines = Vec::new();
+        for ((name, tensor), (start, end)) in entries.iter().zip(ranges) {
+            if *name == "__metadata__" {
+                return refuse(format!(
+                    "a tensor cannot be named `{name}`, which the format keeps for remarks; rename it"
+                ));
+            }
+            let (name, shape) = (serde_json::Value::from(*name), tensor.shape());
+            let dtype = size(tensor).0;
+            lines.push(format!(r#"{name}:{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{start},{end}]}}"#));
+        }
+        let mut header = format!("{{{}}}", lines.join(",")).into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let length = header.len() as u64;
+        if length > MAX_HEADER {
+            return refuse(format!("the names and shapes take {length} bytes, and the format allows {MAX_HEADER}"));
+        }
+        let head = [&length.to_le_bytes(), header.as_slice()].concat();
+        Ok(Layout { head, tensors: order.iter().map(|&i| entries[i].1).collect() })
+    }
+
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.head)?;
+        self.tensors.iter().try_for_each(|tensor| out.write_all(&bytes(tensor)))
+    }
+}
+
+/// The keys of a header in their order, which the format's own reader forgets.
+struct Keys(Vec<String>);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keyed;
+        impl<'de> Visitor<'de> for Keyed {
+            type Value = Keys;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a header")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+                let mut keys = Vec::new();
+                while let Some((key, IgnoredAny)) = map.next_entry()? {
+                    keys.push(key);
+                }
+                Ok(Keys(keys))
+            }
+        }
+        deserializer.deserialize_map(Keyed)
+    }
+}
+
+/// What bytes that are no safetensors file seem to be instead.
+fn seems(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..] => {
+            " but look like PyTorch's own format, as torch.save writes it; write them in Python with \
+             safetensors.torch.save_file(model.state_dict(), path)"
+        }
+        _ if bytes.starts_with(b"version https://git-lfs") => {
+            " but a pointer of Git LFS to one; fetch the file itself with `git lfs pull`"
+        }
+        _ => "",
+    }
+}
+
+fn malformed(bytes: &[u8], cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let message = format!("these bytes are no safetensors file{}", seems(bytes));
+    Error::new(ErrorKind::Format, "safetensors", message).caused_by(cause)
+}
+
+/// The format checks lengths, but also takes shapes without elements that no array can have.
+fn decode<T: Element, const B: usize>(view: &TensorView<'_>, of: impl Fn([u8; B]) -> T) -> Result<AnyTensor> {
     let values = view.data().chunks_exact(B).map(|c| of(c.try_into().expect("B bytes"))).collect();
-    Tensor::from_vec(view.shape(), values).expect("the format checks lengths").into()
+    Tensor::from_vec(view.shape(), values).map(Into::into)
 }
 
 /// A half-precision number: sign, five bits of exponent, ten of fraction.
@@ -74,7 +152,7 @@ fn half(bits: u16) -> f32 {
 
 /// A stored tensor; narrower types become the nearest of ours.
 fn restore(name: &str, view: &TensorView<'_>) -> Result<AnyTensor> {
-    Ok(match view.dtype() {
+    let restored = match view.dtype() {
         Dtype::F32 => decode(view, f32::from_le_bytes),
         Dtype::F64 => decode(view, f64::from_le_bytes),
         Dtype::F16 => decode(view, |b| half(u16::from_le_bytes(b))),
@@ -92,32 +170,48 @@ fn restore(name: &str, view: &TensorView<'_>) -> Result<AnyTensor> {
                 format!("`{name}` is of type {other:?}, which has no place in a tensor of f32, f64, i64 or bool"),
             ));
         }
-    })
+    };
+    restored.map_err(|e| Error::new(ErrorKind::Format, "safetensors", format!("`{name}` is no tensor")).caused_by(e))
 }
 
 /// The bytes of a safetensors file.
-pub fn to_bytes(state: &StateDict) -> Vec<u8> {
-    let stored = state.iter().map(|(name, tensor)| (name, store(tensor)));
-    safetensors::serialize(stored, None).expect("names are unique and shapes are the tensors' own")
+///
+/// # Errors
+/// If a tensor is named `__metadata__`, which the format keeps for itself, or all names and shapes together take more than
+/// 100 MB.
+pub fn to_bytes(state: &StateDict) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    Layout::new(state)?.write(&mut bytes).expect("a vector takes everything");
+    Ok(bytes)
 }
 
-/// The tensors in the bytes of a safetensors file; narrower types become f32 or i64.
+/// The tensors in the bytes of a safetensors file, in the order of its header; narrower types become f32 or i64.
 ///
 /// # Errors
 /// If the bytes are not in the format, or a tensor is of a type that has no counterpart.
 pub fn from_bytes(bytes: &[u8]) -> Result<StateDict> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| {
-        Error::new(ErrorKind::Format, "safetensors", "these bytes are no safetensors file").caused_by(e)
-    })?;
-    file.tensors().into_iter().map(|(name, view)| Ok((restore(&name, &view)?, name)).map(|(t, n)| (n, t))).collect()
+    let file = SafeTensors::deserialize(bytes).map_err(|e| malformed(bytes, e))?;
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+    let Keys(names) = serde_json::from_slice(&bytes[8..8 + length]).map_err(|e| malformed(bytes, e))?;
+    let tensors = names.into_iter().filter(|name| name != "__metadata__").map(|name| {
+        let view = file.tensor(&name).map_err(|e| malformed(bytes, e))?;
+        Ok((restore(&name, &view)?, name)).map(|(tensor, name)| (name, tensor))
+    });
+    tensors.collect()
 }
 
 /// Writes a safetensors file: whole, or not at all, so that a crash leaves the old file as it was.
 ///
+/// The new file is written beside the old one under a random name (`.ndnn-….tmp`), synced, and put in its place. What a
+/// killed process left is removed by the next save into the folder. A symbolic link is followed; mode and owner of
+/// the old file stay, where the system allows; other hard links to it keep the old content. A pipe or a device is
+/// written to directly.
+///
 /// # Errors
-/// If the file cannot be written.
+/// If the file cannot be written or is read-only, and as [`to_bytes`].
 pub fn save(path: impl AsRef<Path>, state: &StateDict) -> Result<()> {
-    write_atomically(path.as_ref(), &to_bytes(state))
+    let layout = Layout::new(state)?;
+    atomic::replace(path.as_ref(), |out| layout.write(out))
 }
 
 /// Reads a safetensors file.
@@ -126,26 +220,19 @@ pub fn save(path: impl AsRef<Path>, state: &StateDict) -> Result<()> {
 /// If it cannot be read or is not in the format.
 pub fn load(path: impl AsRef<Path>) -> Result<StateDict> {
     let path = path.as_ref();
-    let bytes = fs::read(path)
-        .map_err(|e| Error::new(ErrorKind::Io, "load", format!("cannot read {}", path.display())).caused_by(e))?;
+    let unreadable =
+        |e: io::Error| Error::new(ErrorKind::Io, "load", format!("cannot read {}", path.display())).caused_by(e);
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    Read::by_ref(&mut file).take(8).read_to_end(&mut bytes).map_err(unreadable)?;
+    // A large file of another kind is not read to its end, nor a device that has none.
+    if let Some(length) = bytes.first_chunk().map(|&length| u64::from_le_bytes(length))
+        && !(2..=MAX_HEADER).contains(&length)
+    {
+        file.take(64).read_to_end(&mut bytes).map_err(unreadable)?;
+        let cause = format!("a header of {length} bytes, where 2 to {MAX_HEADER} are possible");
+        return Err(malformed(&bytes, cause).within(path.display()));
+    }
+    file.read_to_end(&mut bytes).map_err(unreadable)?;
     from_bytes(&bytes).map_err(|e| e.within(path.display()))
-}
-
-/// Writes beside the file, makes sure that it is on the disk, and only then puts it in the old one's place.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let unique = format!("{}.{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{unique}"));
-    let beside = path.with_file_name(name);
-    let written = File::create(&beside)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&beside, path));
-    written.map_err(|e| {
-        let _ = fs::remove_file(&beside);
-        Error::new(ErrorKind::Io, "save", format!("cannot write {}", path.display())).caused_by(e)
-    })
 }

@@ -27,6 +27,12 @@ impl<T: Real> Targets<'_, T> {
         self.weight.map_or(T::ONE, |w| w[class])
     }
 
+    /// Whether a position of this class counts for nothing.
+    #[inline(always)]
+    pub fn ignores(&self, class: usize) -> bool {
+        self.spread == T::ZERO && self.weight(class) == T::ZERO
+    }
+
     fn sizes(&self, scores: usize, backward: bool) -> Sizes {
         let rows = self.classes.len();
         let read = scores / rows.max(1);
@@ -89,6 +95,9 @@ impl<T: Real> RowKernel<T> for Gradient<'_, T> {
         let Some(class) = t.classes[i] else { return (write(out, |_| T::ZERO), ()) };
         let g = self.g[if self.g.len() == 1 { 0 } else { i }];
         let at_class = t.keep * t.weight(class);
+        if t.ignores(class) {
+            return (write(out, |_| T::ZERO), ());
+        }
         let total = at_class + t.spread * self.all;
         let power = |x: T| T::vexp::<I>((x - max) - log_sum);
         let out = match t.weight {
@@ -98,7 +107,9 @@ impl<T: Real> RowKernel<T> for Gradient<'_, T> {
             }
             _ => write(out, |i| g * (power(x[i]) * total - t.spread)),
         };
-        out[class] -= g * at_class;
+        // `p total − spread − keep`, whose digits are gone where p is near 1.
+        let less_1 = T::vexp_m1::<I>((x[class] - max) - log_sum);
+        out[class] = g * (less_1 * total + t.spread * (self.all - t.weight(class)));
         (out, ())
     }
 }

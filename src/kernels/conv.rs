@@ -4,7 +4,9 @@
 
 use std::ops::Range;
 
-use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, IxDyn, LinalgScalar, s};
+use ndarray::{
+    Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Dimension, IxDyn, LinalgScalar, ShapeBuilder, s,
+};
 
 use super::{
     count,
@@ -12,6 +14,7 @@ use super::{
     im2col::{Windows, col2im, im2col},
     index::row_major,
     memory::{buffer, full, recycle},
+    sizes::saturating,
     threads,
 };
 
@@ -21,6 +24,10 @@ const PARALLEL: usize = 1_000_000;
 const TASK: usize = 250_000;
 /// So many elements of columns are worked on at a time: they stay in the cache.
 const COLUMNS: usize = 1 << 16;
+/// So many taps of one axis make it worth to do without columns.
+const MANY_TAPS: usize = 8;
+/// No fewer windows than these make a product.
+const LEAST: usize = 64;
 /// Into so many sums, at most, the weight's gradient is split.
 const SUMS: usize = 16;
 
@@ -68,32 +75,42 @@ impl Plan {
         (self.channels / self.groups, self.features / self.groups)
     }
 
-    /// The rows of one group's columns: channels times taps.
+    /// The rows of one group's columns: channels times taps, as many as one feature has weights.
     fn rows(&self) -> usize {
         self.group().0 * self.windows.kernel_len()
     }
 
     /// The number of multiply-adds, which is also counted; the same for the convolution and its derivatives.
     fn work(&self) -> usize {
-        let work = self.batch * self.features * self.rows() * self.windows.output_len();
+        let work = saturating([self.batch, self.features, self.rows(), self.windows.output_len()]);
         count::add(work);
         work
     }
 
-    /// So many windows are worked on at a time.
-    fn tile(&self) -> usize {
-        (COLUMNS / self.rows().max(1)).max(64).next_multiple_of(16).min(self.windows.output_len())
+    /// So many windows are worked on at a time, `least` or more if there are as many.
+    fn tile(&self, least: usize) -> usize {
+        (COLUMNS / self.rows().max(1)).max(least).next_multiple_of(16).min(self.windows.output_len())
     }
 
     /// The windows, a tile at a time.
-    fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (len, tile) = (self.windows.output_len(), self.tile());
+    fn tiles(&self, least: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (len, tile) = (self.windows.output_len(), self.tile(least));
         (0..len).step_by(tile.max(1)).map(move |start| start..len.min(start + tile))
     }
 
     /// One group's weights as a matrix, a row a feature.
     fn weight<'a, T>(&self, weight: &'a [T], group: usize) -> ArrayView2<'a, T> {
         matrix(weight, group, self.group().1, self.rows())
+    }
+
+    /// Where all taps meet the input and the windows move one element at a time, along one axis: how far apart the taps
+    /// are. Then a tap's row of the columns is a part of the input itself, and with many taps there are faster ways than to
+    /// write each element once for each of them.
+    fn shifts(&self) -> Option<usize> {
+        let Windows { input, kernel, stride, dilation, before, output } = self.windows.merged();
+        let one = input[..2] == [1, 1] && kernel[..2] == [1, 1] && stride[2] == 1 && before == [0; 3];
+        let inside = one && output[2] + (kernel[2] - 1) * dilation[2] == input[2];
+        (inside && kernel[2] >= MANY_TAPS && self.group().1 >= MANY_TAPS).then_some(dilation[2])
     }
 
     /// The columns of one sample's group, numbered `i` over samples and groups.
@@ -109,7 +126,7 @@ impl Plan {
             return matrix(x, i, channels, len).slice_move(s![.., at]);
         }
         let x = &x[i * channels * len..][..channels * len];
-        space.resize(self.rows() * at.len(), T::zero());
+        space.resize(saturating([self.rows(), at.len()]), T::zero());
         im2col(x, &self.windows, at.clone(), space);
         matrix(space, 0, self.rows(), at.len())
     }
@@ -122,13 +139,13 @@ fn matrix<T>(elements: &[T], i: usize, rows: usize, columns: usize) -> ArrayView
 }
 
 fn zeros<T: Scalar>(shape: [usize; 3]) -> Array3<T> {
-    full(&shape, T::zero()).into_dimensionality().expect("three axes")
+    full("conv", &shape, T::zero()).into_dimensionality().expect("three axes")
 }
 
 /// Runs `f` on each task, on several threads if there is enough to do, with space that it may use.
 fn each<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
     // So many tasks share their space.
-    let least = if work < PARALLEL { tasks.len() } else { (TASK * tasks.len()).div_ceil(work) };
+    let least = if work < PARALLEL { tasks.len() } else { saturating([TASK, tasks.len()]).div_ceil(work) };
     let mut tasks = tasks.into_iter();
     let parts = std::iter::from_fn(|| Some(tasks.by_ref().take(least).collect::<Vec<_>>()).filter(|p| !p.is_empty()));
     threads::each(work, parts.collect(), |part| {
@@ -145,7 +162,11 @@ pub fn conv<T: Scalar>(
     bias: Option<ArrayViewD<'_, T>>,
     plan: &Plan,
 ) -> ArrayD<T> {
-    let (x, weight, bias) = (row_major(&x), row_major(&weight), bias.map(|b| b.iter().copied().collect::<Vec<_>>()));
+    let shape = IxDyn(&plan.output_shape());
+    if shape.slice().contains(&0) {
+        return full("conv", shape.slice(), T::zero());
+    }
+    let (x, weight, bias) = (row_major(&x), row_major(&weight), bias.as_ref().map(row_major));
     let ((_, features), len) = (plan.group(), plan.windows.output_len());
     let mut out = zeros([plan.batch * plan.groups, features, len]);
     let work = plan.work();
@@ -158,7 +179,7 @@ pub fn conv<T: Scalar>(
     if work > 0 {
         let mut tasks = Vec::new();
         for (i, mut rest) in out.outer_iter_mut().enumerate() {
-            for at in plan.tiles() {
+            for at in plan.tiles(LEAST) {
                 let (part, behind) = rest.split_at(Axis(1), at.len());
                 tasks.push((i, at, part));
                 rest = behind;
@@ -168,7 +189,7 @@ pub fn conv<T: Scalar>(
             product(plan.weight(&weight, i % plan.groups), plan.columns(&x, i, at, space), &mut out, true);
         });
     }
-    out.into_shape_with_order(IxDyn(&plan.output_shape())).expect("as many elements")
+    out.into_shape_with_order(shape).expect("as many elements")
 }
 
 /// The derivative by the input: `dx[n, c] = Σ_f w[f, c] ∗ g[n, f]`, which is also the transposed convolution.
@@ -195,8 +216,16 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, pl
             let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");
             return product(weight, g, &mut x, false);
         }
-        for at in plan.tiles() {
-            space.resize(rows.len() * at.len(), T::zero());
+        if let Some(apart) = plan.shifts() {
+            let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");
+            for tap in 0..taps {
+                let mut seen = x.slice_mut(s![.., tap * apart..tap * apart + windows.output_len()]);
+                product(weight.slice(s![tap..;taps, ..]), g, &mut seen, true);
+            }
+            return;
+        }
+        for at in plan.tiles(LEAST) {
+            space.resize(saturating([rows.len(), at.len()]), T::zero());
             let mut columns = ArrayViewMut2::from_shape((rows.len(), at.len()), space).expect("as many elements");
             product(weight, g.slice(s![.., at.clone()]), &mut columns, false);
             col2im(space, windows, at, x);
@@ -215,7 +244,8 @@ pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, plan: 
         return out;
     }
     // One group's weights are a sum over samples and tiles, taken in a few parts that are added up in order.
-    let units: Vec<_> = (0..plan.batch).flat_map(|n| plan.tiles().map(move |at| (n, at))).collect();
+    let least = if plan.shifts().is_some() { COLUMNS } else { LEAST };
+    let units: Vec<_> = (0..plan.batch).flat_map(|n| plan.tiles(least).map(move |at| (n, at))).collect();
     let part = units.len().div_ceil((SUMS / plan.groups).max(1));
     let parts: Vec<_> = units.chunks(part).collect();
     let mut sums = zeros([plan.groups * parts.len(), features, rows]);
@@ -225,6 +255,15 @@ pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, plan: 
         for (n, at) in parts[t % parts.len()] {
             let i = n * plan.groups + group;
             let g = matrix(&g, i, features, len).slice_move(s![.., at.clone()]);
+            if let Some(apart) = plan.shifts() {
+                let (taps, size) = (plan.windows.kernel_len(), plan.windows.input_len());
+                for c in 0..rows / taps {
+                    let line = &x[(i * (rows / taps) + c) * size..][..size][at.start..];
+                    let seen = ArrayView2::from_shape((at.len(), taps).strides((1, apart)), line).expect("all inside");
+                    product(g, seen, &mut sum.slice_mut(s![.., c * taps..(c + 1) * taps]), true);
+                }
+                continue;
+            }
             product(g, plan.columns(&x, i, at.clone(), space).reversed_axes(), &mut sum, true);
         }
     });

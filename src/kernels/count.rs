@@ -9,7 +9,7 @@ thread_local! {
 /// Adds to the count, if one is under way on this thread.
 pub fn add(multiply_adds: usize) {
     if let Some(so_far) = COUNTED.get() {
-        COUNTED.set(Some(so_far + multiply_adds as u64));
+        COUNTED.set(Some(so_far.saturating_add(multiply_adds as u64)));
     }
 }
 
@@ -18,14 +18,17 @@ pub fn multiply_adds() -> u64 {
     COUNTED.get().unwrap_or(0)
 }
 
-/// Starts a count; answers what [`stop`] restores.
-pub fn start() -> Option<u64> {
-    COUNTED.replace(Some(0))
-}
-
-/// Ends a count and answers it.
-pub fn stop(before: Option<u64>) -> u64 {
-    COUNTED.replace(before).unwrap_or(0)
+/// Runs `f`; answers what it gave and the multiply-adds of this thread meanwhile. A count around this one goes on, also if
+/// `f` panics.
+pub fn counting<R>(f: impl FnOnce() -> R) -> (R, u64) {
+    struct Restore(Option<u64>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            COUNTED.set(self.0.map(|before| before + multiply_adds()));
+        }
+    }
+    let _restore = Restore(COUNTED.replace(Some(0)));
+    (f(), multiply_adds())
 }
 
 #[cfg(test)]

@@ -4,7 +4,12 @@ use std::ops::Range;
 
 use ndarray::LinalgScalar;
 
+use super::sizes::saturating;
+
 /// How windows lie on an input: three axes, of which a problem of fewer has the first ones of length 1.
+///
+/// With its padding no axis is longer than `isize::MAX`, no stride and no dilation longer than that axis, so that a place
+/// (the start of a window and an offset in it) can be counted. The lengths of input and output are those of tensors.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows {
     pub input: [usize; 3],
@@ -36,9 +41,9 @@ impl Windows {
         self.input.iter().product()
     }
 
-    /// The number of taps.
+    /// The number of taps; of a pooling's window, which may reach far over the input, it need not be counted exactly.
     pub fn kernel_len(&self) -> usize {
-        self.kernel.iter().product()
+        saturating(self.kernel)
     }
 
     /// The number of windows.
@@ -49,6 +54,31 @@ impl Windows {
     /// Whether each window is one element, in order: then the columns are the input.
     pub fn is_identity(&self) -> bool {
         self.kernel == [1; 3] && self.stride == [1; 3] && self.before == [0; 3] && self.input == self.output
+    }
+
+    /// The same windows, counted alike, on fewer axes: where those of the last axis are its elements, it and the one before
+    /// it are one. So a kernel of `(k, 1)` has long runs on an input of any width.
+    pub fn merged(&self) -> Windows {
+        let mut w = *self;
+        for _ in 0..2 {
+            let n = w.input[2];
+            let elements = w.kernel[2] == 1 && w.before[2] == 0 && w.output[2] == n && (n == 1 || w.stride[2] == 1);
+            let numbers = [w.input[1], w.kernel[1].saturating_mul(w.dilation[1]), w.before[1], w.output[1]];
+            let countable = numbers.iter().all(|&v| v.checked_mul(n).is_some_and(|v| v < usize::MAX / 4));
+            if !elements || !countable || (n != 1 && w.stride[1] != 1) {
+                break;
+            }
+            let join = |[a, b, _]: [usize; 3], one: usize, n: usize| [one, a, b * n];
+            w = Windows {
+                input: join(w.input, 1, n),
+                kernel: join(w.kernel, 1, 1),
+                stride: join(w.stride, 1, 1),
+                dilation: join(w.dilation, 1, n),
+                before: join(w.before, 0, n),
+                output: join(w.output, 1, n),
+            };
+        }
+        w
     }
 
     /// For each window along one axis, the taps that meet the input.
@@ -69,6 +99,13 @@ impl Windows {
         let first = before.saturating_sub(offset).div_ceil(stride);
         let end = (self.input[axis] + before).saturating_sub(offset).div_ceil(stride);
         first..end.min(self.output[axis])
+    }
+
+    /// The windows along the last axis whose tap `tap` meets the input, and the element under that of the first one.
+    pub fn across(&self, tap: usize) -> (Range<usize>, usize) {
+        let range = self.meeting(2, tap);
+        let from = (range.start * self.stride[2] + tap * self.dilation[2]).saturating_sub(self.before[2]);
+        (range.start..range.end.max(range.start), from)
     }
 
     /// Calls `f` for every run of the windows `at` (counted over all axes, row-major) through one tap.
@@ -97,6 +134,7 @@ impl Windows {
 
 /// The columns of the windows `at`: a row for each channel and tap, a column for each window; zeros in the padding.
 pub fn im2col<T: LinalgScalar>(x: &[T], windows: &Windows, at: Range<usize>, columns: &mut [T]) {
+    let windows = windows.merged();
     let (taps, len, step) = (windows.kernel_len(), windows.input_len(), windows.stride[2]);
     for (row, out) in columns.chunks_exact_mut(at.len()).enumerate() {
         let plane = &x[row / taps * len..][..len];
@@ -116,6 +154,7 @@ pub fn im2col<T: LinalgScalar>(x: &[T], windows: &Windows, at: Range<usize>, col
 
 /// The derivative of [`im2col`]: adds each element of the columns to the element of `x` that it came from.
 pub fn col2im<T: LinalgScalar>(columns: &[T], windows: &Windows, at: Range<usize>, x: &mut [T]) {
+    let windows = windows.merged();
     let (taps, len, step) = (windows.kernel_len(), windows.input_len(), windows.stride[2]);
     for (row, column) in columns.chunks_exact(at.len()).enumerate() {
         let plane = &mut x[row / taps * len..][..len];
@@ -126,5 +165,72 @@ pub fn col2im<T: LinalgScalar>(columns: &[T], windows: &Windows, at: Range<usize
                 _ => plane[from..].iter_mut().step_by(step).zip(column).for_each(|(x, &v)| *x = *x + v),
             }
         });
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// All windows of a few sizes along each axis, those among them that [`Windows::merged`] joins.
+    pub fn many() -> Vec<Windows> {
+        const LINES: [[usize; 6]; 8] = [
+            // input, kernel, stride, dilation, before, output
+            [1, 1, 1, 1, 0, 1],
+            [1, 1, 3, 5, 0, 1],
+            [3, 1, 1, 1, 0, 3],
+            [2, 1, 1, usize::MAX, 0, 2],
+            [7, 3, 1, 2, 1, 5],
+            [7, 3, 2, 1, 1, 4],
+            [5, 1, 2, 1, 0, 3],
+            [2, 3, 1, 1, 1, 2],
+        ];
+        let all = LINES.iter().flat_map(|d| LINES.iter().flat_map(move |h| LINES.iter().map(move |w| [d, h, w])));
+        let windows = all.map(|axes| {
+            let of = |field: usize| axes.map(|axis: &[usize; 6]| axis[field]);
+            let [input, kernel, stride, dilation, before, output] = [0, 1, 2, 3, 4, 5].map(of);
+            Windows { input, kernel, stride, dilation, before, output }
+        });
+        windows.collect()
+    }
+
+    /// The element under one tap of one window; `None` in the padding.
+    pub fn under(w: &Windows, window: usize, tap: usize) -> Option<usize> {
+        let split = |i: usize, sizes: [usize; 3]| [i / (sizes[1] * sizes[2]), i / sizes[2] % sizes[1], i % sizes[2]];
+        let (window, tap) = (split(window, w.output), split(tap, w.kernel));
+        (0..3).try_fold(0, |place, axis| {
+            let offset = tap[axis].wrapping_mul(w.dilation[axis]);
+            let at = (window[axis] * w.stride[axis] + offset).checked_sub(w.before[axis])?;
+            (at < w.input[axis]).then_some(place * w.input[axis] + at)
+        })
+    }
+
+    #[test]
+    fn columns_hold_what_the_taps_see() {
+        let mut joined = 0;
+        for w in many() {
+            joined += usize::from(w.merged().input != w.input);
+            let x: Vec<f64> = (1..=2 * w.input_len()).map(|i| i as f64).collect();
+            for at in [0..w.output_len(), w.output_len() / 3..w.output_len().div_ceil(2)] {
+                let mut columns = vec![-1.; 2 * w.kernel_len() * at.len()];
+                if at.is_empty() {
+                    continue;
+                }
+                im2col(&x, &w, at.clone(), &mut columns);
+                let mut back = vec![0.; x.len()];
+                col2im(&columns, &w, at.clone(), &mut back);
+                let mut want = vec![0.; x.len()];
+                for (row, column) in columns.chunks(at.len()).enumerate() {
+                    for (window, &value) in at.clone().zip(column) {
+                        let seen = under(&w, window, row % w.kernel_len());
+                        let seen = seen.map(|i| row / w.kernel_len() * w.input_len() + i);
+                        assert_eq!(value, seen.map_or(0., |i| x[i]), "{w:?}");
+                        seen.into_iter().for_each(|i| want[i] += value);
+                    }
+                }
+                assert_eq!(back, want, "{w:?}");
+            }
+        }
+        assert!(joined > 100, "{joined}");
     }
 }

@@ -1,15 +1,15 @@
 //! Copies by position along one axis: what joining, indexing and scattering are made of. Arrays are row-major slices.
 
-use std::borrow::Cow;
+use ndarray::{ArrayD, ArrayView3, ArrayViewD, Axis, IxDyn, Slice};
 
-use ndarray::{ArrayD, ArrayViewD, IxDyn};
+use super::copy::{RowMajor, concat};
+
+/// So many rows are copied in the time that a copy by its own kernel takes to begin.
+const RUN: usize = 32;
 
 /// The elements in row-major order; copies only where they do not lie so.
-pub fn row_major<'a, T: Copy>(x: &'a ArrayViewD<'_, T>) -> Cow<'a, [T]> {
-    match x.as_slice() {
-        Some(slice) => Cow::Borrowed(slice),
-        None => Cow::Owned(x.iter().copied().collect()),
-    }
+pub fn row_major<'a, T: Copy>(x: &'a ArrayViewD<'_, T>) -> RowMajor<'a, T> {
+    RowMajor::of(x)
 }
 
 /// The axes by falling stride: an order in which a transposed array lies in memory without gaps.
@@ -41,9 +41,22 @@ impl Rows {
     }
 }
 
-/// The rows that `index` names, of every block.
-pub fn take_rows<T: Copy>(x: &[T], rows: Rows, index: &[usize]) -> Vec<T> {
+/// The rows that `index` names, of every block: `outer` blocks of as many rows.
+pub fn take_rows<T: Copy + Default>(x: &[T], rows: Rows, index: &[usize]) -> ArrayD<T> {
     let Rows { outer, len, inner } = rows;
+    let shape = [outer, index.len(), inner];
+    let runs = runs(index);
+    // Runs are worth a copy of their own where each is many elements; the words of a sentence are not.
+    if runs.len() * RUN <= outer * index.len() {
+        let x = ArrayView3::from_shape((outer, len, inner), x).expect("whole blocks").into_dyn();
+        let firsts: Vec<_> = runs.iter().map(|run| x.slice_axis(Axis(1), run.slice())).collect();
+        // One row stands for those of a step of 0; the others are as they are.
+        let parts = firsts
+            .iter()
+            .zip(&runs)
+            .map(|(first, run)| first.broadcast(IxDyn(&[outer, run.count, inner])).expect("one row or all"));
+        return concat(&shape, 1, &parts.collect::<Vec<_>>());
+    }
     let mut out = Vec::with_capacity(outer * index.len() * inner);
     for block in (0..outer).map(|o| &x[o * len * inner..(o + 1) * len * inner]) {
         if inner == 1 {
@@ -52,13 +65,54 @@ pub fn take_rows<T: Copy>(x: &[T], rows: Rows, index: &[usize]) -> Vec<T> {
             index.iter().for_each(|&i| out.extend_from_slice(&block[i * inner..(i + 1) * inner]));
         }
     }
-    out
+    array(&shape, out)
+}
+
+/// Indices that follow each other by one step, 1, 0 or -1.
+struct Run {
+    start: usize,
+    step: isize,
+    count: usize,
+}
+
+impl Run {
+    /// What it takes of an axis; with a step of 0, its one element.
+    fn slice(&self) -> Slice {
+        let (start, count) = (self.start as isize, self.count as isize);
+        match self.step {
+            1 => Slice::new(start, Some(start + count), 1),
+            0 => Slice::new(start, Some(start + 1), 1),
+            _ => Slice::new(start + 1 - count, Some(start + 1), -1),
+        }
+    }
+}
+
+/// An index as runs, as long as they come.
+fn runs(index: &[usize]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for &i in index {
+        if let Some(run) = runs.last_mut() {
+            let step = i as isize - (run.start as isize + run.step * (run.count as isize - 1));
+            if step == run.step || (run.count == 1 && step.abs() <= 1) {
+                (run.step, run.count) = (step, run.count + 1);
+                continue;
+            }
+        }
+        runs.push(Run { start: i, step: 1, count: 1 });
+    }
+    runs
 }
 
 /// Combines row `k` of every block of `source` into the row `index[k]` of the same block of `out`.
 pub fn put_rows<T: Copy>(out: &mut [T], rows: Rows, index: &[usize], source: &[T], f: impl Fn(T, T) -> T) {
     let Rows { outer, len, inner } = rows;
-    for o in 0..outer {
+    if inner == 1 {
+        let blocks = out.chunks_exact_mut(len.max(1)).zip(source.chunks_exact(index.len().max(1)));
+        return blocks.for_each(|(out, source)| {
+            index.iter().zip(source).for_each(|(&i, &x)| out[i] = f(out[i], x));
+        });
+    }
+    for o in 0..if source.is_empty() { 0 } else { outer } {
         for (k, &i) in index.iter().enumerate() {
             let to = &mut out[(o * len + i) * inner..][..inner];
             let from = &source[(o * index.len() + k) * inner..][..inner];
@@ -99,15 +153,6 @@ fn offsets(shape: &[usize], part: &[usize], stride: usize) -> Vec<usize> {
     out
 }
 
-/// Joins row-major arrays along an axis: each with the number of elements that it adds to one of `outer` blocks.
-pub fn concat<T: Copy>(parts: &[(Cow<'_, [T]>, usize)], outer: usize) -> Vec<T> {
-    let mut out = Vec::with_capacity(parts.iter().map(|(p, _)| p.len()).sum());
-    for o in 0..outer {
-        parts.iter().for_each(|(part, n)| out.extend_from_slice(&part[o * n..(o + 1) * n]));
-    }
-    out
-}
-
 /// The matrices of the last two axes with `zero` wherever `keep(row, column)` does not hold.
 pub fn mask_matrix<T: Copy>(
     mut elements: Vec<T>,
@@ -123,4 +168,41 @@ pub fn mask_matrix<T: Copy>(
         }
     }
     array(shape, elements)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_in_runs_or_one_by_one() {
+        let indices: [&[usize]; 8] = [
+            &[0, 0, 1, 2, 3, 3],
+            &[3, 2, 1, 0, 1, 2],
+            &[2],
+            &[],
+            &[1, 3, 0, 2],
+            &[0, 0, 0],
+            &[3, 3, 2, 2, 1],
+            &[2, 3, 3],
+        ];
+        for (outer, inner) in [(1, 1), (1, 7), (300, 1), (200, 3), (0, 2), (2, 0)] {
+            let rows = Rows { outer, len: 4, inner };
+            let x: Vec<i64> = (0..(outer * 4 * inner) as i64).collect();
+            for index in indices {
+                let taken = take_rows(&x, rows, index);
+                assert_eq!(taken.shape(), [outer, index.len(), inner]);
+                let mut back = vec![0; x.len()];
+                let source: Vec<i64> = taken.iter().copied().collect();
+                put_rows(&mut back, rows, index, &source, |a, b| a + b);
+                for ((o, k, i), &got) in taken.into_dimensionality::<ndarray::Ix3>().unwrap().indexed_iter() {
+                    assert_eq!(got, x[(o * 4 + index[k]) * inner + i], "{index:?}");
+                }
+                for (at, (&got, &x)) in back.iter().zip(&x).enumerate() {
+                    let times = index.iter().filter(|&&k| k == at / inner % 4).count() as i64;
+                    assert_eq!(got, x * times, "{index:?}");
+                }
+            }
+        }
+    }
 }

@@ -11,8 +11,12 @@ use std::{
 
 use ndarray::{ArcArray, Array, Array1, ArrayD, IntoDimension, IxDyn, s};
 
+use super::sizes::{must, refused};
+
 /// Buffers below this many bytes are the allocator's: it is as fast there.
 const SMALLEST: usize = 4 << 10;
+/// From so many bytes on the allocator is asked before a kernel runs; it gives them without touching them.
+const ASKED: usize = 64 << 20;
 /// A line of the cache: a vector that straddles two of them costs twice.
 pub const LINE: usize = 64;
 /// What is kept unless [`set_limit`] says otherwise: 1 GiB.
@@ -164,10 +168,33 @@ fn rounded(bytes: usize) -> usize {
     bytes.next_multiple_of(step) + LINE
 }
 
+/// Whether so many bytes can be had. Small amounts are not asked for: a kernel that does not get them panics.
+#[inline]
+pub fn available(bytes: usize) -> bool {
+    bytes < ASKED || reserved::<u8>(bytes).is_some()
+}
+
+/// An empty vector with room for `len` elements from the allocator, if need be after it got back what is kept here.
+fn reserved<T>(len: usize) -> Option<Vec<T>> {
+    let mut vector = Vec::new();
+    if vector.try_reserve_exact(len).is_err() {
+        clear();
+        vector.try_reserve_exact(len).ok()?;
+    }
+    Some(vector)
+}
+
 /// An empty vector with room for `len` elements, which are neither zeroed nor fresh if the pool has some.
+///
+/// # Panics
+/// If they take more bytes than there are.
 #[allow(unsafe_code)]
+#[track_caller]
 pub fn buffer<T: Copy>(len: usize) -> Vec<T> {
-    let bytes = len * size_of::<T>();
+    const { assert!(LINE.is_multiple_of(size_of::<T>()), "a block holds a whole number of elements") };
+    let Some(bytes) = len.checked_mul(size_of::<T>()).filter(|&bytes| bytes <= isize::MAX as usize) else {
+        refused(len, size_of::<T>())
+    };
     if bytes < SMALLEST {
         return Vec::with_capacity(len);
     }
@@ -182,9 +209,12 @@ pub fn buffer<T: Copy>(len: usize) -> Vec<T> {
     });
     match found {
         // SAFETY: the block came out of a `Vec` with this alignment and these bytes, of which `T` takes a whole number
-        // (`rounded` gives multiples of [`LINE`]), and nothing else points to it.
+        // (`rounded` gives multiples of [`LINE`], see the assertion above), and nothing else points to it.
         Some(block) => unsafe { Vec::from_raw_parts(block.address.cast(), 0, bytes / size_of::<T>()) },
-        None => Vec::with_capacity(bytes / size_of::<T>()),
+        None => match reserved(bytes / size_of::<T>()) {
+            Some(vector) => vector,
+            None => refused(len, size_of::<T>()),
+        },
     }
 }
 
@@ -197,8 +227,12 @@ pub struct Aligned<T> {
 
 impl<T: Copy + Default> Aligned<T> {
     /// Room for `len` elements.
+    ///
+    /// # Panics
+    /// As [`buffer`].
+    #[track_caller]
     pub fn with_capacity(len: usize) -> Self {
-        if len * size_of::<T>() < SMALLEST {
+        if len < SMALLEST / size_of::<T>() {
             return Vec::with_capacity(len).into();
         }
         let mut vector = buffer::<T>(len);
@@ -246,6 +280,7 @@ impl<T> From<Vec<T>> for Aligned<T> {
 }
 
 /// As [`buffer`], filled with one value.
+#[track_caller]
 pub fn filled<T: Copy>(len: usize, value: T) -> Vec<T> {
     let mut out = buffer(len);
     out.resize(len, value);
@@ -280,8 +315,12 @@ pub fn recycle_shared<T: Copy>(array: ArcArray<T, IxDyn>) {
 }
 
 /// An array filled with one value, in memory of the pool.
-pub fn full<T: Copy + Default>(shape: &[usize], value: T) -> ArrayD<T> {
-    let len = shape.iter().product();
+///
+/// # Panics
+/// If there is no room for the shape; see [`must`].
+#[track_caller]
+pub fn full<T: Copy + Default>(op: &str, shape: &[usize], value: T) -> ArrayD<T> {
+    let len = must::<T>(op, shape);
     let mut elements = Aligned::with_capacity(len);
     elements.vector.resize(elements.skipped + len, value);
     elements.array(shape)
@@ -346,6 +385,19 @@ mod tests {
             pool.pop(key(i)).unwrap();
         }
         assert!(pool.order.len() < 200, "{}", pool.order.len());
+    }
+
+    #[test]
+    fn a_buffer_that_cannot_be_had_panics() {
+        // Sizes that do not reach the allocator: the one of these tests adds up what it is asked for.
+        for len in [isize::MAX as usize, usize::MAX, usize::MAX / 4 + 1] {
+            for call in [|len| drop(buffer::<f32>(len)), |len| drop(Aligned::<f32>::with_capacity(len))] {
+                let payload = std::panic::catch_unwind(|| call(len)).expect_err("too large");
+                let text = payload.downcast_ref::<String>().expect("text");
+                assert!(text.starts_with(&format!("out of memory: {len} numbers take ")), "{text}");
+            }
+        }
+        assert!(available(1 << 20) && !available(1 << 60) && !available(usize::MAX));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod classes;
 pub mod conv;
+pub mod copy;
 pub mod count;
 pub mod elementwise;
 pub mod gemm;
@@ -12,9 +13,11 @@ pub mod memory;
 pub mod norm;
 pub mod pooling;
 pub mod prefetch;
+pub mod products;
 pub mod random;
 pub mod reduce;
 pub mod rows;
+pub mod sizes;
 pub mod softmax;
 pub mod sort;
 pub mod special;

@@ -9,16 +9,48 @@ use super::{
 };
 use crate::tensor::Real;
 
-/// Mean and `1 / √(variance + eps)`.
+/// Mean and `1 / √(variance + eps)`. The mean is `mean + rest`, so that `(x − mean) − rest` is exact to the last digit
+/// also where the deviation is small beside the mean; of equal numbers it is exactly 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Moments<T> {
     pub mean: T,
+    pub rest: T,
     pub rstd: T,
 }
 
+/// Whether a mean is to be corrected by what is left of it, `rest`: it is not nearer to the true mean than the elements
+/// are, whose mean square distance from it is `square`.
 #[inline(always)]
-fn sum<T: Real, const K: usize>(x: [&[T]; K], f: impl Fn([T; K]) -> T + Copy) -> T {
-    combine(Each(x, f), x[0].len(), T::ZERO, |a, b| a + b)
+pub fn is_rough<T: Real>(rest: T, square: T) -> bool {
+    // So written, NaN is rough.
+    let near = square > rest * rest + rest * rest;
+    rest != T::ZERO && !near
+}
+
+/// The variance from the mean square distance from a mean of which `rest` is left.
+#[inline(always)]
+pub fn spread<T: Real>(square: T, rest: T) -> T {
+    let variance = square - rest * rest;
+    // Not `max`, which would make a number of a NaN.
+    if variance < T::ZERO { T::ZERO } else { variance }
+}
+
+/// The mean, what is left of it, and the variance.
+#[inline(always)]
+fn moments<T: Real>(x: &[T]) -> [T; 3] {
+    let count = T::of(x.len() as f64);
+    let about = |mean: T| reduce::sums([x], [], |[x]| ([x - mean, (x - mean) * (x - mean)], [])).map(|sum| sum / count);
+    let mut mean = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::ZERO, |a, b| a + b) / count;
+    if !mean.is_finite() {
+        // The sum overflows, the mean need not.
+        mean = combine(Each([x], |[x]: [T; 1]| x / count), x.len(), T::ZERO, |a, b| a + b);
+    }
+    let [mut rest, mut square] = about(mean);
+    if is_rough(rest, square) {
+        mean += rest;
+        [rest, square] = about(mean);
+    }
+    [mean, rest, spread(square, rest)]
 }
 
 /// A parameter, or what stands for it where there is none.
@@ -32,7 +64,8 @@ struct LayerNorm<'a, T> {
     x: &'a [T],
     weight: &'a [T],
     bias: &'a [T],
-    eps: T,
+    /// One for all rows, or one per row.
+    eps: &'a [T],
 }
 
 impl<T: Real> RowKernel<T> for LayerNorm<'_, T> {
@@ -41,25 +74,27 @@ impl<T: Real> RowKernel<T> for LayerNorm<'_, T> {
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], Moments<T>) {
         let n = out.len();
         prefetch::for_reading(self.x, (i + 1) * n, n);
-        let (x, count) = (&self.x[i * n..][..n], T::of(n as f64));
+        let x = &self.x[i * n..][..n];
         let (weight, bias) = (&self.weight[..n], &self.bias[..n]);
-        let mean = sum([x], |[x]| x) / count;
-        let var = sum([x], |[x]| (x - mean) * (x - mean)) / count;
-        let rstd = (var + self.eps).sqrt().recip();
-        let out = write(out, |i| I::mul_add((x[i] - mean) * rstd, weight[i], bias[i]));
-        (out, Moments { mean, rstd })
+        let [mean, rest, var] = moments(x);
+        let rstd = (var + self.eps[i % self.eps.len()]).sqrt().recip();
+        let out = write(out, |i| I::mul_add(((x[i] - mean) - rest) * rstd, weight[i], bias[i]));
+        (out, Moments { mean, rest, rstd })
     }
 }
 
-/// `(x − mean) · rstd · weight + bias` for each row of `n` elements, and the rows' moments.
+/// `(x − mean) · rstd · weight + bias` for each row of `n` elements, and the rows' moments; `eps` is one number, or one
+/// per row.
 pub fn layer_norm<T: Real>(
     x: &[T],
     n: usize,
     weight: Option<&[T]>,
     bias: Option<&[T]>,
-    eps: T,
+    eps: &[T],
 ) -> (Aligned<T>, Vec<Moments<T>>) {
-    let (weight, bias) = (or_all(weight, T::ONE, n), or_all(bias, T::ZERO, n));
+    // No rows, no numbers: they may be of any length.
+    let columns = n.min(x.len());
+    let (weight, bias) = (or_all(weight, T::ONE, columns), or_all(bias, T::ZERO, columns));
     let kernel = LayerNorm { x, weight: &weight, bias: &bias, eps };
     let (out, moments, _) = run(&kernel, Sizes { rows: x.len() / n.max(1), read: n, written: n, sums: 0 });
     (out, moments)
@@ -80,17 +115,18 @@ impl<T: Real> RowKernel<T> for LayerNormBackward<'_, T> {
         prefetch::for_reading(self.g, (i + 1) * n, n);
         prefetch::for_reading(self.x, (i + 1) * n, n);
         let (g, x, w, count) = (&self.g[i * n..][..n], &self.x[i * n..][..n], &self.weight[..n], T::of(n as f64));
-        let Moments { mean, rstd } = self.moments[i];
+        let Moments { mean, rest, rstd } = self.moments[i];
         let inputs = [g, x, w];
-        let over = |[g, x, w]: [T; 3]| [g * w, g * w * (x - mean)];
+        let apart = |x: T| (x - mean) - rest;
+        let over = |[g, x, w]: [T; 3]| [g * w, g * w * apart(x)];
         let [all, along] = if sums.is_empty() {
             reduce::sums(inputs, [], |x| (over(x), []))
         } else {
             let (weight, bias) = sums.split_at_mut(n);
-            reduce::sums(inputs, [weight, bias], |[g, x, w]| (over([g, x, w]), [g * ((x - mean) * rstd), g]))
+            reduce::sums(inputs, [weight, bias], |[g, x, w]| (over([g, x, w]), [g * (apart(x) * rstd), g]))
         };
         let (all, along) = (all / count, along * rstd / count);
-        (write(out, |i| rstd * (g[i] * w[i] - all - (x[i] - mean) * rstd * along)), ())
+        (write(out, |i| rstd * (g[i] * w[i] - all - apart(x[i]) * rstd * along)), ())
     }
 }
 
@@ -103,7 +139,7 @@ pub fn layer_norm_backward<T: Real>(
     n: usize,
     parameters: bool,
 ) -> (Aligned<T>, Vec<T>) {
-    let weight = or_all(weight, T::ONE, n);
+    let weight = or_all(weight, T::ONE, n.min(x.len()));
     let kernel = LayerNormBackward { g, x, moments, weight: &weight };
     let sums = if parameters { 2 * n } else { 0 };
     let (out, _, sums) = run(&kernel, Sizes { rows: moments.len(), read: n, written: n, sums });
@@ -129,16 +165,16 @@ impl Batch {
     }
 }
 
-/// `N` sums over all but the channels, of functions of `x`, `y` and the channel's mean.
+/// `N` sums over all but the channels, of functions of `x`, `y`, the channel's mean and what is left of it.
 struct Sums<'a, T, F> {
     batch: Batch,
     x: &'a [T],
     y: &'a [T],
-    mean: &'a [T],
+    mean: [&'a [T]; 2],
     f: F,
 }
 
-impl<T: Real, F: Fn([T; 3]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T> for Sums<'_, T, F> {
+impl<T: Real, F: Fn([T; 4]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T> for Sums<'_, T, F> {
     type Note = [T; N];
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], [T; N]) {
@@ -146,12 +182,13 @@ impl<T: Real, F: Fn([T; 3]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T
         let note = if self.batch.len == 1 {
             let mut sums = sums.chunks_exact_mut(c);
             let sums: [&mut [T]; N] = std::array::from_fn(|_| sums.next().expect("a row for each sum"));
-            let inputs = [&self.x[i * c..][..c], &self.y[i * c..][..c], &self.mean[..c]];
+            let [mean, rest] = self.mean.map(|mean| &mean[..c]);
+            let inputs = [&self.x[i * c..][..c], &self.y[i * c..][..c], mean, rest];
             reduce::sums(inputs, sums, |x| ([], f(x)));
             [T::ZERO; N]
         } else {
-            let (n, mean) = (self.batch.len, self.mean[i % c]);
-            reduce::sums([&self.x[i * n..][..n], &self.y[i * n..][..n]], [], |[x, y]| (f([x, y, mean]), []))
+            let (n, [mean, rest]) = (self.batch.len, self.mean.map(|mean| mean[i % c]));
+            reduce::sums([&self.x[i * n..][..n], &self.y[i * n..][..n]], [], |[x, y]| (f([x, y, mean, rest]), []))
         };
         (write(out, |_| T::ZERO), note)
     }
@@ -161,8 +198,8 @@ impl<T: Real, F: Fn([T; 3]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T
 fn sums<T: Real, const N: usize>(
     [x, y]: [&[T]; 2],
     batch: Batch,
-    mean: &[T],
-    f: impl Fn([T; 3]) -> [T; N] + Sync + Copy,
+    mean: [&[T]; 2],
+    f: impl Fn([T; 4]) -> [T; N] + Sync + Copy,
 ) -> [Vec<T>; N] {
     let (_, notes, sums) = run(&Sums { batch, x, y, mean, f }, batch.sizes(x.len(), false, N));
     if batch.len == 1 {
@@ -179,14 +216,27 @@ fn sums<T: Real, const N: usize>(
     out
 }
 
-/// Each channel's mean and biased variance.
-pub fn batch_moments<T: Real>(x: &[T], batch: Batch) -> (Vec<T>, Vec<T>) {
+/// Each channel's mean, what is left of it, and biased variance.
+pub fn batch_moments<T: Real>(x: &[T], batch: Batch) -> [Vec<T>; 3] {
     let count = T::of((x.len() / batch.channels.max(1)) as f64);
     let zeros = vec![T::ZERO; batch.channels];
-    let [mean] = sums([x, x], batch, &zeros, |[x, ..]| [x]);
-    let mean: Vec<T> = mean.into_iter().map(|s| s / count).collect();
-    let [var] = sums([x, x], batch, &mean, |[x, _, mean]| [(x - mean) * (x - mean)]);
-    (mean, var.into_iter().map(|s| s / count).collect())
+    let over = |sum: Vec<T>| sum.into_iter().map(|sum| sum / count).collect::<Vec<T>>();
+    let about = |mean: &[T]| {
+        sums([x, x], batch, [mean, &zeros], |[x, _, mean, _]| [x - mean, (x - mean) * (x - mean)]).map(over)
+    };
+    let [mean] = sums([x, x], batch, [&zeros, &zeros], |[x, ..]| [x]);
+    let mut mean = over(mean);
+    if !mean.iter().all(|mean| mean.is_finite()) {
+        // The sum overflows, the mean need not.
+        [mean] = sums([x, x], batch, [&zeros, &zeros], |[x, ..]| [x / count]);
+    }
+    let [mut rest, mut square] = about(&mean);
+    if rest.iter().zip(&square).any(|(&rest, &square)| is_rough(rest, square)) {
+        mean = each(&mean, &rest, |mean, rest| mean + rest);
+        [rest, square] = about(&mean);
+    }
+    let var = each(&square, &rest, spread);
+    [mean, rest, var]
 }
 
 /// `f(x, y, [a, b, c, d])` of four numbers for each channel.
@@ -222,14 +272,14 @@ fn each<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> Vec<T> {
 pub fn batch_norm<T: Real>(
     x: &[T],
     batch: Batch,
-    [mean, rstd]: [&[T]; 2],
+    [mean, rest, rstd]: [&[T]; 3],
     weight: Option<&[T]>,
     bias: Option<&[T]>,
 ) -> Aligned<T> {
     let scale = each(&or_all(weight, T::ONE, batch.channels), rstd, |w, r| w * r);
     let bias = or_all(bias, T::ZERO, batch.channels);
-    let numbers = [mean, &scale, &bias, mean];
-    let f = |x, _, [mean, scale, bias, _]: [T; 4]| (x - mean) * scale + bias;
+    let numbers = [mean, rest, &scale, &bias];
+    let f = |x, _, [mean, rest, scale, bias]: [T; 4]| ((x - mean) - rest) * scale + bias;
     let kernel = Channels { batch, x, y: x, numbers, f };
     run(&kernel, batch.sizes(x.len(), true, 0)).0
 }
@@ -240,13 +290,13 @@ pub fn batch_norm_backward<T: Real>(
     g: &[T],
     x: &[T],
     batch: Batch,
-    [mean, rstd]: [&[T]; 2],
+    [mean, rest, rstd]: [&[T]; 3],
     weight: Option<&[T]>,
     own: bool,
     input: bool,
 ) -> (Option<Aligned<T>>, [Vec<T>; 2]) {
     let channels = batch.channels;
-    let [bias, along] = sums([g, x], batch, mean, |[g, x, mean]| [g, g * (x - mean)]);
+    let [bias, along] = sums([g, x], batch, [mean, rest], |[g, x, mean, rest]| [g, g * ((x - mean) - rest)]);
     let scale = each(&or_all(weight, T::ONE, channels), rstd, |w, r| w * r);
     let sizes = batch.sizes(x.len(), true, 0);
     let dx = if !input {
@@ -255,6 +305,8 @@ pub fn batch_norm_backward<T: Real>(
         let count = T::of((x.len() / channels.max(1)) as f64);
         let slope = each(&each(&along, rstd, |a, r| a * r * r), &scale, |a, s| a * s / count);
         let shift = each(&bias, &scale, |b, s| b * s / count);
+        // What is left of the mean is part of the shift: four numbers per channel are enough.
+        let shift = each(&shift, &each(rest, &slope, |r, s| r * s), |shift, left| shift - left);
         let numbers = [mean, &scale, &slope, &shift];
         let f = |g, x, [mean, scale, slope, shift]: [T; 4]| g * scale - (x - mean) * slope - shift;
         Some(run(&Channels { batch, x: g, y: x, numbers, f }, sizes).0)

@@ -4,54 +4,184 @@ use num_traits::Float;
 
 use super::{
     im2col::{Span, Windows},
-    memory::filled,
+    isa::{Isa, Kernel, dispatch},
+    memory::Aligned,
+    rows::{self, Blank, RowKernel, Sizes, write},
+    sizes::saturating,
     threads,
 };
-use crate::tensor::Element;
+use crate::tensor::{Element, Real};
 
 /// From so many comparisons on, the work is split among threads.
 const PARALLEL: usize = 200_000;
 /// So many comparisons make a task.
 const TASK: usize = 50_000;
 
-/// The largest element of each window of each plane, and its place in the plane. The first of equals wins; NaN is larger
-/// than anything, and the last NaN wins. `spans` are the windows' along each axis; none is empty.
-pub fn max_pool<T: Float + Element>(x: &[T], windows: &Windows, spans: &[Vec<Span>; 3]) -> (Vec<T>, Vec<i64>) {
+/// Max pooling of one type, compiled here and not where it is called.
+pub trait MaxPool: Sized {
+    /// The largest element of each window of each plane, and its place in the plane. The first of equals wins; NaN is
+    /// larger than anything, and the last NaN wins. Each window has a tap inside.
+    fn max_pool(x: &[Self], windows: &Windows) -> (Aligned<Self>, Aligned<i64>);
+}
+
+macro_rules! max_pool {
+    ($($t:ty),*) => {$(
+        impl MaxPool for $t {
+            fn max_pool(x: &[Self], windows: &Windows) -> (Aligned<Self>, Aligned<i64>) {
+                max_pool(x, windows)
+            }
+        }
+    )*};
+}
+max_pool!(f32, f64);
+
+#[allow(unsafe_code)]
+fn max_pool<T: Float + Element>(x: &[T], windows: &Windows) -> (Aligned<T>, Aligned<i64>) {
+    let windows = windows.merged();
     let (from, to) = (windows.input_len(), windows.output_len());
     let planes = x.len() / from.max(1);
-    let (mut values, mut places) = (filled(planes * to, T::ZERO), filled(planes * to, 0));
-    let work = to * windows.kernel_len();
+    let (mut values, mut places) = (Aligned::with_capacity(planes * to), Aligned::with_capacity(planes * to));
+    let work = saturating([to, windows.kernel_len()]);
     // So many planes make a task.
-    let step = if planes * work < PARALLEL { planes.max(1) } else { TASK.div_ceil(work) };
-    let tasks = x.chunks(from * step).zip(values.chunks_mut(to * step)).zip(places.chunks_mut(to * step));
-    threads::each(planes * work, tasks.collect(), |((x, values), places)| {
-        for ((x, values), places) in x.chunks(from).zip(values.chunks_mut(to)).zip(places.chunks_mut(to)) {
-            pool(x, windows, spans, values, places);
-        }
+    let step = if saturating([planes, work]) < PARALLEL { planes.max(1) } else { TASK.div_ceil(work) };
+    let spans = [0, 1, 2].map(|axis| windows.spans(axis));
+    let outputs = values.spare(planes * to).chunks_mut(to * step).zip(places.spare(planes * to).chunks_mut(to * step));
+    let tasks = x.chunks(from * step).zip(outputs).collect();
+    threads::each(saturating([planes, work]), tasks, |(x, (values, places))| {
+        dispatch(Planes { x, windows: &windows, spans: &spans, values, places })
     });
+    // SAFETY: there is a task for each `step` planes, and each wrote all rows of its planes.
+    unsafe {
+        values.set_len(planes * to);
+        places.set_len(planes * to);
+    }
     (values, places)
 }
 
-/// One plane.
-fn pool<T: Float>(x: &[T], windows: &Windows, spans: &[Vec<Span>; 3], values: &mut [T], places: &mut [i64]) {
-    let [_, height, width] = windows.input;
-    let [steps_d, steps_h, steps_w] = windows.dilation;
-    let steps = |span: Span, by: usize| (span.start..).step_by(by).take(span.count);
-    let mut out = values.iter_mut().zip(places);
-    for &d in &spans[0] {
-        for &h in &spans[1] {
-            for &w in &spans[2] {
-                let mut place = (d.start * height + h.start) * width + w.start;
-                let mut best = T::neg_infinity();
+/// Some planes of [`max_pool`].
+struct Planes<'a, T> {
+    x: &'a [T],
+    windows: &'a Windows,
+    spans: &'a [Vec<Span>; 3],
+    values: &'a mut Blank<T>,
+    places: &'a mut Blank<i64>,
+}
+
+impl<T: Float> Kernel for Planes<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Planes { x, windows, spans, values, places } = self;
+        let ([_, height, width], [steps_d, steps_h, _]) = (windows.input, windows.dilation);
+        let steps = |span: Span, by: usize| (0..span.count).map(move |k| span.start + k * by);
+        let [depth_out, height_out, width_out] = windows.output;
+        let starts: Vec<i64> = spans[2].iter().map(|span| span.start as i64).collect();
+        let mut out = values.chunks_exact_mut(width_out).zip(places.chunks_exact_mut(width_out));
+        for plane in x.chunks_exact(windows.input_len()) {
+            for (d, h) in (0..depth_out).flat_map(|d| (0..height_out).map(move |h| (spans[0][d], spans[1][h]))) {
+                let (values, places) = out.next().expect("a row for each");
+                let first = ((d.start * height + h.start) * width) as i64;
+                let values = write(values, |_| T::neg_infinity());
+                let places = write(places, |o| first + starts[o]);
                 for row in steps(d, steps_d).flat_map(|d| steps(h, steps_h).map(move |h| (d * height + h) * width)) {
-                    for at in steps(w, steps_w).map(|w| row + w) {
-                        if x[at] > best || x[at].is_nan() {
-                            (best, place) = (x[at], at);
+                    let line = &plane[row..][..width];
+                    for tap in 0..windows.kernel[2] {
+                        let (range, from) = windows.across(tap);
+                        if !range.is_empty() {
+                            let (values, places) = (&mut values[range.clone()], &mut places[range]);
+                            improve(&line[from..], row + from, windows.stride[2], values, places);
                         }
                     }
                 }
-                let (value, to) = out.next().expect("as many windows");
-                (*value, *to) = (best, place as i64);
+            }
+        }
+    }
+}
+
+/// Takes every `step`th element of `line` that is larger; the first one stands at `place`.
+#[inline(always)]
+fn improve<T: Float>(line: &[T], place: usize, step: usize, values: &mut [T], places: &mut [i64]) {
+    assert!(values.len() == places.len() && (values.len() - 1) * step < line.len());
+    // Each in a loop of its own: with a step that it knows, the compiler makes vectors.
+    match step {
+        1 => improve_by(line, place, 1, values, places),
+        2 => improve_by(line, place, 2, values, places),
+        _ => improve_by(line, place, step, values, places),
+    }
+}
+
+#[inline(always)]
+#[allow(unsafe_code)]
+fn improve_by<T: Float>(line: &[T], place: usize, step: usize, values: &mut [T], places: &mut [i64]) {
+    for (i, (best, at)) in values.iter_mut().zip(places).enumerate() {
+        // SAFETY: `improve` has seen that the last one is inside.
+        let x = unsafe { *line.get_unchecked(i * step) };
+        let better = (x > *best) | x.is_nan();
+        *best = if better { x } else { *best };
+        *at = if better { (place + i * step) as i64 } else { *at };
+    }
+}
+
+/// Rows of zeros to which each element of `g` is added at its place.
+struct Unpool<'a, T> {
+    g: &'a [T],
+    places: &'a [i64],
+    count: usize,
+}
+
+impl<T: Real> RowKernel<T> for Unpool<'_, T> {
+    type Note = ();
+    #[inline(always)]
+    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
+        let out = write(out, |_| T::ZERO);
+        let part = i * self.count..(i + 1) * self.count;
+        for (&g, &at) in self.g[part.clone()].iter().zip(&self.places[part]) {
+            out[at as usize] += g;
+        }
+        (out, ())
+    }
+}
+
+/// The derivative of max pooling: each element of `g` added at its place in one of `rows` planes of `len` elements.
+pub fn unpool<T: Real>(g: &[T], places: &[i64], rows: usize, len: usize) -> Aligned<T> {
+    let kernel = Unpool { g, places, count: g.len() / rows.max(1) };
+    rows::run(&kernel, Sizes { rows, read: len, written: len, sums: 0 }).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::im2col::tests::{many, under},
+        *,
+    };
+
+    /// Against one window after another, where equal numbers, NaN and infinities are many.
+    #[test]
+    fn each_window_has_its_largest_element() {
+        let values = [1., 2., 2., f64::NAN, 0., -1., f64::NEG_INFINITY, f64::INFINITY, -0.];
+        let mut seed = 1usize;
+        for w in many() {
+            let taps = |window: usize| (0..w.kernel_len()).filter_map(move |tap| under(&w, window, tap));
+            if (0..w.output_len()).any(|window| taps(window).next().is_none()) {
+                continue;
+            }
+            for most in [values.len(), 3] {
+                let x: Vec<f64> = std::iter::repeat_with(|| {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    values[(seed >> 33) % most]
+                })
+                .take(3 * w.input_len())
+                .collect();
+                let (largest, places) = f64::max_pool(&x, &w);
+                assert_eq!((largest.len(), places.len()), (3 * w.output_len(), 3 * w.output_len()));
+                for (i, (&value, &place)) in largest.iter().zip(&*places).enumerate() {
+                    let plane = &x[i / w.output_len() * w.input_len()..];
+                    let better = |best: usize, at: usize| {
+                        if plane[at] > plane[best] || plane[at].is_nan() { at } else { best }
+                    };
+                    let want = taps(i % w.output_len()).reduce(better).unwrap();
+                    assert_eq!((value.to_bits(), place), (plane[want].to_bits(), want as i64), "{w:?}");
+                }
             }
         }
     }

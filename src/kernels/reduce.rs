@@ -8,7 +8,8 @@ use std::hint::black_box;
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
 
 use super::{
-    index::memory_order,
+    copy::{contiguous, copy_into},
+    index::{memory_order, row_major},
     isa::{Isa, Kernel, dispatch},
     memory::{filled, recycle},
     threads,
@@ -381,13 +382,12 @@ pub fn fold<T: Element>(
     }
     let order = memory_order(&x);
     let x = x.permuted_axes(IxDyn(&order));
-    let x = x.as_standard_layout();
-    let data = x.as_slice().expect("standard layout");
-    let out = fold_slice(data, x.shape(), |axis| axes.contains(&order[axis]), identity, f);
+    let data = row_major(&x);
+    let out = fold_slice(&data, x.shape(), |axis| axes.contains(&order[axis]), identity, f);
     let kept: Vec<usize> = order.into_iter().filter(|axis| !axes.contains(axis)).collect();
     let mut back: Vec<usize> = (0..kept.len()).collect();
     back.sort_by_key(|&i| kept[i]);
-    if back.is_sorted() { out } else { out.permuted_axes(IxDyn(&back)).as_standard_layout().into_owned() }
+    if back.is_sorted() { out } else { contiguous(out.view().permuted_axes(IxDyn(&back))) }
 }
 
 /// [`fold`] of an array in row-major order.
@@ -398,6 +398,12 @@ fn fold_slice<T: Element>(
     identity: T,
     f: impl Fn(T, T) -> T + Copy + Send + Sync,
 ) -> ArrayD<T> {
+    let kept: Vec<usize> = shape.iter().enumerate().filter(|&(axis, _)| !reduced(axis)).map(|(_, &n)| n).collect();
+    if x.is_empty() {
+        // Reduced axis by axis it might grow on the way.
+        let data = filled(kept.iter().product(), identity);
+        return ArrayD::from_shape_vec(IxDyn(&kept), data).expect("the kept axes");
+    }
     // Neighbouring axes of a kind are one; axes of length 1 are none.
     let mut groups: Vec<(bool, usize)> = Vec::with_capacity(shape.len());
     for (axis, &n) in shape.iter().enumerate().filter(|&(_, &n)| n != 1) {
@@ -415,7 +421,6 @@ fn fold_slice<T: Element>(
         groups.remove(at);
     }
     let data = data.unwrap_or_else(|| x.to_vec());
-    let kept: Vec<usize> = shape.iter().enumerate().filter(|&(axis, _)| !reduced(axis)).map(|(_, &n)| n).collect();
     ArrayD::from_shape_vec(IxDyn(&kept), data).expect("the kept axes")
 }
 
@@ -472,6 +477,10 @@ pub fn scan<T: Element, S: Copy, U: Element>(
     get: impl Fn(S) -> U,
 ) -> ArrayD<U> {
     let mut out = ArrayD::from_elem(x.raw_dim(), U::ZERO);
+    if x.is_empty() {
+        // There may be very many lanes, of no elements each.
+        return out;
+    }
     Zip::from(x.lanes(Axis(axis))).and(out.lanes_mut(Axis(axis))).for_each(|x, mut out| {
         let (n, mut state) = (x.len(), start);
         for i in 0..n {
@@ -488,14 +497,6 @@ pub fn cumsum<T: Number>(x: ArrayViewD<'_, T>, axis: usize, reverse: bool) -> Ar
     match T::DTYPE {
         DType::F32 => scan(x, axis, reverse, 0., |s, x, _| s + x.as_f64(), T::of),
         _ => scan(x, axis, reverse, T::ZERO, |s, x, _| s + x, |s| s),
-    }
-}
-
-/// The running product along `axis`; `f32` multiplies in `f64`.
-pub fn cumprod<T: Number>(x: ArrayViewD<'_, T>, axis: usize) -> ArrayD<T> {
-    match T::DTYPE {
-        DType::F32 => scan(x, axis, false, 1., |s, x, _| s * x.as_f64(), T::of),
-        _ => scan(x, axis, false, T::ONE, |s, x, _| s * x, |s| s),
     }
 }
 
@@ -537,7 +538,7 @@ pub fn shift<T: Element>(x: ArrayViewD<'_, T>, axis: usize, by: isize, fill: T) 
     if k < n {
         let (head, tail) = (ndarray::Slice::from(..n - k), ndarray::Slice::from(k..));
         let (from, to) = if by >= 0 { (head, tail) } else { (tail, head) };
-        out.slice_axis_mut(Axis(axis), to).assign(&x.slice_axis(Axis(axis), from));
+        copy_into(out.slice_axis_mut(Axis(axis), to), x.slice_axis(Axis(axis), from));
     }
     out
 }

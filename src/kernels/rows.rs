@@ -91,6 +91,7 @@ pub fn run<T: Element, K: RowKernel<T>>(kernel: &K, sizes: Sizes) -> (Aligned<T>
         step = rows.max(1);
     }
     let pieces = rows.div_ceil(step);
+    // Rows times what each reads or writes are parts of arrays that exist; the sums are no more than twice what is read.
     let (mut out, mut notes) = (Aligned::with_capacity(rows * written), Vec::<K::Note>::with_capacity(rows));
     let mut totals = super::memory::filled(pieces.max(1) * sums, T::ZERO);
     {

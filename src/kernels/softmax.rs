@@ -7,7 +7,7 @@ use super::{
     isa::Isa,
     memory::{filled, recycle},
     prefetch,
-    reduce::{Each, combine},
+    reduce::{Each, combine, sums},
     rows::{Blank, RowKernel, Sizes, larger, run, write, write_rows},
 };
 use crate::tensor::Real;
@@ -113,6 +113,8 @@ impl<T: Real> Softmax<'_, T> {
     fn columns<'a, I: Isa>(&self, x: &[T], out: &'a mut Blank<T>) -> &'a mut [T] {
         let inner = self.block.inner;
         let (mut max, mut sums) = (filled(inner, T::neg_infinity()), ColumnSums::new(inner));
+        // As in `LogSum::of`, the largest apart, where the logarithm is wanted.
+        let mut largest = ColumnSums::new(if self.log { inner } else { 0 });
         for row in x.chunks_exact(inner) {
             max.iter_mut().zip(row).for_each(|(m, &x)| *m = larger(*m, x));
         }
@@ -120,12 +122,18 @@ impl<T: Real> Softmax<'_, T> {
         let power = |k: usize, i: usize| (x[k * inner + i] - shift[i]).vexp::<I>();
         let out = write_rows(out, inner, power, |row| {
             let row = &row[..inner];
-            sums.add(|i| row[i]);
+            if self.log {
+                sums.add(|i| if row[i] == T::ONE { T::ZERO } else { row[i] });
+                largest.add(|i| if row[i] == T::ONE { T::ONE } else { T::ZERO });
+            } else {
+                sums.add(|i| row[i]);
+            }
         });
         sums.finish();
+        largest.finish();
         let total = &mut sums.total;
         if self.log {
-            total.iter_mut().for_each(|s| *s = s.ln());
+            total.iter_mut().zip(&largest.total).for_each(|(s, &n)| *s = (n - T::ONE + *s).ln_1p());
             for (out, x) in out.chunks_exact_mut(inner).zip(x.chunks_exact(inner)) {
                 for (((o, &x), &m), &s) in out.iter_mut().zip(x).zip(shift).zip(&*total) {
                     *o = (x - m) - s;
@@ -139,6 +147,7 @@ impl<T: Real> Softmax<'_, T> {
         }
         recycle(max);
         sums.recycle();
+        largest.recycle();
         out
     }
 }
@@ -202,8 +211,13 @@ impl<T: Real> LogSum<T> {
     #[inline(always)]
     pub fn of<I: Isa>(x: &[T]) -> Self {
         let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), larger);
-        let sum = combine(Each([x], |[x]: [T; 1]| T::vexp::<I>(x - max)), x.len(), T::ZERO, |a, b| a + b);
-        LogSum { max, log_sum: sum.ln() }
+        // Without the largest, whose power is 1: beside it a small rest would be lost.
+        let [rest, largest] = sums([x], [], |[x]: [T; 1]| {
+            let d = x - max;
+            let (power, one) = if d == T::ZERO { (T::ZERO, T::ONE) } else { (T::vexp::<I>(d), T::ZERO) };
+            ([power, one], [])
+        });
+        LogSum { max, log_sum: (largest - T::ONE + rest).ln_1p() }
     }
 
     /// The logarithm of the softmax at the score `x`.

@@ -35,9 +35,12 @@ pub fn topk<T: Copy + PartialOrd>(x: &[T], len: usize, k: usize, largest: bool) 
 
 /// Lets `f` arrange each row, paired with its places, and gathers the first `keep` places.
 fn each_row<T: Copy>(x: &[T], len: usize, keep: usize, f: impl Fn(&mut [(T, i64)])) -> Vec<i64> {
-    let mut out = Vec::with_capacity(x.len().checked_div(len).unwrap_or(0) * keep);
+    if x.is_empty() {
+        return Vec::new();
+    }
+    let mut out = Vec::with_capacity(x.len() / len * keep);
     let mut pairs = Vec::with_capacity(len);
-    for row in x.chunks_exact(len.max(1)) {
+    for row in x.chunks_exact(len) {
         pairs.clear();
         pairs.extend(row.iter().copied().zip(0..));
         f(&mut pairs);

@@ -1,8 +1,9 @@
-//! Special functions in f64: erf and its inverse, the gamma function's logarithm and its derivatives.
+//! Special functions in f64: erf and its inverse, the gamma function's logarithm and its derivatives; the inverse
+//! hyperbolic functions, as std's overflow for the largest numbers.
 
 use std::f64::consts::{FRAC_2_SQRT_PI, PI};
 
-pub use libm::{erf, erfc, lgamma};
+pub use libm::{acosh, asinh, erf, erfc, lgamma};
 
 /// The inverse of [`erf`]: infinite at ±1, NaN beyond.
 pub fn erfinv(y: f64) -> f64 {
@@ -46,6 +47,8 @@ const BERNOULLI: [f64; 12] = [
 
 /// The n-th derivative of [`digamma`]; infinite at the poles 0, -1, -2, … (NaN for n = 0, as the sign changes there).
 pub fn polygamma(n: u32, x: f64) -> f64 {
+    // From 171 on the factorial is infinite: then only whether n is odd counts.
+    let n = n.min(1000 + n % 2);
     if x <= 0. {
         return reflected(n, x);
     }

@@ -1,5 +1,6 @@
 //! Attention layers; see [`functional::multi_head_attention_forward`](crate::functional::multi_head_attention_forward).
 
+use super::param::optional;
 use crate::{
     Result,
     functional::{self as F, AttentionOptions, Heads, InProjection},
@@ -72,7 +73,7 @@ impl MultiheadAttention {
             in_proj_bias: None,
             bias_k: None,
             bias_v: None,
-            out_proj: Linear::new(embed_dim, embed_dim).named("NonDynamicallyQuantizableLinear"),
+            out_proj: Linear::new(embed_dim, embed_dim).bias(false).named("NonDynamicallyQuantizableLinear"),
             embed_dim,
             num_heads,
             kdim: embed_dim,
@@ -96,7 +97,7 @@ impl<T: Real> MultiheadAttention<T> {
         };
         let dim = self.embed_dim;
         let packed = self.kdim == dim && self.vdim == dim;
-        self.in_proj_weight = if packed { xavier(3 * dim, dim) } else { None };
+        self.in_proj_weight = if packed { xavier(dim.saturating_mul(3), dim) } else { None };
         [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight] = match packed {
             true => [None, None, None],
             false => [dim, self.kdim, self.vdim].map(|columns| xavier(dim, columns)),
@@ -118,9 +119,9 @@ impl<T: Real> MultiheadAttention<T> {
 
     /// With (the default) or without biases, of zeros at first, in the input and output projections.
     pub fn bias(mut self, bias: bool) -> Self {
-        let zeros = |n: usize| bias.then(|| Param::new(Tensor::zeros([n])));
-        self.in_proj_bias = zeros(3 * self.embed_dim);
-        self.out_proj.bias = zeros(self.embed_dim);
+        let zeros = |n: usize| move || Param::new(Tensor::zeros([n]));
+        self.in_proj_bias = optional(self.in_proj_bias, bias, zeros(3 * self.embed_dim));
+        self.out_proj.bias = optional(self.out_proj.bias, bias, zeros(self.embed_dim));
         self
     }
 
@@ -132,7 +133,8 @@ impl<T: Real> MultiheadAttention<T> {
             init::xavier_normal(&bias, 1.).expect("three axes");
             bias
         };
-        (self.bias_k, self.bias_v) = (add_bias_kv.then(drawn), add_bias_kv.then(drawn));
+        self.bias_k = optional(self.bias_k, add_bias_kv, drawn);
+        self.bias_v = optional(self.bias_v, add_bias_kv, drawn);
         self
     }
 

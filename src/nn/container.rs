@@ -7,12 +7,14 @@ use std::{
 };
 
 use super::{
+    copies::copying,
     module::{Dtype, Forward, Members, MembersMut, Module},
-    param::{Param, copying},
+    param::Param,
     repr,
 };
 use crate::{
     Result,
+    ordered::Ordered,
     tensor::{DType, Real, Tensor},
 };
 
@@ -25,7 +27,15 @@ use crate::{
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 pub struct Sequential<T: Real = f32> {
-    layers: Vec<(String, Box<dyn Forward<T>>)>,
+    layers: Ordered<Box<dyn Forward<T>>>,
+}
+
+/// A name that can stand between the dots of a path.
+#[track_caller]
+fn proper(container: &str, name: String) -> String {
+    assert!(!name.is_empty(), "{container}: a name cannot be empty");
+    assert!(!name.contains('.'), "{container}: a name has no dot, which separates the parts of a path; got `{name}`");
+    name
 }
 
 /// A [`Sequential`](crate::nn::Sequential) of the given layers: `sequential![Linear::new(4, 8), ReLU]`.
@@ -44,20 +54,33 @@ impl<T: Real> From<Vec<Box<dyn Forward<T>>>> for Sequential<T> {
 
 impl<T: Real> Default for Sequential<T> {
     fn default() -> Self {
-        Sequential { layers: Vec::new() }
+        Sequential { layers: Ordered::default() }
     }
 }
 
 impl<T: Real> Sequential<T> {
     /// Adds a layer at the end, named by its position.
+    ///
+    /// # Panics
+    /// If a layer was given that name before.
+    #[track_caller]
     pub fn push(self, layer: impl Forward<T>) -> Self {
         let position = self.layers.len().to_string();
         self.push_named(position, layer)
     }
 
     /// Adds a layer at the end under a name of its own, as `Sequential(OrderedDict(…))` does in PyTorch.
+    ///
+    /// # Panics
+    /// If there is a layer of that name, or the name is empty or has a dot in it.
+    #[track_caller]
     pub fn push_named(mut self, name: impl Into<String>, layer: impl Forward<T>) -> Self {
-        self.layers.push((name.into(), Box::new(layer)));
+        let name = proper("Sequential", name.into());
+        assert!(
+            self.layers.get(&name).is_none(),
+            "Sequential: there is a layer named `{name}`; each needs a name of its own"
+        );
+        self.layers.insert(name, Box::new(layer));
         self
     }
 
@@ -68,12 +91,12 @@ impl<T: Real> Sequential<T> {
 
     /// Whether there is no layer.
     pub fn is_empty(&self) -> bool {
-        self.layers.is_empty()
+        self.len() == 0
     }
 
     /// The layer at a position.
     pub fn get(&self, position: usize) -> Option<&dyn Forward<T>> {
-        self.layers.get(position).map(|(_, layer)| &**layer)
+        self.iter().nth(position)
     }
 
     /// The layers in order.
@@ -87,7 +110,7 @@ impl<T: Real> Module for Sequential<T> {
         self.layers.iter().for_each(|(name, layer)| members.child(name, &**layer));
     }
     fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        self.layers.iter_mut().for_each(|(_, layer)| members.child(&mut **layer));
+        self.layers.values_mut().for_each(|layer| members.child(&mut **layer));
     }
     fn type_name(&self) -> String {
         "Sequential".into()
@@ -97,7 +120,7 @@ impl<T: Real> Module for Sequential<T> {
 impl<T: Real> Forward<T> for Sequential<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         let mut x = x.clone();
-        for (name, layer) in &self.layers {
+        for (name, layer) in self.layers.iter() {
             x = layer.forward(&x).map_err(|e| e.within(format_args!("Sequential ({name})")))?;
         }
         Ok(x)
@@ -196,11 +219,11 @@ impl<M: Module + ?Sized> Module for Box<M> {
 
 /// Entries in order of insertion, each with a name: what [`ModuleDict`] and [`ParameterDict`] are made of.
 #[derive(Clone)]
-pub struct Named<V>(Vec<(String, V)>);
+pub struct Named<V>(Ordered<V>);
 
 impl<V> Default for Named<V> {
     fn default() -> Self {
-        Named(Vec::new())
+        Named(Ordered::default())
     }
 }
 
@@ -210,18 +233,18 @@ impl<V> Named<V> {
         Self::default()
     }
 
-    /// Adds an entry, or replaces the one of that name.
+    /// Adds an entry, or replaces the one of that name where it stands.
+    ///
+    /// # Panics
+    /// If the name is empty or has a dot in it.
+    #[track_caller]
     pub fn insert(&mut self, name: impl Into<String>, value: V) {
-        let name = name.into();
-        match self.0.iter_mut().find(|(n, _)| *n == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name, value)),
-        }
+        self.0.insert(proper("insert", name.into()), value);
     }
 
     /// The entry of that name.
     pub fn get(&self, name: &str) -> Option<&V> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+        self.0.get(name)
     }
 
     /// The number of entries.
@@ -231,29 +254,34 @@ impl<V> Named<V> {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// The names in order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(n, _)| n.as_str())
+        self.0.keys()
     }
 
     /// The entries in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
-        self.0.iter().map(|(n, v)| (n.as_str(), v))
+        self.0.iter()
     }
 }
 
 impl<N: Into<String>, V> FromIterator<(N, V)> for Named<V> {
+    /// As [`insert`](Named::insert) one by one: of two entries of one name the last stays, as in PyTorch.
+    #[track_caller]
     fn from_iter<I: IntoIterator<Item = (N, V)>>(iter: I) -> Self {
         let mut named = Named::new();
-        iter.into_iter().for_each(|(name, value)| named.insert(name, value));
+        for (name, value) in iter {
+            named.insert(name, value);
+        }
         named
     }
 }
 
 impl<N: Into<String>, V, const K: usize> From<[(N, V); K]> for Named<V> {
+    #[track_caller]
     fn from(entries: [(N, V); K]) -> Self {
         entries.into_iter().collect()
     }
@@ -274,7 +302,7 @@ impl<M: Module + Clone> Module for Named<M> {
         self.0.iter().for_each(|(name, m)| members.child(name, m));
     }
     fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        self.0.iter_mut().for_each(|(_, m)| members.child(m));
+        self.0.values_mut().for_each(|m| members.child(m));
     }
     fn type_name(&self) -> String {
         "ModuleDict".into()

@@ -1,8 +1,10 @@
 //! Convolutional layers; see [`functional::conv`](crate::functional::conv()).
 
+use super::param::optional;
 use crate::{
     Result,
     functional::{self as F, ConvOptions, Dims, Padding, PaddingMode},
+    kernels::sizes::saturating,
     nn::{Forward, Module, Param, init, py_tuple, run},
     tensor::{Real, Tensor},
 };
@@ -44,69 +46,70 @@ impl<const N: usize> Conv<N> {
     pub fn new(in_channels: usize, out_channels: usize, kernel_size: impl Into<Dims<N>>) -> Self {
         let kernel_size = kernel_size.into();
         assert!(kernel_size.is_positive(), "a kernel size is at least 1, not {kernel_size}");
-        let (weight, bias) = drawn(out_channels, in_channels, &kernel_size.get());
-        Conv { weight, bias: Some(bias), options: ConvOptions::default() }
+        let weight = weight(out_channels, in_channels, &kernel_size.get());
+        Conv { weight, bias: None, options: ConvOptions::default() }.bias(true)
     }
 }
 
-/// A weight and a bias from U(±1/√fan_in).
-fn drawn<T: Real>(features: usize, channels: usize, kernel: &[usize]) -> (Param<T>, Param<T>) {
+fn weight<T: Real>(features: usize, channels: usize, kernel: &[usize]) -> Param<T> {
     let shape = [&[features, channels], kernel].concat();
-    let fan_in: usize = shape[1..].iter().product();
-    let bound = if fan_in == 0 { 0. } else { 1. / (fan_in as f64).sqrt() };
-    (Param::new(init::draw(&shape, -bound, bound)), Param::new(init::draw(&[features], -bound, bound)))
+    init::drawn(&shape, saturating(shape[1..].iter().copied()))
 }
 
 impl<const N: usize, T: Real> Conv<N, T> {
     /// The step from one window to the next; 1 by default.
     #[track_caller]
     pub fn stride(self, stride: impl Into<Dims<N>>) -> Self {
-        self.with(|options| options.stride(stride))
+        let options = self.options.stride(stride);
+        self.with(options)
     }
 
     /// How many elements are added at each end: numbers (0 by default), `"same"` or `"valid"`.
     #[track_caller]
     pub fn padding(self, padding: impl Into<Padding<N>>) -> Self {
-        self.with(|options| options.padding(padding))
+        let options = self.options.padding(padding);
+        self.with(options)
     }
 
     /// The step from one tap of the kernel to the next; 1 by default.
     #[track_caller]
     pub fn dilation(self, dilation: impl Into<Dims<N>>) -> Self {
-        self.with(|options| options.dilation(dilation))
+        let options = self.options.dilation(dilation);
+        self.with(options)
     }
 
     /// What the input is padded with; zeros by default.
     #[track_caller]
     pub fn padding_mode(self, padding_mode: impl Into<PaddingMode>) -> Self {
-        self.with(|options| options.padding_mode(padding_mode))
+        let options = self.options.padding_mode(padding_mode);
+        self.with(options)
     }
 
     /// Groups of channels that do not see each other; 1 by default. Draws the weights, whose shape it changes, again.
     #[track_caller]
     pub fn groups(mut self, groups: usize) -> Self {
         let (shape, channels) = (self.weight.shape(), self.in_channels());
-        self = self.with(|options| options.groups(groups));
+        let options = self.options.groups(groups);
+        self = self.with(options);
         assert!(
             channels.is_multiple_of(groups) && shape[0].is_multiple_of(groups),
             "{channels} input and {} output channels do not divide into {groups} groups",
             shape[0]
         );
-        let (weight, bias) = drawn(shape[0], channels / groups, &shape[2..]);
-        Conv { weight, bias: self.bias.map(|_| bias), ..self }
+        let biased = self.bias.take().is_some();
+        Conv { weight: weight(shape[0], channels / groups, &shape[2..]), ..self }.bias(biased)
     }
 
-    /// With (the default) or without a bias.
+    /// With (the default) or without a bias; one that was left out before is drawn anew.
     pub fn bias(mut self, bias: bool) -> Self {
-        if !bias {
-            self.bias = None;
-        }
+        let shape = self.weight.shape();
+        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1..].iter().product()));
         self
     }
 
     #[track_caller]
-    fn with(mut self, change: impl FnOnce(ConvOptions<N>) -> ConvOptions<N>) -> Self {
-        self.options = change(self.options);
+    fn with(mut self, options: ConvOptions<N>) -> Self {
+        self.options = options;
         if let Err(why) = self.options.check() {
             panic!("{why}");
         }

@@ -13,7 +13,10 @@
 
 use crate::{
     Error, Result,
-    kernels::special::{erf, erfinv},
+    kernels::{
+        sizes::must,
+        special::{erf, erfinv},
+    },
     nn::Param,
     random::{self, Rng},
     tensor::{Real, Tensor},
@@ -295,7 +298,19 @@ fn orthonormal(mut rows: Vec<f64>, length: usize) -> Vec<f64> {
     rows
 }
 
-/// Values from U(low, high), in a new tensor: how most layers start.
+/// A parameter from U(−√k, √k) with k = 1 / fan_in, or of zeros where nothing comes in: how most layers start.
+#[track_caller]
+pub(crate) fn drawn<T: Real>(shape: &[usize], fan_in: usize) -> Param<T> {
+    let bound = if fan_in == 0 { 0. } else { 1. / (fan_in as f64).sqrt() };
+    Param::new(draw(shape, -bound, bound))
+}
+
+/// Values from U(low, high), in a new tensor.
+///
+/// # Panics
+/// If there is no memory for it.
+#[track_caller]
 pub(crate) fn draw<T: Real>(shape: &[usize], low: f64, high: f64) -> Tensor<T> {
+    must::<T>("parameter", shape);
     Tensor::uniform(shape, T::of(low), T::of(high)).expect("finite bounds")
 }

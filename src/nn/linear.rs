@@ -1,9 +1,9 @@
 //! Linear and bilinear layers, and the identity; see [`functional::linear`](crate::functional::linear()).
 
-use super::module::stateless_dtype;
+use super::{module::stateless_dtype, param::optional};
 use crate::{
     Result, functional as F,
-    nn::{Forward, Module, Param, py_bool, run},
+    nn::{Forward, Module, Param, init, py_bool, run},
     tensor::{Real, Tensor},
 };
 
@@ -29,26 +29,20 @@ pub struct Linear<T: Real = f32> {
     name: &'static str,
 }
 
-/// Parameters drawn from U(−√k, √k) with k = 1 / in_features.
-fn uniform(in_features: usize) -> impl Fn(&[usize]) -> Param {
-    let bound = 1. / (in_features.max(1) as f64).sqrt();
-    move |shape| Param::new(crate::nn::init::draw(shape, -bound, bound))
-}
-
 impl Linear {
     /// A layer from `in_features` to `out_features`, with a bias.
+    #[track_caller]
     pub fn new(in_features: usize, out_features: usize) -> Self {
-        let uniform = uniform(in_features);
-        Linear { weight: uniform(&[out_features, in_features]), bias: Some(uniform(&[out_features])), name: "Linear" }
+        let weight = init::drawn(&[out_features, in_features], in_features);
+        Linear { weight, bias: None, name: "Linear" }.bias(true)
     }
 }
 
 impl<T: Real> Linear<T> {
-    /// With (the default) or without a bias.
+    /// With (the default) or without a bias; one that was left out before is drawn anew.
     pub fn bias(mut self, bias: bool) -> Self {
-        if !bias {
-            self.bias = None;
-        }
+        let shape = self.weight.shape();
+        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1]));
         self
     }
 
@@ -105,17 +99,16 @@ impl Bilinear {
     #[track_caller]
     pub fn new(in1_features: usize, in2_features: usize, out_features: usize) -> Self {
         assert!(in1_features > 0, "Bilinear: in1_features must be > 0, but got 0");
-        let uniform = uniform(in1_features);
-        Bilinear { weight: uniform(&[out_features, in1_features, in2_features]), bias: Some(uniform(&[out_features])) }
+        let weight = init::drawn(&[out_features, in1_features, in2_features], in1_features);
+        Bilinear { weight, bias: None }.bias(true)
     }
 }
 
 impl<T: Real> Bilinear<T> {
-    /// With (the default) or without a bias.
+    /// With (the default) or without a bias; one that was left out before is drawn anew.
     pub fn bias(mut self, bias: bool) -> Self {
-        if !bias {
-            self.bias = None;
-        }
+        let shape = self.weight.shape();
+        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1]));
         self
     }
 

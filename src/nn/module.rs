@@ -158,8 +158,15 @@ pub trait Module: Any + Send + Sync {
     // ---------------------------------------------------------------------------------------------------------- state
 
     /// Every parameter and buffer under its name; a tied parameter under each of its names.
+    ///
+    /// # Panics
+    /// If two entries have one name, as only a `Module` written by hand, or keys with dots in a map of modules, can have.
+    #[track_caller]
     fn state_dict(&self) -> StateDict {
-        walk::state_dict(self)
+        match walk::state_dict("state_dict", self) {
+            Ok(state) => state,
+            Err(e) => panic!("{e}"),
+        }
     }
 
     /// Takes over a state_dict; nothing may be missing, left over or of another shape.
@@ -171,11 +178,22 @@ pub trait Module: Any + Send + Sync {
     }
 
     /// Takes over what fits of a state_dict, and reports what was applied, missing, unexpected and mis-shaped.
-    fn load_state_dict_partial(&self, state: &StateDict) -> LoadReport {
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let (model, trained) = (sequential![Linear::new(4, 8), Linear::new(8, 3)], sequential![Linear::new(4, 8)]);
+    /// let report = model.load_state_dict_partial(&trained.state_dict())?;
+    /// assert_eq!((report.applied.len(), report.missing[0].0.as_str()), (2, "1.weight"));
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If nothing fits; the error says so if the names would fit with a prefix removed or added.
+    fn load_state_dict_partial(&self, state: &StateDict) -> Result<LoadReport> {
         super::state::load_partial(self, state)
     }
 
-    /// Writes the state_dict as a safetensors file: whole, or not at all.
+    /// Writes the state_dict as a safetensors file: whole, or not at all; see [`safetensors::save`](io::safetensors::save).
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -183,7 +201,7 @@ pub trait Module: Any + Send + Sync {
     where
         Self: Sized,
     {
-        io::safetensors::save(path, &self.state_dict())
+        io::safetensors::save(path, &walk::state_dict("save", self)?)
     }
 
     /// Loads a safetensors file as [`load_state_dict`](Module::load_state_dict) does.
@@ -199,8 +217,11 @@ pub trait Module: Any + Send + Sync {
     }
 
     /// The state_dict as the bytes of a safetensors file.
-    fn to_bytes(&self) -> Vec<u8> {
-        io::safetensors::to_bytes(&self.state_dict())
+    ///
+    /// # Errors
+    /// If the format has no place for a name.
+    fn to_bytes(&self) -> Result<Vec<u8>> {
+        io::safetensors::to_bytes(&walk::state_dict("to_bytes", self)?)
     }
 
     /// Loads the bytes of a safetensors file, such as `include_bytes!` gives.
@@ -368,15 +389,17 @@ impl<T: Real> Dtype for Box<dyn Forward<T>> {
     type With<U: Real> = Box<dyn Forward<U>>;
     /// # Panics
     /// If the layer inside is written for one element type only.
+    #[track_caller]
     fn dtype<U: Real>(self) -> Box<dyn Forward<U>> {
         let name = self.type_name();
-        self.dtype_boxed(U::DTYPE).and_then(|b| b.downcast().ok()).map(|b| *b).unwrap_or_else(|| {
-            panic!(
+        match self.dtype_boxed(U::DTYPE).and_then(|b| b.downcast().ok()) {
+            Some(boxed) => *boxed,
+            None => panic!(
                 "dtype: {name} is written for {} only; give it a type parameter (`struct {name}<T: Real>`) and put \
                  `ndnn::forward_dtype!();` into its `impl Forward<T>`",
                 T::DTYPE
-            )
-        })
+            ),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Normalisation layers; see [`functional::batch_norm`](crate::functional::batch_norm) and
 //! [`functional::layer_norm`](crate::functional::layer_norm).
 
+use super::param::optional;
 use crate::{
     Error, Result,
     functional::{self as F, BatchNormOptions},
@@ -37,7 +38,20 @@ pub struct BatchNorm<const N: usize, T: Real = f32> {
     num_features: usize,
     eps: f64,
     momentum: Option<f64>,
+    affine: bool,
+    biased: bool,
     mode: Mode,
+}
+
+/// Weight and bias of a norm as its options want them: what is there, or what starts at 1 and at 0.
+fn affine<T: Real>(
+    (weight, bias): (Option<Param<T>>, Option<Param<T>>),
+    shape: &[usize],
+    affine: bool,
+    biased: bool,
+) -> (Option<Param<T>>, Option<Param<T>>) {
+    let weight = optional(weight, affine, || Param::new(Tensor::ones(shape)));
+    (weight, optional(bias, affine && biased, || Param::new(Tensor::zeros(shape))))
 }
 
 /// Batch norm over `(N, C)` or `(N, C, L)`.
@@ -50,17 +64,20 @@ pub type BatchNorm3d<T = f32> = BatchNorm<3, T>;
 impl<const N: usize> BatchNorm<N> {
     /// A layer over `num_features` channels.
     pub fn new(num_features: usize) -> Self {
-        BatchNorm {
-            weight: Some(Param::new(Tensor::ones([num_features]))),
-            bias: Some(Param::new(Tensor::zeros([num_features]))),
-            running_mean: Some(Buffer::new(Tensor::zeros([num_features]))),
-            running_var: Some(Buffer::new(Tensor::ones([num_features]))),
-            num_batches_tracked: Some(Buffer::new(Tensor::scalar(0))),
+        let norm = BatchNorm {
+            weight: None,
+            bias: None,
+            running_mean: None,
+            running_var: None,
+            num_batches_tracked: None,
             num_features,
             eps: 1e-5,
             momentum: Some(0.1),
+            affine: true,
+            biased: true,
             mode: Mode::default(),
-        }
+        };
+        norm.affine(true).track_running_stats(true)
     }
 }
 
@@ -79,25 +96,28 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
 
     /// With (the default) or without weight and bias.
     pub fn affine(mut self, affine: bool) -> Self {
-        if !affine {
-            (self.weight, self.bias) = (None, None);
-        }
-        self
+        self.affine = affine;
+        self.settled()
     }
 
-    /// With (the default) or without a bias beside the weight.
+    /// With (the default) or without a bias beside the weight; there is none without the weight.
     pub fn bias(mut self, bias: bool) -> Self {
-        if !bias {
-            self.bias = None;
-        }
+        self.biased = bias;
+        self.settled()
+    }
+
+    fn settled(mut self) -> Self {
+        let pair = (self.weight, self.bias);
+        (self.weight, self.bias) = affine(pair, &[self.num_features], self.affine, self.biased);
         self
     }
 
     /// With (the default) or without running statistics; without, a batch's own are always used.
     pub fn track_running_stats(mut self, track: bool) -> Self {
-        if !track {
-            (self.running_mean, self.running_var, self.num_batches_tracked) = (None, None, None);
-        }
+        let n = self.num_features;
+        self.running_mean = optional(self.running_mean, track, || Buffer::new(Tensor::zeros([n])));
+        self.running_var = optional(self.running_var, track, || Buffer::new(Tensor::ones([n])));
+        self.num_batches_tracked = optional(self.num_batches_tracked, track, || Buffer::new(Tensor::scalar(0)));
         self
     }
 
@@ -117,14 +137,21 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
         )
     }
 
-    /// The share of this batch in the running statistics; counts the batch.
-    fn share(&self) -> f64 {
-        let Some(count) = self.num_batches_tracked.as_ref().filter(|_| self.mode.is_training()) else {
-            return self.momentum.unwrap_or(0.);
+    /// Counts a training batch, and moves the running statistics towards its mean and variance.
+    fn track(&self, moments: Option<[Vec<T>; 2]>) {
+        let moved = |share: f64| {
+            for (running, batch) in [&self.running_mean, &self.running_var].into_iter().zip(moments.iter().flatten()) {
+                running.iter().for_each(|r| r.update(|r| F::towards(r, batch, share)));
+            }
         };
-        let seen = count.tensor() + 1;
-        count.set(&seen);
-        self.momentum.unwrap_or_else(|| 1. / seen.item().expect("a scalar") as f64)
+        match &self.num_batches_tracked {
+            // All under the count's lock: of two threads' batches, one comes after the other, with its own share.
+            Some(count) => count.update(|mut seen| {
+                seen.mapv_inplace(|n| n.saturating_add(1));
+                moved(self.momentum.unwrap_or_else(|| 1. / seen.sum() as f64));
+            }),
+            None => moved(self.momentum.unwrap_or(0.)),
+        }
     }
 
     fn normalize(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
@@ -133,15 +160,14 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
             let axes = if N == 1 { "2 or 3".to_string() } else { (N + 2).to_string() };
             return Err(Error::shape("batch_norm", format!("expected an input of {axes} axes, got {:?}", x.shape())));
         }
-        let mut mean = self.running_mean.as_ref().map(Buffer::tensor);
-        let mut var = self.running_var.as_ref().map(Buffer::tensor);
-        let training = self.mode.is_training() || mean.is_none();
-        let options = BatchNormOptions { training, momentum: self.share(), eps: self.eps };
+        let running = [&self.running_mean, &self.running_var].map(|b| b.as_ref().map(Buffer::tensor));
+        let options =
+            BatchNormOptions::default().training(self.mode.is_training() || running[0].is_none()).eps(self.eps);
         let (weight, bias) = (self.weight.as_ref().map(Param::tensor), self.bias.as_ref().map(Param::tensor));
-        let y = F::batch_norm(x, mean.as_mut(), var.as_mut(), weight.as_ref(), bias.as_ref(), options)?;
-        if training {
-            self.running_mean.iter().zip(&mean).for_each(|(buffer, now)| buffer.set(now));
-            self.running_var.iter().zip(&var).for_each(|(buffer, now)| buffer.set(now));
+        let running = running.each_ref().map(Option::as_ref);
+        let (y, moments) = F::batch_norm_and_moments(x, running, weight.as_ref(), bias.as_ref(), options)?;
+        if self.mode.is_training() {
+            self.track(moments);
         }
         Ok(y)
     }
@@ -173,18 +199,16 @@ pub struct LayerNorm<T: Real = f32> {
     pub bias: Option<Param<T>>,
     normalized_shape: Vec<usize>,
     eps: f64,
+    affine: bool,
+    biased: bool,
 }
 
 impl LayerNorm {
     /// A layer over last axes of this shape: one number, or several.
     pub fn new(normalized_shape: impl Into<Sizes>) -> Self {
-        let Sizes(shape) = normalized_shape.into();
-        LayerNorm {
-            weight: Some(Param::new(Tensor::ones(&shape))),
-            bias: Some(Param::new(Tensor::zeros(&shape))),
-            normalized_shape: shape,
-            eps: 1e-5,
-        }
+        let Sizes(normalized_shape) = normalized_shape.into();
+        let norm = LayerNorm { weight: None, bias: None, normalized_shape, eps: 1e-5, affine: true, biased: true };
+        norm.settled()
     }
 }
 
@@ -197,17 +221,19 @@ impl<T: Real> LayerNorm<T> {
 
     /// With (the default) or without weight and bias.
     pub fn elementwise_affine(mut self, affine: bool) -> Self {
-        if !affine {
-            (self.weight, self.bias) = (None, None);
-        }
-        self
+        self.affine = affine;
+        self.settled()
     }
 
-    /// With (the default) or without a bias beside the weight.
+    /// With (the default) or without a bias beside the weight; there is none without the weight.
     pub fn bias(mut self, bias: bool) -> Self {
-        if !bias {
-            self.bias = None;
-        }
+        self.biased = bias;
+        self.settled()
+    }
+
+    fn settled(mut self) -> Self {
+        let pair = (self.weight, self.bias);
+        (self.weight, self.bias) = affine(pair, &self.normalized_shape, self.affine, self.biased);
         self
     }
 

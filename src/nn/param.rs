@@ -2,33 +2,36 @@
 
 use std::{
     any::Any,
-    cell::RefCell,
-    collections::HashMap,
     fmt,
     sync::{Arc, RwLock},
 };
 
 use ndarray::ArrayViewMutD;
 
-use super::module::Module;
+use super::{
+    copies::{Handle, cloned, converted},
+    module::Module,
+};
 use crate::{
     Error, Result,
     error::ErrorKind,
-    kernels::count,
+    kernels::{copy::contiguous, count},
+    sync::{read, write},
     tensor::{AnyTensor, DType, Element, Real, Tensor},
 };
 
 /// A learnable tensor of a module: a shared handle, so that the optimizer holds clones of it and a tied weight is a
 /// clone.
 ///
-/// A forward pass takes a snapshot, [`tensor`](Param::tensor), whose gradient gathers here. A later change of the
-/// parameter does not touch the snapshots that a backward pass still needs.
+/// A forward pass takes a snapshot, [`tensor`](Param::tensor), whose gradient gathers here; `+ - * /` take one themselves. A
+/// later change of the parameter does not touch the snapshots that a backward pass still needs.
 ///
 /// ```
 /// use ndnn::prelude::*;
 /// let w = Param::new(tensor![1.0, 2.0]);
-/// (w.tensor() * 3.0).sum().backward()?;
+/// (&w * 3.0).sum().backward()?;
 /// assert_eq!(w.grad(), Some(tensor![3.0, 3.0]));
+/// assert_eq!(w.tensor().exp().grad_fn(), Some("exp"));
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 pub struct Param<T: Real = f32>(Arc<RwLock<State<T>>>);
@@ -53,31 +56,32 @@ impl<T: Real> fmt::Debug for Param<T> {
 }
 
 impl<T: Real> Param<T> {
-    /// A parameter with these values.
+    /// A parameter with these values; what they were made from does not matter.
     pub fn new(values: Tensor<T>) -> Self {
-        Param(Arc::new(RwLock::new(State { tensor: values.requires_grad(true), requires_grad: true })))
+        let tensor = values.into_detached().requires_grad(true);
+        Param(Arc::new(RwLock::new(State { tensor, requires_grad: true })))
     }
 
-    /// The values as they are now; gradients flow from it to this parameter, unless it is frozen.
+    /// The values as they are now; gradients flow from them to this parameter, unless it is frozen.
     pub fn tensor(&self) -> Tensor<T> {
         count::atomic();
-        let state = self.0.read().unwrap();
+        let state = read(&self.0);
         if state.requires_grad { state.tensor.clone() } else { state.tensor.detach() }
     }
 
-    /// The values as they are now, without gradients.
-    pub fn value(&self) -> Tensor<T> {
-        self.0.read().unwrap().tensor.detach()
+    /// The values as they are now, cut off: nothing made from them changes this parameter's gradient.
+    pub fn detach(&self) -> Tensor<T> {
+        read(&self.0).tensor.detach()
     }
 
     /// The length of each axis.
     pub fn shape(&self) -> Vec<usize> {
-        self.0.read().unwrap().tensor.shape().to_vec()
+        read(&self.0).tensor.shape().to_vec()
     }
 
     /// The number of elements.
     pub fn numel(&self) -> usize {
-        self.0.read().unwrap().tensor.numel()
+        read(&self.0).tensor.numel()
     }
 
     /// Replaces the values.
@@ -85,7 +89,7 @@ impl<T: Real> Param<T> {
     /// # Errors
     /// If the shape differs.
     pub fn set(&self, values: &Tensor<T>) -> Result<()> {
-        let mut state = self.0.write().unwrap();
+        let mut state = write(&self.0);
         if values.shape() != state.tensor.shape() {
             return Err(Error::shape(
                 "set",
@@ -97,22 +101,25 @@ impl<T: Real> Param<T> {
     }
 
     /// Changes the values in place; snapshots taken before keep the old ones.
+    ///
+    /// The parameter is locked meanwhile: other threads wait, and an `f` that reads or changes this same parameter waits for
+    /// ever. What it needs of it is in the view.
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
-        f(self.0.write().unwrap().tensor.data.view_mut())
+        f(write(&self.0).tensor.data.view_mut())
     }
 
     /// As [`update`](Param::update), on the elements in row-major order.
     pub fn update_slice<R>(&self, f: impl FnOnce(&mut [T]) -> R) -> R {
-        let data = &mut self.0.write().unwrap().tensor.data;
+        let data = &mut write(&self.0).tensor.data;
         if !data.is_standard_layout() {
-            *data = data.as_standard_layout().into_owned().into_shared().into();
+            *data = contiguous(data.view()).into_shared().into();
         }
         f(data.as_slice_mut().expect("row-major order"))
     }
 
     /// The gradient that backward passes have gathered.
     pub fn grad(&self) -> Option<Tensor<T>> {
-        self.0.read().unwrap().tensor.grad()
+        read(&self.0).tensor.grad()
     }
 
     /// Whether backward passes have gathered a gradient.
@@ -125,7 +132,7 @@ impl<T: Real> Param<T> {
     /// # Errors
     /// If the shape differs.
     pub fn set_grad(&self, grad: Option<Tensor<T>>) -> Result<()> {
-        let state = self.0.read().unwrap();
+        let state = read(&self.0);
         if let Some(g) = grad.as_ref().filter(|g| g.shape() != state.tensor.shape()) {
             return Err(Error::shape(
                 "set_grad",
@@ -138,17 +145,17 @@ impl<T: Real> Param<T> {
 
     /// Forgets the gathered gradient.
     pub fn zero_grad(&self) {
-        self.0.read().unwrap().tensor.zero_grad();
+        read(&self.0).tensor.zero_grad();
     }
 
     /// Freezes (`false`) or thaws the parameter for forward passes from now on.
     pub fn requires_grad(&self, requires_grad: bool) {
-        self.0.write().unwrap().requires_grad = requires_grad;
+        write(&self.0).requires_grad = requires_grad;
     }
 
     /// Whether gradients flow to this parameter.
     pub fn is_trainable(&self) -> bool {
-        self.0.read().unwrap().requires_grad
+        read(&self.0).requires_grad
     }
 
     /// Whether both handles are of the same parameter.
@@ -156,29 +163,34 @@ impl<T: Real> Param<T> {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    fn address(&self) -> usize {
-        Arc::as_ptr(&self.0) as *const () as usize
-    }
-
-    /// A parameter of its own with values made from these.
-    fn derived<U: Real>(&self, values: impl FnOnce(Tensor<T>) -> Tensor<U>) -> Param<U> {
-        remember((self.address(), U::DTYPE), || {
-            let copy = Param::new(values(self.value()));
-            copy.requires_grad(self.is_trainable());
-            copy
-        })
+    /// A parameter of its own with these values, frozen if this one is.
+    fn with_values<U: Real>(&self, values: Tensor<U>) -> Param<U> {
+        let copy = Param::new(values);
+        copy.requires_grad(self.is_trainable());
+        copy
     }
 
     /// A copy that shares nothing; within one clone of a module, tied parameters stay tied.
     pub fn deep_clone(&self) -> Param<T> {
         // The copy's array is its own, or the first update would copy anyway, at a worse time.
-        self.derived(|v| v.view().to_owned().into())
+        cloned(self, T::DTYPE, || self.with_values(contiguous(self.detach().view()).into()))
     }
 
     /// A copy of another element type; within one conversion of a module, tied parameters stay tied.
     pub fn cast<U: Real>(&self) -> Param<U> {
-        self.derived(|v| v.cast::<U>())
+        converted(self, U::DTYPE, || self.with_values(self.detach().cast::<U>()))
     }
+}
+
+impl<T: Real> Handle for Param<T> {
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.0) as *const () as usize
+    }
+}
+
+/// What a setter such as `bias(true)` leaves of a member: nothing where it is not wanted, what is there, or a new one.
+pub(super) fn optional<M>(member: Option<M>, wanted: bool, new: impl FnOnce() -> M) -> Option<M> {
+    wanted.then(|| member.unwrap_or_else(new))
 }
 
 /// A tensor of a module that is state but not learnt: running statistics, counters.
@@ -205,65 +217,44 @@ impl<T: Element> Buffer<T> {
 
     /// The values as they are now.
     pub fn tensor(&self) -> Tensor<T> {
-        self.0.read().unwrap().clone()
+        read(&self.0).clone()
     }
 
     /// Replaces the values.
     pub fn set(&self, values: &Tensor<T>) {
-        *self.0.write().unwrap() = values.detach();
+        *write(&self.0) = values.detach();
     }
 
-    fn derived<U: Element>(&self, values: impl FnOnce(Tensor<T>) -> Tensor<U>) -> Buffer<U> {
-        remember((Arc::as_ptr(&self.0) as *const () as usize, U::DTYPE), || Buffer::new(values(self.tensor())))
+    /// Changes the values in place, so that of two threads that do so none is lost; snapshots taken before keep the old
+    /// ones.
+    ///
+    /// The buffer is locked meanwhile, as a parameter is in [`Param::update`].
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let count = Buffer::new(Tensor::scalar(7));
+    /// count.update(|mut n| n += 1);
+    /// assert_eq!(count.tensor(), Tensor::scalar(8));
+    /// ```
+    pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
+        f(write(&self.0).data.view_mut())
     }
 
     /// A copy that shares nothing; within one clone of a module, shared buffers stay shared.
     pub fn deep_clone(&self) -> Buffer<T> {
-        self.derived(|v| v.view().to_owned().into())
+        cloned(self, T::DTYPE, || Buffer::new(contiguous(self.tensor().view()).into()))
     }
 
-    /// A copy of another element type.
+    /// A copy of another element type; within one conversion of a module, shared buffers stay shared.
     pub fn cast<U: Element>(&self) -> Buffer<U> {
-        self.derived(|v| v.cast::<U>())
+        converted(self, U::DTYPE, || Buffer::new(self.tensor().cast::<U>()))
     }
 }
 
-// ------------------------------------------------------------------------------------------- what has been copied yet
-
-type Copies = HashMap<(usize, DType), Box<dyn Any>>;
-
-thread_local! {
-    /// The copies made so far by the clone or conversion of a module that is under way on this thread.
-    static COPIES: RefCell<Option<Copies>> = const { RefCell::new(None) };
-}
-
-/// Runs `f`, during which one parameter met twice is copied once.
-pub fn copying<R>(f: impl FnOnce() -> R) -> R {
-    struct Outermost;
-    impl Drop for Outermost {
-        fn drop(&mut self) {
-            COPIES.take();
-        }
+impl<T: Element> Handle for Buffer<T> {
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.0) as *const () as usize
     }
-    let outermost = COPIES.with_borrow_mut(|copies| match copies {
-        Some(_) => None,
-        None => {
-            *copies = Some(HashMap::new());
-            Some(Outermost)
-        }
-    });
-    let result = f();
-    drop(outermost);
-    result
-}
-
-fn remember<H: Clone + 'static>(key: (usize, DType), make: impl FnOnce() -> H) -> H {
-    let known = COPIES.with_borrow(|c| c.as_ref().and_then(|c| c.get(&key)?.downcast_ref::<H>().cloned()));
-    known.unwrap_or_else(|| {
-        let copy = make();
-        COPIES.with_borrow_mut(|c| c.as_mut().map(|c| c.insert(key, Box::new(copy.clone()))));
-        copy
-    })
 }
 
 // ------------------------------------------------------------------------------------------------ of any element type
@@ -305,9 +296,9 @@ impl AnyParam {
         any_param!(self, p => p.numel())
     }
 
-    /// The values as they are now.
-    pub fn value(&self) -> AnyTensor {
-        any_param!(self, p => p.value().into())
+    /// The values as they are now, cut off: nothing made from them changes this parameter's gradient.
+    pub fn detach(&self) -> AnyTensor {
+        any_param!(self, p => p.detach().into())
     }
 
     /// The gradient that backward passes have gathered.
@@ -422,7 +413,7 @@ macro_rules! any_buffer {
 
 impl AnyBuffer {
     /// The values as they are now.
-    pub fn value(&self) -> AnyTensor {
+    pub fn tensor(&self) -> AnyTensor {
         any_buffer!(self, b => b.tensor().into())
     }
 

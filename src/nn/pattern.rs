@@ -1,7 +1,7 @@
 //! Choosing parameters by name: `*` stands for any run of characters.
 
 use super::{module::no_such, param::AnyParam};
-use crate::Result;
+use crate::{Result, error::listed};
 
 /// Whether `name` matches `pattern`, in which `*` stands for any run of characters, dots included.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
@@ -26,8 +26,8 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
 pub(crate) fn select(pattern: &str, params: &[(String, AnyParam)]) -> Result<Vec<usize>> {
     let found: Vec<usize> = (0..params.len()).filter(|&i| matches(pattern, &params[i].0)).collect();
     if found.is_empty() {
-        let names: Vec<&str> = params.iter().map(|(name, _)| name.as_str()).collect();
-        return Err(no_such("pattern", format!("`{pattern}` matches no parameter; there are {}", names.join(", "))));
+        let names = listed(params.iter().map(|(name, _)| name));
+        return Err(no_such("pattern", format!("`{pattern}` matches no parameter; there are {names}")));
     }
     Ok(found)
 }

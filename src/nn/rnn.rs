@@ -5,6 +5,7 @@ use std::fmt;
 use crate::{
     Result,
     functional::{self as F, LstmState, RnnOptions, RnnWeights},
+    kernels::sizes::must,
     nn::{Dtype, Forward, Members, MembersMut, Mode, Module, Param, ParameterDict, init, py_bool, py_float, repr, run},
     tensor::{Real, Tensor},
 };
@@ -43,14 +44,16 @@ impl<T: Real> Stack<T> {
     }
 
     /// With all weights drawn anew.
+    #[track_caller]
     fn drawn(mut self) -> Self {
-        let (rows, hidden) = (self.gates * self.hidden_size, self.hidden_size);
+        let (rows, hidden) = (self.gates.saturating_mul(self.hidden_size), self.hidden_size);
         let width = if self.proj_size > 0 { self.proj_size } else { hidden };
         let directions = 1 + usize::from(self.options.bidirectional);
         let bound = 1. / (hidden as f64).sqrt();
         self.weights = ParameterDict::default();
+        must::<String>("num_layers", &[self.num_layers, directions]);
         for (i, place) in self.places().into_iter().enumerate() {
-            let inputs = if i < directions { self.input_size } else { width * directions };
+            let inputs = if i < directions { self.input_size } else { width.saturating_mul(directions) };
             let mut shapes = vec![("weight_ih", vec![rows, inputs]), ("weight_hh", vec![rows, width])];
             if self.bias {
                 shapes.extend([("bias_ih", vec![rows]), ("bias_hh", vec![rows])]);

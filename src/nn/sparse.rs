@@ -1,7 +1,10 @@
 //! Embeddings; see [`functional::embedding`](crate::functional::embedding).
 
+use ndarray::Axis;
+
 use crate::{
     Result,
+    error::or_panic,
     functional::{self as F, EmbeddingOptions},
     nn::{Module, Param, init, py_float, run},
     tensor::{Real, Tensor},
@@ -27,14 +30,17 @@ pub struct Embedding<T: Real = f32> {
     options: EmbeddingOptions,
     max_norm: Option<f64>,
     norm_type: f64,
+    /// What was in the row of `padding_idx`.
+    covered: Vec<f64>,
 }
 
 impl Embedding {
     /// A table of `num_embeddings` rows of `embedding_dim` values.
+    #[track_caller]
     pub fn new(num_embeddings: usize, embedding_dim: usize) -> Self {
         let weight = Param::new(Tensor::zeros([num_embeddings, embedding_dim]));
         init::normal(&weight, 0., 1.).expect("a finite deviation");
-        Embedding { weight, options: EmbeddingOptions::default(), max_norm: None, norm_type: 2. }
+        Embedding::of(weight)
     }
 }
 
@@ -44,21 +50,34 @@ impl<T: Real> Embedding<T> {
     /// # Errors
     /// If `rows` is no matrix.
     pub fn from_pretrained(rows: &Tensor<T>, freeze: bool) -> Result<Self> {
-        F::embedding(&Tensor::zeros([0]), rows, EmbeddingOptions::default())?;
+        let _ = F::embedding(&Tensor::zeros([0]), rows, EmbeddingOptions::default())?;
         let weight = Param::new(rows.clone());
         weight.requires_grad(!freeze);
-        Ok(Embedding { weight, options: EmbeddingOptions::default(), max_norm: None, norm_type: 2. })
+        Ok(Embedding::of(weight))
     }
 
-    /// The row that is set to 0 and gets no gradient; negative counts from the end.
+    fn of(weight: Param<T>) -> Self {
+        Embedding { weight, options: EmbeddingOptions::default(), max_norm: None, norm_type: 2., covered: Vec::new() }
+    }
+
+    /// The row that is set to 0 and gets no gradient; negative counts from the end. One that was chosen before has its values
+    /// again.
     ///
     /// # Panics
     /// If there is no such row.
     #[track_caller]
     pub fn padding_idx(mut self, padding_idx: isize) -> Self {
-        let row = F::padding_row(Some(padding_idx), self.weight.shape()[0]).unwrap_or_else(|error| panic!("{error}"));
-        self.options.padding_idx = row.map(|r| r as isize);
-        self.weight.update(|mut w| w.index_axis_mut(ndarray::Axis(0), row.expect("given")).fill(T::ZERO));
+        let row = or_panic(F::padding_row(Some(padding_idx), self.weight.shape()[0]));
+        let before = std::mem::replace(&mut self.options.padding_idx, row.map(|r| r as isize));
+        self.weight.update(|mut table| {
+            if let Some(row) = before {
+                let restored = table.index_axis_mut(Axis(0), row as usize);
+                restored.into_iter().zip(&self.covered).for_each(|(x, &was)| *x = T::of(was));
+            }
+            let mut row = table.index_axis_mut(Axis(0), row.expect("given"));
+            self.covered = row.iter().map(|x| x.as_f64()).collect();
+            row.fill(T::ZERO);
+        });
         self
     }
 
@@ -87,7 +106,7 @@ impl<T: Real> Embedding<T> {
     pub fn forward(&self, input: &Tensor<i64>) -> Result<Tensor<T>> {
         run(self, || {
             if let Some(max_norm) = self.max_norm {
-                self.weight.set(&F::embedding_renorm(&self.weight.value(), input, max_norm, self.norm_type)?)?;
+                self.weight.update(|table| F::renorm(table, input, max_norm, self.norm_type))?;
             }
             F::embedding(input, &self.weight.tensor(), self.options)
         })

@@ -1,16 +1,29 @@
 //! [`StateDict`]: named tensors; loading one into a module, strictly or in part.
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use super::{
     module::{Module, no_such},
     walk::{self, Entry},
 };
-use crate::{Result, tensor::AnyTensor};
+use crate::{Result, error::listed, ordered::Ordered, tensor::AnyTensor};
 
 /// Named tensors in order: what a model saves and loads.
+///
+/// ```
+/// use ndnn::{nn::StateDict, prelude::*};
+/// let model = sequential![Linear::new(2, 1)];
+/// // A file from elsewhere, whose names begin with `module.`:
+/// let file: StateDict = model.state_dict().into_iter().map(|(name, t)| (format!("module.{name}"), t)).collect();
+/// let stripped = file.into_iter().map(|(name, t)| (name.trim_start_matches("module.").to_string(), t));
+/// model.load_state_dict(&stripped.collect())?;
+/// # Ok::<(), ndnn::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
-pub struct StateDict(Vec<(String, AnyTensor)>);
+pub struct StateDict(Ordered<AnyTensor>);
 
 impl StateDict {
     /// An empty one.
@@ -25,55 +38,52 @@ impl StateDict {
 
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&AnyTensor> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+        self.0.get(name)
     }
 
-    /// Adds or replaces an entry.
+    /// Adds an entry at the end, or replaces the one of that name where it stands.
     pub fn insert(&mut self, name: impl Into<String>, tensor: impl Into<AnyTensor>) {
-        let (name, tensor) = (name.into(), tensor.into());
-        match self.0.iter_mut().find(|(n, _)| *n == name) {
-            Some((_, old)) => *old = tensor,
-            None => self.0.push((name, tensor)),
-        }
+        self.0.insert(name.into(), tensor.into());
     }
 
     /// Takes an entry out.
     pub fn remove(&mut self, name: &str) -> Option<AnyTensor> {
-        let at = self.0.iter().position(|(n, _)| n == name)?;
-        Some(self.0.remove(at).1)
+        self.0.remove(name)
     }
 
     /// The names in order.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(n, _)| n.as_str())
+        self.0.keys()
     }
 
     /// The entries in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &AnyTensor)> {
-        self.0.iter().map(|(n, t)| (n.as_str(), t))
+        self.0.iter()
     }
 }
 
 impl FromIterator<(String, AnyTensor)> for StateDict {
-    fn from_iter<I: IntoIterator<Item = (String, AnyTensor)>>(iter: I) -> Self {
-        StateDict(iter.into_iter().collect())
+    /// Of two entries of one name the last stays, in the place of the first.
+    fn from_iter<I: IntoIterator<Item = (String, AnyTensor)>>(pairs: I) -> Self {
+        StateDict(pairs.into_iter().collect())
     }
 }
 
 impl IntoIterator for StateDict {
     type Item = (String, AnyTensor);
-    type IntoIter = std::vec::IntoIter<Self::Item>;
+    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Option<(String, AnyTensor)>>>;
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }
 }
 
-/// What loading a state_dict in part did, by name.
+/// What loading a state_dict in part did, by name. Its [`Display`](fmt::Display) form is short; the lists are whole.
+#[must_use = "it says what was not loaded: look at `missing`, `unexpected` and `mismatched`, or ask `is_complete()`"]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
     /// Taken over.
@@ -92,32 +102,59 @@ impl LoadReport {
         self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
     }
 
-    fn problems(&self) -> Vec<String> {
-        let list = |what: &str, entries: &[(String, Vec<usize>)]| {
-            let names: Vec<String> = entries.iter().map(|(name, shape)| format!("{name} {shape:?}")).collect();
-            (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")))
-        };
-        let shapes: Vec<String> =
-            self.mismatched.iter().map(|(n, model, file)| format!("{n} (model {model:?}, file {file:?})")).collect();
-        let shapes = (!shapes.is_empty()).then(|| format!("of another shape: {}", shapes.join(", ")));
-        [list("missing", &self.missing), list("unexpected", &self.unexpected), shapes].into_iter().flatten().collect()
+    fn problems(&self) -> String {
+        let named =
+            |entries: &[(String, Vec<usize>)]| listed(entries.iter().map(|(n, shape)| format!("{n} {shape:?}")));
+        let differ = self.mismatched.iter().map(|(n, model, file)| format!("{n} (model {model:?}, file {file:?})"));
+        let lists = [
+            ("missing", named(&self.missing)),
+            ("unexpected", named(&self.unexpected)),
+            ("of another shape", listed(differ)),
+        ];
+        let lists = lists.into_iter().filter(|(_, names)| !names.is_empty());
+        lists.map(|(what, names)| format!("{what}: {names}")).collect::<Vec<_>>().join("; ")
+    }
+
+    /// How many of the unexpected entries are among the missing ones once one prefix is taken from their names or put
+    /// before them, and which: `module.` of a model in `DataParallel`, `model.` of one in a trainer.
+    fn prefix(&self) -> Option<(usize, String)> {
+        let mut found: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for (long, short, what) in
+            [(&self.unexpected, &self.missing, "removed"), (&self.missing, &self.unexpected, "added")]
+        {
+            let short: HashMap<&str, &[usize]> = short.iter().map(|(name, shape)| (&**name, &**shape)).collect();
+            for (name, shape) in long {
+                for (dot, _) in name.match_indices('.') {
+                    let (prefix, rest) = name.split_at(dot + 1);
+                    if short.get(rest) == Some(&&**shape) {
+                        *found.entry((prefix, what)).or_default() += 1;
+                    }
+                }
+            }
+        }
+        let ((prefix, what), count) = found.into_iter().max_by_key(|&(_, count)| count)?;
+        let enough = 2 * count >= self.missing.len().min(self.unexpected.len());
+        enough.then(|| (count, format!("with the prefix `{prefix}` {what}")))
     }
 }
 
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "applied {}", self.applied.len())?;
-        self.problems().iter().try_for_each(|p| write!(f, "; {p}"))
+        if self.is_complete() { Ok(()) } else { write!(f, "; {}", self.problems()) }
     }
 }
 
-/// Compares without changing anything; answers also what is to be written where.
-fn plan<'s, M: Module + ?Sized>(module: &M, state: &'s StateDict) -> (LoadReport, Vec<(Entry, &'s AnyTensor)>) {
+/// Compares without changing anything; returns also what is to be written where.
+fn plan<'s, M: Module + ?Sized>(
+    op: &str,
+    module: &M,
+    state: &'s StateDict,
+) -> Result<(LoadReport, Vec<(Entry, &'s AnyTensor)>)> {
     let (mut report, mut writes) = (LoadReport::default(), Vec::new());
-    let entries = walk::entries(module);
-    for (name, _) in state.iter().filter(|(name, _)| !entries.iter().any(|(n, _)| n == name)) {
-        report.unexpected.push((name.to_string(), state.get(name).expect("its own key").shape().to_vec()));
-    }
+    let entries = walk::entries(op, module)?;
+    let unexpected = state.iter().filter(|(name, _)| entries.get(name).is_none());
+    report.unexpected = unexpected.map(|(name, tensor)| (name.to_string(), tensor.shape().to_vec())).collect();
     for (name, entry) in entries {
         let shape = match &entry {
             Entry::Param(p) => p.shape(),
@@ -134,7 +171,7 @@ fn plan<'s, M: Module + ?Sized>(module: &M, state: &'s StateDict) -> (LoadReport
             }
         }
     }
-    (report, writes)
+    Ok((report, writes))
 }
 
 fn write(writes: Vec<(Entry, &AnyTensor)>) {
@@ -148,16 +185,31 @@ fn write(writes: Vec<(Entry, &AnyTensor)>) {
 }
 
 pub(super) fn load_strict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<()> {
-    let (report, writes) = plan(module, state);
+    let op = "load_state_dict";
+    let (report, writes) = plan(op, module, state)?;
     if !report.is_complete() {
-        return Err(no_such("load_state_dict", format!("{}; nothing was changed", report.problems().join("; "))));
+        let hint = report.prefix().map_or(String::new(), |(count, how)| {
+            format!("{count} of the {} unexpected names would fit {how}; ", report.unexpected.len())
+        });
+        return Err(no_such(op, format!("{hint}{}; nothing was changed", report.problems())));
     }
     write(writes);
     Ok(())
 }
 
-pub(super) fn load_partial<M: Module + ?Sized>(module: &M, state: &StateDict) -> LoadReport {
-    let (report, writes) = plan(module, state);
+pub(super) fn load_partial<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<LoadReport> {
+    let op = "load_state_dict_partial";
+    let (report, writes) = plan(op, module, state)?;
+    if report.applied.is_empty() && !report.is_complete() {
+        let names = state.len();
+        let why = match report.prefix() {
+            _ if names == 0 => "the state_dict is empty".to_string(),
+            Some((count, how)) if count == names => format!("none of the {names} names fits; they would {how}"),
+            Some((count, how)) => format!("none of the {names} names fits; {count} of them would {how}"),
+            None => format!("none of the {names} names fits; {}", report.problems()),
+        };
+        return Err(no_such(op, format!("{why}; nothing was changed")));
+    }
     write(writes);
-    report
+    Ok(report)
 }

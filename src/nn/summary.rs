@@ -1,6 +1,10 @@
 //! [`summary`]: a table of a model's layers with output shapes, parameters and multiply-adds.
 
-use std::{cell::RefCell, fmt};
+use std::{
+    any::{Any, TypeId},
+    collections::{HashMap, VecDeque},
+    fmt,
+};
 
 use super::{
     module::{Forward, Module},
@@ -9,6 +13,7 @@ use super::{
 use crate::{
     Result,
     kernels::count,
+    sync::{Scoped, during},
     tensor::{Element, Real, Tensor, no_grad},
 };
 
@@ -32,30 +37,31 @@ impl<A: Output, B> Output for (A, B) {
 
 /// One finished forward of one layer.
 struct Call {
-    address: usize,
-    type_name: String,
     shape: Vec<usize>,
     multiply_adds: u64,
 }
 
+/// The calls of each layer, by its address and type. Layers without fields have no address of their own; the first unused
+/// call of its type is a layer's.
+type Calls = HashMap<(usize, TypeId), VecDeque<Call>>;
+
 thread_local! {
-    static CALLS: RefCell<Option<Vec<Call>>> = const { RefCell::new(None) };
+    static CALLS: Scoped<Calls> = const { Scoped::new() };
+}
+
+fn key(module: &dyn Module) -> (usize, TypeId) {
+    (module as *const dyn Module as *const () as usize, (module as &dyn Any).type_id())
 }
 
 /// Runs a layer's forward, noting its output if a summary is under way on this thread.
 pub(super) fn observe<M: Module, R: Output>(module: &M, forward: impl FnOnce() -> Result<R>) -> Result<R> {
-    if !CALLS.with_borrow(Option::is_some) {
+    if !CALLS.with(Scoped::is_some) {
         return forward();
     }
     let before = count::multiply_adds();
     let output = forward()?;
-    let call = Call {
-        address: module as *const M as usize,
-        type_name: module.type_name(),
-        shape: output.shape(),
-        multiply_adds: count::multiply_adds() - before,
-    };
-    CALLS.with_borrow_mut(|calls| calls.as_mut().map(|c| c.push(call)));
+    let call = Call { shape: output.shape(), multiply_adds: count::multiply_adds() - before };
+    CALLS.with(|calls| calls.with(|c| c.as_mut().map(|c| c.entry(key(module)).or_default().push_back(call))));
     Ok(output)
 }
 
@@ -102,7 +108,7 @@ pub struct Summary {
 /// # Errors
 /// If the model does not take an input of that shape.
 pub fn summary<T: Real>(model: &impl Forward<T>, input: &[usize]) -> Result<Summary> {
-    summary_of(model, || model.forward(&Tensor::zeros(input)))
+    summary_of(model, || model.forward(&Tensor::try_full("summary", input, T::ZERO)?))
 }
 
 /// As [`summary`], for a model with a forward of its own: `run` calls it once.
@@ -110,11 +116,7 @@ pub fn summary<T: Real>(model: &impl Forward<T>, input: &[usize]) -> Result<Summ
 /// # Errors
 /// Those of `run`.
 pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<R>) -> Result<Summary> {
-    CALLS.set(Some(Vec::new()));
-    let before = count::start();
-    let output = no_grad(run);
-    let multiply_adds = count::stop(before);
-    let mut calls = CALLS.take().unwrap_or_default();
+    let ((output, multiply_adds), mut calls) = during(&CALLS, Calls::new(), || count::counting(|| no_grad(run)));
     let output = output?.shape();
 
     let own = |members: &super::Members<'_>| members.params.iter().map(|(_, p)| p.numel()).sum();
@@ -126,10 +128,7 @@ pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<
         multiply_adds: 0,
     }];
     for (path, module) in walk::named_modules(model) {
-        // A layer without fields has no address of its own; the first unused call of its type is its own.
-        let address = module as *const dyn Module as *const () as usize;
-        let mine = |c: &Call| c.type_name == module.type_name() && c.address == address;
-        let call = calls.iter().position(mine).map(|i| calls.remove(i));
+        let call = calls.get_mut(&key(module)).and_then(VecDeque::pop_front);
         rows.push(Row {
             path,
             type_name: module.type_name(),
@@ -180,5 +179,38 @@ impl fmt::Display for Summary {
         let frozen = self.parameters - self.trainable;
         writeln!(f, "Parameters: {} ({} frozen)", grouped(self.parameters as u64), grouped(frozen as u64))?;
         write!(f, "Multiply-adds: {}", grouped(self.multiply_adds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::prelude::*;
+
+    #[test]
+    fn a_panic_ends_the_recording() {
+        let model = sequential![Linear::new(3, 2), Tanh];
+        let forward = || model.forward(&Tensor::ones([5, 3]));
+        let panics = || {
+            summary_of(&model, || -> Result<Tensor> {
+                let _ = forward()?;
+                panic!("half way")
+            })
+        };
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert!(!CALLS.with(Scoped::is_some) && count::multiply_adds() == 0);
+        let _ = forward().unwrap();
+        assert_eq!(count::multiply_adds(), 0, "nothing is counted");
+        // One inside another, which ends as it would alone.
+        let alone = summary(&model, &[5, 3]).unwrap();
+        let twice = || {
+            assert_eq!(summary(&model, &[5, 3])?, alone);
+            assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+            forward()
+        };
+        let outer = summary_of(&model, twice).unwrap();
+        assert_eq!((&outer.rows, outer.multiply_adds), (&alone.rows, 3 * alone.multiply_adds));
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use super::{
-    module::{Members, MembersMut, Module},
+    module::{Members, MembersMut, Module, no_such},
     param::{AnyBuffer, AnyParam},
     state::StateDict,
 };
+use crate::{Result, ordered::Ordered};
 
 pub(super) fn members<M: Module + ?Sized>(module: &M) -> Members<'_> {
     let mut members = Members::default();
@@ -67,21 +68,35 @@ pub(super) enum Entry {
 }
 
 /// Every parameter and buffer in the order of PyTorch's state_dict.
-pub(super) fn entries<M: Module + ?Sized>(module: &M) -> Vec<(String, Entry)> {
-    let mut found = Vec::new();
+///
+/// # Errors
+/// If two have one name: then a state_dict could hold only one of them.
+pub(super) fn entries<M: Module + ?Sized>(op: &str, module: &M) -> Result<Ordered<Entry>> {
+    let (mut found, mut twice) = (Ordered::default(), None);
     descend(module, "", &mut |prefix, members| {
-        found.extend(members.params.iter().map(|(n, p)| (join(prefix, n), Entry::Param(p.clone()))));
-        found.extend(members.buffers.iter().map(|(n, b)| (join(prefix, n), Entry::Buffer(b.clone()))));
+        let params = members.params.iter().map(|(name, p)| (name, Entry::Param(p.clone())));
+        let buffers = members.buffers.iter().map(|(name, b)| (name, Entry::Buffer(b.clone())));
+        for (name, entry) in params.chain(buffers) {
+            let path = join(prefix, name);
+            if found.insert(path.clone(), entry).is_some() {
+                twice.get_or_insert(path);
+            }
+        }
     });
-    found
+    match twice {
+        None => Ok(found),
+        Some(path) => {
+            Err(no_such(op, format!("the model has two entries named `{path}`; give each module a name of its own")))
+        }
+    }
 }
 
-pub(super) fn state_dict<M: Module + ?Sized>(module: &M) -> StateDict {
+pub(super) fn state_dict<M: Module + ?Sized>(op: &str, module: &M) -> Result<StateDict> {
     let value = |entry| match entry {
-        Entry::Param(p) => p.value(),
-        Entry::Buffer(b) => b.value(),
+        Entry::Param(p) => p.detach(),
+        Entry::Buffer(b) => b.tensor(),
     };
-    entries(module).into_iter().map(|(name, entry)| (name, value(entry))).collect()
+    Ok(entries(op, module)?.into_iter().map(|(name, entry)| (name, value(entry))).collect())
 }
 
 pub(super) fn set_mode<M: Module + ?Sized>(module: &mut M, training: bool) {

@@ -4,18 +4,25 @@ use std::ops;
 
 use ndarray::Dimension;
 
-use super::Operand;
+use super::{Operand, compare::keep_where};
 use crate::{
     Error, Result,
-    kernels::elementwise::{broadcast_shape, map, zip, zip_in_place, zip3},
+    error::or_panic,
+    kernels::{
+        elementwise::{broadcast_shape, map, zip, zip_in_place, zip3},
+        index::row_major,
+        sizes::room,
+    },
     tensor::{DType, Element, Number, Real, Tensor, grad_enabled},
 };
 
-/// The shape that both broadcast to, or an error that shows both.
+/// The shape that both broadcast to, or an error that shows both, or says that there is no memory for it.
 pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Tensor<B>) -> Result<Vec<usize>> {
-    broadcast_shape(a.shape(), b.shape()).ok_or_else(|| {
+    let shape = broadcast_shape(a.shape(), b.shape()).ok_or_else(|| {
         Error::shape(op, format!("shapes {:?} and {:?} do not broadcast together", a.shape(), b.shape()))
-    })
+    })?;
+    room::<A>(op, &shape)?;
+    Ok(shape)
 }
 
 /// A binary operation with broadcasting: its value on numbers, and the derivatives of the broadcast result, `(g, x, y)`
@@ -100,8 +107,7 @@ macro_rules! operators {
             #[track_caller]
             fn $method(self, $o: $right) -> Tensor<T> {
                 let other: &Tensor<T> = $other;
-                let result = reuse(self, other, |$a: T, $b: T| $value).or_else(|x| x.$try(other));
-                result.unwrap_or_else(|error| panic!("{error}"))
+                or_panic(reuse(self, other, |$a: T, $b: T| $value).or_else(|x| x.$try(other)))
             }
         }
     };
@@ -111,7 +117,7 @@ macro_rules! operators {
             #[track_caller]
             fn $method(self, other: $right) -> Tensor<T> {
                 let ($a, $b) = (self, other);
-                $x.$try($y).unwrap_or_else(|error| panic!("{error}"))
+                or_panic($x.$try($y))
             }
         }
     };
@@ -216,7 +222,7 @@ impl<T: Number> ops::Neg for Tensor<T> {
 // ------------------------------------------------------------------------------------------------------ whole quotients
 
 fn refuse_zero<T: Number>(op: &str, divisor: &Tensor<T>) -> Result<()> {
-    match T::DTYPE == DType::I64 && divisor.view().iter().any(|&d| d == T::ZERO) {
+    match T::DTYPE == DType::I64 && row_major(&divisor.view()).contains(&T::ZERO) {
         true => Err(Error::value(op, "an integer is divided by zero; use floats, or fill the zeros first")),
         false => Ok(()),
     }
@@ -255,6 +261,11 @@ fn quotient_floor<T: Number>(a: T, b: T) -> T {
     let down = rest != T::ZERO && (b < T::ZERO) != (rest < T::ZERO);
     let quotient = ((a - rest) / b - if down { T::ONE } else { T::ZERO }).as_f64();
     if quotient == 0. { T::of(0f64.copysign((a / b).as_f64())) } else { T::of(quotient.round_ties_even()) }
+}
+
+/// `-g q`, the gradient of the divisor of a remainder, which is flat where the whole quotient `q` is 0.
+fn times_quotient<T: Number>(g: &Tensor<T>, q: Tensor<T>) -> Result<Tensor<T>> {
+    Ok(-(keep_where(g, &q, |q| q != T::ZERO) * q))
 }
 
 impl<T: Number> Tensor<T> {
@@ -302,7 +313,7 @@ impl<T: Number> Tensor<T> {
             rem_floor,
             [true, true],
             |g, _, _| Ok(g.clone()),
-            |g, x, y| Ok(-(g * x.div_floor(y)?)),
+            |g, x, y| times_quotient(g, x.div_floor(y)?),
         )
     }
 
@@ -313,7 +324,14 @@ impl<T: Number> Tensor<T> {
     pub fn fmod(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
         let other = other.operand();
         refuse_zero("fmod", &other)?;
-        binary("fmod", [self, &other], rem, [true, true], |g, _, _| Ok(g.clone()), |g, x, y| Ok(-(g * x.div_trunc(y)?)))
+        binary(
+            "fmod",
+            [self, &other],
+            rem,
+            [true, true],
+            |g, _, _| Ok(g.clone()),
+            |g, x, y| times_quotient(g, x.div_trunc(y)?),
+        )
     }
 
     /// `self + value · a · b`, broadcasting.
@@ -351,6 +369,7 @@ impl<T: Real> Tensor<T> {
         let shape = broadcast_shape(&shape, weight.shape()).ok_or_else(|| {
             Error::shape("lerp", format!("weight {:?} does not broadcast with {shape:?}", weight.shape()))
         })?;
+        room::<T>("lerp", &shape)?;
         let out = zip3(self.view(), end.view(), weight.view(), &shape, |a, b, w| {
             if w.abs() < T::of(0.5) { a + w * (b - a) } else { b - (b - a) * (T::ONE - w) }
         });

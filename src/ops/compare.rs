@@ -5,8 +5,12 @@ use std::ops;
 use super::{arithmetic::binary, broadcast};
 use crate::{
     Error, Result,
-    kernels::elementwise::{broadcast_shape, map, zip, zip3},
-    tensor::{Element, Number, Tensor, grad_enabled},
+    error::or_panic,
+    kernels::{
+        elementwise::{broadcast_shape, map, zip, zip3},
+        sizes::room,
+    },
+    tensor::{DType, Element, Number, Tensor, grad_enabled},
 };
 
 /// What may stand on the right of an operation: a tensor, by value or by reference, or a scalar.
@@ -116,7 +120,7 @@ macro_rules! mask_operators {
             #[track_caller]
             fn $method(self, other: $right) -> Tensor<bool> {
                 let other: &Tensor<bool> = std::borrow::Borrow::borrow(&other);
-                self.$logical(other).unwrap_or_else(|error| panic!("{error}"))
+                or_panic(self.$logical(other))
             }
         }
     };
@@ -187,10 +191,15 @@ impl<T: Number> Tensor<T> {
         }
         pairwise("isclose", self, other, |a, b| {
             let (x, y) = (a.as_f64(), b.as_f64());
+            let distance = match T::DTYPE {
+                // As f64 the integers themselves would be rounded.
+                DType::I64 => a.as_i64().abs_diff(b.as_i64()) as f64,
+                _ => (x - y).abs(),
+            };
             // Infinities that differ are not close, though their distance is within an infinite tolerance.
             a == b
                 || (equal_nan && x.is_nan() && y.is_nan())
-                || ((x - y).is_finite() && (x - y).abs() <= atol + (rtol * y).abs())
+                || (distance.is_finite() && distance <= atol + (rtol * y).abs())
         })
     }
 
@@ -207,10 +216,15 @@ impl<T: Number> Tensor<T> {
 
 impl<T: Element> Tensor<T> {
     /// `self` where `mask` is `when`, zero elsewhere, in the shape of `self`: linear, and its own derivative.
-    fn only(&self, mask: &Tensor<bool>, when: bool) -> Tensor<T> {
+    fn masked(&self, mask: &Tensor<bool>, when: bool) -> Tensor<T> {
         let out = zip(self.view(), mask.view(), self.shape(), |x, m| if m == when { x } else { T::ZERO });
         let mask = mask.clone();
-        Tensor::op("only", out, [self], move |g, _| Ok([Some(g.only(&mask, when))]))
+        Tensor::op("masked", out, [self], move |g, _| Ok([Some(g.masked(&mask, when))]))
+    }
+
+    /// Zero where `mask`; no gradient flows there.
+    pub(crate) fn zero_where(&self, mask: &Tensor<bool>) -> Tensor<T> {
+        self.masked(mask, false)
     }
 
     /// `a` where `cond` is true, `b` elsewhere, all three broadcast together; `a` and `b` may be scalars. PyTorch's
@@ -231,11 +245,12 @@ impl<T: Element> Tensor<T> {
         let shape = broadcast_shape(&shape, cond.shape()).ok_or_else(|| {
             Error::shape("where", format!("cond {:?} does not broadcast with {shape:?}", cond.shape()))
         })?;
+        room::<T>("where", &shape)?;
         let out = zip3(cond.view(), a.view(), b.view(), &shape, |c, x, y| if c { x } else { y });
         let (cond, from_a, from_b) = (cond.clone(), a.shape().to_vec(), b.shape().to_vec());
         Ok(Tensor::op("where", out, [&a, &b], move |g, [da, db]| {
-            let da = if da { Some(g.only(&cond, true).sum_to(&from_a)?) } else { None };
-            let db = if db { Some(g.only(&cond, false).sum_to(&from_b)?) } else { None };
+            let da = if da { Some(g.masked(&cond, true).sum_to(&from_a)?) } else { None };
+            let db = if db { Some(g.masked(&cond, false).sum_to(&from_b)?) } else { None };
             Ok([da, db])
         }))
     }
@@ -279,6 +294,28 @@ pub(super) fn gate<T: Number>(
     let out = zip(g.view(), x.view(), g.shape(), |g, x| if keep(x) { g } else { T::ZERO });
     let x = x.detach();
     Tensor::op("gate", out, [g], move |g, _| Ok([Some(gate(g, &x, keep))]))
+}
+
+/// `g` where `keep(x)`, zero elsewhere, as [`gate`], but connected to `x`, with a gradient of 0.
+pub(super) fn keep_where<T: Number>(g: &Tensor<T>, x: &Tensor<T>, keep: impl Fn(T) -> bool + Sync) -> Tensor<T> {
+    let mask: Tensor<bool> = map(x.view(), keep).into();
+    let out = zip(g.view(), mask.view(), g.shape(), |g, m| if m { g } else { T::ZERO });
+    Tensor::op("gate", out, [g, x], move |g, [_, dx]| Ok([Some(g.masked(&mask, true)), dx.then(|| g.zeros_like())]))
+}
+
+/// `g · factor`, broadcasting, but zero where the factor is, whatever `g`; linear in `g`, and its own derivative.
+pub(crate) fn shared<T: Number>(g: &Tensor<T>, factor: &Tensor<T>) -> Result<Tensor<T>> {
+    let out =
+        zip(
+            g.view(),
+            factor.view(),
+            &broadcast("shared", g, factor)?,
+            |g, f| {
+                if f == T::ZERO { T::ZERO } else { g * f }
+            },
+        );
+    let (from, factor) = (g.shape().to_vec(), factor.detach());
+    Ok(Tensor::op("shared", out, [g], move |u, _| Ok([Some(shared(u, &factor)?.sum_to(&from)?)])))
 }
 
 /// `f` of each element, which is constant piece by piece: connected to `x`, with a gradient of 0.
@@ -407,6 +444,7 @@ impl<T: Number> Tensor<T> {
             let (x, lo, hi) = (self.shape(), lo.shape(), hi.shape());
             Error::shape("clamp", format!("{x:?}, min {lo:?} and max {hi:?} do not broadcast together"))
         })?;
+        room::<T>("clamp", &shape)?;
         let out = zip3(self.view(), lo.view(), hi.view(), &shape, |x, lo, hi| self::min(self::max(x, lo), hi));
         let kept = [self, lo, hi].map(Tensor::detach);
         Ok(Tensor::op("clamp", out, [self, lo, hi], move |g, needed| {
@@ -416,7 +454,7 @@ impl<T: Number> Tensor<T> {
                 let weights: Tensor<T> =
                     zip3(x.view(), lo.view(), hi.view(), g.shape(), |x, lo, hi| T::of(clamp_shares(x, lo, hi)[i]))
                         .into();
-                *grad = Some((g * weights).sum_to(kept[i].shape())?);
+                *grad = Some(shared(g, &weights)?.sum_to(kept[i].shape())?);
             }
             Ok(grads)
         }))
@@ -429,7 +467,7 @@ impl<T: Number> Tensor<T> {
         Tensor::op_with_output("relu", out, [self], |g, _, y| {
             let open = |y: T| y > T::ZERO || y.as_f64().is_nan();
             Ok([Some(match grad_enabled() {
-                true => g * step(y, move |y| if open(y) { T::ONE } else { T::ZERO }),
+                true => keep_where(g, y, open),
                 false => gate(g, y, open),
             })])
         })

@@ -2,8 +2,11 @@
 
 use crate::{
     Error, Result,
-    kernels::reduce::{self as kernel, is_nan},
-    tensor::{Element, Number, Real, Tensor, axis},
+    kernels::{
+        products,
+        reduce::{self as kernel, is_nan},
+    },
+    tensor::{DType, Element, Number, Real, Tensor, axis},
 };
 
 impl<T: Element> Tensor<T> {
@@ -15,23 +18,6 @@ impl<T: Element> Tensor<T> {
 }
 
 impl<T: Number> Tensor<T> {
-    /// The product of the elements before each along an axis, or of those after it: in log₂ n elementwise steps, each
-    /// with its own derivative, and right where there are zeros.
-    pub(crate) fn products_before(&self, dim: isize, after: bool) -> Result<Tensor<T>> {
-        let axis = axis("prod", dim, self.ndim())?;
-        if self.ndim() == 0 {
-            return Ok(self.ones_like());
-        }
-        let sign = if after { -1 } else { 1 };
-        let mut products = self.shift(axis, sign, T::ONE);
-        let mut step = 1;
-        while step < self.shape()[axis] {
-            products = products.try_mul(&products.shift(axis, sign * step as isize, T::ONE))?;
-            step *= 2;
-        }
-        Ok(products)
-    }
-
     /// `rᵢ = selfᵢ + factorsᵢ · rᵢ₋₁` along an axis, or from its end with `rᵢ₊₁`, in log₂ n elementwise steps, each with
     /// its own derivative.
     fn recur(&self, factors: Tensor<T>, axis: usize, from_end: bool) -> Result<Tensor<T>> {
@@ -73,7 +59,12 @@ impl<T: Number> Tensor<T> {
             return Ok(self.clone());
         }
         let mut x = if parts.len() > 1 { Tensor::cat(&parts, dim)? } else { self.clone() };
-        for _ in 0..n.min(x.shape()[at]) {
+        let times = n.min(x.shape()[at]);
+        if x.numel() == 0 {
+            // An axis without elements may be of any length.
+            return x.narrow(dim, 0, x.shape()[at] - times);
+        }
+        for _ in 0..times {
             let rest = x.shape()[at] - 1;
             x = x.narrow(dim, 1, rest)?.try_sub(&x.narrow(dim, 0, rest)?)?;
         }
@@ -94,7 +85,8 @@ impl<T: Number> Tensor<T> {
         Tensor::op("cumsum", data, [self], move |g, _| Ok([Some(g.running_sum(axis, !reverse))]))
     }
 
-    /// The running product along an axis: `yᵢ = x₀ · … · xᵢ`.
+    /// The running product along an axis: `yᵢ = x₀ · … · xᵢ`, of floats right wherever it can be represented, and so is its
+    /// gradient.
     ///
     /// # Errors
     /// If there is no such axis.
@@ -103,12 +95,61 @@ impl<T: Number> Tensor<T> {
         if self.ndim() == 0 {
             return Ok(self.clone());
         }
+        Ok(self.running_product(Vec::new(), axis))
+    }
+
+    /// The derivative of the running products in the directions `tangents`, one after another; without any, they
+    /// themselves.
+    fn running_product(&self, tangents: Vec<Tensor<T>>, axis: usize) -> Tensor<T> {
+        let views: Vec<_> = tangents.iter().map(Tensor::view).collect();
+        let data = match T::DTYPE {
+            DType::I64 => {
+                kernel::scan(self.view(), axis, false, T::ONE, |product, x, _| product * x, |product| product)
+            }
+            _ => products::running(self.view(), &views, axis),
+        };
+        drop(views);
+        let inputs: Vec<Tensor<T>> = [self.clone()].into_iter().chain(tangents.iter().cloned()).collect();
         let x = self.clone();
-        Ok(Tensor::op("cumprod", kernel::cumprod(self.view(), axis), [self], move |g, _| {
-            // dxᵢ = (x₀ … xᵢ₋₁)(gᵢ + xᵢ₊₁(gᵢ₊₁ + xᵢ₊₂(…))), without a division that zeros would spoil.
-            let after = g.recur(x.shift(axis, -1, T::ZERO), axis, true)?;
-            Ok([Some(x.products_before(dim, false)?.try_mul(&after)?)])
-        }))
+        Tensor::op_many("cumprod", data, &inputs.iter().collect::<Vec<_>>(), move |g, needed| {
+            let without = |r: usize| [&tangents[..r], &tangents[r + 1..]].concat();
+            let along = |r: Option<usize>| r.map_or_else(|| tangents.clone(), without);
+            let grad = |(i, &needed): (usize, &bool)| {
+                needed.then(|| x.running_product_gradient(g, along(i.checked_sub(1)), axis))
+            };
+            Ok(needed.iter().enumerate().map(grad).collect())
+        })
+    }
+
+    /// The gradient of [`running_product`](Tensor::running_product)'s input where its results have the gradients
+    /// `weights`.
+    pub(super) fn running_product_gradient(
+        &self,
+        weights: &Tensor<T>,
+        tangents: Vec<Tensor<T>>,
+        axis: usize,
+    ) -> Tensor<T> {
+        let views: Vec<_> = tangents.iter().map(Tensor::view).collect();
+        let data = products::running_gradient(self.view(), weights.view(), &views, axis);
+        drop(views);
+        let inputs: Vec<Tensor<T>> = [self, weights].into_iter().chain(&tangents).cloned().collect();
+        let (x, w) = (self.clone(), weights.clone());
+        Tensor::op_many("cumprod_backward", data, &inputs.iter().collect::<Vec<_>>(), move |v, needed| {
+            let and_v = || tangents.iter().chain([v]).cloned().collect::<Vec<_>>();
+            let in_place_of = |r: usize| {
+                let mut tangents = tangents.clone();
+                tangents[r] = v.clone();
+                tangents
+            };
+            let grad = |(i, &needed): (usize, &bool)| {
+                needed.then(|| match i {
+                    0 => x.running_product_gradient(&w, and_v(), axis),
+                    1 => x.running_product(and_v(), axis),
+                    _ => x.running_product_gradient(&w, in_place_of(i - 2), axis),
+                })
+            };
+            Ok(needed.iter().enumerate().map(grad).collect())
+        })
     }
 
     /// The greatest element so far along an axis, and the position of the last that is it; a NaN wins.

@@ -5,9 +5,9 @@ use std::{
     ops::{Add, Mul, Neg},
 };
 
-use super::step;
+use super::{compare::keep_where, step};
 use crate::{
-    kernels::{elementwise::map, isa::Isa, special},
+    kernels::{isa::Isa, special},
     tensor::{Number, Real, Tensor},
 };
 
@@ -16,8 +16,16 @@ use crate::{
 pub(crate) trait Formula<T: Number>:
     Clone + Add<Output = Self> + Mul<Output = Self> + Neg<Output = Self> + Add<T, Output = Self> + Mul<T, Output = Self>
 {
-    /// Itself where the condition holds, 0 elsewhere.
-    fn only(self, keep: impl Fn(T) -> bool + Sync) -> Self;
+    /// Itself where the condition holds for `by`, 0 elsewhere, whatever it is there: how a gradient passes a function that
+    /// is flat in parts. A factor of 0 would make NaN of an infinite gradient.
+    fn kept(self, by: &Self, keep: impl Fn(T) -> bool + Sync) -> Self;
+    /// Itself where the condition holds for it, 0 elsewhere.
+    fn only(self, keep: impl Fn(T) -> bool + Sync) -> Self {
+        let by = self.clone();
+        self.kept(&by, keep)
+    }
+    /// Itself between `-limit` and `limit`, the nearer of these beyond: in a factor of what is 0 there, as ∞ · 0 is NaN.
+    fn bounded(self, limit: T) -> Self;
     /// A function of it that is constant piece by piece: its derivative is 0.
     fn step(self, f: impl Fn(T) -> T + Sync) -> Self;
 }
@@ -75,8 +83,13 @@ impl<I, T: Neg<Output = T>> Neg for Lane<I, T> {
 
 impl<I: Isa, T: Number> Formula<T> for Lane<I, T> {
     #[inline(always)]
-    fn only(self, keep: impl Fn(T) -> bool + Sync) -> Self {
-        if keep(self.0) { self } else { Lane::new(T::ZERO) }
+    fn kept(self, by: &Self, keep: impl Fn(T) -> bool + Sync) -> Self {
+        if keep(by.0) { self } else { Lane::new(T::ZERO) }
+    }
+    #[inline(always)]
+    fn bounded(self, limit: T) -> Self {
+        let below = if self.0 > limit { limit } else { self.0 };
+        Lane::new(if below < -limit { -limit } else { below })
     }
     #[inline(always)]
     fn step(self, f: impl Fn(T) -> T + Sync) -> Self {
@@ -85,14 +98,30 @@ impl<I: Isa, T: Number> Formula<T> for Lane<I, T> {
 }
 
 impl<T: Number> Formula<T> for Tensor<T> {
-    fn only(self, keep: impl Fn(T) -> bool + Sync) -> Self {
-        let gone: Tensor<bool> = map(self.view(), |x| !keep(x)).into();
-        self.masked_fill(&gone, T::ZERO).expect("a mask of its own shape")
+    fn kept(self, by: &Self, keep: impl Fn(T) -> bool + Sync) -> Self {
+        keep_where(&self, by, keep)
+    }
+    fn bounded(self, limit: T) -> Self {
+        self.clamp(-limit, limit)
     }
     fn step(self, f: impl Fn(T) -> T + Sync) -> Self {
         step(&self, f)
     }
 }
+
+/// The gradient that a row of a table names: with one name the slope, by which `g` is multiplied; with two the gradient
+/// itself, where a product would not do.
+macro_rules! gradient_of {
+    ($g:expr, $kept:expr, |$k:ident| $slope:expr) => {{
+        let $k = $kept;
+        $g * $slope
+    }};
+    ($g:expr, $kept:expr, |$gradient:ident, $k:ident| $whole:expr) => {{
+        let ($gradient, $k) = ($g, $kept);
+        $whole
+    }};
+}
+pub(crate) use gradient_of;
 
 /// A row a function: on numbers, and on tensors.
 macro_rules! functions {
@@ -130,6 +159,8 @@ functions! {
     exp: |x| x.vexp::<I>(), |x| x.exp();
     tanh: |x| x.vtanh::<I>(), |x| x.tanh();
     sigmoid: |x| x.vsigmoid::<I>(), |x| x.sigmoid();
+    /// `√(x² + 1)`, without overflow.
+    hypot_1: |x| x.hypot(T::ONE), |x| x.hypot(T::ONE).expect("a scalar broadcasts");
     sin: |x| x.sin(), |x| x.sin();
     cos: |x| x.cos(), |x| x.cos();
     sinh: |x| x.sinh(), |x| x.sinh();
@@ -137,5 +168,5 @@ functions! {
     /// `e^(-x²/2)`
     bell: |x| x.vbell::<I>(), |x| (x * x * T::of(-0.5)).exp();
     /// The distribution function of the standard normal distribution.
-    normal_cdf: |x| x.vnormal_cdf::<I>(), |x| ((x * T::FRAC_1_SQRT_2()).erf() + T::ONE) * T::of(0.5);
+    normal_cdf: |x| x.vnormal_cdf::<I>(), |x| (x * -T::FRAC_1_SQRT_2()).erfc() * T::of(0.5);
 }

@@ -1,11 +1,16 @@
 //! Taking parts of a tensor: by range, by diagonal, by index, by mask.
 
-use ndarray::{ArrayD, Axis, IxDyn, Slice};
+use ndarray::{Axis, IxDyn, Slice};
 
 use super::{broadcast, shape::at_least_two};
 use crate::{
     Error, Result,
-    kernels::index::{Rows, array, mask_matrix, places, row_major, take_rows},
+    kernels::{
+        copy::{copy_into, diagonals, put_diagonals},
+        index::{Rows, array, mask_matrix, places, row_major, take_rows},
+        memory::full,
+        sizes::room,
+    },
     tensor::{Element, Tensor, axis},
 };
 
@@ -70,8 +75,8 @@ impl<T: Element> Tensor<T> {
         let count = self.shape()[at];
         let mut shape = self.shape().to_vec();
         shape[at] = n;
-        let mut out = ArrayD::from_elem(IxDyn(&shape), T::ZERO);
-        out.slice_axis_mut(Axis(at), range(start, count, step)).assign(&self.data);
+        let mut out = full("unslice", &shape, T::ZERO);
+        copy_into(out.slice_axis_mut(Axis(at), range(start, count, step)), self.view());
         Tensor::op("unslice", out, [self], move |g, _| Ok([Some(g.sliced("slice", at, start, count, step))]))
     }
 
@@ -111,15 +116,23 @@ impl<T: Element> Tensor<T> {
             return self.reshape([1])?.narrow(0, 0, size);
         }
         let windows = (n - size) / step + 1;
-        let index = (0..windows).flat_map(|w| (0..size).map(move |i| w * step + i)).collect();
         let mut shape = self.shape().to_vec();
         shape.splice(at..=at, [windows, size]);
-        self.rows_taken("unfold", at, index).reshape(&shape)?.movedim(at as isize + 1, -1)
+        if room::<T>("unfold", &shape)? == 0 {
+            shape.remove(at + 1);
+            shape.push(size);
+            return Ok(self.nothing("unfold", &shape));
+        }
+        room::<usize>("unfold", &[windows, size])?;
+        let index = (0..windows).flat_map(|w| (0..size).map(move |i| w * step + i)).collect();
+        self.rows_taken("unfold", at, index)?.reshape(&shape)?.movedim(at as isize + 1, -1)
     }
 }
 
 /// Not empty ranges only: ndarray asks that a start lies inside the axis.
 fn range(start: usize, count: usize, step: usize) -> Slice {
+    // Between two elements of an axis there is a step that it has room for.
+    let step = if count > 1 { step } else { 1 };
     let end = if count == 0 { start } else { start + (count - 1) * step + 1 };
     Slice::new(start as isize, Some(end as isize), step as isize)
 }
@@ -140,15 +153,16 @@ impl<T: Element> Tensor<T> {
     /// A tensor that has this one's last axis as the diagonals of the square matrices that `dim1` and `dim2` span.
     ///
     /// # Errors
-    /// If there are no such axes in a tensor with one axis more, or they are one.
+    /// If there are no such axes in a tensor with one axis more, they are one, or there is no memory for the result.
     pub fn diag_embed(&self, offset: isize, dim1: isize, dim2: isize) -> Result<Tensor<T>> {
         self.real_axis("diag_embed", -1)?;
         let (a, b) = two_axes("diag_embed", dim1, dim2, self.ndim() + 1)?;
         let (last, rest) = self.shape().split_last().expect("an axis");
         let mut shape = rest.to_vec();
         for at in [a.min(b), a.max(b)] {
-            shape.insert(at, last + offset.unsigned_abs());
+            shape.insert(at, last.saturating_add(offset.unsigned_abs()));
         }
+        room::<T>("diag_embed", &shape)?;
         Ok(self.undiagonals(&shape, offset, a, b))
     }
 
@@ -157,17 +171,7 @@ impl<T: Element> Tensor<T> {
         let mut on = self.data().clone();
         on.slice_axis_inplace(Axis(a), range(row, count, 1));
         on.slice_axis_inplace(Axis(b), range(column, count, 1));
-        let data = if self.ndim() == 2 {
-            on.into_diag().into_dyn()
-        } else {
-            let mut shape: Vec<usize> = (0..self.ndim()).filter(|&i| i != a && i != b).map(|i| on.shape()[i]).collect();
-            shape.push(count);
-            let mut out = ArrayD::from_elem(IxDyn(&shape), T::ZERO);
-            for (i, mut to) in out.axis_iter_mut(Axis(shape.len() - 1)).enumerate() {
-                to.assign(&on.index_axis(Axis(a.max(b)), i).index_axis(Axis(a.min(b)), i));
-            }
-            out.into_shared()
-        };
+        let data = if self.ndim() == 2 { on.into_diag().into_dyn() } else { diagonals(on.view(), a, b).into_shared() };
         let from = self.shape().to_vec();
         Tensor::op("diagonal", data, [self], move |g, _| Ok([Some(g.undiagonals(&from, offset, a, b))]))
     }
@@ -175,13 +179,11 @@ impl<T: Element> Tensor<T> {
     /// The derivative of [`diagonals`](Tensor::diagonals): the last axis as the diagonals of zeros of `shape`.
     fn undiagonals(&self, shape: &[usize], offset: isize, a: usize, b: usize) -> Tensor<T> {
         let (row, column, count) = diagonal(shape, offset, a, b);
-        let mut out = ArrayD::from_elem(IxDyn(shape), T::ZERO);
-        for i in 0..count {
-            let (on_a, on_b) = (row + i, column + i);
-            let (high, low) = if a > b { (on_a, on_b) } else { (on_b, on_a) };
-            let mut to = out.index_axis_mut(Axis(a.max(b)), high);
-            to.index_axis_mut(Axis(a.min(b)), low).assign(&self.data.index_axis(Axis(self.ndim() - 1), i));
-        }
+        let mut out = full("diag_embed", shape, T::ZERO);
+        let mut on = out.view_mut();
+        on.slice_axis_inplace(Axis(a), range(row, count, 1));
+        on.slice_axis_inplace(Axis(b), range(column, count, 1));
+        put_diagonals(on, a, b, self.view());
         Tensor::op("diag_embed", out, [self], move |g, _| Ok([Some(g.diagonals(offset, a, b))]))
     }
 
@@ -268,20 +270,27 @@ impl<T: Element> Tensor<T> {
         if self.ndim() == 0 && index.len() != 1 {
             return Err(Error::shape(OP, format!("a scalar takes one index, got {}", index.len())));
         }
-        Ok(self.rows_taken(OP, at, index))
+        self.rows_taken(OP, at, index)
     }
 
     /// The rows of axis `at` that `index` names; the indices are known to be right.
-    pub(crate) fn rows_taken(&self, name: &'static str, at: usize, index: Vec<usize>) -> Tensor<T> {
-        let out = take_rows(&row_major(&self.view()), Rows::new(self.shape(), at), &index);
+    ///
+    /// # Errors
+    /// If there is no memory for them.
+    pub(crate) fn rows_taken(&self, name: &'static str, at: usize, index: Vec<usize>) -> Result<Tensor<T>> {
         let mut shape = self.shape().to_vec();
         if let Some(n) = shape.get_mut(at) {
             *n = index.len();
         }
+        let out = match room::<T>(name, &shape)? {
+            0 => array(&shape, Vec::new()),
+            _ => {
+                let rows = take_rows(&row_major(&self.view()), Rows::new(self.shape(), at), &index);
+                rows.into_shape_with_order(IxDyn(&shape)).expect("as many elements")
+            }
+        };
         let from = self.shape().to_vec();
-        Tensor::op(name, array(&shape, out), [self], move |g, _| {
-            Ok([Some(Tensor::zeros(&from).rows_added(at, &index, g))])
-        })
+        Ok(Tensor::op(name, out, [self], move |g, _| Ok([Some(Tensor::zeros(&from).rows_added(at, &index, g))])))
     }
 
     /// `out[i][j][k] = self[index[i][j][k]][j][k]` for `dim` 0, and likewise for the others.
@@ -352,15 +361,15 @@ impl<T: Element> Tensor<T> {
         let shape = broadcast("masked_select", self, mask)?;
         let mask = mask.broadcast_to(&shape)?;
         let n: usize = shape.iter().product();
-        let index = mask.data.iter().enumerate().filter(|(_, m)| **m).map(|(i, _)| i).collect();
-        Ok(self.broadcast_to(&shape)?.reshape(n as isize)?.rows_taken("masked_select", 0, index))
+        let index = row_major(&mask.view()).iter().enumerate().filter(|(_, m)| **m).map(|(i, _)| i).collect();
+        self.broadcast_to(&shape)?.reshape(n as isize)?.rows_taken("masked_select", 0, index)
     }
 
     /// The coordinates of the elements that are not zero, a row each: `(n, ndim)`.
     pub fn nonzero(&self) -> Tensor<i64> {
         let places: Vec<i64> =
             self.data.indexed_iter().filter(|(_, x)| **x != T::ZERO).flat_map(|(i, _)| coordinates(&i)).collect();
-        let count = self.data.iter().filter(|x| **x != T::ZERO).count();
+        let count = row_major(&self.view()).iter().filter(|x| **x != T::ZERO).count();
         array(&[count, self.ndim()], places).into()
     }
 }

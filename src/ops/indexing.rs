@@ -4,7 +4,7 @@ use std::ops::{Range, RangeFrom, RangeFull, RangeTo};
 
 use crate::{
     Error, Result,
-    kernels::elementwise::broadcast_shape,
+    kernels::{elementwise::broadcast_shape, sizes::room},
     ops::index::positions,
     tensor::{Element, Tensor},
 };
@@ -172,7 +172,7 @@ impl<T: Element> Tensor<T> {
         }
         // The indexed axes become one in front; their places one index into it.
         let axes: Vec<usize> = places.iter().map(|&(axis, _)| axis).collect();
-        let mut row = vec![0; shape.iter().product()];
+        let mut row = vec![0; room::<usize>(OP, &shape)?];
         let mut count = 1;
         for (axis, t) in places {
             let n = self.shape()[*axis];
@@ -185,7 +185,7 @@ impl<T: Element> Tensor<T> {
         let front = self.movedim(from, to)?;
         let rest = front.shape()[axes.len()..].to_vec();
         let rows = front.reshape(&[&[count], &rest[..]].concat())?;
-        let taken = rows.rows_taken(OP, 0, row).reshape(&[&shape[..], &rest].concat())?;
+        let taken = rows.rows_taken(OP, 0, row)?.reshape(&[&shape[..], &rest].concat())?;
         if axes.windows(2).any(|w| w[1] != w[0] + 1) {
             return Ok(taken);
         }

@@ -2,11 +2,14 @@
 
 use std::borrow::Borrow;
 
-use ndarray::{Axis, IxDyn, Slice};
+use ndarray::{Axis, Slice};
 
 use crate::{
     Error, Result,
-    kernels::index::{Rows, array, concat, row_major},
+    kernels::{
+        copy::{concat, placed},
+        sizes::room,
+    },
     tensor::{Element, Ints, Tensor, axis},
 };
 
@@ -22,7 +25,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// If there is no tensor or no such axis, or the shapes differ on another axis.
+    /// If there is no tensor or no such axis, the shapes differ on another axis, or there is no memory for the result.
     pub fn cat<B: Borrow<Tensor<T>>>(tensors: &[B], dim: isize) -> Result<Tensor<T>> {
         const OP: &str = "cat";
         let tensors: Vec<&Tensor<T>> = tensors.iter().map(Borrow::borrow).collect();
@@ -48,17 +51,11 @@ impl<T: Element> Tensor<T> {
                     format!("tensor {i} is {:?}, the first is {first:?}: they may differ only on axis {at}", t.shape()),
                 ));
             }
-            shape[at] += t.shape()[at];
+            shape[at] = shape[at].saturating_add(t.shape()[at]);
         }
+        room::<T>(OP, &shape)?;
         let views: Vec<_> = tensors.iter().filter(|t| !passed_over(t)).map(|t| t.view()).collect();
-        let parts: Vec<_> = views
-            .iter()
-            .map(|v| {
-                let rows = Rows::new(v.shape(), at);
-                (row_major(v), rows.len * rows.inner)
-            })
-            .collect();
-        let out = array(&shape, concat(&parts, shape[..at].iter().product()));
+        let out = concat(&shape, at, &views);
         let lengths: Vec<Option<usize>> = tensors.iter().map(|t| (!passed_over(t)).then(|| t.shape()[at])).collect();
         Ok(Tensor::op_many(OP, out, &tensors, move |g, needed| {
             let part = |i: usize| match lengths[i] {
@@ -97,6 +94,7 @@ impl<T: Element> Tensor<T> {
             return Err(Error::value("split", format!("a size of 0 takes nothing from an axis of {n}")));
         }
         let pieces = n.div_ceil(size.max(1)).max(1);
+        room::<Tensor<T>>("split", &[pieces])?;
         let sizes: Vec<usize> = (0..pieces).map(|i| size.min(n - (i * size).min(n))).collect();
         self.pieces(at, &sizes)
     }
@@ -125,7 +123,10 @@ impl<T: Element> Tensor<T> {
             return Err(Error::value("chunk", "expected at least one chunk, got 0"));
         }
         match self.shape()[at] {
-            0 => self.pieces(at, &vec![0; chunks]),
+            0 => {
+                room::<Tensor<T>>("chunk", &[chunks])?;
+                self.pieces(at, &vec![0; chunks])
+            }
             n => self.split(n.div_ceil(chunks), dim),
         }
     }
@@ -136,6 +137,7 @@ impl<T: Element> Tensor<T> {
     /// If there is no such axis.
     pub fn unbind(&self, dim: isize) -> Result<Vec<Tensor<T>>> {
         let at = self.real_axis("unbind", dim)?;
+        room::<Tensor<T>>("unbind", &self.shape()[at..=at])?;
         let pieces = self.pieces(at, &vec![1; self.shape()[at]])?;
         pieces.into_iter().map(|p| p.squeeze_dim(at as isize)).collect()
     }
@@ -193,33 +195,29 @@ impl<T: Element> Tensor<T> {
     /// `pads[i] = (before, after)` elements of `value` added to axis `i`; negative numbers cut off.
     ///
     /// # Errors
-    /// If there is not a pair for each axis, or more is cut off than there is.
+    /// If there is not a pair for each axis, more is cut off than there is, or there is no memory for the result.
     pub fn constant_pad(&self, pads: &[(isize, isize)], value: T) -> Result<Tensor<T>> {
         const OP: &str = "constant_pad";
         let wrong = |why: &str| Error::shape(OP, format!("{:?} by {pads:?}: {why}", self.shape()));
         if pads.len() != self.ndim() {
             return Err(wrong("expected (before, after) for each axis"));
         }
-        let sizes = self.shape().iter().zip(pads).map(|(&n, &(before, after))| {
-            let size = n as isize + before + after;
-            let kept = n as isize + before.min(0) + after.min(0);
-            usize::try_from(kept).map(|_| size as usize).map_err(|_| wrong("no axis is that long"))
-        });
-        let shape = sizes.collect::<Result<Vec<_>>>()?;
+        // Once no axis loses more than it has, each number can be negated.
+        let size = |(&n, &(before, after)): (&usize, &(isize, isize))| {
+            let kept = (n as isize).checked_add(before.min(0))?.checked_add(after.min(0)).filter(|&kept| kept >= 0)?;
+            Some((kept as usize).saturating_add_signed(before.max(0)).saturating_add_signed(after.max(0)))
+        };
+        let shape: Option<Vec<usize>> = self.shape().iter().zip(pads).map(size).collect();
+        let shape = shape.ok_or_else(|| wrong("no axis is that long"))?;
+        room::<T>(OP, &shape)?;
         let mut kept = self.data().clone();
         for (i, &(before, after)) in pads.iter().enumerate() {
             let end = kept.shape()[i] as isize + after.min(0);
             kept.slice_axis_inplace(Axis(i), Slice::new((-before).max(0), Some(end), 1));
         }
         if pads.iter().any(|&(before, after)| before > 0 || after > 0) {
-            let mut out = ndarray::ArrayD::from_elem(IxDyn(&shape), value);
-            let mut inside = out.view_mut();
-            for (i, &(before, _)) in pads.iter().enumerate() {
-                let start = before.max(0);
-                inside.slice_axis_inplace(Axis(i), Slice::new(start, Some(start + kept.shape()[i] as isize), 1));
-            }
-            inside.assign(&kept);
-            kept = out.into_shared();
+            let at: Vec<usize> = pads.iter().map(|&(before, _)| before.max(0) as usize).collect();
+            kept = placed(kept.view(), &shape, &at, value).into_shared();
         }
         let back: Vec<_> = pads.iter().map(|&(before, after)| (-before, -after)).collect();
         Ok(Tensor::op(OP, kept, [self], move |g, _| Ok([Some(g.constant_pad(&back, T::ZERO)?)])))

@@ -4,21 +4,29 @@ use std::mem::MaybeUninit;
 
 use num_traits::Float;
 
-use super::{Lane, Operand, arithmetic::binary, compare::gate};
+use super::{
+    Lane, Operand,
+    arithmetic::{binary, broadcast},
+    compare::{gate, keep_where},
+    special::via_f64,
+};
 use crate::{
     Result,
     kernels::{
-        elementwise::{Map, map, map_with, zip_with},
+        elementwise::{Map, map, map_with, zip, zip_with},
         isa::Isa,
+        special,
     },
     tensor::{Number, Real, Tensor, grad_enabled},
 };
 
 /// A row an operation: its value on numbers, in a loop compiled for `I` (in brackets the function of many elements, where
-/// [`VectorMath`](crate::kernels::vmath::VectorMath) has one), and its derivative as a [`Formula`] of the input
-/// (`from input`) or of the output (`from output`), or `zero`; the row says thereby what is kept for the backward pass.
+/// [`VectorMath`](crate::kernels::vmath::VectorMath) has one), and its derivative as a [`Formula`](super::Formula) of the
+/// input (`from input`) or of the output (`from output`), or `zero`; the row says thereby what is kept for the backward
+/// pass. `in f64 from input` is another form for `f64`. What a derivative of two names is, says [`gradient_of`].
 macro_rules! unary {
-    ($bound:ident, $formula:ident: $($(#[$doc:meta])* $name:ident $(($each:ident))?: |$v:ident| $value:expr, $kind:ident $($kept:ident |$k:ident| $derivative:expr)?;)*) => {
+    ($bound:ident, $formula:ident: $($(#[$doc:meta])* $name:ident $(($each:ident))?: |$v:ident| $value:expr,
+     $kind:ident $($kept:ident |$($k:ident),+| $derivative:expr $(, in f64 from input |$wide:ident| $exact:expr)?)?;)*) => {
         impl<T: $bound> Tensor<T> {$(
             $(#[$doc])*
             pub fn $name(&self) -> Tensor<T> {
@@ -36,38 +44,44 @@ macro_rules! unary {
                     )?
                 }
                 let out = map_with(self.view(), Row);
-                unary!(@ $kind $($kept)? $bound, $formula, self, stringify!($name), out $(, |$k| $derivative)?)
+                $($(
+                    if T::DTYPE == crate::tensor::DType::F64 {
+                        return unary!(@ from input $bound, $formula, self, stringify!($name), out, |$wide| $exact);
+                    }
+                )?)?
+                unary!(@ $kind $($kept)? $bound, $formula, self, stringify!($name), out $(, |$($k),+| $derivative)?)
             }
         )*}
     };
-    (@ from input $bound:ident, $formula:ident, $x:ident, $name:expr, $out:ident, |$k:ident| $derivative:expr) => {{
-        unary!(@ slope $bound, $formula, |$k| $derivative);
+    (@ from input $bound:ident, $formula:ident, $x:ident, $name:expr, $out:ident, $($derivative:tt)*) => {{
+        unary!(@ gradient $bound, $formula, $($derivative)*);
         let kept = $x.clone();
         Tensor::op($name, $out, [$x], move |g, _| Ok([Some(gradient(g, &kept))]))
     }};
-    (@ from output $bound:ident, $formula:ident, $x:ident, $name:expr, $out:ident, |$k:ident| $derivative:expr) => {{
-        unary!(@ slope $bound, $formula, |$k| $derivative);
+    (@ from output $bound:ident, $formula:ident, $x:ident, $name:expr, $out:ident, $($derivative:tt)*) => {{
+        unary!(@ gradient $bound, $formula, $($derivative)*);
         Tensor::op_with_output($name, $out, [$x], |g, _, kept| Ok([Some(gradient(g, kept))]))
     }};
     (@ zero $bound:ident, $formula:ident, $x:ident, $name:expr, $out:ident) => {
         Tensor::op($name, $out, [$x], |g, _| Ok([Some(g.zeros_like())]))
     };
     // `gradient(g, kept)`: one pass over numbers, or tensor operations where these are recorded.
-    (@ slope $bound:ident, $formula:ident, |$k:ident| $derivative:expr) => {
+    (@ gradient $bound:ident, $formula:ident, $($derivative:tt)*) => {
         #[inline(always)]
-        fn slope<T: $bound, E: $crate::ops::$formula<T>>($k: E) -> E {
-            $derivative
+        fn formula<T: $bound, E: $crate::ops::$formula<T>>(g: E, kept: E) -> E {
+            $crate::ops::gradient_of!(g, kept, $($derivative)*)
         }
-        impl<T: $bound> Map<(T, T), T> for Row {
+        struct Slope;
+        impl<T: $bound> Map<(T, T), T> for Slope {
             #[inline(always)]
             fn at<I: Isa>(&self, (g, kept): (T, T)) -> T {
-                g * slope::<T, Lane<I, T>>(Lane::new(kept)).0
+                formula::<T, Lane<I, T>>(Lane::new(g), Lane::new(kept)).0
             }
         }
         fn gradient<T: $bound>(g: &Tensor<T>, kept: &Tensor<T>) -> Tensor<T> {
             match grad_enabled() {
-                true => g * slope::<T, Tensor<T>>(kept.clone()),
-                false => zip_with(g.view(), kept.view(), g.shape(), Row).into(),
+                true => formula::<T, Tensor<T>>(g.clone(), kept.clone()),
+                false => zip_with(g.view(), kept.view(), g.shape(), Slope).into(),
             }
         }
     };
@@ -76,7 +90,7 @@ pub(super) use unary;
 
 unary! { Number, Formula:
     /// `|x|`; the gradient at 0 is 0.
-    abs: |x| num_traits::Signed::abs(&x), from input |x| x.step(sign_of);
+    abs: |x| num_traits::Signed::abs(&x), from input |g, x| g.kept(&x, |x| sign_of(x) != T::ZERO) * x.step(sign_of);
     /// -1, 0 or 1, as `x` is negative, zero (or NaN) or positive; the gradient is 0.
     sign: |x| sign_of(x), zero;
     /// `x²`
@@ -89,13 +103,13 @@ unary! { Real, RealFormula:
     /// `2ˣ`
     exp2: |x| x.exp2(), from output |y| y * T::LN_2();
     /// `eˣ - 1`, exact near 0.
-    expm1: |x| x.vexp_m1::<I>(), from output |y| y + T::ONE;
+    expm1: |x| x.vexp_m1::<I>(), from input |x| x.exp();
     /// The natural logarithm.
     log: |x| x.vln::<I>(), from input |x| x.reciprocal();
     /// The logarithm to base 2.
     log2: |x| x.log2(), from input |x| (x * T::LN_2()).reciprocal();
     /// The logarithm to base 10.
-    log10: |x| x.log10(), from input |x| (x * T::LN_10()).reciprocal();
+    log10: |x| x.log10(), from input |x| x.reciprocal() * T::LOG10_E();
     /// `log(1 + x)`, exact near 0.
     log1p: |x| x.vln_1p::<I>(), from input |x| (x + T::ONE).reciprocal();
     /// `√x`
@@ -111,25 +125,33 @@ unary! { Real, RealFormula:
     /// The tangent, of radians.
     tan: |x| x.tan(), from output |y| y.clone() * y + T::ONE;
     /// The inverse sine, in radians; NaN outside [-1, 1].
-    asin: |x| x.asin(), from input |x| (-(x.clone() * x) + T::ONE).rsqrt();
+    asin: |x| x.asin(), from input |x| one_less_square(x).rsqrt();
     /// The inverse cosine, in radians; NaN outside [-1, 1].
-    acos: |x| x.acos(), from input |x| -(-(x.clone() * x) + T::ONE).rsqrt();
+    acos: |x| x.acos(), from input |x| -one_less_square(x).rsqrt();
     /// The inverse tangent, in radians.
-    atan: |x| x.atan(), from input |x| (x.clone() * x + T::ONE).reciprocal();
+    atan: |x| x.atan(), from input |x| {
+        let r = x.hypot_1().reciprocal();
+        r.clone() * r
+    };
     /// The hyperbolic sine.
     sinh: |x| x.sinh(), from input |x| x.cosh();
     /// The hyperbolic cosine.
     cosh: |x| x.cosh(), from input |x| x.sinh();
     /// The hyperbolic tangent.
-    tanh (vtanh_each): |x| x.vtanh::<I>(), from output |y| -(y.clone() * y) + T::ONE;
+    tanh (vtanh_each): |x| x.vtanh::<I>(), from output |y| one_less_square(y),
+        in f64 from input |x| {
+            let twice = x * T::of(2.);
+            twice.clone().sigmoid() * (-twice).sigmoid() * T::of(4.)
+        };
     /// The inverse hyperbolic sine.
-    asinh: |x| x.asinh(), from input |x| (x.clone() * x + T::ONE).rsqrt();
+    asinh: |x| via_f64(x, special::asinh), from input |x| x.hypot_1().reciprocal();
     /// The inverse hyperbolic cosine; NaN below 1.
-    acosh: |x| x.acosh(), from input |x| (x.clone() * x + -T::ONE).rsqrt();
+    acosh: |x| via_f64(x, special::acosh), from input |x| (x.clone() + -T::ONE).rsqrt() * (x + T::ONE).rsqrt();
     /// The inverse hyperbolic tangent; NaN outside [-1, 1].
-    atanh: |x| artanh(x), from input |x| (-(x.clone() * x) + T::ONE).reciprocal();
+    atanh: |x| artanh(x), from input |x| one_less_square(x).reciprocal();
     /// `1 / (1 + e⁻ˣ)`
-    sigmoid: |x| x.vsigmoid::<I>(), from output |y| y.clone() * (-y + T::ONE);
+    sigmoid: |x| x.vsigmoid::<I>(), from output |y| y.clone() * (-y + T::ONE),
+        in f64 from input |x| x.clone().sigmoid() * (-x).sigmoid();
     /// The largest whole number that is not above `x`; the gradient is 0.
     floor: |x| x.floor(), zero;
     /// The smallest whole number that is not below `x`; the gradient is 0.
@@ -138,6 +160,12 @@ unary! { Real, RealFormula:
     trunc: |x| x.trunc(), zero;
     /// The nearest whole number, halves going to the even one; the gradient is 0.
     round: |x| half_to_even(x), zero;
+}
+
+/// `1 - x²`, exact near ±1.
+#[inline(always)]
+fn one_less_square<T: Real, E: super::RealFormula<T>>(x: E) -> E {
+    (-x.clone() + T::ONE) * (x + T::ONE)
 }
 
 fn sign_of<T: Number>(x: T) -> T {
@@ -181,7 +209,7 @@ impl<T: Real> Tensor<T> {
 
     /// `x` rounded to so many decimals, or, if negative, to tens, hundreds, …; the gradient is 0.
     pub fn round_decimals(&self, decimals: i32) -> Tensor<T> {
-        let ten = T::of(10f64.powi(decimals.abs()));
+        let ten = T::of(10f64.powi(decimals.saturating_abs()));
         let out = map(self.view(), |x| match decimals {
             0 => half_to_even(x),
             1.. => half_to_even(x * ten) / ten,
@@ -254,7 +282,12 @@ impl<T: Real> Tensor<T> {
         let x = self.clone();
         Tensor::op_with_output("rpow", out, [self], move |g, _, y| {
             let grad = g * (y * base.ln());
-            Ok([Some(if base == T::ZERO { gate(&grad, &x, |x| x < T::ZERO || x.is_nan()) } else { grad })])
+            Ok([Some(match base {
+                // 1 everywhere.
+                b if b == T::ONE => g.zeros_like(),
+                b if b == T::ZERO => gate(&grad, &x, |x| x < T::ZERO || x.is_nan()),
+                _ => grad,
+            })])
         })
     }
 
@@ -282,13 +315,22 @@ impl<T: Real> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together.
     pub fn hypot(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
+        // `x / √(x² + y²)`, also where the root is beyond all numbers.
+        fn cosine<T: Real>(x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
+            let large = |x: T, y: T| x.abs() > T::ONE || y.abs() > T::ONE;
+            let shape = broadcast("hypot", x, y)?;
+            let scale: Tensor<T> =
+                zip(x.view(), y.view(), &shape, |x, y| if large(x, y) { T::of(0.5) } else { T::ONE }).into();
+            let (x, y) = (x * &scale, y * &scale);
+            x.try_div(&x.hypot(&y)?)
+        }
         binary(
             "hypot",
             [self, &other.operand()],
             |x, y| x.hypot(y),
             [true, true],
-            |g, x, y| Ok(g * (x / x.hypot(y)?)),
-            |g, x, y| Ok(g * (y / x.hypot(y)?)),
+            |g, x, y| Ok(g * cosine(x, y)?),
+            |g, x, y| Ok(g * cosine(y, x)?),
         )
     }
 
@@ -304,7 +346,7 @@ impl<T: Real> Tensor<T> {
             [true, true],
             |g, x, y| {
                 let one = Tensor::scalar(T::ONE);
-                Ok(g * (x.sign() * one.copysign(y)?))
+                Ok(keep_where(g, &x.broadcast_to(g.shape())?, |x| x != T::ZERO) * (x.sign() * one.copysign(y)?))
             },
             |g, _, _| Ok(g.zeros_like()),
         )

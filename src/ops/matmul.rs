@@ -4,7 +4,11 @@ use ndarray::Ix2;
 
 use crate::{
     Error, Result,
-    kernels::{elementwise::broadcast_shape, gemm},
+    kernels::{
+        elementwise::broadcast_shape,
+        gemm,
+        sizes::{count, room},
+    },
     tensor::{Number, Tensor},
 };
 
@@ -23,6 +27,7 @@ impl<T: Number> Tensor<T> {
     pub fn mm(&self, other: &Tensor<T>) -> Result<Tensor<T>> {
         self.ranks("mm", other, [2, 2], "two matrices")?;
         inner_axes("mm", self, other)?;
+        room::<T>("mm", &[self.shape()[0], other.shape()[1]])?;
         let matrix = |x: &Tensor<T>| x.data().clone().into_dimensionality::<Ix2>().expect("a matrix");
         let out = gemm::matmul(matrix(self).view(), matrix(other).view()).into_dyn();
         let (x, y) = (self.clone(), other.clone());
@@ -54,6 +59,16 @@ impl<T: Number> Tensor<T> {
             let message = format!("the leading axes of {:?} and {:?} do not broadcast", self.shape(), other.shape());
             Error::shape(op, message)
         })?;
+        // While a result has elements, so have the operands, or they have no inner axis: broadcast they can be too large.
+        let (a, b) = (self.shape(), other.shape());
+        let [m, k, n] = [a[a.len() - 2], a[a.len() - 1], b[b.len() - 1]];
+        if room::<T>(op, &[&batch[..], &[m, n]].concat())? > 0 {
+            for tail in [[m, k], [k, n]] {
+                if count(batch.iter().copied().chain(tail)).is_none() {
+                    room::<T>(op, &[&batch[..], &tail].concat())?;
+                }
+            }
+        }
         let out = gemm::batch_matmul(self.view(), other.view(), &batch);
         let (x, y) = (self.clone(), other.clone());
         Ok(Tensor::op(op, out, [self, other], move |g, [dx, dy]| {

@@ -1,8 +1,8 @@
 //! Norms of vectors.
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, ArrayViewD};
 
-use super::reduce::Reduction;
+use super::{faint, reduce::Reduction};
 use crate::{
     Error, Result,
     kernels::{
@@ -68,22 +68,60 @@ impl<T: Real> Tensor<T> {
         if p.is_infinite() {
             return Ok(self.infinity_norm(&r, p > 0.));
         }
-        let sum = |f: &(dyn Fn(T) -> T + Sync)| r.place(kernel::sum(map(self.view(), f).view(), &r.axes));
         if p == 0. {
-            return Ok(sum(&|x| if x == T::ZERO { T::ZERO } else { T::ONE }).into());
+            let ones = map(self.view(), |x| if x == T::ZERO { T::ZERO } else { T::ONE });
+            return Ok(r.place(kernel::sum(ones.view(), &r.axes)).into());
         }
-        let power = T::of(p);
-        let data = match p {
-            1. => sum(&|x| x.abs()),
-            2. => map(sum(&|x| x * x).view(), |s| s.sqrt()),
-            _ => map(sum(&|x| x.abs().powf(power)).view(), |s| s.powf(power.recip())),
-        };
-        let (x, kept) = (self.clone(), r.kept.clone());
+        let data = r.place(self.p_norm(&r, p));
+        let x = self.clone();
         Ok(Tensor::op_with_output("norm", data, [self], move |g, _, y| {
+            let [g, y] = [g.reshape(r.kept.as_slice())?, y.reshape(r.kept.as_slice())?];
             let zero = Tensor::from(map(y.view(), |y| y == T::ZERO));
-            let scale = g.try_mul(&y.abs_pow(1. - p))?.zero_where(&zero);
-            Ok([Some(x.signed_pow(p - 1.).try_mul(&scale.reshape(kept.as_slice())?)?)])
+            let g = g.zero_where(&zero);
+            if p == 1. || p == 2. {
+                return Ok([Some(x.try_div(&y.masked_fill(&zero, T::ONE)?)?.signed_pow(p - 1.).try_mul(&g)?)]);
+            }
+            // (|x|/y)^(p−1), from |x| over the largest: y would round away what a large p tells apart.
+            let part = x.try_div(&x.largest(&r, p).into())?;
+            let dims: Vec<isize> = r.axes.iter().map(|&axis| axis as isize).collect();
+            let sum = part.abs_pow(p).sum_dim(dims, true)?.masked_fill(&zero, T::ONE)?;
+            Ok([Some(part.signed_pow(p - 1.).try_mul(&sum.abs_pow((1. - p) / p))?.try_mul(&g)?)])
         }))
+    }
+
+    /// The size that decides about a norm: the largest, or for a negative `p` the smallest; 1 where that is 0 or no number.
+    fn largest(&self, r: &Reduction, p: f64) -> ArrayD<T> {
+        let size = map(self.view(), |x| x.abs());
+        let size = match p > 0. {
+            true => kernel::fold(size.view(), &r.axes, T::ZERO, greater),
+            false => kernel::fold(size.view(), &r.axes, T::infinity(), smaller),
+        };
+        r.keep(map(size.view(), |s| if s > T::ZERO && s.is_finite() { s } else { T::ONE }))
+    }
+
+    /// The norm with its axes as 1; where powers of the elements overflow or vanish, from the elements over the largest.
+    fn p_norm(&self, r: &Reduction, p: f64) -> ArrayD<T> {
+        let power = T::of(p);
+        let sum = |x: ArrayViewD<'_, T>| {
+            let powers = match p {
+                1. => map(x, |x| x.abs()),
+                2. => map(x, |x| x * x),
+                _ => map(x, |x| x.abs().powf(power)),
+            };
+            r.keep(kernel::sum(powers.view(), &r.axes))
+        };
+        let root = |sum: T| match p {
+            1. => sum,
+            2. => sum.sqrt(),
+            _ => sum.powf(power.recip()),
+        };
+        let plain = sum(self.view());
+        if plain.iter().all(|&sum| sum.is_finite() && sum >= faint()) {
+            return map(plain.view(), root);
+        }
+        let size = self.largest(r, p);
+        let parts = zip(self.view(), size.view(), self.shape(), |x, size| x / size);
+        zip(sum(parts.view()).view(), size.view(), size.shape(), |sum, size| root(sum) * size)
     }
 
     fn infinity_norm(&self, r: &Reduction, greatest: bool) -> Tensor<T> {

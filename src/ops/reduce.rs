@@ -1,14 +1,19 @@
 //! Reductions over any axes: sums, products, extremes, tests.
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
+use super::shared;
 use crate::{
     Error, Result,
     kernels::{
+        copy::contiguous,
         elementwise::{map, zip},
+        index::row_major,
+        products,
         reduce::{self as kernel, greater, is_nan, smaller},
+        sizes::room,
     },
-    tensor::{Element, Ints, Number, Real, Tensor, axes},
+    tensor::{DType, Element, Ints, Number, Real, Tensor, axes},
 };
 
 /// The shape after reducing `axes`: with 1 in their place, and without them.
@@ -36,13 +41,28 @@ impl Reduction {
             let message = format!("a tensor of {} axes cannot be reduced over {:?}", shape.len(), dims.0);
             return Err(Error::shape(op, format!("{message}; expected at most {MAX_AXES} axes")));
         }
-        Ok(Self::over(shape, axes(op, dims, shape.len())?, keepdim))
+        let r = Self::over(shape, axes(op, dims, shape.len())?, keepdim);
+        if shape.contains(&0) {
+            // Only of nothing there are more results than elements; of whatever type, they take at most so much.
+            room::<f64>(op, &r.shape)?;
+        }
+        Ok(r)
     }
 
-    fn over(shape: &[usize], axes: Vec<usize>, keepdim: bool) -> Reduction {
+    pub(super) fn over(shape: &[usize], axes: Vec<usize>, keepdim: bool) -> Reduction {
         let (kept, gone) = reduced_shapes(shape, &axes);
         let count = axes.iter().map(|&a| shape[a]).product();
         Reduction { axes, shape: if keepdim { kept.clone() } else { gone }, kept, count }
+    }
+
+    /// The mean, with the axes as 1; finite where only the sum overflows.
+    pub fn mean<T: Real>(&self, x: ArrayViewD<'_, T>) -> ArrayD<T> {
+        let n = T::of(self.count as f64);
+        let mean = map(self.keep(kernel::sum(x.view(), &self.axes)).view(), |sum| sum / n);
+        match self.count == 0 || mean.iter().all(|mean| mean.is_finite()) {
+            true => mean,
+            false => self.keep(kernel::sum(map(x, |x| x / n).view(), &self.axes)),
+        }
     }
 
     /// The reduced array in the result's shape.
@@ -57,7 +77,7 @@ impl Reduction {
 }
 
 fn shaped<T: Element>(data: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
-    let data = if data.is_standard_layout() { data } else { data.as_standard_layout().into_owned() };
+    let data = if data.is_standard_layout() { data } else { contiguous(data.view()) };
     data.into_shape_with_order(IxDyn(shape)).expect("as many elements")
 }
 
@@ -81,21 +101,14 @@ impl<T: Element> Tensor<T> {
         Ok(Tensor::op("sum_to", data, [self], move |g, _| Ok([Some(g.broadcast_to(&from)?)])))
     }
 
-    /// Zero where `mask`, which has this shape; no gradient flows there.
-    pub(crate) fn zero_where(&self, mask: &Tensor<bool>) -> Tensor<T> {
-        let data = zip(self.view(), mask.view(), self.shape(), |x, zero| if zero { T::ZERO } else { x });
-        let mask = mask.clone();
-        Tensor::op("masked_fill", data, [self], move |g, _| Ok([Some(g.zero_where(&mask))]))
-    }
-
     /// Whether all elements are true (not zero; NaN is true).
     pub fn all(&self) -> Tensor<bool> {
-        Tensor::scalar(self.data().iter().all(|&x| x != T::ZERO))
+        Tensor::scalar(row_major(&self.view()).iter().all(|&x| x != T::ZERO))
     }
 
     /// Whether any element is true (not zero; NaN is true).
     pub fn any(&self) -> Tensor<bool> {
-        Tensor::scalar(self.data().iter().any(|&x| x != T::ZERO))
+        Tensor::scalar(row_major(&self.view()).iter().any(|&x| x != T::ZERO))
     }
 
     /// [`all`](Tensor::all) over the given axes, which stay with length 1 if `keepdim`. An empty list, as in PyTorch,
@@ -174,18 +187,29 @@ impl<T: Number> Tensor<T> {
         flat.prod_dim(0, false).expect("one axis")
     }
 
-    /// The product over one axis, which stays with length 1 if `keepdim`.
+    /// The product over one axis, which stays with length 1 if `keepdim`: of floats right whenever it can be represented,
+    /// also where the product of a part overflows, and so is its gradient.
     ///
     /// # Errors
     /// If there is no such axis.
     pub fn prod_dim(&self, dim: isize, keepdim: bool) -> Result<Tensor<T>> {
         let r = Reduction::new("prod", self.shape(), &dim.into(), keepdim)?;
-        let data = r.place(kernel::fold(self.view(), &r.axes, T::ONE, |a, b| a * b));
-        let (x, kept) = (self.clone(), r.kept);
-        Ok(Tensor::op("prod", data, [self], move |g, _| {
-            // Dividing the product by each element fails at zeros: multiply what stands before and behind it.
-            let others = x.products_before(dim, false)?.try_mul(&x.products_before(dim, true)?)?;
-            Ok([Some(others.try_mul(&g.reshape(kept.as_slice())?)?)])
+        let [axis] = r.axes[..] else { return Ok(self.clone()) };
+        let product = match T::DTYPE {
+            DType::I64 => kernel::fold(self.view(), &[axis], T::ONE, |a, b| a * b),
+            _ => products::product(self.view(), axis),
+        };
+        let (x, kept) = (self.clone(), r.kept.clone());
+        Ok(Tensor::op("prod", r.place(product), [self], move |g, _| {
+            // The gradient of the last of the running products.
+            let mut others = x.shape().to_vec();
+            others[axis] = others[axis].saturating_sub(1);
+            let weights = Tensor::cat(&[&Tensor::zeros(others), &g.reshape(kept.as_slice())?], axis as isize)?;
+            Ok([Some(x.running_product_gradient(
+                &weights.narrow(axis as isize, 0, x.shape()[axis])?,
+                Vec::new(),
+                axis,
+            ))])
         }))
     }
 
@@ -207,14 +231,14 @@ impl<T: Real> Tensor<T> {
         self.mean_dim(ALL, false).expect("all axes")
     }
 
-    /// The mean over the given axes (none given: over all), which stay with length 1 if `keepdim`.
+    /// The mean over the given axes (none given: over all), which stay with length 1 if `keepdim`. It is finite where the
+    /// sum would overflow.
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
     pub fn mean_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        let dims = dims.into();
-        let r = Reduction::new("mean", self.shape(), &dims, keepdim)?;
-        Ok(self.sum_dim(dims, keepdim)? / T::of(r.count as f64))
+        let r = Reduction::new("mean", self.shape(), &dims.into(), keepdim)?;
+        Ok(self.mean_op(&r, r.mean(self.view())))
     }
 }
 
@@ -260,7 +284,7 @@ impl<T: Number> Tensor<T> {
             let hit = zip(x.view(), y.view(), x.shape(), |x, y| if same(x, y) { T::ONE } else { T::ZERO });
             let count = shaped(kernel::sum(hit.view(), &axes), &kept);
             let share = Tensor::from(zip(hit.view(), count.view(), x.shape(), |h, n| h / n));
-            Ok([Some(share.try_mul(&g.reshape(kept.as_slice())?)?)])
+            Ok([Some(shared(&g.reshape(kept.as_slice())?, &share)?)])
         }))
     }
 
@@ -356,7 +380,7 @@ impl<T: Number> Tensor<T> {
         }
         let data = match r.axes[..] {
             [axis] if dim.is_some() => kernel::positions(self.view(), axis, before),
-            _ => ndarray::arr0(kernel::position(self.data().iter().copied(), before) as i64).into_dyn(),
+            _ => ndarray::arr0(kernel::position(row_major(&self.view()).iter().copied(), before) as i64).into_dyn(),
         };
         Ok(r.place(data).into())
     }

@@ -35,7 +35,7 @@ impl<T: Element> Tensor<T> {
         put_rows(&mut out, Rows::new(self.shape(), at), index, &row_major(&source.view()), T::plus);
         let index = index.to_vec();
         Tensor::op("index_add", array(self.shape(), out), [self, source], move |g, [left, right]| {
-            Ok([left.then(|| g.clone()), right.then(|| g.rows_taken("index_select", at, index.clone()))])
+            Ok([left.then(|| g.clone()), right.then(|| g.rows_taken("index_select", at, index.clone())).transpose()?])
         })
     }
 
@@ -65,7 +65,7 @@ impl<T: Element> Tensor<T> {
 
     /// The rows that `index` names, in the shape of the source that they came from.
     fn rows_or_scalar(&self, at: usize, index: &[usize], shape: &[usize]) -> Result<Tensor<T>> {
-        self.rows_taken("index_select", at, index.to_vec()).reshape(shape)
+        self.rows_taken("index_select", at, index.to_vec())?.reshape(shape)
     }
 
     /// `self` with the slices that `index` names (negative counts from the end) filled with one value: a number, or a
@@ -240,10 +240,13 @@ impl<T: Real> Tensor<T> {
                     (g / &n, g.gather(dim, &index)? / n.gather(dim, &index)?)
                 }
                 Reduce::Amin | Reduce::Amax => {
-                    let mine: Tensor<T> = x.eq(out)?.cast();
-                    let theirs: Tensor<T> = s.eq(&out.gather(dim, &index)?)?.cast();
-                    let share = g / &mine.scatter_add(dim, &index, &theirs)?;
-                    (&mine * &share, theirs * share.gather(dim, &index)?)
+                    let mine = x.eq(out)?;
+                    // What is written over takes no part in a tie.
+                    let mine = if include_self { mine } else { mine.scatter_value(dim, &index, false)? };
+                    let theirs = s.eq(&out.gather(dim, &index)?)?;
+                    let share = g / &mine.cast::<T>().scatter_add(dim, &index, &theirs.cast())?;
+                    let theirs_share = share.gather(dim, &index)?.zero_where(&!theirs);
+                    (share.zero_where(&!mine), theirs_share)
                 }
                 Reduce::Prod => product_grads(g, &x, dim, &index, &s, include_self, out)?,
             };

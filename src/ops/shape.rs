@@ -1,10 +1,15 @@
 //! Shape: the same elements, arranged otherwise.
 
-use ndarray::{ArrayD, Axis, IxDyn};
+use ndarray::{Axis, IxDyn};
 
 use crate::{
     Error, Result,
-    kernels::index::{array, row_major},
+    kernels::{
+        copy::contiguous,
+        elementwise::broadcast_shape,
+        index::array,
+        sizes::{count, room},
+    },
     tensor::{Element, Ints, Tensor, axes, axis},
 };
 
@@ -25,7 +30,7 @@ impl<T: Element> Tensor<T> {
         let data = if self.data.is_standard_layout() {
             self.data().clone().into_shape_with_order(IxDyn(&shape)).expect("as many elements")
         } else {
-            array(&shape, row_major(&self.view()).into_owned()).into_shared()
+            contiguous(self.view()).into_shape_with_order(IxDyn(&shape)).expect("as many elements").into_shared()
         };
         let from = self.shape().to_vec();
         Ok(Tensor::op("reshape", data, [self], move |g, _| Ok([Some(g.reshape(from.as_slice())?)])))
@@ -36,33 +41,40 @@ impl<T: Element> Tensor<T> {
         if self.data.is_standard_layout() {
             return self.clone();
         }
-        let data = array(self.shape(), row_major(&self.view()).into_owned());
-        Tensor::op("contiguous", data, [self], |g, _| Ok([Some(g.clone())]))
+        Tensor::op("contiguous", contiguous(self.view()), [self], |g, _| Ok([Some(g.clone())]))
     }
 
     /// Repeats axes of length 1, and adds axes in front, until the shape is `shape`.
     ///
     /// # Errors
-    /// If an axis that is not 1 would change.
+    /// If an axis that is not 1 would change, or there is no memory for the result.
     pub fn broadcast_to(&self, shape: impl AsRef<[usize]>) -> Result<Tensor<T>> {
         let shape = shape.as_ref();
         if self.shape() == shape {
             return Ok(self.clone());
         }
-        let Some(view) = self.data.broadcast(IxDyn(shape)) else {
+        if broadcast_shape(self.shape(), shape).as_deref() != Some(shape) {
             return Err(Error::shape("broadcast_to", format!("{:?} does not broadcast to {shape:?}", self.shape())));
-        };
+        }
+        self.spread("broadcast_to", shape)
+    }
+
+    /// [`broadcast_to`](Tensor::broadcast_to) a shape that is known to fit.
+    fn spread(&self, op: &str, shape: &[usize]) -> Result<Tensor<T>> {
+        if room::<T>(op, shape)? == 0 {
+            return Ok(self.nothing("broadcast_to", shape));
+        }
+        let view = self.data.broadcast(IxDyn(shape)).expect("a shape that fits");
         // An array that owns its elements cannot have strides of zero: copy.
-        let mut out = ArrayD::from_elem(IxDyn(shape), T::ZERO);
-        out.assign(&view);
         let from = self.shape().to_vec();
-        Ok(Tensor::op("broadcast_to", out, [self], move |g, _| Ok([Some(g.sum_to(&from)?)])))
+        Ok(Tensor::op("broadcast_to", contiguous(view), [self], move |g, _| Ok([Some(g.sum_to(&from)?)])))
     }
 
     /// As [`broadcast_to`](Tensor::broadcast_to), where -1 leaves an axis as it is.
     ///
     /// # Errors
-    /// If an axis that is not 1 would change, or -1 stands for an axis that is not there.
+    /// If an axis that is not 1 would change, -1 stands for an axis that is not there, or there is no memory for the
+    /// result.
     pub fn expand(&self, sizes: impl Into<Ints>) -> Result<Tensor<T>> {
         let sizes = sizes.into().0;
         let wrong = || Error::shape("expand", format!("{:?} does not expand to {sizes:?}", self.shape()));
@@ -71,7 +83,19 @@ impl<T: Element> Tensor<T> {
             -1 if i >= lead => Ok(self.shape()[i - lead]),
             s => usize::try_from(s).map_err(|_| wrong()),
         });
-        self.broadcast_to(shape.collect::<Result<Vec<_>>>()?).map_err(|_| wrong())
+        let shape = shape.collect::<Result<Vec<_>>>()?;
+        match broadcast_shape(self.shape(), &shape) {
+            Some(_) if self.shape() == shape => Ok(self.clone()),
+            Some(broadcast) if broadcast == shape => self.spread("expand", &shape),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// A result of this operation that has no elements: nothing but zeros flows back.
+    pub(crate) fn nothing(&self, op: &'static str, shape: &[usize]) -> Tensor<T> {
+        let from = self.shape().to_vec();
+        let backward = move |g: &Tensor<T>, _| Ok([Some(g.sum_to(&[])?.broadcast_to(&from)?)]);
+        Tensor::op(op, array(shape, Vec::new()), [self], backward)
     }
 
     /// The axes in another order; shares memory.
@@ -82,8 +106,7 @@ impl<T: Element> Tensor<T> {
         let dims = dims.into();
         let order = dims.0.iter().map(|&d| axis("permute", d, self.ndim())).collect::<Result<Vec<_>>>()?;
         let mut back = vec![usize::MAX; self.ndim()];
-        // A scalar has no axis, though 0 names one.
-        for (to, &from) in order.iter().enumerate().filter(|_| self.ndim() > 0) {
+        for (to, &from) in order.iter().enumerate().take(self.ndim()) {
             back[from] = to;
         }
         if order.len() != self.ndim() || back.contains(&usize::MAX) {
@@ -261,7 +284,7 @@ impl<T: Element> Tensor<T> {
     /// The whole tensor repeated along each axis; more numbers than axes add axes in front.
     ///
     /// # Errors
-    /// If there are fewer numbers than axes, or one is negative.
+    /// If there are fewer numbers than axes, one is negative, or there is no memory for the result.
     pub fn repeat(&self, repeats: impl Into<Ints>) -> Result<Tensor<T>> {
         let repeats = repeats.into().0;
         let wrong = |why: &str| Error::shape("repeat", format!("{:?} by {repeats:?}: {why}", self.shape()));
@@ -274,7 +297,10 @@ impl<T: Element> Tensor<T> {
             let (r, n) = (r as usize, if i < lead { 1 } else { self.shape()[i - lead] });
             apart.extend([1, n]);
             wide.extend([r, n]);
-            joined.push(r * n);
+            joined.push(r.saturating_mul(n));
+        }
+        if room::<T>("repeat", &joined)? == 0 {
+            return Ok(self.nothing("repeat", &joined));
         }
         self.reshape(&apart)?.broadcast_to(&wide)?.reshape(&joined)
     }
@@ -293,9 +319,15 @@ impl<T: Element> Tensor<T> {
     /// Each element (of `dim`, or of the flattened tensor) `repeats` times in a row.
     ///
     /// # Errors
-    /// If there is no such axis.
+    /// If there is no such axis, or no memory for the result.
     pub fn repeat_interleave(&self, repeats: usize, dim: impl Into<Option<isize>>) -> Result<Tensor<T>> {
-        let (x, at) = self.along("repeat_interleave", dim.into())?;
+        const OP: &str = "repeat_interleave";
+        let (x, at) = self.along(OP, dim.into())?;
+        let mut joined = x.shape().to_vec();
+        joined[at] = joined[at].saturating_mul(repeats);
+        if room::<T>(OP, &joined)? == 0 {
+            return Ok(x.nothing(OP, &joined));
+        }
         let mut shape = x.shape().to_vec();
         shape.insert(at + 1, repeats);
         let wide = x.unsqueeze(at as isize + 1)?.broadcast_to(&shape)?;
@@ -305,7 +337,8 @@ impl<T: Element> Tensor<T> {
     /// As [`repeat_interleave`](Tensor::repeat_interleave), with a number for each element along the axis.
     ///
     /// # Errors
-    /// If there is no such axis, there are not as many numbers as elements, or one is negative.
+    /// If there is no such axis, there are not as many numbers as elements, one is negative, or there is no memory for the
+    /// result.
     pub fn repeat_interleave_each(&self, repeats: &Tensor<i64>, dim: impl Into<Option<isize>>) -> Result<Tensor<T>> {
         const OP: &str = "repeat_interleave";
         let (x, at) = self.along(OP, dim.into())?;
@@ -318,6 +351,17 @@ impl<T: Element> Tensor<T> {
             return Err(Error::shape(OP, format!("expected {n} numbers of repeats, got {:?}", repeats.shape())));
         }
         let count = |i: usize| counts[if counts.len() == 1 { 0 } else { i }] as usize;
+        let total = if counts.len() == 1 {
+            count(0).saturating_mul(n)
+        } else {
+            (0..n).map(count).fold(0, usize::saturating_add)
+        };
+        let mut shape = x.shape().to_vec();
+        shape[at] = total;
+        if room::<T>(OP, &shape)? == 0 {
+            return Ok(x.nothing(OP, &shape));
+        }
+        room::<i64>(OP, &[total])?;
         let index: Tensor<i64> = (0..n).flat_map(|i| std::iter::repeat_n(i as i64, count(i))).collect();
         x.index_select(at as isize, &index)
     }
@@ -343,16 +387,17 @@ pub(crate) fn at_least_two(op: &str, shape: &[usize]) -> Result<()> {
 
 /// The sizes that `shape` means for as many elements as `from` has.
 pub(crate) fn resolve(op: &str, from: &[usize], shape: &Ints) -> Result<Vec<usize>> {
+    // A part of the sizes of a tensor.
     let n: usize = from.iter().product();
-    let known: usize = shape.0.iter().filter(|&&s| s != -1).map(|&s| s.max(0) as usize).product();
+    let known = count(shape.0.iter().filter(|&&s| s != -1).map(|&s| s.max(0) as usize));
     let open = shape.0.iter().filter(|&&s| s == -1).count();
-    let fits = match open {
-        0 => known == n,
-        1 => known != 0 && n.is_multiple_of(known),
-        _ => false,
+    let rest = match (open, known) {
+        (0, Some(known)) if known == n => Some(1),
+        (1, Some(known)) if known != 0 && n.is_multiple_of(known) => Some(n / known),
+        _ => None,
     };
-    if !fits || shape.0.iter().any(|&s| s < -1) {
-        return Err(Error::shape(op, format!("{from:?} ({n} elements) does not fit the shape {:?}", shape.0)));
+    match rest.filter(|_| shape.0.iter().all(|&s| s >= -1)) {
+        Some(rest) => Ok(shape.0.iter().map(|&s| if s == -1 { rest } else { s as usize }).collect()),
+        None => Err(Error::shape(op, format!("{from:?} ({n} elements) does not fit the shape {:?}", shape.0))),
     }
-    Ok(shape.0.iter().map(|&s| if s == -1 { n / known } else { s as usize }).collect())
 }

@@ -4,7 +4,7 @@ use super::reduce::Reduction;
 use crate::{
     Result,
     kernels::{
-        elementwise::zip,
+        elementwise::{map, zip},
         reduce::{self as reduce, greater},
         softmax as kernel,
     },
@@ -57,10 +57,16 @@ impl<T: Real> Tensor<T> {
         let r = Reduction::new("logsumexp", self.shape(), &dims.into(), keepdim)?;
         let max = reduce::fold(self.view(), &r.axes, T::neg_infinity(), greater);
         // An infinite maximum would give ∞ − ∞.
-        let shift = r.keep(max).mapv(|m| if m.is_infinite() { T::ZERO } else { m });
-        let powers = zip(self.view(), shift.view(), self.shape(), |x, m| (x - m).exp());
-        let sum = r.keep(reduce::sum(powers.view(), &r.axes));
-        let data = r.place(zip(sum.view(), shift.view(), &r.kept, |s, m| s.ln() + m));
+        let shift = map(r.keep(max).view(), |m| if m.is_infinite() { T::ZERO } else { m });
+        // The largest apart, whose power is 1: beside it a small rest would be lost.
+        let sum = |f: fn(T) -> T| {
+            let terms = zip(self.view(), shift.view(), self.shape(), |x, m| f(x - m));
+            r.keep(reduce::sum(terms.view(), &r.axes))
+        };
+        let rest = sum(|d| if d == T::ZERO { T::ZERO } else { d.exp() });
+        let largest = sum(|d| if d == T::ZERO { T::ONE } else { T::ZERO });
+        let log = zip(largest.view(), rest.view(), &r.kept, |n, s| (n - T::ONE + s).ln_1p());
+        let data = r.place(zip(log.view(), shift.view(), &r.kept, |s, m| s + m));
         let (x, kept) = (self.clone(), r.kept);
         Ok(Tensor::op_with_output("logsumexp", data, [self], move |g, _, y| {
             let y = y.reshape(kept.as_slice())?;

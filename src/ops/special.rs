@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A function of `f64` on an element.
-fn via_f64<T: Real>(x: T, f: impl Fn(f64) -> f64) -> T {
+pub(super) fn via_f64<T: Real>(x: T, f: impl Fn(f64) -> f64) -> T {
     T::of(f(x.as_f64()))
 }
 
@@ -36,12 +36,14 @@ unary! { Real, RealFormula:
 }
 
 impl<T: Real> Tensor<T> {
-    /// The n-th derivative of [`digamma`](Tensor::digamma).
+    /// The n-th derivative of [`digamma`](Tensor::digamma): `(-1)ⁿ⁺¹ n! Σₖ (x + k)⁻ⁿ⁻¹`, infinite at the poles 0, −1, −2, …
+    ///
+    /// PyTorch's trigamma, `n = 1`, differs: it reflects by a rounded sin πx, which gives 6.6e32 at the pole −1.
     pub fn polygamma(&self, n: u32) -> Tensor<T> {
         let out =
             map(self.view(), |x| via_f64(x, |x| if n == 0 { special::digamma(x) } else { special::polygamma(n, x) }));
         let x = self.clone();
-        Tensor::op("polygamma", out, [self], move |g, _| Ok([Some(g * x.polygamma(n + 1))]))
+        Tensor::op("polygamma", out, [self], move |g, _| Ok([Some(g * x.polygamma(n.saturating_add(1)))]))
     }
 
     /// The log odds, `log(x / (1 - x))`: the inverse of [`sigmoid`](Tensor::sigmoid). With `eps`, `x` is first clamped to

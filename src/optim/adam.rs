@@ -1,7 +1,8 @@
 //! Adam and AdamW.
 
-use super::core::{GroupOptions, Optim, Rule, Slot, optimizer_options};
+use super::core::{GroupOptions, Optim, Rule, Slot, at_least_0, optimizer_options, penalized};
 use crate::{
+    Result,
     kernels::update::{Stretch, update},
     nn::Parameters,
     tensor::Real,
@@ -14,9 +15,9 @@ optimizer_options! {
         betas: (f64, f64) = (0.9, 0.999),
             if |b| (0. ..1.).contains(&b.0) && (0. ..1.).contains(&b.1), "betas are at least 0 and below 1, got {:?}";
         /// Added to the denominator; 1e-8 by default.
-        eps: f64 = 1e-8, if |e| e >= 0., "eps is at least 0, got {}";
+        eps: f64 = 1e-8, if |e| at_least_0(e), "eps is at least 0 and finite, got {}";
         /// The weight decay; 0 by default in Adam, 0.01 in AdamW.
-        weight_decay: f64 = 0., if |w| w >= 0., "a weight decay is at least 0, got {}";
+        weight_decay: f64 = 0., if |w| at_least_0(w), "a weight decay is at least 0 and finite, got {}";
         /// Divides by the largest mean square so far: AMSGrad.
         amsgrad: bool = false;
         /// Climbs instead of descending.
@@ -68,6 +69,10 @@ impl GroupOptions for AdamOptions {
     fn lr(&mut self) -> &mut f64 {
         &mut self.lr
     }
+
+    fn check(&self) -> Result<()> {
+        self.check_values()
+    }
 }
 
 impl<const DECOUPLED: bool> Rule for AdamRule<DECOUPLED> {
@@ -117,8 +122,12 @@ impl<T: Real> Moments<T> {
     #[inline(always)]
     fn element(&self, value: &mut T, grad: T, [mean, square]: [&mut T; 2], largest: impl FnOnce(T) -> T) {
         let theta = *value * self.shrink;
-        let g = self.sign * grad + self.penalty * theta;
-        *mean += self.fresh[0] * (g - *mean);
+        let g = penalized(self.sign * grad, self.penalty, theta);
+        // From the nearer end, as torch.lerp does: with a β₁ of 0 the mean is the gradient, however large it was before.
+        *mean = match self.fresh[0] < T::of(0.5) {
+            true => *mean + self.fresh[0] * (g - *mean),
+            false => g - (g - *mean) * (T::ONE - self.fresh[0]),
+        };
         *square = self.kept * *square + self.fresh[1] * g * g;
         *value = theta - self.step_size * *mean / (largest(*square).sqrt() * self.root + self.eps);
     }

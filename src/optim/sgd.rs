@@ -1,6 +1,6 @@
 //! Stochastic gradient descent.
 
-use super::core::{GroupOptions, Optim, Rule, Slot, optimizer_options};
+use super::core::{GroupOptions, Optim, Rule, Slot, at_least_0, optimizer_options, penalized};
 use crate::{
     Error, Result,
     kernels::update::{Stretch, update},
@@ -12,11 +12,11 @@ optimizer_options! {
     /// The options of [`SGD`] for one group of parameters.
     pub struct SGDOptions for SGDRule {
         /// The share of the last step's direction that is kept; 0 by default.
-        momentum: f64 = 0., if |m| m >= 0., "a momentum is at least 0, got {}";
+        momentum: f64 = 0., if |m| at_least_0(m), "a momentum is at least 0 and finite, got {}";
         /// How much less of the new gradient enters the momentum; 0 by default.
-        dampening: f64 = 0.;
+        dampening: f64 = 0., if |d| d.is_finite(), "a dampening is finite, got {}";
         /// The L2 penalty, added to the gradient; 0 by default.
-        weight_decay: f64 = 0., if |w| w >= 0., "a weight decay is at least 0, got {}";
+        weight_decay: f64 = 0., if |w| at_least_0(w), "a weight decay is at least 0 and finite, got {}";
         /// Nesterov's momentum; needs a momentum and no dampening.
         nesterov: bool = false;
         /// Climbs instead of descending.
@@ -55,6 +55,7 @@ impl GroupOptions for SGDOptions {
     }
 
     fn check(&self) -> Result<()> {
+        self.check_values()?;
         if self.nesterov && (self.momentum <= 0. || self.dampening != 0.) {
             return Err(Error::value(
                 "SGD",
@@ -81,34 +82,72 @@ impl Rule for SGDRule {
         let sign = if o.maximize { -T::ONE } else { T::ONE };
         // The first step takes the whole gradient, whatever the dampening.
         let fresh = if step == 1 { T::ONE } else { T::of(1. - o.dampening) };
-        let (ahead, kept) = if o.nesterov { (T::ONE, momentum) } else { (T::ZERO, T::ONE) };
-        update(&Descent { lr, sign, decay, momentum, fresh, ahead, kept }, value, grad, slots);
+        let descent = Descent { lr, sign, decay, momentum, fresh };
+        match (slots[0].is_empty(), o.nesterov) {
+            (true, _) => update(&Plain(descent), value, grad, slots),
+            (false, false) => update(&Momentum(descent), value, grad, slots),
+            (false, true) => update(&Nesterov(descent), value, grad, slots),
+        }
     }
 }
 
-/// The numbers of one step; the direction is `ahead` times the gradient and `kept` times the buffer.
+/// The numbers of one step.
 struct Descent<T> {
     lr: T,
     sign: T,
     decay: T,
     momentum: T,
     fresh: T,
-    ahead: T,
-    kept: T,
 }
 
-impl<T: Real> Stretch<T> for Descent<T> {
+impl<T: Real> Descent<T> {
+    /// The gradient with the penalty.
+    #[inline(always)]
+    fn gradient(&self, value: T, grad: T) -> T {
+        penalized(self.sign * grad, self.decay, value)
+    }
+
+    /// The buffer after this gradient.
+    #[inline(always)]
+    fn buffer(&self, buffer: T, gradient: T) -> T {
+        self.momentum * buffer + self.fresh * gradient
+    }
+}
+
+// One type a formula, and not one formula with factors of 0: 0 times an infinite gradient is NaN.
+
+struct Plain<T>(Descent<T>);
+
+impl<T: Real> Stretch<T> for Plain<T> {
+    #[inline(always)]
+    fn update(&self, value: &mut [T], grad: &[T], _: &mut [&mut [T]]) {
+        for (v, &g) in value.iter_mut().zip(grad) {
+            *v -= self.0.lr * self.0.gradient(*v, g);
+        }
+    }
+}
+
+struct Momentum<T>(Descent<T>);
+
+impl<T: Real> Stretch<T> for Momentum<T> {
     #[inline(always)]
     fn update(&self, value: &mut [T], grad: &[T], slots: &mut [&mut [T]]) {
-        let &Descent { lr, sign, decay, momentum, fresh, ahead, kept } = self;
-        let gradients = value.iter_mut().zip(grad);
-        if slots[0].is_empty() {
-            return gradients.for_each(|(v, &g)| *v -= lr * (sign * g + decay * *v));
+        for ((v, &g), b) in value.iter_mut().zip(grad).zip(&mut *slots[0]) {
+            *b = self.0.buffer(*b, self.0.gradient(*v, g));
+            *v -= self.0.lr * *b;
         }
-        for ((v, &g), b) in gradients.zip(&mut *slots[0]) {
-            let g = sign * g + decay * *v;
-            *b = momentum * *b + fresh * g;
-            *v -= lr * (ahead * g + kept * *b);
+    }
+}
+
+struct Nesterov<T>(Descent<T>);
+
+impl<T: Real> Stretch<T> for Nesterov<T> {
+    #[inline(always)]
+    fn update(&self, value: &mut [T], grad: &[T], slots: &mut [&mut [T]]) {
+        for ((v, &g), b) in value.iter_mut().zip(grad).zip(&mut *slots[0]) {
+            let g = self.0.gradient(*v, g);
+            *b = self.0.buffer(*b, g);
+            *v -= self.0.lr * (g + self.0.momentum * *b);
         }
     }
 }

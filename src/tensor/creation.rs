@@ -1,24 +1,49 @@
 //! Making tensors from nothing: zeros, ranges, the identity, `tensor!`.
 
-use ndarray::{Array, ArrayD, IxDyn};
+use ndarray::Array;
 
 use super::{Element, Number, Real, Tensor};
-use crate::{Error, Result, kernels::memory};
+use crate::{
+    Error, Result,
+    kernels::{
+        index::array,
+        memory,
+        sizes::{count, must, room},
+    },
+};
 
 impl<T: Element> Tensor<T> {
     /// A tensor of zeros (`false` for `bool`).
+    ///
+    /// # Panics
+    /// If there is no memory for it.
+    #[track_caller]
     pub fn zeros(shape: impl AsRef<[usize]>) -> Tensor<T> {
-        Self::full(shape, T::ZERO)
+        memory::full("zeros", shape.as_ref(), T::ZERO).into()
     }
 
     /// A tensor of ones (`true` for `bool`).
+    ///
+    /// # Panics
+    /// If there is no memory for it.
+    #[track_caller]
     pub fn ones(shape: impl AsRef<[usize]>) -> Tensor<T> {
-        Self::full(shape, T::ONE)
+        memory::full("ones", shape.as_ref(), T::ONE).into()
     }
 
     /// A tensor filled with one value.
+    ///
+    /// # Panics
+    /// If there is no memory for it.
+    #[track_caller]
     pub fn full(shape: impl AsRef<[usize]>, value: T) -> Tensor<T> {
-        memory::full(shape.as_ref(), value).into()
+        memory::full("full", shape.as_ref(), value).into()
+    }
+
+    /// As [`full`](Tensor::full), for an operation that can return an error.
+    pub(crate) fn try_full(op: &str, shape: &[usize], value: T) -> Result<Tensor<T>> {
+        room::<T>(op, shape)?;
+        Ok(memory::full(op, shape, value).into())
     }
 
     /// A tensor of no axes.
@@ -47,10 +72,17 @@ impl<T: Element> Tensor<T> {
     /// If their number is not the shape's.
     pub fn from_vec(shape: impl AsRef<[usize]>, elements: Vec<T>) -> Result<Tensor<T>> {
         let (shape, n) = (shape.as_ref(), elements.len());
-        ArrayD::from_shape_vec(IxDyn(shape), elements).map(Tensor::from).map_err(|_| {
-            let wanted: usize = shape.iter().product();
-            Error::shape("from_vec", format!("shape {shape:?} takes {wanted} elements, there are {n}"))
-        })
+        match count(shape.iter().copied()) {
+            Some(wanted) if wanted == n => Ok(array(shape, elements).into()),
+            Some(wanted) => {
+                Err(Error::shape("from_vec", format!("shape {shape:?} takes {wanted} elements, there are {n}")))
+            }
+            None => {
+                let most = isize::MAX;
+                let what = format!("the sizes of shape {shape:?} multiply to more than {most}, there are {n} elements");
+                Err(Error::shape("from_vec", what))
+            }
+        }
     }
 }
 
@@ -76,30 +108,49 @@ impl<T: Number> Tensor<T> {
     /// `start, start + step, …` up to but without `end`.
     ///
     /// # Errors
-    /// If `step` is zero or leads away from `end`.
+    /// If `step` is zero or leads away from `end`, or there is no memory for so many elements.
     pub fn arange(start: T, end: T, step: T) -> Result<Tensor<T>> {
+        let astray = || Error::value("arange", format!("a step of {step} does not lead from {start} to {end}"));
+        if T::DTYPE == super::DType::I64 {
+            let (start, end, step) = (start.as_i64(), end.as_i64(), step.as_i64());
+            // The way may be longer than an i64 counts; its elements are all i64, even where `i · step` is not.
+            let way = i128::from(end) - i128::from(start);
+            if step == 0 || way != 0 && way.is_negative() != step.is_negative() {
+                return Err(astray());
+            }
+            let n = way.unsigned_abs().div_ceil(u128::from(step.unsigned_abs()));
+            let n = room::<i64>("arange", &[usize::try_from(n).unwrap_or(usize::MAX)])?;
+            let at = |i: usize| start.wrapping_add((i as i64).wrapping_mul(step));
+            return Ok((0..n).map(at).collect::<Tensor<i64>>().cast());
+        }
         let (from, to, by) = (start.as_f64(), end.as_f64(), step.as_f64());
         let n = (to - from) / by;
         if by == 0. || n < 0. || !n.is_finite() {
-            return Err(Error::value("arange", format!("a step of {step} does not lead from {start} to {end}")));
+            return Err(astray());
         }
-        if T::DTYPE == super::DType::I64 {
-            let (start, step) = (start.as_i64(), step.as_i64());
-            let n = (end.as_i64() - start + step - step.signum()) / step;
-            return Ok((0..n).map(|i| start + i * step).collect::<Tensor<i64>>().cast());
-        }
-        Ok((0..n.ceil() as usize).map(|i| T::of(from + i as f64 * by)).collect())
+        let n = room::<T>("arange", &[n.ceil() as usize])?;
+        Ok((0..n).map(|i| T::of(from + i as f64 * by)).collect())
     }
 
     /// The identity matrix, `n` by `n`.
+    ///
+    /// # Panics
+    /// If there is no memory for it.
+    #[track_caller]
     pub fn eye(n: usize) -> Tensor<T> {
+        must::<T>("eye", &[n, n]);
         Array::from_shape_fn((n, n), |(i, j)| if i == j { T::ONE } else { T::ZERO }).into()
     }
 }
 
 impl<T: Real> Tensor<T> {
     /// `steps` values evenly spaced from `start` to `end`, both included.
+    ///
+    /// # Panics
+    /// If there is no memory for them.
+    #[track_caller]
     pub fn linspace(start: T, end: T, steps: usize) -> Tensor<T> {
+        must::<T>("linspace", &[steps]);
         let (from, to) = (start.as_f64(), end.as_f64());
         let step = (to - from) / (steps.max(2) - 1) as f64;
         // From both ends, as PyTorch does: symmetric, and the last value is exactly `end`.
@@ -139,12 +190,12 @@ impl<N: Nested, const K: usize> Nested for [N; K] {
 }
 
 macro_rules! literal {
-    ($($t:ty => $elem:ty, |$x:ident| $f64:expr);* $(;)?) => {$(
+    ($($t:ty => $elem:ty, |$x:ident| $value:expr);* $(;)?) => {$(
         impl Literal for $t {
             type Elem = $elem;
             fn to<T: Element>(self) -> T {
                 let $x = self;
-                T::of($f64)
+                $value
             }
         }
         impl Nested for $t {
@@ -157,12 +208,12 @@ macro_rules! literal {
     )*};
 }
 literal! {
-    f32 => f32, |x| x as f64;
-    f64 => f32, |x| x;
-    i32 => i64, |x| x as f64;
-    i64 => i64, |x| x as f64;
-    usize => i64, |x| x as f64;
-    bool => bool, |x| f64::from(x);
+    f32 => f32, |x| T::of(x as f64);
+    f64 => f32, |x| T::of(x);
+    i32 => i64, |x| T::of_i64(i64::from(x));
+    i64 => i64, |x| T::of_i64(x);
+    usize => i64, |x| T::of_i64(x as i64);
+    bool => bool, |x| T::of_i64(i64::from(x));
 }
 
 #[doc(hidden)]

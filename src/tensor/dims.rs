@@ -34,7 +34,8 @@ impl From<Vec<isize>> for Ints {
 
 impl From<&[usize]> for Ints {
     fn from(shape: &[usize]) -> Self {
-        Ints(shape.iter().map(|&n| n as isize).collect())
+        // No axis is longer than that: what is, stays too long, and does not become a negative size.
+        Ints(shape.iter().map(|&n| n.min(isize::MAX as usize) as isize).collect())
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     AnyTensor, Tensor,
     node::{AnyNode, Node},
 };
-use crate::kernels::{gemm::Product, vmath::VectorMath};
+use crate::kernels::{gemm::Product, pooling::MaxPool, vmath::VectorMath};
 
 /// The type of a tensor's elements, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +62,9 @@ pub trait Element:
     fn of(value: f64) -> Self;
     /// As `i64`, as `as` converts.
     fn as_i64(self) -> i64;
+    /// From `i64`, as `as` converts; for `bool`, whether it is not zero.
+    #[doc(hidden)]
+    fn of_i64(value: i64) -> Self;
 
     #[doc(hidden)]
     fn erase_node(node: Arc<Node<Self>>) -> AnyNode;
@@ -76,14 +79,16 @@ pub trait Element:
 pub trait Number: Element + NumAssign + num_traits::Signed + Product {}
 
 /// An element with gradients: `f32` or `f64`.
-pub trait Real: Number + Float + VectorMath + FloatConst + ndarray::LinalgScalar + ndarray::ScalarOperand {
+pub trait Real:
+    Number + Float + VectorMath + FloatConst + MaxPool + ndarray::LinalgScalar + ndarray::ScalarOperand
+{
     #[doc(hidden)]
     fn node_of(node: &AnyNode) -> Option<&Arc<Node<Self>>>;
 }
 
 macro_rules! element {
     ($t:ty, $dtype:ident, $zero:expr, $one:expr, |$a:ident, $b:ident| $plus:expr, |$x:ident| $as_f64:expr, |$y:ident| $of:expr,
-     |$i:ident| $as_i64:expr, |$n:ident| $node:expr) => {
+     |$i:ident| $as_i64:expr, |$j:ident| $of_i64:expr, |$n:ident| $node:expr) => {
         impl Element for $t {
             const DTYPE: DType = DType::$dtype;
             const ZERO: Self = $zero;
@@ -105,6 +110,9 @@ macro_rules! element {
                 let $i = self;
                 $as_i64
             }
+            fn of_i64($j: i64) -> Self {
+                $of_i64
+            }
             fn erase_node($n: Arc<Node<Self>>) -> AnyNode {
                 $node
             }
@@ -121,10 +129,12 @@ macro_rules! element {
     };
 }
 
-element!(f32, F32, 0., 1., |a, b| a + b, |x| x as f64, |y| y as f32, |i| i as i64, |n| AnyNode::F32(n));
-element!(f64, F64, 0., 1., |a, b| a + b, |x| x, |y| y, |i| i as i64, |n| AnyNode::F64(n));
-element!(i64, I64, 0, 1, |a, b| a + b, |x| x as f64, |y| y as i64, |i| i, |_n| unreachable!("i64 has no gradients"));
-element!(bool, Bool, false, true, |a, b| a | b, |x| f64::from(x), |y| y != 0., |i| i64::from(i), |_n| {
+element!(f32, F32, 0., 1., |a, b| a + b, |x| x as f64, |y| y as f32, |i| i as i64, |j| j as f32, |n| AnyNode::F32(n));
+element!(f64, F64, 0., 1., |a, b| a + b, |x| x, |y| y, |i| i as i64, |j| j as f64, |n| AnyNode::F64(n));
+element!(i64, I64, 0, 1, |a, b| a + b, |x| x as f64, |y| y as i64, |i| i, |j| j, |_n| unreachable!(
+    "i64 has no gradients"
+));
+element!(bool, Bool, false, true, |a, b| a | b, |x| f64::from(x), |y| y != 0., |i| i64::from(i), |j| j != 0, |_n| {
     unreachable!("bool has no gradients")
 });
 

@@ -123,6 +123,8 @@ impl<'a, T: Element> Elements<'a, T> {
     fn gather(&self, view: ArrayViewD<'_, T>, shown: &mut Vec<T>) {
         match view.ndim() {
             0 => shown.extend(view.first()),
+            // Without elements an axis may be of any length.
+            _ if view.is_empty() => {}
             _ => {
                 self.edges(view.len_of(Axis(0))).flatten().for_each(|i| self.gather(view.index_axis(Axis(0), i), shown))
             }

@@ -19,7 +19,11 @@ pub(crate) use held::Held;
 pub(crate) use node::{AnyNode, NodeRef, cast, leaf, with_grad};
 pub use node::{grad_enabled, no_grad};
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    kernels::{copy, elementwise::map},
+    sync::lock,
+};
 
 /// The array inside a tensor: of dynamic rank, shared, copied when written to while shared.
 pub type Data<T> = ArcArray<T, IxDyn>;
@@ -37,6 +41,7 @@ pub type Data<T> = ArcArray<T, IxDyn>;
 /// println!("{}", x.grad().unwrap());
 /// # Ok::<(), ndnn::Error>(())
 /// ```
+#[must_use = "an operation leaves its tensors as they are and returns a new one"]
 #[derive(Clone)]
 pub struct Tensor<T: Element = f32> {
     pub(crate) data: Held<T>,
@@ -117,7 +122,7 @@ impl<T: Element> Tensor<T> {
 
     /// The elements as an owned array; copies only if they are shared.
     pub fn into_array(self) -> ArrayD<T> {
-        self.data.into_inner().into_owned()
+        self.data.into_inner().try_into_owned_nocopy().unwrap_or_else(|shared| copy::contiguous(shared.view()))
     }
 
     /// The array inside, shared.
@@ -127,10 +132,7 @@ impl<T: Element> Tensor<T> {
 
     /// The elements in row-major order.
     pub fn to_vec(&self) -> Vec<T> {
-        match self.data.as_slice() {
-            Some(slice) => slice.to_vec(),
-            None => self.data.iter().copied().collect(),
-        }
+        copy::to_vec(&self.view())
     }
 }
 
@@ -199,6 +201,11 @@ impl<T: Element> Tensor<T> {
         Tensor { data: self.data.clone(), node: NodeRef(None) }
     }
 
+    /// As [`detach`](Tensor::detach), without another link to the array.
+    pub(crate) fn into_detached(self) -> Tensor<T> {
+        Tensor { data: self.data, node: NodeRef(None) }
+    }
+
     /// Whether gradients gather here: it was made by [`Tensor::requires_grad`], or it is not tracked at all.
     pub fn is_leaf(&self) -> bool {
         self.node.0.as_ref().is_none_or(|n| n.op.leaf().is_some())
@@ -211,15 +218,40 @@ impl<T: Element> Tensor<T> {
 }
 
 impl<T: Real> Tensor<T> {
-    /// The same values as a new leaf, whose gradient [`backward`](Tensor::backward) gathers; with `false`, detached.
+    /// The same values as a new leaf, whose gradient [`backward`](Tensor::backward) gathers; a tensor that is tracked already
+    /// stays as it is. With `false`, a leaf becomes a tensor that is not tracked.
+    ///
+    /// For a new leaf with the values of a tracked tensor, write `x.detach().requires_grad(true)`.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let x = tensor![2.0].requires_grad(true);
+    /// let y = (&x * 3.0).requires_grad(true);     // still the result of x
+    /// y.sum().backward()?;
+    /// assert_eq!(x.grad(), Some(tensor![3.0]));
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// With `false` on the result of an operation: gradients flow through it, whatever it says. Use
+    /// [`detach`](Tensor::detach).
+    #[track_caller]
     pub fn requires_grad(&self, requires_grad: bool) -> Tensor<T> {
-        let node = if requires_grad { leaf(self.shape()) } else { NodeRef(None) };
-        Tensor { data: self.data.clone(), node }
+        match (requires_grad, self.grad_fn()) {
+            (true, _) if self.is_tracked() => self.clone(),
+            (true, _) => Tensor { data: self.data.clone(), node: leaf(self.shape()) },
+            (false, None) => self.detach(),
+            (false, Some(op)) => panic!(
+                "requires_grad(false): this tensor {:?} is the result of `{op}`, through which gradients flow; use \
+                 detach() for the same values without gradients",
+                self.shape()
+            ),
+        }
     }
 
     /// The gradient gathered in this leaf.
     pub fn grad(&self) -> Option<Tensor<T>> {
-        self.node.0.as_ref()?.op.leaf()?.lock().unwrap().clone()
+        lock(self.node.0.as_ref()?.op.leaf()?).clone()
     }
 
     /// Forgets the gradient gathered in this leaf.
@@ -230,7 +262,7 @@ impl<T: Real> Tensor<T> {
     /// Replaces the gradient gathered in this leaf; nothing happens where there is no leaf.
     pub(crate) fn set_grad(&self, grad: Option<Tensor<T>>) {
         if let Some(slot) = self.node.0.as_ref().and_then(|n| n.op.leaf()) {
-            *slot.lock().unwrap() = grad;
+            *lock(slot) = grad;
         }
     }
 }
@@ -249,13 +281,15 @@ impl<T: Element> Tensor<T> {
     pub fn cast<U: Element>(&self) -> Tensor<U> {
         match (T::erase(self.clone()), U::DTYPE) {
             (AnyTensor::F32(t), DType::F64) => {
-                U::unerase(AnyTensor::F64(cast(&t, t.data.mapv(f64::from).into_shared())))
+                U::unerase(AnyTensor::F64(cast(&t, map(t.view(), f64::from).into_shared())))
             }
             (AnyTensor::F64(t), DType::F32) => {
-                U::unerase(AnyTensor::F32(cast(&t, t.data.mapv(|x| x as f32).into_shared())))
+                U::unerase(AnyTensor::F32(cast(&t, map(t.view(), |x| x as f32).into_shared())))
             }
             (same, dtype) if same.dtype() == dtype => U::unerase(same),
-            _ => Some(self.data.mapv(|x| U::of(x.as_f64())).into_shared().into()),
+            // i64 to f32 through f64 would round twice.
+            (AnyTensor::I64(t), _) => Some(map(t.view(), U::of_i64).into()),
+            _ => Some(map(self.view(), |x| U::of(x.as_f64())).into()),
         }
         .expect("the arm is chosen by type")
     }

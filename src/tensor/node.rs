@@ -1,17 +1,25 @@
 //! The memory of how a tensor was made: [`Node`], and the one way to make one, [`Tensor::op`].
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
 };
 
-use ndarray::IxDyn;
+use ndarray::{Dimension, IxDyn};
 
 use super::{AnyTensor, Data, Element, Held, Real, Tensor};
-use crate::{Error, Result, error::ErrorKind, kernels::count};
+use crate::{
+    Error, Result,
+    error::ErrorKind,
+    kernels::count,
+    sync::{Scoped, during, lock},
+};
 
 /// One step of a computation: knows its inputs' nodes and how a gradient flows back to them.
 ///
@@ -39,8 +47,8 @@ impl AnyNode {
         }
     }
 
-    /// Calls `f` on the node of each input that has one.
-    pub(crate) fn inputs(&self, f: &mut dyn FnMut(AnyNode)) {
+    /// Calls `f` on the node of each input that has one; `false` if they are not known any more, since the graph was freed.
+    pub(crate) fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool {
         match self {
             AnyNode::F32(n) => n.op.inputs(f),
             AnyNode::F64(n) => n.op.inputs(f),
@@ -54,7 +62,8 @@ pub(crate) type Sink<'a> = dyn FnMut(AnyNode, AnyTensor) + 'a;
 /// How a gradient flows through a node.
 pub trait Backward<T: Element>: Send + Sync {
     fn name(&self) -> &'static str;
-    fn inputs(&self, f: &mut dyn FnMut(AnyNode));
+    /// See [`AnyNode::inputs`].
+    fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool;
     /// Hands the inputs' gradients to `sink`. `free` drops what the node holds, before it runs.
     fn run(&self, node: &Arc<Node<T>>, grad: &Tensor<T>, free: bool, sink: &mut Sink<'_>) -> Result<()>;
     /// Where a leaf's gradient gathers; `None` for a result.
@@ -76,7 +85,7 @@ fn new_node<T: Element, B: Backward<T> + 'static>(shape: &[usize], op: B) -> Nod
 /// A tensor's link to its node, empty where no gradient flows.
 ///
 /// Dropping the last link to a node drops the links that it holds, and so on: a chain of 100,000 steps would overflow
-/// the stack. So the last link hands its node to a queue that is emptied by the outermost drop.
+/// the stack. So the last link hands its node to the list of the outermost drop.
 pub struct NodeRef<T: Element>(pub(crate) Option<Arc<Node<T>>>);
 
 impl<T: Element> Clone for NodeRef<T> {
@@ -88,32 +97,61 @@ impl<T: Element> Clone for NodeRef<T> {
     }
 }
 
-thread_local! {
-    static DROPPING: Cell<bool> = const { Cell::new(false) };
-    static DROP_QUEUE: RefCell<Vec<AnyNode>> = const { RefCell::new(Vec::new()) };
-}
-
 impl<T: Element> Drop for NodeRef<T> {
     fn drop(&mut self) {
         let Some(node) = self.0.take() else { return };
         count::atomic();
-        if Arc::strong_count(&node) > 1 {
-            return;
+        if Arc::strong_count(&node) == 1 {
+            drop_last(T::erase_node(node));
         }
-        // While a thread ends its thread-locals may be gone; then the node drops in place.
-        let _ = DROPPING.try_with(|dropping| {
-            if dropping.replace(true) {
-                let _ = DROP_QUEUE.try_with(|queue| queue.borrow_mut().push(T::erase_node(node)));
-                return;
-            }
-            drop(node);
-            while let Ok(Some(next)) = DROP_QUEUE.try_with(|queue| queue.borrow_mut().pop()) {
-                drop(next);
-            }
-            dropping.set(false);
-        });
     }
 }
+
+thread_local! {
+    /// The nodes that wait for the drop that is under way on this thread.
+    static WAITING: Scoped<Vec<AnyNode>> = const { Scoped::new() };
+    /// The memory of that list, kept for the next drop.
+    static SPARE: Cell<Vec<AnyNode>> = const { Cell::new(Vec::new()) };
+}
+
+/// Drops a node and, one after the other, all that nothing else holds then.
+fn drop_last(node: AnyNode) {
+    let ours = WAITING.with(|waiting| {
+        waiting.with(|list| match list {
+            Some(list) => {
+                list.push(node);
+                None
+            }
+            None => Some(node),
+        })
+    });
+    let Some(node) = ours else { return };
+    let mut panicked = None;
+    // The spare memory is gone while a thread ends; the list itself is not.
+    let spare = SPARE.try_with(Cell::take).unwrap_or_default();
+    let ((), list) = during(&WAITING, spare, || {
+        let mut next = Some(node);
+        while let Some(node) = next {
+            // What a closure captured may panic when it drops: the rest of the graph is freed all the same.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(node)))
+                && let Some(further) = panicked.replace(payload)
+            {
+                // One panic can be passed on. The drop of another one's payload might panic in turn.
+                std::mem::forget(further);
+            }
+            next = WAITING.with(|waiting| waiting.with(|list| list.as_mut().and_then(Vec::pop)));
+        }
+    });
+    if list.capacity() <= SPARE_NODES {
+        let _ = SPARE.try_with(|spare| spare.set(list));
+    }
+    if let Some(payload) = panicked {
+        resume_unwind(payload);
+    }
+}
+
+/// The longest list whose memory is kept.
+const SPARE_NODES: usize = 1024;
 
 // ---------------------------------------------------------------------------------------------------- kinds of nodes
 
@@ -125,7 +163,9 @@ impl<T: Element> Backward<T> for Leaf<T> {
     fn name(&self) -> &'static str {
         "leaf"
     }
-    fn inputs(&self, _: &mut dyn FnMut(AnyNode)) {}
+    fn inputs(&self, _: &mut dyn FnMut(AnyNode)) -> bool {
+        true
+    }
     fn run(&self, _: &Arc<Node<T>>, _: &Tensor<T>, _: bool, _: &mut Sink<'_>) -> Result<()> {
         Ok(())
     }
@@ -139,16 +179,86 @@ pub(crate) fn leaf<T: Real>(shape: &[usize]) -> NodeRef<T> {
     new_node(shape, Leaf { grad: Mutex::new(None) })
 }
 
+/// What a node needs for its backward pass, until the graph is freed.
+///
+/// It is handed out, so that nothing is locked while a closure runs: one may differentiate through its own node, and threads
+/// may share a graph that is kept.
+struct Kept<S>(Mutex<Option<Lent<S>>>);
+
+/// Shared from the first pass on that keeps the graph; most graphs are freed by their first.
+enum Lent<S> {
+    Own(S),
+    Shared(Arc<S>),
+}
+
+impl<S> Deref for Lent<S> {
+    type Target = S;
+    fn deref(&self) -> &S {
+        match self {
+            Lent::Own(state) => state,
+            Lent::Shared(state) => state,
+        }
+    }
+}
+
+impl<S> Kept<S> {
+    fn new(state: S) -> Self {
+        Kept(Mutex::new(Some(Lent::Own(state))))
+    }
+
+    /// Runs `f` on what is kept; `false` if it was freed.
+    fn peek(&self, f: impl FnOnce(&S)) -> bool {
+        lock(&self.0).as_deref().map(f).is_some()
+    }
+
+    /// What is kept; `free` leaves nothing behind.
+    fn take(&self, name: &str, free: bool) -> Result<Lent<S>> {
+        count::atomic();
+        let mut kept = lock(&self.0);
+        let lent = kept.take().ok_or_else(|| freed(name))?;
+        if free {
+            return Ok(lent);
+        }
+        let shared = match lent {
+            Lent::Own(state) => Arc::new(state),
+            Lent::Shared(state) => state,
+        };
+        *kept = Some(Lent::Shared(shared.clone()));
+        Ok(Lent::Shared(shared))
+    }
+}
+
 /// An operation; its state is dropped when the graph is freed.
 struct Op<T: Element, I, F> {
     name: &'static str,
-    state: Mutex<Option<OpState<T, I, F>>>,
+    state: Kept<OpState<T, I, F>>,
 }
 
 struct OpState<T: Element, I, F> {
     inputs: I,
     output: Option<Held<T>>,
-    backward: F,
+    backward: Closure<F>,
+}
+
+/// A backward closure: what it captured may panic when it drops.
+struct Closure<F>(Option<F>);
+
+impl<F> Drop for Closure<F> {
+    fn drop(&mut self) {
+        if std::mem::needs_drop::<F>() {
+            contained(&mut || drop(self.0.take()));
+        }
+    }
+}
+
+/// Runs what drops a user's values. A panic is passed on, unless another one unwinds already: to leave a drop then would end the
+/// process.
+fn contained(drops: &mut dyn FnMut()) {
+    match catch_unwind(AssertUnwindSafe(drops)) {
+        Err(payload) if thread::panicking() => std::mem::forget(payload),
+        Err(payload) => resume_unwind(payload),
+        Ok(()) => {}
+    }
 }
 
 fn freed(name: &str) -> Error {
@@ -162,35 +272,41 @@ fn freed(name: &str) -> Error {
     )
 }
 
+/// The mistake of a backward closure that gives a gradient of another shape than the input's.
+#[cold]
+fn misshapen(name: &str, i: usize, gradient: &[usize], input: &[usize]) -> Error {
+    Error::shape(
+        name,
+        format!(
+            "backward gave a gradient of shape {gradient:?} for input {i}, which is {input:?}; undo a broadcast with \
+             sum_to(), a change of shape with reshape()"
+        ),
+    )
+}
+
+/// The mistake of a backward closure that gives too few or too many gradients.
+#[cold]
+fn miscounted(name: &str, gradients: usize, inputs: usize) -> Error {
+    Error::shape(name, format!("backward gave {gradients} gradients for {inputs} inputs; expected an Option per input"))
+}
+
 impl<T, I, F, G> Backward<T> for Op<T, I, F>
 where
     T: Element,
     I: AsRef<[NodeRef<T>]> + Clone + Send + Sync,
     F: Fn(&Tensor<T>, &[bool], Option<Tensor<T>>) -> Result<G> + Send + Sync,
-    G: IntoIterator<Item = Option<Tensor<T>>>,
+    G: IntoIterator<Item = Option<Tensor<T>>, IntoIter: ExactSizeIterator>,
 {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn inputs(&self, f: &mut dyn FnMut(AnyNode)) {
-        if let Some(state) = &*self.state.lock().unwrap() {
-            state.inputs.as_ref().iter().filter_map(|i| i.0.clone()).for_each(|n| f(T::erase_node(n)));
-        }
+    fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool {
+        self.state.peek(|s| s.inputs.as_ref().iter().filter_map(|i| i.0.clone()).for_each(|n| f(T::erase_node(n))))
     }
 
     fn run(&self, node: &Arc<Node<T>>, grad: &Tensor<T>, free: bool, sink: &mut Sink<'_>) -> Result<()> {
-        count::atomic();
-        let mut guard = self.state.lock().unwrap();
-        let taken;
-        let state = if free {
-            taken = guard.take();
-            drop(guard);
-            taken.as_ref()
-        } else {
-            guard.as_mut().map(|s| &*s)
-        };
-        let state = state.ok_or_else(|| freed(self.name))?;
+        let state = self.state.take(self.name, free)?;
         let inputs = state.inputs.as_ref();
         let (mut few, many): ([bool; 8], Vec<bool>);
         let needed = match inputs.len() {
@@ -205,15 +321,16 @@ where
             }
         };
         let output = state.output.clone().map(|data| Tensor { data, node: NodeRef(Some(node.clone())) });
-        let grads = (state.backward)(grad, needed, output)?;
-        for (input, grad) in inputs.iter().zip(grads) {
+        let grads = (state.backward.0.as_ref().expect("there until it drops"))(grad, needed, output)?.into_iter();
+        if grads.len() != inputs.len() {
+            return Err(miscounted(self.name, grads.len(), inputs.len()));
+        }
+        for (i, (input, grad)) in inputs.iter().zip(grads).enumerate() {
             if let (Some(input), Some(grad)) = (&input.0, grad) {
-                debug_assert_eq!(
-                    grad.shape(),
-                    ndarray::Dimension::slice(&input.shape),
-                    "{}: a gradient has another shape than its input",
-                    self.name
-                );
+                let expected = input.shape.slice();
+                if grad.shape() != expected {
+                    return Err(misshapen(self.name, i, grad.shape(), expected));
+                }
                 sink(T::erase_node(input.clone()), T::erase(grad));
             }
         }
@@ -227,7 +344,7 @@ where
 
 /// A conversion between element types: the one operation whose input and output differ in type.
 struct Cast<T: Element> {
-    input: Mutex<Option<NodeRef<T>>>,
+    input: Kept<NodeRef<T>>,
 }
 
 impl<T: Real, U: Real> Backward<U> for Cast<T> {
@@ -235,17 +352,12 @@ impl<T: Real, U: Real> Backward<U> for Cast<T> {
         "cast"
     }
 
-    fn inputs(&self, f: &mut dyn FnMut(AnyNode)) {
-        if let Some(node) = self.input.lock().unwrap().as_ref().and_then(|i| i.0.clone()) {
-            f(T::erase_node(node));
-        }
+    fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool {
+        self.input.peek(|input| input.0.clone().into_iter().for_each(|n| f(T::erase_node(n))))
     }
 
     fn run(&self, _: &Arc<Node<U>>, grad: &Tensor<U>, free: bool, sink: &mut Sink<'_>) -> Result<()> {
-        let mut guard = self.input.lock().unwrap();
-        let input = if free { guard.take() } else { guard.clone() };
-        drop(guard);
-        let input = input.ok_or_else(|| freed("cast"))?;
+        let input = self.input.take("cast", free)?;
         if let Some(node) = &input.0 {
             sink(T::erase_node(node.clone()), T::erase(grad.cast::<T>()));
         }
@@ -262,7 +374,7 @@ pub(crate) fn cast<T: Real, U: Real>(input: &Tensor<T>, out: Data<U>) -> Tensor<
     if input.node.0.is_none() || !grad_enabled() {
         return Tensor::from(out);
     }
-    let node = new_node(out.shape(), Cast { input: Mutex::new(Some(input.node.clone())) });
+    let node = new_node(out.shape(), Cast { input: Kept::new(input.node.clone()) });
     Tensor { data: out.into(), node }
 }
 
@@ -272,10 +384,11 @@ impl<T: Element> Tensor<T> {
     /// Makes the result of an operation together with how its gradient flows back: the only way to make a tensor
     /// that is not a leaf.
     ///
-    /// `backward(g, needed)` gets the gradient of the result and says which inputs need one; it answers with one
-    /// `Option<Tensor>` an input, of the input's shape. It must be written with tensor operations, so that it can be
-    /// differentiated in turn. It runs with gradients off, unless the caller wants to differentiate again: a faster
-    /// first-order path may stand behind `if !grad_enabled()`.
+    /// `backward(g, needed)` gets the gradient of the result and which inputs need one; it returns one `Option<Tensor>` per
+    /// input, of the input's shape: `None` where no gradient flows. A gradient of another shape is an error of the backward
+    /// pass. It must be written with tensor operations, so that it can be differentiated in turn. It runs with gradients off,
+    /// unless the caller wants to differentiate again: a faster first-order path may stand behind `if !grad_enabled()`. (A
+    /// thread that it starts has gradients on, and takes the slower path there.)
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -352,14 +465,15 @@ impl<T: Element> Tensor<T> {
     where
         I: AsRef<[NodeRef<T>]> + Clone + Send + Sync + 'static,
         F: Fn(&Tensor<T>, &[bool], Option<Tensor<T>>) -> Result<G> + Send + Sync + 'static,
-        G: IntoIterator<Item = Option<Tensor<T>>> + 'static,
+        G: IntoIterator<Item = Option<Tensor<T>>, IntoIter: ExactSizeIterator> + 'static,
     {
         let data = Held::from(data);
         if !tracked {
             return Tensor { data, node: NodeRef(None) };
         }
-        let state = OpState { inputs: inputs(), output: keep_output.then(|| data.clone()), backward };
-        let node = new_node(data.shape(), Op { name, state: Mutex::new(Some(state)) });
+        let state =
+            OpState { inputs: inputs(), output: keep_output.then(|| data.clone()), backward: Closure(Some(backward)) };
+        let node = new_node(data.shape(), Op { name, state: Kept::new(state) });
         Tensor { data, node }
     }
 }
@@ -388,6 +502,9 @@ pub(crate) fn with_grad<R>(enabled: bool, f: impl FnOnce() -> R) -> R {
 }
 
 /// Runs `f` without recording gradients on this thread: faster, and nothing is kept for a backward pass.
+///
+/// It holds for the thread that calls it: a thread that `f` starts records, as every thread does at its start, until it calls
+/// `no_grad` itself.
 ///
 /// ```
 /// use ndnn::prelude::*;

@@ -7,7 +7,11 @@ use rand_distr::{Bernoulli, Distribution, StandardNormal};
 use super::{DType, Element, Real, Tensor};
 use crate::{
     Error, Result,
-    kernels::{memory, random::fill},
+    kernels::{
+        memory,
+        random::fill,
+        sizes::{must, room},
+    },
     random::draw,
 };
 
@@ -36,18 +40,20 @@ impl<T: Element> Tensor<T> {
     /// }
     /// assert!(Tensor::sample([10], Die).to_vec().iter().all(|n| (1..=6).contains(n)));
     /// ```
+    #[track_caller]
     pub fn sample(shape: impl AsRef<[usize]>, distribution: impl Distribution<T> + Sync) -> Tensor<T> {
         Self::sample_with(shape, distribution, &mut draw())
     }
 
     /// As [`sample`](Tensor::sample), from the caller's generator: it gives the key of the draw, so that it advances by the same
     /// amount whatever the shape.
+    #[track_caller]
     pub fn sample_with(
         shape: impl AsRef<[usize]>,
         distribution: impl Distribution<T> + Sync,
         rng: &mut (impl Rng + ?Sized),
     ) -> Tensor<T> {
-        let mut out = memory::full(shape.as_ref(), T::ZERO);
+        let mut out = memory::full("sample", shape.as_ref(), T::ZERO);
         fill(out.as_slice_mut().expect("elements in order"), &distribution, rng);
         out.into()
     }
@@ -67,6 +73,7 @@ impl<T: Element> Tensor<T> {
     pub fn bernoulli_with(shape: impl AsRef<[usize]>, p: f64, rng: &mut (impl Rng + ?Sized)) -> Result<Tensor<T>> {
         let coin = Bernoulli::new(p)
             .map_err(|_| Error::value("bernoulli", format!("expected a probability from 0 to 1, got {p}")))?;
+        room::<T>("bernoulli", shape.as_ref())?;
         // Converted afterwards: between two numbers the compiler branches, which a fair coin mispredicts.
         Ok(Tensor::<bool>::sample_with(shape, coin, rng).cast())
     }
@@ -74,21 +81,25 @@ impl<T: Element> Tensor<T> {
 
 impl<T: Real> Tensor<T> {
     /// Uniform over [0, 1).
+    #[track_caller]
     pub fn rand(shape: impl AsRef<[usize]>) -> Tensor<T> {
         Self::rand_with(shape, &mut draw())
     }
 
     /// As [`rand`](Tensor::rand), from the caller's generator.
+    #[track_caller]
     pub fn rand_with(shape: impl AsRef<[usize]>, rng: &mut (impl Rng + ?Sized)) -> Tensor<T> {
         Self::sample_with(shape, Unit, rng)
     }
 
     /// Normal, of mean 0 and standard deviation 1.
+    #[track_caller]
     pub fn randn(shape: impl AsRef<[usize]>) -> Tensor<T> {
         Self::randn_with(shape, &mut draw())
     }
 
     /// As [`randn`](Tensor::randn), from the caller's generator.
+    #[track_caller]
     pub fn randn_with(shape: impl AsRef<[usize]>, rng: &mut (impl Rng + ?Sized)) -> Tensor<T> {
         Self::sample_with(shape, StandardNormal.map(|z: f64| T::of(z)), rng)
     }
@@ -115,6 +126,7 @@ impl<T: Real> Tensor<T> {
         if !(range >= T::ZERO && range.is_finite()) {
             return Err(Error::value("uniform", format!("expected a finite range, got {low} to {high}")));
         }
+        room::<T>("uniform", shape.as_ref())?;
         // Rounding may reach `high`.
         let scale = move |u: T| if u * range + low < high { u * range + low } else { low };
         Ok(Self::sample_with(shape, Unit.map(scale), rng))
@@ -141,6 +153,7 @@ impl<T: Real> Tensor<T> {
         if std.is_nan() || std < T::ZERO {
             return Err(Error::value("normal", format!("expected a standard deviation of 0 or more, got {std}")));
         }
+        room::<T>("normal", shape.as_ref())?;
         Ok(Self::sample_with(shape, StandardNormal.map(move |z: f64| T::of(z) * std + mean), rng))
     }
 }
@@ -166,16 +179,20 @@ impl Tensor<i64> {
     ) -> Result<Tensor<i64>> {
         let range = distr::Uniform::new(low, high)
             .map_err(|_| Error::value("randint", format!("there is no integer from {low} up to but without {high}")))?;
+        room::<i64>("randint", shape.as_ref())?;
         Ok(Self::sample_with(shape, range, rng))
     }
 
     /// The integers from 0 up to but without `n` in random order, each order as likely.
+    #[track_caller]
     pub fn randperm(n: usize) -> Tensor<i64> {
         Self::randperm_with(n, &mut draw())
     }
 
     /// As [`randperm`](Tensor::randperm), from the caller's generator.
+    #[track_caller]
     pub fn randperm_with(n: usize, rng: &mut (impl Rng + ?Sized)) -> Tensor<i64> {
+        must::<i64>("randperm", &[n]);
         let mut order: Vec<i64> = (0..n as i64).collect();
         order.shuffle(rng);
         order.into()

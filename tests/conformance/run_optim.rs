@@ -31,7 +31,7 @@ pub fn optim<T: Real>(file: &CaseFile, case: &Json) -> Result<Differences, Troub
     let trajectory = case["trajectory"].as_array().ok_or("the case has no `trajectory`")?;
     for (step, expected) in trajectory.iter().enumerate() {
         optimizer.step(&mut || objective(&params, &targets)).map_err(|e| format!("step {}: {e}", step + 1))?;
-        let now: Vec<_> = params.iter().map(|p| p.value().into()).collect();
+        let now: Vec<_> = params.iter().map(|p| p.detach().into()).collect();
         differences.compare_all(&format!("step {}, parameter", step + 1), &now, &file.tensors(expected)?);
         if !differences.0.is_empty() {
             break;

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Error, Result,
     functional::{activation::logsigmoid, options},
-    kernels::elementwise::zip,
+    kernels::{elementwise::zip, index::row_major},
     tensor::{Real, Tensor},
 };
 
@@ -37,7 +37,7 @@ options! {
 /// Refuses an element outside [0, 1], NaN too, and says where it is.
 fn probabilities<T: Real>(op: &str, what: &str, x: &Tensor<T>, hint: &str) -> Result<()> {
     let inside = |x: T| x >= T::ZERO && x <= T::ONE;
-    if x.view().iter().all(|&x| inside(x)) {
+    if row_major(&x.view()).iter().all(|&x| inside(x)) {
         return Ok(());
     }
     let (at, value) =
@@ -59,6 +59,30 @@ fn weighted<T: Real>(op: &str, losses: Tensor<T>, weight: Option<&Tensor<T>>) ->
             losses.try_mul(w)
         }
     }
+}
+
+const EPS: f64 = 1e-12;
+
+/// `g (x − y) / max(x (1 − x), ε)`. The derivative of that would be 1/ε near 0 and 1; it is the loss's
+/// second, `(1 − y) / (1 − x)² + y / x²`, where neither divisor is below ε².
+fn input_gradient<T: Real>(g: &Tensor<T>, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
+    let over_variance = |r: T, x: T| r / (x * (T::ONE - x)).max(T::of(EPS));
+    let slopes: Tensor<T> = zip(x.view(), y.view(), x.shape(), |x, y| over_variance(x - y, x)).into();
+    let out = zip(g.view(), slopes.view(), x.shape(), |g, s| g * s);
+    let kept = [g, x, y].map(Tensor::clone);
+    Ok(Tensor::op("binary_cross_entropy_backward", out, [g, x, y], move |u, [dg, dx, dy]| {
+        let [g, x, y] = &kept;
+        let rest = -x + T::ONE;
+        let of = |needed: bool, f: &dyn Fn() -> Result<Tensor<T>>| needed.then(f).transpose();
+        Ok([
+            of(dg, &|| input_gradient(u, x, y))?,
+            of(dx, &|| {
+                let square = |x: &Tensor<T>| x.clamp_min(T::of(EPS)).square();
+                u.try_mul(g)?.try_mul(&((-y + T::ONE) / square(&rest) + y / &square(x)))
+            })?,
+            of(dy, &|| Ok(-(u.try_mul(g)? / (x * &rest).clamp_min(T::of(EPS)))))?,
+        ])
+    }))
 }
 
 /// `−(y log x + (1 − y) log(1 − x))` for probabilities `x`, where no logarithm goes below −100.
@@ -84,10 +108,8 @@ pub fn binary_cross_entropy<T: Real>(
     });
     let (x, y) = (input.clone(), target.clone());
     let losses = Tensor::op(op, losses, [input, target], move |g, [dx, dy]| {
-        let negated = -&x;
-        let variance = || (&x * (&negated + T::ONE)).clamp_min(T::of(1e-12));
-        let dx = if dx { Some(g.try_mul(&(&x - &y))? / variance()) } else { None };
-        let dy = if dy { Some(g.try_mul(&(negated.log1p() - x.log()))?) } else { None };
+        let dx = if dx { Some(input_gradient(g, &x, &y)?) } else { None };
+        let dy = if dy { Some(g.try_mul(&((-&x).log1p() - x.log()))?) } else { None };
         Ok([dx, dy])
     });
     Ok(options.reduction.apply(weighted(op, losses, options.weight)?))
@@ -114,15 +136,15 @@ pub fn binary_cross_entropy_with_logits<T: Real>(
     options: BceWithLogitsOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let op = "binary_cross_entropy_with_logits";
-    let plain = options.weight.is_none() && options.pos_weight.is_none();
-    let reduction = if plain { options.reduction } else { Reduction::None };
-    let mut losses = of_pairs(op, input, target, reduction, Logistic)?;
-    if plain {
-        return Ok(losses);
-    }
-    if let Some(p) = options.pos_weight {
-        broadcasts_to(op, "pos_weight", p, input)?;
-        losses = losses - target.try_mul(&logsigmoid(input))? * (p - T::ONE);
-    }
+    let Some(p) = options.pos_weight else {
+        let plain = options.weight.is_none();
+        let losses = of_pairs(op, input, target, if plain { options.reduction } else { Reduction::None }, Logistic)?;
+        return Ok(if plain { losses } else { options.reduction.apply(weighted(op, losses, options.weight)?) });
+    };
+    same_shape(op, input, target)?;
+    broadcasts_to(op, "pos_weight", p, input)?;
+    // The two terms apart: with `p − 1` as a factor of one, a small weight would be lost.
+    let no = (-target + T::ONE).try_mul(&logsigmoid(&-input))?;
+    let losses = -(target.try_mul(&logsigmoid(input))?.try_mul(p)? + no);
     Ok(options.reduction.apply(weighted(op, losses, options.weight)?))
 }

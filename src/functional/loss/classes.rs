@@ -8,10 +8,12 @@ use crate::{
     functional::options,
     kernels::{
         classes::{Targets, gradient, losses},
+        copy::contiguous,
         index::row_major,
         memory::{Aligned, full},
         reduce::fold_run,
     },
+    ops::shared,
     tensor::{Real, Tensor, grad_enabled},
 };
 
@@ -124,7 +126,7 @@ impl<T: Real> Labels<T> {
             Ok(t) if t < n => Some(Some(t)),
             _ => None,
         };
-        let classes = target.view().iter().map(class).collect::<Option<Vec<_>>>();
+        let classes = row_major(&target.view()).iter().map(class).collect::<Option<Vec<_>>>();
         let Some(classes) = classes else {
             let view = target.view();
             let (at, t) = view.indexed_iter().find(|(_, t)| class(t).is_none()).expect("one is no class");
@@ -211,10 +213,11 @@ impl<T: Real> Labels<T> {
 
     /// The gradient of `−w[y] x[y]`, where `g` is one number for all positions or one each.
     fn picked(&self, g: &[T]) -> Tensor<T> {
-        let mut grad = full(&self.shape, T::ZERO);
+        let mut grad = full("cross_entropy", &self.shape, T::ZERO);
         for (i, (mut lane, class)) in grad.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes).enumerate() {
             if let Some(class) = *class {
-                lane[class] = g[if g.len() == 1 { 0 } else { i }] * -self.weight(class);
+                let (g, weight) = (g[if g.len() == 1 { 0 } else { i }], self.weight(class));
+                lane[class] = if weight == T::ZERO { T::ZERO } else { g * -weight };
             }
         }
         grad.into()
@@ -225,7 +228,7 @@ impl<T: Real> Labels<T> {
         let mut order: Vec<usize> = (0..self.shape.len()).filter(|&a| a != self.axis).collect();
         order.push(self.axis);
         let x = x.view().permuted_axes(IxDyn(&order));
-        if x.is_standard_layout() { x.into() } else { x.as_standard_layout().into_owned().into() }
+        if x.is_standard_layout() { x.into() } else { contiguous(x).into() }
     }
 
     /// From the order of [`rows`](Labels::rows) back to the input's.
@@ -235,12 +238,21 @@ impl<T: Real> Labels<T> {
         let mut order: Vec<usize> = (0..shape.len() - 1).collect();
         order.insert(self.axis, shape.len() - 1);
         let out = elements.array(shape).permuted_axes(IxDyn(&order));
-        if out.is_standard_layout() { out } else { out.as_standard_layout().into_owned() }
+        if out.is_standard_layout() { out } else { contiguous(out.view()) }
+    }
+
+    /// Where the right class is.
+    fn right(&self) -> Tensor<bool> {
+        let mut right = ArrayD::from_elem(IxDyn(&self.shape), false);
+        for (mut lane, class) in right.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes) {
+            class.iter().for_each(|&class| lane[class] = true);
+        }
+        right.into()
     }
 
     /// Zero at the positions that are ignored, even where the divisor was 0.
-    fn without_ignored(&self, grad: Tensor<T>) -> Result<Tensor<T>> {
-        let ignored: Vec<bool> = self.classes.iter().map(Option::is_none).collect();
+    fn without(&self, ignored: impl Fn(Option<usize>) -> bool, grad: Tensor<T>) -> Result<Tensor<T>> {
+        let ignored: Vec<bool> = self.classes.iter().map(|&class| ignored(class)).collect();
         if !ignored.contains(&true) {
             return Ok(grad);
         }
@@ -275,8 +287,7 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLo
         if !grad_enabled() {
             return Ok([Some(labels.picked(&labels.gradients(g)?.to_vec()))]);
         }
-        let grad = labels.gradients(g)?.try_mul(&labels.wanted(-T::ONE, T::ZERO))?;
-        let grad = labels.without_ignored(grad)?;
+        let grad = shared(&labels.gradients(g)?, &labels.wanted(-T::ONE, T::ZERO))?;
         // Linear in the input: as in PyTorch the second derivative is not absent but 0.
         let linked = Tensor::op("nll_loss_backward", grad.data().clone(), [&grad, &x], |g, [dg, dx]| {
             Ok([dg.then(|| g.clone()), dx.then(|| g.zeros_like())])
@@ -340,8 +351,12 @@ fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>,
         let g = labels.gradients(g)?;
         if grad_enabled() {
             let (wanted, dim) = (labels.wanted(keep, spread), labels.axis as isize);
-            let slopes = x.softmax(dim)?.try_mul(&wanted.sum_dim(dim, true)?)? - wanted;
-            return Ok([Some(labels.without_ignored(slopes.try_mul(&g)?)?)]);
+            let (log, total) = (x.log_softmax(dim)?, wanted.sum_dim(dim, true)?);
+            // At the right class without the digits that `p − 1` loses.
+            let right = log.expm1().try_mul(&total)? + (&total - &wanted);
+            let slopes = Tensor::where_(&labels.right(), right, log.exp().try_mul(&total)? - wanted)?;
+            let ignored = |class: Option<usize>| class.is_none_or(|c| labels.targets(keep, spread).ignores(c));
+            return Ok([Some(labels.without(ignored, slopes.try_mul(&g)?)?)]);
         }
         let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| fold_run(w, T::ZERO, |a, b| a + b));
         let targets = labels.targets(keep, spread);

@@ -21,12 +21,12 @@ use crate::{
 pub(super) trait Loss<T: Real>: Copy + Send + Sync + 'static {
     /// Its value.
     fn value<I: Isa>(self, x: T, y: T) -> T;
-    /// Its derivative by the input.
-    fn slope<E: RealFormula<T>>(self, x: E, y: E) -> E;
-    /// Its derivative by the target: the negated one, as for all losses of `x − y`.
+    /// The gradient of the input from that of the loss.
+    fn gradient<E: RealFormula<T>>(self, g: E, x: E, y: E) -> E;
+    /// The gradient of the target: the negated one, as for all losses of `x − y`.
     #[inline(always)]
-    fn target_slope<E: RealFormula<T>>(self, x: E, y: E) -> E {
-        -self.slope(x, y)
+    fn target_gradient<E: RealFormula<T>>(self, g: E, x: E, y: E) -> E {
+        -self.gradient(g, x, y)
     }
 }
 
@@ -40,16 +40,15 @@ impl<T: Real> Loss<T> for Square {
         (x - y) * (x - y)
     }
     #[inline(always)]
-    fn slope<E: RealFormula<T>>(self, x: E, y: E) -> E {
-        (x + -y) * T::of(2.)
+    fn gradient<E: RealFormula<T>>(self, g: E, x: E, y: E) -> E {
+        g * ((x + -y) * T::of(2.))
     }
 }
 
-/// −1, 0 or 1; NaN stays.
+/// −1 below 0, else 1.
 #[inline(always)]
 fn sign<T: Real>(d: T) -> T {
-    let one = if d < T::ZERO { -T::ONE } else { T::ONE };
-    if d.abs() > T::ZERO { one } else { d }
+    if d < T::ZERO { -T::ONE } else { T::ONE }
 }
 
 /// `|x − y|`
@@ -62,8 +61,10 @@ impl<T: Real> Loss<T> for Absolute {
         (x - y).abs()
     }
     #[inline(always)]
-    fn slope<E: RealFormula<T>>(self, x: E, y: E) -> E {
-        (x + -y).step(sign)
+    fn gradient<E: RealFormula<T>>(self, g: E, x: E, y: E) -> E {
+        let d = x + -y;
+        // As in PyTorch a NaN gets nothing, as if it were 0.
+        g.kept(&d, |d| d.abs() > T::ZERO) * d.step(sign)
     }
 }
 
@@ -80,35 +81,43 @@ impl<T: Real> Loss<T> for Bent<T> {
     fn value<I: Isa>(self, x: T, y: T) -> T {
         let half = T::of(0.5);
         let a = (x - y).abs();
-        let (near, far) = (half * a * a / self.scale, self.slope * (a - half * self.bend));
+        let (near, far) = (half * a * (a / self.scale), self.slope * (a - half * self.bend));
         if a < self.bend { near } else { far }
     }
     #[inline(always)]
-    fn slope<E: RealFormula<T>>(self, x: E, y: E) -> E {
+    fn gradient<E: RealFormula<T>>(self, g: E, x: E, y: E) -> E {
         let d = x + -y;
         // A NaN counts as within the bend, so that it stays one.
         let far = |d: T| d.abs() >= self.bend;
-        d.clone().only(|d| !far(d)) * self.scale.recip()
-            + d.step(|d| if far(d) { sign(d) * self.slope } else { T::ZERO })
+        // The reciprocal of a number below the normal ones may be ∞.
+        let up = if self.scale < T::min_positive_value() { T::epsilon().recip() } else { T::ONE };
+        let near = d.clone().only(|d| !far(d)) * up * (self.scale * up).recip();
+        g * (near + d.step(|d| if far(d) { sign(d) * self.slope } else { T::ZERO }))
     }
 }
 
-/// `log(1 + eˣ) − y x`
+/// `log(1 + eˣ) − y x`, of which nothing cancels: `(1 − y) x + log(1 + e⁻ˣ)` above 0, `−y x + log(1 + eˣ)` below.
 #[derive(Clone, Copy)]
 pub(super) struct Logistic;
 
 impl<T: Real> Loss<T> for Logistic {
     #[inline(always)]
     fn value<I: Isa>(self, x: T, y: T) -> T {
-        softplus_of::<I, T>(x) - y * x
+        let (size, wrong) = (x.abs(), if x > T::ZERO { T::ONE - y } else { y });
+        let far = if wrong == T::ZERO { T::ZERO } else { size * wrong };
+        far + softplus_of::<I, T>(-size)
     }
     #[inline(always)]
-    fn slope<E: RealFormula<T>>(self, x: E, y: E) -> E {
-        x.sigmoid() + -y
+    fn gradient<E: RealFormula<T>>(self, g: E, x: E, y: E) -> E {
+        // `σ(x) − y`, above 0 as `(1 − y) − σ(−x)`: where σ is near 1, it has no digits left of the difference.
+        let above = |x: T| x > T::ZERO;
+        let sign = x.clone().step(|x| if above(x) { -T::ONE } else { T::ONE });
+        let wrong = y * sign.clone() + x.clone().step(|x| if above(x) { T::ONE } else { T::ZERO });
+        g * (((x * sign.clone()).sigmoid() + -wrong) * sign)
     }
     #[inline(always)]
-    fn target_slope<E: RealFormula<T>>(self, x: E, _: E) -> E {
-        -x
+    fn target_gradient<E: RealFormula<T>>(self, g: E, x: E, _: E) -> E {
+        g * -x
     }
 }
 
@@ -131,25 +140,39 @@ impl<T: Real, L: Loss<T>> Term<T> for Value<L> {
     }
 }
 
-/// A loss where its slope is wanted, by the target or by the input, times a gradient.
-struct Slope<T, L> {
-    g: T,
+/// A loss where its gradient is wanted, by the target or by the input, from one of its value for each element.
+struct Gradient<L> {
     loss: L,
     by_target: bool,
 }
 
-impl<T: Real, L: Loss<T>> Map<(T, T), T> for Slope<T, L> {
+impl<L> Gradient<L> {
     #[inline(always)]
-    fn at<I: Isa>(&self, (x, y): (T, T)) -> T {
-        let (x, y) = (Lane::<I, T>::new(x), Lane::new(y));
-        self.g * if self.by_target { self.loss.target_slope(x, y) } else { self.loss.slope(x, y) }.0
+    fn of<T: Real, E: RealFormula<T>>(&self, g: E, x: E, y: E) -> E
+    where
+        L: Loss<T>,
+    {
+        if self.by_target { self.loss.target_gradient(g, x, y) } else { self.loss.gradient(g, x, y) }
     }
 }
 
-impl<T: Real, L: Loss<T>> Map<(T, T, T), T> for Slope<T, L> {
+impl<T: Real, L: Loss<T>> Map<(T, T, T), T> for Gradient<L> {
     #[inline(always)]
     fn at<I: Isa>(&self, (x, y, g): (T, T, T)) -> T {
-        g * Map::<(T, T), T>::at::<I>(self, (x, y))
+        self.of(Lane::<I, T>::new(g), Lane::new(x), Lane::new(y)).0
+    }
+}
+
+/// The same from one for all elements.
+struct OfOne<T, L> {
+    g: T,
+    gradient: Gradient<L>,
+}
+
+impl<T: Real, L: Loss<T>> Map<(T, T), T> for OfOne<T, L> {
+    #[inline(always)]
+    fn at<I: Isa>(&self, (x, y): (T, T)) -> T {
+        self.gradient.at::<I>((x, y, self.g))
     }
 }
 
@@ -178,15 +201,13 @@ pub(super) fn of_pairs<T: Real>(
     let (x, y) = (input.clone(), target.clone());
     Ok(Tensor::op(op, out, [input, target], move |g, needed| {
         let grad = |by_target: bool| -> Result<Tensor<T>> {
+            let gradient = Gradient { loss, by_target };
             if grad_enabled() {
-                let (x, y) = (x.clone(), y.clone());
-                let slope = if by_target { loss.target_slope(x, y) } else { loss.slope(x, y) };
-                return slope.try_mul(&(g / count));
+                return Ok(gradient.of((g / count).broadcast_to(x.shape())?, x.clone(), y.clone()));
             }
-            let slope = |g| Slope { g, loss, by_target };
             Ok(match reduction {
-                Reduction::None => zip3_with(x.view(), y.view(), g.view(), x.shape(), slope(T::ONE)),
-                _ => zip_with(x.view(), y.view(), x.shape(), slope(g.item()? / count)),
+                Reduction::None => zip3_with(x.view(), y.view(), g.view(), x.shape(), gradient),
+                _ => zip_with(x.view(), y.view(), x.shape(), OfOne { g: g.item()? / count, gradient }),
             }
             .into())
         };

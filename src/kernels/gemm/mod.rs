@@ -18,7 +18,11 @@ use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Ix2, 
 
 pub use tile::Product;
 
-use super::{memory, threads};
+use super::{
+    memory,
+    sizes::{must, saturating},
+    threads,
+};
 use block::{PACKED_STEPS, STEPS, block};
 use tile::{DOT_ROWS, Dots, Kernels};
 
@@ -162,9 +166,11 @@ impl Plan {
         };
         let rows = if vectors == 4 { kernels.wide.len() } else { kernels.rows };
         // What lies so far apart falls on few lines of the first cache, and drives each other out.
+        // A stride lies within the memory of a matrix, or is 1.
         let far = |stride: isize, far: usize| (stride.unsigned_abs() * size_of::<T>()).is_multiple_of(far);
         let width = vectors * kernels.lanes;
         let whole_lines = |bytes: usize| bytes.is_multiple_of(memory::LINE);
+        // The result is in memory: its bytes can be counted.
         let stream = c.rows * c.columns * size_of::<T>() >= STREAMED
             && (c.column == 1 && a.columns <= PACKED_STEPS && !add)
             && (whole_lines(c.at.addr()) && whole_lines(c.row.unsigned_abs() * size_of::<T>()));
@@ -183,13 +189,14 @@ impl Plan {
 /// About how many cycles the loops take with `b` as the operand that is read by vectors.
 fn cost<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>) -> usize {
     let vectors = b.columns.div_ceil(kernels.lanes);
-    let sums = a.rows.div_ceil(if a.rows < 4 { 1 } else { 2 }) * vectors * b.rows;
+    let sums = saturating([a.rows.div_ceil(if a.rows < 4 { 1 } else { 2 }), vectors, b.rows]);
     // Copying a number to another place in turn costs about half a cycle, storing one across a whole.
     let pack = if b.column == 1 { 0 } else { b.rows * b.columns / 2 };
-    let store = if c.column == 1 { 0 } else { c.rows * c.columns * b.rows.div_ceil(STEPS) };
-    sums + pack + store
+    let store = if c.column == 1 { 0 } else { saturating([c.rows, c.columns, b.rows.div_ceil(STEPS)]) };
+    sums.saturating_add(pack).saturating_add(store)
 }
 
+/// The matrices are not empty, and lie in memory: rows times columns of each can be counted.
 fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let kernels = T::kernels();
     if b.columns < a.rows && dotted(kernels, b.t(), a.t()) {
@@ -202,7 +209,7 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let (a, b, c, start) = if swap { (b.t(), a.t(), c.t(), start.t()) } else { (a, b, c, start) };
     let plan = Plan::new(kernels, a, b, c, matches!(start, Start::Itself));
     let Plan { width, rows, .. } = plan;
-    let work = a.rows * a.columns * b.columns;
+    let work = saturating([a.rows, a.columns, b.columns]);
     let threads = if work < PARALLEL { 1 } else { threads::num_threads() };
     let (panels, blocks) = (b.columns.div_ceil(width), a.rows.div_ceil(rows));
     // A part copies for itself what all parts have in common: let that be the smaller operand.
@@ -280,8 +287,9 @@ unsafe fn write<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Op
     let zero = [T::default()];
     let (values, column) = bias.map_or((zero.as_slice(), 0), |bias| (bias, 1));
     let values = Mat { at: values.as_ptr().cast_mut(), rows, columns, row: 0, column };
-    match a.ncols() * rows * columns {
-        0 => values.copy_to(c),
+    match (rows.min(columns), a.ncols()) {
+        (0, _) => {}
+        (_, 0) => values.copy_to(c),
         _ => multiply(Mat::of(a), Mat::of(b), c, if bias.is_some() { Start::Values(values) } else { Start::Zero }),
     }
 }
@@ -299,9 +307,9 @@ pub fn linear<T: Product>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, bias: Opti
 #[allow(unsafe_code)]
 fn with_bias<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Option<&[T]>) -> Array2<T> {
     assert!(a.ncols() == b.nrows() && bias.is_none_or(|bias| bias.len() == b.ncols()), "shapes of a product");
-    super::count::add(a.nrows() * a.ncols() * b.ncols());
+    super::count::add(saturating([a.nrows(), a.ncols(), b.ncols()]));
     let shape = (a.nrows(), b.ncols());
-    let len = shape.0 * shape.1;
+    let len = must::<T>("matmul", &[shape.0, shape.1]);
     let mut c = memory::Aligned::with_capacity(len);
     // SAFETY: there is room for the product, which `write` fills.
     unsafe {
@@ -329,14 +337,15 @@ pub fn batch_matmul<T: Product>(a: ArrayViewD<'_, T>, b: ArrayViewD<'_, T>, batc
     let n = b.shape()[b.ndim() - 1];
     let shape = |tail: [usize; 2]| [batch, &tail].concat();
     let (a_shape, b_shape, c_shape) = (shape([m, k]), shape([k, n]), shape([m, n]));
-    let a = a.broadcast(IxDyn(&a_shape)).expect("a broadcastable shape");
-    let b = b.broadcast(IxDyn(&b_shape)).expect("a broadcastable shape");
-    let count: usize = batch.iter().product();
-    let work = m * k * n;
-    super::count::add(count * work);
-    let len = count * m * n;
+    let len = must::<T>("matmul", &c_shape);
     let mut c = memory::Aligned::with_capacity(len);
     if len > 0 {
+        let a = a.broadcast(IxDyn(&a_shape)).expect("a broadcastable shape");
+        let b = b.broadcast(IxDyn(&b_shape)).expect("a broadcastable shape");
+        // A part of `len`, as no axis is 0.
+        let count: usize = batch.iter().product();
+        let work = saturating([m, k, n]);
+        super::count::add(saturating([count, work]));
         // Small matrices are cut into tasks, large ones each among the threads.
         let each = if work >= PARALLEL { count } else { (PARALLEL / work.max(1)).max(1) };
         let stack =

@@ -18,13 +18,14 @@ thread_local! {
 pub struct Space(Vec<Line>);
 
 impl Space {
+    /// What is kept, or nothing while the thread ends and its thread-locals are gone.
     pub fn take() -> Self {
-        Space(SPACE.take())
+        Space(SPACE.try_with(Cell::take).unwrap_or_default())
     }
 
     /// Keeps it for the next product of this thread.
     pub fn give(self) {
-        SPACE.set(self.0);
+        let _ = SPACE.try_with(|space| space.set(self.0));
     }
 
     /// Room for parts of so many numbers, of any value, each at the start of a line.

@@ -78,7 +78,9 @@ macro_rules! plain {
                 if end - start == 4 {
                     return unsafe { Self::load(from) };
                 }
-                Plain(std::array::from_fn(|i| if start <= i && i < end { unsafe { *from.add(i) } } else { <$t>::default() }))
+                // `from` itself may lie before the array.
+                let lane = |i: usize| unsafe { *from.wrapping_add(i) };
+                Plain(std::array::from_fn(|i| if start <= i && i < end { lane(i) } else { <$t>::default() }))
             }
             #[inline(always)]
             unsafe fn store(self, to: *mut $t) {
@@ -90,7 +92,7 @@ macro_rules! plain {
                     return unsafe { self.store(to) };
                 }
                 for i in start..end {
-                    unsafe { *to.add(i) = self.0[i] };
+                    unsafe { *to.wrapping_add(i) = self.0[i] };
                 }
             }
             #[inline(always)]

@@ -132,3 +132,25 @@ fn stacks_broadcast() {
     assert!(got.iter().zip(&want).all(|(x, y)| (x - y).abs() < 1e-15));
     assert_eq!(batch_matmul(stack.view(), b.view(), &[2, 3]).shape(), [2, 3, 2, 4]);
 }
+
+/// Also where overflow is not checked, as in a release build: nothing is written.
+#[test]
+fn results_that_cannot_be_counted_are_refused() {
+    for [m, n] in [[1 << 33, 1 << 33], [1 << 20, (1 << 44) + 1], [1 << 62, 4]] {
+        let (a, b) = (Array2::<f32>::zeros((m, 0)), Array2::<f32>::zeros((0, n)));
+        let stacks = [a.view().insert_axis(Axis(0)).into_dyn(), b.view().insert_axis(Axis(0)).into_dyn()];
+        let products: [&dyn Fn(); 3] =
+            [&|| drop(matmul(a.view(), b.view())), &|| drop(linear(a.view(), b.t(), None)), &|| {
+                drop(batch_matmul(stacks[0].view(), stacks[1].view(), &[1]))
+            }];
+        for product in products {
+            let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(product)).expect_err("too large");
+            let text = refused.downcast_ref::<String>().expect("text");
+            assert!(text.contains("does not fit into memory"), "{text}");
+        }
+    }
+    let (a, b) = (Array2::<f64>::zeros((1 << 40, 0)), Array2::<f64>::zeros((0, 0)));
+    assert_eq!(matmul(a.view(), b.view()).dim(), (1 << 40, 0));
+    let (a, b) = (Array2::<f64>::zeros((3, 0)), Array2::<f64>::zeros((2, 0)));
+    assert_eq!(linear(a.view(), b.view(), Some(&[1., 2.])), ndarray::arr2(&[[1., 2.], [1., 2.], [1., 2.]]));
+}

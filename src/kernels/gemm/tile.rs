@@ -174,8 +174,9 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
                         sums[i][v] = sums[i][v].add_product(x, vectors[v]);
                     }
                 });
-                a = a.offset(t.a_k);
-                b = b.offset(t.b_k);
+                // After the last step they may be anywhere.
+                a = a.wrapping_offset(t.a_k);
+                b = b.wrapping_offset(t.b_k);
             }
         }
         if t.stream {

@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Result,
+    kernels::{elementwise::map, index::row_major},
     nn::{AnyParam, Parameters},
     tensor::{AnyTensor, Real, Tensor, no_grad},
 };
@@ -21,7 +22,7 @@ use crate::{
 ///
 /// # Errors
 /// If `max_norm` is negative or NaN, or a gradient is not finite: the error names the parameters, and the gradients stay
-/// as they were.
+/// as they were. A norm too large for an `f64` is infinite, and the gradients are clipped by it all the same.
 pub fn clip_grad_norm(params: impl Parameters, max_norm: f64) -> Result<f64> {
     clip_grad_norm_p(params, max_norm, 2.)
 }
@@ -38,19 +39,31 @@ pub fn clip_grad_norm_p(params: impl Parameters, max_norm: f64, norm_type: f64) 
         return Err(Error::value("clip_grad_norm", format!("norm_type is above 0, got {norm_type}")));
     }
     let params = params.named();
-    let norms: Vec<f64> = params.iter().map(|(_, p)| p.grad().map_or(0., |g| norm(&g, norm_type))).collect();
-    let total = gather(norms.iter().copied(), norm_type);
-    if !total.is_finite() {
-        let bad: Vec<&str> =
-            params.iter().zip(&norms).filter(|(_, n)| !n.is_finite()).map(|((name, _), _)| &**name).collect();
+    let grads: Vec<AnyTensor> = params.iter().filter_map(|(_, p)| p.grad()).collect();
+    let larger = |most: f64, x: f64| if x.abs() > most || x.is_nan() { x.abs() } else { most };
+    let bad = |p: &AnyParam| p.grad().is_some_and(|grad| !fold(&grad, 0., larger).is_finite());
+    let most = grads.iter().fold(0., |most, grad| fold(grad, most, larger));
+    if !most.is_finite() {
+        let bad: Vec<&str> = params.iter().filter(|(_, p)| bad(p)).map(|(name, _)| &**name).collect();
         return Err(Error::value(
             "clip_grad_norm",
             format!("the gradient is not finite in {}; no gradient was changed", bad.join(", ")),
         ));
     }
-    let scale = (max_norm / (total + 1e-6)).min(1.);
-    if scale < 1. {
-        change(&params, |g| g * scale, |g| g * scale as f32);
+    // The norm is `most · parts`: powers of what is at most 1 do not overflow.
+    let parts = match norm_type {
+        f64::INFINITY => 1.,
+        _ => {
+            let power = |x: f64| if norm_type == 2. { x * x } else { x.abs().powf(norm_type) };
+            let sum: f64 = grads.iter().map(|grad| fold(grad, 0., |sum, x| sum + power(x / most))).sum();
+            if norm_type == 2. { sum.sqrt() } else { sum.powf(1. / norm_type) }
+        }
+    };
+    let total = if most == 0. { 0. } else { most * parts };
+    if total + 1e-6 > max_norm {
+        // In two steps, neither of which leaves the range of f64.
+        let (down, scale) = if total > 1e150 { (most, max_norm / parts) } else { (1., max_norm / (total + 1e-6)) };
+        change(&params, |g| g / down * scale, |g| g.view().mapv(|x| (f64::from(x) / down * scale) as f32).into());
     }
     Ok(total)
 }
@@ -65,37 +78,23 @@ pub fn clip_grad_value(params: impl Parameters, clip_value: f64) -> Result<()> {
     }
     fn limit<T: Real>(g: &Tensor<T>, to: T) -> Tensor<T> {
         // Not min and max, which would make a number of a NaN.
-        g.view()
-            .mapv(|x| {
-                if x > to {
-                    to
-                } else if x < -to {
-                    -to
-                } else {
-                    x
-                }
-            })
-            .into()
+        let limited = |x: T| match () {
+            () if x > to => to,
+            () if x < -to => -to,
+            () => x,
+        };
+        map(g.view(), limited).into()
     }
     change(&params.named(), |g| limit(g, clip_value), |g| limit(g, clip_value as f32));
     Ok(())
 }
 
-/// The p-norm of one gradient, summed in f64.
-fn norm(grad: &AnyTensor, p: f64) -> f64 {
+/// `f` of what came before and each element, as `f64`.
+fn fold(grad: &AnyTensor, start: f64, f: impl Fn(f64, f64) -> f64) -> f64 {
     match grad {
-        AnyTensor::F32(g) => gather(g.view().iter().map(|&x| f64::from(x)), p),
-        AnyTensor::F64(g) => gather(g.view().iter().copied(), p),
+        AnyTensor::F32(g) => row_major(&g.view()).iter().fold(start, |before, &x| f(before, f64::from(x))),
+        AnyTensor::F64(g) => row_major(&g.view()).iter().fold(start, |before, &x| f(before, x)),
         AnyTensor::I64(_) | AnyTensor::Bool(_) => unreachable!("gradients are floats"),
-    }
-}
-
-/// The p-norm of some numbers, or of the norms of parts of a vector.
-fn gather(values: impl Iterator<Item = f64>, p: f64) -> f64 {
-    match p {
-        2. => values.map(|x| x * x).sum::<f64>().sqrt(),
-        f64::INFINITY => values.fold(0., |most, x| if x.is_nan() || x.abs() > most { x.abs() } else { most }),
-        _ => values.map(|x| x.abs().powf(p)).sum::<f64>().powf(1. / p),
     }
 }
 

@@ -17,7 +17,7 @@ pub trait Steps<T: Real> {
 
 impl<T: Real, R: Rule> Steps<T> for Optim<R> {
     fn step(&mut self, closure: &mut dyn FnMut() -> Result<Tensor<T>>) -> Result<()> {
-        closure()?;
+        let _ = closure()?;
         Optimizer::step(self)
     }
 }

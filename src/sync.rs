@@ -1,0 +1,102 @@
+//! Locks that a panic does not poison, and values that a thread has while a function runs.
+//!
+//! A panic of a user's closure under a lock leaves what is inside as it was before or in between two whole steps, never
+//! broken; so whoever takes the lock next goes on with it. Nothing else in this crate calls `lock`, `read` or `write` itself.
+
+use std::{
+    cell::RefCell,
+    mem::ManuallyDrop,
+    sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    thread::LocalKey,
+};
+
+/// The lock, whether or not its last holder panicked.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The lock for reading, whether or not its last holder panicked.
+pub fn read<T: ?Sized>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The lock for writing, whether or not its last holder panicked.
+pub fn write<T: ?Sized>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A thread-local value that is there while a function runs, put in place and taken away by [`during`].
+///
+/// It has no destructor, so that it can be used until the thread's very end: another thread-local's destructor may drop a
+/// graph or clone a model. Nothing leaks, since it is empty whenever no [`during`] is under way.
+pub struct Scoped<T>(ManuallyDrop<RefCell<Option<T>>>);
+
+impl<T> Scoped<T> {
+    pub const fn new() -> Self {
+        Scoped(ManuallyDrop::new(RefCell::new(None)))
+    }
+
+    /// Runs `f` on the value, if there is one now. `f` must not come back here.
+    pub fn with<R>(&self, f: impl FnOnce(&mut Option<T>) -> R) -> R {
+        f(&mut self.0.borrow_mut())
+    }
+
+    pub fn is_some(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+}
+
+/// Runs `f` with `value` in `place`; answers what it gave and what became of the value. What was there before comes back,
+/// also if `f` panics.
+pub fn during<T, R>(place: &'static LocalKey<Scoped<T>>, value: T, f: impl FnOnce() -> R) -> (R, T) {
+    struct Restore<T: 'static>(&'static LocalKey<Scoped<T>>, Option<T>);
+    impl<T> Drop for Restore<T> {
+        fn drop(&mut self) {
+            let before = self.1.take();
+            // Dropped after the place was left: its own drop may come back.
+            drop(self.0.with(|p| p.with(|now| std::mem::replace(now, before))));
+        }
+    }
+    let restore = Restore(place, place.with(|p| p.with(|now| now.replace(value))));
+    let result = f();
+    let value = place.with(|p| p.with(Option::take)).expect("put there above");
+    drop(restore);
+    (result, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_poisons_no_lock() {
+        let (mutex, rw) = (Mutex::new(1), RwLock::new(2));
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _held = (lock(&mutex), write(&rw));
+            panic!("under both");
+        }));
+        assert!(panicked.is_err() && mutex.is_poisoned() && rw.is_poisoned());
+        assert_eq!((*lock(&mutex), *read(&rw)), (1, 2));
+        *write(&rw) += 1;
+        assert_eq!(*read(&rw), 3);
+    }
+
+    #[test]
+    fn during_restores_what_was() {
+        thread_local! {
+            static PLACE: Scoped<Vec<i32>> = const { Scoped::new() };
+        }
+        let now = || PLACE.with(|p| p.with(|v| v.clone()));
+        let push = |x| PLACE.with(|p| p.with(|v| v.as_mut().unwrap().push(x)));
+        let (inner, outer) = during(&PLACE, vec![1], || {
+            let inner = during(&PLACE, vec![2], || push(3)).1;
+            let panics = || during(&PLACE, vec![4], || panic!("inside")).0;
+            assert!(catch_unwind(panics).is_err());
+            push(5);
+            inner
+        });
+        assert_eq!((inner, outer, now()), (vec![2, 3], vec![1, 5], None));
+    }
+}

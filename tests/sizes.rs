@@ -1,0 +1,545 @@
+//! Sizes and indices near the ends of their types: no panic, abort, endless loop or wrong shape, but the empty result that
+//! mathematics has, or an error that says the shape and the bytes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ndnn::{
+    ErrorKind::{self, Shape, Value},
+    Ints, Reduce,
+    data::{DataLoader, Dataset, TensorDataset, random_split},
+    functional::{self as F, AttentionOptions, ConvOptions, EmbeddingOptions, MaxPoolOptions, PadMode, PaddingMode},
+    io,
+    prelude::*,
+};
+
+const MAX: usize = isize::MAX as usize;
+/// As many `f32` are in no address space: no result of this test is one that an allocator grants.
+const HUGE: usize = 1 << 46;
+
+/// Every size that may break a sum or a product; none for which an allocator that promises more than there is has memory.
+const SIZES: [usize; 12] = [0, 1, 2, 3, HUGE, 1 << 60, 1 << 61, 1 << 62, MAX - 1, MAX, MAX + 1, usize::MAX];
+const INTS: [isize; 15] = [
+    0,
+    1,
+    2,
+    3,
+    -1,
+    -2,
+    -3,
+    HUGE as isize,
+    1 << 61,
+    -(1 << 61),
+    isize::MAX - 1,
+    isize::MAX,
+    isize::MIN,
+    isize::MIN + 1,
+    isize::MIN + 2,
+];
+
+fn zeros(shape: &[usize]) -> Tensor {
+    Tensor::zeros(shape)
+}
+
+/// Small tensors, and such without elements, some of which have very long axes.
+fn inputs() -> Vec<Tensor> {
+    let shapes: [&[usize]; 16] = [
+        &[],
+        &[1],
+        &[3],
+        &[2, 3],
+        &[1, 2, 3],
+        &[2, 1, 3, 4],
+        &[0],
+        &[2, 0],
+        &[0, 2, 3],
+        &[HUGE, 0],
+        &[0, HUGE],
+        &[1 << 15, 0, HUGE],
+        &[MAX, 0],
+        &[0, MAX],
+        &[0, 1, HUGE],
+        &[1, 1, 0, 1 << 60],
+    ];
+    shapes.iter().map(|shape| zeros(shape)).collect()
+}
+
+/// What panics say, and where it happened.
+fn says(payload: Box<dyn std::any::Any + Send>) -> String {
+    let text = payload.downcast_ref::<String>().cloned();
+    text.unwrap_or_else(|| payload.downcast_ref::<&str>().expect("text").to_string())
+}
+
+/// Runs `f`: no panic, whatever it returns.
+fn calm<R>(name: &str, input: &dyn std::fmt::Debug, f: impl FnOnce() -> Result<R>) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => result.ok(),
+        Err(payload) => panic!("{name} of {input:?}: {}", says(payload)),
+    }
+}
+
+/// A row a function: its name, and a call with a tensor and a number, which takes every input and every number.
+macro_rules! all {
+    ($numbers:expr, |$x:ident, $n:ident| $($name:literal => $call:expr;)*) => {$(
+        for $x in &inputs() {
+            for $n in $numbers {
+                calm($name, &($x.shape(), $n), || Ok($call));
+            }
+        }
+    )*};
+}
+
+#[test]
+fn sizes_of_every_function() {
+    let w = zeros(&[2, 1, 1]);
+    all!(SIZES, |x, n|
+        "broadcast_to" => x.broadcast_to([n])?;
+        "broadcast_to" => x.broadcast_to([n, n, 3])?;
+        "broadcast_to" => x.broadcast_to([n, 2, 3])?;
+        "from_vec" => Tensor::from_vec([n, 2], x.to_vec())?;
+        "from_vec" => Tensor::from_vec([n, n, 0], x.to_vec())?;
+        "try_add" => x.try_add(&Tensor::from_vec([n, 0], Vec::new())?)?;
+        "reshape" => x.reshape(&[n, n, 0][..])?;
+        "reshape" => x.reshape(&[n, n][..])?;
+        "repeat_interleave" => x.repeat_interleave(n, None)?;
+        "repeat_interleave" => x.repeat_interleave(n, 0)?;
+        "repeat_interleave" => x.repeat_interleave(n, -1)?;
+        "narrow" => x.narrow(0, 0, n)?;
+        "narrow" => x.narrow(-1, -1, n)?;
+        "slice" => x.slice(-1, None, None, n)?;
+        "unfold" => x.unfold(0, n, 1)?;
+        "unfold" => x.unfold(0, 1, n)?;
+        "unfold" => x.unfold(-1, n, n)?;
+        "topk" => x.topk(n, -1, true)?;
+        "split_with_sizes" => x.split_with_sizes([n, n, n], 0)?;
+        "diff" => x.diff(n, -1, None, None)?;
+        "tensordot" => x.tensordot(x, n)?;
+        "bernoulli" => Tensor::<f32>::bernoulli([n, n, 0], 0.5)?;
+        "uniform" => Tensor::<f32>::uniform([n, 0], 0., 1.)?;
+        "normal" => Tensor::<f64>::normal([n, 3, n], 0., 1.)?;
+        "randint" => Tensor::randint(0, 9, [n, n, n, 0])?;
+        "layer_norm" => F::layer_norm(x, &[n], None, None, 1e-5)?;
+        "conv" => F::conv1d(x, &w, None, ConvOptions::default().padding(n))?;
+        "conv" => F::conv1d(x, &w, None, ConvOptions::default().stride(n.max(1)).padding(HUGE))?;
+        "conv" => F::conv1d(x, &zeros(&[2, 1, 2]), None, ConvOptions::default().dilation(n.max(1)).padding("same"))?;
+        "conv" => F::conv1d(x, &w, None, ConvOptions::default().dilation(n.max(1)))?;
+        "conv" => F::conv1d(x, &w, None, ConvOptions::default().groups(n.max(1)))?;
+        "conv" => F::conv1d(x, &w, None, ConvOptions::default().padding(n).padding_mode("reflect"))?;
+        "conv" => F::conv1d(x, &w, None, ConvOptions::default().padding(n).padding_mode("circular"))?;
+        "conv" => F::conv2d(x, &zeros(&[2, 1, 1, 1]), None, ConvOptions::default().padding([n, 1]))?;
+        "max_pool" => F::max_pool1d(x, n, Default::default())?;
+        "max_pool" => F::max_pool1d(x, n, MaxPoolOptions::default().padding(n / 2).stride(1))?;
+        "max_pool" => F::max_pool1d(x, n, MaxPoolOptions::default().stride(usize::MAX).ceil_mode(true))?;
+        "max_pool" => F::max_pool1d(x, 1, MaxPoolOptions::default().stride(n.max(1)).dilation(n.max(1)))?;
+        "max_pool" => F::max_pool1d(x, 2, MaxPoolOptions::default().stride(n.max(1)).dilation(n.max(1)).ceil_mode(true).padding(1))?;
+        "max_pool" => F::max_pool2d(x, [n, 1], MaxPoolOptions::default().padding([n / 2, 0]))?;
+        "random_split" => random_split(TensorDataset::new(zeros(&[3]))?, [n, n])?;
+        "sample" => TensorDataset::new(zeros(&[3]))?.get(n)?;
+        "batch" => TensorDataset::new(zeros(&[3]))?.batch(&[n])?;
+        "summary" => summary(&Linear::new(3, 2), &[n, n, 3])?;
+        "dirac" => init::dirac(&Param::new(zeros(&[2, 2, 2])), n)?;
+    );
+}
+
+/// Those that would be busy or out of memory with numbers of pieces that an allocator may grant.
+#[test]
+fn numbers_of_pieces() {
+    all!([0, 1, 2, 3, MAX, MAX + 1, usize::MAX], |x, n|
+        "chunk" => if x.shape().first().is_none_or(|&n| n < 100) { x.chunk(n, 0)? } else { Vec::new() };
+        "split" => if n > 100 { x.split(n, 0)? } else { Vec::new() };
+    );
+    for x in [zeros(&[MAX, 0]), zeros(&[1 << 60, 0])] {
+        assert!(x.split(1, 0).is_err() && x.unbind(0).is_err() && x.chunk(usize::MAX, 0).is_err());
+        assert_eq!(x.split(MAX, 0).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn numbers_of_every_function() {
+    all!(INTS, |x, n|
+        "reshape" => x.reshape([n, n])?;
+        "reshape" => x.reshape([0, n, n])?;
+        "reshape" => x.reshape([n, -1])?;
+        "expand" => x.expand([n])?;
+        "expand" => x.expand([n, -1, 3])?;
+        "permute" => x.permute([n, 0])?;
+        "transpose" => x.transpose(n, 0)?;
+        "movedim" => x.movedim(n, 0)?;
+        "flatten" => x.flatten(0, n)?;
+        "flatten" => x.flatten(n, -1)?;
+        "unflatten" => x.unflatten(n, [n, n])?;
+        "unflatten" => x.unflatten(0, [n, -1])?;
+        "squeeze" => x.squeeze_dim(n)?;
+        "unsqueeze" => x.unsqueeze(n)?;
+        "flip" => x.flip(n)?;
+        "repeat" => x.repeat([n, 1, 2, n])?;
+        "repeat" => x.repeat([n])?;
+        "repeat" => x.repeat([n, n])?;
+        "tile" => x.tile(n)?;
+        "repeat_interleave_each" => x.repeat_interleave_each(&tensor![n as i64, n as i64], 0)?;
+        "repeat_interleave_each" => x.repeat_interleave_each(&tensor![n as i64], None)?;
+        "narrow" => x.narrow(n, 0, 0)?;
+        "narrow" => x.narrow(0, n, 0)?;
+        "narrow" => x.narrow(-1, n, 1)?;
+        "select" => x.select(0, n)?;
+        "select" => x.select(n, 0)?;
+        "slice" => x.slice(0, n, None, 1)?;
+        "slice" => x.slice(-1, None, n, usize::MAX)?;
+        "slice" => x.slice(-1, n, n, 2)?;
+        "index" => x.index(n)?;
+        "index" => x.index((n..n, ..))?;
+        "index" => x.index((.., n..))?;
+        "index" => x.index(&tensor![n as i64])?;
+        "index_select" => x.index_select(0, &tensor![n as i64])?;
+        "gather" => x.gather(0, &tensor![n as i64])?;
+        "take_along_dim" => x.take_along_dim(&tensor![n as i64], None)?;
+        "scatter_add" => x.scatter_add(0, &tensor![n as i64], &zeros(&[1]))?;
+        "scatter_reduce" => x.scatter_reduce(n, &tensor![0], &zeros(&[1]), Reduce::Mean, true)?;
+        "index_add" => x.index_add(0, &tensor![n as i64], x)?;
+        "index_fill" => x.index_fill(0, &tensor![n as i64], 1.)?;
+        "index_copy" => x.index_copy(n, &tensor![0], x)?;
+        "diagonal" => x.diagonal(n, 0, 1)?;
+        "diagonal" => x.diagonal(0, n, -1)?;
+        "diag_embed" => x.diag_embed(n, 0, 1)?;
+        "diag_embed" => x.diag_embed(n, -1, 0)?;
+        "tril" => x.tril(n)?;
+        "triu" => x.triu(n)?;
+        "roll" => x.roll(n, 0)?;
+        "roll" => x.roll(n, Ints(vec![]))?;
+        "roll" => x.roll([n, n], [0, n])?;
+        "constant_pad" => x.constant_pad(&vec![(n, 1); x.ndim()], 1.)?;
+        "constant_pad" => x.constant_pad(&vec![(n, n); x.ndim()], 1.)?;
+        "constant_pad" => x.constant_pad(&vec![(n, isize::MAX); x.ndim()], 1.)?;
+        "constant_pad" => x.constant_pad(&vec![(isize::MIN, n); x.ndim()], 1.)?;
+        "pad" => F::pad(x, [n, n], 0.)?;
+        "pad" => F::pad(x, [isize::MIN, n], 0.)?;
+        "pad" => F::pad(x, [n, 1], PadMode::Reflect)?;
+        "pad" => F::pad(x, [n, n, 1, 1], PadMode::Replicate)?;
+        "pad" => F::pad(x, [isize::MIN, n], PadMode::Replicate)?;
+        "pad" => F::pad(x, [n, isize::MAX], PadMode::Replicate)?;
+        "pad" => F::pad(x, [n, isize::MAX], PadMode::Circular)?;
+        "pad" => F::pad(x, [n, -1], PadMode::Circular)?;
+        "sum" => x.sum_dim(n, false)?;
+        "mean" => x.mean_dim([n, 0], true)?;
+        "prod" => x.prod_dim(n, false)?;
+        "amax" => x.amax(n, false)?;
+        "max" => x.max_dim(n, false)?;
+        "argmin" => x.argmin(Some(n), true)?;
+        "var" => x.var_dim(n, 1., false)?;
+        "norm" => x.norm(3., n, false)?;
+        "all" => x.all_dim(n, false)?;
+        "count_nonzero" => x.count_nonzero(n)?;
+        "logsumexp" => x.logsumexp(n, false)?;
+        "softmax" => x.softmax(n)?;
+        "cumsum" => x.cumsum(n)?;
+        "cumprod" => x.cumprod(n)?;
+        "cummax" => x.cummax(n)?;
+        "logcumsumexp" => x.logcumsumexp(n)?;
+        "sort" => x.sort(n, false)?;
+        "topk" => x.topk(0, n, true)?;
+        "glu" => F::glu(x, n)?;
+        "cat" => Tensor::cat(&[x, x, x], n)?;
+        "stack" => Tensor::stack(&[x, x], n)?;
+        "unbind" => if x.numel() > 0 { x.unbind(n)? } else { Vec::new() };
+        "size" => x.size(n)?;
+        "arange" => Tensor::<i64>::arange(n as i64, i64::MAX, 1 << 62)?;
+        "arange" => Tensor::<i64>::arange(0, n as i64, -1)?;
+        "arange" => Tensor::<i64>::arange(i64::MIN, n as i64, 1)?;
+        "arange" => Tensor::<f32>::arange(0., n as f32, 1.)?;
+        "embedding" => F::embedding(&tensor![n as i64], x, EmbeddingOptions::default())?;
+        "embedding" => F::embedding(&Tensor::zeros([0]), x, EmbeddingOptions::default().padding_idx(n))?;
+        "cross_entropy" => F::cross_entropy(x, &tensor![n as i64], Default::default())?;
+    );
+}
+
+/// Tensors without elements but with long axes, against each other and through what takes no number.
+#[test]
+fn long_axes_without_elements() {
+    for x in &inputs() {
+        for y in &inputs() {
+            let both = (x.shape(), y.shape());
+            calm("add", &both, || x.try_add(y));
+            calm("maximum", &both, || x.maximum(y));
+            calm("where", &both, || Tensor::where_(&y.gt(0.)?, x, y));
+            calm("lerp", &both, || x.lerp(y, y));
+            calm("matmul", &both, || x.matmul(y));
+            calm("matmul", &both, || x.matmul(&y.m_t()?));
+            calm("mm", &both, || x.mm(y));
+            calm("bmm", &both, || x.unsqueeze(0)?.bmm(&y.unsqueeze(0)?));
+            calm("linear", &both, || F::linear(x, y, None));
+            calm("outer", &both, || x.outer(y));
+            calm("inner", &both, || x.inner(y));
+            calm("tensordot", &both, || x.tensordot(y, 1));
+            calm("einsum", &both, || Tensor::einsum("ij,kl->ikjl", &[x, y]));
+            calm("einsum", &both, || Tensor::einsum("ij,kj->ik", &[x, y]));
+            calm("einsum", &both, || Tensor::einsum("i...,j...->ij...", &[x, y]));
+            calm("meshgrid", &both, || Tensor::meshgrid(&[x.flatten(0, -1)?, y.flatten(0, -1)?]));
+            calm("cat", &both, || Tensor::cat(&[x, y], 0));
+            calm("masked_select", &both, || x.masked_select(&y.gt(0.)?));
+            calm("gather", &both, || x.gather(0, &y.cast()));
+            calm("take_along_dim", &both, || x.take_along_dim(&y.cast(), 0));
+            calm("index_select", &both, || x.index_select(0, &y.cast()));
+            calm("index_select", &both, || x.index_select(-1, &y.cast()));
+            calm("index", &both, || x.index((&y.cast::<i64>(), &x.cast::<i64>())));
+            calm("scatter_add", &both, || x.scatter_add(0, &y.cast(), y));
+            calm("searchsorted", &both, || x.searchsorted(y, false));
+            calm("embedding", &both, || F::embedding(&x.cast(), y, Default::default()));
+            calm("attention", &both, || F::scaled_dot_product_attention(x, y, y, None, Default::default()));
+            calm("attention", &both, || {
+                let options = F::ScaledDotProductOptions::default().is_causal(true);
+                F::scaled_dot_product_attention(x, y, y, None, options)
+            });
+            calm("bilinear", &both, || F::bilinear(x, x, y, None));
+            calm("conv", &both, || F::conv1d(x, y, None, Default::default()));
+            calm("conv", &both, || F::conv2d(x, y, None, Default::default()));
+            calm("mse_loss", &both, || F::mse_loss(x, y, Default::default()));
+            calm("cross_entropy", &both, || F::cross_entropy(x, y, Default::default()));
+            calm("nll_loss", &both, || F::nll_loss(x, &y.cast(), Default::default()));
+            calm("layer_norm", &both, || F::layer_norm(x, y.shape(), None, None, 1e-5));
+        }
+        let shape = x.shape();
+        calm("batch_norm", &shape, || F::batch_norm(x, None, None, None, None, Default::default()));
+        calm("mv", &shape, || x.mv(&x.sum_dim(0, false)?));
+        calm("sort", &shape, || x.sort(0, true));
+        calm("flatten", &shape, || x.flatten(0, -1));
+        calm("sum", &shape, || Ok((x.sum(), x.prod(), x.mean(), x.var(), x.all(), x.any())));
+        calm("nonzero", &shape, || Ok((x.nonzero(), x.contiguous(), x.exp(), x.cast::<f64>(), x.to_vec())));
+        calm("equal", &shape, || Ok((x == &x.ones_like(), x.ones_like(), x.to_string(), format!("{x:?}"))));
+        calm("max_pool", &shape, || F::max_pool2d_with_indices(x, 1, Default::default()));
+        calm("reductions", &shape, || {
+            (0..x.ndim() as isize).try_for_each(|d| {
+                let results = [x.sum_dim(d, false), x.mean_dim(d, true), x.prod_dim(d, false), x.norm(2., d, false)];
+                calm("mv", &d, || x.matmul(&x.transpose(d, -1)?));
+                results.into_iter().for_each(drop);
+                Ok(())
+            })
+        });
+        calm("gradients", &shape, || {
+            let x = x.requires_grad(true);
+            let zero: Ints = Ints(vec![0; x.ndim().max(1)]);
+            let results =
+                [x.repeat(zero), x.repeat_interleave(0, None), x.narrow(0, 0, 0), x.exp().broadcast_to(x.shape())];
+            results.into_iter().flatten().try_for_each(|y| y.sum().backward())?;
+            assert!(x.grad().is_none_or(|g| g.shape() == x.shape()));
+            Ok(())
+        });
+    }
+}
+
+#[track_caller]
+fn refused<R>(result: Result<R>, kind: ErrorKind, parts: &[&str]) {
+    let error = result.err().expect("an error");
+    let text = error.to_string();
+    assert_eq!(error.kind(), kind, "{text}");
+    parts.iter().for_each(|part| assert!(text.contains(part), "`{part}` is not in: {text}"));
+}
+
+#[test]
+fn what_cannot_be_counted_is_an_error() {
+    let (x, empty) = (zeros(&[1]), zeros(&[0]));
+    let bytes = |n: u128| format!("does not fit into memory, it takes {n} bytes");
+    let wide = "[8589934592, 8589934592]";
+    let square = bytes(1 << 68);
+    refused(zeros(&[1 << 33, 0]).mm(&zeros(&[0, 1 << 33])), Value, &["mm: a result of shape ", wide, &square]);
+    refused(
+        zeros(&[1 << 20, 0]).mm(&zeros(&[0, (1 << 44) + 1])),
+        Value,
+        &["mm: a result of shape [1048576, 17592186044417] ", &bytes(((1 << 44) + 1) << 22)],
+    );
+    refused(zeros(&[1 << 33, 0]).matmul(&zeros(&[0, 1 << 33])), Value, &["mm: ", wide, &square]);
+    refused(zeros(&[1, 1 << 33, 0]).bmm(&zeros(&[1, 0, 1 << 33])), Value, &["bmm: ", "[1, 8589934592, ", &square]);
+    refused(F::linear(&zeros(&[1 << 33, 0]), &zeros(&[1 << 33, 0]), None), Value, &["linear: ", wide, &square]);
+    refused(empty.reshape([0, isize::MAX, isize::MAX]), Shape, &["reshape: [0] (0 elements) does not fit"]);
+    refused(empty.reshape([1 << 32, 1 << 32]), Shape, &["reshape: [0] (0 elements) does not fit", "[4294967296, "]);
+    refused(x.constant_pad(&[(isize::MAX, 1)], 0.), Value, &["constant_pad: ", &bytes(((1 << 63) + 1) * 4)]);
+    refused(F::pad(&x, [isize::MAX, 1], 0.), Value, &["pad: ", &bytes(((1 << 63) + 1) * 4)]);
+    refused(F::pad(&x, [isize::MIN, 1], 0.), Shape, &["pad: [1] by [-9223372036854775808, 1]: an axis would have"]);
+    refused(zeros(&[2]).diag_embed(isize::MAX, 0, 1), Value, &["diag_embed: ", "it takes more than 2^128 bytes"]);
+    refused(empty.chunk(usize::MAX, 0), Value, &["chunk: a result of shape [18446744073709551615]"]);
+    refused(x.expand([1 << 60]), Value, &["expand: a result of shape [1152921504606846976]", &bytes(1 << 62)]);
+    refused(x.broadcast_to([1 << 61]), Value, &["broadcast_to: ", &bytes(1 << 63)]);
+    refused(
+        zeros(&[1 << 33, 1, 0]).try_add(&zeros(&[1, 1 << 33, 0])),
+        Value,
+        &["add: a result of shape [8589934592, 8589934592, 0] is empty, but its other sizes multiply to more than"],
+    );
+    refused(
+        zeros(&[2]).repeat_interleave_each(&tensor![i64::MAX, 1], None),
+        Value,
+        &["repeat_interleave: a result of shape [9223372036854775808]", &bytes(1 << 65)],
+    );
+    refused(Tensor::from_vec([usize::MAX, 2], vec![1f32, 2.]), Shape, &["from_vec: the sizes of shape ", "2 elements"]);
+    refused(
+        zeros(&[2]).repeat([1 << 60]),
+        Value,
+        &["repeat: a result of shape [2305843009213693952]", &bytes(1 << 63)],
+    );
+    refused(zeros(&[1 << 60, 0]).sum_dim(1, false), Value, &["sum: a result of shape [1152921504606846976]"]);
+    refused(Tensor::<i64>::arange(0, i64::MAX, 1), Value, &["arange: ", &bytes((1 << 66) - 8)]);
+    refused(Tensor::<f64>::arange(0., 1e18, 1.), Value, &["arange: ", &bytes(8_000_000_000_000_000_000)]);
+    refused(Tensor::<f32>::uniform([1 << 60], 0., 1.), Value, &["uniform: ", &bytes(1 << 62)]);
+    let weight = zeros(&[1, 1, 1]);
+    let conv = |options| F::conv1d(&zeros(&[1, 1, 4]), &weight, None, options);
+    refused(conv(ConvOptions::default().padding(1 << 46)), Value, &["conv1d: ", &bytes(((1 << 47) + 4) * 4)]);
+    let too_long = "conv1d: axis 0 of the sizes, 4 elements, is too long with a padding of 18446744073709551615";
+    refused(conv(ConvOptions::default().padding(usize::MAX)), Value, &[too_long]);
+    for mode in [PaddingMode::Reflect, PaddingMode::Replicate, PaddingMode::Circular] {
+        assert!(conv(ConvOptions::default().padding(usize::MAX).padding_mode(mode)).is_err());
+    }
+    assert!(Tensor::from_vec([2, usize::MAX], Vec::<f32>::new()).is_err());
+    // As a size it is not the -1 that stands for the rest.
+    assert!(zeros(&[6]).reshape(&[usize::MAX][..]).is_err());
+    assert!(TensorDataset::new(zeros(&[3])).unwrap().get(usize::MAX).is_err());
+}
+
+#[test]
+fn orders_and_digits() {
+    let x = tensor![0.5, 2.0].requires_grad(true);
+    for n in [0, 1, 170, 171, 1 << 31, u32::MAX - 1, u32::MAX] {
+        calm("polygamma", &n, || x.polygamma(n).sum().backward());
+        calm("polygamma", &n, || Ok(tensor![-0.5].polygamma(n)));
+    }
+    for n in [i32::MIN, -1, 0, 1, i32::MAX] {
+        calm("round_decimals", &n, || x.round_decimals(n).sum().backward());
+    }
+}
+
+#[test]
+fn what_can_be_represented_is_a_result() {
+    let range = Tensor::<i64>::arange(i64::MIN, i64::MAX, 1 << 62).unwrap();
+    assert_eq!(range.to_vec(), [i64::MIN, -(1 << 62), 0, 1 << 62]);
+    assert_eq!(Tensor::<i64>::arange(i64::MAX, i64::MIN, i64::MIN).unwrap().to_vec(), [i64::MAX, -1]);
+    assert_eq!(Tensor::<i64>::arange(i64::MAX - 1, i64::MAX, 1).unwrap().to_vec(), [i64::MAX - 1]);
+    assert!(Tensor::<i64>::arange(i64::MAX, i64::MAX - 1, 1).is_err(), "leads away");
+    assert_eq!(zeros(&[0]).reshape([0, isize::MAX]).unwrap().shape(), [0, MAX]);
+    assert_eq!(zeros(&[0, 0]).repeat([1 << 60, 1 << 60]).unwrap().shape(), [0, 0]);
+    assert_eq!(zeros(&[0]).repeat_interleave(MAX, None).unwrap().shape(), [0]);
+    assert_eq!(zeros(&[1 << 60, 0]).index_select(1, &Tensor::zeros([0])).unwrap().shape(), [1 << 60, 0]);
+    assert_eq!(zeros(&[0, 1 << 40]).softmax(1).unwrap().shape(), [0, 1 << 40]);
+    assert_eq!(F::layer_norm(&zeros(&[0, 1 << 60]), &[1 << 60], None, None, 1e-5).unwrap().shape(), [0, 1 << 60]);
+    assert_eq!(F::max_pool1d(&zeros(&[0, 1, 1 << 40]), 1, Default::default()).unwrap().shape(), [0, 1, 1 << 40]);
+    assert_eq!(zeros(&[1 << 60, 0]).sum_dim([0, 1], true).unwrap(), zeros(&[1, 1]));
+    assert_eq!(zeros(&[1 << 40, 4, 0]).sum_dim([0, 2], false).unwrap(), zeros(&[4]));
+    assert_eq!(zeros(&[1 << 40, 0]).mm(&zeros(&[0, 0])).unwrap().shape(), [1 << 40, 0]);
+    assert_eq!(zeros(&[3, 0]).mm(&zeros(&[0, 2])).unwrap(), zeros(&[3, 2]));
+    let x = tensor![0., 1., 2., 3.];
+    assert_eq!(x.slice(0, 1, 3, usize::MAX).unwrap(), tensor![1.]);
+    assert_eq!(x.unfold(0, 2, usize::MAX).unwrap(), tensor![[0., 1.]]);
+    assert_eq!(zeros(&[1 << 60, 0]).unfold(0, 2, 1).unwrap().shape(), [(1 << 60) - 1, 0, 2]);
+    assert_eq!(zeros(&[1 << 60, 0]).unfold(0, 0, 1).unwrap().shape(), [(1 << 60) + 1, 0, 0]);
+    assert_eq!(zeros(&[1 << 60, 0]).diff(1 << 59, 0, None, None).unwrap().shape(), [1 << 59, 0]);
+    assert_eq!(zeros(&[1 << 60, 0]).cumsum(1).unwrap().to_string(), "tensor([], size=(1152921504606846976, 0))");
+    assert_eq!(x.split(usize::MAX, 0).unwrap().len(), 1);
+    assert_eq!(x.chunk(usize::MAX, 0).unwrap().len(), 4);
+    assert_eq!(x.roll(isize::MIN, 0).unwrap(), x);
+    assert_eq!(x.roll(isize::MAX, 0).unwrap(), tensor![1., 2., 3., 0.]);
+    let square = Tensor::<f32>::ones([2, 2]);
+    assert_eq!(square.tril(isize::MIN).unwrap(), zeros(&[2, 2]));
+    assert_eq!(square.triu(isize::MIN).unwrap(), square);
+    assert_eq!(square.diagonal(isize::MIN, 0, 1).unwrap().shape(), [0]);
+}
+
+/// Windows whose step, reach or padding is longer than any axis.
+#[test]
+fn windows_of_every_size() {
+    let x = tensor![[[1., 2., 3., 4.]]];
+    let conv = |k: usize, options| F::conv1d(&x, &Tensor::ones([1, 1, k]), None, options).unwrap();
+    let far = ConvOptions::default();
+    assert_eq!(conv(1, far.stride(1 << 46).padding(1 << 46)), tensor![[[0., 1., 0.]]], "as PyTorch");
+    assert_eq!(conv(1, far.dilation(usize::MAX)), x);
+    assert_eq!(conv(2, far.stride(usize::MAX)), tensor![[[3.]]]);
+    assert_eq!(conv(2, far.dilation(1 << 40).padding(1 << 39).stride(1 << 39)), tensor![[[0.]]]);
+    let pool = |k: usize, options| F::max_pool1d(&x, k, options).unwrap();
+    let wide = MaxPoolOptions::default();
+    assert_eq!(pool(1 << 40, wide.padding(1 << 39).stride(1)), tensor![[[4., 4., 4., 4., 4.]]]);
+    assert_eq!(pool(1, wide.dilation(usize::MAX)), x);
+    assert_eq!(pool(2, wide.stride(usize::MAX)), tensor![[[2.]]]);
+    assert_eq!(pool(usize::MAX, wide.stride(usize::MAX).ceil_mode(true)), tensor![[[4.]]]);
+    assert_eq!(pool(2, wide.dilation(usize::MAX).stride(usize::MAX).ceil_mode(true)), tensor![[[1.]]]);
+}
+
+/// What returns no `Result` panics, with the message of those that do, where it was called.
+#[test]
+fn panics_tell_the_shape() {
+    let n = 1 << 60;
+    let calls: Vec<(&str, Box<dyn Fn()>)> = vec![
+        ("zeros", Box::new(move || drop(Tensor::<f32>::zeros([n])))),
+        ("ones", Box::new(move || drop(Tensor::<f64>::ones([n, n, n, 0])))),
+        ("full", Box::new(move || drop(Tensor::<i64>::full([n, n], 3)))),
+        ("eye", Box::new(move || drop(Tensor::<f32>::eye(n)))),
+        ("linspace", Box::new(move || drop(Tensor::<f32>::linspace(0., 1., n)))),
+        ("sample", Box::new(move || drop(Tensor::<f32>::rand([n])))),
+        ("sample", Box::new(move || drop(Tensor::<f64>::randn([n, usize::MAX])))),
+        ("randperm", Box::new(move || drop(Tensor::<i64>::randperm(usize::MAX)))),
+        ("parameter", Box::new(move || drop(Linear::new(n, n)))),
+        ("parameter", Box::new(move || drop(Bilinear::new(n, n, n)))),
+        ("parameter", Box::new(move || drop(Conv2d::new(n, n, n)))),
+        ("zeros", Box::new(move || drop(Embedding::new(n, 2)))),
+        ("ones", Box::new(move || drop(LayerNorm::new([n, n])))),
+        ("ones", Box::new(move || drop(BatchNorm1d::new(n)))),
+        ("parameter", Box::new(move || drop(LSTM::new(2, usize::MAX / 2)))),
+        ("num_layers", Box::new(move || drop(LSTM::new(2, 3).num_layers(n)))),
+        ("parameter", Box::new(move || drop(MultiheadAttention::new(usize::MAX, 1)))),
+        ("full", Box::new(move || drop(PReLU::new().num_parameters(n)))),
+        ("add", Box::new(move || drop(&zeros(&[1 << 33, 1, 0]) + &zeros(&[1, 1 << 33, 0])))),
+        ("DataLoader", Box::new(move || drop(DataLoader::new(Endless, 3).try_epoch(0).next()))),
+    ];
+    for (op, call) in calls {
+        let text = says(catch_unwind(AssertUnwindSafe(call)).expect_err(op));
+        assert!(text.starts_with(&format!("{op}: a result of shape [")), "{op}: {text}");
+    }
+}
+
+/// A data set that says it has more samples than there are numbers for.
+struct Endless;
+
+impl Dataset for Endless {
+    type Sample = Tensor;
+    fn len(&self) -> usize {
+        1 << 60
+    }
+    fn get(&self, _: usize) -> Result<Tensor> {
+        Ok(zeros(&[]))
+    }
+    fn batch(&self, _: &[usize]) -> Result<Tensor> {
+        Ok(zeros(&[]))
+    }
+}
+
+#[test]
+fn batches_of_any_size() {
+    for drop_last in [false, true] {
+        for size in [1, 2, 3, 4, MAX, usize::MAX] {
+            let data = TensorDataset::new(tensor![1., 2., 3.]).unwrap();
+            let loader = DataLoader::new(data, size).drop_last(drop_last).shuffle(true).seed(1);
+            let samples: usize = loader.epoch(u64::MAX).map(|batch| batch.numel()).sum();
+            assert_eq!(samples, if drop_last { 3 / size * size } else { 3 }, "{size} {drop_last}");
+            assert_eq!(loader.epoch(0).len(), loader.len());
+        }
+    }
+}
+
+#[test]
+fn shapes_in_files() {
+    for (shape, ok) in
+        [("18446744073709551615,0", false), ("9223372036854775807,0", true), ("8589934592,8589934592,0", false)]
+    {
+        let header = format!(r#"{{"w":{{"dtype":"F32","shape":[{shape}],"data_offsets":[0,0]}}}}"#);
+        let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+        match io::safetensors::from_bytes(&bytes) {
+            Ok(state) => assert!(ok && state.get("w").unwrap().shape() == [MAX, 0], "{shape}"),
+            Err(error) => {
+                assert!(!ok && error.kind() == ErrorKind::Format, "{error}");
+                assert!(error.to_string().starts_with("safetensors: "), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn heads_and_masks() {
+    let attention = MultiheadAttention::new(4, 2);
+    for x in &inputs() {
+        calm("attention", &x.shape(), || attention.forward(x, x, x, AttentionOptions::default()));
+        calm("lstm", &x.shape(), || LSTM::new(3, 2).forward(x, None));
+    }
+}
