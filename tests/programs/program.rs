@@ -249,10 +249,14 @@ impl Program {
     pub fn partner(&mut self, shape: &[usize]) -> Vec<usize> {
         let lead = self.below(shape.len() + 1);
         let mut other: Vec<usize> = shape[if self.percent(60) { 0 } else { lead }..].to_vec();
+        let mut total = count(shape);
         for n in &mut other {
             match self.below(4) {
                 0 => *n = 1,
-                1 if *n == 1 => *n = self.beside(count(shape)),
+                1 if *n == 1 => {
+                    *n = self.beside(total);
+                    total *= *n;
+                }
                 _ => {}
             }
         }

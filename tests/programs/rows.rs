@@ -381,8 +381,8 @@ fn index_added(x: &Array, dim: isize, index: &Array, source: &Array) -> Option<A
 }
 
 fn attended(q: &Array, k: &Array, v: &Array) -> Option<Array> {
-    let scores = q.matmul(&k.transpose(-2, -1)?)?.map(|s| s / (q.shape[q.ndim() - 1] as f64).sqrt());
-    scores.log_softmax(-1)?.map(f64::exp).matmul(v)
+    let root = (q.size(-1)? as f64).sqrt();
+    q.map(|a| a / root).matmul(&k.transpose(-2, -1)?)?.log_softmax(-1)?.map(f64::exp).matmul(v)
 }
 
 fn batch_normed(x: &Array, w: &Array, b: &Array) -> Option<Array> {
@@ -443,14 +443,20 @@ fn padded(x: &Array, pads: &[(isize, isize)]) -> Option<Array> {
 
 /// Sizes that the shape expands to, axes in front perhaps, and -1 for what stays.
 fn expanded(g: &mut Program, shape: &[usize]) -> Vec<isize> {
-    let mut sizes: Vec<isize> = (0..g.below(2)).map(|_| g.beside(count(shape)) as isize).collect();
+    let (mut sizes, mut total) = (Vec::new(), count(shape));
+    let mut wider = |g: &mut Program| {
+        let n = g.beside(total);
+        total *= n;
+        n as isize
+    };
+    if g.percent(50) {
+        sizes.push(wider(g));
+    }
     for &n in shape {
-        sizes.push(if g.percent(30) {
-            -1
-        } else if n == 1 || g.percent(2) {
-            g.beside(count(shape)) as isize
-        } else {
-            n as isize
+        sizes.push(match g.percent(30) {
+            true => -1,
+            false if n == 1 || g.percent(2) => wider(g),
+            false => n as isize,
         });
     }
     sizes

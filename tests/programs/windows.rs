@@ -96,14 +96,15 @@ impl Array {
         let lead = self.ndim() - 2;
         let (height, width) = (self.shape[lead], self.shape[lead + 1]);
         let (oh, ow) = (w.places(height, kernel[0], 0)?, w.places(width, kernel[1], 1)?);
+        let shape = [&self.shape[..lead], &[oh, ow]].concat();
         // A window that lies wholly in the padding has no largest element.
         let empty = |places: usize, size, i: usize| {
             (0..places).any(|place| (0..kernel[i]).all(|tap| w.source(place, tap, size, i).is_none()))
         };
-        if empty(oh, height, 0) || empty(ow, width, 1) {
+        if count(&shape) > 0 && (empty(oh, height, 0) || empty(ow, width, 1)) {
             return None;
         }
-        Some(build(&[&self.shape[..lead], &[oh, ow]].concat(), |at| {
+        Some(build(&shape, |at| {
             let mut best = f64::NEG_INFINITY;
             for (i, j) in (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))) {
                 let from = (w.source(at[lead], i, height, 0), w.source(at[lead + 1], j, width, 1));
