@@ -338,7 +338,7 @@ rows! { |g|
     batch_norm: real Smooth (x: { let ndim = 2 + g.below(3); g.shape(ndim) }, w: vec![x[1]], b: vec![x[1]]) []
         F::batch_norm(x, None, None, Some(w), Some(b), BatchNormOptions::default().training(true).eps(0.1)), batch_normed(x, w, b);
     layer_norm: real Smooth (x, w: x[g.below(x.len() + 1)..].to_vec(), b: w.clone()) []
-        F::layer_norm(x, w_shape(w), Some(w), Some(b), 0.1), x.layer_norm(&w.shape, w, b, 0.1);
+        F::layer_norm(x, w.shape(), Some(w), Some(b), 0.1), x.layer_norm(&w.shape, w, b, 0.1);
     conv1d: real Smooth (x: images(g, 1), w: kernels(g, &x, 1), b: vec![w[0]]) [window = window(g, &x, &w, 1), mode = g.below(4)]
         F::conv1d(x, w, Some(b), ConvOptions::default().stride(window.stride[1]).padding(window.padding[1]).dilation(window.dilation[1]).groups(window.groups).padding_mode(padding_mode(mode))),
         convolved(x, w, Some(b), window, mode);
@@ -396,10 +396,6 @@ fn batch_normed(x: &Array, w: &Array, b: &Array) -> Option<Array> {
     let var = x.reduce(&dims, true, |v| variance(v, 0))?;
     let normal = x.zip(&mean, |a, m| a - m)?.zip(&var, |a, v| a / (v + 0.1).sqrt())?;
     Some(build(&x.shape, |at| normal.get(at) * w.data[at[1]] + b.data[at[1]]))
-}
-
-fn w_shape<T: Element>(w: &Tensor<T>) -> &[usize] {
-    w.shape()
 }
 
 fn variance(v: &[f64], less: usize) -> f64 {
