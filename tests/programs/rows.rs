@@ -323,9 +323,9 @@ rows! { |g|
         x.bmm(y), x.matmul(y).filter(|_| x.ndim() == 3 && y.ndim() == 3 && x.shape[0] == y.shape[0]);
     outer: number Smooth (x, y: vec![g.beside(count(&x))]) []
         x.outer(y), x.unsqueeze(-1)?.zip(y, |a, b| a * b).filter(|_| x.ndim() == 1 && y.ndim() == 1);
-    attention: real Smooth (x: g.shape(3), k: { let mut s = x.clone(); s[1] = 1 + g.below(3); s }, v: k.clone()) []
+    attention: real Smooth (x: g.shape(3), k: [&x[..x.len() - 2], &[1 + g.below(3), x[x.len() - 1]]].concat(), v: k.clone()) []
         F::scaled_dot_product_attention(x, k, v, None, Default::default()), attended(x, k, v);
-    embedding: real Smooth (w: g.shape(2)) [index = { let shape = g.any_shape(); g.index(&shape, &w, 0) }]
+    embedding: real Smooth (w: g.shape(2)) [index = { let shape: Vec<usize> = (0..g.below(3)).map(|_| g.beside(count(&w))).collect(); g.index(&shape, &w, 0) }]
         F::embedding(&index.to(), w, Default::default()), {
             let rows = w.index_select(0, &index.array.reshape(&[-1])?).filter(|_| w.ndim() == 2)?;
             Some(Array { shape: [&index.array.shape[..], &w.shape[1..]].concat(), data: rows.data })
