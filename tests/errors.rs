@@ -35,6 +35,7 @@ fn shapes() {
     refused(x.reshape([-1, 4]), Shape, &["reshape: ", "[-1, 4]"]);
     refused(x.expand([5, 3]), Shape, &["expand: ", "[2, 3] does not expand to [5, 3]"]);
     refused(x.permute([0, 0]), Shape, &["permute: ", "[0, 0] does not name each of 2 axes once"]);
+    refused(x.sum().permute([0]), Shape, &["permute: ", "[0] does not name each of 0 axes once"]);
     refused(Tensor::cat(&[&x, &zeros(&[2, 4])], 0), Shape, &["cat: ", "tensor 1 is [2, 4], the first is [2, 3]"]);
     refused(Tensor::cat(&Vec::<Tensor>::new(), 0), Shape, &["cat: expected at least one tensor"]);
     refused(Tensor::stack(&[&x, &y], 0), Shape, &["stack: ", "[4, 3]", "[2, 3]"]);

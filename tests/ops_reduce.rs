@@ -435,8 +435,8 @@ fn products_whose_parts_overflow() {
 fn products_differentiate_twice_at_zeros() {
     for x in [tensor![2.0, 3.0, -1.5, 0.5; f64], tensor![2.0, 0.0, -1.5, 0.5; f64], tensor![0.0, 3.0, 0.0, 0.5; f64]] {
         for f in [(|x: &X| Ok(x.prod())) as fn(&X) -> Result<X>, |x| x.cumprod(0), |x| x.reshape([2, 2])?.cumprod(1)] {
-            gradcheck(|x| f(&x[0]), &[x.clone()], Default::default()).unwrap();
-            gradgradcheck(|x| f(&x[0]), &[x.clone()], Default::default()).unwrap();
+            gradcheck(|x| f(&x[0]), std::slice::from_ref(&x), Default::default()).unwrap();
+            gradgradcheck(|x| f(&x[0]), std::slice::from_ref(&x), Default::default()).unwrap();
         }
         // The third derivative of the product of four is the remaining factor.
         let leaf = x.requires_grad(true);

@@ -151,10 +151,10 @@ impl Pool {
         {
             let list = self.blocks.get_mut(&key).expect("a key of the map");
             // Else the block has left since.
-            if let Some(block) = list.pop_front_if(|block| block.time == time) {
+            if list.front().is_some_and(|block| block.time == time) {
                 self.bytes -= key.0;
                 self.count -= 1;
-                out.push((key, block));
+                out.extend(list.pop_front().map(|block| (key, block)));
             }
         }
         out

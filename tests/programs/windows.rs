@@ -1,0 +1,150 @@
+//! The reference's products of matrices, and what goes over windows.
+
+use crate::naive::{Array, broadcast, build, count};
+
+impl Array {
+    pub fn matmul(&self, other: &Array) -> Option<Array> {
+        let (mut a, mut b) = (self.clone(), other.clone());
+        if a.ndim() == 0 || b.ndim() == 0 {
+            return None;
+        }
+        if self.ndim() == 1 {
+            a.shape.insert(0, 1);
+        }
+        if other.ndim() == 1 {
+            b.shape.push(1);
+        }
+        let ([lead_a @ .., m, k], [lead_b @ .., rows, n]) = (&a.shape[..], &b.shape[..]) else { unreachable!() };
+        if k != rows {
+            return None;
+        }
+        let lead = broadcast(lead_a, lead_b)?;
+        let part = |x: &Array, at: &[usize], i: usize, j: usize| {
+            let own = &at[lead.len() + 2 - x.ndim()..lead.len()];
+            let own = own.iter().zip(&x.shape).map(|(&i, &n)| if n == 1 { 0 } else { i });
+            x.get(&own.chain([i, j]).collect::<Vec<_>>())
+        };
+        let mut out = build(&[&lead[..], &[*m, *n]].concat(), |at| {
+            let (i, j) = (at[lead.len()], at[lead.len() + 1]);
+            (0..*k).map(|l| part(&a, at, i, l) * part(&b, at, l, j)).sum()
+        });
+        if other.ndim() == 1 {
+            out.shape.pop();
+        }
+        if self.ndim() == 1 {
+            out.shape.remove(lead.len());
+        }
+        Some(out)
+    }
+
+    /// `x Wᵀ + b` over the last axis.
+    pub fn linear(&self, weight: &Array, bias: Option<&Array>) -> Option<Array> {
+        let (outputs, inputs) = match weight.shape[..] {
+            [inputs] => (None, inputs),
+            [outputs, inputs] => (Some(outputs), inputs),
+            _ => return None,
+        };
+        let (&features, lead) = self.shape.split_last()?;
+        let bias_fits = bias.is_none_or(|b| b.shape.is_empty() || (outputs.is_some() && b.shape == [outputs.unwrap()]));
+        if features != inputs || !bias_fits {
+            return None;
+        }
+        let shape: Vec<usize> = lead.iter().copied().chain(outputs).collect();
+        Some(build(&shape, |at| {
+            let (row, o) = (&at[..lead.len()], at.get(lead.len()).copied().unwrap_or(0));
+            let product = |i: usize| self.get(&[row, &[i]].concat()) * weight.data[o * inputs + i];
+            (0..inputs).map(product).sum::<f64>() + bias.map_or(0., |b| b.data[if b.ndim() == 0 { 0 } else { o }])
+        }))
+    }
+
+    /// Convolution over two axes, `(B, C, H, W)` or `(C, H, W)`.
+    pub fn conv2d(&self, weight: &Array, bias: Option<&Array>, w: Window) -> Option<Array> {
+        let &[features, per_group, kh, kw] = &weight.shape[..] else { return None };
+        let mut x = self.clone();
+        if self.ndim() == 3 {
+            x.shape.insert(0, 1);
+        }
+        let &[batch, channels, height, width] = &x.shape[..] else { return None };
+        if channels != per_group * w.groups || features % w.groups != 0 || bias.is_some_and(|b| b.shape != [features]) {
+            return None;
+        }
+        let (oh, ow) = (w.places(height, kh, 0)?, w.places(width, kw, 1)?);
+        let mut out = build(&[batch, features, oh, ow], |at| {
+            let first = at[1] / (features / w.groups) * per_group;
+            let mut sum = bias.map_or(0., |b| b.data[at[1]]);
+            for (c, i, j) in (0..per_group).flat_map(|c| (0..kh).flat_map(move |i| (0..kw).map(move |j| (c, i, j)))) {
+                if let (Some(h), Some(v)) = (w.source(at[2], i, height, 0), w.source(at[3], j, width, 1)) {
+                    sum += x.get(&[at[0], first + c, h, v]) * weight.get(&[at[1], c, i, j]);
+                }
+            }
+            sum
+        });
+        if self.ndim() == 3 {
+            out.shape.remove(0);
+        }
+        Some(out)
+    }
+
+    /// The largest of each window over the last two axes.
+    pub fn max_pool2d(&self, kernel: [usize; 2], w: Window) -> Option<Array> {
+        if !(3..=4).contains(&self.ndim()) || count(&self.shape[self.ndim() - 3..]) == 0 {
+            return None;
+        }
+        if (0..2).any(|i| w.padding[i] > kernel[i] / 2) {
+            return None;
+        }
+        let lead = self.ndim() - 2;
+        let (height, width) = (self.shape[lead], self.shape[lead + 1]);
+        let (oh, ow) = (w.places(height, kernel[0], 0)?, w.places(width, kernel[1], 1)?);
+        let shape = [&self.shape[..lead], &[oh, ow]].concat();
+        // A window that lies wholly in the padding has no largest element.
+        let empty = |places: usize, size, i: usize| {
+            (0..places).any(|place| (0..kernel[i]).all(|tap| w.source(place, tap, size, i).is_none()))
+        };
+        if count(&shape) > 0 && (empty(oh, height, 0) || empty(ow, width, 1)) {
+            return None;
+        }
+        Some(build(&shape, |at| {
+            let mut best = f64::NEG_INFINITY;
+            for (i, j) in (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))) {
+                let from = (w.source(at[lead], i, height, 0), w.source(at[lead + 1], j, width, 1));
+                if let (Some(h), Some(v)) = from {
+                    best = best.max(self.get(&[&at[..lead], &[h, v]].concat()));
+                }
+            }
+            best
+        }))
+    }
+
+    /// With an axis of 1 before the last, so that what is over one axis is over two; and without it.
+    pub fn lifted(&self) -> Option<Array> {
+        self.unsqueeze(-2)
+    }
+
+    pub fn lowered(&self) -> Option<Array> {
+        self.squeeze(&[-2])
+    }
+}
+
+/// Where the windows of a convolution or of a pooling lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    pub stride: [usize; 2],
+    pub padding: [usize; 2],
+    pub dilation: [usize; 2],
+    pub groups: usize,
+}
+
+impl Window {
+    /// How many there are along an axis.
+    fn places(&self, size: usize, kernel: usize, i: usize) -> Option<usize> {
+        let room = (size + 2 * self.padding[i]).checked_sub((kernel - 1) * self.dilation[i] + 1)?;
+        (size > 0).then(|| room / self.stride[i] + 1)
+    }
+
+    /// Which element a tap of a window reads, unless it lies in the padding.
+    fn source(&self, place: usize, tap: usize, size: usize, i: usize) -> Option<usize> {
+        let at = (place * self.stride[i] + tap * self.dilation[i]).checked_sub(self.padding[i])?;
+        (at < size).then_some(at)
+    }
+}
