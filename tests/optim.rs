@@ -370,8 +370,10 @@ fn without_gradient() {
 #[test]
 fn told_once() {
     let this = std::env::current_exe().unwrap();
-    let output =
-        std::process::Command::new(this).args(["--exact", "without_gradient", "--nocapture"]).output().unwrap();
+    // This file may be a module of another test.
+    let test = [module_path!(), "::without_gradient"].concat();
+    let test = test.split_once("::").expect("a crate's name first").1;
+    let output = std::process::Command::new(this).args(["--exact", test, "--nocapture"]).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     let told: Vec<&str> = text.lines().filter(|line| line.starts_with("ndnn: ")).collect();
     let expected = "ndnn: 3 of 6 parameters had no gradient in the optimizer's first 3 steps: 1.weight, 1.bias, 2.weight. \

@@ -385,6 +385,7 @@ fn cross_entropy_of_rows() {
                         .reduction(F::Reduction::Sum);
                     let loss = F::cross_entropy(&x, &t, options).unwrap();
                     let (keep, spread) = (Rounded::of(1. - smoothing), Rounded::of(smoothing / n as f64));
+                    let of_all = sum(w.iter().copied());
                     let (mut losses, mut dx) = (Vec::new(), Vec::new());
                     for (x, &t) in numbers(&x).chunks_exact(n).zip(&target) {
                         if t < 0 {
@@ -394,10 +395,10 @@ fn cross_entropy_of_rows() {
                         let (t, y) = (t as usize, log_softmax(x));
                         let everywhere = sum((0..n).map(|c| w[c] * y[c]));
                         losses.push(-(keep * w[t] * y[t] + spread * everywhere));
-                        let all = keep * w[t] + spread * sum(w.iter().copied());
-                        dx.extend((0..n).map(|c| {
-                            let others = spread * (sum(w.iter().copied()) - w[c]);
-                            if c == t { y[c].exp_m1() * all + others } else { y[c].exp() * all - spread * w[c] }
+                        let all = keep * w[t] + spread * of_all;
+                        dx.extend((0..n).map(|c| match c == t {
+                            true => y[c].exp_m1() * all + spread * (of_all - w[c]),
+                            false => y[c].exp() * all - spread * w[c],
                         }));
                     }
                     let what = format!("cross_entropy [{rows}, {n}], weights {weighted}, smoothing {smoothing}");
