@@ -12,6 +12,7 @@ use std::{
 use ndarray::{ArcArray, Array, Array1, ArrayD, IntoDimension, IxDyn, s};
 
 use super::sizes::{must, refused};
+use crate::sync::lock;
 
 /// Buffers below this many bytes are the allocator's: it is as fast there.
 const SMALLEST: usize = 4 << 10;
@@ -62,7 +63,7 @@ struct Pool {
 static POOL: Mutex<Option<Pool>> = Mutex::new(None);
 
 fn locked() -> MutexGuard<'static, Option<Pool>> {
-    POOL.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    lock(&POOL)
 }
 
 /// Runs `f` on the pool.
