@@ -90,12 +90,14 @@ fn gradients(y: &Tensor, g: &Tensor, inputs: &[&Tensor]) -> Vec<Tensor> {
 /// The largest of a row, and the logarithm of `Σ e^(x − max)`.
 fn log_sum(x: &[Rounded]) -> (Rounded, Rounded) {
     let max = Rounded::exact(x.iter().fold(f64::NEG_INFINITY, |a, b| a.max(b.value)));
-    // The largest apart.
+    // The largest apart, where the others are less than it.
     let one = |d: &Rounded| d.value == 0.;
     let distances: Vec<_> = x.iter().map(|&x| x - max).collect();
-    let more = distances.iter().filter(|d| one(d)).count().max(1) - 1;
-    let rest = sum(distances.into_iter().filter(|d| !one(d)).map(Rounded::exp));
-    (max, (Rounded::exact(more as f64) + rest).ln_1p())
+    let all = sum(distances.iter().copied().map(Rounded::exp));
+    if all.value >= 2. {
+        return (max, all.ln());
+    }
+    (max, sum(distances.into_iter().filter(|d| !one(d)).map(Rounded::exp)).ln_1p())
 }
 
 fn log_softmax(x: &[Rounded]) -> Vec<Rounded> {

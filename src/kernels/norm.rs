@@ -35,6 +35,13 @@ pub fn spread<T: Real>(square: T, rest: T) -> T {
     if variance < T::ZERO { T::ZERO } else { variance }
 }
 
+/// Whether the digits of a mean are surely enough for a variance: the error of the mean is some roundings of it.
+#[inline(always)]
+fn is_settled<T: Real>(mean: T, variance: T) -> bool {
+    let roundings = T::of(65536.) * T::epsilon() * mean;
+    variance > roundings * roundings
+}
+
 /// The mean, what is left of it, and the variance.
 #[inline(always)]
 fn moments<T: Real>(x: &[T]) -> [T; 3] {
@@ -44,6 +51,11 @@ fn moments<T: Real>(x: &[T]) -> [T; 3] {
     if !mean.is_finite() {
         // The sum overflows, the mean need not.
         mean = combine(Each([x], |[x]: [T; 1]| x / count), x.len(), T::ZERO, |a, b| a + b);
+    }
+    let square = |[x]: [T; 1]| (x - mean) * (x - mean);
+    let variance = combine(Each([x], square), x.len(), T::ZERO, |a, b| a + b) / count;
+    if is_settled(mean, variance) {
+        return [mean, T::ZERO, variance];
     }
     let [mut rest, mut square] = about(mean);
     if is_rough(rest, square) {
@@ -229,6 +241,10 @@ pub fn batch_moments<T: Real>(x: &[T], batch: Batch) -> [Vec<T>; 3] {
     if !mean.iter().all(|mean| mean.is_finite()) {
         // The sum overflows, the mean need not.
         [mean] = sums([x, x], batch, [&zeros, &zeros], |[x, ..]| [x / count]);
+    }
+    let [var] = sums([x, x], batch, [&mean, &zeros], |[x, _, mean, _]| [(x - mean) * (x - mean)]).map(over);
+    if mean.iter().zip(&var).all(|(&mean, &var)| is_settled(mean, var)) {
+        return [mean, zeros, var];
     }
     let [mut rest, mut square] = about(&mean);
     if rest.iter().zip(&square).any(|(&rest, &square)| is_rough(rest, square)) {

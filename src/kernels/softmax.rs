@@ -7,7 +7,7 @@ use super::{
     isa::Isa,
     memory::{filled, recycle},
     prefetch,
-    reduce::{Each, combine, sums},
+    reduce::{Each, combine},
     rows::{Blank, RowKernel, Sizes, larger, run, write, write_rows},
 };
 use crate::tensor::Real;
@@ -211,13 +211,14 @@ impl<T: Real> LogSum<T> {
     #[inline(always)]
     pub fn of<I: Isa>(x: &[T]) -> Self {
         let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), larger);
-        // Without the largest, whose power is 1: beside it a small rest would be lost.
-        let [rest, largest] = sums([x], [], |[x]: [T; 1]| {
-            let d = x - max;
-            let (power, one) = if d == T::ZERO { (T::ZERO, T::ONE) } else { (T::vexp::<I>(d), T::ZERO) };
-            ([power, one], [])
-        });
-        LogSum { max, log_sum: (largest - T::ONE + rest).ln_1p() }
+        let sum = combine(Each([x], |[x]: [T; 1]| T::vexp::<I>(x - max)), x.len(), T::ZERO, |a, b| a + b);
+        if sum >= T::of(2.) {
+            return LogSum { max, log_sum: sum.ln() };
+        }
+        // The largest, whose power is 1, apart: beside it a small rest would be lost.
+        let rest = |d| if d == T::ZERO { T::ZERO } else { T::vexp::<I>(d) };
+        let rest = combine(Each([x], |[x]: [T; 1]| rest(x - max)), x.len(), T::ZERO, |a, b| a + b);
+        LogSum { max, log_sum: rest.ln_1p() }
     }
 
     /// The logarithm of the softmax at the score `x`.

@@ -92,6 +92,7 @@ impl<const DECOUPLED: bool> Rule for AdamRule<DECOUPLED> {
             root: T::of(1. / correction(o.betas.1).sqrt()),
             eps: T::of(o.eps),
             fresh: [1. - o.betas.0, 1. - o.betas.1].map(T::of),
+            share: T::of((1. - o.betas.0).min(o.betas.0)),
             kept: T::of(o.betas.1),
             shrink: T::of(shrink),
             penalty: T::of(penalty),
@@ -109,6 +110,8 @@ struct Moments<T> {
     eps: T,
     /// The share of the new gradient and of its square.
     fresh: [T; 2],
+    /// How far the mean is from the nearer one of its old value and the gradient.
+    share: T,
     kept: T,
     /// By what the decoupled decay multiplies the value.
     shrink: T,
@@ -124,10 +127,8 @@ impl<T: Real> Moments<T> {
         let theta = *value * self.shrink;
         let g = penalized(self.sign * grad, self.penalty, theta);
         // From the nearer end, as torch.lerp does: with a β₁ of 0 the mean is the gradient, however large it was before.
-        *mean = match self.fresh[0] < T::of(0.5) {
-            true => *mean + self.fresh[0] * (g - *mean),
-            false => g - (g - *mean) * (T::ONE - self.fresh[0]),
-        };
+        let (near, far) = if self.fresh[0] < T::of(0.5) { (*mean, g) } else { (g, *mean) };
+        *mean = near + self.share * (far - near);
         *square = self.kept * *square + self.fresh[1] * g * g;
         *value = theta - self.step_size * *mean / (largest(*square).sqrt() * self.root + self.eps);
     }
@@ -139,7 +140,10 @@ impl<T: Real> Stretch<T> for Moments<T> {
         let [mean, square, largest] = slots else { unreachable!("three slots") };
         let elements = value.iter_mut().zip(grad).zip(mean.iter_mut().zip(square.iter_mut()));
         if largest.is_empty() {
-            elements.for_each(|((v, &g), (m, s))| self.element(v, g, [m, s], |s| s));
+            // A loop: `for_each` is a function of its own where it is large, without this loop's vector instructions.
+            for ((v, &g), (m, s)) in elements {
+                self.element(v, g, [m, s], |s| s);
+            }
         } else {
             for (((v, &g), (m, s)), most) in elements.zip(largest.iter_mut()) {
                 self.element(v, g, [m, s], |s| {
