@@ -38,6 +38,10 @@ impl Rounded {
         self.function(f64::exp, self.value.exp() * self.error.exp(), 1.1)
     }
 
+    pub fn ln(self) -> Self {
+        self.function(f64::ln, self.value.recip(), 1.)
+    }
+
     pub fn exp_m1(self) -> Self {
         self.function(f64::exp_m1, self.value.exp() * self.error.exp(), 1.8)
     }
