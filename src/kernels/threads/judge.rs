@@ -7,8 +7,8 @@
 //! - per *kind* of region (the same loop over as much work): the time alone and the time together, without outliers. A
 //!   kind that gains nothing from threads, even undisturbed, runs alone.
 //! - over all kinds: the time that regions took together, stalls and all, beside the time that the same regions take
-//!   alone. Where it is longer, all regions run alone, until a trial shows that it has become shorter. The time that
-//!   trials may lose is a small share of the time between them.
+//!   alone. Where it is not clearly shorter, all regions run alone, until a trial shows that it is. The time that trials may
+//!   lose is a small share of the time between them.
 
 /// A number for the kind of a region: the same loop over as much work.
 pub type Key = u64;
@@ -23,6 +23,9 @@ const TOGETHER_EVERY: u32 = 131;
 const FEW: u32 = 4;
 /// The time together that counts as no gain, as a share of the time alone.
 const NO_GAIN: f32 = 0.97;
+/// The time together that is worth the threads, over all kinds, stalls and all, as a share of the time alone: on an idle
+/// machine they take far less, and about as much where another process holds a core every now and then.
+const WORTH: f32 = 0.85;
 /// Microseconds from which a region is always run together: a stall is short beside it.
 const LONG: f32 = 10_000.;
 /// Microseconds of regions, as they take alone, over which gain and loss are averaged.
@@ -35,7 +38,7 @@ const TRIAL: f32 = 10_000.;
 const LOST: f32 = 1_500.;
 /// The time between trials, in multiples of what the last one lost, and the bounds of what it is taken to have lost.
 const PAUSE: f32 = 64.;
-const LOSS: [f32; 2] = [300., 4_000.];
+const LOSS: [f32; 2] = [1_000., 4_000.];
 
 /// What a kind of region takes in one of the two ways, in microseconds; 0 where nothing was measured yet.
 #[derive(Clone, Copy)]
@@ -166,11 +169,12 @@ impl Judge {
         self.took += micros;
         self.alone += alone;
         let lost = self.took - self.alone;
+        let worth = self.took < WORTH * self.alone;
         match self.mode {
-            Mode::Together if self.alone > EVIDENCE && lost > 0. => self.give_up(lost),
+            Mode::Together if self.alone > EVIDENCE && !worth => self.give_up(lost),
             Mode::Together if self.alone > WINDOW => (self.took, self.alone) = (self.took / 2., self.alone / 2.),
             Mode::Trial if lost > LOST => self.give_up(lost),
-            Mode::Trial if self.alone > TRIAL && self.took < NO_GAIN * self.alone => self.mode = Mode::Together,
+            Mode::Trial if self.alone > TRIAL && worth => self.mode = Mode::Together,
             Mode::Trial if self.alone > TRIAL => self.give_up(lost),
             _ => (),
         }
