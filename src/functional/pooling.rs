@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Error, Result,
     kernels::{im2col::Windows, index::row_major, pooling::unpool, sizes::room},
-    tensor::{Real, Tensor},
+    tensor::{Real, Tensor, grad_enabled},
 };
 
 /// The step from one window of a pooling to the next: the window's own size unless set.
@@ -68,7 +68,40 @@ pub fn max_pool<const N: usize, T: Real>(
     kernel_size: impl Into<Dims<N>>,
     options: MaxPoolOptions<N>,
 ) -> Result<Tensor<T>> {
-    Ok(max_pool_with_indices(input, kernel_size, options)?.0)
+    if input.is_tracked() && grad_enabled() {
+        return Ok(max_pool_with_indices(input, kernel_size, options)?.0);
+    }
+    let Pooling { op, windows, shape } = Pooling::new(input, kernel_size.into(), &options)?;
+    if room::<T>(op, &shape)? == 0 {
+        return Ok(input.nothing(op, &shape));
+    }
+    Ok(T::max_pool_values(&row_major(&input.view()), &windows).array(shape.as_slice()).into())
+}
+
+/// What is known before a pooling runs: the windows, none of which lies wholly in the padding, and the result's shape.
+struct Pooling {
+    op: &'static str,
+    windows: Windows,
+    shape: Vec<usize>,
+}
+
+impl Pooling {
+    fn new<const N: usize, T: Real>(
+        input: &Tensor<T>,
+        kernel_size: Dims<N>,
+        options: &MaxPoolOptions<N>,
+    ) -> Result<Pooling> {
+        let op = const { ["max_pool1d", "max_pool2d", "max_pool3d"][N - 1] };
+        let windows = windows(op, input.shape(), kernel_size, options)?;
+        let shape = [&input.shape()[..input.ndim() - N], &windows.output[3 - N..]].concat();
+        // Of a result without elements there may be very many windows.
+        let padding_alone = |axis: usize| windows.spans(axis).iter().any(|span| span.count == 0);
+        if room::<i64>(op, &shape)? > 0 && (0..3).any(padding_alone) {
+            let what = format!("a window lies wholly in the padding of the input {:?}", input.shape());
+            return Err(Error::shape(op, what));
+        }
+        Ok(Pooling { op, windows, shape })
+    }
 }
 
 /// As [`max_pool`], also where each came from: its index in the row-major sizes of its channel.
@@ -80,19 +113,13 @@ pub fn max_pool_with_indices<const N: usize, T: Real>(
     kernel_size: impl Into<Dims<N>>,
     options: MaxPoolOptions<N>,
 ) -> Result<(Tensor<T>, Tensor<i64>)> {
-    let op = const { ["max_pool1d", "max_pool2d", "max_pool3d"][N - 1] };
-    let windows = windows(op, input.shape(), kernel_size.into(), &options)?;
-    let lead = input.ndim() - N;
-    let shape = [&input.shape()[..lead], &windows.output[3 - N..]].concat();
+    let Pooling { op, windows, shape } = Pooling::new(input, kernel_size.into(), &options)?;
     if room::<i64>(op, &shape)? == 0 {
         return Ok((input.nothing(op, &shape), Tensor::from_vec(&shape, Vec::new())?));
     }
-    if [0, 1, 2].iter().any(|&axis| windows.spans(axis).iter().any(|span| span.count == 0)) {
-        return Err(Error::shape(op, format!("a window lies wholly in the padding of the input {:?}", input.shape())));
-    }
     let (values, places) = T::max_pool(&row_major(&input.view()), &windows);
     let places = Tensor::from(places.array(shape.as_slice()));
-    let rows: usize = shape[..lead].iter().product();
+    let rows: usize = shape[..input.ndim() - N].iter().product();
     let index = places.reshape([rows as isize, windows.output_len() as isize])?;
     let x = input.clone();
     let out = values.array(shape.as_slice());

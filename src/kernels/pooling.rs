@@ -22,13 +22,19 @@ pub trait MaxPool: Sized {
     /// The largest element of each window of each plane, and its place in the plane. The first of equals wins; NaN is
     /// larger than anything, and the last NaN wins. Each window has a tap inside.
     fn max_pool(x: &[Self], windows: &Windows) -> (Aligned<Self>, Aligned<i64>);
+
+    /// The largest elements alone, in half the time.
+    fn max_pool_values(x: &[Self], windows: &Windows) -> Aligned<Self>;
 }
 
 macro_rules! max_pool {
     ($($t:ty),*) => {$(
         impl MaxPool for $t {
             fn max_pool(x: &[Self], windows: &Windows) -> (Aligned<Self>, Aligned<i64>) {
-                max_pool(x, windows)
+                max_pool::<Self, true>(x, windows)
+            }
+            fn max_pool_values(x: &[Self], windows: &Windows) -> Aligned<Self> {
+                max_pool::<Self, false>(x, windows).0
             }
         }
     )*};
@@ -36,30 +42,34 @@ macro_rules! max_pool {
 max_pool!(f32, f64);
 
 #[allow(unsafe_code)]
-fn max_pool<T: Float + Element>(x: &[T], windows: &Windows) -> (Aligned<T>, Aligned<i64>) {
+fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], windows: &Windows) -> (Aligned<T>, Aligned<i64>) {
     let windows = windows.merged();
     let (from, to) = (windows.input_len(), windows.output_len());
     let planes = x.len() / from.max(1);
-    let (mut values, mut places) = (Aligned::with_capacity(planes * to), Aligned::with_capacity(planes * to));
+    let places_to = if PLACES { to } else { 0 };
+    let (mut values, mut places) = (Aligned::with_capacity(planes * to), Aligned::with_capacity(planes * places_to));
     let work = saturating([to, windows.kernel_len()]);
     // So many planes make a task.
     let step = if saturating([planes, work]) < PARALLEL { planes.max(1) } else { TASK.div_ceil(work) };
     let spans = [0, 1, 2].map(|axis| windows.spans(axis));
-    let outputs = values.spare(planes * to).chunks_mut(to * step).zip(places.spare(planes * to).chunks_mut(to * step));
-    let tasks = x.chunks(from * step).zip(outputs).collect();
-    threads::each(saturating([planes, work]), tasks, |(x, (values, places))| {
-        dispatch(Planes { x, windows: &windows, spans: &spans, values, places })
+    let mut rest = places.spare(planes * places_to);
+    let tasks = x.chunks(from * step).zip(values.spare(planes * to).chunks_mut(to * step)).map(|(x, values)| {
+        let places = rest.split_off_mut(..if PLACES { values.len() } else { 0 }).expect("as many as values");
+        (x, values, places)
+    });
+    threads::each(saturating([planes, work]), tasks.collect(), |(x, values, places)| {
+        dispatch(Planes::<T, PLACES> { x, windows: &windows, spans: &spans, values, places })
     });
     // SAFETY: there is a task for each `step` planes, and each wrote all rows of its planes.
     unsafe {
         values.set_len(planes * to);
-        places.set_len(planes * to);
+        places.set_len(planes * places_to);
     }
     (values, places)
 }
 
-/// Some planes of [`max_pool`].
-struct Planes<'a, T> {
+/// Some planes of [`max_pool`]; without `PLACES` there are none.
+struct Planes<'a, T, const PLACES: bool> {
     x: &'a [T],
     windows: &'a Windows,
     spans: &'a [Vec<Span>; 3],
@@ -67,7 +77,7 @@ struct Planes<'a, T> {
     places: &'a mut Blank<i64>,
 }
 
-impl<T: Float> Kernel for Planes<'_, T> {
+impl<T: Float, const PLACES: bool> Kernel for Planes<'_, T, PLACES> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
@@ -77,18 +87,20 @@ impl<T: Float> Kernel for Planes<'_, T> {
         let [depth_out, height_out, width_out] = windows.output;
         let across = windows.across();
         let starts: Vec<i64> = spans[2].iter().map(|span| span.start as i64).collect();
-        let mut out = values.chunks_exact_mut(width_out).zip(places.chunks_exact_mut(width_out));
+        let (mut out, mut rest) = (values.chunks_exact_mut(width_out), places);
         for plane in x.chunks_exact(windows.input_len()) {
             for (d, h) in (0..depth_out).flat_map(|d| (0..height_out).map(move |h| (spans[0][d], spans[1][h]))) {
-                let (values, places) = out.next().expect("a row for each");
+                let values = out.next().expect("a row for each");
+                let places = rest.split_off_mut(..if PLACES { width_out } else { 0 }).expect("a row for each");
                 let first = ((d.start * height + h.start) * width) as i64;
                 let values = write(values, |_| T::neg_infinity());
                 let places = write(places, |o| first + starts[o]);
                 for row in steps(d, steps_d).flat_map(|d| steps(h, steps_h).map(move |h| (d * height + h) * width)) {
                     let line = &plane[row..][..width];
                     for (range, from) in &across {
-                        let (values, places) = (&mut values[range.clone()], &mut places[range.clone()]);
-                        improve(&line[*from..], row + from, windows.stride[2], values, places);
+                        let places = if PLACES { &mut places[range.clone()] } else { &mut [] };
+                        let (line, step) = (&line[*from..], windows.stride[2]);
+                        improve::<T, PLACES>(line, row + from, step, &mut values[range.clone()], places);
                     }
                 }
             }
@@ -98,23 +110,38 @@ impl<T: Float> Kernel for Planes<'_, T> {
 
 /// Takes every `step`th element of `line` that is larger; the first one stands at `place`.
 #[inline(always)]
-fn improve<T: Float>(line: &[T], place: usize, step: usize, values: &mut [T], places: &mut [i64]) {
-    assert!(values.len() == places.len() && (values.len() - 1) * step < line.len());
+fn improve<T: Float, const PLACES: bool>(line: &[T], place: usize, step: usize, values: &mut [T], places: &mut [i64]) {
+    assert!((values.len() - 1) * step < line.len());
     // Each in a loop of its own: with a step that it knows, the compiler makes vectors.
     match step {
-        1 => improve_by(line, place, 1, values, places),
-        2 => improve_by(line, place, 2, values, places),
-        _ => improve_by(line, place, step, values, places),
+        1 => improve_by::<T, PLACES>(line, place, 1, values, places),
+        2 => improve_by::<T, PLACES>(line, place, 2, values, places),
+        _ => improve_by::<T, PLACES>(line, place, step, values, places),
     }
 }
 
 #[inline(always)]
 #[allow(unsafe_code)]
-fn improve_by<T: Float>(line: &[T], place: usize, step: usize, values: &mut [T], places: &mut [i64]) {
+fn improve_by<T: Float, const PLACES: bool>(
+    line: &[T],
+    place: usize,
+    step: usize,
+    values: &mut [T],
+    places: &mut [i64],
+) {
+    // SAFETY: `improve` has seen that the last one is inside.
+    let element = |i: usize| unsafe { *line.get_unchecked(i * step) };
+    let better = |x: T, best: T| (x > best) | x.is_nan();
+    if !PLACES {
+        for (i, best) in values.iter_mut().enumerate() {
+            let x = element(i);
+            *best = if better(x, *best) { x } else { *best };
+        }
+        return;
+    }
     for (i, (best, at)) in values.iter_mut().zip(places).enumerate() {
-        // SAFETY: `improve` has seen that the last one is inside.
-        let x = unsafe { *line.get_unchecked(i * step) };
-        let better = (x > *best) | x.is_nan();
+        let x = element(i);
+        let better = better(x, *best);
         *best = if better { x } else { *best };
         *at = if better { (place + i * step) as i64 } else { *at };
     }
@@ -172,6 +199,8 @@ mod tests {
                 .collect();
                 let (largest, places) = f64::max_pool(&x, &w);
                 assert_eq!((largest.len(), places.len()), (3 * w.output_len(), 3 * w.output_len()));
+                let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&f64::max_pool_values(&x, &w)), bits(&largest), "{w:?}");
                 for (i, (&value, &place)) in largest.iter().zip(&*places).enumerate() {
                     let plane = &x[i / w.output_len() * w.input_len()..];
                     let better = |best: usize, at: usize| {
