@@ -352,3 +352,42 @@ fn literals_are_taken_as_they_are() {
     // The type is known at once: a method of an element needs no annotation.
     assert_eq!(tensor![[-1.5]].to_vec()[0].abs(), 1.5);
 }
+
+#[test]
+fn every_container_keeps_ties_and_has_other_types() {
+    let weight = Linear::new(3, 3).weight;
+    let tied = || {
+        let mut layer = Linear::new(3, 3);
+        layer.weight = weight.clone();
+        layer
+    };
+    let by_name = || [("a", tied()), ("b", tied())];
+    fn one<M: Module>(module: M) {
+        let names: Vec<_> = module.named_parameters().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names.iter().filter(|name| name.ends_with("weight")).count(), 1, "{names:?}");
+    }
+    one(vec![tied(), tied()].dtype::<f64>());
+    one([tied(), tied()].dtype::<f64>());
+    one(Box::new([tied(), tied()]).dtype::<f64>());
+    one(Some(vec![tied(), tied()]).dtype::<f64>().unwrap());
+    one(BTreeMap::from(by_name().map(|(name, layer)| (name.to_string(), layer))).dtype::<f64>());
+    one(ModuleDict::from(by_name()).dtype::<f64>());
+    one(ModuleDict::from(by_name()).clone());
+
+    #[derive(Module)]
+    struct Net<T: Real = f32> {
+        boxed: Option<Box<Linear<T>>>,
+        named: ModuleDict<Linear<T>>,
+        sorted: BTreeMap<String, Linear<T>>,
+        any: ModuleDict<Box<dyn Forward<T>>>,
+        rows: Vec<Vec<Linear<T>>>,
+    }
+    let any = ModuleDict::from([("a", Box::new(tied()) as Box<dyn Forward>), ("b", Box::new(sequential![tied()]))]);
+    let sorted = BTreeMap::from([("a".to_string(), tied())]);
+    let net = Net { boxed: Some(Box::new(tied())), named: by_name().into(), sorted, any, rows: vec![vec![tied()]] };
+    let names: Vec<String> = net.named_parameters().into_iter().map(|(name, _)| name).collect();
+    one(net.clone());
+    let net = net.dtype::<f64>();
+    assert_eq!(names, net.named_parameters().into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+    assert!(net.parameters().iter().all(|p| p.dtype() == ndnn::DType::F64));
+}

@@ -240,6 +240,18 @@ fn panics_point_at_the_caller() {
     let (a, b): (fn() -> Tensor<bool>, fn() -> Tensor<bool>) = (|| Tensor::zeros([2]), || Tensor::zeros([3]));
     operators!(a, b; & | ^);
     let model = || Linear::new(2, 1);
+    #[derive(Module)]
+    struct Mine;
+    impl Forward for Mine {
+        fn forward(&self, x: &Tensor) -> Result<Tensor> {
+            Ok(x.clone())
+        }
+    }
+    #[derive(Module)]
+    struct Around<T: Real = f32> {
+        inside: Sequential<T>,
+    }
+    let of_f32 = || sequential![Linear::new(2, 1), sequential![Mine]];
     here!(
         optim::SGD::new(&model(), -1.),
         optim::SGD::new(&model(), 1.).momentum(-1.),
@@ -253,8 +265,23 @@ fn panics_point_at_the_caller() {
         Conv2d::new(1, 1, 3).dilation(0),
         Conv2d::new(1, 1, 3).groups(2),
         ConvOptions::<2>::default().stride(0),
-        F::PaddingMode::from("reflection"),
-        F::Padding::<2>::from("some"),
+        Conv2d::new(1, 1, 3).padding("some"),
+        Conv2d::new(1, 1, 3).padding_mode("reflection"),
+        ConvOptions::<2>::default().padding("some"),
+        ConvOptions::<2>::default().padding_mode("reflection"),
+        Conv2d::new(usize::MAX, 2, 1),
+        LSTM::new(usize::MAX, 1),
+        BatchNorm2d::new(usize::MAX),
+        LayerNorm::new(usize::MAX),
+        PReLU::new().num_parameters(usize::MAX),
+        MultiheadAttention::new(4, 2).kdim(1 << 62),
+        ModuleDict::from([("a.b", model())]),
+        ParameterDict::from([("a.b", model().weight)]),
+        of_f32().dtype::<f64>(),
+        sequential![Tanh, of_f32()].dtype::<f64>(),
+        vec![of_f32()].dtype::<f64>(),
+        ModuleDict::from([("a", Some(of_f32()))]).dtype::<f64>(),
+        Around { inside: of_f32() }.dtype::<f64>(),
         MaxPool2d::new(0),
         Dropout::new(2.),
         LSTM::new(0, 1),

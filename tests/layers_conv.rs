@@ -431,7 +431,9 @@ fn options_that_cannot_be_right_are_refused() {
     refused("a kernel size is at least 1, not (3, 0)", || drop(Conv2d::new(3, 4, [3, 0])));
     refused("padding \"same\" takes a stride of 1", || drop(Conv2d::new(3, 4, 3).padding("same").stride(2)));
     refused("padding \"same\" takes a stride of 1", || drop(Conv2d::new(3, 4, 3).stride(2).padding("same")));
-    refused("padding \"full\": expected \"same\", \"valid\" or numbers", || drop(Conv2d::new(3, 4, 3).padding("full")));
+    refused("padding: \"full\": expected \"same\", \"valid\" or numbers", || {
+        drop(Conv2d::new(3, 4, 3).padding("full"))
+    });
     refused("a stride is at least 1", || {
         let _ = MaxPool2d::new(3).stride([0, 1]);
     });

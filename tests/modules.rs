@@ -584,3 +584,28 @@ fn what_a_setter_restores_starts_as_it_does_in_a_new_layer() {
     assert_eq!(now.narrow(0, 0, 3).unwrap(), rows.narrow(0, 0, 3).unwrap());
     assert_eq!(now.select(0, 3).unwrap(), Tensor::zeros([3]));
 }
+
+#[test]
+fn a_setter_that_changes_no_shape_keeps_the_weights() {
+    fn kept<M: Module>(layer: M, set: impl FnOnce(M) -> M) {
+        let before = layer.parameters();
+        before.iter().for_each(|p| p.requires_grad(false));
+        let layer = set(layer);
+        let after = layer.parameters();
+        assert_eq!(after.len(), before.len());
+        assert!(before.iter().zip(&after).all(|(b, a)| b.is_same(a)), "{}", ndnn::nn::repr(&layer));
+    }
+    kept(Conv2d::new(4, 4, 3).groups(2), |l| l.groups(2).stride(2).padding(1));
+    kept(Conv2d::new(4, 4, 3), |l| l.groups(1).bias(true));
+    kept(LSTM::new(3, 4), |l| l.num_layers(1).bias(true).bidirectional(false).proj_size(0));
+    kept(LSTM::new(3, 4), |l| l.num_layers(2).num_layers(1).bidirectional(true).bidirectional(false));
+    kept(MultiheadAttention::new(4, 2), |l| l.kdim(4).vdim(4).bias(true));
+    kept(MultiheadAttention::new(4, 2).kdim(3), |l| l.kdim(3).vdim(4));
+    kept(PReLU::new(), |l| l.num_parameters(1));
+    // What is left in its shape stays beside what is new.
+    let lstm = LSTM::new(3, 4);
+    let weight = lstm.weight("weight_ih_l0").unwrap().clone();
+    let lstm = lstm.bias(false).num_layers(2).bias(true);
+    assert!(lstm.weight("weight_ih_l0").unwrap().is_same(&weight));
+    assert_eq!(lstm.parameters().len(), 8);
+}

@@ -448,3 +448,40 @@ fn integers_are_compared_as_they_are() {
     assert_eq!(x.narrow(0, 0, 1).unwrap().cumsum(0).unwrap().to_vec(), [BIG + 1]);
     assert_eq!(Tensor::full([1], BIG + 1).to_string(), format!("tensor([{}])", BIG + 1));
 }
+
+/// As in PyTorch and in every build: `+` on an `i64` panics in a debug build.
+#[test]
+fn integers_wrap_around() {
+    let (max, min) = (tensor![i64::MAX], tensor![i64::MIN]);
+    let twice = Tensor::cat(&[&max, &max], 0).unwrap();
+    let column = max.reshape([1, 1]).unwrap();
+    let (one, zero) = (Tensor::<i64>::ones([1]), tensor![0]);
+    let cases = [
+        (&max + 1, i64::MIN),
+        (&max + &one, i64::MIN),
+        (max.clone() + &one, i64::MIN),
+        (&min - 1, i64::MAX),
+        (&min - &one, i64::MAX),
+        (0 - &min, i64::MIN),
+        (&max * 2, -2),
+        (&max * &max, 1),
+        (-&min, i64::MIN),
+        (min.abs(), i64::MIN),
+        (max.square(), 1),
+        (max.addcmul(&max, &max, 1).unwrap(), i64::MIN),
+        (min.div_floor(-1).unwrap(), i64::MIN),
+        (min.div_trunc(-1).unwrap(), i64::MIN),
+        (twice.sum(), -2),
+        (twice.sum_dim(0, false).unwrap(), -2),
+        (twice.prod(), 1),
+        (twice.cumsum(0).unwrap().narrow(0, 1, 1).unwrap(), -2),
+        (twice.cumprod(0).unwrap().narrow(0, 1, 1).unwrap(), 1),
+        (twice.dot(&twice).unwrap(), 2),
+        (column.matmul(&column).unwrap(), 1),
+        (max.scatter_add(0, &zero, &one).unwrap(), i64::MIN),
+        (max.index_add(0, &zero, &one).unwrap(), i64::MIN),
+    ];
+    for (i, (result, expected)) in cases.iter().enumerate() {
+        assert_eq!(result.item().unwrap(), *expected, "case {i}");
+    }
+}

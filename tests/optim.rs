@@ -411,3 +411,18 @@ fn clipping_of_any_size() {
     clip_grad_norm(vec![p.clone()], 1e-5).unwrap();
     assert!((p.grad().unwrap().to_vec()[1] / 7.0710677e-6 - 1.).abs() < 1e-5);
 }
+
+#[test]
+fn a_momentum_that_is_switched_off_waits() {
+    let p = param(1.0, 1.0);
+    let mut sgd = SGD::new(vec![p.clone()], 0.1).momentum(0.5);
+    let mut step = |momentum| {
+        sgd.groups_mut()[0].momentum = momentum;
+        sgd.step().unwrap();
+        value(&p)
+    };
+    // The buffer is 1, then 1.5, not touched, then 0.5 · 1.5 + 1: PyTorch's numbers.
+    for (momentum, expected) in [(0.5, 0.9), (0.5, 0.75), (0.0, 0.65), (0.5, 0.475)] {
+        close(step(momentum), expected);
+    }
+}

@@ -231,6 +231,7 @@ fn dtype(input: &DeriveInput, real: &Ident, fields: &[Field]) -> TokenStream {
     quote! {
         impl #impl_generics ::ndnn::nn::Dtype for #ident #ty_generics #where_clause {
             type With<#to: ::ndnn::Real> = #with;
+            #[track_caller]
             fn dtype<#to: ::ndnn::Real>(self) -> #with {
                 ::ndnn::nn::copying(|| #ident { #(#converted),* })
             }

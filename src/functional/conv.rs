@@ -41,14 +41,14 @@ impl<const N: usize> From<Dims<N>> for Padding<N> {
     }
 }
 
-/// `"same"` or `"valid"`; panics on another word.
-impl<const N: usize> From<&str> for Padding<N> {
-    #[track_caller]
-    fn from(name: &str) -> Self {
+/// `"same"` or `"valid"`.
+impl<const N: usize> TryFrom<&str> for Padding<N> {
+    type Error = Error;
+    fn try_from(name: &str) -> Result<Self> {
         match name {
-            "same" => Padding::Same,
-            "valid" => Padding::Valid,
-            _ => panic!("padding {name:?}: expected \"same\", \"valid\" or numbers"),
+            "same" => Ok(Padding::Same),
+            "valid" => Ok(Padding::Valid),
+            _ => Err(Error::value("padding", format!("{name:?}: expected \"same\", \"valid\" or numbers"))),
         }
     }
 }
@@ -70,13 +70,13 @@ options! {
         /// The step from one window to the next; 1 by default.
         stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1";
         /// How many elements are added at each end: numbers (0 by default), `"same"` or `"valid"`.
-        padding: into Padding<N> = Padding::from(0);
+        padding: word Padding<N> = Padding::from(0);
         /// The step from one tap of the kernel to the next; 1 by default.
         dilation: into Dims<N> = Dims::from(1), if |d| d.is_positive(), "a dilation is at least 1";
         /// Groups of channels that do not see each other; 1 by default.
         groups: of usize = 1, if |g| g > 0, "there is at least 1 group";
         /// What the input is padded with; zeros by default.
-        padding_mode: into PaddingMode = PaddingMode::Zeros;
+        padding_mode: word PaddingMode = PaddingMode::Zeros;
     }
 }
 

@@ -38,7 +38,7 @@ pub use loss::{
 pub use norm::{BatchNormOptions, batch_norm, layer_norm};
 pub(crate) use norm::{batch_norm_and_moments, towards};
 pub use options::{Dims, Scalar};
-pub(crate) use options::{argument, options};
+pub(crate) use options::{argument, converted, options};
 pub use padding::{PadMode, PaddingMode, pad};
 pub(crate) use pooling::max_pool_setters;
 pub use pooling::{

@@ -126,6 +126,7 @@ macro_rules! options {
         )*}
     ) => {
         $(#[$doc])*
+        #[must_use = "a setter returns the options changed"]
         #[derive(Clone, Copy, Debug, PartialEq)]
         pub struct $name $(<$($generics)*>)? {$(
             $(#[$field_doc])*
@@ -142,7 +143,7 @@ macro_rules! options {
             $(#[$field_doc])*
             #[track_caller]
             pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
-                self.$field = $field.into();
+                self.$field = $crate::functional::converted!($kind $field);
                 $({
                     let $value = self.$field;
                     assert!($valid, $message);
@@ -168,13 +169,27 @@ macro_rules! options {
     };
 }
 
-/// How a setter takes its value: `into` what converts, `of` the type itself.
+/// How a setter takes its value: `into` what converts, `word` what converts or is one of its words, `of` the type itself.
 macro_rules! argument {
     (into $ty:ty) => { impl Into<$ty> };
+    (word $ty:ty) => { impl TryInto<$ty, Error: std::fmt::Display> };
     (of $ty:ty) => { $ty };
 }
 
-pub(crate) use {argument, options};
+/// A setter's argument as the type that it takes; a word that is none panics at the place of the setter's caller.
+macro_rules! converted {
+    (word $value:ident) => {
+        match $value.try_into() {
+            Ok(value) => value,
+            Err(why) => panic!("{why}"),
+        }
+    };
+    ($kind:tt $value:ident) => {
+        $value.into()
+    };
+}
+
+pub(crate) use {argument, converted, options};
 
 #[cfg(test)]
 mod tests {

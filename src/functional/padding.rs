@@ -34,15 +34,15 @@ impl fmt::Display for PaddingMode {
     }
 }
 
-/// By PyTorch's name; panics on another word.
-impl From<&str> for PaddingMode {
-    #[track_caller]
-    fn from(name: &str) -> Self {
+/// By PyTorch's name.
+impl TryFrom<&str> for PaddingMode {
+    type Error = Error;
+    fn try_from(name: &str) -> Result<Self> {
         let modes = [PaddingMode::Zeros, PaddingMode::Reflect, PaddingMode::Replicate, PaddingMode::Circular];
-        match modes.into_iter().find(|mode| mode.to_string() == name) {
-            Some(mode) => mode,
-            None => panic!("padding_mode {name:?}: expected \"zeros\", \"reflect\", \"replicate\" or \"circular\""),
-        }
+        modes.into_iter().find(|mode| mode.to_string() == name).ok_or_else(|| {
+            let what = format!("{name:?}: expected \"zeros\", \"reflect\", \"replicate\" or \"circular\"");
+            Error::value("padding_mode", what)
+        })
     }
 }
 

@@ -415,16 +415,19 @@ impl PReLU {
 }
 
 impl<T: Real> PReLU<T> {
-    /// So many slopes: 1 (the default), or one a channel.
+    /// So many slopes: 1 (the default), or one per channel. Sets them to what they are at first, if their number changes.
+    #[track_caller]
     pub fn num_parameters(mut self, num_parameters: usize) -> Self {
-        self.weight = Param::new(Tensor::full([num_parameters], T::of(self.init)));
+        if self.weight.numel() != num_parameters {
+            self.weight = Param::new(Tensor::full([num_parameters], T::of(self.init)));
+        }
         self
     }
 
     /// What the slopes are at first; 0.25 by default.
     pub fn init(mut self, init: f64) -> Self {
         self.init = init;
-        self.weight = Param::new(Tensor::full(self.weight.shape(), T::of(init)));
+        self.weight.update(|mut slopes| slopes.fill(T::of(init)));
         self
     }
 

@@ -4,6 +4,7 @@ use super::param::optional;
 use crate::{
     Result,
     functional::{self as F, AttentionOptions, Heads, InProjection},
+    kernels::sizes::must,
     nn::{Forward, Linear, Mode, Module, Param, init, run},
     tensor::{Real, Tensor},
 };
@@ -88,30 +89,38 @@ impl MultiheadAttention {
 }
 
 impl<T: Real> MultiheadAttention<T> {
-    /// With the weights of the input projections drawn anew.
+    /// With the input projections that `kdim` and `vdim` ask for: those that are there in the right shape, and new ones.
+    #[track_caller]
     fn drawn(mut self) -> Self {
-        let xavier = |rows: usize, columns: usize| {
-            let weight = Param::new(Tensor::zeros([rows, columns]));
-            init::xavier_uniform(&weight, 1.).expect("two axes");
-            Some(weight)
+        must::<T>("parameter", &[self.embed_dim, self.embed_dim.max(self.kdim).max(self.vdim), 3]);
+        let xavier = |before: Option<Param<T>>, wanted: bool, shape: [usize; 2]| {
+            let new = || {
+                let weight = Param::new(Tensor::zeros(shape));
+                init::xavier_uniform(&weight, 1.).expect("two axes");
+                weight
+            };
+            optional(before.filter(|weight| weight.shape() == shape), wanted, new)
         };
         let dim = self.embed_dim;
         let packed = self.kdim == dim && self.vdim == dim;
-        self.in_proj_weight = if packed { xavier(dim.saturating_mul(3), dim) } else { None };
-        [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight] = match packed {
-            true => [None, None, None],
-            false => [dim, self.kdim, self.vdim].map(|columns| xavier(dim, columns)),
-        };
+        self.in_proj_weight = xavier(self.in_proj_weight, packed, [dim.saturating_mul(3), dim]);
+        self.q_proj_weight = xavier(self.q_proj_weight, !packed, [dim, dim]);
+        self.k_proj_weight = xavier(self.k_proj_weight, !packed, [dim, self.kdim]);
+        self.v_proj_weight = xavier(self.v_proj_weight, !packed, [dim, self.vdim]);
         self
     }
 
-    /// The number of features of keys; `embed_dim` by default. Draws the input projections again.
+    /// The number of features of keys; `embed_dim` by default. Draws the input
+    /// projections that are new or change their shape.
+    #[track_caller]
     pub fn kdim(mut self, kdim: usize) -> Self {
         self.kdim = kdim;
         self.drawn()
     }
 
-    /// The number of features of values; `embed_dim` by default. Draws the input projections again.
+    /// The number of features of values; `embed_dim` by default. Draws the input
+    /// projections that are new or change their shape.
+    #[track_caller]
     pub fn vdim(mut self, vdim: usize) -> Self {
         self.vdim = vdim;
         self.drawn()

@@ -144,6 +144,7 @@ impl<T: Real> Dtype for Sequential<T> {
     type With<U: Real> = Sequential<U>;
     /// # Panics
     /// If a layer is written for one element type only.
+    #[track_caller]
     fn dtype<U: Real>(self) -> Sequential<U> {
         copying(|| Sequential { layers: self.layers.into_iter().map(|(n, layer)| (n, layer.dtype::<U>())).collect() })
     }
@@ -152,6 +153,9 @@ impl<T: Real> Dtype for Sequential<T> {
 // ---------------------------------------------------------------------------------------------------- lists of modules
 
 /// Modules in a row, named `0`, `1`, …: a `Vec`, which is a module itself; printed with equal neighbours folded.
+///
+/// As a field it is cloned with the model around it, and what is tied stays tied. A `Vec` alone clones one module after the
+/// other, and what two of them share is then two copies.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -218,8 +222,21 @@ impl<M: Module + ?Sized> Module for Box<M> {
 // ------------------------------------------------------------------------------------------------ what has its own names
 
 /// Entries in order of insertion, each with a name: what [`ModuleDict`] and [`ParameterDict`] are made of.
-#[derive(Clone)]
 pub struct Named<V>(Ordered<V>);
+
+impl<V: Clone> Clone for Named<V> {
+    fn clone(&self) -> Self {
+        copying(|| Named(self.0.clone()))
+    }
+}
+
+impl<F: Dtype> Dtype for Named<F> {
+    type With<U: Real> = Named<F::With<U>>;
+    #[track_caller]
+    fn dtype<U: Real>(self) -> Named<F::With<U>> {
+        copying(|| Named(self.0.into_iter().map(|(name, m)| (name, m.dtype::<U>())).collect()))
+    }
+}
 
 impl<V> Default for Named<V> {
     fn default() -> Self {
@@ -283,7 +300,8 @@ impl<N: Into<String>, V> FromIterator<(N, V)> for Named<V> {
 impl<N: Into<String>, V, const K: usize> From<[(N, V); K]> for Named<V> {
     #[track_caller]
     fn from(entries: [(N, V); K]) -> Self {
-        entries.into_iter().collect()
+        // No `collect`: it would lose the caller's place.
+        Named::from_iter(entries)
     }
 }
 
@@ -345,6 +363,7 @@ impl<T: Real> DerefMut for ParameterList<T> {
 pub struct ParameterDict<T: Real = f32>(Named<Param<T>>);
 
 impl<T: Real, N: Into<String>, const K: usize> From<[(N, Param<T>); K]> for ParameterDict<T> {
+    #[track_caller]
     fn from(entries: [(N, Param<T>); K]) -> Self {
         ParameterDict(Named::from(entries))
     }

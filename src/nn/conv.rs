@@ -1,5 +1,7 @@
 //! Convolutional layers; see [`functional::conv`](crate::functional::conv()).
 
+use std::fmt::Display;
+
 use super::param::optional;
 use crate::{
     Result,
@@ -51,6 +53,7 @@ impl<const N: usize> Conv<N> {
     }
 }
 
+#[track_caller]
 fn weight<T: Real>(features: usize, channels: usize, kernel: &[usize]) -> Param<T> {
     let shape = [&[features, channels], kernel].concat();
     init::drawn(&shape, saturating(shape[1..].iter().copied()))
@@ -66,7 +69,7 @@ impl<const N: usize, T: Real> Conv<N, T> {
 
     /// How many elements are added at each end: numbers (0 by default), `"same"` or `"valid"`.
     #[track_caller]
-    pub fn padding(self, padding: impl Into<Padding<N>>) -> Self {
+    pub fn padding(self, padding: impl TryInto<Padding<N>, Error: Display>) -> Self {
         let options = self.options.padding(padding);
         self.with(options)
     }
@@ -80,12 +83,13 @@ impl<const N: usize, T: Real> Conv<N, T> {
 
     /// What the input is padded with; zeros by default.
     #[track_caller]
-    pub fn padding_mode(self, padding_mode: impl Into<PaddingMode>) -> Self {
+    pub fn padding_mode(self, padding_mode: impl TryInto<PaddingMode, Error: Display>) -> Self {
         let options = self.options.padding_mode(padding_mode);
         self.with(options)
     }
 
-    /// Groups of channels that do not see each other; 1 by default. Draws the weights, whose shape it changes, again.
+    /// Groups of channels that do not see each other; 1 by default. Draws weight and bias again if it changes the weight's
+    /// shape.
     #[track_caller]
     pub fn groups(mut self, groups: usize) -> Self {
         let (shape, channels) = (self.weight.shape(), self.in_channels());
@@ -96,6 +100,9 @@ impl<const N: usize, T: Real> Conv<N, T> {
             "{channels} input and {} output channels do not divide into {groups} groups",
             shape[0]
         );
+        if shape[1] == channels / groups {
+            return self;
+        }
         let biased = self.bias.take().is_some();
         Conv { weight: weight(shape[0], channels / groups, &shape[2..]), ..self }.bias(biased)
     }

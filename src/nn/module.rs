@@ -1,8 +1,10 @@
 //! [`Module`]: what has parameters, buffers, children and a mode; [`Forward`]: one tensor in, one out.
 
-use std::any::Any;
+use std::{any::Any, collections::BTreeMap};
 
 use super::{
+    Identity,
+    copies::{self, copying},
     param::{AnyBuffer, AnyParam, Buffer, Param},
     pattern, repr,
     state::{LoadReport, StateDict},
@@ -366,22 +368,41 @@ impl<T: Real> Dtype for Buffer<T> {
 
 impl<F: Dtype> Dtype for Option<F> {
     type With<U: Real> = Option<F::With<U>>;
+    #[track_caller]
     fn dtype<U: Real>(self) -> Option<F::With<U>> {
-        self.map(F::dtype::<U>)
+        copying(|| self.map(F::dtype::<U>))
     }
 }
 
 impl<F: Dtype> Dtype for Vec<F> {
     type With<U: Real> = Vec<F::With<U>>;
+    #[track_caller]
     fn dtype<U: Real>(self) -> Vec<F::With<U>> {
-        self.into_iter().map(F::dtype::<U>).collect()
+        copying(|| self.into_iter().map(F::dtype::<U>).collect())
     }
 }
 
 impl<F: Dtype, const N: usize> Dtype for [F; N] {
     type With<U: Real> = [F::With<U>; N];
+    #[track_caller]
     fn dtype<U: Real>(self) -> [F::With<U>; N] {
-        self.map(F::dtype::<U>)
+        copying(|| self.map(F::dtype::<U>))
+    }
+}
+
+impl<F: Dtype> Dtype for BTreeMap<String, F> {
+    type With<U: Real> = BTreeMap<String, F::With<U>>;
+    #[track_caller]
+    fn dtype<U: Real>(self) -> BTreeMap<String, F::With<U>> {
+        copying(|| self.into_iter().map(|(name, m)| (name, m.dtype::<U>())).collect())
+    }
+}
+
+impl<F: Dtype> Dtype for Box<F> {
+    type With<U: Real> = Box<F::With<U>>;
+    #[track_caller]
+    fn dtype<U: Real>(self) -> Box<F::With<U>> {
+        copying(|| Box::new((*self).dtype::<U>()))
     }
 }
 
@@ -391,15 +412,18 @@ impl<T: Real> Dtype for Box<dyn Forward<T>> {
     /// If the layer inside is written for one element type only.
     #[track_caller]
     fn dtype<U: Real>(self) -> Box<dyn Forward<U>> {
-        let name = self.type_name();
-        match self.dtype_boxed(U::DTYPE).and_then(|b| b.downcast().ok()) {
+        copying(|| match self.dtype_boxed(U::DTYPE).and_then(|b| b.downcast::<Box<dyn Forward<U>>>().ok()) {
             Some(boxed) => *boxed,
-            None => panic!(
-                "dtype: {name} is written for {} only; give it a type parameter (`struct {name}<T: Real>`) and put \
-                 `ndnn::forward_dtype!();` into its `impl Forward<T>`",
-                T::DTYPE
-            ),
-        }
+            None => {
+                let name = self.type_name();
+                copies::fail(format!(
+                    "dtype: {name} is written for {} only; give it a type parameter (`struct {name}<T: Real>`) and put \
+                     `ndnn::forward_dtype!();` into its `impl Forward<T>`",
+                    T::DTYPE
+                ));
+                Box::new(Identity)
+            }
+        })
     }
 }
 

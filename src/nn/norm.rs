@@ -5,6 +5,7 @@ use super::param::optional;
 use crate::{
     Error, Result,
     functional::{self as F, BatchNormOptions},
+    kernels::sizes::must,
     nn::{Buffer, Forward, Mode, Module, Param, py_bool, py_float, py_tuple, run},
     tensor::{Real, Sizes, Tensor},
 };
@@ -44,12 +45,14 @@ pub struct BatchNorm<const N: usize, T: Real = f32> {
 }
 
 /// Weight and bias of a norm as its options want them: what is there, or what starts at 1 and at 0.
+#[track_caller]
 fn affine<T: Real>(
     (weight, bias): (Option<Param<T>>, Option<Param<T>>),
     shape: &[usize],
     affine: bool,
     biased: bool,
 ) -> (Option<Param<T>>, Option<Param<T>>) {
+    must::<T>("parameter", shape);
     let weight = optional(weight, affine, || Param::new(Tensor::ones(shape)));
     (weight, optional(bias, affine && biased, || Param::new(Tensor::zeros(shape))))
 }
@@ -63,6 +66,7 @@ pub type BatchNorm3d<T = f32> = BatchNorm<3, T>;
 
 impl<const N: usize> BatchNorm<N> {
     /// A layer over `num_features` channels.
+    #[track_caller]
     pub fn new(num_features: usize) -> Self {
         let norm = BatchNorm {
             weight: None,
@@ -95,17 +99,20 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
     }
 
     /// With (the default) or without weight and bias.
+    #[track_caller]
     pub fn affine(mut self, affine: bool) -> Self {
         self.affine = affine;
         self.settled()
     }
 
     /// With (the default) or without a bias beside the weight; there is none without the weight.
+    #[track_caller]
     pub fn bias(mut self, bias: bool) -> Self {
         self.biased = bias;
         self.settled()
     }
 
+    #[track_caller]
     fn settled(mut self) -> Self {
         let pair = (self.weight, self.bias);
         (self.weight, self.bias) = affine(pair, &[self.num_features], self.affine, self.biased);
@@ -205,6 +212,7 @@ pub struct LayerNorm<T: Real = f32> {
 
 impl LayerNorm {
     /// A layer over last axes of this shape: one number, or several.
+    #[track_caller]
     pub fn new(normalized_shape: impl Into<Sizes>) -> Self {
         let Sizes(normalized_shape) = normalized_shape.into();
         let norm = LayerNorm { weight: None, bias: None, normalized_shape, eps: 1e-5, affine: true, biased: true };
@@ -220,17 +228,20 @@ impl<T: Real> LayerNorm<T> {
     }
 
     /// With (the default) or without weight and bias.
+    #[track_caller]
     pub fn elementwise_affine(mut self, affine: bool) -> Self {
         self.affine = affine;
         self.settled()
     }
 
     /// With (the default) or without a bias beside the weight; there is none without the weight.
+    #[track_caller]
     pub fn bias(mut self, bias: bool) -> Self {
         self.biased = bias;
         self.settled()
     }
 
+    #[track_caller]
     fn settled(mut self) -> Self {
         let pair = (self.weight, self.bias);
         (self.weight, self.bias) = affine(pair, &self.normalized_shape, self.affine, self.biased);

@@ -43,14 +43,14 @@ impl<T: Real> Stack<T> {
         (0..self.num_layers).flat_map(|layer| suffixes.iter().map(move |suffix| format!("l{layer}{suffix}"))).collect()
     }
 
-    /// With all weights drawn anew.
+    /// With the weights that the options ask for: those that are there in the right shape, and new ones.
     #[track_caller]
     fn drawn(mut self) -> Self {
         let (rows, hidden) = (self.gates.saturating_mul(self.hidden_size), self.hidden_size);
         let width = if self.proj_size > 0 { self.proj_size } else { hidden };
         let directions = 1 + usize::from(self.options.bidirectional);
         let bound = 1. / (hidden as f64).sqrt();
-        self.weights = ParameterDict::default();
+        let before = std::mem::take(&mut self.weights);
         must::<String>("num_layers", &[self.num_layers, directions]);
         for (i, place) in self.places().into_iter().enumerate() {
             let inputs = if i < directions { self.input_size } else { width.saturating_mul(directions) };
@@ -62,7 +62,13 @@ impl<T: Real> Stack<T> {
                 shapes.push(("weight_hr", vec![self.proj_size, hidden]));
             }
             for (name, shape) in shapes {
-                self.weights.insert(format!("{name}_{place}"), Param::new(init::draw(&shape, -bound, bound)));
+                let name = format!("{name}_{place}");
+                // No closure: it would lose the caller's place.
+                let weight = match before.get(&name).filter(|p| p.shape() == shape) {
+                    Some(kept) => kept.clone(),
+                    None => Param::new(init::draw(&shape, -bound, bound)),
+                };
+                self.weights.insert(name, weight);
             }
         }
         self
@@ -124,7 +130,7 @@ macro_rules! recurrent {
 
         impl<T: Real> $layer<T> {
             /// Layers above each other, each with the outputs of the one below as its inputs; 1 by default. Draws the
-            /// weights again.
+            /// weights that are new or change their shape.
             ///
             /// # Panics
             /// If it is 0.
@@ -136,7 +142,8 @@ macro_rules! recurrent {
                 self
             }
 
-            /// With (the default) or without biases. Draws the weights again.
+            /// With (the default) or without biases; those that were left out before are drawn anew.
+            #[track_caller]
             pub fn bias(mut self, bias: bool) -> Self {
                 self.stack.bias = bias;
                 self.stack = self.stack.drawn();
@@ -159,7 +166,9 @@ macro_rules! recurrent {
                 self
             }
 
-            /// Whether each layer also runs from the end to the start; `false` by default. Draws the weights again.
+            /// Whether each layer also runs from the end to the start; `false` by default. Draws the
+            /// weights that are new or change their shape.
+            #[track_caller]
             pub fn bidirectional(mut self, bidirectional: bool) -> Self {
                 self.stack.options = self.stack.options.bidirectional(bidirectional);
                 self.stack = self.stack.drawn();
@@ -242,7 +251,7 @@ recurrent!(LSTM, gates: 4);
 
 impl<T: Real> LSTM<T> {
     /// Projects the hidden state to this many values, fewer than `hidden_size`; 0 (the default): no projection. Draws the
-    /// weights again.
+    /// weights that are new or change their shape.
     ///
     /// # Panics
     /// If it is not below `hidden_size`.

@@ -104,7 +104,7 @@ impl<T: Number> Tensor<T> {
         let views: Vec<_> = tangents.iter().map(Tensor::view).collect();
         let data = match T::DTYPE {
             DType::I64 => {
-                kernel::scan(self.view(), axis, false, T::ONE, |product, x, _| product * x, |product| product)
+                kernel::scan(self.view(), axis, false, T::ONE, |product, x, _| product.times(x), |product| product)
             }
             _ => products::running(self.view(), &views, axis),
         };

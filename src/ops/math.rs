@@ -90,11 +90,11 @@ pub(super) use unary;
 
 unary! { Number, Formula:
     /// `|x|`; the gradient at 0 is 0.
-    abs: |x| num_traits::Signed::abs(&x), from input |g, x| g.kept(&x, |x| sign_of(x) != T::ZERO) * x.step(sign_of);
+    abs: |x| x.magnitude(), from input |g, x| g.kept(&x, |x| sign_of(x) != T::ZERO) * x.step(sign_of);
     /// -1, 0 or 1, as `x` is negative, zero (or NaN) or positive; the gradient is 0.
     sign: |x| sign_of(x), zero;
     /// `x²`
-    square: |x| x * x, from input |x| x * T::of(2.);
+    square: |x| x.times(x), from input |x| x * T::of(2.);
 }
 
 unary! { Real, RealFormula:

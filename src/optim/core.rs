@@ -51,8 +51,8 @@ pub trait GroupOptions: Clone + Send + Sync {
     }
 }
 
-/// The memory of an optimizer for one parameter: as many elements as the parameter; empty before the first step, or where
-/// the options do without.
+/// The memory of an optimizer for one parameter: as many elements as the parameter; empty until a step with options that
+/// use it.
 pub type Slot<T> = Vec<T>;
 
 /// What one optimizer does to one parameter.
@@ -110,6 +110,7 @@ impl Entry {
 const FIRST_STEPS: usize = 3;
 
 /// An optimizer made of a [`Rule`]: [`SGD`](super::SGD), [`Adam`](super::Adam), [`AdamW`](super::AdamW).
+#[must_use = "an optimizer does something when it is stepped; a setter returns it changed"]
 pub struct Optim<R: Rule> {
     entries: Vec<Entry>,
     groups: Vec<R::Options>,
@@ -254,7 +255,10 @@ fn update<R: Rule, T: Real>(options: &R::Options, param: &Param<T>, state: &mut 
     let grad = row_major(&grad);
     state.step += 1;
     for (i, slot) in state.slots.iter_mut().enumerate() {
-        slot.resize(if R::uses(options, i) { grad.len() } else { 0 }, T::ZERO);
+        // One that is not used now keeps what it has, for when it is again.
+        if R::uses(options, i) {
+            slot.resize(grad.len(), T::ZERO);
+        }
     }
     param.update_slice(|value| R::update(options, state.step, value, &grad, &mut state.slots));
 }
@@ -328,6 +332,7 @@ macro_rules! optimizer_options {
         )*}
     ) => {
         $(#[$doc])*
+        #[must_use = "a setter returns the options changed"]
         #[derive(Clone, Debug, PartialEq)]
         pub struct $options {
             /// The learning rate.

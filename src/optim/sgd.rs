@@ -83,7 +83,7 @@ impl Rule for SGDRule {
         // The first step takes the whole gradient, whatever the dampening.
         let fresh = if step == 1 { T::ONE } else { T::of(1. - o.dampening) };
         let descent = Descent { lr, sign, decay, momentum, fresh };
-        match (slots[0].is_empty(), o.nesterov) {
+        match (o.momentum == 0., o.nesterov) {
             (true, _) => update(&Plain(descent), value, grad, slots),
             (false, false) => update(&Momentum(descent), value, grad, slots),
             (false, true) => update(&Nesterov(descent), value, grad, slots),

@@ -49,6 +49,7 @@ pub struct Tensor<T: Element = f32> {
 }
 
 /// A tensor of any element type: what a state_dict holds.
+#[must_use]
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum AnyTensor {

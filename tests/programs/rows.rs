@@ -419,7 +419,7 @@ fn pad_mode(mode: usize) -> PadMode {
 }
 
 fn padding_mode(mode: usize) -> PaddingMode {
-    if mode == 0 { PaddingMode::Zeros } else { MODES[mode].into() }
+    if mode == 0 { PaddingMode::Zeros } else { MODES[mode].try_into().expect("a mode") }
 }
 
 /// Each axis lengthened by ones, or cut.

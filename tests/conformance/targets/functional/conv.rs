@@ -7,11 +7,7 @@ use ndnn::{
 
 use crate::{
     args::Args,
-    targets::{
-        Called,
-        dims::{dims_or, refused},
-        out,
-    },
+    targets::{Called, dims::dims_or, out},
 };
 
 pub const BUILT: &[&str] = &["conv1d", "conv2d", "conv3d"];
@@ -40,10 +36,7 @@ fn conv<const N: usize, T: Real>(a: &Args<T>) -> Result<Vec<ndnn::AnyTensor>> {
 /// Numbers or a word.
 pub fn padding<const N: usize, T: Real>(a: &Args<T>, index: usize) -> Result<Padding<N>> {
     match a.is_str(index, "padding") {
-        true => {
-            let word = a.str(index, "padding")?;
-            refused(|| word.into())
-        }
+        true => a.str(index, "padding")?.try_into(),
         false => Ok(dims_or(a, index, "padding", 0)?.into()),
     }
 }
