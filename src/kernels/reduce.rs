@@ -496,7 +496,7 @@ pub fn scan<T: Element, S: Copy, U: Element>(
 pub fn cumsum<T: Number>(x: ArrayViewD<'_, T>, axis: usize, reverse: bool) -> ArrayD<T> {
     match T::DTYPE {
         DType::F32 => scan(x, axis, reverse, 0., |s, x, _| s + x.as_f64(), T::of),
-        _ => scan(x, axis, reverse, T::ZERO, |s, x, _| s + x, |s| s),
+        _ => scan(x, axis, reverse, T::ZERO, |s, x, _| s.plus(x), |s| s),
     }
 }
 

@@ -91,7 +91,7 @@ macro_rules! operators {
             #[allow(unused_variables)]
             pub fn $try(&self, other: &Tensor<T>) -> Result<Tensor<T>> {
                 let ($tx, $ty) = (self.is_tracked(), other.is_tracked());
-                let value = |$a, $b| $value;
+                let value = |$a: T, $b: T| $value;
                 binary(stringify!($method), [self, other], value, $keep, |$g, $x, $y| Ok($dx), |$g, $x, $y| Ok($dy))
             }
         }
@@ -125,11 +125,11 @@ macro_rules! operators {
 
 operators! {
     /// `self + other`, broadcasting.
-    Number, try_add, Add::add, |a, b| a + b, keep |_x, _y| [false, false], |g, _x, _y| g.clone(), g.clone();
+    Number, try_add, Add::add, |a, b| a.plus(b), keep |_x, _y| [false, false], |g, _x, _y| g.clone(), g.clone();
     /// `self - other`, broadcasting.
-    Number, try_sub, Sub::sub, |a, b| a - b, keep |_x, _y| [false, false], |g, _x, _y| g.clone(), -g;
+    Number, try_sub, Sub::sub, |a, b| a.minus(b), keep |_x, _y| [false, false], |g, _x, _y| g.clone(), -g;
     /// `self * other`, element by element, broadcasting.
-    Number, try_mul, Mul::mul, |a, b| a * b, keep |x, y| [y, x], |g, x, y| g * y, g * x;
+    Number, try_mul, Mul::mul, |a, b| a.times(b), keep |x, y| [y, x], |g, x, y| g * y, g * x;
     /// `self / other`, element by element, broadcasting. Integers divide with [`Tensor::div_floor`] or
     /// [`Tensor::div_trunc`]: PyTorch's `/` makes floats of them.
     Real, try_div, Div::div, |a, b| a / b, keep |_x, y| [y, true], |g, x, y| g / y, -(g * (x / y / y));
@@ -155,9 +155,9 @@ macro_rules! scalar {
 }
 
 scalar! {
-    Number, Add::add, "add", |x, c| x + c, |g| g.clone();
-    Number, Sub::sub, "sub", |x, c| x - c, |g| g.clone();
-    Number, Mul::mul, "mul", |x, c| x * c, |g| g * c;
+    Number, Add::add, "add", |x, c| x.plus(c), |g| g.clone();
+    Number, Sub::sub, "sub", |x, c| x.minus(c), |g| g.clone();
+    Number, Mul::mul, "mul", |x, c| x.times(c), |g| g * c;
     Real, Div::div, "div", |x, c| x / c, |g| g / c;
 }
 
@@ -208,7 +208,7 @@ scalar_left!(div f32, f64);
 impl<T: Number> ops::Neg for &Tensor<T> {
     type Output = Tensor<T>;
     fn neg(self) -> Tensor<T> {
-        Tensor::op("neg", map(self.view(), |x| -x), [self], |g, _| Ok([Some(-g)]))
+        Tensor::op("neg", map(self.view(), T::negated), [self], |g, _| Ok([Some(-g)]))
     }
 }
 
@@ -242,7 +242,7 @@ fn rem_floor<T: Number>(a: T, b: T) -> T {
 
 fn quotient_trunc<T: Number>(a: T, b: T) -> T {
     match T::DTYPE {
-        DType::I64 if b == -T::ONE => -a,
+        DType::I64 if b == -T::ONE => a.negated(),
         DType::I64 => a / b,
         _ => T::of((a / b).as_f64().trunc()),
     }

@@ -196,7 +196,7 @@ impl<T: Number> Tensor<T> {
         let r = Reduction::new("prod", self.shape(), &dim.into(), keepdim)?;
         let [axis] = r.axes[..] else { return Ok(self.clone()) };
         let product = match T::DTYPE {
-            DType::I64 => kernel::fold(self.view(), &[axis], T::ONE, |a, b| a * b),
+            DType::I64 => kernel::fold(self.view(), &[axis], T::ONE, T::times),
             _ => products::product(self.view(), axis),
         };
         let (x, kept) = (self.clone(), r.kept.clone());

@@ -76,7 +76,16 @@ pub trait Element:
 }
 
 /// An element with arithmetic: `f32`, `f64` or `i64`.
-pub trait Number: Element + NumAssign + num_traits::Signed + Product {}
+pub trait Number: Element + NumAssign + num_traits::Signed + Product {
+    // With `plus`, the arithmetic of elements: integers wrap round in every profile, as in PyTorch, where `-` and `*` would
+    // panic in a user's debug build.
+    #[doc(hidden)]
+    fn minus(self, other: Self) -> Self;
+    #[doc(hidden)]
+    fn times(self, other: Self) -> Self;
+    #[doc(hidden)]
+    fn negated(self) -> Self;
+}
 
 /// An element with gradients: `f32` or `f64`.
 pub trait Real:
@@ -93,6 +102,7 @@ macro_rules! element {
             const DTYPE: DType = DType::$dtype;
             const ZERO: Self = $zero;
             const ONE: Self = $one;
+            #[inline(always)]
             fn plus(self, $b: Self) -> Self {
                 let $a = self;
                 $plus
@@ -131,16 +141,39 @@ macro_rules! element {
 
 element!(f32, F32, 0., 1., |a, b| a + b, |x| x as f64, |y| y as f32, |i| i as i64, |j| j as f32, |n| AnyNode::F32(n));
 element!(f64, F64, 0., 1., |a, b| a + b, |x| x, |y| y, |i| i as i64, |j| j as f64, |n| AnyNode::F64(n));
-element!(i64, I64, 0, 1, |a, b| a + b, |x| x as f64, |y| y as i64, |i| i, |j| j, |_n| unreachable!(
+element!(i64, I64, 0, 1, |a, b| a.wrapping_add(b), |x| x as f64, |y| y as i64, |i| i, |j| j, |_n| unreachable!(
     "i64 has no gradients"
 ));
 element!(bool, Bool, false, true, |a, b| a | b, |x| f64::from(x), |y| y != 0., |i| i64::from(i), |j| j != 0, |_n| {
     unreachable!("bool has no gradients")
 });
 
-impl Number for f32 {}
-impl Number for f64 {}
-impl Number for i64 {}
+macro_rules! number {
+    ($($t:ty: |$a:ident, $b:ident| $minus:expr, $times:expr, $negated:expr;)*) => {$(
+        impl Number for $t {
+            #[inline(always)]
+            fn minus(self, $b: Self) -> Self {
+                let $a = self;
+                $minus
+            }
+            #[inline(always)]
+            fn times(self, $b: Self) -> Self {
+                let $a = self;
+                $times
+            }
+            #[inline(always)]
+            fn negated(self) -> Self {
+                let $a = self;
+                $negated
+            }
+        }
+    )*};
+}
+number! {
+    f32: |a, b| a - b, a * b, -a;
+    f64: |a, b| a - b, a * b, -a;
+    i64: |a, b| a.wrapping_sub(b), a.wrapping_mul(b), a.wrapping_neg();
+}
 
 impl Real for f32 {
     fn node_of(node: &AnyNode) -> Option<&Arc<Node<f32>>> {

@@ -1,5 +1,7 @@
 //! Vectors of numbers in registers: what the tiles of a product are made of, once for each instruction set.
 
+use crate::tensor::{Element, Number};
+
 /// A vector register.
 ///
 /// # Safety
@@ -8,7 +10,7 @@
 #[allow(unsafe_code, clippy::missing_safety_doc)]
 pub trait Simd: Copy {
     /// One lane.
-    type T: Copy + Default + std::ops::Add<Output = Self::T> + 'static;
+    type T: Element;
     /// Which lanes are read or written.
     type Mask: Copy;
     const LANES: usize;
@@ -97,11 +99,11 @@ macro_rules! plain {
             }
             #[inline(always)]
             unsafe fn add_product(self, a: Self, b: Self) -> Self {
-                Plain(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
+                Plain(std::array::from_fn(|i| self.0[i].plus(a.0[i].times(b.0[i]))))
             }
             #[inline(always)]
             unsafe fn add(self, other: Self) -> Self {
-                Plain(std::array::from_fn(|i| self.0[i] + other.0[i]))
+                Plain(std::array::from_fn(|i| self.0[i].plus(other.0[i])))
             }
             #[inline(always)]
             unsafe fn rotate(self, by: usize) -> Self {
@@ -109,7 +111,7 @@ macro_rules! plain {
             }
             #[inline(always)]
             unsafe fn sum(self) -> $t {
-                (self.0[0] + self.0[2]) + (self.0[1] + self.0[3])
+                self.0[0].plus(self.0[2]).plus(self.0[1].plus(self.0[3]))
             }
         }
     )*};
