@@ -387,6 +387,15 @@ fn a_small_rest_of_a_sum_of_powers_counts() {
     let near = |got: f32, want: f64| assert!((f64::from(got) / want - 1.).abs() < 1e-6, "{got}, expected {want}");
     let x = tensor![20.0, 0.0];
     near(-x.log_softmax(0).unwrap().to_vec()[0], rest);
+    for create_graph in [false, true] {
+        for (axis, x) in [(1, tensor![[20.0, 0.0]]), (0, tensor![[20.0, 1.0], [0.0, 1.0]])] {
+            let x = x.requires_grad(true);
+            let y = x.log_softmax(axis).unwrap().narrow(axis, 0, 1).unwrap();
+            let grads = ndnn::autograd::grad(&[&y.sum()], &[&x], create_graph).unwrap().remove(0).unwrap().to_vec();
+            near(grads[0], rest);
+            near(-grads[if axis == 0 { 2 } else { 1 }], rest);
+        }
+    }
     near(-tensor![[20.0, 1.0], [0.0, 1.0]].log_softmax(0).unwrap().to_vec()[0], rest);
     near(tensor![0.0, -20.0].logsumexp(0, false).unwrap().item().unwrap(), rest);
     near(tensor![0.0].logaddexp(tensor![-20.0]).unwrap().to_vec()[0], rest);

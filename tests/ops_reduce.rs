@@ -2,7 +2,7 @@
 //! against plain loops, and PyTorch's answers at the edges.
 
 use ndnn::{
-    Result, Tensor,
+    Reduce, Result, Tensor,
     autograd::{gradcheck, gradgradcheck},
     tensor,
 };
@@ -517,4 +517,21 @@ fn moments_beyond_the_range() {
         assert_eq!(x.var_mean_dim(0, 0., false).unwrap().1.item().unwrap(), f32::INFINITY);
     }
     assert!(tensor![f32::INFINITY, f32::NEG_INFINITY].std_mean_dim(0, 0., false).unwrap().1.item().unwrap().is_nan());
+}
+
+#[test]
+fn scattered_products_whose_parts_overflow() {
+    let product = |x: &[f32], include: bool| {
+        let x: Tensor = x.iter().copied().collect();
+        let index = Tensor::zeros([x.numel()]);
+        let of = |x: &Tensor| Tensor::ones([1]).scatter_reduce(0, &index, x, Reduce::Prod, include).unwrap();
+        (of(&x).item().unwrap() as f64, gradient(&x, &of))
+    };
+    for include in [false, true] {
+        let (value, slopes) = product(&[1e-30, 1e-30, 1e30, 1e30], include);
+        close_to(&[value], &[1.], 1e-5);
+        close_to(&slopes, &[1e30, 1e30, 1e-30, 1e-30], 1e-5);
+        close_to(&product(&[1e-30, 2e-30], include).1, &[2e-30, 1e-30], 1e-5);
+        close_to(&product(&[0.0, 1e30, 1e30], include).1, &[INF, 0., 0.], 0.);
+    }
 }

@@ -352,7 +352,7 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
         let dx = match dx {
             // At 0 the slope is the weight's, and changes with nothing, as in PyTorch.
             true if grad_enabled() => {
-                let w = Tensor::where_(&x.eq(T::ZERO)?, &w.detach(), &w)?;
+                let w = Tensor::where_(&x.eq(T::ZERO)?, w.detach(), &w)?;
                 Some(Tensor::where_(&x.gt(T::ZERO)?, g, &ops::scaled(g, &w)?)?)
             }
             true => {

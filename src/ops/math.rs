@@ -90,7 +90,7 @@ pub(super) use unary;
 
 unary! { Number, Formula:
     /// `|x|`; the gradient at 0 is 0.
-    abs: |x| if x < T::ZERO && T::DTYPE == DType::I64 { x.negated() } else { num_traits::Signed::abs(&x) }, from input |g, x| g.kept(&x, |x| sign_of(x) != T::ZERO) * x.step(sign_of);
+    abs: |x| size_of(x), from input |g, x| g.kept(&x, |x| sign_of(x) != T::ZERO) * x.step(sign_of);
     /// -1, 0 or 1, as `x` is negative, zero (or NaN) or positive; the gradient is 0.
     sign: |x| sign_of(x), zero;
     /// `x²`
@@ -157,6 +157,15 @@ unary! { Real, RealFormula:
     trunc: |x| x.trunc(), zero;
     /// The nearest whole number, halves going to the even one; the gradient is 0.
     round: |x| half_to_even(x), zero;
+}
+
+#[inline(always)]
+fn size_of<T: Number>(x: T) -> T {
+    match T::DTYPE {
+        // The least integer has no opposite.
+        DType::I64 if x < T::ZERO => x.negated(),
+        _ => num_traits::Signed::abs(&x),
+    }
 }
 
 fn sign_of<T: Number>(x: T) -> T {

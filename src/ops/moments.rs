@@ -54,15 +54,15 @@ impl<T: Real> Moments<T> {
             let apart = zip(x.view(), mean.view(), x.shape(), |x, mean| x - mean);
             (r.mean(apart.view()), sum(map(apart.view(), |x| x * x).view()))
         };
+        // Of an infinite mean there is no rest.
+        let whole = |mean: T, rest: T| if mean.is_infinite() { mean } else { mean + rest };
         let mut mean = r.mean(x.view());
         let (mut rest, mut squares) = about(&mean);
         if rest.iter().zip(&squares).any(|(&rest, &squares)| is_rough(rest, squares / n)) {
-            mean = zip(mean.view(), rest.view(), mean.shape(), |mean, rest| mean + rest);
+            mean = zip(mean.view(), rest.view(), mean.shape(), whole);
             (rest, squares) = about(&mean);
         }
         let squares = zip(squares.view(), rest.view(), mean.shape(), |sum, rest| spread(sum, rest * n.sqrt()));
-        // Of an infinite mean there is no rest.
-        let whole = |mean: T, rest: T| if mean.is_infinite() { mean } else { mean + rest };
         [zip(mean.view(), rest.view(), mean.shape(), whole), squares]
     }
 
