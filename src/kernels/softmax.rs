@@ -178,7 +178,9 @@ impl<T: Real> Backward<'_, T> {
         }
         for (i, out) in out.iter_mut().enumerate().filter(|&(i, _)| y[i] > limit) {
             let sum = sums[i % sums.len()];
-            *out = (g[i] - sum) - T::vexp_m1::<I>(y[i]) * sum;
+            if sum.is_finite() {
+                *out = (g[i] - sum) - T::vexp_m1::<I>(y[i]) * sum;
+            }
         }
     }
 }

@@ -127,12 +127,15 @@ impl<T: Real> Tensor<T> {
         let freedom = r.count as f64 - correction;
         let divisor = T::of(freedom.max(0.));
         let data = r.place(moments.unscaled(&moments.squares, 2, |sum| sum / divisor));
-        let (x, axes, kept, scale) = (self.clone(), r.axes, r.kept, moments.scale.clone());
+        let (x, axes, kept, scale) = (self.clone(), r.axes, r.kept, moments.scale.as_ref());
+        // A distance from the mean may be twice as large as any number.
+        let large = scale.is_some_and(|scale| scale.view().iter().any(|&s| s < T::ONE));
+        let quarter = large.then(|| T::of(0.25));
         Tensor::op("var", data, [self], move |g, _| {
             let g = g.reshape(kept.as_slice())?;
             let dims: Vec<isize> = axes.iter().map(|&a| a as isize).collect();
-            let centred = match &scale {
-                Some(scale) => x.try_mul(scale)?.centred(&dims)?,
+            let centred = match quarter {
+                Some(quarter) => (&x * quarter).centred(&dims)?,
                 None => x.centred(&dims)?,
             };
             if freedom <= 0. && axes.len() == x.ndim() {
@@ -141,8 +144,8 @@ impl<T: Real> Tensor<T> {
                 return Ok([Some(Tensor::from(slope).try_mul(&g)?)]);
             }
             let dx = centred.try_mul(&(g * T::of(2. / freedom)))?;
-            Ok([Some(match &scale {
-                Some(scale) => dx.try_div(scale)?,
+            Ok([Some(match quarter {
+                Some(quarter) => dx / quarter,
                 None => dx,
             })])
         })

@@ -48,7 +48,8 @@ impl<T: Real> Tensor<T> {
                     let sum = g.sum_dim(dim, true)?;
                     let dominant = g.try_sub(&sum)?.try_sub(&y.expm1().try_mul(&sum)?)?;
                     let others = g.try_sub(&y.exp().try_mul(&sum)?)?;
-                    Tensor::where_(&y.gt(T::of(kernel::DOMINANT))?, dominant, others)?
+                    let at = y.gt(T::of(kernel::DOMINANT))?.logical_and(&sum.isfinite())?;
+                    Tensor::where_(&at, dominant, others)?
                 }
             })])
         }))
