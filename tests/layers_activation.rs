@@ -557,3 +557,29 @@ fn what_is_dropped_is_0() {
     let g = ndnn::autograd::grad_with(&[&y], &[Some(&x.detach())], &[&x], false).unwrap().remove(0).unwrap();
     assert_eq!(g, y.detach());
 }
+
+#[test]
+fn a_shut_gate_and_a_weight_of_0_pass_nothing() {
+    let slopes = |f: &dyn Fn(&Tensor, &Tensor) -> Result<Tensor>, [a, b, g]: [f32; 3], create_graph| {
+        let [a, b] = [a, b].map(|v| tensor![v].requires_grad(true));
+        let y = f(&a, &b).unwrap();
+        let grads = ndnn::autograd::grad_with(&[&y], &[Some(&tensor![g])], &[&a, &b], create_graph).unwrap();
+        grads.into_iter().map(|g| g.unwrap().to_vec()[0]).collect::<Vec<_>>()
+    };
+    let inf = f32::INFINITY;
+    for create_graph in [false, true] {
+        let glu = |a: &Tensor, b: &Tensor| F::glu(&Tensor::cat(&[a, b], 0)?, 0);
+        assert_eq!(slopes(&glu, [1e30, 1e30, 1e30], create_graph), [1e30, 0.]);
+        assert_eq!(slopes(&glu, [1e30, -1e30, 1e30], create_graph), [0., 0.]);
+        assert_eq!(slopes(&glu, [2., 0., 1.], create_graph), [0.5, 0.5]);
+        for g in [inf, f32::NAN] {
+            assert_eq!(slopes(&|x, w| F::prelu(x, w), [-1., 0., g], create_graph)[0], 0.);
+            assert_eq!(slopes(&|x, w| F::prelu(x, w), [0., 0., g], create_graph), [0., 0.]);
+        }
+    }
+    gradgradcheck(|x| F::glu(&x[0], 1), &[x()], Default::default()).unwrap();
+    // Both mixed derivatives at 0 are 0, as in PyTorch; below 0 they are 1.
+    let (x, w) = (tensor![0.0, -2.0].requires_grad(true), tensor![0.0].requires_grad(true));
+    let slope = ndnn::autograd::grad(&[&F::prelu(&x, &w).unwrap().sum()], &[&x], true).unwrap().remove(0).unwrap();
+    assert_eq!(ndnn::autograd::grad(&[&slope.sum()], &[&w], false).unwrap().remove(0).unwrap(), tensor![1.0]);
+}

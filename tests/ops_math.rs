@@ -387,6 +387,17 @@ fn a_small_rest_of_a_sum_of_powers_counts() {
     let near = |got: f32, want: f64| assert!((f64::from(got) / want - 1.).abs() < 1e-6, "{got}, expected {want}");
     let x = tensor![20.0, 0.0];
     near(-x.log_softmax(0).unwrap().to_vec()[0], rest);
+    for create_graph in [false, true] {
+        for (axis, x) in [(1, tensor![[20.0, 0.0]]), (0, tensor![[20.0, 1.0], [0.0, 1.0]])] {
+            let x = x.requires_grad(true);
+            let y = x.log_softmax(axis).unwrap().narrow(axis, 0, 1).unwrap();
+            let grads = ndnn::autograd::grad(&[&y.sum()], &[&x], create_graph).unwrap().remove(0).unwrap().to_vec();
+            near(grads[0], rest);
+            near(-grads[if axis == 0 { 2 } else { 1 }], rest);
+        }
+        let first = |x: &Tensor| Tensor::cat(&[&tensor![[0.0]], &x.unsqueeze(0)?], 1)?.log_softmax(1)?.narrow(1, 0, 1);
+        assert_eq!(passes::slope::<f32>(&first, 3., INF, create_graph), -INF);
+    }
     near(-tensor![[20.0, 1.0], [0.0, 1.0]].log_softmax(0).unwrap().to_vec()[0], rest);
     near(tensor![0.0, -20.0].logsumexp(0, false).unwrap().item().unwrap(), rest);
     near(tensor![0.0].logaddexp(tensor![-20.0]).unwrap().to_vec()[0], rest);
@@ -407,7 +418,8 @@ fn both_passes_of_losses_agree() {
             let bent = F::SmoothL1LossOptions::default().reduction(reduction);
             let classes = F::CrossEntropyOptions::default().reduction(reduction);
             let scores = |x: &Tensor<R>| Tensor::cat(&[x, &Tensor::zeros([1])], 0)?.unsqueeze(0);
-            let rows: [Row<R>; 9] = [
+            let twice = Tensor::full([1], R::of(2.));
+            let rows: [Row<R>; 10] = [
                 ("mse", &|x| F::mse_loss(x, &one, plain), &never),
                 ("l1", &|x| F::l1_loss(x, &one, plain), &|x| x == 1. || x.is_nan()),
                 ("l1, by the target", &|x| F::l1_loss(&one, x, plain), &|x| x == 1. || x.is_nan()),
@@ -415,6 +427,7 @@ fn both_passes_of_losses_agree() {
                 ("smooth_l1, beta 1e-45", &|x| F::smooth_l1_loss(x, &one, bent.beta(1e-45)), &never),
                 ("huber", &|x| F::huber_loss(x, &one, F::HuberLossOptions::default().reduction(reduction)), &never),
                 ("bce", &|x| F::binary_cross_entropy_with_logits(x, &one, logits), &never),
+                ("bce, weighted", &|x| F::binary_cross_entropy_with_logits(x, &one, logits.pos_weight(&twice)), &never),
                 ("cross_entropy", &|x| F::cross_entropy(&scores(x)?, &tensor![0], classes), &never),
                 ("ignored", &|x| F::cross_entropy(&scores(x)?, &tensor![-100], classes), &|_| true),
             ];
@@ -449,39 +462,133 @@ fn integers_are_compared_as_they_are() {
     assert_eq!(Tensor::full([1], BIG + 1).to_string(), format!("tensor([{}])", BIG + 1));
 }
 
-/// As in PyTorch and in every build: `+` on an `i64` panics in a debug build.
+/// In every profile, as in PyTorch: a debug build does not panic.
 #[test]
-fn integers_wrap_around() {
-    let (max, min) = (tensor![i64::MAX], tensor![i64::MIN]);
-    let twice = Tensor::cat(&[&max, &max], 0).unwrap();
-    let column = max.reshape([1, 1]).unwrap();
-    let (one, zero) = (Tensor::<i64>::ones([1]), tensor![0]);
-    let cases = [
-        (&max + 1, i64::MIN),
-        (&max + &one, i64::MIN),
-        (max.clone() + &one, i64::MIN),
-        (&min - 1, i64::MAX),
-        (&min - &one, i64::MAX),
-        (0 - &min, i64::MIN),
-        (&max * 2, -2),
-        (&max * &max, 1),
-        (-&min, i64::MIN),
-        (min.abs(), i64::MIN),
-        (max.square(), 1),
-        (max.addcmul(&max, &max, 1).unwrap(), i64::MIN),
-        (min.div_floor(-1).unwrap(), i64::MIN),
-        (min.div_trunc(-1).unwrap(), i64::MIN),
-        (twice.sum(), -2),
-        (twice.sum_dim(0, false).unwrap(), -2),
-        (twice.prod(), 1),
-        (twice.cumsum(0).unwrap().narrow(0, 1, 1).unwrap(), -2),
-        (twice.cumprod(0).unwrap().narrow(0, 1, 1).unwrap(), 1),
-        (twice.dot(&twice).unwrap(), 2),
-        (column.matmul(&column).unwrap(), 1),
-        (max.scatter_add(0, &zero, &one).unwrap(), i64::MIN),
-        (max.index_add(0, &zero, &one).unwrap(), i64::MIN),
+fn integers_wrap_round() {
+    const MAX: i64 = i64::MAX;
+    const MIN: i64 = i64::MIN;
+    let x = &tensor![MAX, MIN];
+    assert_eq!((x + x).to_vec(), [-2, 0]);
+    assert_eq!((x.clone() + x.clone()).to_vec(), [-2, 0]);
+    assert_eq!((x - x.flip(0).unwrap()).to_vec(), [-1, 1]);
+    assert_eq!((x * x).to_vec(), [1, 0]);
+    assert_eq!([(x + 1).to_vec(), (x - 1).to_vec(), (x * 2).to_vec()], [[MIN, MIN + 1], [MAX - 1, MAX], [-2, 0]]);
+    assert_eq!((2 - x).to_vec(), [MIN + 3, MIN + 2]);
+    assert_eq!((-x).to_vec(), [MIN + 1, MIN]);
+    assert_eq!([x.abs().to_vec(), x.square().to_vec()], [[MAX, MIN], [1, 0]]);
+    let many = Tensor::full([300, 2], MAX);
+    assert_eq!(many.sum().item().unwrap(), -600);
+    assert_eq!(many.sum_dim(0, false).unwrap().to_vec(), [-300, -300]);
+    assert_eq!(tensor![MAX, 3].prod().item().unwrap(), MAX - 2);
+    assert_eq!(tensor![MAX, 3].cumsum(0).unwrap().to_vec(), [MAX, MIN + 2]);
+    assert_eq!(tensor![MAX, 3].cumprod(0).unwrap().to_vec(), [MAX, MAX - 2]);
+    assert_eq!(x.diff(1, 0, None, None).unwrap().to_vec(), [1]);
+    assert_eq!(x.scatter_add(0, &tensor![0, 0], x).unwrap().to_vec(), [MAX - 1, MIN]);
+    assert_eq!([x.div_floor(-1).unwrap().to_vec(), x.div_trunc(-1).unwrap().to_vec()], [[MIN + 1, MIN]; 2]);
+    for n in [1, 2, 9, 40] {
+        let a = Tensor::full([n, n], MAX);
+        assert_eq!(a.mm(&a).unwrap().to_vec(), vec![n as i64; n * n]);
+        assert_eq!(a.addmm(&a, &a, 2, 3).unwrap().to_vec(), vec![3 * n as i64 - 2; n * n]);
+        assert_eq!(a.trace().unwrap().item().unwrap(), MAX.wrapping_mul(n as i64));
+    }
+}
+
+/// The gradient times one factor after the other, where their product leaves the range.
+#[test]
+fn slopes_that_do_not_fit_alone() {
+    let single = [
+        ("log", (|x| x.log()) as fn(&Tensor) -> Tensor, 1e-40, 0., 0.),
+        ("log", |x| x.log(), 1e-40, 1e-10, 1e30),
+        ("log2", |x| x.log2(), 1e-40, 0., 0.),
+        ("log10", |x| x.log10(), 1e-40, 0., 0.),
+        ("rsqrt", |x| x.rsqrt(), 1e30, 1e30, -5e-16),
+        ("rsqrt", |x| x.rsqrt(), 1e30, INF, -INF),
+        ("reciprocal", |x| x.reciprocal(), 1e30, 1e30, -1e-30),
+        ("reciprocal", |x| x.reciprocal(), 1e30, INF, -INF),
+        ("atan", |x| x.atan(), 1e30, 1e30, 1e-30),
+        ("softsign", F::softsign, 1e30, INF, INF),
+        ("xlogy, by y", |x| tensor![1e30].xlogy(x).unwrap(), 1e-30, 0., 0.),
+        ("xlogy, by y", |x| tensor![1e-30].xlogy(x).unwrap(), 1e30, INF, INF),
     ];
-    for (i, (result, expected)) in cases.iter().enumerate() {
-        assert_eq!(result.item().unwrap(), *expected, "case {i}");
+    for (name, f, x, g, want) in single {
+        for create_graph in [false, true] {
+            let got = passes::slope::<f32>(&|x| Ok(f(x)), x, g, create_graph);
+            assert!(
+                got == want || (got / want - 1.).abs() < 1e-4,
+                "{name} at {x}, gradient {g}: {got}, expected {want}"
+            );
+        }
+    }
+}
+
+fn second<R: Real>(f: &dyn Fn(&Tensor<R>) -> Tensor<R>, x: &[f64]) -> Vec<f64> {
+    let x = x.iter().map(|&x| R::of(x)).collect::<Tensor<R>>().requires_grad(true);
+    let slope = ndnn::autograd::grad(&[&f(&x).sum()], &[&x], true).unwrap().remove(0).unwrap();
+    let twice = ndnn::autograd::grad(&[&slope.sum()], &[&x], false).unwrap().remove(0).unwrap();
+    twice.to_vec().iter().map(|x| x.as_f64()).collect()
+}
+
+#[test]
+fn second_derivatives_keep_their_digits() {
+    fn near_0<R: Real>() {
+        for x in [1e-30, 1e-10, -1e-6] {
+            let rows: [(&str, &dyn Fn(&Tensor<R>) -> Tensor<R>, f64); 4] = [
+                ("tanh", &|x| x.tanh(), -2. * x),
+                ("asin", &|x| x.asin(), x),
+                ("acos", &|x| x.acos(), -x),
+                ("atanh", &|x| x.atanh(), 2. * x),
+            ];
+            for (name, f, want) in rows {
+                let got = second(f, &[x])[0];
+                assert!((got / want - 1.).abs() < 1e-6, "{name} at {x}: {got}, expected {want}");
+            }
+        }
+    }
+    near_0::<f32>();
+    near_0::<f64>();
+    // Each output gives its terms a gradient of 1 in all, whatever they are.
+    let got = second::<f64>(&|x| x.logcumsumexp(0).unwrap(), &[-INF, -INF, 1., 2., 0.5]);
+    assert!(got[2..].iter().all(|d| d.abs() < 1e-15), "{got:?}");
+    // x² has no trouble with its logarithm where it is 0 in f32.
+    let square = second::<f32>(&|x| x.pow(Tensor::full([1], 2f32)).unwrap(), &[1e-40]);
+    assert_eq!(square, [2.]);
+}
+
+#[test]
+fn a_nan_is_within_any_bounds() {
+    for (lo, hi) in [(INF, 1.), (-1., -INF), (-1., 1.)] {
+        let (x, lo, hi) = (tensor![NAN; f64].requires_grad(true), tensor![lo; f64], tensor![hi; f64]);
+        let y = x.clamp_tensor(Some(&lo), Some(&hi)).unwrap();
+        y.backward().unwrap();
+        assert!(y.to_vec()[0].is_nan() && x.grad().unwrap().to_vec() == [1.]);
+    }
+}
+
+#[test]
+fn weighted_logits_at_infinity() {
+    let at = |x: f64, y: f64, p: f64, g: f64, create_graph| {
+        let [x, y, p] = [x, y, p].map(|v| tensor![v; f64].requires_grad(true));
+        let options = F::BceWithLogitsOptions::default().pos_weight(&p).reduction(F::Reduction::None);
+        let loss = F::binary_cross_entropy_with_logits(&x, &y, options).unwrap();
+        let grads = grad_with(&[&loss], &[Some(&tensor![g; f64])], &[&x, &y, &p], create_graph).unwrap();
+        let grads = grads.into_iter().map(|g| g.unwrap().to_vec()[0]);
+        std::iter::once(loss.to_vec()[0]).chain(grads).collect::<Vec<_>>()
+    };
+    let log_2 = std::f64::consts::LN_2;
+    for create_graph in [false, true] {
+        for ([x, y, p, g], want) in [
+            ([INF, 1., 2., 1.], [0., 0., -INF, 0.]),
+            ([-INF, 0., 2., 1.], [0., 0., INF, 0.]),
+            ([-INF, 1., 2., 1.], [INF, -2., INF, INF]),
+            ([INF, 0., 2., 1.], [INF, 1., -INF, 0.]),
+            ([-INF, 1., 0., 1.], [0., 0., 0., INF]),
+            ([0., 1., 2., 1.], [2. * log_2, -1., log_2, log_2]),
+            ([0., 0., 2., INF], [log_2, INF, INF, NAN]),
+            ([0., 1., 2., INF], [2. * log_2, -INF, INF, INF]),
+        ] {
+            let got = at(x, y, p, g, create_graph);
+            let near = |(a, b): (&f64, &f64)| a == b || b.is_nan() || (a - b).abs() < 1e-15;
+            assert!(got.iter().zip(&want).all(near), "x {x}, y {y}, p {p}, g {g}: {got:?}, expected {want:?}");
+        }
     }
 }

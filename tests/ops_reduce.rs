@@ -2,7 +2,7 @@
 //! against plain loops, and PyTorch's answers at the edges.
 
 use ndnn::{
-    Result, Tensor,
+    Reduce, Result, Tensor,
     autograd::{gradcheck, gradgradcheck},
     tensor,
 };
@@ -486,4 +486,52 @@ fn deviations_of_any_size() {
     let both = |x: &[X]| x[0].var_mean_dim(1, 1., true).and_then(|(v, m)| v.try_mul(&m));
     gradcheck(both, &[values(&[2, 4], 3)], Default::default()).unwrap();
     gradgradcheck(both, &[values(&[2, 4], 3)], Default::default()).unwrap();
+}
+
+#[test]
+fn norms_of_parts_of_any_size() {
+    let norm = |x: &Tensor<f32>, p: f64| gradient(x, &|x| x.norm(p, 0, false).unwrap());
+    // The slope of a sum of absolute values is the sign, whatever stands beside it.
+    for f in [INF, 1e30, 1.] {
+        close_to(&norm(&tensor![f as f32, -1e-30, 0.0, -f as f32], 1.), &[1., -1., 0., -1.], 0.);
+    }
+    close_to(&norm(&tensor![1e30, 1e-30, 1e30], 0.5), &[2., 2e30, 2.], 1e-5);
+    close_to(&norm(&tensor![1e30, 1e-30], 1.5), &[1., 1e-30], 1e-5);
+    close_to(&norm(&tensor![2.0, 0.0], 0.), &[0., 0.], 0.);
+    for p in [0.5, 1.2, 1.9] {
+        let x = [values(&[2, 3], 1).abs()];
+        gradcheck(|x| x[0].norm(p, 1, false), &x, Default::default()).unwrap();
+        gradgradcheck(|x| x[0].norm(p, 1, false), &x, Default::default()).unwrap();
+    }
+}
+
+#[test]
+fn moments_beyond_the_range() {
+    // The distances from the mean do not fit, their shares of the deviation do.
+    let third = 1. / 3f64.sqrt();
+    let x = tensor![2.7e38, -2.7e38, 2.7e38];
+    close_to(&gradient(&x, &|x| x.std()), &[third / 2., -third, third / 2.], 1e-5);
+    close_to(&gradient(&(x * 1e-38), &|x| x.std()), &[third / 2., -third, third / 2.], 1e-5);
+    close_to(&gradient(&tensor![2.7e38, -2.7e38, 2.7e38], &|x| x.var() * 0.25), &[4.5e37, -9e37, 4.5e37], 1e-5);
+    for x in [tensor![f32::INFINITY], tensor![1.0, f32::INFINITY, 2.0]] {
+        assert_eq!(x.var_mean_dim(0, 0., false).unwrap().1.item().unwrap(), f32::INFINITY);
+    }
+    assert!(tensor![f32::INFINITY, f32::NEG_INFINITY].std_mean_dim(0, 0., false).unwrap().1.item().unwrap().is_nan());
+}
+
+#[test]
+fn scattered_products_whose_parts_overflow() {
+    let product = |x: &[f32], include: bool| {
+        let x: Tensor = x.iter().copied().collect();
+        let index = Tensor::zeros([x.numel()]);
+        let of = |x: &Tensor| Tensor::ones([1]).scatter_reduce(0, &index, x, Reduce::Prod, include).unwrap();
+        (of(&x).item().unwrap() as f64, gradient(&x, &of))
+    };
+    for include in [false, true] {
+        let (value, slopes) = product(&[1e-30, 1e-30, 1e30, 1e30], include);
+        close_to(&[value], &[1.], 1e-5);
+        close_to(&slopes, &[1e30, 1e30, 1e-30, 1e-30], 1e-5);
+        close_to(&product(&[1e-30, 2e-30], include).1, &[2e-30, 1e-30], 1e-5);
+        close_to(&product(&[0.0, 1e30, 1e30], include).1, &[INF, 0., 0.], 0.);
+    }
 }

@@ -539,3 +539,30 @@ fn the_same_bits_on_any_number_of_threads() {
     let one = run(1);
     assert!(one == run(2) && one == run(4));
 }
+
+#[test]
+fn statistics_take_nothing_with_a_factor_of_0() {
+    let options = F::BatchNormOptions::default().training(true);
+    let run = |x: &Tensor, from: f32, momentum: f64| {
+        let (mut mean, mut var) = (Tensor::full([1], from), Tensor::full([1], from));
+        let y = F::batch_norm(x, Some(&mut mean), Some(&mut var), None, None, options.momentum(momentum));
+        assert_eq!(y.unwrap().shape(), x.shape());
+        [mean.to_vec()[0], var.to_vec()[0]]
+    };
+    assert_eq!(run(&tensor![[1.0], [3.0]], f32::INFINITY, 1.), [2., 2.]);
+    assert_eq!(run(&tensor![[1.0], [3.0]], f32::NAN, 1.), [2., 2.]);
+    assert_eq!(run(&tensor![[1e30], [3e30]], 1., 0.), [1., 1.]);
+    for shape in [vec![1, 0], vec![1, 0, 1], vec![1, 2]] {
+        let e = F::batch_norm(&Tensor::<f32>::zeros(shape.clone()), None, None, None, None, options).unwrap_err();
+        let want = format!("batch_norm: training needs more than 1 value per channel, the input is {shape:?}");
+        assert_eq!(e.to_string(), want);
+    }
+    // A finite row has a finite norm, also where f32 has none for it.
+    let index = tensor![0];
+    let row = F::embedding_renorm(&tensor![[3e38, -3e38]], &index, 1., 2.).unwrap();
+    let half = std::f32::consts::FRAC_1_SQRT_2;
+    assert!(row.allclose(&tensor![[half, -half]], 1e-6, 0., false).unwrap(), "{row}");
+    let none = F::cross_entropy(&Tensor::<f32>::zeros([1, 0]), &index, Default::default()).unwrap_err();
+    let want = "cross_entropy: the target is 0 at [0], the input [1, 0] has 0 classes: expected ignore_index = -100";
+    assert_eq!(none.to_string(), want);
+}

@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData};
 use crate::{
     Error, Result,
     kernels::{
-        elementwise::{Map, map, map_with, zip, zip_with},
+        elementwise::{Map, map, map_with, zip, zip_with, zip3},
         isa::Isa,
     },
     ops::{self, Formula, Lane, gradient_of},
@@ -186,9 +186,9 @@ elementwise! {
     pub softsign(): |x| {
         let near = Lane::<I, T>::new(x).bounded(T::max_value()).0;
         near / (T::ONE + num_traits::Float::abs(near))
-    }, slope |x| {
+    }, slope |g, x| {
         let r = (x.abs() + T::ONE).reciprocal();
-        r.clone() * r
+        g * r.clone() * r
     };
 
     /// `x - tanh(x)`
@@ -350,7 +350,19 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
     let (x, w) = (input.clone(), weight.clone());
     Ok(Tensor::op("prelu", out, [input, &weight], move |g, [dx, dw]| {
         let dx = match dx {
-            true => Some(Tensor::where_(&x.gt(T::ZERO)?, g, &g.try_mul(&w)?)?),
+            // At 0 the slope is the weight's, and changes with nothing, as in PyTorch.
+            true if grad_enabled() => {
+                let w = Tensor::where_(&x.eq(T::ZERO)?, w.detach(), &w)?;
+                Some(Tensor::where_(&x.gt(T::ZERO)?, g, &ops::scaled(g, &w)?)?)
+            }
+            true => {
+                let slope = |g: T, x: T, w: T| match x > T::ZERO {
+                    true => g,
+                    false if w == T::ZERO => T::ZERO,
+                    false => g * w,
+                };
+                Some(zip3(g.view(), x.view(), w.view(), x.shape(), slope).into())
+            }
             false => None,
         };
         let dw = match dw {
@@ -411,6 +423,15 @@ fn randomized<T: Real>(
 
 // -------------------------------------------------------------------------------------------------------- along an axis
 
+struct Gated;
+
+impl<T: Real> Map<(T, T), T> for Gated {
+    #[inline(always)]
+    fn at<I: Isa>(&self, (a, b): (T, T)) -> T {
+        a * b.vsigmoid::<I>()
+    }
+}
+
 /// `a · σ(b)`, `a` and `b` being the halves of `input` along the axis `dim` (-1 by default in PyTorch).
 ///
 /// # Errors
@@ -421,7 +442,16 @@ pub fn glu<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> {
         return Err(Error::shape("glu", format!("expected an axis {dim} of even length, got {:?}", input.shape())));
     };
     let (at, half) = (at as isize, n / 2);
-    input.narrow(at, 0, half)?.try_mul(&input.narrow(at, half as isize, half)?.sigmoid())
+    let (a, b) = (input.narrow(at, 0, half)?, input.narrow(at, half as isize, half)?);
+    let value = zip_with(a.view(), b.view(), a.shape(), Gated);
+    let kept = [a.clone(), b.clone()];
+    Ok(Tensor::op("glu", value, [&a, &b], move |g, _| {
+        let [a, b] = &kept;
+        let open = b.sigmoid();
+        // The small factors first: the gradient times `a` may overflow where the gate is shut.
+        let slope = a * (&open * (-b).sigmoid());
+        Ok([Some(g * open), Some(g * slope)])
+    }))
 }
 
 /// `yᵢ = eˣⁱ / Σⱼ eˣʲ` along the axis `dim`, without overflow. To work in another type: `F::softmax(&x.cast::<f64>(), dim)`.

@@ -107,7 +107,8 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
         return Ok((batch_normed(input, batch, moments, weight, bias, None), None));
     }
     let count = input.numel() / channels.max(1);
-    if options.training && count == 1 {
+    let values = shape[0].checked_mul(batch.len);
+    if options.training && values == Some(1) {
         let what = format!("training needs more than 1 value per channel, the input is {shape:?}");
         return Err(Error::value("batch_norm", what));
     }
@@ -136,7 +137,9 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
 /// Moves a running statistic towards the batch's.
 pub(crate) fn towards<T: Real>(mut running: ArrayViewMutD<'_, T>, batch: &[T], momentum: f64) {
     let (keep, momentum) = (T::of(1. - momentum), T::of(momentum));
-    running.iter_mut().zip(batch).for_each(|(r, &b)| *r = *r * keep + b * momentum);
+    // A factor of 0 leaves nothing, also of an infinity.
+    let part = |x: T, factor: T| if factor == T::ZERO { T::ZERO } else { x * factor };
+    running.iter_mut().zip(batch).for_each(|(r, &b)| *r = part(*r, keep) + part(b, momentum));
 }
 
 /// The batch norm with these means, what is left of them, and 1 / √(variance + ε); with `own`, which is each channel's ε,

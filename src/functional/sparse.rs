@@ -118,12 +118,13 @@ pub(crate) fn renorm<T: Real>(
     matrix_with(table.shape(), input)?;
     // Each row once, so that none is scaled twice.
     let named: Vec<usize> = input.view().iter().map(|&i| i as usize).collect::<BTreeSet<_>>().into_iter().collect();
-    let rows = Tensor::from(table.select(Axis(0), &named));
+    // In f64, where the norm of a finite row of f32 is finite.
+    let rows = Tensor::from(table.select(Axis(0), &named)).cast::<f64>();
     let norms = no_grad(|| rows.norm(norm_type, [1], false))?;
-    for (&row, norm) in named.iter().zip(norms.view()) {
-        if norm.as_f64() > max_norm {
-            let scale = T::of(max_norm / (norm.as_f64() + 1e-7));
-            table.index_axis_mut(Axis(0), row).mapv_inplace(|x| x * scale);
+    for (&row, &norm) in named.iter().zip(norms.view()) {
+        if norm > max_norm {
+            let scale = max_norm / (norm + 1e-7);
+            table.index_axis_mut(Axis(0), row).mapv_inplace(|x| T::of(x.as_f64() * scale));
         }
     }
     Ok(())

@@ -158,11 +158,31 @@ pub fn softmax<T: Real>(x: ArrayViewD<'_, T>, axis: usize, log: bool) -> ArrayD<
     Block::each(x.shape(), axis, |block| Softmax { x: &data, block, log })
 }
 
+/// Above this logarithm a class has more than half of the probability.
+pub const DOMINANT: f64 = -0.5;
+
 struct Backward<'a, T> {
     g: &'a [T],
     y: &'a [T],
     block: Block,
     log: bool,
+}
+
+impl<T: Real> Backward<'_, T> {
+    /// Writes again the slopes of classes near 1: the digits of `g − p Σg` are those of `1 − p`.
+    #[inline(always)]
+    fn dominant<I: Isa>(&self, g: &[T], y: &[T], sums: &[T], out: &mut [T]) {
+        let limit = T::of(DOMINANT);
+        if !self.log || combine(Each([y], |[y]: [T; 1]| y), y.len(), T::neg_infinity(), larger) <= limit {
+            return;
+        }
+        for (i, out) in out.iter_mut().enumerate().filter(|&(i, _)| y[i] > limit) {
+            let sum = sums[i % sums.len()];
+            if sum.is_finite() {
+                *out = (g[i] - sum) - T::vexp_m1::<I>(y[i]) * sum;
+            }
+        }
+    }
 }
 
 impl<T: Real> RowKernel<T> for Backward<'_, T> {
@@ -178,7 +198,9 @@ impl<T: Real> RowKernel<T> for Backward<'_, T> {
         let slope = |g: T, y: T, sum: T| if self.log { g - T::vexp::<I>(y) * sum } else { (g - sum) * y };
         if inner == 1 {
             let sum = combine(Each([g, y], |[g, y]: [T; 2]| term(g, y)), g.len(), T::ZERO, |a, b| a + b);
-            return (write(out, |i| slope(g[i], y[i], sum)), ());
+            let out = write(out, |i| slope(g[i], y[i], sum));
+            self.dominant::<I>(g, y, &[sum], out);
+            return (out, ());
         }
         let mut sums = ColumnSums::new(inner);
         for (g, y) in g.chunks_exact(inner).zip(y.chunks_exact(inner)) {
@@ -187,6 +209,7 @@ impl<T: Real> RowKernel<T> for Backward<'_, T> {
         sums.finish();
         let at = &sums.total[..inner];
         let out = write_rows(out, inner, |k, i| slope(g[k * inner + i], y[k * inner + i], at[i]), |_| ());
+        self.dominant::<I>(g, y, at, out);
         sums.recycle();
         (out, ())
     }

@@ -208,7 +208,7 @@ scalar_left!(div f32, f64);
 impl<T: Number> ops::Neg for &Tensor<T> {
     type Output = Tensor<T>;
     fn neg(self) -> Tensor<T> {
-        Tensor::op("neg", map(self.view(), T::opposite), [self], |g, _| Ok([Some(-g)]))
+        Tensor::op("neg", map(self.view(), T::negated), [self], |g, _| Ok([Some(-g)]))
     }
 }
 
@@ -242,7 +242,7 @@ fn rem_floor<T: Number>(a: T, b: T) -> T {
 
 fn quotient_trunc<T: Number>(a: T, b: T) -> T {
     match T::DTYPE {
-        DType::I64 if b == -T::ONE => a.opposite(),
+        DType::I64 if b == -T::ONE => a.negated(),
         DType::I64 => a / b,
         _ => T::of((a / b).as_f64().trunc()),
     }

@@ -8,9 +8,10 @@ use crate::{
     error::or_panic,
     kernels::{
         elementwise::{broadcast_shape, map, zip, zip3},
+        reduce::is_nan,
         sizes::room,
     },
-    tensor::{DType, Element, Number, Tensor, grad_enabled},
+    tensor::{DType, Element, Number, Real, Tensor, grad_enabled},
 };
 
 /// What may stand on the right of an operation: a tensor, by value or by reference, or a scalar.
@@ -318,6 +319,17 @@ pub(crate) fn shared<T: Number>(g: &Tensor<T>, factor: &Tensor<T>) -> Result<Ten
     Ok(Tensor::op("shared", out, [g], move |u, _| Ok([Some(shared(u, &factor)?.sum_to(&from)?)])))
 }
 
+/// `x · by`, but 0 where `by` is 0, also of an infinite or missing `x`; derivatives are the product's.
+pub(crate) fn scaled<T: Real>(x: &Tensor<T>, by: &Tensor<T>) -> Result<Tensor<T>> {
+    let shape = broadcast("scaled", x, by)?;
+    let lost = |x: T, by: T| by == T::ZERO && !x.is_finite();
+    let lost: Tensor<bool> = zip(x.view(), by.view(), &shape, lost).into();
+    match lost.any().item()? {
+        true => x.broadcast_to(&shape)?.zero_where(&lost).try_mul(by),
+        false => x.try_mul(by),
+    }
+}
+
 /// `f` of each element, which is constant piece by piece: connected to `x`, with a gradient of 0.
 pub(crate) fn step<T: Number>(x: &Tensor<T>, f: impl Fn(T) -> T + Sync) -> Tensor<T> {
     Tensor::op("step", map(x.view(), f), [x], |g, _| Ok([Some(g.zeros_like())]))
@@ -334,7 +346,9 @@ fn larger<T: Number>(x: T, y: T) -> f64 {
 
 /// What of the gradient of a clamp goes to the value, to the lower and to the upper bound.
 fn clamp_shares<T: Number>(x: T, lo: T, hi: T) -> [f64; 3] {
-    if hi < lo || x > hi {
+    if is_nan(x) {
+        [1., 0., 0.]
+    } else if hi < lo || x > hi {
         [0., 0., 1.]
     } else if x < lo {
         [0., 1., 0.]

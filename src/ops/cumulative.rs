@@ -213,8 +213,11 @@ fn logcumsumexp_backward<T: Real>(g: &Tensor<T>, x: &Tensor<T>, y: &Tensor<T>, a
     Tensor::op("logcumsumexp_backward", data, [g, x, y], move |u, _| {
         let (g, x, y) = (&saved_g, &saved_x, &saved_y);
         // pₖ = Σᵢ uᵢ eˣⁱ⁻ʸᵏ over i ≤ k, term by term: y never falls, so that no power exceeds 1.
-        let ratios = y.shift(axis, 1, T::neg_infinity()).try_sub(y)?.exp();
-        let p = u.try_mul(&x.try_sub(y)?.exp())?.recur(ratios, axis, false)?;
+        // Where the sum is still 0, its logarithm has no derivative.
+        let none = &y.eq(T::neg_infinity())?;
+        let power = |of: &Tensor<T>| Ok(of.try_sub(y)?.zero_where(none).exp().zero_where(none));
+        let ratios = power(&y.shift(axis, 1, T::neg_infinity()))?;
+        let p = u.try_mul(&power(x)?)?.recur(ratios, axis, false)?;
         let dx = u.try_mul(&logcumsumexp_backward(g, x, y, axis))?;
         let dy = -g.try_mul(&p)?;
         Ok([Some(p), Some(dx), Some(dy)])

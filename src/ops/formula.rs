@@ -7,7 +7,11 @@ use std::{
 
 use super::{compare::keep_where, step};
 use crate::{
-    kernels::{isa::Isa, special},
+    kernels::{
+        elementwise::{Map, map, map_with},
+        isa::Isa,
+        special,
+    },
     tensor::{Number, Real, Tensor},
 };
 
@@ -127,12 +131,20 @@ pub(crate) use gradient_of;
 macro_rules! functions {
     ($($(#[$doc:meta])* $name:ident: |$x:ident| $number:expr, |$t:ident| $tensor:expr;)*) => {
         /// The functions of a [`Formula`] in floating-point numbers.
-        pub(crate) trait RealFormula<T: Real>: Formula<T> {$(
+        pub(crate) trait RealFormula<T: Real>: Formula<T> {
+            /// The quotient: where `1 / other` overflows, it need not.
+            fn over(self, other: Self) -> Self;
+            $(
             $(#[$doc])*
             fn $name(self) -> Self;
         )*}
 
-        impl<I: Isa, T: Real> RealFormula<T> for Lane<I, T> {$(
+        impl<I: Isa, T: Real> RealFormula<T> for Lane<I, T> {
+            #[inline(always)]
+            fn over(self, other: Self) -> Self {
+                Lane::new(self.0 / other.0)
+            }
+            $(
             #[inline(always)]
             fn $name(self) -> Self {
                 let $x = self.0;
@@ -140,13 +152,31 @@ macro_rules! functions {
             }
         )*}
 
-        impl<T: Real> RealFormula<T> for Tensor<T> {$(
+        impl<T: Real> RealFormula<T> for Tensor<T> {
+            fn over(self, other: Self) -> Self {
+                self / other
+            }
+            $(
             fn $name(self) -> Self {
                 let $t = &self;
                 $tensor
             }
         )*}
     };
+}
+
+#[inline(always)]
+fn sech_square<I: Isa, T: Real>(x: T) -> T {
+    (x + x).vsigmoid::<I>() * (-x - x).vsigmoid::<I>() * T::of(4.)
+}
+
+struct SechSquare;
+
+impl<T: Real> Map<T, T> for SechSquare {
+    #[inline(always)]
+    fn at<I: Isa>(&self, x: T) -> T {
+        sech_square::<I, T>(x)
+    }
 }
 
 functions! {
@@ -159,6 +189,18 @@ functions! {
     exp: |x| x.vexp::<I>(), |x| x.exp();
     tanh: |x| x.vtanh::<I>(), |x| x.tanh();
     sigmoid: |x| x.vsigmoid::<I>(), |x| x.sigmoid();
+    /// `1 − x²`, whose derivative keeps its digits near 0.
+    one_less_square: |x| (T::ONE - x) * (T::ONE + x), |x| {
+        let slope = x.clone();
+        let value = map(x.view(), |x| (T::ONE - x) * (T::ONE + x));
+        Tensor::op("one_less_square", value, [x], move |g, _| Ok([Some(g * (&slope * T::of(-2.)))]))
+    };
+    /// The derivative of `tanh`, worked out from its input.
+    sech_square: |x| sech_square::<I, T>(x), |x| {
+        let kept = x.clone();
+        let value = map_with(x.view(), SechSquare);
+        Tensor::op("sech_square", value, [x], move |g, _| Ok([Some(g * (Tensor::tanh(&kept) * kept.clone().sech_square() * T::of(-2.)))]))
+    };
     /// `√(x² + 1)`, without overflow.
     hypot_1: |x| x.hypot(T::ONE), |x| x.hypot(T::ONE).expect("a scalar broadcasts");
     sin: |x| x.sin(), |x| x.sin();

@@ -17,7 +17,7 @@ use crate::{
         isa::Isa,
         special,
     },
-    tensor::{Number, Real, Tensor, grad_enabled},
+    tensor::{DType, Number, Real, Tensor, grad_enabled},
 };
 
 /// A row an operation: its value on numbers, in a loop compiled for `I` (in brackets the function of many elements, where
@@ -45,7 +45,7 @@ macro_rules! unary {
                 }
                 let out = map_with(self.view(), Row);
                 $($(
-                    if T::DTYPE == crate::tensor::DType::F64 {
+                    if T::DTYPE == DType::F64 {
                         return unary!(@ from input $bound, $formula, self, stringify!($name), out, |$wide| $exact);
                     }
                 )?)?
@@ -105,19 +105,19 @@ unary! { Real, RealFormula:
     /// `eˣ - 1`, exact near 0.
     expm1: |x| x.vexp_m1::<I>(), from input |x| x.exp();
     /// The natural logarithm.
-    log: |x| x.vln::<I>(), from input |x| x.reciprocal();
+    log: |x| x.vln::<I>(), from input |g, x| g.over(x);
     /// The logarithm to base 2.
-    log2: |x| x.log2(), from input |x| (x * T::LN_2()).reciprocal();
+    log2: |x| x.log2(), from input |g, x| (g * T::LOG2_E()).over(x);
     /// The logarithm to base 10.
-    log10: |x| x.log10(), from input |x| x.reciprocal() * T::LOG10_E();
+    log10: |x| x.log10(), from input |g, x| (g * T::LOG10_E()).over(x);
     /// `log(1 + x)`, exact near 0.
     log1p: |x| x.vln_1p::<I>(), from input |x| (x + T::ONE).reciprocal();
     /// `√x`
     sqrt: |x| x.sqrt(), from output |y| (y * T::of(2.)).reciprocal();
     /// `1/√x`
-    rsqrt: |x| x.sqrt().recip(), from output |y| y.clone() * y.clone() * y * T::of(-0.5);
+    rsqrt: |x| x.sqrt().recip(), from output |g, y| g * T::of(-0.5) * y.clone() * y.clone() * y;
     /// `1/x`
-    reciprocal: |x| x.recip(), from output |y| -(y.clone() * y);
+    reciprocal: |x| x.recip(), from output |g, y| -(g * y.clone() * y);
     /// The sine, of radians.
     sin: |x| x.sin(), from input |x| x.cos();
     /// The cosine, of radians.
@@ -125,30 +125,27 @@ unary! { Real, RealFormula:
     /// The tangent, of radians.
     tan: |x| x.tan(), from output |y| y.clone() * y + T::ONE;
     /// The inverse sine, in radians; NaN outside [-1, 1].
-    asin: |x| x.asin(), from input |x| one_less_square(x).rsqrt();
+    asin: |x| x.asin(), from input |x| x.one_less_square().rsqrt();
     /// The inverse cosine, in radians; NaN outside [-1, 1].
-    acos: |x| x.acos(), from input |x| -one_less_square(x).rsqrt();
+    acos: |x| x.acos(), from input |x| -x.one_less_square().rsqrt();
     /// The inverse tangent, in radians.
-    atan: |x| x.atan(), from input |x| {
+    atan: |x| x.atan(), from input |g, x| {
         let r = x.hypot_1().reciprocal();
-        r.clone() * r
+        g * r.clone() * r
     };
     /// The hyperbolic sine.
     sinh: |x| x.sinh(), from input |x| x.cosh();
     /// The hyperbolic cosine.
     cosh: |x| x.cosh(), from input |x| x.sinh();
     /// The hyperbolic tangent.
-    tanh (vtanh_each): |x| x.vtanh::<I>(), from output |y| one_less_square(y),
-        in f64 from input |x| {
-            let twice = x * T::of(2.);
-            twice.clone().sigmoid() * (-twice).sigmoid() * T::of(4.)
-        };
+    tanh (vtanh_each): |x| x.vtanh::<I>(), from output |y| y.one_less_square(),
+        in f64 from input |x| x.sech_square();
     /// The inverse hyperbolic sine.
     asinh: |x| via_f64(x, special::asinh), from input |x| x.hypot_1().reciprocal();
     /// The inverse hyperbolic cosine; NaN below 1.
     acosh: |x| via_f64(x, special::acosh), from input |x| (x.clone() + -T::ONE).rsqrt() * (x + T::ONE).rsqrt();
     /// The inverse hyperbolic tangent; NaN outside [-1, 1].
-    atanh: |x| artanh(x), from input |x| one_less_square(x).reciprocal();
+    atanh: |x| artanh(x), from input |x| x.one_less_square().reciprocal();
     /// `1 / (1 + e⁻ˣ)`
     sigmoid: |x| x.vsigmoid::<I>(), from output |y| y.clone() * (-y + T::ONE),
         in f64 from input |x| x.clone().sigmoid() * (-x).sigmoid();
@@ -160,12 +157,6 @@ unary! { Real, RealFormula:
     trunc: |x| x.trunc(), zero;
     /// The nearest whole number, halves going to the even one; the gradient is 0.
     round: |x| half_to_even(x), zero;
-}
-
-/// `1 - x²`, exact near ±1.
-#[inline(always)]
-fn one_less_square<T: Real, E: super::RealFormula<T>>(x: E) -> E {
-    (-x.clone() + T::ONE) * (x + T::ONE)
 }
 
 fn sign_of<T: Number>(x: T) -> T {

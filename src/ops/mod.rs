@@ -21,7 +21,7 @@ mod special;
 
 pub(crate) use arithmetic::broadcast;
 pub use compare::Operand;
-pub(crate) use compare::{shared, step};
+pub(crate) use compare::{scaled, shared, step};
 pub(crate) use formula::{Formula, Lane, RealFormula, gradient_of};
 pub use indexing::{Index, Indices};
 pub(crate) use moments::faint;

@@ -54,14 +54,16 @@ impl<T: Real> Moments<T> {
             let apart = zip(x.view(), mean.view(), x.shape(), |x, mean| x - mean);
             (r.mean(apart.view()), sum(map(apart.view(), |x| x * x).view()))
         };
+        // Of an infinite mean there is no rest.
+        let whole = |mean: T, rest: T| if mean.is_infinite() { mean } else { mean + rest };
         let mut mean = r.mean(x.view());
         let (mut rest, mut squares) = about(&mean);
         if rest.iter().zip(&squares).any(|(&rest, &squares)| is_rough(rest, squares / n)) {
-            mean = zip(mean.view(), rest.view(), mean.shape(), |mean, rest| mean + rest);
+            mean = zip(mean.view(), rest.view(), mean.shape(), whole);
             (rest, squares) = about(&mean);
         }
         let squares = zip(squares.view(), rest.view(), mean.shape(), |sum, rest| spread(sum, rest * n.sqrt()));
-        [zip(mean.view(), rest.view(), mean.shape(), |mean, rest| mean + rest), squares]
+        [zip(mean.view(), rest.view(), mean.shape(), whole), squares]
     }
 
     /// Of what `f` makes of squares and means, what it is without the scale, which enters it `power` times.
@@ -125,17 +127,27 @@ impl<T: Real> Tensor<T> {
         let freedom = r.count as f64 - correction;
         let divisor = T::of(freedom.max(0.));
         let data = r.place(moments.unscaled(&moments.squares, 2, |sum| sum / divisor));
-        let (x, axes, kept) = (self.clone(), r.axes, r.kept);
+        let (x, axes, kept, scale) = (self.clone(), r.axes, r.kept, moments.scale.as_ref());
+        // A distance from the mean may be twice as large as any number.
+        let large = scale.is_some_and(|scale| scale.view().iter().any(|&s| s < T::ONE));
+        let quarter = large.then(|| T::of(0.25));
         Tensor::op("var", data, [self], move |g, _| {
             let g = g.reshape(kept.as_slice())?;
             let dims: Vec<isize> = axes.iter().map(|&a| a as isize).collect();
-            let centred = x.centred(&dims)?;
+            let centred = match quarter {
+                Some(quarter) => (&x * quarter).centred(&dims)?,
+                None => x.centred(&dims)?,
+            };
             if freedom <= 0. && axes.len() == x.ndim() {
                 // PyTorch's answer to an infinite variance.
                 let slope = map(centred.view(), |c| if c == T::ZERO { T::nan() } else { T::infinity() });
                 return Ok([Some(Tensor::from(slope).try_mul(&g)?)]);
             }
-            Ok([Some(centred.try_mul(&(g * T::of(2. / freedom)))?)])
+            let dx = centred.try_mul(&(g * T::of(2. / freedom)))?;
+            Ok([Some(match quarter {
+                Some(quarter) => dx / quarter,
+                None => dx,
+            })])
         })
     }
 
@@ -158,13 +170,18 @@ impl<T: Real> Tensor<T> {
         let freedom = r.count as f64 - correction;
         let divisor = T::of(freedom.max(0.));
         let data = r.place(moments.unscaled(&moments.squares, 1, |sum| (sum / divisor).sqrt()));
-        let (x, axes, kept) = (self.clone(), r.axes, r.kept);
+        let (x, axes, kept, scale) = (self.clone(), r.axes, r.kept, moments.scale.clone());
         Tensor::op_with_output("std", data, [self], move |g, _, y| {
             let constant = Tensor::from(map(y.view(), |y| y == T::ZERO)).reshape(kept.as_slice())?;
             let [g, y] = [g.reshape(kept.as_slice())?, y.reshape(kept.as_slice())?];
             let dims: Vec<isize> = axes.iter().map(|&a| a as isize).collect();
             let share =
                 (g / T::of(if axes.len() == x.ndim() { freedom.max(0.) } else { freedom })).zero_where(&constant);
+            // The quotient is the same on any scale.
+            let [x, y] = match &scale {
+                Some(scale) => [x.try_mul(scale)?, y.try_mul(scale)?],
+                None => [x.clone(), y],
+            };
             Ok([Some(x.centred(&dims)?.try_div(&y.masked_fill(&constant, T::ONE)?)?.try_mul(&share)?)])
         })
     }

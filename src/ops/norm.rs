@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::{faint, reduce::Reduction};
+use super::{faint, reduce::Reduction, shared};
 use crate::{
     Error, Result,
     kernels::{
@@ -70,22 +70,35 @@ impl<T: Real> Tensor<T> {
         }
         if p == 0. {
             let ones = map(self.view(), |x| if x == T::ZERO { T::ZERO } else { T::ONE });
-            return Ok(r.place(kernel::sum(ones.view(), &r.axes)).into());
+            // A count, which no small change alters.
+            let (count, x) = (r.place(kernel::sum(ones.view(), &r.axes)), self.detach());
+            return Ok(Tensor::op("norm", count, [self], move |_, _| Ok([Some(x.zeros_like())])));
         }
         let data = r.place(self.p_norm(&r, p));
         let x = self.clone();
         Ok(Tensor::op_with_output("norm", data, [self], move |g, _, y| {
             let [g, y] = [g.reshape(r.kept.as_slice())?, y.reshape(r.kept.as_slice())?];
+            if p == 1. {
+                // As `abs`, also where x is no number.
+                let slopes = map(x.view(), |x| if is_nan(x) { T::ZERO } else { sign(x) });
+                return Ok([Some(shared(&g, &slopes.into())?)]);
+            }
             let zero = Tensor::from(map(y.view(), |y| y == T::ZERO));
             let g = g.zero_where(&zero);
-            if p == 1. || p == 2. {
-                return Ok([Some(x.try_div(&y.masked_fill(&zero, T::ONE)?)?.signed_pow(p - 1.).try_mul(&g)?)]);
+            if p == 2. {
+                return Ok([Some(x.try_div(&y.masked_fill(&zero, T::ONE)?)?.try_mul(&g)?)]);
             }
             // (|x|/y)^(p−1), from |x| over the largest: y would round away what a large p tells apart.
-            let part = x.try_div(&x.largest(&r, p).into())?;
+            let largest = Tensor::from(x.largest(&r, p));
+            let part = x.try_div(&largest)?;
             let dims: Vec<isize> = r.axes.iter().map(|&axis| axis as isize).collect();
             let sum = part.abs_pow(p).sum_dim(dims, true)?.masked_fill(&zero, T::ONE)?;
-            Ok([Some(part.signed_pow(p - 1.).try_mul(&sum.abs_pow((1. - p) / p))?.try_mul(&g)?)])
+            let power = match (0. ..2.).contains(&p) {
+                // Each apart, neither of which leaves the range: the quotient may be too small for it.
+                true => x.signed_pow(p - 1.).try_mul(&largest.abs_pow(1. - p))?,
+                false => part.signed_pow(p - 1.),
+            };
+            Ok([Some(power.try_mul(&sum.abs_pow((1. - p) / p))?.try_mul(&g)?)])
         }))
     }
 

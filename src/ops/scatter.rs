@@ -11,7 +11,7 @@ use crate::{
         elementwise::map,
         index::{Rows, array, places, put_rows, row_major},
     },
-    tensor::{Element, Real, Tensor, axis, grad_enabled},
+    tensor::{DType, Element, Real, Tensor, axis, grad_enabled},
 };
 
 // ------------------------------------------------------------------------------------------------------- slice by slice
@@ -226,6 +226,11 @@ impl<T: Real> Tensor<T> {
         include_self: bool,
     ) -> Result<Tensor<T>> {
         let (at, position) = targets("scatter_reduce", self, dim, index, Some(src))?;
+        if reduce == Reduce::Prod && T::DTYPE == DType::F32 {
+            // A product of f32 may leave their range where its parts, and the gradients from them, do not.
+            let [x, src] = [self, src].map(|t| t.cast::<f64>());
+            return Ok(x.scatter_reduce(dim, index, &src, reduce, include_self)?.cast());
+        }
         let src = src.first_part(index)?;
         let out = reduced(self, at, index, &position, &src, reduce, include_self);
         let dim = at as isize;

@@ -44,7 +44,13 @@ impl<T: Real> Tensor<T> {
                     let gy = g.try_mul(y)?;
                     gy.try_sub(&y.try_mul(&gy.sum_dim(dim, true)?)?)?
                 }
-                (true, true) => g.try_sub(&y.exp().try_mul(&g.sum_dim(dim, true)?)?)?,
+                (true, true) => {
+                    let sum = g.sum_dim(dim, true)?;
+                    let dominant = g.try_sub(&sum)?.try_sub(&y.expm1().try_mul(&sum)?)?;
+                    let others = g.try_sub(&y.exp().try_mul(&sum)?)?;
+                    let at = y.gt(T::of(kernel::DOMINANT))?.logical_and(&sum.isfinite())?;
+                    Tensor::where_(&at, dominant, others)?
+                }
             })])
         }))
     }

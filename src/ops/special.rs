@@ -80,7 +80,7 @@ impl<T: Real> Tensor<T> {
                 let flat = x.eq(T::ZERO)?.logical_and(&y.le(T::ZERO)?)?;
                 g.xlogy(y)?.masked_fill(&flat, T::ZERO)
             },
-            |g, x, y| Ok(g * (x / y)),
+            |g, x, y| Ok(g * x / y),
         )
     }
 

@@ -85,7 +85,7 @@ pub trait Number: Element + NumAssign + num_traits::Signed + Product {
     #[doc(hidden)]
     fn times(self, other: Self) -> Self;
     #[doc(hidden)]
-    fn opposite(self) -> Self;
+    fn negated(self) -> Self;
     #[doc(hidden)]
     fn magnitude(self) -> Self;
 }
@@ -152,7 +152,7 @@ element!(bool, Bool, false, true, |a, b| a | b, |x| f64::from(x), |y| y != 0., |
 });
 
 macro_rules! number {
-    ($($t:ty: |$a:ident, $b:ident| $minus:expr, $times:expr, $opposite:expr, $magnitude:expr;)*) => {$(
+    ($($t:ty: |$a:ident, $b:ident| $minus:expr, $times:expr, $negated:expr, $magnitude:expr;)*) => {$(
         impl Number for $t {
             #[inline(always)]
             fn minus(self, $b: Self) -> Self {
@@ -165,9 +165,9 @@ macro_rules! number {
                 $times
             }
             #[inline(always)]
-            fn opposite(self) -> Self {
+            fn negated(self) -> Self {
                 let $a = self;
-                $opposite
+                $negated
             }
             #[inline(always)]
             fn magnitude(self) -> Self {

@@ -9,7 +9,8 @@ use crate::{
     Error, Result,
     functional::{activation::logsigmoid, options},
     kernels::{elementwise::zip, index::row_major},
-    tensor::{Real, Tensor},
+    ops::scaled,
+    tensor::{Real, Tensor, no_grad},
 };
 
 options! {
@@ -143,8 +144,28 @@ pub fn binary_cross_entropy_with_logits<T: Real>(
     };
     same_shape(op, input, target)?;
     broadcasts_to(op, "pos_weight", p, input)?;
-    // The two terms apart: with `p − 1` as a factor of one, a small weight would be lost.
-    let no = (-target + T::ONE).try_mul(&logsigmoid(&-input))?;
-    let losses = -(target.try_mul(&logsigmoid(input))?.try_mul(p)? + no);
+    let losses = weighted_logistic(op, input, target, p)?;
     Ok(options.reduction.apply(weighted(op, losses, options.weight)?))
+}
+
+/// `−p y log σ(x) − (1 − y) log σ(−x)`: a term whose weight is 0 is 0, also where its logarithm is infinite.
+fn weighted_logistic<T: Real>(op: &'static str, x: &Tensor<T>, y: &Tensor<T>, p: &Tensor<T>) -> Result<Tensor<T>> {
+    // The two terms apart: with `p − 1` as a factor of one, a small weight would be lost.
+    let value = no_grad(|| {
+        let yes = scaled(&logsigmoid(x), &y.try_mul(p)?)?;
+        Ok(-(yes + scaled(&logsigmoid(&-x), &(-y + T::ONE))?))
+    })?;
+    let kept = [x, y, p].map(Tensor::clone);
+    Ok(Tensor::op(op, value.into_array(), [x, y, p], move |g, [dx, dy, dp]| {
+        let [x, y, p] = &kept;
+        let of = |needed: bool, f: &dyn Fn() -> Result<Tensor<T>>| needed.then(f).transpose();
+        Ok([
+            of(dx, &|| {
+                let yes = y.try_mul(p)?.try_mul(&(-x).sigmoid())?;
+                g.try_mul(&((-y + T::ONE).try_mul(&x.sigmoid())? - yes))
+            })?,
+            of(dy, &|| g.try_mul(&(logsigmoid(&-x) - scaled(&logsigmoid(x), p)?)))?,
+            of(dp, &|| g.try_mul(&-scaled(&logsigmoid(x), y)?)?.sum_to(p.shape()))?,
+        ])
+    }))
 }

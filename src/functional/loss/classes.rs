@@ -133,9 +133,9 @@ impl<T: Real> Labels<T> {
             return Err(Error::index(
                 op,
                 format!(
-                    "the target is {t} at {:?}, the input {shape:?} has {n} classes: expected 0 to {}, or ignore_index = {}",
+                    "the target is {t} at {:?}, the input {shape:?} has {n} classes: expected {}ignore_index = {}",
                     ndarray::Dimension::slice(&at),
-                    n as isize - 1,
+                    n.checked_sub(1).map_or(String::new(), |last| format!("0 to {last}, or ")),
                     options.ignore_index
                 ),
             ));

@@ -265,7 +265,7 @@ fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, 
         for i in 0..c.rows {
             for j in 0..c.columns {
                 // SAFETY: both are good for reading and writing their elements.
-                unsafe { *c.element(i, j) = *c.element(i, j) + *rest.element(i, j) };
+                unsafe { *c.element(i, j) = (*c.element(i, j)).plus(*rest.element(i, j)) };
             }
         }
         return memory::recycle(sums);

@@ -1,9 +1,12 @@
 //! Copies of matrices that lie as the loops read and write them.
 
-use std::{any::TypeId, cell::Cell, ops::Add};
+use std::{any::TypeId, cell::Cell};
 
 use super::Mat;
-use crate::kernels::isa::{Capability, capability};
+use crate::{
+    kernels::isa::{Capability, capability},
+    tensor::Element,
+};
 
 /// 64 bytes, a line of the cache.
 #[derive(Clone, Copy)]
@@ -151,7 +154,7 @@ unsafe fn turn_plainly<T: Copy>(x: Mat<T>, from: usize, out: *mut T, wide: usize
 /// # Safety
 /// `space` has room for 64 numbers.
 #[allow(unsafe_code)]
-pub unsafe fn unpack<T: Copy + Default + Add<Output = T> + 'static>(x: Mat<T>, c: Mat<T>, add: bool) {
+pub unsafe fn unpack<T: Element>(x: Mat<T>, c: Mat<T>, add: bool) {
     let mut block = [T::default(); 8 * 9];
     for j in (0..x.columns).step_by(8) {
         let columns = 8.min(x.columns - j);
@@ -164,7 +167,7 @@ pub unsafe fn unpack<T: Copy + Default + Add<Output = T> + 'static>(x: Mat<T>, c
                     let to = c.element(j + s, i);
                     for (r, &value) in row[..rows].iter().enumerate() {
                         let to = to.add(r);
-                        *to = if add { *to + value } else { value };
+                        *to = if add { (*to).plus(value) } else { value };
                     }
                 }
             }

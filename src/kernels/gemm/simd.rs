@@ -10,7 +10,7 @@ use crate::tensor::{Element, Number};
 #[allow(unsafe_code, clippy::missing_safety_doc)]
 pub trait Simd: Copy {
     /// One lane.
-    type T: Copy + Default + std::ops::Add<Output = Self::T> + 'static;
+    type T: Element;
     /// Which lanes are read or written.
     type Mask: Copy;
     const LANES: usize;

@@ -3,12 +3,15 @@
 // Registers are named by number, in loops that are unrolled.
 #![allow(clippy::needless_range_loop)]
 
-use std::{hint::black_box, ops::Add, ptr};
+use std::{hint::black_box, ptr};
 
 use super::simd::{Plain, Simd};
-use crate::kernels::{
-    isa::{Capability, capability},
-    memory::LINE,
+use crate::{
+    kernels::{
+        isa::{Capability, capability},
+        memory::LINE,
+    },
+    tensor::Element,
 };
 
 /// One tile: `c (+)= a · b`, up to as many rows and columns as the loop was made for.
@@ -261,7 +264,7 @@ unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j
                 let c = t.c.offset(i as isize * t.c_row + (j + r) as isize * t.c_column);
                 // As if the first step had been a whole one: sums must not depend on where in memory the numbers lie.
                 let sum = if first == 0 { sum } else { sum.rotate(first) }.sum();
-                *c = if t.add { *c + sum } else { sum };
+                *c = if t.add { (*c).plus(sum) } else { sum };
             }
         }
     }
@@ -356,7 +359,7 @@ kernels!(avx512_f64: f64, F64x8, rows 14, features [target_feature(enable = "avx
     dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
 
 /// Numbers that there are loops for.
-pub trait Product: Copy + Default + Add<Output = Self> + Send + Sync + 'static {
+pub trait Product: Element {
     /// The loops for this CPU.
     fn kernels() -> &'static Kernels<Self>;
 }
