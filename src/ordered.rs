@@ -51,6 +51,14 @@ impl<V> Ordered<V> {
         taken.map(|(_, value)| value)
     }
 
+    /// The pair at a position.
+    pub(crate) fn nth(&self, position: usize) -> Option<(&str, &V)> {
+        if self.slots.len() > self.len() {
+            return self.iter().nth(position);
+        }
+        self.slots.get(position)?.as_ref().map(|(name, value)| (name.as_str(), value))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
         self.slots.iter().flatten().map(|(name, value)| (name.as_str(), value))
     }
@@ -101,10 +109,12 @@ mod tests {
             [("b", 1), ("a", 2), ("b", 3)].map(|(n, v)| (n.to_string(), v)).into_iter().collect();
         assert_eq!(pairs(&all), [("b", 3), ("a", 2)]);
         assert_eq!((all.insert("a".into(), 4), all.insert("c".into(), 5), all.len()), (Some(2), None, 3));
+        assert_eq!(all.nth(2), Some(("c", &5)));
         // Gaps close, and what comes again comes last.
         assert_eq!((all.remove("b"), all.remove("b"), all.get("b"), all.get("c")), (Some(3), None, None, Some(&5)));
         assert_eq!((all.remove("a"), all.insert("b".into(), 6)), (Some(4), None));
         assert_eq!((pairs(&all), all.slots.len()), (vec![("c", 5), ("b", 6)], 2));
+        assert_eq!((all.nth(0), all.nth(1), all.nth(2)), (Some(("c", &5)), Some(("b", &6)), None));
         all.values_mut().for_each(|v| *v += 1);
         assert_eq!(all.clone().into_iter().collect::<Vec<_>>(), [("c".to_string(), 6), ("b".to_string(), 7)]);
         assert_eq!(format!("{all:?}"), r#"{"c": 6, "b": 7}"#);
@@ -117,7 +127,7 @@ mod tests {
         const N: usize = 200_000;
         let name = |i: usize| format!("layers.{i}.weight");
         let mut all: Ordered<usize> = (0..N).map(|i| (name(i), i)).collect();
-        assert!((0..N).all(|i| all.get(&name(i)) == Some(&i)));
+        assert!((0..N).all(|i| all.get(&name(i)) == Some(&i) && all.nth(i) == Some((&name(i), &i))));
         assert!((0..N).all(|i| all.insert(name(i), i + 1) == Some(i)));
         assert!((0..N).all(|i| all.remove(&name(i)) == Some(i + 1)));
         assert_eq!(all.len(), 0);

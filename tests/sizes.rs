@@ -474,8 +474,8 @@ fn panics_tell_the_shape() {
         ("parameter", Box::new(move || drop(Bilinear::new(n, n, n)))),
         ("parameter", Box::new(move || drop(Conv2d::new(n, n, n)))),
         ("zeros", Box::new(move || drop(Embedding::new(n, 2)))),
-        ("ones", Box::new(move || drop(LayerNorm::new([n, n])))),
-        ("ones", Box::new(move || drop(BatchNorm1d::new(n)))),
+        ("parameter", Box::new(move || drop(LayerNorm::new([n, n])))),
+        ("parameter", Box::new(move || drop(BatchNorm1d::new(n)))),
         ("parameter", Box::new(move || drop(LSTM::new(2, usize::MAX / 2)))),
         ("num_layers", Box::new(move || drop(LSTM::new(2, 3).num_layers(n)))),
         ("parameter", Box::new(move || drop(MultiheadAttention::new(usize::MAX, 1)))),
@@ -542,4 +542,54 @@ fn heads_and_masks() {
         calm("attention", &x.shape(), || attention.forward(x, x, x, AttentionOptions::default()));
         calm("lstm", &x.shape(), || LSTM::new(3, 2).forward(x, None));
     }
+}
+
+/// What an operation needs besides its result is refused as the result is, by a panic that a caller can catch: `collect` and
+/// `with_capacity` would end the process. A process of its own, with little memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_is_refused_inside_an_operation() {
+    if std::env::var_os("NDNN_TEST_LITTLE_MEMORY").is_some() {
+        return in_little_memory();
+    }
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "ulimit -v 400000; exec \"$0\" --exact memory_that_is_refused_inside_an_operation --nocapture"]);
+    shell.arg(std::env::current_exe().unwrap());
+    // A backtrace of its panics would need memory of its own.
+    shell
+        .env("NDNN_TEST_LITTLE_MEMORY", "1")
+        .env("NDNN_NUM_THREADS", "1")
+        .env("MALLOC_ARENA_MAX", "1")
+        .env("RUST_BACKTRACE", "0");
+    let output = shell.output().unwrap();
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "{:?}\n{out}\n{error}", output.status);
+}
+
+#[cfg(target_os = "linux")]
+fn in_little_memory() {
+    let (n, many) = (1 << 25, Tensor::<bool>::ones([1 << 25]));
+    let x = many.narrow(0, 0, n / 4).unwrap().cast::<f32>();
+    let calls: [(&str, Box<dyn Fn()>); 8] = [
+        ("argsort", Box::new(|| drop(many.argsort(0, true)))),
+        ("topk", Box::new(|| drop(many.topk(3, 0, true)))),
+        ("nonzero", Box::new(|| drop(many.reshape([1, 1, 1, -1]).unwrap().nonzero()))),
+        ("masked_select", Box::new(|| drop(many.masked_select(&many)))),
+        ("repeat_interleave", Box::new(|| drop(many.narrow(0, 0, n / 2).unwrap().repeat_interleave(3, None)))),
+        ("cumprod", Box::new(|| drop(x.cumprod(0)))),
+        ("prod", Box::new(|| drop((&x * 1e-30).prod_dim(0, false).unwrap().reshape([1]).unwrap().repeat([1 << 27])))),
+        ("to_vec", Box::new(|| drop((0..20).map(|_| many.to_vec()).collect::<Vec<_>>()))),
+    ];
+    for (name, call) in calls {
+        ndnn::memory::clear();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
+            let text = says(payload);
+            assert!(
+                text.starts_with("out of memory: ") && text.ends_with(", which cannot be allocated"),
+                "{name}: {text}"
+            );
+            println!("{name}: {text}");
+        }
+    }
+    assert_eq!(tensor![3., 1.].argsort(0, false).unwrap(), tensor![1, 0]);
 }

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use super::collate::{Batch, Collate, common_len};
-use crate::{Error, Result, kernels::sizes::room, tensor::Tensor};
+use crate::{
+    Error, Result,
+    kernels::{memory::collected, sizes::room},
+    tensor::Tensor,
+};
 
 /// A set of samples that can be reached by position.
 pub trait Dataset: Send + Sync {
@@ -163,11 +167,11 @@ pub fn random_split<D: Dataset, const N: usize>(dataset: D, lengths: [usize; N])
         ));
     }
     room::<usize>("random_split", &[total])?;
-    let order: Vec<usize> = Tensor::<i64>::randperm(total).to_vec().into_iter().map(|p| p as usize).collect();
+    let order = collected(Tensor::<i64>::randperm(total).to_vec().into_iter().map(|p| p as usize));
     let dataset = Arc::new(dataset);
     let mut at = 0;
     Ok(lengths.map(|n| {
         at += n;
-        Subset { dataset: dataset.clone(), positions: order[at - n..at].to_vec() }
+        Subset { dataset: dataset.clone(), positions: collected(order[at - n..at].iter().copied()) }
     }))
 }

@@ -3,7 +3,11 @@
 use rand::{SeedableRng, seq::SliceRandom};
 
 use super::dataset::Dataset;
-use crate::{Result, kernels::sizes::must, random};
+use crate::{
+    Result,
+    kernels::{memory::collected, sizes::must},
+    random,
+};
 
 /// Cuts a data set into batches, in order or shuffled.
 ///
@@ -76,7 +80,7 @@ impl<D: Dataset> DataLoader<D> {
     #[track_caller]
     pub fn try_epoch(&self, epoch: u64) -> Epoch<'_, D> {
         must::<usize>("DataLoader", &[self.dataset.len()]);
-        let mut order: Vec<usize> = (0..self.dataset.len()).collect();
+        let mut order = collected(0..self.dataset.len());
         if self.shuffle {
             let seed = self.seed.unwrap_or_else(random::seed);
             let own = epoch.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -4,7 +4,7 @@ use ndarray::{Array2, Axis, CowArray, Dimension, Ix2, IxDyn};
 
 use crate::{
     Error, Result,
-    kernels::{copy::contiguous, gemm, reduce, sizes::room},
+    kernels::{copy::contiguous, gemm, memory::collected, reduce, sizes::room},
     tensor::{Real, Tensor, grad_enabled},
 };
 
@@ -28,7 +28,10 @@ pub fn linear<T: Real>(input: &Tensor<T>, weight: &Tensor<T>, bias: Option<&Tens
     room::<T>("linear", shape.slice())?;
     let out = {
         let (x, w) = (sizes.rows(input), sizes.matrix(weight));
-        let bias = bias.map(|b| b.data().broadcast(sizes.out_features).expect("one for each output").to_vec());
+        let spread = |b: &Tensor<T>| {
+            collected(b.data().broadcast(sizes.out_features).expect("one for each output").iter().copied())
+        };
+        let bias = bias.map(spread);
         let out = gemm::linear(x.view(), w.view(), bias.as_deref());
         out.into_shape_with_order(shape).expect("as many elements")
     };

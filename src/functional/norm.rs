@@ -8,6 +8,7 @@ use crate::{
     Error, Result,
     kernels::{
         index::{array, row_major},
+        memory::{collected, filled},
         norm as kernel,
         sizes::room,
     },
@@ -102,8 +103,8 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
     let batch = kernel::Batch { channels, len: shape[2..].iter().product() };
     let eps = T::of(options.eps);
     if let (Some(mean), Some(var), false) = (running_mean, running_var, options.training) {
-        let rstd = var.view().iter().map(|&v| (v + eps).sqrt().recip()).collect();
-        let moments = [mean.to_vec(), vec![T::ZERO; channels], rstd];
+        let rstd = collected(var.view().iter().map(|&v| (v + eps).sqrt().recip()));
+        let moments = [mean.to_vec(), filled(channels, T::ZERO), rstd];
         return Ok((batch_normed(input, batch, moments, weight, bias, None), None));
     }
     let count = input.numel() / channels.max(1);
@@ -112,10 +113,10 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
         let what = format!("training needs more than 1 value per channel, the input is {shape:?}");
         return Err(Error::value("batch_norm", what));
     }
-    let (mut x, mut eps, mut scales) = (input.clone(), vec![eps; channels], vec![T::ONE; channels]);
+    let (mut x, mut eps, mut scales) = (input.clone(), filled(channels, eps), filled(channels, T::ONE));
     let of = |x: &Tensor<T>, eps: &[T]| {
         let [mean, rest, var] = kernel::batch_moments(&row_major(&x.view()), batch);
-        let rstd = var.iter().zip(eps).map(|(&v, &eps)| (v + eps).sqrt().recip()).collect::<Vec<T>>();
+        let rstd = collected(var.iter().zip(eps).map(|(&v, &eps)| (v + eps).sqrt().recip()));
         ([mean, rest, rstd], var)
     };
     let (mut moments, mut var) = of(&x, &eps);
@@ -128,8 +129,8 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
     // An empty batch says nothing about the statistics.
     let trained = (options.training && count > 0).then(|| {
         let unbias = T::of(count as f64 / (count as f64 - 1.));
-        let mean = (0..channels).map(|c| (moments[0][c] + moments[1][c]) / scales[c]).collect();
-        [mean, var.iter().zip(&scales).map(|(&v, &s)| v * unbias / s / s).collect()]
+        let mean = collected((0..channels).map(|c| (moments[0][c] + moments[1][c]) / scales[c]));
+        [mean, collected(var.iter().zip(&scales).map(|(&v, &s)| v * unbias / s / s))]
     });
     Ok((batch_normed(&x, batch, moments, weight, bias, Some(eps)), trained))
 }
@@ -221,7 +222,7 @@ pub fn layer_norm<T: Real>(
     let first = input.ndim() - normalized_shape.len();
     let tensor = Tensor::scalar(T::of(eps));
     let (out, moments) = layer_normed(input, normalized_shape, weight, bias, tensor.clone());
-    let rstd: Vec<T> = moments.iter().map(|m| m.rstd).collect();
+    let rstd = collected(moments.iter().map(|m| m.rstd));
     let Some(scale) = balance_if_wild(input, &rstd, |axis| axis >= first, eps) else { return Ok(out) };
     Ok(layer_normed(&input.try_mul(&scale)?, normalized_shape, weight, bias, tensor * &scale * scale).0)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     Error, Result,
-    kernels::sizes::room,
+    kernels::{memory::collected, sizes::room},
     tensor::{Element, Tensor},
 };
 
@@ -145,7 +145,7 @@ fn sources(mode: PadMode, n: usize, before: isize, after: isize) -> Option<Vec<u
     let reach = before.max(after);
     // What is left of the axis after all can be counted, what was cut off after an enormous start cannot.
     let places = -before..n.checked_add(after)?;
-    let index = |place: fn(isize, isize) -> isize| places.clone().map(|i| place(i, n) as usize).collect();
+    let index = |place: fn(isize, isize) -> isize| collected(places.clone().map(|i| place(i, n) as usize));
     match mode {
         PadMode::Constant(_) => None,
         PadMode::Replicate => Some(index(|i, n| i.clamp(0, n - 1))),
@@ -155,7 +155,8 @@ fn sources(mode: PadMode, n: usize, before: isize, after: isize) -> Option<Vec<u
             // What is cut off does not come back at the other end.
             let (first, end) = ((-before).max(0), n + after.min(0));
             let len = end - first;
-            (len >= 0 && reach <= len).then(|| places.map(|i| (first + (i - first).rem_euclid(len)) as usize).collect())
+            let at = |i: isize| (first + (i - first).rem_euclid(len)) as usize;
+            (len >= 0 && reach <= len).then(|| collected(places.map(at)))
         }
     }
 }

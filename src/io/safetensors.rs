@@ -14,7 +14,10 @@ use super::atomic;
 use crate::{
     Error, Result,
     error::ErrorKind,
-    kernels::index::row_major,
+    kernels::{
+        index::row_major,
+        memory::{collected, vector},
+    },
     nn::StateDict,
     tensor::{AnyTensor, Element, Tensor},
 };
@@ -25,11 +28,17 @@ const MAX_HEADER: u64 = 100_000_000;
 /// The bytes of a tensor as the format stores them: row-major, little-endian.
 fn bytes(tensor: &AnyTensor) -> Vec<u8> {
     match tensor {
-        AnyTensor::F32(t) => row_major(&t.view()).iter().flat_map(|x| x.to_le_bytes()).collect(),
-        AnyTensor::F64(t) => row_major(&t.view()).iter().flat_map(|x| x.to_le_bytes()).collect(),
-        AnyTensor::I64(t) => row_major(&t.view()).iter().flat_map(|x| x.to_le_bytes()).collect(),
-        AnyTensor::Bool(t) => row_major(&t.view()).iter().map(|&x| u8::from(x)).collect(),
+        AnyTensor::F32(t) => encoded(t, |x| x.to_le_bytes()),
+        AnyTensor::F64(t) => encoded(t, |x| x.to_le_bytes()),
+        AnyTensor::I64(t) => encoded(t, |x| x.to_le_bytes()),
+        AnyTensor::Bool(t) => encoded(t, |x| [u8::from(x)]),
     }
+}
+
+fn encoded<T: Element, const B: usize>(tensor: &Tensor<T>, of: impl Fn(T) -> [u8; B]) -> Vec<u8> {
+    let mut out = vector(tensor.numel() * B);
+    row_major(&tensor.view()).iter().for_each(|&x| out.extend(of(x)));
+    out
 }
 
 /// The type of the elements, the bytes of one, and those of all.
@@ -134,7 +143,7 @@ fn malformed(bytes: &[u8], cause: impl Into<Box<dyn std::error::Error + Send + S
 
 /// The format checks lengths, but also takes shapes without elements that no array can have.
 fn decode<T: Element, const B: usize>(view: &TensorView<'_>, of: impl Fn([u8; B]) -> T) -> Result<AnyTensor> {
-    let values = view.data().chunks_exact(B).map(|c| of(c.try_into().expect("B bytes"))).collect();
+    let values = collected(view.data().chunks_exact(B).map(|c| of(c.try_into().expect("B bytes"))));
     Tensor::from_vec(view.shape(), values).map(Into::into)
 }
 
@@ -180,8 +189,10 @@ fn restore(name: &str, view: &TensorView<'_>) -> Result<AnyTensor> {
 /// If a tensor is named `__metadata__`, which the format keeps for itself, or all names and shapes together take more than
 /// 100 MB.
 pub fn to_bytes(state: &StateDict) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    Layout::new(state)?.write(&mut bytes).expect("a vector takes everything");
+    let layout = Layout::new(state)?;
+    let tensors: usize = layout.tensors.iter().map(|tensor| size(tensor).2).sum();
+    let mut bytes = vector(layout.head.len() + tensors);
+    layout.write(&mut bytes).expect("a vector takes everything");
     Ok(bytes)
 }
 

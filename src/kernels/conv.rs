@@ -13,7 +13,7 @@ use super::{
     gemm::{Product, product},
     im2col::{Windows, col2im, im2col},
     index::row_major,
-    memory::{buffer, full, recycle},
+    memory::{buffer, full, recycle, vector},
     sizes::saturating,
     threads,
 };
@@ -126,7 +126,12 @@ impl Plan {
             return matrix(x, i, channels, len).slice_move(s![.., at]);
         }
         let x = &x[i * channels * len..][..channels * len];
-        space.resize(saturating([self.rows(), at.len()]), T::zero());
+        let len = saturating([self.rows(), at.len()]);
+        if space.capacity() < len {
+            // Nothing in it need be kept.
+            *space = vector(len);
+        }
+        space.resize(len, T::zero());
         im2col(x, &self.windows, at.clone(), space);
         matrix(space, 0, self.rows(), at.len())
     }

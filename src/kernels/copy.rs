@@ -10,7 +10,7 @@ use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, Slice};
 
 use super::{
     isa::{Isa, Kernel, dispatch},
-    memory::{Aligned, buffer, full, recycle},
+    memory::{Aligned, buffer, full, recycle, vector},
     threads,
 };
 
@@ -45,7 +45,7 @@ pub fn elements<T: Copy + Default>(x: &ArrayViewD<'_, T>) -> Aligned<T> {
 /// The elements in row-major order, in a vector for a user to keep.
 #[allow(unsafe_code)]
 pub fn to_vec<T: Copy>(x: &ArrayViewD<'_, T>) -> Vec<T> {
-    let mut out = Vec::with_capacity(x.len());
+    let mut out = vector(x.len());
     write(x, &mut out.spare_capacity_mut()[..x.len()]);
     // SAFETY: `write` wrote all of them.
     unsafe { out.set_len(x.len()) };

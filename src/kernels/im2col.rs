@@ -110,10 +110,16 @@ impl Windows {
             let first = (span.start + before - o * stride) / dilation;
             first..first + span.count
         };
-        let mut taps: Vec<usize> = self.spans(2).into_iter().enumerate().flat_map(taps_of).collect();
-        taps.sort_unstable();
-        taps.dedup();
-        taps.into_iter()
+        let mut met: Vec<Range<usize>> = self.spans(2).into_iter().enumerate().map(taps_of).collect();
+        met.sort_unstable_by_key(|taps| taps.start);
+        // Each tap once, though many windows have it.
+        let mut next = 0;
+        met.into_iter()
+            .flat_map(|taps| {
+                let new = taps.start.max(next)..taps.end;
+                next = next.max(taps.end);
+                new
+            })
             .map(|tap| {
                 let range = self.meeting(2, tap);
                 let from = range.start * stride + tap * dilation - before;
@@ -206,6 +212,16 @@ pub(super) mod tests {
             Windows { input, kernel, stride, dilation, before, output }
         });
         windows.collect()
+    }
+
+    /// A list of the taps of each window would have 10^10 entries.
+    #[test]
+    fn each_tap_is_listed_once() {
+        let (input, kernel, output) = ([1, 1, 200_000], [1, 1, 100_000], [1, 1, 100_001]);
+        let w = Windows { input, kernel, stride: [1; 3], dilation: [1; 3], before: [0; 3], output };
+        let across = w.across();
+        assert_eq!(across.len(), 100_000);
+        assert!(across.iter().enumerate().all(|(tap, (range, from))| *range == (0..100_001) && *from == tap));
     }
 
     /// The element under one tap of one window; `None` in the padding.

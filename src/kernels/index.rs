@@ -2,7 +2,10 @@
 
 use ndarray::{ArrayD, ArrayView3, ArrayViewD, Axis, IxDyn, Slice};
 
-use super::copy::{RowMajor, concat};
+use super::{
+    copy::{RowMajor, concat},
+    memory::{push, vector},
+};
 
 /// So many rows are copied in the time that a copy by its own kernel takes to begin.
 const RUN: usize = 32;
@@ -45,9 +48,8 @@ impl Rows {
 pub fn take_rows<T: Copy + Default>(x: &[T], rows: Rows, index: &[usize]) -> ArrayD<T> {
     let Rows { outer, len, inner } = rows;
     let shape = [outer, index.len(), inner];
-    let runs = runs(index);
     // Runs are worth a copy of their own where each is many elements; the words of a sentence are not.
-    if runs.len() * RUN <= outer * index.len() {
+    if let Some(runs) = runs(index, outer.saturating_mul(index.len()) / RUN) {
         let x = ArrayView3::from_shape((outer, len, inner), x).expect("whole blocks").into_dyn();
         let firsts: Vec<_> = runs.iter().map(|run| x.slice_axis(Axis(1), run.slice())).collect();
         // One row stands for those of a step of 0; the others are as they are.
@@ -57,7 +59,7 @@ pub fn take_rows<T: Copy + Default>(x: &[T], rows: Rows, index: &[usize]) -> Arr
             .map(|(first, run)| first.broadcast(IxDyn(&[outer, run.count, inner])).expect("one row or all"));
         return concat(&shape, 1, &parts.collect::<Vec<_>>());
     }
-    let mut out = Vec::with_capacity(outer * index.len() * inner);
+    let mut out = vector(outer * index.len() * inner);
     for block in (0..outer).map(|o| &x[o * len * inner..(o + 1) * len * inner]) {
         if inner == 1 {
             out.extend(index.iter().map(|&i| block[i]));
@@ -87,8 +89,8 @@ impl Run {
     }
 }
 
-/// An index as runs, as long as they come.
-fn runs(index: &[usize]) -> Vec<Run> {
+/// An index as runs, as long as they come; `None` if they are more than `most`.
+fn runs(index: &[usize], most: usize) -> Option<Vec<Run>> {
     let mut runs: Vec<Run> = Vec::new();
     for &i in index {
         if let Some(run) = runs.last_mut() {
@@ -98,9 +100,12 @@ fn runs(index: &[usize]) -> Vec<Run> {
                 continue;
             }
         }
-        runs.push(Run { start: i, step: 1, count: 1 });
+        if runs.len() == most {
+            return None;
+        }
+        push(&mut runs, Run { start: i, step: 1, count: 1 });
     }
-    runs
+    Some(runs)
 }
 
 /// Combines row `k` of every block of `source` into the row `index[k]` of the same block of `out`.

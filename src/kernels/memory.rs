@@ -185,6 +185,48 @@ fn reserved<T>(len: usize) -> Option<Vec<T>> {
     Some(vector)
 }
 
+/// An empty vector with room for `len` elements, for what is kept for long or is not made of numbers.
+///
+/// # Panics
+/// If they take more bytes than there are, where `Vec::with_capacity` would end the process.
+#[track_caller]
+pub fn vector<T>(len: usize) -> Vec<T> {
+    match reserved(len) {
+        Some(vector) => vector,
+        None => refused(len, size_of::<T>()),
+    }
+}
+
+/// The elements of an iterator: what `collect` does, but as [`vector`] where there is no memory.
+///
+/// # Panics
+/// If they take more bytes than there are.
+#[track_caller]
+pub fn collected<T>(elements: impl IntoIterator<Item = T>) -> Vec<T> {
+    let elements = elements.into_iter();
+    let (least, most) = elements.size_hint();
+    let mut out = vector(least);
+    if most == Some(least) {
+        out.extend(elements);
+        return out;
+    }
+    for element in elements {
+        push(&mut out, element);
+    }
+    out
+}
+
+/// `vector.push(element)`, but as [`vector`] where there is no memory.
+#[inline]
+#[track_caller]
+pub fn push<T>(vector: &mut Vec<T>, element: T) {
+    let len = vector.len();
+    if len == vector.capacity() && vector.try_reserve(1).is_err() {
+        refused(len + 1, size_of::<T>());
+    }
+    vector.push(element);
+}
+
 /// An empty vector with room for `len` elements, which are neither zeroed nor fresh if the pool has some.
 ///
 /// # Panics
@@ -391,8 +433,16 @@ mod tests {
     #[test]
     fn a_buffer_that_cannot_be_had_panics() {
         // Sizes that do not reach the allocator: the one of these tests adds up what it is asked for.
+        assert_eq!(collected((0..9).filter(|i| i % 3 > 0)), [1, 2, 4, 5, 7, 8]);
+        assert_eq!(collected([1, 2, 3]), [1, 2, 3]);
         for len in [isize::MAX as usize, usize::MAX, usize::MAX / 4 + 1] {
-            for call in [|len| drop(buffer::<f32>(len)), |len| drop(Aligned::<f32>::with_capacity(len))] {
+            let calls: [fn(usize); 4] = [
+                |len| drop(buffer::<f32>(len)),
+                |len| drop(Aligned::<f32>::with_capacity(len)),
+                |len| drop(vector::<f32>(len)),
+                |len| drop(collected((0..len).map(|_| 0f32))),
+            ];
+            for call in calls {
                 let payload = std::panic::catch_unwind(|| call(len)).expect_err("too large");
                 let text = payload.downcast_ref::<String>().expect("text");
                 assert!(text.starts_with(&format!("out of memory: {len} numbers take ")), "{text}");

@@ -2,7 +2,7 @@
 
 use super::{
     isa::Isa,
-    memory::{Aligned, filled, recycle},
+    memory::{Aligned, collected, filled, recycle},
     prefetch,
     reduce::{self, Each, combine, fold_rows},
     rows::{Blank, RowKernel, Sizes, run, write},
@@ -67,7 +67,7 @@ fn moments<T: Real>(x: &[T]) -> [T; 3] {
 
 /// A parameter, or what stands for it where there is none.
 fn or_all<T: Real>(parameter: Option<&[T]>, value: T, len: usize) -> std::borrow::Cow<'_, [T]> {
-    parameter.map_or_else(|| vec![value; len].into(), Into::into)
+    parameter.map_or_else(|| filled(len, value).into(), Into::into)
 }
 
 // ---------------------------------------------------------------------------------------------------------- layer norm
@@ -215,11 +215,11 @@ fn sums<T: Real, const N: usize>(
 ) -> [Vec<T>; N] {
     let (_, notes, sums) = run(&Sums { batch, x, y, mean, f }, batch.sizes(x.len(), false, N));
     if batch.len == 1 {
-        return std::array::from_fn(|k| sums[k * batch.channels..][..batch.channels].to_vec());
+        return std::array::from_fn(|k| collected(sums[k * batch.channels..][..batch.channels].iter().copied()));
     }
     let mut kind = filled(notes.len(), T::ZERO);
     let out = std::array::from_fn(|k| {
-        let mut out = vec![T::ZERO; batch.channels];
+        let mut out = filled(batch.channels, T::ZERO);
         kind.iter_mut().zip(&notes).for_each(|(one, note): (&mut T, &[T; N])| *one = note[k]);
         fold_rows(&kind, &mut out, T::ZERO, |a, b| a + b);
         out
@@ -231,8 +231,8 @@ fn sums<T: Real, const N: usize>(
 /// Each channel's mean, what is left of it, and biased variance.
 pub fn batch_moments<T: Real>(x: &[T], batch: Batch) -> [Vec<T>; 3] {
     let count = T::of((x.len() / batch.channels.max(1)) as f64);
-    let zeros = vec![T::ZERO; batch.channels];
-    let over = |sum: Vec<T>| sum.into_iter().map(|sum| sum / count).collect::<Vec<T>>();
+    let zeros = filled(batch.channels, T::ZERO);
+    let over = |sum: Vec<T>| collected(sum.into_iter().map(|sum| sum / count));
     let about = |mean: &[T]| {
         sums([x, x], batch, [mean, &zeros], |[x, _, mean, _]| [x - mean, (x - mean) * (x - mean)]).map(over)
     };
@@ -281,7 +281,7 @@ impl<T: Real, F: Fn(T, T, [T; 4]) -> T + Sync + Copy> RowKernel<T> for Channels<
 
 /// One number for each channel, from two others.
 fn each<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> Vec<T> {
-    a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect()
+    collected(a.iter().zip(b).map(|(&a, &b)| f(a, b)))
 }
 
 /// `(x − mean) · rstd · weight + bias`, where each channel has its own.

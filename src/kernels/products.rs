@@ -5,6 +5,7 @@ use ndarray::{ArrayD, ArrayViewD, Axis};
 use super::{
     elementwise::map,
     index::{Rows, array, row_major},
+    memory::{collected, filled, full, vector},
     reduce::{fold, greater},
 };
 use crate::tensor::Number;
@@ -71,14 +72,14 @@ pub fn product<T: Number>(x: ArrayViewD<'_, T>, axis: usize) -> ArrayD<T> {
         return map(fold(x.view(), &[axis], 1., |a, b| a * b).view(), T::of);
     }
     let Rows { outer, len, inner } = Rows::new(x.shape(), axis);
-    let mut products = vec![Wide::ONE; outer * inner];
+    let mut products = filled(outer * inner, Wide::ONE);
     for (i, row) in row_major(&x).chunks_exact(inner.max(1)).enumerate() {
         let at = i / len * inner;
         products[at..].iter_mut().zip(row).for_each(|(product, &x)| *product = product.times(Wide::of(x)));
     }
     let mut shape = x.shape().to_vec();
     shape.remove(axis);
-    array(&shape, products.into_iter().map(Wide::to).collect())
+    array(&shape, collected(products.into_iter().map(Wide::to)))
 }
 
 /// The product so far of `xᵢ + Σᵣ εᵣ uᵣᵢ`, where each εᵣ² is 0: a coefficient for each set of ε, numbered by its bits.
@@ -110,16 +111,16 @@ fn lanes<T: Number>(
     axis: usize,
     f: impl Fn(&[Wide], &[Vec<Wide>], &mut [Wide]),
 ) -> ArrayD<T> {
-    let mut out = ArrayD::from_elem(x.raw_dim(), T::ZERO);
+    let mut out = full("cumprod", x.shape(), T::ZERO);
     if x.is_empty() {
         // Of lanes without elements there may be very many.
         return out;
     }
-    let wide = |lane: ndarray::ArrayView1<'_, T>| lane.iter().map(|&x| Wide::of(x)).collect::<Vec<_>>();
+    let wide = |lane: ndarray::ArrayView1<'_, T>| collected(lane.iter().map(|&x| Wide::of(x)));
     let mut lanes: Vec<_> = others.iter().map(|other| other.lanes(Axis(axis)).into_iter()).collect();
     for (x, mut out) in x.lanes(Axis(axis)).into_iter().zip(out.lanes_mut(Axis(axis))) {
         let others: Vec<_> = lanes.iter_mut().map(|lanes| wide(lanes.next().expect("a shape in common"))).collect();
-        let mut result = vec![Wide::ZERO; x.len()];
+        let mut result = filled(x.len(), Wide::ZERO);
         f(&wide(x), &others, &mut result);
         out.iter_mut().zip(result).for_each(|(out, result)| *out = result.to());
     }
@@ -155,7 +156,7 @@ pub fn running_gradient<T: Number>(
         let (weights, tangents) = others.split_first().expect("weights");
         let full = (1 << tangents.len()) - 1;
         let mut after = Product(vec![Wide::ZERO; full + 1]);
-        let mut behind = Vec::with_capacity(x.len());
+        let mut behind = vector(x.len());
         for i in (0..x.len()).rev() {
             if let Some(&next) = x.get(i + 1) {
                 after.times(next, &at(tangents, i + 1));

@@ -9,9 +9,10 @@ use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
 
 use super::{
     copy::{contiguous, copy_into},
+    elementwise::zip,
     index::{memory_order, row_major},
     isa::{Isa, Kernel, dispatch},
-    memory::{filled, recycle},
+    memory::{collected, filled, full, recycle},
     threads,
 };
 use crate::tensor::{DType, Element, Number, Real};
@@ -420,7 +421,7 @@ fn fold_slice<T: Element>(
         data.replace(next).into_iter().for_each(recycle);
         groups.remove(at);
     }
-    let data = data.unwrap_or_else(|| x.to_vec());
+    let data = data.unwrap_or_else(|| collected(x.iter().copied()));
     ArrayD::from_shape_vec(IxDyn(&kept), data).expect("the kept axes")
 }
 
@@ -476,7 +477,7 @@ pub fn scan<T: Element, S: Copy, U: Element>(
     step: impl Fn(S, T, usize) -> S,
     get: impl Fn(S) -> U,
 ) -> ArrayD<U> {
-    let mut out = ArrayD::from_elem(x.raw_dim(), U::ZERO);
+    let mut out = full("scan", x.shape(), U::ZERO);
     if x.is_empty() {
         // There may be very many lanes, of no elements each.
         return out;
@@ -524,16 +525,16 @@ pub fn logcumsumexp_backward<T: Real>(
 ) -> ArrayD<T> {
     let part = |sign: T| {
         let log = |g: T| if g * sign > T::ZERO { g.abs().ln() } else { T::min_value() };
-        let logs = Zip::from(&g).and(&y).map_collect(|&g, &y| log(g) - y);
+        let logs = zip(g.view(), y.view(), x.shape(), |g, y| log(g) - y);
         let sums = logcumsumexp(logs.view(), axis, true);
-        Zip::from(&sums).and(&x).map_collect(|&s, &x| (s + x).exp())
+        zip(sums.view(), x.view(), x.shape(), |s, x| (s + x).exp())
     };
     part(T::ONE) - part(-T::ONE)
 }
 
 /// `x` moved by `by` along `axis`; what comes in from outside is `fill`.
 pub fn shift<T: Element>(x: ArrayViewD<'_, T>, axis: usize, by: isize, fill: T) -> ArrayD<T> {
-    let mut out = ArrayD::from_elem(x.raw_dim(), fill);
+    let mut out = full("shift", x.shape(), fill);
     let (n, k) = (x.len_of(Axis(axis)), by.unsigned_abs());
     if k < n {
         let (head, tail) = (ndarray::Slice::from(..n - k), ndarray::Slice::from(k..));

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 use super::{
     isa::{Isa, Kernel, dispatch},
-    memory::Aligned,
+    memory::{Aligned, vector},
     threads,
 };
 use crate::tensor::Element;
@@ -92,7 +92,7 @@ pub fn run<T: Element, K: RowKernel<T>>(kernel: &K, sizes: Sizes) -> (Aligned<T>
     }
     let pieces = rows.div_ceil(step);
     // Rows times what each reads or writes are parts of arrays that exist; the sums are no more than twice what is read.
-    let (mut out, mut notes) = (Aligned::with_capacity(rows * written), Vec::<K::Note>::with_capacity(rows));
+    let (mut out, mut notes) = (Aligned::with_capacity(rows * written), vector::<K::Note>(rows));
     let mut totals = super::memory::filled(pieces.max(1) * sums, T::ZERO);
     {
         let mut parts =

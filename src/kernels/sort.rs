@@ -2,24 +2,16 @@
 
 use std::cmp::Ordering;
 
+use super::memory::vector;
+
 /// The order of numbers, in which NaN equals itself and is above all others.
 pub fn compare<T: PartialOrd>(a: &T, b: &T) -> Ordering {
     let nan = |x: &T| x.partial_cmp(x).is_none();
     a.partial_cmp(b).unwrap_or_else(|| nan(a).cmp(&nan(b)))
 }
 
-/// The stable order of each row's elements.
-pub fn argsort<T: Copy + PartialOrd>(x: &[T], len: usize, descending: bool) -> Vec<i64> {
-    each_row(x, len, len, |row| {
-        if descending {
-            row.sort_by(|a, b| compare(&b.0, &a.0));
-        } else {
-            row.sort_by(|a, b| compare(&a.0, &b.0));
-        }
-    })
-}
-
-/// The places of the `k` largest (or smallest) elements of each row, best first, of equal ones the first.
+/// The places of the `k` largest (or smallest) elements of each row, best first, of equal ones the first. With all of them it is the
+/// stable order, found without the memory that a stable sort takes.
 pub fn topk<T: Copy + PartialOrd>(x: &[T], len: usize, k: usize, largest: bool) -> Vec<i64> {
     let order = |a: &(T, i64), b: &(T, i64)| {
         let by_value = if largest { compare(&b.0, &a.0) } else { compare(&a.0, &b.0) };
@@ -38,8 +30,8 @@ fn each_row<T: Copy>(x: &[T], len: usize, keep: usize, f: impl Fn(&mut [(T, i64)
     if x.is_empty() {
         return Vec::new();
     }
-    let mut out = Vec::with_capacity(x.len() / len * keep);
-    let mut pairs = Vec::with_capacity(len);
+    let mut out = vector(x.len() / len * keep);
+    let mut pairs = vector(len);
     for row in x.chunks_exact(len) {
         pairs.clear();
         pairs.extend(row.iter().copied().zip(0..));

@@ -96,7 +96,7 @@ impl<T: Real> Sequential<T> {
 
     /// The layer at a position.
     pub fn get(&self, position: usize) -> Option<&dyn Forward<T>> {
-        self.iter().nth(position)
+        self.layers.nth(position).map(|(_, layer)| &**layer)
     }
 
     /// The layers in order.

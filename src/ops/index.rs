@@ -8,7 +8,7 @@ use crate::{
     kernels::{
         copy::{copy_into, diagonals, put_diagonals},
         index::{Rows, array, mask_matrix, places, row_major, take_rows},
-        memory::full,
+        memory::{buffer, collected, full},
         sizes::room,
     },
     tensor::{Element, Tensor, axis},
@@ -124,7 +124,7 @@ impl<T: Element> Tensor<T> {
             return Ok(self.nothing("unfold", &shape));
         }
         room::<usize>("unfold", &[windows, size])?;
-        let index = (0..windows).flat_map(|w| (0..size).map(move |i| w * step + i)).collect();
+        let index = collected((0..windows * size).map(|i| i / size * step + i % size));
         self.rows_taken("unfold", at, index)?.reshape(&shape)?.movedim(at as isize + 1, -1)
     }
 }
@@ -231,7 +231,11 @@ pub(crate) fn positions(op: &str, index: &Tensor<i64>, at: usize, shape: &[usize
         let from = if wrap && i < 0 { i + n } else { i };
         if (0..n).contains(&from) { Ok(from as usize) } else { Err(out_of_range(op, i, at, shape)) }
     };
-    row_major(&index.view()).iter().map(position).collect()
+    let mut out = buffer(index.numel());
+    for i in row_major(&index.view()).iter() {
+        out.push(position(i)?);
+    }
+    Ok(out)
 }
 
 fn out_of_range(op: &str, index: i64, at: usize, shape: &[usize]) -> Error {
@@ -318,7 +322,7 @@ impl<T: Element> Tensor<T> {
         let position = positions(op, index, at, self.shape(), wrap)?;
         let view = self.view();
         let x = row_major(&view);
-        let mut out = Vec::with_capacity(position.len());
+        let mut out = buffer(position.len());
         places(self.shape(), index.shape(), at, &position, |from, _| out.push(x[from]));
         let (from, index_shape) = (self.shape().to_vec(), index.shape().to_vec());
         Ok(Tensor::op(op, array(index.shape(), out), [self], move |g, _| {
@@ -361,14 +365,14 @@ impl<T: Element> Tensor<T> {
         let shape = broadcast("masked_select", self, mask)?;
         let mask = mask.broadcast_to(&shape)?;
         let n: usize = shape.iter().product();
-        let index = row_major(&mask.view()).iter().enumerate().filter(|(_, m)| **m).map(|(i, _)| i).collect();
+        let index = collected(row_major(&mask.view()).iter().enumerate().filter(|(_, m)| **m).map(|(i, _)| i));
         self.broadcast_to(&shape)?.reshape(n as isize)?.rows_taken("masked_select", 0, index)
     }
 
     /// The coordinates of the elements that are not zero, a row each: `(n, ndim)`.
     pub fn nonzero(&self) -> Tensor<i64> {
-        let places: Vec<i64> =
-            self.data.indexed_iter().filter(|(_, x)| **x != T::ZERO).flat_map(|(i, _)| coordinates(&i)).collect();
+        let found = self.data.indexed_iter().filter(|(_, x)| **x != T::ZERO);
+        let places = collected(found.flat_map(|(i, _)| coordinates(&i)));
         let count = row_major(&self.view()).iter().filter(|x| **x != T::ZERO).count();
         array(&[count, self.ndim()], places).into()
     }

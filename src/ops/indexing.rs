@@ -4,7 +4,7 @@ use std::ops::{Range, RangeFrom, RangeFull, RangeTo};
 
 use crate::{
     Error, Result,
-    kernels::{elementwise::broadcast_shape, sizes::room},
+    kernels::{elementwise::broadcast_shape, memory::filled, sizes::room},
     ops::index::positions,
     tensor::{Element, Tensor},
 };
@@ -172,7 +172,7 @@ impl<T: Element> Tensor<T> {
         }
         // The indexed axes become one in front; their places one index into it.
         let axes: Vec<usize> = places.iter().map(|&(axis, _)| axis).collect();
-        let mut row = vec![0; room::<usize>(OP, &shape)?];
+        let mut row = filled(room::<usize>(OP, &shape)?, 0);
         let mut count = 1;
         for (axis, t) in places {
             let n = self.shape()[*axis];

@@ -10,6 +10,7 @@ use crate::{
     kernels::{
         elementwise::map,
         index::{Rows, array, places, put_rows, row_major},
+        memory::{collected, filled},
     },
     tensor::{DType, Element, Real, Tensor, axis, grad_enabled},
 };
@@ -33,7 +34,7 @@ impl<T: Element> Tensor<T> {
     pub(crate) fn rows_added(&self, at: usize, index: &[usize], source: &Tensor<T>) -> Tensor<T> {
         let mut out = self.to_vec();
         put_rows(&mut out, Rows::new(self.shape(), at), index, &row_major(&source.view()), T::plus);
-        let index = index.to_vec();
+        let index = collected(index.iter().copied());
         Tensor::op("index_add", array(self.shape(), out), [self, source], move |g, [left, right]| {
             Ok([left.then(|| g.clone()), right.then(|| g.rows_taken("index_select", at, index.clone())).transpose()?])
         })
@@ -206,7 +207,7 @@ impl<T: Element> Tensor<T> {
 }
 
 fn index_tensor(shape: &[usize], position: &[usize]) -> Tensor<i64> {
-    array(shape, position.iter().map(|&i| i as i64).collect()).into()
+    array(shape, collected(position.iter().map(|&i| i as i64))).into()
 }
 
 impl<T: Real> Tensor<T> {
@@ -272,7 +273,7 @@ fn reduced<T: Real>(
     include_self: bool,
 ) -> ndarray::ArrayD<T> {
     let mut out = x.to_vec();
-    let mut count = vec![usize::from(include_self); out.len()];
+    let mut count = filled(out.len(), usize::from(include_self));
     let view = src.view();
     let source = row_major(&view);
     // A NaN wins over any number.

@@ -4,6 +4,7 @@ use crate::{
     Error, Result,
     kernels::{
         index::{array, row_major},
+        memory::collected,
         sort::{self, search},
     },
     tensor::{Element, Number, Tensor, axis},
@@ -33,7 +34,7 @@ impl<T: Element> Tensor<T> {
     pub fn argsort(&self, dim: isize, descending: bool) -> Result<Tensor<i64>> {
         let at = axis("argsort", dim, self.ndim())?;
         let n = self.shape().get(at).copied().unwrap_or(1);
-        self.in_rows(dim, n, |x| sort::argsort(x, n, descending))
+        self.in_rows(dim, n, |x| sort::topk(x, n, n, descending))
     }
 
     /// The `k` largest (or smallest) elements along an axis and where they were, best first; of equal ones the first.
@@ -86,7 +87,7 @@ impl<T: Number> Tensor<T> {
         let len = self.shape()[n - 1];
         let per_row = if n == 1 { wanted.len() } else { values.shape()[n - 1] };
         let row = |k: usize| if n == 1 { &sorted[..] } else { &sorted[k / per_row * len..][..len] };
-        let out = wanted.iter().enumerate().map(|(k, value)| search(row(k), value, right)).collect();
+        let out = collected(wanted.iter().enumerate().map(|(k, value)| search(row(k), value, right)));
         Ok(array(values.shape(), out).into())
     }
 

@@ -94,13 +94,13 @@ impl<T: Element> From<Vec<T>> for Tensor<T> {
 
 impl<T: Element> From<&[T]> for Tensor<T> {
     fn from(elements: &[T]) -> Self {
-        elements.to_vec().into()
+        memory::collected(elements.iter().copied()).into()
     }
 }
 
 impl<T: Element> FromIterator<T> for Tensor<T> {
     fn from_iter<I: IntoIterator<Item = T>>(iter: I) -> Self {
-        iter.into_iter().collect::<Vec<_>>().into()
+        memory::collected(iter).into()
     }
 }
 
@@ -138,8 +138,9 @@ impl<T: Number> Tensor<T> {
     /// If there is no memory for it.
     #[track_caller]
     pub fn eye(n: usize) -> Tensor<T> {
-        must::<T>("eye", &[n, n]);
-        Array::from_shape_fn((n, n), |(i, j)| if i == j { T::ONE } else { T::ZERO }).into()
+        let mut eye = memory::full("eye", &[n, n], T::ZERO);
+        eye.diag_mut().fill(T::ONE);
+        eye.into()
     }
 }
 

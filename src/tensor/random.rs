@@ -8,7 +8,7 @@ use super::{DType, Element, Real, Tensor};
 use crate::{
     Error, Result,
     kernels::{
-        memory,
+        memory::{self, collected},
         random::fill,
         sizes::{must, room},
     },
@@ -193,7 +193,7 @@ impl Tensor<i64> {
     #[track_caller]
     pub fn randperm_with(n: usize, rng: &mut (impl Rng + ?Sized)) -> Tensor<i64> {
         must::<i64>("randperm", &[n]);
-        let mut order: Vec<i64> = (0..n as i64).collect();
+        let mut order = collected(0..n as i64);
         order.shuffle(rng);
         order.into()
     }

@@ -10,7 +10,7 @@ use crate::{
         classes::{Targets, gradient, losses},
         copy::contiguous,
         index::row_major,
-        memory::{Aligned, full},
+        memory::{Aligned, collected, full, vector},
         reduce::fold_run,
     },
     ops::shared,
@@ -126,8 +126,9 @@ impl<T: Real> Labels<T> {
             Ok(t) if t < n => Some(Some(t)),
             _ => None,
         };
-        let classes = row_major(&target.view()).iter().map(class).collect::<Option<Vec<_>>>();
-        let Some(classes) = classes else {
+        let mut classes = vector(target.numel());
+        classes.extend(row_major(&target.view()).iter().map_while(class));
+        if classes.len() < target.numel() {
             let view = target.view();
             let (at, t) = view.indexed_iter().find(|(_, t)| class(t).is_none()).expect("one is no class");
             return Err(Error::index(
@@ -166,7 +167,7 @@ impl<T: Real> Labels<T> {
             Reduction::Mean if self.weight.is_none() => T::of(self.classes.iter().flatten().count() as f64),
             Reduction::Mean => {
                 let weights = self.classes.iter().map(|class| class.map_or(T::ZERO, |c| self.weight(c)));
-                fold_run(&weights.collect::<Vec<_>>(), T::ZERO, |a, b| a + b)
+                fold_run(&collected(weights), T::ZERO, |a, b| a + b)
             }
             _ => T::ONE,
         }
@@ -199,7 +200,7 @@ impl<T: Real> Labels<T> {
     /// How much each class at each position should get: `keep` times its weight at the right one, and everywhere `spread`
     /// times its weight.
     fn wanted(&self, keep: T, spread: T) -> Tensor<T> {
-        let mut wanted = ArrayD::from_elem(IxDyn(&self.shape), T::ZERO);
+        let mut wanted = full("cross_entropy", &self.shape, T::ZERO);
         for (mut lane, class) in wanted.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes) {
             if let Some(class) = *class {
                 if spread != T::ZERO {
@@ -243,7 +244,7 @@ impl<T: Real> Labels<T> {
 
     /// Where the right class is.
     fn right(&self) -> Tensor<bool> {
-        let mut right = ArrayD::from_elem(IxDyn(&self.shape), false);
+        let mut right = full("cross_entropy", &self.shape, false);
         for (mut lane, class) in right.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes) {
             class.iter().for_each(|&class| lane[class] = true);
         }
@@ -252,7 +253,7 @@ impl<T: Real> Labels<T> {
 
     /// Zero at the positions that are ignored, even where the divisor was 0.
     fn without(&self, ignored: impl Fn(Option<usize>) -> bool, grad: Tensor<T>) -> Result<Tensor<T>> {
-        let ignored: Vec<bool> = self.classes.iter().map(|&class| ignored(class)).collect();
+        let ignored = collected(self.classes.iter().map(|&class| ignored(class)));
         if !ignored.contains(&true) {
             return Ok(grad);
         }
@@ -281,7 +282,7 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLo
     let lanes = input.view();
     let lanes = lanes.lanes(Axis(labels.axis)).into_iter().zip(&labels.classes);
     let losses = lanes.map(|(x, class)| class.map_or(T::ZERO, |class| -labels.weight(class) * x[class]));
-    let losses = losses.collect::<Vec<T>>().into();
+    let losses = collected(losses).into();
     let x = input.clone();
     Ok(Tensor::op("nll_loss", labels.reduce(losses), [input], move |g, _| {
         if !grad_enabled() {

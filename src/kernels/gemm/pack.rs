@@ -4,7 +4,10 @@ use std::{any::TypeId, cell::Cell};
 
 use super::Mat;
 use crate::{
-    kernels::isa::{Capability, capability},
+    kernels::{
+        isa::{Capability, capability},
+        memory::vector,
+    },
     tensor::Element,
 };
 
@@ -36,6 +39,9 @@ impl Space {
         let lines = lens.map(|len| (len * size_of::<T>()).div_ceil(64));
         let total = lines.iter().sum();
         if self.0.len() < total {
+            // Nothing in it need be kept, nor copied to a larger place.
+            self.0 = vector(0);
+            self.0 = vector(total);
             self.0.resize(total, Line([0; 64]));
         }
         let mut at = self.0.as_mut_ptr();

@@ -5,7 +5,11 @@ use super::*;
 use crate::{
     Number,
     kernels::isa::{Capability, set_capability},
+    sync::lock,
 };
+
+/// The set of instructions is the process's: those that change it, and those that compare bits, run one at a time.
+static INSTRUCTIONS: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 fn random<T: Number>(rng: &mut StdRng, rows: usize, columns: usize) -> Array2<T> {
     // Small whole numbers: every product is exact, in each type and order.
@@ -80,6 +84,7 @@ fn agrees<T: Number>() {
 /// Every capability in turn, in one test: it is the process's. (Other tests are right on each of them.)
 #[test]
 fn products_agree_with_plain_loops() {
+    let _alone = lock(&INSTRUCTIONS);
     for capability in [Capability::Default, Capability::Avx2, Capability::Avx512] {
         set_capability(capability);
         agrees::<f32>();
@@ -90,6 +95,7 @@ fn products_agree_with_plain_loops() {
 
 #[test]
 fn the_bits_do_not_depend_on_the_threads() {
+    let _alone = lock(&INSTRUCTIONS);
     let mut rng = StdRng::seed_from_u64(8);
     for [m, k, n] in [[130, 100, 120], [1, 1024, 300], [12, 2000, 60], [600, 70, 30], [100, 1024, 300], [200, 512, 512]]
     {
@@ -107,6 +113,7 @@ fn the_bits_do_not_depend_on_the_threads() {
 
 #[test]
 fn the_bits_do_not_depend_on_the_place_in_memory() {
+    let _alone = lock(&INSTRUCTIONS);
     let mut rng = StdRng::seed_from_u64(10);
     let (rows, k) = (20, 64);
     let numbers: Vec<f32> = (0..rows * k).map(|_| rng.random_range(-1f32..1.)).collect();
