@@ -46,7 +46,7 @@ impl<T> Scoped<T> {
     }
 }
 
-/// Runs `f` with `value` in `place`; answers what it gave and what became of the value. What was there before comes back,
+/// Runs `f` with `value` in `place`; returns what it gave and what became of the value. What was there before comes back,
 /// also if `f` panics.
 pub fn during<T, R>(place: &'static LocalKey<Scoped<T>>, value: T, f: impl FnOnce() -> R) -> (R, T) {
     struct Restore<T: 'static>(&'static LocalKey<Scoped<T>>, Option<T>);

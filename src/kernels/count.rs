@@ -18,7 +18,7 @@ pub fn multiply_adds() -> u64 {
     COUNTED.get().unwrap_or(0)
 }
 
-/// Runs `f`; answers what it gave and the multiply-adds of this thread meanwhile. A count around this one goes on, also if
+/// Runs `f`; returns what it gave and the multiply-adds of this thread meanwhile. A count around this one goes on, also if
 /// `f` panics.
 pub fn counting<R>(f: impl FnOnce() -> R) -> (R, u64) {
     struct Restore(Option<u64>);

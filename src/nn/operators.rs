@@ -8,7 +8,7 @@ use crate::{
     tensor::{Real, Tensor},
 };
 
-/// A row a pair of operand types, and how each becomes an operand that tensors know.
+/// One row per pair of operand types, and how each becomes an operand that tensors know.
 macro_rules! operators {
     ($([$($generics:tt)*] $left:ty, $right:ty => $t:ty, |$a:ident, $b:ident| $x:expr, $y:expr;)*) => {$(
         operators!(@ Add::add [$($generics)*] $left, $right => $t, |$a, $b| $x, $y);
