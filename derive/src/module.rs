@@ -121,14 +121,8 @@ fn module(input: &DeriveInput, options: &Options, fields: &[Field]) -> TokenStre
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, ty_generics, _) = input.generics.split_for_impl();
     // Spanned at the type, so that an unknown one is marked in the struct and not at the derive.
-    let each = |call: &dyn Fn(&Field) -> TokenStream| -> Vec<TokenStream> {
-        fields.iter().filter(|f| !f.skip).map(call).collect()
-    };
-    let show = each(
-        &|Field { member, name, ty, .. }| quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::show(&self.#member, #name, members);),
-    );
-    let show_mut = each(
-        &|Field { member, ty, .. }| quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::show_mut(&mut self.#member, members);),
+    let show = fields.iter().filter(|f| !f.skip).map(
+        |Field { member, name, ty, .. }| quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::show(&self.#member, #name, members);),
     );
     let type_name = match options.name {
         true => quote!(Self::type_name(self)),
@@ -149,10 +143,6 @@ fn module(input: &DeriveInput, options: &Options, fields: &[Field]) -> TokenStre
             fn members<'__members>(&'__members self, members: &mut ::ndnn::module::Members<'__members>) {
                 let _ = &members;
                 #(#show)*
-            }
-            fn members_mut<'__members>(&'__members mut self, members: &mut ::ndnn::module::MembersMut<'__members>) {
-                let _ = &members;
-                #(#show_mut)*
             }
             fn type_name(&self) -> ::std::string::String {
                 #type_name

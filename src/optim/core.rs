@@ -164,7 +164,7 @@ impl<R: Rule> Optim<R> {
     /// If the pattern matches no parameter.
     pub fn group(mut self, pattern: &str, change: impl Fn(R::Options) -> R::Options) -> Result<Self> {
         let named: Vec<(String, AnyParam)> = self.entries.iter().map(|e| (e.name.clone(), e.param.clone())).collect();
-        let chosen: HashSet<usize> = pattern::select(pattern, &named)?.into_iter().collect();
+        let chosen: HashSet<usize> = pattern::select("parameter", pattern, &named)?.into_iter().collect();
         for group in 0..self.groups.len() {
             let members = (0..self.entries.len()).filter(|&i| self.entries[i].group == group);
             let (matching, others): (Vec<usize>, Vec<usize>) = members.partition(|i| chosen.contains(i));
