@@ -115,7 +115,7 @@ macro_rules! for_rows {
         for_rows!(@ $mr $body $i 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
     };
     (@ $mr:ident $body:block $i:ident $($row:literal)*) => {
-        $(if $row < $mr {
+        $(if const { $row < $mr } {
             let $i: usize = $row;
             $body
         })*
