@@ -52,12 +52,7 @@ impl<T: Real, P: Pass<T, N>, const N: usize> Kernel for Loop<'_, T, P, N> {
 }
 
 /// Runs `pass` over all elements of a parameter; the slots are as long as it.
-pub fn update<T: Real, const N: usize>(
-    pass: &impl Pass<T, N>,
-    value: &mut [T],
-    grad: &[T],
-    mut slots: [&mut [T]; N],
-) {
+pub fn update<T: Real, const N: usize>(pass: &impl Pass<T, N>, value: &mut [T], grad: &[T], mut slots: [&mut [T]; N]) {
     let len = value.len();
     if len < PARALLEL {
         return dispatch(Loop { pass, value, grad, slots });

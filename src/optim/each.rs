@@ -192,7 +192,9 @@ pub(super) fn step_one<R: ParamRule, T: Real>(options: &R::Options, param: &Para
         slot.uses += u64::from(slot.used);
     }
     let ParamState { step: count, scalars, slots } = state;
-    param.update_slice(|value| R::update(options, &mut Step { count: *count, shape, value, grad: &grad, slots, scalars }));
+    param.update_slice(|value| {
+        R::update(options, &mut Step { count: *count, shape, value, grad: &grad, slots, scalars })
+    });
 }
 
 /// [`ParamState`] of either element type.

@@ -45,11 +45,18 @@ pub trait Optimizer {
     ///
     /// # Errors
     /// Those of the closure, and as [`step`](Optimizer::step).
-    fn step_with<T: Real>(&mut self, closure: impl FnMut() -> Result<Tensor<T>>) -> Result<Tensor<T>>
+    fn step_with<T: Real>(&mut self, mut closure: impl FnMut() -> Result<Tensor<T>>) -> Result<Tensor<T>>
     where
         Self: Sized,
     {
-        step_with(self, closure)
+        let mut first = None;
+        self.step_closure(&mut || {
+            let loss = closure()?.detach();
+            let value = loss.item()?.as_f64();
+            first.get_or_insert(loss);
+            Ok(value)
+        })?;
+        first.ok_or_else(|| Error::new(ErrorKind::Graph, "step_with", "the optimizer did not ask for the loss"))
     }
 
     /// What [`step_with`](Optimizer::step_with) calls; the closure returns the loss as a number.
@@ -135,30 +142,6 @@ pub trait Optimizer {
     /// # Errors
     /// Names everything that is missing, left over or does not fit, and changes nothing.
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()>;
-}
-
-fn step_with<T: Real>(
-    optimizer: &mut dyn Optimizer,
-    mut closure: impl FnMut() -> Result<Tensor<T>>,
-) -> Result<Tensor<T>> {
-    let mut first = None;
-    optimizer.step_closure(&mut || {
-        let loss = closure()?.detach();
-        let value = loss.item()?.as_f64();
-        first.get_or_insert(loss);
-        Ok(value)
-    })?;
-    first.ok_or_else(|| Error::new(ErrorKind::Graph, "step_with", "the optimizer did not ask for the loss"))
-}
-
-impl dyn Optimizer + '_ {
-    /// [`Optimizer::step_with`] of an optimizer whose kind is chosen at run time.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn step_with<T: Real>(&mut self, closure: impl FnMut() -> Result<Tensor<T>>) -> Result<Tensor<T>> {
-        step_with(self, closure)
-    }
 }
 
 /// After so many steps an optimizer tells which parameters had no gradient in any of them.
@@ -446,5 +429,52 @@ impl<R: Rule> Optimizer for RuleOptimizer<R> {
         reader.finish()?;
         (self.groups, self.rule) = (groups, rule);
         Ok(())
+    }
+}
+
+impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
+    fn step(&mut self) -> Result<()> {
+        (**self).step()
+    }
+
+    fn step_closure(&mut self, closure: &mut Closure<'_>) -> Result<()> {
+        (**self).step_closure(closure)
+    }
+
+    fn zero_grad(&self) {
+        (**self).zero_grad();
+    }
+
+    fn lr(&self) -> f64 {
+        (**self).lr()
+    }
+
+    #[track_caller]
+    fn set_lr(&mut self, lr: f64) {
+        (**self).set_lr(lr);
+    }
+
+    fn group_count(&self) -> usize {
+        (**self).group_count()
+    }
+
+    fn option_names(&self) -> Vec<String> {
+        (**self).option_names()
+    }
+
+    fn option(&self, group: usize, name: &str) -> Result<f64> {
+        (**self).option(group, name)
+    }
+
+    fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()> {
+        (**self).set_option(group, name, value)
+    }
+
+    fn state_dict(&self) -> Result<StateDict> {
+        (**self).state_dict()
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        (**self).load_state_dict(state)
     }
 }

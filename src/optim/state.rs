@@ -123,7 +123,9 @@ impl<'m> Layout<'m> {
         }
         for (layout, slot) in self.slots.iter().zip(&own.slots) {
             let tensor = if slot.uses > 0 {
-                Some(Tensor::from_vec(&layout.shape, slot.values.clone()).expect("as many elements as it was made with"))
+                Some(
+                    Tensor::from_vec(&layout.shape, slot.values.clone()).expect("as many elements as it was made with"),
+                )
             } else {
                 layout.empty()
             };
