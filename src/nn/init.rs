@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     kernels::{
         sizes::must,
-        special::{erf, erfinv},
+        special_f64::{erf, erfinv},
     },
     nn::Param,
     random::{self, Rng},

@@ -1,18 +1,16 @@
 //! Writing into a tensor by index: always a new tensor, the old one stays.
 
-use super::{
-    compare::Operand,
-    index::{fits, positions, vector},
-};
+use super::gather::{fits, positions, vector};
 use crate::{
     Error, Result,
     error::ErrorKind,
     kernels::{
         elementwise::map,
-        index::{Rows, array, places, put_rows, row_major},
+        gather::{Rows, places, put_rows},
+        layout::{array, row_major},
         memory::{collected, filled},
     },
-    tensor::{DType, Element, Real, Tensor, axis, grad_enabled},
+    tensor::{DType, Element, Operand, Real, Tensor, axis, grad_enabled},
 };
 
 // ------------------------------------------------------------------------------------------------------- slice by slice

@@ -10,12 +10,13 @@ use super::{
 use crate::{
     Result,
     kernels::{
-        index::row_major,
+        layout::row_major,
         memory::filled,
-        update::{Pass, update},
+        optimizer_pass::{Pass, update},
     },
-    nn::{AnyParam, Param, StateDict},
-    tensor::Real,
+    module::{AnyParam, Param},
+    number::Real,
+    state::StateDict,
 };
 
 /// One array that a rule remembers of a parameter.
@@ -150,11 +151,11 @@ pub trait ParamRule: Sized + Send + Sync {
 /// Inside the `impl` of a [`ParamRule`]: compiles its steps here, and not again in each program.
 macro_rules! compiled {
     () => {
-        fn step_f32(o: &Self::Options, p: &$crate::nn::Param<f32>, s: &mut $crate::optim::each::ParamState<f32>) {
+        fn step_f32(o: &Self::Options, p: &$crate::module::Param<f32>, s: &mut $crate::optim::each::ParamState<f32>) {
             $crate::optim::each::step_one::<Self, f32>(o, p, s);
         }
 
-        fn step_f64(o: &Self::Options, p: &$crate::nn::Param<f64>, s: &mut $crate::optim::each::ParamState<f64>) {
+        fn step_f64(o: &Self::Options, p: &$crate::module::Param<f64>, s: &mut $crate::optim::each::ParamState<f64>) {
             $crate::optim::each::step_one::<Self, f64>(o, p, s);
         }
     };

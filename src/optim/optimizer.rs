@@ -10,8 +10,10 @@ use super::{
 use crate::{
     Error, Result,
     error::{ErrorKind, or_panic},
-    nn::{AnyParam, Parameters, StateDict, pattern},
-    tensor::{Real, Tensor},
+    module::{AnyParam, Parameters},
+    number::Real,
+    state::{StateDict, pattern},
+    tensor::Tensor,
 };
 
 /// Changes parameters by their gradients.
@@ -276,7 +278,7 @@ impl<R: Rule> RuleOptimizer<R> {
     /// # Ok::<(), ndnn::Error>(())
     /// ```
     pub fn without_gradient(&self) -> Vec<&str> {
-        let silent = |m: &&Member| m.param.is_trainable() && !m.stepped;
+        let silent = |m: &&Member| m.param.requires_grad() && !m.stepped;
         self.members.iter().filter(silent).map(|m| m.name.as_str()).collect()
     }
 

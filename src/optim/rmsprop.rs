@@ -5,7 +5,7 @@ use super::{
     optimizer::RuleOptimizer,
     options::{at_least_0, optimizer_options},
 };
-use crate::{kernels::update::Pass, nn::Parameters, tensor::Real};
+use crate::{kernels::optimizer_pass::Pass, module::Parameters, number::Real};
 
 optimizer_options! {
     /// The options of [`RMSprop`] for one group of parameters.

@@ -1,10 +1,7 @@
 //! [`Rule`]: what an optimizer does at a step to all its parameters.
 
 use super::{options::GroupOptions, state::StateReader};
-use crate::{
-    Result,
-    nn::{AnyParam, StateDict},
-};
+use crate::{Result, module::AnyParam, state::StateDict};
 
 /// A parameter in an optimizer.
 pub struct Member {

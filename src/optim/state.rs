@@ -9,8 +9,10 @@ use super::{
 use crate::{
     Error, Result,
     error::{ErrorKind, listed},
-    nn::{LoadReport, StateDict},
-    tensor::{AnyTensor, Real, Tensor},
+    module::LoadReport,
+    number::Real,
+    state::StateDict,
+    tensor::{AnyTensor, Tensor},
 };
 
 /// A state_dict from which an optimizer is loaded: notes what is missing, left over or does not fit.

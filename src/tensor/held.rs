@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use super::{Data, Element};
-use crate::kernels::{count, memory};
+use crate::kernels::{memory, profile};
 
 /// A shared array; empty only while it is dropped.
 pub(crate) struct Held<T: Element>(Option<Data<T>>);
@@ -18,7 +18,7 @@ impl<T: Element> Held<T> {
 
 impl<T: Element> Clone for Held<T> {
     fn clone(&self) -> Self {
-        count::atomic();
+        profile::atomic();
         Held(self.0.clone())
     }
 }
@@ -46,7 +46,7 @@ impl<T: Element> DerefMut for Held<T> {
 impl<T: Element> Drop for Held<T> {
     fn drop(&mut self) {
         if let Some(data) = self.0.take() {
-            count::atomic();
+            profile::atomic();
             memory::recycle_shared(data);
         }
     }

@@ -4,7 +4,7 @@ use super::{
     isa::{Isa, Kernel, dispatch},
     threads,
 };
-use crate::tensor::Real;
+use crate::number::Real;
 
 /// The smallest number of elements that is split among threads.
 const PARALLEL: usize = 1 << 16;
