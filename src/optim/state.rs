@@ -9,6 +9,7 @@ use super::{
 use crate::{
     Error, Result,
     error::{ErrorKind, listed},
+    kernels::memory::collected,
     module::LoadReport,
     number::Real,
     state::StateDict,
@@ -97,9 +98,10 @@ struct SlotLayout {
 }
 
 impl SlotLayout {
-    /// A slot that the options use, but no step has: an empty tensor keeps its place, so that a file without it is refused.
-    fn empty<T: Real>(&self) -> Option<Tensor<T>> {
-        (self.used && !self.shape.contains(&0)).then(|| Tensor::zeros([0]))
+    /// What a slot is saved as that the options use but no step has: without elements, to keep its place, so that a file
+    /// without it is refused.
+    fn vacant(&self) -> &[usize] {
+        if self.shape.contains(&0) { &self.shape } else { &[0] }
     }
 }
 
@@ -124,14 +126,12 @@ impl<'m> Layout<'m> {
             state.insert(self.key(name), Tensor::scalar(value));
         }
         for (layout, slot) in self.slots.iter().zip(&own.slots) {
-            let tensor = if slot.uses > 0 {
-                Some(
-                    Tensor::from_vec(&layout.shape, slot.values.clone()).expect("as many elements as it was made with"),
-                )
-            } else {
-                layout.empty()
+            let tensor = match slot.uses {
+                0 if !layout.used => continue,
+                0 => Tensor::zeros(layout.vacant()),
+                _ => Tensor::from_vec(&layout.shape, collected(slot.values.iter().copied())).expect("it was made so"),
             };
-            tensor.into_iter().for_each(|t| state.insert(self.key(layout.name), t));
+            state.insert(self.key(layout.name), tensor);
         }
     }
 
@@ -145,7 +145,7 @@ impl<'m> Layout<'m> {
             let name = self.key(layout.name);
             let shape = match state.shape(&name) {
                 None if !layout.used => return Slot::default(),
-                Some([0]) if layout.empty::<T>().is_some() => &[0][..],
+                Some(found) if found == layout.vacant() => layout.vacant(),
                 _ => &layout.shape,
             };
             let values = state.take(&name, shape).map(|t| t.to::<T>().to_vec()).unwrap_or_default();

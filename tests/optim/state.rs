@@ -273,8 +273,18 @@ fn parameters_of_all_sizes_and_types() {
     assert!(large.detach().to_vec().iter().all(|&x| x == single.detach().to_vec()[0]));
     let state = safetensors::from_bytes(&safetensors::to_bytes(&rms.state_dict().unwrap()).unwrap()).unwrap();
     assert_eq!(state.get("state.0.square_avg").unwrap().shape(), [0, 3]);
-    let mut resumed = optim::RMSprop::new(all, 1.);
+    let mut resumed = optim::RMSprop::new(all.clone(), 1.);
     resumed.load_state_dict(&state).unwrap();
     resumed.step().unwrap();
     assert_eq!(state.len(), resumed.state_dict().unwrap().len());
+    // A slot that no step has used yet, also of a parameter without elements.
+    let mut sgd = SGD::new(all.clone(), 0.1);
+    sgd.step().unwrap();
+    sgd.set_option(0, "momentum", 0.5).unwrap();
+    let state = sgd.state_dict().unwrap();
+    let shapes = ["0", "1", "2"].map(|name| state.get(&format!("state.{name}.momentum_buffer")).unwrap().shape());
+    assert_eq!(shapes, [&[0, 3][..], &[0], &[0]]);
+    let mut resumed = SGD::new(all, 1.);
+    resumed.load_state_dict(&state).unwrap();
+    resumed.step().unwrap();
 }
