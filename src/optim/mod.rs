@@ -17,6 +17,12 @@
 //! }
 //! # Ok::<(), ndnn::Error>(())
 //! ```
+//!
+//! [`set_lr`](Optimizer::set_lr), [`set_option`](Optimizer::set_option) and
+//! [`groups_mut`](RuleOptimizer::groups_mut) change options while training;
+//! [`state_dict`](Optimizer::state_dict) is what to save so that training can go on later.
+//!
+//! An optimizer of one's own is a [`ParamRule`], if it treats each parameter by itself, or else a [`Rule`].
 
 mod adam;
 mod each;

@@ -60,13 +60,11 @@ impl ParamRule for RMSpropRule {
     }
 
     fn update<T: Real>(o: &RMSpropOptions, step: &mut Step<'_, T>) {
-        let [lr, alpha, fresh, eps] = [o.lr, o.alpha, 1. - o.alpha, o.eps].map(T::of);
-        let [decay, momentum, sign] = [o.weight_decay, o.momentum, if o.maximize { -1. } else { 1. }].map(T::of);
-        let root = Root { lr, alpha, fresh, eps, decay, momentum, sign, centered: o.centered };
         match (o.centered, o.momentum > 0.) {
-            (false, false) => step.elements::<1>(&root),
-            (true, true) => step.elements::<3>(&root),
-            _ => step.elements::<2>(&root),
+            (false, false) => step.elements::<1>(&Root::<T, false>::new(o)),
+            (false, true) => step.elements::<2>(&Root::<T, false>::new(o)),
+            (true, false) => step.elements::<2>(&Root::<T, true>::new(o)),
+            (true, true) => step.elements::<3>(&Root::<T, true>::new(o)),
         }
     }
 
@@ -74,7 +72,7 @@ impl ParamRule for RMSpropRule {
 }
 
 /// The numbers of one step.
-struct Root<T> {
+struct Root<T, const CENTERED: bool> {
     lr: T,
     alpha: T,
     fresh: T,
@@ -82,24 +80,30 @@ struct Root<T> {
     decay: T,
     momentum: T,
     sign: T,
-    centered: bool,
+}
+
+impl<T: Real, const CENTERED: bool> Root<T, CENTERED> {
+    fn new(o: &RMSpropOptions) -> Self {
+        let [lr, alpha, fresh, eps] = [o.lr, o.alpha, 1. - o.alpha, o.eps].map(T::of);
+        let [decay, momentum, sign] = [o.weight_decay, o.momentum, if o.maximize { -1. } else { 1. }].map(T::of);
+        Root { lr, alpha, fresh, eps, decay, momentum, sign }
+    }
 }
 
 /// Over the mean square, the mean if centered, and the momentum, if there is one, last.
-impl<T: Real, const N: usize> Pass<T, N> for Root<T> {
+impl<T: Real, const CENTERED: bool, const N: usize> Pass<T, N> for Root<T, CENTERED> {
     #[inline(always)]
     fn element(&self, value: T, grad: T, mut slots: [T; N]) -> (T, [T; N]) {
-        let centered = N == 3 || (N == 2 && self.centered);
         let g = penalized(self.sign * grad, self.decay, value);
         slots[0] = self.alpha * slots[0] + self.fresh * g * g;
         let mut square = slots[0];
-        // An infinite square stays: less the mean's, which overflows too, it would be NaN.
-        if centered {
+        if CENTERED {
             slots[1] = lerp(slots[1], g, self.fresh);
+            // An infinite square stays: less the mean's, which overflows too, it would be NaN.
             square = if square.is_infinite() { square } else { square - slots[1] * slots[1] };
         }
         let root = square.sqrt() + self.eps;
-        if N == 1 + usize::from(centered) {
+        if N == 1 + usize::from(CENTERED) {
             return (value - self.lr * g / root, slots);
         }
         slots[N - 1] = self.momentum * slots[N - 1] + g / root;
