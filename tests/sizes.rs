@@ -117,6 +117,7 @@ fn sizes_of_every_function() {
         "uniform" => Tensor::<f32>::uniform([n, 0], 0., 1.)?;
         "normal" => Tensor::<f64>::normal([n, 3, n], 0., 1.)?;
         "randint" => Tensor::randint(0, 9, [n, n, n, 0])?;
+        "group_norm" => F::group_norm(x, n, None, None, 1e-5)?,
         "layer_norm" => F::layer_norm(x, &[n], None, None, 1e-5)?;
         "conv" => F::conv1d(x, &w, None, ConvOptions::default().padding(n))?;
         "conv" => F::conv1d(x, &w, None, ConvOptions::default().stride(n.max(1)).padding(HUGE))?;

@@ -1,5 +1,6 @@
-//! The macros of ndnn: `#[derive(Module)]` and `tensor!`.
+//! The macros of ndnn: `#[derive(Module)]` and `tensor!`; inside ndnn, `#[concrete]`.
 
+mod concrete;
 mod literal;
 mod module;
 
@@ -47,4 +48,16 @@ pub fn tensor(input: TokenStream) -> TokenStream {
 #[proc_macro_derive(Module, attributes(module))]
 pub fn derive_module(input: TokenStream) -> TokenStream {
     module::expand(syn::parse_macro_input!(input)).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Inside ndnn: compiles a function of `T: Real` for `f32` in ndnn itself. A user's crate calls that form, and compiles the
+/// function for another type only where it is used.
+///
+/// On a method of `Tensor<T>` it names the bound of `T`: `#[concrete(Real)]`. `impl Into<X>` and `impl AsRef<X>` are converted
+/// before the call.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn concrete(bound: TokenStream, function: TokenStream) -> TokenStream {
+    let bound = if bound.is_empty() { None } else { Some(syn::parse_macro_input!(bound)) };
+    concrete::expand(bound, syn::parse_macro_input!(function)).unwrap_or_else(syn::Error::into_compile_error).into()
 }

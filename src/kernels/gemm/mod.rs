@@ -161,10 +161,10 @@ impl Plan {
         let vectors = match b.columns.div_ceil(kernels.lanes) {
             1 => 1,
             2 => 2,
-            _ if a.rows <= kernels.wide.len() => 4,
+            _ if a.rows <= kernels.rows / 2 => 4,
             _ => 2,
         };
-        let rows = if vectors == 4 { kernels.wide.len() } else { kernels.rows };
+        let rows = if vectors == 4 { kernels.rows / 2 } else { kernels.rows };
         // What lies so far apart falls on few lines of the first cache, and drives each other out.
         // A stride lies within the memory of a matrix, or is 1.
         let far = |stride: isize, far: usize| (stride.unsigned_abs() * size_of::<T>()).is_multiple_of(far);
