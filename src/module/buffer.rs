@@ -7,7 +7,10 @@ use std::{
 
 use ndarray::ArrayViewMutD;
 
-use super::copies::{Handle, cloned, converted};
+use super::{
+    copies::{Handle, cloned, converted},
+    scope,
+};
 use crate::{
     Element, Tensor,
     kernels::copy::contiguous,
@@ -38,12 +41,15 @@ impl<T: Element> Buffer<T> {
 
     /// The values as they are now.
     pub fn tensor(&self) -> Tensor<T> {
-        read(&self.0).clone()
+        scope::value(self.address()).unwrap_or_else(|| read(&self.0).clone())
     }
 
     /// Replaces the values.
     pub fn set(&self, values: &Tensor<T>) {
-        *write(&self.0) = values.detach();
+        match scope::keeper(self.address()) {
+            Some(scope) => scope.keep(self, values.detach()),
+            None => *write(&self.0) = values.detach(),
+        }
     }
 
     /// Changes the values in place, so that of two threads that do so none is lost; snapshots taken before keep the old
@@ -58,7 +64,11 @@ impl<T: Element> Buffer<T> {
     /// assert_eq!(count.tensor(), Tensor::scalar(8));
     /// ```
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
-        f(write(&self.0).data.view_mut())
+        let Some(scope) = scope::keeper(self.address()) else { return f(write(&self.0).data.view_mut()) };
+        let mut value = self.tensor();
+        let result = f(value.data.view_mut());
+        scope.keep(self, value);
+        result
     }
 
     /// A copy that shares nothing; within one clone of a module, shared buffers stay shared.

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Module,
+    param::fits,
     walk::{self, Entry},
 };
 use crate::{AnyTensor, Error, Result, error::listed, state::StateDict};
@@ -85,14 +86,10 @@ fn plan<'s, M: Module + ?Sized>(
     let unexpected = state.iter().filter(|(name, _)| entries.get(name).is_none());
     report.unexpected = unexpected.map(|(name, tensor)| (name.to_string(), tensor.shape().to_vec())).collect();
     for (name, entry) in entries {
-        let shape = match &entry {
-            Entry::Param(p) => p.shape(),
-            Entry::Buffer(b) => b.shape(),
-        };
         match state.get(&name) {
-            None => report.missing.push((name, shape)),
-            Some(tensor) if tensor.shape() != shape => {
-                report.mismatched.push((name, shape, tensor.shape().to_vec()));
+            None => report.missing.push((name, entry.shown_shape())),
+            Some(tensor) if !fits(&entry.known_shape(), tensor.shape()) => {
+                report.mismatched.push((name, entry.shown_shape(), tensor.shape().to_vec()));
             }
             Some(tensor) => {
                 report.applied.push(name);
@@ -101,6 +98,13 @@ fn plan<'s, M: Module + ?Sized>(
         }
     }
     Ok((report, writes))
+}
+
+/// The state_dict as this version of the model names it.
+fn upgraded<M: Module + ?Sized>(module: &M, state: &StateDict) -> StateDict {
+    let mut state = state.clone();
+    walk::upgrade(module, "", &mut state);
+    state
 }
 
 fn write(writes: Vec<(Entry, &AnyTensor)>) {
@@ -115,6 +119,7 @@ fn write(writes: Vec<(Entry, &AnyTensor)>) {
 
 pub(super) fn strict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<()> {
     let op = "load_state_dict";
+    let state = &upgraded(module, state);
     let (report, writes) = plan(op, module, state)?;
     if !report.is_complete() {
         let hint = report.prefix().map_or(String::new(), |(count, how)| {
@@ -128,6 +133,7 @@ pub(super) fn strict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Resul
 
 pub(super) fn partial<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<LoadReport> {
     let op = "load_state_dict_partial";
+    let state = &upgraded(module, state);
     let (report, writes) = plan(op, module, state)?;
     if report.applied.is_empty() && !report.is_complete() {
         let names = state.len();

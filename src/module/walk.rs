@@ -8,7 +8,7 @@ use super::{
     field::Members,
 };
 use crate::{
-    Error, Result,
+    DType, Error, Result,
     state::{Ordered, StateDict, pattern},
 };
 
@@ -22,12 +22,34 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") }
 }
 
-/// Calls `f` with the path and the members of `module` and of everything below it, parents first.
-fn descend<'a, M: Module + ?Sized>(module: &'a M, prefix: &str, f: &mut impl FnMut(&str, &Members<'a>)) {
+/// Calls `f` with the path and the members of `module` and of everything below it, parents first, parametrizations last.
+fn descend<M: Module + ?Sized>(module: &M, prefix: &str, f: &mut impl FnMut(&str, &Members<'_>)) {
     let members = members(module);
     f(prefix, &members);
     for (name, child) in &members.children {
         descend(*child, &join(prefix, name), f);
+    }
+    for (name, list) in &members.parametrized {
+        descend(&**list, &join(prefix, &format!("parametrizations.{name}")), f);
+    }
+}
+
+/// The parameters of the module itself, those from which parametrizations compute others included.
+pub(super) fn own_parameters<M: Module + ?Sized>(module: &M) -> Vec<AnyParam> {
+    let members = members(module);
+    let computed = members.parametrized.iter().flat_map(|(_, list)| list.parameters());
+    members.params.into_iter().map(|(_, p)| p).chain(computed).collect()
+}
+
+/// Lets every module rename the entries of an older state_dict.
+pub(super) fn upgrade<M: Module + ?Sized>(module: &M, prefix: &str, state: &mut StateDict) {
+    module.upgrade(prefix, state);
+    let members = members(module);
+    for (name, child) in members.children {
+        upgrade(child, &format!("{prefix}{name}."), state);
+    }
+    for (name, list) in members.parametrized {
+        upgrade(&*list, &format!("{prefix}parametrizations.{name}."), state);
     }
 }
 
@@ -70,6 +92,40 @@ pub(super) enum Entry {
     Buffer(AnyBuffer),
 }
 
+impl Entry {
+    pub(super) fn dtype(&self) -> DType {
+        match self {
+            Entry::Param(p) => p.dtype(),
+            Entry::Buffer(b) => b.dtype(),
+        }
+    }
+
+    pub(super) fn known_shape(&self) -> Vec<Option<usize>> {
+        match self {
+            Entry::Param(p) => p.known_shape(),
+            Entry::Buffer(b) => b.shape().into_iter().map(Some).collect(),
+        }
+    }
+
+    /// The shape with 0 for what is not known, as PyTorch prints it.
+    pub(super) fn shown_shape(&self) -> Vec<usize> {
+        self.known_shape().into_iter().map(Option::unwrap_or_default).collect()
+    }
+}
+
+/// # Errors
+/// If a parameter has no values yet.
+pub(super) fn no_lazy<'a>(op: &str, mut params: impl Iterator<Item = (&'a str, &'a AnyParam)>) -> Result<()> {
+    match params.find(|(_, p)| p.is_lazy()) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let why =
+                "has no values yet, since its shape comes from the first input; run a batch through the model first";
+            Err(Error::state(op, format!("`{name}` {why}")))
+        }
+    }
+}
+
 /// Every parameter and buffer in the order of PyTorch's state_dict.
 ///
 /// # Errors
@@ -100,7 +156,15 @@ pub(super) fn state_dict<M: Module + ?Sized>(op: &str, module: &M) -> Result<Sta
         Entry::Param(p) => p.detach(),
         Entry::Buffer(b) => b.tensor(),
     };
-    Ok(entries(op, module)?.into_iter().map(|(name, entry)| (name, value(entry))).collect())
+    let entries = entries(op, module)?;
+    no_lazy(
+        op,
+        entries.iter().filter_map(|(name, entry)| match entry {
+            Entry::Param(p) => Some((name, p)),
+            Entry::Buffer(_) => None,
+        }),
+    )?;
+    Ok(entries.into_iter().map(|(name, entry)| (name, value(entry))).collect())
 }
 
 pub(super) fn set_mode<M: Module + ?Sized>(module: &M, training: bool) {

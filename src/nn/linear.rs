@@ -3,7 +3,7 @@
 use crate::module::optional;
 use crate::module::stateless_dtype;
 use crate::{
-    Result, functional as F,
+    Error, Result, functional as F,
     module::run,
     nn::{Forward, Module, Param, init},
     python::py_bool,
@@ -41,11 +41,34 @@ impl Linear {
     }
 }
 
+/// A [`Linear`] that takes `in_features` from its first input, or from a state_dict: torch.nn.LazyLinear.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let layer = LazyLinear::new(30);
+/// assert_eq!(layer.to_string(), "LazyLinear(in_features=0, out_features=30, bias=True)");
+/// let y = layer.forward(&Tensor::zeros([128, 20]))?;
+/// assert_eq!(layer.to_string(), "Linear(in_features=20, out_features=30, bias=True)");
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub enum LazyLinear {}
+
+impl LazyLinear {
+    /// The layer to `out_features`, with a bias.
+    #[allow(clippy::new_ret_no_self)]
+    pub fn new(out_features: usize) -> Linear {
+        Linear { weight: Param::lazy([Some(out_features), None]), bias: None, name: "Linear" }.bias(true)
+    }
+}
+
 impl<T: Real> Linear<T> {
     /// With (the default) or without a bias; one that was left out before is drawn anew.
     pub fn bias(mut self, bias: bool) -> Self {
-        let shape = self.weight.shape();
-        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1]));
+        let known = self.weight.known_shape();
+        self.bias = optional(self.bias, bias, || match known[..] {
+            [Some(outputs), Some(inputs)] => init::drawn(&[outputs], inputs),
+            _ => Param::lazy(&known[..1]),
+        });
         self
     }
 
@@ -56,18 +79,32 @@ impl<T: Real> Linear<T> {
     }
 
     fn type_name(&self) -> String {
-        self.name.into()
+        if self.weight.is_lazy() { format!("Lazy{}", self.name) } else { self.name.into() }
     }
 
     fn extra_repr(&self) -> String {
-        let shape = self.weight.shape();
-        format!("in_features={}, out_features={}, bias={}", shape[1], shape[0], py_bool(self.bias.is_some()))
+        let shape = self.weight.known_shape();
+        let [out_features, in_features] = [0, 1].map(|axis| shape[axis].unwrap_or_default());
+        format!("in_features={in_features}, out_features={out_features}, bias={}", py_bool(self.bias.is_some()))
+    }
+
+    fn map(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        let Some(&inputs) = x.shape().last() else {
+            return Err(Error::shape("linear", "expected an input of at least 1 axis, got a scalar"));
+        };
+        let drawn = |param: &Param<T>| {
+            param.tensor_or(|| {
+                let known = param.known_shape();
+                init::values(&known.iter().map(|n| n.unwrap_or(inputs)).collect::<Vec<_>>(), inputs)
+            })
+        };
+        F::linear(x, &drawn(&self.weight), self.bias.as_ref().map(drawn).as_ref())
     }
 }
 
 impl<T: Real> Forward<T> for Linear<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || F::linear(x, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref()))
+        run(self, || self.map(x))
     }
     crate::forward_dtype!();
 }

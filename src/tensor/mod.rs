@@ -53,8 +53,9 @@ pub struct Tensor<T: Element = f32> {
 }
 
 /// A tensor of any element type: what a state_dict holds.
+/// Two are equal if their types, shapes and elements are.
 #[must_use]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum AnyTensor {
     F32(Tensor<f32>),
@@ -91,6 +92,14 @@ impl AnyTensor {
     /// The length of each axis.
     pub fn shape(&self) -> &[usize] {
         any_tensor!(self, t => t.shape())
+    }
+
+    /// Whether both are one tensor: the same array, seen the same way, with the same history.
+    pub(crate) fn is_same(&self, other: &AnyTensor) -> bool {
+        fn same<T: Element>(x: &Tensor<T>, y: &AnyTensor) -> bool {
+            unerase(y.clone()).is_some_and(|y| x.is_same(&y))
+        }
+        any_tensor!(self, t => same(t, other))
     }
 
     /// The tensor converted to elements of type `T`.
