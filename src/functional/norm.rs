@@ -278,9 +278,8 @@ fn balance_if_wild<T: Real>(
     }
     let axes: Vec<usize> = (0..input.ndim()).filter(|&axis| together(axis)).collect();
     let scale = input.balance(&axes, T::of(eps.sqrt()))?;
-    let only_wild =
-        scale.view().iter().zip(rstd).map(|(&scale, &rstd)| if wild(rstd) { scale } else { T::ONE }).collect();
-    Some(array(scale.shape(), only_wild).into())
+    let only_wild = |(&scale, &rstd): (&T, &T)| if wild(rstd) { scale } else { T::ONE };
+    Some(array(scale.shape(), collected(scale.view().iter().zip(rstd).map(only_wild))).into())
 }
 
 /// What the backward pass of a norm keeps of its inputs.

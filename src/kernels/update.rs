@@ -51,7 +51,7 @@ pub fn update<T: Real>(stretch: &impl Stretch<T>, value: &mut [T], grad: &[T], s
         });
         (value, grad, slots)
     });
-    threads::each(len, tasks.collect(), |(value, grad, mut slots)| {
+    threads::each(len, tasks, |(value, grad, mut slots)| {
         dispatch(Loop { stretch, value, grad, slots: &mut slots[..count] });
     });
 }

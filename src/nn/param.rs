@@ -90,12 +90,7 @@ impl<T: Real> Param<T> {
     /// If the shape differs.
     pub fn set(&self, values: &Tensor<T>) -> Result<()> {
         let mut state = write(&self.0);
-        if values.shape() != state.tensor.shape() {
-            return Err(Error::shape(
-                "set",
-                format!("the parameter is {:?}, the new values are {:?}", state.tensor.shape(), values.shape()),
-            ));
-        }
+        same_shape("parameter", state.tensor.shape(), values.shape())?;
         state.tensor.data = values.data.clone();
         Ok(())
     }
@@ -105,7 +100,7 @@ impl<T: Real> Param<T> {
     /// The parameter is locked meanwhile: other threads wait, and an `f` that reads or changes this same parameter waits for
     /// ever. What it needs of it is in the view.
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
-        f(write(&self.0).tensor.data.view_mut())
+        f(write(&self.0).tensor.data.writable())
     }
 
     /// As [`update`](Param::update), on the elements in row-major order.
@@ -114,7 +109,7 @@ impl<T: Real> Param<T> {
         if !data.is_standard_layout() {
             *data = contiguous(data.view()).into_shared().into();
         }
-        f(data.as_slice_mut().expect("row-major order"))
+        f(data.writable().into_slice().expect("row-major order"))
     }
 
     /// The gradient that backward passes have gathered.
@@ -221,8 +216,14 @@ impl<T: Element> Buffer<T> {
     }
 
     /// Replaces the values.
-    pub fn set(&self, values: &Tensor<T>) {
-        *write(&self.0) = values.detach();
+    ///
+    /// # Errors
+    /// If the shape differs.
+    pub fn set(&self, values: &Tensor<T>) -> Result<()> {
+        let mut state = write(&self.0);
+        same_shape("buffer", state.shape(), values.shape())?;
+        *state = values.detach();
+        Ok(())
     }
 
     /// Changes the values in place, so that of two threads that do so none is lost; snapshots taken before keep the old
@@ -237,7 +238,7 @@ impl<T: Element> Buffer<T> {
     /// assert_eq!(count.tensor(), Tensor::scalar(8));
     /// ```
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
-        f(write(&self.0).data.view_mut())
+        f(write(&self.0).data.writable())
     }
 
     /// A copy that shares nothing; within one clone of a module, shared buffers stay shared.
@@ -255,6 +256,14 @@ impl<T: Element> Handle for Buffer<T> {
     fn address(&self) -> usize {
         Arc::as_ptr(&self.0) as *const () as usize
     }
+}
+
+/// What [`Param::set`] and [`Buffer::set`] ask of new values.
+fn same_shape(of: &str, shape: &[usize], values: &[usize]) -> Result<()> {
+    if shape == values {
+        return Ok(());
+    }
+    Err(Error::shape("set", format!("the {of} is {shape:?}, the new values are {values:?}")))
 }
 
 // ------------------------------------------------------------------------------------------------ of any element type
@@ -427,15 +436,7 @@ impl AnyBuffer {
     /// # Errors
     /// If the shape differs.
     pub fn set(&self, values: &AnyTensor) -> Result<()> {
-        if self.shape() != values.shape() {
-            return Err(Error::new(
-                ErrorKind::Shape,
-                "set",
-                format!("the buffer is {:?}, the new values are {:?}", self.shape(), values.shape()),
-            ));
-        }
-        any_buffer!(self, b => b.set(&values.to()));
-        Ok(())
+        any_buffer!(self, b => b.set(&values.to()))
     }
 }
 
