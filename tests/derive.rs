@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, marker::PhantomData, sync::Arc};
 
-use ndnn::{
-    DType,
-    nn::{Dtype, Field},
-    prelude::*,
-};
+use ndnn::{DType, module::Field, nn::Dtype, prelude::*};
 
 /// `TRYBUILD=overwrite` writes the messages anew.
 #[test]
@@ -104,7 +100,7 @@ fn a_clone_is_deep_and_keeps_plain_data() {
         assert!(!a.is_same(&b));
         assert_eq!(a.detach().to::<f32>(), b.detach().to::<f32>());
     }
-    copy.count.set(&Tensor::scalar(8));
+    copy.count.set(&Tensor::scalar(8)).unwrap();
     assert_eq!((net.count.tensor().item().unwrap(), copy.count.tensor().item().unwrap()), (7, 8));
     assert_eq!(copy.mean.tensor(), net.mean.tensor());
 }
@@ -311,8 +307,8 @@ fn a_field_of_its_own_kind() {
     #[derive(Clone, PartialEq, Debug)]
     struct Config(u8);
     impl Field for Config {
-        fn show<'a>(&'a self, _: &str, _: &mut ndnn::nn::Members<'a>) {}
-        fn show_mut<'a>(&'a mut self, _: &mut ndnn::nn::MembersMut<'a>) {}
+        fn show<'a>(&'a self, _: &str, _: &mut ndnn::module::Members<'a>) {}
+        fn show_mut<'a>(&'a mut self, _: &mut ndnn::module::MembersMut<'a>) {}
         fn copy(&self) -> Self {
             self.clone()
         }

@@ -124,7 +124,7 @@ fn an_empty_batch_is_an_answer_or_an_error() {
 
 #[test]
 fn gradients() {
-    let x = tensor![1.0, 2.0].requires_grad(true);
+    let x = tensor![1.0, 2.0].set_requires_grad(true);
     refused((&x * 2.0).backward(), Shape, &["backward: ", "single element", "[2]", "sum()"]);
     let y = x.square().sum();
     y.backward().unwrap();

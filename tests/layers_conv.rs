@@ -58,7 +58,7 @@ fn plain<const N: usize>(x: &T, w: &T, g: &T, options: ConvOptions<N>, before: [
 
 /// One convolution and its derivatives against the plain loops.
 fn compare<const N: usize>(x: &T, w: &T, options: ConvOptions<N>, before: [usize; N], rng: &mut Generator) {
-    let (x, w) = (x.requires_grad(true), w.requires_grad(true));
+    let (x, w) = (x.set_requires_grad(true), w.set_requires_grad(true));
     let y = F::conv(&x, &w, None, options).unwrap();
     let g = strided(y.shape(), rng);
     let [expected, dx, dw] = plain(&x, &w, &g, options, before);
@@ -172,7 +172,7 @@ fn convolution_gradients() {
 #[test]
 fn no_batch_and_no_channels() {
     let conv = Conv2d::new(3, 4, 2);
-    let x = Tensor::zeros([0, 3, 5, 5]).requires_grad(true);
+    let x = Tensor::zeros([0, 3, 5, 5]).set_requires_grad(true);
     let y = conv.forward(&x).unwrap();
     assert_eq!(y.shape(), [0, 4, 4, 4]);
     y.sum().backward().unwrap();
@@ -192,8 +192,9 @@ fn no_batch_and_no_channels() {
 fn layer_and_function_are_the_same() {
     let conv =
         Conv2d::new(4, 6, [3, 2]).stride([1, 2]).padding([1, 0]).groups(2).padding_mode("circular").dtype::<f64>();
-    let x = T::randn([2, 4, 5, 6]).requires_grad(true);
-    let (w, b) = (conv.weight.detach().requires_grad(true), conv.bias.as_ref().unwrap().detach().requires_grad(true));
+    let x = T::randn([2, 4, 5, 6]).set_requires_grad(true);
+    let (w, b) =
+        (conv.weight.detach().set_requires_grad(true), conv.bias.as_ref().unwrap().detach().set_requires_grad(true));
     let options = ConvOptions::default().stride([1, 2]).padding([1, 0]).groups(2).padding_mode(PaddingMode::Circular);
     let y = F::conv2d(&x, &w, Some(&b), options).unwrap();
     assert_eq!(conv.forward(&x).unwrap(), y);
@@ -213,8 +214,8 @@ fn layer_and_function_are_the_same() {
 #[test]
 fn the_same_bits_on_any_number_of_threads() {
     let mut rng = Generator::seed_from_u64(5);
-    let x = Tensor::<f32>::randn_with([6, 16, 24, 24], &mut rng).requires_grad(true);
-    let w = Tensor::randn_with([16, 16, 3, 3], &mut rng).requires_grad(true);
+    let x = Tensor::<f32>::randn_with([6, 16, 24, 24], &mut rng).set_requires_grad(true);
+    let w = Tensor::randn_with([16, 16, 3, 3], &mut rng).set_requires_grad(true);
     let run = |threads| {
         ndnn::set_num_threads(threads);
         let y = F::conv2d(&x, &w, None, ConvOptions::default().padding(1)).unwrap();
@@ -235,7 +236,7 @@ fn padding_gradients() {
     // Many blocks, each of one element: copied along the blocks.
     let long = T::randn([40, 30, 1]);
     for mode in [PadMode::Constant(0.5), PadMode::Replicate, PadMode::Circular] {
-        let leaf = long.requires_grad(true);
+        let leaf = long.set_requires_grad(true);
         let y = F::pad(&leaf, [1, 1], mode).unwrap();
         let ends = if mode == PadMode::Constant(0.5) { T::full([40, 30, 1], 0.5) } else { long.clone() };
         assert_eq!(y.detach(), T::cat(&[&ends, &long, &ends], -1).unwrap());

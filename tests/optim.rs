@@ -352,7 +352,7 @@ fn gradients_that_are_extreme() {
 fn without_gradient() {
     let net = sequential![Linear::new(2, 2), Linear::new(2, 2), Linear::new(2, 2)];
     for (name, p) in net.named_parameters() {
-        p.requires_grad(name != "2.bias");
+        p.set_requires_grad(name != "2.bias");
         if name.starts_with("0.") {
             let ndnn::nn::AnyParam::F32(p) = p else { panic!("f32") };
             p.set_grad(Some(Tensor::ones(p.shape()))).unwrap();

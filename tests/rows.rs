@@ -118,7 +118,7 @@ fn softmax_along_each_axis() {
         for (seed, size) in SIZES.into_iter().enumerate() {
             for x in layouts(size, seed as u64) {
                 for dim in [1, 0] {
-                    let x = if dim == 0 { x.t().unwrap() } else { x.clone() }.requires_grad(true);
+                    let x = if dim == 0 { x.t().unwrap() } else { x.clone() }.set_requires_grad(true);
                     let g = Tensor::randn(x.shape());
                     let rows = |t: &Tensor| numbers(&if dim == 0 { t.t().unwrap() } else { t.clone() });
                     let n = size[1];
@@ -210,8 +210,8 @@ fn layer_norm_of_rows() {
             for x in layouts(size, seed as u64 + 100) {
                 let n = size[1];
                 // A mean that is large beside the deviation.
-                let x = (x + 20.0).requires_grad(true);
-                let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn([n]).requires_grad(true));
+                let x = (x + 20.0).set_requires_grad(true);
+                let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn([n]).set_requires_grad(true));
                 let g = Tensor::randn(x.shape());
                 let y = F::layer_norm(&x, &[n], Some(&w), Some(&b), 1e-5).unwrap();
                 let inputs = [&x, &g, &w, &b].map(numbers);
@@ -241,8 +241,8 @@ fn batch_norm_of_channels() {
             let [_, c, len] = shape;
             let mut rng = Generator::seed_from_u64(seed as u64);
             let x = Tensor::<f32>::randn_with([shape[2], shape[1], shape[0]], &mut rng).transpose(0, 2).unwrap();
-            let x = (x + 5.0).requires_grad(true);
-            let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn([c]).requires_grad(true));
+            let x = (x + 5.0).set_requires_grad(true);
+            let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn([c]).set_requires_grad(true));
             let g = Tensor::randn(x.shape());
             let options = F::BatchNormOptions::default().training(true);
             let y = F::batch_norm(&x, None, None, Some(&w), Some(&b), options).unwrap();
@@ -287,7 +287,7 @@ fn equal<T: ndnn::Real>(values: &[f64]) {
             flat(&var);
             assert!(mean.view().iter().all(|&m| m == v), "{what}: {mean}");
             // The differentiable pass agrees: nothing is left but for eps.
-            let x = x.requires_grad(true);
+            let x = x.set_requires_grad(true);
             let g: Tensor<T> =
                 (0..2 * n).map(|i| T::of((i as f64).cos())).collect::<Tensor<T>>().reshape([2, n as isize]).unwrap();
             for create_graph in [false, true] {
@@ -326,7 +326,7 @@ fn any_size<T: ndnn::Real>(sizes: &[f64], tolerance: f64) {
         |x| x / x.norm(2., 0, true).unwrap(),
     ];
     let run = |norm: Norm<T>, x: &Tensor<T>, create_graph| {
-        let x = x.detach().requires_grad(true);
+        let x = x.detach().set_requires_grad(true);
         let y = norm(&x);
         let dx = grad_with(&[&y], &[Some(&g)], &[&x], create_graph).unwrap().remove(0).unwrap();
         (y.detach(), dx.detach())
@@ -375,7 +375,7 @@ fn cross_entropy_of_rows() {
     at_each_level(|| {
         for (seed, [rows, n]) in SIZES.into_iter().filter(|size| size[1] > 0).enumerate() {
             for x in layouts([rows, n], seed as u64 + 200) {
-                let x = x.requires_grad(true);
+                let x = x.set_requires_grad(true);
                 let target: Vec<i64> = (0..rows).map(|i| if i % 5 == 3 { -100 } else { (i * 7 % n) as i64 }).collect();
                 let t = Tensor::from_vec([rows], target.clone()).unwrap();
                 for (weighted, smoothing) in [(false, 0.), (true, 0.), (false, 0.1), (true, 0.2)] {
@@ -455,7 +455,7 @@ fn losses_of_pairs() {
     at_each_level(|| {
         for (seed, size) in SIZES.into_iter().enumerate() {
             for (x, y) in layouts(size, seed as u64).iter().zip(layouts(size, 300 + seed as u64)) {
-                let x = x.requires_grad(true);
+                let x = x.set_requires_grad(true);
                 let pairs: Vec<_> = numbers(&x).into_iter().zip(numbers(&y)).collect();
                 for (name, loss, plain) in cases {
                     let [want, slopes] = [0, 1].map(|k| pairs.iter().map(|&(x, y)| plain(x, y)[k]).collect::<Vec<_>>());
@@ -503,12 +503,12 @@ fn sums_and_extremes() {
 fn the_same_bits_on_any_number_of_threads() {
     let _alone = alone();
     let mut rng = Generator::seed_from_u64(9);
-    let x = Tensor::<f32>::randn_with([700, 300], &mut rng).requires_grad(true);
+    let x = Tensor::<f32>::randn_with([700, 300], &mut rng).set_requires_grad(true);
     let target = (&x + 0.3).detach();
     let classes = Tensor::from_vec([700], (0..700).map(|i| i % 300).collect()).unwrap();
-    let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn_with([300], &mut rng).requires_grad(true));
+    let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn_with([300], &mut rng).set_requires_grad(true));
     let g = Tensor::<f32>::randn_with([700, 300], &mut rng);
-    let planes = Tensor::<f32>::randn_with([30, 20, 500], &mut rng).requires_grad(true);
+    let planes = Tensor::<f32>::randn_with([30, 20, 500], &mut rng).set_requires_grad(true);
     let run = |threads| {
         set_num_threads(threads);
         let options = F::BatchNormOptions::default().training(true);

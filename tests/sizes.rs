@@ -314,7 +314,7 @@ fn long_axes_without_elements() {
             })
         });
         calm("gradients", &shape, || {
-            let x = x.requires_grad(true);
+            let x = x.set_requires_grad(true);
             let zero: Ints = Ints(vec![0; x.ndim().max(1)]);
             let results =
                 [x.repeat(zero), x.repeat_interleave(0, None), x.narrow(0, 0, 0), x.exp().broadcast_to(x.shape())];
@@ -393,7 +393,7 @@ fn what_cannot_be_counted_is_an_error() {
 
 #[test]
 fn orders_and_digits() {
-    let x = tensor![0.5, 2.0].requires_grad(true);
+    let x = tensor![0.5, 2.0].set_requires_grad(true);
     for n in [0, 1, 170, 171, 1 << 31, u32::MAX - 1, u32::MAX] {
         calm("polygamma", &n, || x.polygamma(n).sum().backward());
         calm("polygamma", &n, || Ok(tensor![-0.5].polygamma(n)));

@@ -86,7 +86,7 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
     let (function, direction) = name.split_once('-').expect("function-direction");
     let (gradient, labels) = (data.float("grad"), data.labels());
     let inputs: Vec<Tensor> =
-        ["x", "weight", "bias"].iter().filter_map(|n| Some(data.float(n)?.requires_grad(true))).collect();
+        ["x", "weight", "bias"].iter().filter_map(|n| Some(data.float(n)?.set_requires_grad(true))).collect();
     let call: fn(&[Tensor], Option<&Tensor<i64>>) -> Result<Tensor> = match function {
         "softmax" => |i, _| F::softmax(&i[0], 1),
         "layer_norm" => |i, _| F::layer_norm(&i[0], &i[0].shape()[1..], Some(&i[1]), Some(&i[2]), 1e-5),

@@ -109,7 +109,7 @@ fn bounded(input: &DeriveInput, fields: &[Field]) -> syn::Generics {
     }
     for field in fields.iter().filter(|f| mentions(&f.ty, &params)) {
         let ty = &field.ty;
-        let bound = if field.skip { quote!(::core::clone::Clone) } else { quote!(::ndnn::nn::Field) };
+        let bound = if field.skip { quote!(::core::clone::Clone) } else { quote!(::ndnn::module::Field) };
         generics.make_where_clause().predicates.push(parse_quote!(#ty: #bound));
     }
     generics
@@ -125,10 +125,10 @@ fn module(input: &DeriveInput, options: &Options, fields: &[Field]) -> TokenStre
         fields.iter().filter(|f| !f.skip).map(call).collect()
     };
     let show = each(
-        &|Field { member, name, ty, .. }| quote_spanned!(ty.span()=> <#ty as ::ndnn::nn::Field>::show(&self.#member, #name, members);),
+        &|Field { member, name, ty, .. }| quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::show(&self.#member, #name, members);),
     );
     let show_mut = each(
-        &|Field { member, ty, .. }| quote_spanned!(ty.span()=> <#ty as ::ndnn::nn::Field>::show_mut(&mut self.#member, members);),
+        &|Field { member, ty, .. }| quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::show_mut(&mut self.#member, members);),
     );
     let type_name = match options.name {
         true => quote!(Self::type_name(self)),
@@ -145,12 +145,12 @@ fn module(input: &DeriveInput, options: &Options, fields: &[Field]) -> TokenStre
         }
     });
     quote! {
-        impl #impl_generics ::ndnn::nn::Module for #ident #ty_generics #where_clause {
-            fn members<'__members>(&'__members self, members: &mut ::ndnn::nn::Members<'__members>) {
+        impl #impl_generics ::ndnn::module::Module for #ident #ty_generics #where_clause {
+            fn members<'__members>(&'__members self, members: &mut ::ndnn::module::Members<'__members>) {
                 let _ = &members;
                 #(#show)*
             }
-            fn members_mut<'__members>(&'__members mut self, members: &mut ::ndnn::nn::MembersMut<'__members>) {
+            fn members_mut<'__members>(&'__members mut self, members: &mut ::ndnn::module::MembersMut<'__members>) {
                 let _ = &members;
                 #(#show_mut)*
             }
@@ -171,14 +171,14 @@ fn clone(input: &DeriveInput, fields: &[Field]) -> TokenStream {
         let Field { member, ty, .. } = f;
         match f.skip {
             true => quote_spanned!(ty.span()=> #member: <#ty as ::core::clone::Clone>::clone(&self.#member)),
-            false => quote_spanned!(ty.span()=> #member: <#ty as ::ndnn::nn::Field>::copy(&self.#member)),
+            false => quote_spanned!(ty.span()=> #member: <#ty as ::ndnn::module::Field>::copy(&self.#member)),
         }
     });
     quote! {
         /// A deep copy: nothing is shared with the original; parameters tied inside stay tied.
         impl #impl_generics ::core::clone::Clone for #ident #ty_generics #where_clause {
             fn clone(&self) -> Self {
-                ::ndnn::nn::copying(|| #ident { #(#copies),* })
+                ::ndnn::module::copying(|| #ident { #(#copies),* })
             }
         }
     }
@@ -190,7 +190,7 @@ fn display(input: &DeriveInput) -> TokenStream {
     let mut generics = input.generics.clone();
     let this: Type = parse_quote!(#ident #ty_generics);
     let bounded = (!generics.params.is_empty()).then(|| {
-        generics.make_where_clause().predicates.push(parse_quote!(#this: ::ndnn::nn::Module));
+        generics.make_where_clause().predicates.push(parse_quote!(#this: ::ndnn::module::Module));
         generics.where_clause.clone()
     });
     let where_clause = bounded.as_ref().map_or(where_clause, Option::as_ref);
@@ -198,7 +198,7 @@ fn display(input: &DeriveInput) -> TokenStream {
         /// As PyTorch prints a module.
         impl #impl_generics ::core::fmt::Display for #ident #ty_generics #where_clause {
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                f.write_str(&::ndnn::nn::repr(self))
+                f.write_str(&::ndnn::module::repr(self))
             }
         }
     }
@@ -224,16 +224,16 @@ fn dtype(input: &DeriveInput, real: &Ident, fields: &[Field]) -> TokenStream {
     let converted = fields.iter().map(|f| {
         let member = &f.member;
         match mentions(&f.ty, std::slice::from_ref(real)) {
-            true => quote!(#member: ::ndnn::nn::Dtype::dtype::<#to>(self.#member)),
+            true => quote!(#member: ::ndnn::module::Dtype::dtype::<#to>(self.#member)),
             false => quote!(#member: self.#member),
         }
     });
     quote! {
-        impl #impl_generics ::ndnn::nn::Dtype for #ident #ty_generics #where_clause {
+        impl #impl_generics ::ndnn::module::Dtype for #ident #ty_generics #where_clause {
             type With<#to: ::ndnn::Real> = #with;
             #[track_caller]
             fn dtype<#to: ::ndnn::Real>(self) -> #with {
-                ::ndnn::nn::copying(|| #ident { #(#converted),* })
+                ::ndnn::module::copying(|| #ident { #(#converted),* })
             }
         }
     }

@@ -127,11 +127,11 @@ pub fn gradgradcheck<O: Outputs>(
     let mut all = checked(inputs);
     let mut rng = Generator::seed_from_u64(0);
     for output in f(&all)?.tensors() {
-        all.push(Tensor::uniform_with(output.shape(), -1.0, 1.0, &mut rng)?.requires_grad(true));
+        all.push(Tensor::uniform_with(output.shape(), -1.0, 1.0, &mut rng)?.set_requires_grad(true));
     }
     let n = inputs.len();
     // The position of each gradient's input among all.
-    let wanted: Vec<usize> = (0..n).filter(|&i| all[i].is_tracked()).collect();
+    let wanted: Vec<usize> = (0..n).filter(|&i| all[i].requires_grad()).collect();
     let gradients = |x: &[Tensor<f64>]| {
         let (inputs, starts) = x.split_at(n);
         let outputs = f(inputs)?.tensors();
@@ -151,8 +151,8 @@ pub fn gradgradcheck<O: Outputs>(
 
 /// The inputs as new leaves where they are to be checked, and as constants where not.
 fn checked(inputs: &[Tensor<f64>]) -> Vec<Tensor<f64>> {
-    let all = inputs.iter().all(|x| !x.is_tracked());
-    inputs.iter().map(|x| x.detach().requires_grad(all || x.is_tracked())).collect()
+    let all = inputs.iter().all(|x| !x.requires_grad());
+    inputs.iter().map(|x| x.detach().set_requires_grad(all || x.requires_grad())).collect()
 }
 
 /// The gradients of `outputs` by `inputs`; zeros where there is no graph or no path.
@@ -162,7 +162,7 @@ fn jacobian_row(
     inputs: &[&Tensor<f64>],
     create_graph: bool,
 ) -> Result<Vec<Tensor<f64>>> {
-    let (outputs, starts): (Vec<_>, Vec<_>) = outputs.iter().zip(starts).filter(|(y, _)| y.is_tracked()).unzip();
+    let (outputs, starts): (Vec<_>, Vec<_>) = outputs.iter().zip(starts).filter(|(y, _)| y.requires_grad()).unzip();
     let starts: Vec<_> = starts.into_iter().copied().collect();
     let gradients = grad_with(&outputs, &starts, inputs, create_graph)?;
     Ok(gradients.into_iter().zip(inputs).map(|(g, x)| g.unwrap_or_else(|| x.zeros_like())).collect())
@@ -182,7 +182,7 @@ type Differences = Vec<Vec<Vec<f64>>>;
 
 impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
     fn run(&self) -> Result<()> {
-        let checked: Vec<usize> = (0..self.inputs.len()).filter(|&i| self.inputs[i].is_tracked()).collect();
+        let checked: Vec<usize> = (0..self.inputs.len()).filter(|&i| self.inputs[i].requires_grad()).collect();
         let outputs = (self.f)(&self.inputs)?;
         let differences = try_collected(checked.iter().map(|&i| self.differences(i, &outputs)))?;
         for create_graph in [false, true] {
@@ -224,7 +224,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
         let mut at = |element: usize, step: f64| {
             let mut array = contiguous(self.inputs[i].view());
             *array.iter_mut().nth(element).expect("an element") += step;
-            inputs[i] = Tensor::from(array).requires_grad(true);
+            inputs[i] = Tensor::from(array).set_requires_grad(true);
             self.call(&inputs, outputs, false)
         };
         let eps = self.options.eps;

@@ -8,7 +8,7 @@ use std::fmt;
 use super::{Dims, PaddingMode, options, pad};
 use crate::{
     Error, Result,
-    kernels::{self, conv::Plan, im2col::Windows, sizes::room},
+    kernels::{self, conv::Plan, sizes::room, windows::Windows},
     tensor::{Real, Tensor},
 };
 

@@ -6,7 +6,7 @@ mod conv;
 mod dropout;
 mod linear;
 mod loss;
-mod norm;
+mod normalization;
 mod options;
 mod padding;
 mod pooling;
@@ -18,7 +18,6 @@ pub use activation::{
     hardtanh, leaky_relu, log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, rrelu_with, selu, sigmoid, silu,
     softmax, softmin, softplus, softshrink, softsign, tanh, tanhshrink, threshold,
 };
-pub(crate) use attention::is_same;
 pub use attention::{
     AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions, multi_head_attention_forward,
     scaled_dot_product_attention,
@@ -35,8 +34,8 @@ pub use loss::{
     Reduction, SmoothL1LossOptions, Target, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy,
     huber_loss, l1_loss, mse_loss, nll_loss, smooth_l1_loss,
 };
-pub use norm::{BatchNormOptions, batch_norm, layer_norm};
-pub(crate) use norm::{batch_norm_and_moments, towards};
+pub use normalization::{BatchNormOptions, batch_norm, layer_norm};
+pub(crate) use normalization::{batch_norm_and_moments, towards};
 pub use options::{Dims, Scalar};
 pub(crate) use options::{argument, converted, options};
 pub use padding::{PadMode, PaddingMode, pad};

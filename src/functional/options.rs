@@ -23,7 +23,7 @@ impl<const N: usize> Dims<N> {
 
     /// Always as a tuple, as PyTorch prints a convolution's sizes: `(3, 3)`.
     pub fn tuple(self) -> String {
-        crate::nn::py_tuple(&self.sizes)
+        crate::python::py_tuple(&self.sizes)
     }
 
     /// Whether every size is at least 1.
@@ -95,7 +95,7 @@ impl fmt::Display for Scalar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.whole {
             true => write!(f, "{}", self.value),
-            false => f.write_str(&crate::nn::py_float(self.value)),
+            false => f.write_str(&crate::python::py_float(self.value)),
         }
     }
 }

@@ -6,7 +6,8 @@ use super::options;
 use crate::{
     Error, Result,
     kernels::{
-        index::{Rows, row_major, take_rows},
+        gather::{Rows, take_rows},
+        layout::row_major,
         memory::collected,
     },
     ops::shared,

@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     error::ErrorKind,
     kernels::{
-        index::row_major,
+        layout::row_major,
         memory::{collected, vector},
         sizes::room,
     },

@@ -9,13 +9,14 @@ use ndarray::{
 };
 
 use super::{
-    count,
     gemm::{Product, product},
-    im2col::{Windows, col2im, im2col},
-    index::row_major,
+    im2col::{col2im, im2col},
+    layout::row_major,
     memory::{buffer, collected, full, push, recycle, sized},
+    profile,
     sizes::saturating,
     threads,
+    windows::Windows,
 };
 
 /// From so many multiplications on, the work is split among threads.
@@ -83,7 +84,7 @@ impl Plan {
     /// The number of multiply-adds, which is also counted; the same for the convolution and its derivatives.
     fn work(&self) -> usize {
         let work = saturating([self.batch, self.features, self.rows(), self.windows.output_len()]);
-        count::add(work);
+        profile::add(work);
         work
     }
 

@@ -3,14 +3,14 @@
 use num_traits::Float;
 
 use super::{
-    im2col::{Span, Windows},
     isa::{Isa, Kernel, dispatch},
     memory::{Aligned, collected},
-    rows::{self, Blank, RowKernel, Sizes, write},
+    row_kernel::{self, Blank, RowKernel, Sizes, write},
     sizes::saturating,
     threads,
+    windows::{Span, Windows},
 };
-use crate::tensor::{Element, Real};
+use crate::number::{Element, Real};
 
 /// From so many comparisons on, the work is split among threads.
 const PARALLEL: usize = 200_000;
@@ -170,13 +170,13 @@ impl<T: Real> RowKernel<T> for Unpool<'_, T> {
 /// The derivative of max pooling: each element of `g` added at its place in one of `rows` planes of `len` elements.
 pub fn unpool<T: Real>(g: &[T], places: &[i64], rows: usize, len: usize) -> Aligned<T> {
     let kernel = Unpool { g, places, count: g.len() / rows.max(1) };
-    rows::run(&kernel, Sizes { rows, read: len, written: len, sums: 0 }).0
+    row_kernel::run(&kernel, Sizes { rows, read: len, written: len, sums: 0 }).0
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::im2col::tests::{many, under},
+        super::windows::tests::{many, under},
         *,
     };
 

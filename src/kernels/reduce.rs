@@ -10,12 +10,12 @@ use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
 use super::{
     copy::{contiguous, copy_into},
     elementwise::zip,
-    index::{memory_order, row_major},
     isa::{Isa, Kernel, dispatch},
+    layout::{memory_order, row_major},
     memory::{collected, filled, full, recycle},
     threads,
 };
-use crate::tensor::{DType, Element, Number, Real};
+use crate::number::{DType, Element, Number, Real};
 
 /// From so many elements on, threads share the work.
 const PARALLEL: usize = 1 << 17;

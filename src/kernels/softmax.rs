@@ -3,14 +3,15 @@
 use ndarray::{ArrayD, ArrayViewD};
 
 use super::{
-    index::{Rows, array, row_major},
+    gather::Rows,
     isa::Isa,
+    layout::{array, row_major},
     memory::{filled, recycle},
     prefetch,
     reduce::{Each, combine},
-    rows::{Blank, RowKernel, Sizes, larger, run, write, write_rows},
+    row_kernel::{Blank, RowKernel, Sizes, larger, run, write, write_rows},
 };
-use crate::tensor::Real;
+use crate::number::Real;
 
 /// Blocks of rows, one a task: `len` rows of `inner` elements, where the softmax is taken along the columns.
 #[derive(Clone, Copy)]

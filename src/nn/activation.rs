@@ -3,11 +3,12 @@
 //! The name of a layer alone is the layer with PyTorch's defaults, setters change an option, and `new` takes the options
 //! that PyTorch takes in order: `ReLU`, `LeakyReLU::new(0.2)`, `Softplus.beta(2)`.
 
-use super::module::stateless_dtype;
+use crate::module::stateless_dtype;
 use crate::{
     Error, Result,
     functional::{self as F, Approximate, Scalar, argument},
-    nn::{Forward, Mode, Module, Param, run},
+    module::run,
+    nn::{Forward, Mode, Module, Param},
     tensor::{Real, Tensor},
 };
 

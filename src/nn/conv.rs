@@ -2,12 +2,14 @@
 
 use std::fmt::Display;
 
-use super::param::optional;
+use crate::module::optional;
 use crate::{
     Result,
     functional::{self as F, ConvOptions, Dims, Padding, PaddingMode},
     kernels::sizes::saturating,
-    nn::{Forward, Module, Param, init, py_tuple, run},
+    module::run,
+    nn::{Forward, Module, Param, init},
+    python::py_tuple,
     tensor::{Real, Tensor},
 };
 

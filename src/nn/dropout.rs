@@ -1,9 +1,11 @@
 //! Dropout layers; see [`functional::dropout`](crate::functional::dropout()).
 
-use super::module::stateless_dtype;
+use crate::module::stateless_dtype;
 use crate::{
     Result, functional as F,
-    nn::{Forward, Mode, Module, py_bool, py_float, run},
+    module::run,
+    nn::{Forward, Mode, Module},
+    python::{py_bool, py_float},
     tensor::{Real, Tensor},
 };
 

@@ -1,9 +1,11 @@
 //! Joining axes and taking them apart; see [`Tensor::flatten`] and [`Tensor::unflatten`].
 
-use super::module::stateless_dtype;
+use crate::module::stateless_dtype;
 use crate::{
     Result,
-    nn::{Forward, Module, py_tuple, run},
+    module::run,
+    nn::{Forward, Module},
+    python::py_tuple,
     tensor::{Ints, Real, Tensor},
 };
 

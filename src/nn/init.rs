@@ -17,7 +17,7 @@ use crate::{
         elementwise::map,
         memory::collected,
         sizes::must,
-        special::{erf, erfinv},
+        special_f64::{erf, erfinv},
     },
     nn::Param,
     random::{self, Rng},

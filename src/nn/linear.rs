@@ -1,9 +1,12 @@
 //! Linear and bilinear layers, and the identity; see [`functional::linear`](crate::functional::linear()).
 
-use super::{module::stateless_dtype, param::optional};
+use crate::module::optional;
+use crate::module::stateless_dtype;
 use crate::{
     Result, functional as F,
-    nn::{Forward, Module, Param, init, py_bool, run},
+    module::run,
+    nn::{Forward, Module, Param, init},
+    python::py_bool,
     tensor::{Real, Tensor},
 };
 

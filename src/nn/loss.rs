@@ -5,7 +5,8 @@
 use crate::{
     Result,
     functional::{self as F, Reduction, Target},
-    nn::{Buffer, Module, module::stateless_dtype, run},
+    module::{run, stateless_dtype},
+    nn::{Buffer, Module},
     tensor::{Real, Tensor},
 };
 

@@ -3,7 +3,9 @@
 use crate::{
     Result,
     functional::{self as F, Dims, MaxPoolOptions},
-    nn::{Dtype, Forward, Module, py_bool, run},
+    module::run,
+    nn::{Dtype, Forward, Module},
+    python::py_bool,
     tensor::{Real, Tensor},
 };
 

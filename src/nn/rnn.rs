@@ -6,7 +6,9 @@ use crate::{
     Result,
     functional::{self as F, LstmState, RnnOptions, RnnWeights},
     kernels::sizes::must,
-    nn::{Dtype, Forward, Members, MembersMut, Mode, Module, Param, ParameterDict, init, py_bool, py_float, repr, run},
+    module::{Members, MembersMut, repr, run},
+    nn::{Dtype, Forward, Mode, Module, Param, ParameterDict, init},
+    python::{py_bool, py_float},
     tensor::{Real, Tensor},
 };
 

@@ -7,7 +7,9 @@ use crate::{
     error::or_panic,
     functional::{self as F, EmbeddingOptions},
     kernels::memory::collected,
-    nn::{Module, Param, init, py_float, run},
+    module::run,
+    nn::{Module, Param, init},
+    python::py_float,
     tensor::{Real, Tensor},
 };
 
@@ -53,7 +55,7 @@ impl<T: Real> Embedding<T> {
     pub fn from_pretrained(rows: &Tensor<T>, freeze: bool) -> Result<Self> {
         let _ = F::embedding(&Tensor::zeros([0]), rows, EmbeddingOptions::default())?;
         let weight = Param::new(rows.clone());
-        weight.requires_grad(!freeze);
+        weight.set_requires_grad(!freeze);
         Ok(Embedding::of(weight))
     }
 

@@ -3,7 +3,7 @@
 use super::core::{GroupOptions, Optim, Rule, Slot, at_least_0, optimizer_options, penalized};
 use crate::{
     Result,
-    kernels::update::{Stretch, update},
+    kernels::optimizer_pass::{Stretch, update},
     nn::Parameters,
     tensor::Real,
 };

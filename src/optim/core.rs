@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use crate::{
     Error, Result,
     error::ErrorKind,
-    kernels::index::row_major,
-    nn::{AnyParam, Param, Parameters, pattern},
+    kernels::layout::row_major,
+    nn::{AnyParam, Param, Parameters},
+    state::pattern,
     tensor::Real,
 };
 
@@ -209,7 +210,7 @@ impl<R: Rule> Optim<R> {
     /// # Ok::<(), ndnn::Error>(())
     /// ```
     pub fn without_gradient(&self) -> Vec<&str> {
-        let silent = |e: &&Entry| e.param.is_trainable() && !e.stepped();
+        let silent = |e: &&Entry| e.param.requires_grad() && !e.stepped();
         self.entries.iter().filter(silent).map(|e| e.name.as_str()).collect()
     }
 

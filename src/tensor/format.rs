@@ -83,7 +83,7 @@ fn suffixes<T: Element>(tensor: &Tensor<T>) -> Vec<String> {
     }
     if let Some(name) = tensor.grad_fn() {
         suffixes.push(format!("grad_fn=<{name}>"));
-    } else if tensor.is_tracked() {
+    } else if tensor.requires_grad() {
         suffixes.push("requires_grad=True".into());
     }
     suffixes

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use ndarray::ArrayViewMutD;
 
 use super::{Data, Element};
-use crate::kernels::{copy::contiguous, count, memory};
+use crate::kernels::{copy::contiguous, memory, profile};
 
 /// A shared array; empty only while it is dropped.
 pub(crate) struct Held<T: Element>(Option<Data<T>>);
@@ -28,7 +28,7 @@ impl<T: Element> Held<T> {
 
 impl<T: Element> Clone for Held<T> {
     fn clone(&self) -> Self {
-        count::atomic();
+        profile::atomic();
         Held(self.0.clone())
     }
 }
@@ -50,7 +50,7 @@ impl<T: Element> Deref for Held<T> {
 impl<T: Element> Drop for Held<T> {
     fn drop(&mut self) {
         if let Some(data) = self.0.take() {
-            count::atomic();
+            profile::atomic();
             memory::recycle_shared(data);
         }
     }

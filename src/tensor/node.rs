@@ -13,11 +13,14 @@ use std::{
 
 use ndarray::{Dimension, IxDyn};
 
-use super::{AnyTensor, Data, Element, Held, Real, Tensor};
+use super::{
+    AnyTensor, Data, Element, Held, Real, Tensor,
+    erase::{erase, erase_node},
+};
 use crate::{
     Error, Result,
     error::ErrorKind,
-    kernels::count,
+    kernels::profile,
     sync::{Scoped, during, lock},
 };
 
@@ -72,7 +75,7 @@ pub trait Backward<T: Element>: Send + Sync {
 
 fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    count::atomic();
+    profile::atomic();
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
@@ -91,7 +94,7 @@ pub struct NodeRef<T: Element>(pub(crate) Option<Arc<Node<T>>>);
 impl<T: Element> Clone for NodeRef<T> {
     fn clone(&self) -> Self {
         if self.0.is_some() {
-            count::atomic();
+            profile::atomic();
         }
         NodeRef(self.0.clone())
     }
@@ -100,9 +103,9 @@ impl<T: Element> Clone for NodeRef<T> {
 impl<T: Element> Drop for NodeRef<T> {
     fn drop(&mut self) {
         let Some(node) = self.0.take() else { return };
-        count::atomic();
+        profile::atomic();
         if Arc::strong_count(&node) == 1 {
-            drop_last(T::erase_node(node));
+            drop_last(erase_node(node));
         }
     }
 }
@@ -213,7 +216,7 @@ impl<S> Kept<S> {
 
     /// What is kept; `free` leaves nothing behind.
     fn take(&self, name: &str, free: bool) -> Result<Lent<S>> {
-        count::atomic();
+        profile::atomic();
         let mut kept = lock(&self.0);
         let lent = kept.take().ok_or_else(|| freed(name))?;
         if free {
@@ -302,7 +305,7 @@ where
     }
 
     fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool {
-        self.state.peek(|s| s.inputs.as_ref().iter().filter_map(|i| i.0.clone()).for_each(|n| f(T::erase_node(n))))
+        self.state.peek(|s| s.inputs.as_ref().iter().filter_map(|i| i.0.clone()).for_each(|n| f(erase_node(n))))
     }
 
     fn run(&self, node: &Arc<Node<T>>, grad: &Tensor<T>, free: bool, sink: &mut Sink<'_>) -> Result<()> {
@@ -331,7 +334,7 @@ where
                 if grad.shape() != expected {
                     return Err(misshapen(self.name, i, grad.shape(), expected));
                 }
-                sink(T::erase_node(input.clone()), T::erase(grad));
+                sink(erase_node(input.clone()), erase(grad));
             }
         }
         Ok(())
@@ -353,13 +356,13 @@ impl<T: Real, U: Real> Backward<U> for Cast<T> {
     }
 
     fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool {
-        self.input.peek(|input| input.0.clone().into_iter().for_each(|n| f(T::erase_node(n))))
+        self.input.peek(|input| input.0.clone().into_iter().for_each(|n| f(erase_node(n))))
     }
 
     fn run(&self, _: &Arc<Node<U>>, grad: &Tensor<U>, free: bool, sink: &mut Sink<'_>) -> Result<()> {
         let input = self.input.take("cast", free)?;
         if let Some(node) = &input.0 {
-            sink(T::erase_node(node.clone()), T::erase(grad.cast::<T>()));
+            sink(erase_node(node.clone()), erase(grad.cast::<T>()));
         }
         Ok(())
     }
@@ -396,7 +399,7 @@ impl<T: Element> Tensor<T> {
     ///     let saved = x.clone();
     ///     Tensor::op("cube", x.view().mapv(|v| v * v * v), [x], move |g, _| Ok([Some(g * saved.square() * 3.0)]))
     /// }
-    /// let x = tensor![2.0].requires_grad(true);
+    /// let x = tensor![2.0].set_requires_grad(true);
     /// cube(&x).sum().backward()?;
     /// assert_eq!(x.grad().unwrap().item()?, 12.0);
     /// # Ok::<(), ndnn::Error>(())
@@ -508,9 +511,9 @@ pub(crate) fn with_grad<R>(enabled: bool, f: impl FnOnce() -> R) -> R {
 ///
 /// ```
 /// use ndnn::prelude::*;
-/// let x = tensor![1.0, 2.0].requires_grad(true);
-/// assert!((&x * 2.0).is_tracked());
-/// assert!(!no_grad(|| &x * 2.0).is_tracked());
+/// let x = tensor![1.0, 2.0].set_requires_grad(true);
+/// assert!((&x * 2.0).requires_grad());
+/// assert!(!no_grad(|| &x * 2.0).requires_grad());
 /// ```
 pub fn no_grad<R>(f: impl FnOnce() -> R) -> R {
     with_grad(false, f)

@@ -11,7 +11,7 @@ fn shapes(module: &impl Module) -> Vec<(String, Vec<usize>)> {
 
 /// Fails unless both have the same state and print the same.
 fn alike<M: Module, N: Module>(a: M, b: N) {
-    assert_eq!((shapes(&a), ndnn::nn::repr(&a)), (shapes(&b), ndnn::nn::repr(&b)));
+    assert_eq!((shapes(&a), ndnn::module::repr(&a)), (shapes(&b), ndnn::module::repr(&b)));
 }
 
 #[test]
@@ -84,11 +84,11 @@ fn what_a_setter_restores_starts_as_it_does_in_a_new_layer() {
 fn a_setter_that_changes_no_shape_keeps_the_weights() {
     fn kept<M: Module>(layer: M, set: impl FnOnce(M) -> M) {
         let before = layer.parameters();
-        before.iter().for_each(|p| p.requires_grad(false));
+        before.iter().for_each(|p| p.set_requires_grad(false));
         let layer = set(layer);
         let after = layer.parameters();
         assert_eq!(after.len(), before.len());
-        assert!(before.iter().zip(&after).all(|(b, a)| b.is_same(a)), "{}", ndnn::nn::repr(&layer));
+        assert!(before.iter().zip(&after).all(|(b, a)| b.is_same(a)), "{}", ndnn::module::repr(&layer));
     }
     kept(Conv2d::new(4, 4, 3).groups(2), |l| l.groups(2).stride(2).padding(1));
     kept(Conv2d::new(4, 4, 3), |l| l.groups(1).bias(true));

@@ -313,7 +313,7 @@ pub fn linear<T: Product>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, bias: Opti
 #[allow(unsafe_code)]
 fn with_bias<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Option<&[T]>) -> Array2<T> {
     assert!(a.ncols() == b.nrows() && bias.is_none_or(|bias| bias.len() == b.ncols()), "shapes of a product");
-    super::count::add(saturating([a.nrows(), a.ncols(), b.ncols()]));
+    super::profile::add(saturating([a.nrows(), a.ncols(), b.ncols()]));
     let shape = (a.nrows(), b.ncols());
     let len = must::<T>("matmul", &[shape.0, shape.1]);
     let mut c = memory::Aligned::with_capacity(len);
@@ -351,7 +351,7 @@ pub fn batch_matmul<T: Product>(a: ArrayViewD<'_, T>, b: ArrayViewD<'_, T>, batc
         // A part of `len`, as no axis is 0.
         let count: usize = batch.iter().product();
         let work = saturating([m, k, n]);
-        super::count::add(saturating([count, work]));
+        super::profile::add(saturating([count, work]));
         // Small matrices are cut into tasks, large ones each among the threads.
         let each = if work >= PARALLEL { count } else { (PARALLEL / work.max(1)).max(1) };
         let stack =

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    kernels::{elementwise::map, index::row_major},
+    kernels::{elementwise::map, layout::row_major},
     nn::{AnyParam, Parameters},
     tensor::{AnyTensor, Real, Tensor, no_grad},
 };

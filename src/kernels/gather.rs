@@ -1,31 +1,15 @@
 //! Copies by position along one axis: what joining, indexing and scattering are made of. Arrays are row-major slices.
 
-use ndarray::{ArrayD, ArrayView3, ArrayViewD, Axis, IxDyn, Slice};
+use ndarray::{ArrayD, ArrayView3, Axis, IxDyn, Slice};
 
 use super::{
-    copy::{RowMajor, concat},
+    copy::concat,
+    layout::array,
     memory::{collected, push, vector},
 };
 
 /// So many rows are copied in the time that a copy by its own kernel takes to begin.
 const RUN: usize = 32;
-
-/// The elements in row-major order; copies only where they do not lie so.
-pub fn row_major<'a, T: Copy>(x: &'a ArrayViewD<'_, T>) -> RowMajor<'a, T> {
-    RowMajor::of(x)
-}
-
-/// The axes by falling stride: an order in which a transposed array lies in memory without gaps.
-pub fn memory_order<T>(x: &ArrayViewD<'_, T>) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..x.ndim()).collect();
-    order.sort_by_key(|&axis| std::cmp::Reverse(x.strides()[axis]));
-    order
-}
-
-/// An array of the given shape from its elements.
-pub fn array<T>(shape: &[usize], elements: Vec<T>) -> ArrayD<T> {
-    ArrayD::from_shape_vec(IxDyn(shape), elements).expect("as many elements as the shape has")
-}
 
 /// A row-major array seen along one axis: `outer` blocks of `len` rows of `inner` elements. A scalar is one row of one.
 #[derive(Clone, Copy)]

@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 
 use super::{
-    module::{Members, MembersMut, Module, no_such},
-    param::{AnyBuffer, AnyParam},
-    state::StateDict,
+    Module,
+    any::{AnyBuffer, AnyParam},
+    field::{Members, MembersMut},
 };
-use crate::{Result, ordered::Ordered};
+use crate::{
+    Error, Result,
+    state::{Ordered, StateDict},
+};
 
 pub(super) fn members<M: Module + ?Sized>(module: &M) -> Members<'_> {
     let mut members = Members::default();
@@ -85,9 +88,10 @@ pub(super) fn entries<M: Module + ?Sized>(op: &str, module: &M) -> Result<Ordere
     });
     match twice {
         None => Ok(found),
-        Some(path) => {
-            Err(no_such(op, format!("the model has two entries named `{path}`; give each module a name of its own")))
-        }
+        Some(path) => Err(Error::state(
+            op,
+            format!("the model has two entries named `{path}`; give each module a name of its own"),
+        )),
     }
 }
 

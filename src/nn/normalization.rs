@@ -1,12 +1,14 @@
 //! Normalisation layers; see [`functional::batch_norm`](crate::functional::batch_norm) and
 //! [`functional::layer_norm`](crate::functional::layer_norm).
 
-use super::param::optional;
+use crate::module::optional;
 use crate::{
     Error, Result,
     functional::{self as F, BatchNormOptions},
     kernels::sizes::must,
-    nn::{Buffer, Forward, Mode, Module, Param, py_bool, py_float, py_tuple, run},
+    module::run,
+    nn::{Buffer, Forward, Mode, Module, Param},
+    python::{py_bool, py_float, py_tuple},
     tensor::{Real, Sizes, Tensor},
 };
 

@@ -6,13 +6,10 @@ use std::{
     fmt,
 };
 
-use super::{
-    module::{Forward, Module},
-    walk,
-};
+use super::{Forward, Module, walk};
 use crate::{
     Result,
-    kernels::count,
+    kernels::profile,
     sync::{Scoped, during},
     tensor::{Element, Real, Tensor, no_grad},
 };
@@ -58,9 +55,9 @@ pub(super) fn observe<M: Module, R: Output>(module: &M, forward: impl FnOnce() -
     if !CALLS.with(Scoped::is_some) {
         return forward();
     }
-    let before = count::multiply_adds();
+    let before = profile::multiply_adds();
     let output = forward()?;
-    let call = Call { shape: output.shape(), multiply_adds: count::multiply_adds() - before };
+    let call = Call { shape: output.shape(), multiply_adds: profile::multiply_adds() - before };
     CALLS.with(|calls| calls.with(|c| c.as_mut().map(|c| c.entry(key(module)).or_default().push_back(call))));
     Ok(output)
 }
@@ -116,7 +113,7 @@ pub fn summary<T: Real>(model: &impl Forward<T>, input: &[usize]) -> Result<Summ
 /// # Errors
 /// Those of `run`.
 pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<R>) -> Result<Summary> {
-    let ((output, multiply_adds), mut calls) = during(&CALLS, Calls::new(), || count::counting(|| no_grad(run)));
+    let ((output, multiply_adds), mut calls) = during(&CALLS, Calls::new(), || profile::counting(|| no_grad(run)));
     let output = output?.shape();
 
     let own = |members: &super::Members<'_>| members.params.iter().map(|(_, p)| p.numel()).sum();
@@ -138,7 +135,7 @@ pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<
         });
     }
     let params = model.parameters();
-    let trainable = params.iter().filter(|p| p.is_trainable()).map(|p| p.numel()).sum();
+    let trainable = params.iter().filter(|p| p.requires_grad()).map(|p| p.numel()).sum();
     Ok(Summary { rows, parameters: model.num_parameters(), trainable, multiply_adds })
 }
 
@@ -200,9 +197,9 @@ mod tests {
             })
         };
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
-        assert!(!CALLS.with(Scoped::is_some) && count::multiply_adds() == 0);
+        assert!(!CALLS.with(Scoped::is_some) && profile::multiply_adds() == 0);
         let _ = forward().unwrap();
-        assert_eq!(count::multiply_adds(), 0, "nothing is counted");
+        assert_eq!(profile::multiply_adds(), 0, "nothing is counted");
         // One inside another, which ends as it would alone.
         let alone = summary(&model, &[5, 3]).unwrap();
         let twice = || {

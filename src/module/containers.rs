@@ -7,14 +7,17 @@ use std::{
 };
 
 use super::{
+    Module,
     copies::copying,
-    module::{Dtype, Forward, Members, MembersMut, Module},
+    dtype::Dtype,
+    field::{Members, MembersMut},
+    forward::Forward,
     param::Param,
-    repr,
+    printing::repr,
 };
 use crate::{
     Result,
-    ordered::Ordered,
+    state::Ordered,
     tensor::{DType, Real, Tensor},
 };
 
@@ -136,7 +139,7 @@ impl<T: Real> Clone for Sequential<T> {
 
 impl<T: Real> fmt::Display for Sequential<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&repr::repr(self))
+        f.write_str(&repr(self))
     }
 }
 
@@ -421,7 +424,7 @@ macro_rules! parameters {
 
         impl<T: Real> fmt::Display for $name<T> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&repr::repr(self))
+                f.write_str(&repr(self))
             }
         }
     };

@@ -4,7 +4,7 @@ use super::{
     isa::{Isa, Kernel, dispatch},
     threads,
 };
-use crate::tensor::Real;
+use crate::number::Real;
 
 /// From so many elements on, the work is split among threads.
 const PARALLEL: usize = 1 << 16;

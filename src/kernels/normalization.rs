@@ -5,9 +5,9 @@ use super::{
     memory::{Aligned, collected, filled, recycle},
     prefetch,
     reduce::{self, Each, combine, fold_rows},
-    rows::{Blank, RowKernel, Sizes, run, write},
+    row_kernel::{Blank, RowKernel, Sizes, run, write},
 };
-use crate::tensor::Real;
+use crate::number::Real;
 
 /// Mean and `1 / √(variance + eps)`. The mean is `mean + rest`, so that `(x − mean) − rest` is exact to the last digit
 /// also where the deviation is small beside the mean; of equal numbers it is exactly 0.

@@ -9,7 +9,7 @@ use super::{
     memory::{Aligned, vector},
     threads,
 };
-use crate::tensor::Element;
+use crate::number::Element;
 
 /// From so many elements on, threads share the work.
 const PARALLEL: usize = 1 << 16;

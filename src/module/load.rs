@@ -1,4 +1,4 @@
-//! [`StateDict`]: named tensors; loading one into a module, strictly or in part.
+//! Loading a [`StateDict`] into a module, strictly or in part.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -6,81 +6,10 @@ use std::{
 };
 
 use super::{
-    module::{Module, no_such},
+    Module,
     walk::{self, Entry},
 };
-use crate::{Result, error::listed, ordered::Ordered, tensor::AnyTensor};
-
-/// Named tensors in order: what a model saves and loads.
-///
-/// ```
-/// use ndnn::{nn::StateDict, prelude::*};
-/// let model = sequential![Linear::new(2, 1)];
-/// // A file from elsewhere, whose names begin with `module.`:
-/// let file: StateDict = model.state_dict().into_iter().map(|(name, t)| (format!("module.{name}"), t)).collect();
-/// let stripped = file.into_iter().map(|(name, t)| (name.trim_start_matches("module.").to_string(), t));
-/// model.load_state_dict(&stripped.collect())?;
-/// # Ok::<(), ndnn::Error>(())
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct StateDict(Ordered<AnyTensor>);
-
-impl StateDict {
-    /// An empty one.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The number of entries.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is no entry.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The tensor of that name.
-    pub fn get(&self, name: &str) -> Option<&AnyTensor> {
-        self.0.get(name)
-    }
-
-    /// Adds an entry at the end, or replaces the one of that name where it stands.
-    pub fn insert(&mut self, name: impl Into<String>, tensor: impl Into<AnyTensor>) {
-        self.0.insert(name.into(), tensor.into());
-    }
-
-    /// Takes an entry out.
-    pub fn remove(&mut self, name: &str) -> Option<AnyTensor> {
-        self.0.remove(name)
-    }
-
-    /// The names in order.
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.keys()
-    }
-
-    /// The entries in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &AnyTensor)> {
-        self.0.iter()
-    }
-}
-
-impl FromIterator<(String, AnyTensor)> for StateDict {
-    /// Of two entries of one name the last stays, in the place of the first.
-    fn from_iter<I: IntoIterator<Item = (String, AnyTensor)>>(pairs: I) -> Self {
-        StateDict(pairs.into_iter().collect())
-    }
-}
-
-impl IntoIterator for StateDict {
-    type Item = (String, AnyTensor);
-    type IntoIter = std::iter::Flatten<std::vec::IntoIter<Option<(String, AnyTensor)>>>;
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
+use crate::{AnyTensor, Error, Result, error::listed, state::StateDict};
 
 /// What loading a state_dict in part did, by name. Its [`Display`](fmt::Display) form is short; the lists are whole.
 #[must_use = "it says what was not loaded: look at `missing`, `unexpected` and `mismatched`, or ask `is_complete()`"]
@@ -184,20 +113,20 @@ fn write(writes: Vec<(Entry, &AnyTensor)>) {
     }
 }
 
-pub(super) fn load_strict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<()> {
+pub(super) fn strict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<()> {
     let op = "load_state_dict";
     let (report, writes) = plan(op, module, state)?;
     if !report.is_complete() {
         let hint = report.prefix().map_or(String::new(), |(count, how)| {
             format!("{count} of the {} unexpected names would fit {how}; ", report.unexpected.len())
         });
-        return Err(no_such(op, format!("{hint}{}; nothing was changed", report.problems())));
+        return Err(Error::state(op, format!("{hint}{}; nothing was changed", report.problems())));
     }
     write(writes);
     Ok(())
 }
 
-pub(super) fn load_partial<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<LoadReport> {
+pub(super) fn partial<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<LoadReport> {
     let op = "load_state_dict_partial";
     let (report, writes) = plan(op, module, state)?;
     if report.applied.is_empty() && !report.is_complete() {
@@ -208,7 +137,7 @@ pub(super) fn load_partial<M: Module + ?Sized>(module: &M, state: &StateDict) ->
             Some((count, how)) => format!("none of the {names} names fits; {count} of them would {how}"),
             None => format!("none of the {names} names fits; {}", report.problems()),
         };
-        return Err(no_such(op, format!("{why}; nothing was changed")));
+        return Err(Error::state(op, format!("{why}; nothing was changed")));
     }
     write(writes);
     Ok(report)

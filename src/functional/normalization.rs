@@ -7,9 +7,9 @@ use ndarray::ArrayViewMutD;
 use crate::{
     Error, Result,
     kernels::{
-        index::{array, row_major},
+        layout::{array, row_major},
         memory::{collected, filled},
-        norm as kernel,
+        normalization as kernel,
         sizes::room,
     },
     ops::faint,

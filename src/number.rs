@@ -1,13 +1,9 @@
-//! The element types of a tensor.
+//! Elements as numbers: the types, and what can be reckoned with them.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use num_traits::{Float, FloatConst, NumAssign};
 
-use super::{
-    AnyTensor, Tensor,
-    node::{AnyNode, Node},
-};
 use crate::kernels::{gemm::Product, pooling::MaxPool, vmath::VectorMath};
 
 /// The type of a tensor's elements, as a value.
@@ -65,14 +61,6 @@ pub trait Element:
     /// From `i64`, as `as` converts; for `bool`, whether it is not zero.
     #[doc(hidden)]
     fn of_i64(value: i64) -> Self;
-
-    #[doc(hidden)]
-    fn erase_node(node: Arc<Node<Self>>) -> AnyNode;
-    #[doc(hidden)]
-    fn erase(tensor: Tensor<Self>) -> AnyTensor;
-    /// The tensor inside, if it is of this type.
-    #[doc(hidden)]
-    fn unerase(tensor: AnyTensor) -> Option<Tensor<Self>>;
 }
 
 /// An element with arithmetic: `f32`, `f64` or `i64`.
@@ -94,13 +82,11 @@ pub trait Number: Element + NumAssign + num_traits::Signed + Product {
 pub trait Real:
     Number + Float + VectorMath + FloatConst + MaxPool + ndarray::LinalgScalar + ndarray::ScalarOperand
 {
-    #[doc(hidden)]
-    fn node_of(node: &AnyNode) -> Option<&Arc<Node<Self>>>;
 }
 
 macro_rules! element {
     ($t:ty, $dtype:ident, $zero:expr, $one:expr, |$a:ident, $b:ident| $plus:expr, |$x:ident| $as_f64:expr, |$y:ident| $of:expr,
-     |$i:ident| $as_i64:expr, |$j:ident| $of_i64:expr, |$n:ident| $node:expr) => {
+     |$i:ident| $as_i64:expr, |$j:ident| $of_i64:expr) => {
         impl Element for $t {
             const DTYPE: DType = DType::$dtype;
             const ZERO: Self = $zero;
@@ -126,30 +112,14 @@ macro_rules! element {
             fn of_i64($j: i64) -> Self {
                 $of_i64
             }
-            fn erase_node($n: Arc<Node<Self>>) -> AnyNode {
-                $node
-            }
-            fn erase(tensor: Tensor<Self>) -> AnyTensor {
-                AnyTensor::$dtype(tensor)
-            }
-            fn unerase(tensor: AnyTensor) -> Option<Tensor<Self>> {
-                match tensor {
-                    AnyTensor::$dtype(t) => Some(t),
-                    _ => None,
-                }
-            }
         }
     };
 }
 
-element!(f32, F32, 0., 1., |a, b| a + b, |x| x as f64, |y| y as f32, |i| i as i64, |j| j as f32, |n| AnyNode::F32(n));
-element!(f64, F64, 0., 1., |a, b| a + b, |x| x, |y| y, |i| i as i64, |j| j as f64, |n| AnyNode::F64(n));
-element!(i64, I64, 0, 1, |a, b| a.wrapping_add(b), |x| x as f64, |y| y as i64, |i| i, |j| j, |_n| unreachable!(
-    "i64 has no gradients"
-));
-element!(bool, Bool, false, true, |a, b| a | b, |x| f64::from(x), |y| y != 0., |i| i64::from(i), |j| j != 0, |_n| {
-    unreachable!("bool has no gradients")
-});
+element!(f32, F32, 0., 1., |a, b| a + b, |x| x as f64, |y| y as f32, |i| i as i64, |j| j as f32);
+element!(f64, F64, 0., 1., |a, b| a + b, |x| x, |y| y, |i| i as i64, |j| j as f64);
+element!(i64, I64, 0, 1, |a, b| a.wrapping_add(b), |x| x as f64, |y| y as i64, |i| i, |j| j);
+element!(bool, Bool, false, true, |a, b| a | b, |x| f64::from(x), |y| y != 0., |i| i64::from(i), |j| j != 0);
 
 macro_rules! number {
     ($($t:ty: |$a:ident, $b:ident| $minus:expr, $times:expr, $negated:expr, $magnitude:expr;)*) => {$(
@@ -183,20 +153,5 @@ number! {
     i64: |a, b| a.wrapping_sub(b), a.wrapping_mul(b), a.wrapping_neg(), a.wrapping_abs();
 }
 
-impl Real for f32 {
-    fn node_of(node: &AnyNode) -> Option<&Arc<Node<f32>>> {
-        match node {
-            AnyNode::F32(n) => Some(n),
-            AnyNode::F64(_) => None,
-        }
-    }
-}
-
-impl Real for f64 {
-    fn node_of(node: &AnyNode) -> Option<&Arc<Node<f64>>> {
-        match node {
-            AnyNode::F64(n) => Some(n),
-            AnyNode::F32(_) => None,
-        }
-    }
-}
+impl Real for f32 {}
+impl Real for f64 {}

@@ -1,7 +1,6 @@
-//! Choosing parameters by name: `*` stands for any run of characters.
+//! Choosing by name: `*` stands for any run of characters.
 
-use super::{module::no_such, param::AnyParam};
-use crate::{Result, error::listed};
+use crate::{Error, Result, error::listed};
 
 /// Whether `name` matches `pattern`, in which `*` stands for any run of characters, dots included.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
@@ -19,15 +18,15 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// The positions of the parameters whose names match.
+/// The positions of those whose names match.
 ///
 /// # Errors
 /// If none does; the error lists the names there are.
-pub(crate) fn select(pattern: &str, params: &[(String, AnyParam)]) -> Result<Vec<usize>> {
-    let found: Vec<usize> = (0..params.len()).filter(|&i| matches(pattern, &params[i].0)).collect();
+pub(crate) fn select<T>(pattern: &str, named: &[(String, T)]) -> Result<Vec<usize>> {
+    let found: Vec<usize> = (0..named.len()).filter(|&i| matches(pattern, &named[i].0)).collect();
     if found.is_empty() {
-        let names = listed(params.iter().map(|(name, _)| name));
-        return Err(no_such("pattern", format!("`{pattern}` matches no parameter; there are {names}")));
+        let names = listed(named.iter().map(|(name, _)| name));
+        return Err(Error::state("pattern", format!("`{pattern}` matches no parameter; there are {names}")));
     }
     Ok(found)
 }

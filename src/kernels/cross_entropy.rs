@@ -4,10 +4,10 @@ use super::{
     isa::Isa,
     memory::Aligned,
     reduce::{Each, combine},
-    rows::{Blank, RowKernel, Sizes, run, write},
+    row_kernel::{Blank, RowKernel, Sizes, run, write},
     softmax::LogSum,
 };
-use crate::tensor::Real;
+use crate::number::Real;
 
 /// The targets of a cross entropy.
 pub struct Targets<'a, T> {

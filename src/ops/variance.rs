@@ -7,7 +7,7 @@ use crate::{
     Result,
     kernels::{
         elementwise::{map, zip},
-        norm::{is_rough, spread},
+        normalization::{is_rough, spread},
         reduce::{self as kernel, greater},
     },
     tensor::{Ints, Real, Tensor},
