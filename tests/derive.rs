@@ -100,7 +100,7 @@ fn a_clone_is_deep_and_keeps_plain_data() {
         assert!(!a.is_same(&b));
         assert_eq!(a.detach().to::<f32>(), b.detach().to::<f32>());
     }
-    copy.count.set(&Tensor::scalar(8));
+    copy.count.set(&Tensor::scalar(8)).unwrap();
     assert_eq!((net.count.tensor().item().unwrap(), copy.count.tensor().item().unwrap()), (7, 8));
     assert_eq!(copy.mean.tensor(), net.mean.tensor());
 }

@@ -86,7 +86,11 @@ fn argument(outer: &mut FnArg, inner: &mut FnArg) -> Result<Argument> {
     let (outer, inner) = match (outer, inner) {
         (FnArg::Typed(outer), FnArg::Typed(inner)) => (outer, inner),
         (FnArg::Receiver(receiver), _) => {
-            let ty = if matches!(receiver.kind, syn::ReceiverKind::Reference(..)) { parse_quote!(&Tensor<T>) } else { parse_quote!(Tensor<T>) };
+            let ty = if matches!(receiver.kind, syn::ReceiverKind::Reference(..)) {
+                parse_quote!(&Tensor<T>)
+            } else {
+                parse_quote!(Tensor<T>)
+            };
             return Ok(Argument { name: format_ident!("this"), ty, conversion: quote!() });
         }
         (outer, _) => return Err(Error::new(outer.span(), "not an argument")),

@@ -389,8 +389,8 @@ fn attended(q: &Array, k: &Array, v: &Array) -> Option<Array> {
 
 fn batch_normed(x: &Array, w: &Array, b: &Array) -> Option<Array> {
     let channels = *x.shape.get(1)?;
-    // One value a channel has no variance; no channels, or none of their values, give nothing.
-    if channels > 0 && x.shape[0] * count(&x.shape[2..]) == 1 || w.shape != [channels] || b.shape != [channels] {
+    // One value a channel has no variance, also where there are no channels; none of their values give nothing.
+    if x.shape[0] * count(&x.shape[2..]) == 1 || w.shape != [channels] || b.shape != [channels] {
         return None;
     }
     let dims: Vec<isize> = (0..x.ndim() as isize).filter(|&d| d != 1).collect();
