@@ -53,7 +53,8 @@ impl<'a> MembersMut<'a> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a module, a parameter, a buffer nor plain data",
     label = "#[derive(Module)] does not know this type",
-    note = "derive `Module` for `{Self}` or for what it holds, or add `#[module(skip)]` to the field if it holds nothing to learn or to save"
+    note = "derive `Module` for `{Self}` or for what it holds, or add `#[module(skip)]` to the field if it holds nothing to learn or to save",
+    note = "a type parameter of a module needs `Clone` too: `M: Forward + Clone`, `M: Module + Clone`"
 )]
 pub trait Field {
     /// Shows what is inside, under this name.

@@ -30,7 +30,6 @@ pub use buffer::Buffer;
 pub use containers::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
 pub use copies::copying;
 pub use dtype::Dtype;
-pub(crate) use dtype::stateless_dtype;
 pub use field::{Field, Members, MembersMut};
 pub use forward::{CloneForward, Forward, run};
 pub use load::LoadReport;

@@ -3,7 +3,6 @@
 //! The name of a layer alone is the layer with PyTorch's defaults, setters change an option, and `new` takes the options
 //! that PyTorch takes in order: `ReLU`, `LeakyReLU::new(0.2)`, `Softplus.beta(2)`.
 
-use crate::module::stateless_dtype;
 use crate::{
     Error, Result,
     functional::{self as F, Approximate, Scalar, argument},
@@ -23,7 +22,6 @@ macro_rules! forward {
             }
             crate::forward_dtype!();
         }
-        stateless_dtype!($name);
     };
 }
 
@@ -56,7 +54,7 @@ macro_rules! layers {
     )*) => {$(
         $(#[$doc])*
         #[derive(Module)]
-        #[module(repr)]
+        #[module(repr, stateless)]
         pub struct $name {$(
             #[module(skip)]
             $field: $ty,
@@ -283,7 +281,7 @@ macro_rules! along_axis {
     ($($(#[$doc:meta])* $name:ident, $function:path;)*) => {$(
         $(#[$doc])*
         #[derive(Module)]
-        #[module(repr)]
+        #[module(repr, stateless)]
         pub struct $name {
             dim: isize,
         }
@@ -320,7 +318,7 @@ along_axis! {
 
 /// `x` above a threshold, a value elsewhere; see [`functional::threshold`](F::threshold()).
 #[derive(Module)]
-#[module(repr)]
+#[module(repr, stateless)]
 pub struct Threshold {
     #[module(skip)]
     threshold: Scalar,
@@ -348,7 +346,7 @@ forward!(Threshold, |x, l| Ok(F::threshold(x, l.threshold.get(), l.value.get()))
 
 /// Leaky ReLU with a random slope while training; see [`functional::rrelu`](F::rrelu).
 #[derive(Module)]
-#[module(repr)]
+#[module(repr, stateless)]
 pub struct RReLU {
     #[module(skip)]
     lower: Scalar,

@@ -1,6 +1,5 @@
 //! Dropout layers; see [`functional::dropout`](crate::functional::dropout()).
 
-use crate::module::stateless_dtype;
 use crate::{
     Result, functional as F,
     module::run,
@@ -14,7 +13,7 @@ macro_rules! layers {
     ($($(#[$doc:meta])* $name:ident $([const $n:ident])?, $type_name:expr, $function:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Module)]
-        #[module(repr, name)]
+        #[module(repr, name, stateless)]
         pub struct $name $(<const $n: usize>)? {
             p: f64,
             inplace: bool,
@@ -60,8 +59,6 @@ macro_rules! layers {
             }
             crate::forward_dtype!();
         }
-
-        stateless_dtype!([$(const $n: usize)?] $name $(<$n>)?);
     )*};
 }
 

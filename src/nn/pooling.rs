@@ -4,7 +4,7 @@ use crate::{
     Result,
     functional::{self as F, Dims, MaxPoolOptions},
     module::run,
-    nn::{Dtype, Forward, Module},
+    nn::{Forward, Module},
     python::py_bool,
     tensor::{Real, Tensor},
 };
@@ -21,7 +21,7 @@ use crate::{
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[derive(Module)]
-#[module(repr, name)]
+#[module(repr, name, stateless)]
 pub struct MaxPool<const N: usize> {
     #[module(skip)]
     kernel_size: Dims<N>,
@@ -75,11 +75,4 @@ impl<const N: usize, T: Real> Forward<T> for MaxPool<N> {
         Ok(self.forward_with_indices(x)?.0)
     }
     crate::forward_dtype!();
-}
-
-impl<const N: usize> Dtype for MaxPool<N> {
-    type With<U: Real> = Self;
-    fn dtype<U: Real>(self) -> Self {
-        self
-    }
 }
