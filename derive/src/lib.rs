@@ -1,5 +1,6 @@
 //! The macros of ndnn: `#[derive(Module)]` and `tensor!`.
 
+mod getters;
 mod literal;
 mod module;
 
@@ -47,4 +48,11 @@ pub fn tensor(input: TokenStream) -> TokenStream {
 #[proc_macro_derive(Module, attributes(module))]
 pub fn derive_module(input: TokenStream) -> TokenStream {
     module::expand(syn::parse_macro_input!(input)).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// For ndnn itself: a method `get_<field>` for each field of a struct of options.
+#[doc(hidden)]
+#[proc_macro_derive(Getters)]
+pub fn derive_getters(input: TokenStream) -> TokenStream {
+    getters::expand(syn::parse_macro_input!(input)).unwrap_or_else(syn::Error::into_compile_error).into()
 }
