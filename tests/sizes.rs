@@ -7,7 +7,7 @@ use ndnn::{
     ErrorKind::{self, Shape, Value},
     Ints, Reduce, autograd,
     data::{Csv, DataLoader, Dataset, Subset, TensorDataset, idx, random_split},
-    functional::{self as F, AttentionOptions, ConvOptions, EmbeddingOptions, MaxPoolOptions, PadMode, PaddingMode},
+    functional::{self as F, AttentionOptions, ConvOptions, EmbeddingOptions, MaxPoolOptions, PaddingMode},
     io,
     prelude::*,
 };
@@ -213,12 +213,12 @@ fn numbers_of_every_function() {
         "constant_pad" => x.constant_pad(&vec![(isize::MIN, n); x.ndim()], 1.)?;
         "pad" => F::pad(x, [n, n], 0.)?;
         "pad" => F::pad(x, [isize::MIN, n], 0.)?;
-        "pad" => F::pad(x, [n, 1], PadMode::Reflect)?;
-        "pad" => F::pad(x, [n, n, 1, 1], PadMode::Replicate)?;
-        "pad" => F::pad(x, [isize::MIN, n], PadMode::Replicate)?;
-        "pad" => F::pad(x, [n, isize::MAX], PadMode::Replicate)?;
-        "pad" => F::pad(x, [n, isize::MAX], PadMode::Circular)?;
-        "pad" => F::pad(x, [n, -1], PadMode::Circular)?;
+        "pad" => F::pad(x, [n, 1], PaddingMode::Reflect)?;
+        "pad" => F::pad(x, [n, n, 1, 1], PaddingMode::Replicate)?;
+        "pad" => F::pad(x, [isize::MIN, n], PaddingMode::Replicate)?;
+        "pad" => F::pad(x, [n, isize::MAX], PaddingMode::Replicate)?;
+        "pad" => F::pad(x, [n, isize::MAX], PaddingMode::Circular)?;
+        "pad" => F::pad(x, [n, -1], PaddingMode::Circular)?;
         "sum" => x.sum_dim(n, false)?;
         "mean" => x.mean_dim([n, 0], true)?;
         "prod" => x.prod_dim(n, false)?;

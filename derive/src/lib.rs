@@ -1,6 +1,7 @@
 //! The macros of ndnn: `#[derive(Module)]` and `tensor!`; inside ndnn, `#[concrete]`.
 
 mod concrete;
+mod getters;
 mod literal;
 mod module;
 
@@ -70,4 +71,11 @@ pub fn derive_module(input: TokenStream) -> TokenStream {
 pub fn concrete(bound: TokenStream, function: TokenStream) -> TokenStream {
     let bound = if bound.is_empty() { None } else { Some(syn::parse_macro_input!(bound)) };
     concrete::expand(bound, syn::parse_macro_input!(function)).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// For ndnn itself: a method `get_<field>` for each field of a struct of options.
+#[doc(hidden)]
+#[proc_macro_derive(Getters)]
+pub fn derive_getters(input: TokenStream) -> TokenStream {
+    getters::expand(syn::parse_macro_input!(input)).unwrap_or_else(syn::Error::into_compile_error).into()
 }

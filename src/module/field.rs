@@ -7,7 +7,10 @@ use super::{
     mode::Mode,
     param::Param,
 };
-use crate::number::{Element, Real};
+use crate::{
+    functional as F,
+    number::{Element, Real},
+};
 
 /// The direct members of a module, each with its name, in the order of declaration.
 #[derive(Default)]
@@ -130,7 +133,9 @@ macro_rules! plain {
     )*};
 }
 plain! {
-    [] crate::functional::Reduction,
+    [] F::Reduction, [] F::PaddingMode, [const N: usize] F::Padding<N>, [const N: usize] F::Dims<N>, [] F::PyNumber, [] F::Approximate,
+    [const N: usize] F::PoolStride<N>, [const N: usize] F::ConvOptions<N>, [const N: usize] F::MaxPoolOptions<N>,
+    [] F::EmbeddingOptions, [] F::BatchNormOptions, [] F::RnnOptions, [] F::PadOptions,
     [] bool, [] char, [] u8, [] u16, [] u32, [] u64, [] usize, [] i8, [] i16, [] i32, [] i64, [] isize, [] f32, [] f64,
     [] String, [] &'static str, [] Vec<usize>, [] Vec<isize>, [] Vec<i64>, [] Vec<f32>, [] Vec<f64>, [] Vec<bool>, [] Vec<String>,
     [const N: usize] [usize; N], [const N: usize] [isize; N], [const N: usize] [f32; N], [const N: usize] [f64; N],

@@ -36,7 +36,9 @@ pub use load::LoadReport;
 pub use mode::Mode;
 pub use param::Param;
 pub(crate) use param::optional;
-pub use printing::repr;
+pub use printing::{ExtraRepr, repr};
+
+pub use crate::python::AsPython;
 pub use summary::{Output, Row, Summary, summary, summary_of};
 
 /// A part of a network: names its parameters, buffers and children. `#[derive(Module)]` writes it.

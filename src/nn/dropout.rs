@@ -2,9 +2,8 @@
 
 use crate::{
     Result, functional as F,
-    module::run,
+    module::{ExtraRepr, run},
     nn::{Forward, Mode, Module},
-    python::{py_bool, py_float},
     tensor::{Real, Tensor},
 };
 
@@ -49,7 +48,7 @@ macro_rules! layers {
             }
 
             fn extra_repr(&self) -> String {
-                format!("p={}, inplace={}", py_float(self.p), py_bool(self.inplace))
+                ExtraRepr::new().named("p", self.p).named("inplace", self.inplace).finish()
             }
         }
 

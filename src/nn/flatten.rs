@@ -2,9 +2,8 @@
 
 use crate::{
     Result,
-    module::run,
+    module::{ExtraRepr, run},
     nn::{Forward, Module},
-    python::py_tuple,
     tensor::{Ints, Real, Tensor},
 };
 
@@ -48,7 +47,7 @@ impl Flatten {
     }
 
     fn extra_repr(&self) -> String {
-        format!("start_dim={}, end_dim={}", self.start_dim, self.end_dim)
+        ExtraRepr::new().named("start_dim", self.start_dim).named("end_dim", self.end_dim).finish()
     }
 }
 
@@ -81,7 +80,7 @@ impl Unflatten {
     }
 
     fn extra_repr(&self) -> String {
-        format!("dim={}, unflattened_size={}", self.dim, py_tuple(&self.unflattened_size))
+        ExtraRepr::new().named("dim", self.dim).named("unflattened_size", &self.unflattened_size).finish()
     }
 }
 

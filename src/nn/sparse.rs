@@ -7,9 +7,8 @@ use crate::{
     error::or_panic,
     functional::{self as F, EmbeddingOptions},
     kernels::memory::collected,
-    module::run,
+    module::{ExtraRepr, run},
     nn::{Module, Param, init},
-    python::py_float,
     tensor::{Real, Tensor},
 };
 
@@ -29,7 +28,6 @@ use crate::{
 pub struct Embedding<T: Real = f32> {
     /// `[num_embeddings, embedding_dim]`
     pub weight: Param<T>,
-    #[module(skip)]
     options: EmbeddingOptions,
     max_norm: Option<f64>,
     norm_type: f64,
@@ -96,11 +94,7 @@ impl<T: Real> Embedding<T> {
         self
     }
 
-    /// Divides the gradient of each row by how often the row was looked up; `false` by default.
-    pub fn scale_grad_by_freq(mut self, scale: bool) -> Self {
-        self.options.scale_grad_by_freq = scale;
-        self
-    }
+    F::embedding_setters!(except(padding_idx));
 
     /// The rows that `input` names.
     ///
@@ -117,19 +111,14 @@ impl<T: Real> Embedding<T> {
 
     fn extra_repr(&self) -> String {
         let shape = self.weight.shape();
-        let mut text = format!("{}, {}", shape[0], shape[1]);
-        if let Some(row) = self.options.padding_idx {
-            text += &format!(", padding_idx={row}");
-        }
-        if let Some(norm) = self.max_norm {
-            text += &format!(", max_norm={}", py_float(norm));
-        }
-        if self.norm_type != 2. {
-            text += &format!(", norm_type={}", py_float(self.norm_type));
-        }
-        if self.options.scale_grad_by_freq {
-            text += ", scale_grad_by_freq=True";
-        }
-        text
+        let EmbeddingOptions { padding_idx, scale_grad_by_freq } = self.options;
+        ExtraRepr::new()
+            .value(shape[0])
+            .value(shape[1])
+            .unless_default("padding_idx", padding_idx, None)
+            .unless_default("max_norm", self.max_norm, None)
+            .unless_default("norm_type", self.norm_type, 2.)
+            .unless_default("scale_grad_by_freq", scale_grad_by_freq, false)
+            .finish()
     }
 }

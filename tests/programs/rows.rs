@@ -6,7 +6,7 @@
 
 use ndnn::{
     AnyTensor, DType, Element, Index, Reduce, Result, Tensor,
-    functional::{self as F, BatchNormOptions, ConvOptions, MaxPoolOptions, PadMode, PaddingMode},
+    functional::{self as F, BatchNormOptions, ConvOptions, MaxPoolOptions, PadOptions, PaddingMode},
 };
 
 use crate::{
@@ -437,12 +437,12 @@ fn running(v: &[f64], f: fn(f64, f64) -> f64) -> Vec<f64> {
 
 const MODES: [&str; 4] = ["constant", "reflect", "replicate", "circular"];
 
-fn pad_mode(mode: usize) -> PadMode {
-    if mode == 0 { PadMode::Constant(1.) } else { padding_mode(mode).into() }
+fn pad_mode(mode: usize) -> PadOptions {
+    if mode == 0 { 1.0.into() } else { padding_mode(mode).into() }
 }
 
 fn padding_mode(mode: usize) -> PaddingMode {
-    if mode == 0 { PaddingMode::Zeros } else { MODES[mode].try_into().expect("a mode") }
+    MODES[mode].into()
 }
 
 /// Each axis lengthened by ones, or cut.
