@@ -156,6 +156,9 @@ fn gradients() {
     refused(grad(&[&x.sum()], &[&zeros(&[1])], false), Graph, &["grad: ", "no graph"]);
     let p = Param::new(zeros(&[2]));
     refused(p.set(&zeros(&[3])), Shape, &["set: the parameter is [2], the new values are [3]"]);
+    let buffer = Buffer::new(zeros(&[2]));
+    refused(buffer.set(&zeros(&[3])), Shape, &["set: the buffer is [2], the new values are [3]"]);
+    assert_eq!(buffer.tensor().shape(), [2]);
     refused(p.set_grad(Some(zeros(&[3]))), Shape, &["set_grad: the parameter is [2], the gradient is [3]"]);
 }
 

@@ -6,6 +6,8 @@ use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 
 #[path = "modules/setters.rs"]
 mod setters;
+#[path = "modules/sources.rs"]
+mod sources;
 #[path = "modules/state.rs"]
 mod state;
 
@@ -131,7 +133,7 @@ fn a_clone_shares_nothing_and_keeps_ties() {
     assert!(!copy.fc1.bias.as_ref().unwrap().requires_grad() && copy.fc1.weight.requires_grad());
     let before = values(&net);
     copy.parameters().iter().for_each(|p| p.set(&(p.detach().to::<f32>() + 1.0).into()).unwrap());
-    copy.norm.running_mean.as_ref().unwrap().set(&Tensor::ones([2]));
+    copy.norm.running_mean.as_ref().unwrap().set(&Tensor::ones([2])).unwrap();
     assert_eq!(values(&net), before);
     assert_eq!((copy.steps, &*copy.note, copy.scale.is_none()), (3, "n", true));
     // Inside a Sequential too, whose layers are boxed.

@@ -20,6 +20,9 @@ use ndnn::{
     prelude::*,
 };
 
+#[path = "threads/faulty.rs"]
+mod faulty;
+
 /// Fails to compile where a type cannot be shared between threads.
 #[test]
 fn everything_is_send_and_sync() {

@@ -22,12 +22,10 @@ pub use attention::{
     AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions, multi_head_attention_forward,
     scaled_dot_product_attention,
 };
+pub(crate) use conv::conv_setters;
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
 pub(crate) use dropout::channel_dropout;
-pub use dropout::{
-    alpha_dropout, dropout, dropout1d, dropout1d_with, dropout2d, dropout2d_with, dropout3d, dropout3d_with,
-    feature_alpha_dropout,
-};
+pub use dropout::{alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout};
 pub use linear::{bilinear, linear};
 pub use loss::{
     BceOptions, BceWithLogitsOptions, CrossEntropyOptions, DistanceOptions, HuberLossOptions, NllLossOptions,
@@ -36,14 +34,15 @@ pub use loss::{
 };
 pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};
-pub use options::{Dims, Scalar};
-pub(crate) use options::{argument, converted, options};
-pub use padding::{PadMode, PaddingMode, pad};
+pub use options::{Dims, PyNumber};
+pub(crate) use options::{argument, changed, no_word, options, words};
+pub use padding::{PadOptions, PaddingMode, pad};
 pub(crate) use pooling::max_pool_setters;
 pub use pooling::{
     MaxPoolOptions, PoolStride, max_pool, max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d,
     max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices,
 };
 pub use rnn::{LstmState, RnnOptions, RnnWeights, lstm, lstm_cell};
+pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};
 pub(crate) use sparse::{padding_row, renorm};

@@ -361,9 +361,8 @@ impl Form {
         let x = self.of(input)?;
         let axes = self.axes.map(|axis| axis as usize);
         let Some(scale) = x.balance(&axes, T::of(eps.sqrt())) else { return Ok(None) };
-        let only_wild =
-            scale.view().iter().zip(rstd).map(|(&scale, &rstd)| if wild(rstd) { scale } else { T::ONE }).collect();
-        let scale: Tensor<T> = array(scale.shape(), only_wild).into();
+        let only_wild = |(&scale, &rstd): (&T, &T)| if wild(rstd) { scale } else { T::ONE };
+        let scale: Tensor<T> = array(scale.shape(), collected(scale.view().iter().zip(rstd).map(only_wild))).into();
         Ok(Some((x.try_mul(&scale)?.reshape(input.shape())?, scale)))
     }
 }

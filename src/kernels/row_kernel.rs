@@ -101,7 +101,7 @@ pub fn run<T: Element, K: RowKernel<T>>(kernel: &K, sizes: Sizes) -> (Aligned<T>
             dispatch(Piece { kernel, first: i * step, width: written, out: p.out, notes: p.notes, sums: p.sums });
         };
         let each = (0..pieces).map(|i| (i, parts.take(step, written, sums)));
-        if rows * read < PARALLEL { each.for_each(piece) } else { threads::each(rows * read, each.collect(), piece) }
+        if rows * read < PARALLEL { each.for_each(piece) } else { threads::each(rows * read, each, piece) }
     }
     // SAFETY: every piece ran, and each wrote all its rows and notes, which together are these.
     unsafe {

@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use super::{Module, buffer::Buffer, copies::Handle, param::Param};
-use crate::{AnyTensor, DType, Element, Error, ErrorKind, Real, Result, no_grad};
+use crate::{AnyTensor, DType, Element, Error, Real, Result};
 
 /// A parameter of either element type: what one optimizer and one state_dict hold side by side.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ impl AnyParam {
         any_param!(self, p => p.set(&values.to()))
     }
 
-    /// Moves the values towards those of `end`: `self + weight · (end − self)`, in the elements' type.
+    /// Moves the values towards those of `end`, as [`Tensor::lerp`](crate::Tensor::lerp): `self + weight · (end − self)`.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -113,7 +113,7 @@ impl AnyParam {
                 let shapes = format!("the parameter is {:?}, the other is {:?}", start.shape(), end.shape());
                 return Err(Error::shape("lerp", shapes));
             }
-            param.set(&no_grad(|| &start + (end - &start) * T::of(weight)))
+            param.set(&start.lerp(&end, T::of(weight))?)
         }
         let end = end.detach();
         any_param!(self, p => lerp(p, &end, weight))
@@ -236,15 +236,7 @@ impl AnyBuffer {
     /// # Errors
     /// If the shape differs.
     pub fn set(&self, values: &AnyTensor) -> Result<()> {
-        if self.shape() != values.shape() {
-            return Err(Error::new(
-                ErrorKind::Shape,
-                "set",
-                format!("the buffer is {:?}, the new values are {:?}", self.shape(), values.shape()),
-            ));
-        }
-        any_buffer!(self, b => b.set(&values.to()));
-        Ok(())
+        any_buffer!(self, b => b.set(&values.to()))
     }
 }
 

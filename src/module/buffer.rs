@@ -9,10 +9,11 @@ use ndarray::ArrayViewMutD;
 
 use super::{
     copies::{Handle, cloned, converted},
+    param::same_shape,
     scope,
 };
 use crate::{
-    Element, Tensor,
+    Element, Result, Tensor,
     kernels::copy::contiguous,
     sync::{read, write},
 };
@@ -45,11 +46,18 @@ impl<T: Element> Buffer<T> {
     }
 
     /// Replaces the values.
-    pub fn set(&self, values: &Tensor<T>) {
-        match scope::keeper(self.address()) {
+    ///
+    /// # Errors
+    /// If the shape differs.
+    pub fn set(&self, values: &Tensor<T>) -> Result<()> {
+        let keeper = scope::keeper(self.address());
+        let mut state = write(&self.0);
+        same_shape("buffer", state.shape(), values.shape())?;
+        match keeper {
             Some(scope) => scope.keep(self, values.detach()),
-            None => *write(&self.0) = values.detach(),
+            None => *state = values.detach(),
         }
+        Ok(())
     }
 
     /// Changes the values in place, so that of two threads that do so none is lost; snapshots taken before keep the old
@@ -64,9 +72,9 @@ impl<T: Element> Buffer<T> {
     /// assert_eq!(count.tensor(), Tensor::scalar(8));
     /// ```
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
-        let Some(scope) = scope::keeper(self.address()) else { return f(write(&self.0).data.view_mut()) };
+        let Some(scope) = scope::keeper(self.address()) else { return f(write(&self.0).data.writable()) };
         let mut value = self.tensor();
-        let result = f(value.data.view_mut());
+        let result = f(value.data.writable());
         scope.keep(self, value);
         result
     }

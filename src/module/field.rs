@@ -9,7 +9,10 @@ use super::{
     mode::Mode,
     param::{Param, Source},
 };
-use crate::number::{Element, Real};
+use crate::{
+    functional as F,
+    number::{Element, Real},
+};
 
 /// The direct members of a module, each with its name, in the order of declaration.
 #[derive(Default)]
@@ -38,7 +41,8 @@ impl<'a> Members<'a> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a module, a parameter, a buffer nor plain data",
     label = "#[derive(Module)] does not know this type",
-    note = "derive `Module` for `{Self}` or for what it holds, or add `#[module(skip)]` to the field if it holds nothing to learn or to save"
+    note = "derive `Module` for `{Self}` or for what it holds, or add `#[module(skip)]` to the field if it holds nothing to learn or to save",
+    note = "a type parameter of a module needs `Clone` too: `M: Forward + Clone`, `M: Module + Clone`"
 )]
 pub trait Field {
     /// Shows what is inside, under this name.
@@ -104,7 +108,9 @@ macro_rules! plain {
     )*};
 }
 plain! {
-    [] crate::functional::Reduction,
+    [] F::Reduction, [] F::PaddingMode, [const N: usize] F::Padding<N>, [const N: usize] F::Dims<N>, [] F::PyNumber, [] F::Approximate,
+    [const N: usize] F::PoolStride<N>, [const N: usize] F::ConvOptions<N>, [const N: usize] F::MaxPoolOptions<N>,
+    [] F::EmbeddingOptions, [] F::BatchNormOptions, [] F::RnnOptions, [] F::PadOptions,
     [] bool, [] char, [] u8, [] u16, [] u32, [] u64, [] usize, [] i8, [] i16, [] i32, [] i64, [] isize, [] f32, [] f64,
     [] String, [] &'static str, [] Vec<usize>, [] Vec<isize>, [] Vec<i64>, [] Vec<f32>, [] Vec<f64>, [] Vec<bool>, [] Vec<String>,
     [const N: usize] [usize; N], [const N: usize] [isize; N], [const N: usize] [f32; N], [const N: usize] [f64; N],

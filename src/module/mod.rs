@@ -32,7 +32,6 @@ pub use buffer::Buffer;
 pub use containers::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
 pub use copies::copying;
 pub use dtype::Dtype;
-pub(crate) use dtype::stateless_dtype;
 pub use field::{Field, Members};
 pub use forward::{CloneForward, Forward, run};
 pub use load::LoadReport;
@@ -40,8 +39,10 @@ pub use mode::Mode;
 pub use param::Param;
 pub(crate) use param::optional;
 pub use parametrization::{CloneParametrization, Parametrization};
-pub use printing::repr;
+pub use printing::{ExtraRepr, repr};
 pub use scope::Scope;
+
+pub use crate::python::AsPython;
 pub use summary::{Output, Row, Summary, summary, summary_of};
 
 /// A part of a network: names its parameters, buffers and children. `#[derive(Module)]` writes it.

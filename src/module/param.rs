@@ -112,7 +112,7 @@ impl<T: Real> Param<T> {
     /// use ndnn::prelude::*;
     /// let weight: Param = Param::lazy([Some(2), None]);
     /// assert!(weight.is_lazy() && weight.set(&Tensor::zeros([3, 3])).is_err());
-    /// assert_eq!(weight.tensor_or(|| Tensor::ones([2, 5])).shape(), [2, 5]);
+    /// assert_eq!(weight.tensor_or(|_| Tensor::ones([2, 5])).shape(), [2, 5]);
     /// assert!(!weight.is_lazy());
     /// ```
     pub fn lazy(shape: impl Into<Vec<Option<usize>>>) -> Self {
@@ -131,13 +131,13 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// As [`tensor`](Param::tensor); a [lazy](Param::is_lazy) parameter takes `values` as its own first, converted to its
-    /// type.
+    /// As [`tensor`](Param::tensor); a [lazy](Param::is_lazy) parameter first takes the values that `values` makes for as much of
+    /// the shape as is known, converted to its type.
     ///
     /// # Panics
     /// If `values` are of another shape than is known.
     #[track_caller]
-    pub fn tensor_or(&self, values: impl FnOnce() -> Tensor<f32>) -> Tensor<T> {
+    pub fn tensor_or(&self, values: impl FnOnce(&[Option<usize>]) -> Tensor<f32>) -> Tensor<T> {
         match self.present() {
             Some(tensor) => tensor,
             None => {
@@ -149,10 +149,10 @@ impl<T: Real> Param<T> {
 
     /// Under the lock, so that of two first inputs at once one draws.
     #[track_caller]
-    fn begin(&self, values: impl FnOnce() -> Tensor<f32>) {
+    fn begin(&self, values: impl FnOnce(&[Option<usize>]) -> Tensor<f32>) {
         let mut state = write(&self.0);
         if let Source::Lazy(known) = &state.source {
-            let values = values();
+            let values = values(known);
             assert!(fits(known, values.shape()), "tensor_or: {}", misfit(known, values.shape()));
             state.source = Source::own(values.cast());
         }
@@ -231,6 +231,11 @@ impl<T: Real> Param<T> {
         matches!(read(&self.0).source, Source::Lazy(_))
     }
 
+    /// Whether a parametrization computes the values.
+    pub(crate) fn is_parametrized(&self) -> bool {
+        matches!(read(&self.0).source, Source::Computed(_))
+    }
+
     /// Replaces the values. Where a [parametrization](crate::nn::utils::parametrize) computes them, what it computes them
     /// from is set through its right inverse.
     ///
@@ -265,7 +270,7 @@ impl<T: Real> Param<T> {
     #[track_caller]
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
         match write(&self.0).source.values() {
-            Ok(tensor) => f(tensor.data.view_mut()),
+            Ok(tensor) => f(tensor.data.writable()),
             Err(why) => refuse("update", why),
         }
     }
@@ -281,7 +286,7 @@ impl<T: Real> Param<T> {
                 if !data.is_standard_layout() {
                     *data = contiguous(data.view()).into_shared().into();
                 }
-                f(data.as_slice_mut().expect("row-major order"))
+                f(data.writable().into_slice().expect("row-major order"))
             }
             Err(why) => refuse("update_slice", why),
         }
@@ -412,6 +417,14 @@ impl<T: Real> Handle for Param<T> {
     fn address(&self) -> usize {
         Arc::as_ptr(&self.0) as *const () as usize
     }
+}
+
+/// What `set` of a buffer asks of the new values.
+pub(super) fn same_shape(of: &str, shape: &[usize], values: &[usize]) -> Result<()> {
+    if shape == values {
+        return Ok(());
+    }
+    Err(Error::shape("set", format!("the {of} is {shape:?}, the new values are {values:?}")))
 }
 
 /// What a setter such as `bias(true)` leaves of a member: nothing where it is not wanted, what is there, or a new one.

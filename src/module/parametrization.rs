@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    Module, Param, copying,
-    field::Members,
-    param::{Source, fits},
-};
+use super::{Module, Param, copying, field::Members, param::Source};
 use crate::{Error, Real, Result, Tensor, state::StateDict, tensor::no_grad};
 
 /// A module that computes a parameter from other tensors: what
@@ -146,11 +142,6 @@ impl<T: Real> ParametrizationList<T> {
 }
 
 impl<T: Real> Param<T> {
-    /// Whether a parametrization computes the values.
-    pub(crate) fn is_parametrized(&self) -> bool {
-        matches!(self.source(), Source::Computed(_))
-    }
-
     /// Lets `step` compute the values from now on, behind those that do so already.
     pub(crate) fn parametrize(&self, step: Arc<dyn Parametrization<T>>) -> Result<()> {
         let op = "register_parametrization";

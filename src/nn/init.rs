@@ -15,6 +15,8 @@ use crate::{
     Error, Result,
     error::or_panic,
     kernels::{
+        elementwise::map,
+        memory::collected,
         sizes::must,
         special_f64::{erf, erfinv},
     },
@@ -173,7 +175,7 @@ pub fn trunc_normal<T: Real>(param: &Param<T>, mean: f64, std: f64, low: f64, hi
     let root = 2f64.sqrt();
     let of = |x: f64| erf((x - mean) / std / root);
     let uniform = Tensor::<f64>::uniform(param.shape(), of(low), of(high))?;
-    let values = uniform.view().mapv(|u| T::of((mean + std * root * erfinv(u)).clamp(low, high)));
+    let values = map(uniform.view(), |u| T::of((mean + std * root * erfinv(u)).clamp(low, high)));
     fill(param, values.into());
     Ok(())
 }
@@ -229,7 +231,7 @@ pub fn orthogonal<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
     // `short` orthonormal vectors of length `long`: the rows of a wide matrix, the columns of a tall one.
     let basis = orthonormal(Tensor::<f64>::randn([short, long]).to_vec(), long);
     let at = |r: usize, c: usize| if rows < columns { basis[r * long + c] } else { basis[c * long + r] };
-    let values = (0..rows * columns).map(|i| T::of(gain * at(i / columns, i % columns))).collect();
+    let values = collected((0..rows * columns).map(|i| T::of(gain * at(i / columns, i % columns))));
     fill(param, Tensor::from_vec(shape, values)?);
     Ok(())
 }

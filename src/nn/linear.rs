@@ -1,12 +1,10 @@
 //! Linear and bilinear layers, and the identity; see [`functional::linear`](crate::functional::linear()).
 
 use crate::module::optional;
-use crate::module::stateless_dtype;
 use crate::{
     Error, Result, functional as F,
-    module::run,
+    module::{ExtraRepr, run},
     nn::{Forward, Module, Param, init},
-    python::py_bool,
     tensor::{Real, Tensor},
 };
 
@@ -85,7 +83,8 @@ impl<T: Real> Linear<T> {
     fn extra_repr(&self) -> String {
         let shape = self.weight.known_shape();
         let [out_features, in_features] = [0, 1].map(|axis| shape[axis].unwrap_or_default());
-        format!("in_features={in_features}, out_features={out_features}, bias={}", py_bool(self.bias.is_some()))
+        let sizes = ExtraRepr::new().named("in_features", in_features).named("out_features", out_features);
+        sizes.named("bias", self.bias.is_some()).finish()
     }
 
     fn map(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
@@ -93,10 +92,8 @@ impl<T: Real> Linear<T> {
             return Err(Error::shape("linear", "expected an input of at least 1 axis, got a scalar"));
         };
         let drawn = |param: &Param<T>| {
-            param.tensor_or(|| {
-                let known = param.known_shape();
-                init::values(&known.iter().map(|n| n.unwrap_or(inputs)).collect::<Vec<_>>(), inputs)
-            })
+            param
+                .tensor_or(|known| init::values(&known.iter().map(|n| n.unwrap_or(inputs)).collect::<Vec<_>>(), inputs))
         };
         F::linear(x, &drawn(&self.weight), self.bias.as_ref().map(drawn).as_ref())
     }
@@ -162,18 +159,14 @@ impl<T: Real> Bilinear<T> {
 
     fn extra_repr(&self) -> String {
         let shape = self.weight.shape();
-        format!(
-            "in1_features={}, in2_features={}, out_features={}, bias={}",
-            shape[1],
-            shape[2],
-            shape[0],
-            py_bool(self.bias.is_some())
-        )
+        let inputs = ExtraRepr::new().named("in1_features", shape[1]).named("in2_features", shape[2]);
+        inputs.named("out_features", shape[0]).named("bias", self.bias.is_some()).finish()
     }
 }
 
 /// The input as it is: a placeholder.
 #[derive(Default, Module)]
+#[module(stateless)]
 pub struct Identity;
 
 impl<T: Real> Forward<T> for Identity {
@@ -182,5 +175,3 @@ impl<T: Real> Forward<T> for Identity {
     }
     crate::forward_dtype!();
 }
-
-stateless_dtype!(Identity);

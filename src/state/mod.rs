@@ -95,16 +95,16 @@ impl StateDict {
     }
 }
 
-impl<N: Into<String>, A: Into<AnyTensor>> FromIterator<(N, A)> for StateDict {
+impl FromIterator<(String, AnyTensor)> for StateDict {
     /// Of two entries of one name the last stays, in the place of the first.
-    fn from_iter<I: IntoIterator<Item = (N, A)>>(pairs: I) -> Self {
-        StateDict(pairs.into_iter().map(|(name, tensor)| (name.into(), tensor.into())).collect())
+    fn from_iter<I: IntoIterator<Item = (String, AnyTensor)>>(pairs: I) -> Self {
+        StateDict(pairs.into_iter().collect())
     }
 }
 
 impl<N: Into<String>, A: Into<AnyTensor>, const K: usize> From<[(N, A); K]> for StateDict {
     fn from(pairs: [(N, A); K]) -> Self {
-        pairs.into_iter().collect()
+        pairs.into_iter().map(|(name, tensor)| (name.into(), tensor.into())).collect()
     }
 }
 

@@ -228,7 +228,7 @@ mod draws {
         if samples == 0 {
             return Err(Error::value(OP, "num_samples is at least 1, got 0"));
         }
-        room::<f64>(OP, &[rows, samples.max(categories)])
+        room::<f64>(OP, &[rows, samples.max(categories)]).map(|_| ())
     }
 
     pub(super) fn repeated(weights: &[f64], sizes: [usize; 2], samples: usize) -> Result<Vec<i64>> {

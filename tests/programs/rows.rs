@@ -6,7 +6,7 @@
 
 use ndnn::{
     AnyTensor, DType, Element, Index, Reduce, Result, Tensor,
-    functional::{self as F, BatchNormOptions, ConvOptions, MaxPoolOptions, PadMode, PaddingMode},
+    functional::{self as F, BatchNormOptions, ConvOptions, MaxPoolOptions, PadOptions, PaddingMode},
 };
 
 use crate::{
@@ -389,8 +389,8 @@ fn attended(q: &Array, k: &Array, v: &Array) -> Option<Array> {
 
 fn batch_normed(x: &Array, w: &Array, b: &Array) -> Option<Array> {
     let channels = *x.shape.get(1)?;
-    // One value a channel has no variance; no channels, or none of their values, give nothing.
-    if channels > 0 && x.shape[0] * count(&x.shape[2..]) == 1 || w.shape != [channels] || b.shape != [channels] {
+    // One value a channel has no variance, also where there are no channels; none of their values give nothing.
+    if x.shape[0] * count(&x.shape[2..]) == 1 || w.shape != [channels] || b.shape != [channels] {
         return None;
     }
     let dims: Vec<isize> = (0..x.ndim() as isize).filter(|&d| d != 1).collect();
@@ -437,12 +437,12 @@ fn running(v: &[f64], f: fn(f64, f64) -> f64) -> Vec<f64> {
 
 const MODES: [&str; 4] = ["constant", "reflect", "replicate", "circular"];
 
-fn pad_mode(mode: usize) -> PadMode {
-    if mode == 0 { PadMode::Constant(1.) } else { padding_mode(mode).into() }
+fn pad_mode(mode: usize) -> PadOptions {
+    if mode == 0 { 1.0.into() } else { padding_mode(mode).into() }
 }
 
 fn padding_mode(mode: usize) -> PaddingMode {
-    if mode == 0 { PaddingMode::Zeros } else { MODES[mode].try_into().expect("a mode") }
+    MODES[mode].into()
 }
 
 /// Each axis lengthened by ones, or cut.
