@@ -19,7 +19,7 @@ fn activations(c: &mut Criterion) {
     ndnn::manual_seed(0);
     let x: Tensor = Tensor::randn([1024, 1024]);
     let gradient: Tensor = Tensor::randn([1024, 1024]);
-    let leaf = x.requires_grad(true);
+    let leaf = x.set_requires_grad(true);
 
     let mut group = c.benchmark_group("forward");
     group.throughput(Throughput::Elements(x.numel() as u64));

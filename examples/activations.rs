@@ -52,7 +52,7 @@ fn draw() -> Result<()> {
     type Activation = fn(&Tensor) -> Tensor;
     let activations: [(&str, Activation); 4] =
         [("sigmoid", F::sigmoid), ("tanh", F::tanh), ("relu", F::relu), ("leaky_relu", |x| F::leaky_relu(x, 0.1))];
-    let x = Tensor::linspace(-4., 4., 401).requires_grad(true);
+    let x = Tensor::linspace(-4., 4., 401).set_requires_grad(true);
     let points = |y: &Tensor| x.to_vec().into_iter().zip(y.to_vec()).collect::<Vec<_>>();
     let (mut values, mut derivatives) = (Vec::new(), Vec::new());
     for (name, f) in activations {

@@ -17,7 +17,7 @@ fn main() -> Result<()> {
 
     // From functions: the parameters are tensors, here copies of the layers'.
     let state = model.state_dict();
-    let param = |name: &str| state.get(name).expect("a parameter of the model").to::<f32>().requires_grad(true);
+    let param = |name: &str| state.get(name).expect("a parameter of the model").to::<f32>().set_requires_grad(true);
     let [w0, b0, w2, b2, w3, b3] = ["0.weight", "0.bias", "2.weight", "2.bias", "3.weight", "3.bias"].map(param);
     let h = F::linear(&x, &w0, Some(&b0))?;
     let h = F::gelu(&h, F::Approximate::None);

@@ -27,7 +27,7 @@ fn main() -> Result<()> {
         sequential![Linear::new(1, 32), Tanh, Linear::new(32, 32), Tanh, Linear::new(32, 1)].dtype::<f64>();
     println!("{net}");
 
-    let t = Tensor::linspace(0., 4., 81).unsqueeze(1)?.requires_grad(true);
+    let t = Tensor::linspace(0., 4., 81).unsqueeze(1)?.set_requires_grad(true);
     let mut adam = optim::Adam::new(&net, 5e-3);
     for step in 1..=4000 {
         if step == 3000 {

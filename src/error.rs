@@ -76,6 +76,11 @@ impl Error {
         Self::new(ErrorKind::Index, op, message)
     }
 
+    /// A state_dict or a parameter name that does not fit the model.
+    pub fn state(op: &str, message: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::State, op, message)
+    }
+
     /// An error with the one that caused it.
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());

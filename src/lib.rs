@@ -76,11 +76,14 @@ mod kernels;
 pub mod memory {
     pub use crate::kernels::memory::{Stats, clear, set_limit, stats};
 }
+pub mod module;
 pub mod nn;
+mod number;
 mod ops;
 pub mod optim;
-mod ordered;
+mod python;
 pub mod random;
+mod state;
 mod sync;
 mod tensor;
 
@@ -89,10 +92,10 @@ pub use ndnn_derive::tensor;
 pub use error::{Error, ErrorKind, Result};
 pub use kernels::isa::{Capability, capability as cpu_capability, set_capability as set_cpu_capability};
 pub use kernels::threads::{WaitPolicy, num_threads, set_num_threads, set_wait_policy, wait_policy, with_num_threads};
-pub use ops::Operand;
+pub use number::{DType, Element, Number, Real};
 pub use ops::{Index, Indices, Reduce};
 pub use random::manual_seed;
-pub use tensor::{AnyTensor, DType, Data, Element, Ints, Number, Real, Sizes, Tensor, grad_enabled, no_grad};
+pub use tensor::{AnyTensor, Data, Ints, Operand, Sizes, Tensor, grad_enabled, no_grad};
 
 #[doc(hidden)]
 pub mod __private {

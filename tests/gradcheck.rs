@@ -102,8 +102,8 @@ fn a_cut_graph_is_found() {
 fn constants_are_not_checked() {
     let f = |t: &[T]| Ok(&t[0] * &t[1].detach());
     message(gradcheck(f, &[x(), x()], Default::default()));
-    gradcheck(f, &[x().requires_grad(true), x()], Default::default()).unwrap();
-    gradgradcheck(f, &[x().requires_grad(true), x()], Default::default()).unwrap();
+    gradcheck(f, &[x().set_requires_grad(true), x()], Default::default()).unwrap();
+    gradgradcheck(f, &[x().set_requires_grad(true), x()], Default::default()).unwrap();
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_function_that_changes_is_refused() {
 
 #[test]
 fn a_gradient_taken_half_way_can_be_carried_on() {
-    let x = tensor![2.0, 3.0].requires_grad(true);
+    let x = tensor![2.0, 3.0].set_requires_grad(true);
     let h = x.square();
     let y = h.exp().sum();
     let dh = grad(&[&y], &[&h], false).unwrap()[0].clone().unwrap();
@@ -147,7 +147,7 @@ fn a_gradient_taken_half_way_can_be_carried_on() {
 
 #[test]
 fn a_target_on_the_way_to_another() {
-    let x = tensor![2.0].requires_grad(true);
+    let x = tensor![2.0].set_requires_grad(true);
     let h = x.square();
     let y = h.square().sum();
     // dy/dh = 2h, dy/dx = 4x³; the outputs may be targets themselves.
@@ -155,13 +155,13 @@ fn a_target_on_the_way_to_another() {
     let found: Vec<f32> = found.into_iter().map(|g| g.unwrap().sum().item().unwrap()).collect();
     assert_eq!(found, [8.0, 32.0, 1.0, 8.0]);
     assert!(h.backward_with(&tensor![1.0]).is_err(), "h led to x, so it was freed");
-    let other = tensor![1.0].requires_grad(true);
+    let other = tensor![1.0].set_requires_grad(true);
     assert_eq!(grad(&[&other.exp().sum()], &[&x], false).unwrap(), [None]);
 }
 
 #[test]
 fn a_freed_part_of_a_graph_is_no_missing_path() {
-    let x = tensor![2.0].requires_grad(true);
+    let x = tensor![2.0].set_requires_grad(true);
     let h = x.square();
     h.sum().backward().unwrap();
     // Only through what was freed, and also beside it: never a part of the gradient for the whole.
@@ -171,13 +171,13 @@ fn a_freed_part_of_a_graph_is_no_missing_path() {
     }
     // As far as the freed part, and where it is older than all that is asked for.
     assert_eq!(grad(&[&(&h * 5.0)], &[&h], false).unwrap(), [Some(tensor![5.0])]);
-    let w = tensor![1.0].requires_grad(true);
+    let w = tensor![1.0].set_requires_grad(true);
     assert_eq!(grad(&[&(&h * &w)], &[&w], false).unwrap(), [Some(tensor![4.0])]);
 }
 
 #[test]
 fn one_start_for_each_output() {
-    let x = tensor![2.0].requires_grad(true);
+    let x = tensor![2.0].set_requires_grad(true);
     let (a, b) = (x.exp(), x.square());
     let error = message(grad_with(&[&a, &b], &[None], &[&x], false).map(drop));
     assert_eq!(error, "grad: 1 gradients to start from for 2 outputs, expected one per output");
@@ -185,7 +185,7 @@ fn one_start_for_each_output() {
 
 #[test]
 fn a_gradient_of_another_shape_is_an_error() {
-    let x = Tensor::<f32>::ones([2, 3]).requires_grad(true);
+    let x = Tensor::<f32>::ones([2, 3]).set_requires_grad(true);
     let wrong = |gradient: Tensor| {
         let shape: Vec<usize> = gradient.shape().to_vec();
         let y = Tensor::op("mine", x.detach().into_array(), [&x], move |_, _| Ok([Some(gradient.clone())]));
@@ -214,7 +214,7 @@ fn a_gradient_of_another_shape_is_an_error() {
 
 #[test]
 fn as_many_gradients_as_inputs() {
-    let x = tensor![1.0].requires_grad(true);
+    let x = tensor![1.0].set_requires_grad(true);
     for given in [0, 1, 3] {
         let y =
             Tensor::op_many("mine", x.detach().into_array(), &[&x, &x], move |g, _| Ok(vec![Some(g.clone()); given]));
@@ -229,35 +229,35 @@ fn as_many_gradients_as_inputs() {
 
 #[test]
 fn a_gathered_gradient_has_no_graph() {
-    let x = tensor![3.0].requires_grad(true);
+    let x = tensor![3.0].set_requires_grad(true);
     // The derivative of x²/2 is x itself, which the closure holds with its graph.
     let half_square = |x: &Tensor| {
         let saved = x.clone();
         Tensor::op("half_square", x.detach().square().into_array() / 2.0, [x], move |_, _| Ok([Some(saved.clone())]))
     };
     half_square(&x).sum().backward().unwrap();
-    assert!(!x.grad().unwrap().is_tracked());
-    assert!(!grad(&[&half_square(&x)], &[&x], false).unwrap()[0].as_ref().unwrap().is_tracked());
+    assert!(!x.grad().unwrap().requires_grad());
+    assert!(!grad(&[&half_square(&x)], &[&x], false).unwrap()[0].as_ref().unwrap().requires_grad());
     x.zero_grad();
     x.backward_with(&x.exp()).unwrap();
-    assert!(!x.grad().unwrap().is_tracked());
+    assert!(!x.grad().unwrap().requires_grad());
 }
 
 // ------------------------------------------------------------------------------------------------------------- leaves
 
 #[test]
 fn requires_grad_keeps_the_graph() {
-    let x = tensor![2.0].requires_grad(true);
-    let y = x.square().requires_grad(true);
+    let x = tensor![2.0].set_requires_grad(true);
+    let y = x.square().set_requires_grad(true);
     assert_eq!(y.grad_fn(), Some("square"));
     y.sum().backward().unwrap();
     assert_eq!(x.grad(), Some(tensor![4.0]));
     // A leaf stays the same leaf; a new one is asked for.
-    assert_eq!(x.requires_grad(true).grad(), x.grad());
-    assert_eq!(x.detach().requires_grad(true).grad(), None);
-    let cut = x.requires_grad(false);
-    assert!(!cut.is_tracked() && cut.shares_memory_with(&x) && x.is_tracked());
-    assert!(!cut.requires_grad(false).is_tracked());
+    assert_eq!(x.set_requires_grad(true).grad(), x.grad());
+    assert_eq!(x.detach().set_requires_grad(true).grad(), None);
+    let cut = x.set_requires_grad(false);
+    assert!(!cut.requires_grad() && cut.shares_memory_with(&x) && x.requires_grad());
+    assert!(!cut.set_requires_grad(false).requires_grad());
     // A parameter is a leaf of its own, whatever its values were made from.
     let (w, v) = (Param::new(x.clone()), Param::new(x.exp()));
     (w.tensor() * v.tensor()).sum().backward().unwrap();
@@ -266,11 +266,11 @@ fn requires_grad_keeps_the_graph() {
 
 #[test]
 #[should_panic(
-    expected = "requires_grad(false): this tensor [1] is the result of `square`, through which gradients flow; \
+    expected = "set_requires_grad(false): this tensor [1] is the result of `square`, through which gradients flow; \
                            use detach() for the same values without gradients"
 )]
 fn a_result_cannot_be_cut_by_a_flag() {
-    let _ = tensor![2.0].requires_grad(true).square().requires_grad(false);
+    let _ = tensor![2.0].set_requires_grad(true).square().set_requires_grad(false);
 }
 
 // ---------------------------------------------------------------------------------------------------- very many inputs
@@ -280,7 +280,7 @@ fn very_many_gradients_wait_at_once() {
     // In falling order of creation each goes before all that wait, in rising order behind them, in the third between them.
     let orders: [(usize, fn(usize, usize) -> usize); 3] =
         [(40_000, |n, i| n - 1 - i), (9_000, |_, i| i), (9_000, |n, i| i * 7 % n)];
-    let x = Tensor::<f32>::ones([1]).requires_grad(true);
+    let x = Tensor::<f32>::ones([1]).set_requires_grad(true);
     for (n, order) in orders {
         let parts: Vec<Tensor> = (0..n).map(|i| &x * i as f32).collect();
         let sorted: Vec<&Tensor> = (0..n).map(|i| &parts[order(n, i)]).collect();
@@ -299,7 +299,7 @@ fn very_many_gradients_wait_at_once() {
 #[test]
 fn gradients_of_one_node_add_up_among_many() {
     // Each of 200 nodes gets gradients from three places, while all others wait.
-    let x = tensor![1.0; f64].requires_grad(true);
+    let x = tensor![1.0; f64].set_requires_grad(true);
     let parts: Vec<T> = (0..200).map(|i| &x * f64::from(i)).collect();
     let mixed: Vec<&T> = parts.iter().rev().chain(&parts).chain(parts.iter().rev()).collect();
     let y = Tensor::cat(&mixed, 0).unwrap().square().sum();

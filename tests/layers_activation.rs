@@ -4,7 +4,7 @@ mod passes;
 
 use ndnn::{
     autograd::{gradcheck, gradgradcheck},
-    functional::{self as F, Approximate, Scalar},
+    functional::{self as F, Approximate, PyNumber},
     prelude::*,
     random::{Generator, SeedableRng},
 };
@@ -71,7 +71,7 @@ fn pairs() -> Vec<Pair> {
 }
 
 fn value_and_grad(x: &T, f: impl Fn(&T) -> Result<T>) -> (T, T) {
-    let x = x.requires_grad(true);
+    let x = x.set_requires_grad(true);
     let y = f(&x).unwrap();
     (&y * &y.detach()).sum().backward().unwrap();
     (y.detach(), x.grad().unwrap())
@@ -111,7 +111,7 @@ fn gradients_are_right_twice() {
 #[test]
 fn kinks() {
     let slope = |f: &dyn Fn(&T) -> T, at: f64| {
-        let x = T::scalar(at).requires_grad(true);
+        let x = T::scalar(at).set_requires_grad(true);
         f(&x).backward().unwrap();
         x.grad().unwrap().item().unwrap()
     };
@@ -157,7 +157,7 @@ fn far_out() {
     assert_eq!(F::logsigmoid(&tensor![1000., -1000.]), tensor![0., -1000.]);
     // Second derivatives where a power overflows.
     for f in [|x: &T| F::elu(x, 1.), |x: &T| F::mish(x), |x: &T| F::softplus(x, 1., 20.)] {
-        let x = tensor![800., -800.; f64].requires_grad(true);
+        let x = tensor![800., -800.; f64].set_requires_grad(true);
         let slopes = ndnn::autograd::grad_with(&[&f(&x).sum()], &[None], &[&x], true).unwrap();
         slopes[0].as_ref().unwrap().sum().backward().unwrap();
         assert_eq!(x.grad().unwrap(), tensor![0., 0.; f64]);
@@ -346,9 +346,9 @@ fn what_does_not_fit() {
 fn build(target: &str, args: &[Json], kwargs: &Json) -> Option<(Box<dyn Module>, String)> {
     let get = |i: usize, name: &str| args.get(i).or_else(|| kwargs.get(name));
     let scalar = |i, name: &str, default: f64| match get(i, name) {
-        Some(v) if v.is_i64() => Scalar::from(v.as_i64().unwrap() as i32),
-        Some(v) => Scalar::from(v.as_f64().unwrap()),
-        None => Scalar::from(default),
+        Some(v) if v.is_i64() => PyNumber::from(v.as_i64().unwrap() as i32),
+        Some(v) => PyNumber::from(v.as_f64().unwrap()),
+        None => PyNumber::from(default),
     };
     let int = |i, name: &str, default: i64| get(i, name).map_or(default, |v| v.as_i64().unwrap()) as isize;
     let size = |i, name: &str| int(i, name, 1) as usize;
@@ -491,11 +491,11 @@ fn beside_infinities<R: Real>(tolerance: f64) {
 fn flat_regions_pass_nothing() {
     beside_infinities::<f32>(1e-6);
     beside_infinities::<f64>(1e-12);
-    let x = tensor![-1.0, 3.0, 7.0; f64].requires_grad(true);
+    let x = tensor![-1.0, 3.0, 7.0; f64].set_requires_grad(true);
     F::relu6(&x).sqrt().sum().backward().unwrap();
     assert!(x.grad().unwrap().allclose(&tensor![0.0, 0.5 / 3f64.sqrt(), 0.0; f64], 1e-12, 0., false).unwrap());
     // The row that is padding.
-    let table = tensor![[1.0], [2.0]].requires_grad(true);
+    let table = tensor![[1.0], [2.0]].set_requires_grad(true);
     let found = F::embedding(&tensor![0, 1], &table, F::EmbeddingOptions::default().padding_idx(0)).unwrap();
     let g = tensor![[f32::INFINITY], [f32::INFINITY]];
     for create_graph in [true, false] {
@@ -507,7 +507,7 @@ fn flat_regions_pass_nothing() {
 /// The second derivative by weight and input is that of `w · min(x, 0)`, which has none at 0.
 #[test]
 fn prelu_at_0_twice() {
-    let (x, w) = (tensor![-1., 0., 1.; f64].requires_grad(true), tensor![0.25; f64].requires_grad(true));
+    let (x, w) = (tensor![-1., 0., 1.; f64].set_requires_grad(true), tensor![0.25; f64].set_requires_grad(true));
     let dw = ndnn::autograd::grad(&[&F::prelu(&x, &w).unwrap().sum()], &[&w], true).unwrap().remove(0).unwrap();
     dw.sum().backward().unwrap();
     assert_eq!(x.grad().unwrap(), tensor![1., 0., 0.; f64]);
@@ -529,11 +529,11 @@ fn the_ends_of_activations() {
     }
     assert_eq!(F::hardswish(&tensor![3e38]), tensor![3e38]);
     // x³ beyond all numbers.
-    let x = tensor![-3e38, -2e19, 2e19, 3e38, f32::INFINITY].requires_grad(true);
+    let x = tensor![-3e38, -2e19, 2e19, 3e38, f32::INFINITY].set_requires_grad(true);
     F::gelu(&x, Approximate::Tanh).sum().backward().unwrap();
     assert_eq!(x.grad().unwrap(), tensor![0., 0., 1., 1., 1.]);
     // Worked out from the input: the output has no digits left of 1 - y.
-    let x = tensor![-40., 40.; f64].requires_grad(true);
+    let x = tensor![-40., 40.; f64].set_requires_grad(true);
     let tail = (-40f64).exp();
     for (f, want) in [(F::sigmoid as fn(&T) -> T, tail), (|x| F::tanh(&(x * 0.5)), 2. * tail)] {
         for create_graph in [true, false] {
@@ -551,7 +551,7 @@ fn the_ends_of_activations() {
 
 #[test]
 fn what_is_dropped_is_0() {
-    let x = Tensor::full([100], f32::INFINITY).requires_grad(true);
+    let x = Tensor::full([100], f32::INFINITY).set_requires_grad(true);
     let y = F::dropout(&x, 0.5, true).unwrap();
     assert!(y.to_vec().iter().all(|&v| v == 0. || v == f32::INFINITY));
     let g = ndnn::autograd::grad_with(&[&y], &[Some(&x.detach())], &[&x], false).unwrap().remove(0).unwrap();
@@ -561,7 +561,7 @@ fn what_is_dropped_is_0() {
 #[test]
 fn a_shut_gate_and_a_weight_of_0_pass_nothing() {
     let slopes = |f: &dyn Fn(&Tensor, &Tensor) -> Result<Tensor>, [a, b, g]: [f32; 3], create_graph| {
-        let [a, b] = [a, b].map(|v| tensor![v].requires_grad(true));
+        let [a, b] = [a, b].map(|v| tensor![v].set_requires_grad(true));
         let y = f(&a, &b).unwrap();
         let grads = ndnn::autograd::grad_with(&[&y], &[Some(&tensor![g])], &[&a, &b], create_graph).unwrap();
         grads.into_iter().map(|g| g.unwrap().to_vec()[0]).collect::<Vec<_>>()
@@ -579,7 +579,7 @@ fn a_shut_gate_and_a_weight_of_0_pass_nothing() {
     }
     gradgradcheck(|x| F::glu(&x[0], 1), &[x()], Default::default()).unwrap();
     // Both mixed derivatives at 0 are 0, as in PyTorch; below 0 they are 1.
-    let (x, w) = (tensor![0.0, -2.0].requires_grad(true), tensor![0.0].requires_grad(true));
+    let (x, w) = (tensor![0.0, -2.0].set_requires_grad(true), tensor![0.0].set_requires_grad(true));
     let slope = ndnn::autograd::grad(&[&F::prelu(&x, &w).unwrap().sum()], &[&x], true).unwrap().remove(0).unwrap();
     assert_eq!(ndnn::autograd::grad(&[&slope.sum()], &[&w], false).unwrap().remove(0).unwrap(), tensor![1.0]);
 }

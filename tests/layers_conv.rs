@@ -3,7 +3,7 @@
 use ndarray::{IxDyn, indices};
 use ndnn::{
     autograd::{grad, gradcheck, gradgradcheck},
-    functional::{self as F, ConvOptions, Dims, MaxPoolOptions, PadMode, Padding, PaddingMode},
+    functional::{self as F, ConvOptions, MaxPoolOptions, PadOptions, PaddingMode},
     prelude::*,
     random::{Generator, SeedableRng},
 };
@@ -34,8 +34,8 @@ fn source(o: &[usize], tap: &[usize], sizes: &[usize], step: [&[usize]; 2], befo
 
 /// `y`, and the derivatives of `Σ y g` by x and w, one product at a time.
 fn plain<const N: usize>(x: &T, w: &T, g: &T, options: ConvOptions<N>, before: [usize; N]) -> [T; 3] {
-    let (stride, dilation) = (options.stride.get(), options.dilation.get());
-    let (f, c) = (w.shape()[0] / options.groups, w.shape()[1]);
+    let (stride, dilation) = (options.get_stride().get(), options.get_dilation().get());
+    let (f, c) = (w.shape()[0] / options.get_groups(), w.shape()[1]);
     let (x, w, g) = (x.view(), w.view(), g.view());
     let mut y = ndarray::ArrayD::zeros(g.raw_dim());
     let (mut dx, mut dw) = (ndarray::ArrayD::zeros(x.raw_dim()), ndarray::ArrayD::zeros(w.raw_dim()));
@@ -58,7 +58,7 @@ fn plain<const N: usize>(x: &T, w: &T, g: &T, options: ConvOptions<N>, before: [
 
 /// One convolution and its derivatives against the plain loops.
 fn compare<const N: usize>(x: &T, w: &T, options: ConvOptions<N>, before: [usize; N], rng: &mut Generator) {
-    let (x, w) = (x.requires_grad(true), w.requires_grad(true));
+    let (x, w) = (x.set_requires_grad(true), w.set_requires_grad(true));
     let y = F::conv(&x, &w, None, options).unwrap();
     let g = strided(y.shape(), rng);
     let [expected, dx, dw] = plain(&x, &w, &g, options, before);
@@ -172,7 +172,7 @@ fn convolution_gradients() {
 #[test]
 fn no_batch_and_no_channels() {
     let conv = Conv2d::new(3, 4, 2);
-    let x = Tensor::zeros([0, 3, 5, 5]).requires_grad(true);
+    let x = Tensor::zeros([0, 3, 5, 5]).set_requires_grad(true);
     let y = conv.forward(&x).unwrap();
     assert_eq!(y.shape(), [0, 4, 4, 4]);
     y.sum().backward().unwrap();
@@ -192,8 +192,9 @@ fn no_batch_and_no_channels() {
 fn layer_and_function_are_the_same() {
     let conv =
         Conv2d::new(4, 6, [3, 2]).stride([1, 2]).padding([1, 0]).groups(2).padding_mode("circular").dtype::<f64>();
-    let x = T::randn([2, 4, 5, 6]).requires_grad(true);
-    let (w, b) = (conv.weight.detach().requires_grad(true), conv.bias.as_ref().unwrap().detach().requires_grad(true));
+    let x = T::randn([2, 4, 5, 6]).set_requires_grad(true);
+    let (w, b) =
+        (conv.weight.detach().set_requires_grad(true), conv.bias.as_ref().unwrap().detach().set_requires_grad(true));
     let options = ConvOptions::default().stride([1, 2]).padding([1, 0]).groups(2).padding_mode(PaddingMode::Circular);
     let y = F::conv2d(&x, &w, Some(&b), options).unwrap();
     assert_eq!(conv.forward(&x).unwrap(), y);
@@ -213,8 +214,8 @@ fn layer_and_function_are_the_same() {
 #[test]
 fn the_same_bits_on_any_number_of_threads() {
     let mut rng = Generator::seed_from_u64(5);
-    let x = Tensor::<f32>::randn_with([6, 16, 24, 24], &mut rng).requires_grad(true);
-    let w = Tensor::randn_with([16, 16, 3, 3], &mut rng).requires_grad(true);
+    let x = Tensor::<f32>::randn_with([6, 16, 24, 24], &mut rng).set_requires_grad(true);
+    let w = Tensor::randn_with([16, 16, 3, 3], &mut rng).set_requires_grad(true);
     let run = |threads| {
         ndnn::set_num_threads(threads);
         let y = F::conv2d(&x, &w, None, ConvOptions::default().padding(1)).unwrap();
@@ -234,17 +235,17 @@ fn padding_gradients() {
     let x = T::randn([2, 3, 4]);
     // Many blocks, each of one element: copied along the blocks.
     let long = T::randn([40, 30, 1]);
-    for mode in [PadMode::Constant(0.5), PadMode::Replicate, PadMode::Circular] {
-        let leaf = long.requires_grad(true);
+    for mode in [PadOptions::from(0.5), "replicate".into(), "circular".into()] {
+        let leaf = long.set_requires_grad(true);
         let y = F::pad(&leaf, [1, 1], mode).unwrap();
-        let ends = if mode == PadMode::Constant(0.5) { T::full([40, 30, 1], 0.5) } else { long.clone() };
+        let ends = if mode == 0.5.into() { T::full([40, 30, 1], 0.5) } else { long.clone() };
         assert_eq!(y.detach(), T::cat(&[&ends, &long, &ends], -1).unwrap());
         let g = T::randn(y.shape());
         (&y * &g).sum().backward().unwrap();
-        let share = if mode == PadMode::Constant(0.5) { g.narrow(-1, 1, 1) } else { g.sum_dim(-1, true) };
+        let share = if mode == 0.5.into() { g.narrow(-1, 1, 1) } else { g.sum_dim(-1, true) };
         close(&leaf.grad().unwrap(), &share.unwrap());
     }
-    for mode in [PadMode::Constant(0.5), PadMode::Reflect, PadMode::Replicate, PadMode::Circular] {
+    for mode in [PadOptions::from(0.5), "reflect".into(), "replicate".into(), "circular".into()] {
         for pads in [[1, 2], [-1, 2], [2, -2], [0, 0]] {
             gradcheck(|t| F::pad(&t[0], pads, mode), std::slice::from_ref(&x), Default::default()).unwrap();
             gradgradcheck(
@@ -260,35 +261,35 @@ fn padding_gradients() {
 #[test]
 fn padding_as_pytorch() {
     let x = tensor![[1, 2, 3, 4, 5]];
-    let pad = |pads: [isize; 2], mode| F::pad(&x, pads, mode).map(|y| y.to_vec());
-    assert_eq!(pad([-2, 3], PadMode::Circular).unwrap(), [3, 4, 5, 3, 4, 5]);
-    assert_eq!(pad([3, -2], PadMode::Circular).unwrap(), [1, 2, 3, 1, 2, 3]);
-    assert_eq!(pad([-3, -2], PadMode::Circular).unwrap(), Vec::<i64>::new());
-    assert_eq!(pad([-2, 3], PadMode::Reflect).unwrap(), [3, 4, 5, 4, 3, 2]);
-    assert_eq!(pad([4, -6], PadMode::Reflect).unwrap(), [5, 4, 3]);
-    assert_eq!(pad([-6, 5], PadMode::Replicate).unwrap(), [5, 5, 5, 5]);
-    assert_eq!(pad([4, -6], PadMode::Replicate).unwrap(), [1, 1, 1]);
-    assert_eq!(pad([-4, 5], PadMode::Constant(7.0)).unwrap(), [5, 7, 7, 7, 7, 7]);
-    let error = pad([5, 0], PadMode::Reflect).unwrap_err().to_string();
+    let pad = |pads: [isize; 2], mode: PadOptions| F::pad(&x, pads, mode).map(|y| y.to_vec());
+    assert_eq!(pad([-2, 3], PaddingMode::Circular.into()).unwrap(), [3, 4, 5, 3, 4, 5]);
+    assert_eq!(pad([3, -2], PaddingMode::Circular.into()).unwrap(), [1, 2, 3, 1, 2, 3]);
+    assert_eq!(pad([-3, -2], PaddingMode::Circular.into()).unwrap(), Vec::<i64>::new());
+    assert_eq!(pad([-2, 3], PaddingMode::Reflect.into()).unwrap(), [3, 4, 5, 4, 3, 2]);
+    assert_eq!(pad([4, -6], PaddingMode::Reflect.into()).unwrap(), [5, 4, 3]);
+    assert_eq!(pad([-6, 5], PaddingMode::Replicate.into()).unwrap(), [5, 5, 5, 5]);
+    assert_eq!(pad([4, -6], PaddingMode::Replicate.into()).unwrap(), [1, 1, 1]);
+    assert_eq!(pad([-4, 5], 7.0.into()).unwrap(), [5, 7, 7, 7, 7, 7]);
+    let error = pad([5, 0], PaddingMode::Reflect.into()).unwrap_err().to_string();
     assert_eq!(error, "pad: [1, 5] by [5, 0]: axis 1 has only 5 elements to pad from, 5 and 0 are asked for");
     for (pads, mode) in [
-        ([6, 0], PadMode::Circular),
-        ([-5, 5], PadMode::Circular),
-        ([-4, 4], PadMode::Circular),
-        ([-3, -2], PadMode::Reflect),
-        ([-3, -2], PadMode::Replicate),
-        ([-6, 5], PadMode::Constant(0.0)),
-        ([isize::MAX, isize::MAX], PadMode::Constant(0.0)),
-        ([isize::MAX, 0], PadMode::Replicate),
-        ([isize::MIN, 0], PadMode::Replicate),
+        ([6, 0], PaddingMode::Circular.into()),
+        ([-5, 5], PaddingMode::Circular.into()),
+        ([-4, 4], PaddingMode::Circular.into()),
+        ([-3, -2], PaddingMode::Reflect.into()),
+        ([-3, -2], PaddingMode::Replicate.into()),
+        ([-6, 5], 0.0.into()),
+        ([isize::MAX, isize::MAX], 0.0.into()),
+        ([isize::MAX, 0], PaddingMode::Replicate.into()),
+        ([isize::MIN, 0], PaddingMode::Replicate.into()),
     ] {
         pad(pads, mode).expect_err("what PyTorch refuses");
     }
     F::pad(&x, [1, 1, 1], 0.0).expect_err("half a pair");
-    F::pad(&x, [1, 1, 1, 1], PadMode::Replicate).expect_err("a matrix has one axis to pad");
-    F::pad(&Tensor::<f32>::zeros([1, 0, 3]), [1, 1], PadMode::Replicate).expect_err("no channels");
-    assert_eq!(F::pad(&Tensor::<f32>::zeros([0, 2, 3]), [1, 1], PadMode::Replicate).unwrap().shape(), [0, 2, 5]);
-    assert_eq!(F::pad(&Tensor::<f32>::zeros([1, 0, 3]), [1, 1], PadMode::Circular).unwrap().shape(), [1, 0, 5]);
+    F::pad(&x, [1, 1, 1, 1], PaddingMode::Replicate).expect_err("a matrix has one axis to pad");
+    F::pad(&Tensor::<f32>::zeros([1, 0, 3]), [1, 1], PaddingMode::Replicate).expect_err("no channels");
+    assert_eq!(F::pad(&Tensor::<f32>::zeros([0, 2, 3]), [1, 1], PaddingMode::Replicate).unwrap().shape(), [0, 2, 5]);
+    assert_eq!(F::pad(&Tensor::<f32>::zeros([1, 0, 3]), [1, 1], PaddingMode::Circular).unwrap().shape(), [1, 0, 5]);
 }
 
 // ----------------------------------------------------------------------------------------------------------- max pooling
@@ -300,7 +301,7 @@ fn plain_pool<const N: usize>(
     kernel: [usize; N],
     options: MaxPoolOptions<N>,
 ) -> (T, Tensor<i64>) {
-    let (stride, dilation) = (options.stride.or(kernel.into()).get(), options.dilation.get());
+    let (stride, dilation) = (options.get_stride().or(kernel.into()).get(), options.get_dilation().get());
     let (sizes, view) = (x.shape()[2..].to_vec(), x.view());
     let (mut values, mut places) = (Vec::new(), Vec::new());
     for to in indices(IxDyn(out)) {
@@ -308,7 +309,7 @@ fn plain_pool<const N: usize>(
         let mut best = (f64::NEG_INFINITY, -1);
         for tap in indices(IxDyn(&kernel)) {
             let tap = ndarray::Dimension::slice(&tap).to_vec();
-            if let Some(at) = source(&to[2..], &tap, &sizes, [&stride, &dilation], &options.padding.get()) {
+            if let Some(at) = source(&to[2..], &tap, &sizes, [&stride, &dilation], &options.get_padding().get()) {
                 let place = at.iter().zip(&sizes).fold(0, |place, (&i, &n)| place * n + i);
                 let value = view[IxDyn(&[&to[..2], at.as_slice()].concat())];
                 if best.1 < 0 || value > best.0 {
@@ -437,11 +438,16 @@ fn options_that_cannot_be_right_are_refused() {
     refused("a stride is at least 1", || {
         let _ = MaxPool2d::new(3).stride([0, 1]);
     });
-    let strided = ConvOptions { stride: Dims::from(2), padding: Padding::Same, ..Default::default() };
-    let error = F::conv2d(&T::zeros([1, 1, 3, 3]), &T::zeros([1, 1, 1, 1]), None, strided).unwrap_err();
-    assert_eq!(error.to_string(), "conv2d: padding \"same\" takes a stride of 1");
-    let zero = ConvOptions { stride: Dims::from(0), ..Default::default() };
-    F::conv2d(&T::zeros([1, 1, 3, 3]), &T::zeros([1, 1, 1, 1]), None, zero).expect_err("a stride of 0");
+    refused("padding \"same\" takes a stride of 1", || {
+        let _ = ConvOptions::<2>::default().stride(2).padding("same");
+    });
+    refused("only the padding mode \"constant\" takes a value", || {
+        let _ = PadOptions::from("reflect").value(1.);
+    });
+    refused(
+        "padding mode: there is no \"mirror\"; expected one of \"constant\", \"zeros\", \"reflect\", \"replicate\", \"circular\"",
+        || drop(Conv2d::new(3, 4, 3).padding_mode("mirror")),
+    );
 }
 
 #[test]

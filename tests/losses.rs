@@ -111,10 +111,15 @@ fn classes() {
         for reduction in REDUCTIONS {
             for ignore_index in [-100, 2] {
                 for weight in [None, Some(&weight)] {
-                    let options = F::NllLossOptions { weight, ignore_index, reduction };
+                    let options =
+                        F::NllLossOptions::default().weight(weight).ignore_index(ignore_index).reduction(reduction);
                     check(|t| F::nll_loss(&t[0], &y, options), std::slice::from_ref(&x));
                     for label_smoothing in [0.0, 0.2, 1.0] {
-                        let options = F::CrossEntropyOptions { weight, ignore_index, reduction, label_smoothing };
+                        let options = F::CrossEntropyOptions::default()
+                            .weight(weight)
+                            .ignore_index(ignore_index)
+                            .reduction(reduction)
+                            .label_smoothing(label_smoothing);
                         check(|t| F::cross_entropy(&t[0], &y, options), std::slice::from_ref(&x));
                     }
                 }
@@ -156,9 +161,9 @@ fn an_index_is_its_one_hot_probabilities() {
         let p = one_hot(&x, &y);
         for reduction in [Reduction::None, Reduction::Sum] {
             for label_smoothing in [0.0, 0.3] {
-                let options = F::CrossEntropyOptions { reduction, label_smoothing, ..Default::default() };
+                let options = F::CrossEntropyOptions::default().reduction(reduction).label_smoothing(label_smoothing);
                 for options in [options, options.weight(&weight)] {
-                    let (a, b) = (x.requires_grad(true), x.requires_grad(true));
+                    let (a, b) = (x.set_requires_grad(true), x.set_requires_grad(true));
                     let by_index = F::cross_entropy(&a, &y, options).unwrap();
                     let by_chance = F::cross_entropy(&b, &p, options).unwrap();
                     close(&by_index, &by_chance);
@@ -196,7 +201,7 @@ fn the_mean_is_weighted() {
 /// A layer against its function: the losses and the gradient of the input.
 fn same(x: &T, layer: impl Fn(&T) -> Result<T>, function: impl Fn(&T) -> Result<T>) {
     let run = |f: &dyn Fn(&T) -> Result<T>| {
-        let x = x.requires_grad(true);
+        let x = x.set_requires_grad(true);
         let loss = f(&x).unwrap();
         loss.sum().backward().unwrap();
         (loss.detach(), x.grad().unwrap())
@@ -223,17 +228,21 @@ fn layers_are_their_functions() {
         let options = F::BceOptions::default().reduction(reduction).weight(&weight);
         let layer = BCELoss::new().dtype::<f64>().reduction(reduction).weight(weight.clone());
         same(&p, |x| layer.forward(x, &q), |x| F::binary_cross_entropy(x, &q, options));
-        let options = F::BceWithLogitsOptions { weight: Some(&weight), pos_weight: Some(&weight), reduction };
+        let options =
+            F::BceWithLogitsOptions::default().weight(Some(&weight)).pos_weight(Some(&weight)).reduction(reduction);
         let layer = BCEWithLogitsLoss::new().dtype::<f64>().reduction(reduction);
         let layer = layer.weight(weight.clone()).pos_weight(weight.clone());
         same(&x, |x| layer.forward(x, &q), |x| F::binary_cross_entropy_with_logits(x, &q, options));
 
         let labels = tensor![2, 0, 1, 1];
-        let options = F::NllLossOptions { weight: Some(&weight), ignore_index: 1, reduction };
+        let options = F::NllLossOptions::default().weight(Some(&weight)).ignore_index(1).reduction(reduction);
         let layer = NLLLoss::new().dtype::<f64>().weight(weight.clone()).ignore_index(1).reduction(reduction);
         same(&x, |x| layer.forward(x, &labels), |x| F::nll_loss(x, &labels, options));
-        let options =
-            F::CrossEntropyOptions { weight: Some(&weight), ignore_index: 1, reduction, label_smoothing: 0.1 };
+        let options = F::CrossEntropyOptions::default()
+            .weight(Some(&weight))
+            .ignore_index(1)
+            .reduction(reduction)
+            .label_smoothing(0.1);
         let layer = CrossEntropyLoss::new().dtype::<f64>().weight(weight.clone()).ignore_index(1);
         let layer = layer.reduction(reduction).label_smoothing(0.1);
         same(&x, |x| layer.forward(x, &labels), |x| F::cross_entropy(x, &labels, options));
@@ -282,7 +291,7 @@ fn targets_of_both_types() {
     let _ = F::cross_entropy(&single, &single, Default::default()).unwrap();
     let _ = F::cross_entropy(&double, &double, Default::default()).unwrap();
     assert_eq!(
-        F::cross_entropy(&single.requires_grad(true), &y, Default::default()).unwrap().grad_fn(),
+        F::cross_entropy(&single.set_requires_grad(true), &y, Default::default()).unwrap().grad_fn(),
         Some("cross_entropy")
     );
 }
@@ -290,7 +299,7 @@ fn targets_of_both_types() {
 #[test]
 fn scores_of_any_size() {
     // Exact in f32 where a softmax followed by a logarithm is not.
-    let x = tensor![[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 9999.0, -1e4]].requires_grad(true);
+    let x = tensor![[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 9999.0, -1e4]].set_requires_grad(true);
     let options = F::CrossEntropyOptions::default().reduction(Reduction::None);
     let loss = F::cross_entropy(&x, &tensor![1, 2, 0], options).unwrap();
     assert!(loss.allclose(&tensor![20000.0, 1.098_612_3, 0.313_261_7], 1e-6, 0.0, false).unwrap(), "{loss}");
@@ -299,7 +308,7 @@ fn scores_of_any_size() {
     let grad = tensor![[1.0, -1.0, 0.0], [third, third, third - 1.0], [-0.268_941_4, 0.268_941_4, 0.0]];
     assert!(x.grad().unwrap().allclose(&grad, 1e-6, 1e-7, false).unwrap());
 
-    let x = tensor![1e4, -1e4, 1e30, -1e30, 0.0, -30.0].requires_grad(true);
+    let x = tensor![1e4, -1e4, 1e30, -1e30, 0.0, -30.0].set_requires_grad(true);
     let y = tensor![0.0, 1.0, 1.0, 0.0, 0.5, 0.0];
     let options = F::BceWithLogitsOptions::default().reduction(Reduction::None);
     let loss = F::binary_cross_entropy_with_logits(&x, &y, options).unwrap();
@@ -317,7 +326,7 @@ fn many_positions_give_what_few_give() {
     let y = y.reshape([300, 31]).unwrap();
     let options = F::CrossEntropyOptions::default().reduction(Reduction::None).label_smoothing(0.1);
     let run = |x: &T, y: &Tensor<i64>| {
-        let x = x.requires_grad(true);
+        let x = x.set_requires_grad(true);
         let loss = F::cross_entropy(&x, y, options).unwrap();
         loss.sum().backward().unwrap();
         (loss.detach(), x.grad().unwrap())
@@ -335,7 +344,7 @@ fn many_positions_give_what_few_give() {
 #[test]
 fn nothing_to_count() {
     let item = |loss: Result<T>| loss.unwrap().item().unwrap();
-    let x = values(&[2, 3], 0.3).requires_grad(true);
+    let x = values(&[2, 3], 0.3).set_requires_grad(true);
     let ignored = tensor![-100, -100];
     for label_smoothing in [0.0, 0.1] {
         let options = F::CrossEntropyOptions::default().label_smoothing(label_smoothing);
@@ -364,7 +373,7 @@ fn nothing_to_count() {
 #[test]
 fn certain_probabilities() {
     // The logarithms end at -100, the input's gradient at 10¹², as in PyTorch.
-    let x = tensor![0.0, 1.0, 0.0, 1.0, 0.5; f64].requires_grad(true);
+    let x = tensor![0.0, 1.0, 0.0, 1.0, 0.5; f64].set_requires_grad(true);
     let options = F::BceOptions::default().reduction(Reduction::None);
     let loss = F::binary_cross_entropy(&x, &tensor![0.0, 0.0, 1.0, 1.0, 0.5; f64], options).unwrap();
     close(&loss, &tensor![0.0, 100.0, 100.0, 0.0, std::f64::consts::LN_2; f64]);
@@ -374,7 +383,7 @@ fn certain_probabilities() {
 
 #[test]
 fn the_corners_of_distances() {
-    let x = tensor![0.0, 1.0, -1.0, 2.0, -2.0, 0.5, f64::INFINITY; f64].requires_grad(true);
+    let x = tensor![0.0, 1.0, -1.0, 2.0, -2.0, 0.5, f64::INFINITY; f64].set_requires_grad(true);
     let y = x.zeros_like();
     let gradient = |loss: Result<T>| {
         x.zero_grad();
@@ -387,7 +396,7 @@ fn the_corners_of_distances() {
     let bent = tensor![0.0, 1.0, -1.0, 1.0, -1.0, 0.5, 1.0; f64];
     assert_eq!(gradient(F::smooth_l1_loss(&x, &y, F::SmoothL1LossOptions::default().reduction(sum))), bent);
     assert_eq!(gradient(F::huber_loss(&x, &y, F::HuberLossOptions::default().reduction(sum))), bent);
-    let nan = T::scalar(f64::NAN).requires_grad(true);
+    let nan = T::scalar(f64::NAN).set_requires_grad(true);
     let loss = F::huber_loss(&nan, &T::scalar(0.0), Default::default()).unwrap();
     loss.backward().unwrap();
     assert!(loss.item().unwrap().is_nan() && nan.grad().unwrap().item().unwrap().is_nan());
@@ -497,7 +506,7 @@ fn values_out_of_range() {
 
 #[test]
 fn a_linear_loss_has_a_second_derivative() {
-    let x = values(&[2, 3], 0.3).requires_grad(true);
+    let x = values(&[2, 3], 0.3).set_requires_grad(true);
     let loss = F::nll_loss(&x, &tensor![0, 2], Default::default()).unwrap();
     let first = grad(&[&loss], &[&x], true).unwrap()[0].clone().unwrap();
     let second = grad(&[&first.sum()], &[&x], false).unwrap()[0].clone().unwrap();
@@ -510,14 +519,14 @@ fn class_weights_have_a_gradient_where_targets_are_probabilities() {
     let target = tensor![[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]; f64];
     let loss = |t: &[T]| F::cross_entropy(&x, &target, F::CrossEntropyOptions::default().weight(&t[0]));
     let weight = tensor![0.5, 1.0, 2.0; f64];
-    assert!(loss(&[weight.requires_grad(true)]).unwrap().is_tracked());
-    gradcheck(loss, &[weight.requires_grad(true)], Default::default()).unwrap();
+    assert!(loss(&[weight.set_requires_grad(true)]).unwrap().requires_grad());
+    gradcheck(loss, &[weight.set_requires_grad(true)], Default::default()).unwrap();
 }
 
 #[test]
 fn logits_that_are_nearly_certain() {
     let options = || F::BceWithLogitsOptions::default().reduction(Reduction::None);
-    let x = tensor![12.0, 16.0, -16.0, 100.0, -100.0, f32::INFINITY, -f32::INFINITY, 30.0].requires_grad(true);
+    let x = tensor![12.0, 16.0, -16.0, 100.0, -100.0, f32::INFINITY, -f32::INFINITY, 30.0].set_requires_grad(true);
     let y = tensor![1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0];
     let loss = F::binary_cross_entropy_with_logits(&x, &y, options()).unwrap();
     let tail = |x: f64| (-x).exp().ln_1p() as f32;
@@ -539,7 +548,7 @@ fn logits_that_are_nearly_certain() {
     let wide = F::binary_cross_entropy_with_logits(&tensor![40.; f64], &tensor![1.; f64], Default::default());
     assert!((wide.unwrap().item().unwrap() / (-40f64).exp() - 1.).abs() < 1e-13);
     // A dominant class likewise, with its gradient in both passes.
-    let x = tensor![[20.0, 0.0]].requires_grad(true);
+    let x = tensor![[20.0, 0.0]].set_requires_grad(true);
     let loss = F::cross_entropy(&x, &tensor![0], Default::default()).unwrap();
     let rest = (-20f32).exp();
     assert!((loss.item().unwrap() / rest - 1.).abs() < 1e-6, "{loss}");
@@ -551,7 +560,7 @@ fn logits_that_are_nearly_certain() {
 
 #[test]
 fn second_derivatives_of_nearly_certain_probabilities() {
-    let x = tensor![1e-13, 0.25, 0.0, 1.0; f64].requires_grad(true);
+    let x = tensor![1e-13, 0.25, 0.0, 1.0; f64].set_requires_grad(true);
     let y = tensor![0.0, 0.5, 0.0, 1.0; f64];
     let loss = F::binary_cross_entropy(&x, &y, F::BceOptions::default().reduction(Reduction::Sum)).unwrap();
     let slope = grad(&[&loss], &[&x], true).unwrap().remove(0).unwrap();
@@ -562,7 +571,7 @@ fn second_derivatives_of_nearly_certain_probabilities() {
 #[test]
 fn a_bend_of_any_size() {
     let at = |beta: f64, d: f32| {
-        let x = tensor![d].requires_grad(true);
+        let x = tensor![d].set_requires_grad(true);
         let loss = F::smooth_l1_loss(&x, &tensor![0.0], F::SmoothL1LossOptions::default().beta(beta)).unwrap();
         loss.backward().unwrap();
         [loss.item().unwrap(), x.grad().unwrap().to_vec()[0]]
@@ -578,7 +587,7 @@ fn a_bend_of_any_size() {
 #[test]
 fn a_class_that_weighs_nothing_passes_nothing() {
     let (w, t) = (tensor![0.0, 1.0], tensor![0]);
-    let x = tensor![[1.0, 2.0]].requires_grad(true);
+    let x = tensor![[1.0, 2.0]].set_requires_grad(true);
     let cross = F::cross_entropy(&x, &t, F::CrossEntropyOptions::default().weight(&w).reduction(Reduction::Sum));
     let picked = F::nll_loss(&x, &t, F::NllLossOptions::default().weight(&w).reduction(Reduction::Sum));
     for loss in [cross.unwrap(), picked.unwrap()] {

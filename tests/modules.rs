@@ -123,15 +123,15 @@ fn a_tied_parameter_is_counted_once_and_saved_under_both_names() {
 fn a_clone_shares_nothing_and_keeps_ties() {
     let net = net();
     net.fc1.weight.tensor().sum().backward().unwrap();
-    net.fc1.bias.as_ref().unwrap().requires_grad(false);
+    net.fc1.bias.as_ref().unwrap().set_requires_grad(false);
     let copy = net.clone();
     assert!(copy.tied.is_same(&copy.fc1.weight) && !copy.tied.is_same(&net.tied));
     assert_eq!(values(&copy), values(&net));
     assert!(net.tied.has_grad() && !copy.tied.has_grad());
-    assert!(!copy.fc1.bias.as_ref().unwrap().is_trainable() && copy.fc1.weight.is_trainable());
+    assert!(!copy.fc1.bias.as_ref().unwrap().requires_grad() && copy.fc1.weight.requires_grad());
     let before = values(&net);
     copy.parameters().iter().for_each(|p| p.set(&(p.detach().to::<f32>() + 1.0).into()).unwrap());
-    copy.norm.running_mean.as_ref().unwrap().set(&Tensor::ones([2]));
+    copy.norm.running_mean.as_ref().unwrap().set(&Tensor::ones([2])).unwrap();
     assert_eq!(values(&net), before);
     assert_eq!((copy.steps, &*copy.note, copy.scale.is_none()), (3, "n", true));
     // Inside a Sequential too, whose layers are boxed.
@@ -150,21 +150,21 @@ fn a_clone_shares_nothing_and_keeps_ties() {
 #[test]
 fn freezing_by_module_and_by_pattern() {
     let net = net();
-    net.seq.requires_grad(false);
+    net.seq.set_requires_grad(false);
     let frozen = |net: &Net| -> Vec<String> {
-        net.named_parameters().into_iter().filter(|(_, p)| !p.is_trainable()).map(|(n, _)| n).collect()
+        net.named_parameters().into_iter().filter(|(_, p)| !p.requires_grad()).map(|(n, _)| n).collect()
     };
     assert_eq!(frozen(&net), ["seq.0.weight", "seq.0.bias", "seq.2.weight"]);
-    let x = tensor![[1.0, 2.0, 3.0, 4.0]].requires_grad(true);
+    let x = tensor![[1.0, 2.0, 3.0, 4.0]].set_requires_grad(true);
     net.seq.forward(&x).unwrap().sum().backward().unwrap();
     assert!(net.seq.parameters().iter().all(|p| !p.has_grad()) && x.grad().is_some());
 
-    net.requires_grad(true);
-    assert_eq!(net.requires_grad_matching("*.bias", false).unwrap(), 7);
+    net.set_requires_grad(true);
+    assert_eq!(net.set_requires_grad_matching("*.bias", false).unwrap(), 7);
     assert!(frozen(&net).iter().all(|n| n.ends_with(".bias")) && frozen(&net).len() == 7);
-    assert_eq!(net.requires_grad_matching("heads.*", false).unwrap(), 4);
+    assert_eq!(net.set_requires_grad_matching("heads.*", false).unwrap(), 4);
     assert_eq!(frozen(&net).len(), 9);
-    let error = net.requires_grad_matching("head.*", true).unwrap_err();
+    let error = net.set_requires_grad_matching("head.*", true).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::State);
     assert!(
         error.to_string().starts_with("pattern: `head.*` matches no parameter; there are tied, fc1.bias, "),
@@ -408,7 +408,7 @@ fn what_is_no_safetensors_file_is_refused() {
 fn the_summary_counts_multiply_adds() {
     let model =
         sequential![Conv2d::new(3, 8, 3).padding(1), ReLU, MaxPool2d::new(2), Flatten, Linear::new(8 * 4 * 4, 10)];
-    model.requires_grad_matching("0.*", false).unwrap();
+    model.set_requires_grad_matching("0.*", false).unwrap();
     let table = summary(&model, &[2, 3, 8, 8]).unwrap();
     // A convolution: N · C_out · H · W outputs of C_in · 3 · 3 products; a linear layer: N · in · out.
     let (conv, linear) = (2 * 8 * 8 * 8 * 3 * 9, 2 * 128 * 10);
@@ -503,8 +503,8 @@ fn a_parameter_is_an_operand_and_learns() {
     assert!((wide.grad().unwrap().item().unwrap() + 1.0 / 9.0).abs() < 1e-15);
 
     // Frozen, and cut off.
-    w.requires_grad(false);
-    assert!(!(&w * &x).is_tracked());
-    w.requires_grad(true);
-    assert!((&w * &x).is_tracked() && !(w.detach() * &x).is_tracked());
+    w.set_requires_grad(false);
+    assert!(!(&w * &x).requires_grad());
+    w.set_requires_grad(true);
+    assert!((&w * &x).requires_grad() && !(w.detach() * &x).requires_grad());
 }

@@ -38,7 +38,7 @@ fn differences(f: Function, inputs: &[T64]) -> Vec<T64> {
                         let mut moved = values.clone();
                         moved[i] += step;
                         let mut inputs = inputs.to_vec();
-                        inputs[k] = Tensor::from_vec(inputs[k].shape(), moved).unwrap().requires_grad(true);
+                        inputs[k] = Tensor::from_vec(inputs[k].shape(), moved).unwrap().set_requires_grad(true);
                         total(&inputs)
                     };
                     (8. * (at(1e-4) - at(-1e-4)) - (at(2e-4) - at(-2e-4))) / 12e-4
@@ -59,11 +59,11 @@ fn close(name: &str, got: &[T64], want: &[T64]) {
 }
 
 fn check(name: &str, f: Function, inputs: &[T64]) {
-    let inputs: Vec<T64> = inputs.iter().map(|x| x.requires_grad(true)).collect();
+    let inputs: Vec<T64> = inputs.iter().map(|x| x.set_requires_grad(true)).collect();
     close(name, &gradients(f, &inputs, false), &differences(f, &inputs));
     for k in 0..inputs.len() {
         let slope = |x: &[T64]| Ok(gradients(f, x, true)[k].clone());
-        if slope(&inputs).unwrap().is_tracked() {
+        if slope(&inputs).unwrap().requires_grad() {
             close(&format!("{name}, twice"), &gradients(&slope, &inputs, false), &differences(&slope, &inputs));
         } else {
             let flat: Vec<T64> = inputs.iter().map(|x| x.detach().zeros_like()).collect();
@@ -145,7 +145,7 @@ fn same(got: &T64, want: &[f64]) {
 }
 
 fn slopes(f: impl Fn(&T64) -> T64, x: &[f64]) -> T64 {
-    let x = Tensor::from(x).requires_grad(true);
+    let x = Tensor::from(x).set_requires_grad(true);
     f(&x).sum().backward().unwrap();
     x.grad().unwrap()
 }
@@ -177,7 +177,7 @@ fn edges_of_unary_operations() {
 #[test]
 fn edges_of_binary_operations() {
     let pair = |f: fn(&T64, &T64) -> Result<T64>, x: &[f64], y: &[f64]| {
-        let (x, y) = (Tensor::from(x).requires_grad(true), Tensor::from(y).requires_grad(true));
+        let (x, y) = (Tensor::from(x).set_requires_grad(true), Tensor::from(y).set_requires_grad(true));
         let out = f(&x, &y).unwrap();
         out.sum().backward().unwrap();
         [out.detach(), x.grad().unwrap(), y.grad().unwrap()]
@@ -213,7 +213,7 @@ fn edges_of_binary_operations() {
     expect(pair(|x, y| x.remainder(y), &[-7., 7.], &[2., -2.]), [&[1., -1.], &[1., 1.], &[4., 4.]]);
     expect(pair(|x, y| x.fmod(y), &[-7., 7.], &[2., -2.]), [&[-1., 1.], &[1., 1.], &[3., 3.]]);
     let bounds: Vec<T64> = [[1., 1., 1., 3., 0., 5.], [1., 0., 2., 2., -1., 4.], [1., 1., 2., 2., 1., 3.]]
-        .map(|v| Tensor::from(v.to_vec()).requires_grad(true))
+        .map(|v| Tensor::from(v.to_vec()).set_requires_grad(true))
         .to_vec();
     bounds[0].clamp_tensor(Some(&bounds[1]), Some(&bounds[2])).unwrap().sum().backward().unwrap();
     let got = [0, 1, 2].map(|i| bounds[i].grad().unwrap());
@@ -290,10 +290,10 @@ fn operators_by_value_reuse_memory_that_nothing_else_holds() {
         tensor![[1.0, 2.0], [3.0, 4.0]].t().unwrap() - tensor![[1.0, 1.0], [1.0, 1.0]],
         tensor![[0.0, 2.0], [1.0, 3.0]]
     );
-    let leaf = tensor![3.0].requires_grad(true);
+    let leaf = tensor![3.0].set_requires_grad(true);
     (leaf.clone() * leaf.clone()).sum().backward().unwrap();
     assert_eq!(leaf.grad(), Some(tensor![6.0]));
-    assert!(!no_grad(|| leaf.clone() / tensor![3.0]).is_tracked());
+    assert!(!no_grad(|| leaf.clone() / tensor![3.0]).requires_grad());
     assert_eq!(leaf, tensor![3.0]);
 }
 
@@ -376,7 +376,7 @@ fn no_square_overflows() {
     check::<f64>("atan", |x| x.atan(), &[[1e154, std::f64::consts::FRAC_PI_2, 1e-308]], 1e-13);
     check::<f32>("log10", |x| x.log10(), &[[large, large.log10(), 1. / large / std::f64::consts::LN_10]], 1e-5);
     check::<f64>("expm1", |x| x.expm1(), &[[-40., -1., (-40f64).exp()]], 1e-13);
-    let (x, y) = (tensor![3e38].requires_grad(true), tensor![3e38].requires_grad(true));
+    let (x, y) = (tensor![3e38].set_requires_grad(true), tensor![3e38].set_requires_grad(true));
     x.hypot(&y).unwrap().backward().unwrap();
     assert!((x.grad().unwrap().item().unwrap() - std::f32::consts::FRAC_1_SQRT_2).abs() < 1e-6);
 }
@@ -389,7 +389,7 @@ fn a_small_rest_of_a_sum_of_powers_counts() {
     near(-x.log_softmax(0).unwrap().to_vec()[0], rest);
     for create_graph in [false, true] {
         for (axis, x) in [(1, tensor![[20.0, 0.0]]), (0, tensor![[20.0, 1.0], [0.0, 1.0]])] {
-            let x = x.requires_grad(true);
+            let x = x.set_requires_grad(true);
             let y = x.log_softmax(axis).unwrap().narrow(axis, 0, 1).unwrap();
             let grads = ndnn::autograd::grad(&[&y.sum()], &[&x], create_graph).unwrap().remove(0).unwrap().to_vec();
             near(grads[0], rest);
@@ -522,7 +522,7 @@ fn slopes_that_do_not_fit_alone() {
 }
 
 fn second<R: Real>(f: &dyn Fn(&Tensor<R>) -> Tensor<R>, x: &[f64]) -> Vec<f64> {
-    let x = x.iter().map(|&x| R::of(x)).collect::<Tensor<R>>().requires_grad(true);
+    let x = x.iter().map(|&x| R::of(x)).collect::<Tensor<R>>().set_requires_grad(true);
     let slope = ndnn::autograd::grad(&[&f(&x).sum()], &[&x], true).unwrap().remove(0).unwrap();
     let twice = ndnn::autograd::grad(&[&slope.sum()], &[&x], false).unwrap().remove(0).unwrap();
     twice.to_vec().iter().map(|x| x.as_f64()).collect()
@@ -557,7 +557,7 @@ fn second_derivatives_keep_their_digits() {
 #[test]
 fn a_nan_is_within_any_bounds() {
     for (lo, hi) in [(INF, 1.), (-1., -INF), (-1., 1.)] {
-        let (x, lo, hi) = (tensor![NAN; f64].requires_grad(true), tensor![lo; f64], tensor![hi; f64]);
+        let (x, lo, hi) = (tensor![NAN; f64].set_requires_grad(true), tensor![lo; f64], tensor![hi; f64]);
         let y = x.clamp_tensor(Some(&lo), Some(&hi)).unwrap();
         y.backward().unwrap();
         assert!(y.to_vec()[0].is_nan() && x.grad().unwrap().to_vec() == [1.]);
@@ -567,7 +567,7 @@ fn a_nan_is_within_any_bounds() {
 #[test]
 fn weighted_logits_at_infinity() {
     let at = |x: f64, y: f64, p: f64, g: f64, create_graph| {
-        let [x, y, p] = [x, y, p].map(|v| tensor![v; f64].requires_grad(true));
+        let [x, y, p] = [x, y, p].map(|v| tensor![v; f64].set_requires_grad(true));
         let options = F::BceWithLogitsOptions::default().pos_weight(&p).reduction(F::Reduction::None);
         let loss = F::binary_cross_entropy_with_logits(&x, &y, options).unwrap();
         let grads = grad_with(&[&loss], &[Some(&tensor![g; f64])], &[&x, &y, &p], create_graph).unwrap();

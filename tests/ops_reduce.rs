@@ -175,7 +175,7 @@ fn einsum_says_what_is_wrong() {
 #[test]
 fn gradients_where_there_is_no_derivative() {
     let gradient = |x: X, f: &dyn Fn(&X) -> X| {
-        let x = x.requires_grad(true);
+        let x = x.set_requires_grad(true);
         f(&x).sum().backward().unwrap();
         x.grad().unwrap()
     };
@@ -384,7 +384,7 @@ proptest! {
 /// A gradient of each pass, which agree.
 fn gradient<T: ndnn::Real>(x: &Tensor<T>, f: &dyn Fn(&Tensor<T>) -> Tensor<T>) -> Vec<f64> {
     let pass = |create_graph| {
-        let x = x.detach().requires_grad(true);
+        let x = x.detach().set_requires_grad(true);
         let y = f(&x).sum();
         let dx = ndnn::autograd::grad(&[&y], &[&x], create_graph).unwrap().remove(0).unwrap();
         dx.to_vec().into_iter().map(|d| d.as_f64()).collect::<Vec<_>>()
@@ -439,7 +439,7 @@ fn products_differentiate_twice_at_zeros() {
             gradgradcheck(|x| f(&x[0]), std::slice::from_ref(&x), Default::default()).unwrap();
         }
         // The third derivative of the product of four is the remaining factor.
-        let leaf = x.requires_grad(true);
+        let leaf = x.set_requires_grad(true);
         let mut y = leaf.prod();
         for i in 0..3 {
             let dx = ndnn::autograd::grad(&[&y], &[&leaf], true).unwrap().remove(0).unwrap();

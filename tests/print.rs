@@ -31,9 +31,9 @@ fn float<T: Real>(case: &Value) -> String {
     let text = case["text"].as_str().unwrap();
     let precision = case["precision"].as_u64().unwrap_or(4) as usize;
     if text.ends_with("grad_fn=<MulBackward0>)") {
-        return (tensor.requires_grad(true) * T::ONE).to_string().replace("<mul>", "<MulBackward0>");
+        return (tensor.set_requires_grad(true) * T::ONE).to_string().replace("<mul>", "<MulBackward0>");
     }
-    format!("{:.precision$}", tensor.requires_grad(text.ends_with("requires_grad=True)")))
+    format!("{:.precision$}", tensor.set_requires_grad(text.ends_with("requires_grad=True)")))
 }
 
 fn print(case: &Value) -> String {
@@ -68,7 +68,7 @@ fn more_of_pytorchs() {
 
 #[test]
 fn a_result_names_our_operation() {
-    let x = tensor![1.0, 2.0].requires_grad(true);
+    let x = tensor![1.0, 2.0].set_requires_grad(true);
     assert_eq!((&x * &x).to_string(), "tensor([1., 4.], grad_fn=<mul>)");
     assert_eq!(format!("{:?}", &x + 1.0), "tensor([2., 3.], grad_fn=<add>)");
     assert_eq!((&x * &x).detach().to_string(), "tensor([1., 4.])");

@@ -31,14 +31,14 @@ fn tensors() -> Result<()> {
 
 #[test]
 fn gradients() -> Result<()> {
-    let x = tensor![3.].requires_grad(true);
+    let x = tensor![3.].set_requires_grad(true);
     let y = &x * &x;
     let first = autograd::grad(&[&y], &[&x], true)?.remove(0).expect("y is made from x");
     assert_eq!(first.item()?, 6.);
     y.backward_retain()?;
     y.backward()?;
     assert_eq!(x.grad(), Some(tensor![12.]));
-    assert!(!no_grad(|| &x * 2.).is_tracked() && !x.detach().is_tracked());
+    assert!(!no_grad(|| &x * 2.).requires_grad() && !x.detach().requires_grad());
     let double = Tensor::op("double", x.view().mapv(|v| v * 2.), [&x], |g, _| Ok([Some(g * 2.)]));
     assert_eq!(autograd::grad(&[&double], &[&x], false)?, [Some(tensor![2.])]);
     Ok(())
@@ -74,7 +74,7 @@ fn modules_and_training() -> Result<()> {
     model.eval();
     let weight: Param = Param::new(Tensor::zeros([4, 3]));
     init::kaiming_normal(&weight, init::Fan::In, init::Nonlinearity::ReLU)?;
-    assert_eq!(model.requires_grad_matching("0.*", false)?, 2);
+    assert_eq!(model.set_requires_grad_matching("0.*", false)?, 2);
     assert_eq!(model.named_parameters().len(), model.parameters().len());
     let copy = model.clone();
     assert!(copy.load_state_dict_partial(&model.state_dict()).unwrap().is_complete());

@@ -18,7 +18,7 @@ mod values;
 use std::{fs, path::Path};
 
 use args::{Args, Mode as Handing};
-use ndnn::{DType, nn, prelude::*};
+use ndnn::{DType, module, prelude::*};
 use serde_json::Value as Json;
 use targets::module::{Case, build, built};
 use values::CaseFile;
@@ -254,7 +254,7 @@ fn nested_models() {
         let what = entry["what"].as_str().unwrap();
         let Some(module) = nested(what) else { continue };
         compared += 1;
-        assert_eq!(nn::repr(&*module), entry["repr"].as_str().unwrap(), "{what}");
+        assert_eq!(module::repr(&*module), entry["repr"].as_str().unwrap(), "{what}");
         let state: Json = module.state_dict().iter().map(|(name, t)| serde_json::json!([name, t.shape()])).collect();
         assert_eq!(state, entry["state"], "{what}");
     }

@@ -216,7 +216,7 @@ fn causal_is_an_explicit_mask() {
 
 #[test]
 fn blind_queries_give_zeros_and_no_gradient() {
-    let q = numbers(1, &[3, 4]).requires_grad(true);
+    let q = numbers(1, &[3, 4]).set_requires_grad(true);
     let (k, v) = (numbers(2, &[5, 4]), numbers(3, &[5, 2]));
     let mask = Tensor::from_vec([3, 5], (0..15).map(|i| i >= 5).collect::<Vec<bool>>()).unwrap();
     let y = dot(&q, &k, &v, Some(&(&mask).into()), ScaledDotProductOptions::default()).unwrap();

@@ -118,7 +118,7 @@ fn softmax_along_each_axis() {
         for (seed, size) in SIZES.into_iter().enumerate() {
             for x in layouts(size, seed as u64) {
                 for dim in [1, 0] {
-                    let x = if dim == 0 { x.t().unwrap() } else { x.clone() }.requires_grad(true);
+                    let x = if dim == 0 { x.t().unwrap() } else { x.clone() }.set_requires_grad(true);
                     let g = Tensor::randn(x.shape());
                     let rows = |t: &Tensor| numbers(&if dim == 0 { t.t().unwrap() } else { t.clone() });
                     let n = size[1];
@@ -210,8 +210,8 @@ fn layer_norm_of_rows() {
             for x in layouts(size, seed as u64 + 100) {
                 let n = size[1];
                 // A mean that is large beside the deviation.
-                let x = (x + 20.0).requires_grad(true);
-                let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn([n]).requires_grad(true));
+                let x = (x + 20.0).set_requires_grad(true);
+                let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn([n]).set_requires_grad(true));
                 let g = Tensor::randn(x.shape());
                 let y = F::layer_norm(&x, &[n], Some(&w), Some(&b), 1e-5).unwrap();
                 let inputs = [&x, &g, &w, &b].map(numbers);
@@ -232,6 +232,37 @@ fn layer_norm_of_rows() {
 }
 
 #[test]
+fn group_norm_of_channels() {
+    at_each_level(|| {
+        let cases = [
+            ([2, 4, 1], 2),
+            ([40, 33, 1], 3),
+            ([1, 6, 7], 6),
+            ([3, 4, 7], 1),
+            ([5, 12, 70], 4),
+            ([2, 3, 6000], 3),
+            ([0, 4, 3], 2),
+        ];
+        for (seed, (shape, groups)) in cases.into_iter().enumerate() {
+            let [n, c, len] = shape;
+            let mut rng = Generator::seed_from_u64(seed as u64);
+            let x = Tensor::<f32>::randn_with([len, c, n], &mut rng).transpose(0, 2).unwrap();
+            let x = (x + 5.0).set_requires_grad(true);
+            let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn_with([c], &mut rng).set_requires_grad(true));
+            let g = Tensor::randn_with(x.shape(), &mut rng);
+            let y = F::group_norm(&x, groups, Some(&w), Some(&b), 1e-5).unwrap();
+            let inputs = [&x, &g, &w, &b].map(numbers);
+            let (group, channel) = (|i: usize| i / (c / groups * len), |i: usize| i / len % c);
+            let want = normed(inputs.each_ref().map(Vec::as_slice), n * groups, group, channel);
+            let got = [vec![y.clone()], gradients(&y, &g, &[&x, &w, &b])].concat();
+            for (k, (got, want)) in got.iter().zip(&want).enumerate() {
+                near(&format!("group_norm {shape:?} in {groups}, result {k}"), got, want);
+            }
+        }
+    });
+}
+
+#[test]
 fn batch_norm_of_channels() {
     at_each_level(|| {
         for (seed, shape) in [[2, 1, 1], [40, 33, 1], [300, 5, 1], [3, 4, 7], [1, 2, 70], [20, 3, 1000], [2, 0, 3]]
@@ -241,8 +272,8 @@ fn batch_norm_of_channels() {
             let [_, c, len] = shape;
             let mut rng = Generator::seed_from_u64(seed as u64);
             let x = Tensor::<f32>::randn_with([shape[2], shape[1], shape[0]], &mut rng).transpose(0, 2).unwrap();
-            let x = (x + 5.0).requires_grad(true);
-            let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn([c]).requires_grad(true));
+            let x = (x + 5.0).set_requires_grad(true);
+            let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn([c]).set_requires_grad(true));
             let g = Tensor::randn(x.shape());
             let options = F::BatchNormOptions::default().training(true);
             let y = F::batch_norm(&x, None, None, Some(&w), Some(&b), options).unwrap();
@@ -276,6 +307,7 @@ fn equal<T: ndnn::Real>(values: &[f64]) {
             let flat = |y: &Tensor<T>| assert!(y.view().iter().all(|&y| y == T::ZERO), "{what}: {y}");
             let x = Tensor::<T>::full([2, n], v);
             flat(&F::layer_norm(&x, &[n], None, None, 1e-5).unwrap());
+            flat(&F::group_norm(&Tensor::full([2, 2, n], v), 1, None, None, 1e-5).unwrap());
             let options = F::BatchNormOptions::default().training(true);
             flat(&F::batch_norm(&Tensor::full([n, 3], v), None, None, None, None, Default::default()).unwrap());
             let (mut mean, mut var) = (Tensor::zeros([3]), Tensor::zeros([3]));
@@ -287,7 +319,7 @@ fn equal<T: ndnn::Real>(values: &[f64]) {
             flat(&var);
             assert!(mean.view().iter().all(|&m| m == v), "{what}: {mean}");
             // The differentiable pass agrees: nothing is left but for eps.
-            let x = x.requires_grad(true);
+            let x = x.set_requires_grad(true);
             let g: Tensor<T> =
                 (0..2 * n).map(|i| T::of((i as f64).cos())).collect::<Tensor<T>>().reshape([2, n as isize]).unwrap();
             for create_graph in [false, true] {
@@ -316,7 +348,7 @@ fn any_size<T: ndnn::Real>(sizes: &[f64], tolerance: f64) {
     let row: Tensor<T> = [1., -1., 2., 0.5, -0.25, 1.5].into_iter().map(T::of).collect();
     let g: Tensor<T> = [0.3, -1., 0.2, 0.7, 1., -0.4].into_iter().map(T::of).collect();
     type Norm<T> = fn(&Tensor<T>) -> Tensor<T>;
-    let norms: [Norm<T>; 4] = [
+    let norms: [Norm<T>; 5] = [
         |x| F::layer_norm(&x.reshape([1, 6]).unwrap(), &[6], None, None, 0.).unwrap().reshape([6]).unwrap(),
         |x| {
             let options = F::BatchNormOptions::default().training(true).eps(1e-300);
@@ -324,9 +356,10 @@ fn any_size<T: ndnn::Real>(sizes: &[f64], tolerance: f64) {
         },
         |x| x / x.std().reshape([1]).unwrap(),
         |x| x / x.norm(2., 0, true).unwrap(),
+        |x| F::group_norm(&x.reshape([1, 2, 3]).unwrap(), 1, None, None, 0.).unwrap().reshape([6]).unwrap(),
     ];
     let run = |norm: Norm<T>, x: &Tensor<T>, create_graph| {
-        let x = x.detach().requires_grad(true);
+        let x = x.detach().set_requires_grad(true);
         let y = norm(&x);
         let dx = grad_with(&[&y], &[Some(&g)], &[&x], create_graph).unwrap().remove(0).unwrap();
         (y.detach(), dx.detach())
@@ -375,7 +408,7 @@ fn cross_entropy_of_rows() {
     at_each_level(|| {
         for (seed, [rows, n]) in SIZES.into_iter().filter(|size| size[1] > 0).enumerate() {
             for x in layouts([rows, n], seed as u64 + 200) {
-                let x = x.requires_grad(true);
+                let x = x.set_requires_grad(true);
                 let target: Vec<i64> = (0..rows).map(|i| if i % 5 == 3 { -100 } else { (i * 7 % n) as i64 }).collect();
                 let t = Tensor::from_vec([rows], target.clone()).unwrap();
                 for (weighted, smoothing) in [(false, 0.), (true, 0.), (false, 0.1), (true, 0.2)] {
@@ -455,7 +488,7 @@ fn losses_of_pairs() {
     at_each_level(|| {
         for (seed, size) in SIZES.into_iter().enumerate() {
             for (x, y) in layouts(size, seed as u64).iter().zip(layouts(size, 300 + seed as u64)) {
-                let x = x.requires_grad(true);
+                let x = x.set_requires_grad(true);
                 let pairs: Vec<_> = numbers(&x).into_iter().zip(numbers(&y)).collect();
                 for (name, loss, plain) in cases {
                     let [want, slopes] = [0, 1].map(|k| pairs.iter().map(|&(x, y)| plain(x, y)[k]).collect::<Vec<_>>());
@@ -503,12 +536,12 @@ fn sums_and_extremes() {
 fn the_same_bits_on_any_number_of_threads() {
     let _alone = alone();
     let mut rng = Generator::seed_from_u64(9);
-    let x = Tensor::<f32>::randn_with([700, 300], &mut rng).requires_grad(true);
+    let x = Tensor::<f32>::randn_with([700, 300], &mut rng).set_requires_grad(true);
     let target = (&x + 0.3).detach();
     let classes = Tensor::from_vec([700], (0..700).map(|i| i % 300).collect()).unwrap();
-    let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn_with([300], &mut rng).requires_grad(true));
+    let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn_with([300], &mut rng).set_requires_grad(true));
     let g = Tensor::<f32>::randn_with([700, 300], &mut rng);
-    let planes = Tensor::<f32>::randn_with([30, 20, 500], &mut rng).requires_grad(true);
+    let planes = Tensor::<f32>::randn_with([30, 20, 500], &mut rng).set_requires_grad(true);
     let run = |threads| {
         set_num_threads(threads);
         let options = F::BatchNormOptions::default().training(true);
@@ -521,11 +554,16 @@ fn the_same_bits_on_any_number_of_threads() {
             all.extend(gradients(&y, &g, &[&x]));
             all.push(y);
         }
-        for y in [norm, batch] {
+        let groups = F::group_norm(&x, 20, Some(&w), Some(&b), 1e-5).unwrap();
+        for y in [norm, batch, groups] {
             all.extend(gradients(&y, &g, &[&x, &w, &b]));
             all.push(y);
         }
-        all.extend(gradients(&planes_normed, &planes.detach().square(), &[&planes]));
+        let [pw, pb] = [&w, &b].map(|p| p.narrow(0, 0, 20).unwrap());
+        let planes_in_groups = F::group_norm(&planes, 5, Some(&pw), Some(&pb), 1e-5).unwrap();
+        for y in [planes_normed, planes_in_groups] {
+            all.extend(gradients(&y, &planes.detach().square(), &[&planes]));
+        }
         for loss in [
             F::cross_entropy(&x, &classes, Default::default()).unwrap(),
             F::mse_loss(&x, &target, Default::default()).unwrap(),

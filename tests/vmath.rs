@@ -148,7 +148,7 @@ fn gradients_are_those_of_the_formula() {
     let functions: [fn(&Tensor) -> Tensor; 6] =
         [|x| x.tanh(), |x| x.sigmoid(), |x| x.exp(), F::silu, F::mish, |x| F::gelu(x, F::Approximate::None)];
     for f in functions {
-        let leaf = x.requires_grad(true);
+        let leaf = x.set_requires_grad(true);
         let y = f(&leaf).sum();
         let slow = ndnn::autograd::grad(&[&y], &[&leaf], true).unwrap()[0].clone().unwrap();
         let fast = ndnn::autograd::grad(&[&y], &[&leaf], false).unwrap()[0].clone().unwrap();

@@ -3,6 +3,11 @@
 use crate::{
     Error, ErrorKind, Result, Tensor,
     autograd::grad_with,
+    kernels::{
+        copy::contiguous,
+        memory::{collected, full, try_collected},
+        sizes::room,
+    },
     random::{Generator, SeedableRng},
 };
 
@@ -122,11 +127,11 @@ pub fn gradgradcheck<O: Outputs>(
     let mut all = checked(inputs);
     let mut rng = Generator::seed_from_u64(0);
     for output in f(&all)?.tensors() {
-        all.push(Tensor::uniform_with(output.shape(), -1.0, 1.0, &mut rng)?.requires_grad(true));
+        all.push(Tensor::uniform_with(output.shape(), -1.0, 1.0, &mut rng)?.set_requires_grad(true));
     }
     let n = inputs.len();
     // The position of each gradient's input among all.
-    let wanted: Vec<usize> = (0..n).filter(|&i| all[i].is_tracked()).collect();
+    let wanted: Vec<usize> = (0..n).filter(|&i| all[i].requires_grad()).collect();
     let gradients = |x: &[Tensor<f64>]| {
         let (inputs, starts) = x.split_at(n);
         let outputs = f(inputs)?.tensors();
@@ -146,8 +151,8 @@ pub fn gradgradcheck<O: Outputs>(
 
 /// The inputs as new leaves where they are to be checked, and as constants where not.
 fn checked(inputs: &[Tensor<f64>]) -> Vec<Tensor<f64>> {
-    let all = inputs.iter().all(|x| !x.is_tracked());
-    inputs.iter().map(|x| x.detach().requires_grad(all || x.is_tracked())).collect()
+    let all = inputs.iter().all(|x| !x.requires_grad());
+    inputs.iter().map(|x| x.detach().set_requires_grad(all || x.requires_grad())).collect()
 }
 
 /// The gradients of `outputs` by `inputs`; zeros where there is no graph or no path.
@@ -157,7 +162,7 @@ fn jacobian_row(
     inputs: &[&Tensor<f64>],
     create_graph: bool,
 ) -> Result<Vec<Tensor<f64>>> {
-    let (outputs, starts): (Vec<_>, Vec<_>) = outputs.iter().zip(starts).filter(|(y, _)| y.is_tracked()).unzip();
+    let (outputs, starts): (Vec<_>, Vec<_>) = outputs.iter().zip(starts).filter(|(y, _)| y.requires_grad()).unzip();
     let starts: Vec<_> = starts.into_iter().copied().collect();
     let gradients = grad_with(&outputs, &starts, inputs, create_graph)?;
     Ok(gradients.into_iter().zip(inputs).map(|(g, x)| g.unwrap_or_else(|| x.zeros_like())).collect())
@@ -177,14 +182,14 @@ type Differences = Vec<Vec<Vec<f64>>>;
 
 impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
     fn run(&self) -> Result<()> {
-        let checked: Vec<usize> = (0..self.inputs.len()).filter(|&i| self.inputs[i].is_tracked()).collect();
+        let checked: Vec<usize> = (0..self.inputs.len()).filter(|&i| self.inputs[i].requires_grad()).collect();
         let outputs = (self.f)(&self.inputs)?;
-        let differences = checked.iter().map(|&i| self.differences(i, &outputs)).collect::<Result<Vec<_>>>()?;
+        let differences = try_collected(checked.iter().map(|&i| self.differences(i, &outputs)))?;
         for create_graph in [false, true] {
             for (k, output) in outputs.iter().enumerate() {
                 let rows = self.rows(k, &outputs, &checked, create_graph)?;
                 for (column, &i) in checked.iter().enumerate() {
-                    let gradients: Vec<&Tensor<f64>> = rows.iter().map(|row| &row[column]).collect();
+                    let gradients = collected(rows.iter().map(|row| &row[column]));
                     self.compare(i, k, output.shape(), &gradients, &differences[column], create_graph)?;
                 }
             }
@@ -213,22 +218,23 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
     /// The central differences by each element of input `i`.
     fn differences(&self, i: usize, outputs: &[Tensor<f64>]) -> Result<Differences> {
         let mut inputs = self.inputs.clone();
+        for output in outputs {
+            room::<f64>(self.op, &[self.inputs[i].numel(), output.numel()])?;
+        }
         let mut at = |element: usize, step: f64| {
-            let mut array = self.inputs[i].data().to_owned();
+            let mut array = contiguous(self.inputs[i].view());
             *array.iter_mut().nth(element).expect("an element") += step;
-            inputs[i] = Tensor::from(array).requires_grad(true);
+            inputs[i] = Tensor::from(array).set_requires_grad(true);
             self.call(&inputs, outputs, false)
         };
         let eps = self.options.eps;
-        (0..self.inputs[i].numel())
-            .map(|element| {
-                let (above, below) = (at(element, eps)?, at(element, -eps)?);
-                let slope = |(a, b): (&Tensor<f64>, &Tensor<f64>)| {
-                    a.view().iter().zip(b.view()).map(|(a, b)| (a - b) / (2.0 * eps)).collect()
-                };
-                Ok(above.iter().zip(&below).map(slope).collect())
-            })
-            .collect()
+        try_collected((0..self.inputs[i].numel()).map(|element| {
+            let (above, below) = (at(element, eps)?, at(element, -eps)?);
+            let slope = |(a, b): (&Tensor<f64>, &Tensor<f64>)| {
+                collected(a.view().iter().zip(b.view()).map(|(a, b)| (a - b) / (2.0 * eps)))
+            };
+            Ok(above.iter().zip(&below).map(slope).collect())
+        }))
     }
 
     /// The gradients of each element of output `k`, each with a graph of its own: a first-order pass frees it.
@@ -240,14 +246,12 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
         create_graph: bool,
     ) -> Result<Vec<Vec<Tensor<f64>>>> {
         let by: Vec<&Tensor<f64>> = checked.iter().map(|&i| &self.inputs[i]).collect();
-        (0..outputs[k].numel())
-            .map(|element| {
-                let mut unit = ndarray::ArrayD::zeros(outputs[k].shape());
-                *unit.iter_mut().nth(element).expect("an element") = 1.0;
-                let again = self.call(&self.inputs, outputs, true)?;
-                jacobian_row(&again[k..=k], &[Some(&unit.into())], &by, create_graph)
-            })
-            .collect()
+        try_collected((0..outputs[k].numel()).map(|element| {
+            let mut unit = full(self.op, outputs[k].shape(), 0.0);
+            *unit.iter_mut().nth(element).expect("an element") = 1.0;
+            let again = self.call(&self.inputs, outputs, true)?;
+            jacobian_row(&again[k..=k], &[Some(&unit.into())], &by, create_graph)
+        }))
     }
 
     /// An error if the gradients of output `k`'s elements by input `i`'s are not the differences.

@@ -10,7 +10,7 @@ use crate::{
     Error, Result,
     error::ErrorKind,
     sync::lock,
-    tensor::{AnyNode, AnyTensor, Real, Tensor, with_grad},
+    tensor::{AnyNode, AnyTensor, Real, Tensor, erase_node, unerase, with_grad},
 };
 
 /// Gradients on their way, each with the node whose turn it waits for, by rising id: the newest is last, and its turn is
@@ -74,7 +74,7 @@ fn step(node: &AnyNode, grad: &AnyTensor, free: bool, mut sink: impl FnMut(AnyNo
 /// Adds a gradient to a leaf's; gives it back if the node is no leaf.
 fn gather(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
     fn into<T: Real>(slot: Option<&Mutex<Option<Tensor<T>>>>, grad: Tensor<T>) -> Option<AnyTensor> {
-        let Some(slot) = slot else { return Some(T::erase(grad)) };
+        let Some(slot) = slot else { return Some(AnyTensor::from(grad)) };
         // A backward may hand on a tensor that it captured, with its graph: a gradient that is kept has none.
         let grad = grad.into_detached();
         let mut slot = lock(slot);
@@ -100,7 +100,7 @@ fn untracked(what: &str) -> Error {
 }
 
 fn node_of<T: Real>(op: &str, tensor: &Tensor<T>) -> Result<AnyNode> {
-    tensor.node.0.clone().map(T::erase_node).ok_or_else(|| untracked(op))
+    tensor.node.0.clone().map(erase_node).ok_or_else(|| untracked(op))
 }
 
 impl<T: Real> Tensor<T> {
@@ -139,7 +139,7 @@ impl<T: Real> Tensor<T> {
             }
         };
         with_grad(create_graph, || {
-            add(&mut pending, root, T::erase(start));
+            add(&mut pending, root, AnyTensor::from(start));
             while let Some((node, grad)) = pending.next() {
                 step(&node, &grad, free, |input, grad| add(&mut pending, input, grad))?;
             }
@@ -175,7 +175,7 @@ fn start<T: Real>(op: &str, output: &Tensor<T>, gradient: Option<&Tensor<T>>) ->
 ///
 /// ```
 /// use ndnn::{autograd::grad, prelude::*};
-/// let x = tensor![3.0].requires_grad(true);
+/// let x = tensor![3.0].set_requires_grad(true);
 /// let y = &x * &x * &x;
 /// let dy = grad(&[&y], &[&x], true)?[0].clone().unwrap();
 /// let d2y = grad(&[&dy], &[&x], false)?[0].clone().unwrap();
@@ -216,7 +216,7 @@ pub fn grad_with<T: Real>(
     let wanted = leading_to(&roots, &targets);
     let mut pending = Pending::default();
     for ((root, output), gradient) in roots.into_iter().zip(outputs).zip(gradients) {
-        pending.add(root, T::erase(start("grad", output, *gradient)?));
+        pending.add(root, AnyTensor::from(start("grad", output, *gradient)?));
     }
     let mut found: HashMap<u64, Option<AnyTensor>> = targets.iter().map(|&id| (id, None)).collect();
     with_grad(create_graph, || -> Result<()> {
@@ -235,7 +235,7 @@ pub fn grad_with<T: Real>(
         Ok(())
     })?;
     let answer = |id| {
-        let gradient = T::unerase(found[id].clone()?)?;
+        let gradient = unerase::<T>(found[id].clone()?)?;
         Some(if create_graph { gradient } else { gradient.into_detached() })
     };
     Ok(targets.iter().map(answer).collect())

@@ -4,7 +4,7 @@
 
 use allocation_counter::measure;
 
-use crate::{functional as F, kernels::count::atomics, prelude::*};
+use crate::{functional as F, kernels::profile::atomics, prelude::*};
 
 /// The allocations and the atomic operations of one call, after others that filled what is kept between calls.
 fn cost<R>(mut f: impl FnMut() -> R) -> (u64, u64) {
@@ -32,9 +32,9 @@ impl Excess {
 fn forward_and_backward_of_one_operation() {
     let mut excess = Excess::default();
     let plain = Tensor::<f32>::ones([8, 8]);
-    let (x, y) = (plain.requires_grad(true), Tensor::<f32>::ones([8, 8]).requires_grad(true));
+    let (x, y) = (plain.set_requires_grad(true), Tensor::<f32>::ones([8, 8]).set_requires_grad(true));
     let (weight, bias) =
-        (Tensor::<f32>::ones([4, 8]).requires_grad(true), Tensor::<f32>::ones([4]).requires_grad(true));
+        (Tensor::<f32>::ones([4, 8]).set_requires_grad(true), Tensor::<f32>::ones([4]).set_requires_grad(true));
     let g = Tensor::<f32>::ones([8, 8]);
     let g4 = Tensor::<f32>::ones([8, 4]);
 

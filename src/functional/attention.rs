@@ -3,7 +3,7 @@
 use crate::{
     Error, Result,
     functional::{dropout, linear, options},
-    kernels::{elementwise::map, sizes::room},
+    kernels::{elementwise::map, gather::mask_matrix, memory::filled, sizes::room},
     tensor::{Real, Tensor},
 };
 
@@ -114,7 +114,7 @@ pub fn scaled_dot_product_attention<T: Real>(
         (None, true) => {
             let keys = key.size(-2)?;
             room::<T>(OP, &[len, keys])?;
-            Some(causal(len, keys))
+            Some(causal(len, keys)?)
         }
         (None, false) => None,
     };
@@ -132,9 +132,9 @@ pub fn scaled_dot_product_attention<T: Real>(
 }
 
 /// What is added to the scores so that query i sees the keys 0 to i only.
-fn causal<T: Real>(len: usize, keys: usize) -> Tensor<T> {
-    let seen = |(i, j)| if j <= i { T::ZERO } else { T::neg_infinity() };
-    ndarray::Array2::from_shape_fn((len, keys), seen).into()
+fn causal<T: Real>(len: usize, keys: usize) -> Result<Tensor<T>> {
+    let zeros = filled(room::<T>("scaled_dot_product_attention", &[len, keys])?, T::ZERO);
+    Ok(mask_matrix(zeros, &[len, keys], T::neg_infinity(), |i, j| j <= i as isize).into())
 }
 
 /// Keys or values with each head repeated, so that there are as many as the query has.
@@ -277,7 +277,7 @@ pub fn multi_head_attention_forward<T: Real>(
 ) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
     let batched = query.ndim() == 3;
     heads.check(query, key, value)?;
-    let one = is_same(query, key) && is_same(key, value);
+    let one = query.is_same(key) && key.is_same(value);
     let lifted = |t: &Tensor<T>| if batched { Ok(t.clone()) } else { t.unsqueeze(1) };
     let (query, key, value) = (lifted(query)?, lifted(key)?, lifted(value)?);
     let (len, batch, features) = (query.shape()[0], query.shape()[1], query.shape()[2]);
@@ -309,13 +309,6 @@ pub fn multi_head_attention_forward<T: Real>(
         if batched { Ok(w) } else { w.squeeze_dim(0) }
     });
     Ok((if batched { output } else { output.squeeze_dim(1)? }, weights.transpose()?))
-}
-
-/// Whether two handles are of one tensor: the same array, seen the same way, with the same history.
-pub(crate) fn is_same<T: Real>(a: &Tensor<T>, b: &Tensor<T>) -> bool {
-    let node = |t: &Tensor<T>| t.node.0.as_ref().map(std::sync::Arc::as_ptr).map(|p| p as *const ());
-    let (x, y) = (a.data(), b.data());
-    a.shares_memory_with(b) && x.shape() == y.shape() && x.strides() == y.strides() && node(a) == node(b)
 }
 
 impl<T: Real> Heads<T> {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    kernels::{im2col::Windows, index::row_major, pooling::unpool, sizes::room},
+    kernels::{layout::row_major, pooling::unpool, sizes::room, windows::Windows},
     tensor::{Real, Tensor, grad_enabled},
 };
 
@@ -68,7 +68,7 @@ pub fn max_pool<const N: usize, T: Real>(
     kernel_size: impl Into<Dims<N>>,
     options: MaxPoolOptions<N>,
 ) -> Result<Tensor<T>> {
-    if input.is_tracked() && grad_enabled() {
+    if input.requires_grad() && grad_enabled() {
         return Ok(max_pool_with_indices(input, kernel_size, options)?.0);
     }
     let Pooling { op, windows, shape } = Pooling::new(input, kernel_size.into(), &options)?;

@@ -6,8 +6,8 @@ use std::{mem::MaybeUninit, slice::from_raw_parts};
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn};
 
 use super::{
-    index::memory_order,
     isa::{Isa, Kernel, dispatch},
+    layout::memory_order,
     memory::Aligned,
     prefetch, threads,
     vmath::fill,

@@ -1,26 +1,37 @@
 //! Numbers only: ndarray views in, arrays out. SIMD and threads live here and nowhere else, and so does `unsafe`.
+//!
+//! - The machine: [`isa`] chooses the instruction set, [`threads`] share work, [`memory`] keeps buffers, [`prefetch`] fetches
+//!   ahead, [`profile`] counts what was done, [`sizes`] multiplies lengths with care.
+//! - Arrays: [`layout`] (how elements lie in memory), [`copy`] (any strides to any strides), [`gather`] (by index).
+//! - Mathematics of one number: [`vmath`] (f32 in vectors), [`special_f64`] (gamma, erf and their kin, in f64).
+//! - Loops: [`elementwise`], [`reduce`], [`row_kernel`] (one row after another), [`windows`] (where sliding windows lie).
+//! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`normalization`], [`pooling`], [`products`], [`random`],
+//!   [`softmax`], [`sort`], and [`optimizer_pass`].
+//! - Products of matrices: [`gemm`].
 
-pub mod classes;
 pub mod conv;
 pub mod copy;
-pub mod count;
+pub mod cross_entropy;
 pub mod elementwise;
+pub mod gather;
 pub mod gemm;
 pub mod im2col;
-pub mod index;
 pub mod isa;
+pub mod layout;
 pub mod memory;
-pub mod norm;
+pub mod normalization;
+pub mod optimizer_pass;
 pub mod pooling;
 pub mod prefetch;
 pub mod products;
+pub mod profile;
 pub mod random;
 pub mod reduce;
-pub mod rows;
+pub mod row_kernel;
 pub mod sizes;
 pub mod softmax;
 pub mod sort;
-pub mod special;
+pub mod special_f64;
 pub mod threads;
-pub mod update;
 pub mod vmath;
+pub mod windows;

@@ -3,14 +3,14 @@
 use num_traits::Float;
 
 use super::{
-    im2col::{Span, Windows},
     isa::{Isa, Kernel, dispatch},
-    memory::Aligned,
-    rows::{self, Blank, RowKernel, Sizes, write},
+    memory::{Aligned, collected},
+    row_kernel::{self, Blank, RowKernel, Sizes, write},
     sizes::saturating,
     threads,
+    windows::{Span, Windows},
 };
-use crate::tensor::{Element, Real};
+use crate::number::{Element, Real};
 
 /// From so many comparisons on, the work is split among threads.
 const PARALLEL: usize = 200_000;
@@ -57,7 +57,7 @@ fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], windows: &Windows) 
         let places = rest.split_off_mut(..if PLACES { values.len() } else { 0 }).expect("as many as values");
         (x, values, places)
     });
-    threads::each(saturating([planes, work]), tasks.collect(), |(x, values, places)| {
+    threads::each(saturating([planes, work]), tasks, |(x, values, places)| {
         dispatch(Planes::<T, PLACES> { x, windows: &windows, spans: &spans, values, places })
     });
     // SAFETY: there is a task for each `step` planes, and each wrote all rows of its planes.
@@ -86,7 +86,7 @@ impl<T: Float, const PLACES: bool> Kernel for Planes<'_, T, PLACES> {
         let steps = |span: Span, by: usize| (0..span.count).map(move |k| span.start + k * by);
         let [depth_out, height_out, width_out] = windows.output;
         let across = windows.across();
-        let starts: Vec<i64> = spans[2].iter().map(|span| span.start as i64).collect();
+        let starts = collected(spans[2].iter().map(|span| span.start as i64));
         let (mut out, mut rest) = (values.chunks_exact_mut(width_out), places);
         for plane in x.chunks_exact(windows.input_len()) {
             for (d, h) in (0..depth_out).flat_map(|d| (0..height_out).map(move |h| (spans[0][d], spans[1][h]))) {
@@ -170,13 +170,13 @@ impl<T: Real> RowKernel<T> for Unpool<'_, T> {
 /// The derivative of max pooling: each element of `g` added at its place in one of `rows` planes of `len` elements.
 pub fn unpool<T: Real>(g: &[T], places: &[i64], rows: usize, len: usize) -> Aligned<T> {
     let kernel = Unpool { g, places, count: g.len() / rows.max(1) };
-    rows::run(&kernel, Sizes { rows, read: len, written: len, sums: 0 }).0
+    row_kernel::run(&kernel, Sizes { rows, read: len, written: len, sums: 0 }).0
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::im2col::tests::{many, under},
+        super::windows::tests::{many, under},
         *,
     };
 

@@ -4,11 +4,12 @@ use ndarray::{ArrayD, ArrayViewD, Axis};
 
 use super::{
     elementwise::map,
-    index::{Rows, array, row_major},
+    gather::Rows,
+    layout::{array, row_major},
     memory::{collected, filled, full, vector},
     reduce::{fold, greater},
 };
-use crate::tensor::Number;
+use crate::number::Number;
 
 /// `digits · 2^exponent`, with digits from 1 up to 2 in size, or 0, ±∞ or NaN: a float that neither overflows nor vanishes.
 #[derive(Clone, Copy)]

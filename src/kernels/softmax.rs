@@ -3,14 +3,15 @@
 use ndarray::{ArrayD, ArrayViewD};
 
 use super::{
-    index::{Rows, array, row_major},
+    gather::Rows,
     isa::Isa,
+    layout::{array, row_major},
     memory::{filled, recycle},
     prefetch,
     reduce::{Each, combine},
-    rows::{Blank, RowKernel, Sizes, larger, run, write, write_rows},
+    row_kernel::{Blank, RowKernel, Sizes, larger, run, write, write_rows},
 };
-use crate::tensor::Real;
+use crate::number::Real;
 
 /// Blocks of rows, one a task: `len` rows of `inner` elements, where the softmax is taken along the columns.
 #[derive(Clone, Copy)]
@@ -119,7 +120,10 @@ impl<T: Real> Softmax<'_, T> {
             max.iter_mut().zip(row).for_each(|(m, &x)| *m = larger(*m, x));
         }
         let shift = &max[..inner];
-        let power = |k: usize, i: usize| (x[k * inner + i] - shift[i]).vexp::<I>();
+        let power = |k: usize| {
+            let x = &x[k * inner..][..inner];
+            move |i: usize| (x[i] - shift[i]).vexp::<I>()
+        };
         let out = write_rows(out, inner, power, |row| {
             let row = &row[..inner];
             if self.log {
@@ -208,7 +212,11 @@ impl<T: Real> RowKernel<T> for Backward<'_, T> {
         }
         sums.finish();
         let at = &sums.total[..inner];
-        let out = write_rows(out, inner, |k, i| slope(g[k * inner + i], y[k * inner + i], at[i]), |_| ());
+        let row = |k: usize| {
+            let (g, y) = (&g[k * inner..][..inner], &y[k * inner..][..inner]);
+            move |i: usize| slope(g[i], y[i], at[i])
+        };
+        let out = write_rows(out, inner, row, |_| ());
         self.dominant::<I>(g, y, at, out);
         sums.recycle();
         (out, ())

@@ -1,11 +1,12 @@
 //! Attention layers; see [`functional::multi_head_attention_forward`](crate::functional::multi_head_attention_forward).
 
-use super::param::optional;
+use crate::module::optional;
 use crate::{
     Result,
     functional::{self as F, AttentionOptions, Heads, InProjection},
     kernels::sizes::must,
-    nn::{Forward, Linear, Mode, Module, Param, init, run},
+    module::run,
+    nn::{Forward, Linear, Mode, Module, Param, init},
     tensor::{Real, Tensor},
 };
 
@@ -208,8 +209,8 @@ impl<T: Real> MultiheadAttention<T> {
         run(self, || {
             // What is one tensor stays one, so that it is projected at once.
             let q = swap(query)?;
-            let k = if F::is_same(key, query) { q.clone() } else { swap(key)? };
-            let v = if F::is_same(value, key) { k.clone() } else { swap(value)? };
+            let k = if key.is_same(query) { q.clone() } else { swap(key)? };
+            let v = if value.is_same(key) { k.clone() } else { swap(value)? };
             let (y, weights) = F::multi_head_attention_forward(&q, &k, &v, &self.heads(), options)?;
             Ok((swap(&y)?, weights))
         })

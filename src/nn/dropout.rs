@@ -1,9 +1,9 @@
 //! Dropout layers; see [`functional::dropout`](crate::functional::dropout()).
 
-use super::module::stateless_dtype;
 use crate::{
     Result, functional as F,
-    nn::{Forward, Mode, Module, py_bool, py_float, run},
+    module::{ExtraRepr, run},
+    nn::{Forward, Mode, Module},
     tensor::{Real, Tensor},
 };
 
@@ -12,7 +12,7 @@ macro_rules! layers {
     ($($(#[$doc:meta])* $name:ident $([const $n:ident])?, $type_name:expr, $function:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Module)]
-        #[module(repr, name)]
+        #[module(repr, name, stateless)]
         pub struct $name $(<const $n: usize>)? {
             p: f64,
             inplace: bool,
@@ -48,7 +48,7 @@ macro_rules! layers {
             }
 
             fn extra_repr(&self) -> String {
-                format!("p={}, inplace={}", py_float(self.p), py_bool(self.inplace))
+                ExtraRepr::new().named("p", self.p).named("inplace", self.inplace).finish()
             }
         }
 
@@ -58,8 +58,6 @@ macro_rules! layers {
             }
             crate::forward_dtype!();
         }
-
-        stateless_dtype!([$(const $n: usize)?] $name $(<$n>)?);
     )*};
 }
 

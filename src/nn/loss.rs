@@ -5,7 +5,8 @@
 use crate::{
     Result,
     functional::{self as F, Reduction, Target},
-    nn::{Buffer, Module, module::stateless_dtype, run},
+    module::run,
+    nn::{Buffer, Module},
     tensor::{Real, Tensor},
 };
 
@@ -76,6 +77,7 @@ macro_rules! losses {
     ($($(#[$doc:meta])* $name:ident: $function:ident, $options:ident, plain { $($field:ident: $ty:ty),* };)*) => {$(
         $(#[$doc])*
         #[derive(Module)]
+        #[module(stateless)]
         pub struct $name {
             $(#[doc = see!($options $field)]
             pub $field: $ty,)*
@@ -104,8 +106,6 @@ macro_rules! losses {
                 Self::new()
             }
         }
-
-        stateless_dtype!($name);
     )*};
     (@ default SmoothL1LossOptions) => { F::SmoothL1LossOptions::default() };
     (@ default $options:ident) => { F::$options::<f32>::default() };

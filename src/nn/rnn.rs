@@ -6,7 +6,8 @@ use crate::{
     Result,
     functional::{self as F, LstmState, RnnOptions, RnnWeights},
     kernels::sizes::must,
-    nn::{Dtype, Forward, Members, MembersMut, Mode, Module, Param, ParameterDict, init, py_bool, py_float, repr, run},
+    module::{ExtraRepr, Members, MembersMut, repr, run},
+    nn::{Dtype, Forward, Mode, Module, Param, ParameterDict, init},
     tensor::{Real, Tensor},
 };
 
@@ -94,17 +95,17 @@ impl<T: Real> Stack<T> {
     }
 
     fn extra_repr(&self) -> String {
-        let options = &self.options;
-        let rest = [
-            (self.proj_size != 0, "proj_size", self.proj_size.to_string()),
-            (self.num_layers != 1, "num_layers", self.num_layers.to_string()),
-            (!self.bias, "bias", py_bool(self.bias).to_string()),
-            (options.batch_first, "batch_first", py_bool(options.batch_first).to_string()),
-            (options.dropout != 0., "dropout", py_float(options.dropout)),
-            (options.bidirectional, "bidirectional", py_bool(options.bidirectional).to_string()),
-        ];
-        let rest = rest.into_iter().filter(|(shown, ..)| *shown).map(|(_, name, value)| format!(", {name}={value}"));
-        format!("{}, {}{}", self.input_size, self.hidden_size, rest.collect::<String>())
+        let RnnOptions { batch_first, dropout, bidirectional, .. } = self.options;
+        ExtraRepr::new()
+            .value(self.input_size)
+            .value(self.hidden_size)
+            .unless_default("proj_size", self.proj_size, 0)
+            .unless_default("num_layers", self.num_layers, 1)
+            .unless_default("bias", self.bias, true)
+            .unless_default("batch_first", batch_first, false)
+            .unless_default("dropout", dropout, 0.)
+            .unless_default("bidirectional", bidirectional, false)
+            .finish()
     }
 
     fn dtype<U: Real>(self) -> Stack<U> {

@@ -4,16 +4,16 @@ use std::ops;
 
 use ndarray::Dimension;
 
-use super::{Operand, compare::keep_where};
+use super::select::keep_where;
 use crate::{
     Error, Result,
     error::or_panic,
     kernels::{
         elementwise::{broadcast_shape, map, zip, zip_in_place, zip3},
-        index::row_major,
+        layout::row_major,
         sizes::room,
     },
-    tensor::{DType, Element, Number, Real, Tensor, grad_enabled},
+    tensor::{DType, Element, Number, Operand, Real, Tensor, grad_enabled},
 };
 
 /// The shape that both broadcast to, or an error that shows both, or says that there is no memory for it.
@@ -44,7 +44,7 @@ where
 {
     let shape = broadcast(name, x, y)?;
     let out = zip(x.view(), y.view(), &shape, value);
-    if !grad_enabled() || !(x.is_tracked() || y.is_tracked()) {
+    if !grad_enabled() || !(x.requires_grad() || y.requires_grad()) {
         return Ok(out.into());
     }
     let kept = |tensor: &Tensor<T>, keep| if keep { tensor.clone() } else { Tensor::zeros([0]) };
@@ -63,7 +63,7 @@ fn reuse<T: Number>(
     y: &Tensor<T>,
     f: impl Fn(T, T) -> T + Sync,
 ) -> std::result::Result<Tensor<T>, Tensor<T>> {
-    let recorded = grad_enabled() && (x.is_tracked() || y.is_tracked());
+    let recorded = grad_enabled() && (x.requires_grad() || y.requires_grad());
     let Some(other) = y.data().as_slice().filter(|_| !recorded && x.shape() == y.shape()) else { return Err(x) };
     if !x.data().is_standard_layout() {
         return Err(x);
@@ -90,7 +90,7 @@ macro_rules! operators {
             /// If the shapes do not broadcast together.
             #[allow(unused_variables)]
             pub fn $try(&self, other: &Tensor<T>) -> Result<Tensor<T>> {
-                let ($tx, $ty) = (self.is_tracked(), other.is_tracked());
+                let ($tx, $ty) = (self.requires_grad(), other.requires_grad());
                 let value = |$a: T, $b: T| $value;
                 binary(stringify!($method), [self, other], value, $keep, |$g, $x, $y| Ok($dx), |$g, $x, $y| Ok($dy))
             }

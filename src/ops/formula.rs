@@ -5,12 +5,12 @@ use std::{
     ops::{Add, Mul, Neg},
 };
 
-use super::{compare::keep_where, step};
+use super::{select::keep_where, step};
 use crate::{
     kernels::{
         elementwise::{Map, map, map_with},
         isa::Isa,
-        special,
+        special_f64,
     },
     tensor::{Number, Real, Tensor},
 };
@@ -183,9 +183,9 @@ functions! {
     abs: |x| num_traits::Float::abs(x), |x| x.abs();
     reciprocal: |x| x.recip(), |x| x.reciprocal();
     rsqrt: |x| x.sqrt().recip(), |x| x.rsqrt();
-    digamma: |x| T::of(special::digamma(x.as_f64())), |x| x.digamma();
+    digamma: |x| T::of(special_f64::digamma(x.as_f64())), |x| x.digamma();
     /// The derivative of `digamma`.
-    trigamma: |x| T::of(special::polygamma(1, x.as_f64())), |x| x.polygamma(1);
+    trigamma: |x| T::of(special_f64::polygamma(1, x.as_f64())), |x| x.polygamma(1);
     exp: |x| x.vexp::<I>(), |x| x.exp();
     tanh: |x| x.vtanh::<I>(), |x| x.tanh();
     sigmoid: |x| x.vsigmoid::<I>(), |x| x.sigmoid();

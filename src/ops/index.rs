@@ -1,383 +1,196 @@
-//! Taking parts of a tensor: by range, by diagonal, by index, by mask.
+//! `x.index((0, 1..3, ..))`: several ways of indexing at once, as in `x[0, 1:3, :]`.
 
-use ndarray::{Axis, IxDyn, Slice};
+use std::ops::{Range, RangeFrom, RangeFull, RangeTo};
 
-use super::{broadcast, shape::at_least_two};
 use crate::{
     Error, Result,
-    kernels::{
-        copy::{copy_into, diagonals, put_diagonals},
-        index::{Rows, array, mask_matrix, places, row_major, take_rows},
-        memory::{buffer, collected, full},
-        sizes::room,
-    },
-    tensor::{Element, Tensor, axis},
+    kernels::{elementwise::broadcast_shape, memory::filled, sizes::room},
+    ops::gather::positions,
+    tensor::{Element, Tensor},
 };
 
-// ------------------------------------------------------------------------------------------------ ranges: always views
+/// One entry of [`Tensor::index`].
+#[derive(Clone, Debug)]
+pub enum Index {
+    /// One place; the axis goes. Negative counts from the end.
+    At(isize),
+    /// `start..end` in steps, as Python slices.
+    Slice(Option<isize>, Option<isize>, usize),
+    /// All axes that no other entry names: Python's `...`.
+    Ellipsis,
+    /// A new axis of length 1: Python's `None`.
+    NewAxis,
+    /// The places that a tensor names; negative ones count from the end.
+    Places(Tensor<i64>),
+    /// The places where a mask is true; it stands for as many axes as it has.
+    Mask(Tensor<bool>),
+}
+
+macro_rules! index_from {
+    ($($t:ty: $x:ident => $index:expr;)*) => {$(
+        impl From<$t> for Index {
+            fn from($x: $t) -> Index {
+                $index
+            }
+        }
+        impl Indices for $t {
+            fn indices(self) -> Vec<Index> {
+                vec![self.into()]
+            }
+        }
+    )*};
+}
+index_from! {
+    isize: i => Index::At(i);
+    Range<isize>: r => Index::Slice(Some(r.start), Some(r.end), 1);
+    RangeFrom<isize>: r => Index::Slice(Some(r.start), None, 1);
+    RangeTo<isize>: r => Index::Slice(None, Some(r.end), 1);
+    RangeFull: _r => Index::Slice(None, None, 1);
+    &Tensor<i64>: t => Index::Places(t.clone());
+    &Tensor<bool>: t => Index::Mask(t.clone());
+}
+
+/// What [`Tensor::index`] takes: one entry, a tuple of them, or a list of [`Index`].
+pub trait Indices {
+    /// The entries, in the order of the axes.
+    fn indices(self) -> Vec<Index>;
+}
+
+impl Indices for Index {
+    fn indices(self) -> Vec<Index> {
+        vec![self]
+    }
+}
+
+impl Indices for Vec<Index> {
+    fn indices(self) -> Vec<Index> {
+        self
+    }
+}
+
+impl<const N: usize> Indices for [Index; N] {
+    fn indices(self) -> Vec<Index> {
+        self.into()
+    }
+}
+
+macro_rules! tuples {
+    ($(($($t:ident $x:ident),+))*) => {$(
+        impl<$($t: Into<Index>),+> Indices for ($($t,)+) {
+            fn indices(self) -> Vec<Index> {
+                let ($($x,)+) = self;
+                vec![$($x.into()),+]
+            }
+        }
+    )*};
+}
+tuples! { (A a) (A a, B b) (A a, B b, C c) (A a, B b, C c, D d) (A a, B b, C c, D d, E e) (A a, B b, C c, D d, E e, F f) }
 
 impl<T: Element> Tensor<T> {
-    /// The `length` elements from `start` (negative counts from the end) along an axis; shares memory.
+    /// What `x[…]` is in PyTorch: numbers, ranges, tensors of places and masks, one an axis, and [`Index::NewAxis`] and
+    /// [`Index::Ellipsis`]. Without tensors it is a view.
     ///
-    /// # Errors
-    /// If there is no such axis, or the range leaves it.
-    pub fn narrow(&self, dim: isize, start: isize, length: usize) -> Result<Tensor<T>> {
-        let at = self.real_axis("narrow", dim)?;
-        let n = self.shape()[at];
-        let from = if start < 0 { start + n as isize } else { start };
-        if from < 0 || (from as usize).checked_add(length).is_none_or(|end| end > n) {
-            return Err(Error::index(
-                "narrow",
-                format!("{length} elements from {start} leave axis {at} of size {n} ({:?})", self.shape()),
-            ));
-        }
-        Ok(self.sliced("narrow", at, from as usize, length, 1))
-    }
-
-    /// Every `step`-th element from `start` up to but without `end` along an axis, as Python slices: negative numbers
-    /// count from the end, `None` is the whole way, what lies beyond the ends is not there. Shares memory.
+    /// Tensors of places broadcast together; their axes stand where the tensors stood, or in front if those were not
+    /// neighbours.
     ///
     /// ```
     /// use ndnn::prelude::*;
-    /// assert_eq!(tensor![0, 1, 2, 3, 4].slice(0, -4, None, 2)?, tensor![1, 3]);
+    /// let x = tensor![[0, 1, 2], [3, 4, 5]];
+    /// assert_eq!(x.index(-1)?, tensor![3, 4, 5]);
+    /// assert_eq!(x.index((.., 1..))?, tensor![[1, 2], [4, 5]]);
+    /// assert_eq!(x.index((.., &tensor![2, 0]))?, tensor![[2, 0], [5, 3]]);
+    /// assert_eq!(x.index(&tensor![[true, false, true], [false, true, false]])?, tensor![0, 2, 4]);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
     ///
     /// # Errors
-    /// If there is no such axis, or `step` is 0.
-    pub fn slice(
-        &self,
-        dim: isize,
-        start: impl Into<Option<isize>>,
-        end: impl Into<Option<isize>>,
-        step: usize,
-    ) -> Result<Tensor<T>> {
-        let at = self.real_axis("slice", dim)?;
-        if step == 0 {
-            return Err(Error::value("slice", "expected a step above 0"));
-        }
-        let n = self.shape()[at] as isize;
-        let clamp = |i: isize| if i < 0 { i.saturating_add(n).max(0) } else { i.min(n) } as usize;
-        let (start, end) = (clamp(start.into().unwrap_or(0)), clamp(end.into().unwrap_or(n)));
-        Ok(self.sliced("slice", at, start, end.saturating_sub(start).div_ceil(step), step))
-    }
-
-    /// `count` elements from `start`, `step` apart; the range is known to be right.
-    fn sliced(&self, name: &'static str, at: usize, start: usize, count: usize, step: usize) -> Tensor<T> {
-        let mut data = self.data().clone();
-        data.slice_axis_inplace(Axis(at), range(start, count, step));
-        let n = self.shape()[at];
-        Tensor::op(name, data, [self], move |g, _| Ok([Some(g.unsliced(at, n, start, step))]))
-    }
-
-    /// The derivative of [`sliced`](Tensor::sliced): the elements back in their places on an axis of `n`, zeros between.
-    fn unsliced(&self, at: usize, n: usize, start: usize, step: usize) -> Tensor<T> {
-        let count = self.shape()[at];
-        let mut shape = self.shape().to_vec();
-        shape[at] = n;
-        let mut out = full("unslice", &shape, T::ZERO);
-        copy_into(out.slice_axis_mut(Axis(at), range(start, count, step)), self.view());
-        Tensor::op("unslice", out, [self], move |g, _| Ok([Some(g.sliced("slice", at, start, count, step))]))
-    }
-
-    /// The slice at one index (negative counts from the end) of an axis, without the axis; shares memory.
-    ///
-    /// # Errors
-    /// If there is no such axis or index.
-    pub fn select(&self, dim: isize, index: isize) -> Result<Tensor<T>> {
-        let at = self.real_axis("select", dim)?;
-        let n = self.shape()[at];
-        let from = if index < 0 { index + n as isize } else { index };
-        if from < 0 || from >= n as isize {
-            return Err(out_of_range("select", index as i64, at, self.shape()));
-        }
-        let from = from as usize;
-        let mut data = self.data().clone();
-        data.index_axis_inplace(Axis(at), from);
-        Ok(Tensor::op("select", data, [self], move |g, _| {
-            Ok([Some(g.unsqueeze(at as isize)?.unsliced(at, n, from, 1))])
-        }))
-    }
-
-    /// Windows of `size` elements, `step` apart, along an axis: the axis counts the windows, a new last axis holds them.
-    ///
-    /// # Errors
-    /// If there is no such axis, it is shorter than `size`, or `step` is 0.
-    pub fn unfold(&self, dim: isize, size: usize, step: usize) -> Result<Tensor<T>> {
-        let at = axis("unfold", dim, self.ndim())?;
-        let n = self.shape().get(at).copied().unwrap_or(1);
-        if size > n || step == 0 {
-            return Err(Error::value(
-                "unfold",
-                format!("windows of {size}, {step} apart, do not fit an axis of {n}; a step is at least 1"),
-            ));
-        }
-        if self.ndim() == 0 {
-            return self.reshape([1])?.narrow(0, 0, size);
-        }
-        let windows = (n - size) / step + 1;
-        let mut shape = self.shape().to_vec();
-        shape.splice(at..=at, [windows, size]);
-        if room::<T>("unfold", &shape)? == 0 {
-            shape.remove(at + 1);
-            shape.push(size);
-            return Ok(self.nothing("unfold", &shape));
-        }
-        room::<usize>("unfold", &[windows, size])?;
-        let index = collected((0..windows * size).map(|i| i / size * step + i % size));
-        self.rows_taken("unfold", at, index)?.reshape(&shape)?.movedim(at as isize + 1, -1)
-    }
-}
-
-/// Not empty ranges only: ndarray asks that a start lies inside the axis.
-fn range(start: usize, count: usize, step: usize) -> Slice {
-    // Between two elements of an axis there is a step that it has room for.
-    let step = if count > 1 { step } else { 1 };
-    let end = if count == 0 { start } else { start + (count - 1) * step + 1 };
-    Slice::new(start as isize, Some(end as isize), step as isize)
-}
-
-// ------------------------------------------------------------------------------------------- diagonals and triangles
-
-impl<T: Element> Tensor<T> {
-    /// The diagonals of the matrices that `dim1` and `dim2` span, as the last axis; above the main one by `offset`, or
-    /// below it if negative. A matrix's diagonal shares memory.
-    ///
-    /// # Errors
-    /// If there are no such axes, or they are one.
-    pub fn diagonal(&self, offset: isize, dim1: isize, dim2: isize) -> Result<Tensor<T>> {
-        let (a, b) = two_axes("diagonal", dim1, dim2, self.ndim())?;
-        Ok(self.diagonals(offset, a, b))
-    }
-
-    /// A tensor that has this one's last axis as the diagonals of the square matrices that `dim1` and `dim2` span.
-    ///
-    /// # Errors
-    /// If there are no such axes in a tensor with one axis more, they are one, or there is no memory for the result.
-    pub fn diag_embed(&self, offset: isize, dim1: isize, dim2: isize) -> Result<Tensor<T>> {
-        self.real_axis("diag_embed", -1)?;
-        let (a, b) = two_axes("diag_embed", dim1, dim2, self.ndim() + 1)?;
-        let (last, rest) = self.shape().split_last().expect("an axis");
-        let mut shape = rest.to_vec();
-        for at in [a.min(b), a.max(b)] {
-            shape.insert(at, last.saturating_add(offset.unsigned_abs()));
-        }
-        room::<T>("diag_embed", &shape)?;
-        Ok(self.undiagonals(&shape, offset, a, b))
-    }
-
-    fn diagonals(&self, offset: isize, a: usize, b: usize) -> Tensor<T> {
-        let (row, column, count) = diagonal(self.shape(), offset, a, b);
-        let mut on = self.data().clone();
-        on.slice_axis_inplace(Axis(a), range(row, count, 1));
-        on.slice_axis_inplace(Axis(b), range(column, count, 1));
-        let data = if self.ndim() == 2 { on.into_diag().into_dyn() } else { diagonals(on.view(), a, b).into_shared() };
-        let from = self.shape().to_vec();
-        Tensor::op("diagonal", data, [self], move |g, _| Ok([Some(g.undiagonals(&from, offset, a, b))]))
-    }
-
-    /// The derivative of [`diagonals`](Tensor::diagonals): the last axis as the diagonals of zeros of `shape`.
-    fn undiagonals(&self, shape: &[usize], offset: isize, a: usize, b: usize) -> Tensor<T> {
-        let (row, column, count) = diagonal(shape, offset, a, b);
-        let mut out = full("diag_embed", shape, T::ZERO);
-        let mut on = out.view_mut();
-        on.slice_axis_inplace(Axis(a), range(row, count, 1));
-        on.slice_axis_inplace(Axis(b), range(column, count, 1));
-        put_diagonals(on, a, b, self.view());
-        Tensor::op("diag_embed", out, [self], move |g, _| Ok([Some(g.diagonals(offset, a, b))]))
-    }
-
-    /// The lower triangles of the matrices of the last two axes, up to the diagonal `diagonal`, zeros above.
-    ///
-    /// # Errors
-    /// If there are fewer than two axes.
-    pub fn tril(&self, diagonal: isize) -> Result<Tensor<T>> {
-        at_least_two("tril", self.shape())?;
-        let out = mask_matrix(self.to_vec(), self.shape(), T::ZERO, |i, j| j.saturating_sub(i) <= diagonal);
-        Ok(Tensor::op("tril", out, [self], move |g, _| Ok([Some(g.tril(diagonal)?)])))
-    }
-
-    /// The upper triangles of the matrices of the last two axes, from the diagonal `diagonal` on, zeros below.
-    ///
-    /// # Errors
-    /// If there are fewer than two axes.
-    pub fn triu(&self, diagonal: isize) -> Result<Tensor<T>> {
-        at_least_two("triu", self.shape())?;
-        let out = mask_matrix(self.to_vec(), self.shape(), T::ZERO, |i, j| j.saturating_sub(i) >= diagonal);
-        Ok(Tensor::op("triu", out, [self], move |g, _| Ok([Some(g.triu(diagonal)?)])))
-    }
-}
-
-fn two_axes(op: &str, dim1: isize, dim2: isize, ndim: usize) -> Result<(usize, usize)> {
-    let (a, b) = (axis(op, dim1, ndim)?, axis(op, dim2, ndim)?);
-    if a == b || ndim < 2 {
-        return Err(Error::shape(op, format!("expected two axes, got {dim1} and {dim2} in a tensor of {ndim}")));
-    }
-    Ok((a, b))
-}
-
-/// The row and the column at which a diagonal starts, and its length.
-fn diagonal(shape: &[usize], offset: isize, a: usize, b: usize) -> (usize, usize, usize) {
-    let (down, right) = (offset.min(0).unsigned_abs().min(shape[a]), offset.max(0).unsigned_abs().min(shape[b]));
-    (down, right, (shape[a] - down).min(shape[b] - right))
-}
-
-// --------------------------------------------------------------------------------------------- by index and by mask
-
-/// The elements of an index tensor as positions on axis `at` of `shape`; with `wrap`, negative ones count from the end.
-pub(crate) fn positions(op: &str, index: &Tensor<i64>, at: usize, shape: &[usize], wrap: bool) -> Result<Vec<usize>> {
-    let n = shape.get(at).copied().unwrap_or(1) as i64;
-    let position = |&i: &i64| {
-        let from = if wrap && i < 0 { i + n } else { i };
-        if (0..n).contains(&from) { Ok(from as usize) } else { Err(out_of_range(op, i, at, shape)) }
-    };
-    let mut out = buffer(index.numel());
-    for i in row_major(&index.view()).iter() {
-        out.push(position(i)?);
-    }
-    Ok(out)
-}
-
-fn out_of_range(op: &str, index: i64, at: usize, shape: &[usize]) -> Error {
-    let n = shape.get(at).copied().unwrap_or(1);
-    Error::index(op, format!("index {index} is out of range for axis {at} of size {n} ({shape:?})"))
-}
-
-/// The positions that a vector (or scalar) of indices names.
-pub(crate) fn vector(op: &str, index: &Tensor<i64>, at: usize, shape: &[usize], wrap: bool) -> Result<Vec<usize>> {
-    if index.ndim() > 1 {
-        return Err(Error::shape(op, format!("expected a vector of indices, got {:?}", index.shape())));
-    }
-    positions(op, index, at, shape, wrap)
-}
-
-/// Whether `index` is no larger than `shape` on every axis but `at`; scalars count as vectors of one.
-pub(crate) fn fits(op: &str, what: &str, shape: &[usize], index: &[usize], at: Option<usize>) -> Result<()> {
-    let (long, part) = (if shape.is_empty() { &[1] } else { shape }, if index.is_empty() { &[1] } else { index });
-    let fits = long.len() == part.len() && (0..long.len()).all(|i| Some(i) == at || part[i] <= long[i]);
-    if !fits {
-        let but = at.map_or(String::new(), |at| format!(" on every axis but {at}"));
-        return Err(Error::shape(op, format!("the index {index:?} must be no larger than {what} {shape:?}{but}")));
-    }
-    Ok(())
-}
-
-impl<T: Element> Tensor<T> {
-    /// The slices that a vector of indices names along an axis, in its order.
-    ///
-    /// # Errors
-    /// If there is no such axis, the indices are not a vector, or one is negative or beyond the axis.
-    pub fn index_select(&self, dim: isize, index: &Tensor<i64>) -> Result<Tensor<T>> {
-        const OP: &str = "index_select";
-        let at = axis(OP, dim, self.ndim())?;
-        let index = vector(OP, index, at, self.shape(), false)?;
-        if self.ndim() == 0 && index.len() != 1 {
-            return Err(Error::shape(OP, format!("a scalar takes one index, got {}", index.len())));
-        }
-        self.rows_taken(OP, at, index)
-    }
-
-    /// The rows of axis `at` that `index` names; the indices are known to be right.
-    ///
-    /// # Errors
-    /// If there is no memory for them.
-    pub(crate) fn rows_taken(&self, name: &'static str, at: usize, index: Vec<usize>) -> Result<Tensor<T>> {
-        let mut shape = self.shape().to_vec();
-        if let Some(n) = shape.get_mut(at) {
-            *n = index.len();
-        }
-        let out = match room::<T>(name, &shape)? {
-            0 => array(&shape, Vec::new()),
-            _ => {
-                let rows = take_rows(&row_major(&self.view()), Rows::new(self.shape(), at), &index);
-                rows.into_shape_with_order(IxDyn(&shape)).expect("as many elements")
-            }
+    /// If there are more entries than axes, more than one ellipsis, an index is out of range, or tensors do not fit.
+    pub fn index(&self, indices: impl Indices) -> Result<Tensor<T>> {
+        const OP: &str = "index";
+        let indices = indices.indices();
+        let takes = |i: &Index| match i {
+            Index::NewAxis | Index::Ellipsis => 0,
+            Index::Mask(mask) => mask.ndim(),
+            _ => 1,
         };
-        let from = self.shape().to_vec();
-        Ok(Tensor::op(name, out, [self], move |g, _| Ok([Some(Tensor::zeros(&from).rows_added(at, &index, g))])))
-    }
-
-    /// `out[i][j][k] = self[index[i][j][k]][j][k]` for `dim` 0, and likewise for the others.
-    ///
-    /// The index has as many axes as `self` and is no larger on any but `dim`.
-    ///
-    /// ```
-    /// use ndnn::prelude::*;
-    /// let picked = tensor![[1, 2], [3, 4]].gather(1, &tensor![[0, 0], [1, 0]])?;
-    /// assert_eq!(picked, tensor![[1, 1], [4, 3]]);
-    /// # Ok::<(), ndnn::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// If the shapes do not fit, or an index is negative or beyond the axis.
-    pub fn gather(&self, dim: isize, index: &Tensor<i64>) -> Result<Tensor<T>> {
-        self.gathered("gather", dim, index, false)
-    }
-
-    fn gathered(&self, op: &'static str, dim: isize, index: &Tensor<i64>, wrap: bool) -> Result<Tensor<T>> {
-        let at = axis(op, dim, self.ndim())?;
-        if index.numel() > 0 {
-            fits(op, "the tensor", self.shape(), index.shape(), Some(at))?;
-        }
-        let position = positions(op, index, at, self.shape(), wrap)?;
-        let view = self.view();
-        let x = row_major(&view);
-        let mut out = buffer(position.len());
-        places(self.shape(), index.shape(), at, &position, |from, _| out.push(x[from]));
-        let (from, index_shape) = (self.shape().to_vec(), index.shape().to_vec());
-        Ok(Tensor::op(op, array(index.shape(), out), [self], move |g, _| {
-            Ok([Some(Tensor::zeros(&from).added(at, &index_shape, &position, g))])
-        }))
-    }
-
-    /// The elements that an index names along an axis, where index and tensor broadcast against each other on the
-    /// others; without an axis, of the flattened tensor. Takes what argsort, argmax and topk give.
-    ///
-    /// # Errors
-    /// If the shapes do not fit, or an index is beyond the axis.
-    pub fn take_along_dim(&self, indices: &Tensor<i64>, dim: impl Into<Option<isize>>) -> Result<Tensor<T>> {
-        const OP: &str = "take_along_dim";
-        let Some(dim) = dim.into() else {
-            return self.flatten(0, -1)?.gathered(OP, 0, &indices.flatten(0, -1)?, true);
+        let named: usize = indices.iter().map(takes).sum();
+        let Some(open) = self.ndim().checked_sub(named) else {
+            return Err(Error::index(OP, format!("{named} indices for the axes of {:?}", self.shape())));
         };
-        if self.ndim() != indices.ndim() {
-            return Err(Error::shape(
-                OP,
-                format!("expected as many axes, got {:?} and indices {:?}", self.shape(), indices.shape()),
-            ));
+        if indices.iter().filter(|i| matches!(i, Index::Ellipsis)).count() > 1 {
+            return Err(Error::index(OP, "there can be only one ellipsis"));
         }
-        let at = axis(OP, dim, self.ndim())?;
-        let (mut mine, mut theirs) = (self.shape().to_vec(), indices.shape().to_vec());
-        for i in (0..mine.len()).filter(|&i| i != at) {
-            match (mine[i], theirs[i]) {
-                (1, n) => mine[i] = n,
-                (n, _) => theirs[i] = n,
+        // Views first, collecting where the tensors stand; `at` is the axis of `out` whose turn it is.
+        let (mut out, mut at, mut places) = (self.clone(), 0, Vec::new());
+        for index in indices {
+            match index {
+                Index::At(i) => out = out.select(at as isize, i)?,
+                Index::Slice(start, end, step) => {
+                    out = out.slice(at as isize, start, end, step)?;
+                    at += 1;
+                }
+                Index::Ellipsis => at += open,
+                Index::NewAxis => {
+                    out = out.unsqueeze(at as isize)?;
+                    at += 1;
+                }
+                Index::Places(t) => {
+                    places.push((at, t));
+                    at += 1;
+                }
+                Index::Mask(mask) => {
+                    if mask.shape() != &out.shape()[at..at + mask.ndim()] {
+                        return Err(Error::index(
+                            OP,
+                            format!("a mask {:?} on axis {at} of {:?}", mask.shape(), out.shape()),
+                        ));
+                    }
+                    if mask.ndim() == 0 {
+                        out = out.unsqueeze(at as isize)?;
+                        places.push((at, if mask.item()? { Tensor::zeros([1]) } else { Tensor::zeros([0]) }));
+                        at += 1;
+                    }
+                    for column in mask.nonzero().unbind(1)? {
+                        places.push((at, column));
+                        at += 1;
+                    }
+                }
             }
         }
-        self.broadcast_to(mine)?.gathered(OP, dim, &indices.broadcast_to(theirs)?, true)
+        if places.is_empty() { Ok(out) } else { out.at_places(&places) }
     }
 
-    /// The elements where the mask is true, as a vector; tensor and mask broadcast against each other.
-    ///
-    /// # Errors
-    /// If the shapes do not broadcast together.
-    pub fn masked_select(&self, mask: &Tensor<bool>) -> Result<Tensor<T>> {
-        let shape = broadcast("masked_select", self, mask)?;
-        let mask = mask.broadcast_to(&shape)?;
-        let n: usize = shape.iter().product();
-        let index = collected(row_major(&mask.view()).iter().enumerate().filter(|(_, m)| **m).map(|(i, _)| i));
-        self.broadcast_to(&shape)?.reshape(n as isize)?.rows_taken("masked_select", 0, index)
+    /// The elements that tensors of places name on their axes, which rise.
+    fn at_places(&self, places: &[(usize, Tensor<i64>)]) -> Result<Tensor<T>> {
+        const OP: &str = "index";
+        let mut shape = Vec::new();
+        for (_, t) in places {
+            shape = broadcast_shape(&shape, t.shape()).ok_or_else(|| {
+                let shapes: Vec<_> = places.iter().map(|(_, t)| t.shape()).collect();
+                Error::index(OP, format!("tensors of places {shapes:?} do not broadcast together"))
+            })?;
+        }
+        // The indexed axes become one in front; their places one index into it.
+        let axes: Vec<usize> = places.iter().map(|&(axis, _)| axis).collect();
+        let mut row = filled(room::<usize>(OP, &shape)?, 0);
+        let mut count = 1;
+        for (axis, t) in places {
+            let n = self.shape()[*axis];
+            let positions = positions(OP, &t.broadcast_to(&shape)?, *axis, self.shape(), true)?;
+            row.iter_mut().zip(positions).for_each(|(r, p)| *r = *r * n + p);
+            count *= n;
+        }
+        let from: Vec<isize> = axes.iter().map(|&a| a as isize).collect();
+        let to: Vec<isize> = (0..axes.len() as isize).collect();
+        let front = self.movedim(from, to)?;
+        let rest = front.shape()[axes.len()..].to_vec();
+        let rows = front.reshape(&[&[count], &rest[..]].concat())?;
+        let taken = rows.rows_taken(OP, 0, row)?.reshape(&[&shape[..], &rest].concat())?;
+        if axes.windows(2).any(|w| w[1] != w[0] + 1) {
+            return Ok(taken);
+        }
+        let from: Vec<isize> = (0..shape.len() as isize).collect();
+        let to: Vec<isize> = from.iter().map(|i| i + axes[0] as isize).collect();
+        if from.is_empty() { Ok(taken) } else { taken.movedim(from, to) }
     }
-
-    /// The coordinates of the elements that are not zero, a row each: `(n, ndim)`.
-    pub fn nonzero(&self) -> Tensor<i64> {
-        let found = self.data.indexed_iter().filter(|(_, x)| **x != T::ZERO);
-        let places = collected(found.flat_map(|(i, _)| coordinates(&i)));
-        let count = row_major(&self.view()).iter().filter(|x| **x != T::ZERO).count();
-        array(&[count, self.ndim()], places).into()
-    }
-}
-
-fn coordinates(place: &IxDyn) -> Vec<i64> {
-    ndarray::Dimension::slice(place).iter().map(|&i| i as i64).collect()
 }

@@ -5,9 +5,9 @@ use std::mem::MaybeUninit;
 use num_traits::Float;
 
 use super::{
-    Lane, Operand,
+    Lane,
     arithmetic::{binary, broadcast},
-    compare::{gate, keep_where},
+    select::{gate, keep_where},
     special::via_f64,
 };
 use crate::{
@@ -15,9 +15,9 @@ use crate::{
     kernels::{
         elementwise::{Map, map, map_with, zip, zip_with},
         isa::Isa,
-        special,
+        special_f64,
     },
-    tensor::{DType, Number, Real, Tensor, grad_enabled},
+    tensor::{DType, Number, Operand, Real, Tensor, grad_enabled},
 };
 
 /// A row an operation: its value on numbers, in a loop compiled for `I` (in brackets the function of many elements, where
@@ -141,9 +141,9 @@ unary! { Real, RealFormula:
     tanh (vtanh_each): |x| x.vtanh::<I>(), from output |y| y.one_less_square(),
         in f64 from input |x| x.sech_square();
     /// The inverse hyperbolic sine.
-    asinh: |x| via_f64(x, special::asinh), from input |x| x.hypot_1().reciprocal();
+    asinh: |x| via_f64(x, special_f64::asinh), from input |x| x.hypot_1().reciprocal();
     /// The inverse hyperbolic cosine; NaN below 1.
-    acosh: |x| via_f64(x, special::acosh), from input |x| (x.clone() + -T::ONE).rsqrt() * (x + T::ONE).rsqrt();
+    acosh: |x| via_f64(x, special_f64::acosh), from input |x| (x.clone() + -T::ONE).rsqrt() * (x + T::ONE).rsqrt();
     /// The inverse hyperbolic tangent; NaN outside [-1, 1].
     atanh: |x| artanh(x), from input |x| x.one_less_square().reciprocal();
     /// `1 / (1 + e⁻ˣ)`
@@ -251,7 +251,7 @@ impl<T: Real> Tensor<T> {
     /// If the shapes do not broadcast together.
     pub fn pow(&self, exponent: impl Operand<T>) -> Result<Tensor<T>> {
         let exponent = exponent.operand();
-        if exponent.ndim() == 0 && !exponent.is_tracked() {
+        if exponent.ndim() == 0 && !exponent.requires_grad() {
             return Ok(self.pow_scalar(exponent.item()?));
         }
         binary(

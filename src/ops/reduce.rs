@@ -8,7 +8,7 @@ use crate::{
     kernels::{
         copy::contiguous,
         elementwise::{map, zip},
-        index::row_major,
+        layout::row_major,
         products,
         reduce::{self as kernel, greater, is_nan, smaller},
         sizes::room,

@@ -7,7 +7,7 @@ use crate::{
     kernels::{
         copy::contiguous,
         elementwise::broadcast_shape,
-        index::array,
+        layout::array,
         sizes::{count, room},
     },
     tensor::{Element, Ints, Tensor, axes, axis},

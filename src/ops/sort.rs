@@ -3,7 +3,7 @@
 use crate::{
     Error, Result,
     kernels::{
-        index::{array, row_major},
+        layout::{array, row_major},
         memory::collected,
         sort::{self, search},
     },

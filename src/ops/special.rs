@@ -1,14 +1,14 @@
 //! Special functions: error function, gamma function and its kin, logarithms of sums and odds.
 
-use super::{Lane, Operand, arithmetic::binary, math::unary};
+use super::{Lane, arithmetic::binary, math::unary};
 use crate::{
     Result,
     kernels::{
         elementwise::{Map, map, map_with, zip_with},
         isa::Isa,
-        special,
+        special_f64,
     },
-    tensor::{Real, Tensor, grad_enabled},
+    tensor::{Operand, Real, Tensor, grad_enabled},
 };
 
 /// A function of `f64` on an element.
@@ -26,13 +26,13 @@ unary! { Real, RealFormula:
     /// The error function, `2/√π ∫₀ˣ e^(-t²) dt`.
     erf: |x| x.verf::<I>(), from input |x| erf_slope(x);
     /// `1 - erf(x)`, exact where that is small.
-    erfc: |x| via_f64(x, special::erfc), from input |x| -erf_slope(x);
+    erfc: |x| via_f64(x, special_f64::erfc), from input |x| -erf_slope(x);
     /// The inverse of [`erf`](Tensor::erf): infinite at ±1, NaN beyond.
-    erfinv: |x| via_f64(x, special::erfinv), from output |y| erf_slope(y).reciprocal();
+    erfinv: |x| via_f64(x, special_f64::erfinv), from output |y| erf_slope(y).reciprocal();
     /// The logarithm of the gamma function's absolute value.
-    lgamma: |x| via_f64(x, special::lgamma), from input |x| x.digamma();
+    lgamma: |x| via_f64(x, special_f64::lgamma), from input |x| x.digamma();
     /// The logarithmic derivative of the gamma function, `ψ(x) = Γ'(x) / Γ(x)`.
-    digamma: |x| via_f64(x, special::digamma), from input |x| x.trigamma();
+    digamma: |x| via_f64(x, special_f64::digamma), from input |x| x.trigamma();
 }
 
 impl<T: Real> Tensor<T> {
@@ -40,8 +40,9 @@ impl<T: Real> Tensor<T> {
     ///
     /// PyTorch's trigamma, `n = 1`, differs: it reflects by a rounded sin πx, which gives 6.6e32 at the pole −1.
     pub fn polygamma(&self, n: u32) -> Tensor<T> {
-        let out =
-            map(self.view(), |x| via_f64(x, |x| if n == 0 { special::digamma(x) } else { special::polygamma(n, x) }));
+        let out = map(self.view(), |x| {
+            via_f64(x, |x| if n == 0 { special_f64::digamma(x) } else { special_f64::polygamma(n, x) })
+        });
         let x = self.clone();
         Tensor::op("polygamma", out, [self], move |g, _| Ok([Some(g * x.polygamma(n.saturating_add(1)))]))
     }

@@ -6,7 +6,7 @@ use super::{Element, Number, Real, Tensor};
 use crate::{
     Error, Result,
     kernels::{
-        index::array,
+        layout::array,
         memory,
         sizes::{count, must, room},
     },

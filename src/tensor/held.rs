@@ -1,9 +1,11 @@
 //! What a tensor holds of its array: memory that goes back to the pool when the last tensor lets go.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
+
+use ndarray::ArrayViewMutD;
 
 use super::{Data, Element};
-use crate::kernels::{count, memory};
+use crate::kernels::{copy::contiguous, memory, profile};
 
 /// A shared array; empty only while it is dropped.
 pub(crate) struct Held<T: Element>(Option<Data<T>>);
@@ -14,11 +16,19 @@ impl<T: Element> Held<T> {
     pub fn into_inner(mut self) -> Data<T> {
         self.0.take().expect(HELD)
     }
+
+    /// The elements, to be changed. Where they are shared they are copied before, into memory of the pool.
+    pub fn writable(&mut self) -> ArrayViewMutD<'_, T> {
+        if !self.is_unique() {
+            *self = contiguous(self.view()).into_shared().into();
+        }
+        self.0.as_mut().expect(HELD).view_mut()
+    }
 }
 
 impl<T: Element> Clone for Held<T> {
     fn clone(&self) -> Self {
-        count::atomic();
+        profile::atomic();
         Held(self.0.clone())
     }
 }
@@ -37,16 +47,10 @@ impl<T: Element> Deref for Held<T> {
     }
 }
 
-impl<T: Element> DerefMut for Held<T> {
-    fn deref_mut(&mut self) -> &mut Data<T> {
-        self.0.as_mut().expect(HELD)
-    }
-}
-
 impl<T: Element> Drop for Held<T> {
     fn drop(&mut self) {
         if let Some(data) = self.0.take() {
-            count::atomic();
+            profile::atomic();
             memory::recycle_shared(data);
         }
     }

@@ -2,10 +2,11 @@
 
 mod creation;
 mod dims;
-mod element;
+mod erase;
 mod format;
 mod held;
 mod node;
+mod operand;
 mod random;
 
 use ndarray::{ArcArray, Array, ArrayD, ArrayViewD, Dimension, IxDyn};
@@ -14,11 +15,14 @@ use ndarray::{ArcArray, Array, ArrayD, ArrayViewD, Dimension, IxDyn};
 pub use creation::{tensor_default, tensor_of};
 pub use dims::{Ints, Sizes};
 pub(crate) use dims::{axes, axis};
-pub use element::{DType, Element, Number, Real};
+use erase::erase;
+pub(crate) use erase::{erase_node, unerase};
 pub(crate) use held::Held;
 pub(crate) use node::{AnyNode, NodeRef, cast, leaf, with_grad};
 pub use node::{grad_enabled, no_grad};
+pub use operand::Operand;
 
+pub(crate) use crate::number::{DType, Element, Number, Real};
 use crate::{
     Error, Result,
     kernels::{copy, elementwise::map},
@@ -35,7 +39,7 @@ pub type Data<T> = ArcArray<T, IxDyn>;
 ///
 /// ```
 /// use ndnn::prelude::*;
-/// let x = tensor![[1.0, 2.0], [3.0, 4.0]].requires_grad(true);
+/// let x = tensor![[1.0, 2.0], [3.0, 4.0]].set_requires_grad(true);
 /// let y = (&x * &x).sum();
 /// y.backward()?;
 /// println!("{}", x.grad().unwrap());
@@ -97,7 +101,7 @@ impl AnyTensor {
 
 impl<T: Element> From<Tensor<T>> for AnyTensor {
     fn from(tensor: Tensor<T>) -> Self {
-        T::erase(tensor)
+        erase(tensor)
     }
 }
 
@@ -187,13 +191,23 @@ impl<T: Element> Tensor<T> {
     pub fn shares_memory_with(&self, other: &Tensor<T>) -> bool {
         self.data.as_ptr() == other.data.as_ptr()
     }
+
+    /// Whether both are one tensor: the same array, seen the same way, with the same history.
+    pub(crate) fn is_same(&self, other: &Tensor<T>) -> bool {
+        let node = |t: &Tensor<T>| t.node.0.as_ref().map(std::sync::Arc::as_ptr);
+        let (x, y) = (self.data(), other.data());
+        self.shares_memory_with(other)
+            && x.shape() == y.shape()
+            && x.strides() == y.strides()
+            && node(self) == node(other)
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------- gradients
 
 impl<T: Element> Tensor<T> {
     /// Whether operations on this tensor are recorded: PyTorch's `tensor.requires_grad`, read.
-    pub fn is_tracked(&self) -> bool {
+    pub fn requires_grad(&self) -> bool {
         self.node.0.is_some()
     }
 
@@ -207,7 +221,7 @@ impl<T: Element> Tensor<T> {
         Tensor { data: self.data, node: NodeRef(None) }
     }
 
-    /// Whether gradients gather here: it was made by [`Tensor::requires_grad`], or it is not tracked at all.
+    /// Whether gradients gather here: it was made by [`Tensor::set_requires_grad`], or it is not tracked at all.
     pub fn is_leaf(&self) -> bool {
         self.node.0.as_ref().is_none_or(|n| n.op.leaf().is_some())
     }
@@ -222,12 +236,12 @@ impl<T: Real> Tensor<T> {
     /// The same values as a new leaf, whose gradient [`backward`](Tensor::backward) gathers; a tensor that is tracked already
     /// stays as it is. With `false`, a leaf becomes a tensor that is not tracked.
     ///
-    /// For a new leaf with the values of a tracked tensor, write `x.detach().requires_grad(true)`.
+    /// For a new leaf with the values of a tracked tensor, write `x.detach().set_requires_grad(true)`.
     ///
     /// ```
     /// use ndnn::prelude::*;
-    /// let x = tensor![2.0].requires_grad(true);
-    /// let y = (&x * 3.0).requires_grad(true);     // still the result of x
+    /// let x = tensor![2.0].set_requires_grad(true);
+    /// let y = (&x * 3.0).set_requires_grad(true);     // still the result of x
     /// y.sum().backward()?;
     /// assert_eq!(x.grad(), Some(tensor![3.0]));
     /// # Ok::<(), ndnn::Error>(())
@@ -237,13 +251,13 @@ impl<T: Real> Tensor<T> {
     /// With `false` on the result of an operation: gradients flow through it, whatever it says. Use
     /// [`detach`](Tensor::detach).
     #[track_caller]
-    pub fn requires_grad(&self, requires_grad: bool) -> Tensor<T> {
+    pub fn set_requires_grad(&self, requires_grad: bool) -> Tensor<T> {
         match (requires_grad, self.grad_fn()) {
-            (true, _) if self.is_tracked() => self.clone(),
+            (true, _) if self.requires_grad() => self.clone(),
             (true, _) => Tensor { data: self.data.clone(), node: leaf(self.shape()) },
             (false, None) => self.detach(),
             (false, Some(op)) => panic!(
-                "requires_grad(false): this tensor {:?} is the result of `{op}`, through which gradients flow; use \
+                "set_requires_grad(false): this tensor {:?} is the result of `{op}`, through which gradients flow; use \
                  detach() for the same values without gradients",
                 self.shape()
             ),
@@ -274,20 +288,20 @@ impl<T: Element> Tensor<T> {
     /// ```
     /// use ndnn::prelude::*;
     /// assert_eq!(tensor![1, 0, 2].cast::<bool>(), tensor![true, false, true]);
-    /// let x = tensor![0.5].requires_grad(true);
+    /// let x = tensor![0.5].set_requires_grad(true);
     /// x.cast::<f64>().square().sum().backward()?;
     /// assert_eq!(x.grad().unwrap().item()?, 1.0);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
     pub fn cast<U: Element>(&self) -> Tensor<U> {
-        match (T::erase(self.clone()), U::DTYPE) {
+        match (erase(self.clone()), U::DTYPE) {
             (AnyTensor::F32(t), DType::F64) => {
-                U::unerase(AnyTensor::F64(cast(&t, map(t.view(), f64::from).into_shared())))
+                unerase(AnyTensor::F64(cast(&t, map(t.view(), f64::from).into_shared())))
             }
             (AnyTensor::F64(t), DType::F32) => {
-                U::unerase(AnyTensor::F32(cast(&t, map(t.view(), |x| x as f32).into_shared())))
+                unerase(AnyTensor::F32(cast(&t, map(t.view(), |x| x as f32).into_shared())))
             }
-            (same, dtype) if same.dtype() == dtype => U::unerase(same),
+            (same, dtype) if same.dtype() == dtype => unerase(same),
             // i64 to f32 through f64 would round twice.
             (AnyTensor::I64(t), _) => Some(map(t.view(), U::of_i64).into()),
             _ => Some(map(self.view(), |x| U::of(x.as_f64())).into()),

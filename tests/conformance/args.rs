@@ -258,7 +258,7 @@ impl<T: Real> Args<T> {
         let make = || {
             let tensor = tensor.to::<T>();
             let tensor = if self.mode.strided { strided(&tensor) } else { tensor };
-            tensor.requires_grad(self.mode.tracked)
+            tensor.set_requires_grad(self.mode.tracked)
         };
         leaves.entry(path.to_string()).or_insert_with(make).clone()
     }

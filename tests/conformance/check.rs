@@ -119,7 +119,7 @@ pub fn differentiable<T: Real>(outputs: &[AnyTensor]) -> Vec<Tensor<T>> {
         AnyTensor::F64(t) => Some(t.cast::<T>()),
         _ => None,
     });
-    floating.filter(Tensor::is_tracked).collect()
+    floating.filter(Tensor::requires_grad).collect()
 }
 
 /// Gradients by the name of their tensor.
@@ -131,15 +131,15 @@ pub fn backward<T: Real>(outputs: &[Tensor<T>], leaves: &[(String, Tensor<T>)]) 
     for output in outputs {
         loss = loss + (output * cosines(output)?).sum();
     }
-    if loss.is_tracked() {
+    if loss.requires_grad() {
         loss.backward_retain()?;
     }
-    Ok(leaves.iter().filter(|(_, leaf)| leaf.is_tracked()).map(|(name, leaf)| (name.clone(), leaf.grad())).collect())
+    Ok(leaves.iter().filter(|(_, leaf)| leaf.requires_grad()).map(|(name, leaf)| (name.clone(), leaf.grad())).collect())
 }
 
 /// The same gradients, to be differentiated again.
 pub fn gradients<T: Real>(outputs: &[Tensor<T>], leaves: &[(String, Tensor<T>)]) -> Result<Grads<T>> {
-    let leaves: Vec<_> = leaves.iter().filter(|(_, leaf)| leaf.is_tracked()).collect();
+    let leaves: Vec<_> = leaves.iter().filter(|(_, leaf)| leaf.requires_grad()).collect();
     let names = leaves.iter().map(|(name, _)| name.clone());
     if outputs.is_empty() {
         return Ok(names.map(|name| (name, None)).collect());

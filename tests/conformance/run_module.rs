@@ -100,7 +100,7 @@ fn compare_gradients<T: Real>(
     if !second.is_empty() {
         // Only of what PyTorch differentiated: here, every floating input has a gradient.
         let first = first.into_iter().filter(|(name, _)| expected.iter().any(|(key, _)| key == name));
-        let first: Vec<_> = first.filter_map(|(_, grad)| grad).filter(Tensor::is_tracked).collect();
+        let first: Vec<_> = first.filter_map(|(_, grad)| grad).filter(Tensor::requires_grad).collect();
         let grads = gradients(&first, &leaves).map_err(|e| format!("second gradients: {e}"))?;
         differences.compare_grads("second grad", &grads, &second);
     }

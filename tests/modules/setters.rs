@@ -11,7 +11,7 @@ fn shapes(module: &impl Module) -> Vec<(String, Vec<usize>)> {
 
 /// Fails unless both have the same state and print the same.
 fn alike<M: Module, N: Module>(a: M, b: N) {
-    assert_eq!((shapes(&a), ndnn::nn::repr(&a)), (shapes(&b), ndnn::nn::repr(&b)));
+    assert_eq!((shapes(&a), ndnn::module::repr(&a)), (shapes(&b), ndnn::module::repr(&b)));
 }
 
 #[test]
@@ -34,6 +34,9 @@ fn a_setter_restores_what_another_took_away() {
     let layer = || LayerNorm::new([2, 3]);
     alike(layer().elementwise_affine(false).elementwise_affine(true), layer());
     alike(layer().bias(false).bias(true), layer());
+    let groups = || GroupNorm::new(2, 4);
+    alike(groups().affine(false).affine(true), groups());
+    alike(groups().bias(false).bias(true), groups());
     // After a conversion too, in the new type.
     let wide = Linear::new(3, 2).bias(false).dtype::<f64>().bias(true);
     assert!(wide.parameters().iter().all(|p| p.dtype() == DType::F64));
@@ -48,6 +51,8 @@ fn the_order_of_setters_does_not_matter() {
         alike(other, norm().affine(false));
     }
     alike(norm().bias(false).affine(false).affine(true), norm().bias(false));
+    let groups = || GroupNorm::new(2, 4);
+    alike(groups().bias(true).affine(false), groups().affine(false));
     let layer = || LayerNorm::new(3);
     alike(layer().elementwise_affine(false).bias(true), layer().elementwise_affine(false));
     alike(layer().bias(false).elementwise_affine(false).elementwise_affine(true), layer().bias(false));
@@ -84,11 +89,11 @@ fn what_a_setter_restores_starts_as_it_does_in_a_new_layer() {
 fn a_setter_that_changes_no_shape_keeps_the_weights() {
     fn kept<M: Module>(layer: M, set: impl FnOnce(M) -> M) {
         let before = layer.parameters();
-        before.iter().for_each(|p| p.requires_grad(false));
+        before.iter().for_each(|p| p.set_requires_grad(false));
         let layer = set(layer);
         let after = layer.parameters();
         assert_eq!(after.len(), before.len());
-        assert!(before.iter().zip(&after).all(|(b, a)| b.is_same(a)), "{}", ndnn::nn::repr(&layer));
+        assert!(before.iter().zip(&after).all(|(b, a)| b.is_same(a)), "{}", ndnn::module::repr(&layer));
     }
     kept(Conv2d::new(4, 4, 3).groups(2), |l| l.groups(2).stride(2).padding(1));
     kept(Conv2d::new(4, 4, 3), |l| l.groups(1).bias(true));

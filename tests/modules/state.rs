@@ -213,7 +213,7 @@ fn long_lists_are_cut_in_messages_and_whole_in_the_report() {
     assert_eq!(text, format!("load_state_dict: {shown}; nothing was changed"));
     let report = net.load_state_dict_partial(&state).unwrap();
     assert_eq!((report.to_string(), report.missing.len()), (format!("applied 1; {shown}"), 59));
-    let error = net.requires_grad_matching("head.*", false).unwrap_err().to_string();
+    let error = net.set_requires_grad_matching("head.*", false).unwrap_err().to_string();
     assert!(error.ends_with("4.weight, 4.bias and 50 more"), "{error}");
 }
 

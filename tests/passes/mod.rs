@@ -36,7 +36,7 @@ const GRADIENTS: [f64; 5] = [1., f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e3
 
 /// The gradient of `f` at `x`, in the fast or in the differentiable pass.
 pub fn slope<T: Real>(f: &dyn Fn(&Tensor<T>) -> Result<Tensor<T>>, x: f64, g: f64, create_graph: bool) -> f64 {
-    let x = Tensor::from_vec([1], vec![T::of(x)]).unwrap().requires_grad(true);
+    let x = Tensor::from_vec([1], vec![T::of(x)]).unwrap().set_requires_grad(true);
     let y = f(&x).unwrap();
     let g = Tensor::full(y.shape(), T::of(g));
     let grads = grad_with(&[&y], &[Some(&g)], &[&x], create_graph).unwrap();

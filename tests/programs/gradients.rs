@@ -38,7 +38,7 @@ impl<'p> Graph<'p> {
     /// The values that the leaves have, as new leaves.
     fn tracked(&self) -> Vec<X> {
         let value = |i: usize| match &self.program.values[i] {
-            Some((AnyTensor::F64(x), _)) => x.requires_grad(true),
+            Some((AnyTensor::F64(x), _)) => x.set_requires_grad(true),
             _ => unreachable!("a leaf of f64"),
         };
         self.leaves.iter().map(|&i| value(i)).collect()
@@ -140,7 +140,7 @@ fn second(graph: &Graph, leaves: &[X], first: &[X]) -> Result<(), String> {
         sums.reduce(|a, b| a + b).expect("a leaf")
     };
     let total = sum(first);
-    if !total.is_tracked() {
+    if !total.requires_grad() {
         return Ok(());
     }
     let found = grad(&[&total], &leaves.iter().collect::<Vec<_>>(), false).map_err(|e| e.to_string())?;
@@ -154,7 +154,7 @@ fn second(graph: &Graph, leaves: &[X], first: &[X]) -> Result<(), String> {
             let mut elements = x.to_vec();
             elements[k] += by;
             let mut leaves = leaves.to_vec();
-            leaves[at] = X::from_vec(x.shape(), elements).unwrap().requires_grad(true);
+            leaves[at] = X::from_vec(x.shape(), elements).unwrap().set_requires_grad(true);
             sum(&graph.gradients(&leaves, false)).item().unwrap()
         };
         let expected = (moved(STEP) - moved(-STEP)) / (2. * STEP);

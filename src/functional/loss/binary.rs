@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Error, Result,
     functional::{activation::logsigmoid, options},
-    kernels::{elementwise::zip, index::row_major},
+    kernels::{elementwise::zip, layout::row_major},
     ops::scaled,
     tensor::{Real, Tensor, no_grad},
 };

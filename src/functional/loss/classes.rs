@@ -7,9 +7,9 @@ use crate::{
     Error, Result,
     functional::options,
     kernels::{
-        classes::{Targets, gradient, losses},
         copy::contiguous,
-        index::row_major,
+        cross_entropy::{Targets, gradient, losses},
+        layout::row_major,
         memory::{Aligned, collected, full, vector},
         reduce::fold_run,
     },

@@ -9,8 +9,8 @@ use crate::{
     functional::activation::softplus_of,
     kernels::{
         elementwise::{Map, zip_with, zip3_with},
-        index::row_major,
         isa::Isa,
+        layout::row_major,
         reduce::{Term, sum_of},
     },
     ops::{Lane, RealFormula},

@@ -19,6 +19,7 @@ use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Ix2, 
 pub use tile::Product;
 
 use super::{
+    copy::copy_into,
     memory,
     sizes::{must, saturating},
     threads,
@@ -134,9 +135,14 @@ pub fn product<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: &mut A
     }
     let out = Mat::of_mut(c);
     if out.row != 1 && out.column != 1 {
-        let mut whole = if add { c.to_owned() } else { Array2::from_elem(c.dim(), T::default()) };
-        product(a, b, &mut whole.view_mut(), add);
-        return c.assign(&whole);
+        let mut space = memory::filled(c.len(), T::default());
+        let mut whole = ArrayViewMut2::from_shape(c.dim(), &mut space).expect("as many elements");
+        if add {
+            copy_into(whole.view_mut().into_dyn(), c.view().into_dyn());
+        }
+        product(a, b, &mut whole, add);
+        copy_into(c.view_mut().into_dyn(), whole.view().into_dyn());
+        return memory::recycle(space);
     }
     multiply(Mat::of(a), Mat::of(b), out, if add { Start::Itself } else { Start::Zero });
 }
@@ -161,10 +167,10 @@ impl Plan {
         let vectors = match b.columns.div_ceil(kernels.lanes) {
             1 => 1,
             2 => 2,
-            _ if a.rows <= kernels.wide.len() => 4,
+            _ if a.rows <= kernels.rows / 2 => 4,
             _ => 2,
         };
-        let rows = if vectors == 4 { kernels.wide.len() } else { kernels.rows };
+        let rows = if vectors == 4 { kernels.rows / 2 } else { kernels.rows };
         // What lies so far apart falls on few lines of the first cache, and drives each other out.
         // A stride lies within the memory of a matrix, or is 1.
         let far = |stride: isize, far: usize| (stride.unsigned_abs() * size_of::<T>()).is_multiple_of(far);
@@ -307,7 +313,7 @@ pub fn linear<T: Product>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, bias: Opti
 #[allow(unsafe_code)]
 fn with_bias<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Option<&[T]>) -> Array2<T> {
     assert!(a.ncols() == b.nrows() && bias.is_none_or(|bias| bias.len() == b.ncols()), "shapes of a product");
-    super::count::add(saturating([a.nrows(), a.ncols(), b.ncols()]));
+    super::profile::add(saturating([a.nrows(), a.ncols(), b.ncols()]));
     let shape = (a.nrows(), b.ncols());
     let len = must::<T>("matmul", &[shape.0, shape.1]);
     let mut c = memory::Aligned::with_capacity(len);
@@ -345,7 +351,7 @@ pub fn batch_matmul<T: Product>(a: ArrayViewD<'_, T>, b: ArrayViewD<'_, T>, batc
         // A part of `len`, as no axis is 0.
         let count: usize = batch.iter().product();
         let work = saturating([m, k, n]);
-        super::count::add(saturating([count, work]));
+        super::profile::add(saturating([count, work]));
         // Small matrices are cut into tasks, large ones each among the threads.
         let each = if work >= PARALLEL { count } else { (PARALLEL / work.max(1)).max(1) };
         let stack =

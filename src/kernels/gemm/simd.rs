@@ -1,6 +1,6 @@
 //! Vectors of numbers in registers: what the tiles of a product are made of, once for each instruction set.
 
-use crate::tensor::{Element, Number};
+use crate::number::{Element, Number};
 
 /// A vector register.
 ///

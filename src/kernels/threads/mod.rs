@@ -25,6 +25,7 @@ use std::{
 
 use judge::{Judge, Key};
 
+use super::memory::collected;
 use crate::sync::lock;
 
 /// The most threads that share one region.
@@ -440,10 +441,11 @@ unsafe impl<T: Send> Sync for Elements<T> {}
 
 /// `f(item)` for each item; `work` as in [`for_each`].
 #[allow(unsafe_code)]
-pub fn each<I: Send>(work: usize, mut items: Vec<I>, f: impl Fn(I) + Sync) {
-    if items.len() == 1 || num_threads() == 1 {
+pub fn each<I: Send>(work: usize, items: impl IntoIterator<Item = I>, f: impl Fn(I) + Sync) {
+    if num_threads() == 1 {
         return items.into_iter().for_each(f);
     }
+    let mut items = collected(items);
     let count = items.len();
     // No lock per item: it would wait until all that the task before has written is in the cache, a tenth of the time of
     // regions that are bound by memory.
@@ -470,9 +472,9 @@ pub fn chunks<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) 
 
 /// `f(0)`, …, `f(tasks - 1)`, in this order.
 pub fn collect<R: Send>(tasks: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
-    let mut out: Vec<Option<R>> = (0..tasks).map(|_| None).collect();
+    let mut out: Vec<Option<R>> = collected((0..tasks).map(|_| None));
     chunks(&mut out, 1, |i, slot| slot[0] = Some(f(i)));
-    out.into_iter().map(|r| r.expect("each task ran")).collect()
+    collected(out.into_iter().map(|r| r.expect("each task ran")))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ fn each_item_is_handed_out_and_dropped_once() {
     for threads in [1, 3] {
         with_num_threads(threads, || {
             let counts: Vec<AtomicUsize> = (0..20).map(|_| AtomicUsize::new(0)).collect();
-            each(1, counts.iter().map(Dropped).collect(), |item| assert_eq!(item.0.load(SeqCst), 0));
+            each(1, counts.iter().map(Dropped), |item| assert_eq!(item.0.load(SeqCst), 0));
             assert!(counts.iter().all(|c| c.load(SeqCst) == 1));
             each(1, vec![(); 5], |()| ());
             each(1, Vec::<Dropped<'_>>::new(), |_| panic!("there is none"));
@@ -43,7 +43,7 @@ fn each_item_is_handed_out_and_dropped_once() {
     }
     // After a panic an item may stay, but is not dropped twice.
     let counts: Vec<AtomicUsize> = (0..20).map(|_| AtomicUsize::new(0)).collect();
-    let items = counts.iter().map(Dropped).collect();
+    let items = counts.iter().map(Dropped);
     let run = || with_num_threads(3, || each(1, items, |item| assert!(!std::ptr::eq(item.0, &counts[5]))));
     assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
     assert!(counts[5].load(SeqCst) == 1 && counts.iter().all(|c| c.load(SeqCst) <= 1));

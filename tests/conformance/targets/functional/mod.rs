@@ -6,7 +6,7 @@ mod conv;
 mod dropout;
 mod linear;
 pub mod loss;
-mod norm;
+mod normalization;
 mod pooling;
 mod sparse;
 
@@ -18,7 +18,7 @@ use crate::args::Args;
 pub use conv::padding;
 
 pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
-    families!(call (target, variant, args); activation, attention, conv, dropout, linear, loss, norm, pooling, sparse)
+    families!(call (target, variant, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, sparse)
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -29,7 +29,7 @@ pub fn built() -> Vec<&'static str> {
         dropout::BUILT,
         linear::BUILT,
         loss::BUILT,
-        norm::BUILT,
+        normalization::BUILT,
         pooling::BUILT,
         sparse::BUILT,
     ]

@@ -6,7 +6,7 @@ mod conv;
 mod dropout;
 mod linear;
 mod loss;
-mod norm;
+mod normalization;
 mod pooling;
 mod rnn;
 mod sparse;
@@ -57,7 +57,7 @@ pub fn layer<T: Real>(module: impl Forward<T>) -> Box<dyn Case<T>> {
 }
 
 pub fn build<T: Real>(target: &str, args: &Args<T>) -> Built<T> {
-    families!(build(target, args); activation, attention, conv, dropout, linear, loss, norm, pooling, rnn, sparse)
+    families!(build(target, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, rnn, sparse)
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -68,7 +68,7 @@ pub fn built() -> Vec<&'static str> {
         dropout::BUILT,
         linear::BUILT,
         loss::BUILT,
-        norm::BUILT,
+        normalization::BUILT,
         pooling::BUILT,
         rnn::BUILT,
         sparse::BUILT,

@@ -1,0 +1,199 @@
+//! Copies by position along one axis: what joining, indexing and scattering are made of. Arrays are row-major slices.
+
+use ndarray::{ArrayD, ArrayView3, Axis, IxDyn, Slice};
+
+use super::{
+    copy::concat,
+    layout::array,
+    memory::{collected, push, vector},
+};
+
+/// So many rows are copied in the time that a copy by its own kernel takes to begin.
+const RUN: usize = 32;
+
+/// A row-major array seen along one axis: `outer` blocks of `len` rows of `inner` elements. A scalar is one row of one.
+#[derive(Clone, Copy)]
+pub struct Rows {
+    pub outer: usize,
+    pub len: usize,
+    pub inner: usize,
+}
+
+impl Rows {
+    pub fn new(shape: &[usize], axis: usize) -> Rows {
+        if shape.is_empty() {
+            return Rows { outer: 1, len: 1, inner: 1 };
+        }
+        Rows { outer: shape[..axis].iter().product(), len: shape[axis], inner: shape[axis + 1..].iter().product() }
+    }
+}
+
+/// The rows that `index` names, of every block: `outer` blocks of as many rows.
+pub fn take_rows<T: Copy + Default>(x: &[T], rows: Rows, index: &[usize]) -> ArrayD<T> {
+    let Rows { outer, len, inner } = rows;
+    let shape = [outer, index.len(), inner];
+    // Runs are worth a copy of their own where each is many elements; the words of a sentence are not.
+    if let Some(runs) = runs(index, outer.saturating_mul(index.len()) / RUN) {
+        let x = ArrayView3::from_shape((outer, len, inner), x).expect("whole blocks").into_dyn();
+        let firsts = collected(runs.iter().map(|run| x.slice_axis(Axis(1), run.slice())));
+        // One row stands for those of a step of 0; the others are as they are.
+        let parts = firsts
+            .iter()
+            .zip(&runs)
+            .map(|(first, run)| first.broadcast(IxDyn(&[outer, run.count, inner])).expect("one row or all"));
+        return concat(&shape, 1, &collected(parts));
+    }
+    let mut out = vector(outer * index.len() * inner);
+    for block in (0..outer).map(|o| &x[o * len * inner..(o + 1) * len * inner]) {
+        if inner == 1 {
+            out.extend(index.iter().map(|&i| block[i]));
+        } else {
+            index.iter().for_each(|&i| out.extend_from_slice(&block[i * inner..(i + 1) * inner]));
+        }
+    }
+    array(&shape, out)
+}
+
+/// Indices that follow each other by one step, 1, 0 or -1.
+struct Run {
+    start: usize,
+    step: isize,
+    count: usize,
+}
+
+impl Run {
+    /// What it takes of an axis; with a step of 0, its one element.
+    fn slice(&self) -> Slice {
+        let (start, count) = (self.start as isize, self.count as isize);
+        match self.step {
+            1 => Slice::new(start, Some(start + count), 1),
+            0 => Slice::new(start, Some(start + 1), 1),
+            _ => Slice::new(start + 1 - count, Some(start + 1), -1),
+        }
+    }
+}
+
+/// An index as runs, as long as they come; `None` if they are more than `most`.
+fn runs(index: &[usize], most: usize) -> Option<Vec<Run>> {
+    let mut runs: Vec<Run> = Vec::new();
+    for &i in index {
+        if let Some(run) = runs.last_mut() {
+            let step = i as isize - (run.start as isize + run.step * (run.count as isize - 1));
+            if step == run.step || (run.count == 1 && step.abs() <= 1) {
+                (run.step, run.count) = (step, run.count + 1);
+                continue;
+            }
+        }
+        if runs.len() == most {
+            return None;
+        }
+        push(&mut runs, Run { start: i, step: 1, count: 1 });
+    }
+    Some(runs)
+}
+
+/// Combines row `k` of every block of `source` into the row `index[k]` of the same block of `out`.
+pub fn put_rows<T: Copy>(out: &mut [T], rows: Rows, index: &[usize], source: &[T], f: impl Fn(T, T) -> T) {
+    let Rows { outer, len, inner } = rows;
+    if inner == 1 {
+        let blocks = out.chunks_exact_mut(len.max(1)).zip(source.chunks_exact(index.len().max(1)));
+        return blocks.for_each(|(out, source)| {
+            index.iter().zip(source).for_each(|(&i, &x)| out[i] = f(out[i], x));
+        });
+    }
+    for o in 0..if source.is_empty() { 0 } else { outer } {
+        for (k, &i) in index.iter().enumerate() {
+            let to = &mut out[(o * len + i) * inner..][..inner];
+            let from = &source[(o * index.len() + k) * inner..][..inner];
+            to.iter_mut().zip(from).for_each(|(a, &b)| *a = f(*a, b));
+        }
+    }
+}
+
+/// Calls `f(at, k)` for the `k`-th element of an index of shape `index_shape`: `at` is the place in an array of shape
+/// `shape` that has the element's coordinates, with `index[k]` on `axis`.
+pub fn places(shape: &[usize], index_shape: &[usize], axis: usize, index: &[usize], mut f: impl FnMut(usize, usize)) {
+    // A scalar counts as a vector of one; an empty index may have any rank.
+    if index.is_empty() || shape.is_empty() || index_shape.is_empty() {
+        index.iter().enumerate().for_each(|(k, &i)| f(i, k));
+        return;
+    }
+    let stride: usize = shape[axis + 1..].iter().product();
+    let inner = offsets(&shape[axis + 1..], &index_shape[axis + 1..], 1);
+    let outer = offsets(&shape[..axis], &index_shape[..axis], stride * shape[axis]);
+    let mut k = 0;
+    for &o in &outer {
+        for _ in 0..index_shape[axis] {
+            for &i in &inner {
+                f(o + index[k] * stride + i, k);
+                k += 1;
+            }
+        }
+    }
+}
+
+/// Where the elements of the first `part` sizes of each axis lie in a row-major array whose last axis has `stride`.
+fn offsets(shape: &[usize], part: &[usize], stride: usize) -> Vec<usize> {
+    let mut out = vec![0];
+    for (axis, &n) in part.iter().enumerate() {
+        let stride = stride * shape[axis + 1..].iter().product::<usize>();
+        let mut wider = vector(out.len() * n);
+        out.iter().for_each(|&o| wider.extend((0..n).map(|i| o + i * stride)));
+        out = wider;
+    }
+    out
+}
+
+/// The matrices of the last two axes with `zero` wherever `keep(row, column)` does not hold.
+pub fn mask_matrix<T: Copy>(
+    mut elements: Vec<T>,
+    shape: &[usize],
+    zero: T,
+    keep: impl Fn(isize, isize) -> bool,
+) -> ArrayD<T> {
+    let (rows, columns) = (shape[shape.len() - 2], shape[shape.len() - 1]);
+    if columns > 0 {
+        for (i, row) in elements.chunks_exact_mut(columns).enumerate() {
+            let i = (i % rows) as isize;
+            row.iter_mut().enumerate().filter(|(j, _)| !keep(i, *j as isize)).for_each(|(_, x)| *x = zero);
+        }
+    }
+    array(shape, elements)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_in_runs_or_one_by_one() {
+        let indices: [&[usize]; 8] = [
+            &[0, 0, 1, 2, 3, 3],
+            &[3, 2, 1, 0, 1, 2],
+            &[2],
+            &[],
+            &[1, 3, 0, 2],
+            &[0, 0, 0],
+            &[3, 3, 2, 2, 1],
+            &[2, 3, 3],
+        ];
+        for (outer, inner) in [(1, 1), (1, 7), (300, 1), (200, 3), (0, 2), (2, 0)] {
+            let rows = Rows { outer, len: 4, inner };
+            let x: Vec<i64> = (0..(outer * 4 * inner) as i64).collect();
+            for index in indices {
+                let taken = take_rows(&x, rows, index);
+                assert_eq!(taken.shape(), [outer, index.len(), inner]);
+                let mut back = vec![0; x.len()];
+                let source: Vec<i64> = taken.iter().copied().collect();
+                put_rows(&mut back, rows, index, &source, |a, b| a + b);
+                for ((o, k, i), &got) in taken.into_dimensionality::<ndarray::Ix3>().unwrap().indexed_iter() {
+                    assert_eq!(got, x[(o * 4 + index[k]) * inner + i], "{index:?}");
+                }
+                for (at, (&got, &x)) in back.iter().zip(&x).enumerate() {
+                    let times = index.iter().filter(|&&k| k == at / inner % 4).count() as i64;
+                    assert_eq!(got, x * times, "{index:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! How the elements of an array lie in memory, and arrays made of them.
+
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
+
+use super::copy::RowMajor;
+
+/// The elements in row-major order; copies only where they do not lie so.
+pub fn row_major<'a, T: Copy>(x: &'a ArrayViewD<'_, T>) -> RowMajor<'a, T> {
+    RowMajor::of(x)
+}
+
+/// The axes by falling stride: an order in which a transposed array lies in memory without gaps.
+pub fn memory_order<T>(x: &ArrayViewD<'_, T>) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..x.ndim()).collect();
+    order.sort_by_key(|&axis| std::cmp::Reverse(x.strides()[axis]));
+    order
+}
+
+/// An array of the given shape from its elements.
+pub fn array<T>(shape: &[usize], elements: Vec<T>) -> ArrayD<T> {
+    ArrayD::from_shape_vec(IxDyn(shape), elements).expect("as many elements as the shape has")
+}

@@ -1,0 +1,197 @@
+//! Windows sliding over an input of up to three axes: where each lies, and which of its taps meet the input.
+
+use std::ops::Range;
+
+use super::{memory::collected, sizes::saturating};
+
+/// How windows lie on an input: three axes, of which a problem of fewer has the first ones of length 1.
+///
+/// With its padding no axis is longer than `isize::MAX`, no stride and no dilation longer than that axis, so that a place
+/// (the start of a window and an offset in it) can be counted. The lengths of input and output are those of tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct Windows {
+    pub input: [usize; 3],
+    pub kernel: [usize; 3],
+    pub stride: [usize; 3],
+    pub dilation: [usize; 3],
+    /// The padding in front of each axis; that behind follows from the output's size.
+    pub before: [usize; 3],
+    pub output: [usize; 3],
+}
+
+/// The taps of one window that meet the input along one axis: `count` of them, from `start` on.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    pub start: usize,
+    pub count: usize,
+}
+
+/// A part of one row of the output, seen through one tap: `range` counts the places asked for; the tap of
+/// `range.start + i` is over the input's element `from + i · stride`. What lies between two runs is padding.
+pub struct Run {
+    pub range: Range<usize>,
+    pub from: usize,
+}
+
+impl Windows {
+    /// The number of elements of one channel of the input.
+    pub fn input_len(&self) -> usize {
+        self.input.iter().product()
+    }
+
+    /// The number of taps; of a pooling's window, which may reach far over the input, it need not be counted exactly.
+    pub fn kernel_len(&self) -> usize {
+        saturating(self.kernel)
+    }
+
+    /// The number of windows.
+    pub fn output_len(&self) -> usize {
+        self.output.iter().product()
+    }
+
+    /// Whether each window is one element, in order: then the columns are the input.
+    pub fn is_identity(&self) -> bool {
+        self.kernel == [1; 3] && self.stride == [1; 3] && self.before == [0; 3] && self.input == self.output
+    }
+
+    /// The same windows, counted alike, on fewer axes: where those of the last axis are its elements, it and the one before
+    /// it are one. So a kernel of `(k, 1)` has long runs on an input of any width.
+    pub fn merged(&self) -> Windows {
+        let mut w = *self;
+        for _ in 0..2 {
+            let n = w.input[2];
+            let elements = w.kernel[2] == 1 && w.before[2] == 0 && w.output[2] == n && (n == 1 || w.stride[2] == 1);
+            let numbers = [w.input[1], w.kernel[1].saturating_mul(w.dilation[1]), w.before[1], w.output[1]];
+            let countable = numbers.iter().all(|&v| v.checked_mul(n).is_some_and(|v| v < usize::MAX / 4));
+            if !elements || !countable || (n != 1 && w.stride[1] != 1) {
+                break;
+            }
+            let join = |[a, b, _]: [usize; 3], one: usize, n: usize| [one, a, b * n];
+            w = Windows {
+                input: join(w.input, 1, n),
+                kernel: join(w.kernel, 1, 1),
+                stride: join(w.stride, 1, 1),
+                dilation: join(w.dilation, 1, n),
+                before: join(w.before, 0, n),
+                output: join(w.output, 1, n),
+            };
+        }
+        w
+    }
+
+    /// For each window along one axis, the taps that meet the input.
+    pub fn spans(&self, axis: usize) -> Vec<Span> {
+        let (stride, dilation, before) = (self.stride[axis], self.dilation[axis], self.before[axis]);
+        let span = |o: usize| {
+            let skipped = before.saturating_sub(o * stride).div_ceil(dilation);
+            let start = o * stride + skipped * dilation - before;
+            let inside = self.input[axis].saturating_sub(start).div_ceil(dilation);
+            Span { start, count: inside.min(self.kernel[axis].saturating_sub(skipped)) }
+        };
+        collected((0..self.output[axis]).map(span))
+    }
+
+    /// The windows along one axis whose tap `tap` meets the input.
+    fn meeting(&self, axis: usize, tap: usize) -> Range<usize> {
+        let (before, offset, stride) = (self.before[axis], tap * self.dilation[axis], self.stride[axis]);
+        let first = before.saturating_sub(offset).div_ceil(stride);
+        let end = (self.input[axis] + before).saturating_sub(offset).div_ceil(stride);
+        first..end.min(self.output[axis])
+    }
+
+    /// For each tap along the last axis that meets the input in some window: these windows, and the element under the tap of
+    /// the first one.
+    pub fn across(&self) -> Vec<(Range<usize>, usize)> {
+        let (stride, dilation, before) = (self.stride[2], self.dilation[2], self.before[2]);
+        // A kernel may be far longer than the input, so taps are not counted up to its end.
+        let taps_of = |(o, span): (usize, Span)| {
+            let first = (span.start + before - o * stride) / dilation;
+            first..first + span.count
+        };
+        let mut met = collected(self.spans(2).into_iter().enumerate().map(taps_of));
+        met.sort_unstable_by_key(|taps| taps.start);
+        // Each tap once, though many windows have it.
+        let mut next = 0;
+        let each = met.into_iter().flat_map(|taps| {
+            let new = taps.start.max(next)..taps.end;
+            next = next.max(taps.end);
+            new
+        });
+        collected(each.map(|tap| {
+            let range = self.meeting(2, tap);
+            let from = range.start * stride + tap * dilation - before;
+            (range, from)
+        }))
+    }
+
+    /// Calls `f` for every run of the windows `at` (counted over all axes, row-major) through one tap.
+    pub fn runs(&self, tap: usize, at: Range<usize>, mut f: impl FnMut(Run)) {
+        let [_, kh, kw] = self.kernel;
+        let taps = [tap / (kh * kw), tap / kw % kh, tap % kw];
+        let meeting: [Range<usize>; 3] = std::array::from_fn(|axis| self.meeting(axis, taps[axis]));
+        let place =
+            |axis: usize, o: usize| o * self.stride[axis] + taps[axis] * self.dilation[axis] - self.before[axis];
+        let [_, oh, ow] = self.output;
+        for row in at.start / ow..at.end.div_ceil(ow) {
+            let (d, h) = (row / oh, row % oh);
+            if !meeting[0].contains(&d) || !meeting[1].contains(&h) {
+                continue;
+            }
+            let first = meeting[2].start.max(at.start.saturating_sub(row * ow));
+            let end = meeting[2].end.min(at.end - row * ow);
+            if first < end {
+                let line = (place(0, d) * self.input[1] + place(1, h)) * self.input[2];
+                let range = row * ow + first - at.start..row * ow + end - at.start;
+                f(Run { range, from: line + place(2, first) });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// All windows of a few sizes along each axis, those among them that [`Windows::merged`] joins.
+    pub fn many() -> Vec<Windows> {
+        const LINES: [[usize; 6]; 8] = [
+            // input, kernel, stride, dilation, before, output
+            [1, 1, 1, 1, 0, 1],
+            [1, 1, 3, 5, 0, 1],
+            [3, 1, 1, 1, 0, 3],
+            [2, 1, 1, usize::MAX, 0, 2],
+            [7, 3, 1, 2, 1, 5],
+            [7, 3, 2, 1, 1, 4],
+            [5, 1, 2, 1, 0, 3],
+            [2, 3, 1, 1, 1, 2],
+        ];
+        let all = LINES.iter().flat_map(|d| LINES.iter().flat_map(move |h| LINES.iter().map(move |w| [d, h, w])));
+        let windows = all.map(|axes| {
+            let of = |field: usize| axes.map(|axis: &[usize; 6]| axis[field]);
+            let [input, kernel, stride, dilation, before, output] = [0, 1, 2, 3, 4, 5].map(of);
+            Windows { input, kernel, stride, dilation, before, output }
+        });
+        windows.collect()
+    }
+
+    /// A list of the taps of each window would have 10^10 entries.
+    #[test]
+    fn each_tap_is_listed_once() {
+        let (input, kernel, output) = ([1, 1, 200_000], [1, 1, 100_000], [1, 1, 100_001]);
+        let w = Windows { input, kernel, stride: [1; 3], dilation: [1; 3], before: [0; 3], output };
+        let across = w.across();
+        assert_eq!(across.len(), 100_000);
+        assert!(across.iter().enumerate().all(|(tap, (range, from))| *range == (0..100_001) && *from == tap));
+    }
+
+    /// The element under one tap of one window; `None` in the padding.
+    pub fn under(w: &Windows, window: usize, tap: usize) -> Option<usize> {
+        let split = |i: usize, sizes: [usize; 3]| [i / (sizes[1] * sizes[2]), i / sizes[2] % sizes[1], i % sizes[2]];
+        let (window, tap) = (split(window, w.output), split(tap, w.kernel));
+        (0..3).try_fold(0, |place, axis| {
+            let offset = tap[axis].wrapping_mul(w.dilation[axis]);
+            let at = (window[axis] * w.stride[axis] + offset).checked_sub(w.before[axis])?;
+            (at < w.input[axis]).then_some(place * w.input[axis] + at)
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! Parameters and buffers of any element type, and lists of parameters.
+
+use std::any::Any;
+
+use super::{Module, buffer::Buffer, copies::Handle, param::Param};
+use crate::{AnyTensor, DType, Element, Real, Result};
+
+/// A parameter of either element type: what one optimizer and one state_dict hold side by side.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum AnyParam {
+    F32(Param<f32>),
+    F64(Param<f64>),
+}
+
+/// Runs one expression on the parameter inside an [`AnyParam`], whatever its type.
+macro_rules! any_param {
+    ($any:expr, $p:ident => $body:expr) => {
+        match $any {
+            $crate::module::AnyParam::F32($p) => $body,
+            $crate::module::AnyParam::F64($p) => $body,
+        }
+    };
+}
+
+impl AnyParam {
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        match self {
+            AnyParam::F32(_) => DType::F32,
+            AnyParam::F64(_) => DType::F64,
+        }
+    }
+
+    /// The length of each axis.
+    pub fn shape(&self) -> Vec<usize> {
+        any_param!(self, p => p.shape())
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        any_param!(self, p => p.numel())
+    }
+
+    /// The values as they are now, cut off: nothing made from them changes this parameter's gradient.
+    pub fn detach(&self) -> AnyTensor {
+        any_param!(self, p => p.detach().into())
+    }
+
+    /// The gradient that backward passes have gathered.
+    pub fn grad(&self) -> Option<AnyTensor> {
+        any_param!(self, p => p.grad().map(AnyTensor::from))
+    }
+
+    /// Whether backward passes have gathered a gradient.
+    pub fn has_grad(&self) -> bool {
+        any_param!(self, p => p.has_grad())
+    }
+
+    /// Replaces the values, converting their type.
+    ///
+    /// # Errors
+    /// If the shape differs.
+    pub fn set(&self, values: &AnyTensor) -> Result<()> {
+        any_param!(self, p => p.set(&values.to()))
+    }
+
+    /// Forgets the gathered gradient.
+    pub fn zero_grad(&self) {
+        any_param!(self, p => p.zero_grad());
+    }
+
+    /// Freezes (`false`) or thaws the parameter.
+    pub fn set_requires_grad(&self, requires_grad: bool) {
+        any_param!(self, p => p.set_requires_grad(requires_grad));
+    }
+
+    /// Whether gradients flow to this parameter.
+    pub fn requires_grad(&self) -> bool {
+        any_param!(self, p => p.requires_grad())
+    }
+
+    /// Whether both handles are of the same parameter.
+    pub fn is_same(&self, other: &AnyParam) -> bool {
+        self.address() == other.address()
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        any_param!(self, p => p.address())
+    }
+}
+
+impl<T: Real> From<&Param<T>> for AnyParam {
+    fn from(param: &Param<T>) -> Self {
+        let any: &dyn Any = param;
+        match any.downcast_ref() {
+            Some(p) => AnyParam::F32(Param::clone(p)),
+            None => AnyParam::F64(any.downcast_ref().cloned().expect("f32 or f64")),
+        }
+    }
+}
+
+/// Where a list of parameters may come from: `&model`, or a `Vec` of parameters, named or not.
+pub trait Parameters {
+    /// The parameters, each with its name.
+    fn named(self) -> Vec<(String, AnyParam)>;
+}
+
+impl<M: Module> Parameters for &M {
+    fn named(self) -> Vec<(String, AnyParam)> {
+        self.named_parameters()
+    }
+}
+
+impl<M: Module> Parameters for &mut M {
+    fn named(self) -> Vec<(String, AnyParam)> {
+        self.named_parameters()
+    }
+}
+
+impl Parameters for Vec<(String, AnyParam)> {
+    fn named(self) -> Vec<(String, AnyParam)> {
+        self
+    }
+}
+
+impl Parameters for Vec<AnyParam> {
+    fn named(self) -> Vec<(String, AnyParam)> {
+        self.into_iter().enumerate().map(|(i, p)| (i.to_string(), p)).collect()
+    }
+}
+
+impl<T: Real> Parameters for Vec<Param<T>> {
+    fn named(self) -> Vec<(String, AnyParam)> {
+        self.iter().map(AnyParam::from).collect::<Vec<_>>().named()
+    }
+}
+
+/// A buffer of any element type.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum AnyBuffer {
+    F32(Buffer<f32>),
+    F64(Buffer<f64>),
+    I64(Buffer<i64>),
+    Bool(Buffer<bool>),
+}
+
+macro_rules! any_buffer {
+    ($any:expr, $b:ident => $body:expr) => {
+        match $any {
+            AnyBuffer::F32($b) => $body,
+            AnyBuffer::F64($b) => $body,
+            AnyBuffer::I64($b) => $body,
+            AnyBuffer::Bool($b) => $body,
+        }
+    };
+}
+
+impl AnyBuffer {
+    /// The values as they are now.
+    pub fn tensor(&self) -> AnyTensor {
+        any_buffer!(self, b => b.tensor().into())
+    }
+
+    /// The length of each axis.
+    pub fn shape(&self) -> Vec<usize> {
+        any_buffer!(self, b => b.tensor().shape().to_vec())
+    }
+
+    /// Replaces the values, converting their type.
+    ///
+    /// # Errors
+    /// If the shape differs.
+    pub fn set(&self, values: &AnyTensor) -> Result<()> {
+        any_buffer!(self, b => b.set(&values.to()))
+    }
+}
+
+impl<T: Element> From<&Buffer<T>> for AnyBuffer {
+    fn from(buffer: &Buffer<T>) -> Self {
+        let any: &dyn Any = buffer;
+        None.or_else(|| any.downcast_ref().map(|b| AnyBuffer::F32(Buffer::clone(b))))
+            .or_else(|| any.downcast_ref().map(|b| AnyBuffer::F64(Buffer::clone(b))))
+            .or_else(|| any.downcast_ref().map(|b| AnyBuffer::I64(Buffer::clone(b))))
+            .or_else(|| any.downcast_ref().map(|b| AnyBuffer::Bool(Buffer::clone(b))))
+            .expect("every element type has an arm")
+    }
+}

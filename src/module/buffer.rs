@@ -1,0 +1,88 @@
+//! [`Buffer`]: a shared handle on a tensor that a module keeps and does not learn.
+
+use std::{
+    fmt,
+    sync::{Arc, RwLock},
+};
+
+use ndarray::ArrayViewMutD;
+
+use super::{
+    copies::{Handle, cloned, converted},
+    param::same_shape,
+};
+use crate::{
+    Element, Result, Tensor,
+    kernels::copy::contiguous,
+    sync::{read, write},
+};
+
+/// A tensor of a module that is state but not learnt: running statistics, counters.
+pub struct Buffer<T: Element = f32>(Arc<RwLock<Tensor<T>>>);
+
+/// Shares the buffer: both handles see every change.
+impl<T: Element> Clone for Buffer<T> {
+    fn clone(&self) -> Self {
+        Buffer(self.0.clone())
+    }
+}
+
+impl<T: Element> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.tensor(), f)
+    }
+}
+
+impl<T: Element> Buffer<T> {
+    /// A buffer with these values.
+    pub fn new(values: Tensor<T>) -> Self {
+        Buffer(Arc::new(RwLock::new(values.detach())))
+    }
+
+    /// The values as they are now.
+    pub fn tensor(&self) -> Tensor<T> {
+        read(&self.0).clone()
+    }
+
+    /// Replaces the values.
+    ///
+    /// # Errors
+    /// If the shape differs.
+    pub fn set(&self, values: &Tensor<T>) -> Result<()> {
+        let mut state = write(&self.0);
+        same_shape("buffer", state.shape(), values.shape())?;
+        *state = values.detach();
+        Ok(())
+    }
+
+    /// Changes the values in place, so that of two threads that do so none is lost; snapshots taken before keep the old
+    /// ones.
+    ///
+    /// The buffer is locked meanwhile, as a parameter is in [`Param::update`](super::Param::update).
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let count = Buffer::new(Tensor::scalar(7));
+    /// count.update(|mut n| n += 1);
+    /// assert_eq!(count.tensor(), Tensor::scalar(8));
+    /// ```
+    pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
+        f(write(&self.0).data.writable())
+    }
+
+    /// A copy that shares nothing; within one clone of a module, shared buffers stay shared.
+    pub fn deep_clone(&self) -> Buffer<T> {
+        cloned(self, T::DTYPE, || Buffer::new(contiguous(self.tensor().view()).into()))
+    }
+
+    /// A copy of another element type; within one conversion of a module, shared buffers stay shared.
+    pub fn cast<U: Element>(&self) -> Buffer<U> {
+        converted(self, U::DTYPE, || Buffer::new(self.tensor().cast::<U>()))
+    }
+}
+
+impl<T: Element> Handle for Buffer<T> {
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.0) as *const () as usize
+    }
+}

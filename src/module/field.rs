@@ -1,0 +1,143 @@
+//! What may be a field of a module, and how it shows what is inside.
+
+use super::{
+    Module,
+    any::{AnyBuffer, AnyParam},
+    buffer::Buffer,
+    mode::Mode,
+    param::Param,
+};
+use crate::{
+    functional as F,
+    number::{Element, Real},
+};
+
+/// The direct members of a module, each with its name, in the order of declaration.
+#[derive(Default)]
+pub struct Members<'a> {
+    pub(crate) params: Vec<(String, AnyParam)>,
+    pub(crate) buffers: Vec<(String, AnyBuffer)>,
+    pub(crate) children: Vec<(String, &'a dyn Module)>,
+    pub(crate) training: Option<bool>,
+}
+
+impl<'a> Members<'a> {
+    /// Shows one field.
+    pub fn field(&mut self, name: &str, field: &'a (impl Field + ?Sized)) {
+        field.show(name, self);
+    }
+
+    /// Shows a child.
+    pub fn child(&mut self, name: impl Into<String>, child: &'a dyn Module) {
+        self.children.push((name.into(), child));
+    }
+}
+
+/// The direct members of a module that change with its mode.
+#[derive(Default)]
+pub struct MembersMut<'a> {
+    pub(crate) modes: Vec<&'a mut Mode>,
+    pub(crate) children: Vec<&'a mut dyn Module>,
+}
+
+impl<'a> MembersMut<'a> {
+    /// Shows one field.
+    pub fn field(&mut self, field: &'a mut (impl Field + ?Sized)) {
+        field.show_mut(self);
+    }
+
+    /// Shows a child.
+    pub fn child(&mut self, child: &'a mut dyn Module) {
+        self.children.push(child);
+    }
+}
+
+/// What may be a field of a `#[derive(Module)]` struct: parameters, buffers, modules, and plain data, which is skipped.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a module, a parameter, a buffer nor plain data",
+    label = "#[derive(Module)] does not know this type",
+    note = "derive `Module` for `{Self}` or for what it holds, or add `#[module(skip)]` to the field if it holds nothing to learn or to save",
+    note = "a type parameter of a module needs `Clone` too: `M: Forward + Clone`, `M: Module + Clone`"
+)]
+pub trait Field {
+    /// Shows what is inside, under this name.
+    fn show<'a>(&'a self, name: &str, members: &mut Members<'a>);
+    /// Shows what changes with the mode.
+    fn show_mut<'a>(&'a mut self, members: &mut MembersMut<'a>);
+    /// A copy that shares nothing with the original.
+    fn copy(&self) -> Self
+    where
+        Self: Sized;
+}
+
+// An unknown type is no field; that it might have been a module is said with it.
+#[diagnostic::do_not_recommend]
+impl<M: Module + Clone> Field for M {
+    fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
+        members.child(name, self);
+    }
+    fn show_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
+        members.child(self);
+    }
+    fn copy(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl<T: Real> Field for Param<T> {
+    fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
+        members.params.push((name.to_string(), self.into()));
+    }
+    fn show_mut<'a>(&'a mut self, _: &mut MembersMut<'a>) {}
+    fn copy(&self) -> Self {
+        self.deep_clone()
+    }
+}
+
+impl<T: Element> Field for Buffer<T> {
+    fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
+        members.buffers.push((name.to_string(), self.into()));
+    }
+    fn show_mut<'a>(&'a mut self, _: &mut MembersMut<'a>) {}
+    fn copy(&self) -> Self {
+        self.deep_clone()
+    }
+}
+
+impl<F: Field> Field for Option<F> {
+    fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
+        if let Some(field) = self {
+            field.show(name, members);
+        }
+    }
+    fn show_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
+        if let Some(field) = self {
+            field.show_mut(members);
+        }
+    }
+    fn copy(&self) -> Self {
+        self.as_ref().map(F::copy)
+    }
+}
+
+/// Plain data: nothing to learn, to save or to switch.
+macro_rules! plain {
+    ($([$($generics:tt)*] $t:ty),* $(,)?) => {$(
+        impl<$($generics)*> Field for $t {
+            fn show<'a>(&'a self, _: &str, _: &mut Members<'a>) {}
+            fn show_mut<'a>(&'a mut self, _: &mut MembersMut<'a>) {}
+            fn copy(&self) -> Self {
+                self.clone()
+            }
+        }
+    )*};
+}
+plain! {
+    [] F::Reduction, [] F::PaddingMode, [const N: usize] F::Padding<N>, [const N: usize] F::Dims<N>, [] F::PyNumber, [] F::Approximate,
+    [const N: usize] F::PoolStride<N>, [const N: usize] F::ConvOptions<N>, [const N: usize] F::MaxPoolOptions<N>,
+    [] F::EmbeddingOptions, [] F::BatchNormOptions, [] F::RnnOptions, [] F::PadOptions,
+    [] bool, [] char, [] u8, [] u16, [] u32, [] u64, [] usize, [] i8, [] i16, [] i32, [] i64, [] isize, [] f32, [] f64,
+    [] String, [] &'static str, [] Vec<usize>, [] Vec<isize>, [] Vec<i64>, [] Vec<f32>, [] Vec<f64>, [] Vec<bool>, [] Vec<String>,
+    [const N: usize] [usize; N], [const N: usize] [isize; N], [const N: usize] [f32; N], [const N: usize] [f64; N],
+    [const N: usize] [bool; N], [] (usize, usize), [] (f32, f32), [] (f64, f64), [P] std::marker::PhantomData<P>,
+}

@@ -1,0 +1,144 @@
+//! Loading a [`StateDict`] into a module, strictly or in part.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
+
+use super::{
+    Module,
+    walk::{self, Entry},
+};
+use crate::{AnyTensor, Error, Result, error::listed, state::StateDict};
+
+/// What loading a state_dict in part did, by name. Its [`Display`](fmt::Display) form is short; the lists are whole.
+#[must_use = "it says what was not loaded: look at `missing`, `unexpected` and `mismatched`, or ask `is_complete()`"]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Taken over.
+    pub applied: Vec<String>,
+    /// In the model but not in the file, with the model's shape: left as it was.
+    pub missing: Vec<(String, Vec<usize>)>,
+    /// In the file but not in the model, with the file's shape.
+    pub unexpected: Vec<(String, Vec<usize>)>,
+    /// In both with different shapes: the model's, the file's. Left as it was.
+    pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl LoadReport {
+    /// Whether everything fitted.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
+    }
+
+    pub(crate) fn problems(&self) -> String {
+        let named =
+            |entries: &[(String, Vec<usize>)]| listed(entries.iter().map(|(n, shape)| format!("{n} {shape:?}")));
+        let differ = self.mismatched.iter().map(|(n, model, file)| format!("{n} (model {model:?}, file {file:?})"));
+        let lists = [
+            ("missing", named(&self.missing)),
+            ("unexpected", named(&self.unexpected)),
+            ("of another shape", listed(differ)),
+        ];
+        let lists = lists.into_iter().filter(|(_, names)| !names.is_empty());
+        lists.map(|(what, names)| format!("{what}: {names}")).collect::<Vec<_>>().join("; ")
+    }
+
+    /// How many of the unexpected entries are among the missing ones once one prefix is taken from their names or put
+    /// before them, and which: `module.` of a model in `DataParallel`, `model.` of one in a trainer.
+    fn prefix(&self) -> Option<(usize, String)> {
+        let mut found: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for (long, short, what) in
+            [(&self.unexpected, &self.missing, "removed"), (&self.missing, &self.unexpected, "added")]
+        {
+            let short: HashMap<&str, &[usize]> = short.iter().map(|(name, shape)| (&**name, &**shape)).collect();
+            for (name, shape) in long {
+                for (dot, _) in name.match_indices('.') {
+                    let (prefix, rest) = name.split_at(dot + 1);
+                    if short.get(rest) == Some(&&**shape) {
+                        *found.entry((prefix, what)).or_default() += 1;
+                    }
+                }
+            }
+        }
+        let ((prefix, what), count) = found.into_iter().max_by_key(|&(_, count)| count)?;
+        let enough = 2 * count >= self.missing.len().min(self.unexpected.len());
+        enough.then(|| (count, format!("with the prefix `{prefix}` {what}")))
+    }
+}
+
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "applied {}", self.applied.len())?;
+        if self.is_complete() { Ok(()) } else { write!(f, "; {}", self.problems()) }
+    }
+}
+
+/// Compares without changing anything; returns also what is to be written where.
+fn plan<'s, M: Module + ?Sized>(
+    op: &str,
+    module: &M,
+    state: &'s StateDict,
+) -> Result<(LoadReport, Vec<(Entry, &'s AnyTensor)>)> {
+    let (mut report, mut writes) = (LoadReport::default(), Vec::new());
+    let entries = walk::entries(op, module)?;
+    let unexpected = state.iter().filter(|(name, _)| entries.get(name).is_none());
+    report.unexpected = unexpected.map(|(name, tensor)| (name.to_string(), tensor.shape().to_vec())).collect();
+    for (name, entry) in entries {
+        let shape = match &entry {
+            Entry::Param(p) => p.shape(),
+            Entry::Buffer(b) => b.shape(),
+        };
+        match state.get(&name) {
+            None => report.missing.push((name, shape)),
+            Some(tensor) if tensor.shape() != shape => {
+                report.mismatched.push((name, shape, tensor.shape().to_vec()));
+            }
+            Some(tensor) => {
+                report.applied.push(name);
+                writes.push((entry, tensor));
+            }
+        }
+    }
+    Ok((report, writes))
+}
+
+fn write(writes: Vec<(Entry, &AnyTensor)>) {
+    for (entry, tensor) in writes {
+        match entry {
+            Entry::Param(p) => p.set(tensor),
+            Entry::Buffer(b) => b.set(tensor),
+        }
+        .expect("shapes were compared");
+    }
+}
+
+pub(super) fn strict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<()> {
+    let op = "load_state_dict";
+    let (report, writes) = plan(op, module, state)?;
+    if !report.is_complete() {
+        let hint = report.prefix().map_or(String::new(), |(count, how)| {
+            format!("{count} of the {} unexpected names would fit {how}; ", report.unexpected.len())
+        });
+        return Err(Error::state(op, format!("{hint}{}; nothing was changed", report.problems())));
+    }
+    write(writes);
+    Ok(())
+}
+
+pub(super) fn partial<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<LoadReport> {
+    let op = "load_state_dict_partial";
+    let (report, writes) = plan(op, module, state)?;
+    if report.applied.is_empty() && !report.is_complete() {
+        let names = state.len();
+        let why = match report.prefix() {
+            _ if names == 0 => "the state_dict is empty".to_string(),
+            Some((count, how)) if count == names => format!("none of the {names} names fits; they would {how}"),
+            Some((count, how)) => format!("none of the {names} names fits; {count} of them would {how}"),
+            None => format!("none of the {names} names fits; {}", report.problems()),
+        };
+        return Err(Error::state(op, format!("{why}; nothing was changed")));
+    }
+    write(writes);
+    Ok(report)
+}

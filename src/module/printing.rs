@@ -1,0 +1,96 @@
+//! Printing a module as PyTorch does: nested, with equal neighbours of a list folded.
+
+use std::fmt;
+
+use super::{Module, walk};
+use crate::python::AsPython;
+
+/// The printed form of a module and all its children.
+pub fn repr<M: Module + ?Sized>(module: &M) -> String {
+    let extra = module.extra_repr();
+    let children = walk::members(module).children;
+    let printed: Vec<(String, String)> = children.into_iter().map(|(name, child)| (name, repr(child))).collect();
+    let mut lines: Vec<String> = extra.split('\n').filter(|l| !l.is_empty()).map(str::to_string).collect();
+    if printed.is_empty() && lines.len() < 2 {
+        return format!("{}({extra})", module.type_name());
+    }
+    let folded = if module.folds() { fold(printed) } else { printed };
+    lines.extend(folded.into_iter().map(|(name, text)| format!("({name}): {}", text.replace('\n', "\n  "))));
+    format!("{}(\n  {}\n)", module.type_name(), lines.join("\n  "))
+}
+
+/// The first line's worth: the module without its children, as errors name it.
+pub(super) fn line<M: Module + ?Sized>(module: &M) -> String {
+    format!("{}({})", module.type_name(), module.extra_repr().replace('\n', ", "))
+}
+
+/// Runs of equal neighbours as one entry: `(0-2): 3 x Linear(…)`.
+fn fold(children: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut runs: Vec<(String, String, String, usize)> = Vec::new();
+    for (name, text) in children {
+        match runs.last_mut() {
+            Some((_, last, same, count)) if *same == text => {
+                *last = name;
+                *count += 1;
+            }
+            _ => runs.push((name.clone(), name, text, 1)),
+        }
+    }
+    runs.into_iter()
+        .map(|(first, last, text, count)| match count {
+            1 => (first, text),
+            n => (format!("{first}-{last}"), format!("{n} x {text}")),
+        })
+        .collect()
+}
+
+impl fmt::Display for dyn Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&repr(self))
+    }
+}
+
+/// What is printed between a module's parentheses, part by part: a method `extra_repr` of `#[module(repr)]` returns it.
+///
+/// ```
+/// use ndnn::module::ExtraRepr;
+/// let extra = ExtraRepr::new().value(3).named("eps", 1e-5).unless_default("bias", true, true).finish();
+/// assert_eq!(extra, "3, eps=1e-05");
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "`finish` returns the text"]
+pub struct ExtraRepr(String);
+
+impl ExtraRepr {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        ExtraRepr::default()
+    }
+
+    /// A value alone.
+    pub fn value(self, value: impl AsPython) -> Self {
+        self.part("", &value)
+    }
+
+    /// `name=value`
+    pub fn named(self, name: &str, value: impl AsPython) -> Self {
+        self.part(name, &value)
+    }
+
+    /// `name=value`, unless the value is what it is by default.
+    pub fn unless_default<V: AsPython + PartialEq>(self, name: &str, value: V, default: V) -> Self {
+        if value == default { self } else { self.part(name, &value) }
+    }
+
+    fn part(mut self, name: &str, value: &dyn AsPython) -> Self {
+        let comma = if self.0.is_empty() { "" } else { ", " };
+        let equals = if name.is_empty() { "" } else { "=" };
+        self.0 += &format!("{comma}{name}{equals}{}", value.python());
+        self
+    }
+
+    /// The text.
+    pub fn finish(self) -> String {
+        self.0
+    }
+}

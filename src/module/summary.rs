@@ -1,0 +1,213 @@
+//! [`summary`]: a table of a model's layers with output shapes, parameters and multiply-adds.
+
+use std::{
+    any::{Any, TypeId},
+    collections::{HashMap, VecDeque},
+    fmt,
+};
+
+use super::{Forward, Module, walk};
+use crate::{
+    Result,
+    kernels::profile,
+    sync::{Scoped, during},
+    tensor::{Element, Real, Tensor, no_grad},
+};
+
+/// What a layer's forward gives, as a summary sees it: the shape of its first tensor.
+pub trait Output {
+    /// The length of each axis.
+    fn shape(&self) -> Vec<usize>;
+}
+
+impl<T: Element> Output for Tensor<T> {
+    fn shape(&self) -> Vec<usize> {
+        Tensor::shape(self).to_vec()
+    }
+}
+
+impl<A: Output, B> Output for (A, B) {
+    fn shape(&self) -> Vec<usize> {
+        self.0.shape()
+    }
+}
+
+/// One finished forward of one layer.
+struct Call {
+    shape: Vec<usize>,
+    multiply_adds: u64,
+}
+
+/// The calls of each layer, by its address and type. Layers without fields have no address of their own; the first unused
+/// call of its type is a layer's.
+type Calls = HashMap<(usize, TypeId), VecDeque<Call>>;
+
+thread_local! {
+    static CALLS: Scoped<Calls> = const { Scoped::new() };
+}
+
+fn key(module: &dyn Module) -> (usize, TypeId) {
+    (module as *const dyn Module as *const () as usize, (module as &dyn Any).type_id())
+}
+
+/// Runs a layer's forward, noting its output if a summary is under way on this thread.
+pub(super) fn observe<M: Module, R: Output>(module: &M, forward: impl FnOnce() -> Result<R>) -> Result<R> {
+    if !CALLS.with(Scoped::is_some) {
+        return forward();
+    }
+    let before = profile::multiply_adds();
+    let output = forward()?;
+    let call = Call { shape: output.shape(), multiply_adds: profile::multiply_adds() - before };
+    CALLS.with(|calls| calls.with(|c| c.as_mut().map(|c| c.entry(key(module)).or_default().push_back(call))));
+    Ok(output)
+}
+
+/// One row of a [`Summary`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The path from the model; empty for the model itself.
+    pub path: String,
+    /// The layer's type.
+    pub type_name: String,
+    /// The shape of its output; `None` where its forward was not seen (a container, or a layer that did not run).
+    pub output: Option<Vec<usize>>,
+    /// The number of learnable values of its own, children not counted.
+    pub parameters: usize,
+    /// The multiplications followed by an addition in one forward.
+    pub multiply_adds: u64,
+}
+
+/// The table that [`summary`] makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The model first, then every module inside, parents before children.
+    pub rows: Vec<Row>,
+    /// All learnable values, a tied parameter counted once.
+    pub parameters: usize,
+    /// Those of them that are not frozen.
+    pub trainable: usize,
+    /// All multiply-adds of one forward.
+    pub multiply_adds: u64,
+}
+
+/// Runs the model once on zeros of the given shape and tables its layers: path, type, output shape, parameters,
+/// multiply-adds, and totals.
+///
+/// ```
+/// use ndnn::{nn::summary, prelude::*};
+/// let model = sequential![Linear::new(784, 256), ReLU, Linear::new(256, 10)];
+/// let table = summary(&model, &[64, 784])?;
+/// assert_eq!(table.parameters, 203_530);
+/// println!("{table}");
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the model does not take an input of that shape.
+pub fn summary<T: Real>(model: &impl Forward<T>, input: &[usize]) -> Result<Summary> {
+    summary_of(model, || model.forward(&Tensor::try_full("summary", input, T::ZERO)?))
+}
+
+/// As [`summary`], for a model with a forward of its own: `run` calls it once.
+///
+/// # Errors
+/// Those of `run`.
+pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<R>) -> Result<Summary> {
+    let ((output, multiply_adds), mut calls) = during(&CALLS, Calls::new(), || profile::counting(|| no_grad(run)));
+    let output = output?.shape();
+
+    let own = |members: &super::Members<'_>| members.params.iter().map(|(_, p)| p.numel()).sum();
+    let mut rows = vec![Row {
+        path: String::new(),
+        type_name: model.type_name(),
+        output: Some(output),
+        parameters: own(&walk::members(model)),
+        multiply_adds: 0,
+    }];
+    for (path, module) in walk::named_modules(model) {
+        let call = calls.get_mut(&key(module)).and_then(VecDeque::pop_front);
+        rows.push(Row {
+            path,
+            type_name: module.type_name(),
+            output: call.as_ref().map(|c| c.shape.clone()),
+            parameters: own(&walk::members(module)),
+            multiply_adds: call.map_or(0, |c| c.multiply_adds),
+        });
+    }
+    let params = model.parameters();
+    let trainable = params.iter().filter(|p| p.requires_grad()).map(|p| p.numel()).sum();
+    Ok(Summary { rows, parameters: model.num_parameters(), trainable, multiply_adds })
+}
+
+/// 1234567 as 1,234,567.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).expect("digits")).collect();
+    groups.join(",")
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = ["Layer", "Type", "Output shape", "Parameters", "Multiply-adds"].map(String::from);
+        let zero_is_blank = |n: u64| if n == 0 { String::new() } else { grouped(n) };
+        let cells = self.rows.iter().map(|row| {
+            [
+                row.path.clone(),
+                row.type_name.clone(),
+                row.output.as_ref().map(|s| format!("{s:?}")).unwrap_or_default(),
+                zero_is_blank(row.parameters as u64),
+                zero_is_blank(row.multiply_adds),
+            ]
+        });
+        let table: Vec<[String; 5]> = std::iter::once(head).chain(cells).collect();
+        let width = |c: usize| table.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
+        let w: [usize; 5] = std::array::from_fn(width);
+        let rule = "-".repeat(w.iter().sum::<usize>() + 8);
+        for (i, [path, kind, shape, params, adds]) in table.iter().enumerate() {
+            let line =
+                format!("{path:<0$}  {kind:<1$}  {shape:<2$}  {params:>3$}  {adds:>4$}", w[0], w[1], w[2], w[3], w[4]);
+            writeln!(f, "{}", line.trim_end())?;
+            if i == 0 {
+                writeln!(f, "{rule}")?;
+            }
+        }
+        writeln!(f, "{rule}")?;
+        let frozen = self.parameters - self.trainable;
+        writeln!(f, "Parameters: {} ({} frozen)", grouped(self.parameters as u64), grouped(frozen as u64))?;
+        write!(f, "Multiply-adds: {}", grouped(self.multiply_adds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::prelude::*;
+
+    #[test]
+    fn a_panic_ends_the_recording() {
+        let model = sequential![Linear::new(3, 2), Tanh];
+        let forward = || model.forward(&Tensor::ones([5, 3]));
+        let panics = || {
+            summary_of(&model, || -> Result<Tensor> {
+                let _ = forward()?;
+                panic!("half way")
+            })
+        };
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert!(!CALLS.with(Scoped::is_some) && profile::multiply_adds() == 0);
+        let _ = forward().unwrap();
+        assert_eq!(profile::multiply_adds(), 0, "nothing is counted");
+        // One inside another, which ends as it would alone.
+        let alone = summary(&model, &[5, 3]).unwrap();
+        let twice = || {
+            assert_eq!(summary(&model, &[5, 3])?, alone);
+            assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+            forward()
+        };
+        let outer = summary_of(&model, twice).unwrap();
+        assert_eq!((&outer.rows, outer.multiply_adds), (&alone.rows, 3 * alone.multiply_adds));
+    }
+}

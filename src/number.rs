@@ -1,0 +1,213 @@
+//! Elements as numbers: the types, and what can be reckoned with them.
+
+use std::fmt;
+
+use num_traits::{Float, FloatConst, NumAssign};
+
+use crate::kernels::{gemm::Product, pooling::MaxPool, vmath::VectorMath};
+
+/// The type of a tensor's elements, as a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// `f32`
+    F32,
+    /// `f64`
+    F64,
+    /// `i64`
+    I64,
+    /// `bool`
+    Bool,
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DType::F32 => "f32",
+            DType::F64 => "f64",
+            DType::I64 => "i64",
+            DType::Bool => "bool",
+        })
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+    impl Sealed for i64 {}
+    impl Sealed for bool {}
+}
+
+/// The forms of one function for each element type, of which that for `f32`, which is not generic, is compiled in this crate;
+/// written by `#[concrete]`. `element_form`, `number_form` and `real_form` choose, so that nothing links a form that it does
+/// not call.
+macro_rules! forms {
+    ($($forms:ident of $bound:ident),*) => {$(
+        #[doc(hidden)]
+        pub trait $forms {
+            /// The function's type.
+            type Of<T: $bound>;
+            const F32: Self::Of<f32>;
+            fn of<T: $bound>() -> Self::Of<T>;
+        }
+    )*};
+}
+forms!(ElementForms of Element, NumberForms of Number, RealForms of Real);
+
+/// What a tensor may hold: `f32`, `f64`, `i64` (labels, indices) or `bool` (masks).
+pub trait Element:
+    sealed::Sealed + Copy + Default + PartialEq + PartialOrd + fmt::Debug + fmt::Display + Send + Sync + 'static
+{
+    /// This type as a value.
+    const DTYPE: DType;
+    /// 0, or `false`.
+    const ZERO: Self;
+    /// 1, or `true`.
+    const ONE: Self;
+
+    /// The sum; for `bool`, "or". What an accumulating scatter does.
+    #[doc(hidden)]
+    fn plus(self, other: Self) -> Self;
+    /// As `f64`; `bool` is 0 or 1.
+    fn as_f64(self) -> f64;
+    /// From `f64`, as `as` converts; for `bool`, whether it is not zero.
+    fn of(value: f64) -> Self;
+    /// As `i64`, as `as` converts.
+    fn as_i64(self) -> i64;
+    /// From `i64`, as `as` converts; for `bool`, whether it is not zero.
+    #[doc(hidden)]
+    fn of_i64(value: i64) -> Self;
+    #[doc(hidden)]
+    #[inline(always)]
+    fn element_form<F: ElementForms>() -> F::Of<Self> {
+        F::of::<Self>()
+    }
+}
+
+/// An element with arithmetic: `f32`, `f64` or `i64`.
+///
+/// Integers wrap around where a result has no room, in every build, as in PyTorch: what adds or multiplies elements of any
+/// type does so by these functions and [`plus`](Element::plus), since `+` panics in a debug build.
+pub trait Number: Element + NumAssign + num_traits::Signed + Product {
+    #[doc(hidden)]
+    fn minus(self, other: Self) -> Self;
+    #[doc(hidden)]
+    fn times(self, other: Self) -> Self;
+    #[doc(hidden)]
+    fn negated(self) -> Self;
+    #[doc(hidden)]
+    fn magnitude(self) -> Self;
+    #[doc(hidden)]
+    #[inline(always)]
+    fn number_form<F: NumberForms>() -> F::Of<Self> {
+        F::of::<Self>()
+    }
+}
+
+/// An element with gradients: `f32` or `f64`.
+pub trait Real:
+    Number + Float + VectorMath + FloatConst + MaxPool + ndarray::LinalgScalar + ndarray::ScalarOperand
+{
+    #[doc(hidden)]
+    #[inline(always)]
+    fn real_form<F: RealForms>() -> F::Of<Self> {
+        F::of::<Self>()
+    }
+}
+
+macro_rules! element {
+    ($t:ty, $dtype:ident, $zero:expr, $one:expr, |$a:ident, $b:ident| $plus:expr, |$x:ident| $as_f64:expr, |$y:ident| $of:expr,
+     |$i:ident| $as_i64:expr, |$j:ident| $of_i64:expr $(, $form:item)?) => {
+        impl Element for $t {
+            const DTYPE: DType = DType::$dtype;
+            const ZERO: Self = $zero;
+            const ONE: Self = $one;
+            #[inline(always)]
+            fn plus(self, $b: Self) -> Self {
+                let $a = self;
+                $plus
+            }
+            #[inline(always)]
+            fn as_f64(self) -> f64 {
+                let $x = self;
+                $as_f64
+            }
+            #[inline(always)]
+            fn of($y: f64) -> Self {
+                $of
+            }
+            fn as_i64(self) -> i64 {
+                let $i = self;
+                $as_i64
+            }
+            fn of_i64($j: i64) -> Self {
+                $of_i64
+            }
+            $($form)?
+        }
+    };
+}
+
+element!(
+    f32,
+    F32,
+    0.,
+    1.,
+    |a, b| a + b,
+    |x| x as f64,
+    |y| y as f32,
+    |i| i as i64,
+    |j| j as f32,
+    #[inline(always)]
+    fn element_form<F: ElementForms>() -> F::Of<f32> {
+        F::F32
+    }
+);
+element!(f64, F64, 0., 1., |a, b| a + b, |x| x, |y| y, |i| i as i64, |j| j as f64);
+element!(i64, I64, 0, 1, |a, b| a.wrapping_add(b), |x| x as f64, |y| y as i64, |i| i, |j| j);
+element!(bool, Bool, false, true, |a, b| a | b, |x| f64::from(x), |y| y != 0., |i| i64::from(i), |j| j != 0);
+
+macro_rules! number {
+    ($($t:ty: |$a:ident, $b:ident| $minus:expr, $times:expr, $negated:expr, $magnitude:expr $(, $form:item)?;)*) => {$(
+        impl Number for $t {
+            #[inline(always)]
+            fn minus(self, $b: Self) -> Self {
+                let $a = self;
+                $minus
+            }
+            #[inline(always)]
+            fn times(self, $b: Self) -> Self {
+                let $a = self;
+                $times
+            }
+            #[inline(always)]
+            fn negated(self) -> Self {
+                let $a = self;
+                $negated
+            }
+            #[inline(always)]
+            fn magnitude(self) -> Self {
+                let $a = self;
+                $magnitude
+            }
+            $($form)?
+        }
+    )*};
+}
+number! {
+    f32: |a, b| a - b, a * b, -a, a.abs(),
+        #[inline(always)]
+        fn number_form<F: NumberForms>() -> F::Of<f32> {
+            F::F32
+        };
+    f64: |a, b| a - b, a * b, -a, a.abs();
+    i64: |a, b| a.wrapping_sub(b), a.wrapping_mul(b), a.wrapping_neg(), a.wrapping_abs();
+}
+
+impl Real for f32 {
+    #[inline(always)]
+    fn real_form<F: RealForms>() -> F::Of<f32> {
+        F::F32
+    }
+}
+impl Real for f64 {}

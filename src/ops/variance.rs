@@ -1,0 +1,220 @@
+//! Variance and standard deviation.
+
+use ndarray::{ArrayD, ArrayViewD};
+
+use super::reduce::{ALL, Reduction};
+use crate::{
+    Result,
+    kernels::{
+        elementwise::{map, zip},
+        normalization::{is_rough, spread},
+        reduce::{self as kernel, greater},
+    },
+    tensor::{Ints, Real, Tensor},
+};
+
+/// Below this a square has lost digits, or is on the way there.
+pub(crate) fn faint<T: Real>() -> T {
+    T::min_positive_value() / T::epsilon()
+}
+
+/// The power of two that brings a size to 1 or just above; 1 for 0 and for what is no number.
+fn inverse_power<T: Real>(size: T) -> T {
+    let exponent = |x: T| (x.as_f64().to_bits() >> 52 & 0x7FF) as i32 - 1023;
+    match size > T::ZERO && size.is_finite() {
+        true => T::of(2f64.powi(-exponent(size.max(T::min_positive_value())))),
+        false => T::ONE,
+    }
+}
+
+/// Mean and sum of square deviations, with the axes as 1.
+struct Moments<T: Real> {
+    mean: ArrayD<T>,
+    squares: ArrayD<T>,
+    /// What the elements were multiplied by, where their squares would overflow or vanish.
+    scale: Option<Tensor<T>>,
+}
+
+impl<T: Real> Moments<T> {
+    fn new(x: &Tensor<T>, r: &Reduction) -> Self {
+        let [mean, squares] = Self::corrected(x.view(), r);
+        if squares.iter().all(|&sum| sum.is_finite() && sum >= faint()) {
+            return Moments { mean, squares, scale: None };
+        }
+        let Some(scale) = x.balance(&r.axes, T::ZERO) else { return Moments { mean, squares, scale: None } };
+        let scaled = zip(x.view(), scale.view(), x.shape(), |x, s| x * s);
+        let [mean, squares] = Self::corrected(scaled.view(), r);
+        Moments { mean, squares, scale: Some(scale) }
+    }
+
+    fn corrected(x: ArrayViewD<'_, T>, r: &Reduction) -> [ArrayD<T>; 2] {
+        let n = T::of(r.count as f64);
+        let sum = |x: ArrayViewD<'_, T>| r.keep(kernel::sum(x, &r.axes));
+        let about = |mean: &ArrayD<T>| {
+            let apart = zip(x.view(), mean.view(), x.shape(), |x, mean| x - mean);
+            (r.mean(apart.view()), sum(map(apart.view(), |x| x * x).view()))
+        };
+        // Of an infinite mean there is no rest.
+        let whole = |mean: T, rest: T| if mean.is_infinite() { mean } else { mean + rest };
+        let mut mean = r.mean(x.view());
+        let (mut rest, mut squares) = about(&mean);
+        if rest.iter().zip(&squares).any(|(&rest, &squares)| is_rough(rest, squares / n)) {
+            mean = zip(mean.view(), rest.view(), mean.shape(), whole);
+            (rest, squares) = about(&mean);
+        }
+        let squares = zip(squares.view(), rest.view(), mean.shape(), |sum, rest| spread(sum, rest * n.sqrt()));
+        [zip(mean.view(), rest.view(), mean.shape(), whole), squares]
+    }
+
+    /// Of what `f` makes of squares and means, what it is without the scale, which enters it `power` times.
+    fn unscaled(&self, values: &ArrayD<T>, power: i32, f: impl Fn(T) -> T + Sync) -> ArrayD<T> {
+        match &self.scale {
+            None => map(values.view(), f),
+            Some(scale) => zip(values.view(), scale.view(), values.shape(), |v, s| (0..power).fold(f(v), |v, _| v / s)),
+        }
+    }
+}
+
+impl<T: Real> Tensor<T> {
+    /// Powers of two, one per group of elements along `axes`, that bring the largest of a group to 1 or just above,
+    /// where it is at least `floor`: products of what is multiplied by them neither overflow nor vanish. `None` where
+    /// all are 1.
+    pub(crate) fn balance(&self, axes: &[usize], floor: T) -> Option<Tensor<T>> {
+        let r = Reduction::over(self.shape(), axes.to_vec(), true);
+        let sizes = kernel::fold(map(self.view(), |x| x.abs()).view(), axes, floor, greater);
+        let scale = r.keep(map(sizes.view(), inverse_power));
+        scale.iter().any(|&s| s != T::ONE).then(|| scale.into())
+    }
+
+    /// The deviations from the mean along `axes`. The mean is corrected: of equal numbers they are exactly 0.
+    pub(crate) fn centred(&self, axes: &[isize]) -> Result<Tensor<T>> {
+        let mean = |x: &Tensor<T>| x.mean_dim(axes, true);
+        let first = mean(self)?;
+        // A correction is 0 but for rounding, and so is its derivative.
+        let first = first.try_add(&mean(&self.try_sub(&first)?)?.detach())?;
+        let apart = self.try_sub(&first)?;
+        apart.try_sub(&mean(&apart)?.detach())
+    }
+
+    /// The mean over what `r` says, with these values.
+    pub(super) fn mean_op(&self, r: &Reduction, data: ArrayD<T>) -> Tensor<T> {
+        let (from, kept, n) = (self.shape().to_vec(), r.kept.clone(), T::of(r.count as f64));
+        Tensor::op("mean", r.place(data), [self], move |g, _| {
+            Ok([Some((g / n).reshape(kept.as_slice())?.broadcast_to(&from)?)])
+        })
+    }
+}
+
+impl<T: Real> Tensor<T> {
+    /// The unbiased variance of all elements: `Σ (x − mean)² / (n − 1)`; NaN for fewer than two.
+    pub fn var(&self) -> Tensor<T> {
+        self.var_dim(ALL, 1., false).expect("all axes")
+    }
+
+    /// The variance over the given axes (none given: over all), which stay with length 1 if `keepdim`:
+    /// `Σ (x − mean)² / max(0, n − correction)`, where `correction` is 1 for the unbiased variance (PyTorch's default)
+    /// and 0 for the population's.
+    ///
+    /// # Errors
+    /// If there is no such axis, or one is named twice.
+    pub fn var_dim(&self, dims: impl Into<Ints>, correction: f64, keepdim: bool) -> Result<Tensor<T>> {
+        let r = Reduction::new("var", self.shape(), &dims.into(), keepdim)?;
+        let moments = Moments::new(self, &r);
+        Ok(self.var_op(r, correction, &moments))
+    }
+
+    fn var_op(&self, r: Reduction, correction: f64, moments: &Moments<T>) -> Tensor<T> {
+        let freedom = r.count as f64 - correction;
+        let divisor = T::of(freedom.max(0.));
+        let data = r.place(moments.unscaled(&moments.squares, 2, |sum| sum / divisor));
+        let (x, axes, kept, scale) = (self.clone(), r.axes, r.kept, moments.scale.as_ref());
+        // A distance from the mean may be twice as large as any number.
+        let large = scale.is_some_and(|scale| scale.view().iter().any(|&s| s < T::ONE));
+        let quarter = large.then(|| T::of(0.25));
+        Tensor::op("var", data, [self], move |g, _| {
+            let g = g.reshape(kept.as_slice())?;
+            let dims: Vec<isize> = axes.iter().map(|&a| a as isize).collect();
+            let centred = match quarter {
+                Some(quarter) => (&x * quarter).centred(&dims)?,
+                None => x.centred(&dims)?,
+            };
+            if freedom <= 0. && axes.len() == x.ndim() {
+                // PyTorch's answer to an infinite variance.
+                let slope = map(centred.view(), |c| if c == T::ZERO { T::nan() } else { T::infinity() });
+                return Ok([Some(Tensor::from(slope).try_mul(&g)?)]);
+            }
+            let dx = centred.try_mul(&(g * T::of(2. / freedom)))?;
+            Ok([Some(match quarter {
+                Some(quarter) => dx / quarter,
+                None => dx,
+            })])
+        })
+    }
+
+    /// The unbiased standard deviation of all elements; NaN for fewer than two.
+    pub fn std(&self) -> Tensor<T> {
+        self.std_dim(ALL, 1., false).expect("all axes")
+    }
+
+    /// The standard deviation, the root of [`var_dim`](Tensor::var_dim). Where it is 0, so is its gradient.
+    ///
+    /// # Errors
+    /// As [`var_dim`](Tensor::var_dim).
+    pub fn std_dim(&self, dims: impl Into<Ints>, correction: f64, keepdim: bool) -> Result<Tensor<T>> {
+        let r = Reduction::new("std", self.shape(), &dims.into(), keepdim)?;
+        let moments = Moments::new(self, &r);
+        Ok(self.std_op(r, correction, &moments))
+    }
+
+    fn std_op(&self, r: Reduction, correction: f64, moments: &Moments<T>) -> Tensor<T> {
+        let freedom = r.count as f64 - correction;
+        let divisor = T::of(freedom.max(0.));
+        let data = r.place(moments.unscaled(&moments.squares, 1, |sum| (sum / divisor).sqrt()));
+        let (x, axes, kept, scale) = (self.clone(), r.axes, r.kept, moments.scale.clone());
+        Tensor::op_with_output("std", data, [self], move |g, _, y| {
+            let constant = Tensor::from(map(y.view(), |y| y == T::ZERO)).reshape(kept.as_slice())?;
+            let [g, y] = [g.reshape(kept.as_slice())?, y.reshape(kept.as_slice())?];
+            let dims: Vec<isize> = axes.iter().map(|&a| a as isize).collect();
+            let share =
+                (g / T::of(if axes.len() == x.ndim() { freedom.max(0.) } else { freedom })).zero_where(&constant);
+            // The quotient is the same on any scale.
+            let [x, y] = match &scale {
+                Some(scale) => [x.try_mul(scale)?, y.try_mul(scale)?],
+                None => [x.clone(), y],
+            };
+            Ok([Some(x.centred(&dims)?.try_div(&y.masked_fill(&constant, T::ONE)?)?.try_mul(&share)?)])
+        })
+    }
+
+    /// [`var_dim`](Tensor::var_dim) and [`mean_dim`](Tensor::mean_dim).
+    ///
+    /// # Errors
+    /// As [`var_dim`](Tensor::var_dim).
+    pub fn var_mean_dim(
+        &self,
+        dims: impl Into<Ints>,
+        correction: f64,
+        keepdim: bool,
+    ) -> Result<(Tensor<T>, Tensor<T>)> {
+        let r = Reduction::new("var_mean", self.shape(), &dims.into(), keepdim)?;
+        let moments = Moments::new(self, &r);
+        let mean = self.mean_op(&r, moments.unscaled(&moments.mean, 1, |mean| mean));
+        Ok((self.var_op(r, correction, &moments), mean))
+    }
+
+    /// [`std_dim`](Tensor::std_dim) and [`mean_dim`](Tensor::mean_dim).
+    ///
+    /// # Errors
+    /// As [`var_dim`](Tensor::var_dim).
+    pub fn std_mean_dim(
+        &self,
+        dims: impl Into<Ints>,
+        correction: f64,
+        keepdim: bool,
+    ) -> Result<(Tensor<T>, Tensor<T>)> {
+        let r = Reduction::new("std_mean", self.shape(), &dims.into(), keepdim)?;
+        let moments = Moments::new(self, &r);
+        let mean = self.mean_op(&r, moments.unscaled(&moments.mean, 1, |mean| mean));
+        Ok((self.std_op(r, correction, &moments), mean))
+    }
+}

@@ -1,0 +1,67 @@
+//! Numbers, bools and tuples as Python prints them.
+
+use std::fmt;
+
+/// `True` and `False`, as Python writes them.
+pub fn py_bool(value: bool) -> &'static str {
+    if value { "True" } else { "False" }
+}
+
+/// A float as Python's `repr` writes it: `1e-05`, `0.1`, `1.0`, `inf`.
+pub fn py_float(value: f64) -> String {
+    if value.is_nan() {
+        return "nan".into();
+    }
+    if value.is_infinite() {
+        return if value > 0. { "inf".into() } else { "-inf".into() };
+    }
+    let exponent = if value == 0. { 0 } else { value.abs().log10().floor() as i32 };
+    // `{:e}` gives the shortest digits that round-trip, as Python does; only the layout differs.
+    let scientific = format!("{value:e}");
+    let (digits, power) = scientific.split_once('e').expect("an exponent");
+    let power: i32 = power.parse().unwrap_or(exponent);
+    if (-4..16).contains(&power) {
+        let plain = format!("{value}");
+        return if plain.contains('.') { plain } else { format!("{plain}.0") };
+    }
+    let sign = if power < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", power.abs())
+}
+
+/// A tuple as Python writes it: `(3,)`, `(3, 5)`.
+pub fn py_tuple<T: fmt::Display>(values: &[T]) -> String {
+    match values {
+        [one] => format!("({one},)"),
+        _ => format!("({})", values.iter().map(T::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// What can be shown as Python prints it.
+pub trait AsPython {
+    /// As Python prints it: `True`, `1e-05`, `(3, 5)`, `None`; a text as it is.
+    fn python(&self) -> String;
+}
+
+macro_rules! as_python {
+    ($([$($generics:tt)*] $ty:ty, |$value:ident| $text:expr;)*) => {$(
+        impl<$($generics)*> AsPython for $ty {
+            fn python(&self) -> String {
+                let $value = self;
+                $text
+            }
+        }
+    )*};
+}
+as_python! {
+    [] bool, |value| py_bool(*value).into();
+    [] f64, |value| py_float(*value);
+    [] usize, |value| value.to_string();
+    [] isize, |value| value.to_string();
+    [] i64, |value| value.to_string();
+    [] str, |value| value.to_string();
+    [] String, |value| value.clone();
+    [V: fmt::Display] [V], |value| py_tuple(value);
+    [V: fmt::Display] Vec<V>, |value| py_tuple(value);
+    [V: AsPython] Option<V>, |value| value.as_ref().map_or("None".into(), V::python);
+    [V: AsPython + ?Sized] &V, |value| (**value).python();
+}

@@ -1,0 +1,48 @@
+//! From a type that is known to one of several, and back: what lets one tree hold f32 weights, f64 weights and i64 counters.
+
+use std::{any::Any, sync::Arc};
+
+use super::{
+    AnyTensor, Tensor,
+    node::{AnyNode, Node},
+};
+use crate::number::{DType, Element};
+
+/// `value` as the type that it is; `None` if it is another. Where both are known it costs nothing.
+fn same<A: Any, B: Any>(value: A) -> Option<B> {
+    let mut value = Some(value);
+    (&mut value as &mut dyn Any).downcast_mut::<Option<B>>()?.take()
+}
+
+fn is<A: Any, B: Any>(value: A) -> B {
+    same(value).expect("the type that DTYPE names")
+}
+
+/// A tensor whose type is a value.
+pub(super) fn erase<T: Element>(tensor: Tensor<T>) -> AnyTensor {
+    match T::DTYPE {
+        DType::F32 => AnyTensor::F32(is(tensor)),
+        DType::F64 => AnyTensor::F64(is(tensor)),
+        DType::I64 => AnyTensor::I64(is(tensor)),
+        DType::Bool => AnyTensor::Bool(is(tensor)),
+    }
+}
+
+/// The tensor inside, if it is of this type.
+pub(crate) fn unerase<T: Element>(tensor: AnyTensor) -> Option<Tensor<T>> {
+    match tensor {
+        AnyTensor::F32(t) => same(t),
+        AnyTensor::F64(t) => same(t),
+        AnyTensor::I64(t) => same(t),
+        AnyTensor::Bool(t) => same(t),
+    }
+}
+
+/// A node whose type is a value; only f32 and f64 have one.
+pub(crate) fn erase_node<T: Element>(node: Arc<Node<T>>) -> AnyNode {
+    match T::DTYPE {
+        DType::F32 => AnyNode::F32(is(node)),
+        DType::F64 => AnyNode::F64(is(node)),
+        other => unreachable!("{other} has no gradients"),
+    }
+}
