@@ -134,7 +134,7 @@ pub fn scaled_dot_product_attention<T: Real>(
 /// What is added to the scores so that query i sees the keys 0 to i only.
 fn causal<T: Real>(len: usize, keys: usize) -> Result<Tensor<T>> {
     let zeros = filled(room::<T>("scaled_dot_product_attention", &[len, keys])?, T::ZERO);
-    Ok(mask_matrix(zeros, &[len, keys], T::neg_infinity(), |i, j| j <= i as isize).into())
+    Ok(mask_matrix(zeros, &[len, keys], T::neg_infinity(), |i, j| j <= i).into())
 }
 
 /// Keys or values with each head repeated, so that there are as many as the query has.

@@ -30,7 +30,7 @@ pub use buffer::Buffer;
 pub use containers::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
 pub use copies::copying;
 pub use dtype::Dtype;
-pub use field::{Field, Members, MembersMut};
+pub use field::{Field, Members};
 pub use forward::{CloneForward, Forward, run};
 pub use load::LoadReport;
 pub use mode::Mode;
@@ -53,9 +53,6 @@ pub trait Module: Any + Send + Sync {
     /// Shows every field, in the order of declaration.
     fn members<'a>(&'a self, members: &mut Members<'a>);
 
-    /// Shows every field that changes with the mode.
-    fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>);
-
     /// The name that is printed: the struct's.
     fn type_name(&self) -> String;
 
@@ -68,6 +65,15 @@ pub trait Module: Any + Send + Sync {
     #[doc(hidden)]
     fn folds(&self) -> bool {
         false
+    }
+
+    /// The copy of this module in a copy of the model around it: a clone, unless it is shared.
+    #[doc(hidden)]
+    fn copied(&self) -> Self
+    where
+        Self: Clone,
+    {
+        self.clone()
     }
 
     // ------------------------------------------------------------------------------------------------------- contents
@@ -191,6 +197,24 @@ pub trait Module: Any + Send + Sync {
         walk::set_mode(self, false);
     }
 
+    /// Puts the modules whose path matches a pattern such as `bn*` or `encoder.0`, and what is inside them, into training
+    /// (`true`) or evaluation mode; returns how many of the layers that have a mode it reached.
+    ///
+    /// A later [`train`](Module::train) or [`eval`](Module::eval) of the whole sets these too.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let mut model = sequential![Linear::new(4, 8), BatchNorm1d::new(8), Dropout::new(0.5)];
+    /// assert_eq!(model.train_matching("1", false)?, 1); // a frozen batch norm: the running statistics are used and kept
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the pattern matches no layer that has a mode.
+    fn train_matching(&mut self, pattern: &str, training: bool) -> Result<usize> {
+        walk::set_modes(self, pattern, training)
+    }
+
     /// Whether any layer inside is in training mode; true where no layer has a mode.
     fn is_training(&self) -> bool {
         walk::is_training(self).unwrap_or(true)
@@ -215,7 +239,7 @@ pub trait Module: Any + Send + Sync {
     /// If the pattern matches none.
     fn set_requires_grad_matching(&self, pattern: &str, requires_grad: bool) -> Result<usize> {
         let params = self.named_parameters();
-        let chosen = pattern::select(pattern, &params)?;
+        let chosen = pattern::select("parameter", pattern, &params)?;
         chosen.iter().for_each(|&i| params[i].1.set_requires_grad(requires_grad));
         Ok(chosen.len())
     }

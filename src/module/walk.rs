@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use super::{
     Module,
     any::{AnyBuffer, AnyParam},
-    field::{Members, MembersMut},
+    field::Members,
 };
 use crate::{
     Error, Result,
-    state::{Ordered, StateDict},
+    state::{Ordered, StateDict, pattern},
 };
 
 pub(super) fn members<M: Module + ?Sized>(module: &M) -> Members<'_> {
@@ -103,18 +103,34 @@ pub(super) fn state_dict<M: Module + ?Sized>(op: &str, module: &M) -> Result<Sta
     Ok(entries(op, module)?.into_iter().map(|(name, entry)| (name, value(entry))).collect())
 }
 
-pub(super) fn set_mode<M: Module + ?Sized>(module: &mut M, training: bool) {
-    let mut members = MembersMut::default();
-    module.members_mut(&mut members);
-    members.modes.into_iter().for_each(|mode| mode.set(training));
-    members.children.into_iter().for_each(|child| set_mode(child, training));
+pub(super) fn set_mode<M: Module + ?Sized>(module: &M, training: bool) {
+    descend(module, "", &mut |_, members| members.modes.iter().for_each(|mode| mode.set(training)));
+}
+
+/// Sets the modes of those whose path, or the path of something around them, matches.
+pub(super) fn set_modes<M: Module + ?Sized>(module: &M, pattern: &str, training: bool) -> Result<usize> {
+    let within = |path: &str| {
+        let parts = path.match_indices('.').map(|(dot, _)| &path[..dot]);
+        parts.chain([path]).any(|part| pattern::matches(pattern, part))
+    };
+    let (mut chosen, mut others) = (0, Vec::new());
+    descend(module, "", &mut |path, members| match members.modes.is_empty() {
+        true => {}
+        false if within(path) => {
+            members.modes.iter().for_each(|mode| mode.set(training));
+            chosen += 1;
+        }
+        false => others.push(path.to_string()),
+    });
+    others.retain(|path| !path.is_empty());
+    if chosen == 0 { Err(pattern::no_match("layer with a mode", pattern, others.iter())) } else { Ok(chosen) }
 }
 
 pub(super) fn is_training<M: Module + ?Sized>(module: &M) -> Option<bool> {
     let mut found = None;
     descend(module, "", &mut |_, members| {
-        if let Some(training) = members.training {
-            found = Some(found.unwrap_or(false) || training);
+        for mode in &members.modes {
+            found = Some(found.unwrap_or(false) || mode.is_training());
         }
     });
     found
