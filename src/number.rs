@@ -148,7 +148,16 @@ macro_rules! element {
     };
 }
 
-element!(f32, F32, 0., 1., |a, b| a + b, |x| x as f64, |y| y as f32, |i| i as i64, |j| j as f32,
+element!(
+    f32,
+    F32,
+    0.,
+    1.,
+    |a, b| a + b,
+    |x| x as f64,
+    |y| y as f32,
+    |i| i as i64,
+    |j| j as f32,
     #[inline(always)]
     fn element_form<F: ElementForms>() -> F::Of<f32> {
         F::F32

@@ -3,6 +3,7 @@
 //! A convolution is linear in the input and in the weight. So its two derivatives and their derivatives are again
 //! convolutions of these kinds: three operations, each of which names the two others as its derivatives.
 
+use ndnn_derive::concrete;
 use std::fmt;
 
 use super::{Dims, PaddingMode, options, pad};
@@ -259,6 +260,7 @@ pub(crate) fn three<const N: usize>(numbers: [usize; N], fill: usize) -> [usize;
 // ------------------------------------------------------------------------------- the three operations and their derivatives
 
 /// The convolution itself; all shapes are the plan's.
+#[concrete]
 fn planned<T: Real>(
     op: &'static str,
     x: &Tensor<T>,

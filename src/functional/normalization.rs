@@ -1,5 +1,6 @@
 //! Normalisations: batch and layer norm.
 
+use ndnn_derive::concrete;
 use std::sync::Arc;
 
 use ndarray::ArrayViewMutD;
@@ -197,6 +198,7 @@ fn batch_normed<T: Real>(
 ///
 /// # Errors
 /// If the last axes, the weight or the bias have another shape.
+#[concrete]
 pub fn layer_norm<T: Real>(
     input: &Tensor<T>,
     normalized_shape: &[usize],

@@ -22,18 +22,19 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") }
 }
 
-/// Calls `f` with the path and the members of `module` and of everything below it, parents first.
-fn descend<'a, M: Module + ?Sized>(module: &'a M, prefix: &str, f: &mut impl FnMut(&str, &Members<'a>)) {
-    let members = members(module);
-    f(prefix, &members);
-    for (name, child) in &members.children {
-        descend(*child, &join(prefix, name), f);
+/// Calls `f` with the path and the members of a module, given its own, and of everything below it, parents first.
+///
+/// This and what follows takes members instead of a module, so that it is not compiled for each type of module.
+fn descend<'a>(root: Members<'a>, prefix: &str, f: &mut dyn FnMut(&str, &Members<'a>)) {
+    f(prefix, &root);
+    for (name, child) in &root.children {
+        descend(members(*child), &join(prefix, name), f);
     }
 }
 
-pub(super) fn named_parameters<M: Module + ?Sized>(module: &M) -> Vec<(String, AnyParam)> {
+pub(super) fn named_parameters(root: Members<'_>) -> Vec<(String, AnyParam)> {
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
-    descend(module, "", &mut |prefix, members| {
+    descend(root, "", &mut |prefix, members| {
         for (name, param) in &members.params {
             if seen.insert(param.address()) {
                 found.push((join(prefix, name), param.clone()));
@@ -43,24 +44,24 @@ pub(super) fn named_parameters<M: Module + ?Sized>(module: &M) -> Vec<(String, A
     found
 }
 
-pub(super) fn named_buffers<M: Module + ?Sized>(module: &M) -> Vec<(String, AnyBuffer)> {
+pub(super) fn named_buffers(root: Members<'_>) -> Vec<(String, AnyBuffer)> {
     let mut found = Vec::new();
-    descend(module, "", &mut |prefix, members| {
+    descend(root, "", &mut |prefix, members| {
         found.extend(members.buffers.iter().map(|(name, b)| (join(prefix, name), b.clone())));
     });
     found
 }
 
-pub(super) fn named_modules<M: Module + ?Sized>(module: &M) -> Vec<(String, &dyn Module)> {
-    fn below<'a, M: Module + ?Sized>(module: &'a M, prefix: &str, found: &mut Vec<(String, &'a dyn Module)>) {
-        for (name, child) in members(module).children {
+pub(super) fn named_modules(root: Members<'_>) -> Vec<(String, &dyn Module)> {
+    fn below<'a>(parent: Members<'a>, prefix: &str, found: &mut Vec<(String, &'a dyn Module)>) {
+        for (name, child) in parent.children {
             let path = join(prefix, &name);
             found.push((path.clone(), child));
-            below(child, &path, found);
+            below(members(child), &path, found);
         }
     }
     let mut found = Vec::new();
-    below(module, "", &mut found);
+    below(root, "", &mut found);
     found
 }
 
@@ -74,9 +75,9 @@ pub(super) enum Entry {
 ///
 /// # Errors
 /// If two have one name: then a state_dict could hold only one of them.
-pub(super) fn entries<M: Module + ?Sized>(op: &str, module: &M) -> Result<Ordered<Entry>> {
+pub(super) fn entries(op: &str, root: Members<'_>) -> Result<Ordered<Entry>> {
     let (mut found, mut twice) = (Ordered::default(), None);
-    descend(module, "", &mut |prefix, members| {
+    descend(root, "", &mut |prefix, members| {
         let params = members.params.iter().map(|(name, p)| (name, Entry::Param(p.clone())));
         let buffers = members.buffers.iter().map(|(name, b)| (name, Entry::Buffer(b.clone())));
         for (name, entry) in params.chain(buffers) {
@@ -95,24 +96,28 @@ pub(super) fn entries<M: Module + ?Sized>(op: &str, module: &M) -> Result<Ordere
     }
 }
 
-pub(super) fn state_dict<M: Module + ?Sized>(op: &str, module: &M) -> Result<StateDict> {
+pub(super) fn state_dict(op: &str, root: Members<'_>) -> Result<StateDict> {
     let value = |entry| match entry {
         Entry::Param(p) => p.detach(),
         Entry::Buffer(b) => b.tensor(),
     };
-    Ok(entries(op, module)?.into_iter().map(|(name, entry)| (name, value(entry))).collect())
+    Ok(entries(op, root)?.into_iter().map(|(name, entry)| (name, value(entry))).collect())
 }
 
-pub(super) fn set_mode<M: Module + ?Sized>(module: &mut M, training: bool) {
+pub(super) fn members_mut<M: Module + ?Sized>(module: &mut M) -> MembersMut<'_> {
     let mut members = MembersMut::default();
     module.members_mut(&mut members);
-    members.modes.into_iter().for_each(|mode| mode.set(training));
-    members.children.into_iter().for_each(|child| set_mode(child, training));
+    members
 }
 
-pub(super) fn is_training<M: Module + ?Sized>(module: &M) -> Option<bool> {
+pub(super) fn set_mode(root: MembersMut<'_>, training: bool) {
+    root.modes.into_iter().for_each(|mode| mode.set(training));
+    root.children.into_iter().for_each(|child| set_mode(members_mut(child), training));
+}
+
+pub(super) fn is_training(root: Members<'_>) -> Option<bool> {
     let mut found = None;
-    descend(module, "", &mut |_, members| {
+    descend(root, "", &mut |_, members| {
         if let Some(training) = members.training {
             found = Some(found.unwrap_or(false) || training);
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ndarray::{ArrayViewD, Axis};
+use ndnn_derive::concrete;
 
 use super::{DType, Element, Tensor};
 
@@ -28,20 +29,24 @@ const PREFIX: &str = "tensor(";
 /// ```
 impl<T: Element> fmt::Display for Tensor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let precision = f.precision().unwrap_or(PRECISION);
-        let mut text = format!("{PREFIX}{}", Elements::of(self, precision).text());
-        let mut width = text.len() - text.rfind('\n').unwrap_or(0) + if text.contains('\n') { 1 } else { 2 };
-        for suffix in suffixes(self) {
-            if width + suffix.len() + 2 > LINE {
-                text += &format!(",\n{:1$}{suffix}", "", PREFIX.len());
-                width = PREFIX.len() + suffix.len();
-            } else {
-                text += &format!(", {suffix}");
-                width += suffix.len() + 2;
-            }
-        }
-        write!(f, "{text})")
+        f.write_str(&printed(self, f.precision().unwrap_or(PRECISION)))
     }
+}
+
+#[concrete]
+fn printed<T: Element>(tensor: &Tensor<T>, precision: usize) -> String {
+    let mut text = format!("{PREFIX}{}", Elements::of(tensor, precision).text());
+    let mut width = text.len() - text.rfind('\n').unwrap_or(0) + if text.contains('\n') { 1 } else { 2 };
+    for suffix in suffixes(tensor) {
+        if width + suffix.len() + 2 > LINE {
+            text += &format!(",\n{:1$}{suffix}", "", PREFIX.len());
+            width = PREFIX.len() + suffix.len();
+        } else {
+            text += &format!(", {suffix}");
+            width += suffix.len() + 2;
+        }
+    }
+    text + ")"
 }
 
 /// As `Display`.
