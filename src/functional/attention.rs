@@ -6,6 +6,7 @@ use crate::{
     kernels::{elementwise::map, gather::mask_matrix, memory::filled, sizes::room},
     tensor::{Real, Tensor},
 };
+use ndnn_derive::concrete;
 
 /// Which keys a query may see.
 ///
@@ -82,6 +83,7 @@ options! {
 ///
 /// # Errors
 /// If the shapes do not fit, both a mask and `is_causal` are given, or `dropout_p` is no probability.
+#[concrete]
 pub fn scaled_dot_product_attention<T: Real>(
     query: &Tensor<T>,
     key: &Tensor<T>,
