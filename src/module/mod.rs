@@ -93,17 +93,17 @@ pub trait Module: Any + Send + Sync {
 
     /// Every parameter once with its path, such as `encoder.0.weight`.
     fn named_parameters(&self) -> Vec<(String, AnyParam)> {
-        walk::named_parameters(self)
+        walk::named_parameters(walk::members(self))
     }
 
     /// Every buffer with its path.
     fn named_buffers(&self) -> Vec<(String, AnyBuffer)> {
-        walk::named_buffers(self)
+        walk::named_buffers(walk::members(self))
     }
 
     /// Every module inside with its path, parents before children; this one itself is not among them.
     fn named_modules(&self) -> Vec<(String, &dyn Module)> {
-        walk::named_modules(self)
+        walk::named_modules(walk::members(self))
     }
 
     /// The direct children with their names.
@@ -133,7 +133,7 @@ pub trait Module: Any + Send + Sync {
     /// parameter is [lazy](Param::is_lazy).
     #[track_caller]
     fn state_dict(&self) -> StateDict {
-        match walk::state_dict("state_dict", self) {
+        match walk::state_dict("state_dict", walk::members(self)) {
             Ok(state) => state,
             Err(e) => panic!("{e}"),
         }
@@ -144,7 +144,7 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// Names everything that is missing, unexpected and mis-shaped, and changes nothing.
     fn load_state_dict(&self, state: &StateDict) -> Result<()> {
-        load::strict(self, state)
+        load::strict(walk::members(self), &walk::upgraded(self, state))
     }
 
     /// Takes over what fits of a state_dict, and reports what was applied, missing, unexpected and mis-shaped.
@@ -160,7 +160,7 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// If nothing fits; the error says so if the names would fit with a prefix removed or added.
     fn load_state_dict_partial(&self, state: &StateDict) -> Result<LoadReport> {
-        load::partial(self, state)
+        load::partial(walk::members(self), &walk::upgraded(self, state))
     }
 
     /// Writes the state_dict as a safetensors file: whole, or not at all; see [`safetensors::save`](io::safetensors::save).
@@ -171,7 +171,7 @@ pub trait Module: Any + Send + Sync {
     where
         Self: Sized,
     {
-        io::safetensors::save(path, &walk::state_dict("save", self)?)
+        io::safetensors::save(path, &walk::state_dict("save", walk::members(self))?)
     }
 
     /// Loads a safetensors file as [`load_state_dict`](Module::load_state_dict) does.
@@ -203,7 +203,7 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// If the format has no place for a name.
     fn to_bytes(&self) -> Result<Vec<u8>> {
-        io::safetensors::to_bytes(&walk::state_dict("to_bytes", self)?)
+        io::safetensors::to_bytes(&walk::state_dict("to_bytes", walk::members(self))?)
     }
 
     /// Loads the bytes of a safetensors file, such as `include_bytes!` gives.
@@ -218,12 +218,12 @@ pub trait Module: Any + Send + Sync {
 
     /// Training mode: dropout drops, batch norm uses the batch's statistics.
     fn train(&mut self) {
-        walk::set_mode(self, true);
+        walk::set_mode(walk::members(self), true);
     }
 
     /// Evaluation mode.
     fn eval(&mut self) {
-        walk::set_mode(self, false);
+        walk::set_mode(walk::members(self), false);
     }
 
     /// Puts the modules whose path matches a pattern such as `bn*` or `encoder.0`, and what is inside them, into training
@@ -241,12 +241,12 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// If the pattern matches no layer that has a mode.
     fn train_matching(&mut self, pattern: &str, training: bool) -> Result<usize> {
-        walk::set_modes(self, pattern, training)
+        walk::set_modes(walk::members(self), pattern, training)
     }
 
     /// Whether any layer inside is in training mode; true where no layer has a mode.
     fn is_training(&self) -> bool {
-        walk::is_training(self).unwrap_or(true)
+        walk::is_training(walk::members(self)).unwrap_or(true)
     }
 
     // ------------------------------------------------------------------------------------------------------ gradients

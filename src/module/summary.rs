@@ -57,9 +57,12 @@ pub(super) fn observe<M: Module, R: Output>(module: &M, forward: impl FnOnce() -
     }
     let before = profile::multiply_adds();
     let output = forward()?;
-    let call = Call { shape: output.shape(), multiply_adds: profile::multiply_adds() - before };
-    CALLS.with(|calls| calls.with(|c| c.as_mut().map(|c| c.entry(key(module)).or_default().push_back(call))));
+    note(module, Call { shape: output.shape(), multiply_adds: profile::multiply_adds() - before });
     Ok(output)
+}
+
+fn note(module: &dyn Module, call: Call) {
+    CALLS.with(|calls| calls.with(|c| c.as_mut().map(|c| c.entry(key(module)).or_default().push_back(call))));
 }
 
 /// One row of a [`Summary`].
@@ -116,21 +119,21 @@ pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<
     let ((output, multiply_adds), mut calls) = during(&CALLS, Calls::new(), || profile::counting(|| no_grad(run)));
     let output = output?.shape();
 
-    let own = |module: &dyn Module| walk::own_parameters(module).iter().map(|p| p.numel()).sum();
+    let own = |members| walk::own_parameters(members).iter().map(|p| p.numel()).sum();
     let mut rows = vec![Row {
         path: String::new(),
         type_name: model.type_name(),
         output: Some(output),
-        parameters: own(model),
+        parameters: own(walk::members(model)),
         multiply_adds: 0,
     }];
-    for (path, module) in walk::named_modules(model) {
+    for (path, module) in walk::named_modules(walk::members(model)) {
         let call = calls.get_mut(&key(module)).and_then(VecDeque::pop_front);
         rows.push(Row {
             path,
             type_name: module.type_name(),
             output: call.as_ref().map(|c| c.shape.clone()),
-            parameters: own(module),
+            parameters: own(walk::members(module)),
             multiply_adds: call.map_or(0, |c| c.multiply_adds),
         });
     }

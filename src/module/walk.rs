@@ -22,40 +22,46 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") }
 }
 
-/// Calls `f` with the path and the members of `module` and of everything below it, parents first, parametrizations last.
-fn descend<M: Module + ?Sized>(module: &M, prefix: &str, f: &mut impl FnMut(&str, &Members<'_>)) {
-    let members = members(module);
-    f(prefix, &members);
-    for (name, child) in &members.children {
-        descend(*child, &join(prefix, name), f);
+/// Calls `f` with the path and the members of a module, given its own, and of everything below it, parents first and
+/// parametrizations last.
+///
+/// This and what follows takes members instead of a module, so that it is not compiled for each type of module.
+fn descend(root: Members<'_>, prefix: &str, f: &mut dyn FnMut(&str, &Members<'_>)) {
+    f(prefix, &root);
+    for (name, child) in &root.children {
+        descend(members(*child), &join(prefix, name), f);
     }
-    for (name, list) in &members.parametrized {
-        descend(&**list, &join(prefix, &format!("parametrizations.{name}")), f);
-    }
-}
-
-/// The parameters of the module itself, those from which parametrizations compute others included.
-pub(super) fn own_parameters<M: Module + ?Sized>(module: &M) -> Vec<AnyParam> {
-    let members = members(module);
-    let computed = members.parametrized.iter().flat_map(|(_, list)| list.parameters());
-    members.params.into_iter().map(|(_, p)| p).chain(computed).collect()
-}
-
-/// Lets every module rename the entries of an older state_dict.
-pub(super) fn upgrade<M: Module + ?Sized>(module: &M, prefix: &str, state: &mut StateDict) {
-    module.upgrade(prefix, state);
-    let members = members(module);
-    for (name, child) in members.children {
-        upgrade(child, &format!("{prefix}{name}."), state);
-    }
-    for (name, list) in members.parametrized {
-        upgrade(&*list, &format!("{prefix}parametrizations.{name}."), state);
+    for (name, list) in &root.parametrized {
+        descend(members(&**list), &join(prefix, &format!("parametrizations.{name}")), f);
     }
 }
 
-pub(super) fn named_parameters<M: Module + ?Sized>(module: &M) -> Vec<(String, AnyParam)> {
+/// The parameters of a module itself, those from which parametrizations compute others included.
+pub(super) fn own_parameters(root: Members<'_>) -> Vec<AnyParam> {
+    let computed = root.parametrized.iter().flat_map(|(_, list)| list.parameters());
+    root.params.into_iter().map(|(_, p)| p).chain(computed).collect()
+}
+
+/// The state_dict as every module of this version names its entries.
+pub(super) fn upgraded<M: Module + ?Sized>(module: &M, state: &StateDict) -> StateDict {
+    let mut state = state.clone();
+    module.upgrade("", &mut state);
+    upgrade_below(members(module), "", &mut state);
+    state
+}
+
+fn upgrade_below(root: Members<'_>, prefix: &str, state: &mut StateDict) {
+    let children = root.children.iter().map(|(name, child)| (format!("{prefix}{name}."), *child));
+    let lists = root.parametrized.iter().map(|(name, list)| (format!("{prefix}parametrizations.{name}."), &**list));
+    for (prefix, module) in children.chain(lists) {
+        module.upgrade(&prefix, state);
+        upgrade_below(members(module), &prefix, state);
+    }
+}
+
+pub(super) fn named_parameters(root: Members<'_>) -> Vec<(String, AnyParam)> {
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
-    descend(module, "", &mut |prefix, members| {
+    descend(root, "", &mut |prefix, members| {
         for (name, param) in &members.params {
             if seen.insert(param.address()) {
                 found.push((join(prefix, name), param.clone()));
@@ -65,24 +71,24 @@ pub(super) fn named_parameters<M: Module + ?Sized>(module: &M) -> Vec<(String, A
     found
 }
 
-pub(super) fn named_buffers<M: Module + ?Sized>(module: &M) -> Vec<(String, AnyBuffer)> {
+pub(super) fn named_buffers(root: Members<'_>) -> Vec<(String, AnyBuffer)> {
     let mut found = Vec::new();
-    descend(module, "", &mut |prefix, members| {
+    descend(root, "", &mut |prefix, members| {
         found.extend(members.buffers.iter().map(|(name, b)| (join(prefix, name), b.clone())));
     });
     found
 }
 
-pub(super) fn named_modules<M: Module + ?Sized>(module: &M) -> Vec<(String, &dyn Module)> {
-    fn below<'a, M: Module + ?Sized>(module: &'a M, prefix: &str, found: &mut Vec<(String, &'a dyn Module)>) {
-        for (name, child) in members(module).children {
+pub(super) fn named_modules(root: Members<'_>) -> Vec<(String, &dyn Module)> {
+    fn below<'a>(parent: Members<'a>, prefix: &str, found: &mut Vec<(String, &'a dyn Module)>) {
+        for (name, child) in parent.children {
             let path = join(prefix, &name);
             found.push((path.clone(), child));
-            below(child, &path, found);
+            below(members(child), &path, found);
         }
     }
     let mut found = Vec::new();
-    below(module, "", &mut found);
+    below(root, "", &mut found);
     found
 }
 
@@ -130,9 +136,9 @@ pub(super) fn no_lazy<'a>(op: &str, mut params: impl Iterator<Item = (&'a str, &
 ///
 /// # Errors
 /// If two have one name: then a state_dict could hold only one of them.
-pub(super) fn entries<M: Module + ?Sized>(op: &str, module: &M) -> Result<Ordered<Entry>> {
+pub(super) fn entries(op: &str, root: Members<'_>) -> Result<Ordered<Entry>> {
     let (mut found, mut twice) = (Ordered::default(), None);
-    descend(module, "", &mut |prefix, members| {
+    descend(root, "", &mut |prefix, members| {
         let params = members.params.iter().map(|(name, p)| (name, Entry::Param(p.clone())));
         let buffers = members.buffers.iter().map(|(name, b)| (name, Entry::Buffer(b.clone())));
         for (name, entry) in params.chain(buffers) {
@@ -151,12 +157,12 @@ pub(super) fn entries<M: Module + ?Sized>(op: &str, module: &M) -> Result<Ordere
     }
 }
 
-pub(super) fn state_dict<M: Module + ?Sized>(op: &str, module: &M) -> Result<StateDict> {
+pub(super) fn state_dict(op: &str, root: Members<'_>) -> Result<StateDict> {
     let value = |entry| match entry {
         Entry::Param(p) => p.detach(),
         Entry::Buffer(b) => b.tensor(),
     };
-    let entries = entries(op, module)?;
+    let entries = entries(op, root)?;
     no_lazy(
         op,
         entries.iter().filter_map(|(name, entry)| match entry {
@@ -167,18 +173,18 @@ pub(super) fn state_dict<M: Module + ?Sized>(op: &str, module: &M) -> Result<Sta
     Ok(entries.into_iter().map(|(name, entry)| (name, value(entry))).collect())
 }
 
-pub(super) fn set_mode<M: Module + ?Sized>(module: &M, training: bool) {
-    descend(module, "", &mut |_, members| members.modes.iter().for_each(|mode| mode.set(training)));
+pub(super) fn set_mode(root: Members<'_>, training: bool) {
+    descend(root, "", &mut |_, members| members.modes.iter().for_each(|mode| mode.set(training)));
 }
 
 /// Sets the modes of those whose path, or the path of something around them, matches.
-pub(super) fn set_modes<M: Module + ?Sized>(module: &M, pattern: &str, training: bool) -> Result<usize> {
+pub(super) fn set_modes(root: Members<'_>, pattern: &str, training: bool) -> Result<usize> {
     let within = |path: &str| {
         let parts = path.match_indices('.').map(|(dot, _)| &path[..dot]);
         parts.chain([path]).any(|part| pattern::matches(pattern, part))
     };
     let (mut chosen, mut others) = (0, Vec::new());
-    descend(module, "", &mut |path, members| match members.modes.is_empty() {
+    descend(root, "", &mut |path, members| match members.modes.is_empty() {
         true => {}
         false if within(path) => {
             members.modes.iter().for_each(|mode| mode.set(training));
@@ -190,9 +196,9 @@ pub(super) fn set_modes<M: Module + ?Sized>(module: &M, pattern: &str, training:
     if chosen == 0 { Err(pattern::no_match("layer with a mode", pattern, others.iter())) } else { Ok(chosen) }
 }
 
-pub(super) fn is_training<M: Module + ?Sized>(module: &M) -> Option<bool> {
+pub(super) fn is_training(root: Members<'_>) -> Option<bool> {
     let mut found = None;
-    descend(module, "", &mut |_, members| {
+    descend(root, "", &mut |_, members| {
         for mode in &members.modes {
             found = Some(found.unwrap_or(false) || mode.is_training());
         }
