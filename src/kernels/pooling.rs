@@ -278,6 +278,24 @@ mod tests {
         *,
     };
 
+    /// Against one tap after another; and the derivative, which hands each window's share to its taps.
+    #[test]
+    fn each_window_has_its_sum() {
+        for w in many() {
+            let x: Vec<f64> = (0..2 * w.input_len()).map(|i| ((i * 7 + 3) % 11) as f64).collect();
+            let g: Vec<f64> = (0..2 * w.output_len()).map(|i| ((i * 5 + 1) % 13) as f64).collect();
+            let (mut sums, mut spread) = (vec![0.; g.len()], vec![0.; x.len()]);
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let (plane, window) = (i / w.output_len() * w.input_len(), i % w.output_len());
+                for at in (0..w.kernel_len()).filter_map(|tap| under(&w, window, tap)) {
+                    *sum += x[plane + at];
+                    spread[plane + at] += g[i];
+                }
+            }
+            assert_eq!((&f64::sum_pool(&x, &w)[..], &f64::spread(&g, &w)[..]), (&sums[..], &spread[..]), "{w:?}");
+        }
+    }
+
     /// Against one window after another, where equal numbers, NaN and infinities are many.
     #[test]
     fn each_window_has_its_largest_element() {

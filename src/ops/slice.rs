@@ -11,7 +11,7 @@ use crate::{
         memory::{collected, full},
         sizes::room,
     },
-    tensor::{Element, Tensor, axis},
+    tensor::{Element, Int, Tensor, axis},
 };
 
 // ------------------------------------------------------------------------------------------------ ranges: always views
@@ -21,7 +21,8 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or the range leaves it.
-    pub fn narrow(&self, dim: isize, start: isize, length: usize) -> Result<Tensor<T>> {
+    pub fn narrow(&self, dim: isize, start: impl Int, length: usize) -> Result<Tensor<T>> {
+        let start = start.to_isize();
         let at = self.real_axis("narrow", dim)?;
         let n = self.shape()[at];
         let from = if start < 0 { start + n as isize } else { start };
@@ -84,7 +85,8 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis or index.
-    pub fn select(&self, dim: isize, index: isize) -> Result<Tensor<T>> {
+    pub fn select(&self, dim: isize, index: impl Int) -> Result<Tensor<T>> {
+        let index = index.to_isize();
         let at = self.real_axis("select", dim)?;
         let n = self.shape()[at];
         let from = if index < 0 { index + n as isize } else { index };

@@ -14,7 +14,7 @@ use std::{
 use ndarray::{Dimension, IxDyn};
 
 use super::{
-    AnyTensor, Data, Element, Held, Real, Tensor,
+    AnyTensor, Array, Element, Held, Real, Tensor,
     erase::{erase, erase_node},
 };
 use crate::{
@@ -373,7 +373,7 @@ impl<T: Real, U: Real> Backward<U> for Cast<T> {
 }
 
 /// The result of a conversion of `input`.
-pub(crate) fn cast<T: Real, U: Real>(input: &Tensor<T>, out: Data<U>) -> Tensor<U> {
+pub(crate) fn cast<T: Real, U: Real>(input: &Tensor<T>, out: Array<U>) -> Tensor<U> {
     if input.node.0.is_none() || !grad_enabled() {
         return Tensor::from(out);
     }
@@ -406,7 +406,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     pub fn op<const N: usize, F>(
         name: &'static str,
-        out: impl Into<Data<T>>,
+        out: impl Into<Array<T>>,
         inputs: [&Tensor<T>; N],
         backward: F,
     ) -> Tensor<T>
@@ -429,7 +429,7 @@ impl<T: Element> Tensor<T> {
     /// A closure that captured its own output as a tensor would keep itself alive; this hands it back.
     pub fn op_with_output<const N: usize, F>(
         name: &'static str,
-        out: impl Into<Data<T>>,
+        out: impl Into<Array<T>>,
         inputs: [&Tensor<T>; N],
         backward: F,
     ) -> Tensor<T>
@@ -448,7 +448,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// As [`Tensor::op`], for any number of inputs.
-    pub fn op_many<F>(name: &'static str, out: impl Into<Data<T>>, inputs: &[&Tensor<T>], backward: F) -> Tensor<T>
+    pub fn op_many<F>(name: &'static str, out: impl Into<Array<T>>, inputs: &[&Tensor<T>], backward: F) -> Tensor<T>
     where
         F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync + 'static,
     {
@@ -459,7 +459,7 @@ impl<T: Element> Tensor<T> {
 
     fn build<I, F, G>(
         name: &'static str,
-        data: Data<T>,
+        data: Array<T>,
         tracked: bool,
         keep_output: bool,
         inputs: impl FnOnce() -> I,
