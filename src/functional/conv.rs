@@ -5,6 +5,8 @@
 
 use std::{fmt, str::FromStr};
 
+use ndnn_derive::concrete;
+
 use super::{
     Dims, PaddingMode, by_rank, options, pad,
     windows::{Sliding, Spatial, batched},
@@ -200,6 +202,7 @@ fn check_shapes<const N: usize, T: Real>(
 // ------------------------------------------------------------------------------- the three operations and their derivatives
 
 /// The convolution itself; all shapes are the plan's.
+#[concrete]
 fn planned<T: Real>(
     op: &'static str,
     x: &Tensor<T>,

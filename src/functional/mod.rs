@@ -36,7 +36,7 @@ pub use loss::{
     Reduction, SmoothL1LossOptions, Target, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy,
     huber_loss, l1_loss, mse_loss, nll_loss, smooth_l1_loss,
 };
-pub use normalization::{BatchNormOptions, batch_norm, layer_norm};
+pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};
 pub use options::{Dims, PyNumber};
 pub(crate) use options::{argument, by_rank, changed, no_word, options, words};

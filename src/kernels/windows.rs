@@ -89,18 +89,18 @@ impl Windows {
             let inside = self.input[axis].saturating_sub(start).div_ceil(dilation);
             Span { start, count: inside.min(self.kernel[axis].saturating_sub(skipped)) }
         };
-        (0..self.output[axis]).map(span).collect()
+        collected((0..self.output[axis]).map(span))
     }
 
     /// For each window over all axes, how many of its taps are over the input, or with `padded` over input and padding, of which
     /// there is as much behind as in front. For a dilation of 1.
     pub fn counts<T: Element>(&self, padded: bool) -> Vec<T> {
-        let along = [0, 1, 2].map(|axis| -> Vec<f64> {
+        let along = [0, 1, 2].map(|axis| {
             let end = self.input[axis] + 2 * self.before[axis];
             let inside = |o: usize| self.kernel[axis].min(end - o * self.stride[axis]);
             match padded {
-                true => (0..self.output[axis]).map(|o| inside(o) as f64).collect(),
-                false => self.spans(axis).iter().map(|span| span.count as f64).collect(),
+                true => collected((0..self.output[axis]).map(|o| inside(o) as f64)),
+                false => collected(self.spans(axis).iter().map(|span| span.count as f64)),
             }
         });
         let rows = along[0].iter().flat_map(|d| along[1].iter().map(move |h| d * h));
@@ -124,22 +124,20 @@ impl Windows {
             let first = (span.start + before - o * stride) / dilation;
             first..first + span.count
         };
-        let mut met: Vec<Range<usize>> = self.spans(2).into_iter().enumerate().map(taps_of).collect();
+        let mut met = collected(self.spans(2).into_iter().enumerate().map(taps_of));
         met.sort_unstable_by_key(|taps| taps.start);
         // Each tap once, though many windows have it.
         let mut next = 0;
-        met.into_iter()
-            .flat_map(|taps| {
-                let new = taps.start.max(next)..taps.end;
-                next = next.max(taps.end);
-                new
-            })
-            .map(|tap| {
-                let range = self.meeting(2, tap);
-                let from = range.start * stride + tap * dilation - before;
-                (range, from)
-            })
-            .collect()
+        let each = met.into_iter().flat_map(|taps| {
+            let new = taps.start.max(next)..taps.end;
+            next = next.max(taps.end);
+            new
+        });
+        collected(each.map(|tap| {
+            let range = self.meeting(2, tap);
+            let from = range.start * stride + tap * dilation - before;
+            (range, from)
+        }))
     }
 
     /// Calls `f` for every run of the windows `at` (counted over all axes, row-major) through one tap.

@@ -3,7 +3,6 @@
 //! The name of a layer alone is the layer with PyTorch's defaults, setters change an option, and `new` takes the options
 //! that PyTorch takes in order: `ReLU`, `LeakyReLU::new(0.2)`, `Softplus.beta(2)`.
 
-use crate::module::stateless_dtype;
 use crate::{
     Error, Result,
     functional::{self as F, Approximate, PyNumber, argument},
@@ -23,7 +22,6 @@ macro_rules! forward {
             }
             crate::forward_dtype!();
         }
-        stateless_dtype!($name);
     };
 }
 
@@ -56,7 +54,7 @@ macro_rules! layers {
     )*) => {$(
         $(#[$doc])*
         #[derive(Module)]
-        #[module(repr)]
+        #[module(repr, stateless)]
         pub struct $name {$(
             $field: $ty,
         )*}
@@ -282,7 +280,7 @@ macro_rules! along_axis {
     ($($(#[$doc:meta])* $name:ident, $function:path;)*) => {$(
         $(#[$doc])*
         #[derive(Module)]
-        #[module(repr)]
+        #[module(repr, stateless)]
         pub struct $name {
             dim: isize,
         }
@@ -319,7 +317,7 @@ along_axis! {
 
 /// `x` above a threshold, a value elsewhere; see [`functional::threshold`](F::threshold()).
 #[derive(Module)]
-#[module(repr)]
+#[module(repr, stateless)]
 pub struct Threshold {
     threshold: PyNumber,
     value: PyNumber,
@@ -345,7 +343,7 @@ forward!(Threshold, |x, l| Ok(F::threshold(x, l.threshold.get(), l.value.get()))
 
 /// Leaky ReLU with a random slope while training; see [`functional::rrelu`](F::rrelu).
 #[derive(Module)]
-#[module(repr)]
+#[module(repr, stateless)]
 pub struct RReLU {
     lower: PyNumber,
     upper: PyNumber,
@@ -354,9 +352,9 @@ pub struct RReLU {
 }
 
 /// The layer [`RReLU`](struct@RReLU) with PyTorch's defaults: slopes from 1/8 to 1/3.
-#[allow(non_upper_case_globals)]
+#[allow(non_upper_case_globals, clippy::declare_interior_mutable_const)] // each use is a layer of its own
 pub const RReLU: RReLU =
-    RReLU { lower: PyNumber::float(1. / 8.), upper: PyNumber::float(1. / 3.), inplace: false, mode: Mode::TRAINING };
+    RReLU { lower: PyNumber::float(1. / 8.), upper: PyNumber::float(1. / 3.), inplace: false, mode: Mode::training() };
 
 impl Default for RReLU {
     fn default() -> Self {

@@ -1,6 +1,5 @@
 //! Dropout layers; see [`functional::dropout`](crate::functional::dropout()).
 
-use crate::module::stateless_dtype;
 use crate::{
     Result, functional as F,
     module::{ExtraRepr, run},
@@ -13,7 +12,7 @@ macro_rules! layers {
     ($($(#[$doc:meta])* $name:ident $([const $n:ident])?, $type_name:expr, $function:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Module)]
-        #[module(repr, name)]
+        #[module(repr, name, stateless)]
         pub struct $name $(<const $n: usize>)? {
             p: f64,
             inplace: bool,
@@ -35,7 +34,7 @@ macro_rules! layers {
             #[track_caller]
             pub fn new(p: f64) -> Self {
                 assert!((0. ..=1.).contains(&p), "dropout probability has to be between 0 and 1, but got {p}");
-                Self { p, inplace: false, mode: Mode::TRAINING }
+                Self { p, inplace: false, mode: Mode::training() }
             }
 
             /// Only printed, as PyTorch does: a tensor here is a value, and a layer never changes its input.
@@ -59,8 +58,6 @@ macro_rules! layers {
             }
             crate::forward_dtype!();
         }
-
-        stateless_dtype!([$(const $n: usize)?] $name $(<$n>)?);
     )*};
 }
 

@@ -1,6 +1,5 @@
 //! Joining axes and taking them apart; see [`Tensor::flatten`] and [`Tensor::unflatten`].
 
-use crate::module::stateless_dtype;
 use crate::{
     Result,
     module::{ExtraRepr, run},
@@ -18,7 +17,7 @@ use crate::{
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[derive(Module)]
-#[module(repr)]
+#[module(repr, stateless)]
 pub struct Flatten {
     start_dim: isize,
     end_dim: isize,
@@ -68,7 +67,7 @@ impl<T: Real> Forward<T> for Flatten {
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[derive(Module)]
-#[module(repr)]
+#[module(repr, stateless)]
 pub struct Unflatten {
     dim: isize,
     unflattened_size: Vec<isize>,
@@ -91,5 +90,3 @@ impl<T: Real> Forward<T> for Unflatten {
     }
     crate::forward_dtype!();
 }
-
-stateless_dtype!(Flatten, Unflatten);

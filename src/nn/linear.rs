@@ -1,7 +1,6 @@
 //! Linear and bilinear layers, and the identity; see [`functional::linear`](crate::functional::linear()).
 
 use crate::module::optional;
-use crate::module::stateless_dtype;
 use crate::{
     Result, functional as F,
     module::{ExtraRepr, run},
@@ -132,6 +131,7 @@ impl<T: Real> Bilinear<T> {
 
 /// The input as it is: a placeholder.
 #[derive(Default, Module)]
+#[module(stateless)]
 pub struct Identity;
 
 impl<T: Real> Forward<T> for Identity {
@@ -140,5 +140,3 @@ impl<T: Real> Forward<T> for Identity {
     }
     crate::forward_dtype!();
 }
-
-stateless_dtype!(Identity);

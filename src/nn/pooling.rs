@@ -3,7 +3,7 @@
 use crate::{
     Result,
     functional::{self as F, AvgPoolOptions, Dims, MaxPoolOptions},
-    module::{ExtraRepr, run, stateless_dtype},
+    module::{ExtraRepr, run},
     nn::{Forward, Module},
     tensor::{Real, Tensor},
 };
@@ -17,7 +17,7 @@ macro_rules! layers {
     )*) => {$(
         $(#[$doc])*
         #[derive(Module)]
-        #[module(repr, name)]
+        #[module(repr, name, stateless)]
         pub struct $name<const N: usize> {
             kernel_size: Dims<N>,
             options: $options,
@@ -50,8 +50,6 @@ macro_rules! layers {
             }
             crate::forward_dtype!();
         }
-
-        stateless_dtype!([const N: usize] $name<N>);
     )*};
 }
 

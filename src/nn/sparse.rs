@@ -6,6 +6,7 @@ use crate::{
     Result,
     error::or_panic,
     functional::{self as F, EmbeddingOptions},
+    kernels::memory::collected,
     module::{ExtraRepr, run},
     nn::{Module, Param, init},
     tensor::{Real, Tensor},
@@ -75,7 +76,7 @@ impl<T: Real> Embedding<T> {
                 restored.into_iter().zip(&self.covered).for_each(|(x, &was)| *x = T::of(was));
             }
             let mut row = table.index_axis_mut(Axis(0), row.expect("given"));
-            self.covered = row.iter().map(|x| x.as_f64()).collect();
+            self.covered = collected(row.iter().map(|x| x.as_f64()));
             row.fill(T::ZERO);
         });
         self

@@ -1,6 +1,7 @@
 //! Taking parts of a tensor: by range and by diagonal.
 
 use ndarray::{Axis, Slice};
+use ndnn_derive::concrete;
 
 use super::{gather::out_of_range, shape::at_least_two};
 use crate::{
@@ -21,8 +22,8 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or the range leaves it.
+    #[concrete(Element)]
     pub fn narrow(&self, dim: isize, start: impl Int, length: usize) -> Result<Tensor<T>> {
-        let start = start.to_isize();
         let at = self.real_axis("narrow", dim)?;
         let n = self.shape()[at];
         let from = if start < 0 { start + n as isize } else { start };
@@ -85,8 +86,8 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis or index.
+    #[concrete(Element)]
     pub fn select(&self, dim: isize, index: impl Int) -> Result<Tensor<T>> {
-        let index = index.to_isize();
         let at = self.real_axis("select", dim)?;
         let n = self.shape()[at];
         let from = if index < 0 { index + n as isize } else { index };
