@@ -9,12 +9,12 @@ mod node;
 mod operand;
 mod random;
 
-use ndarray::{ArcArray, Array, ArrayD, ArrayViewD, Dimension, IxDyn};
+use ndarray::{ArcArray, ArrayD, ArrayViewD, Dimension, IxDyn};
 use ndnn_derive::concrete;
 
 #[doc(hidden)]
 pub use creation::{tensor_default, tensor_of};
-pub use dims::{Ints, Sizes};
+pub use dims::{Int, Ints, Sizes};
 pub(crate) use dims::{axes, axis};
 use erase::erase;
 pub(crate) use erase::{erase_node, unerase};
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The array inside a tensor: of dynamic rank, shared, copied when written to while shared.
-pub type Data<T> = ArcArray<T, IxDyn>;
+pub type Array<T> = ArcArray<T, IxDyn>;
 
 /// An n-dimensional array, and, where gradients flow, the step that made it.
 ///
@@ -117,15 +117,15 @@ impl<T: Element> From<Tensor<T>> for AnyTensor {
 
 // ---------------------------------------------------------------------------------------------- to and from ndarray
 
-impl<T: Element> From<Data<T>> for Tensor<T> {
-    fn from(data: Data<T>) -> Self {
+impl<T: Element> From<Array<T>> for Tensor<T> {
+    fn from(data: Array<T>) -> Self {
         Tensor { data: data.into(), node: NodeRef(None) }
     }
 }
 
-impl<T: Element, D: Dimension> From<Array<T, D>> for Tensor<T> {
-    fn from(array: Array<T, D>) -> Self {
-        Data::from(array.into_dyn()).into()
+impl<T: Element, D: Dimension> From<ndarray::Array<T, D>> for Tensor<T> {
+    fn from(array: ndarray::Array<T, D>) -> Self {
+        Array::from(array.into_dyn()).into()
     }
 }
 
@@ -141,7 +141,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The array inside, shared.
-    pub(crate) fn data(&self) -> &Data<T> {
+    pub(crate) fn data(&self) -> &Array<T> {
         &self.data
     }
 
