@@ -68,5 +68,5 @@ pub fn update<T: Real, const N: usize>(pass: &impl Pass<T, N>, value: &mut [T], 
         let slots = slots.each_mut().map(|slot| slot.split_off_mut(..value.len()).expect("as long as the parameter"));
         (value, grad, slots)
     });
-    threads::each(len, tasks.collect(), |(value, grad, slots)| dispatch(Loop { pass, value, grad, slots }));
+    threads::each(len, tasks, |(value, grad, slots)| dispatch(Loop { pass, value, grad, slots }));
 }
