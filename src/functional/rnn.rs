@@ -3,7 +3,7 @@
 use crate::{
     Error, Result,
     functional::{dropout, linear, options},
-    kernels::sizes::room,
+    kernels::{memory::vector, sizes::room},
     tensor::{Real, Tensor},
 };
 use ndnn_derive::concrete;
@@ -215,7 +215,7 @@ impl<T: Real, const S: usize> Kind<T, S> {
         if backwards {
             steps.reverse();
         }
-        let mut outputs = Vec::with_capacity(steps.len());
+        let mut outputs = vector(steps.len());
         for step in &steps {
             state = (self.step)(step, &state, &by)?;
             outputs.push(state[0].clone());

@@ -31,7 +31,7 @@ impl LoadReport {
         self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
     }
 
-    fn problems(&self) -> String {
+    pub(crate) fn problems(&self) -> String {
         let named =
             |entries: &[(String, Vec<usize>)]| listed(entries.iter().map(|(n, shape)| format!("{n} {shape:?}")));
         let differ = self.mismatched.iter().map(|(n, model, file)| format!("{n} (model {model:?}, file {file:?})"));

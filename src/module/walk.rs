@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use super::{
     Module,
     any::{AnyBuffer, AnyParam},
-    field::{Members, MembersMut},
+    field::Members,
 };
 use crate::{
     Error, Result,
-    state::{Ordered, StateDict},
+    state::{Ordered, StateDict, pattern},
 };
 
 pub(super) fn members<M: Module + ?Sized>(module: &M) -> Members<'_> {
@@ -104,22 +104,34 @@ pub(super) fn state_dict(op: &str, root: Members<'_>) -> Result<StateDict> {
     Ok(entries(op, root)?.into_iter().map(|(name, entry)| (name, value(entry))).collect())
 }
 
-pub(super) fn members_mut<M: Module + ?Sized>(module: &mut M) -> MembersMut<'_> {
-    let mut members = MembersMut::default();
-    module.members_mut(&mut members);
-    members
+pub(super) fn set_mode(root: Members<'_>, training: bool) {
+    descend(root, "", &mut |_, members| members.modes.iter().for_each(|mode| mode.set(training)));
 }
 
-pub(super) fn set_mode(root: MembersMut<'_>, training: bool) {
-    root.modes.into_iter().for_each(|mode| mode.set(training));
-    root.children.into_iter().for_each(|child| set_mode(members_mut(child), training));
+/// Sets the modes of those whose path, or the path of something around them, matches.
+pub(super) fn set_modes(root: Members<'_>, pattern: &str, training: bool) -> Result<usize> {
+    let within = |path: &str| {
+        let parts = path.match_indices('.').map(|(dot, _)| &path[..dot]);
+        parts.chain([path]).any(|part| pattern::matches(pattern, part))
+    };
+    let (mut chosen, mut others) = (0, Vec::new());
+    descend(root, "", &mut |path, members| match members.modes.is_empty() {
+        true => {}
+        false if within(path) => {
+            members.modes.iter().for_each(|mode| mode.set(training));
+            chosen += 1;
+        }
+        false => others.push(path.to_string()),
+    });
+    others.retain(|path| !path.is_empty());
+    if chosen == 0 { Err(pattern::no_match("layer with a mode", pattern, others.iter())) } else { Ok(chosen) }
 }
 
 pub(super) fn is_training(root: Members<'_>) -> Option<bool> {
     let mut found = None;
     descend(root, "", &mut |_, members| {
-        if let Some(training) = members.training {
-            found = Some(found.unwrap_or(false) || training);
+        for mode in &members.modes {
+            found = Some(found.unwrap_or(false) || mode.is_training());
         }
     });
     found

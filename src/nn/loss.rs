@@ -5,7 +5,7 @@
 use crate::{
     Result,
     functional::{self as F, Reduction, Target},
-    module::{run, stateless_dtype},
+    module::run,
     nn::{Buffer, Module},
     tensor::{Real, Tensor},
 };
@@ -77,6 +77,7 @@ macro_rules! losses {
     ($($(#[$doc:meta])* $name:ident: $function:ident, $options:ident, plain { $($field:ident: $ty:ty),* };)*) => {$(
         $(#[$doc])*
         #[derive(Module)]
+        #[module(stateless)]
         pub struct $name {
             $(#[doc = see!($options $field)]
             pub $field: $ty,)*
@@ -105,8 +106,6 @@ macro_rules! losses {
                 Self::new()
             }
         }
-
-        stateless_dtype!($name);
     )*};
     (@ default SmoothL1LossOptions) => { F::SmoothL1LossOptions::default() };
     (@ default $options:ident) => { F::$options::<f32>::default() };
