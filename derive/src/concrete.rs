@@ -53,8 +53,8 @@ pub fn expand(bound: Option<Ident>, function: ItemFn) -> Result<TokenStream> {
     Ok(quote! {
         #(#attributes)*
         #visibility #outer {
-            struct Concrete;
-            impl crate::number::#forms for Concrete {
+            struct Compiled;
+            impl crate::number::#forms for Compiled {
                 type Of<T: crate::number::#bound> = for<#(#lifetimes),*> fn(#(#types),*) #output;
                 const F32: Self::Of<f32> = {
                     #[allow(dead_code)]
@@ -71,7 +71,7 @@ pub fn expand(bound: Option<Ident>, function: ItemFn) -> Result<TokenStream> {
             }
             #nested
             #(#conversions)*
-            <T as crate::number::#bound>::#form::<Concrete>()(#(#passed),*)
+            <T as crate::number::#bound>::#form::<Compiled>()(#(#passed),*)
         }
         #beside
     })

@@ -1,7 +1,8 @@
 //! Looking up rows of a table: embeddings.
 
-use ndarray::{ArrayViewMutD, Axis};
 use ndnn_derive::concrete;
+
+use ndarray::{ArrayViewMutD, Axis};
 
 use super::options;
 use crate::{

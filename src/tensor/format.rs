@@ -29,14 +29,15 @@ const PREFIX: &str = "tensor(";
 /// ```
 impl<T: Element> fmt::Display for Tensor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(self, f.precision().unwrap_or(PRECISION), &mut Columns { out: f, at: 0 })
+        print(self, f.precision().unwrap_or(PRECISION), f)
     }
 }
 
 #[concrete]
-fn print<T: Element>(tensor: &Tensor<T>, precision: usize, out: &mut Columns<'_, '_>) -> fmt::Result {
+fn print<T: Element>(tensor: &Tensor<T>, precision: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut out = Columns { out: f, at: 0 };
     out.write_str(PREFIX)?;
-    Elements::of(tensor, precision).write(out)?;
+    Elements::of(tensor, precision).write(&mut out)?;
     let mut width = out.at + 2;
     for suffix in suffixes(tensor) {
         if width + suffix.len() + 2 > LINE {
