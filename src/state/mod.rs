@@ -1,4 +1,4 @@
-//! [`StateDict`]: named tensors. It knows no module.
+//! [`StateDict`]: named tensors. It does not know about modules.
 
 mod ordered;
 pub(crate) mod pattern;
@@ -12,7 +12,7 @@ use crate::tensor::AnyTensor;
 /// ```
 /// use ndnn::{nn::StateDict, prelude::*};
 /// let model = sequential![Linear::new(2, 1)];
-/// // A file from elsewhere, whose names begin with `module.`:
+/// A file from elsewhere, whose names begin with `module.`:
 /// let file: StateDict = model.state_dict().into_iter().map(|(name, t)| (format!("module.{name}"), t)).collect();
 /// let stripped = file.into_iter().map(|(name, t)| (name.trim_start_matches("module.").to_string(), t));
 /// model.load_state_dict(&stripped.collect())?;
@@ -22,7 +22,7 @@ use crate::tensor::AnyTensor;
 pub struct StateDict(Ordered<AnyTensor>);
 
 impl StateDict {
-    /// An empty one.
+    /// An empty state_dict.
     pub fn new() -> Self {
         Self::default()
     }
@@ -32,22 +32,22 @@ impl StateDict {
         self.0.len()
     }
 
-    /// Whether there is no entry.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The tensor of that name.
+    /// The tensor with this name.
     pub fn get(&self, name: &str) -> Option<&AnyTensor> {
         self.0.get(name)
     }
 
-    /// Adds an entry at the end, or replaces the one of that name where it stands.
+    /// Adds an entry at the end, or replaces the one with this name in its position.
     pub fn insert(&mut self, name: impl Into<String>, tensor: impl Into<AnyTensor>) {
         self.0.insert(name.into(), tensor.into());
     }
 
-    /// Takes an entry out.
+    /// Removes an entry.
     pub fn remove(&mut self, name: &str) -> Option<AnyTensor> {
         self.0.remove(name)
     }
@@ -64,7 +64,7 @@ impl StateDict {
 }
 
 impl FromIterator<(String, AnyTensor)> for StateDict {
-    /// Of two entries of one name the last stays, in the place of the first.
+    /// If two entries have one name, the last one is kept, in the position of the first.
     fn from_iter<I: IntoIterator<Item = (String, AnyTensor)>>(pairs: I) -> Self {
         StateDict(pairs.into_iter().collect())
     }

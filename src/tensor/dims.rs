@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 
-/// A list of axes or sizes, where a negative one counts from the end (an axis) or is to be worked out (a size).
+/// A list of axes or sizes. A negative axis counts from the end; a negative size is computed from the others.
 ///
 /// Made from one number, an array, a slice of `isize`, or a shape (`&[usize]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl From<Vec<isize>> for Ints {
 
 impl From<&[usize]> for Ints {
     fn from(shape: &[usize]) -> Self {
-        // No axis is longer than that: what is, stays too long, and does not become a negative size.
+        // No axis is longer than that: a larger size is still too large, and does not become negative.
         Ints(shape.iter().map(|&n| n.min(isize::MAX as usize) as isize).collect())
     }
 }
@@ -73,7 +73,7 @@ impl From<Vec<usize>> for Sizes {
     }
 }
 
-/// The axis `dim` of `ndim`, negative counting from the end. As in PyTorch a scalar takes 0 and -1.
+/// The axis `dim` of `ndim` axes; a negative one counts from the end. As in PyTorch, a scalar accepts 0 and -1.
 pub(crate) fn axis(op: &str, dim: isize, ndim: usize) -> Result<usize> {
     let n = ndim.max(1) as isize;
     if dim < -n || dim >= n {
@@ -85,7 +85,7 @@ pub(crate) fn axis(op: &str, dim: isize, ndim: usize) -> Result<usize> {
     Ok(if dim < 0 { dim + n } else { dim } as usize)
 }
 
-/// Several axes: each once, in rising order; none at all means all of them.
+/// Several axes, each given once, in ascending order; an empty list means all of them.
 pub(crate) fn axes(op: &str, dims: &Ints, ndim: usize) -> Result<Vec<usize>> {
     if dims.0.is_empty() {
         return Ok((0..ndim).collect());
