@@ -396,7 +396,7 @@ fn printed_as_pytorch() {
     );
     let pool = MaxPool3d::new(2).stride([2, 2, 2]).padding(1).ceil_mode(true);
     assert_eq!(pool.to_string(), "MaxPool3d(kernel_size=2, stride=(2, 2, 2), padding=1, dilation=1, ceil_mode=True)");
-    let model = sequential![Conv2d::new(1, 2, 3), MaxPool2d::new(2)].dtype::<f64>();
+    let model = sequential![f64; Conv2d::new(1, 2, 3), MaxPool2d::new(2)];
     assert_eq!(model.forward(&T::zeros([1, 1, 8, 8])).unwrap().shape(), [1, 2, 3, 3]);
 }
 

@@ -17,12 +17,8 @@ pub(super) trait Handle: Clone + 'static {
 struct Copies {
     /// By the address of what was copied and the element type of the copy.
     made: HashMap<(usize, DType), Box<dyn Any>>,
-    /// From the address of a copy to that of the first thing it stems from.
-    origins: HashMap<usize, usize>,
     /// What was copied: a conversion drops its sources as it goes, and an address names another parameter then.
     sources: Vec<Box<dyn Any>>,
-    /// Why the conversion of a layer failed.
-    failed: Option<String>,
 }
 
 thread_local! {
@@ -31,50 +27,27 @@ thread_local! {
 }
 
 /// Runs `f`, during which one parameter met twice is copied once.
-///
-/// # Panics
-/// If a layer inside cannot be converted; at the place of the outermost call, which is the user's.
 #[track_caller]
 pub fn copying<R>(f: impl FnOnce() -> R) -> R {
     if COPIES.with(Scoped::is_some) {
         return f();
     }
-    match during(&COPIES, Copies::default(), f) {
-        (_, Copies { failed: Some(why), .. }) => panic!("{why}"),
-        (result, _) => result,
-    }
-}
-
-/// Leaves it to the outermost [`copying`] to say why a conversion failed.
-pub(super) fn fail(why: String) {
-    with(|c| Some(c.failed.get_or_insert(why).len()));
+    during(&COPIES, Copies::default(), f).0
 }
 
 fn with<R>(f: impl FnOnce(&mut Copies) -> Option<R>) -> Option<R> {
     COPIES.with(|copies| copies.with(|c| c.as_mut().and_then(f)))
 }
 
-/// The clone of `source` that was made already, or a new one.
-pub(super) fn cloned<H: Handle>(source: &H, dtype: DType, make: impl FnOnce() -> H) -> H {
-    remember(source, source.address(), dtype, make)
-}
-
-/// The conversion of `source` to `dtype` that was made already, or a new one. A boxed layer is cloned before it is converted;
-/// converting such a clone is converting the original, to which other parts of the model may be tied.
-pub(super) fn converted<S: Handle, C: Handle>(source: &S, dtype: DType, make: impl FnOnce() -> C) -> C {
+/// The copy of `source` in elements of `dtype` that was made already, or a new one.
+pub(super) fn copied<S: Handle, C: Handle>(source: &S, dtype: DType, make: impl FnOnce() -> C) -> C {
     let address = source.address();
-    let origin = with(|c| c.origins.get(&address).copied());
-    remember(source, origin.unwrap_or(address), dtype, make)
-}
-
-fn remember<S: Handle, C: Handle>(source: &S, origin: usize, dtype: DType, make: impl FnOnce() -> C) -> C {
-    let known = with(|c| c.made.get(&(origin, dtype))?.downcast_ref::<C>().cloned());
+    let known = with(|c| c.made.get(&(address, dtype))?.downcast_ref::<C>().cloned());
     known.unwrap_or_else(|| {
         let copy = make();
         with(|c| {
             c.sources.push(Box::new(source.clone()));
-            c.origins.insert(copy.address(), *c.origins.get(&origin).unwrap_or(&origin));
-            c.made.insert((origin, dtype), Box::new(copy.clone()))
+            c.made.insert((address, dtype), Box::new(copy.clone()))
         });
         copy
     })

@@ -5,12 +5,15 @@
 //! `#[derive(Module)]`.
 
 mod any;
+mod backward_hooks;
 mod buffer;
+mod call;
 mod containers;
 mod copies;
 mod dtype;
 mod field;
 mod forward;
+pub mod hooks;
 mod load;
 mod mode;
 mod operators;
@@ -27,11 +30,15 @@ use crate::{
 };
 pub use any::{AnyBuffer, AnyParam, Parameters};
 pub use buffer::Buffer;
+#[doc(hidden)]
+pub use call::{Arg, Call, Place, Seen, Unseen, run};
 pub use containers::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
+#[doc(hidden)]
+pub use containers::{first, further};
 pub use copies::copying;
 pub use dtype::Dtype;
 pub use field::{Field, Members, MembersMut};
-pub use forward::{CloneForward, Forward, run};
+pub use forward::{CloneForward, Forward};
 pub use load::LoadReport;
 pub use mode::Mode;
 pub use param::Param;
@@ -39,7 +46,7 @@ pub(crate) use param::optional;
 pub use printing::{ExtraRepr, repr};
 
 pub use crate::python::AsPython;
-pub use summary::{Output, Row, Summary, summary, summary_of};
+pub use summary::{Row, Summary, summary, summary_of};
 
 /// A part of a network: names its parameters, buffers and children. `#[derive(Module)]` writes it.
 ///
@@ -62,6 +69,12 @@ pub trait Module: Any + Send + Sync {
     /// What is printed between the parentheses, besides the children.
     fn extra_repr(&self) -> String {
         String::new()
+    }
+
+    /// What tells it from every other module that lives: that of what is inside, where it only stands for it.
+    #[doc(hidden)]
+    fn place(&self) -> Place {
+        (self as *const Self as *const () as usize, self.type_id())
     }
 
     /// Whether equal neighbours among the children are printed once: a `ModuleList`'s way.

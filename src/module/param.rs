@@ -7,7 +7,7 @@ use std::{
 
 use ndarray::ArrayViewMutD;
 
-use super::copies::{Handle, cloned, converted};
+use super::copies::{Handle, copied};
 use crate::{
     Error, Result,
     kernels::{copy::contiguous, profile},
@@ -148,6 +148,12 @@ impl<T: Real> Param<T> {
         read(&self.0).requires_grad
     }
 
+    /// What finds it again as long as it lives.
+    pub(super) fn weak(&self) -> impl Fn() -> Option<Param<T>> + Send + Sync + 'static {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Param)
+    }
+
     /// Whether both handles are of the same parameter.
     pub fn is_same(&self, other: &Param<T>) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -163,12 +169,12 @@ impl<T: Real> Param<T> {
     /// A copy that shares nothing; within one clone of a module, tied parameters stay tied.
     pub fn deep_clone(&self) -> Param<T> {
         // The copy's array is its own, or the first update would copy anyway, at a worse time.
-        cloned(self, T::DTYPE, || self.with_values(contiguous(self.detach().view()).into()))
+        copied(self, T::DTYPE, || self.with_values(contiguous(self.detach().view()).into()))
     }
 
     /// A copy of another element type; within one conversion of a module, tied parameters stay tied.
     pub fn cast<U: Real>(&self) -> Param<U> {
-        converted(self, U::DTYPE, || self.with_values(self.detach().cast::<U>()))
+        copied(self, U::DTYPE, || self.with_values(self.detach().cast::<U>()))
     }
 }
 

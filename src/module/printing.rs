@@ -19,9 +19,12 @@ pub fn repr<M: Module + ?Sized>(module: &M) -> String {
     format!("{}(\n  {}\n)", module.type_name(), lines.join("\n  "))
 }
 
-/// The first line's worth: the module without its children, as errors name it.
-pub(super) fn line<M: Module + ?Sized>(module: &M) -> String {
-    format!("{}({})", module.type_name(), module.extra_repr().replace('\n', ", "))
+/// The module without its children, as errors name it: a container is its name alone.
+pub(super) fn line(module: &dyn Module) -> String {
+    match module.extra_repr() {
+        extra if extra.is_empty() && !walk::members(module).children.is_empty() => module.type_name(),
+        extra => format!("{}({})", module.type_name(), extra.replace('\n', ", ")),
+    }
 }
 
 /// Runs of equal neighbours as one entry: `(0-2): 3 x Linear(…)`.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{
     Module,
     any::{AnyBuffer, AnyParam},
+    call::Place,
     field::{Members, MembersMut},
 };
 use crate::{
@@ -62,6 +63,11 @@ pub(super) fn named_modules<M: Module + ?Sized>(module: &M) -> Vec<(String, &dyn
     let mut found = Vec::new();
     below(module, "", &mut found);
     found
+}
+
+/// The path to the module at that place, inside this one.
+pub(super) fn path_to(module: &dyn Module, place: Place) -> Option<String> {
+    named_modules(module).into_iter().find(|(_, m)| m.place() == place).map(|(path, _)| path)
 }
 
 /// A parameter or a buffer: an entry of a state_dict that can be written to.

@@ -1,9 +1,9 @@
 //! Pooling layers; see [`functional::max_pool`](crate::functional::max_pool).
 
 use crate::{
-    Result,
+    Result, forward,
     functional::{self as F, Dims, MaxPoolOptions},
-    module::{ExtraRepr, run},
+    module::ExtraRepr,
     nn::{Forward, Module},
     tensor::{Real, Tensor},
 };
@@ -48,8 +48,9 @@ impl<const N: usize> MaxPool<N> {
     ///
     /// # Errors
     /// If `x` does not fit; the error names the layer.
+    #[forward]
     pub fn forward_with_indices<T: Real>(&self, x: &Tensor<T>) -> Result<(Tensor<T>, Tensor<i64>)> {
-        run(self, || F::max_pool_with_indices(x, self.kernel_size, self.options))
+        F::max_pool_with_indices(x, self.kernel_size, self.options)
     }
 
     fn type_name(&self) -> String {
@@ -68,5 +69,4 @@ impl<const N: usize, T: Real> Forward<T> for MaxPool<N> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         Ok(self.forward_with_indices(x)?.0)
     }
-    crate::forward_dtype!();
 }

@@ -16,6 +16,7 @@ use ndarray::{Dimension, IxDyn};
 use super::{
     AnyTensor, Data, Element, Held, Real, Tensor,
     erase::{erase, erase_node},
+    leaf::Leaf,
 };
 use crate::{
     Error, Result,
@@ -70,7 +71,7 @@ pub trait Backward<T: Element>: Send + Sync {
     /// Hands the inputs' gradients to `sink`. `free` drops what the node holds, before it runs.
     fn run(&self, node: &Arc<Node<T>>, grad: &Tensor<T>, free: bool, sink: &mut Sink<'_>) -> Result<()>;
     /// Where a leaf's gradient gathers; `None` for a result.
-    fn leaf(&self) -> Option<&Mutex<Option<Tensor<T>>>>;
+    fn leaf(&self) -> Option<&Leaf<T>>;
 }
 
 fn next_id() -> u64 {
@@ -158,10 +159,6 @@ const SPARE_NODES: usize = 1024;
 
 // ---------------------------------------------------------------------------------------------------- kinds of nodes
 
-struct Leaf<T: Element> {
-    grad: Mutex<Option<Tensor<T>>>,
-}
-
 impl<T: Element> Backward<T> for Leaf<T> {
     fn name(&self) -> &'static str {
         "leaf"
@@ -172,14 +169,14 @@ impl<T: Element> Backward<T> for Leaf<T> {
     fn run(&self, _: &Arc<Node<T>>, _: &Tensor<T>, _: bool, _: &mut Sink<'_>) -> Result<()> {
         Ok(())
     }
-    fn leaf(&self) -> Option<&Mutex<Option<Tensor<T>>>> {
-        Some(&self.grad)
+    fn leaf(&self) -> Option<&Leaf<T>> {
+        Some(self)
     }
 }
 
 /// A new leaf: where a gradient gathers.
 pub(crate) fn leaf<T: Real>(shape: &[usize]) -> NodeRef<T> {
-    new_node(shape, Leaf { grad: Mutex::new(None) })
+    new_node(shape, Leaf::new())
 }
 
 /// What a node needs for its backward pass, until the graph is freed.
@@ -367,7 +364,7 @@ impl<T: Element> Backward<T> for Op<T> {
         })
     }
 
-    fn leaf(&self) -> Option<&Mutex<Option<Tensor<T>>>> {
+    fn leaf(&self) -> Option<&Leaf<T>> {
         None
     }
 }
@@ -394,7 +391,7 @@ impl<T: Real, U: Real> Backward<U> for Cast<T> {
         Ok(())
     }
 
-    fn leaf(&self) -> Option<&Mutex<Option<Tensor<U>>>> {
+    fn leaf(&self) -> Option<&Leaf<U>> {
         None
     }
 }
