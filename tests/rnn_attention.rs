@@ -410,5 +410,5 @@ fn attention_errors() {
     contains(message(&same, &same, &same, options().attn_mask(&x(&[3, 4]))), "expected [3, 3] or [4, 3, 3]");
     let padding = options().key_padding_mask(&Tensor::<bool>::zeros([3, 2]));
     contains(message(&same, &same, &same, padding), "key_padding_mask is [3, 2], expected [2, 3]");
-    assert!(message(&[4], &[4], &[4], options()).ends_with("in MultiheadAttention()"));
+    assert!(message(&[4], &[4], &[4], options()).ends_with("in MultiheadAttention"));
 }

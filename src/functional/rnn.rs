@@ -6,6 +6,7 @@ use crate::{
     kernels::{memory::vector, sizes::room},
     tensor::{Real, Tensor},
 };
+use ndnn_derive::concrete;
 
 options! {
     /// What [`lstm`] takes besides tensors.
@@ -137,6 +138,7 @@ pub fn lstm_cell<T: Real>(
 ///
 /// # Errors
 /// If the input, the state or the weights do not fit together, or the sequence is empty.
+#[concrete]
 pub fn lstm<T: Real>(
     input: &Tensor<T>,
     state: Option<(&Tensor<T>, &Tensor<T>)>,

@@ -5,13 +5,14 @@ use std::{
     collections::BTreeMap,
     fmt,
     ops::{Deref, DerefMut},
+    sync::Arc,
 };
 
 use super::{
     Module, Place,
-    copies::copying,
+    copies::{cloned, converted, copying},
     dtype::Dtype,
-    field::{Members, MembersMut},
+    field::Members,
     forward::Forward,
     param::Param,
     printing::repr,
@@ -209,10 +210,6 @@ impl<T: Real, X: 'static> Module for Sequential<T, X> {
         self.first.iter().for_each(|(name, layer)| members.child(name, &**layer));
         self.rest.iter().for_each(|(name, layer)| members.child(name, &**layer));
     }
-    fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        self.first.iter_mut().for_each(|(_, layer)| members.child(&mut **layer));
-        self.rest.values_mut().for_each(|layer| members.child(&mut **layer));
-    }
     fn type_name(&self) -> String {
         "Sequential".into()
     }
@@ -264,13 +261,10 @@ pub type ModuleList<M = Box<dyn Forward>> = Vec<M>;
 
 /// A list of modules, printed as PyTorch prints its `ModuleList`.
 macro_rules! list {
-    ([$($generics:tt)*] $t:ty) => {
+    ([$($generics:tt)*] $t:ty, |$list:ident| $copied:expr) => {
         impl<$($generics)*> Module for $t {
             fn members<'a>(&'a self, members: &mut Members<'a>) {
                 self.iter().enumerate().for_each(|(i, m)| members.child(i.to_string(), m));
-            }
-            fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-                self.iter_mut().for_each(|m| members.child(m));
             }
             fn type_name(&self) -> String {
                 "ModuleList".into()
@@ -278,21 +272,25 @@ macro_rules! list {
             fn folds(&self) -> bool {
                 true
             }
+            fn copied(&self) -> Self {
+                let $list = self;
+                $copied
+            }
         }
     };
 }
-list!([M: Module + Clone] Vec<M>);
-list!([M: Module + Clone, const N: usize] [M; N]);
+list!([M: Module + Clone] Vec<M>, |list| list.iter().map(M::copied).collect());
+list!([M: Module + Clone, const N: usize] [M; N], |list| list.each_ref().map(M::copied));
 
 impl<M: Module + Clone> Module for BTreeMap<String, M> {
     fn members<'a>(&'a self, members: &mut Members<'a>) {
         self.iter().for_each(|(name, m)| members.child(name, m));
     }
-    fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        self.values_mut().for_each(|m| members.child(m));
-    }
     fn type_name(&self) -> String {
         "ModuleDict".into()
+    }
+    fn copied(&self) -> Self {
+        self.iter().map(|(name, m)| (name.clone(), m.copied())).collect()
     }
 }
 
@@ -300,9 +298,6 @@ impl<M: Module + Clone> Module for BTreeMap<String, M> {
 impl<M: Module + ?Sized> Module for Box<M> {
     fn members<'a>(&'a self, members: &mut Members<'a>) {
         (**self).members(members);
-    }
-    fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        (**self).members_mut(members);
     }
     fn type_name(&self) -> String {
         (**self).type_name()
@@ -315,6 +310,50 @@ impl<M: Module + ?Sized> Module for Box<M> {
     }
     fn place(&self) -> Place {
         (**self).place()
+    }
+}
+
+/// A module in several places of a model: a clone of the model has one copy of it, in the same places.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// use std::sync::Arc;
+/// let shared = Arc::new(Linear::new(4, 4));
+/// let model = sequential![shared.clone(), ReLU, shared];
+/// assert_eq!((model.parameters().len(), model.state_dict().len()), (2, 4));
+/// ```
+impl<M: Module + Clone> Module for Arc<M> {
+    fn members<'a>(&'a self, members: &mut Members<'a>) {
+        (**self).members(members);
+    }
+    fn type_name(&self) -> String {
+        (**self).type_name()
+    }
+    fn extra_repr(&self) -> String {
+        (**self).extra_repr()
+    }
+    fn folds(&self) -> bool {
+        (**self).folds()
+    }
+    fn copied(&self) -> Self {
+        cloned(self, || Arc::new((**self).copied()))
+    }
+    fn place(&self) -> Place {
+        (**self).place()
+    }
+}
+
+impl<T: Real, X: 'static, M: Forward<T, X> + Clone> Forward<T, X> for Arc<M> {
+    fn forward(&self, x: &X) -> Result<Tensor<T>> {
+        (**self).forward(x)
+    }
+}
+
+impl<M: Dtype + Clone + 'static> Dtype for Arc<M> {
+    type With<U: Real> = Arc<M::With<U>>;
+    #[track_caller]
+    fn dtype<U: Real>(self) -> Arc<M::With<U>> {
+        copying(|| converted(&self, || Arc::new((*self).clone().dtype::<U>())))
     }
 }
 
@@ -418,11 +457,11 @@ impl<M: Module + Clone> Module for Named<M> {
     fn members<'a>(&'a self, members: &mut Members<'a>) {
         self.0.iter().for_each(|(name, m)| members.child(name, m));
     }
-    fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        self.0.values_mut().for_each(|m| members.child(m));
-    }
     fn type_name(&self) -> String {
         "ModuleDict".into()
+    }
+    fn copied(&self) -> Self {
+        copying(|| Named(self.0.iter().map(|(name, m)| (name.to_string(), m.copied())).collect()))
     }
 }
 
@@ -488,7 +527,6 @@ macro_rules! parameters {
             fn members<'a>(&'a $self, members: &mut Members<'a>) {
                 $entries.for_each(|(name, p)| members.field(&name, p));
             }
-            fn members_mut<'a>(&'a mut self, _: &mut MembersMut<'a>) {}
             fn type_name(&self) -> String {
                 stringify!($name).into()
             }

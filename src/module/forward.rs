@@ -46,7 +46,7 @@ pub trait CloneForward<T: Real, X> {
 
 impl<T: Real, X: 'static, M: Forward<T, X> + Clone> CloneForward<T, X> for M {
     fn clone_forward(&self) -> Box<dyn Forward<T, X>> {
-        Box::new(self.clone())
+        Box::new(self.copied())
     }
 }
 

@@ -47,7 +47,7 @@ use std::{
     },
 };
 
-use super::{Forward, Members, MembersMut, Module, Param, call::Place, copies::copying, printing, walk};
+use super::{Forward, Members, Module, Param, call::Place, copies::copying, printing, walk};
 use crate::{
     Error, Real, Result,
     kernels::lend::{Lent, lend},
@@ -200,7 +200,7 @@ impl Hook {
 /// The places of the modules whose path matches, the model's own with an empty path.
 fn places<M: Module>(model: &M, pattern: &str) -> Result<Vec<(Place, Arc<str>)>> {
     let mut modules: Vec<(String, &dyn Module)> = vec![(String::new(), model)];
-    modules.extend(walk::named_modules(model));
+    modules.extend(walk::named_modules(walk::members(model)));
     let found = modules.iter().filter(|(path, _)| pattern::matches(pattern, path));
     let found: Vec<_> = found.map(|(path, module)| (module.place(), Arc::from(&**path))).collect();
     if found.is_empty() {
@@ -480,9 +480,6 @@ impl<M: Module + Clone> Module for Hooked<M> {
     fn members<'a>(&'a self, members: &mut Members<'a>) {
         (**self).members(members);
     }
-    fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        (**self).members_mut(members);
-    }
     fn type_name(&self) -> String {
         (**self).type_name()
     }
@@ -499,7 +496,7 @@ impl<M: Module + Clone> Module for Hooked<M> {
 
 impl<M: Module + Clone> Clone for Hooked<M> {
     fn clone(&self) -> Self {
-        copying(|| Hooked::new((**self).clone()))
+        copying(|| Hooked::new((**self).copied()))
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use ndarray::ArrayViewMutD;
 
-use super::copies::{Handle, copied};
+use super::copies::{Handle, cloned, converted};
 use crate::{
     Error, Result,
     kernels::{copy::contiguous, profile},
@@ -169,12 +169,12 @@ impl<T: Real> Param<T> {
     /// A copy that shares nothing; within one clone of a module, tied parameters stay tied.
     pub fn deep_clone(&self) -> Param<T> {
         // The copy's array is its own, or the first update would copy anyway, at a worse time.
-        copied(self, T::DTYPE, || self.with_values(contiguous(self.detach().view()).into()))
+        cloned(self, || self.with_values(contiguous(self.detach().view()).into()))
     }
 
     /// A copy of another element type; within one conversion of a module, tied parameters stay tied.
     pub fn cast<U: Real>(&self) -> Param<U> {
-        copied(self, U::DTYPE, || self.with_values(self.detach().cast::<U>()))
+        converted(self, || self.with_values(self.detach().cast::<U>()))
     }
 }
 

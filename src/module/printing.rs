@@ -6,7 +6,7 @@ use super::{Module, walk};
 use crate::python::AsPython;
 
 /// The printed form of a module and all its children.
-pub fn repr<M: Module + ?Sized>(module: &M) -> String {
+pub fn repr(module: &dyn Module) -> String {
     let extra = module.extra_repr();
     let children = walk::members(module).children;
     let printed: Vec<(String, String)> = children.into_iter().map(|(name, child)| (name, repr(child))).collect();

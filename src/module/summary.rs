@@ -139,7 +139,7 @@ pub fn summary_of<M: Module, R: Tensors>(model: &M, run: impl FnOnce() -> Result
         parameters: own(&walk::members(model)),
         multiply_adds: own_adds,
     }];
-    for (path, module) in walk::named_modules(model) {
+    for (path, module) in walk::named_modules(walk::members(model)) {
         let call = calls.get_mut(&module.place()).and_then(VecDeque::pop_front);
         rows.push(Row {
             path,

@@ -6,7 +6,7 @@ use crate::{
     Result, forward,
     functional::{self as F, LstmState, RnnOptions, RnnWeights},
     kernels::sizes::must,
-    module::{ExtraRepr, Members, MembersMut, repr},
+    module::{ExtraRepr, Members, repr},
     nn::{Dtype, Forward, Mode, Module, Param, ParameterDict, init},
     tensor::{Real, Tensor},
 };
@@ -186,9 +186,6 @@ macro_rules! recurrent {
             fn members<'a>(&'a self, members: &mut Members<'a>) {
                 self.stack.weights.iter().for_each(|(name, param)| members.field(name, param));
                 members.field("mode", &self.stack.mode);
-            }
-            fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-                members.field(&mut self.stack.mode);
             }
             fn type_name(&self) -> String {
                 stringify!($layer).into()
