@@ -289,7 +289,8 @@ fn clone(input: &DeriveInput, variants: &[Variant]) -> TokenStream {
         let (Field { ty, .. }, binding) = (f, f.binding());
         match f.kind {
             Kind::Member => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::copy(#binding)),
-            _ => quote_spanned!(ty.span()=> <#ty as ::core::clone::Clone>::clone(#binding)),
+            Kind::Flattened => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Module>::copied(#binding)),
+            Kind::Skipped => quote_spanned!(ty.span()=> <#ty as ::core::clone::Clone>::clone(#binding)),
         }
     });
     quote! {

@@ -6,8 +6,9 @@ use std::{
 };
 
 use ndnn::{
+    AnyTensor, Tensors,
     autograd::grad,
-    data::{Collate, DataLoader, Dataset, random_split},
+    data::{DataLoader, Dataset, random_split},
     module::{AnyParam, Members, Parameters},
     optim::{Adam, SGD},
     prelude::*,
@@ -54,10 +55,10 @@ impl Dataset for Faulty {
     }
 }
 
-impl Collate for Faulty {
-    fn collate(samples: Vec<Self>) -> Result<Self> {
-        samples[0].at("collate");
-        Ok(Faulty(""))
+impl Tensors for Faulty {
+    fn map(&self, _: &mut dyn FnMut(AnyTensor) -> Result<AnyTensor>) -> Result<Self> {
+        self.at("map");
+        Ok(Faulty(self.0))
     }
 }
 
@@ -106,7 +107,7 @@ fn calls() -> Vec<(&'static str, Box<dyn Fn(Faulty)>)> {
         ("sample", Box::new(|f| drop(Tensor::sample([1 << 18], f)))),
         ("len", Box::new(|f| assert_eq!(DataLoader::new(f, 3).shuffle(true).epoch(0).count(), 3))),
         ("get", Box::new(|f| assert_eq!(DataLoader::new(f, 3).epoch(0).count(), 3))),
-        ("collate", Box::new(|f| drop(random_split(f, [4, 4]).unwrap()[0].batch(&[0, 1])))),
+        ("map", Box::new(|f| drop(random_split(f, [4, 4]).unwrap()[0].batch(&[0, 1])))),
         ("named", Box::new(|f| drop(SGD::new(f, 0.1)))),
         ("named", Box::new(|f| drop(ndnn::nn::utils::clip_grad_norm(f, 0.1)))),
         ("forward", Box::new(move |f| drop(model(f).forward(&a)))),
