@@ -14,9 +14,9 @@ mod rnn;
 mod sparse;
 
 pub use activation::{
-    Approximate, celu, elu, gelu, glu, gumbel_softmax, gumbel_softmax_with, hardshrink, hardsigmoid, hardswish,
-    hardtanh, leaky_relu, log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, rrelu_with, selu, sigmoid, silu,
-    softmax, softmin, softplus, softshrink, softsign, tanh, tanhshrink, threshold,
+    Approximate, celu, elu, gelu, glu, gumbel_softmax, hardshrink, hardsigmoid, hardswish, hardtanh, leaky_relu,
+    log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, selu, sigmoid, silu, softmax, softmin, softplus,
+    softshrink, softsign, tanh, tanhshrink, threshold,
 };
 pub use attention::{
     AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions, multi_head_attention_forward,
@@ -25,10 +25,7 @@ pub use attention::{
 pub(crate) use conv::conv_setters;
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
 pub(crate) use dropout::channel_dropout;
-pub use dropout::{
-    alpha_dropout, alpha_dropout_with, dropout, dropout_with, dropout1d, dropout1d_with, dropout2d, dropout2d_with,
-    dropout3d, dropout3d_with, feature_alpha_dropout, feature_alpha_dropout_with,
-};
+pub use dropout::{alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout};
 pub use linear::{bilinear, linear};
 pub use loss::{
     BceOptions, BceWithLogitsOptions, CrossEntropyOptions, DistanceOptions, HuberLossOptions, NllLossOptions,

@@ -28,6 +28,8 @@ struct Copies {
     origins: HashMap<usize, usize>,
     /// What was copied: a conversion drops its sources as it goes, and an address names another parameter then.
     sources: Vec<Box<dyn Any>>,
+    /// Why a conversion failed.
+    failed: Option<String>,
 }
 
 thread_local! {
@@ -36,12 +38,23 @@ thread_local! {
 }
 
 /// Runs `f`, during which one parameter met twice is copied once.
+///
+/// # Panics
+/// If something inside cannot be converted; at the place of the outermost call, which is the user's.
 #[track_caller]
 pub fn copying<R>(f: impl FnOnce() -> R) -> R {
     if COPIES.with(Scoped::is_some) {
         return f();
     }
-    during(&COPIES, Copies::default(), f).0
+    match during(&COPIES, Copies::default(), f) {
+        (_, Copies { failed: Some(why), .. }) => panic!("{why}"),
+        (result, _) => result,
+    }
+}
+
+/// Leaves it to the outermost [`copying`] to say why a conversion failed.
+pub(super) fn fail(why: String) {
+    with(|c| Some(c.failed.get_or_insert(why).len()));
 }
 
 fn with<R>(f: impl FnOnce(&mut Copies) -> Option<R>) -> Option<R> {

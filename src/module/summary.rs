@@ -66,7 +66,9 @@ impl Drop for Observed {
             r.with(|r| {
                 if let Some(r) = r {
                     r.inside.pop();
-                    r.inside.last_mut().map(|outer| *outer += all);
+                    if let Some(outer) = r.inside.last_mut() {
+                        *outer += all;
+                    }
                 }
             })
         });
@@ -131,12 +133,12 @@ pub fn summary_of<M: Module, R: Tensors>(model: &M, run: impl FnOnce() -> Result
     let output = output?.tensors().first().map(|t| t.shape().to_vec());
     let own_adds = calls.get_mut(&model.place()).and_then(VecDeque::pop_front).map_or(0, |seen| seen.multiply_adds);
 
-    let own = |members: &super::Members<'_>| members.params.iter().map(|(_, p)| p.numel()).sum();
+    let own = |members| walk::own_parameters(members).iter().map(|p| p.numel()).sum();
     let mut rows = vec![Row {
         path: String::new(),
         type_name: model.type_name(),
         output,
-        parameters: own(&walk::members(model)),
+        parameters: own(walk::members(model)),
         multiply_adds: own_adds,
     }];
     for (path, module) in walk::named_modules(walk::members(model)) {
@@ -145,7 +147,7 @@ pub fn summary_of<M: Module, R: Tensors>(model: &M, run: impl FnOnce() -> Result
             path,
             type_name: module.type_name(),
             output: call.as_ref().and_then(|c| c.shape.clone()),
-            parameters: own(&walk::members(module)),
+            parameters: own(walk::members(module)),
             multiply_adds: call.map_or(0, |c| c.multiply_adds),
         });
     }

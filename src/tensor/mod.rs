@@ -58,8 +58,9 @@ pub struct Tensor<T: Element = f32> {
 }
 
 /// A tensor of any element type: what a state_dict holds.
+/// Two are equal if their types, shapes and elements are.
 #[must_use]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum AnyTensor {
     F32(Tensor<f32>),
@@ -110,6 +111,14 @@ impl AnyTensor {
             AnyTensor::F64(t) => t.requires_grad(),
             AnyTensor::I64(_) | AnyTensor::Bool(_) => false,
         }
+    }
+
+    /// Whether both are one tensor: the same array, seen the same way, with the same history.
+    pub(crate) fn is_same(&self, other: &AnyTensor) -> bool {
+        fn same<T: Element>(x: &Tensor<T>, y: &AnyTensor) -> bool {
+            unerase(y.clone()).is_some_and(|y| x.is_same(&y))
+        }
+        any_tensor!(self, t => same(t, other))
     }
 
     /// The tensor converted to elements of type `T`, cut off from its graph.
