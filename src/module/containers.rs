@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Module, Place,
+    Module,
     copies::{cloned, converted, copying},
     dtype::Dtype,
     field::Members,
@@ -294,23 +294,34 @@ impl<M: Module + Clone> Module for BTreeMap<String, M> {
     }
 }
 
+/// The methods of a module that stands for the one inside.
+macro_rules! as_inside {
+    () => {
+        fn members<'a>(&'a self, members: &mut $crate::module::Members<'a>) {
+            (**self).members(members);
+        }
+        fn type_name(&self) -> String {
+            (**self).type_name()
+        }
+        fn extra_repr(&self) -> String {
+            (**self).extra_repr()
+        }
+        fn folds(&self) -> bool {
+            (**self).folds()
+        }
+        fn place(&self) -> $crate::module::Place {
+            (**self).place()
+        }
+        fn upgrade(&self, prefix: &str, state: &mut $crate::state::StateDict) {
+            (**self).upgrade(prefix, state);
+        }
+    };
+}
+pub(super) use as_inside;
+
 /// A box around a module, or around a `dyn Forward`, is that module.
 impl<M: Module + ?Sized> Module for Box<M> {
-    fn members<'a>(&'a self, members: &mut Members<'a>) {
-        (**self).members(members);
-    }
-    fn type_name(&self) -> String {
-        (**self).type_name()
-    }
-    fn extra_repr(&self) -> String {
-        (**self).extra_repr()
-    }
-    fn folds(&self) -> bool {
-        (**self).folds()
-    }
-    fn place(&self) -> Place {
-        (**self).place()
-    }
+    as_inside!();
 }
 
 /// A module in several places of a model: a clone of the model has one copy of it, in the same places.
@@ -323,23 +334,9 @@ impl<M: Module + ?Sized> Module for Box<M> {
 /// assert_eq!((model.parameters().len(), model.state_dict().len()), (2, 4));
 /// ```
 impl<M: Module + Clone> Module for Arc<M> {
-    fn members<'a>(&'a self, members: &mut Members<'a>) {
-        (**self).members(members);
-    }
-    fn type_name(&self) -> String {
-        (**self).type_name()
-    }
-    fn extra_repr(&self) -> String {
-        (**self).extra_repr()
-    }
-    fn folds(&self) -> bool {
-        (**self).folds()
-    }
+    as_inside!();
     fn copied(&self) -> Self {
         cloned(self, || Arc::new((**self).copied()))
-    }
-    fn place(&self) -> Place {
-        (**self).place()
     }
 }
 

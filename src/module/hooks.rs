@@ -11,7 +11,8 @@
 //! | backward hook | the gradients of input and output | the gradient of the input |
 //!
 //! Each sees the tensors in order, those of all arguments that are [`Tensors`]: `&Tensor`, and tuples, lists and options of
-//! tensors. A backward hook sees the gradients of those through which gradients flow: none where an input needs none. A hook
+//! tensors. A backward hook sees the gradients of those through which gradients flow: none where an input needs none, zeros for
+//! one of several outputs that is not used. A hook
 //! returns nothing, `()`, or as many tensors as it is to replace, as one tensor, a tuple or a `Vec`.
 //!
 //! - [`during`] and its sisters borrow: the hook may borrow too, and runs while a function does, on the thread of the caller.
@@ -47,7 +48,7 @@ use std::{
     },
 };
 
-use super::{Forward, Members, Module, Param, call::Place, copies::copying, printing, walk};
+use super::{Forward, Module, Param, call::Place, containers::as_inside, copies::copying, printing, walk};
 use crate::{
     Error, Real, Result,
     kernels::lend::{Lent, lend},
@@ -477,21 +478,7 @@ impl<M: Module> DerefMut for Hooked<M> {
 }
 
 impl<M: Module + Clone> Module for Hooked<M> {
-    fn members<'a>(&'a self, members: &mut Members<'a>) {
-        (**self).members(members);
-    }
-    fn type_name(&self) -> String {
-        (**self).type_name()
-    }
-    fn extra_repr(&self) -> String {
-        (**self).extra_repr()
-    }
-    fn folds(&self) -> bool {
-        (**self).folds()
-    }
-    fn place(&self) -> Place {
-        (**self).place()
-    }
+    as_inside!();
 }
 
 impl<M: Module + Clone> Clone for Hooked<M> {

@@ -99,14 +99,6 @@ impl AnyTensor {
         any_tensor!(self, t => t.shape())
     }
 
-    /// Whether both are one tensor: the same array, seen the same way, with the same history.
-    pub(crate) fn is_same(&self, other: &AnyTensor) -> bool {
-        fn same<T: Element>(x: &Tensor<T>, y: &AnyTensor) -> bool {
-            unerase(y.clone()).is_some_and(|y| x.is_same(&y))
-        }
-        any_tensor!(self, t => same(t, other))
-    }
-
     /// The tensor inside, with its graph; `None` if its elements are not of type `T`.
     pub fn get<T: Element>(&self) -> Option<Tensor<T>> {
         unerase(self.clone())
@@ -119,6 +111,14 @@ impl AnyTensor {
             AnyTensor::F64(t) => t.requires_grad(),
             AnyTensor::I64(_) | AnyTensor::Bool(_) => false,
         }
+    }
+
+    /// Whether both are one tensor: the same array, seen the same way, with the same history.
+    pub(crate) fn is_same(&self, other: &AnyTensor) -> bool {
+        fn same<T: Element>(x: &Tensor<T>, y: &AnyTensor) -> bool {
+            unerase(y.clone()).is_some_and(|y| x.is_same(&y))
+        }
+        any_tensor!(self, t => same(t, other))
     }
 
     /// The tensor converted to elements of type `T`, cut off from its graph.

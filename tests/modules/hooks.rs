@@ -383,6 +383,22 @@ fn a_sequential_may_begin_with_labels() {
 }
 
 #[test]
+fn an_older_file_reaches_what_stands_in_anothers_place() {
+    #[derive(Module)]
+    struct Wrapped<M> {
+        #[module(flatten)]
+        inner: M,
+    }
+    let norm = || BatchNorm1d::new(2);
+    let mut old = norm().state_dict();
+    assert!(old.remove("num_batches_tracked").is_some());
+    Wrapped { inner: norm() }.load_state_dict(&old).unwrap();
+    Hooked::new(norm()).load_state_dict(&old).unwrap();
+    Box::new(norm()).load_state_dict(&old).unwrap();
+    Arc::new(Wrapped { inner: Box::new(norm()) }).load_state_dict(&old).unwrap();
+}
+
+#[test]
 fn a_sequential_is_a_container() {
     let mut net = sequential![Linear::new(2, 2)].push_named("norm", BatchNorm1d::new(2));
     net.get_mut(1).unwrap().eval();

@@ -9,7 +9,7 @@ use ndnn::{
     AnyTensor, Tensors,
     autograd::grad,
     data::{DataLoader, Dataset, random_split},
-    module::{AnyParam, Members, Parameters},
+    module::{AnyParam, Members, Parameters, hooks},
     optim::{Adam, SGD},
     prelude::*,
     random::{Distribution, Rng},
@@ -72,12 +72,11 @@ impl Module for Faulty {
     }
 }
 
+#[forward]
 impl Forward for Faulty {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ndnn::module::run(self, || {
-            self.at("forward");
-            Ok(x * 2.0)
-        })
+        self.at("forward");
+        Ok(x * 2.0)
     }
 }
 
@@ -102,7 +101,7 @@ fn calls() -> Vec<(&'static str, Box<dyn Fn(Faulty)>)> {
     };
     let model = |faulty| sequential![Linear::new(3, 2), faulty, BatchNorm1d::new(2)];
     let input = Tensor::<f32>::ones([4, 3]);
-    let (a, b, c) = (input.clone(), input.clone(), input.clone());
+    let (a, b, c, d) = (input.clone(), input.clone(), input.clone(), input.clone());
     vec![
         ("sample", Box::new(|f| drop(Tensor::sample([1 << 18], f)))),
         ("len", Box::new(|f| assert_eq!(DataLoader::new(f, 3).shuffle(true).epoch(0).count(), 3))),
@@ -140,6 +139,13 @@ fn calls() -> Vec<(&'static str, Box<dyn Fn(Faulty)>)> {
                     model.forward(&b)
                 };
                 drop(ndnn::nn::summary_of(&model, forward));
+            }),
+        ),
+        (
+            "hook",
+            Box::new(move |f| {
+                let model = model(Faulty(""));
+                drop(hooks::during(&model, "*", |_, _, _| f.at("hook"), || model.forward(&d)));
             }),
         ),
         ("check", Box::new(move |f| if f.0 == "check" { check(|_| panic!("told so")) } else { check(|_| ()) })),
