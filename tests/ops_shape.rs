@@ -1,7 +1,6 @@
 //! Shape, joining, indexing, scattering and sorting: gradients of first and second order against central differences,
 //! values against ndarray and plain loops, memory that is shared, and what the errors say.
 
-use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice, concatenate};
 use ndnn::{ErrorKind, Index, Reduce, Result, Tensor, autograd::grad_with, tensor};
 
 type X = Tensor<f64>;
