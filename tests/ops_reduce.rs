@@ -48,7 +48,7 @@ fn gradients_of_reductions() {
         check("mean", |t| Ok(t[0].mean()), std::slice::from_ref(&x));
         check("prod", |t| Ok(t[0].prod()), std::slice::from_ref(&x));
         check("max", |t| t[0].max(), std::slice::from_ref(&x));
-        check("logsumexp", |t| t[0].logsumexp([], false), std::slice::from_ref(&x));
+        check("logsumexp", |t| t[0].logsumexp((), false), std::slice::from_ref(&x));
         for dim in 0..shape.len().max(1) as isize {
             let x = || [x.clone()];
             check("sum_dim", |t| t[0].sum_dim(dim, true), &x());
@@ -80,7 +80,7 @@ fn gradients_of_reductions() {
     check("sum over two", |t| t[0].sum_dim([0, -1], false), &[values(&[2, 3, 2], 2)]);
     check("amax over two", |t| t[0].amax([0, -1], true), &[values(&[2, 3, 2], 2)]);
     check("var over all", |t| Ok(t[0].var() + t[0].std()), &[values(&[2, 3], 3)]);
-    check("norm over all", |t| t[0].norm(2., [], true), &[values(&[2, 3], 3)]);
+    check("norm over all", |t| t[0].norm(2., (), true), &[values(&[2, 3], 3)]);
     check("trace", |t| t[0].trace(), &[values(&[2, 3], 3)]);
 }
 
@@ -180,7 +180,7 @@ fn gradients_where_there_is_no_derivative() {
     };
     let zeros = || X::zeros([3]);
     for p in [0.5, 1., 1.5, 2., 2.5, 3., INF, -INF, -1., -2.5] {
-        assert_eq!(gradient(zeros(), &|x| x.norm(p, [], false).unwrap()), zeros(), "norm {p} at 0");
+        assert_eq!(gradient(zeros(), &|x| x.norm(p, (), false).unwrap()), zeros(), "norm {p} at 0");
     }
     assert_eq!(gradient(tensor![2., 1., -2.; f64], &|x| x.norm(INF, 0, false).unwrap()), tensor![0.5, 0., -0.5; f64]);
     assert_eq!(gradient(X::ones([3]), &|x| x.std()), zeros());
@@ -195,7 +195,7 @@ fn gradients_where_there_is_no_derivative() {
 #[test]
 fn nan_and_infinity() {
     let x = tensor![1., NAN, 3., NAN; f64];
-    assert!(x.max().unwrap().item().unwrap().is_nan() && x.amin([], false).unwrap().item().unwrap().is_nan());
+    assert!(x.max().unwrap().item().unwrap().is_nan() && x.amin((), false).unwrap().item().unwrap().is_nan());
     assert_eq!(
         (x.argmax(None, false).unwrap(), x.min_dim(0, false).unwrap().1),
         (Tensor::scalar(1), Tensor::scalar(1))
@@ -208,7 +208,7 @@ fn nan_and_infinity() {
     assert_eq!(X::full([2], -INF).amax(0, false).unwrap(), X::scalar(-INF));
     assert!(X::full([2], -INF).softmax(0).unwrap().to_vec().iter().all(|x| x.is_nan()));
     assert!(X::ones([1]).var().item().unwrap().is_nan());
-    assert_eq!(values(&[3], 0).var_dim([], 5., false).unwrap(), X::scalar(INF));
+    assert_eq!(values(&[3], 0).var_dim((), 5., false).unwrap(), X::scalar(INF));
 }
 
 #[test]
@@ -221,15 +221,15 @@ fn empty_tensors() {
     assert_eq!(x.amax(1, false).unwrap().shape(), [0]);
     assert_eq!(x.argmax(Some(1), true).unwrap().shape(), [0, 1]);
     assert_eq!(x.max_dim(1, false).unwrap().0.shape(), [0]);
-    assert_eq!(x.norm(2., [], false).unwrap(), X::scalar(0.));
+    assert_eq!(x.norm(2., (), false).unwrap(), X::scalar(0.));
     for error in [
-        x.amax([], false).map(drop),
+        x.amax((), false).map(drop),
         x.amin(0, false).map(drop),
         x.max().map(drop),
         x.min_dim(0, false).map(drop),
         x.argmin(None, false).map(drop),
         x.norm(INF, 0, false).map(drop),
-        x.norm(-1., [], false).map(drop),
+        x.norm(-1., (), false).map(drop),
     ] {
         error.unwrap_err();
     }

@@ -114,7 +114,7 @@ gradients! {
         "split" [[5, 2]] |[x]| Tensor::stack(&x.split(2, 0)?[..2], 0);
         "unbind" [[3, 2]] |[x]| Tensor::cat(&x.unbind(0)?, 0);
         "roll" [[3, 2]] |[x]| x.roll([1, -1], [0, 1]);
-        "roll flat" [[3, 2]] |[x]| x.roll(4, Vec::new());
+        "roll flat" [[3, 2]] |[x]| x.roll(4, ());
         "constant_pad" [[3, 2]] |[x]| x.constant_pad(&[(1, -1), (-1, 2)], 3.);
         "meshgrid" [[2], [3]] |[x, y]| Tensor::stack(&Tensor::meshgrid(&[x, y])?, 0);
     }
@@ -281,6 +281,43 @@ fn advanced_indexing_places_its_axes_as_pytorch() {
     assert_eq!(x.index(&Tensor::<bool>::ones([2, 3])).unwrap().shape(), [6, 4, 5]);
     let y = x.index((.., &i, &j)).unwrap();
     assert_eq!(y.view()[[1, 1, 0, 3]], x.view()[[1, 0, 0, 3]]);
+}
+
+#[test]
+fn sizes_and_places_are_integers_of_any_type() {
+    let x: Tensor<i64> = Tensor::arange(0, 12, 1).unwrap();
+    let (batch, half) = (x.shape()[0] / 3, vec![0u8; 2].len());
+    let shape = |t: Result<Tensor<i64>>| t.unwrap().shape().to_vec();
+    assert_eq!(shape(x.reshape([batch, 3])), [4, 3]);
+    assert_eq!(shape(x.reshape((batch, -1))), [4, 3]);
+    assert_eq!(shape(x.reshape((2u8, -1i64, half))), [2, 3, 2]);
+    assert_eq!(shape(x.reshape([2, -1])), [2, 6]);
+    assert_eq!(shape(x.reshape(vec![batch, 3])), [4, 3]);
+    assert_eq!(shape(x.reshape(vec![3, -1])), [3, 4]);
+    assert_eq!(shape(x.reshape(&[2, 6][..])), [2, 6]);
+    assert_eq!(shape(x.reshape(&[6, 2])), [6, 2]);
+    assert_eq!(shape(x.reshape(&vec![12usize])), [12]);
+    assert_eq!(shape(x.reshape(-1)), [12]);
+    assert_eq!(shape(x.reshape(x.numel())), [12]);
+    assert_eq!(shape(Tensor::scalar(7).reshape(())), [0; 0]);
+    let m = x.reshape([3, 4]).unwrap();
+    assert_eq!(shape(m.reshape(m.shape())), [3, 4]);
+    let (i, n) = (half - 1, m.shape()[1]);
+    assert_eq!(m.narrow(1, i, n - 2).unwrap(), tensor![[1, 2], [5, 6], [9, 10]]);
+    assert_eq!(m.narrow(1, -1, 1).unwrap(), tensor![[3], [7], [11]]);
+    assert_eq!(m.select(0, i).unwrap(), m.select(0, -2).unwrap());
+    assert_eq!(m.index((.., i..)).unwrap(), m.narrow(1, 1, 3).unwrap());
+    assert_eq!(m.index((..half, ..=2)).unwrap(), tensor![[0, 1, 2], [4, 5, 6]]);
+    assert_eq!(m.index((i, 1..=n)).unwrap(), tensor![5, 6, 7]);
+    assert_eq!(m.index((0, -3..=-2)).unwrap(), tensor![1, 2]);
+    assert_eq!(m.index((0, ..=-1)).unwrap(), tensor![0, 1, 2, 3]);
+    assert_eq!(m.index(half).unwrap(), tensor![8, 9, 10, 11]);
+    assert_eq!(m.index(-1i32).unwrap(), tensor![8, 9, 10, 11]);
+    // What no axis is as long as stays too long, and does not become a negative number.
+    assert!(x.reshape([usize::MAX]).is_err() && x.reshape((u64::MAX, 1)).is_err());
+    assert!(m.narrow(1, usize::MAX, 1).is_err() && m.select(0, u64::MAX).is_err() && m.index(usize::MAX).is_err());
+    assert_eq!(m.index((0, ..usize::MAX)).unwrap(), tensor![0, 1, 2, 3]);
+    assert_eq!(m.index((0, ..=isize::MAX)).unwrap(), tensor![0, 1, 2, 3]);
 }
 
 #[test]

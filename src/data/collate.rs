@@ -6,7 +6,7 @@ use crate::{
     tensor::{Element, Tensor},
 };
 
-/// What a sample may be, so that samples can be put together into a batch: a tensor, or a tuple of such.
+/// What samples may be so that they can be combined into a batch: a tensor, or a tuple of tensors.
 pub trait Collate: Sized {
     /// The samples as one batch, with a new first axis.
     ///
@@ -15,7 +15,7 @@ pub trait Collate: Sized {
     fn collate(samples: Vec<Self>) -> Result<Self>;
 }
 
-/// What holds a batch of samples along the first axis of each tensor: a tensor, or a tuple of such.
+/// What can hold a batch of samples, along the first axis of each tensor: a tensor, or a tuple of tensors.
 pub trait Batch: Sized + Clone + Send + Sync {
     /// The number of samples in each tensor.
     fn lens(&self) -> Vec<usize>;
@@ -49,7 +49,7 @@ impl<T: Element> Batch for Tensor<T> {
     }
 
     fn sample(&self, position: usize) -> Result<Self> {
-        // A position beyond all numbers of an axis must not count from the end.
+        // A position that is too large for an axis must not count from the end.
         Tensor::select(self, 0, isize::try_from(position).unwrap_or(isize::MAX))
     }
 }
@@ -83,7 +83,7 @@ macro_rules! tuples {
 }
 tuples!((A 0), (A 0, B 1), (A 0, B 1, C 2), (A 0, B 1, C 2, D 3), (A 0, B 1, C 2, D 3, E 4), (A 0, B 1, C 2, D 3, E 4, F 5));
 
-/// The common number of samples.
+/// The number of samples that all of them have.
 pub(super) fn common_len(lens: &[usize]) -> Result<usize> {
     match lens {
         [first, rest @ ..] if rest.iter().all(|n| n == first) => Ok(*first),
