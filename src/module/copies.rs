@@ -43,12 +43,19 @@ thread_local! {
 /// If something inside cannot be converted; at the place of the outermost call, which is the user's.
 #[track_caller]
 pub fn copying<R>(f: impl FnOnce() -> R) -> R {
+    let (mut f, mut result) = (Some(f), None);
+    outermost(&mut || result = f.take().map(|f| f()));
+    result.expect("it ran")
+}
+
+/// Of all that [`copying`] does, what need not be compiled for each type of module.
+#[track_caller]
+fn outermost(f: &mut dyn FnMut()) {
     if COPIES.with(Scoped::is_some) {
         return f();
     }
-    match during(&COPIES, Copies::default(), f) {
-        (_, Copies { failed: Some(why), .. }) => panic!("{why}"),
-        (result, _) => result,
+    if let ((), Copies { failed: Some(why), .. }) = during(&COPIES, Copies::default(), f) {
+        panic!("{why}");
     }
 }
 
