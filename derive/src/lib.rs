@@ -40,6 +40,8 @@ pub fn tensor(input: TokenStream) -> TokenStream {
 /// - `#[module(name = "LayerNorm")]` prints another name; `#[module(name)]` the one that its method
 ///   `type_name(&self) -> String` returns.
 /// - `#[module(stateless)]` says that it holds no numbers of a type: `Dtype` leaves it as it is.
+/// - `#[module(upgrade)]` renames the entries of older files by the struct's method `upgrade(&self, prefix: &str, state: &mut
+///   StateDict)`.
 /// - `#[module(no_dtype)]` leaves `Dtype` out.
 ///
 /// ```
