@@ -1,5 +1,5 @@
-//! Shape, joining, indexing, scattering and sorting: gradients of first and second order against central differences,
-//! values against ndarray and plain loops, memory that is shared, and what the errors say.
+//! Shape, joining, indexing, scattering and sorting: first and second gradients against central differences, values
+//! against ndarray and plain loops, shared memory, and the texts of errors.
 
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice, concatenate};
 use ndnn::{ErrorKind, Index, Reduce, Result, Tensor, autograd::grad_with, tensor};
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 type X = Tensor<f64>;
 
-/// Values without ties, zeros or a pattern that an axis swapped would leave as it is.
+/// Values without ties, zeros or a pattern that would survive swapping two axes.
 fn values(shape: &[usize], seed: usize) -> X {
     let n = shape.iter().product();
     let elements = (0..n).map(|i| 2. * ((i + 1) as f64 * 0.7 + seed as f64 * 1.3).sin() + 0.1 * i as f64).collect();
@@ -40,8 +40,8 @@ fn close(name: &str, what: &str, numeric: f64, analytic: f64) {
     assert!(error < 1e-5, "{name}: {what}: numeric {numeric}, analytic {analytic}");
 }
 
-/// Checks Σ wᵢ f(x)ᵢ² and its gradient against central differences: the square makes every second derivative pass through
-/// the derivative of the derivative of `f`.
+/// Checks Σ wᵢ f(x)ᵢ² and its gradient against central differences: because of the square, every second derivative
+/// depends on the derivative of the derivative of `f`.
 fn check(name: &str, xs: &[X], f: impl Fn(&[X]) -> Result<X>) {
     let loss = |xs: &[X]| {
         let y = f(xs).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -170,13 +170,13 @@ fn a_product_with_zeros() {
     let g = ndnn::autograd::grad(&[&y], &[&x, &src], true).unwrap();
     assert_eq!(g[0].as_ref().unwrap().to_vec(), [0., 10.]);
     assert_eq!(g[1].as_ref().unwrap().to_vec(), [0., 0., 20., 8.]);
-    // 2 s₀ s₁ + 4 s₂ s₃: by the sum of its gradient.
+    // 2 s₀ s₁ + 4 s₂ s₃: from the sum of its gradient.
     let second = ndnn::autograd::grad(&[&g[1].as_ref().unwrap().sum()], &[&x, &src], false).unwrap();
     assert_eq!(second[0].as_ref().unwrap().to_vec(), [0., 7.]);
     let off = second[1].as_ref().unwrap() - X::from(vec![2., 2., 4., 4.]);
     assert!(off.abs().amax(0, false).unwrap().item().unwrap() < 1e-14, "{off}");
 
-    // Two and three zeros, one place without, and one whose own element is zero, or plays no part.
+    // Two and three zeros, one row without, and one whose own element is zero or is not included.
     let zeros = X::from(vec![0., 3., 0., 0., 2., 5., 0., 0., 0.]).reshape([3, 3]).unwrap();
     let index = tensor![[0, 1, 2], [0, 0, 1], [2, 2, 2]];
     for include_self in [true, false] {
@@ -315,7 +315,7 @@ fn sizes_and_places_are_integers_of_any_type() {
     assert_eq!(m.index((0, ..=-1)).unwrap(), tensor![0, 1, 2, 3]);
     assert_eq!(m.index(half).unwrap(), tensor![8, 9, 10, 11]);
     assert_eq!(m.index(-1i32).unwrap(), tensor![8, 9, 10, 11]);
-    // What no axis is as long as stays too long, and does not become a negative number.
+    // A size that is too large for an axis stays too large, and does not become negative.
     assert!(x.reshape([usize::MAX]).is_err() && x.reshape((u64::MAX, 1)).is_err());
     assert!(m.narrow(1, usize::MAX, 1).is_err() && m.select(0, u64::MAX).is_err() && m.index(usize::MAX).is_err());
     assert_eq!(m.index((0, ..usize::MAX)).unwrap(), tensor![0, 1, 2, 3]);
@@ -375,7 +375,7 @@ fn shape(rank: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<usi
     prop::collection::vec(0usize..5, rank)
 }
 
-/// A shape with some axes made 1 and some in front left out, and the shape.
+/// A shape of which some axes have length 1 and some leading axes are left out, and the shape itself.
 fn broadcastable() -> impl Strategy<Value = (Vec<usize>, Vec<usize>)> {
     shape(0..=4).prop_flat_map(|full| {
         let n = full.len();
@@ -386,7 +386,7 @@ fn broadcastable() -> impl Strategy<Value = (Vec<usize>, Vec<usize>)> {
     })
 }
 
-/// A tensor of one axis or more, one of its axes and a seed.
+/// A tensor with at least one axis, one of its axes and a seed.
 fn with_axis() -> impl Strategy<Value = (Vec<usize>, usize, usize)> {
     shape(1..=4).prop_flat_map(|s| (0..s.len(), Just(s), 0usize..100)).prop_map(|(axis, s, seed)| (s, axis, seed))
 }
@@ -410,7 +410,7 @@ proptest! {
         let y = values(&full, 2);
         let sum: ArrayD<f64> = &y.view() + &x.view();
         prop_assert_eq!(&x + &y, X::from(sum));
-        // Summing back is the transpose of broadcasting: <Bx, y> = <x, Bᵀy>.
+        // Summing is the transpose of broadcasting: <Bx, y> = <x, Bᵀy>.
         let leaf = x.set_requires_grad(true);
         let g = grad_with(&[&leaf.broadcast_to(&full).unwrap().reshape(&full).unwrap()], &[Some(&y)], &[&leaf], false);
         let g = g.unwrap()[0].clone().unwrap();
@@ -488,7 +488,7 @@ proptest! {
     #[test]
     fn sorting_is_stds((s, axis, seed) in with_axis(), descending: bool) {
         let x = strided(&values(&s, seed));
-        // Few values, so that many are equal.
+        // Few different values, so that many are equal.
         let x: X = x.view().mapv(|v| v.round()).into();
         let (sorted, places) = x.sort(axis as isize, descending).unwrap();
         let (x, sorted, places) = (x.view(), sorted.view(), places.view());
@@ -532,7 +532,7 @@ fn an_index_filled_twice_counts_once() {
 
 #[test]
 fn what_is_written_over_takes_no_part_in_a_tie() {
-    // Place 0: the tensor's 5 equals the largest that comes; place 1 keeps its own.
+    // Place 0: the tensor's 5 equals the largest source element; place 1 keeps its own.
     for (include_self, dx, ds) in [(false, [0., 1.], [0.5, 0.5]), (true, [1. / 3., 1.], [1. / 3., 1. / 3.])] {
         for reduce in [Reduce::Amax, Reduce::Amin] {
             let x = tensor![5.0, 7.0; f64].set_requires_grad(true);
@@ -543,7 +543,7 @@ fn what_is_written_over_takes_no_part_in_a_tie() {
                 assert_eq!(grads[0].as_ref().unwrap().to_vec(), dx);
                 assert_eq!(grads[1].as_ref().unwrap().to_vec(), ds);
             }
-            // An infinite gradient reaches those that it is for, and no other.
+            // An infinite gradient reaches only the elements that it belongs to.
             let inf = tensor![f64::INFINITY, f64::INFINITY; f64];
             let s = tensor![5.0, if reduce == Reduce::Amax { 4.0 } else { 6.0 }; f64].set_requires_grad(true);
             let y = x.scatter_reduce(0, &tensor![0, 0], &s, reduce, false).unwrap();

@@ -14,13 +14,10 @@ use super::{
     layout::{memory_order, row_major},
     memory::{collected, filled, full, recycle},
     threads,
+    thresholds::{REDUCE_PARALLEL as PARALLEL, REDUCE_TASK as TASK},
 };
 use crate::number::{DType, Element, Number, Real};
 
-/// Minimum number of elements for which the work is split among threads.
-const PARALLEL: usize = 1 << 17;
-/// Elements per task.
-const TASK: usize = 1 << 15;
 /// Maximum number of columns per task: their sums stay in the first-level cache.
 const WIDE: usize = 1 << 11;
 /// Elements that are combined in parallel lanes.
