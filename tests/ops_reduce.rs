@@ -6,7 +6,6 @@ use ndnn::{
     autograd::{gradcheck, gradgradcheck},
     tensor,
 };
-use proptest::prelude::*;
 
 type X = Tensor<f64>;
 
@@ -324,60 +323,6 @@ fn large_products() {
         let expected = plain_matmul(&a, &b);
         near("rows", &a.mm(&b).unwrap().to_vec(), &expected);
         near("columns", &strided(&a).mm(&strided(&b)).unwrap().to_vec(), &expected);
-    }
-}
-
-proptest! {
-    #[test]
-    fn products(m in 0..9usize, k in 0..20usize, n in 0..9usize, turn_a: bool, turn_b: bool) {
-        let (mut a, mut b) = (values(&[m, k], 1), values(&[k, n], 2));
-        let expected = plain_matmul(&a, &b);
-        if turn_a { a = strided(&a) }
-        if turn_b { b = strided(&b) }
-        near("mm", &a.mm(&b).unwrap().to_vec(), &expected);
-        let stack = |x: &X| Tensor::cat(&[x, x, x], 0).unwrap().reshape(vec![3, x.shape()[0] as isize, x.shape()[1] as isize]).unwrap();
-        near("bmm", &stack(&a).bmm(&stack(&b)).unwrap().to_vec(), &[&expected[..], &expected, &expected].concat());
-        near("einsum", &Tensor::einsum("ij,jk", &[&a, &b]).unwrap().to_vec(), &expected);
-    }
-
-    #[test]
-    fn sums(shape in prop::collection::vec(0..5usize, 1..5), mask in 0..16usize, order in 0..24usize) {
-        let x = values(&shape, 1);
-        let n = shape.len();
-        // A random order of the axes in memory.
-        let mut axes: Vec<isize> = (0..n as isize).collect();
-        axes.rotate_left(order % n);
-        if order >= 12 { axes.reverse() }
-        let mut back = vec![0isize; n];
-        axes.iter().enumerate().for_each(|(i, &a)| back[a as usize] = i as isize);
-        let turned = x.permute(axes).unwrap();
-        let turned = Tensor::from_vec(turned.shape(), turned.to_vec()).unwrap().permute(back).unwrap();
-        let dims: Vec<isize> = (0..n as isize).filter(|d| mask >> d & 1 == 1).collect();
-        prop_assume!(!dims.is_empty());
-        let (mut sum, mut max) = (x.clone().into_array(), x.clone().into_array());
-        for &d in dims.iter().rev() {
-            let axis = ndarray::Axis(d as usize);
-            sum = sum.sum_axis(axis);
-            max = max.fold_axis(axis, -INF, |&a, &b| a.max(b));
-        }
-        let sum: Vec<f64> = sum.iter().copied().collect();
-        near("sum", &x.sum_dim(dims.clone(), false).unwrap().to_vec(), &sum);
-        near("sum, turned", &turned.sum_dim(dims.clone(), true).unwrap().to_vec(), &sum);
-        let max: Vec<f64> = max.iter().copied().collect();
-        match turned.amax(dims.clone(), false) {
-            Ok(y) => near("amax", &y.to_vec(), &max),
-            Err(_) => prop_assert!(dims.iter().any(|&d| shape[d as usize] == 0)),
-        }
-    }
-
-    #[test]
-    fn softmaxes(rows in 0..6usize, n in 1..40usize, columns in 1..4usize) {
-        let x = values(&[rows, n, columns], 1);
-        let (y, log) = (x.softmax(1).unwrap(), strided(&x).log_softmax(1).unwrap());
-        near("sums to 1", &y.sum_dim(1, false).unwrap().to_vec(), &vec![1.; rows * columns]);
-        near("log", &y.log().to_vec(), &log.to_vec());
-        let plain = x.exp().try_div(&x.exp().sum_dim(1, true).unwrap()).unwrap();
-        near("softmax", &y.to_vec(), &plain.to_vec());
     }
 }
 
