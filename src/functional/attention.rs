@@ -204,15 +204,15 @@ pub struct Heads<T: Real = f32> {
 /// [`MultiheadAttention::forward`](crate::nn::MultiheadAttention::forward), and what it returns.
 #[derive(Clone, Debug)]
 pub struct AttentionOptions<T: Real = f32> {
-    /// See the setter with this name.
+    /// Keys that no query attends to; see [`key_padding_mask`](Self::key_padding_mask()).
     pub key_padding_mask: Option<AttentionMask<T>>,
-    /// See the setter with this name.
+    /// Keys that a query does not attend to; see [`attn_mask`](Self::attn_mask()).
     pub attn_mask: Option<AttentionMask<T>>,
-    /// See the setter with this name.
+    /// Whether the weights are returned.
     pub need_weights: bool,
-    /// See the setter with this name.
+    /// Whether the returned weights are averaged over the heads.
     pub average_attn_weights: bool,
-    /// See the setter with this name.
+    /// A hint that `attn_mask` is the causal mask.
     pub is_causal: bool,
 }
 
