@@ -132,7 +132,7 @@ fn padded<T: Element>(input: &Tensor<T>, pads: &[isize], PadOptions { mode, valu
 fn sources(mode: PaddingMode, n: usize, before: isize, after: isize) -> Option<Vec<usize>> {
     let n = n as isize;
     let reach = before.max(after);
-    // The length of the result fits, but what is cut off after a huge padding in front may not.
+    // `n + after` may overflow although the length of the result does not, if a negative `before` cuts elements off.
     let places = -before..n.checked_add(after)?;
     let index = |place: fn(isize, isize) -> isize| collected(places.clone().map(|i| place(i, n) as usize));
     match mode {

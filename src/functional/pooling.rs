@@ -105,7 +105,7 @@ fn max_pooled<const N: usize>(
     // A result without elements may have very many windows.
     let padding_alone = |axis: usize| windows.spans(axis).iter().any(|span| span.count == 0);
     if room::<i64>(op, &out)? > 0 && (0..3).any(padding_alone) {
-        return Err(Error::shape(op, format!("a window lies wholly in the padding of the input {shape:?}")));
+        return Err(Error::shape(op, format!("a window is entirely in the padding of the input {shape:?}")));
     }
     Ok((op, windows, out))
 }

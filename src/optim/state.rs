@@ -149,7 +149,7 @@ impl<'m> Layout<'m> {
                 _ => &layout.shape,
             };
             let values = state.take(&name, shape).map(|t| t.to::<T>().to_vec()).unwrap_or_default();
-            // Created, but not used since it was loaded; it never counts as new.
+            // A slot that was saved with values does not count as new.
             Slot { uses: u64::from(shape == layout.shape), values, used: false }
         });
         ParamState { step, scalars, slots: slots.collect() }
