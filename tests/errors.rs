@@ -1,5 +1,5 @@
-//! Bad input of every kind: an `Err` whose text says what came, what was expected and where.
-//! Files are in `modules.rs` and `data.rs`, optimizers in `optim.rs`.
+//! Bad input of every kind: an `Err` whose text says what was given, what was expected, and where. Files are tested in
+//! `modules.rs` and `data.rs`, optimizers in `optim.rs`.
 
 use ndnn::{
     Error,
@@ -13,7 +13,7 @@ fn zeros(shape: &[usize]) -> Tensor {
     Tensor::zeros(shape)
 }
 
-/// The kind of the error, and every part of its text.
+/// Checks the kind of the error, and that its text has every part.
 #[track_caller]
 fn refused<R>(result: Result<R>, kind: ErrorKind, parts: &[&str]) {
     let error: Error = result.err().expect("an error");
@@ -170,7 +170,7 @@ fn values() {
     refused(Tensor::<f32>::arange(0.0, 1.0, 0.0), Value, &["arange: ", "0"]);
 }
 
-/// What a panic says.
+/// The text of a panic.
 fn panic(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
     let payload = std::panic::catch_unwind(f).expect_err("a panic");
     let text = payload.downcast_ref::<String>().cloned();
@@ -228,7 +228,7 @@ fn options_that_can_never_be_right() {
     }
 }
 
-/// Where code panics.
+/// The line at which code panics.
 fn place(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
     use std::sync::{Arc, Mutex};
     static ALONE: Mutex<()> = Mutex::new(());

@@ -1,4 +1,5 @@
-//! The right column of the README's table "From PyTorch", so that it cannot rot. (Its program is a documentation test.)
+//! The right column of the README's table "From PyTorch", so that it stays correct. (Its program is a documentation
+//! test.)
 
 use ndnn::{
     autograd,

@@ -10,12 +10,9 @@ use super::{
     layout::{memory_order, row_major},
     memory::Aligned,
     prefetch, threads,
+    thresholds::{ELEMENTWISE_PARALLEL as PARALLEL, ELEMENTWISE_TASK as TASK},
     vmath::fill,
 };
-
-/// From so many elements on the work is split; a task is [`PIECE`] elements.
-const PARALLEL: usize = 1 << 16;
-const PIECE: usize = 1 << 15;
 
 /// So many elements are written before the memory of others is fetched.
 const NOW: usize = 512;
@@ -421,7 +418,7 @@ fn filled<Y: Copy + Default + Send>(len: usize, fill: impl Fn(usize, &mut [Maybe
     if len < PARALLEL {
         fill(0, spare);
     } else {
-        threads::chunks(spare, PIECE, |i, piece| fill(i * PIECE, piece));
+        threads::chunks(spare, TASK, |i, piece| fill(i * TASK, piece));
     }
     // SAFETY: the kernels above write every element of `out`; where one panics, `out` is still empty.
     unsafe { out.set_len(len) };
@@ -505,8 +502,8 @@ pub fn zip_in_place<A: Copy + Send + Sync>(x: &mut [A], y: &[A], f: impl Fn(A, A
     if x.len() < PARALLEL {
         return dispatch(InPlace { x, y, f: &f });
     }
-    threads::chunks(x, PIECE, |i, x| {
-        let y = &y[i * PIECE..][..x.len()];
+    threads::chunks(x, TASK, |i, x| {
+        let y = &y[i * TASK..][..x.len()];
         dispatch(InPlace { x, y, f: &f });
     });
 }
@@ -550,7 +547,7 @@ mod tests {
     #[test]
     fn large_arrays_are_split_and_come_out_whole() {
         let base = Array::from_shape_fn((7, 150, 101), |(i, j, k)| (i * 20_000 + j * 110 + k) as i64).into_dyn();
-        assert!(base.len() > PARALLEL && !base.len().is_multiple_of(PIECE));
+        assert!(base.len() > PARALLEL && !base.len().is_multiple_of(TASK));
         let views = [
             base.view(),
             base.view().permuted_axes(IxDyn(&[2, 0, 1])),

@@ -14,13 +14,10 @@ use super::{
     layout::{memory_order, row_major},
     memory::{collected, filled, full, recycle},
     threads,
+    thresholds::{REDUCE_PARALLEL as PARALLEL, REDUCE_TASK as TASK},
 };
 use crate::number::{DType, Element, Number, Real};
 
-/// Minimum number of elements for which the work is split among threads.
-const PARALLEL: usize = 1 << 17;
-/// Elements per task.
-const TASK: usize = 1 << 15;
 /// Maximum number of columns per task: their sums stay in the first-level cache.
 const WIDE: usize = 1 << 11;
 /// Elements that are combined in parallel lanes.
@@ -103,11 +100,11 @@ pub(super) fn combine<T: Element>(terms: impl Terms<T>, n: usize, identity: T, f
 }
 
 /// In one pass: `f` takes the inputs at one place, and returns `S` numbers that are summed over all places and `M`
-/// numbers that are added to `beside` at that place. To be called inside [`dispatch`].
+/// numbers that are added to `per_place` at that place. To be called inside [`dispatch`].
 #[inline(always)]
 pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
     inputs: [&[T]; K],
-    mut beside: [&mut [T]; M],
+    mut per_place: [&mut [T]; M],
     f: impl Fn([T; K]) -> ([T; S], [T; M]),
 ) -> [T; S] {
     let n = inputs[0].len();
@@ -125,7 +122,7 @@ pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
                     x[k] = block(inputs[k], at);
                 }
                 for m in 0..M {
-                    places[m] = block(beside[m], at);
+                    places[m] = block(per_place[m], at);
                 }
                 for i in 0..LANES {
                     let mut one = [T::ZERO; K];
@@ -141,7 +138,7 @@ pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
                     }
                 }
                 for m in 0..M {
-                    beside[m][at..at + LANES].copy_from_slice(&places[m]);
+                    per_place[m][at..at + LANES].copy_from_slice(&places[m]);
                 }
                 at += LANES;
             }
@@ -156,7 +153,7 @@ pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
     for i in at..n {
         let (over, here) = f(inputs.map(|x| x[i]));
         (0..S).for_each(|s| total[s][i - at] += over[s]);
-        (0..M).for_each(|m| beside[m][i] += here[m]);
+        (0..M).for_each(|m| per_place[m][i] += here[m]);
     }
     // As in `combine`.
     let mut total = black_box(total);

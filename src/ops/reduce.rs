@@ -219,7 +219,7 @@ impl<T: Number> Tensor<T> {
     /// The sum of a matrix's diagonal.
     ///
     /// # Errors
-    /// If this is no matrix.
+    /// If this is not a matrix.
     pub fn trace(&self) -> Result<Tensor<T>> {
         if self.ndim() != 2 {
             return Err(Error::shape("trace", format!("expected a matrix, got {:?}", self.shape())));

@@ -6,11 +6,11 @@ use crate::{
     nn::{Module, Param},
 };
 
-/// Computes a weight from its length and its direction, `w = g · v / ‖v‖`, which are learnt instead of it (Salimans and Kingma
-/// 2016): `parametrizations.weight.original0` and `original1`.
+/// Computes a weight from its length and its direction, `w = g · v / ‖v‖`, which are learned instead of the weight
+/// (Salimans and Kingma 2016): `parametrizations.weight.original0` and `original1`.
 ///
-/// The norm is taken over all axes but `dim`, usually 0, or over all for `None`. Files that have `weight_g` and `weight_v`
-/// load.
+/// The norm is taken over all axes but `dim`, usually 0, or over all axes for `None`. Files with `weight_g` and
+/// `weight_v` can be loaded.
 ///
 /// ```
 /// use ndnn::{nn::utils::parametrizations::weight_norm, prelude::*};
