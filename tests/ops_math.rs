@@ -413,10 +413,10 @@ fn both_passes_of_losses_agree() {
         let never = |_: f64| false;
         let one = Tensor::<R>::ones([1]);
         for reduction in [F::Reduction::None, F::Reduction::Mean] {
-            let plain = F::DistanceOptions::default().reduction(reduction);
-            let logits = F::BceWithLogitsOptions::default().reduction(reduction);
+            let plain = F::MSELossOptions::default().reduction(reduction);
+            let logits = F::BCEWithLogitsLossOptions::default().reduction(reduction);
             let bent = F::SmoothL1LossOptions::default().reduction(reduction);
-            let classes = F::CrossEntropyOptions::default().reduction(reduction);
+            let classes = F::CrossEntropyLossOptions::default().reduction(reduction);
             let scores = |x: &Tensor<R>| Tensor::cat(&[x, &Tensor::zeros([1])], 0)?.unsqueeze(0);
             let twice = Tensor::full([1], R::of(2.));
             let rows: [Row<R>; 10] = [
@@ -568,7 +568,7 @@ fn a_nan_is_within_any_bounds() {
 fn weighted_logits_at_infinity() {
     let at = |x: f64, y: f64, p: f64, g: f64, create_graph| {
         let [x, y, p] = [x, y, p].map(|v| tensor![v; f64].set_requires_grad(true));
-        let options = F::BceWithLogitsOptions::default().pos_weight(&p).reduction(F::Reduction::None);
+        let options = F::BCEWithLogitsLossOptions::default().pos_weight(&p).reduction(F::Reduction::None);
         let loss = F::binary_cross_entropy_with_logits(&x, &y, options).unwrap();
         let grads = grad_with(&[&loss], &[Some(&tensor![g; f64])], &[&x, &y, &p], create_graph).unwrap();
         let grads = grads.into_iter().map(|g| g.unwrap().to_vec()[0]);

@@ -3,8 +3,8 @@
 //! - The machine: [`isa`] chooses the instruction set, [`threads`] share work, [`memory`] keeps buffers, [`prefetch`] fetches
 //!   ahead, [`profile`] counts what was done, [`sizes`] multiplies lengths with care.
 //! - Arrays: [`layout`] (how elements lie in memory), [`copy`] (any strides to any strides), [`gather`] (by index).
-//! - Mathematics of one number: [`vmath`] (f32 in vectors), [`special_f64`] (gamma, erf and their kin, in f64).
-//! - Loops: [`elementwise`], [`reduce`], [`row_kernel`] (one row after another), [`windows`] (where sliding windows lie).
+//! - Mathematics of one number: [`scalar`] (greater, sign and their kin, and what NaN is to them), [`vmath`] (f32 in vectors), [`special_f64`] (gamma, erf and their kin, in f64).
+//! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (where sliding windows lie).
 //! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`normalization`], [`pooling`], [`products`], [`random`],
 //!   [`softmax`], [`sort`], and [`optimizer_pass`].
 //! - Products of matrices: [`gemm`].
@@ -28,10 +28,12 @@ pub mod profile;
 pub mod random;
 pub mod reduce;
 pub mod row_kernel;
+pub mod scalar;
 pub mod sizes;
 pub mod softmax;
 pub mod sort;
 pub mod special_f64;
 pub mod threads;
 pub mod vmath;
+pub mod walk;
 pub mod windows;

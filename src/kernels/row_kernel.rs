@@ -163,9 +163,3 @@ pub fn write_rows<T>(
     // SAFETY: every row was just written, and they are all there is.
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
 }
-
-/// The greater, or `a` where `b` is NaN.
-#[inline(always)]
-pub fn larger<T: Element>(a: T, b: T) -> T {
-    if b > a { b } else { a }
-}

@@ -6,7 +6,7 @@
 use crate::module::stateless_dtype;
 use crate::{
     Error, Result,
-    functional::{self as F, Approximate, Scalar, argument},
+    functional::{self as F, GELUApproximate, Scalar, argument},
     module::run,
     nn::{Forward, Mode, Module, Param},
     tensor::{Real, Tensor},
@@ -164,15 +164,15 @@ layers! {
     /// `x · Φ(x)`; see [`functional::gelu`](F::gelu).
     ///
     /// ```
-    /// use ndnn::{functional::Approximate, prelude::*};
+    /// use ndnn::{functional::GELUApproximate, prelude::*};
     /// assert_eq!(GELU.to_string(), "GELU(approximate='none')");
-    /// assert_eq!(GELU::new(Approximate::Tanh).to_string(), "GELU(approximate='tanh')");
+    /// assert_eq!(GELU::new(GELUApproximate::Tanh).to_string(), "GELU(approximate='tanh')");
     /// ```
     GELU {
         /// Exact, or by tanh; exact by default.
-        approximate: of Approximate = Approximate::None
+        approximate: of GELUApproximate = GELUApproximate::None
     }
-    new(approximate: of Approximate)
+    new(approximate: of GELUApproximate)
     |x, l| Ok(F::gelu(x, l.approximate)), format!("approximate='{}'", l.approximate);
 
     /// `x · σ(x)`; see [`functional::silu`](F::silu).

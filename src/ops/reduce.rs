@@ -9,8 +9,8 @@ use crate::{
         copy::contiguous,
         elementwise::{map, zip},
         layout::row_major,
-        products,
-        reduce::{self as kernel, greater, is_nan, smaller},
+        products, reduce as kernel,
+        scalar::{is_nan, max_nan, min_nan},
         sizes::room,
     },
     tensor::{DType, Element, Ints, Number, Real, Tensor, axes},
@@ -294,7 +294,7 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If there is no such axis, one is named twice, or there are no elements to choose from.
     pub fn amax(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        self.extreme("amax", &dims.into(), keepdim, Ties::Equal, greater)
+        self.extreme("amax", &dims.into(), keepdim, Ties::Equal, max_nan)
     }
 
     /// The smallest element over the given axes (none given: over all), as [`amax`](Tensor::amax).
@@ -302,7 +302,7 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// As [`amax`](Tensor::amax).
     pub fn amin(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        self.extreme("amin", &dims.into(), keepdim, Ties::Equal, smaller)
+        self.extreme("amin", &dims.into(), keepdim, Ties::Equal, min_nan)
     }
 
     /// The greatest element; NaN if there is one.
@@ -310,7 +310,7 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If there are no elements.
     pub fn max(&self) -> Result<Tensor<T>> {
-        self.extreme("max", &ALL, false, Ties::EqualOrNan, greater)
+        self.extreme("max", &ALL, false, Ties::EqualOrNan, max_nan)
     }
 
     /// The smallest element; NaN if there is one.
@@ -318,7 +318,7 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If there are no elements.
     pub fn min(&self) -> Result<Tensor<T>> {
-        self.extreme("min", &ALL, false, Ties::EqualOrNan, smaller)
+        self.extreme("min", &ALL, false, Ties::EqualOrNan, min_nan)
     }
 
     /// The greatest element over one axis, and the position of the first that is it; a NaN wins.

@@ -16,7 +16,7 @@ pub use creation::{tensor_default, tensor_of};
 pub use dims::{Ints, Sizes};
 pub(crate) use dims::{axes, axis};
 use erase::erase;
-pub(crate) use erase::{erase_node, unerase};
+pub(crate) use erase::{erase_node, known, known_ref, unerase};
 pub(crate) use held::Held;
 pub(crate) use node::{AnyNode, NodeRef, cast, leaf, with_grad};
 pub use node::{grad_enabled, no_grad};

@@ -39,7 +39,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(out![match target {
         "mse_loss" | "l1_loss" => {
             let weight = a.opt_tensor(5, "weight")?;
-            let options = F::DistanceOptions { weight: weight.as_ref(), reduction: reduction(a, 4)? };
+            let options = F::MSELossOptions { weight: weight.as_ref(), reduction: reduction(a, 4)? };
             let loss = if target == "l1_loss" { F::l1_loss } else { F::mse_loss };
             loss(&input, &a.tensor(1, "target")?, options)?
         }
@@ -54,12 +54,12 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
         }
         "binary_cross_entropy" => {
             let weight = a.opt_detached(2, "weight")?;
-            let options = F::BceOptions { weight: weight.as_ref(), reduction: reduction(a, 5)? };
+            let options = F::BCELossOptions { weight: weight.as_ref(), reduction: reduction(a, 5)? };
             F::binary_cross_entropy(&input, &a.tensor(1, "target")?, options)?
         }
         "binary_cross_entropy_with_logits" => {
             let (weight, pos_weight) = (a.opt_detached(2, "weight")?, a.opt_detached(6, "pos_weight")?);
-            let options = F::BceWithLogitsOptions {
+            let options = F::BCEWithLogitsLossOptions {
                 weight: weight.as_ref(),
                 pos_weight: pos_weight.as_ref(),
                 reduction: reduction(a, 5)?,
@@ -68,7 +68,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
         }
         "nll_loss" => {
             let weight = a.opt_detached(2, "weight")?;
-            let options = F::NllLossOptions {
+            let options = F::NLLLossOptions {
                 weight: weight.as_ref(),
                 ignore_index: a.int_or(4, "ignore_index", -100)? as i64,
                 reduction: reduction(a, 6)?,
@@ -77,7 +77,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
         }
         _ => {
             let weight = a.opt_tensor(2, "weight")?;
-            let options = F::CrossEntropyOptions {
+            let options = F::CrossEntropyLossOptions {
                 weight: weight.as_ref(),
                 ignore_index: a.int_or(4, "ignore_index", -100)? as i64,
                 reduction: reduction(a, 6)?,
