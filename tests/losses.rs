@@ -76,6 +76,7 @@ fn binary() {
             |t| F::binary_cross_entropy(&t[0], &t[1], F::BCELossOptions::default().reduction(reduction)),
             &[p.clone(), y.clone()],
         );
+        check(|t| F::soft_margin_loss(&t[0], &t[1], reduction.into()), &[x.clone(), y.clone()]);
         for size in [&[][..], &[3], &[2, 1], &[2, 3]] {
             let weight = chances(size, 0.4);
             let options = F::BCELossOptions::default().reduction(reduction).weight(&weight);
@@ -219,6 +220,9 @@ fn layers_are_their_functions() {
         let layer = HuberLoss::new().reduction(reduction).delta(0.4);
         same(&x, |x| layer.forward(x, &y), |x| F::huber_loss(x, &y, options));
 
+        let layer = SoftMarginLoss::new().reduction(reduction);
+        same(&x, |x| layer.forward(x, &y), |x| F::soft_margin_loss(x, &y, reduction.into()));
+
         let (p, q) = (chances(&[4, 3], 0.3), chances(&[4, 3], 2.0));
         let options = F::BCELossOptions::default().reduction(reduction).weight(&weight);
         let layer = BCELoss::new().dtype::<f64>().reduction(reduction).weight(weight.clone());
@@ -249,12 +253,13 @@ fn layers_print_and_save_as_pytorch() {
         L1Loss::default().to_string(),
         SmoothL1Loss::default().beta(2.0).to_string(),
         HuberLoss::default().to_string(),
+        SoftMarginLoss::default().to_string(),
         CrossEntropyLoss::default().weight(tensor![1.0, 2.0]).to_string(),
         NLLLoss::default().to_string(),
         BCELoss::default().reduction(Reduction::Sum).to_string(),
         BCEWithLogitsLoss::default().to_string(),
     ];
-    let names = ["MSE", "L1", "SmoothL1", "Huber", "CrossEntropy", "NLL", "BCE", "BCEWithLogits"];
+    let names = ["MSE", "L1", "SmoothL1", "Huber", "SoftMargin", "CrossEntropy", "NLL", "BCE", "BCEWithLogits"];
     assert_eq!(printed, names.map(|name| format!("{name}Loss()")));
 
     let layer = BCEWithLogitsLoss::new().weight(tensor![1.0, 2.0]).pos_weight(tensor![3.0]);

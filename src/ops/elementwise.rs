@@ -55,7 +55,8 @@ pub(crate) trait Unary<T: Number>: Copy + Send + Sync + 'static {
 
 /// A function of two numbers. All of it is to be `#[inline(always)]`.
 pub(crate) trait Binary<T: Number>: Copy + Send + Sync + 'static {
-    const NAME: &'static str;
+    /// The operation's name; that of a loss is given with it.
+    const NAME: &'static str = "loss";
     /// Which operands the gradient of the first one reads, and that of the second.
     const READS: [[bool; 2]; 2] = [[true, true]; 2];
     /// Whether gradients have a loop of their own; not where they are one operation, or seldom wanted.
@@ -165,9 +166,14 @@ fn gradient<T: Real, F: Unary<T>>(f: F, g: &Tensor<T>, kept: &Tensor<T>) -> Tens
     }
 }
 
-/// A function of two numbers as an operation, broadcasting. It keeps the operands that the gradients wanted will read.
+/// A function of two numbers as an operation, broadcasting.
 pub(crate) fn binary<T: Real, F: Binary<T>>(f: F, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
-    let shape = broadcast(F::NAME, x, y)?;
+    named(F::NAME, f, x, y)
+}
+
+/// It keeps the operands that the gradients wanted will read.
+fn named<T: Real, F: Binary<T>>(name: &'static str, f: F, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
+    let shape = broadcast(name, x, y)?;
     let out = zip_with(x.view(), y.view(), &shape, Pair(f));
     let tracked = [x.requires_grad(), y.requires_grad()];
     if !grad_enabled() || tracked == [false; 2] {
@@ -176,7 +182,7 @@ pub(crate) fn binary<T: Real, F: Binary<T>>(f: F, x: &Tensor<T>, y: &Tensor<T>) 
     let kept = |k: usize, of: &Tensor<T>| (0..2).any(|i| tracked[i] && F::READS[i][k]).then(|| of.clone());
     let (kept_x, kept_y) = (kept(0, x), kept(1, y));
     let (from_x, from_y) = (x.data().raw_dim(), y.data().raw_dim());
-    Ok(Tensor::op(F::NAME, out, [x, y], move |g, [left, right]| {
+    Ok(Tensor::op(name, out, [x, y], move |g, [left, right]| {
         // What is not read may be anything.
         let [x, y] = [&kept_x, &kept_y].map(|kept| kept.as_ref().unwrap_or(g));
         let dx = if left { Some(pair_gradient::<T, F, 0>(f, g, x, y).sum_to(from_x.slice())?) } else { None };
@@ -212,14 +218,20 @@ pub(crate) enum Total {
 }
 
 /// The values of pairs of one shape, or their sum or mean: one operation, as losses are.
-pub(crate) fn total<T: Real, F: Binary<T>>(f: F, x: &Tensor<T>, y: &Tensor<T>, total: Total) -> Result<Tensor<T>> {
+pub(crate) fn total<T: Real, F: Binary<T>>(
+    name: &'static str,
+    f: F,
+    x: &Tensor<T>,
+    y: &Tensor<T>,
+    total: Total,
+) -> Result<Tensor<T>> {
     if total == Total::Each {
-        return binary(f, x, y);
+        return named(name, f, x, y);
     }
     let count = if total == Total::Mean { T::of(x.numel() as f64) } else { T::ONE };
     let sum = sum_of(&row_major(&x.view()), &row_major(&y.view()), &Pair(f)) / count;
     let kept = [x.clone(), y.clone()];
-    Ok(Tensor::op(F::NAME, arr0(sum).into_dyn(), [x, y], move |g, [left, right]| {
+    Ok(Tensor::op(name, arr0(sum).into_dyn(), [x, y], move |g, [left, right]| {
         let [x, y] = &kept;
         let g = if grad_enabled() { (g / count).broadcast_to(x.shape())? } else { Tensor::scalar(g.item()? / count) };
         Ok([left.then(|| pair_gradient::<T, F, 0>(f, &g, x, y)), right.then(|| pair_gradient::<T, F, 1>(f, &g, x, y))])
@@ -289,7 +301,7 @@ pub(crate) trait OnConstant<T: Number>: Copy {
 
 /// A loss of two tensors of `T`, compiled in this crate.
 pub(crate) trait Totals<T: Real>: Copy {
-    fn total(self, x: &Tensor<T>, y: &Tensor<T>, total: Total) -> Result<Tensor<T>>;
+    fn total(self, name: &'static str, x: &Tensor<T>, y: &Tensor<T>, total: Total) -> Result<Tensor<T>>;
 }
 
 /// Compiles a row for its types: `real` for f32 and f64, `number` for i64 too. A parameter of a row is a field of the struct.
@@ -337,8 +349,8 @@ macro_rules! compiled {
     };
     (@ loss $row:ty: $($t:ty),+) => {$(
         impl $crate::ops::Totals<$t> for $row {
-            fn total(self, x: &$crate::tensor::Tensor<$t>, y: &$crate::tensor::Tensor<$t>, total: $crate::ops::Total) -> $crate::Result<$crate::tensor::Tensor<$t>> {
-                $crate::ops::elementwise::total(self, x, y, total)
+            fn total(self, name: &'static str, x: &$crate::tensor::Tensor<$t>, y: &$crate::tensor::Tensor<$t>, total: $crate::ops::Total) -> $crate::Result<$crate::tensor::Tensor<$t>> {
+                $crate::ops::elementwise::total(name, self, x, y, total)
             }
         }
     )+};
@@ -401,14 +413,15 @@ classes! {
 /// A loss of two tensors.
 #[inline]
 pub(crate) fn loss<T: Real>(
+    name: &'static str,
     row: impl Totals<f32> + Totals<f64>,
     x: &Tensor<T>,
     y: &Tensor<T>,
     total: Total,
 ) -> Result<Tensor<T>> {
     match T::DTYPE {
-        DType::F32 => Totals::<f32>::total(row, known_ref(x), known_ref(y), total).map(known),
-        _ => Totals::<f64>::total(row, known_ref(x), known_ref(y), total).map(known),
+        DType::F32 => Totals::<f32>::total(row, name, known_ref(x), known_ref(y), total).map(known),
+        _ => Totals::<f64>::total(row, name, known_ref(x), known_ref(y), total).map(known),
     }
 }
 

@@ -13,7 +13,6 @@ use crate::{
 pub(super) struct Square;
 
 impl<T: Real> Binary<T> for Square {
-    const NAME: &'static str = "mse_loss";
     #[inline(always)]
     fn value<I: Isa>(self, x: T, y: T) -> T {
         (x - y) * (x - y)
@@ -30,7 +29,6 @@ compiled!(loss Square);
 pub(super) struct Absolute;
 
 impl<T: Real> Binary<T> for Absolute {
-    const NAME: &'static str = "l1_loss";
     #[inline(always)]
     fn value<I: Isa>(self, x: T, y: T) -> T {
         (x - y).abs()
@@ -53,7 +51,6 @@ pub(super) struct Bent {
 }
 
 impl<T: Real> Binary<T> for Bent {
-    const NAME: &'static str = "bent_loss";
     #[inline(always)]
     fn value<I: Isa>(self, x: T, y: T) -> T {
         let [bend, scale, slope] = [self.bend, self.scale, self.slope].map(T::of);
@@ -80,7 +77,6 @@ compiled!(loss Bent);
 pub(super) struct Logistic;
 
 impl<T: Real> Binary<T> for Logistic {
-    const NAME: &'static str = "binary_cross_entropy_with_logits";
     #[inline(always)]
     fn value<I: Isa>(self, x: T, y: T) -> T {
         let (size, wrong) = (x.abs(), if x > T::ZERO { T::ONE - y } else { y });
@@ -109,7 +105,7 @@ pairs! {
 
 /// The losses of pairs, reduced: one operation.
 pub(super) fn of_pairs<T: Real>(
-    op: &str,
+    op: &'static str,
     input: &Tensor<T>,
     target: &Tensor<T>,
     reduction: Reduction,
@@ -121,5 +117,5 @@ pub(super) fn of_pairs<T: Real>(
         Reduction::Mean => Total::Mean,
         Reduction::Sum => Total::Sum,
     };
-    loss(row, input, target, total)
+    loss(op, row, input, target, total)
 }

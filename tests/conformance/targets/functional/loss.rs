@@ -19,6 +19,7 @@ pub const BUILT: &[&str] = &[
     "mse_loss",
     "nll_loss",
     "smooth_l1_loss",
+    "soft_margin_loss",
 ];
 
 /// The argument `reduction`, by PyTorch's name of it.
@@ -46,6 +47,9 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
         "smooth_l1_loss" => {
             let options = F::SmoothL1LossOptions { reduction: reduction(a, 4)?, beta: a.float_or(5, "beta", 1.)? };
             F::smooth_l1_loss(&input, &a.tensor(1, "target")?, options)?
+        }
+        "soft_margin_loss" => {
+            F::soft_margin_loss(&input, &a.tensor(1, "target")?, reduction(a, 4)?.into())?
         }
         "huber_loss" => {
             let (delta, weight) = (a.float_or(3, "delta", 1.)?, a.opt_tensor(4, "weight")?);
