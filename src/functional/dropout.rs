@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    kernels::elementwise::{map, zip},
+    kernels::elementwise::zip,
     ops::shared,
     random::Rng,
     tensor::{Real, Tensor},
@@ -70,10 +70,9 @@ impl Kind {
             _ => draw(self.mask_shape(input.shape())?, 1. - p)?,
         };
         let (scale, kept, dropped) = (T::of(scale), T::of(kept), T::of(dropped));
-        let factor: Tensor<T> = map(keep.view(), |k| k * scale).into();
+        let factor = keep * scale;
         let out = match self.alpha {
-            // Selected: an infinity times 0 would be NaN.
-            false => zip(input.view(), factor.view(), input.shape(), |x, f| if f == T::ZERO { T::ZERO } else { x * f }),
+            false => shared(&input.detach(), &factor)?.into_array(),
             true => zip(
                 input.view(),
                 factor.view(),

@@ -2,7 +2,7 @@
 
 use std::ops;
 
-use super::broadcast;
+use super::{broadcast, once};
 use crate::{
     Error, Result,
     error::or_panic,
@@ -28,7 +28,11 @@ macro_rules! comparisons {
             /// # Errors
             /// If the shapes do not broadcast together.
             pub fn $name(&self, other: impl Operand<T>) -> Result<Tensor<bool>> {
-                pairwise(stringify!($name), self, &other.operand(), |a, b| a $op b)
+                fn compared<E: Element>(a: &Tensor<E>, b: &Tensor<E>) -> Result<Tensor<bool>> {
+                    pairwise(stringify!($name), a, b, |a, b| a $op b)
+                }
+                let other = other.operand();
+                once!(element T; compared(a: &Tensor<E> = self, b: &Tensor<E> = &other) -> Result<Tensor<bool>>)
             }
         )*}
     };
@@ -125,11 +129,14 @@ macro_rules! questions {
         impl<T: Element> Tensor<T> {$(
             $(#[$doc])*
             pub fn $name(&self) -> Tensor<bool> {
-                map(self.view(), |x: T| {
-                    let $x = x.as_f64();
-                    $value
-                })
-                .into()
+                fn asked<E: Element>(x: &Tensor<E>) -> Tensor<bool> {
+                    let answer = |x: E| {
+                        let $x = x.as_f64();
+                        $value
+                    };
+                    map(x.view(), answer).into()
+                }
+                once!(element T; asked(x: &Tensor<E> = self) -> Tensor<bool>)
             }
         )*}
     };

@@ -294,20 +294,43 @@ impl<T: Element> Tensor<T> {
     /// # Ok::<(), ndnn::Error>(())
     /// ```
     pub fn cast<U: Element>(&self) -> Tensor<U> {
-        match (erase(self.clone()), U::DTYPE) {
-            (AnyTensor::F32(t), DType::F64) => {
-                unerase(AnyTensor::F64(cast(&t, map(t.view(), f64::from).into_shared())))
-            }
-            (AnyTensor::F64(t), DType::F32) => {
-                unerase(AnyTensor::F32(cast(&t, map(t.view(), |x| x as f32).into_shared())))
-            }
-            (same, dtype) if same.dtype() == dtype => unerase(same),
-            // i64 to f32 through f64 would round twice.
-            (AnyTensor::I64(t), _) => Some(map(t.view(), U::of_i64).into()),
-            _ => Some(map(self.view(), |x| U::of(x.as_f64())).into()),
+        let any = erase(self.clone());
+        match U::DTYPE {
+            DType::F32 => known(to_f32(any)),
+            DType::F64 => known(to_f64(any)),
+            DType::I64 => known(to_i64(any)),
+            DType::Bool => known(to_bool(any)),
         }
-        .expect("the arm is chosen by type")
     }
+}
+
+fn converted<T: Element, U: Element>(x: &Tensor<T>) -> Tensor<U> {
+    match T::DTYPE {
+        // i64 to f32 through f64 would round twice.
+        DType::I64 => map(x.view(), |x: T| U::of_i64(x.as_i64())),
+        _ => map(x.view(), |x: T| U::of(x.as_f64())),
+    }
+    .into()
+}
+
+/// A row per type: conversions to it, compiled once. From the one named last gradients flow, if there is one.
+macro_rules! conversions {
+    ($($name:ident $t:ty, $own:ident $(, $real:ident)?;)*) => {$(
+        fn $name(any: AnyTensor) -> Tensor<$t> {
+            match any {
+                AnyTensor::$own(t) => t,
+                $(AnyTensor::$real(t) => cast(&t, converted::<_, $t>(&t).into_array().into_shared()),)?
+                other => any_tensor!(other, t => converted(&t)),
+            }
+        }
+    )*};
+}
+
+conversions! {
+    to_f32 f32, F32, F64;
+    to_f64 f64, F64, F32;
+    to_i64 i64, I64;
+    to_bool bool, Bool;
 }
 
 /// Equal shapes and equal elements (NaN equals nothing); gradients play no part.
