@@ -38,6 +38,22 @@ mod sealed {
     impl Sealed for bool {}
 }
 
+/// The forms of one function for each element type, of which that for `f32`, which is not generic, is compiled in this crate;
+/// written by `#[concrete]`. `element_form`, `number_form` and `real_form` choose, so that nothing links a form that it does
+/// not call.
+macro_rules! forms {
+    ($($forms:ident of $bound:ident),*) => {$(
+        #[doc(hidden)]
+        pub trait $forms {
+            /// The function's type.
+            type Of<T: $bound>;
+            const F32: Self::Of<f32>;
+            fn of<T: $bound>() -> Self::Of<T>;
+        }
+    )*};
+}
+forms!(ElementForms of Element, NumberForms of Number, RealForms of Real);
+
 /// What a tensor may hold: `f32`, `f64`, `i64` (labels, indices) or `bool` (masks).
 pub trait Element:
     sealed::Sealed + Copy + Default + PartialEq + PartialOrd + fmt::Debug + fmt::Display + Send + Sync + 'static
@@ -61,6 +77,11 @@ pub trait Element:
     /// From `i64`, as `as` converts; for `bool`, whether it is not zero.
     #[doc(hidden)]
     fn of_i64(value: i64) -> Self;
+    #[doc(hidden)]
+    #[inline(always)]
+    fn element_form<F: ElementForms>() -> F::Of<Self> {
+        F::of::<Self>()
+    }
 }
 
 /// An element with arithmetic: `f32`, `f64` or `i64`.
@@ -76,17 +97,27 @@ pub trait Number: Element + NumAssign + num_traits::Signed + Product {
     fn negated(self) -> Self;
     #[doc(hidden)]
     fn magnitude(self) -> Self;
+    #[doc(hidden)]
+    #[inline(always)]
+    fn number_form<F: NumberForms>() -> F::Of<Self> {
+        F::of::<Self>()
+    }
 }
 
 /// An element with gradients: `f32` or `f64`.
 pub trait Real:
     Number + Float + VectorMath + FloatConst + MaxPool + ndarray::LinalgScalar + ndarray::ScalarOperand
 {
+    #[doc(hidden)]
+    #[inline(always)]
+    fn real_form<F: RealForms>() -> F::Of<Self> {
+        F::of::<Self>()
+    }
 }
 
 macro_rules! element {
     ($t:ty, $dtype:ident, $zero:expr, $one:expr, |$a:ident, $b:ident| $plus:expr, |$x:ident| $as_f64:expr, |$y:ident| $of:expr,
-     |$i:ident| $as_i64:expr, |$j:ident| $of_i64:expr) => {
+     |$i:ident| $as_i64:expr, |$j:ident| $of_i64:expr $(, $form:item)?) => {
         impl Element for $t {
             const DTYPE: DType = DType::$dtype;
             const ZERO: Self = $zero;
@@ -112,17 +143,32 @@ macro_rules! element {
             fn of_i64($j: i64) -> Self {
                 $of_i64
             }
+            $($form)?
         }
     };
 }
 
-element!(f32, F32, 0., 1., |a, b| a + b, |x| x as f64, |y| y as f32, |i| i as i64, |j| j as f32);
+element!(
+    f32,
+    F32,
+    0.,
+    1.,
+    |a, b| a + b,
+    |x| x as f64,
+    |y| y as f32,
+    |i| i as i64,
+    |j| j as f32,
+    #[inline(always)]
+    fn element_form<F: ElementForms>() -> F::Of<f32> {
+        F::F32
+    }
+);
 element!(f64, F64, 0., 1., |a, b| a + b, |x| x, |y| y, |i| i as i64, |j| j as f64);
 element!(i64, I64, 0, 1, |a, b| a.wrapping_add(b), |x| x as f64, |y| y as i64, |i| i, |j| j);
 element!(bool, Bool, false, true, |a, b| a | b, |x| f64::from(x), |y| y != 0., |i| i64::from(i), |j| j != 0);
 
 macro_rules! number {
-    ($($t:ty: |$a:ident, $b:ident| $minus:expr, $times:expr, $negated:expr, $magnitude:expr;)*) => {$(
+    ($($t:ty: |$a:ident, $b:ident| $minus:expr, $times:expr, $negated:expr, $magnitude:expr $(, $form:item)?;)*) => {$(
         impl Number for $t {
             #[inline(always)]
             fn minus(self, $b: Self) -> Self {
@@ -144,14 +190,24 @@ macro_rules! number {
                 let $a = self;
                 $magnitude
             }
+            $($form)?
         }
     )*};
 }
 number! {
-    f32: |a, b| a - b, a * b, -a, a.abs();
+    f32: |a, b| a - b, a * b, -a, a.abs(),
+        #[inline(always)]
+        fn number_form<F: NumberForms>() -> F::Of<f32> {
+            F::F32
+        };
     f64: |a, b| a - b, a * b, -a, a.abs();
     i64: |a, b| a.wrapping_sub(b), a.wrapping_mul(b), a.wrapping_neg(), a.wrapping_abs();
 }
 
-impl Real for f32 {}
+impl Real for f32 {
+    #[inline(always)]
+    fn real_form<F: RealForms>() -> F::Of<f32> {
+        F::F32
+    }
+}
 impl Real for f64 {}

@@ -35,3 +35,33 @@ pub fn py_tuple<T: fmt::Display>(values: &[T]) -> String {
         _ => format!("({})", values.iter().map(T::to_string).collect::<Vec<_>>().join(", ")),
     }
 }
+
+/// What can be shown as Python prints it.
+pub trait AsPython {
+    /// As Python prints it: `True`, `1e-05`, `(3, 5)`, `None`; a text as it is.
+    fn python(&self) -> String;
+}
+
+macro_rules! as_python {
+    ($([$($generics:tt)*] $ty:ty, |$value:ident| $text:expr;)*) => {$(
+        impl<$($generics)*> AsPython for $ty {
+            fn python(&self) -> String {
+                let $value = self;
+                $text
+            }
+        }
+    )*};
+}
+as_python! {
+    [] bool, |value| py_bool(*value).into();
+    [] f64, |value| py_float(*value);
+    [] usize, |value| value.to_string();
+    [] isize, |value| value.to_string();
+    [] i64, |value| value.to_string();
+    [] str, |value| value.to_string();
+    [] String, |value| value.clone();
+    [V: fmt::Display] [V], |value| py_tuple(value);
+    [V: fmt::Display] Vec<V>, |value| py_tuple(value);
+    [V: AsPython] Option<V>, |value| value.as_ref().map_or("None".into(), V::python);
+    [V: AsPython + ?Sized] &V, |value| (**value).python();
+}

@@ -100,7 +100,7 @@ fn a_clone_is_deep_and_keeps_plain_data() {
         assert!(!a.is_same(&b));
         assert_eq!(a.detach().to::<f32>(), b.detach().to::<f32>());
     }
-    copy.count.set(&Tensor::scalar(8));
+    copy.count.set(&Tensor::scalar(8)).unwrap();
     assert_eq!((net.count.tensor().item().unwrap(), copy.count.tensor().item().unwrap()), (7, 8));
     assert_eq!(copy.mean.tensor(), net.mean.tensor());
 }
@@ -283,6 +283,81 @@ fn a_conversion_keeps_ties() {
     assert_eq!(names(&net.clone().dtype::<f64>().dtype::<f32>().clone()), expected);
 }
 
+#[derive(Module)]
+struct Gated<M> {
+    #[module(flatten)]
+    inner: M,
+    gate: Param,
+}
+
+#[test]
+fn a_flattened_field_shows_what_is_inside() {
+    let net = Gated { inner: sequential![Linear::new(2, 2), Dropout::new(0.5)], gate: Param::new(tensor![1.0]) };
+    assert_eq!(names(&net), ["gate", "0.weight", "0.bias"]);
+    assert!(net.to_string().starts_with("Gated(\n  (0): Linear("));
+    let mut copy = net.clone();
+    assert!(!copy.inner.get(0).unwrap().parameters()[0].is_same(&net.parameters()[1]));
+    copy.eval();
+    assert!(!copy.is_training() && net.is_training());
+    copy.load_state_dict(&net.state_dict()).unwrap();
+}
+
+#[test]
+fn other_names() {
+    #[derive(Module)]
+    #[module(name = "LayerNorm")]
+    struct ChannelsFirst {
+        #[module(name = "self")]
+        this: Linear,
+        #[module(name = "conv1_BN")]
+        norm: Option<Param>,
+    }
+    let net = ChannelsFirst { this: Linear::new(1, 1), norm: Some(Param::new(tensor![1.0])) };
+    assert_eq!(names(&net), ["conv1_BN", "self.weight", "self.bias"]);
+    assert_eq!(net.to_string(), "LayerNorm(\n  (self): Linear(in_features=1, out_features=1, bias=True)\n)");
+}
+
+#[derive(Module)]
+enum Norm<T: Real = f32> {
+    Batch(BatchNorm1d<T>),
+    Scaled {
+        scale: Param<T>,
+        #[module(flatten)]
+        norm: LayerNorm<T>,
+    },
+    None,
+}
+
+#[test]
+fn an_enum_shows_its_variant() {
+    let mut batch = Norm::Batch(BatchNorm1d::new(2));
+    assert_eq!(names(&batch), ["0.weight", "0.bias"]);
+    assert!(batch.to_string().starts_with("Norm::Batch(\n  (0): BatchNorm1d(2"), "{batch}");
+    batch.eval();
+    assert!(!batch.clone().is_training());
+    let scaled = Norm::Scaled { scale: Param::new(tensor![1.0]), norm: LayerNorm::new(2) };
+    assert_eq!(names(&scaled), ["scale", "weight", "bias"]);
+    assert_eq!((Norm::<f32>::None.to_string(), names(&Norm::<f32>::None).len()), ("Norm::None()".into(), 0));
+    let double = scaled.dtype::<f64>();
+    assert!(matches!(&double, Norm::Scaled { .. }) && double.parameters().iter().all(|p| p.dtype() == DType::F64));
+}
+
+#[test]
+fn a_stateless_module_is_the_same_for_every_type() {
+    #[derive(Module)]
+    #[module(stateless)]
+    struct Scale<const N: usize> {
+        by: f64,
+    }
+    impl<T: Real, const N: usize> Forward<T> for Scale<N> {
+        fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+            Ok(x * T::of(self.by * N as f64))
+        }
+    }
+    let x = tensor![1.0; f64];
+    assert_eq!(Scale::<2> { by: 1.5 }.dtype::<f64>().forward(&x).unwrap(), tensor![3.0; f64]);
+}
+
 #[test]
 fn options_of_the_struct() {
     #[derive(Module)]
@@ -308,7 +383,6 @@ fn a_field_of_its_own_kind() {
     struct Config(u8);
     impl Field for Config {
         fn show<'a>(&'a self, _: &str, _: &mut ndnn::module::Members<'a>) {}
-        fn show_mut<'a>(&'a mut self, _: &mut ndnn::module::MembersMut<'a>) {}
         fn copy(&self) -> Self {
             self.clone()
         }

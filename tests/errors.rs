@@ -57,6 +57,26 @@ fn axes_and_indices() {
 }
 
 #[test]
+fn groups_of_channels() {
+    let norm = |shape: &[usize], groups| F::group_norm(&zeros(shape), groups, None, None, 1e-5);
+    refused(norm(&[4], 2), Shape, &["group_norm: needs an input (N, C, *) of 2 axes or more, got [4]"]);
+    refused(
+        norm(&[2, 4, 0], 2),
+        Shape,
+        &["group_norm: needs at least one value per channel, and a channel, got [2, 4, 0]"],
+    );
+    refused(norm(&[2, 0, 3], 1), Shape, &["got [2, 0, 3]"]);
+    refused(norm(&[2, 4], 3), Shape, &["group_norm: 4 channels ([2, 4]) cannot be cut into 3 groups of as many"]);
+    refused(norm(&[2, 4], 0), Shape, &["into 0 groups"]);
+    refused(norm(&[1, 4], 4), Value, &["group_norm: needs more than 1 value per group, got [1, 4] and 4 groups"]);
+    refused(
+        F::group_norm(&zeros(&[2, 4]), 2, Some(&zeros(&[3])), None, 1e-5),
+        Shape,
+        &["4 channels on axis 1, weight is [3]"],
+    );
+}
+
+#[test]
 fn layers_name_themselves_and_their_place() {
     let net = sequential![sequential![Linear::new(4, 3)].push_named("second", Conv2d::new(3, 8, 3)), ReLU];
     refused(
@@ -72,6 +92,7 @@ fn layers_name_themselves_and_their_place() {
     );
     refused(LSTM::new(4, 3).forward(&zeros(&[5, 2, 6]), None), Shape, &["6", "4", "in LSTM(4, 3)"]);
     refused(BatchNorm2d::new(3).forward(&zeros(&[2, 4, 5, 5])), Shape, &["4", "3", "in BatchNorm2d(3, "]);
+    refused(GroupNorm::new(2, 4).forward(&zeros(&[2, 6, 5])), Shape, &["4", "6", "in GroupNorm(2, 4, "]);
     refused(LayerNorm::new([4]).forward(&zeros(&[2, 5])), Shape, &["[2, 5]", "in LayerNorm((4,), "]);
     refused(MaxPool2d::new(4).forward(&zeros(&[1, 1, 3, 3])), Shape, &["[1, 1, 3, 3]", "in MaxPool2d(kernel_size=4, "]);
     refused(
@@ -135,6 +156,9 @@ fn gradients() {
     refused(grad(&[&x.sum()], &[&zeros(&[1])], false), Graph, &["grad: ", "no graph"]);
     let p = Param::new(zeros(&[2]));
     refused(p.set(&zeros(&[3])), Shape, &["set: the parameter is [2], the new values are [3]"]);
+    let buffer = Buffer::new(zeros(&[2]));
+    refused(buffer.set(&zeros(&[3])), Shape, &["set: the buffer is [2], the new values are [3]"]);
+    assert_eq!(buffer.tensor().shape(), [2]);
     refused(p.set_grad(Some(zeros(&[3]))), Shape, &["set_grad: the parameter is [2], the gradient is [3]"]);
 }
 

@@ -4,7 +4,7 @@ mod passes;
 
 use ndnn::{
     autograd::{gradcheck, gradgradcheck},
-    functional::{self as F, GELUApproximate, Scalar},
+    functional::{self as F, GELUApproximate, PyNumber},
     prelude::*,
     random::{Generator, SeedableRng},
 };
@@ -346,9 +346,9 @@ fn what_does_not_fit() {
 fn build(target: &str, args: &[Json], kwargs: &Json) -> Option<(Box<dyn Module>, String)> {
     let get = |i: usize, name: &str| args.get(i).or_else(|| kwargs.get(name));
     let scalar = |i, name: &str, default: f64| match get(i, name) {
-        Some(v) if v.is_i64() => Scalar::from(v.as_i64().unwrap() as i32),
-        Some(v) => Scalar::from(v.as_f64().unwrap()),
-        None => Scalar::from(default),
+        Some(v) if v.is_i64() => PyNumber::from(v.as_i64().unwrap() as i32),
+        Some(v) => PyNumber::from(v.as_f64().unwrap()),
+        None => PyNumber::from(default),
     };
     let int = |i, name: &str, default: i64| get(i, name).map_or(default, |v| v.as_i64().unwrap()) as isize;
     let size = |i, name: &str| int(i, name, 1) as usize;

@@ -3,7 +3,7 @@
 use ndarray::{IxDyn, indices};
 use ndnn::{
     autograd::{grad, gradcheck, gradgradcheck},
-    functional::{self as F, ConvOptions, Dims, MaxPoolOptions, PadMode, Padding, PaddingMode},
+    functional::{self as F, ConvOptions, MaxPoolOptions, PadOptions, PaddingMode},
     prelude::*,
     random::{Generator, SeedableRng},
 };
@@ -34,8 +34,8 @@ fn source(o: &[usize], tap: &[usize], sizes: &[usize], step: [&[usize]; 2], befo
 
 /// `y`, and the derivatives of `Σ y g` by x and w, one product at a time.
 fn plain<const N: usize>(x: &T, w: &T, g: &T, options: ConvOptions<N>, before: [usize; N]) -> [T; 3] {
-    let (stride, dilation) = (options.stride.get(), options.dilation.get());
-    let (f, c) = (w.shape()[0] / options.groups, w.shape()[1]);
+    let (stride, dilation) = (options.get_stride().get(), options.get_dilation().get());
+    let (f, c) = (w.shape()[0] / options.get_groups(), w.shape()[1]);
     let (x, w, g) = (x.view(), w.view(), g.view());
     let mut y = ndarray::ArrayD::zeros(g.raw_dim());
     let (mut dx, mut dw) = (ndarray::ArrayD::zeros(x.raw_dim()), ndarray::ArrayD::zeros(w.raw_dim()));
@@ -235,17 +235,17 @@ fn padding_gradients() {
     let x = T::randn([2, 3, 4]);
     // Many blocks, each of one element: copied along the blocks.
     let long = T::randn([40, 30, 1]);
-    for mode in [PadMode::Constant(0.5), PadMode::Replicate, PadMode::Circular] {
+    for mode in [PadOptions::from(0.5), "replicate".into(), "circular".into()] {
         let leaf = long.set_requires_grad(true);
         let y = F::pad(&leaf, [1, 1], mode).unwrap();
-        let ends = if mode == PadMode::Constant(0.5) { T::full([40, 30, 1], 0.5) } else { long.clone() };
+        let ends = if mode == 0.5.into() { T::full([40, 30, 1], 0.5) } else { long.clone() };
         assert_eq!(y.detach(), T::cat(&[&ends, &long, &ends], -1).unwrap());
         let g = T::randn(y.shape());
         (&y * &g).sum().backward().unwrap();
-        let share = if mode == PadMode::Constant(0.5) { g.narrow(-1, 1, 1) } else { g.sum_dim(-1, true) };
+        let share = if mode == 0.5.into() { g.narrow(-1, 1, 1) } else { g.sum_dim(-1, true) };
         close(&leaf.grad().unwrap(), &share.unwrap());
     }
-    for mode in [PadMode::Constant(0.5), PadMode::Reflect, PadMode::Replicate, PadMode::Circular] {
+    for mode in [PadOptions::from(0.5), "reflect".into(), "replicate".into(), "circular".into()] {
         for pads in [[1, 2], [-1, 2], [2, -2], [0, 0]] {
             gradcheck(|t| F::pad(&t[0], pads, mode), std::slice::from_ref(&x), Default::default()).unwrap();
             gradgradcheck(
@@ -261,35 +261,35 @@ fn padding_gradients() {
 #[test]
 fn padding_as_pytorch() {
     let x = tensor![[1, 2, 3, 4, 5]];
-    let pad = |pads: [isize; 2], mode| F::pad(&x, pads, mode).map(|y| y.to_vec());
-    assert_eq!(pad([-2, 3], PadMode::Circular).unwrap(), [3, 4, 5, 3, 4, 5]);
-    assert_eq!(pad([3, -2], PadMode::Circular).unwrap(), [1, 2, 3, 1, 2, 3]);
-    assert_eq!(pad([-3, -2], PadMode::Circular).unwrap(), Vec::<i64>::new());
-    assert_eq!(pad([-2, 3], PadMode::Reflect).unwrap(), [3, 4, 5, 4, 3, 2]);
-    assert_eq!(pad([4, -6], PadMode::Reflect).unwrap(), [5, 4, 3]);
-    assert_eq!(pad([-6, 5], PadMode::Replicate).unwrap(), [5, 5, 5, 5]);
-    assert_eq!(pad([4, -6], PadMode::Replicate).unwrap(), [1, 1, 1]);
-    assert_eq!(pad([-4, 5], PadMode::Constant(7.0)).unwrap(), [5, 7, 7, 7, 7, 7]);
-    let error = pad([5, 0], PadMode::Reflect).unwrap_err().to_string();
+    let pad = |pads: [isize; 2], mode: PadOptions| F::pad(&x, pads, mode).map(|y| y.to_vec());
+    assert_eq!(pad([-2, 3], PaddingMode::Circular.into()).unwrap(), [3, 4, 5, 3, 4, 5]);
+    assert_eq!(pad([3, -2], PaddingMode::Circular.into()).unwrap(), [1, 2, 3, 1, 2, 3]);
+    assert_eq!(pad([-3, -2], PaddingMode::Circular.into()).unwrap(), Vec::<i64>::new());
+    assert_eq!(pad([-2, 3], PaddingMode::Reflect.into()).unwrap(), [3, 4, 5, 4, 3, 2]);
+    assert_eq!(pad([4, -6], PaddingMode::Reflect.into()).unwrap(), [5, 4, 3]);
+    assert_eq!(pad([-6, 5], PaddingMode::Replicate.into()).unwrap(), [5, 5, 5, 5]);
+    assert_eq!(pad([4, -6], PaddingMode::Replicate.into()).unwrap(), [1, 1, 1]);
+    assert_eq!(pad([-4, 5], 7.0.into()).unwrap(), [5, 7, 7, 7, 7, 7]);
+    let error = pad([5, 0], PaddingMode::Reflect.into()).unwrap_err().to_string();
     assert_eq!(error, "pad: [1, 5] by [5, 0]: axis 1 has only 5 elements to pad from, 5 and 0 are asked for");
     for (pads, mode) in [
-        ([6, 0], PadMode::Circular),
-        ([-5, 5], PadMode::Circular),
-        ([-4, 4], PadMode::Circular),
-        ([-3, -2], PadMode::Reflect),
-        ([-3, -2], PadMode::Replicate),
-        ([-6, 5], PadMode::Constant(0.0)),
-        ([isize::MAX, isize::MAX], PadMode::Constant(0.0)),
-        ([isize::MAX, 0], PadMode::Replicate),
-        ([isize::MIN, 0], PadMode::Replicate),
+        ([6, 0], PaddingMode::Circular.into()),
+        ([-5, 5], PaddingMode::Circular.into()),
+        ([-4, 4], PaddingMode::Circular.into()),
+        ([-3, -2], PaddingMode::Reflect.into()),
+        ([-3, -2], PaddingMode::Replicate.into()),
+        ([-6, 5], 0.0.into()),
+        ([isize::MAX, isize::MAX], 0.0.into()),
+        ([isize::MAX, 0], PaddingMode::Replicate.into()),
+        ([isize::MIN, 0], PaddingMode::Replicate.into()),
     ] {
         pad(pads, mode).expect_err("what PyTorch refuses");
     }
     F::pad(&x, [1, 1, 1], 0.0).expect_err("half a pair");
-    F::pad(&x, [1, 1, 1, 1], PadMode::Replicate).expect_err("a matrix has one axis to pad");
-    F::pad(&Tensor::<f32>::zeros([1, 0, 3]), [1, 1], PadMode::Replicate).expect_err("no channels");
-    assert_eq!(F::pad(&Tensor::<f32>::zeros([0, 2, 3]), [1, 1], PadMode::Replicate).unwrap().shape(), [0, 2, 5]);
-    assert_eq!(F::pad(&Tensor::<f32>::zeros([1, 0, 3]), [1, 1], PadMode::Circular).unwrap().shape(), [1, 0, 5]);
+    F::pad(&x, [1, 1, 1, 1], PaddingMode::Replicate).expect_err("a matrix has one axis to pad");
+    F::pad(&Tensor::<f32>::zeros([1, 0, 3]), [1, 1], PaddingMode::Replicate).expect_err("no channels");
+    assert_eq!(F::pad(&Tensor::<f32>::zeros([0, 2, 3]), [1, 1], PaddingMode::Replicate).unwrap().shape(), [0, 2, 5]);
+    assert_eq!(F::pad(&Tensor::<f32>::zeros([1, 0, 3]), [1, 1], PaddingMode::Circular).unwrap().shape(), [1, 0, 5]);
 }
 
 // ----------------------------------------------------------------------------------------------------------- max pooling
@@ -301,7 +301,7 @@ fn plain_pool<const N: usize>(
     kernel: [usize; N],
     options: MaxPoolOptions<N>,
 ) -> (T, Tensor<i64>) {
-    let (stride, dilation) = (options.stride.or(kernel.into()).get(), options.dilation.get());
+    let (stride, dilation) = (options.get_stride().or(kernel.into()).get(), options.get_dilation().get());
     let (sizes, view) = (x.shape()[2..].to_vec(), x.view());
     let (mut values, mut places) = (Vec::new(), Vec::new());
     for to in indices(IxDyn(out)) {
@@ -309,7 +309,7 @@ fn plain_pool<const N: usize>(
         let mut best = (f64::NEG_INFINITY, -1);
         for tap in indices(IxDyn(&kernel)) {
             let tap = ndarray::Dimension::slice(&tap).to_vec();
-            if let Some(at) = source(&to[2..], &tap, &sizes, [&stride, &dilation], &options.padding.get()) {
+            if let Some(at) = source(&to[2..], &tap, &sizes, [&stride, &dilation], &options.get_padding().get()) {
                 let place = at.iter().zip(&sizes).fold(0, |place, (&i, &n)| place * n + i);
                 let value = view[IxDyn(&[&to[..2], at.as_slice()].concat())];
                 if best.1 < 0 || value > best.0 {
@@ -438,11 +438,16 @@ fn options_that_cannot_be_right_are_refused() {
     refused("a stride is at least 1", || {
         let _ = MaxPool2d::new(3).stride([0, 1]);
     });
-    let strided = ConvOptions { stride: Dims::from(2), padding: Padding::Same, ..Default::default() };
-    let error = F::conv2d(&T::zeros([1, 1, 3, 3]), &T::zeros([1, 1, 1, 1]), None, strided).unwrap_err();
-    assert_eq!(error.to_string(), "conv2d: padding \"same\" takes a stride of 1");
-    let zero = ConvOptions { stride: Dims::from(0), ..Default::default() };
-    F::conv2d(&T::zeros([1, 1, 3, 3]), &T::zeros([1, 1, 1, 1]), None, zero).expect_err("a stride of 0");
+    refused("padding \"same\" takes a stride of 1", || {
+        let _ = ConvOptions::<2>::default().stride(2).padding("same");
+    });
+    refused("only the padding mode \"constant\" takes a value", || {
+        let _ = PadOptions::from("reflect").value(1.);
+    });
+    refused(
+        "padding mode: there is no \"mirror\"; expected one of \"constant\", \"zeros\", \"reflect\", \"replicate\", \"circular\"",
+        || drop(Conv2d::new(3, 4, 3).padding_mode("mirror")),
+    );
 }
 
 #[test]

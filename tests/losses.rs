@@ -112,10 +112,15 @@ fn classes() {
         for reduction in REDUCTIONS {
             for ignore_index in [-100, 2] {
                 for weight in [None, Some(&weight)] {
-                    let options = F::NLLLossOptions { weight, ignore_index, reduction };
+                    let options =
+                        F::NLLLossOptions::default().weight(weight).ignore_index(ignore_index).reduction(reduction);
                     check(|t| F::nll_loss(&t[0], &y, options), std::slice::from_ref(&x));
                     for label_smoothing in [0.0, 0.2, 1.0] {
-                        let options = F::CrossEntropyLossOptions { weight, ignore_index, reduction, label_smoothing };
+                        let options = F::CrossEntropyLossOptions::default()
+                            .weight(weight)
+                            .ignore_index(ignore_index)
+                            .reduction(reduction)
+                            .label_smoothing(label_smoothing);
                         check(|t| F::cross_entropy(&t[0], &y, options), std::slice::from_ref(&x));
                     }
                 }
@@ -157,7 +162,8 @@ fn an_index_is_its_one_hot_probabilities() {
         let p = one_hot(&x, &y);
         for reduction in [Reduction::None, Reduction::Sum] {
             for label_smoothing in [0.0, 0.3] {
-                let options = F::CrossEntropyLossOptions { reduction, label_smoothing, ..Default::default() };
+                let options =
+                    F::CrossEntropyLossOptions::default().reduction(reduction).label_smoothing(label_smoothing);
                 for options in [options, options.weight(&weight)] {
                     let (a, b) = (x.set_requires_grad(true), x.set_requires_grad(true));
                     let by_index = F::cross_entropy(&a, &y, options).unwrap();
@@ -227,17 +233,21 @@ fn layers_are_their_functions() {
         let options = F::BCELossOptions::default().reduction(reduction).weight(&weight);
         let layer = BCELoss::new().dtype::<f64>().reduction(reduction).weight(weight.clone());
         same(&p, |x| layer.forward(x, &q), |x| F::binary_cross_entropy(x, &q, options));
-        let options = F::BCEWithLogitsLossOptions { weight: Some(&weight), pos_weight: Some(&weight), reduction };
+        let options =
+            F::BCEWithLogitsLossOptions::default().weight(Some(&weight)).pos_weight(Some(&weight)).reduction(reduction);
         let layer = BCEWithLogitsLoss::new().dtype::<f64>().reduction(reduction);
         let layer = layer.weight(weight.clone()).pos_weight(weight.clone());
         same(&x, |x| layer.forward(x, &q), |x| F::binary_cross_entropy_with_logits(x, &q, options));
 
         let labels = tensor![2, 0, 1, 1];
-        let options = F::NLLLossOptions { weight: Some(&weight), ignore_index: 1, reduction };
+        let options = F::NLLLossOptions::default().weight(Some(&weight)).ignore_index(1).reduction(reduction);
         let layer = NLLLoss::new().dtype::<f64>().weight(weight.clone()).ignore_index(1).reduction(reduction);
         same(&x, |x| layer.forward(x, &labels), |x| F::nll_loss(x, &labels, options));
-        let options =
-            F::CrossEntropyLossOptions { weight: Some(&weight), ignore_index: 1, reduction, label_smoothing: 0.1 };
+        let options = F::CrossEntropyLossOptions::default()
+            .weight(Some(&weight))
+            .ignore_index(1)
+            .reduction(reduction)
+            .label_smoothing(0.1);
         let layer = CrossEntropyLoss::new().dtype::<f64>().weight(weight.clone()).ignore_index(1);
         let layer = layer.reduction(reduction).label_smoothing(0.1);
         same(&x, |x| layer.forward(x, &labels), |x| F::cross_entropy(x, &labels, options));

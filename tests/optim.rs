@@ -1,9 +1,14 @@
 //! Optimizers: single steps against their formulas, options, groups, the learning rate, clipping.
 
+#[path = "optim/rules.rs"]
+mod rules;
+#[path = "optim/state.rs"]
+mod state;
+
 use ndnn::{
     ErrorKind,
     nn::utils::{clip_grad_norm, clip_grad_norm_p, clip_grad_value},
-    optim::{self, Adam, AdamW, SGD},
+    optim::{self, Adam, AdamW, RMSprop, SGD},
     prelude::*,
 };
 
@@ -95,11 +100,11 @@ fn groups_by_pattern() {
         adam.groups().iter().map(|g| (g.lr, g.weight_decay)).collect::<Vec<_>>(),
         [(1e-3, 0.01), (1e-3, 0.0), (0.5, 0.01), (0.5, 0.0)]
     );
-    assert_eq!((adam.lr(), adam.lrs_mut().len()), (1e-3, 4));
+    assert_eq!((adam.lr(), adam.group_count()), (1e-3, 4));
     adam.set_lr(0.25);
     assert!(adam.groups().iter().all(|g| g.lr == 0.25));
-    *adam.lrs_mut()[1] = 0.125;
-    assert_eq!(adam.groups()[1].lr, 0.125);
+    adam.set_option(1, "lr", 0.125).unwrap();
+    assert_eq!((adam.groups()[0].lr, adam.groups()[1].lr), (0.25, 0.125));
     let error = AdamW::new(&model, 1e-3).group("2.*", |g| g).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::State);
     let expected = "pattern: `2.*` matches no parameter; there are 0.weight, 0.bias, 1.weight, 1.bias";
@@ -155,7 +160,7 @@ fn steps_that_cannot_be() {
     let error = SGD::new(&model, 0.1).nesterov(true).step().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "SGD: Nesterov's momentum needs a momentum and no dampening; momentum is 0, dampening 0; \
+        "SGDOptions: Nesterov's momentum needs a momentum and no dampening; momentum is 0, dampening 0; \
          in the optimizer's group 0 (weight, bias)"
     );
     assert_eq!(model.weight.detach(), before);
@@ -246,7 +251,6 @@ fn options_written_past_their_setters() {
         assert_eq!(value(&p), 1.);
     };
     for bad in [f64::NAN, -1., f64::INFINITY] {
-        refused(&|o| *o.lrs_mut()[1] = bad, &format!("a learning rate is at least 0 and finite, got {bad}"));
         refused(&|o| o.groups_mut()[1].lr = bad, &format!("a learning rate is at least 0 and finite, got {bad}"));
         refused(&|o| o.groups_mut()[1].eps = bad, &format!("eps is at least 0 and finite, got {bad}"));
         let decay = format!("a weight decay is at least 0 and finite, got {bad}");
@@ -288,7 +292,33 @@ fn a_parameter_listed_twice_steps_once() {
     close(value(&p), 0.75);
 }
 
-/// What PyTorch's SGD and Adam leave of a parameter after each of two steps, beside infinities.
+#[test]
+fn rmsprop_by_hand() {
+    let (x, g, lr, eps) = (2.0f64, 0.5f64, 0.1, 1e-3);
+    let after = |grads: &[f64], change: &dyn Fn(RMSprop) -> RMSprop| {
+        let p = param(x, 0.);
+        let mut rmsprop = change(RMSprop::new(vec![p.clone()], lr).eps(eps));
+        for &g in grads {
+            p.set_grad(Some(tensor![g; f64])).unwrap();
+            rmsprop.step().unwrap();
+        }
+        value(&p)
+    };
+    let (square, mean) = (0.01 * g * g, 0.01 * g);
+    let first = lr * g / (square.sqrt() + eps);
+    close(after(&[g], &|o| o), x - first);
+    close(after(&[g], &|o| o.momentum(0.9)), x - first);
+    close(after(&[g], &|o| o.maximize(true)), x + first);
+    close(after(&[g], &|o| o.centered(true)), x - lr * g / ((square - mean * mean).sqrt() + eps));
+    let decayed = g + 0.3 * x;
+    close(after(&[g], &|o| o.weight_decay(0.3)), x - lr * decayed / ((0.01 * decayed * decayed).sqrt() + eps));
+    let second = g / ((0.99 * square + 0.01 * g * g).sqrt() + eps);
+    close(after(&[g, g], &|o| o.momentum(0.9)), x - first - lr * (0.9 * first / lr + second));
+    // The mean square is the last one's alone.
+    close(after(&[8., g], &|o| o.alpha(0.)), x - lr * 8. / (8. + eps) - lr * g / (g + eps));
+}
+
+/// What PyTorch's SGD, Adam and RMSprop leave of a parameter after each of two steps, beside infinities.
 #[test]
 fn gradients_that_are_extreme() {
     const INF: f64 = f64::INFINITY;
@@ -342,6 +372,25 @@ fn gradients_that_are_extreme() {
     }
     let p = param(INF, 0.);
     check("AdamW", run(Box::new(AdamW::new(vec![p.clone()], 0.1)), &p, [1., 1.]), [INF, INF]);
+    let rmsprop: [(fn(RMSprop) -> RMSprop, f64); 4] = [
+        (|o| o, 9.99999903994464e-08),
+        (|o| o.centered(true), -0.005037714249120917),
+        (|o| o.momentum(0.9), 9.999999027732188e-08),
+        (|o| o.momentum(0.9).centered(true), -0.005037714249120796),
+    ];
+    for (k, (change, first)) in rmsprop.into_iter().enumerate() {
+        let after = |start, grads| {
+            let p = param(start, 0.);
+            run(Box::new(change(RMSprop::new(vec![p.clone()], 0.1))), &p, grads)
+        };
+        let what = format!("RMSprop {k}");
+        check(&what, after(1., [INF, 1.]), [NAN, NAN]);
+        check(&what, after(1., [1., INF]), [first, NAN]);
+        check(&what, after(1., [1e200, 1.]), [1., 1.]);
+        check(&what, after(1., [1e-200, 1e-200]), [1., 1.]);
+        check(&what, after(INF, [1., 1.]), [INF, INF]);
+        check(&what, after(1., [0., 0.]), [1., 1.]);
+    }
     // With a β₁ of 0 the mean is the gradient, whatever it was before.
     let p = param(1., 0.);
     let adam = Adam::new(vec![p.clone()], 0.1).betas((0., 0.)).eps(0.);

@@ -232,6 +232,37 @@ fn layer_norm_of_rows() {
 }
 
 #[test]
+fn group_norm_of_channels() {
+    at_each_level(|| {
+        let cases = [
+            ([2, 4, 1], 2),
+            ([40, 33, 1], 3),
+            ([1, 6, 7], 6),
+            ([3, 4, 7], 1),
+            ([5, 12, 70], 4),
+            ([2, 3, 6000], 3),
+            ([0, 4, 3], 2),
+        ];
+        for (seed, (shape, groups)) in cases.into_iter().enumerate() {
+            let [n, c, len] = shape;
+            let mut rng = Generator::seed_from_u64(seed as u64);
+            let x = Tensor::<f32>::randn_with([len, c, n], &mut rng).transpose(0, 2).unwrap();
+            let x = (x + 5.0).set_requires_grad(true);
+            let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn_with([c], &mut rng).set_requires_grad(true));
+            let g = Tensor::randn_with(x.shape(), &mut rng);
+            let y = F::group_norm(&x, groups, Some(&w), Some(&b), 1e-5).unwrap();
+            let inputs = [&x, &g, &w, &b].map(numbers);
+            let (group, channel) = (|i: usize| i / (c / groups * len), |i: usize| i / len % c);
+            let want = normed(inputs.each_ref().map(Vec::as_slice), n * groups, group, channel);
+            let got = [vec![y.clone()], gradients(&y, &g, &[&x, &w, &b])].concat();
+            for (k, (got, want)) in got.iter().zip(&want).enumerate() {
+                near(&format!("group_norm {shape:?} in {groups}, result {k}"), got, want);
+            }
+        }
+    });
+}
+
+#[test]
 fn batch_norm_of_channels() {
     at_each_level(|| {
         for (seed, shape) in [[2, 1, 1], [40, 33, 1], [300, 5, 1], [3, 4, 7], [1, 2, 70], [20, 3, 1000], [2, 0, 3]]
@@ -276,6 +307,7 @@ fn equal<T: ndnn::Real>(values: &[f64]) {
             let flat = |y: &Tensor<T>| assert!(y.view().iter().all(|&y| y == T::ZERO), "{what}: {y}");
             let x = Tensor::<T>::full([2, n], v);
             flat(&F::layer_norm(&x, &[n], None, None, 1e-5).unwrap());
+            flat(&F::group_norm(&Tensor::full([2, 2, n], v), 1, None, None, 1e-5).unwrap());
             let options = F::BatchNormOptions::default().training(true);
             flat(&F::batch_norm(&Tensor::full([n, 3], v), None, None, None, None, Default::default()).unwrap());
             let (mut mean, mut var) = (Tensor::zeros([3]), Tensor::zeros([3]));
@@ -316,7 +348,7 @@ fn any_size<T: ndnn::Real>(sizes: &[f64], tolerance: f64) {
     let row: Tensor<T> = [1., -1., 2., 0.5, -0.25, 1.5].into_iter().map(T::of).collect();
     let g: Tensor<T> = [0.3, -1., 0.2, 0.7, 1., -0.4].into_iter().map(T::of).collect();
     type Norm<T> = fn(&Tensor<T>) -> Tensor<T>;
-    let norms: [Norm<T>; 4] = [
+    let norms: [Norm<T>; 5] = [
         |x| F::layer_norm(&x.reshape([1, 6]).unwrap(), &[6], None, None, 0.).unwrap().reshape([6]).unwrap(),
         |x| {
             let options = F::BatchNormOptions::default().training(true).eps(1e-300);
@@ -324,6 +356,7 @@ fn any_size<T: ndnn::Real>(sizes: &[f64], tolerance: f64) {
         },
         |x| x / x.std().reshape([1]).unwrap(),
         |x| x / x.norm(2., 0, true).unwrap(),
+        |x| F::group_norm(&x.reshape([1, 2, 3]).unwrap(), 1, None, None, 0.).unwrap().reshape([6]).unwrap(),
     ];
     let run = |norm: Norm<T>, x: &Tensor<T>, create_graph| {
         let x = x.detach().set_requires_grad(true);
@@ -521,11 +554,16 @@ fn the_same_bits_on_any_number_of_threads() {
             all.extend(gradients(&y, &g, &[&x]));
             all.push(y);
         }
-        for y in [norm, batch] {
+        let groups = F::group_norm(&x, 20, Some(&w), Some(&b), 1e-5).unwrap();
+        for y in [norm, batch, groups] {
             all.extend(gradients(&y, &g, &[&x, &w, &b]));
             all.push(y);
         }
-        all.extend(gradients(&planes_normed, &planes.detach().square(), &[&planes]));
+        let [pw, pb] = [&w, &b].map(|p| p.narrow(0, 0, 20).unwrap());
+        let planes_in_groups = F::group_norm(&planes, 5, Some(&pw), Some(&pb), 1e-5).unwrap();
+        for y in [planes_normed, planes_in_groups] {
+            all.extend(gradients(&y, &planes.detach().square(), &[&planes]));
+        }
         for loss in [
             F::cross_entropy(&x, &classes, Default::default()).unwrap(),
             F::mse_loss(&x, &target, Default::default()).unwrap(),

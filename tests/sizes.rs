@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ndnn::{
     ErrorKind::{self, Shape, Value},
-    Ints, Reduce,
-    data::{DataLoader, Dataset, TensorDataset, random_split},
-    functional::{self as F, AttentionOptions, ConvOptions, EmbeddingOptions, MaxPoolOptions, PadMode, PaddingMode},
+    Ints, Reduce, autograd,
+    data::{Csv, DataLoader, Dataset, Subset, TensorDataset, idx, random_split},
+    functional::{self as F, AttentionOptions, ConvOptions, EmbeddingOptions, MaxPoolOptions, PaddingMode},
     io,
     prelude::*,
 };
@@ -117,6 +117,7 @@ fn sizes_of_every_function() {
         "uniform" => Tensor::<f32>::uniform([n, 0], 0., 1.)?;
         "normal" => Tensor::<f64>::normal([n, 3, n], 0., 1.)?;
         "randint" => Tensor::randint(0, 9, [n, n, n, 0])?;
+        "group_norm" => F::group_norm(x, n, None, None, 1e-5)?;
         "layer_norm" => F::layer_norm(x, &[n], None, None, 1e-5)?;
         "conv" => F::conv1d(x, &w, None, ConvOptions::default().padding(n))?;
         "conv" => F::conv1d(x, &w, None, ConvOptions::default().stride(n.max(1)).padding(HUGE))?;
@@ -212,12 +213,12 @@ fn numbers_of_every_function() {
         "constant_pad" => x.constant_pad(&vec![(isize::MIN, n); x.ndim()], 1.)?;
         "pad" => F::pad(x, [n, n], 0.)?;
         "pad" => F::pad(x, [isize::MIN, n], 0.)?;
-        "pad" => F::pad(x, [n, 1], PadMode::Reflect)?;
-        "pad" => F::pad(x, [n, n, 1, 1], PadMode::Replicate)?;
-        "pad" => F::pad(x, [isize::MIN, n], PadMode::Replicate)?;
-        "pad" => F::pad(x, [n, isize::MAX], PadMode::Replicate)?;
-        "pad" => F::pad(x, [n, isize::MAX], PadMode::Circular)?;
-        "pad" => F::pad(x, [n, -1], PadMode::Circular)?;
+        "pad" => F::pad(x, [n, 1], PaddingMode::Reflect)?;
+        "pad" => F::pad(x, [n, n, 1, 1], PaddingMode::Replicate)?;
+        "pad" => F::pad(x, [isize::MIN, n], PaddingMode::Replicate)?;
+        "pad" => F::pad(x, [n, isize::MAX], PaddingMode::Replicate)?;
+        "pad" => F::pad(x, [n, isize::MAX], PaddingMode::Circular)?;
+        "pad" => F::pad(x, [n, -1], PaddingMode::Circular)?;
         "sum" => x.sum_dim(n, false)?;
         "mean" => x.mean_dim([n, 0], true)?;
         "prod" => x.prod_dim(n, false)?;
@@ -505,6 +506,19 @@ impl Dataset for Endless {
     }
 }
 
+/// A data set that has no way of its own to make a batch.
+struct Plain;
+
+impl Dataset for Plain {
+    type Sample = Tensor;
+    fn len(&self) -> usize {
+        1 << 60
+    }
+    fn get(&self, _: usize) -> Result<Tensor> {
+        Ok(zeros(&[]))
+    }
+}
+
 #[test]
 fn batches_of_any_size() {
     for drop_last in [false, true] {
@@ -591,5 +605,113 @@ fn in_little_memory() {
             println!("{name}: {text}");
         }
     }
+    next_to_nothing();
     assert_eq!(tensor![3., 1.].argsort(0, false).unwrap(), tensor![1, 0]);
+}
+
+/// With less than 4 MB left: what each call needs is larger.
+#[cfg(target_os = "linux")]
+fn next_to_nothing() {
+    const N: usize = 1 << 20;
+    type Call = Box<dyn Fn() -> Result<()>>;
+    let flags = Tensor::<bool>::ones([N, 1]);
+    let (line, index) = (Tensor::<f32>::zeros([1, 1, N]), Tensor::<i64>::zeros([N]));
+    let (param, learned) = (Param::new(Tensor::<f64>::zeros([N])), Param::new(Tensor::<f32>::ones([2 * N])));
+    let snapshot = param.tensor();
+    learned.set_grad(Some(Tensor::ones([2 * N]))).unwrap();
+    let subset = Subset::new(std::sync::Arc::new(TensorDataset::new(flags.clone()).unwrap()), vec![0; N]).unwrap();
+    let (places, few) = (vec![0; N], vec![0; N / 4]);
+    let header = format!(r#"{{"w":{{"dtype":"U8","shape":[{N}],"data_offsets":[0,{N}]}}}}"#);
+    let stored = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &vec![0; N]].concat();
+    let file = std::env::temp_dir().join(format!("ndnn-little-memory-{}", std::process::id()));
+    std::fs::write(&file, [&[0, 0, 8, 1], &(N as u32).to_be_bytes()[..], &vec![7; N]].concat()).unwrap();
+    let (idx_file, wide) = (file.clone(), Tensor::<f64>::zeros([4000, 1]));
+    let (x, column) = (zeros(&[2048, 1]), line.reshape([-1, 1]).unwrap());
+    let calls: [(&str, Call); 14] = [
+        ("argmax", Box::new(move || column.argmax(Some(1), false).map(drop))),
+        ("unbind", {
+            let index = index.clone();
+            Box::new(move || index.unbind(0).map(drop))
+        }),
+        ("split", {
+            let index = index.clone();
+            Box::new(move || index.split(1, 0).map(drop))
+        }),
+        (
+            "causal",
+            Box::new(move || {
+                F::scaled_dot_product_attention(&x, &x, &x, None, F::ScaledDotProductOptions::default().is_causal(true))
+                    .map(drop)
+            }),
+        ),
+        ("max_pool", Box::new(move || F::max_pool1d(&line, 1, Default::default()).map(drop))),
+        ("renorm", Box::new(move || F::embedding_renorm(&zeros(&[1, 1]), &index, 1., 2.).map(drop))),
+        (
+            "update",
+            Box::new(move || {
+                param.update(|mut x| x.fill(1.));
+                Ok(())
+            }),
+        ),
+        ("clip", Box::new(move || ndnn::nn::utils::clip_grad_norm(vec![learned.clone()], 1.).map(drop))),
+        ("subset", Box::new(move || subset.batch(&places).map(drop))),
+        ("batch", Box::new(move || Plain.batch(&few).map(drop))),
+        ("from_bytes", Box::new(move || io::safetensors::from_bytes(&stored).map(drop))),
+        ("idx", Box::new(move || idx::load(&idx_file).map(drop))),
+        ("csv", Box::new(|| Csv::new().read::<f64>(Lines(0)).map(drop))),
+        (
+            "gradcheck",
+            Box::new(move || {
+                autograd::gradcheck(
+                    |x| x[0].reshape([1, -1])?.repeat([5, 1])?.reshape(-1)?.narrow(0, 0, 10_000),
+                    std::slice::from_ref(&wide),
+                    Default::default(),
+                )
+            }),
+        ),
+    ];
+    let shown = Tensor::<f64>::zeros([2; 17]);
+    let state = StateDict::from_iter([("w".to_string(), Tensor::<f64>::ones([N, 2]).into())]);
+    let mut held: Vec<Vec<u8>> = (0..200).map(|_| Vec::new()).collect();
+    ndnn::memory::clear();
+    held.iter_mut().map_while(|held| held.try_reserve_exact(4 << 20).ok()).count();
+    for (name, call) in &calls {
+        ndnn::memory::clear();
+        let text = match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(result) => result.expect_err(name).to_string(),
+            Err(payload) => says(payload),
+        };
+        println!("{name}: {text}");
+        assert!(
+            text.contains("out of memory") || text.contains("does not fit into memory, it takes"),
+            "{name}: {text}"
+        );
+    }
+    // These keep nothing.
+    use std::io::Write;
+    write!(std::io::sink(), "{shown}").unwrap();
+    io::safetensors::save(&file, &state).unwrap();
+    drop(held);
+    assert_eq!(io::safetensors::load(&file).unwrap().get("w").unwrap().shape(), [N, 2]);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(snapshot.sum().item().unwrap(), 0.);
+}
+
+/// Lines of a thousand zeros, without end.
+#[cfg(target_os = "linux")]
+struct Lines(usize);
+
+#[cfg(target_os = "linux")]
+impl std::io::Read for Lines {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        for byte in &mut *out {
+            *byte = match self.0 % 2000 {
+                1999 => b'\n',
+                even if even % 2 == 0 => b'0',
+                _ => b',',
+            };
+            self.0 += 1;
+        }
+        Ok(out.len())
+    }
 }

@@ -20,6 +20,9 @@ use ndnn::{
     prelude::*,
 };
 
+#[path = "threads/faulty.rs"]
+mod faulty;
+
 /// Fails to compile where a type cannot be shared between threads.
 #[test]
 fn everything_is_send_and_sync() {
@@ -27,8 +30,19 @@ fn everything_is_send_and_sync() {
     shared::<(Tensor, Tensor<f64>, Tensor<i64>, Tensor<bool>, ndnn::AnyTensor, ndnn::Error)>();
     shared::<(Param, Param<f64>, Buffer, Buffer<i64>, ndnn::nn::AnyParam, ndnn::nn::StateDict)>();
     shared::<(Linear, Bilinear, Identity, Flatten, Unflatten, Dropout, Dropout2d, AlphaDropout, FeatureAlphaDropout)>();
-    shared::<(Conv1d, Conv2d, Conv3d, MaxPool1d, MaxPool2d, MaxPool3d, BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm)>(
-    );
+    shared::<(
+        Conv1d,
+        Conv2d,
+        Conv3d,
+        MaxPool1d,
+        MaxPool2d,
+        MaxPool3d,
+        BatchNorm1d,
+        BatchNorm2d,
+        BatchNorm3d,
+        GroupNorm,
+        LayerNorm,
+    )>();
     shared::<(Embedding, LSTM, MultiheadAttention, ReLU, GELU, PReLU, RReLU, Softmax, Threshold, Hardtanh)>();
     shared::<(CrossEntropyLoss, NLLLoss, BCELoss, BCEWithLogitsLoss, MSELoss, L1Loss, SmoothL1Loss, HuberLoss)>();
     shared::<(Sequential, Sequential<f64>, ModuleList, ModuleDict, ParameterList, ParameterDict, Box<dyn Forward>)>();

@@ -98,7 +98,7 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
         "t" => |i, _| Ok(i[0].t()?.contiguous()),
         "heads" => |i, _| Ok(i[0].transpose(1, 2)?.contiguous()),
         "pad" => |i, _| F::pad(&i[0], [1, 1], 0.),
-        "pad_reflect" => |i, _| F::pad(&i[0], [0, 0, 1, 1], F::PadMode::Reflect),
+        "pad_reflect" => |i, _| F::pad(&i[0], [0, 0, 1, 1], F::PaddingMode::Reflect),
         "conv_column" => |i, _| F::conv2d(&i[0], &i[1], Some(&i[2]), Default::default()),
         "max_pool1d" => |i, _| F::max_pool1d(&i[0], 2, Default::default()),
         "max_pool2d" => |i, _| F::max_pool2d(&i[0], 2, Default::default()),

@@ -1,5 +1,7 @@
-//! The macros of ndnn: `#[derive(Module)]` and `tensor!`.
+//! The macros of ndnn: `#[derive(Module)]` and `tensor!`; inside ndnn, `#[concrete]`.
 
+mod concrete;
+mod getters;
 mod literal;
 mod module;
 
@@ -24,10 +26,20 @@ pub fn tensor(input: TokenStream) -> TokenStream {
 ///
 /// Every field is visited. Plain data (numbers, `bool`, `String`, …) is skipped by its type; a type that is neither is an
 /// error at compile time, unless the field is marked `#[module(skip)]`. Also written: a deep `Clone`, `Display` as in
-/// PyTorch, and, for a struct with a type parameter bound by `Real`, `Dtype`.
+/// PyTorch, and, for a struct with a type parameter bound by `Real`, `Dtype`. Of an enum, the fields of its present variant
+/// are the members, and it prints as `Enum::Variant`.
 ///
-/// On the struct, `#[module(repr)]` prints what its method `extra_repr(&self) -> String` answers, `#[module(name)]` uses its
-/// method `type_name(&self) -> String`, and `#[module(no_dtype)]` leaves `Dtype` out.
+/// On a field:
+/// - `#[module(skip)]` leaves it alone; it is cloned by its own `Clone`.
+/// - `#[module(flatten)]`, on a module, shows what is inside in the struct's place, without the field's name: for wrappers.
+/// - `#[module(name = "self")]` shows it under another name, such as one that Rust does not allow or PyTorch's.
+///
+/// On the struct:
+/// - `#[module(repr)]` prints what its method `extra_repr(&self) -> String` returns.
+/// - `#[module(name = "LayerNorm")]` prints another name; `#[module(name)]` the one that its method
+///   `type_name(&self) -> String` returns.
+/// - `#[module(stateless)]` says that it holds no numbers of a type: `Dtype` leaves it as it is.
+/// - `#[module(no_dtype)]` leaves `Dtype` out.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -47,4 +59,23 @@ pub fn tensor(input: TokenStream) -> TokenStream {
 #[proc_macro_derive(Module, attributes(module))]
 pub fn derive_module(input: TokenStream) -> TokenStream {
     module::expand(syn::parse_macro_input!(input)).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Inside ndnn: compiles a function of `T: Real` for `f32` in ndnn itself. A user's crate calls that form, and compiles the
+/// function for another type only where it is used.
+///
+/// On a function in `impl<T: Real> Tensor<T>` it names the bound of `T`: `#[concrete(Real)]`. `impl Into<X>`, `impl AsRef<X>` and
+/// `impl Operand<T>` are converted before the call.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn concrete(bound: TokenStream, function: TokenStream) -> TokenStream {
+    let bound = if bound.is_empty() { None } else { Some(syn::parse_macro_input!(bound)) };
+    concrete::expand(bound, syn::parse_macro_input!(function)).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// For ndnn itself: a method `get_<field>` for each field of a struct of options.
+#[doc(hidden)]
+#[proc_macro_derive(Getters)]
+pub fn derive_getters(input: TokenStream) -> TokenStream {
+    getters::expand(syn::parse_macro_input!(input)).unwrap_or_else(syn::Error::into_compile_error).into()
 }

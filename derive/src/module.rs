@@ -1,18 +1,57 @@
-//! `#[derive(Module)]`: the members of a struct, its clone, its printed form, and its conversion between element types.
+//! `#[derive(Module)]`: the members of a struct or an enum, its clone, its printed form, and its conversion between element types.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Data, DeriveInput, Error, Fields, GenericParam, Ident, Index, Member, Result, Type, TypeParamBound,
-    WherePredicate, parse_quote, spanned::Spanned, visit::Visit,
+    Attribute, Data, DeriveInput, Error, Fields, GenericParam, Ident, Index, LitStr, Member, Result, Token, Type,
+    TypeParamBound, WherePredicate, meta::ParseNestedMeta, parse_quote, spanned::Spanned, visit::Visit,
 };
 
-/// One field: how it is reached, its type, and whether it was marked `#[module(skip)]`.
+/// What becomes of a field.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// It is shown under its name.
+    Member,
+    /// Its members appear among the struct's own.
+    Flattened,
+    /// It is left alone.
+    Skipped,
+}
+
+/// One field: how it is reached, the name it is shown under, and its type.
 struct Field {
     member: Member,
     name: String,
     ty: Type,
-    skip: bool,
+    kind: Kind,
+}
+
+impl Field {
+    /// The variable that a pattern binds the field to.
+    fn binding(&self) -> Ident {
+        format_ident!("__{}", self.member.to_token_stream().to_string().trim_start_matches("r#"))
+    }
+}
+
+/// A struct, or one variant of an enum.
+struct Variant {
+    /// What stands before the braces: `Self`, or `Self::Variant`.
+    path: TokenStream,
+    /// The name that is printed.
+    name: String,
+    fields: Vec<Field>,
+}
+
+impl Variant {
+    /// The pattern that binds every field.
+    fn pattern(&self) -> TokenStream {
+        let path = &self.path;
+        let bound = self.fields.iter().map(|f| {
+            let (member, binding) = (&f.member, f.binding());
+            quote!(#member: #binding)
+        });
+        quote!(#path { #(#bound),* })
+    }
 }
 
 /// What stands in `#[module(…)]` on the struct.
@@ -22,24 +61,23 @@ struct Options {
     repr: bool,
     /// `type_name` is a method of the struct.
     name: bool,
+    /// The name that is printed, where it is another than the struct's.
+    renamed: Option<String>,
     /// No `Dtype` although there is a type parameter bound by `Real`.
     no_dtype: bool,
+    /// The same for every element type.
+    stateless: bool,
 }
 
 pub(crate) fn expand(input: DeriveInput) -> Result<TokenStream> {
-    let Data::Struct(data) = &input.data else {
-        return Err(Error::new(
-            input.ident.span(),
-            "#[derive(Module)] is for structs; write `impl Module` for an enum",
-        ));
-    };
     let options = options(&input.attrs)?;
-    let fields = fields(&data.fields)?;
-    let module = module(&input, &options, &fields);
-    let clone = clone(&input, &fields);
+    let variants = variants(&input, &options)?;
+    let module = module(&input, &options, &variants);
+    let clone = clone(&input, &variants);
     let display = display(&input);
     let dtype = match real_parameter(&input) {
-        Some(real) if !options.no_dtype => dtype(&input, &real, &fields),
+        _ if options.stateless => stateless(&input),
+        Some(real) if !options.no_dtype => dtype(&input, &real, &variants),
         _ => TokenStream::new(),
     };
     Ok(quote!(#module #clone #display #dtype))
@@ -51,9 +89,16 @@ fn options(attrs: &[Attribute]) -> Result<Options> {
         attr.parse_nested_meta(|meta| {
             match meta.path.to_token_stream().to_string().as_str() {
                 "repr" => options.repr = true,
-                "name" => options.name = true,
+                "name" => match text(&meta)? {
+                    None => options.name = true,
+                    renamed => options.renamed = renamed,
+                },
                 "no_dtype" => options.no_dtype = true,
-                other => return Err(meta.error(format!("no option `{other}`; there are repr, name and no_dtype"))),
+                "stateless" => options.stateless = true,
+                other => {
+                    let known = "there are repr, name, name = \"…\", stateless and no_dtype";
+                    return Err(meta.error(format!("no option `{other}`; {known}")));
+                }
             }
             Ok(())
         })?;
@@ -61,26 +106,64 @@ fn options(attrs: &[Attribute]) -> Result<Options> {
     Ok(options)
 }
 
+/// What stands after an option's `=`, if anything does.
+fn text(meta: &ParseNestedMeta<'_>) -> Result<Option<String>> {
+    match meta.input.peek(Token![=]) {
+        true => Ok(Some(meta.value()?.parse::<LitStr>()?.value())),
+        false => Ok(None),
+    }
+}
+
+/// A struct's only variant, or those of an enum.
+fn variants(input: &DeriveInput, options: &Options) -> Result<Vec<Variant>> {
+    let ident = &input.ident;
+    let name = options.renamed.clone().unwrap_or_else(|| ident.to_string());
+    match &input.data {
+        Data::Struct(data) => Ok(vec![Variant { path: quote!(#ident), name, fields: fields(&data.fields)? }]),
+        Data::Enum(data) if !data.variants.is_empty() => data
+            .variants
+            .iter()
+            .map(|v| {
+                let variant = &v.ident;
+                let name = format!("{name}::{variant}");
+                Ok(Variant { path: quote!(#ident::#variant), name, fields: fields(&v.fields)? })
+            })
+            .collect(),
+        _ => Err(Error::new(ident.span(), "#[derive(Module)] is for structs, and for enums that have a variant")),
+    }
+}
+
 fn fields(fields: &Fields) -> Result<Vec<Field>> {
     let mut found = Vec::new();
     for (i, field) in fields.iter().enumerate() {
-        let mut skip = false;
+        let (mut kind, mut renamed) = (Kind::Member, None);
         for attr in field.attrs.iter().filter(|a| a.path().is_ident("module")) {
             attr.parse_nested_meta(|meta| {
-                if !meta.path.is_ident("skip") {
-                    return Err(meta.error("a field takes #[module(skip)] only"));
+                match meta.path.to_token_stream().to_string().as_str() {
+                    "skip" => kind = Kind::Skipped,
+                    "flatten" => kind = Kind::Flattened,
+                    "name" => renamed = text(&meta)?,
+                    _ => return Err(meta.error("a field takes #[module(skip)], flatten or name = \"…\"")),
                 }
-                skip = true;
                 Ok(())
             })?;
         }
         let member =
             field.ident.clone().map_or(Member::Unnamed(Index { index: i as u32, span: field.span() }), Member::Named);
-        let name = match &member {
+        let name = renamed.unwrap_or_else(|| match &member {
             Member::Named(ident) => ident.to_string().trim_start_matches("r#").to_string(),
             Member::Unnamed(index) => index.index.to_string(),
-        };
-        found.push(Field { member, name, ty: field.ty.clone(), skip });
+        });
+        if name.is_empty() || name.contains('.') {
+            let why = "a name is not empty and has no dot, which separates the parts of a path";
+            return Err(Error::new(field.span(), why));
+        }
+        if kind == Kind::Member && mentions(&field.ty, &[format_ident!("HashMap")]) {
+            let why = "a HashMap has no order, so that neither names nor draws would be the same twice: use \
+                       BTreeMap<String, _> or ModuleDict; #[module(skip)] if there is nothing in it to learn or to save";
+            return Err(Error::new(field.ty.span(), why));
+        }
+        found.push(Field { member, name, ty: field.ty.clone(), kind });
     }
     Ok(found)
 }
@@ -100,42 +183,63 @@ fn mentions(ty: &Type, params: &[Ident]) -> bool {
 
 /// The struct's generics, with `Field` asked of every field type that depends on them, and of each type parameter what a
 /// module must be.
-fn bounded(input: &DeriveInput, fields: &[Field]) -> syn::Generics {
+fn bounded(input: &DeriveInput, variants: &[Variant]) -> syn::Generics {
     let mut generics = input.generics.clone();
     let params: Vec<Ident> = generics.type_params().map(|p| p.ident.clone()).collect();
     for param in &params {
         let bound: WherePredicate = parse_quote!(#param: ::core::marker::Send + ::core::marker::Sync + 'static);
         generics.make_where_clause().predicates.push(bound);
     }
-    for field in fields.iter().filter(|f| mentions(&f.ty, &params)) {
+    for field in variants.iter().flat_map(|v| &v.fields).filter(|f| mentions(&f.ty, &params)) {
         let ty = &field.ty;
-        let bound = if field.skip { quote!(::core::clone::Clone) } else { quote!(::ndnn::module::Field) };
+        let bound = match field.kind {
+            Kind::Member => quote!(::ndnn::module::Field),
+            Kind::Flattened => quote!(::ndnn::module::Module + ::core::clone::Clone),
+            Kind::Skipped => quote!(::core::clone::Clone),
+        };
         generics.make_where_clause().predicates.push(parse_quote!(#ty: #bound));
     }
     generics
 }
 
-fn module(input: &DeriveInput, options: &Options, fields: &[Field]) -> TokenStream {
+/// One arm per variant, with the field's own expression for each of its fields.
+fn arms(
+    variants: &[Variant],
+    of: &dyn Fn(&Variant, Vec<TokenStream>) -> TokenStream,
+    field: &dyn Fn(&Field) -> TokenStream,
+) -> TokenStream {
+    let arms = variants.iter().map(|variant| {
+        let (pattern, body) = (variant.pattern(), of(variant, variant.fields.iter().map(field).collect()));
+        quote!(#pattern => #body)
+    });
+    quote!(match self { #(#arms,)* })
+}
+
+fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> TokenStream {
     let ident = &input.ident;
-    let generics = bounded(input, fields);
+    let generics = bounded(input, variants);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, ty_generics, _) = input.generics.split_for_impl();
+    let block = |_: &Variant, calls: Vec<TokenStream>| quote!({ #(#calls)* });
     // Spanned at the type, so that an unknown one is marked in the struct and not at the derive.
-    let each = |call: &dyn Fn(&Field) -> TokenStream| -> Vec<TokenStream> {
-        fields.iter().filter(|f| !f.skip).map(call).collect()
-    };
-    let show = each(
-        &|Field { member, name, ty, .. }| quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::show(&self.#member, #name, members);),
-    );
-    let show_mut = each(
-        &|Field { member, ty, .. }| quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::show_mut(&mut self.#member, members);),
-    );
+    let show = arms(variants, &block, &|f| {
+        let (Field { name, ty, .. }, binding) = (f, f.binding());
+        match f.kind {
+            Kind::Member => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::show(#binding, #name, members);),
+            Kind::Flattened => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Module>::members(#binding, members);),
+            Kind::Skipped => TokenStream::new(),
+        }
+    });
     let type_name = match options.name {
         true => quote!(Self::type_name(self)),
-        false => {
-            let name = ident.to_string();
-            quote!(::std::string::String::from(#name))
-        }
+        false => arms(
+            variants,
+            &|variant, _| {
+                let name = &variant.name;
+                quote!(::std::string::String::from(#name))
+            },
+            &|_| TokenStream::new(),
+        ),
     };
     let extra_repr = options.repr.then(|| {
         quote! {
@@ -148,11 +252,7 @@ fn module(input: &DeriveInput, options: &Options, fields: &[Field]) -> TokenStre
         impl #impl_generics ::ndnn::module::Module for #ident #ty_generics #where_clause {
             fn members<'__members>(&'__members self, members: &mut ::ndnn::module::Members<'__members>) {
                 let _ = &members;
-                #(#show)*
-            }
-            fn members_mut<'__members>(&'__members mut self, members: &mut ::ndnn::module::MembersMut<'__members>) {
-                let _ = &members;
-                #(#show_mut)*
+                #show
             }
             fn type_name(&self) -> ::std::string::String {
                 #type_name
@@ -162,23 +262,30 @@ fn module(input: &DeriveInput, options: &Options, fields: &[Field]) -> TokenStre
     }
 }
 
-fn clone(input: &DeriveInput, fields: &[Field]) -> TokenStream {
+/// The variant made anew, each field by an expression of its own.
+fn made(variant: &Variant, fields: Vec<TokenStream>) -> TokenStream {
+    let path = &variant.path;
+    let members = variant.fields.iter().map(|f| &f.member);
+    quote!(#path { #(#members: #fields),* })
+}
+
+fn clone(input: &DeriveInput, variants: &[Variant]) -> TokenStream {
     let ident = &input.ident;
-    let generics = bounded(input, fields);
+    let generics = bounded(input, variants);
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, ty_generics, _) = input.generics.split_for_impl();
-    let copies = fields.iter().map(|f| {
-        let Field { member, ty, .. } = f;
-        match f.skip {
-            true => quote_spanned!(ty.span()=> #member: <#ty as ::core::clone::Clone>::clone(&self.#member)),
-            false => quote_spanned!(ty.span()=> #member: <#ty as ::ndnn::module::Field>::copy(&self.#member)),
+    let copies = arms(variants, &made, &|f| {
+        let (Field { ty, .. }, binding) = (f, f.binding());
+        match f.kind {
+            Kind::Member => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::copy(#binding)),
+            _ => quote_spanned!(ty.span()=> <#ty as ::core::clone::Clone>::clone(#binding)),
         }
     });
     quote! {
         /// A deep copy: nothing is shared with the original; parameters tied inside stay tied.
         impl #impl_generics ::core::clone::Clone for #ident #ty_generics #where_clause {
             fn clone(&self) -> Self {
-                ::ndnn::module::copying(|| #ident { #(#copies),* })
+                ::ndnn::module::copying(|| #copies)
             }
         }
     }
@@ -210,7 +317,22 @@ fn real_parameter(input: &DeriveInput) -> Option<Ident> {
     input.generics.type_params().find(|p| p.bounds.iter().any(is_real)).map(|p| p.ident.clone())
 }
 
-fn dtype(input: &DeriveInput, real: &Ident, fields: &[Field]) -> TokenStream {
+/// `Dtype` of a layer that holds no numbers of a type: it is the same for all.
+fn stateless(input: &DeriveInput) -> TokenStream {
+    let ident = &input.ident;
+    let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
+    let to = format_ident!("__U", span = Span::call_site());
+    quote! {
+        impl #impl_generics ::ndnn::module::Dtype for #ident #ty_generics #where_clause {
+            type With<#to: ::ndnn::Real> = Self;
+            fn dtype<#to: ::ndnn::Real>(self) -> Self {
+                self
+            }
+        }
+    }
+}
+
+fn dtype(input: &DeriveInput, real: &Ident, variants: &[Variant]) -> TokenStream {
     let ident = &input.ident;
     let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();
     let to = format_ident!("__U", span = Span::call_site());
@@ -221,11 +343,11 @@ fn dtype(input: &DeriveInput, real: &Ident, fields: &[Field]) -> TokenStream {
         GenericParam::Lifetime(l) => l.lifetime.to_token_stream(),
     });
     let with = quote!(#ident<#(#arguments),*>);
-    let converted = fields.iter().map(|f| {
-        let member = &f.member;
-        match mentions(&f.ty, std::slice::from_ref(real)) {
-            true => quote!(#member: ::ndnn::module::Dtype::dtype::<#to>(self.#member)),
-            false => quote!(#member: self.#member),
+    let converted = arms(variants, &made, &|f| {
+        let (Field { ty, .. }, binding) = (f, f.binding());
+        match mentions(ty, std::slice::from_ref(real)) {
+            true => quote!(::ndnn::module::Dtype::dtype::<#to>(#binding)),
+            false => quote!(#binding),
         }
     });
     quote! {
@@ -233,7 +355,7 @@ fn dtype(input: &DeriveInput, real: &Ident, fields: &[Field]) -> TokenStream {
             type With<#to: ::ndnn::Real> = #with;
             #[track_caller]
             fn dtype<#to: ::ndnn::Real>(self) -> #with {
-                ::ndnn::module::copying(|| #ident { #(#converted),* })
+                ::ndnn::module::copying(|| #converted)
             }
         }
     }

@@ -3,6 +3,11 @@
 use crate::{
     Error, ErrorKind, Result, Tensor,
     autograd::grad_with,
+    kernels::{
+        copy::contiguous,
+        memory::{collected, full, try_collected},
+        sizes::room,
+    },
     random::{Generator, SeedableRng},
 };
 
@@ -179,12 +184,12 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
     fn run(&self) -> Result<()> {
         let checked: Vec<usize> = (0..self.inputs.len()).filter(|&i| self.inputs[i].requires_grad()).collect();
         let outputs = (self.f)(&self.inputs)?;
-        let differences = checked.iter().map(|&i| self.differences(i, &outputs)).collect::<Result<Vec<_>>>()?;
+        let differences = try_collected(checked.iter().map(|&i| self.differences(i, &outputs)))?;
         for create_graph in [false, true] {
             for (k, output) in outputs.iter().enumerate() {
                 let rows = self.rows(k, &outputs, &checked, create_graph)?;
                 for (column, &i) in checked.iter().enumerate() {
-                    let gradients: Vec<&Tensor<f64>> = rows.iter().map(|row| &row[column]).collect();
+                    let gradients = collected(rows.iter().map(|row| &row[column]));
                     self.compare(i, k, output.shape(), &gradients, &differences[column], create_graph)?;
                 }
             }
@@ -213,22 +218,23 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
     /// The central differences by each element of input `i`.
     fn differences(&self, i: usize, outputs: &[Tensor<f64>]) -> Result<Differences> {
         let mut inputs = self.inputs.clone();
+        for output in outputs {
+            room::<f64>(self.op, &[self.inputs[i].numel(), output.numel()])?;
+        }
         let mut at = |element: usize, step: f64| {
-            let mut array = self.inputs[i].data().to_owned();
+            let mut array = contiguous(self.inputs[i].view());
             *array.iter_mut().nth(element).expect("an element") += step;
             inputs[i] = Tensor::from(array).set_requires_grad(true);
             self.call(&inputs, outputs, false)
         };
         let eps = self.options.eps;
-        (0..self.inputs[i].numel())
-            .map(|element| {
-                let (above, below) = (at(element, eps)?, at(element, -eps)?);
-                let slope = |(a, b): (&Tensor<f64>, &Tensor<f64>)| {
-                    a.view().iter().zip(b.view()).map(|(a, b)| (a - b) / (2.0 * eps)).collect()
-                };
-                Ok(above.iter().zip(&below).map(slope).collect())
-            })
-            .collect()
+        try_collected((0..self.inputs[i].numel()).map(|element| {
+            let (above, below) = (at(element, eps)?, at(element, -eps)?);
+            let slope = |(a, b): (&Tensor<f64>, &Tensor<f64>)| {
+                collected(a.view().iter().zip(b.view()).map(|(a, b)| (a - b) / (2.0 * eps)))
+            };
+            Ok(above.iter().zip(&below).map(slope).collect())
+        }))
     }
 
     /// The gradients of each element of output `k`, each with a graph of its own: a first-order pass frees it.
@@ -240,14 +246,12 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
         create_graph: bool,
     ) -> Result<Vec<Vec<Tensor<f64>>>> {
         let by: Vec<&Tensor<f64>> = checked.iter().map(|&i| &self.inputs[i]).collect();
-        (0..outputs[k].numel())
-            .map(|element| {
-                let mut unit = ndarray::ArrayD::zeros(outputs[k].shape());
-                *unit.iter_mut().nth(element).expect("an element") = 1.0;
-                let again = self.call(&self.inputs, outputs, true)?;
-                jacobian_row(&again[k..=k], &[Some(&unit.into())], &by, create_graph)
-            })
-            .collect()
+        try_collected((0..outputs[k].numel()).map(|element| {
+            let mut unit = full(self.op, outputs[k].shape(), 0.0);
+            *unit.iter_mut().nth(element).expect("an element") = 1.0;
+            let again = self.call(&self.inputs, outputs, true)?;
+            jacobian_row(&again[k..=k], &[Some(&unit.into())], &by, create_graph)
+        }))
     }
 
     /// An error if the gradients of output `k`'s elements by input `i`'s are not the differences.

@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Result,
+    kernels::memory::vector,
     tensor::{Element, Tensor},
 };
 
@@ -34,7 +35,7 @@ pub trait Batch: Sized + Clone + Send + Sync {
 
 impl<T: Element> Collate for Tensor<T> {
     fn collate(samples: Vec<Self>) -> Result<Self> {
-        Tensor::stack(&samples.iter().collect::<Vec<_>>(), 0)
+        Tensor::stack(&samples, 0)
     }
 }
 
@@ -57,7 +58,7 @@ macro_rules! tuples {
     ($(($($name:ident $i:tt),+)),*) => {$(
         impl<$($name: Collate),+> Collate for ($($name,)+) {
             fn collate(samples: Vec<Self>) -> Result<Self> {
-                let mut columns = ($(Vec::<$name>::with_capacity(samples.len()),)+);
+                let mut columns = ($(vector::<$name>(samples.len()),)+);
                 for sample in samples {
                     $(columns.$i.push(sample.$i);)+
                 }

@@ -5,6 +5,7 @@ use std::{io::Read, path::Path};
 use crate::{
     Error, Result,
     error::ErrorKind,
+    kernels::sizes::too_large,
     tensor::{Real, Tensor},
 };
 
@@ -60,6 +61,9 @@ impl Csv {
         for record in lines.records() {
             let record = record.map_err(|e| Error::new(ErrorKind::Format, "csv", "malformed file").caused_by(e))?;
             let line = record.position().map_or(0, ::csv::Position::line);
+            if values.try_reserve(record.len()).is_err() {
+                return Err(too_large("csv", &[rows + 1, record.len()], size_of::<T>()));
+            }
             for (column, text) in record.iter().enumerate() {
                 let value = match text {
                     "" => f64::NAN,

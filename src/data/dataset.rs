@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::collate::{Batch, Collate, common_len};
 use crate::{
     Error, Result,
-    kernels::{memory::collected, sizes::room},
+    kernels::{
+        memory::{collected, try_collected},
+        sizes::room,
+    },
     tensor::Tensor,
 };
 
@@ -33,7 +36,8 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// As [`get`](Dataset::get), and if the samples do not fit together.
     fn batch(&self, positions: &[usize]) -> Result<Self::Sample> {
-        Self::Sample::collate(positions.iter().map(|&p| self.get(p)).collect::<Result<_>>()?)
+        room::<Self::Sample>("Dataset", &[positions.len()])?;
+        Self::Sample::collate(try_collected(positions.iter().map(|&p| self.get(p)))?)
     }
 }
 
@@ -84,7 +88,7 @@ pub struct Subset<D> {
 
 impl<D> Clone for Subset<D> {
     fn clone(&self) -> Self {
-        Subset { dataset: self.dataset.clone(), positions: self.positions.clone() }
+        Subset { dataset: self.dataset.clone(), positions: collected(self.positions.iter().copied()) }
     }
 }
 
@@ -125,7 +129,10 @@ impl<D: Dataset> Dataset for Subset<D> {
     fn batch(&self, positions: &[usize]) -> Result<D::Sample> {
         match positions.iter().find(|&&p| p >= self.len()) {
             Some(p) => Err(Error::index("Subset", format!("there is no sample {p} among {}", self.len()))),
-            None => self.dataset.batch(&positions.iter().map(|&p| self.positions[p]).collect::<Vec<_>>()),
+            None => {
+                room::<usize>("Subset", &[positions.len()])?;
+                self.dataset.batch(&collected(positions.iter().map(|&p| self.positions[p])))
+            }
         }
     }
 }

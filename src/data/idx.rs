@@ -6,7 +6,8 @@ use super::file::Source;
 use crate::{
     Error, Result,
     error::ErrorKind,
-    tensor::{AnyTensor, Tensor},
+    kernels::{memory::collected, sizes::room},
+    tensor::{AnyTensor, Element, Tensor},
 };
 
 fn malformed(path: &Path, what: impl std::fmt::Display) -> Error {
@@ -56,21 +57,23 @@ pub fn load(path: impl AsRef<Path>) -> Result<AnyTensor> {
         let there = if data.len() < wanted { data.len().to_string() } else { "more".into() };
         return Err(malformed(path, format!("{announced} takes {wanted} bytes, the file holds {there}")));
     }
-    let ints = |of: &dyn Fn(&[u8]) -> i64| Tensor::from_vec(&shape, data.chunks_exact(width).map(of).collect());
+    let all = (&*data, &*shape);
     Ok(match kind {
-        0x08 => ints(&|c| i64::from(c[0]))?.into(),
-        0x09 => ints(&|c| i64::from(c[0] as i8))?.into(),
-        0x0B => ints(&|c| i64::from(i16::from_be_bytes(c.try_into().expect("2 bytes"))))?.into(),
-        0x0C => ints(&|c| i64::from(i32::from_be_bytes(c.try_into().expect("4 bytes"))))?.into(),
-        0x0D => {
-            let floats = data.chunks_exact(4).map(|c| f32::from_be_bytes(c.try_into().expect("4 bytes"))).collect();
-            Tensor::from_vec(&shape, floats)?.into()
-        }
-        _ => {
-            let floats = data.chunks_exact(8).map(|c| f64::from_be_bytes(c.try_into().expect("8 bytes"))).collect();
-            Tensor::from_vec(&shape, floats)?.into()
-        }
+        0x08 => decoded(all, |[b]: [u8; 1]| i64::from(b))?.into(),
+        0x09 => decoded(all, |[b]: [u8; 1]| i64::from(b as i8))?.into(),
+        0x0B => decoded(all, |b| i64::from(i16::from_be_bytes(b)))?.into(),
+        0x0C => decoded(all, |b| i64::from(i32::from_be_bytes(b)))?.into(),
+        0x0D => decoded(all, f32::from_be_bytes)?.into(),
+        _ => decoded(all, f64::from_be_bytes)?.into(),
     })
+}
+
+fn decoded<T: Element, const B: usize>(
+    (data, shape): (&[u8], &[usize]),
+    of: impl Fn([u8; B]) -> T,
+) -> Result<Tensor<T>> {
+    room::<T>("idx", shape)?;
+    Tensor::from_vec(shape, collected(data.as_chunks().0.iter().map(|&bytes| of(bytes))))
 }
 
 /// Reads images and labels of MNIST, or of a set in its format, from a folder: for `train` the files

@@ -3,9 +3,10 @@
 use crate::{
     Error, Result,
     functional::{dropout, linear, options},
-    kernels::{elementwise::map, sizes::room},
+    kernels::{elementwise::map, gather::mask_matrix, memory::filled, sizes::room},
     tensor::{Real, Tensor},
 };
+use ndnn_derive::concrete;
 
 /// Which keys a query may see.
 ///
@@ -82,6 +83,7 @@ options! {
 ///
 /// # Errors
 /// If the shapes do not fit, both a mask and `is_causal` are given, or `dropout_p` is no probability.
+#[concrete]
 pub fn scaled_dot_product_attention<T: Real>(
     query: &Tensor<T>,
     key: &Tensor<T>,
@@ -114,7 +116,7 @@ pub fn scaled_dot_product_attention<T: Real>(
         (None, true) => {
             let keys = key.size(-2)?;
             room::<T>(OP, &[len, keys])?;
-            Some(causal(len, keys))
+            Some(causal(len, keys)?)
         }
         (None, false) => None,
     };
@@ -132,9 +134,9 @@ pub fn scaled_dot_product_attention<T: Real>(
 }
 
 /// What is added to the scores so that query i sees the keys 0 to i only.
-fn causal<T: Real>(len: usize, keys: usize) -> Tensor<T> {
-    let seen = |(i, j)| if j <= i { T::ZERO } else { T::neg_infinity() };
-    ndarray::Array2::from_shape_fn((len, keys), seen).into()
+fn causal<T: Real>(len: usize, keys: usize) -> Result<Tensor<T>> {
+    let zeros = filled(room::<T>("scaled_dot_product_attention", &[len, keys])?, T::ZERO);
+    Ok(mask_matrix(zeros, &[len, keys], T::neg_infinity(), |i, j| j <= i).into())
 }
 
 /// Keys or values with each head repeated, so that there are as many as the query has.

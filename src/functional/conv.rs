@@ -3,12 +3,16 @@
 //! A convolution is linear in the input and in the weight. So its two derivatives and their derivatives are again
 //! convolutions of these kinds: three operations, each of which names the two others as its derivatives.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
+
+use ndnn_derive::concrete;
 
 use super::{Dims, PaddingMode, options, pad};
 use crate::{
     Error, Result,
+    error::or_panic,
     kernels::{self, conv::Plan, sizes::room, windows::Windows},
+    python::AsPython,
     tensor::{Real, Tensor},
 };
 
@@ -41,15 +45,31 @@ impl<const N: usize> From<Dims<N>> for Padding<N> {
     }
 }
 
-/// `"same"` or `"valid"`.
-impl<const N: usize> TryFrom<&str> for Padding<N> {
-    type Error = Error;
-    fn try_from(name: &str) -> Result<Self> {
-        match name {
+impl<const N: usize> FromStr for Padding<N> {
+    type Err = Error;
+    fn from_str(word: &str) -> Result<Self> {
+        match word {
             "same" => Ok(Padding::Same),
             "valid" => Ok(Padding::Valid),
-            _ => Err(Error::value("padding", format!("{name:?}: expected \"same\", \"valid\" or numbers"))),
+            _ => Err(Error::value("padding", format!("{word:?}: expected \"same\", \"valid\" or numbers"))),
         }
+    }
+}
+
+/// `"same"` or `"valid"`.
+///
+/// # Panics
+/// If it is another word.
+impl<const N: usize> From<&str> for Padding<N> {
+    #[track_caller]
+    fn from(word: &str) -> Self {
+        or_panic(word.parse())
+    }
+}
+
+impl<const N: usize> AsPython for Padding<N> {
+    fn python(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -70,30 +90,19 @@ options! {
         /// The step from one window to the next; 1 by default.
         stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1";
         /// How many elements are added at each end: numbers (0 by default), `"same"` or `"valid"`.
-        padding: word Padding<N> = Padding::from(0);
+        padding: into Padding<N> = Padding::from(0);
         /// The step from one tap of the kernel to the next; 1 by default.
         dilation: into Dims<N> = Dims::from(1), if |d| d.is_positive(), "a dilation is at least 1";
-        /// Groups of channels that do not see each other; 1 by default.
+        /// Groups of channels that do not see each other; 1 by default. A layer draws weight and bias again if that changes
+        /// their shape.
         groups: of usize = 1, if |g| g > 0, "there is at least 1 group";
         /// What the input is padded with; zeros by default.
-        padding_mode: word PaddingMode = PaddingMode::Zeros;
+        padding_mode: into PaddingMode = PaddingMode::Constant;
     }
+    if |o| o.padding != Padding::Same || o.stride.get() == [1; N], "padding \"same\" takes a stride of 1"
 }
 
 impl<const N: usize> ConvOptions<N> {
-    /// What no input can satisfy.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
-        match self {
-            _ if !self.stride.is_positive() => Err("a stride is at least 1"),
-            _ if !self.dilation.is_positive() => Err("a dilation is at least 1"),
-            _ if self.groups == 0 => Err("there is at least 1 group"),
-            _ if self.padding == Padding::Same && self.stride.get() != [1; N] => {
-                Err("padding \"same\" takes a stride of 1")
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The elements added before and after each axis.
     fn pads(&self, kernel: [usize; N]) -> [(usize, usize); N] {
         std::array::from_fn(|i| match self.padding {
@@ -127,7 +136,7 @@ pub fn conv<const N: usize, T: Real>(
     let mut x = if batched { input.clone() } else { input.unsqueeze(0)? };
     let kernel: [usize; N] = weight.shape()[2..].try_into().expect("as many axes as checked");
     let mut pads = options.pads(kernel);
-    if options.padding_mode != PaddingMode::Zeros {
+    if options.padding_mode != PaddingMode::Constant {
         // More than `isize::MAX` is too much for `pad` too.
         let signed = |n: usize| n.min(isize::MAX as usize) as isize;
         let sizes: Vec<isize> = pads.iter().rev().flat_map(|&(a, b)| [signed(a), signed(b)]).collect();
@@ -157,7 +166,6 @@ fn check_shapes<const N: usize, T: Real>(
     options: &ConvOptions<N>,
 ) -> Result<()> {
     let (x, w, groups) = (input.shape(), weight.shape(), options.groups);
-    options.check().map_err(|why| Error::value(op, why))?;
     let wrong = |message: String| Err(Error::shape(op, message));
     if w.len() != N + 2 {
         return wrong(format!("the weight is {w:?}, expected {} axes: (out, in / groups, kernel sizes)", N + 2));
@@ -259,6 +267,7 @@ pub(crate) fn three<const N: usize>(numbers: [usize; N], fill: usize) -> [usize;
 // ------------------------------------------------------------------------------- the three operations and their derivatives
 
 /// The convolution itself; all shapes are the plan's.
+#[concrete]
 fn planned<T: Real>(
     op: &'static str,
     x: &Tensor<T>,

@@ -2,6 +2,8 @@
 
 use ndarray::{Array2, Axis, CowArray, Dimension, Ix2, IxDyn};
 
+use ndnn_derive::concrete;
+
 use crate::{
     Error, Result,
     kernels::{copy::contiguous, gemm, memory::collected, reduce, sizes::room},
@@ -22,6 +24,7 @@ use crate::{
 ///
 /// # Errors
 /// If the last axis of `input` is not the weight's, or the bias does not fit.
+#[concrete]
 pub fn linear<T: Real>(input: &Tensor<T>, weight: &Tensor<T>, bias: Option<&Tensor<T>>) -> Result<Tensor<T>> {
     let sizes = LinearSizes::new(input.shape(), weight.shape(), bias.map(Tensor::shape))?;
     let shape = sizes.out(input.shape(), weight.ndim());

@@ -22,6 +22,7 @@ pub use attention::{
     AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions, multi_head_attention_forward,
     scaled_dot_product_attention,
 };
+pub(crate) use conv::conv_setters;
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
 pub(crate) use dropout::channel_dropout;
 pub use dropout::{
@@ -35,16 +36,17 @@ pub use loss::{
     binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss,
     smooth_l1_loss, soft_margin_loss,
 };
-pub use normalization::{BatchNormOptions, batch_norm, layer_norm};
+pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};
-pub use options::{Dims, Scalar};
-pub(crate) use options::{argument, converted, options};
-pub use padding::{PadMode, PaddingMode, pad};
+pub use options::{Dims, PyNumber};
+pub(crate) use options::{argument, changed, no_word, options, words};
+pub use padding::{PadOptions, PaddingMode, pad};
 pub(crate) use pooling::max_pool_setters;
 pub use pooling::{
     MaxPoolOptions, PoolStride, max_pool, max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d,
     max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices,
 };
 pub use rnn::{LstmState, RnnOptions, RnnWeights, lstm, lstm_cell};
+pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};
 pub(crate) use sparse::{padding_row, renorm};

@@ -1,5 +1,6 @@
-//! Normalisations: batch and layer norm.
+//! Normalisations: batch, layer and group norm.
 
+use ndnn_derive::concrete;
 use std::sync::Arc;
 
 use ndarray::ArrayViewMutD;
@@ -87,42 +88,36 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
         return Err(Error::shape("batch_norm", format!("needs an input (N, C, *) of 2 axes or more, got {shape:?}")));
     }
     let channels = shape[1];
-    let per_channel = [("running_mean", running_mean), ("running_var", running_var)];
-    for (name, tensor) in per_channel.into_iter().chain([("weight", weight), ("bias", bias)]) {
-        if let Some(t) = tensor.filter(|t| t.shape() != [channels]) {
-            let what = format!("the input {shape:?} has {channels} channels on axis 1, {name} is {:?}", t.shape());
-            return Err(Error::shape("batch_norm", what));
-        }
-    }
+    let running = [("running_mean", running_mean), ("running_var", running_var)];
+    per_channel("batch_norm", shape, running.into_iter().chain([("weight", weight), ("bias", bias)]))?;
     let least = if options.training { f64::MIN_POSITIVE } else { 0. };
     if options.eps.is_nan() || options.eps < least {
         let needed = if options.training { "above 0 in training" } else { "at least 0" };
         return Err(Error::value("batch_norm", format!("eps must be {needed}, got {}", options.eps)));
     }
     room::<T>("batch_norm", &[channels])?;
-    let batch = kernel::Batch { channels, len: shape[2..].iter().product() };
+    let form = Form { sizes: [shape[0], 1, channels, shape[2..].iter().product()], axes: [0, 3] };
     let eps = T::of(options.eps);
     if let (Some(mean), Some(var), false) = (running_mean, running_var, options.training) {
         let rstd = collected(var.view().iter().map(|&v| (v + eps).sqrt().recip()));
         let moments = [mean.to_vec(), filled(channels, T::ZERO), rstd];
-        return Ok((batch_normed(input, batch, moments, weight, bias, None), None));
+        return Ok((channels_normed(input, form, moments, weight, bias, None), None));
     }
     let count = input.numel() / channels.max(1);
-    let values = shape[0].checked_mul(batch.len);
+    let values = shape[0].checked_mul(form.sizes[3]);
     if options.training && values == Some(1) {
         let what = format!("training needs more than 1 value per channel, the input is {shape:?}");
         return Err(Error::value("batch_norm", what));
     }
     let (mut x, mut eps, mut scales) = (input.clone(), filled(channels, eps), filled(channels, T::ONE));
     let of = |x: &Tensor<T>, eps: &[T]| {
-        let [mean, rest, var] = kernel::batch_moments(&row_major(&x.view()), batch);
+        let [mean, rest, var] = kernel::batch_moments(&row_major(&x.view()), form.map());
         let rstd = collected(var.iter().zip(eps).map(|(&v, &eps)| (v + eps).sqrt().recip()));
         ([mean, rest, rstd], var)
     };
     let (mut moments, mut var) = of(&x, &eps);
-    if let Some(scale) = balance_if_wild(input, &moments[2], |axis| axis != 1, options.eps) {
-        scales = scale.to_vec();
-        x = input.try_mul(&scale)?;
+    if let Some((scaled, scale)) = form.balanced_if_wild(input, &moments[2], options.eps)? {
+        (x, scales) = (scaled, scale.to_vec());
         eps.iter_mut().zip(&scales).for_each(|(eps, &s)| *eps = *eps * s * s);
         (moments, var) = of(&x, &eps);
     }
@@ -132,7 +127,7 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
         let mean = collected((0..channels).map(|c| (moments[0][c] + moments[1][c]) / scales[c]));
         [mean, collected(var.iter().zip(&scales).map(|(&v, &s)| v * unbias / s / s))]
     });
-    Ok((batch_normed(&x, batch, moments, weight, bias, Some(eps)), trained))
+    Ok((channels_normed(&x, form, moments, weight, bias, Some(eps)), trained))
 }
 
 /// Moves a running statistic towards the batch's.
@@ -143,44 +138,38 @@ pub(crate) fn towards<T: Real>(mut running: ArrayViewMutD<'_, T>, batch: &[T], m
     running.iter_mut().zip(batch).for_each(|(r, &b)| *r = part(*r, keep) + part(b, momentum));
 }
 
-/// The batch norm with these means, what is left of them, and 1 / √(variance + ε); with `own`, which is each channel's ε,
-/// they are the input's.
-fn batch_normed<T: Real>(
+/// The norm of channels with these means, what is left of them, and `1 / √(variance + ε)`. They are the input's own if their
+/// ε are given, one per channel; else they are constants.
+fn channels_normed<T: Real>(
     input: &Tensor<T>,
-    batch: kernel::Batch,
+    form: Form,
     moments: [Vec<T>; 3],
     weight: Option<&Tensor<T>>,
     bias: Option<&Tensor<T>>,
-    own: Option<Vec<T>>,
+    own_eps: Option<Vec<T>>,
 ) -> Tensor<T> {
-    let out = {
-        let (x, w, b) = (input.view(), weight.map(Tensor::view), bias.map(Tensor::view));
-        let (w, b) = (w.as_ref().map(row_major), b.as_ref().map(row_major));
-        kernel::batch_norm(&row_major(&x), batch, moments.each_ref().map(Vec::as_slice), w.as_deref(), b.as_deref())
-    };
+    let affine = Affine::new(input, weight, bias, form);
+    let out = affine.given(bias, |x, w, b| kernel::batch_norm(x, form.map(), slices(&moments), w, b));
     let inputs: Vec<_> = [Some(input), weight, bias].into_iter().flatten().collect();
-    // `(C)` as `(1, C, 1, …)`, to broadcast against the input.
-    let mut along = vec![1; input.ndim()];
-    along[1] = batch.channels;
-    let affine = Affine::new(input, weight, bias, vec![batch.channels], along);
     Tensor::op_many("batch_norm", out.array(input.shape()), &inputs, move |g, needed| {
         if grad_enabled() {
-            let of = |v: &[T]| Tensor::from(array(&affine.along, v.to_vec()));
-            let axes = (0..affine.x.ndim() as isize).filter(|&a| a != 1).collect();
+            let of = |v: &[T]| Tensor::from(array(&form.parameters(), v.to_vec()));
             let [mean, _, rstd] = &moments;
-            let moments = match &own {
-                Some(eps) => Centred::own(&affine.x, axes, &of(eps))?,
-                None => Centred { centred: affine.x.try_sub(&of(mean))?, rstd: of(rstd), own: None },
-            };
-            return affine.gradients(g, &moments);
+            return affine.gradients(g, |x| match &own_eps {
+                Some(eps) => Centred::own(x, form.axes, &of(eps)),
+                None => Ok(Centred { centred: x.try_sub(&of(mean))?, rstd: of(rstd), own: None }),
+            });
         }
-        let (g, x, w) = (g.view(), affine.x.view(), affine.weight.as_ref().map(Tensor::view));
-        let (g, x, w) = (row_major(&g), row_major(&x), w.as_ref().map(row_major));
-        let moments = moments.each_ref().map(Vec::as_slice);
-        let (dx, [dw, db]) =
-            kernel::batch_norm_backward(&g, &x, batch, moments, w.as_deref(), own.is_some(), needed[0]);
-        Ok(affine.answer(dx.map(|dx| dx.array(affine.x.shape()).into()), dw, db))
+        let (dx, [dw, db]) = affine.given(Some(g), |x, w, g| {
+            let (g, own) = (g.expect("a gradient"), own_eps.is_some());
+            kernel::batch_norm_backward(g, x, form.map(), slices(&moments), w, own, needed[0])
+        });
+        Ok(affine.listed(dx.map(|dx| dx.array(affine.x.shape()).into()), dw, db))
     })
+}
+
+fn slices<T>(moments: &[Vec<T>; 3]) -> [&[T]; 3] {
+    moments.each_ref().map(Vec::as_slice)
 }
 
 /// `(x − E[x]) / √(Var[x] + ε) · γ + β`, the statistics over the last axes, whose shape is `normalized_shape`.
@@ -197,6 +186,7 @@ fn batch_normed<T: Real>(
 ///
 /// # Errors
 /// If the last axes, the weight or the bias have another shape.
+#[concrete]
 pub fn layer_norm<T: Real>(
     input: &Tensor<T>,
     normalized_shape: &[usize],
@@ -204,14 +194,11 @@ pub fn layer_norm<T: Real>(
     bias: Option<&Tensor<T>>,
     eps: f64,
 ) -> Result<Tensor<T>> {
-    if normalized_shape.is_empty() || !input.shape().ends_with(normalized_shape) {
-        return Err(Error::shape(
-            "layer_norm",
-            format!(
-                "normalized_shape {normalized_shape:?} is to be the input's last axes, the input is {:?}",
-                input.shape()
-            ),
-        ));
+    let shape = input.shape();
+    if normalized_shape.is_empty() || !shape.ends_with(normalized_shape) {
+        let what =
+            format!("normalized_shape {normalized_shape:?} is to be the input's last axes, the input is {shape:?}");
+        return Err(Error::shape("layer_norm", what));
     }
     for (name, tensor) in [("weight", weight), ("bias", bias)] {
         if let Some(t) = tensor.filter(|t| t.shape() != normalized_shape) {
@@ -219,79 +206,176 @@ pub fn layer_norm<T: Real>(
             return Err(Error::shape("layer_norm", what));
         }
     }
-    let first = input.ndim() - normalized_shape.len();
-    let tensor = Tensor::scalar(T::of(eps));
-    let (out, moments) = layer_normed(input, normalized_shape, weight, bias, tensor.clone());
-    let rstd = collected(moments.iter().map(|m| m.rstd));
-    let Some(scale) = balance_if_wild(input, &rstd, |axis| axis >= first, eps) else { return Ok(out) };
-    Ok(layer_normed(&input.try_mul(&scale)?, normalized_shape, weight, bias, tensor * &scale * scale).0)
+    let rows = shape[..shape.len() - normalized_shape.len()].iter().product();
+    let form = Form { sizes: [rows, 1, normalized_shape.iter().product(), 1], axes: [2, 3] };
+    row_norm("layer_norm", input, form, weight, bias, eps)
 }
 
-/// The layer norm of rows with one ε, or one per row, and the rows' moments.
-fn layer_normed<T: Real>(
+/// `(x − E[x]) / √(Var[x] + ε) · γ + β`, the statistics of each sample over each of `num_groups` groups of channels.
+///
+/// `input` is `(N, C, *)`, whose channels are cut into `num_groups` groups of as many that follow one another; `weight` γ and
+/// `bias` β are `(C)`; the variance is the biased one. `eps` is 1e-5 in PyTorch by default. As
+/// torch.nn.functional.group_norm; Wu and He, 2018.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*};
+/// let x = tensor![[[1.0, 3.0], [1.0, 3.0], [10.0, 30.0], [10.0, 30.0]]];        // 4 channels, 2 groups
+/// let y = F::group_norm(&x, 2, None, None, 1e-5)?;
+/// assert!((y - tensor![-1.0, 1.0]).abs().max().item()? < 1e-4);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the input has no channels or fewer than 2 axes, they cannot be cut into so many groups, weight or bias are of another
+/// shape, or a group has one value and there is one sample.
+pub fn group_norm<T: Real>(
     input: &Tensor<T>,
-    normalized_shape: &[usize],
+    num_groups: usize,
+    weight: Option<&Tensor<T>>,
+    bias: Option<&Tensor<T>>,
+    eps: f64,
+) -> Result<Tensor<T>> {
+    const OP: &str = "group_norm";
+    let shape = input.shape();
+    let [n, channels] = *shape
+        .first_chunk()
+        .ok_or_else(|| Error::shape(OP, format!("needs an input (N, C, *) of 2 axes or more, got {shape:?}")))?;
+    let len: usize = shape[2..].iter().product();
+    if channels == 0 || len == 0 {
+        return Err(Error::shape(OP, format!("needs at least one value per channel, and a channel, got {shape:?}")));
+    }
+    if num_groups == 0 || channels % num_groups != 0 {
+        let what = format!("{channels} channels ({shape:?}) cannot be cut into {num_groups} groups of as many");
+        return Err(Error::shape(OP, what));
+    }
+    per_channel(OP, shape, [("weight", weight), ("bias", bias)])?;
+    let runs = channels / num_groups;
+    if n == 1 && runs * len == 1 {
+        let what = format!("needs more than 1 value per group, got {shape:?} and {num_groups} groups");
+        return Err(Error::value(OP, what));
+    }
+    row_norm(OP, input, Form { sizes: [n, num_groups, runs, len], axes: [2, 3] }, weight, bias, eps)
+}
+
+/// The norm over rows: one `(outer, group)` after another.
+fn row_norm<T: Real>(
+    op: &'static str,
+    input: &Tensor<T>,
+    form: Form,
+    weight: Option<&Tensor<T>>,
+    bias: Option<&Tensor<T>>,
+    eps: f64,
+) -> Result<Tensor<T>> {
+    let one = Tensor::scalar(T::of(eps));
+    let (out, moments) = rows_normed(op, input, form, weight, bias, one.clone());
+    let rstd = collected(moments.iter().map(|m| m.rstd));
+    let Some((scaled, scale)) = form.balanced_if_wild(input, &rstd, eps)? else { return Ok(out) };
+    Ok(rows_normed(op, &scaled, form, weight, bias, one * &scale * scale).0)
+}
+
+/// The norm over rows with one ε, or one per row, and the rows' moments.
+fn rows_normed<T: Real>(
+    op: &'static str,
+    input: &Tensor<T>,
+    form: Form,
     weight: Option<&Tensor<T>>,
     bias: Option<&Tensor<T>>,
     eps: Tensor<T>,
 ) -> (Tensor<T>, Arc<[kernel::Moments<T>]>) {
-    let n = normalized_shape.iter().product();
-    let (out, moments) = {
-        let (x, w, b) = (input.view(), weight.map(Tensor::view), bias.map(Tensor::view));
-        let (w, b) = (w.as_ref().map(row_major), b.as_ref().map(row_major));
-        kernel::layer_norm(&row_major(&x), n, w.as_deref(), b.as_deref(), &row_major(&eps.view()))
-    };
+    let affine = Affine::new(input, weight, bias, form);
+    let n = form.sizes[2] * form.sizes[3];
+    let (out, moments) =
+        affine.given(bias, |x, w, b| kernel::row_norm(x, n, form.map(), w, b, &row_major(&eps.view())));
     let moments: Arc<[_]> = moments.into();
     let kept = moments.clone();
     let inputs: Vec<_> = [Some(input), weight, bias].into_iter().flatten().collect();
-    let affine = Affine::new(input, weight, bias, normalized_shape.to_vec(), normalized_shape.to_vec());
-    let out = Tensor::op_many("layer_norm", out.array(input.shape()), &inputs, move |g, needed| {
+    let out = Tensor::op_many(op, out.array(input.shape()), &inputs, move |g, needed| {
         if grad_enabled() {
-            let axes = (1..=affine.along.len() as isize).map(|a| -a).collect();
-            return affine.gradients(g, &Centred::own(&affine.x, axes, &eps)?);
+            return affine.gradients(g, |x| Centred::own(x, form.axes, &eps));
         }
-        let (g, x, w) = (g.view(), affine.x.view(), affine.weight.as_ref().map(Tensor::view));
-        let (g, x, w) = (row_major(&g), row_major(&x), w.as_ref().map(row_major));
-        let parameters = needed[1..].contains(&true);
-        let (dx, mut dw) = kernel::layer_norm_backward(&g, &x, &kept, w.as_deref(), n, parameters);
+        let (dx, mut dw) = affine.given(Some(g), |x, w, g| {
+            let (g, parameters) = (g.expect("a gradient"), needed[1..].contains(&true));
+            kernel::row_norm_backward(g, x, form.map(), &kept, w, parameters)
+        });
         let db = dw.split_off(dw.len() / 2);
-        Ok(affine.answer(Some(dx.array(affine.x.shape()).into()), dw, db))
+        Ok(affine.listed(Some(dx.array(affine.x.shape()).into()), dw, db))
     });
     (out, moments)
 }
 
 // ------------------------------------------------------------------------------------------------- what norms share
 
-/// What to multiply the input by: other than 1 for those groups in which the square of a deviation overflows, or vanishes
-/// beside a tiny `eps`, as `rstd` of the group tells; `eps` is to be multiplied by its square. `together` are the axes that
-/// are normed together. `None` where all is well.
-fn balance_if_wild<T: Real>(
-    input: &Tensor<T>,
-    rstd: &[T],
-    together: impl Fn(usize) -> bool,
-    eps: f64,
-) -> Option<Tensor<T>> {
-    let limit = faint::<T>().sqrt().recip();
-    let wild = |rstd: T| !(rstd > T::ZERO && rstd < limit);
-    if !rstd.iter().any(|&rstd| wild(rstd)) {
-        return None;
+/// Whether each of these tensors has one number per channel of an input `(N, C, *)`.
+fn per_channel<'a, T: Real>(
+    op: &str,
+    shape: &[usize],
+    tensors: impl IntoIterator<Item = (&'static str, Option<&'a Tensor<T>>)>,
+) -> Result<()> {
+    let channels = shape[1];
+    for (name, tensor) in tensors {
+        if let Some(t) = tensor.filter(|t| t.shape() != [channels]) {
+            let what = format!("the input {shape:?} has {channels} channels on axis 1, {name} is {:?}", t.shape());
+            return Err(Error::shape(op, what));
+        }
     }
-    let axes: Vec<usize> = (0..input.ndim()).filter(|&axis| together(axis)).collect();
-    let scale = input.balance(&axes, T::of(eps.sqrt()))?;
-    let only_wild =
-        scale.view().iter().zip(rstd).map(|(&scale, &rstd)| if wild(rstd) { scale } else { T::ONE }).collect();
-    Some(array(scale.shape(), only_wild).into())
+    Ok(())
+}
+
+/// How a norm sees its input: as `[outer, groups, runs, len]`, of which `axes` are normed together. Each of the `groups · runs`
+/// channels has a weight and a bias.
+#[derive(Clone, Copy)]
+struct Form {
+    sizes: [usize; 4],
+    axes: [isize; 2],
+}
+
+impl Form {
+    /// Which weight and bias an element has.
+    fn map(self) -> kernel::Map {
+        let [_, groups, runs, len] = self.sizes;
+        kernel::Map { channels: groups * runs, len }
+    }
+
+    /// The shape in which weight and bias broadcast with the input's form.
+    fn parameters(self) -> [usize; 4] {
+        let [_, groups, runs, _] = self.sizes;
+        [1, groups, runs, 1]
+    }
+
+    fn of<T: Real>(self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        x.reshape(self.sizes.map(|n| n as isize))
+    }
+
+    /// The input multiplied by a factor for each group of elements normed together, and the factors: other than 1 for those in
+    /// which the square of a deviation overflows, or vanishes beside a tiny `eps`, as their `rstd` tells. `eps` is to be
+    /// multiplied by the factor's square. `None` where all is well.
+    fn balanced_if_wild<T: Real>(
+        self,
+        input: &Tensor<T>,
+        rstd: &[T],
+        eps: f64,
+    ) -> Result<Option<(Tensor<T>, Tensor<T>)>> {
+        let limit = faint::<T>().sqrt().recip();
+        let wild = |rstd: T| !(rstd > T::ZERO && rstd < limit);
+        if !rstd.iter().any(|&rstd| wild(rstd)) {
+            return Ok(None);
+        }
+        let x = self.of(input)?;
+        let axes = self.axes.map(|axis| axis as usize);
+        let Some(scale) = x.balance(&axes, T::of(eps.sqrt())) else { return Ok(None) };
+        let only_wild = |(&scale, &rstd): (&T, &T)| if wild(rstd) { scale } else { T::ONE };
+        let scale: Tensor<T> = array(scale.shape(), collected(scale.view().iter().zip(rstd).map(only_wild))).into();
+        Ok(Some((x.try_mul(&scale)?.reshape(input.shape())?, scale)))
+    }
 }
 
 /// What the backward pass of a norm keeps of its inputs.
 struct Affine<T: Real> {
     x: Tensor<T>,
     weight: Option<Tensor<T>>,
-    biased: bool,
-    /// The shape of weight and bias.
-    shape: Vec<usize>,
-    /// That shape so that it broadcasts with the input.
-    along: Vec<usize>,
+    /// The shape of the bias, if there is one.
+    bias: Option<Vec<usize>>,
+    form: Form,
 }
 
 /// `x − mean` and `1 / √(variance + ε)`, to be differentiated.
@@ -299,58 +383,67 @@ struct Centred<T: Real> {
     centred: Tensor<T>,
     rstd: Tensor<T>,
     /// The axes that the moments were taken over, if they are those of the input.
-    own: Option<Vec<isize>>,
+    own: Option<[isize; 2]>,
 }
 
 impl<T: Real> Centred<T> {
-    fn own(x: &Tensor<T>, axes: Vec<isize>, eps: &Tensor<T>) -> Result<Self> {
+    fn own(x: &Tensor<T>, axes: [isize; 2], eps: &Tensor<T>) -> Result<Self> {
         let centred = x.centred(&axes)?;
-        let rstd = centred.square().mean_dim(axes.as_slice(), true)?.try_add(eps)?.rsqrt();
+        let rstd = centred.square().mean_dim(axes, true)?.try_add(eps)?.rsqrt();
         Ok(Centred { centred, rstd, own: Some(axes) })
     }
 }
 
 impl<T: Real> Affine<T> {
-    fn new(
-        x: &Tensor<T>,
-        weight: Option<&Tensor<T>>,
-        bias: Option<&Tensor<T>>,
-        shape: Vec<usize>,
-        along: Vec<usize>,
-    ) -> Self {
-        Affine { x: x.clone(), weight: weight.cloned(), biased: bias.is_some(), shape, along }
+    fn new(x: &Tensor<T>, weight: Option<&Tensor<T>>, bias: Option<&Tensor<T>>, form: Form) -> Self {
+        Affine { x: x.clone(), weight: weight.cloned(), bias: bias.map(|b| b.shape().to_vec()), form }
+    }
+
+    /// What a kernel makes of the input, the weight and another tensor, all in row-major order.
+    fn given<R>(&self, other: Option<&Tensor<T>>, f: impl FnOnce(&[T], Option<&[T]>, Option<&[T]>) -> R) -> R {
+        let (x, w, o) = (self.x.view(), self.weight.as_ref().map(Tensor::view), other.map(Tensor::view));
+        let (w, o) = (w.as_ref().map(row_major), o.as_ref().map(row_major));
+        f(&row_major(&x), w.as_deref(), o.as_deref())
     }
 
     /// The gradients of those inputs that there are; a parameter's is empty where it was not worked out.
-    fn answer(&self, dx: Option<Tensor<T>>, dw: Vec<T>, db: Vec<T>) -> Vec<Option<Tensor<T>>> {
-        let of = |d: Vec<T>| (d.len() == self.shape.iter().product::<usize>()).then(|| array(&self.shape, d).into());
-        let parameters = [self.weight.as_ref().map(|_| of(dw)), self.biased.then(|| of(db))];
-        [Some(dx)].into_iter().chain(parameters).flatten().collect()
+    fn listed(&self, dx: Option<Tensor<T>>, dw: Vec<T>, db: Vec<T>) -> Vec<Option<Tensor<T>>> {
+        let channels = self.form.map().channels;
+        let of = |d: Vec<T>, shape: &[usize]| (d.len() == channels).then(|| array(shape, d).into());
+        let weight = self.weight.as_ref().map(|w| of(dw, w.shape()));
+        let bias = self.bias.as_ref().map(|shape| of(db, shape));
+        [Some(dx), weight, bias].into_iter().flatten().collect()
     }
 
     /// The gradients as tensors, to be differentiated in turn.
-    fn gradients(&self, g: &Tensor<T>, moments: &Centred<T>) -> Result<Vec<Option<Tensor<T>>>> {
-        let Centred { centred, rstd, own } = moments;
-        let normal = centred.try_mul(rstd)?;
+    fn gradients(
+        &self,
+        g: &Tensor<T>,
+        moments: impl FnOnce(&Tensor<T>) -> Result<Centred<T>>,
+    ) -> Result<Vec<Option<Tensor<T>>>> {
+        let along = self.form.parameters();
+        let g = self.form.of(g)?;
+        let Centred { centred, rstd, own } = moments(&self.form.of(&self.x)?)?;
+        let normal = centred.try_mul(&rstd)?;
         let scaled = match &self.weight {
-            Some(w) => g.try_mul(&w.reshape(self.along.as_slice())?)?,
+            Some(w) => g.try_mul(&w.reshape(along.map(|n| n as isize))?)?,
             None => g.clone(),
         };
         let dx = match own {
             Some(axes) => {
-                let mean = |t: &Tensor<T>| t.mean_dim(axes.as_slice(), true);
+                let mean = |t: &Tensor<T>| t.mean_dim(axes, true);
                 let along = normal.try_mul(&mean(&scaled.try_mul(&normal)?)?)?;
-                scaled.try_sub(&mean(&scaled)?)?.try_sub(&along)?.try_mul(rstd)?
+                scaled.try_sub(&mean(&scaled)?)?.try_sub(&along)?.try_mul(&rstd)?
             }
-            None => scaled.try_mul(rstd)?,
+            None => scaled.try_mul(&rstd)?,
         };
-        let mut grads = vec![Some(dx)];
-        let per_parameter = |t: &Tensor<T>| t.sum_to(&self.along)?.reshape(self.shape.as_slice());
-        if self.weight.is_some() {
-            grads.push(Some(per_parameter(&g.try_mul(&normal)?)?));
+        let mut grads = vec![Some(dx.reshape(self.x.shape())?)];
+        let per_parameter = |t: &Tensor<T>, shape: &[usize]| t.sum_to(&along)?.reshape(shape);
+        if let Some(w) = &self.weight {
+            grads.push(Some(per_parameter(&g.try_mul(&normal)?, w.shape())?));
         }
-        if self.biased {
-            grads.push(Some(per_parameter(g)?));
+        if let Some(shape) = &self.bias {
+            grads.push(Some(per_parameter(&g, shape)?));
         }
         Ok(grads)
     }

@@ -1,6 +1,9 @@
-//! What functions and layers share in their options: sizes along N axes, and structs with chained setters.
+//! What functions and layers share in their options: sizes along N axes, numbers and words as PyTorch writes them, structs
+//! with chained setters, and names for 1, 2 and 3 axes.
 
 use std::fmt;
+
+use crate::{Error, error::listed, python::AsPython};
 
 /// A size along each of N axes, given as one number for all or as an array; printing remembers which.
 ///
@@ -57,19 +60,19 @@ impl<const N: usize> fmt::Display for Dims<N> {
 /// A number that prints as it was written: `2` or `2.0`.
 ///
 /// ```
-/// use ndnn::functional::Scalar;
-/// assert_eq!((Scalar::from(2).to_string(), Scalar::from(2.0).to_string()), ("2".into(), "2.0".into()));
+/// use ndnn::functional::PyNumber;
+/// assert_eq!((PyNumber::from(2).to_string(), PyNumber::from(2.0).to_string()), ("2".into(), "2.0".into()));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scalar {
+pub struct PyNumber {
     value: f64,
     whole: bool,
 }
 
-impl Scalar {
+impl PyNumber {
     /// A number that prints as a float.
     pub const fn float(value: f64) -> Self {
-        Scalar { value, whole: false }
+        PyNumber { value, whole: false }
     }
 
     /// The number.
@@ -78,20 +81,20 @@ impl Scalar {
     }
 }
 
-impl From<f64> for Scalar {
+impl From<f64> for PyNumber {
     fn from(value: f64) -> Self {
-        Scalar::float(value)
+        PyNumber::float(value)
     }
 }
 
-impl From<i32> for Scalar {
+impl From<i32> for PyNumber {
     fn from(value: i32) -> Self {
-        Scalar { value: value.into(), whole: true }
+        PyNumber { value: value.into(), whole: true }
     }
 }
 
 /// As Python prints it.
-impl fmt::Display for Scalar {
+impl fmt::Display for PyNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.whole {
             true => write!(f, "{}", self.value),
@@ -100,7 +103,93 @@ impl fmt::Display for Scalar {
     }
 }
 
-/// A struct of options with a default and a chained setter each, and a macro that gives a layer the same setters.
+/// Says that a type is shown by Python as it displays itself.
+macro_rules! as_displayed {
+    ($([$($generics:tt)*] $ty:ty),*) => {$(
+        impl<$($generics)*> AsPython for $ty {
+            fn python(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+as_displayed!([const N: usize] Dims<N>, [] PyNumber);
+
+/// An enum of PyTorch's words, which parse and print.
+///
+/// ```text
+/// words! {
+///     /// What becomes of the losses.
+///     pub enum Reduction, "reduction" {
+///         /// Nothing.
+///         None = "none",
+///         /// Their mean; the default.
+///         #[default]
+///         Mean = "mean",
+///     }
+/// }
+/// ```
+///
+/// `"mean".into()` panics at the caller's line if there is no such word, `"mean".parse()` returns an error. Further spellings
+/// stand behind `|`. To be a module's field, the enum is listed at `plain!` in `module/field.rs`.
+macro_rules! words {
+    ($(#[$doc:meta])* pub enum $name:ident, $what:literal {
+        $($(#[$variant_doc:meta])* $variant:ident = $word:literal $(| $other:literal)*,)*
+    }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        /// As PyTorch spells it.
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self {
+                    $($name::$variant => $word,)*
+                })
+            }
+        }
+
+        impl $crate::python::AsPython for $name {
+            fn python(&self) -> String {
+                self.to_string()
+            }
+        }
+
+        /// From PyTorch's word.
+        impl std::str::FromStr for $name {
+            type Err = $crate::Error;
+            fn from_str(word: &str) -> $crate::Result<Self> {
+                match word {
+                    $($word $(| $other)* => Ok($name::$variant),)*
+                    _ => Err($crate::functional::no_word($what, word, &[$($word $(, $other)*),*])),
+                }
+            }
+        }
+
+        /// From PyTorch's word.
+        ///
+        /// # Panics
+        /// If there is no such word.
+        impl From<&str> for $name {
+            #[track_caller]
+            fn from(word: &str) -> Self {
+                $crate::error::or_panic(word.parse())
+            }
+        }
+    };
+}
+
+/// What is said of a word that is none of an option's.
+pub(crate) fn no_word(what: &str, word: &str, words: &[&str]) -> Error {
+    Error::value(
+        what,
+        format!("there is no {word:?}; expected one of {}", listed(words.iter().map(|w| format!("{w:?}")))),
+    )
+}
+
+/// A struct of options, each with a default, a chained setter and a getter, and a macro that gives a layer the same setters.
 ///
 /// ```text
 /// options! {
@@ -111,26 +200,37 @@ impl fmt::Display for Scalar {
 ///         /// Groups of channels that do not see each other; 1 by default.
 ///         groups: of usize = 1;
 ///     }
+///     if |o| o.groups == 1 || o.stride.get() == [1; N], "groups take a stride of 1"
 /// }
-/// impl<T: Real, const N: usize> Conv<N, T> { conv_setters!(); }   // the struct has a field `options: ConvOptions<N>`
 /// ```
 ///
-/// A value that can never be right panics where it is set, with the message behind `if`.
+/// An option is taken `into` its type, or `of` it. What can never be right panics where it is set, with the message behind
+/// `if`: of one option, or of all together. Outside the crate an option is changed by its setter only, so nothing is checked
+/// again.
+///
+/// A layer that holds such a struct as its field `options` has all setters, save those that it writes itself, by
+/// `conv_setters!(except(groups))` in an `impl` block. With `conv_setters!(through changed)` they go through the layer's method
+/// `changed(self, options) -> Self`, which may draw weights again. To be a module's field, the struct is listed at `plain!` in
+/// `module/field.rs`.
 macro_rules! options {
+    ($(#[$doc:meta])* pub struct $name:ident $($rest:tt)*) => {
+        $crate::functional::options! { @($) $(#[$doc])* pub struct $name $($rest)* }
+    };
     (
-        $(#[$doc:meta])*
+        @($d:tt) $(#[$doc:meta])*
         pub struct $name:ident $([$($generics:tt)*][$($args:tt)*])?, setters $setters:ident {$(
             $(#[$field_doc:meta])*
             $field:ident: $kind:tt $ty:ty = $default:expr
             $(, if |$value:ident| $valid:expr, $message:literal)?;
         )*}
+        $(if |$all:ident| $valid_together:expr, $together:literal)*
     ) => {
         $(#[$doc])*
         #[must_use = "a setter returns the options changed"]
-        #[derive(Clone, Copy, Debug, PartialEq)]
+        #[derive(Clone, Copy, Debug, PartialEq, ndnn_derive::Getters)]
         pub struct $name $(<$($generics)*>)? {$(
             $(#[$field_doc])*
-            pub $field: $ty,
+            pub(crate) $field: $ty,
         )*}
 
         impl $(<$($generics)*>)? Default for $name $(<$($args)*>)? {
@@ -139,57 +239,76 @@ macro_rules! options {
             }
         }
 
-        impl $(<$($generics)*>)? $name $(<$($args)*>)? {$(
-            $(#[$field_doc])*
+        impl $(<$($generics)*>)? $name $(<$($args)*>)? {
+            $(
+                $(#[$field_doc])*
+                #[track_caller]
+                pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
+                    self.$field = $field.into();
+                    $({
+                        let $value = self.$field;
+                        assert!($valid, $message);
+                    })?
+                    self.checked()
+                }
+            )*
+
             #[track_caller]
-            pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
-                self.$field = $crate::functional::converted!($kind $field);
+            fn checked(self) -> Self {
                 $({
-                    let $value = self.$field;
-                    assert!($valid, $message);
-                })?
+                    let $all = &self;
+                    assert!($valid_together, $together);
+                })*
                 self
             }
-        )*}
+        }
 
         /// The same setters for a layer with a field `options`.
         #[allow(unused_macros)]
         macro_rules! $setters {
-            () => {$(
-                $(#[$field_doc])*
-                #[track_caller]
-                pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
-                    self.options = self.options.$field($field);
-                    self
-                }
-            )*};
+            ($d(through $d through:ident)? $d(,)? $d(except($d($d except:ident),*))?) => {
+                $($crate::functional::$setters! { @$field [$d($d through)?] $d($d($d except)*)? })*
+            };
+            $(
+                // One that is left out, and one that is not.
+                (@$field $d through:tt $field $d($d except:ident)*) => {};
+                (@$field $d through:tt $d other:ident $d($d except:ident)*) => {
+                    $crate::functional::$setters! { @$field $d through $d($d except)* }
+                };
+                (@$field [$d($d through:ident)?]) => {
+                    $(#[$field_doc])*
+                    #[track_caller]
+                    pub fn $field(self, $field: $crate::functional::argument!($kind $ty)) -> Self {
+                        let options = self.options.$field($field);
+                        $crate::functional::changed!(self, options, $d($d through)?)
+                    }
+                };
+            )*
         }
         #[allow(unused_imports)]
         pub(crate) use $setters;
     };
 }
 
-/// How a setter takes its value: `into` what converts, `word` what converts or is one of its words, `of` the type itself.
+/// How a setter takes its value: `into` what converts, `of` the type itself.
 macro_rules! argument {
     (into $ty:ty) => { impl Into<$ty> };
-    (word $ty:ty) => { impl TryInto<$ty, Error: std::fmt::Display> };
     (of $ty:ty) => { $ty };
 }
 
-/// A setter's argument as the type that it takes; a word that is none panics at the place of the setter's caller.
-macro_rules! converted {
-    (word $value:ident) => {
-        match $value.try_into() {
-            Ok(value) => value,
-            Err(why) => panic!("{why}"),
-        }
-    };
-    ($kind:tt $value:ident) => {
-        $value.into()
+/// A layer with other options: set, or handed to its method.
+macro_rules! changed {
+    ($layer:ident, $options:ident, ) => {{
+        let mut layer = $layer;
+        layer.options = $options;
+        layer
+    }};
+    ($layer:ident, $options:ident, $through:ident) => {
+        $layer.$through($options)
     };
 }
 
-pub(crate) use {argument, converted, options};
+pub(crate) use {argument, changed, options, words};
 
 #[cfg(test)]
 mod tests {
@@ -199,29 +318,50 @@ mod tests {
         /// Options.
         pub struct WindowOptions[const N: usize][N], setters window_setters {
             /// The step.
-            stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1";
+            stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1, not {s}";
             /// Rounding up.
             ceil_mode: of bool = false;
         }
+        if |o| !o.ceil_mode || o.stride.get() != [7; N], "no rounding up with a stride of 7"
     }
 
-    struct Window<const N: usize> {
-        options: WindowOptions<N>,
-    }
-
-    impl<const N: usize> Window<N> {
-        window_setters!();
+    words! {
+        /// Words.
+        pub enum Colour, "colour" {
+            /// Bright.
+            #[default]
+            Red = "red" | "scarlet",
+            /// Dark.
+            Blue = "blue",
+        }
     }
 
     #[test]
-    fn chained() {
-        let window = Window::<2> { options: WindowOptions::default() }.stride([2, 3]).ceil_mode(true);
-        assert_eq!(window.options, WindowOptions::default().stride([2, 3]).ceil_mode(true));
+    fn set_and_read() {
+        let options = WindowOptions::<2>::default().stride([2, 3]).ceil_mode(true);
+        assert_eq!((options.get_stride().get(), options.get_ceil_mode()), ([2, 3], true));
     }
 
     #[test]
-    #[should_panic(expected = "a stride is at least 1")]
-    fn refused() {
-        let _ = WindowOptions::<1>::default().stride(0);
+    #[should_panic(expected = "a stride is at least 1, not (1, 0)")]
+    fn refused_alone() {
+        let _ = WindowOptions::<2>::default().stride([1, 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "no rounding up with a stride of 7")]
+    fn refused_together() {
+        let _ = WindowOptions::<1>::default().ceil_mode(true).stride(7);
+    }
+
+    #[test]
+    fn words_parse_and_print() {
+        assert_eq!(
+            (Colour::from("blue"), Colour::from("scarlet"), Colour::default()),
+            (Colour::Blue, Colour::Red, Colour::Red)
+        );
+        assert_eq!(format!("{} {}", Colour::Red, Colour::Blue.python()), "red blue");
+        let error = "green".parse::<Colour>().unwrap_err().to_string();
+        assert_eq!(error, "colour: there is no \"green\"; expected one of \"red\", \"scarlet\", \"blue\"");
     }
 }

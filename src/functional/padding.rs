@@ -1,78 +1,58 @@
 //! Padding: more elements at the ends of axes.
 
-use std::fmt;
-
+use super::{options, words};
 use crate::{
     Error, Result,
     kernels::{memory::collected, sizes::room},
     tensor::{Element, Tensor},
 };
 
-/// What a convolution pads its input with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PaddingMode {
-    /// Zeros; the default.
-    #[default]
-    Zeros,
-    /// The elements next to the end in reverse order, the last one not repeated: `3 2 | 1 2 3`.
-    Reflect,
-    /// The last element again and again: `1 1 | 1 2 3`.
-    Replicate,
-    /// The elements of the other end: `2 3 | 1 2 3`.
-    Circular,
-}
-
-/// As PyTorch prints it: `reflect`.
-impl fmt::Display for PaddingMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PaddingMode::Zeros => "zeros",
-            PaddingMode::Reflect => "reflect",
-            PaddingMode::Replicate => "replicate",
-            PaddingMode::Circular => "circular",
-        })
+words! {
+    /// What padding fills in: the argument `padding_mode` of layers and the `mode` of [`pad`].
+    pub enum PaddingMode, "padding mode" {
+        /// One value: zeros, unless [`pad`] is given another; the default.
+        #[default]
+        Constant = "constant" | "zeros",
+        /// The elements next to the end in reverse order, the last one not repeated: `3 2 | 1 2 3`.
+        Reflect = "reflect",
+        /// The last element again and again: `1 1 | 1 2 3`.
+        Replicate = "replicate",
+        /// The elements of the other end: `2 3 | 1 2 3`.
+        Circular = "circular",
     }
 }
 
-/// By PyTorch's name.
-impl TryFrom<&str> for PaddingMode {
-    type Error = Error;
-    fn try_from(name: &str) -> Result<Self> {
-        let modes = [PaddingMode::Zeros, PaddingMode::Reflect, PaddingMode::Replicate, PaddingMode::Circular];
-        modes.into_iter().find(|mode| mode.to_string() == name).ok_or_else(|| {
-            let what = format!("{name:?}: expected \"zeros\", \"reflect\", \"replicate\" or \"circular\"");
-            Error::value("padding_mode", what)
-        })
+options! {
+    /// What [`pad`] fills in. A number, a mode or its name alone will do: `0.5`, `"reflect"`.
+    pub struct PadOptions, setters pad_setters {
+        /// What is filled in; one value by default.
+        mode: into PaddingMode = PaddingMode::Constant;
+        /// The value of [`PaddingMode::Constant`]; 0 by default.
+        value: into Option<f64> = None;
     }
+    if |o| o.value.is_none() || o.mode == PaddingMode::Constant, "only the padding mode \"constant\" takes a value"
 }
 
-/// What [`pad`] pads with: a value, or what there is at the ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum PadMode {
-    /// One value.
-    Constant(f64),
-    /// See [`PaddingMode::Reflect`].
-    Reflect,
-    /// See [`PaddingMode::Replicate`].
-    Replicate,
-    /// See [`PaddingMode::Circular`].
-    Circular,
-}
-
-impl From<f64> for PadMode {
+impl From<f64> for PadOptions {
     fn from(value: f64) -> Self {
-        PadMode::Constant(value)
+        PadOptions::default().value(value)
     }
 }
 
-impl From<PaddingMode> for PadMode {
+impl From<PaddingMode> for PadOptions {
     fn from(mode: PaddingMode) -> Self {
-        match mode {
-            PaddingMode::Zeros => PadMode::Constant(0.),
-            PaddingMode::Reflect => PadMode::Reflect,
-            PaddingMode::Replicate => PadMode::Replicate,
-            PaddingMode::Circular => PadMode::Circular,
-        }
+        PadOptions::default().mode(mode)
+    }
+}
+
+/// From the mode's name.
+///
+/// # Panics
+/// If there is no such mode.
+impl From<&str> for PadOptions {
+    #[track_caller]
+    fn from(mode: &str) -> Self {
+        PadOptions::default().mode(mode)
     }
 }
 
@@ -82,20 +62,28 @@ impl From<PaddingMode> for PadMode {
 /// pads any axes of any tensor; the other modes the last 1, 2 or 3 axes, in front of which are one or two more.
 ///
 /// ```
-/// use ndnn::{functional::{self as F, PadMode}, prelude::*};
+/// use ndnn::{functional::{self as F, PaddingMode}, prelude::*};
 /// let x = tensor![[1.0, 2.0, 3.0]];
 /// assert_eq!(F::pad(&x, [1, 2], 0.5)?, tensor![[0.5, 1.0, 2.0, 3.0, 0.5, 0.5]]);
-/// assert_eq!(F::pad(&x, [2, 1], PadMode::Reflect)?, tensor![[3.0, 2.0, 1.0, 2.0, 3.0, 2.0]]);
-/// assert_eq!(F::pad(&x, [2, -1], PadMode::Replicate)?, tensor![[1.0, 1.0, 1.0, 2.0]]);
-/// assert_eq!(F::pad(&x, [1, 1], PadMode::Circular)?, tensor![[3.0, 1.0, 2.0, 3.0, 1.0]]);
+/// assert_eq!(F::pad(&x, [2, 1], PaddingMode::Reflect)?, tensor![[3.0, 2.0, 1.0, 2.0, 3.0, 2.0]]);
+/// assert_eq!(F::pad(&x, [2, -1], "replicate")?, tensor![[1.0, 1.0, 1.0, 2.0]]);
+/// assert_eq!(F::pad(&x, [1, 1], "circular")?, tensor![[3.0, 1.0, 2.0, 3.0, 1.0]]);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 ///
 /// # Errors
 /// If there is no pair for each axis to pad, more is cut off than there is, or there are too few elements to reflect or
 /// to go round.
-pub fn pad<T: Element>(input: &Tensor<T>, pads: impl AsRef<[isize]>, mode: impl Into<PadMode>) -> Result<Tensor<T>> {
-    let (pads, mode, ndim) = (pads.as_ref(), mode.into(), input.ndim());
+pub fn pad<T: Element>(
+    input: &Tensor<T>,
+    pads: impl AsRef<[isize]>,
+    options: impl Into<PadOptions>,
+) -> Result<Tensor<T>> {
+    padded(input, pads.as_ref(), options.into())
+}
+
+fn padded<T: Element>(input: &Tensor<T>, pads: &[isize], PadOptions { mode, value }: PadOptions) -> Result<Tensor<T>> {
+    let ndim = input.ndim();
     let wrong = |why: String| Error::shape("pad", format!("{:?} by {pads:?}: {why}", input.shape()));
     let (pairs, rest) = pads.as_chunks::<2>();
     if !rest.is_empty() || pairs.len() > ndim {
@@ -111,19 +99,19 @@ pub fn pad<T: Element>(input: &Tensor<T>, pads: impl AsRef<[isize]>, mode: impl 
     let shape: Option<Vec<usize>> = input.shape().iter().zip(&each).map(size).collect();
     let shape = shape.ok_or_else(|| wrong("an axis would have fewer than 0 elements, or too many".into()))?;
     room::<T>("pad", &shape)?;
-    if let PadMode::Constant(value) = mode {
-        return input.constant_pad(&each, T::of(value));
+    if mode == PaddingMode::Constant {
+        return input.constant_pad(&each, T::of(value.unwrap_or(0.)));
     }
     if !(1..=3).contains(&pairs.len()) || !(pairs.len() + 1..=pairs.len() + 2).contains(&ndim) {
         return Err(wrong(
             "this mode pads the last 1, 2 or 3 axes of a tensor with one or two axes more; \
-             PadMode::Constant pads any"
+             the mode \"constant\" pads any"
                 .into(),
         ));
     }
     // As in PyTorch the batch may be empty, and with circular padding everything.
     let data = if ndim == pairs.len() + 2 { 1.. } else { 0.. };
-    if mode != PadMode::Circular && (input.shape()[data].contains(&0) || shape[ndim - pairs.len()..].contains(&0)) {
+    if mode != PaddingMode::Circular && (input.shape()[data].contains(&0) || shape[ndim - pairs.len()..].contains(&0)) {
         return Err(wrong(format!("no axis but the batch may be empty, before or after; the result is {shape:?}")));
     }
     let mut out = input.clone();
@@ -140,18 +128,18 @@ pub fn pad<T: Element>(input: &Tensor<T>, pads: impl AsRef<[isize]>, mode: impl 
 }
 
 /// Which element of an axis of `n` stands at each place of the padded one; `None` where there are too few.
-fn sources(mode: PadMode, n: usize, before: isize, after: isize) -> Option<Vec<usize>> {
+fn sources(mode: PaddingMode, n: usize, before: isize, after: isize) -> Option<Vec<usize>> {
     let n = n as isize;
     let reach = before.max(after);
     // What is left of the axis after all can be counted, what was cut off after an enormous start cannot.
     let places = -before..n.checked_add(after)?;
     let index = |place: fn(isize, isize) -> isize| collected(places.clone().map(|i| place(i, n) as usize));
     match mode {
-        PadMode::Constant(_) => None,
-        PadMode::Replicate => Some(index(|i, n| i.clamp(0, n - 1))),
-        PadMode::Reflect if reach >= n => None,
-        PadMode::Reflect => Some(index(|i, n| if i < 0 { -i } else { i.min(2 * (n - 1) - i) })),
-        PadMode::Circular => {
+        PaddingMode::Constant => None,
+        PaddingMode::Replicate => Some(index(|i, n| i.clamp(0, n - 1))),
+        PaddingMode::Reflect if reach >= n => None,
+        PaddingMode::Reflect => Some(index(|i, n| if i < 0 { -i } else { i.min(2 * (n - 1) - i) })),
+        PaddingMode::Circular => {
             // What is cut off does not come back at the other end.
             let (first, end) = ((-before).max(0), n + after.min(0));
             let len = end - first;

@@ -3,9 +3,10 @@
 use crate::{
     Error, Result,
     functional::{dropout, linear, options},
-    kernels::sizes::room,
+    kernels::{memory::vector, sizes::room},
     tensor::{Real, Tensor},
 };
+use ndnn_derive::concrete;
 
 options! {
     /// What [`lstm`] takes besides tensors.
@@ -137,6 +138,7 @@ pub fn lstm_cell<T: Real>(
 ///
 /// # Errors
 /// If the input, the state or the weights do not fit together, or the sequence is empty.
+#[concrete]
 pub fn lstm<T: Real>(
     input: &Tensor<T>,
     state: Option<(&Tensor<T>, &Tensor<T>)>,
@@ -213,7 +215,7 @@ impl<T: Real, const S: usize> Kind<T, S> {
         if backwards {
             steps.reverse();
         }
-        let mut outputs = Vec::with_capacity(steps.len());
+        let mut outputs = vector(steps.len());
         for step in &steps {
             state = (self.step)(step, &state, &by)?;
             outputs.push(state[0].clone());

@@ -1,12 +1,17 @@
 //! Looking up rows of a table: embeddings.
 
-use std::collections::{BTreeSet, HashMap};
+use ndnn_derive::concrete;
 
 use ndarray::{ArrayViewMutD, Axis};
 
 use super::options;
 use crate::{
     Error, Result,
+    kernels::{
+        gather::{Rows, take_rows},
+        layout::row_major,
+        memory::collected,
+    },
     ops::shared,
     tensor::{Real, Tensor, no_grad},
 };
@@ -58,6 +63,7 @@ fn matrix_with(shape: &[usize], input: &Tensor<i64>) -> Result<[usize; 2]> {
 ///
 /// # Errors
 /// If `weight` is no matrix, or an index or `padding_idx` is outside it.
+#[concrete]
 pub fn embedding<T: Real>(input: &Tensor<i64>, weight: &Tensor<T>, options: EmbeddingOptions) -> Result<Tensor<T>> {
     let [rows, width] = matrix_with(weight.shape(), input)?;
     let padding = padding_row(options.padding_idx, rows)?;
@@ -80,11 +86,12 @@ fn shares<T: Real>(index: &Tensor<i64>, padding: Option<usize>, by_frequency: bo
     if padding.is_none() && !by_frequency {
         return Ok(None);
     }
-    let mut count: HashMap<i64, usize> = HashMap::new();
-    index.view().iter().for_each(|&i| *count.entry(i).or_default() += 1);
+    let mut sorted = if by_frequency { index.to_vec() } else { Vec::new() };
+    sorted.sort_unstable();
+    let count = |i: i64| sorted.partition_point(|&j| j <= i) - sorted.partition_point(|&j| j < i);
     let factor = |i: i64| match padding {
         Some(row) if row as i64 == i => T::ZERO,
-        _ if by_frequency => T::ONE / T::of(count[&i] as f64),
+        _ if by_frequency => T::ONE / T::of(count(i) as f64),
         _ => T::ONE,
     };
     let factors: Tensor<T> = index.view().iter().map(|&i| factor(i)).collect();
@@ -117,10 +124,12 @@ pub(crate) fn renorm<T: Real>(
 ) -> Result<()> {
     matrix_with(table.shape(), input)?;
     // Each row once, so that none is scaled twice.
-    let named: Vec<usize> = input.view().iter().map(|&i| i as usize).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut named = collected(input.view().iter().map(|&i| i as usize));
+    named.sort_unstable();
+    named.dedup();
     // In f64, where the norm of a finite row of f32 is finite.
-    let rows = Tensor::from(table.select(Axis(0), &named)).cast::<f64>();
-    let norms = no_grad(|| rows.norm(norm_type, [1], false))?;
+    let rows = take_rows(&row_major(&table.view()), Rows::new(table.shape(), 0), &named);
+    let norms = no_grad(|| Tensor::from(rows).cast::<f64>().norm(norm_type, [2], false))?;
     for (&row, &norm) in named.iter().zip(norms.view()) {
         if norm > max_norm {
             let scale = max_norm / (norm + 1e-7);

@@ -17,6 +17,7 @@ use crate::{
     kernels::{
         layout::row_major,
         memory::{collected, vector},
+        sizes::room,
     },
     nn::StateDict,
     tensor::{AnyTensor, Element, Tensor},
@@ -25,20 +26,26 @@ use crate::{
 /// The longest header that readers of the format accept.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// The bytes of a tensor as the format stores them: row-major, little-endian.
-fn bytes(tensor: &AnyTensor) -> Vec<u8> {
+/// Writes a tensor as the format stores it: row-major, little-endian.
+fn encode(tensor: &AnyTensor, out: &mut dyn Write) -> io::Result<()> {
     match tensor {
-        AnyTensor::F32(t) => encoded(t, |x| x.to_le_bytes()),
-        AnyTensor::F64(t) => encoded(t, |x| x.to_le_bytes()),
-        AnyTensor::I64(t) => encoded(t, |x| x.to_le_bytes()),
-        AnyTensor::Bool(t) => encoded(t, |x| [u8::from(x)]),
+        AnyTensor::F32(t) => encoded(t, out, |x| x.to_le_bytes()),
+        AnyTensor::F64(t) => encoded(t, out, |x| x.to_le_bytes()),
+        AnyTensor::I64(t) => encoded(t, out, |x| x.to_le_bytes()),
+        AnyTensor::Bool(t) => encoded(t, out, |x| [u8::from(x)]),
     }
 }
 
-fn encoded<T: Element, const B: usize>(tensor: &Tensor<T>, of: impl Fn(T) -> [u8; B]) -> Vec<u8> {
-    let mut out = vector(tensor.numel() * B);
-    row_major(&tensor.view()).iter().for_each(|&x| out.extend(of(x)));
-    out
+fn encoded<T: Element, const B: usize>(
+    tensor: &Tensor<T>,
+    out: &mut dyn Write,
+    of: impl Fn(T) -> [u8; B],
+) -> io::Result<()> {
+    let mut bytes = [[0; B]; 1 << 12];
+    row_major(&tensor.view()).chunks(bytes.len()).try_for_each(|part| {
+        bytes.iter_mut().zip(part).for_each(|(bytes, &x)| *bytes = of(x));
+        out.write_all(bytes[..part.len()].as_flattened())
+    })
 }
 
 /// The type of the elements, the bytes of one, and those of all.
@@ -95,7 +102,7 @@ impl<'s> Layout<'s> {
 
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&self.head)?;
-        self.tensors.iter().try_for_each(|tensor| out.write_all(&bytes(tensor)))
+        self.tensors.iter().try_for_each(|tensor| encode(tensor, out))
     }
 }
 
@@ -143,7 +150,8 @@ fn malformed(bytes: &[u8], cause: impl Into<Box<dyn std::error::Error + Send + S
 
 /// The format checks lengths, but also takes shapes without elements that no array can have.
 fn decode<T: Element, const B: usize>(view: &TensorView<'_>, of: impl Fn([u8; B]) -> T) -> Result<AnyTensor> {
-    let values = collected(view.data().chunks_exact(B).map(|c| of(c.try_into().expect("B bytes"))));
+    room::<T>("from_bytes", view.shape())?;
+    let values = collected(view.data().as_chunks().0.iter().map(|&bytes| of(bytes)));
     Tensor::from_vec(view.shape(), values).map(Into::into)
 }
 
@@ -186,12 +194,12 @@ fn restore(name: &str, view: &TensorView<'_>) -> Result<AnyTensor> {
 /// The bytes of a safetensors file.
 ///
 /// # Errors
-/// If a tensor is named `__metadata__`, which the format keeps for itself, or all names and shapes together take more than
-/// 100 MB.
+/// If a tensor is named `__metadata__`, which the format keeps for itself, all names and shapes together take more than
+/// 100 MB, or there is no memory for the bytes.
 pub fn to_bytes(state: &StateDict) -> Result<Vec<u8>> {
     let layout = Layout::new(state)?;
     let tensors: usize = layout.tensors.iter().map(|tensor| size(tensor).2).sum();
-    let mut bytes = vector(layout.head.len() + tensors);
+    let mut bytes = vector(room::<u8>("to_bytes", &[layout.head.len() + tensors])?);
     layout.write(&mut bytes).expect("a vector takes everything");
     Ok(bytes)
 }

@@ -12,7 +12,7 @@ use super::{
     gemm::{Product, product},
     im2col::{col2im, im2col},
     layout::row_major,
-    memory::{buffer, full, recycle, vector},
+    memory::{buffer, collected, full, push, recycle, sized},
     profile,
     sizes::saturating,
     threads,
@@ -128,11 +128,7 @@ impl Plan {
         }
         let x = &x[i * channels * len..][..channels * len];
         let len = saturating([self.rows(), at.len()]);
-        if space.capacity() < len {
-            // Nothing in it need be kept.
-            *space = vector(len);
-        }
-        space.resize(len, T::zero());
+        sized(space, len, T::zero());
         im2col(x, &self.windows, at.clone(), space);
         matrix(space, 0, self.rows(), at.len())
     }
@@ -153,8 +149,8 @@ fn each<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, 
     // So many tasks share their space.
     let least = if work < PARALLEL { tasks.len() } else { saturating([TASK, tasks.len()]).div_ceil(work) };
     let mut tasks = tasks.into_iter();
-    let parts = std::iter::from_fn(|| Some(tasks.by_ref().take(least).collect::<Vec<_>>()).filter(|p| !p.is_empty()));
-    threads::each(work, parts.collect(), |part| {
+    let parts = std::iter::from_fn(|| Some(collected(tasks.by_ref().take(least))).filter(|p| !p.is_empty()));
+    threads::each(work, parts, |part| {
         let mut space = buffer(COLUMNS);
         part.into_iter().for_each(|task| f(&mut space, task));
         recycle(space);
@@ -187,7 +183,7 @@ pub fn conv<T: Scalar>(
         for (i, mut rest) in out.outer_iter_mut().enumerate() {
             for at in plan.tiles(LEAST) {
                 let (part, behind) = rest.split_at(Axis(1), at.len());
-                tasks.push((i, at, part));
+                push(&mut tasks, (i, at, part));
                 rest = behind;
             }
         }
@@ -203,7 +199,7 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, pl
     let (g, weight) = (row_major(&g), row_major(&weight));
     let ((channels, features), windows) = (plan.group(), &plan.windows);
     let (taps, len) = (windows.kernel_len(), windows.input_len());
-    let mut out = ArrayD::zeros(IxDyn(&plan.input_shape()));
+    let mut out = full("conv", &plan.input_shape(), T::zero());
     let work = plan.work();
     if work == 0 {
         return out;
@@ -212,8 +208,8 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, pl
     let count = plan.batch * plan.groups;
     let part = if count >= SUMS { channels } else { channels.div_ceil(SUMS) };
     let blocks = out.as_slice_mut().expect("standard layout").chunks_mut(channels * len).enumerate();
-    let tasks: Vec<_> =
-        blocks.flat_map(|(i, block)| block.chunks_mut(part * len).enumerate().map(move |(j, x)| (i, j, x))).collect();
+    let tasks =
+        collected(blocks.flat_map(|(i, block)| block.chunks_mut(part * len).enumerate().map(move |(j, x)| (i, j, x))));
     each(work, tasks, |space, (i, j, x)| {
         let rows = j * part * taps..(j * part + x.len() / len) * taps;
         let weight = plan.weight(&weight, i % plan.groups).slice_move(s![.., rows.clone()]).reversed_axes();
@@ -231,7 +227,7 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, pl
             return;
         }
         for at in plan.tiles(LEAST) {
-            space.resize(saturating([rows.len(), at.len()]), T::zero());
+            sized(space, saturating([rows.len(), at.len()]), T::zero());
             let mut columns = ArrayViewMut2::from_shape((rows.len(), at.len()), space).expect("as many elements");
             product(weight, g.slice(s![.., at.clone()]), &mut columns, false);
             col2im(space, windows, at, x);
@@ -244,18 +240,18 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, pl
 pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, plan: &Plan) -> ArrayD<T> {
     let (x, g) = (row_major(&x), row_major(&g));
     let ((_, features), rows, len) = (plan.group(), plan.rows(), plan.windows.output_len());
-    let mut out = ArrayD::zeros(IxDyn(&plan.weight_shape()));
+    let mut out = full("conv", &plan.weight_shape(), T::zero());
     let work = plan.work();
     if work == 0 {
         return out;
     }
     // One group's weights are a sum over samples and tiles, taken in a few parts that are added up in order.
     let least = if plan.shifts().is_some() { COLUMNS } else { LEAST };
-    let units: Vec<_> = (0..plan.batch).flat_map(|n| plan.tiles(least).map(move |at| (n, at))).collect();
+    let units = collected((0..plan.batch).flat_map(|n| plan.tiles(least).map(move |at| (n, at))));
     let part = units.len().div_ceil((SUMS / plan.groups).max(1));
-    let parts: Vec<_> = units.chunks(part).collect();
+    let parts = collected(units.chunks(part));
     let mut sums = zeros([plan.groups * parts.len(), features, rows]);
-    let tasks: Vec<_> = sums.outer_iter_mut().enumerate().collect();
+    let tasks = collected(sums.outer_iter_mut().enumerate());
     each(work, tasks, |space, (t, mut sum)| {
         let group = t / parts.len();
         for (n, at) in parts[t % parts.len()] {

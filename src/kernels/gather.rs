@@ -5,7 +5,7 @@ use ndarray::{ArrayD, ArrayView3, Axis, IxDyn, Slice};
 use super::{
     copy::concat,
     layout::array,
-    memory::{push, vector},
+    memory::{collected, push, vector},
 };
 
 /// So many rows are copied in the time that a copy by its own kernel takes to begin.
@@ -35,13 +35,13 @@ pub fn take_rows<T: Copy + Default>(x: &[T], rows: Rows, index: &[usize]) -> Arr
     // Runs are worth a copy of their own where each is many elements; the words of a sentence are not.
     if let Some(runs) = runs(index, outer.saturating_mul(index.len()) / RUN) {
         let x = ArrayView3::from_shape((outer, len, inner), x).expect("whole blocks").into_dyn();
-        let firsts: Vec<_> = runs.iter().map(|run| x.slice_axis(Axis(1), run.slice())).collect();
+        let firsts = collected(runs.iter().map(|run| x.slice_axis(Axis(1), run.slice())));
         // One row stands for those of a step of 0; the others are as they are.
         let parts = firsts
             .iter()
             .zip(&runs)
             .map(|(first, run)| first.broadcast(IxDyn(&[outer, run.count, inner])).expect("one row or all"));
-        return concat(&shape, 1, &parts.collect::<Vec<_>>());
+        return concat(&shape, 1, &collected(parts));
     }
     let mut out = vector(outer * index.len() * inner);
     for block in (0..outer).map(|o| &x[o * len * inner..(o + 1) * len * inner]) {
@@ -137,7 +137,9 @@ fn offsets(shape: &[usize], part: &[usize], stride: usize) -> Vec<usize> {
     let mut out = vec![0];
     for (axis, &n) in part.iter().enumerate() {
         let stride = stride * shape[axis + 1..].iter().product::<usize>();
-        out = out.iter().flat_map(|&o| (0..n).map(move |i| o + i * stride)).collect();
+        let mut wider = vector(out.len() * n);
+        out.iter().for_each(|&o| wider.extend((0..n).map(|i| o + i * stride)));
+        out = wider;
     }
     out
 }

@@ -216,6 +216,20 @@ pub fn collected<T>(elements: impl IntoIterator<Item = T>) -> Vec<T> {
     out
 }
 
+/// As [`collected`], up to the first error.
+///
+/// # Panics
+/// If they take more bytes than there are.
+#[track_caller]
+pub fn try_collected<T, E>(elements: impl IntoIterator<Item = Result<T, E>>) -> Result<Vec<T>, E> {
+    let elements = elements.into_iter();
+    let mut out = vector(elements.size_hint().0);
+    for element in elements {
+        push(&mut out, element?);
+    }
+    Ok(out)
+}
+
 /// `vector.push(element)`, but as [`vector`] where there is no memory.
 #[inline]
 #[track_caller]
@@ -320,6 +334,20 @@ impl<T> From<Vec<T>> for Aligned<T> {
     fn from(vector: Vec<T>) -> Self {
         Aligned { vector, skipped: 0 }
     }
+}
+
+/// Makes a vector `len` elements long, those that are new `value`; it keeps none of the others if it must grow.
+///
+/// # Panics
+/// If they take more bytes than there are.
+#[track_caller]
+pub fn sized<T: Copy>(space: &mut Vec<T>, len: usize, value: T) {
+    if space.capacity() < len {
+        // Freed before, and not copied to a larger place.
+        *space = Vec::new();
+        *space = vector(len);
+    }
+    space.resize(len, value);
 }
 
 /// As [`buffer`], filled with one value.
@@ -435,6 +463,8 @@ mod tests {
         // Sizes that do not reach the allocator: the one of these tests adds up what it is asked for.
         assert_eq!(collected((0..9).filter(|i| i % 3 > 0)), [1, 2, 4, 5, 7, 8]);
         assert_eq!(collected([1, 2, 3]), [1, 2, 3]);
+        assert_eq!(try_collected([Ok(1), Err("two"), Ok(3)]), Err("two"));
+        assert_eq!(try_collected::<_, ()>((0..9).filter(|i| i % 4 == 0).map(Ok)), Ok(vec![0, 4, 8]));
         for len in [isize::MAX as usize, usize::MAX, usize::MAX / 4 + 1] {
             let calls: [fn(usize); 4] = [
                 |len| drop(buffer::<f32>(len)),

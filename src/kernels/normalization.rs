@@ -1,11 +1,11 @@
-//! Layer and batch norm, and their derivatives.
+//! Norms and their derivatives: statistics over rows (layer and group norm), or over all but the channels (batch norm).
 
 use super::{
     isa::Isa,
     memory::{Aligned, collected, filled, recycle},
     prefetch,
     reduce::{self, Each, combine, fold_rows},
-    row_kernel::{Blank, RowKernel, Sizes, run, write},
+    row_kernel::{Blank, RowKernel, Sizes, run, write, write_rows},
 };
 use crate::number::Real;
 
@@ -70,104 +70,147 @@ fn or_all<T: Real>(parameter: Option<&[T]>, value: T, len: usize) -> std::borrow
     parameter.map_or_else(|| filled(len, value).into(), Into::into)
 }
 
-// ---------------------------------------------------------------------------------------------------------- layer norm
+/// Which weight and bias an element of the input has: element `i` those of channel `i / len % channels`.
+#[derive(Clone, Copy, Debug)]
+pub struct Map {
+    pub channels: usize,
+    pub len: usize,
+}
 
-struct LayerNorm<'a, T> {
+// ---------------------------------------------------------------------------------------------------- statistics of rows
+
+impl Map {
+    /// The channel of the first element of row `i`, of rows of `n` elements.
+    #[inline(always)]
+    fn first(self, i: usize, n: usize) -> usize {
+        i * n / self.len % self.channels
+    }
+}
+
+struct RowNorm<'a, T> {
     x: &'a [T],
+    map: Map,
     weight: &'a [T],
     bias: &'a [T],
     /// One for all rows, or one per row.
     eps: &'a [T],
 }
 
-impl<T: Real> RowKernel<T> for LayerNorm<'_, T> {
+impl<T: Real> RowKernel<T> for RowNorm<'_, T> {
     type Note = Moments<T>;
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], Moments<T>) {
-        let n = out.len();
+        let (n, len) = (out.len(), self.map.len);
         prefetch::for_reading(self.x, (i + 1) * n, n);
         let x = &self.x[i * n..][..n];
-        let (weight, bias) = (&self.weight[..n], &self.bias[..n]);
+        let (first, channels) = (self.map.first(i, n), n / len);
+        let (weight, bias) = (&self.weight[first..][..channels], &self.bias[first..][..channels]);
         let [mean, rest, var] = moments(x);
         let rstd = (var + self.eps[i % self.eps.len()]).sqrt().recip();
-        let out = write(out, |i| I::mul_add(((x[i] - mean) - rest) * rstd, weight[i], bias[i]));
+        let normal = |x: T| ((x - mean) - rest) * rstd;
+        let out = if len == 1 {
+            let (weight, bias) = (&weight[..n], &bias[..n]);
+            write(out, |i| I::mul_add(normal(x[i]), weight[i], bias[i]))
+        } else {
+            let run = |k: usize| {
+                let (x, weight, bias) = (&x[k * len..][..len], weight[k], bias[k]);
+                move |i: usize| I::mul_add(normal(x[i]), weight, bias)
+            };
+            write_rows(out, len, run, |_| ())
+        };
         (out, Moments { mean, rest, rstd })
     }
 }
 
 /// `(x − mean) · rstd · weight + bias` for each row of `n` elements, and the rows' moments; `eps` is one number, or one
 /// per row.
-pub fn layer_norm<T: Real>(
+pub fn row_norm<T: Real>(
     x: &[T],
     n: usize,
+    map: Map,
     weight: Option<&[T]>,
     bias: Option<&[T]>,
     eps: &[T],
 ) -> (Aligned<T>, Vec<Moments<T>>) {
-    // No rows, no numbers: they may be of any length.
-    let columns = n.min(x.len());
-    let (weight, bias) = (or_all(weight, T::ONE, columns), or_all(bias, T::ZERO, columns));
-    let kernel = LayerNorm { x, weight: &weight, bias: &bias, eps };
+    // No rows, no numbers: there may be any number of channels.
+    let channels = map.channels.min(x.len());
+    let (weight, bias) = (or_all(weight, T::ONE, channels), or_all(bias, T::ZERO, channels));
+    let kernel = RowNorm { x, map, weight: &weight, bias: &bias, eps };
     let (out, moments, _) = run(&kernel, Sizes { rows: x.len() / n.max(1), read: n, written: n, sums: 0 });
     (out, moments)
 }
 
-struct LayerNormBackward<'a, T> {
+struct RowNormBackward<'a, T> {
     g: &'a [T],
     x: &'a [T],
+    map: Map,
     moments: &'a [Moments<T>],
     weight: &'a [T],
 }
 
-impl<T: Real> RowKernel<T> for LayerNormBackward<'_, T> {
+impl<T: Real> RowKernel<T> for RowNormBackward<'_, T> {
     type Note = ();
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], ()) {
-        let n = out.len();
+        let (n, len, count) = (out.len(), self.map.len, T::of(out.len() as f64));
         prefetch::for_reading(self.g, (i + 1) * n, n);
         prefetch::for_reading(self.x, (i + 1) * n, n);
-        let (g, x, w, count) = (&self.g[i * n..][..n], &self.x[i * n..][..n], &self.weight[..n], T::of(n as f64));
+        let (g, x, first) = (&self.g[i * n..][..n], &self.x[i * n..][..n], self.map.first(i, n));
+        let w = &self.weight[first..][..n / len];
+        let (dw, db) = sums.split_at_mut(sums.len() / 2);
         let Moments { mean, rest, rstd } = self.moments[i];
-        let inputs = [g, x, w];
         let apart = |x: T| (x - mean) - rest;
+        if len > 1 {
+            let [mut all, mut along] = [T::ZERO; 2];
+            for (k, (g, x)) in g.chunks_exact(len).zip(x.chunks_exact(len)).enumerate() {
+                let [one, apart] = reduce::sums([g, x], [], |[g, x]| ([g, g * apart(x)], []));
+                (all, along) = (all + one * w[k], along + apart * w[k]);
+                if !dw.is_empty() {
+                    dw[first + k] += apart * rstd;
+                    db[first + k] += one;
+                }
+            }
+            let (all, along) = (all / count, along * rstd / count);
+            let run = |k: usize| {
+                let (g, x, w) = (&g[k * len..][..len], &x[k * len..][..len], w[k]);
+                move |i: usize| rstd * (g[i] * w - all - apart(x[i]) * rstd * along)
+            };
+            return (write_rows(out, len, run, |_| ()), ());
+        }
+        let w = &w[..n];
+        let inputs = [g, x, w];
         let over = |[g, x, w]: [T; 3]| [g * w, g * w * apart(x)];
-        let [all, along] = if sums.is_empty() {
+        let [all, along] = if dw.is_empty() {
             reduce::sums(inputs, [], |x| (over(x), []))
         } else {
-            let (weight, bias) = sums.split_at_mut(n);
-            reduce::sums(inputs, [weight, bias], |[g, x, w]| (over([g, x, w]), [g * (apart(x) * rstd), g]))
+            let parameters = [&mut dw[first..][..n], &mut db[first..][..n]];
+            reduce::sums(inputs, parameters, |[g, x, w]| (over([g, x, w]), [g * (apart(x) * rstd), g]))
         };
         let (all, along) = (all / count, along * rstd / count);
         (write(out, |i| rstd * (g[i] * w[i] - all - apart(x[i]) * rstd * along)), ())
     }
 }
 
-/// The gradients of [`layer_norm`]'s input, and, if `parameters`, of weight and bias, one behind the other.
-pub fn layer_norm_backward<T: Real>(
+/// The gradients of [`row_norm`]'s input, and, if `parameters`, of weight and bias, one behind the other.
+pub fn row_norm_backward<T: Real>(
     g: &[T],
     x: &[T],
+    map: Map,
     moments: &[Moments<T>],
     weight: Option<&[T]>,
-    n: usize,
     parameters: bool,
 ) -> (Aligned<T>, Vec<T>) {
-    let weight = or_all(weight, T::ONE, n.min(x.len()));
-    let kernel = LayerNormBackward { g, x, moments, weight: &weight };
-    let sums = if parameters { 2 * n } else { 0 };
+    let weight = or_all(weight, T::ONE, map.channels.min(x.len()));
+    let n = x.len() / moments.len().max(1);
+    let kernel = RowNormBackward { g, x, map, moments, weight: &weight };
+    let sums = if parameters { 2 * map.channels } else { 0 };
     let (out, _, sums) = run(&kernel, Sizes { rows: moments.len(), read: n, written: n, sums });
     (out, sums)
 }
 
-// ---------------------------------------------------------------------------------------------------------- batch norm
+// ------------------------------------------------------------------------------------------ statistics of the channels
 
-/// The sizes of `(N, C, L)`.
-#[derive(Clone, Copy, Debug)]
-pub struct Batch {
-    pub channels: usize,
-    pub len: usize,
-}
-
-impl Batch {
+impl Map {
     fn sizes(self, elements: usize, written: bool, sums: usize) -> Sizes {
         // Where each channel is one column, a row is a sample; otherwise it is one channel of a sample.
         let width = if self.len == 1 { self.channels } else { self.len };
@@ -179,7 +222,7 @@ impl Batch {
 
 /// `N` sums over all but the channels, of functions of `x`, `y`, the channel's mean and what is left of it.
 struct Sums<'a, T, F> {
-    batch: Batch,
+    map: Map,
     x: &'a [T],
     y: &'a [T],
     mean: [&'a [T]; 2],
@@ -190,8 +233,8 @@ impl<T: Real, F: Fn([T; 4]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T
     type Note = [T; N];
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], [T; N]) {
-        let (c, f) = (self.batch.channels, self.f);
-        let note = if self.batch.len == 1 {
+        let (c, f) = (self.map.channels, self.f);
+        let note = if self.map.len == 1 {
             let mut sums = sums.chunks_exact_mut(c);
             let sums: [&mut [T]; N] = std::array::from_fn(|_| sums.next().expect("a row for each sum"));
             let [mean, rest] = self.mean.map(|mean| &mean[..c]);
@@ -199,7 +242,7 @@ impl<T: Real, F: Fn([T; 4]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T
             reduce::sums(inputs, sums, |x| ([], f(x)));
             [T::ZERO; N]
         } else {
-            let (n, [mean, rest]) = (self.batch.len, self.mean.map(|mean| mean[i % c]));
+            let (n, [mean, rest]) = (self.map.len, self.mean.map(|mean| mean[i % c]));
             reduce::sums([&self.x[i * n..][..n], &self.y[i * n..][..n]], [], |[x, y]| (f([x, y, mean, rest]), []))
         };
         (write(out, |_| T::ZERO), note)
@@ -209,17 +252,17 @@ impl<T: Real, F: Fn([T; 4]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T
 /// The sums for each channel.
 fn sums<T: Real, const N: usize>(
     [x, y]: [&[T]; 2],
-    batch: Batch,
+    map: Map,
     mean: [&[T]; 2],
     f: impl Fn([T; 4]) -> [T; N] + Sync + Copy,
 ) -> [Vec<T>; N] {
-    let (_, notes, sums) = run(&Sums { batch, x, y, mean, f }, batch.sizes(x.len(), false, N));
-    if batch.len == 1 {
-        return std::array::from_fn(|k| collected(sums[k * batch.channels..][..batch.channels].iter().copied()));
+    let (_, notes, sums) = run(&Sums { map, x, y, mean, f }, map.sizes(x.len(), false, N));
+    if map.len == 1 {
+        return std::array::from_fn(|k| collected(sums[k * map.channels..][..map.channels].iter().copied()));
     }
     let mut kind = filled(notes.len(), T::ZERO);
     let out = std::array::from_fn(|k| {
-        let mut out = filled(batch.channels, T::ZERO);
+        let mut out = filled(map.channels, T::ZERO);
         kind.iter_mut().zip(&notes).for_each(|(one, note): (&mut T, &[T; N])| *one = note[k]);
         fold_rows(&kind, &mut out, T::ZERO, |a, b| a + b);
         out
@@ -229,20 +272,19 @@ fn sums<T: Real, const N: usize>(
 }
 
 /// Each channel's mean, what is left of it, and biased variance.
-pub fn batch_moments<T: Real>(x: &[T], batch: Batch) -> [Vec<T>; 3] {
-    let count = T::of((x.len() / batch.channels.max(1)) as f64);
-    let zeros = filled(batch.channels, T::ZERO);
+pub fn batch_moments<T: Real>(x: &[T], map: Map) -> [Vec<T>; 3] {
+    let count = T::of((x.len() / map.channels.max(1)) as f64);
+    let zeros = filled(map.channels, T::ZERO);
     let over = |sum: Vec<T>| collected(sum.into_iter().map(|sum| sum / count));
-    let about = |mean: &[T]| {
-        sums([x, x], batch, [mean, &zeros], |[x, _, mean, _]| [x - mean, (x - mean) * (x - mean)]).map(over)
-    };
-    let [mean] = sums([x, x], batch, [&zeros, &zeros], |[x, ..]| [x]);
+    let about =
+        |mean: &[T]| sums([x, x], map, [mean, &zeros], |[x, _, mean, _]| [x - mean, (x - mean) * (x - mean)]).map(over);
+    let [mean] = sums([x, x], map, [&zeros, &zeros], |[x, ..]| [x]);
     let mut mean = over(mean);
     if !mean.iter().all(|mean| mean.is_finite()) {
         // The sum overflows, the mean need not.
-        [mean] = sums([x, x], batch, [&zeros, &zeros], |[x, ..]| [x / count]);
+        [mean] = sums([x, x], map, [&zeros, &zeros], |[x, ..]| [x / count]);
     }
-    let [var] = sums([x, x], batch, [&mean, &zeros], |[x, _, mean, _]| [(x - mean) * (x - mean)]).map(over);
+    let [var] = sums([x, x], map, [&mean, &zeros], |[x, _, mean, _]| [(x - mean) * (x - mean)]).map(over);
     if mean.iter().zip(&var).all(|(&mean, &var)| is_settled(mean, var)) {
         return [mean, zeros, var];
     }
@@ -257,7 +299,7 @@ pub fn batch_moments<T: Real>(x: &[T], batch: Batch) -> [Vec<T>; 3] {
 
 /// `f(x, y, [a, b, c, d])` of four numbers for each channel.
 struct Channels<'a, T, F> {
-    batch: Batch,
+    map: Map,
     x: &'a [T],
     y: &'a [T],
     numbers: [&'a [T]; 4],
@@ -270,11 +312,11 @@ impl<T: Real, F: Fn(T, T, [T; 4]) -> T + Sync + Copy> RowKernel<T> for Channels<
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
         let (n, f) = (out.len(), self.f);
         let (x, y) = (&self.x[i * n..][..n], &self.y[i * n..][..n]);
-        if self.batch.len == 1 {
+        if self.map.len == 1 {
             let numbers = self.numbers.map(|k| &k[..n]);
             return (write(out, |j| f(x[j], y[j], numbers.map(|k| k[j]))), ());
         }
-        let numbers = self.numbers.map(|k| k[i % self.batch.channels]);
+        let numbers = self.numbers.map(|k| k[i % self.map.channels]);
         (write(out, |j| f(x[j], y[j], numbers)), ())
     }
 }
@@ -287,17 +329,17 @@ fn each<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> Vec<T> {
 /// `(x − mean) · rstd · weight + bias`, where each channel has its own.
 pub fn batch_norm<T: Real>(
     x: &[T],
-    batch: Batch,
+    map: Map,
     [mean, rest, rstd]: [&[T]; 3],
     weight: Option<&[T]>,
     bias: Option<&[T]>,
 ) -> Aligned<T> {
-    let scale = each(&or_all(weight, T::ONE, batch.channels), rstd, |w, r| w * r);
-    let bias = or_all(bias, T::ZERO, batch.channels);
+    let scale = each(&or_all(weight, T::ONE, map.channels), rstd, |w, r| w * r);
+    let bias = or_all(bias, T::ZERO, map.channels);
     let numbers = [mean, rest, &scale, &bias];
     let f = |x, _, [mean, rest, scale, bias]: [T; 4]| ((x - mean) - rest) * scale + bias;
-    let kernel = Channels { batch, x, y: x, numbers, f };
-    run(&kernel, batch.sizes(x.len(), true, 0)).0
+    let kernel = Channels { map, x, y: x, numbers, f };
+    run(&kernel, map.sizes(x.len(), true, 0)).0
 }
 
 /// The gradients of [`batch_norm`]'s input (if `input`), weight and bias. With `own` the moments are the batch's, so that the gradient
@@ -305,16 +347,16 @@ pub fn batch_norm<T: Real>(
 pub fn batch_norm_backward<T: Real>(
     g: &[T],
     x: &[T],
-    batch: Batch,
+    map: Map,
     [mean, rest, rstd]: [&[T]; 3],
     weight: Option<&[T]>,
     own: bool,
     input: bool,
 ) -> (Option<Aligned<T>>, [Vec<T>; 2]) {
-    let channels = batch.channels;
-    let [bias, along] = sums([g, x], batch, [mean, rest], |[g, x, mean, rest]| [g, g * ((x - mean) - rest)]);
+    let channels = map.channels;
+    let [bias, along] = sums([g, x], map, [mean, rest], |[g, x, mean, rest]| [g, g * ((x - mean) - rest)]);
     let scale = each(&or_all(weight, T::ONE, channels), rstd, |w, r| w * r);
-    let sizes = batch.sizes(x.len(), true, 0);
+    let sizes = map.sizes(x.len(), true, 0);
     let dx = if !input {
         None
     } else if own {
@@ -325,10 +367,10 @@ pub fn batch_norm_backward<T: Real>(
         let shift = each(&shift, &each(rest, &slope, |r, s| r * s), |shift, left| shift - left);
         let numbers = [mean, &scale, &slope, &shift];
         let f = |g, x, [mean, scale, slope, shift]: [T; 4]| g * scale - (x - mean) * slope - shift;
-        Some(run(&Channels { batch, x: g, y: x, numbers, f }, sizes).0)
+        Some(run(&Channels { map, x: g, y: x, numbers, f }, sizes).0)
     } else {
         let f = |g, _, [scale, ..]: [T; 4]| g * scale;
-        Some(run(&Channels { batch, x: g, y: g, numbers: [&scale; 4], f }, sizes).0)
+        Some(run(&Channels { map, x: g, y: g, numbers: [&scale; 4], f }, sizes).0)
     };
     (dx, [each(&along, rstd, |a, r| a * r), bias])
 }

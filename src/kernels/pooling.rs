@@ -4,7 +4,7 @@ use num_traits::Float;
 
 use super::{
     isa::{Isa, Kernel, dispatch},
-    memory::Aligned,
+    memory::{Aligned, collected},
     row_kernel::{self, Blank, RowKernel, Sizes, write},
     sizes::saturating,
     threads,
@@ -57,7 +57,7 @@ fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], windows: &Windows) 
         let places = rest.split_off_mut(..if PLACES { values.len() } else { 0 }).expect("as many as values");
         (x, values, places)
     });
-    threads::each(saturating([planes, work]), tasks.collect(), |(x, values, places)| {
+    threads::each(saturating([planes, work]), tasks, |(x, values, places)| {
         dispatch(Planes::<T, PLACES> { x, windows: &windows, spans: &spans, values, places })
     });
     // SAFETY: there is a task for each `step` planes, and each wrote all rows of its planes.
@@ -86,7 +86,7 @@ impl<T: Float, const PLACES: bool> Kernel for Planes<'_, T, PLACES> {
         let steps = |span: Span, by: usize| (0..span.count).map(move |k| span.start + k * by);
         let [depth_out, height_out, width_out] = windows.output;
         let across = windows.across();
-        let starts: Vec<i64> = spans[2].iter().map(|span| span.start as i64).collect();
+        let starts = collected(spans[2].iter().map(|span| span.start as i64));
         let (mut out, mut rest) = (values.chunks_exact_mut(width_out), places);
         for plane in x.chunks_exact(windows.input_len()) {
             for (d, h) in (0..depth_out).flat_map(|d| (0..height_out).map(move |h| (spans[0][d], spans[1][h]))) {

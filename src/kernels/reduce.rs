@@ -356,7 +356,7 @@ fn fold_middle<T: Element>(
         let (from, rows) = (i / parts * n + i % parts * part, part.min(n - i % parts * part));
         row.chunks_mut(WIDE).enumerate().map(move |(j, out)| (from * inner + j * WIDE, rows, out))
     });
-    threads::each(x.len(), tiles.collect(), |(from, rows, out)| columns(&x[from..], inner, rows, out));
+    threads::each(x.len(), tiles, |(from, rows, out)| columns(&x[from..], inner, rows, out));
     if parts == 1 {
         return sums;
     }
@@ -448,10 +448,16 @@ pub fn positions<T: Element>(
     axis: usize,
     before: impl Fn(T, T) -> bool + Copy + Send + Sync,
 ) -> ArrayD<i64> {
-    Zip::from(x.lanes(Axis(axis))).map_collect(|lane| match lane.as_slice() {
-        Some(lane) => position(lane.iter().copied(), before) as i64,
-        None => position(lane.iter().copied(), before) as i64,
-    })
+    let mut shape = x.shape().to_vec();
+    shape.remove(axis);
+    let mut out = full("argmax", &shape, 0);
+    Zip::from(&mut out).and(x.lanes(Axis(axis))).for_each(|at, lane| {
+        *at = match lane.as_slice() {
+            Some(lane) => position(lane.iter().copied(), before) as i64,
+            None => position(lane.iter().copied(), before) as i64,
+        }
+    });
+    out
 }
 
 /// `state = step(state, element, index)` along each lane of `axis`, from its end if `reverse`; `get` of each state.

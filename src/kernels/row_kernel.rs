@@ -101,7 +101,7 @@ pub fn run<T: Element, K: RowKernel<T>>(kernel: &K, sizes: Sizes) -> (Aligned<T>
             dispatch(Piece { kernel, first: i * step, width: written, out: p.out, notes: p.notes, sums: p.sums });
         };
         let each = (0..pieces).map(|i| (i, parts.take(step, written, sums)));
-        if rows * read < PARALLEL { each.for_each(piece) } else { threads::each(rows * read, each.collect(), piece) }
+        if rows * read < PARALLEL { each.for_each(piece) } else { threads::each(rows * read, each, piece) }
     }
     // SAFETY: every piece ran, and each wrote all its rows and notes, which together are these.
     unsafe {
@@ -147,18 +147,18 @@ pub fn write<T>(out: &mut Blank<T>, f: impl Fn(usize) -> T) -> &mut [T] {
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
 }
 
-/// Writes `f(row, i)` to each place of rows of `width` elements; `each` sees a row after it was written.
+/// Writes `row(k)(i)` to place `i` of row `k`, the rows being of `width` elements; `each` sees a row after it was written.
 #[inline(always)]
 #[allow(unsafe_code)]
-pub fn write_rows<T>(
+pub fn write_rows<T, F: Fn(usize) -> T>(
     out: &mut Blank<T>,
     width: usize,
-    f: impl Fn(usize, usize) -> T,
+    row: impl Fn(usize) -> F,
     mut each: impl FnMut(&[T]),
 ) -> &mut [T] {
     assert!(out.len().is_multiple_of(width.max(1)));
-    for (k, row) in out.chunks_exact_mut(width.max(1)).enumerate() {
-        each(write(row, |i| f(k, i)));
+    for (k, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
+        each(write(out, row(k)));
     }
     // SAFETY: every row was just written, and they are all there is.
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }

@@ -66,8 +66,9 @@ pub fn saturating(sizes: impl IntoIterator<Item = usize>) -> usize {
     sizes.into_iter().fold(1, usize::saturating_mul)
 }
 
+/// The error of a result of this shape, for which there is no memory.
 #[cold]
-fn too_large(op: &str, shape: &[usize], element: usize) -> Error {
+pub fn too_large(op: &str, shape: &[usize], element: usize) -> Error {
     if shape.contains(&0) {
         let most = isize::MAX;
         return Error::value(

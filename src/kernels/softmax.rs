@@ -121,7 +121,10 @@ impl<T: Real> Softmax<'_, T> {
             max.iter_mut().zip(row).for_each(|(m, &x)| *m = max_num(*m, x));
         }
         let shift = &max[..inner];
-        let power = |k: usize, i: usize| (x[k * inner + i] - shift[i]).vexp::<I>();
+        let power = |k: usize| {
+            let x = &x[k * inner..][..inner];
+            move |i: usize| (x[i] - shift[i]).vexp::<I>()
+        };
         let out = write_rows(out, inner, power, |row| {
             let row = &row[..inner];
             if self.log {
@@ -210,7 +213,11 @@ impl<T: Real> RowKernel<T> for Backward<'_, T> {
         }
         sums.finish();
         let at = &sums.total[..inner];
-        let out = write_rows(out, inner, |k, i| slope(g[k * inner + i], y[k * inner + i], at[i]), |_| ());
+        let row = |k: usize| {
+            let (g, y) = (&g[k * inner..][..inner], &y[k * inner..][..inner]);
+            move |i: usize| slope(g[i], y[i], at[i])
+        };
+        let out = write_rows(out, inner, row, |_| ());
         self.dominant::<I>(g, y, at, out);
         sums.recycle();
         (out, ())

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::sizes::saturating;
+use super::{memory::collected, sizes::saturating};
 
 /// How windows lie on an input: three axes, of which a problem of fewer has the first ones of length 1.
 ///
@@ -88,7 +88,7 @@ impl Windows {
             let inside = self.input[axis].saturating_sub(start).div_ceil(dilation);
             Span { start, count: inside.min(self.kernel[axis].saturating_sub(skipped)) }
         };
-        (0..self.output[axis]).map(span).collect()
+        collected((0..self.output[axis]).map(span))
     }
 
     /// The windows along one axis whose tap `tap` meets the input.
@@ -108,22 +108,20 @@ impl Windows {
             let first = (span.start + before - o * stride) / dilation;
             first..first + span.count
         };
-        let mut met: Vec<Range<usize>> = self.spans(2).into_iter().enumerate().map(taps_of).collect();
+        let mut met = collected(self.spans(2).into_iter().enumerate().map(taps_of));
         met.sort_unstable_by_key(|taps| taps.start);
         // Each tap once, though many windows have it.
         let mut next = 0;
-        met.into_iter()
-            .flat_map(|taps| {
-                let new = taps.start.max(next)..taps.end;
-                next = next.max(taps.end);
-                new
-            })
-            .map(|tap| {
-                let range = self.meeting(2, tap);
-                let from = range.start * stride + tap * dilation - before;
-                (range, from)
-            })
-            .collect()
+        let each = met.into_iter().flat_map(|taps| {
+            let new = taps.start.max(next)..taps.end;
+            next = next.max(taps.end);
+            new
+        });
+        collected(each.map(|tap| {
+            let range = self.meeting(2, tap);
+            let from = range.start * stride + tap * dilation - before;
+            (range, from)
+        }))
     }
 
     /// Calls `f` for every run of the windows `at` (counted over all axes, row-major) through one tap.

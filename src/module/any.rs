@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use super::{Module, buffer::Buffer, copies::Handle, param::Param};
-use crate::{AnyTensor, DType, Element, Error, ErrorKind, Real, Result};
+use crate::{AnyTensor, DType, Element, Real, Result};
 
 /// A parameter of either element type: what one optimizer and one state_dict hold side by side.
 #[derive(Clone, Debug)]
@@ -173,15 +173,7 @@ impl AnyBuffer {
     /// # Errors
     /// If the shape differs.
     pub fn set(&self, values: &AnyTensor) -> Result<()> {
-        if self.shape() != values.shape() {
-            return Err(Error::new(
-                ErrorKind::Shape,
-                "set",
-                format!("the buffer is {:?}, the new values are {:?}", self.shape(), values.shape()),
-            ));
-        }
-        any_buffer!(self, b => b.set(&values.to()));
-        Ok(())
+        any_buffer!(self, b => b.set(&values.to()))
     }
 }
 

@@ -7,9 +7,12 @@ use std::{
 
 use ndarray::ArrayViewMutD;
 
-use super::copies::{Handle, cloned, converted};
+use super::{
+    copies::{Handle, cloned, converted},
+    param::same_shape,
+};
 use crate::{
-    Element, Tensor,
+    Element, Result, Tensor,
     kernels::copy::contiguous,
     sync::{read, write},
 };
@@ -42,8 +45,14 @@ impl<T: Element> Buffer<T> {
     }
 
     /// Replaces the values.
-    pub fn set(&self, values: &Tensor<T>) {
-        *write(&self.0) = values.detach();
+    ///
+    /// # Errors
+    /// If the shape differs.
+    pub fn set(&self, values: &Tensor<T>) -> Result<()> {
+        let mut state = write(&self.0);
+        same_shape("buffer", state.shape(), values.shape())?;
+        *state = values.detach();
+        Ok(())
     }
 
     /// Changes the values in place, so that of two threads that do so none is lost; snapshots taken before keep the old
@@ -58,17 +67,17 @@ impl<T: Element> Buffer<T> {
     /// assert_eq!(count.tensor(), Tensor::scalar(8));
     /// ```
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
-        f(write(&self.0).data.view_mut())
+        f(write(&self.0).data.writable())
     }
 
     /// A copy that shares nothing; within one clone of a module, shared buffers stay shared.
     pub fn deep_clone(&self) -> Buffer<T> {
-        cloned(self, T::DTYPE, || Buffer::new(contiguous(self.tensor().view()).into()))
+        cloned(self, || Buffer::new(contiguous(self.tensor().view()).into()))
     }
 
     /// A copy of another element type; within one conversion of a module, shared buffers stay shared.
     pub fn cast<U: Element>(&self) -> Buffer<U> {
-        converted(self, U::DTYPE, || Buffer::new(self.tensor().cast::<U>()))
+        converted(self, || Buffer::new(self.tensor().cast::<U>()))
     }
 }
 

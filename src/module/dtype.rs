@@ -13,6 +13,12 @@ use crate::{Real, nn::Identity};
 /// Conversion of a module, or a part of one, to another floating type: `Linear::new(10, 1).dtype::<f64>()`.
 ///
 /// `#[derive(Module)]` writes it for structs with a type parameter bound by [`Real`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no form in another element type",
+    label = "not `Dtype`",
+    note = "give the struct a type parameter, `struct Net<T: Real = f32>`, and use it in its layers: `Linear<T>`; where it holds no \
+            numbers of a type, mark it `#[module(stateless)]`"
+)]
 pub trait Dtype {
     /// The same in elements of type `U`.
     type With<U: Real>;
@@ -115,18 +121,3 @@ macro_rules! forward_dtype {
         }
     };
 }
-
-/// [`Dtype`] of layers that hold no numbers of a type: they are the same for all. `stateless_dtype!(ReLU, Tanh)`, and
-/// with generics `stateless_dtype!([const N: usize] ChannelDropout<N>)`.
-macro_rules! stateless_dtype {
-    ($($name:ident),+ $(,)?) => { $(stateless_dtype!([] $name);)+ };
-    ([$($generics:tt)*] $layer:ty) => {
-        impl<$($generics)*> $crate::nn::Dtype for $layer {
-            type With<U: $crate::Real> = $layer;
-            fn dtype<U: $crate::Real>(self) -> $layer {
-                self
-            }
-        }
-    };
-}
-pub(crate) use stateless_dtype;

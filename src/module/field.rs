@@ -7,7 +7,10 @@ use super::{
     mode::Mode,
     param::Param,
 };
-use crate::number::{Element, Real};
+use crate::{
+    functional as F,
+    number::{Element, Real},
+};
 
 /// The direct members of a module, each with its name, in the order of declaration.
 #[derive(Default)]
@@ -15,7 +18,7 @@ pub struct Members<'a> {
     pub(crate) params: Vec<(String, AnyParam)>,
     pub(crate) buffers: Vec<(String, AnyBuffer)>,
     pub(crate) children: Vec<(String, &'a dyn Module)>,
-    pub(crate) training: Option<bool>,
+    pub(crate) modes: Vec<&'a Mode>,
 }
 
 impl<'a> Members<'a> {
@@ -30,36 +33,16 @@ impl<'a> Members<'a> {
     }
 }
 
-/// The direct members of a module that change with its mode.
-#[derive(Default)]
-pub struct MembersMut<'a> {
-    pub(crate) modes: Vec<&'a mut Mode>,
-    pub(crate) children: Vec<&'a mut dyn Module>,
-}
-
-impl<'a> MembersMut<'a> {
-    /// Shows one field.
-    pub fn field(&mut self, field: &'a mut (impl Field + ?Sized)) {
-        field.show_mut(self);
-    }
-
-    /// Shows a child.
-    pub fn child(&mut self, child: &'a mut dyn Module) {
-        self.children.push(child);
-    }
-}
-
 /// What may be a field of a `#[derive(Module)]` struct: parameters, buffers, modules, and plain data, which is skipped.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a module, a parameter, a buffer nor plain data",
     label = "#[derive(Module)] does not know this type",
-    note = "derive `Module` for `{Self}` or for what it holds, or add `#[module(skip)]` to the field if it holds nothing to learn or to save"
+    note = "derive `Module` for `{Self}` or for what it holds, or add `#[module(skip)]` to the field if it holds nothing to learn or to save",
+    note = "a type parameter of a module needs `Clone` too: `M: Forward + Clone`, `M: Module + Clone`"
 )]
 pub trait Field {
     /// Shows what is inside, under this name.
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>);
-    /// Shows what changes with the mode.
-    fn show_mut<'a>(&'a mut self, members: &mut MembersMut<'a>);
     /// A copy that shares nothing with the original.
     fn copy(&self) -> Self
     where
@@ -72,11 +55,8 @@ impl<M: Module + Clone> Field for M {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
         members.child(name, self);
     }
-    fn show_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        members.child(self);
-    }
     fn copy(&self) -> Self {
-        self.clone()
+        self.copied()
     }
 }
 
@@ -84,7 +64,6 @@ impl<T: Real> Field for Param<T> {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
         members.params.push((name.to_string(), self.into()));
     }
-    fn show_mut<'a>(&'a mut self, _: &mut MembersMut<'a>) {}
     fn copy(&self) -> Self {
         self.deep_clone()
     }
@@ -94,7 +73,6 @@ impl<T: Element> Field for Buffer<T> {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
         members.buffers.push((name.to_string(), self.into()));
     }
-    fn show_mut<'a>(&'a mut self, _: &mut MembersMut<'a>) {}
     fn copy(&self) -> Self {
         self.deep_clone()
     }
@@ -104,11 +82,6 @@ impl<F: Field> Field for Option<F> {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
         if let Some(field) = self {
             field.show(name, members);
-        }
-    }
-    fn show_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        if let Some(field) = self {
-            field.show_mut(members);
         }
     }
     fn copy(&self) -> Self {
@@ -121,15 +94,16 @@ macro_rules! plain {
     ($([$($generics:tt)*] $t:ty),* $(,)?) => {$(
         impl<$($generics)*> Field for $t {
             fn show<'a>(&'a self, _: &str, _: &mut Members<'a>) {}
-            fn show_mut<'a>(&'a mut self, _: &mut MembersMut<'a>) {}
-            fn copy(&self) -> Self {
+                    fn copy(&self) -> Self {
                 self.clone()
             }
         }
     )*};
 }
 plain! {
-    [] crate::functional::Reduction,
+    [] F::Reduction, [] F::PaddingMode, [const N: usize] F::Padding<N>, [const N: usize] F::Dims<N>, [] F::PyNumber, [] F::GELUApproximate,
+    [const N: usize] F::PoolStride<N>, [const N: usize] F::ConvOptions<N>, [const N: usize] F::MaxPoolOptions<N>,
+    [] F::EmbeddingOptions, [] F::BatchNormOptions, [] F::RnnOptions, [] F::PadOptions,
     [] bool, [] char, [] u8, [] u16, [] u32, [] u64, [] usize, [] i8, [] i16, [] i32, [] i64, [] isize, [] f32, [] f64,
     [] String, [] &'static str, [] Vec<usize>, [] Vec<isize>, [] Vec<i64>, [] Vec<f32>, [] Vec<f64>, [] Vec<bool>, [] Vec<String>,
     [const N: usize] [usize; N], [const N: usize] [isize; N], [const N: usize] [f32; N], [const N: usize] [f64; N],

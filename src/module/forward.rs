@@ -19,6 +19,13 @@ use std::any::Any;
 /// assert_eq!(net.forward(&Tensor::zeros([5, 3]))?.shape(), [5, 2]);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not take a tensor of `{T}` to a tensor of `{T}`",
+    label = "not a `Forward<{T}>`",
+    note = "write `impl Forward for {Self}` with its `forward(&self, x: &Tensor) -> Result<Tensor>`; where it has a type parameter, \
+            `impl<T: Real> Forward<T>`",
+    note = "a layer for another element type is made by `.dtype::<f64>()`"
+)]
 pub trait Forward<T: Real = f32>: Module + CloneForward<T> {
     /// The output for `x`.
     ///
@@ -41,7 +48,7 @@ pub trait CloneForward<T: Real> {
 
 impl<T: Real, M: Forward<T> + Clone> CloneForward<T> for M {
     fn clone_forward(&self) -> Box<dyn Forward<T>> {
-        Box::new(self.clone())
+        Box::new(self.copied())
     }
 }
 

@@ -85,12 +85,7 @@ impl<T: Real> Param<T> {
     /// If the shape differs.
     pub fn set(&self, values: &Tensor<T>) -> Result<()> {
         let mut state = write(&self.0);
-        if values.shape() != state.tensor.shape() {
-            return Err(Error::shape(
-                "set",
-                format!("the parameter is {:?}, the new values are {:?}", state.tensor.shape(), values.shape()),
-            ));
-        }
+        same_shape("parameter", state.tensor.shape(), values.shape())?;
         state.tensor.data = values.data.clone();
         Ok(())
     }
@@ -100,7 +95,7 @@ impl<T: Real> Param<T> {
     /// The parameter is locked meanwhile: other threads wait, and an `f` that reads or changes this same parameter waits for
     /// ever. What it needs of it is in the view.
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
-        f(write(&self.0).tensor.data.view_mut())
+        f(write(&self.0).tensor.data.writable())
     }
 
     /// As [`update`](Param::update), on the elements in row-major order.
@@ -109,7 +104,7 @@ impl<T: Real> Param<T> {
         if !data.is_standard_layout() {
             *data = contiguous(data.view()).into_shared().into();
         }
-        f(data.as_slice_mut().expect("row-major order"))
+        f(data.writable().into_slice().expect("row-major order"))
     }
 
     /// The gradient that backward passes have gathered.
@@ -168,12 +163,12 @@ impl<T: Real> Param<T> {
     /// A copy that shares nothing; within one clone of a module, tied parameters stay tied.
     pub fn deep_clone(&self) -> Param<T> {
         // The copy's array is its own, or the first update would copy anyway, at a worse time.
-        cloned(self, T::DTYPE, || self.with_values(contiguous(self.detach().view()).into()))
+        cloned(self, || self.with_values(contiguous(self.detach().view()).into()))
     }
 
     /// A copy of another element type; within one conversion of a module, tied parameters stay tied.
     pub fn cast<U: Real>(&self) -> Param<U> {
-        converted(self, U::DTYPE, || self.with_values(self.detach().cast::<U>()))
+        converted(self, || self.with_values(self.detach().cast::<U>()))
     }
 }
 
@@ -186,4 +181,12 @@ impl<T: Real> Handle for Param<T> {
 /// What a setter such as `bias(true)` leaves of a member: nothing where it is not wanted, what is there, or a new one.
 pub(crate) fn optional<M>(member: Option<M>, wanted: bool, new: impl FnOnce() -> M) -> Option<M> {
     wanted.then(|| member.unwrap_or_else(new))
+}
+
+/// What `set` of a parameter and of a buffer asks of the new values.
+pub(super) fn same_shape(of: &str, shape: &[usize], values: &[usize]) -> Result<()> {
+    if shape == values {
+        return Ok(());
+    }
+    Err(Error::shape("set", format!("the {of} is {shape:?}, the new values are {values:?}")))
 }

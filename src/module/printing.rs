@@ -3,9 +3,10 @@
 use std::fmt;
 
 use super::{Module, walk};
+use crate::python::AsPython;
 
 /// The printed form of a module and all its children.
-pub fn repr<M: Module + ?Sized>(module: &M) -> String {
+pub fn repr(module: &dyn Module) -> String {
     let extra = module.extra_repr();
     let children = walk::members(module).children;
     let printed: Vec<(String, String)> = children.into_iter().map(|(name, child)| (name, repr(child))).collect();
@@ -19,7 +20,7 @@ pub fn repr<M: Module + ?Sized>(module: &M) -> String {
 }
 
 /// The first line's worth: the module without its children, as errors name it.
-pub(super) fn line<M: Module + ?Sized>(module: &M) -> String {
+pub(super) fn line(module: &dyn Module) -> String {
     format!("{}({})", module.type_name(), module.extra_repr().replace('\n', ", "))
 }
 
@@ -46,5 +47,50 @@ fn fold(children: Vec<(String, String)>) -> Vec<(String, String)> {
 impl fmt::Display for dyn Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&repr(self))
+    }
+}
+
+/// What is printed between a module's parentheses, part by part: a method `extra_repr` of `#[module(repr)]` returns it.
+///
+/// ```
+/// use ndnn::module::ExtraRepr;
+/// let extra = ExtraRepr::new().value(3).named("eps", 1e-5).unless_default("bias", true, true).finish();
+/// assert_eq!(extra, "3, eps=1e-05");
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "`finish` returns the text"]
+pub struct ExtraRepr(String);
+
+impl ExtraRepr {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        ExtraRepr::default()
+    }
+
+    /// A value alone.
+    pub fn value(self, value: impl AsPython) -> Self {
+        self.part("", &value)
+    }
+
+    /// `name=value`
+    pub fn named(self, name: &str, value: impl AsPython) -> Self {
+        self.part(name, &value)
+    }
+
+    /// `name=value`, unless the value is what it is by default.
+    pub fn unless_default<V: AsPython + PartialEq>(self, name: &str, value: V, default: V) -> Self {
+        if value == default { self } else { self.part(name, &value) }
+    }
+
+    fn part(mut self, name: &str, value: &dyn AsPython) -> Self {
+        let comma = if self.0.is_empty() { "" } else { ", " };
+        let equals = if name.is_empty() { "" } else { "=" };
+        self.0 += &format!("{comma}{name}{equals}{}", value.python());
+        self
+    }
+
+    /// The text.
+    pub fn finish(self) -> String {
+        self.0
     }
 }

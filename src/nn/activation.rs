@@ -3,10 +3,9 @@
 //! The name of a layer alone is the layer with PyTorch's defaults, setters change an option, and `new` takes the options
 //! that PyTorch takes in order: `ReLU`, `LeakyReLU::new(0.2)`, `Softplus.beta(2)`.
 
-use crate::module::stateless_dtype;
 use crate::{
     Error, Result,
-    functional::{self as F, GELUApproximate, Scalar, argument},
+    functional::{self as F, GELUApproximate, PyNumber, argument},
     module::run,
     nn::{Forward, Mode, Module, Param},
     tensor::{Real, Tensor},
@@ -23,7 +22,6 @@ macro_rules! forward {
             }
             crate::forward_dtype!();
         }
-        stateless_dtype!($name);
     };
 }
 
@@ -56,9 +54,8 @@ macro_rules! layers {
     )*) => {$(
         $(#[$doc])*
         #[derive(Module)]
-        #[module(repr)]
+        #[module(repr, stateless)]
         pub struct $name {$(
-            #[module(skip)]
             $field: $ty,
         )*}
 
@@ -132,29 +129,29 @@ layers! {
     /// ```
     LeakyReLU {
         /// The slope below 0; 0.01 by default.
-        negative_slope: into Scalar = Scalar::float(0.01),
+        negative_slope: into PyNumber = PyNumber::float(0.01),
         inplace: of bool = false
     }
-    new(negative_slope: into Scalar)
+    new(negative_slope: into PyNumber)
     |x, l| Ok(F::leaky_relu(x, l.negative_slope.get())),
     inplace(format!("negative_slope={}", l.negative_slope), l.inplace);
 
     /// Exponential below 0; see [`functional::elu`](F::elu).
     ELU {
         /// What it falls to, negated; 1 by default.
-        alpha: into Scalar = Scalar::float(1.),
+        alpha: into PyNumber = PyNumber::float(1.),
         inplace: of bool = false
     }
-    new(alpha: into Scalar)
+    new(alpha: into PyNumber)
     |x, l| Ok(F::elu(x, l.alpha.get())), inplace(format!("alpha={}", l.alpha), l.inplace);
 
     /// ELU with a continuous slope; see [`functional::celu`](F::celu).
     CELU {
         /// What it falls to, negated; 1 by default.
-        alpha: into Scalar = Scalar::float(1.),
+        alpha: into PyNumber = PyNumber::float(1.),
         inplace: of bool = false
     }
-    new(alpha: into Scalar)
+    new(alpha: into PyNumber)
     |x, l| F::celu(x, l.alpha.get()), inplace(format!("alpha={}", l.alpha), l.inplace);
 
     /// ELU scaled to keep mean 0 and variance 1; see [`functional::selu`](F::selu).
@@ -209,9 +206,9 @@ layers! {
     /// `x` between two bounds, -1 and 1 by default; see [`functional::hardtanh`](F::hardtanh).
     Hardtanh {
         /// The lower bound; -1 by default.
-        min_val: into Scalar = Scalar::float(-1.),
+        min_val: into PyNumber = PyNumber::float(-1.),
         /// The upper bound; 1 by default.
-        max_val: into Scalar = Scalar::float(1.),
+        max_val: into PyNumber = PyNumber::float(1.),
         inplace: of bool = false
     }
     |x, l| F::hardtanh(x, l.min_val.get(), l.max_val.get()),
@@ -220,27 +217,27 @@ layers! {
     /// 0 between -lambd and lambd; see [`functional::hardshrink`](F::hardshrink).
     Hardshrink {
         /// The bound; 0.5 by default.
-        lambd: into Scalar = Scalar::float(0.5)
+        lambd: into PyNumber = PyNumber::float(0.5)
     }
-    new(lambd: into Scalar)
+    new(lambd: into PyNumber)
     |x, l| Ok(F::hardshrink(x, l.lambd.get())), l.lambd.to_string();
 
     /// `x` moved towards 0 by lambd; see [`functional::softshrink`](F::softshrink).
     Softshrink {
         /// How far; 0.5 by default, not negative.
-        lambd: into Scalar = Scalar::float(0.5)
+        lambd: into PyNumber = PyNumber::float(0.5)
     }
-    new(lambd: into Scalar)
+    new(lambd: into PyNumber)
     |x, l| F::softshrink(x, l.lambd.get()), l.lambd.to_string();
 
     /// `log(1 + e^(beta · x)) / beta`; see [`functional::softplus`](F::softplus).
     Softplus {
         /// How sharp the bend is; 1 by default.
-        beta: into Scalar = Scalar::float(1.),
+        beta: into PyNumber = PyNumber::float(1.),
         /// Where `beta · x` is above it, the result is `x`; 20 by default.
-        threshold: into Scalar = Scalar::float(20.)
+        threshold: into PyNumber = PyNumber::float(20.)
     }
-    new(beta: into Scalar, threshold: into Scalar)
+    new(beta: into PyNumber, threshold: into PyNumber)
     |x, l| Ok(F::softplus(x, l.beta.get(), l.threshold.get())),
     format!("beta={}, threshold={}", l.beta, l.threshold);
 
@@ -266,7 +263,7 @@ impl Hardtanh {
     /// # Panics
     /// If `min_val` is not below `max_val`.
     #[track_caller]
-    pub fn new(min_val: impl Into<Scalar>, max_val: impl Into<Scalar>) -> Self {
+    pub fn new(min_val: impl Into<PyNumber>, max_val: impl Into<PyNumber>) -> Self {
         let (min_val, max_val) = (min_val.into(), max_val.into());
         assert!(
             min_val.get() < max_val.get(),
@@ -283,7 +280,7 @@ macro_rules! along_axis {
     ($($(#[$doc:meta])* $name:ident, $function:path;)*) => {$(
         $(#[$doc])*
         #[derive(Module)]
-        #[module(repr)]
+        #[module(repr, stateless)]
         pub struct $name {
             dim: isize,
         }
@@ -320,18 +317,16 @@ along_axis! {
 
 /// `x` above a threshold, a value elsewhere; see [`functional::threshold`](F::threshold()).
 #[derive(Module)]
-#[module(repr)]
+#[module(repr, stateless)]
 pub struct Threshold {
-    #[module(skip)]
-    threshold: Scalar,
-    #[module(skip)]
-    value: Scalar,
+    threshold: PyNumber,
+    value: PyNumber,
     inplace: bool,
 }
 
 impl Threshold {
     /// The layer that keeps what is above `threshold` and gives `value` elsewhere.
-    pub fn new(threshold: impl Into<Scalar>, value: impl Into<Scalar>) -> Self {
+    pub fn new(threshold: impl Into<PyNumber>, value: impl Into<PyNumber>) -> Self {
         Threshold { threshold: threshold.into(), value: value.into(), inplace: false }
     }
 
@@ -348,20 +343,18 @@ forward!(Threshold, |x, l| Ok(F::threshold(x, l.threshold.get(), l.value.get()))
 
 /// Leaky ReLU with a random slope while training; see [`functional::rrelu`](F::rrelu).
 #[derive(Module)]
-#[module(repr)]
+#[module(repr, stateless)]
 pub struct RReLU {
-    #[module(skip)]
-    lower: Scalar,
-    #[module(skip)]
-    upper: Scalar,
+    lower: PyNumber,
+    upper: PyNumber,
     inplace: bool,
     mode: Mode,
 }
 
 /// The layer [`RReLU`](struct@RReLU) with PyTorch's defaults: slopes from 1/8 to 1/3.
-#[allow(non_upper_case_globals)]
+#[allow(non_upper_case_globals, clippy::declare_interior_mutable_const)] // each use is a layer of its own
 pub const RReLU: RReLU =
-    RReLU { lower: Scalar::float(1. / 8.), upper: Scalar::float(1. / 3.), inplace: false, mode: Mode::TRAINING };
+    RReLU { lower: PyNumber::float(1. / 8.), upper: PyNumber::float(1. / 3.), inplace: false, mode: Mode::training() };
 
 impl Default for RReLU {
     fn default() -> Self {
@@ -375,7 +368,7 @@ impl RReLU {
     /// # Panics
     /// If `lower` is above `upper`.
     #[track_caller]
-    pub fn new(lower: impl Into<Scalar>, upper: impl Into<Scalar>) -> Self {
+    pub fn new(lower: impl Into<PyNumber>, upper: impl Into<PyNumber>) -> Self {
         let (lower, upper) = (lower.into(), upper.into());
         assert!(lower.get() <= upper.get(), "RReLU: lower ({lower}) must not be above upper ({upper})");
         RReLU { lower, upper, ..RReLU }

@@ -1,15 +1,12 @@
 //! Convolutional layers; see [`functional::conv`](crate::functional::conv()).
 
-use std::fmt::Display;
-
 use crate::module::optional;
 use crate::{
     Result,
     functional::{self as F, ConvOptions, Dims, Padding, PaddingMode},
     kernels::sizes::saturating,
-    module::run,
+    module::{ExtraRepr, run},
     nn::{Forward, Module, Param, init},
-    python::py_tuple,
     tensor::{Real, Tensor},
 };
 
@@ -33,7 +30,6 @@ pub struct Conv<const N: usize, T: Real = f32> {
     pub weight: Param<T>,
     /// `[out_channels]`
     pub bias: Option<Param<T>>,
-    #[module(skip)]
     options: ConvOptions<N>,
 }
 
@@ -62,41 +58,19 @@ fn weight<T: Real>(features: usize, channels: usize, kernel: &[usize]) -> Param<
 }
 
 impl<const N: usize, T: Real> Conv<N, T> {
-    /// The step from one window to the next; 1 by default.
-    #[track_caller]
-    pub fn stride(self, stride: impl Into<Dims<N>>) -> Self {
-        let options = self.options.stride(stride);
-        self.with(options)
+    F::conv_setters!(through changed);
+
+    /// With (the default) or without a bias; one that was left out before is drawn anew.
+    pub fn bias(mut self, bias: bool) -> Self {
+        let shape = self.weight.shape();
+        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1..].iter().product()));
+        self
     }
 
-    /// How many elements are added at each end: numbers (0 by default), `"same"` or `"valid"`.
     #[track_caller]
-    pub fn padding(self, padding: impl TryInto<Padding<N>, Error: Display>) -> Self {
-        let options = self.options.padding(padding);
-        self.with(options)
-    }
-
-    /// The step from one tap of the kernel to the next; 1 by default.
-    #[track_caller]
-    pub fn dilation(self, dilation: impl Into<Dims<N>>) -> Self {
-        let options = self.options.dilation(dilation);
-        self.with(options)
-    }
-
-    /// What the input is padded with; zeros by default.
-    #[track_caller]
-    pub fn padding_mode(self, padding_mode: impl TryInto<PaddingMode, Error: Display>) -> Self {
-        let options = self.options.padding_mode(padding_mode);
-        self.with(options)
-    }
-
-    /// Groups of channels that do not see each other; 1 by default. Draws weight and bias again if it changes the weight's
-    /// shape.
-    #[track_caller]
-    pub fn groups(mut self, groups: usize) -> Self {
-        let (shape, channels) = (self.weight.shape(), self.in_channels());
-        let options = self.options.groups(groups);
-        self = self.with(options);
+    fn changed(mut self, options: ConvOptions<N>) -> Self {
+        let (shape, channels, groups) = (self.weight.shape(), self.in_channels(), options.groups);
+        self.options = options;
         assert!(
             channels.is_multiple_of(groups) && shape[0].is_multiple_of(groups),
             "{channels} input and {} output channels do not divide into {groups} groups",
@@ -109,22 +83,6 @@ impl<const N: usize, T: Real> Conv<N, T> {
         Conv { weight: weight(shape[0], channels / groups, &shape[2..]), ..self }.bias(biased)
     }
 
-    /// With (the default) or without a bias; one that was left out before is drawn anew.
-    pub fn bias(mut self, bias: bool) -> Self {
-        let shape = self.weight.shape();
-        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1..].iter().product()));
-        self
-    }
-
-    #[track_caller]
-    fn with(mut self, options: ConvOptions<N>) -> Self {
-        self.options = options;
-        if let Err(why) = self.options.check() {
-            panic!("{why}");
-        }
-        self
-    }
-
     fn in_channels(&self) -> usize {
         self.weight.shape()[1] * self.options.groups
     }
@@ -135,29 +93,17 @@ impl<const N: usize, T: Real> Conv<N, T> {
 
     fn extra_repr(&self) -> String {
         let (shape, options) = (self.weight.shape(), &self.options);
-        let mut text = format!(
-            "{}, {}, kernel_size={}, stride={}",
-            self.in_channels(),
-            shape[0],
-            py_tuple(&shape[2..]),
-            options.stride.tuple()
-        );
-        let sizes = |dims: Dims<N>| dims.get();
-        let parts = [
-            (
-                !matches!(options.padding, Padding::Sizes(s) if sizes(s) == [0; N]),
-                format!("padding={}", options.padding),
-            ),
-            (sizes(options.dilation) != [1; N], format!("dilation={}", options.dilation.tuple())),
-            (options.groups != 1, format!("groups={}", options.groups)),
-            (self.bias.is_none(), "bias=False".to_string()),
-            (options.padding_mode != PaddingMode::Zeros, format!("padding_mode={}", options.padding_mode)),
-        ];
-        for (_, part) in parts.into_iter().filter(|(shown, _)| *shown) {
-            text += ", ";
-            text += &part;
-        }
-        text
+        ExtraRepr::new()
+            .value(self.in_channels())
+            .value(shape[0])
+            .named("kernel_size", &shape[2..])
+            .named("stride", options.stride.tuple())
+            .unless_default("padding", options.padding.to_string(), Dims::from([0; N]).tuple())
+            .unless_default("dilation", options.dilation.tuple(), Dims::from([1; N]).tuple())
+            .unless_default("groups", options.groups, 1)
+            .unless_default("bias", self.bias.is_some(), true)
+            .unless_default("padding_mode", options.padding_mode, PaddingMode::Constant)
+            .finish()
     }
 }
 

@@ -1,11 +1,9 @@
 //! Dropout layers; see [`functional::dropout`](crate::functional::dropout()).
 
-use crate::module::stateless_dtype;
 use crate::{
     Result, functional as F,
-    module::run,
+    module::{ExtraRepr, run},
     nn::{Forward, Mode, Module},
-    python::{py_bool, py_float},
     tensor::{Real, Tensor},
 };
 
@@ -14,7 +12,7 @@ macro_rules! layers {
     ($($(#[$doc:meta])* $name:ident $([const $n:ident])?, $type_name:expr, $function:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Module)]
-        #[module(repr, name)]
+        #[module(repr, name, stateless)]
         pub struct $name $(<const $n: usize>)? {
             p: f64,
             inplace: bool,
@@ -36,7 +34,7 @@ macro_rules! layers {
             #[track_caller]
             pub fn new(p: f64) -> Self {
                 assert!((0. ..=1.).contains(&p), "dropout probability has to be between 0 and 1, but got {p}");
-                Self { p, inplace: false, mode: Mode::TRAINING }
+                Self { p, inplace: false, mode: Mode::training() }
             }
 
             /// Only printed, as PyTorch does: a tensor here is a value, and a layer never changes its input.
@@ -50,7 +48,7 @@ macro_rules! layers {
             }
 
             fn extra_repr(&self) -> String {
-                format!("p={}, inplace={}", py_float(self.p), py_bool(self.inplace))
+                ExtraRepr::new().named("p", self.p).named("inplace", self.inplace).finish()
             }
         }
 
@@ -60,8 +58,6 @@ macro_rules! layers {
             }
             crate::forward_dtype!();
         }
-
-        stateless_dtype!([$(const $n: usize)?] $name $(<$n>)?);
     )*};
 }
 

@@ -1,11 +1,9 @@
 //! Joining axes and taking them apart; see [`Tensor::flatten`] and [`Tensor::unflatten`].
 
-use crate::module::stateless_dtype;
 use crate::{
     Result,
-    module::run,
+    module::{ExtraRepr, run},
     nn::{Forward, Module},
-    python::py_tuple,
     tensor::{Ints, Real, Tensor},
 };
 
@@ -19,7 +17,7 @@ use crate::{
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[derive(Module)]
-#[module(repr)]
+#[module(repr, stateless)]
 pub struct Flatten {
     start_dim: isize,
     end_dim: isize,
@@ -49,7 +47,7 @@ impl Flatten {
     }
 
     fn extra_repr(&self) -> String {
-        format!("start_dim={}, end_dim={}", self.start_dim, self.end_dim)
+        ExtraRepr::new().named("start_dim", self.start_dim).named("end_dim", self.end_dim).finish()
     }
 }
 
@@ -69,7 +67,7 @@ impl<T: Real> Forward<T> for Flatten {
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[derive(Module)]
-#[module(repr)]
+#[module(repr, stateless)]
 pub struct Unflatten {
     dim: isize,
     unflattened_size: Vec<isize>,
@@ -82,7 +80,7 @@ impl Unflatten {
     }
 
     fn extra_repr(&self) -> String {
-        format!("dim={}, unflattened_size={}", self.dim, py_tuple(&self.unflattened_size))
+        ExtraRepr::new().named("dim", self.dim).named("unflattened_size", &self.unflattened_size).finish()
     }
 }
 
@@ -92,5 +90,3 @@ impl<T: Real> Forward<T> for Unflatten {
     }
     crate::forward_dtype!();
 }
-
-stateless_dtype!(Flatten, Unflatten);

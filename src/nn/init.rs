@@ -14,6 +14,8 @@
 use crate::{
     Error, Result,
     kernels::{
+        elementwise::map,
+        memory::collected,
         sizes::must,
         special_f64::{erf, erfinv},
     },
@@ -189,7 +191,7 @@ random! {
         let root = 2f64.sqrt();
         let of = |x: f64| erf((x - mean) / std / root);
         let uniform = Tensor::<f64>::uniform_with(param.shape(), of(low), of(high), rng)?;
-        let values = uniform.view().mapv(|u| T::of((mean + std * root * erfinv(u)).clamp(low, high)));
+        let values = map(uniform.view(), |u| T::of((mean + std * root * erfinv(u)).clamp(low, high)));
         fill(param, values.into());
         Ok(())
     }
@@ -245,7 +247,7 @@ random! {
         // `short` orthonormal vectors of length `long`: the rows of a wide matrix, the columns of a tall one.
         let basis = orthonormal(Tensor::<f64>::randn_with([short, long], rng).to_vec(), long);
         let at = |r: usize, c: usize| if rows < columns { basis[r * long + c] } else { basis[c * long + r] };
-        let values = (0..rows * columns).map(|i| T::of(gain * at(i / columns, i % columns))).collect();
+        let values = collected((0..rows * columns).map(|i| T::of(gain * at(i / columns, i % columns))));
         fill(param, Tensor::from_vec(shape, values)?);
         Ok(())
     }

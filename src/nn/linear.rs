@@ -1,12 +1,10 @@
 //! Linear and bilinear layers, and the identity; see [`functional::linear`](crate::functional::linear()).
 
 use crate::module::optional;
-use crate::module::stateless_dtype;
 use crate::{
     Result, functional as F,
-    module::run,
+    module::{ExtraRepr, run},
     nn::{Forward, Module, Param, init},
-    python::py_bool,
     tensor::{Real, Tensor},
 };
 
@@ -61,7 +59,8 @@ impl<T: Real> Linear<T> {
 
     fn extra_repr(&self) -> String {
         let shape = self.weight.shape();
-        format!("in_features={}, out_features={}, bias={}", shape[1], shape[0], py_bool(self.bias.is_some()))
+        let sizes = ExtraRepr::new().named("in_features", shape[1]).named("out_features", shape[0]);
+        sizes.named("bias", self.bias.is_some()).finish()
     }
 }
 
@@ -125,18 +124,14 @@ impl<T: Real> Bilinear<T> {
 
     fn extra_repr(&self) -> String {
         let shape = self.weight.shape();
-        format!(
-            "in1_features={}, in2_features={}, out_features={}, bias={}",
-            shape[1],
-            shape[2],
-            shape[0],
-            py_bool(self.bias.is_some())
-        )
+        let inputs = ExtraRepr::new().named("in1_features", shape[1]).named("in2_features", shape[2]);
+        inputs.named("out_features", shape[0]).named("bias", self.bias.is_some()).finish()
     }
 }
 
 /// The input as it is: a placeholder.
 #[derive(Default, Module)]
+#[module(stateless)]
 pub struct Identity;
 
 impl<T: Real> Forward<T> for Identity {
@@ -145,5 +140,3 @@ impl<T: Real> Forward<T> for Identity {
     }
     crate::forward_dtype!();
 }
-
-stateless_dtype!(Identity);

@@ -5,7 +5,7 @@
 use crate::{
     Result,
     functional::{self as F, CrossEntropyTarget, Reduction},
-    module::{run, stateless_dtype},
+    module::run,
     nn::{Buffer, Module},
     tensor::{Real, Tensor},
 };
@@ -28,12 +28,13 @@ macro_rules! see {
 }
 
 /// A row per layer: its own options and those that are weights, which are buffers as in PyTorch (then the layer has the
-/// type of its weights); what it is called with; the function; and the function's options.
+/// type of its weights, and is not `stateless`); what it is called with; the function; and the function's options.
 macro_rules! losses {
-    ($($(#[$doc:meta])* $name:ident$(<$t:ident>)? { $($field:ident: $ty:ty),* } $([$($buffer:ident),*])?
+    ($($(#[$doc:meta])* $name:ident$(<$t:ident>)? $($stateless:ident)? { $($field:ident: $ty:ty),* } $([$($buffer:ident),*])?
        forward[$($own:tt)*]($($arg:ident: $arg_ty:ty),*) = $function:ident, $options:ident$(<$option_t:ty>)?;)*) => {$(
         $(#[$doc])*
         #[derive(Module)]
+        $(#[module($stateless)])?
         pub struct $name<$($t: Real = f32)?> {
             $($(#[doc = see!($options $buffer)]
             pub $buffer: Option<Buffer<T>>,)*)?
@@ -72,23 +73,14 @@ macro_rules! losses {
             ///
             /// # Errors
             /// As the function.
-            #[allow(clippy::needless_update)]
             pub fn forward<$($own)*>(&self, $($arg: $arg_ty),*) -> Result<Tensor<T>> {
                 $($(let $buffer = self.$buffer.as_ref().map(Buffer::tensor);)*)?
-                let options = F::$options {
-                    $($($buffer: $buffer.as_ref(),)*)?
-                    $($field: self.$field,)*
-                    ..Default::default()
-                };
+                let options = F::$options::default()$($(.$buffer($buffer.as_ref()))*)?$(.$field(self.$field))*;
                 run(self, || F::$function($($arg,)* options))
             }
         }
-
-        losses!(@ dtype $name $($t)?);
     )*};
     (@ f32 $t:ty) => { f32 };
-    (@ dtype $name:ident) => { stateless_dtype!($name); };
-    (@ dtype $name:ident $t:ident) => {};
 }
 
 losses! {
@@ -100,23 +92,23 @@ losses! {
     /// assert_eq!(loss.forward(&tensor![1.0, 2.0], &tensor![1.0, 4.0])?.item()?, 4.0);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    MSELoss { reduction: Reduction }
+    MSELoss stateless { reduction: Reduction }
         forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = mse_loss, MSELossOptions<f32>;
 
     /// The absolute error; see [`l1_loss`](F::l1_loss()).
-    L1Loss { reduction: Reduction }
+    L1Loss stateless { reduction: Reduction }
         forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = l1_loss, MSELossOptions<f32>;
 
     /// The absolute error, rounded off near 0; see [`smooth_l1_loss`](F::smooth_l1_loss()).
-    SmoothL1Loss { reduction: Reduction, beta: f64 }
+    SmoothL1Loss stateless { reduction: Reduction, beta: f64 }
         forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = smooth_l1_loss, SmoothL1LossOptions;
 
     /// The squared error, made linear far from 0; see [`huber_loss`](F::huber_loss()).
-    HuberLoss { reduction: Reduction, delta: f64 }
+    HuberLoss stateless { reduction: Reduction, delta: f64 }
         forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = huber_loss, HuberLossOptions<f32>;
 
     /// The logistic loss of scores and targets of −1 or 1; see [`soft_margin_loss`](F::soft_margin_loss()).
-    SoftMarginLoss { reduction: Reduction }
+    SoftMarginLoss stateless { reduction: Reduction }
         forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = soft_margin_loss, SoftMarginLossOptions;
 
     /// Cross entropy of scores (logits) with class indices or probabilities; see [`cross_entropy`](F::cross_entropy()).

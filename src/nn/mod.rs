@@ -37,7 +37,7 @@ pub use loss::{
     BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss, SoftMarginLoss,
 };
 pub use ndnn_derive::Module;
-pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm};
+pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm};
 pub use pooling::{MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
 pub use rnn::LSTM;
 pub use sparse::Embedding;

@@ -1,5 +1,5 @@
-//! Normalisation layers; see [`functional::batch_norm`](crate::functional::batch_norm) and
-//! [`functional::layer_norm`](crate::functional::layer_norm).
+//! Normalisation layers; see [`functional::batch_norm`](crate::functional::batch_norm),
+//! [`functional::layer_norm`](crate::functional::layer_norm) and [`functional::group_norm`](crate::functional::group_norm).
 
 use crate::module::optional;
 use crate::{
@@ -265,6 +265,97 @@ impl<T: Real> Forward<T> for LayerNorm<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         let (weight, bias) = (self.weight.as_ref().map(Param::tensor), self.bias.as_ref().map(Param::tensor));
         run(self, || F::layer_norm(x, &self.normalized_shape, weight.as_ref(), bias.as_ref(), self.eps))
+    }
+    crate::forward_dtype!();
+}
+
+/// Group norm: each sample's channels in groups, each group with its own mean and variance; see
+/// [`functional::group_norm`](crate::functional::group_norm).
+///
+/// Input and output `(N, num_channels, *)`. `weight` starts at 1, `bias` at 0.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let layer = GroupNorm::new(3, 6);
+/// assert_eq!(layer.forward(&Tensor::zeros([20, 6, 10, 10]))?.shape(), [20, 6, 10, 10]);
+/// assert_eq!(layer.to_string(), "GroupNorm(3, 6, eps=1e-05, affine=True, bias=True)");
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+#[derive(Module)]
+#[module(repr)]
+pub struct GroupNorm<T: Real = f32> {
+    /// `[num_channels]`
+    pub weight: Option<Param<T>>,
+    /// `[num_channels]`
+    pub bias: Option<Param<T>>,
+    num_groups: usize,
+    num_channels: usize,
+    eps: f64,
+    affine: bool,
+    biased: bool,
+}
+
+impl GroupNorm {
+    /// A layer over `num_channels` channels in `num_groups` groups.
+    ///
+    /// # Panics
+    /// If the channels cannot be cut into so many groups of as many.
+    #[track_caller]
+    pub fn new(num_groups: usize, num_channels: usize) -> Self {
+        assert!(
+            num_groups > 0 && num_channels.is_multiple_of(num_groups),
+            "GroupNorm: {num_channels} channels cannot be cut into {num_groups} groups of as many"
+        );
+        let norm =
+            GroupNorm { weight: None, bias: None, num_groups, num_channels, eps: 1e-5, affine: true, biased: true };
+        norm.settled()
+    }
+}
+
+impl<T: Real> GroupNorm<T> {
+    /// Added to the variance; 1e-5 by default.
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.eps = eps;
+        self
+    }
+
+    /// With (the default) or without weight and bias.
+    #[track_caller]
+    pub fn affine(mut self, affine: bool) -> Self {
+        self.affine = affine;
+        self.settled()
+    }
+
+    /// With (the default) or without a bias beside the weight; there is none without the weight.
+    #[track_caller]
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.biased = bias;
+        self.settled()
+    }
+
+    #[track_caller]
+    fn settled(mut self) -> Self {
+        let pair = (self.weight, self.bias);
+        (self.weight, self.bias) = affine(pair, &[self.num_channels], self.affine, self.biased);
+        self
+    }
+
+    fn extra_repr(&self) -> String {
+        format!(
+            "{}, {}, eps={}, affine={}, bias={}",
+            self.num_groups,
+            self.num_channels,
+            py_float(self.eps),
+            py_bool(self.weight.is_some()),
+            py_bool(self.bias.is_some())
+        )
+    }
+}
+
+impl<T: Real> Forward<T> for GroupNorm<T> {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        let (weight, bias) = (self.weight.as_ref().map(Param::tensor), self.bias.as_ref().map(Param::tensor));
+        run(self, || F::group_norm(x, self.num_groups, weight.as_ref(), bias.as_ref(), self.eps))
     }
     crate::forward_dtype!();
 }

@@ -3,9 +3,8 @@
 use crate::{
     Result,
     functional::{self as F, Dims, MaxPoolOptions},
-    module::run,
-    nn::{Dtype, Forward, Module},
-    python::py_bool,
+    module::{ExtraRepr, run},
+    nn::{Forward, Module},
     tensor::{Real, Tensor},
 };
 
@@ -21,11 +20,9 @@ use crate::{
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[derive(Module)]
-#[module(repr, name)]
+#[module(repr, name, stateless)]
 pub struct MaxPool<const N: usize> {
-    #[module(skip)]
     kernel_size: Dims<N>,
-    #[module(skip)]
     options: MaxPoolOptions<N>,
 }
 
@@ -61,12 +58,9 @@ impl<const N: usize> MaxPool<N> {
 
     fn extra_repr(&self) -> String {
         let MaxPoolOptions { stride, padding, dilation, ceil_mode } = self.options;
-        format!(
-            "kernel_size={}, stride={}, padding={padding}, dilation={dilation}, ceil_mode={}",
-            self.kernel_size,
-            stride.or(self.kernel_size),
-            py_bool(ceil_mode)
-        )
+        let extra =
+            ExtraRepr::new().named("kernel_size", self.kernel_size).named("stride", stride.or(self.kernel_size));
+        extra.named("padding", padding).named("dilation", dilation).named("ceil_mode", ceil_mode).finish()
     }
 }
 
@@ -75,11 +69,4 @@ impl<const N: usize, T: Real> Forward<T> for MaxPool<N> {
         Ok(self.forward_with_indices(x)?.0)
     }
     crate::forward_dtype!();
-}
-
-impl<const N: usize> Dtype for MaxPool<N> {
-    type With<U: Real> = Self;
-    fn dtype<U: Real>(self) -> Self {
-        self
-    }
 }

@@ -6,9 +6,8 @@ use crate::{
     Result,
     functional::{self as F, LstmState, RnnOptions, RnnWeights},
     kernels::sizes::must,
-    module::{Members, MembersMut, repr, run},
+    module::{ExtraRepr, Members, repr, run},
     nn::{Dtype, Forward, Mode, Module, Param, ParameterDict, init},
-    python::{py_bool, py_float},
     tensor::{Real, Tensor},
 };
 
@@ -96,17 +95,17 @@ impl<T: Real> Stack<T> {
     }
 
     fn extra_repr(&self) -> String {
-        let options = &self.options;
-        let rest = [
-            (self.proj_size != 0, "proj_size", self.proj_size.to_string()),
-            (self.num_layers != 1, "num_layers", self.num_layers.to_string()),
-            (!self.bias, "bias", py_bool(self.bias).to_string()),
-            (options.batch_first, "batch_first", py_bool(options.batch_first).to_string()),
-            (options.dropout != 0., "dropout", py_float(options.dropout)),
-            (options.bidirectional, "bidirectional", py_bool(options.bidirectional).to_string()),
-        ];
-        let rest = rest.into_iter().filter(|(shown, ..)| *shown).map(|(_, name, value)| format!(", {name}={value}"));
-        format!("{}, {}{}", self.input_size, self.hidden_size, rest.collect::<String>())
+        let RnnOptions { batch_first, dropout, bidirectional, .. } = self.options;
+        ExtraRepr::new()
+            .value(self.input_size)
+            .value(self.hidden_size)
+            .unless_default("proj_size", self.proj_size, 0)
+            .unless_default("num_layers", self.num_layers, 1)
+            .unless_default("bias", self.bias, true)
+            .unless_default("batch_first", batch_first, false)
+            .unless_default("dropout", dropout, 0.)
+            .unless_default("bidirectional", bidirectional, false)
+            .finish()
     }
 
     fn dtype<U: Real>(self) -> Stack<U> {
@@ -187,9 +186,6 @@ macro_rules! recurrent {
             fn members<'a>(&'a self, members: &mut Members<'a>) {
                 self.stack.weights.iter().for_each(|(name, param)| members.field(name, param));
                 members.field("mode", &self.stack.mode);
-            }
-            fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-                members.field(&mut self.stack.mode);
             }
             fn type_name(&self) -> String {
                 stringify!($layer).into()

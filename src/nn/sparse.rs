@@ -6,9 +6,9 @@ use crate::{
     Result,
     error::or_panic,
     functional::{self as F, EmbeddingOptions},
-    module::run,
+    kernels::memory::collected,
+    module::{ExtraRepr, run},
     nn::{Module, Param, init},
-    python::py_float,
     tensor::{Real, Tensor},
 };
 
@@ -28,7 +28,6 @@ use crate::{
 pub struct Embedding<T: Real = f32> {
     /// `[num_embeddings, embedding_dim]`
     pub weight: Param<T>,
-    #[module(skip)]
     options: EmbeddingOptions,
     max_norm: Option<f64>,
     norm_type: f64,
@@ -77,7 +76,7 @@ impl<T: Real> Embedding<T> {
                 restored.into_iter().zip(&self.covered).for_each(|(x, &was)| *x = T::of(was));
             }
             let mut row = table.index_axis_mut(Axis(0), row.expect("given"));
-            self.covered = row.iter().map(|x| x.as_f64()).collect();
+            self.covered = collected(row.iter().map(|x| x.as_f64()));
             row.fill(T::ZERO);
         });
         self
@@ -95,11 +94,7 @@ impl<T: Real> Embedding<T> {
         self
     }
 
-    /// Divides the gradient of each row by how often the row was looked up; `false` by default.
-    pub fn scale_grad_by_freq(mut self, scale: bool) -> Self {
-        self.options.scale_grad_by_freq = scale;
-        self
-    }
+    F::embedding_setters!(except(padding_idx));
 
     /// The rows that `input` names.
     ///
@@ -116,19 +111,14 @@ impl<T: Real> Embedding<T> {
 
     fn extra_repr(&self) -> String {
         let shape = self.weight.shape();
-        let mut text = format!("{}, {}", shape[0], shape[1]);
-        if let Some(row) = self.options.padding_idx {
-            text += &format!(", padding_idx={row}");
-        }
-        if let Some(norm) = self.max_norm {
-            text += &format!(", max_norm={}", py_float(norm));
-        }
-        if self.norm_type != 2. {
-            text += &format!(", norm_type={}", py_float(self.norm_type));
-        }
-        if self.options.scale_grad_by_freq {
-            text += ", scale_grad_by_freq=True";
-        }
-        text
+        let EmbeddingOptions { padding_idx, scale_grad_by_freq } = self.options;
+        ExtraRepr::new()
+            .value(shape[0])
+            .value(shape[1])
+            .unless_default("padding_idx", padding_idx, None)
+            .unless_default("max_norm", self.max_norm, None)
+            .unless_default("norm_type", self.norm_type, 2.)
+            .unless_default("scale_grad_by_freq", scale_grad_by_freq, false)
+            .finish()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops;
 
-use super::{broadcast, once};
+use super::broadcast;
 use crate::{
     Error, Result,
     error::or_panic,
@@ -27,12 +27,9 @@ macro_rules! comparisons {
             ///
             /// # Errors
             /// If the shapes do not broadcast together.
+            #[concrete(Element)]
             pub fn $name(&self, other: impl Operand<T>) -> Result<Tensor<bool>> {
-                fn compared<E: Element>(a: &Tensor<E>, b: &Tensor<E>) -> Result<Tensor<bool>> {
-                    pairwise(stringify!($name), a, b, |a, b| a $op b)
-                }
-                let other = other.operand();
-                once!(element T; compared(a: &Tensor<E> = self, b: &Tensor<E> = &other) -> Result<Tensor<bool>>)
+                pairwise(stringify!($name), self, &other.operand(), |a, b| a $op b)
             }
         )*}
     };
@@ -128,15 +125,13 @@ macro_rules! questions {
     ($($(#[$doc:meta])* $name:ident: |$x:ident| $value:expr;)*) => {
         impl<T: Element> Tensor<T> {$(
             $(#[$doc])*
+            #[concrete(Element)]
             pub fn $name(&self) -> Tensor<bool> {
-                fn asked<E: Element>(x: &Tensor<E>) -> Tensor<bool> {
-                    let answer = |x: E| {
-                        let $x = x.as_f64();
-                        $value
-                    };
-                    map(x.view(), answer).into()
-                }
-                once!(element T; asked(x: &Tensor<E> = self) -> Tensor<bool>)
+                let answer = |x: T| {
+                    let $x = x.as_f64();
+                    $value
+                };
+                map(self.view(), answer).into()
             }
         )*}
     };

@@ -425,31 +425,6 @@ pub(crate) fn loss<T: Real>(
     }
 }
 
-/// Calls a generic function of references in the form for `T`, which is compiled here: in its signature `E` is the type.
-macro_rules! once {
-    (element $t:ident; $($call:tt)*) => {
-        $crate::ops::once!(@ $t [f32 = F32, f64 = F64, i64 = I64, bool = Bool] $($call)*)
-    };
-    (number $t:ident; $($call:tt)*) => {
-        $crate::ops::once!(@ $t [f32 = F32, f64 = F64, i64 = I64] $($call)*)
-    };
-    (@ $t:ident [$($e:ty = $dtype:ident),+] $f:ident $args:tt -> $out:ty) => {
-        match $t::DTYPE {
-            $($crate::tensor::DType::$dtype => $crate::ops::once!(@ $e; $f $args -> $out),)+
-            #[allow(unreachable_patterns)]
-            other => unreachable!("no form for {other}"),
-        }
-    };
-    (@ $e:ty; $f:ident($($x:ident: &$ty:ty = $value:expr),+) -> $out:ty) => {{
-        type E = $e;
-        fn form($($x: &$ty),+) -> $out {
-            $f::<E>($($x),+)
-        }
-        $crate::tensor::known(form($($crate::tensor::known_ref($value)),+))
-    }};
-}
-pub(crate) use once;
-
 // ------------------------------------------------------------------------------------------------------------ the rows
 
 /// One function of one number as a struct `Row`, whose fields are its parameters. `vectors` or `plain` is

@@ -8,6 +8,7 @@ use crate::{
     Error, Result,
     kernels::{
         copy::{concat, placed},
+        memory::{collected, filled, try_collected, vector},
         sizes::room,
     },
     tensor::{Element, Ints, Tensor, axis},
@@ -28,7 +29,7 @@ impl<T: Element> Tensor<T> {
     /// If there is no tensor or no such axis, the shapes differ on another axis, or there is no memory for the result.
     pub fn cat<B: Borrow<Tensor<T>>>(tensors: &[B], dim: isize) -> Result<Tensor<T>> {
         const OP: &str = "cat";
-        let tensors: Vec<&Tensor<T>> = tensors.iter().map(Borrow::borrow).collect();
+        let tensors = collected(tensors.iter().map(Borrow::<Tensor<T>>::borrow));
         if let Some(i) = tensors.iter().position(|t| t.ndim() == 0) {
             return Err(Error::shape(OP, format!("tensor {i} is a scalar; stack() joins scalars")));
         }
@@ -37,7 +38,7 @@ impl<T: Element> Tensor<T> {
         let mut shape = first.ok_or_else(|| Error::shape(OP, "expected at least one tensor"))?.shape().to_vec();
         let at = axis(OP, dim, shape.len())?;
         shape[at] = 0;
-        let mut starts = Vec::with_capacity(tensors.len());
+        let mut starts = vector(tensors.len());
         for (i, t) in tensors.iter().enumerate() {
             starts.push(shape[at]);
             if passed_over(t) {
@@ -54,15 +55,15 @@ impl<T: Element> Tensor<T> {
             shape[at] = shape[at].saturating_add(t.shape()[at]);
         }
         room::<T>(OP, &shape)?;
-        let views: Vec<_> = tensors.iter().filter(|t| !passed_over(t)).map(|t| t.view()).collect();
+        let views = collected(tensors.iter().filter(|t| !passed_over(t)).map(|t| t.view()));
         let out = concat(&shape, at, &views);
-        let lengths: Vec<Option<usize>> = tensors.iter().map(|t| (!passed_over(t)).then(|| t.shape()[at])).collect();
+        let lengths = collected(tensors.iter().map(|t| (!passed_over(t)).then(|| t.shape()[at])));
         Ok(Tensor::op_many(OP, out, &tensors, move |g, needed| {
             let part = |i: usize| match lengths[i] {
                 Some(n) => g.narrow(at as isize, starts[i] as isize, n),
                 None => Ok(Tensor::zeros([0])),
             };
-            needed.iter().enumerate().map(|(i, &n)| n.then(|| part(i)).transpose()).collect()
+            try_collected(needed.iter().enumerate().map(|(i, &n)| n.then(|| part(i)).transpose()))
         }))
     }
 
@@ -71,7 +72,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no tensor or no such place, or the shapes differ.
     pub fn stack<B: Borrow<Tensor<T>>>(tensors: &[B], dim: isize) -> Result<Tensor<T>> {
-        let tensors: Vec<&Tensor<T>> = tensors.iter().map(Borrow::borrow).collect();
+        let tensors = collected(tensors.iter().map(Borrow::<Tensor<T>>::borrow));
         let first = tensors.first().ok_or_else(|| Error::shape("stack", "expected at least one tensor"))?;
         let at = axis("stack", dim, first.ndim() + 1)? as isize;
         if let Some((i, t)) = tensors.iter().enumerate().find(|(_, t)| t.shape() != first.shape()) {
@@ -80,7 +81,7 @@ impl<T: Element> Tensor<T> {
                 format!("tensor {i} is {:?}, the first is {:?}: expected one shape", t.shape(), first.shape()),
             ));
         }
-        Tensor::cat(&tensors.iter().map(|t| t.unsqueeze(at)).collect::<Result<Vec<_>>>()?, at)
+        Tensor::cat(&try_collected(tensors.iter().map(|t| t.unsqueeze(at)))?, at)
     }
 
     /// Pieces of `size` elements along an axis, the last one of what is left; views.
@@ -95,7 +96,7 @@ impl<T: Element> Tensor<T> {
         }
         let pieces = n.div_ceil(size.max(1)).max(1);
         room::<Tensor<T>>("split", &[pieces])?;
-        let sizes: Vec<usize> = (0..pieces).map(|i| size.min(n - (i * size).min(n))).collect();
+        let sizes = collected((0..pieces).map(|i| size.min(n - (i * size).min(n))));
         self.pieces(at, &sizes)
     }
 
@@ -125,7 +126,7 @@ impl<T: Element> Tensor<T> {
         match self.shape()[at] {
             0 => {
                 room::<Tensor<T>>("chunk", &[chunks])?;
-                self.pieces(at, &vec![0; chunks])
+                self.pieces(at, &filled(chunks, 0))
             }
             n => self.split(n.div_ceil(chunks), dim),
         }
@@ -138,8 +139,8 @@ impl<T: Element> Tensor<T> {
     pub fn unbind(&self, dim: isize) -> Result<Vec<Tensor<T>>> {
         let at = self.real_axis("unbind", dim)?;
         room::<Tensor<T>>("unbind", &self.shape()[at..=at])?;
-        let pieces = self.pieces(at, &vec![1; self.shape()[at]])?;
-        pieces.into_iter().map(|p| p.squeeze_dim(at as isize)).collect()
+        let pieces = self.pieces(at, &filled(self.shape()[at], 1))?;
+        try_collected(pieces.into_iter().map(|p| p.squeeze_dim(at as isize)))
     }
 
     /// An axis that there is: a scalar has none.
@@ -153,13 +154,18 @@ impl<T: Element> Tensor<T> {
     /// Takes halves of halves: a piece's gradient is widened to the halves it is in, not to the whole tensor, so that n
     /// pieces of it cost log n times its size in the backward pass, not n times.
     fn pieces(&self, axis: usize, sizes: &[usize]) -> Result<Vec<Tensor<T>>> {
-        if let [] | [_] = sizes {
-            return Ok(vec![self.clone(); sizes.len()]);
+        fn push<T: Element>(x: &Tensor<T>, axis: usize, sizes: &[usize], pieces: &mut Vec<Tensor<T>>) -> Result<()> {
+            if let [] | [_] = sizes {
+                pieces.extend(sizes.first().map(|_| x.clone()));
+                return Ok(());
+            }
+            let (left, right) = sizes.split_at(sizes.len() / 2);
+            let (m, n) = (left.iter().sum::<usize>(), right.iter().sum());
+            push(&x.narrow(axis as isize, 0, m)?, axis, left, pieces)?;
+            push(&x.narrow(axis as isize, m as isize, n)?, axis, right, pieces)
         }
-        let (left, right) = sizes.split_at(sizes.len() / 2);
-        let (m, n) = (left.iter().sum::<usize>(), right.iter().sum());
-        let mut pieces = self.narrow(axis as isize, 0, m)?.pieces(axis, left)?;
-        pieces.extend(self.narrow(axis as isize, m as isize, n)?.pieces(axis, right)?);
+        let mut pieces = vector(sizes.len());
+        push(self, axis, sizes, &mut pieces)?;
         Ok(pieces)
     }
 

@@ -3,13 +3,13 @@
 use super::gather::{fits, positions, vector};
 use crate::{
     Error, Result,
-    error::ErrorKind,
     kernels::{
         elementwise::map,
         gather::{Rows, places, put_rows},
         layout::{array, row_major},
-        memory::{collected, filled},
+        memory::{collected, filled, push},
         scalar::{max_nan, min_nan},
+        sizes::room,
     },
     tensor::{DType, Element, Operand, Real, Tensor, axis, grad_enabled},
 };
@@ -312,18 +312,52 @@ fn product_grads<T: Real>(
     let at_zero = (g * others).gather(dim, index)?;
     let elsewhere = (g * out).gather(dim, index)? / src.masked_fill(&zero, T::ONE)?;
     let ds = Tensor::where_(&single, at_zero, elsewhere)?;
-    let several = zeros.view().iter().any(|&n| n > T::ONE);
-    Ok((dx, if several && grad_enabled() { once_only(&ds) } else { ds }))
+    let several = zeros.gt(T::ONE)?;
+    if grad_enabled() && several.view().iter().any(|&several| several) {
+        let whole = product_grads_by_rows(g, x, dim as usize, index, src, include_self, &several)?;
+        return Ok((dx, Tensor::where_(&several, whole, ds)?));
+    }
+    Ok((dx, ds))
 }
 
-/// The same tensor, that refuses to be differentiated: with two zero factors the formula above has no derivative of its
-/// own.
-fn once_only<T: Real>(x: &Tensor<T>) -> Tensor<T> {
-    Tensor::op("scatter_reduce", x.data().clone(), [x], |_, _| {
-        Err(Error::new(
-            ErrorKind::Graph,
-            "scatter_reduce",
-            "no second derivative of a product where several zeros go to one place",
-        ))
-    })
+/// The source's gradient where `several` zeros go to one place, which the formula above gives but cannot be asked for its
+/// derivatives: all factors of such a place in a row of a table, whose products have all derivatives.
+fn product_grads_by_rows<T: Real>(
+    g: &Tensor<T>,
+    x: &Tensor<T>,
+    at: usize,
+    index: &Tensor<i64>,
+    src: &Tensor<T>,
+    include_self: bool,
+    several: &Tensor<bool>,
+) -> Result<Tensor<T>> {
+    // Factors are numbered: those of `x`, of the source, and a 1.
+    let (several, one) = (several.to_vec(), (x.numel() + src.numel()) as i64);
+    let mut row_of = filled(x.numel(), None);
+    let (mut rows, mut targets, mut slots) = (Vec::new(), Vec::new(), filled(src.numel(), (0, 0)));
+    let position = collected(index.view().iter().map(|&i| i as usize));
+    places(x.shape(), index.shape(), at, &position, |to, k| {
+        if several[k] {
+            let row = *row_of[to].get_or_insert_with(|| {
+                push(&mut targets, to as i64);
+                push(&mut rows, vec![if include_self { to as i64 } else { one }]);
+                rows.len() - 1
+            });
+            slots[k] = (row, rows[row].len());
+            push(&mut rows[row], (x.numel() + k) as i64);
+        }
+    });
+    let width = rows.iter().map(Vec::len).max().unwrap_or(0);
+    room::<i64>("scatter_reduce", &[rows.len(), width])?;
+    let table = rows.iter().flat_map(|row| (0..width).map(|i| row.get(i).copied().unwrap_or(one)));
+    let flat = |x: &Tensor<T>| x.reshape(-1);
+    let factors = Tensor::cat(&[flat(x)?, flat(src)?, Tensor::ones([1])], 0)?;
+    let factors = factors.index_select(0, &table.collect())?.reshape([rows.len() as isize, width as isize])?;
+    // The gradient of the last of each row's running products.
+    let last = flat(g)?.index_select(0, &targets.into())?.unsqueeze(1)?;
+    let before = (width as isize).saturating_sub(1);
+    let weights = last.constant_pad(&[(0, 0), (before, 0)], T::ZERO)?;
+    let grads = flat(&factors.running_product_gradient(&weights, Vec::new(), 1))?;
+    let slots = slots.iter().map(|&(row, i)| (row * width + i) as i64).collect();
+    grads.index_select(0, &slots)?.reshape(src.shape())
 }

@@ -1,12 +1,11 @@
 //! What chooses between elements: by a mask, or by comparing them.
 
-use ndarray::{ArrayD, Dimension};
+use ndarray::Dimension;
 
 use super::{
     broadcast, compiled,
     elementwise::{Reads, Unary, number, pairs},
     formula::Formula,
-    once,
 };
 use crate::{
     Error, Result,
@@ -18,17 +17,15 @@ use crate::{
     },
     tensor::{DType, Element, Number, Operand, Real, Tensor},
 };
+use ndnn_derive::concrete;
 
 // ------------------------------------------------------------------------------------------------- choosing by a mask
 
 impl<T: Element> Tensor<T> {
     /// `self` where `mask` is `when`, zero elsewhere, in the shape of `self`: linear, and its own derivative.
+    #[concrete(Element)]
     fn masked(&self, mask: &Tensor<bool>, when: bool) -> Tensor<T> {
-        fn values<E: Element>(x: &Tensor<E>, mask: &Tensor<bool>, when: &bool) -> ArrayD<E> {
-            zip(x.view(), mask.view(), x.shape(), |x, m| if m == *when { x } else { E::ZERO })
-        }
-        let out: ArrayD<T> =
-            once!(element T; values(x: &Tensor<E> = self, m: &Tensor<bool> = mask, when: &bool = &when) -> ArrayD<E>);
+        let out = zip(self.view(), mask.view(), self.shape(), |x, m| if m == when { x } else { T::ZERO });
         let mask = mask.clone();
         Tensor::op("masked", out, [self], move |g, _| Ok([Some(g.masked(&mask, when))]))
     }
@@ -50,6 +47,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If the shapes do not broadcast together.
+    #[concrete(Element)]
     pub fn where_(cond: &Tensor<bool>, a: impl Operand<T>, b: impl Operand<T>) -> Result<Tensor<T>> {
         let (a, b) = (a.operand(), b.operand());
         let shape = broadcast("where", &a, &b)?;
@@ -57,11 +55,7 @@ impl<T: Element> Tensor<T> {
             Error::shape("where", format!("cond {:?} does not broadcast with {shape:?}", cond.shape()))
         })?;
         room::<T>("where", &shape)?;
-        fn values<E: Element>(c: &Tensor<bool>, x: &Tensor<E>, y: &Tensor<E>, shape: &Vec<usize>) -> ArrayD<E> {
-            zip3(c.view(), x.view(), y.view(), shape, |c, x, y| if c { x } else { y })
-        }
-        let out: ArrayD<T> = once!(element T;
-            values(c: &Tensor<bool> = cond, x: &Tensor<E> = &a, y: &Tensor<E> = &b, shape: &Vec<usize> = &shape) -> ArrayD<E>);
+        let out = zip3(cond.view(), a.view(), b.view(), &shape, |c, x, y| if c { x } else { y });
         let (cond, from_a, from_b) = (cond.clone(), a.shape().to_vec(), b.shape().to_vec());
         Ok(Tensor::op("where", out, [&a, &b], move |g, [da, db]| {
             let da = if da { Some(g.masked(&cond, true).sum_to(&from_a)?) } else { None };
@@ -107,13 +101,9 @@ fn weighed<T: Number>(g: T, factor: T) -> T {
 }
 
 /// `g · factor`, broadcasting, but zero where the factor is, whatever `g`; linear in `g`, and its own derivative.
+#[concrete]
 pub(crate) fn shared<T: Number>(g: &Tensor<T>, factor: &Tensor<T>) -> Result<Tensor<T>> {
-    fn values<E: Number>(g: &Tensor<E>, factor: &Tensor<E>, shape: &Vec<usize>) -> ArrayD<E> {
-        zip(g.view(), factor.view(), shape, weighed)
-    }
-    let shape = broadcast("shared", g, factor)?;
-    let out: ArrayD<T> = once!(number T;
-        values(g: &Tensor<E> = g, factor: &Tensor<E> = factor, shape: &Vec<usize> = &shape) -> ArrayD<E>);
+    let out = zip(g.view(), factor.view(), &broadcast("shared", g, factor)?, weighed);
     let (from, factor) = (g.shape().to_vec(), factor.detach());
     Ok(Tensor::op("shared", out, [g], move |u, _| Ok([Some(shared(u, &factor)?.sum_to(&from)?)])))
 }

@@ -28,7 +28,7 @@ unary! { real Real:
     /// `1 - erf(x)`, exact where that is small.
     erfc plain: |x| x.by(|x| via_f64(x, special_f64::erfc)), from input |x| -erf_slope(x);
     /// The distribution function of the standard normal distribution, PyTorch's `torch.special.ndtr`; exact far below 0.
-    ndtr vectors: |x| x.normal_cdf(), from input |x| x.bell() * (FRAC_1_SQRT_2 * FRAC_2_SQRT_PI * 0.5);
+    ndtr plain: |x| x.by(|x| via_f64(x, |x| special_f64::erfc(-x * FRAC_1_SQRT_2) * 0.5)), from input |x| x.bell() * (FRAC_1_SQRT_2 * FRAC_2_SQRT_PI * 0.5);
     /// The inverse of [`erf`](Tensor::erf): infinite at ±1, NaN beyond.
     erfinv plain: |x| x.by(|x| via_f64(x, special_f64::erfinv)), from output |y| erf_slope(y).reciprocal();
     /// The logarithm of the gamma function's absolute value.

@@ -1,12 +1,11 @@
 //! Adam and AdamW.
 
-use super::core::{GroupOptions, Optim, Rule, Slot, at_least_0, optimizer_options, penalized};
-use crate::{
-    Result,
-    kernels::optimizer_pass::{Stretch, update},
-    nn::Parameters,
-    tensor::Real,
+use super::{
+    each::{Each, ParamRule, Step, compiled, lerp, penalized},
+    optimizer::RuleOptimizer,
+    options::{at_least_0, optimizer_options},
 };
+use crate::{kernels::optimizer_pass::Pass, module::Parameters, number::Real};
 
 optimizer_options! {
     /// The options of [`Adam`] and [`AdamW`] for one group of parameters.
@@ -40,20 +39,20 @@ pub struct AdamRule<const DECOUPLED: bool>;
 /// let adam = optim::Adam::new(&model, 1e-3).weight_decay(1e-4);
 /// # let _ = adam;
 /// ```
-pub type Adam = Optim<AdamRule<false>>;
+pub type Adam = RuleOptimizer<Each<AdamRule<false>>>;
 
 /// Adam with decoupled weight decay: `θ ← θ − γλθ` before the step, instead of `λθ` in the gradient; λ is 0.01 by
 /// default.
 ///
 /// As [torch.optim.AdamW](https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html); Loshchilov and
 /// Hutter, 2019. Otherwise as [`Adam`].
-pub type AdamW = Optim<AdamRule<true>>;
+pub type AdamW = RuleOptimizer<Each<AdamRule<true>>>;
 
 impl Adam {
     /// An optimizer of these parameters with a learning rate.
     #[track_caller]
     pub fn new(params: impl Parameters, lr: f64) -> Self {
-        Optim::with_options(params, AdamOptions::new(lr))
+        RuleOptimizer::with_options(params, AdamOptions::new(lr))
     }
 }
 
@@ -61,46 +60,31 @@ impl AdamW {
     /// An optimizer of these parameters with a learning rate.
     #[track_caller]
     pub fn new(params: impl Parameters, lr: f64) -> Self {
-        Optim::with_options(params, AdamOptions::new(lr).weight_decay(0.01))
+        RuleOptimizer::with_options(params, AdamOptions::new(lr).weight_decay(0.01))
     }
 }
 
-impl GroupOptions for AdamOptions {
-    fn lr(&mut self) -> &mut f64 {
-        &mut self.lr
-    }
+/// The rules of [`Adam`] and [`AdamW`], which are compiled here: see [`compiled`].
+macro_rules! adam {
+    ($($decoupled:literal)*) => {$(
+        impl ParamRule for AdamRule<$decoupled> {
+            type Options = AdamOptions;
+            const SLOTS: &'static [&'static str] = &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
 
-    fn check(&self) -> Result<()> {
-        self.check_values()
-    }
+            fn uses(o: &AdamOptions, slot: usize, _: &[usize]) -> bool {
+                slot < 2 || o.amsgrad
+            }
+
+            fn update<T: Real>(o: &AdamOptions, step: &mut Step<'_, T>) {
+                let moments = Moments::new(o, $decoupled, step.count);
+                if o.amsgrad { step.elements(&Largest(moments)) } else { step.elements(&moments) }
+            }
+
+            compiled!();
+        }
+    )*};
 }
-
-impl<const DECOUPLED: bool> Rule for AdamRule<DECOUPLED> {
-    type Options = AdamOptions;
-    const SLOTS: &'static [&'static str] = &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
-
-    fn uses(o: &AdamOptions, slot: usize) -> bool {
-        slot < 2 || o.amsgrad
-    }
-
-    fn update<T: Real>(o: &AdamOptions, step: u64, value: &mut [T], grad: &[T], slots: &mut [Slot<T>]) {
-        // The corrections in f64: at 1 − β₂ᵗ an f32 would lose digits.
-        let correction = |beta: f64| 1. - beta.powf(step as f64);
-        let (shrink, penalty) = if DECOUPLED { (1. - o.lr * o.weight_decay, 0.) } else { (1., o.weight_decay) };
-        let moments = Moments {
-            step_size: T::of(o.lr / correction(o.betas.0)),
-            root: T::of(1. / correction(o.betas.1).sqrt()),
-            eps: T::of(o.eps),
-            fresh: [1. - o.betas.0, 1. - o.betas.1].map(T::of),
-            share: T::of((1. - o.betas.0).min(o.betas.0)),
-            kept: T::of(o.betas.1),
-            shrink: T::of(shrink),
-            penalty: T::of(penalty),
-            sign: if o.maximize { -T::ONE } else { T::ONE },
-        };
-        update(&moments, value, grad, slots);
-    }
-}
+adam!(false true);
 
 /// The numbers of one step.
 struct Moments<T> {
@@ -110,8 +94,6 @@ struct Moments<T> {
     eps: T,
     /// The share of the new gradient and of its square.
     fresh: [T; 2],
-    /// How far the mean is from the nearer one of its old value and the gradient.
-    share: T,
     kept: T,
     /// By what the decoupled decay multiplies the value.
     shrink: T,
@@ -121,36 +103,50 @@ struct Moments<T> {
 }
 
 impl<T: Real> Moments<T> {
-    /// One element, given what to divide by instead of its mean square.
+    fn new(o: &AdamOptions, decoupled: bool, step: u64) -> Self {
+        // The corrections in f64: at 1 − β₂ᵗ an f32 would lose digits.
+        let correction = |beta: f64| 1. - beta.powf(step as f64);
+        let (shrink, penalty) = if decoupled { (1. - o.lr * o.weight_decay, 0.) } else { (1., o.weight_decay) };
+        Moments {
+            step_size: T::of(o.lr / correction(o.betas.0)),
+            root: T::of(1. / correction(o.betas.1).sqrt()),
+            eps: T::of(o.eps),
+            fresh: [1. - o.betas.0, 1. - o.betas.1].map(T::of),
+            kept: T::of(o.betas.1),
+            shrink: T::of(shrink),
+            penalty: T::of(penalty),
+            sign: if o.maximize { -T::ONE } else { T::ONE },
+        }
+    }
+
+    /// One element: its value and its means; `largest` makes of the new mean square what to divide by.
     #[inline(always)]
-    fn element(&self, value: &mut T, grad: T, [mean, square]: [&mut T; 2], largest: impl FnOnce(T) -> T) {
-        let theta = *value * self.shrink;
+    fn step(&self, value: T, grad: T, [mean, square]: [T; 2], largest: impl FnOnce(T) -> T) -> (T, [T; 2]) {
+        let theta = value * self.shrink;
         let g = penalized(self.sign * grad, self.penalty, theta);
-        // From the nearer end, as torch.lerp does: with a β₁ of 0 the mean is the gradient, however large it was before.
-        let (near, far) = if self.fresh[0] < T::of(0.5) { (*mean, g) } else { (g, *mean) };
-        *mean = near + self.share * (far - near);
-        *square = self.kept * *square + self.fresh[1] * g * g;
-        *value = theta - self.step_size * *mean / (largest(*square).sqrt() * self.root + self.eps);
+        let mean = lerp(mean, g, self.fresh[0]);
+        let square = self.kept * square + self.fresh[1] * g * g;
+        let value = theta - self.step_size * mean / (largest(square).sqrt() * self.root + self.eps);
+        (value, [mean, square])
     }
 }
 
-impl<T: Real> Stretch<T> for Moments<T> {
+impl<T: Real> Pass<T, 2> for Moments<T> {
     #[inline(always)]
-    fn update(&self, value: &mut [T], grad: &[T], slots: &mut [&mut [T]]) {
-        let [mean, square, largest] = slots else { unreachable!("three slots") };
-        let elements = value.iter_mut().zip(grad).zip(mean.iter_mut().zip(square.iter_mut()));
-        if largest.is_empty() {
-            // A loop: `for_each` is a function of its own where it is large, without this loop's vector instructions.
-            for ((v, &g), (m, s)) in elements {
-                self.element(v, g, [m, s], |s| s);
-            }
-        } else {
-            for (((v, &g), (m, s)), most) in elements.zip(largest.iter_mut()) {
-                self.element(v, g, [m, s], |s| {
-                    *most = if *most > s { *most } else { s };
-                    *most
-                });
-            }
-        }
+    fn element(&self, value: T, grad: T, means: [T; 2]) -> (T, [T; 2]) {
+        self.step(value, grad, means, |square| square)
+    }
+}
+
+struct Largest<T>(Moments<T>);
+
+impl<T: Real> Pass<T, 3> for Largest<T> {
+    #[inline(always)]
+    fn element(&self, value: T, grad: T, [mean, square, mut largest]: [T; 3]) -> (T, [T; 3]) {
+        let (value, [mean, square]) = self.0.step(value, grad, [mean, square], |square| {
+            largest = if largest > square { largest } else { square };
+            largest
+        });
+        (value, [mean, square, largest])
     }
 }

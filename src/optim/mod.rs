@@ -1,4 +1,4 @@
-//! Optimizers: [`SGD`], [`Adam`], [`AdamW`]; parameter groups chosen by name.
+//! Optimizers: [`SGD`], [`Adam`], [`AdamW`], [`RMSprop`]; parameter groups chosen by name; saving and resuming.
 //!
 //! An optimizer holds handles of the parameters that it was given. After `backward`, [`step`](Optimizer::step) changes
 //! those that have a gradient:
@@ -17,11 +17,27 @@
 //! }
 //! # Ok::<(), ndnn::Error>(())
 //! ```
+//!
+//! [`set_lr`](Optimizer::set_lr), [`set_option`](Optimizer::set_option) and
+//! [`groups_mut`](RuleOptimizer::groups_mut) change options while training;
+//! [`state_dict`](Optimizer::state_dict) is what to save so that training can go on later.
+//!
+//! An optimizer of one's own is a [`ParamRule`], if it treats each parameter by itself, or else a [`Rule`].
 
 mod adam;
-mod core;
+mod each;
+mod optimizer;
+mod options;
+mod rmsprop;
+mod rule;
 mod sgd;
+mod state;
 
 pub use adam::{Adam, AdamOptions, AdamRule, AdamW};
-pub use core::{GroupOptions, Optim, Optimizer, Rule, Slot};
+pub use each::{Each, ParamRule, ParamState, Slot, Step};
+pub use optimizer::{Optimizer, RuleOptimizer};
+pub use options::GroupOptions;
+pub use rmsprop::{RMSprop, RMSpropOptions, RMSpropRule};
+pub use rule::{Closure, Member, Rule};
 pub use sgd::{SGD, SGDOptions, SGDRule};
+pub use state::StateReader;

@@ -1,12 +1,11 @@
 //! Stochastic gradient descent.
 
-use super::core::{GroupOptions, Optim, Rule, Slot, at_least_0, optimizer_options, penalized};
-use crate::{
-    Error, Result,
-    kernels::optimizer_pass::{Stretch, update},
-    nn::Parameters,
-    tensor::Real,
+use super::{
+    each::{Each, ParamRule, Step, compiled, penalized},
+    optimizer::RuleOptimizer,
+    options::{at_least_0, optimizer_options},
 };
+use crate::{kernels::optimizer_pass::Pass, module::Parameters, number::Real};
 
 optimizer_options! {
     /// The options of [`SGD`] for one group of parameters.
@@ -22,6 +21,8 @@ optimizer_options! {
         /// Climbs instead of descending.
         maximize: bool = false;
     }
+    if |o| !o.nesterov || (o.momentum > 0. && o.dampening == 0.),
+        "Nesterov's momentum needs a momentum and no dampening; momentum is {}, dampening {}", o.momentum, o.dampening;
 }
 
 /// The rule of [`SGD`].
@@ -29,7 +30,7 @@ pub struct SGDRule;
 
 /// Stochastic gradient descent, with momentum if asked for.
 ///
-/// `g ← ∇ + λθ`, `b ← μb + (1 − τ)g` (`b = g` in the first step), `θ ← θ − γb`, or `θ − γ(g + μb)` with Nesterov's
+/// `g ← ∇ + λθ`, `b ← μb + (1 − τ)g` (`b = g` in the first step with a momentum), `θ ← θ − γb`, or `θ − γ(g + μb)` with Nesterov's
 /// momentum; γ the learning rate, μ the momentum, τ the dampening, λ the weight decay. As
 /// [torch.optim.SGD](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html).
 ///
@@ -39,56 +40,38 @@ pub struct SGDRule;
 /// let sgd = optim::SGD::new(&model, 0.1).momentum(0.9).nesterov(true);
 /// # let _ = sgd;
 /// ```
-pub type SGD = Optim<SGDRule>;
+pub type SGD = RuleOptimizer<Each<SGDRule>>;
 
 impl SGD {
     /// An optimizer of these parameters with a learning rate.
     #[track_caller]
     pub fn new(params: impl Parameters, lr: f64) -> Self {
-        Optim::with_options(params, SGDOptions::new(lr))
+        RuleOptimizer::with_options(params, SGDOptions::new(lr))
     }
 }
 
-impl GroupOptions for SGDOptions {
-    fn lr(&mut self) -> &mut f64 {
-        &mut self.lr
-    }
-
-    fn check(&self) -> Result<()> {
-        self.check_values()?;
-        if self.nesterov && (self.momentum <= 0. || self.dampening != 0.) {
-            return Err(Error::value(
-                "SGD",
-                format!(
-                    "Nesterov's momentum needs a momentum and no dampening; momentum is {}, dampening {}",
-                    self.momentum, self.dampening
-                ),
-            ));
-        }
-        Ok(())
-    }
-}
-
-impl Rule for SGDRule {
+impl ParamRule for SGDRule {
     type Options = SGDOptions;
     const SLOTS: &'static [&'static str] = &["momentum_buffer"];
 
-    fn uses(o: &SGDOptions, _: usize) -> bool {
+    fn uses(o: &SGDOptions, _: usize, _: &[usize]) -> bool {
         o.momentum != 0.
     }
 
-    fn update<T: Real>(o: &SGDOptions, step: u64, value: &mut [T], grad: &[T], slots: &mut [Slot<T>]) {
+    fn update<T: Real>(o: &SGDOptions, step: &mut Step<'_, T>) {
         let [momentum, decay, lr] = [o.momentum, o.weight_decay, o.lr].map(T::of);
         let sign = if o.maximize { -T::ONE } else { T::ONE };
-        // The first step takes the whole gradient, whatever the dampening.
-        let fresh = if step == 1 { T::ONE } else { T::of(1. - o.dampening) };
+        // The first gradient enters whole, whatever the dampening.
+        let fresh = if step.slots[0].is_new() { T::ONE } else { T::of(1. - o.dampening) };
         let descent = Descent { lr, sign, decay, momentum, fresh };
         match (o.momentum == 0., o.nesterov) {
-            (true, _) => update(&Plain(descent), value, grad, slots),
-            (false, false) => update(&Momentum(descent), value, grad, slots),
-            (false, true) => update(&Nesterov(descent), value, grad, slots),
+            (true, _) => step.elements(&Plain(descent)),
+            (false, false) => step.elements(&Momentum(descent)),
+            (false, true) => step.elements(&Nesterov(descent)),
         }
     }
+
+    compiled!();
 }
 
 /// The numbers of one step.
@@ -114,40 +97,34 @@ impl<T: Real> Descent<T> {
     }
 }
 
-// One type a formula, and not one formula with factors of 0: 0 times an infinite gradient is NaN.
+// One type per formula, and not one formula with factors of 0: 0 times an infinite gradient is NaN.
 
 struct Plain<T>(Descent<T>);
 
-impl<T: Real> Stretch<T> for Plain<T> {
+impl<T: Real> Pass<T, 0> for Plain<T> {
     #[inline(always)]
-    fn update(&self, value: &mut [T], grad: &[T], _: &mut [&mut [T]]) {
-        for (v, &g) in value.iter_mut().zip(grad) {
-            *v -= self.0.lr * self.0.gradient(*v, g);
-        }
+    fn element(&self, value: T, grad: T, _: [T; 0]) -> (T, [T; 0]) {
+        (value - self.0.lr * self.0.gradient(value, grad), [])
     }
 }
 
 struct Momentum<T>(Descent<T>);
 
-impl<T: Real> Stretch<T> for Momentum<T> {
+impl<T: Real> Pass<T, 1> for Momentum<T> {
     #[inline(always)]
-    fn update(&self, value: &mut [T], grad: &[T], slots: &mut [&mut [T]]) {
-        for ((v, &g), b) in value.iter_mut().zip(grad).zip(&mut *slots[0]) {
-            *b = self.0.buffer(*b, self.0.gradient(*v, g));
-            *v -= self.0.lr * *b;
-        }
+    fn element(&self, value: T, grad: T, [buffer]: [T; 1]) -> (T, [T; 1]) {
+        let buffer = self.0.buffer(buffer, self.0.gradient(value, grad));
+        (value - self.0.lr * buffer, [buffer])
     }
 }
 
 struct Nesterov<T>(Descent<T>);
 
-impl<T: Real> Stretch<T> for Nesterov<T> {
+impl<T: Real> Pass<T, 1> for Nesterov<T> {
     #[inline(always)]
-    fn update(&self, value: &mut [T], grad: &[T], slots: &mut [&mut [T]]) {
-        for ((v, &g), b) in value.iter_mut().zip(grad).zip(&mut *slots[0]) {
-            let g = self.0.gradient(*v, g);
-            *b = self.0.buffer(*b, g);
-            *v -= self.0.lr * (g + self.0.momentum * *b);
-        }
+    fn element(&self, value: T, grad: T, [buffer]: [T; 1]) -> (T, [T; 1]) {
+        let g = self.0.gradient(value, grad);
+        let buffer = self.0.buffer(buffer, g);
+        (value - self.0.lr * (g + self.0.momentum * buffer), [buffer])
     }
 }

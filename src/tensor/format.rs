@@ -1,8 +1,9 @@
 //! Printing a tensor as PyTorch does, with its default options (`torch/_tensor_str.py`).
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use ndarray::{ArrayViewD, Axis};
+use ndnn_derive::concrete;
 
 use super::{DType, Element, Tensor};
 
@@ -28,19 +29,38 @@ const PREFIX: &str = "tensor(";
 /// ```
 impl<T: Element> fmt::Display for Tensor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let precision = f.precision().unwrap_or(PRECISION);
-        let mut text = format!("{PREFIX}{}", Elements::of(self, precision).text());
-        let mut width = text.len() - text.rfind('\n').unwrap_or(0) + if text.contains('\n') { 1 } else { 2 };
-        for suffix in suffixes(self) {
-            if width + suffix.len() + 2 > LINE {
-                text += &format!(",\n{:1$}{suffix}", "", PREFIX.len());
-                width = PREFIX.len() + suffix.len();
-            } else {
-                text += &format!(", {suffix}");
-                width += suffix.len() + 2;
-            }
+        print(self, f.precision().unwrap_or(PRECISION), f)
+    }
+}
+
+#[concrete]
+fn print<T: Element>(tensor: &Tensor<T>, precision: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut out = Columns { out: f, at: 0 };
+    out.write_str(PREFIX)?;
+    Elements::of(tensor, precision).write(&mut out)?;
+    let mut width = out.at + 2;
+    for suffix in suffixes(tensor) {
+        if width + suffix.len() + 2 > LINE {
+            write!(out, ",\n{:1$}{suffix}", "", PREFIX.len())?;
+            width = PREFIX.len() + suffix.len();
+        } else {
+            write!(out, ", {suffix}")?;
+            width += suffix.len() + 2;
         }
-        write!(f, "{text})")
+    }
+    out.write_char(')')
+}
+
+/// Counts what was written since the last line began. Nothing is kept: a tensor may show as many elements as it has.
+struct Columns<'a, 'f> {
+    out: &'a mut fmt::Formatter<'f>,
+    at: usize,
+}
+
+impl fmt::Write for Columns<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.at = text.rfind('\n').map_or(self.at + text.len(), |end| text.len() - end - 1);
+        self.out.write_str(text)
     }
 }
 
@@ -100,14 +120,25 @@ impl<'a, T: Element> Elements<'a, T> {
     fn of(tensor: &'a Tensor<T>, precision: usize) -> Self {
         let (view, summarize) = (tensor.view(), tensor.numel() > THRESHOLD);
         let mut elements = Elements { view, summarize, style: Style::Plain, precision, width: 1 };
-        let mut shown = Vec::new();
-        elements.gather(elements.view.view(), &mut shown);
-        if matches!(T::DTYPE, DType::F32 | DType::F64) {
-            // Zeros, infinities and NaN have no say in style and width.
-            shown.retain(|x| x.as_f64().is_finite() && *x != T::ZERO);
-            elements.style = float_style(&shown);
+        let floats = matches!(T::DTYPE, DType::F32 | DType::F64);
+        // Zeros, infinities and NaN have no say in style and width.
+        let counts = |x: T| !floats || (x.as_f64().is_finite() && x != T::ZERO);
+        if floats {
+            let mut seen = Seen::default();
+            elements.each(elements.view.view(), &mut |x| {
+                if counts(x) {
+                    seen.add(x.as_f64())
+                }
+            });
+            elements.style = seen.style();
         }
-        elements.width = shown.iter().map(|&x| elements.number(x).len()).max().unwrap_or(1);
+        let mut width = None;
+        elements.each(elements.view.view(), &mut |x| {
+            if counts(x) {
+                width = width.max(Some(elements.number(x).len()));
+            }
+        });
+        elements.width = width.unwrap_or(1);
         elements
     }
 
@@ -119,48 +150,41 @@ impl<'a, T: Element> Elements<'a, T> {
         (0..head).map(Some).chain(gap.then_some(None)).chain((tail..n).map(Some))
     }
 
-    /// Every element that is printed.
-    fn gather(&self, view: ArrayViewD<'_, T>, shown: &mut Vec<T>) {
+    /// Calls `f` with every element that is printed.
+    fn each(&self, view: ArrayViewD<'_, T>, f: &mut dyn FnMut(T)) {
         match view.ndim() {
-            0 => shown.extend(view.first()),
+            0 => view.first().copied().into_iter().for_each(f),
             // Without elements an axis may be of any length.
             _ if view.is_empty() => {}
-            _ => {
-                self.edges(view.len_of(Axis(0))).flatten().for_each(|i| self.gather(view.index_axis(Axis(0), i), shown))
-            }
+            _ => self.edges(view.len_of(Axis(0))).flatten().for_each(|i| self.each(view.index_axis(Axis(0), i), f)),
         }
     }
 
-    fn text(&self) -> String {
-        if self.view.is_empty() {
-            return "[]".into();
+    fn write(&self, out: &mut dyn Write) -> fmt::Result {
+        match self.view.is_empty() {
+            true => out.write_str("[]"),
+            false => self.array(self.view.view(), PREFIX.len(), out),
         }
-        self.array(self.view.view(), PREFIX.len())
     }
 
-    fn array(&self, view: ArrayViewD<'_, T>, indent: usize) -> String {
+    fn array(&self, view: ArrayViewD<'_, T>, indent: usize, out: &mut dyn Write) -> fmt::Result {
         if view.ndim() == 0 {
-            return self.column(view[[]]);
+            return write!(out, "{:>1$}", self.number(view[[]]), self.width);
         }
         let row = view.ndim() == 1;
-        let parts: Vec<String> = self
-            .edges(view.len_of(Axis(0)))
-            .map(|i| match i {
-                Some(i) => self.array(view.index_axis(Axis(0), i), indent + 1),
-                None => if row { " ..." } else { "..." }.into(),
-            })
-            .collect();
+        let per_line = if row { (LINE.saturating_sub(indent) / (self.width + 2)).max(1) } else { 1 };
         let next_line = format!(",{}{:2$}", "\n".repeat(view.ndim().max(2) - 1), "", indent + 1);
-        if !row {
-            return format!("[{}]", parts.join(&next_line));
+        out.write_char('[')?;
+        for (k, i) in self.edges(view.len_of(Axis(0))).enumerate() {
+            if k > 0 {
+                out.write_str(if k % per_line == 0 { &next_line } else { ", " })?;
+            }
+            match i {
+                Some(i) => self.array(view.index_axis(Axis(0), i), indent + 1, out)?,
+                None => out.write_str(if row { " ..." } else { "..." })?,
+            }
         }
-        let per_line = (LINE.saturating_sub(indent) / (self.width + 2)).max(1);
-        let lines: Vec<String> = parts.chunks(per_line).map(|line| line.join(", ")).collect();
-        format!("[{}]", lines.join(&next_line))
-    }
-
-    fn column(&self, x: T) -> String {
-        format!("{:>1$}", self.number(x), self.width)
+        out.write_char(']')
     }
 
     fn number(&self, x: T) -> String {
@@ -183,19 +207,40 @@ impl<'a, T: Element> Elements<'a, T> {
     }
 }
 
-/// The style for these numbers, all finite and not zero.
-fn float_style<T: Element>(numbers: &[T]) -> Style {
-    let (low, high) = numbers
-        .iter()
-        .map(|x| x.as_f64().abs())
-        .fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), x| (low.min(x), high.max(x)));
-    if numbers.is_empty() {
-        Style::Whole
-    } else if high / low > 1000.0 || high > 1e8 || low < 1e-4 {
-        Style::Scientific
-    } else if numbers.iter().all(|x| x.as_f64().fract() == 0.0) {
-        Style::Whole
-    } else {
-        Style::Fixed
+/// What decides on the style: numbers that are finite and not zero.
+struct Seen {
+    any: bool,
+    low: f64,
+    high: f64,
+    whole: bool,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Seen { any: false, low: f64::INFINITY, high: 0.0, whole: true }
+    }
+}
+
+impl Seen {
+    fn add(&mut self, x: f64) {
+        let size = x.abs();
+        *self = Seen {
+            any: true,
+            low: self.low.min(size),
+            high: self.high.max(size),
+            whole: self.whole && x.fract() == 0.0,
+        };
+    }
+
+    fn style(&self) -> Style {
+        if !self.any {
+            Style::Whole
+        } else if self.high / self.low > 1000.0 || self.high > 1e8 || self.low < 1e-4 {
+            Style::Scientific
+        } else if self.whole {
+            Style::Whole
+        } else {
+            Style::Fixed
+        }
     }
 }

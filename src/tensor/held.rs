@@ -1,9 +1,11 @@
 //! What a tensor holds of its array: memory that goes back to the pool when the last tensor lets go.
 
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
+
+use ndarray::ArrayViewMutD;
 
 use super::{Data, Element};
-use crate::kernels::{memory, profile};
+use crate::kernels::{copy::contiguous, memory, profile};
 
 /// A shared array; empty only while it is dropped.
 pub(crate) struct Held<T: Element>(Option<Data<T>>);
@@ -13,6 +15,14 @@ const HELD: &str = "held until it is dropped";
 impl<T: Element> Held<T> {
     pub fn into_inner(mut self) -> Data<T> {
         self.0.take().expect(HELD)
+    }
+
+    /// The elements, to be changed. Where they are shared they are copied before, into memory of the pool.
+    pub fn writable(&mut self) -> ArrayViewMutD<'_, T> {
+        if !self.is_unique() {
+            *self = contiguous(self.view()).into_shared().into();
+        }
+        self.0.as_mut().expect(HELD).view_mut()
     }
 }
 
@@ -34,12 +44,6 @@ impl<T: Element> Deref for Held<T> {
     #[inline]
     fn deref(&self) -> &Data<T> {
         self.0.as_ref().expect(HELD)
-    }
-}
-
-impl<T: Element> DerefMut for Held<T> {
-    fn deref_mut(&mut self) -> &mut Data<T> {
-        self.0.as_mut().expect(HELD)
     }
 }
 

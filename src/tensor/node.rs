@@ -231,26 +231,57 @@ impl<S> Kept<S> {
     }
 }
 
-/// An operation; its state is dropped when the graph is freed.
-struct Op<T: Element, I, F> {
+/// An operation; its state is dropped when the graph is freed. Only its closure is compiled for each operation: the rest is
+/// the same for all.
+struct Op<T: Element> {
     name: &'static str,
-    state: Kept<OpState<T, I, F>>,
+    state: Kept<OpState<T>>,
 }
 
-struct OpState<T: Element, I, F> {
-    inputs: I,
+struct OpState<T: Element> {
+    inputs: Inputs<T>,
     output: Option<Held<T>>,
-    backward: Closure<F>,
+    backward: Closure<T>,
 }
+
+/// The links to an operation's inputs: few of them without memory of their own.
+enum Inputs<T: Element> {
+    Few([NodeRef<T>; 3], usize),
+    Many(Box<[NodeRef<T>]>),
+}
+
+impl<T: Element> Inputs<T> {
+    fn of(inputs: &[&Tensor<T>]) -> Self {
+        if inputs.len() > 3 {
+            return Inputs::Many(inputs.iter().map(|i| i.node.clone()).collect());
+        }
+        Inputs::Few(std::array::from_fn(|i| inputs.get(i).map_or(NodeRef(None), |i| i.node.clone())), inputs.len())
+    }
+}
+
+impl<T: Element> Deref for Inputs<T> {
+    type Target = [NodeRef<T>];
+    fn deref(&self) -> &[NodeRef<T>] {
+        match self {
+            Inputs::Few(nodes, n) => &nodes[..*n],
+            Inputs::Many(nodes) => nodes,
+        }
+    }
+}
+
+/// A backward function, whatever it was written for: it is handed the gradient, which inputs need one and the output, where it
+/// is kept, and hands the inputs' gradients on.
+type Run<T> = dyn Fn(&Tensor<T>, &[bool], Option<&Tensor<T>>, &mut Grads<'_, T>) -> Result<()> + Send + Sync;
+
+/// What takes the gradients of an operation's inputs.
+type Grads<'a, T> = dyn FnMut(&mut [Option<Tensor<T>>]) -> Result<()> + 'a;
 
 /// A backward closure: what it captured may panic when it drops.
-struct Closure<F>(Option<F>);
+struct Closure<T: Element>(Option<Box<Run<T>>>);
 
-impl<F> Drop for Closure<F> {
+impl<T: Element> Drop for Closure<T> {
     fn drop(&mut self) {
-        if std::mem::needs_drop::<F>() {
-            contained(&mut || drop(self.0.take()));
-        }
+        contained(&mut || drop(self.0.take()));
     }
 }
 
@@ -293,24 +324,18 @@ fn miscounted(name: &str, gradients: usize, inputs: usize) -> Error {
     Error::shape(name, format!("backward gave {gradients} gradients for {inputs} inputs; expected an Option per input"))
 }
 
-impl<T, I, F, G> Backward<T> for Op<T, I, F>
-where
-    T: Element,
-    I: AsRef<[NodeRef<T>]> + Clone + Send + Sync,
-    F: Fn(&Tensor<T>, &[bool], Option<Tensor<T>>) -> Result<G> + Send + Sync,
-    G: IntoIterator<Item = Option<Tensor<T>>, IntoIter: ExactSizeIterator>,
-{
+impl<T: Element> Backward<T> for Op<T> {
     fn name(&self) -> &'static str {
         self.name
     }
 
     fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool {
-        self.state.peek(|s| s.inputs.as_ref().iter().filter_map(|i| i.0.clone()).for_each(|n| f(erase_node(n))))
+        self.state.peek(|s| s.inputs.iter().filter_map(|i| i.0.clone()).for_each(|n| f(erase_node(n))))
     }
 
     fn run(&self, node: &Arc<Node<T>>, grad: &Tensor<T>, free: bool, sink: &mut Sink<'_>) -> Result<()> {
         let state = self.state.take(self.name, free)?;
-        let inputs = state.inputs.as_ref();
+        let inputs = &*state.inputs;
         let (mut few, many): ([bool; 8], Vec<bool>);
         let needed = match inputs.len() {
             n @ ..=8 => {
@@ -324,20 +349,22 @@ where
             }
         };
         let output = state.output.clone().map(|data| Tensor { data, node: NodeRef(Some(node.clone())) });
-        let grads = (state.backward.0.as_ref().expect("there until it drops"))(grad, needed, output)?.into_iter();
-        if grads.len() != inputs.len() {
-            return Err(miscounted(self.name, grads.len(), inputs.len()));
-        }
-        for (i, (input, grad)) in inputs.iter().zip(grads).enumerate() {
-            if let (Some(input), Some(grad)) = (&input.0, grad) {
-                let expected = input.shape.slice();
-                if grad.shape() != expected {
-                    return Err(misshapen(self.name, i, grad.shape(), expected));
-                }
-                sink(erase_node(input.clone()), erase(grad));
+        let run = state.backward.0.as_ref().expect("there until it drops");
+        run(grad, needed, output.as_ref(), &mut |grads| {
+            if grads.len() != inputs.len() {
+                return Err(miscounted(self.name, grads.len(), inputs.len()));
             }
-        }
-        Ok(())
+            for (i, (input, grad)) in inputs.iter().zip(grads).enumerate() {
+                if let (Some(input), Some(grad)) = (&input.0, grad.take()) {
+                    let expected = input.shape.slice();
+                    if grad.shape() != expected {
+                        return Err(misshapen(self.name, i, grad.shape(), expected));
+                    }
+                    sink(erase_node(input.clone()), erase(grad));
+                }
+            }
+            Ok(())
+        })
     }
 
     fn leaf(&self) -> Option<&Mutex<Option<Tensor<T>>>> {
@@ -373,12 +400,12 @@ impl<T: Real, U: Real> Backward<U> for Cast<T> {
 }
 
 /// The result of a conversion of `input`.
-pub(crate) fn cast<T: Real, U: Real>(input: &Tensor<T>, out: Data<U>) -> Tensor<U> {
+pub(crate) fn cast<T: Real, U: Real>(input: &Tensor<T>, data: Held<U>) -> Tensor<U> {
     if input.node.0.is_none() || !grad_enabled() {
-        return Tensor::from(out);
+        return Tensor { data, node: NodeRef(None) };
     }
-    let node = new_node(out.shape(), Cast { input: Kept::new(input.node.clone()) });
-    Tensor { data: out.into(), node }
+    let node = new_node(data.shape(), Cast { input: Kept::new(input.node.clone()) });
+    Tensor { data, node }
 }
 
 // ------------------------------------------------------------------------------------------------- the one constructor
@@ -413,15 +440,13 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, [bool; N]) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
-        let tracked = grad_enabled() && inputs.iter().any(|i| i.node.0.is_some());
-        Self::build(
-            name,
-            out.into(),
-            tracked,
-            false,
-            || inputs.map(|i| i.node.clone()),
-            move |g, needed, _| backward(g, needed.try_into().expect("one flag an input")),
-        )
+        if !tracked(&inputs) {
+            return Tensor::from(out.into());
+        }
+        let run = move |g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
+            grads(&mut backward(g, flags(needed))?)
+        };
+        Self::record(name, out.into(), &inputs, false, Box::new(run))
     }
 
     /// As [`Tensor::op`], for a derivative that reads the operation's own output: `backward(g, needed, output)`.
@@ -436,15 +461,13 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, [bool; N], &Tensor<T>) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
-        let tracked = grad_enabled() && inputs.iter().any(|i| i.node.0.is_some());
-        Self::build(
-            name,
-            out.into(),
-            tracked,
-            true,
-            || inputs.map(|i| i.node.clone()),
-            move |g, needed, output| backward(g, needed.try_into().expect("one flag an input"), &output.expect("kept")),
-        )
+        if !tracked(&inputs) {
+            return Tensor::from(out.into());
+        }
+        let run = move |g: &Tensor<T>, needed: &[bool], output: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
+            grads(&mut backward(g, flags(needed), output.expect("kept"))?)
+        };
+        Self::record(name, out.into(), &inputs, true, Box::new(run))
     }
 
     /// As [`Tensor::op`], for any number of inputs.
@@ -452,33 +475,41 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync + 'static,
     {
-        let tracked = grad_enabled() && inputs.iter().any(|i| i.node.0.is_some());
-        let nodes = || inputs.iter().map(|i| i.node.clone()).collect::<Arc<[_]>>();
-        Self::build(name, out.into(), tracked, false, nodes, move |g, needed, _| backward(g, needed))
+        if !tracked(inputs) {
+            return Tensor::from(out.into());
+        }
+        let run = move |g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
+            grads(&mut backward(g, needed)?)
+        };
+        Self::record(name, out.into(), inputs, false, Box::new(run))
     }
 
-    fn build<I, F, G>(
+    /// The result of an operation that is tracked.
+    fn record(
         name: &'static str,
         data: Data<T>,
-        tracked: bool,
+        inputs: &[&Tensor<T>],
         keep_output: bool,
-        inputs: impl FnOnce() -> I,
-        backward: F,
-    ) -> Tensor<T>
-    where
-        I: AsRef<[NodeRef<T>]> + Clone + Send + Sync + 'static,
-        F: Fn(&Tensor<T>, &[bool], Option<Tensor<T>>) -> Result<G> + Send + Sync + 'static,
-        G: IntoIterator<Item = Option<Tensor<T>>, IntoIter: ExactSizeIterator> + 'static,
-    {
+        backward: Box<Run<T>>,
+    ) -> Tensor<T> {
         let data = Held::from(data);
-        if !tracked {
-            return Tensor { data, node: NodeRef(None) };
-        }
-        let state =
-            OpState { inputs: inputs(), output: keep_output.then(|| data.clone()), backward: Closure(Some(backward)) };
+        let state = OpState {
+            inputs: Inputs::of(inputs),
+            output: keep_output.then(|| data.clone()),
+            backward: Closure(Some(backward)),
+        };
         let node = new_node(data.shape(), Op { name, state: Kept::new(state) });
         Tensor { data, node }
     }
+}
+
+/// Whether an operation on these inputs is recorded.
+fn tracked<T: Element>(inputs: &[&Tensor<T>]) -> bool {
+    grad_enabled() && inputs.iter().any(|i| i.node.0.is_some())
+}
+
+fn flags<const N: usize>(needed: &[bool]) -> [bool; N] {
+    needed.try_into().expect("a flag per input")
 }
 
 // ------------------------------------------------------------------------------------------------------------- no_grad

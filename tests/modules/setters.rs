@@ -34,6 +34,9 @@ fn a_setter_restores_what_another_took_away() {
     let layer = || LayerNorm::new([2, 3]);
     alike(layer().elementwise_affine(false).elementwise_affine(true), layer());
     alike(layer().bias(false).bias(true), layer());
+    let groups = || GroupNorm::new(2, 4);
+    alike(groups().affine(false).affine(true), groups());
+    alike(groups().bias(false).bias(true), groups());
     // After a conversion too, in the new type.
     let wide = Linear::new(3, 2).bias(false).dtype::<f64>().bias(true);
     assert!(wide.parameters().iter().all(|p| p.dtype() == DType::F64));
@@ -48,6 +51,8 @@ fn the_order_of_setters_does_not_matter() {
         alike(other, norm().affine(false));
     }
     alike(norm().bias(false).affine(false).affine(true), norm().bias(false));
+    let groups = || GroupNorm::new(2, 4);
+    alike(groups().bias(true).affine(false), groups().affine(false));
     let layer = || LayerNorm::new(3);
     alike(layer().elementwise_affine(false).bias(true), layer().elementwise_affine(false));
     alike(layer().bias(false).elementwise_affine(false).elementwise_affine(true), layer().bias(false));

@@ -12,8 +12,11 @@ mod rows;
 mod windows;
 
 use std::{
+    cell::RefCell,
     env,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc,
+    thread,
 };
 
 use naive::Array;
@@ -65,6 +68,38 @@ fn bits_do_not_depend_on_the_number_of_threads() {
         }
         Ok(())
     });
+}
+
+/// Runs a function while the locals of its thread are destroyed, after all that were made later.
+struct AtEnd(Option<Box<dyn FnOnce()>>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(|f| f());
+    }
+}
+
+thread_local! {
+    static AT_END: RefCell<AtEnd> = const { RefCell::new(AtEnd(None)) };
+}
+
+#[test]
+fn every_operation_works_while_a_thread_ends() {
+    let programs = || {
+        seeds(20, |seed| {
+            grow(Mode::Values, seed + 1000)?;
+            gradients::check(&grow(Mode::Gradients(true), seed + 1000)?)
+        });
+    };
+    let (sender, ended) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        // The first local of the thread, so the last to go.
+        AT_END.with_borrow_mut(|at_end| at_end.0 = None);
+        programs();
+        let again = move || sender.send(catch_unwind(programs).is_ok()).expect("waited for");
+        AT_END.with_borrow_mut(|at_end| at_end.0 = Some(Box::new(again)));
+    });
+    assert!(thread.join().is_ok() && ended.recv() == Ok(true));
 }
 
 /// Draws a program and runs it step by step.

@@ -27,10 +27,10 @@ pub struct Step {
 }
 
 /// How a tensor's elements lie in memory.
-const LAYOUTS: usize = 6;
+const LAYOUTS: usize = 7;
 
 /// The array as a tensor, its elements in memory in row-major order, in column-major order, with gaps, reversed, behind
-/// others, or with the first axis as the last.
+/// others, with the first axis as the last, or all of it: in another order, with gaps, every other axis reversed.
 pub fn laid<T: Element>(array: &Array, layout: usize) -> Tensor<T> {
     let plain = ArrayD::from_shape_vec(IxDyn(&array.shape), array.data.iter().map(|&x| T::of(x)).collect()).unwrap();
     let n = array.shape.len();
@@ -61,6 +61,18 @@ pub fn laid<T: Element>(array: &Array, layout: usize) -> Tensor<T> {
         2 => view(wide(2, 0), Slice::new(0, None, 2)),
         3 => view(wide(1, 0), Slice::new(0, None, -1)),
         4 => view(wide(1, 2), Slice::new(2, None, 1)),
+        6 => {
+            let order: Vec<usize> = (layout..layout + n).map(|i| (i + n / 2) % n).collect();
+            let moved = plain.view().permuted_axes(order.clone());
+            let mut large = ArrayD::from_elem(moved.shape().iter().map(|n| 2 * n + 1).collect::<Vec<_>>(), T::ONE);
+            let slice = |i: usize| Slice::new(1, None, if i.is_multiple_of(2) { -2 } else { 2 });
+            large.slice_each_axis_mut(|axis| slice(axis.axis.0)).assign(&moved);
+            let mut shared = large.into_shared();
+            (0..n).for_each(|i| shared.slice_axis_inplace(Axis(i), slice(i)));
+            let mut back = vec![0; n];
+            order.iter().enumerate().for_each(|(to, &from)| back[from] = to);
+            Tensor::from(shared.permuted_axes(back))
+        }
         _ => turned((1..n).chain([0]).collect()),
     }
 }

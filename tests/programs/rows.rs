@@ -6,7 +6,7 @@
 
 use ndnn::{
     AnyTensor, DType, Element, Index, Reduce, Result, Tensor,
-    functional::{self as F, BatchNormOptions, ConvOptions, MaxPoolOptions, PadMode, PaddingMode},
+    functional::{self as F, BatchNormOptions, ConvOptions, MaxPoolOptions, PadOptions, PaddingMode},
 };
 
 use crate::{
@@ -337,6 +337,8 @@ rows! { |g|
         };
     batch_norm: real Smooth (x: { let ndim = 2 + g.below(3); g.shape(ndim) }, w: vec![x[1]], b: vec![x[1]]) []
         F::batch_norm(x, None, None, Some(w), Some(b), BatchNormOptions::default().training(true).eps(0.1)), batch_normed(x, w, b);
+    group_norm: real Smooth (x: { let ndim = 2 + g.below(3); g.shape(ndim) }, w: vec![x[1]], b: vec![x[1]]) [groups = 1 + g.below(3)]
+        F::group_norm(x, groups, Some(w), Some(b), 0.1), group_normed(x, groups, w, b);
     layer_norm: real Smooth (x, w: x[g.below(x.len() + 1)..].to_vec(), b: w.clone()) []
         F::layer_norm(x, w.shape(), Some(w), Some(b), 0.1), x.layer_norm(&w.shape, w, b, 0.1);
     conv1d: real Smooth (x: images(g, 1), w: kernels(g, &x, 1), b: vec![w[0]]) [window = window(g, &x, &w, 1), mode = g.below(4)]
@@ -387,8 +389,8 @@ fn attended(q: &Array, k: &Array, v: &Array) -> Option<Array> {
 
 fn batch_normed(x: &Array, w: &Array, b: &Array) -> Option<Array> {
     let channels = *x.shape.get(1)?;
-    // One value a channel has no variance; no channels, or none of their values, give nothing.
-    if channels > 0 && x.shape[0] * count(&x.shape[2..]) == 1 || w.shape != [channels] || b.shape != [channels] {
+    // One value a channel has no variance, also where there are no channels; none of their values give nothing.
+    if x.shape[0] * count(&x.shape[2..]) == 1 || w.shape != [channels] || b.shape != [channels] {
         return None;
     }
     let dims: Vec<isize> = (0..x.ndim() as isize).filter(|&d| d != 1).collect();
@@ -396,6 +398,27 @@ fn batch_normed(x: &Array, w: &Array, b: &Array) -> Option<Array> {
     let var = x.reduce(&dims, true, |v| variance(v, 0))?;
     let normal = x.zip(&mean, |a, m| a - m)?.zip(&var, |a, v| a / (v + 0.1).sqrt())?;
     Some(build(&x.shape, |at| normal.get(at) * w.data[at[1]] + b.data[at[1]]))
+}
+
+fn group_normed(x: &Array, groups: usize, w: &Array, b: &Array) -> Option<Array> {
+    let [n, channels] = *x.shape.first_chunk()?;
+    let len = count(&x.shape[2..]);
+    if channels == 0 || len == 0 || channels % groups != 0 || w.shape != [channels] || b.shape != [channels] {
+        return None;
+    }
+    let size = channels / groups * len;
+    if n == 1 && size == 1 {
+        return None;
+    }
+    let mut out = x.clone();
+    for (row, part) in out.data.chunks_mut(size).enumerate() {
+        let (mean, var) = (part.iter().sum::<f64>() / size as f64, variance(part, 0));
+        for (i, value) in part.iter_mut().enumerate() {
+            let channel = (row * size + i) / len % channels;
+            *value = (*value - mean) / (var + 0.1).sqrt() * w.data[channel] + b.data[channel];
+        }
+    }
+    Some(out)
 }
 
 fn variance(v: &[f64], less: usize) -> f64 {
@@ -414,12 +437,12 @@ fn running(v: &[f64], f: fn(f64, f64) -> f64) -> Vec<f64> {
 
 const MODES: [&str; 4] = ["constant", "reflect", "replicate", "circular"];
 
-fn pad_mode(mode: usize) -> PadMode {
-    if mode == 0 { PadMode::Constant(1.) } else { padding_mode(mode).into() }
+fn pad_mode(mode: usize) -> PadOptions {
+    if mode == 0 { 1.0.into() } else { padding_mode(mode).into() }
 }
 
 fn padding_mode(mode: usize) -> PaddingMode {
-    if mode == 0 { PaddingMode::Zeros } else { MODES[mode].try_into().expect("a mode") }
+    MODES[mode].into()
 }
 
 /// Each axis lengthened by ones, or cut.

@@ -67,7 +67,7 @@ impl<T: Real> Binary<T> for Bent {
         // The reciprocal of a number below the normal ones may be ∞.
         let up = if T::of(self.scale) < T::min_positive_value() { T::epsilon().recip().as_f64() } else { 1. };
         let near = d.kept(!far) * up * (self.scale * up).recip();
-        g * (near + d.sign().kept(far) * self.slope)
+        g * (near + (d.sign() * self.slope).kept(far))
     }
 }
 compiled!(loss Bent);

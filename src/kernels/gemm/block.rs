@@ -220,26 +220,33 @@ impl<T: Product> Job<'_, T> {
         let nothing = Mat { at: ptr::null_mut(), rows: 0, columns: 0, row: 0, column: 0 };
         let begin = if let Start::Values(values) = start { values } else { nothing };
         for i in 0..tiles {
-            let (from, to) = (a.rows * i / tiles, a.rows * (i + 1) / tiles);
-            let tile = Tile {
-                k: a.columns,
-                a: a.element(from, 0),
-                a_row: a.row,
-                a_k: a.column,
-                b: b.at,
-                b_k: b.row,
-                c: c.element(from, 0),
-                c_row: c.row,
-                columns: b.columns,
-                add: matches!(start, Start::Itself),
-                start: begin.element(from, 0),
-                start_row: begin.row,
-                start_column: begin.column,
-                ahead: fetch.after(i).share(a.columns),
-                stream: self.plan.stream && b.columns.is_multiple_of(self.kernels.lanes),
-            };
-            // SAFETY: the loops are those of this CPU, there is one for each height, and all lies within the matrices.
-            unsafe { loops[to - from - 1](&tile) };
+            let (mut from, to) = (a.rows * i / tiles, a.rows * (i + 1) / tiles);
+            let mut ahead = fetch.after(i).share(a.columns);
+            while from < to {
+                let fits = loops[..loops.len().min(to - from)].iter().rfind(|(rows, _)| *rows <= to - from);
+                let &(rows, tile) = fits.expect("a loop for one row");
+                let job = Tile {
+                    k: a.columns,
+                    a: a.element(from, 0),
+                    a_row: a.row,
+                    a_k: a.column,
+                    b: b.at,
+                    b_k: b.row,
+                    c: c.element(from, 0),
+                    c_row: c.row,
+                    columns: b.columns,
+                    add: matches!(start, Start::Itself),
+                    start: begin.element(from, 0),
+                    start_row: begin.row,
+                    start_column: begin.column,
+                    ahead,
+                    stream: self.plan.stream && b.columns.is_multiple_of(self.kernels.lanes),
+                };
+                // SAFETY: the loops are those of this CPU, this one takes no more rows than are left, and all lies within the
+                // matrices.
+                unsafe { tile(&job) };
+                (from, ahead) = (from + rows, Ahead::NOTHING);
+            }
         }
     }
 

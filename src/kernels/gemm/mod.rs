@@ -19,6 +19,7 @@ use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Ix2, 
 pub use tile::Product;
 
 use super::{
+    copy::copy_into,
     memory,
     sizes::{must, saturating},
     threads,
@@ -134,9 +135,14 @@ pub fn product<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: &mut A
     }
     let out = Mat::of_mut(c);
     if out.row != 1 && out.column != 1 {
-        let mut whole = if add { c.to_owned() } else { Array2::from_elem(c.dim(), T::default()) };
-        product(a, b, &mut whole.view_mut(), add);
-        return c.assign(&whole);
+        let mut space = memory::filled(c.len(), T::default());
+        let mut whole = ArrayViewMut2::from_shape(c.dim(), &mut space).expect("as many elements");
+        if add {
+            copy_into(whole.view_mut().into_dyn(), c.view().into_dyn());
+        }
+        product(a, b, &mut whole, add);
+        copy_into(c.view_mut().into_dyn(), whole.view().into_dyn());
+        return memory::recycle(space);
     }
     multiply(Mat::of(a), Mat::of(b), out, if add { Start::Itself } else { Start::Zero });
 }
@@ -161,10 +167,10 @@ impl Plan {
         let vectors = match b.columns.div_ceil(kernels.lanes) {
             1 => 1,
             2 => 2,
-            _ if a.rows <= kernels.wide.len() => 4,
+            _ if a.rows <= kernels.rows / 2 => 4,
             _ => 2,
         };
-        let rows = if vectors == 4 { kernels.wide.len() } else { kernels.rows };
+        let rows = if vectors == 4 { kernels.rows / 2 } else { kernels.rows };
         // What lies so far apart falls on few lines of the first cache, and drives each other out.
         // A stride lies within the memory of a matrix, or is 1.
         let far = |stride: isize, far: usize| (stride.unsigned_abs() * size_of::<T>()).is_multiple_of(far);

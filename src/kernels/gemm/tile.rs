@@ -89,18 +89,22 @@ pub type DotsFn<T> = unsafe fn(&Dots<T>);
 /// The most rows that [`Dots`] takes of `a`.
 pub const DOT_ROWS: usize = 4;
 
+/// Loops for tiles, and how many rows each takes, from the lowest on, which takes 1: a tile of another height is several of them.
+/// Every height has a loop of its own where speed matters most, in f32.
+pub type Tiles<T> = &'static [(usize, TileFn<T>)];
+
 /// The loops for one type of numbers and one instruction set.
 pub struct Kernels<T: 'static> {
     /// Numbers in a vector.
     pub lanes: usize,
     /// The most rows of a tile.
     pub rows: usize,
-    /// By rows, from 1: tiles of one vector.
-    pub narrow: &'static [TileFn<T>],
+    /// Tiles of one vector.
+    pub narrow: Tiles<T>,
     /// Tiles of two vectors.
-    pub double: &'static [TileFn<T>],
+    pub double: Tiles<T>,
     /// Tiles of four vectors, of half as many rows.
-    pub wide: &'static [TileFn<T>],
+    pub wide: Tiles<T>,
     /// By rows of `a`, from 1.
     pub dots: &'static [DotsFn<T>; DOT_ROWS],
 }
@@ -111,7 +115,7 @@ macro_rules! for_rows {
         for_rows!(@ $mr $body $i 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
     };
     (@ $mr:ident $body:block $i:ident $($row:literal)*) => {
-        $(if $row < $mr {
+        $(if const { $row < $mr } {
             let $i: usize = $row;
             $body
         })*
@@ -122,7 +126,7 @@ macro_rules! for_rows {
 /// The CPU must have the instructions of `V`, and the pointers be good for `MR` rows, `columns` columns and `k` steps.
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t: &Tile<V::T>) {
+unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t: &Tile<V::T>, edges: Edges<V>) {
     // SAFETY: the caller's promise covers each row, step and lane below; the mask leaves out what is beyond `columns`.
     unsafe {
         let mask = V::first(t.columns - (NV - 1) * V::LANES);
@@ -136,16 +140,10 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
         }
         let mut sums = [[V::zero(); NV]; MR];
         if !t.start.is_null() {
-            for_rows!(i < MR {
-                let start = t.start.wrapping_offset(i as isize * t.start_row);
-                for v in 0..NV {
-                    sums[i][v] = match t.start_column {
-                        0 => V::splat(*start),
-                        _ if v + 1 < NV => V::load(start.add(v * V::LANES)),
-                        _ => V::load_part(start.add(v * V::LANES), mask),
-                    };
-                }
-            });
+            // Only a copy is lent, so that the sums themselves stay in registers.
+            let mut first = sums;
+            (edges.begin)(t, mask, first.as_flattened_mut(), NV);
+            sums = first;
         }
         let (mut a, mut b) = (t.a, t.b);
         // Every fourth row has an address of its own, which the compiler must not see through: it would make one chain of
@@ -182,27 +180,71 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
                 b = b.wrapping_offset(t.b_k);
             }
         }
-        if t.stream {
-            for_rows!(i < MR {
-                for v in 0..NV {
-                    sums[i][v].stream(t.c.offset(i as isize * t.c_row).add(v * V::LANES));
-                }
-            });
-            return;
+        if t.stream || t.add {
+            let last = sums;
+            return (edges.finish)(t, mask, last.as_flattened(), NV);
         }
         for_rows!(i < MR {
             let c = t.c.offset(i as isize * t.c_row);
-            for v in 0..NV {
-                let (c, sum) = (c.add(v * V::LANES), sums[i][v]);
-                if v + 1 < NV {
-                    if t.add { V::load(c).add(sum).store(c) } else { sum.store(c) }
-                } else if t.add {
-                    V::load_part(c, mask).add(sum).store_part(c, mask);
+            for v in 0..NV - 1 {
+                sums[i][v].store(c.add(v * V::LANES));
+            }
+            sums[i][NV - 1].store_part(c.add((NV - 1) * V::LANES), mask);
+        });
+    }
+}
+
+/// What is the same for all tiles of one instruction set, and compiled once for it: [`begin`] and [`finish`].
+#[derive(Clone, Copy)]
+struct Edges<V: Simd> {
+    begin: unsafe fn(&Tile<V::T>, V::Mask, &mut [V], usize),
+    finish: unsafe fn(&Tile<V::T>, V::Mask, &[V], usize),
+}
+
+/// What the sums of a tile begin with, `nv` vectors per row.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn begin<V: Simd>(t: &Tile<V::T>, mask: V::Mask, sums: &mut [V], nv: usize) {
+    for (i, sums) in sums.chunks_exact_mut(nv).enumerate() {
+        let start = t.start.wrapping_offset(i as isize * t.start_row);
+        for (v, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *sum = unsafe {
+                match t.start_column {
+                    0 => V::splat(*start),
+                    _ if v + 1 < nv => V::load(start.add(v * V::LANES)),
+                    _ => V::load_part(start.add(v * V::LANES), mask),
+                }
+            };
+        }
+    }
+}
+
+/// Streams the sums of a tile, or adds them to what is there.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn finish<V: Simd>(t: &Tile<V::T>, mask: V::Mask, sums: &[V], nv: usize) {
+    for (i, sums) in sums.chunks_exact(nv).enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let c = t.c.offset(i as isize * t.c_row);
+            for (v, &sum) in sums.iter().enumerate() {
+                let c = c.add(v * V::LANES);
+                if t.stream {
+                    sum.stream(c);
+                } else if v + 1 < nv {
+                    V::load(c).add(sum).store(c);
                 } else {
-                    sum.store_part(c, mask);
+                    V::load_part(c, mask).add(sum).store_part(c, mask);
                 }
             }
-        });
+        }
     }
 }
 
@@ -300,16 +342,36 @@ macro_rules! kernels {
         mod $name {
             use super::*;
             /// # Safety
+            /// As [`super::begin`].
+            #[allow(unsafe_code)]
+            #[inline(never)]
+            $(#[$feature])?
+            unsafe fn begin(t: &Tile<$t>, mask: <$vector as Simd>::Mask, sums: &mut [$vector], nv: usize) {
+                // SAFETY: the caller's promise.
+                unsafe { super::begin(t, mask, sums, nv) }
+            }
+            /// # Safety
+            /// As [`super::finish`].
+            #[allow(unsafe_code)]
+            #[inline(never)]
+            $(#[$feature])?
+            unsafe fn finish(t: &Tile<$t>, mask: <$vector as Simd>::Mask, sums: &[$vector], nv: usize) {
+                // SAFETY: the caller's promise.
+                unsafe { super::finish(t, mask, sums, nv) }
+            }
+            /// # Safety
             /// As [`super::tile`].
             #[allow(unsafe_code)]
             $(#[$feature])?
             unsafe fn tile<const MR: usize, const NV: usize>(t: &Tile<$t>) {
+                let edges = Edges { begin, finish };
+                // Addresses that the compiler knows make a better loop, which pays for tall tiles.
+                let beside = const { 2 * MR > if NV == 4 { $rows / 2 } else { $rows } } && t.a_row == 1;
                 // SAFETY: the caller's promise.
                 unsafe {
-                    match t.a_row {
-                        // Addresses that the compiler knows make a better loop.
-                        1 => super::tile::<$vector, MR, NV, true>(t),
-                        _ => super::tile::<$vector, MR, NV, false>(t),
+                    match beside {
+                        true => super::tile::<$vector, MR, NV, true>(t, edges),
+                        false => super::tile::<$vector, MR, NV, false>(t, edges),
                     }
                 }
             }
@@ -324,9 +386,9 @@ macro_rules! kernels {
             pub static KERNELS: Kernels<$t> = Kernels {
                 lanes: <$vector as Simd>::LANES,
                 rows: $rows,
-                narrow: &[$(tile::<$n, 1>),*],
-                double: &[$(tile::<$d, 2>),*],
-                wide: &[$(tile::<$w, 4>),*],
+                narrow: &[$(($n, tile::<$n, 1>)),*],
+                double: &[$(($d, tile::<$d, 2>)),*],
+                wide: &[$(($w, tile::<$w, 4>)),*],
                 dots: &[$(dots::<$mr, $nr>),*],
             };
         }
@@ -336,9 +398,9 @@ macro_rules! kernels {
 kernels!(plain_f32: f32, Plain<f32>, rows 4, features [],
     narrow [1 2 3 4], double [1 2 3 4], wide [1 2], dots [1 of 4, 2 of 4, 3 of 2, 4 of 2]);
 kernels!(plain_i64: i64, Plain<i64>, rows 4, features [],
-    narrow [1 2 3 4], double [1 2 3 4], wide [1 2], dots [1 of 4, 2 of 4, 3 of 2, 4 of 2]);
+    narrow [1 4], double [1 4], wide [1 2], dots [1 of 4, 2 of 4, 3 of 2, 4 of 2]);
 kernels!(plain_f64: f64, Plain<f64>, rows 4, features [],
-    narrow [1 2 3 4], double [1 2 3 4], wide [1 2], dots [1 of 4, 2 of 4, 3 of 2, 4 of 2]);
+    narrow [1 2 4], double [1 2 4], wide [1 2], dots [1 of 4, 2 of 4, 3 of 2, 4 of 2]);
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{F32x8, F32x16, F64x4, F64x8};
@@ -348,14 +410,14 @@ kernels!(avx2_f32: f32, F32x8, rows 6, features [target_feature(enable = "avx2,f
     narrow [1 2 3 4 5 6], double [1 2 3 4 5 6], wide [1 2 3], dots [1 of 8, 2 of 4, 3 of 3, 4 of 2]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx2_f64: f64, F64x4, rows 6, features [target_feature(enable = "avx2,fma")],
-    narrow [1 2 3 4 5 6], double [1 2 3 4 5 6], wide [1 2 3], dots [1 of 8, 2 of 4, 3 of 3, 4 of 2]);
+    narrow [1 2 4 6], double [1 2 4 6], wide [1 3], dots [1 of 8, 2 of 4, 3 of 3, 4 of 2]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512_f32: f32, F32x16, rows 14, features [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")],
     narrow [1 2 3 4 5 6 7 8 9 10 11 12 13 14], double [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [1 2 3 4 5 6 7],
     dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512_f64: f64, F64x8, rows 14, features [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")],
-    narrow [1 2 3 4 5 6 7 8 9 10 11 12 13 14], double [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [1 2 3 4 5 6 7],
+    narrow [1 2 4 7 14], double [1 2 4 7 14], wide [1 2 4 7],
     dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
 
 /// Numbers that there are loops for.

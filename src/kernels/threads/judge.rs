@@ -15,7 +15,7 @@ pub type Key = u64;
 
 /// Kinds that are remembered; a kind takes the place of an older one with the same remainder.
 const KINDS: usize = 512;
-/// Regions of a kind from one measurement alone to the next. A prime, so that it keeps no step with a training loop.
+/// Regions of a kind from one measurement alone to the next, at least. A prime, so that it keeps no step with a training loop.
 const ALONE_EVERY: u32 = 67;
 /// Regions of a kind that gains nothing, from one attempt together to the next.
 const TOGETHER_EVERY: u32 = 131;
@@ -26,7 +26,7 @@ const NO_GAIN: f32 = 0.97;
 /// The time together that is worth the threads, over all kinds, stalls and all, as a share of the time alone: on an idle
 /// machine they take far less, and about as much where another process holds a core every now and then.
 const WORTH: f32 = 0.85;
-/// Microseconds from which a region is always run together: a stall is short beside it.
+/// Microseconds from which a region that gains is run together in every mode: a stall is short beside it.
 const LONG: f32 = 10_000.;
 /// Microseconds of regions, as they take alone, over which gain and loss are averaged.
 const WINDOW: f32 = 64_000.;
@@ -81,12 +81,20 @@ struct Kind {
 impl Kind {
     const NONE: Kind = Kind { key: 0, alone: Time::NONE, together: Time::NONE, turn: 0, tried: 0 };
 
+    /// Whether it gains even beside stalls. A stall may have made it look so: the time alone counts only until there is one
+    /// together.
     fn long(&self) -> bool {
-        self.together.usual > LONG || self.alone.usual > 2. * LONG
+        if self.together.known() { self.together.usual > LONG && self.gains() } else { self.alone.usual > 2. * LONG }
     }
 
     fn gains(&self) -> bool {
         !self.alone.known() || self.tried < FEW || self.together.usual < NO_GAIN * self.alone.usual
+    }
+
+    /// Regions from one measurement alone to the next: where many threads gain much, one alone costs as much as many together.
+    fn alone_every(&self) -> u32 {
+        let gain = self.alone.usual / self.together.usual.max(0.01);
+        (ALONE_EVERY as f32 * (gain / 2.).max(1.)) as u32
     }
 
     /// Whether this one is to be run together, where threads as such are worth it.
@@ -94,7 +102,7 @@ impl Kind {
         self.turn += 1;
         // A kind that is new may have been measured badly.
         let (every, most) =
-            if self.gains() { (ALONE_EVERY, true) } else { (TOGETHER_EVERY.min(4 * self.tried), false) };
+            if self.gains() { (self.alone_every(), true) } else { (TOGETHER_EVERY.min(4 * self.tried), false) };
         let other = self.turn >= every || (!self.alone.known() && self.tried >= 2);
         if other {
             self.turn = 0;
@@ -139,7 +147,9 @@ impl Judge {
         let mode = self.mode;
         let kind = self.kind(key);
         if kind.long() {
-            return true;
+            // Not measured alone without need: that takes as long as all threads together.
+            let doubted = matches!(mode, Mode::Alone(_)) && kind.together.usual < 2. * LONG;
+            return if kind.alone.known() { kind.together() } else { !doubted };
         }
         match mode {
             Mode::Alone(left) if left > 0. || !kind.alone.known() => return false,
@@ -291,6 +301,20 @@ mod tests {
         assert_eq!(judge.mode, Mode::Together, "the others may still gain");
     }
 
+    /// How many of so many regions of one kind are run together.
+    fn together(judge: &mut Judge, regions: usize, alone: f32, together: f32) -> usize {
+        let one = |_: &usize| {
+            let shared = judge.together(3);
+            if shared {
+                judge.ran_together(3, together)
+            } else {
+                judge.ran_alone(3, alone)
+            }
+            shared
+        };
+        (0..regions).filter(one).count()
+    }
+
     #[test]
     fn long_regions_are_always_shared() {
         let mut judge = Judge::new();
@@ -298,5 +322,28 @@ mod tests {
             assert!(judge.together(3));
             judge.ran_together(3, if round % 2 == 0 { 20_000. } else { 60_000. });
         }
+        judge.begin(Mode::Alone(f32::INFINITY));
+        assert_eq!(together(&mut judge, 1_000, 60_000., 30_000.), 1_000);
+    }
+
+    #[test]
+    fn a_stall_does_not_make_a_region_long() {
+        // Met alone, and then no less than half of what is long.
+        let mut judge = Judge::new();
+        judge.begin(Mode::Alone(f32::INFINITY));
+        judge.ran_alone(3, 30_000.);
+        assert!(together(&mut judge, 200, 8_000., 9_000.) < 5);
+        // Met together, and again in each region.
+        let mut judge = Judge::new();
+        judge.ran_together(3, 30_000.);
+        judge.begin(Mode::Alone(f32::INFINITY));
+        assert!(together(&mut judge, 200, 11_000., 13_500.) < 20);
+    }
+
+    #[test]
+    fn where_many_threads_gain_much_measuring_alone_costs_little() {
+        let regions = 10_000;
+        let together = together(&mut Judge::new(), regions, 640., 10.);
+        assert!((regions - together) as f32 * 640. < 0.05 * regions as f32 * 10., "{together}");
     }
 }

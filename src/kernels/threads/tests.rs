@@ -22,6 +22,33 @@ fn every_task_runs_once_on_any_number_of_threads() {
     }
 }
 
+/// Counts how often it is dropped.
+struct Dropped<'a>(&'a AtomicUsize);
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+#[test]
+fn each_item_is_handed_out_and_dropped_once() {
+    for threads in [1, 3] {
+        with_num_threads(threads, || {
+            let counts: Vec<AtomicUsize> = (0..20).map(|_| AtomicUsize::new(0)).collect();
+            each(1, counts.iter().map(Dropped), |item| assert_eq!(item.0.load(SeqCst), 0));
+            assert!(counts.iter().all(|c| c.load(SeqCst) == 1));
+            each(1, vec![(); 5], |()| ());
+            each(1, Vec::<Dropped<'_>>::new(), |_| panic!("there is none"));
+        });
+    }
+    // After a panic an item may stay, but is not dropped twice.
+    let counts: Vec<AtomicUsize> = (0..20).map(|_| AtomicUsize::new(0)).collect();
+    let items = counts.iter().map(Dropped);
+    let run = || with_num_threads(3, || each(1, items, |item| assert!(!std::ptr::eq(item.0, &counts[5]))));
+    assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+    assert!(counts[5].load(SeqCst) == 1 && counts.iter().all(|c| c.load(SeqCst) <= 1));
+}
+
 /// A pool that no other test has.
 fn own_pool() -> &'static Pool {
     Box::leak(Box::new(Pool::new()))

@@ -63,7 +63,7 @@ pub fn clip_grad_norm_p(params: impl Parameters, max_norm: f64, norm_type: f64) 
     if total + 1e-6 > max_norm {
         // In two steps, neither of which leaves the range of f64.
         let (down, scale) = if total > 1e150 { (most, max_norm / parts) } else { (1., max_norm / (total + 1e-6)) };
-        change(&params, |g| g / down * scale, |g| g.view().mapv(|x| (f64::from(x) / down * scale) as f32).into());
+        change(&params, |g| g / down * scale, |g| map(g.view(), |x| (f64::from(x) / down * scale) as f32).into());
     }
     Ok(total)
 }

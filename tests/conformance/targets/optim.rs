@@ -3,22 +3,21 @@
 use ndnn::{
     Real, Result, Tensor,
     nn::Param,
-    optim::{Adam, AdamOptions, AdamW, Optim, Optimizer, Rule, SGD},
+    optim::{Adam, AdamOptions, AdamW, Optimizer, RMSprop, Rule, RuleOptimizer, SGD},
 };
 
 use crate::args::Args;
 
-pub const BUILT: &[&str] = &["SGD", "Adam", "AdamW"];
+pub const BUILT: &[&str] = &["SGD", "Adam", "AdamW", "RMSprop"];
 
 /// An optimizer in the runner's hands; `closure` forgets the gradients, computes the objective and its gradients anew.
 pub trait Steps<T: Real> {
     fn step(&mut self, closure: &mut dyn FnMut() -> Result<Tensor<T>>) -> Result<()>;
 }
 
-impl<T: Real, R: Rule> Steps<T> for Optim<R> {
+impl<T: Real, R: Rule> Steps<T> for RuleOptimizer<R> {
     fn step(&mut self, closure: &mut dyn FnMut() -> Result<Tensor<T>>) -> Result<()> {
-        let _ = closure()?;
-        Optimizer::step(self)
+        self.step_with(closure).map(drop)
     }
 }
 
@@ -26,7 +25,10 @@ impl<T: Real, R: Rule> Steps<T> for Optim<R> {
 const KW: usize = usize::MAX;
 
 /// The options that Adam and AdamW share.
-fn adam<T: Real, R: Rule<Options = AdamOptions>>(mut optimizer: Optim<R>, a: &Args<T>) -> Result<Optim<R>> {
+fn adam<T: Real, R: Rule<Options = AdamOptions>>(
+    mut optimizer: RuleOptimizer<R>,
+    a: &Args<T>,
+) -> Result<RuleOptimizer<R>> {
     let betas = a.opt_floats(KW, "betas")?.unwrap_or(vec![0.9, 0.999]);
     let decay = a.float_or(KW, "weight_decay", optimizer.groups()[0].weight_decay)?;
     let (eps, amsgrad) = (a.float_or(KW, "eps", 1e-8)?, a.bool_or(KW, "amsgrad", false)?);
@@ -57,6 +59,15 @@ pub fn build<T: Real>(target: &str, params: &[Param<T>], a: &Args<T>) -> Result<
         }
         "Adam" => Box::new(adam(Adam::new(params, a.float_or(KW, "lr", 1e-3)?), a)?),
         "AdamW" => Box::new(adam(AdamW::new(params, a.float_or(KW, "lr", 1e-3)?), a)?),
+        "RMSprop" => Box::new(
+            RMSprop::new(params, a.float_or(KW, "lr", 1e-2)?)
+                .alpha(a.float_or(KW, "alpha", 0.99)?)
+                .eps(a.float_or(KW, "eps", 1e-8)?)
+                .weight_decay(a.float_or(KW, "weight_decay", 0.)?)
+                .momentum(a.float_or(KW, "momentum", 0.)?)
+                .centered(a.bool_or(KW, "centered", false)?)
+                .maximize(a.bool_or(KW, "maximize", false)?),
+        ),
         _ => return Ok(None),
     }))
 }

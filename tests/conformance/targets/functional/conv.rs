@@ -7,7 +7,11 @@ use ndnn::{
 
 use crate::{
     args::Args,
-    targets::{Called, dims::dims_or, out},
+    targets::{
+        Called,
+        dims::{dims_or, refused},
+        out,
+    },
 };
 
 pub const BUILT: &[&str] = &["conv1d", "conv2d", "conv3d"];
@@ -22,13 +26,10 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
 }
 
 fn conv<const N: usize, T: Real>(a: &Args<T>) -> Result<Vec<ndnn::AnyTensor>> {
-    let options = ConvOptions::<N> {
-        stride: dims_or(a, 3, "stride", 1)?,
-        padding: padding(a, 4)?,
-        dilation: dims_or(a, 5, "dilation", 1)?,
-        groups: a.size_or(6, "groups", 1)?,
-        ..Default::default()
-    };
+    let (stride, padding) = (dims_or(a, 3, "stride", 1)?, padding(a, 4)?);
+    let (dilation, groups) = (dims_or(a, 5, "dilation", 1)?, a.size_or(6, "groups", 1)?);
+    let options =
+        refused(|| ConvOptions::<N>::default().stride(stride).padding(padding).dilation(dilation).groups(groups))?;
     let (input, weight, bias) = (a.tensor(0, "input")?, a.tensor(1, "weight")?, a.opt_tensor(2, "bias")?);
     Ok(out![F::conv(&input, &weight, bias.as_ref(), options)?])
 }
@@ -36,7 +37,7 @@ fn conv<const N: usize, T: Real>(a: &Args<T>) -> Result<Vec<ndnn::AnyTensor>> {
 /// Numbers or a word.
 pub fn padding<const N: usize, T: Real>(a: &Args<T>, index: usize) -> Result<Padding<N>> {
     match a.is_str(index, "padding") {
-        true => a.str(index, "padding")?.try_into(),
+        true => a.str(index, "padding")?.parse(),
         false => Ok(dims_or(a, index, "padding", 0)?.into()),
     }
 }

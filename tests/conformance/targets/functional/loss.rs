@@ -40,12 +40,13 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(out![match target {
         "mse_loss" | "l1_loss" => {
             let weight = a.opt_tensor(5, "weight")?;
-            let options = F::MSELossOptions { weight: weight.as_ref(), reduction: reduction(a, 4)? };
+            let options = F::MSELossOptions::default().weight(weight.as_ref()).reduction(reduction(a, 4)?);
             let loss = if target == "l1_loss" { F::l1_loss } else { F::mse_loss };
             loss(&input, &a.tensor(1, "target")?, options)?
         }
         "smooth_l1_loss" => {
-            let options = F::SmoothL1LossOptions { reduction: reduction(a, 4)?, beta: a.float_or(5, "beta", 1.)? };
+            let options =
+                F::SmoothL1LossOptions::default().reduction(reduction(a, 4)?).beta(a.float_or(5, "beta", 1.)?);
             F::smooth_l1_loss(&input, &a.tensor(1, "target")?, options)?
         }
         "soft_margin_loss" => {
@@ -53,40 +54,38 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
         }
         "huber_loss" => {
             let (delta, weight) = (a.float_or(3, "delta", 1.)?, a.opt_tensor(4, "weight")?);
-            let options = F::HuberLossOptions { delta, weight: weight.as_ref(), reduction: reduction(a, 2)? };
+            let options =
+                F::HuberLossOptions::default().delta(delta).weight(weight.as_ref()).reduction(reduction(a, 2)?);
             F::huber_loss(&input, &a.tensor(1, "target")?, options)?
         }
         "binary_cross_entropy" => {
             let weight = a.opt_detached(2, "weight")?;
-            let options = F::BCELossOptions { weight: weight.as_ref(), reduction: reduction(a, 5)? };
+            let options = F::BCELossOptions::default().weight(weight.as_ref()).reduction(reduction(a, 5)?);
             F::binary_cross_entropy(&input, &a.tensor(1, "target")?, options)?
         }
         "binary_cross_entropy_with_logits" => {
             let (weight, pos_weight) = (a.opt_detached(2, "weight")?, a.opt_detached(6, "pos_weight")?);
-            let options = F::BCEWithLogitsLossOptions {
-                weight: weight.as_ref(),
-                pos_weight: pos_weight.as_ref(),
-                reduction: reduction(a, 5)?,
-            };
+            let options = F::BCEWithLogitsLossOptions::default()
+                .weight(weight.as_ref())
+                .pos_weight(pos_weight.as_ref())
+                .reduction(reduction(a, 5)?);
             F::binary_cross_entropy_with_logits(&input, &a.tensor(1, "target")?, options)?
         }
         "nll_loss" => {
             let weight = a.opt_detached(2, "weight")?;
-            let options = F::NLLLossOptions {
-                weight: weight.as_ref(),
-                ignore_index: a.int_or(4, "ignore_index", -100)? as i64,
-                reduction: reduction(a, 6)?,
-            };
+            let options = F::NLLLossOptions::default()
+                .weight(weight.as_ref())
+                .ignore_index(a.int_or(4, "ignore_index", -100)? as i64)
+                .reduction(reduction(a, 6)?);
             F::nll_loss(&input, &a.long(1, "target")?, options)?
         }
         _ => {
             let weight = a.opt_tensor(2, "weight")?;
-            let options = F::CrossEntropyLossOptions {
-                weight: weight.as_ref(),
-                ignore_index: a.int_or(4, "ignore_index", -100)? as i64,
-                reduction: reduction(a, 6)?,
-                label_smoothing: a.float_or(7, "label_smoothing", 0.)?,
-            };
+            let options = F::CrossEntropyLossOptions::default()
+                .weight(weight.as_ref())
+                .ignore_index(a.int_or(4, "ignore_index", -100)? as i64)
+                .reduction(reduction(a, 6)?)
+                .label_smoothing(a.float_or(7, "label_smoothing", 0.)?);
             match is_classes(a) {
                 true => F::cross_entropy(&input, &a.long(1, "target")?, options)?,
                 false => F::cross_entropy(&input, &a.tensor(1, "target")?, options)?,

@@ -10,7 +10,7 @@ use crate::{
     targets::{Called, out},
 };
 
-pub const BUILT: &[&str] = &["batch_norm", "layer_norm"];
+pub const BUILT: &[&str] = &["batch_norm", "group_norm", "layer_norm"];
 
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(match target {
@@ -32,6 +32,11 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
             mean.into_iter().for_each(|m| a.report_mutated(1, "running_mean", m));
             var.into_iter().for_each(|v| a.report_mutated(2, "running_var", v));
             out![y]
+        }
+        "group_norm" => {
+            let (weight, bias) = (a.opt_tensor(2, "weight")?, a.opt_tensor(3, "bias")?);
+            let (x, groups) = (a.tensor(0, "input")?, a.size(1, "num_groups")?);
+            out![F::group_norm(&x, groups, weight.as_ref(), bias.as_ref(), a.float_or(4, "eps", 1e-5)?)?]
         }
         "layer_norm" => {
             let (weight, bias) = (a.opt_tensor(2, "weight")?, a.opt_tensor(3, "bias")?);

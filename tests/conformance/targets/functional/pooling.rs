@@ -1,15 +1,15 @@
 //! Pooling, resampling, padding.
 
 use ndnn::{
-    AnyTensor, DType, Error, Real, Result,
-    functional::{self as F, Dims, MaxPoolOptions, PadMode},
+    AnyTensor, DType, Real, Result,
+    functional::{self as F, Dims, MaxPoolOptions, PadOptions, PaddingMode, PoolStride},
 };
 
 use crate::{
     args::Args,
     targets::{
         Called,
-        dims::{dims, dims_or},
+        dims::{dims, dims_or, refused},
         out,
     },
 };
@@ -28,12 +28,11 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
 
 fn max_pool<const N: usize, T: Real>(a: &Args<T>) -> Result<Vec<AnyTensor>> {
     let kernel_size: Dims<N> = dims_or(a, 1, "kernel_size", 0)?;
-    let options = MaxPoolOptions {
-        stride: dims(a, 2, "stride")?.into(),
-        padding: dims_or(a, 3, "padding", 0)?,
-        dilation: dims_or(a, 4, "dilation", 1)?,
-        ceil_mode: a.bool_or(5, "ceil_mode", false)?,
-    };
+    let stride: PoolStride<N> = dims(a, 2, "stride")?.into();
+    let (padding, dilation) = (dims_or(a, 3, "padding", 0)?, dims_or(a, 4, "dilation", 1)?);
+    let ceil_mode = a.bool_or(5, "ceil_mode", false)?;
+    let options =
+        refused(|| MaxPoolOptions::default().stride(stride).padding(padding).dilation(dilation).ceil_mode(ceil_mode))?;
     let input = a.tensor(0, "input")?;
     Ok(match a.bool_or(6, "return_indices", false)? {
         true => {
@@ -46,14 +45,9 @@ fn max_pool<const N: usize, T: Real>(a: &Args<T>) -> Result<Vec<AnyTensor>> {
 
 fn pad<T: Real>(a: &Args<T>) -> Result<Vec<AnyTensor>> {
     let pads = a.ints(1, "pad")?;
+    let mode: PaddingMode = a.str_or(2, "mode", "constant")?.parse()?;
     let value = a.opt_float(3, "value")?;
-    let mode = match (a.str_or(2, "mode", "constant")?, value) {
-        ("constant", value) => PadMode::Constant(value.unwrap_or(0.)),
-        ("reflect", None) => PadMode::Reflect,
-        ("replicate", None) => PadMode::Replicate,
-        ("circular", None) => PadMode::Circular,
-        (mode, value) => return Err(Error::value("case", format!("mode {mode} with the value {value:?}"))),
-    };
+    let mode = refused(|| PadOptions::from(mode).value(value))?;
     Ok(match a.tensor_dtype(0, "input") {
         Some(DType::I64) => out![F::pad(&a.long(0, "input")?, pads, mode)?],
         Some(DType::Bool) => out![F::pad(&a.mask(0, "input")?, pads, mode)?],

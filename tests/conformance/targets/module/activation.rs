@@ -2,7 +2,7 @@
 
 use ndnn::{
     Error, Real,
-    functional::Scalar,
+    functional::PyNumber,
     nn::{
         CELU, Dtype, ELU, GELU, GLU, Hardshrink, Hardsigmoid, Hardswish, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax,
         Mish, PReLU, RReLU, ReLU, ReLU6, SELU, SiLU, Sigmoid, Softmax, Softmax2d, Softmin, Softplus, Softshrink,
@@ -48,8 +48,8 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     let inplace = |index| a.bool_or(index, "inplace", false);
     // As it is written, which is how it is printed: 2 or 2.0.
     let number = |index, name, default| match a.is_int(index, name) {
-        true => Ok(Scalar::from(a.int(index, name)? as i32)),
-        false => a.float_or(index, name, default).map(Scalar::float),
+        true => Ok(PyNumber::from(a.int(index, name)? as i32)),
+        false => a.float_or(index, name, default).map(PyNumber::float),
     };
     // What the constructors refuse by a panic is an error to the runner.
     let refuse = |wrong: bool, message: String| if wrong { Err(Error::value(target, message)) } else { Ok(()) };

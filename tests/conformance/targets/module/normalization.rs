@@ -2,13 +2,13 @@
 
 use ndnn::{
     Real, Result,
-    nn::{BatchNorm, Dtype, LayerNorm},
+    nn::{BatchNorm, Dtype, GroupNorm, LayerNorm},
 };
 
 use super::{Built, layer};
-use crate::args::Args;
+use crate::{args::Args, targets::dims::refused};
 
-pub const BUILT: &[&str] = &["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LayerNorm"];
+pub const BUILT: &[&str] = &["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "LayerNorm"];
 
 fn batch_norm<T: Real, const N: usize>(a: &Args<T>) -> Result<BatchNorm<N, T>> {
     let norm = BatchNorm::<N>::new(a.size(0, "num_features")?).eps(a.float_or(1, "eps", 1e-5)?);
@@ -23,6 +23,12 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
         "BatchNorm1d" => layer(batch_norm::<T, 1>(a)?),
         "BatchNorm2d" => layer(batch_norm::<T, 2>(a)?),
         "BatchNorm3d" => layer(batch_norm::<T, 3>(a)?),
+        "GroupNorm" => {
+            let (groups, channels) = (a.size(0, "num_groups")?, a.size(1, "num_channels")?);
+            let norm = refused(|| GroupNorm::new(groups, channels))?;
+            let norm = norm.eps(a.float_or(2, "eps", 1e-5)?).affine(a.bool_or(3, "affine", true)?);
+            layer(norm.bias(a.bool_or(usize::MAX, "bias", true)?).dtype::<T>())
+        }
         "LayerNorm" => {
             let norm = LayerNorm::new(a.sizes(0, "normalized_shape")?).eps(a.float_or(1, "eps", 1e-5)?);
             let norm = norm.elementwise_affine(a.bool_or(2, "elementwise_affine", true)?);

@@ -1,0 +1,265 @@
+//! [`ParamRule`]: what an optimizer does to one parameter by itself, and [`Each`], the rule that does so to all.
+
+use std::marker::PhantomData;
+
+use super::{
+    options::GroupOptions,
+    rule::{Member, Rule},
+    state::{Layout, StateReader},
+};
+use crate::{
+    Result,
+    kernels::{
+        layout::row_major,
+        memory::filled,
+        optimizer_pass::{Pass, update},
+    },
+    module::{AnyParam, Param},
+    number::Real,
+    state::StateDict,
+};
+
+/// One array that a rule remembers of a parameter.
+#[derive(Default)]
+pub struct Slot<T> {
+    /// The elements in row-major order; none before the first step that uses the slot.
+    pub values: Vec<T>,
+    /// How many steps have used it since it was made or loaded, this one included.
+    pub(super) uses: u64,
+    /// Whether this step uses it.
+    pub(super) used: bool,
+}
+
+impl<T> Slot<T> {
+    /// Whether no step before this one used it.
+    pub fn is_new(&self) -> bool {
+        self.uses <= 1
+    }
+}
+
+/// What [`Each`] remembers of one parameter.
+#[derive(Default)]
+pub struct ParamState<T> {
+    pub(super) step: u64,
+    pub(super) scalars: Vec<f64>,
+    pub(super) slots: Vec<Slot<T>>,
+}
+
+/// One step of one parameter.
+pub struct Step<'a, T> {
+    /// Counts from 1, the steps in which this parameter had a gradient.
+    pub count: u64,
+    /// The parameter's shape.
+    pub shape: &'a [usize],
+    /// The parameter in row-major order, to change.
+    pub value: &'a mut [T],
+    /// The gradient in row-major order.
+    pub grad: &'a [T],
+    /// In the order of [`SLOTS`](ParamRule::SLOTS).
+    pub slots: &'a mut [Slot<T>],
+    /// In the order of [`SCALARS`](ParamRule::SCALARS).
+    pub scalars: &'a mut [f64],
+}
+
+impl<T: Real> Step<'_, T> {
+    /// Runs a pass over all elements, with the `N` slots that the options use.
+    pub(super) fn elements<const N: usize>(&mut self, pass: &impl Pass<T, N>) {
+        let mut used = self.slots.iter_mut().filter(|slot| slot.used);
+        let slots = std::array::from_fn(|_| used.next().expect("a pass over the slots in use").values.as_mut_slice());
+        update(pass, self.value, self.grad, slots);
+    }
+}
+
+/// What an optimizer does to one parameter by itself, and what it remembers of it.
+///
+/// ```
+/// use ndnn::{Real, optim::{Each, ParamRule, RuleOptimizer, SGDOptions, Step}, prelude::*};
+///
+/// /// Steps by the sign of the gradient.
+/// struct SignRule;
+///
+/// impl ParamRule for SignRule {
+///     type Options = SGDOptions;
+///
+///     fn update<T: Real>(options: &SGDOptions, step: &mut Step<'_, T>) {
+///         for (value, grad) in step.value.iter_mut().zip(step.grad) {
+///             *value -= T::of(options.lr) * grad.signum();
+///         }
+///     }
+/// }
+///
+/// let p = Param::new(tensor![1.0, 2.0]);
+/// let options = SGDOptions::new(0.5);
+/// let mut sign = RuleOptimizer::<Each<SignRule>>::with_options(vec![p.clone()], options);
+/// (p.tensor() * tensor![3.0, -0.1]).sum().backward()?;
+/// sign.step()?;
+/// assert_eq!(p.detach(), tensor![0.5, 2.5]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub trait ParamRule: Sized + Send + Sync {
+    /// The options of a group.
+    type Options: GroupOptions;
+
+    /// The names of the arrays that it remembers, as PyTorch names them in its state.
+    const SLOTS: &'static [&'static str] = &[];
+
+    /// The names of the numbers that it remembers beside the count of steps, as PyTorch names them.
+    const SCALARS: &'static [&'static str] = &[];
+
+    /// Whether it can serve a parameter of this shape.
+    ///
+    /// # Errors
+    /// If not.
+    fn accept(_shape: &[usize]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether a slot is used with these options for a parameter of this shape. One that no longer is keeps what it has.
+    fn uses(_options: &Self::Options, _slot: usize, _shape: &[usize]) -> bool {
+        true
+    }
+
+    /// The shape of a slot, by default the parameter's.
+    fn slot_shape(_slot: usize, shape: &[usize]) -> Vec<usize> {
+        shape.to_vec()
+    }
+
+    /// What a slot is filled with when it is first used.
+    fn initial(_options: &Self::Options, _slot: usize) -> f64 {
+        0.
+    }
+
+    /// What a scalar is before the first step.
+    fn initial_scalar(_options: &Self::Options, _scalar: usize) -> f64 {
+        0.
+    }
+
+    /// Changes the parameter by its gradient, and what is remembered of it.
+    fn update<T: Real>(options: &Self::Options, step: &mut Step<'_, T>);
+
+    #[doc(hidden)]
+    fn step_f32(options: &Self::Options, param: &Param<f32>, state: &mut ParamState<f32>) {
+        step_one::<Self, f32>(options, param, state);
+    }
+
+    #[doc(hidden)]
+    fn step_f64(options: &Self::Options, param: &Param<f64>, state: &mut ParamState<f64>) {
+        step_one::<Self, f64>(options, param, state);
+    }
+}
+
+/// Inside the `impl` of a [`ParamRule`]: compiles its steps here, and not again in each program.
+macro_rules! compiled {
+    () => {
+        fn step_f32(o: &Self::Options, p: &$crate::module::Param<f32>, s: &mut $crate::optim::each::ParamState<f32>) {
+            $crate::optim::each::step_one::<Self, f32>(o, p, s);
+        }
+
+        fn step_f64(o: &Self::Options, p: &$crate::module::Param<f64>, s: &mut $crate::optim::each::ParamState<f64>) {
+            $crate::optim::each::step_one::<Self, f64>(o, p, s);
+        }
+    };
+}
+pub(super) use compiled;
+
+/// `gradient + decay · value`. Without a decay the value plays no part: 0 times an infinite one is NaN.
+#[inline(always)]
+pub(super) fn penalized<T: Real>(gradient: T, decay: T, value: T) -> T {
+    if decay == T::ZERO { gradient } else { gradient + decay * value }
+}
+
+/// `(1 − weight) · from + weight · to`, from the nearer end, as torch.lerp does: with a weight of 1 it is `to`, however
+/// large `from` is.
+#[inline(always)]
+pub(super) fn lerp<T: Real>(from: T, to: T, weight: T) -> T {
+    if weight < T::of(0.5) { from + weight * (to - from) } else { to - (T::ONE - weight) * (to - from) }
+}
+
+/// Applies the rule to one parameter, if it has a gradient.
+pub(super) fn step_one<R: ParamRule, T: Real>(options: &R::Options, param: &Param<T>, state: &mut ParamState<T>) {
+    let Some(grad) = param.grad() else { return };
+    let (shape, grad) = (grad.shape(), grad.view());
+    let grad = row_major(&grad);
+    if state.step == 0 {
+        state.slots.resize_with(R::SLOTS.len(), || Slot { values: Vec::new(), uses: 0, used: false });
+        state.scalars = (0..R::SCALARS.len()).map(|i| R::initial_scalar(options, i)).collect();
+    }
+    state.step += 1;
+    for (i, slot) in state.slots.iter_mut().enumerate() {
+        slot.used = R::uses(options, i, shape);
+        if slot.used && slot.uses == 0 {
+            slot.values = filled(R::slot_shape(i, shape).iter().product(), T::of(R::initial(options, i)));
+        }
+        slot.uses += u64::from(slot.used);
+    }
+    let ParamState { step: count, scalars, slots } = state;
+    param.update_slice(|value| {
+        R::update(options, &mut Step { count: *count, shape, value, grad: &grad, slots, scalars })
+    });
+}
+
+/// [`ParamState`] of either element type.
+pub(super) enum AnyState {
+    F32(ParamState<f32>),
+    F64(ParamState<f64>),
+}
+
+impl AnyState {
+    pub(super) fn new(param: &AnyParam) -> Self {
+        match param {
+            AnyParam::F32(_) => AnyState::F32(ParamState::default()),
+            AnyParam::F64(_) => AnyState::F64(ParamState::default()),
+        }
+    }
+}
+
+/// The [`Rule`] that applies a [`ParamRule`] to each parameter that has a gradient.
+pub struct Each<R> {
+    /// By member.
+    pub(super) states: Vec<AnyState>,
+    rule: PhantomData<R>,
+}
+
+impl<R: ParamRule> Rule for Each<R> {
+    type Options = R::Options;
+
+    fn new(members: &[Member]) -> Result<Self> {
+        for member in members {
+            R::accept(&member.param.shape()).map_err(|e| e.within(format!("the parameter {}", member.name)))?;
+        }
+        Ok(Each { states: members.iter().map(|m| AnyState::new(&m.param)).collect(), rule: PhantomData })
+    }
+
+    fn step(&mut self, members: &[Member], groups: &[R::Options]) -> Result<()> {
+        for (member, state) in members.iter().zip(&mut self.states) {
+            let options = &groups[member.group];
+            match (&member.param, state) {
+                (AnyParam::F32(param), AnyState::F32(state)) => R::step_f32(options, param, state),
+                (AnyParam::F64(param), AnyState::F64(state)) => R::step_f64(options, param, state),
+                _ => unreachable!("a state is made for its parameter"),
+            }
+        }
+        Ok(())
+    }
+
+    fn save(&self, members: &[Member], groups: &[R::Options], state: &mut StateDict) {
+        for (member, own) in members.iter().zip(&self.states) {
+            let layout = Layout::of::<R>(member, groups);
+            match own {
+                AnyState::F32(own) => layout.save(own, state),
+                AnyState::F64(own) => layout.save(own, state),
+            }
+        }
+    }
+
+    fn load(members: &[Member], groups: &[R::Options], state: &mut StateReader<'_>) -> Self {
+        let states = members.iter().map(|member| {
+            let layout = Layout::of::<R>(member, groups);
+            match &member.param {
+                AnyParam::F32(_) => AnyState::F32(layout.load(state)),
+                AnyParam::F64(_) => AnyState::F64(layout.load(state)),
+            }
+        });
+        Each { states: states.collect(), rule: PhantomData }
+    }
+}

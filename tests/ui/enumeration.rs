@@ -1,9 +1,0 @@
-use ndnn::prelude::*;
-
-#[derive(Module)]
-enum Net {
-    Small(Linear),
-    Large(Sequential),
-}
-
-fn main() {}
