@@ -214,21 +214,6 @@ where
     unsafe { made(x.shape(), &[Source::of(&x)], Loop::new(over_one::<A, B, F>, &f)) }
 }
 
-/// `f` of each element, in row-major order: one plain loop, for conversions, which are bound by memory.
-pub fn convert<A, B>(x: ArrayViewD<'_, A>, f: impl Fn(A) -> B + Sync) -> ArrayD<B>
-where
-    A: Copy + Sync,
-    B: Copy + Default + Send,
-{
-    let elements = row_major(&x);
-    let out = filled(x.len(), |start, out| {
-        out.iter_mut().zip(&elements[start..]).for_each(|(out, &x)| {
-            out.write(f(x));
-        });
-    });
-    out.array(x.raw_dim())
-}
-
 /// A closure for which one form will do.
 struct Plain<F>(F);
 

@@ -2,6 +2,8 @@
 
 use std::ops;
 
+use ndnn_derive::concrete;
+
 use super::broadcast;
 use crate::{
     Error, Result,

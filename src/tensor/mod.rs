@@ -323,35 +323,6 @@ fn converted(tensor: AnyTensor, dtype: DType) -> AnyTensor {
     }
 }
 
-fn converted<T: Element, U: Element>(x: &Tensor<T>) -> Tensor<U> {
-    match T::DTYPE {
-        // i64 to f32 through f64 would round twice.
-        DType::I64 => map(x.view(), |x: T| U::of_i64(x.as_i64())),
-        _ => map(x.view(), |x: T| U::of(x.as_f64())),
-    }
-    .into()
-}
-
-/// A row per type: conversions to it, compiled once. From the one named last gradients flow, if there is one.
-macro_rules! conversions {
-    ($($name:ident $t:ty, $own:ident $(, $real:ident)?;)*) => {$(
-        fn $name(any: AnyTensor) -> Tensor<$t> {
-            match any {
-                AnyTensor::$own(t) => t,
-                $(AnyTensor::$real(t) => cast(&t, converted::<_, $t>(&t).into_array().into_shared()),)?
-                other => any_tensor!(other, t => converted(&t)),
-            }
-        }
-    )*};
-}
-
-conversions! {
-    to_f32 f32, F32, F64;
-    to_f64 f64, F64, F32;
-    to_i64 i64, I64;
-    to_bool bool, Bool;
-}
-
 /// Equal shapes and equal elements (NaN equals nothing); gradients play no part.
 impl<T: Element> PartialEq for Tensor<T> {
     fn eq(&self, other: &Self) -> bool {
