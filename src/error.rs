@@ -5,7 +5,8 @@ use std::{any::TypeId, fmt};
 /// The result of everything that can fail on a caller's shapes, values or files.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What there is, or a panic with the error's text at the caller's place: a closure in `unwrap_or_else` would lose it.
+/// The value, or a panic with the error's text at the caller's line: a closure in `unwrap_or_else` would lose that
+/// line.
 #[track_caller]
 pub(crate) fn or_panic<T>(result: Result<T>) -> T {
     match result {
@@ -14,7 +15,7 @@ pub(crate) fn or_panic<T>(result: Result<T>) -> T {
     }
 }
 
-/// What kind of thing went wrong; the text of the [`Error`] says the rest.
+/// The kind of an [`Error`]; its text has the details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -34,7 +35,7 @@ pub enum ErrorKind {
     Format,
 }
 
-/// An error: the operation, what came, what was expected, and where it happened.
+/// An error: the operation, what it was given, what was expected, and where it happened.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -105,13 +106,13 @@ impl Error {
         Self::new(ErrorKind::State, op, message)
     }
 
-    /// An error with the one that caused it.
+    /// Attaches the error that caused this one.
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// Says where it happened; called from the inside out, each place once.
+    /// Adds where it happened; called from the inside out, once for each place.
     pub fn within(mut self, place: impl fmt::Display) -> Self {
         self.close();
         self.0.within.push(place.to_string());
@@ -146,7 +147,7 @@ impl Error {
         }
     }
 
-    /// What kind of thing went wrong.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -202,7 +203,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// A list for a message: the first ten, and how many more there are.
+/// A list for a message: the first ten items, and how many more there are.
 pub(crate) fn listed<S: fmt::Display>(items: impl ExactSizeIterator<Item = S>) -> String {
     const SHOWN: usize = 10;
     let more = items.len().saturating_sub(SHOWN);

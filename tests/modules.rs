@@ -428,7 +428,7 @@ fn what_is_no_safetensors_file_is_refused() {
         let error = net.load(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Format, "{what}");
         let text = error.to_string();
-        assert!(text.starts_with("safetensors: these bytes are no safetensors file: "), "{what}: {text}");
+        assert!(text.starts_with("safetensors: this is not a safetensors file: "), "{what}: {text}");
         assert!(text.ends_with(&format!("; in {}", path.display())), "{what}: {text}");
         assert_eq!(values(&net), before);
     }

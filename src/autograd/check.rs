@@ -14,7 +14,7 @@ use crate::{
 
 /// How far the gradients may be from finite differences: `|gradient − difference| ≤ atol + rtol · |difference|`.
 ///
-/// The defaults are PyTorch's. They suit `f64` inputs of a size around 1.
+/// The defaults are PyTorch's. They suit `f64` inputs of magnitude about 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CheckOptions {
     eps: f64,
@@ -29,7 +29,7 @@ impl Default for CheckOptions {
 }
 
 impl CheckOptions {
-    /// The step of the differences, to either side (1e-6).
+    /// The step of the differences in each direction (1e-6).
     pub fn eps(self, eps: f64) -> Self {
         CheckOptions { eps, ..self }
     }
@@ -54,12 +54,13 @@ fn doubles(op: &str, outputs: impl Tensors) -> Result<Vec<Tensor<f64>>> {
     outputs.tensors().into_iter().enumerate().map(double).collect()
 }
 
-/// Compares the whole Jacobian of every output of `f` by every input with central differences,
-/// `(f(x + eps) − f(x − eps)) / 2 eps`.
+/// Compares the whole Jacobian of every output of `f` with respect to every input with central differences, `(f(x +
+/// eps) − f(x − eps)) / 2 eps`.
 ///
-/// The Jacobian is worked out twice: as `backward` does it, and as it is done for a gradient that can be differentiated again.
-/// Inputs that require no gradient are constants, unless none does: then all are checked. `f` must give the same outputs
-/// for the same inputs: dropout needs a generator of its own that is seeded inside `f`.
+/// The Jacobian is computed twice: as `backward` computes it, and with `create_graph`, for a gradient that can be
+/// differentiated again. Inputs that do not require a gradient are constants, unless none does: then all are checked.
+/// `f` must return the same outputs for the same inputs: dropout needs a generator of its own that is seeded inside
+/// `f`.
 ///
 /// ```
 /// use ndnn::{autograd::gradcheck, prelude::*};
@@ -69,7 +70,7 @@ fn doubles(op: &str, outputs: impl Tensors) -> Result<Vec<Tensor<f64>>> {
 /// ```
 ///
 /// # Errors
-/// If `f` or a gradient gives one, or where a gradient is too far off: the message names the input, the output, and the
+/// If `f` or a gradient returns one, or a gradient is too far off. The message names the input, the output, and the
 /// elements with the largest difference, with both numbers.
 pub fn gradcheck<O: Tensors>(
     f: impl Fn(&[Tensor<f64>]) -> Result<O>,
@@ -87,8 +88,8 @@ pub fn gradcheck<O: Tensors>(
     check.run()
 }
 
-/// Checks second derivatives: [`gradcheck`] of the function that gives `f`'s gradients, by its inputs and by the gradients of
-/// its outputs, which are drawn from [-1, 1) with a fixed seed.
+/// Checks second derivatives: [`gradcheck`] of the function that returns the gradients of `f`, with respect to its
+/// inputs and to the gradients of its outputs, which are drawn from [-1, 1) with a fixed seed.
 ///
 /// ```
 /// use ndnn::{autograd::gradgradcheck, prelude::*};
@@ -109,7 +110,7 @@ pub fn gradgradcheck<O: Tensors>(
         all.push(Tensor::uniform_with(output.shape(), -1.0, 1.0, &mut rng)?.set_requires_grad(true));
     }
     let n = inputs.len();
-    // The position of each gradient's input among all.
+    // The position of each gradient's input among all inputs.
     let wanted: Vec<usize> = (0..n).filter(|&i| all[i].requires_grad()).collect();
     let gradients = |x: &[Tensor<f64>]| {
         let (inputs, starts) = x.split_at(n);
@@ -128,13 +129,13 @@ pub fn gradgradcheck<O: Tensors>(
     check.run()
 }
 
-/// The inputs as new leaves where they are to be checked, and as constants where not.
+/// The inputs as new leaves if they are checked, and as constants otherwise.
 fn checked(inputs: &[Tensor<f64>]) -> Vec<Tensor<f64>> {
     let all = inputs.iter().all(|x| !x.requires_grad());
     inputs.iter().map(|x| x.detach().set_requires_grad(all || x.requires_grad())).collect()
 }
 
-/// The gradients of `outputs` by `inputs`; zeros where there is no graph or no path.
+/// The gradients of `outputs` with respect to `inputs`; zeros if there is no graph or no path.
 fn jacobian_row(
     outputs: &[Tensor<f64>],
     starts: &[Option<&Tensor<f64>>],
@@ -156,7 +157,7 @@ struct Check<'a, F> {
     output_name: &'a dyn Fn(usize) -> String,
 }
 
-/// By input element, then by output, then by output element.
+/// Indexed by input element, output, and output element.
 type Differences = Vec<Vec<Vec<f64>>>;
 
 impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
@@ -176,7 +177,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
         Ok(())
     }
 
-    /// `f` of other inputs, or of the same ones again; `outputs` is what it gave first.
+    /// `f` of other inputs, or of the same ones again; `outputs` is what it returned first.
     fn call(&self, inputs: &[Tensor<f64>], outputs: &[Tensor<f64>], again: bool) -> Result<Vec<Tensor<f64>>> {
         let now = (self.f)(inputs)?;
         let same = |a: &f64, b: &f64| a == b || (a.is_nan() && b.is_nan());
@@ -194,7 +195,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
         Err(Error::value(self.op, message))
     }
 
-    /// The central differences by each element of input `i`.
+    /// The central differences for each element of input `i`.
     fn differences(&self, i: usize, outputs: &[Tensor<f64>]) -> Result<Differences> {
         let mut inputs = self.inputs.clone();
         for output in outputs {
@@ -216,7 +217,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
         }))
     }
 
-    /// The gradients of each element of output `k`, each with a graph of its own: a first-order pass frees it.
+    /// The gradients of each element of output `k`, each with a graph of its own, since a first-order pass frees it.
     fn rows(
         &self,
         k: usize,
@@ -233,7 +234,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
         }))
     }
 
-    /// An error if the gradients of output `k`'s elements by input `i`'s are not the differences.
+    /// Returns an error if the gradients of output `k` with respect to input `i` do not match the differences.
     fn compare(
         &self,
         i: usize,
@@ -258,7 +259,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
             for (column, &analytic) in gradient.view().iter().enumerate() {
                 let numeric = differences[column][k][row];
                 let off = (analytic - numeric).abs();
-                // NaN is never within bounds, and as far off as can be.
+                // NaN is never within the bounds, and counts as infinitely far off.
                 let within = off <= atol + rtol * numeric.abs();
                 let size = if off.is_nan() { f64::INFINITY } else { off };
                 if !within && worst.as_ref().is_none_or(|(largest, _)| size > *largest) {

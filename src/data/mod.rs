@@ -1,4 +1,5 @@
-//! Data sets and loaders: [`Dataset`], [`TensorDataset`], [`DataLoader`], [`random_split`]; readers of IDX and CSV files.
+//! Data sets and loaders: [`Dataset`], [`TensorDataset`], [`DataLoader`], [`random_split`]; readers for IDX and CSV
+//! files.
 //!
 //! ```
 //! use ndnn::{data::{DataLoader, TensorDataset}, prelude::*};

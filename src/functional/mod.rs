@@ -12,6 +12,7 @@ mod padding;
 mod pooling;
 mod rnn;
 mod sparse;
+mod windows;
 
 pub use activation::{
     Approximate, celu, elu, gelu, glu, gumbel_softmax, hardshrink, hardsigmoid, hardswish, hardtanh, leaky_relu,
@@ -35,13 +36,14 @@ pub use loss::{
 pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};
 pub use options::{Dims, PyNumber};
-pub(crate) use options::{argument, changed, no_word, options, words};
+pub(crate) use options::{argument, by_rank, changed, no_word, options, words};
 pub use padding::{PadOptions, PaddingMode, pad};
-pub(crate) use pooling::max_pool_setters;
 pub use pooling::{
-    MaxPoolOptions, PoolStride, max_pool, max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d,
-    max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices,
+    AvgPoolOptions, MaxPoolOptions, PoolStride, avg_pool, avg_pool1d, avg_pool2d, avg_pool3d, max_pool,
+    max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d, max_pool2d_with_indices, max_pool3d,
+    max_pool3d_with_indices,
 };
+pub(crate) use pooling::{avg_pool_setters, max_pool_setters};
 pub use rnn::{LstmState, RnnOptions, RnnWeights, lstm, lstm_cell};
 pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};

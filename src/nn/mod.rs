@@ -36,7 +36,7 @@ pub use linear::{Bilinear, Identity, LazyLinear, Linear};
 pub use loss::{BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss};
 pub use ndnn_derive::Module;
 pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm};
-pub use pooling::{MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
+pub use pooling::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
 pub use rnn::LSTM;
 pub use sparse::Embedding;
 pub use utils::functional_call;

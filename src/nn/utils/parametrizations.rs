@@ -48,7 +48,7 @@ impl WeightNorm {
 
     /// The 2-norm over all axes but `dim`, which stay with length 1.
     fn norm<T: Real>(&self, v: &Tensor<T>) -> Result<Tensor<T>> {
-        let Some(dim) = self.dim else { return v.norm(2., [], false) };
+        let Some(dim) = self.dim else { return v.norm(2., (), false) };
         let others: Vec<isize> = (0..v.ndim()).filter(|&axis| axis != dim).map(|axis| axis as isize).collect();
         if others.is_empty() { Ok(v.abs()) } else { v.norm(2., others, true) }
     }
