@@ -45,7 +45,10 @@ pub use pooling::{
     MaxPoolOptions, PoolStride, max_pool, max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d,
     max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices,
 };
-pub use rnn::{LstmState, RnnOptions, RnnWeights, lstm, lstm_cell};
+pub(crate) use rnn::rnn_setters;
+pub use rnn::{
+    GruKind, LstmKind, LstmState, RnnKind, RnnOptions, RnnState, RnnWeights, gru, gru_cell, lstm, lstm_cell,
+};
 pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};
 pub(crate) use sparse::{padding_row, renorm};

@@ -37,5 +37,5 @@ pub use loss::{BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, 
 pub use ndnn_derive::Module;
 pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm};
 pub use pooling::{MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
-pub use rnn::LSTM;
+pub use rnn::{GRU, GRUCell, LSTM, LSTMCell, Recurrent, RecurrentCell};
 pub use sparse::Embedding;
