@@ -383,7 +383,6 @@ fn a_field_of_its_own_kind() {
     struct Config(u8);
     impl Field for Config {
         fn show<'a>(&'a self, _: &str, _: &mut ndnn::module::Members<'a>) {}
-        fn show_mut<'a>(&'a mut self, _: &mut ndnn::module::MembersMut<'a>) {}
         fn copy(&self) -> Self {
             self.clone()
         }

@@ -211,6 +211,59 @@ fn train_and_eval() {
     assert!(net.is_training() && net.mode.is_training());
 }
 
+#[test]
+fn a_layer_may_evaluate_while_the_others_train() {
+    let mut net = net();
+    let copy = net.clone();
+    assert_eq!(net.train_matching("norm", false).unwrap(), 1);
+    assert!(net.is_training() && !net.norm.is_training() && net.seq.is_training());
+    let _ = net.norm.forward(&Tensor::ones([4, 2])).unwrap();
+    assert_eq!(net.norm.num_batches_tracked.as_ref().unwrap().tensor(), Tensor::scalar(0));
+    assert!(!net.clone().norm.is_training() && copy.norm.is_training(), "a clone's mode is its own");
+    // What is inside, too, and the model itself.
+    assert_eq!(net.train_matching("seq", false).unwrap(), 1);
+    assert!(!net.seq.is_training() && net.mode.is_training());
+    assert_eq!(net.train_matching("*", false).unwrap(), 3);
+    assert!(!net.is_training());
+    assert_eq!(net.train_matching("s*.1", true).unwrap(), 1);
+    assert!(net.seq.is_training() && !net.norm.is_training());
+    let error = net.train_matching("fc1", true).unwrap_err();
+    assert_eq!(error.to_string(), "pattern: `fc1` matches no layer with a mode; there are seq.1, norm");
+
+    let layer = net.seq.get_mut(1).unwrap();
+    layer.eval();
+    *(layer as &mut dyn Any).downcast_mut::<Dropout>().unwrap() = Dropout::new(0.25);
+    assert!(net.seq.to_string().contains("(1): Dropout(p=0.25, inplace=False)") && net.seq.get_mut(3).is_none());
+}
+
+#[test]
+fn a_shared_module_is_one_in_a_clone_too() {
+    #[derive(Module)]
+    struct Shared {
+        first: Arc<BatchNorm1d>,
+        list: ModuleList<Arc<BatchNorm1d>>,
+        seq: Sequential,
+    }
+    let norm = Arc::new(BatchNorm1d::new(2));
+    let net = Shared { first: norm.clone(), list: vec![norm.clone()], seq: sequential![norm.clone(), ReLU] };
+    assert_eq!((net.parameters().len(), net.state_dict().len()), (2, 15));
+    let mut copy = net.clone();
+    assert!(Arc::ptr_eq(&copy.first, &copy.list[0]) && !Arc::ptr_eq(&copy.first, &net.first));
+    copy.eval();
+    assert!(net.is_training() && !copy.is_training());
+    copy.train();
+    let y = copy.seq.forward(&tensor![[1.0, 2.0], [3.0, 5.0]]).unwrap();
+    assert_eq!(y.shape(), [2, 2]);
+    let seen = |net: &Shared| net.first.num_batches_tracked.as_ref().unwrap().tensor().item().unwrap();
+    assert_eq!((seen(&copy), seen(&net), copy.parameters().len()), (1, 0, 2));
+    // The same in f64.
+    #[derive(Module)]
+    struct Pair<T: Real = f32>(Arc<Linear<T>>, Arc<Linear<T>>);
+    let layer = Arc::new(Linear::new(2, 2));
+    let pair = Pair(layer.clone(), layer).dtype::<f64>();
+    assert!(Arc::ptr_eq(&pair.0, &pair.1) && pair.0.weight.tensor().dtype() == DType::F64);
+}
+
 // -------------------------------------------------------------------------------------------------------------- state
 
 #[test]

@@ -7,6 +7,8 @@ use syn::{
     TypeParamBound, parse_quote, spanned::Spanned,
 };
 
+const EXPECTED: &str = "expected impl Into<…>, impl AsRef<…> or impl Operand<…>";
+
 /// One argument: its name, the type that the compiled form takes, and how the caller's is made that.
 struct Argument {
     name: Ident,
@@ -19,12 +21,16 @@ pub fn expand(bound: Option<Ident>, function: ItemFn) -> Result<TokenStream> {
     let mut inner = function.sig.clone();
     let arguments =
         outer.inputs.iter_mut().zip(&mut inner.inputs).map(|(o, i)| argument(o, i)).collect::<Result<Vec<_>>>()?;
+    let method = bound.is_some();
     let bound = match bound {
         Some(bound) => bound,
         None => type_bound(&function)?,
     };
-    let method = function.sig.receiver().is_some();
-    inner.ident = if method { format_ident!("{}_generic", function.sig.ident) } else { format_ident!("generic") };
+    inner.ident = if method {
+        format_ident!("{}_generic", function.sig.ident.to_string().trim_end_matches('_'))
+    } else {
+        format_ident!("generic")
+    };
     let name = &inner.ident;
     let call = if method { quote!(Tensor::<T>::#name) } else { quote!(#name::<T>) };
     let lifetimes: Vec<_> = function.sig.generics.lifetimes().collect();
@@ -41,12 +47,14 @@ pub fn expand(bound: Option<Ident>, function: ItemFn) -> Result<TokenStream> {
     let forms = format_ident!("{bound}Forms");
     let form = format_ident!("{}_form", bound.to_string().to_lowercase());
     let (attributes, visibility, body) = (&function.attrs, &function.vis, &function.block);
-    let (nested, beside) = if method { (quote!(), quote!(#inner #body)) } else { (quote!(#inner #body), quote!()) };
+    let allowed = attributes.iter().filter(|a| a.path().is_ident("allow"));
+    let inner = quote!(#(#allowed)* #inner #body);
+    let (nested, beside) = if method { (quote!(), inner) } else { (inner, quote!()) };
     Ok(quote! {
         #(#attributes)*
         #visibility #outer {
-            struct Form;
-            impl crate::number::#forms for Form {
+            struct Compiled;
+            impl crate::number::#forms for Compiled {
                 type Of<T: crate::number::#bound> = for<#(#lifetimes),*> fn(#(#types),*) #output;
                 const F32: Self::Of<f32> = {
                     #[allow(dead_code)]
@@ -63,7 +71,7 @@ pub fn expand(bound: Option<Ident>, function: ItemFn) -> Result<TokenStream> {
             }
             #nested
             #(#conversions)*
-            <T as crate::number::#bound>::#form::<Form>()(#(#passed),*)
+            <T as crate::number::#bound>::#form::<Compiled>()(#(#passed),*)
         }
         #beside
     })
@@ -103,11 +111,11 @@ fn argument(outer: &mut FnArg, inner: &mut FnArg) -> Result<Argument> {
     let mut conversion = quote!();
     if let Type::ImplTrait(what) = &*outer.ty {
         let Some(TypeParamBound::Trait(bound)) = what.bounds.first() else {
-            return Err(Error::new(what.span(), "expected impl Into<…> or impl AsRef<…>"));
+            return Err(Error::new(what.span(), EXPECTED));
         };
         let last = bound.path.segments.last().expect("a path has a last segment");
         let PathArguments::AngleBracketed(of) = &last.arguments else {
-            return Err(Error::new(what.span(), "expected impl Into<…> or impl AsRef<…>"));
+            return Err(Error::new(what.span(), EXPECTED));
         };
         let Some(GenericArgument::Type(target)) = of.args.first().cloned() else {
             return Err(Error::new(what.span(), "expected a type"));
@@ -121,7 +129,11 @@ fn argument(outer: &mut FnArg, inner: &mut FnArg) -> Result<Argument> {
                 conversion = quote!(let #name: &#target = #name.as_ref(););
                 *inner.ty = parse_quote!(&#target);
             }
-            _ => return Err(Error::new(what.span(), "expected impl Into<…> or impl AsRef<…>")),
+            "Operand" => {
+                conversion = quote!(let #name = #name.operand(););
+                *inner.ty = parse_quote!(Tensor<#target>);
+            }
+            _ => return Err(Error::new(what.span(), EXPECTED)),
         }
     }
     Ok(Argument { name, ty: (*inner.ty).clone(), conversion })

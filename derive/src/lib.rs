@@ -64,8 +64,8 @@ pub fn derive_module(input: TokenStream) -> TokenStream {
 /// Inside ndnn: compiles a function of `T: Real` for `f32` in ndnn itself. A user's crate calls that form, and compiles the
 /// function for another type only where it is used.
 ///
-/// On a method of `Tensor<T>` it names the bound of `T`: `#[concrete(Real)]`. `impl Into<X>` and `impl AsRef<X>` are converted
-/// before the call.
+/// On a function in `impl<T: Real> Tensor<T>` it names the bound of `T`: `#[concrete(Real)]`. `impl Into<X>`, `impl AsRef<X>` and
+/// `impl Operand<T>` are converted before the call.
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn concrete(bound: TokenStream, function: TokenStream) -> TokenStream {

@@ -230,16 +230,6 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
             Kind::Skipped => TokenStream::new(),
         }
     });
-    let show_mut = arms(variants, &block, &|f| {
-        let (Field { ty, .. }, binding) = (f, f.binding());
-        match f.kind {
-            Kind::Member => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::show_mut(#binding, members);),
-            Kind::Flattened => {
-                quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Module>::members_mut(#binding, members);)
-            }
-            Kind::Skipped => TokenStream::new(),
-        }
-    });
     let type_name = match options.name {
         true => quote!(Self::type_name(self)),
         false => arms(
@@ -263,10 +253,6 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
             fn members<'__members>(&'__members self, members: &mut ::ndnn::module::Members<'__members>) {
                 let _ = &members;
                 #show
-            }
-            fn members_mut<'__members>(&'__members mut self, members: &mut ::ndnn::module::MembersMut<'__members>) {
-                let _ = &members;
-                #show_mut
             }
             fn type_name(&self) -> ::std::string::String {
                 #type_name

@@ -1,5 +1,6 @@
 //! The engine that walks the nodes backwards, from outputs to leaves, by falling ids and without recursion.
 
+use ndnn_derive::concrete;
 use std::{
     collections::{BTreeMap, HashMap},
     mem,
@@ -128,6 +129,7 @@ impl<T: Real> Tensor<T> {
         self.backward_from(Some(gradient), true, false)
     }
 
+    #[concrete(Real)]
     fn backward_from(&self, gradient: Option<&Tensor<T>>, free: bool, create_graph: bool) -> Result<()> {
         let root = node_of("backward", self)?;
         let start = start("backward", self, gradient)?;
@@ -197,6 +199,7 @@ pub fn grad<T: Real>(
 ///
 /// # Errors
 /// As [`grad`], and if there is not one gradient or `None` per output, or one has another shape than its output.
+#[concrete]
 pub fn grad_with<T: Real>(
     outputs: &[&Tensor<T>],
     gradients: &[Option<&Tensor<T>>],

@@ -6,6 +6,7 @@ use crate::{
     kernels::{elementwise::map, gather::mask_matrix, memory::filled, sizes::room},
     tensor::{Real, Tensor},
 };
+use ndnn_derive::concrete;
 
 /// Which keys a query may see.
 ///
@@ -82,6 +83,7 @@ options! {
 ///
 /// # Errors
 /// If the shapes do not fit, both a mask and `is_causal` are given, or `dropout_p` is no probability.
+#[concrete]
 pub fn scaled_dot_product_attention<T: Real>(
     query: &Tensor<T>,
     key: &Tensor<T>,
@@ -134,7 +136,7 @@ pub fn scaled_dot_product_attention<T: Real>(
 /// What is added to the scores so that query i sees the keys 0 to i only.
 fn causal<T: Real>(len: usize, keys: usize) -> Result<Tensor<T>> {
     let zeros = filled(room::<T>("scaled_dot_product_attention", &[len, keys])?, T::ZERO);
-    Ok(mask_matrix(zeros, &[len, keys], T::neg_infinity(), |i, j| j <= i as isize).into())
+    Ok(mask_matrix(zeros, &[len, keys], T::neg_infinity(), |i, j| j <= i).into())
 }
 
 /// Keys or values with each head repeated, so that there are as many as the query has.

@@ -5,6 +5,8 @@
 
 use std::{fmt, str::FromStr};
 
+use ndnn_derive::concrete;
+
 use super::{Dims, PaddingMode, options, pad};
 use crate::{
     Error, Result,
@@ -265,6 +267,7 @@ pub(crate) fn three<const N: usize>(numbers: [usize; N], fill: usize) -> [usize;
 // ------------------------------------------------------------------------------- the three operations and their derivatives
 
 /// The convolution itself; all shapes are the plan's.
+#[concrete]
 fn planned<T: Real>(
     op: &'static str,
     x: &Tensor<T>,

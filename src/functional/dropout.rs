@@ -1,5 +1,7 @@
 //! Dropout: elements or channels dropped at random while training.
 
+use ndnn_derive::concrete;
+
 use crate::{
     Error, Result,
     kernels::elementwise::{map, zip},
@@ -69,22 +71,24 @@ impl Kind {
             1. => Tensor::scalar(T::ZERO),
             _ => draw(self.mask_shape(input.shape())?, 1. - p)?,
         };
-        let (scale, kept, dropped) = (T::of(scale), T::of(kept), T::of(dropped));
-        let factor: Tensor<T> = map(keep.view(), |k| k * scale).into();
-        let out = match self.alpha {
-            // Selected: an infinity times 0 would be NaN.
-            false => zip(input.view(), factor.view(), input.shape(), |x, f| if f == T::ZERO { T::ZERO } else { x * f }),
-            true => zip(
-                input.view(),
-                factor.view(),
-                input.shape(),
-                |x, f| {
-                    if f == T::ZERO { dropped } else { x * f + kept }
-                },
-            ),
-        };
-        Ok(Tensor::op(self.op, out, [input], move |g, _| Ok([Some(shared(g, &factor)?)])))
+        let numbers = [scale, kept, dropped].map(T::of);
+        Ok(masked(self.op, input, &keep, numbers, self.alpha))
     }
+}
+
+/// What is kept times `scale`, plus `kept`, and `dropped` in place of the others; see [`Kind::alpha`].
+#[concrete]
+fn masked<T: Real>(op: &'static str, input: &Tensor<T>, keep: &Tensor<T>, numbers: [T; 3], alpha: bool) -> Tensor<T> {
+    let [scale, kept, dropped] = numbers;
+    let factor: Tensor<T> = map(keep.view(), |k| k * scale).into();
+    let out = match alpha {
+        // Selected: an infinity times 0 would be NaN.
+        false => zip(input.view(), factor.view(), input.shape(), |x, f| if f == T::ZERO { T::ZERO } else { x * f }),
+        true => {
+            zip(input.view(), factor.view(), input.shape(), |x, f| if f == T::ZERO { dropped } else { x * f + kept })
+        }
+    };
+    Tensor::op(op, out, [input], move |g, _| Ok([Some(shared(g, &factor)?)]))
 }
 
 /// A pair of functions a row: with the process's generator, and with the caller's.

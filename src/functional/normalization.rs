@@ -1,5 +1,6 @@
 //! Normalisations: batch, layer and group norm.
 
+use ndnn_derive::concrete;
 use std::sync::Arc;
 
 use ndarray::ArrayViewMutD;
@@ -185,6 +186,7 @@ fn slices<T>(moments: &[Vec<T>; 3]) -> [&[T]; 3] {
 ///
 /// # Errors
 /// If the last axes, the weight or the bias have another shape.
+#[concrete]
 pub fn layer_norm<T: Real>(
     input: &Tensor<T>,
     normalized_shape: &[usize],

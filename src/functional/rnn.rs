@@ -272,12 +272,7 @@ impl RnnKind for GruKind {
         gru(input, state, weights, options)
     }
 
-    fn cell<T: Real>(
-        self,
-        input: &Tensor<T>,
-        state: Option<Tensor<T>>,
-        weights: &RnnWeights<T>,
-    ) -> Result<Tensor<T>> {
+    fn cell<T: Real>(self, input: &Tensor<T>, state: Option<Tensor<T>>, weights: &RnnWeights<T>) -> Result<Tensor<T>> {
         gru_cell(input, state, weights)
     }
 }
@@ -329,11 +324,7 @@ pub fn gru<T: Real>(
 /// # Errors
 /// If the shapes do not fit.
 #[concrete]
-pub fn gru_cell<T: Real>(
-    input: &Tensor<T>,
-    state: Option<Tensor<T>>,
-    weights: &RnnWeights<T>,
-) -> Result<Tensor<T>> {
+pub fn gru_cell<T: Real>(input: &Tensor<T>, state: Option<Tensor<T>>, weights: &RnnWeights<T>) -> Result<Tensor<T>> {
     Driver { kind: GruKind, op: "gru_cell" }.cell(input, state, weights)
 }
 
@@ -377,7 +368,8 @@ impl<K: RnnKind> Driver<K> {
             return wrong("weight_hh", weight_hh.shape(), format!("{:?}", [rows, width]));
         }
         if let Some(w) = weight_hr.as_ref().filter(|w| !K::PROJECTS || w.shape() != [width, hidden]) {
-            let expected = if K::PROJECTS { format!("{:?}", [width, hidden]) } else { "none: only an LSTM projects".into() };
+            let expected =
+                if K::PROJECTS { format!("{:?}", [width, hidden]) } else { "none: only an LSTM projects".into() };
             return wrong("weight_hr", w.shape(), expected);
         }
         for (name, bias) in [("bias_ih", bias_ih), ("bias_hh", bias_hh)] {
@@ -404,7 +396,8 @@ impl<K: RnnKind> Driver<K> {
                 return Ok(Tensor::zeros(expected));
             };
             if part.shape() != expected {
-                let name = if K::State::<T>::PARTS == 1 { "the state".to_string() } else { format!("the state's part {i}") };
+                let name =
+                    if K::State::<T>::PARTS == 1 { "the state".to_string() } else { format!("the state's part {i}") };
                 let (is, shape) = (part.shape(), input.shape());
                 let what = format!("{name} is {is:?}, expected {expected:?} for an input of {shape:?}");
                 return Err(Error::shape(self.op, what));

@@ -1,5 +1,7 @@
 //! Looking up rows of a table: embeddings.
 
+use ndnn_derive::concrete;
+
 use ndarray::{ArrayViewMutD, Axis};
 
 use super::options;
@@ -61,6 +63,7 @@ fn matrix_with(shape: &[usize], input: &Tensor<i64>) -> Result<[usize; 2]> {
 ///
 /// # Errors
 /// If `weight` is no matrix, or an index or `padding_idx` is outside it.
+#[concrete]
 pub fn embedding<T: Real>(input: &Tensor<i64>, weight: &Tensor<T>, options: EmbeddingOptions) -> Result<Tensor<T>> {
     let [rows, width] = matrix_with(weight.shape(), input)?;
     let padding = padding_row(options.padding_idx, rows)?;

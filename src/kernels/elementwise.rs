@@ -7,7 +7,7 @@ use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn};
 
 use super::{
     isa::{Isa, Kernel, dispatch},
-    layout::memory_order,
+    layout::{memory_order, row_major},
     memory::Aligned,
     prefetch, threads,
     vmath::fill,
@@ -104,6 +104,21 @@ where
         return as_laid_out(&x, flat([&x], [1], x.len(), &f));
     }
     let out = strided([&x], &Walk::new(x.shape(), [x.strides()]), &f);
+    out.array(x.raw_dim())
+}
+
+/// `f` of each element, in row-major order: one plain loop, for conversions, which are bound by memory.
+pub fn convert<A, B>(x: ArrayViewD<'_, A>, f: impl Fn(A) -> B + Sync) -> ArrayD<B>
+where
+    A: Copy + Sync,
+    B: Copy + Default + Send,
+{
+    let elements = row_major(&x);
+    let out = filled(x.len(), |start, out| {
+        out.iter_mut().zip(&elements[start..]).for_each(|(out, &x)| {
+            out.write(f(x));
+        });
+    });
     out.array(x.raw_dim())
 }
 

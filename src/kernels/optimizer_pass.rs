@@ -30,6 +30,7 @@ impl<T: Real, P: Pass<T, N>, const N: usize> Kernel for Loop<'_, T, P, N> {
     type Output = ();
     // Loops without closures: one that is not inlined is compiled without this loop's vector instructions.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
     fn run<I: Isa>(mut self) {
         // Slices of one length, so that no index is checked inside.
         let len = self.value.len();

@@ -105,15 +105,28 @@ impl TryRng for Generator {
     }
 }
 
+/// What one draw needs of a generator.
+#[derive(Clone, Copy)]
+pub struct Key {
+    key: u64,
+    stream: u64,
+}
+
+impl Key {
+    /// A fresh one.
+    pub fn of(rng: &mut (impl Rng + ?Sized)) -> Self {
+        Key { key: rng.next_u64(), stream: rng.next_u64() }
+    }
+}
+
 /// Elements that are drawn one after the other. Part of the numbers' definition: another size gives other numbers.
 const CHUNK: usize = 1 << 13;
 
 /// Fills `out` with independent samples.
 ///
-/// `rng` gives only a fresh key. Each chunk then has its own part of that key's counter, 2³² blocks long, so that
-/// distributions may use as many random numbers an element as they like, and threads share nothing.
-pub fn fill<T: Send>(out: &mut [T], distribution: &(impl Distribution<T> + Sync), rng: &mut (impl Rng + ?Sized)) {
-    let [key, stream] = [rng.next_u64(), rng.next_u64()];
+/// Each chunk has its own part of the key's counter, 2³² blocks long, so that distributions may use as many random numbers per
+/// element as they like, and threads share nothing.
+pub fn fill<T: Send>(out: &mut [T], distribution: &(impl Distribution<T> + Sync), Key { key, stream }: Key) {
     threads::chunks(out, CHUNK, |i, chunk| {
         let mut rng = Generator::at(key, stream, (i as u64) << 32);
         chunk.iter_mut().for_each(|x| *x = distribution.sample(&mut rng));

@@ -72,12 +72,12 @@ impl<T: Element> Buffer<T> {
 
     /// A copy that shares nothing; within one clone of a module, shared buffers stay shared.
     pub fn deep_clone(&self) -> Buffer<T> {
-        cloned(self, T::DTYPE, || Buffer::new(contiguous(self.tensor().view()).into()))
+        cloned(self, || Buffer::new(contiguous(self.tensor().view()).into()))
     }
 
     /// A copy of another element type; within one conversion of a module, shared buffers stay shared.
     pub fn cast<U: Element>(&self) -> Buffer<U> {
-        converted(self, U::DTYPE, || Buffer::new(self.tensor().cast::<U>()))
+        converted(self, || Buffer::new(self.tensor().cast::<U>()))
     }
 }
 

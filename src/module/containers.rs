@@ -1,16 +1,18 @@
 //! Modules that hold modules: [`Sequential`], [`ModuleList`], [`ModuleDict`], [`ParameterList`], [`ParameterDict`].
 
 use std::{
+    any::Any,
     collections::BTreeMap,
     fmt,
     ops::{Deref, DerefMut},
+    sync::Arc,
 };
 
 use super::{
     Module,
-    copies::copying,
+    copies::{cloned, converted, copying},
     dtype::Dtype,
-    field::{Members, MembersMut},
+    field::Members,
     forward::Forward,
     param::Param,
     printing::repr,
@@ -102,6 +104,22 @@ impl<T: Real> Sequential<T> {
         self.layers.nth(position).map(|(_, layer)| &**layer)
     }
 
+    /// The layer at a position, to change it.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let mut model = sequential![Linear::new(4, 8), BatchNorm1d::new(8)];
+    /// model.get_mut(1).unwrap().eval();
+    /// assert!(!model.is_training());
+    /// ```
+    pub fn get_mut(&mut self, position: usize) -> Option<&mut dyn Forward<T>> {
+        // Not `map`: a closure's result would have to live as long as the box.
+        match self.layers.values_mut().nth(position) {
+            Some(layer) => Some(&mut **layer),
+            None => None,
+        }
+    }
+
     /// The layers in order.
     pub fn iter(&self) -> impl Iterator<Item = &dyn Forward<T>> {
         self.layers.iter().map(|(_, layer)| &**layer)
@@ -111,9 +129,6 @@ impl<T: Real> Sequential<T> {
 impl<T: Real> Module for Sequential<T> {
     fn members<'a>(&'a self, members: &mut Members<'a>) {
         self.layers.iter().for_each(|(name, layer)| members.child(name, &**layer));
-    }
-    fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        self.layers.values_mut().for_each(|layer| members.child(&mut **layer));
     }
     fn type_name(&self) -> String {
         "Sequential".into()
@@ -171,13 +186,10 @@ pub type ModuleList<M = Box<dyn Forward>> = Vec<M>;
 
 /// A list of modules, printed as PyTorch prints its `ModuleList`.
 macro_rules! list {
-    ([$($generics:tt)*] $t:ty) => {
+    ([$($generics:tt)*] $t:ty, |$list:ident| $copied:expr) => {
         impl<$($generics)*> Module for $t {
             fn members<'a>(&'a self, members: &mut Members<'a>) {
                 self.iter().enumerate().for_each(|(i, m)| members.child(i.to_string(), m));
-            }
-            fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-                self.iter_mut().for_each(|m| members.child(m));
             }
             fn type_name(&self) -> String {
                 "ModuleList".into()
@@ -185,21 +197,25 @@ macro_rules! list {
             fn folds(&self) -> bool {
                 true
             }
+            fn copied(&self) -> Self {
+                let $list = self;
+                $copied
+            }
         }
     };
 }
-list!([M: Module + Clone] Vec<M>);
-list!([M: Module + Clone, const N: usize] [M; N]);
+list!([M: Module + Clone] Vec<M>, |list| list.iter().map(M::copied).collect());
+list!([M: Module + Clone, const N: usize] [M; N], |list| list.each_ref().map(M::copied));
 
 impl<M: Module + Clone> Module for BTreeMap<String, M> {
     fn members<'a>(&'a self, members: &mut Members<'a>) {
         self.iter().for_each(|(name, m)| members.child(name, m));
     }
-    fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        self.values_mut().for_each(|m| members.child(m));
-    }
     fn type_name(&self) -> String {
         "ModuleDict".into()
+    }
+    fn copied(&self) -> Self {
+        self.iter().map(|(name, m)| (name.clone(), m.copied())).collect()
     }
 }
 
@@ -207,9 +223,6 @@ impl<M: Module + Clone> Module for BTreeMap<String, M> {
 impl<M: Module + ?Sized> Module for Box<M> {
     fn members<'a>(&'a self, members: &mut Members<'a>) {
         (**self).members(members);
-    }
-    fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        (**self).members_mut(members);
     }
     fn type_name(&self) -> String {
         (**self).type_name()
@@ -219,6 +232,50 @@ impl<M: Module + ?Sized> Module for Box<M> {
     }
     fn folds(&self) -> bool {
         (**self).folds()
+    }
+}
+
+/// A module in several places of a model: a clone of the model has one copy of it, in the same places.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// use std::sync::Arc;
+/// let shared = Arc::new(Linear::new(4, 4));
+/// let model = sequential![shared.clone(), ReLU, shared];
+/// assert_eq!((model.parameters().len(), model.state_dict().len()), (2, 4));
+/// ```
+impl<M: Module + Clone> Module for Arc<M> {
+    fn members<'a>(&'a self, members: &mut Members<'a>) {
+        (**self).members(members);
+    }
+    fn type_name(&self) -> String {
+        (**self).type_name()
+    }
+    fn extra_repr(&self) -> String {
+        (**self).extra_repr()
+    }
+    fn folds(&self) -> bool {
+        (**self).folds()
+    }
+    fn copied(&self) -> Self {
+        cloned(self, || Arc::new((**self).copied()))
+    }
+}
+
+impl<T: Real, M: Forward<T> + Clone> Forward<T> for Arc<M> {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        (**self).forward(x)
+    }
+    fn dtype_boxed(&self, dtype: DType) -> Option<Box<dyn Any>> {
+        (**self).dtype_boxed(dtype)
+    }
+}
+
+impl<M: Dtype + Clone + 'static> Dtype for Arc<M> {
+    type With<U: Real> = Arc<M::With<U>>;
+    #[track_caller]
+    fn dtype<U: Real>(self) -> Arc<M::With<U>> {
+        copying(|| converted(&self, || Arc::new((*self).clone().dtype::<U>())))
     }
 }
 
@@ -322,11 +379,11 @@ impl<M: Module + Clone> Module for Named<M> {
     fn members<'a>(&'a self, members: &mut Members<'a>) {
         self.0.iter().for_each(|(name, m)| members.child(name, m));
     }
-    fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        self.0.values_mut().for_each(|m| members.child(m));
-    }
     fn type_name(&self) -> String {
         "ModuleDict".into()
+    }
+    fn copied(&self) -> Self {
+        copying(|| Named(self.0.iter().map(|(name, m)| (name.to_string(), m.copied())).collect()))
     }
 }
 
@@ -392,7 +449,6 @@ macro_rules! parameters {
             fn members<'a>(&'a $self, members: &mut Members<'a>) {
                 $entries.for_each(|(name, p)| members.field(&name, p));
             }
-            fn members_mut<'a>(&'a mut self, _: &mut MembersMut<'a>) {}
             fn type_name(&self) -> String {
                 stringify!($name).into()
             }

@@ -1,22 +1,29 @@
 //! What a clone or a conversion of a module has copied so far, so that what was tied stays tied.
 
-use std::{any::Any, collections::HashMap};
-
-use crate::{
-    sync::{Scoped, during},
-    tensor::DType,
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    sync::Arc,
 };
 
-/// A shared handle on a tensor.
+use crate::sync::{Scoped, during};
+
+/// A shared handle on a tensor, or a shared module.
 pub(super) trait Handle: Clone + 'static {
     /// Where what is shared lies: a name for it, as long as a handle lives.
     fn address(&self) -> usize;
 }
 
+impl<M: 'static> Handle for Arc<M> {
+    fn address(&self) -> usize {
+        Arc::as_ptr(self) as *const () as usize
+    }
+}
+
 #[derive(Default)]
 struct Copies {
-    /// By the address of what was copied and the element type of the copy.
-    made: HashMap<(usize, DType), Box<dyn Any>>,
+    /// By the address of what was copied and the type of the copy.
+    made: HashMap<(usize, TypeId), Box<dyn Any>>,
     /// From the address of a copy to that of the first thing it stems from.
     origins: HashMap<usize, usize>,
     /// What was copied: a conversion drops its sources as it goes, and an address names another parameter then.
@@ -55,26 +62,27 @@ fn with<R>(f: impl FnOnce(&mut Copies) -> Option<R>) -> Option<R> {
 }
 
 /// The clone of `source` that was made already, or a new one.
-pub(super) fn cloned<H: Handle>(source: &H, dtype: DType, make: impl FnOnce() -> H) -> H {
-    remember(source, source.address(), dtype, make)
+pub(super) fn cloned<H: Handle>(source: &H, make: impl FnOnce() -> H) -> H {
+    remember(source, source.address(), make)
 }
 
-/// The conversion of `source` to `dtype` that was made already, or a new one. A boxed layer is cloned before it is converted;
+/// The conversion of `source` that was made already, or a new one. A boxed layer is cloned before it is converted;
 /// converting such a clone is converting the original, to which other parts of the model may be tied.
-pub(super) fn converted<S: Handle, C: Handle>(source: &S, dtype: DType, make: impl FnOnce() -> C) -> C {
+pub(super) fn converted<S: Handle, C: Handle>(source: &S, make: impl FnOnce() -> C) -> C {
     let address = source.address();
     let origin = with(|c| c.origins.get(&address).copied());
-    remember(source, origin.unwrap_or(address), dtype, make)
+    remember(source, origin.unwrap_or(address), make)
 }
 
-fn remember<S: Handle, C: Handle>(source: &S, origin: usize, dtype: DType, make: impl FnOnce() -> C) -> C {
-    let known = with(|c| c.made.get(&(origin, dtype))?.downcast_ref::<C>().cloned());
+fn remember<S: Handle, C: Handle>(source: &S, origin: usize, make: impl FnOnce() -> C) -> C {
+    let key = (origin, TypeId::of::<C>());
+    let known = with(|c| c.made.get(&key)?.downcast_ref::<C>().cloned());
     known.unwrap_or_else(|| {
         let copy = make();
         with(|c| {
             c.sources.push(Box::new(source.clone()));
             c.origins.insert(copy.address(), *c.origins.get(&origin).unwrap_or(&origin));
-            c.made.insert((origin, dtype), Box::new(copy.clone()))
+            c.made.insert(key, Box::new(copy.clone()))
         });
         copy
     })

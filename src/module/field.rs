@@ -18,7 +18,7 @@ pub struct Members<'a> {
     pub(crate) params: Vec<(String, AnyParam)>,
     pub(crate) buffers: Vec<(String, AnyBuffer)>,
     pub(crate) children: Vec<(String, &'a dyn Module)>,
-    pub(crate) training: Option<bool>,
+    pub(crate) modes: Vec<&'a Mode>,
 }
 
 impl<'a> Members<'a> {
@@ -33,25 +33,6 @@ impl<'a> Members<'a> {
     }
 }
 
-/// The direct members of a module that change with its mode.
-#[derive(Default)]
-pub struct MembersMut<'a> {
-    pub(crate) modes: Vec<&'a mut Mode>,
-    pub(crate) children: Vec<&'a mut dyn Module>,
-}
-
-impl<'a> MembersMut<'a> {
-    /// Shows one field.
-    pub fn field(&mut self, field: &'a mut (impl Field + ?Sized)) {
-        field.show_mut(self);
-    }
-
-    /// Shows a child.
-    pub fn child(&mut self, child: &'a mut dyn Module) {
-        self.children.push(child);
-    }
-}
-
 /// What may be a field of a `#[derive(Module)]` struct: parameters, buffers, modules, and plain data, which is skipped.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a module, a parameter, a buffer nor plain data",
@@ -62,8 +43,6 @@ impl<'a> MembersMut<'a> {
 pub trait Field {
     /// Shows what is inside, under this name.
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>);
-    /// Shows what changes with the mode.
-    fn show_mut<'a>(&'a mut self, members: &mut MembersMut<'a>);
     /// A copy that shares nothing with the original.
     fn copy(&self) -> Self
     where
@@ -76,11 +55,8 @@ impl<M: Module + Clone> Field for M {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
         members.child(name, self);
     }
-    fn show_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        members.child(self);
-    }
     fn copy(&self) -> Self {
-        self.clone()
+        self.copied()
     }
 }
 
@@ -88,7 +64,6 @@ impl<T: Real> Field for Param<T> {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
         members.params.push((name.to_string(), self.into()));
     }
-    fn show_mut<'a>(&'a mut self, _: &mut MembersMut<'a>) {}
     fn copy(&self) -> Self {
         self.deep_clone()
     }
@@ -98,7 +73,6 @@ impl<T: Element> Field for Buffer<T> {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
         members.buffers.push((name.to_string(), self.into()));
     }
-    fn show_mut<'a>(&'a mut self, _: &mut MembersMut<'a>) {}
     fn copy(&self) -> Self {
         self.deep_clone()
     }
@@ -108,11 +82,6 @@ impl<F: Field> Field for Option<F> {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
         if let Some(field) = self {
             field.show(name, members);
-        }
-    }
-    fn show_mut<'a>(&'a mut self, members: &mut MembersMut<'a>) {
-        if let Some(field) = self {
-            field.show_mut(members);
         }
     }
     fn copy(&self) -> Self {
@@ -125,8 +94,7 @@ macro_rules! plain {
     ($([$($generics:tt)*] $t:ty),* $(,)?) => {$(
         impl<$($generics)*> Field for $t {
             fn show<'a>(&'a self, _: &str, _: &mut Members<'a>) {}
-            fn show_mut<'a>(&'a mut self, _: &mut MembersMut<'a>) {}
-            fn copy(&self) -> Self {
+                    fn copy(&self) -> Self {
                 self.clone()
             }
         }

@@ -48,7 +48,7 @@ pub trait CloneForward<T: Real> {
 
 impl<T: Real, M: Forward<T> + Clone> CloneForward<T> for M {
     fn clone_forward(&self) -> Box<dyn Forward<T>> {
-        Box::new(self.clone())
+        Box::new(self.copied())
     }
 }
 

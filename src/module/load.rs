@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Module,
+    Members,
     walk::{self, Entry},
 };
 use crate::{AnyTensor, Error, Result, error::listed, state::StateDict};
@@ -75,13 +75,9 @@ impl fmt::Display for LoadReport {
 }
 
 /// Compares without changing anything; returns also what is to be written where.
-fn plan<'s, M: Module + ?Sized>(
-    op: &str,
-    module: &M,
-    state: &'s StateDict,
-) -> Result<(LoadReport, Vec<(Entry, &'s AnyTensor)>)> {
+fn plan<'s>(op: &str, root: Members<'_>, state: &'s StateDict) -> Result<(LoadReport, Vec<(Entry, &'s AnyTensor)>)> {
     let (mut report, mut writes) = (LoadReport::default(), Vec::new());
-    let entries = walk::entries(op, module)?;
+    let entries = walk::entries(op, root)?;
     let unexpected = state.iter().filter(|(name, _)| entries.get(name).is_none());
     report.unexpected = unexpected.map(|(name, tensor)| (name.to_string(), tensor.shape().to_vec())).collect();
     for (name, entry) in entries {
@@ -113,9 +109,9 @@ fn write(writes: Vec<(Entry, &AnyTensor)>) {
     }
 }
 
-pub(super) fn strict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<()> {
+pub(super) fn strict(root: Members<'_>, state: &StateDict) -> Result<()> {
     let op = "load_state_dict";
-    let (report, writes) = plan(op, module, state)?;
+    let (report, writes) = plan(op, root, state)?;
     if !report.is_complete() {
         let hint = report.prefix().map_or(String::new(), |(count, how)| {
             format!("{count} of the {} unexpected names would fit {how}; ", report.unexpected.len())
@@ -126,9 +122,9 @@ pub(super) fn strict<M: Module + ?Sized>(module: &M, state: &StateDict) -> Resul
     Ok(())
 }
 
-pub(super) fn partial<M: Module + ?Sized>(module: &M, state: &StateDict) -> Result<LoadReport> {
+pub(super) fn partial(root: Members<'_>, state: &StateDict) -> Result<LoadReport> {
     let op = "load_state_dict_partial";
-    let (report, writes) = plan(op, module, state)?;
+    let (report, writes) = plan(op, root, state)?;
     if report.applied.is_empty() && !report.is_complete() {
         let names = state.len();
         let why = match report.prefix() {

@@ -30,7 +30,7 @@ pub use buffer::Buffer;
 pub use containers::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
 pub use copies::copying;
 pub use dtype::Dtype;
-pub use field::{Field, Members, MembersMut};
+pub use field::{Field, Members};
 pub use forward::{CloneForward, Forward, run};
 pub use load::LoadReport;
 pub use mode::Mode;
@@ -53,9 +53,6 @@ pub trait Module: Any + Send + Sync {
     /// Shows every field, in the order of declaration.
     fn members<'a>(&'a self, members: &mut Members<'a>);
 
-    /// Shows every field that changes with the mode.
-    fn members_mut<'a>(&'a mut self, members: &mut MembersMut<'a>);
-
     /// The name that is printed: the struct's.
     fn type_name(&self) -> String;
 
@@ -70,6 +67,15 @@ pub trait Module: Any + Send + Sync {
         false
     }
 
+    /// The copy of this module in a copy of the model around it: a clone, unless it is shared.
+    #[doc(hidden)]
+    fn copied(&self) -> Self
+    where
+        Self: Clone,
+    {
+        self.clone()
+    }
+
     // ------------------------------------------------------------------------------------------------------- contents
 
     /// Every parameter once, in the order of PyTorch: a tied one under its first name.
@@ -79,17 +85,17 @@ pub trait Module: Any + Send + Sync {
 
     /// Every parameter once with its path, such as `encoder.0.weight`.
     fn named_parameters(&self) -> Vec<(String, AnyParam)> {
-        walk::named_parameters(self)
+        walk::named_parameters(walk::members(self))
     }
 
     /// Every buffer with its path.
     fn named_buffers(&self) -> Vec<(String, AnyBuffer)> {
-        walk::named_buffers(self)
+        walk::named_buffers(walk::members(self))
     }
 
     /// Every module inside with its path, parents before children; this one itself is not among them.
     fn named_modules(&self) -> Vec<(String, &dyn Module)> {
-        walk::named_modules(self)
+        walk::named_modules(walk::members(self))
     }
 
     /// The direct children with their names.
@@ -110,7 +116,7 @@ pub trait Module: Any + Send + Sync {
     /// If two entries have one name, as only a `Module` written by hand, or keys with dots in a map of modules, can have.
     #[track_caller]
     fn state_dict(&self) -> StateDict {
-        match walk::state_dict("state_dict", self) {
+        match walk::state_dict("state_dict", walk::members(self)) {
             Ok(state) => state,
             Err(e) => panic!("{e}"),
         }
@@ -121,7 +127,7 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// Names everything that is missing, unexpected and mis-shaped, and changes nothing.
     fn load_state_dict(&self, state: &StateDict) -> Result<()> {
-        load::strict(self, state)
+        load::strict(walk::members(self), state)
     }
 
     /// Takes over what fits of a state_dict, and reports what was applied, missing, unexpected and mis-shaped.
@@ -137,7 +143,7 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// If nothing fits; the error says so if the names would fit with a prefix removed or added.
     fn load_state_dict_partial(&self, state: &StateDict) -> Result<LoadReport> {
-        load::partial(self, state)
+        load::partial(walk::members(self), state)
     }
 
     /// Writes the state_dict as a safetensors file: whole, or not at all; see [`safetensors::save`](io::safetensors::save).
@@ -148,7 +154,7 @@ pub trait Module: Any + Send + Sync {
     where
         Self: Sized,
     {
-        io::safetensors::save(path, &walk::state_dict("save", self)?)
+        io::safetensors::save(path, &walk::state_dict("save", walk::members(self))?)
     }
 
     /// Loads a safetensors file as [`load_state_dict`](Module::load_state_dict) does.
@@ -168,7 +174,7 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// If the format has no place for a name.
     fn to_bytes(&self) -> Result<Vec<u8>> {
-        io::safetensors::to_bytes(&walk::state_dict("to_bytes", self)?)
+        io::safetensors::to_bytes(&walk::state_dict("to_bytes", walk::members(self))?)
     }
 
     /// Loads the bytes of a safetensors file, such as `include_bytes!` gives.
@@ -183,17 +189,35 @@ pub trait Module: Any + Send + Sync {
 
     /// Training mode: dropout drops, batch norm uses the batch's statistics.
     fn train(&mut self) {
-        walk::set_mode(self, true);
+        walk::set_mode(walk::members(self), true);
     }
 
     /// Evaluation mode.
     fn eval(&mut self) {
-        walk::set_mode(self, false);
+        walk::set_mode(walk::members(self), false);
+    }
+
+    /// Puts the modules whose path matches a pattern such as `bn*` or `encoder.0`, and what is inside them, into training
+    /// (`true`) or evaluation mode; returns how many of the layers that have a mode it reached.
+    ///
+    /// A later [`train`](Module::train) or [`eval`](Module::eval) of the whole sets these too.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let mut model = sequential![Linear::new(4, 8), BatchNorm1d::new(8), Dropout::new(0.5)];
+    /// assert_eq!(model.train_matching("1", false)?, 1); // a frozen batch norm: the running statistics are used and kept
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the pattern matches no layer that has a mode.
+    fn train_matching(&mut self, pattern: &str, training: bool) -> Result<usize> {
+        walk::set_modes(walk::members(self), pattern, training)
     }
 
     /// Whether any layer inside is in training mode; true where no layer has a mode.
     fn is_training(&self) -> bool {
-        walk::is_training(self).unwrap_or(true)
+        walk::is_training(walk::members(self)).unwrap_or(true)
     }
 
     // ------------------------------------------------------------------------------------------------------ gradients
@@ -215,7 +239,7 @@ pub trait Module: Any + Send + Sync {
     /// If the pattern matches none.
     fn set_requires_grad_matching(&self, pattern: &str, requires_grad: bool) -> Result<usize> {
         let params = self.named_parameters();
-        let chosen = pattern::select(pattern, &params)?;
+        let chosen = pattern::select("parameter", pattern, &params)?;
         chosen.iter().for_each(|&i| params[i].1.set_requires_grad(requires_grad));
         Ok(chosen.len())
     }

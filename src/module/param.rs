@@ -163,12 +163,12 @@ impl<T: Real> Param<T> {
     /// A copy that shares nothing; within one clone of a module, tied parameters stay tied.
     pub fn deep_clone(&self) -> Param<T> {
         // The copy's array is its own, or the first update would copy anyway, at a worse time.
-        cloned(self, T::DTYPE, || self.with_values(contiguous(self.detach().view()).into()))
+        cloned(self, || self.with_values(contiguous(self.detach().view()).into()))
     }
 
     /// A copy of another element type; within one conversion of a module, tied parameters stay tied.
     pub fn cast<U: Real>(&self) -> Param<U> {
-        converted(self, U::DTYPE, || self.with_values(self.detach().cast::<U>()))
+        converted(self, || self.with_values(self.detach().cast::<U>()))
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Module, walk};
 use crate::python::AsPython;
 
 /// The printed form of a module and all its children.
-pub fn repr<M: Module + ?Sized>(module: &M) -> String {
+pub fn repr(module: &dyn Module) -> String {
     let extra = module.extra_repr();
     let children = walk::members(module).children;
     let printed: Vec<(String, String)> = children.into_iter().map(|(name, child)| (name, repr(child))).collect();
@@ -20,7 +20,7 @@ pub fn repr<M: Module + ?Sized>(module: &M) -> String {
 }
 
 /// The first line's worth: the module without its children, as errors name it.
-pub(super) fn line<M: Module + ?Sized>(module: &M) -> String {
+pub(super) fn line(module: &dyn Module) -> String {
     format!("{}({})", module.type_name(), module.extra_repr().replace('\n', ", "))
 }
 

@@ -57,9 +57,12 @@ pub(super) fn observe<M: Module, R: Output>(module: &M, forward: impl FnOnce() -
     }
     let before = profile::multiply_adds();
     let output = forward()?;
-    let call = Call { shape: output.shape(), multiply_adds: profile::multiply_adds() - before };
-    CALLS.with(|calls| calls.with(|c| c.as_mut().map(|c| c.entry(key(module)).or_default().push_back(call))));
+    note(module, Call { shape: output.shape(), multiply_adds: profile::multiply_adds() - before });
     Ok(output)
+}
+
+fn note(module: &dyn Module, call: Call) {
+    CALLS.with(|calls| calls.with(|c| c.as_mut().map(|c| c.entry(key(module)).or_default().push_back(call))));
 }
 
 /// One row of a [`Summary`].
@@ -124,7 +127,7 @@ pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<
         parameters: own(&walk::members(model)),
         multiply_adds: 0,
     }];
-    for (path, module) in walk::named_modules(model) {
+    for (path, module) in walk::named_modules(walk::members(model)) {
         let call = calls.get_mut(&key(module)).and_then(VecDeque::pop_front);
         rows.push(Row {
             path,

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use super::{
     Module,
     any::{AnyBuffer, AnyParam},
-    field::{Members, MembersMut},
+    field::Members,
 };
 use crate::{
     Error, Result,
-    state::{Ordered, StateDict},
+    state::{Ordered, StateDict, pattern},
 };
 
 pub(super) fn members<M: Module + ?Sized>(module: &M) -> Members<'_> {
@@ -22,18 +22,19 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") }
 }
 
-/// Calls `f` with the path and the members of `module` and of everything below it, parents first.
-fn descend<'a, M: Module + ?Sized>(module: &'a M, prefix: &str, f: &mut impl FnMut(&str, &Members<'a>)) {
-    let members = members(module);
-    f(prefix, &members);
-    for (name, child) in &members.children {
-        descend(*child, &join(prefix, name), f);
+/// Calls `f` with the path and the members of a module, given its own, and of everything below it, parents first.
+///
+/// This and what follows takes members instead of a module, so that it is not compiled for each type of module.
+fn descend<'a>(root: Members<'a>, prefix: &str, f: &mut dyn FnMut(&str, &Members<'a>)) {
+    f(prefix, &root);
+    for (name, child) in &root.children {
+        descend(members(*child), &join(prefix, name), f);
     }
 }
 
-pub(super) fn named_parameters<M: Module + ?Sized>(module: &M) -> Vec<(String, AnyParam)> {
+pub(super) fn named_parameters(root: Members<'_>) -> Vec<(String, AnyParam)> {
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
-    descend(module, "", &mut |prefix, members| {
+    descend(root, "", &mut |prefix, members| {
         for (name, param) in &members.params {
             if seen.insert(param.address()) {
                 found.push((join(prefix, name), param.clone()));
@@ -43,24 +44,24 @@ pub(super) fn named_parameters<M: Module + ?Sized>(module: &M) -> Vec<(String, A
     found
 }
 
-pub(super) fn named_buffers<M: Module + ?Sized>(module: &M) -> Vec<(String, AnyBuffer)> {
+pub(super) fn named_buffers(root: Members<'_>) -> Vec<(String, AnyBuffer)> {
     let mut found = Vec::new();
-    descend(module, "", &mut |prefix, members| {
+    descend(root, "", &mut |prefix, members| {
         found.extend(members.buffers.iter().map(|(name, b)| (join(prefix, name), b.clone())));
     });
     found
 }
 
-pub(super) fn named_modules<M: Module + ?Sized>(module: &M) -> Vec<(String, &dyn Module)> {
-    fn below<'a, M: Module + ?Sized>(module: &'a M, prefix: &str, found: &mut Vec<(String, &'a dyn Module)>) {
-        for (name, child) in members(module).children {
+pub(super) fn named_modules(root: Members<'_>) -> Vec<(String, &dyn Module)> {
+    fn below<'a>(parent: Members<'a>, prefix: &str, found: &mut Vec<(String, &'a dyn Module)>) {
+        for (name, child) in parent.children {
             let path = join(prefix, &name);
             found.push((path.clone(), child));
-            below(child, &path, found);
+            below(members(child), &path, found);
         }
     }
     let mut found = Vec::new();
-    below(module, "", &mut found);
+    below(root, "", &mut found);
     found
 }
 
@@ -74,9 +75,9 @@ pub(super) enum Entry {
 ///
 /// # Errors
 /// If two have one name: then a state_dict could hold only one of them.
-pub(super) fn entries<M: Module + ?Sized>(op: &str, module: &M) -> Result<Ordered<Entry>> {
+pub(super) fn entries(op: &str, root: Members<'_>) -> Result<Ordered<Entry>> {
     let (mut found, mut twice) = (Ordered::default(), None);
-    descend(module, "", &mut |prefix, members| {
+    descend(root, "", &mut |prefix, members| {
         let params = members.params.iter().map(|(name, p)| (name, Entry::Param(p.clone())));
         let buffers = members.buffers.iter().map(|(name, b)| (name, Entry::Buffer(b.clone())));
         for (name, entry) in params.chain(buffers) {
@@ -95,26 +96,42 @@ pub(super) fn entries<M: Module + ?Sized>(op: &str, module: &M) -> Result<Ordere
     }
 }
 
-pub(super) fn state_dict<M: Module + ?Sized>(op: &str, module: &M) -> Result<StateDict> {
+pub(super) fn state_dict(op: &str, root: Members<'_>) -> Result<StateDict> {
     let value = |entry| match entry {
         Entry::Param(p) => p.detach(),
         Entry::Buffer(b) => b.tensor(),
     };
-    Ok(entries(op, module)?.into_iter().map(|(name, entry)| (name, value(entry))).collect())
+    Ok(entries(op, root)?.into_iter().map(|(name, entry)| (name, value(entry))).collect())
 }
 
-pub(super) fn set_mode<M: Module + ?Sized>(module: &mut M, training: bool) {
-    let mut members = MembersMut::default();
-    module.members_mut(&mut members);
-    members.modes.into_iter().for_each(|mode| mode.set(training));
-    members.children.into_iter().for_each(|child| set_mode(child, training));
+pub(super) fn set_mode(root: Members<'_>, training: bool) {
+    descend(root, "", &mut |_, members| members.modes.iter().for_each(|mode| mode.set(training)));
 }
 
-pub(super) fn is_training<M: Module + ?Sized>(module: &M) -> Option<bool> {
+/// Sets the modes of those whose path, or the path of something around them, matches.
+pub(super) fn set_modes(root: Members<'_>, pattern: &str, training: bool) -> Result<usize> {
+    let within = |path: &str| {
+        let parts = path.match_indices('.').map(|(dot, _)| &path[..dot]);
+        parts.chain([path]).any(|part| pattern::matches(pattern, part))
+    };
+    let (mut chosen, mut others) = (0, Vec::new());
+    descend(root, "", &mut |path, members| match members.modes.is_empty() {
+        true => {}
+        false if within(path) => {
+            members.modes.iter().for_each(|mode| mode.set(training));
+            chosen += 1;
+        }
+        false => others.push(path.to_string()),
+    });
+    others.retain(|path| !path.is_empty());
+    if chosen == 0 { Err(pattern::no_match("layer with a mode", pattern, others.iter())) } else { Ok(chosen) }
+}
+
+pub(super) fn is_training(root: Members<'_>) -> Option<bool> {
     let mut found = None;
-    descend(module, "", &mut |_, members| {
-        if let Some(training) = members.training {
-            found = Some(found.unwrap_or(false) || training);
+    descend(root, "", &mut |_, members| {
+        for mode in &members.modes {
+            found = Some(found.unwrap_or(false) || mode.is_training());
         }
     });
     found

@@ -352,9 +352,9 @@ pub struct RReLU {
 }
 
 /// The layer [`RReLU`](struct@RReLU) with PyTorch's defaults: slopes from 1/8 to 1/3.
-#[allow(non_upper_case_globals)]
+#[allow(non_upper_case_globals, clippy::declare_interior_mutable_const)] // each use is a layer of its own
 pub const RReLU: RReLU =
-    RReLU { lower: PyNumber::float(1. / 8.), upper: PyNumber::float(1. / 3.), inplace: false, mode: Mode::TRAINING };
+    RReLU { lower: PyNumber::float(1. / 8.), upper: PyNumber::float(1. / 3.), inplace: false, mode: Mode::training() };
 
 impl Default for RReLU {
     fn default() -> Self {

@@ -34,7 +34,7 @@ macro_rules! layers {
             #[track_caller]
             pub fn new(p: f64) -> Self {
                 assert!((0. ..=1.).contains(&p), "dropout probability has to be between 0 and 1, but got {p}");
-                Self { p, inplace: false, mode: Mode::TRAINING }
+                Self { p, inplace: false, mode: Mode::training() }
             }
 
             /// Only printed, as PyTorch does: a tensor here is a value, and a layer never changes its input.

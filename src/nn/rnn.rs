@@ -72,8 +72,17 @@ impl<K: RnnKind> Recurrent<K> {
     pub fn new(input_size: usize, hidden_size: usize) -> Self {
         assert!(input_size > 0 && hidden_size > 0, "sizes are above 0, got {input_size} inputs, {hidden_size} hidden");
         let (kind, options, weights, mode) = Default::default();
-        let layer =
-            Recurrent { kind, input_size, hidden_size, num_layers: 1, bias: true, proj_size: 0, options, weights, mode };
+        let layer = Recurrent {
+            kind,
+            input_size,
+            hidden_size,
+            num_layers: 1,
+            bias: true,
+            proj_size: 0,
+            options,
+            weights,
+            mode,
+        };
         layer.drawn()
     }
 }

@@ -3,6 +3,7 @@
 use std::ops;
 
 use ndarray::Dimension;
+use ndnn_derive::concrete;
 
 use super::select::keep_where;
 use crate::{
@@ -89,6 +90,7 @@ macro_rules! operators {
             /// # Errors
             /// If the shapes do not broadcast together.
             #[allow(unused_variables)]
+            #[concrete($bound)]
             pub fn $try(&self, other: &Tensor<T>) -> Result<Tensor<T>> {
                 let ($tx, $ty) = (self.requires_grad(), other.requires_grad());
                 let value = |$a: T, $b: T| $value;
@@ -106,8 +108,11 @@ macro_rules! operators {
             type Output = Tensor<T>;
             #[track_caller]
             fn $method(self, $o: $right) -> Tensor<T> {
-                let other: &Tensor<T> = $other;
-                or_panic(reuse(self, other, |$a: T, $b: T| $value).or_else(|x| x.$try(other)))
+                #[concrete]
+                fn reusing<T: $bound>(x: Tensor<T>, other: &Tensor<T>) -> Result<Tensor<T>> {
+                    reuse(x, other, |$a: T, $b: T| $value).or_else(|x| x.$try(other))
+                }
+                or_panic(reusing(self, $other))
             }
         }
     };
@@ -140,9 +145,13 @@ macro_rules! scalar {
     ($($bound:ident, $trait:ident :: $method:ident, $name:literal, |$x:ident, $c:ident| $value:expr, |$g:ident| $grad:expr;)*) => {$(
         impl<T: $bound> ops::$trait<T> for &Tensor<T> {
             type Output = Tensor<T>;
-            fn $method(self, $c: T) -> Tensor<T> {
-                let out = map(self.view(), |$x| $value);
-                Tensor::op($name, out, [self], move |$g, _| Ok([Some($grad)]))
+            fn $method(self, scalar: T) -> Tensor<T> {
+                #[concrete]
+                fn with_scalar<T: $bound>(x: &Tensor<T>, $c: T) -> Tensor<T> {
+                    let out = map(x.view(), |$x| $value);
+                    Tensor::op($name, out, [x], move |$g, _| Ok([Some($grad)]))
+                }
+                with_scalar(self, scalar)
             }
         }
         impl<T: $bound> ops::$trait<T> for Tensor<T> {
@@ -208,7 +217,11 @@ scalar_left!(div f32, f64);
 impl<T: Number> ops::Neg for &Tensor<T> {
     type Output = Tensor<T>;
     fn neg(self) -> Tensor<T> {
-        Tensor::op("neg", map(self.view(), T::negated), [self], |g, _| Ok([Some(-g)]))
+        #[concrete]
+        fn negated<T: Number>(x: &Tensor<T>) -> Tensor<T> {
+            Tensor::op("neg", map(x.view(), T::negated), [x], |g, _| Ok([Some(-g)]))
+        }
+        negated(self)
     }
 }
 

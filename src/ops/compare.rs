@@ -2,6 +2,8 @@
 
 use std::ops;
 
+use ndnn_derive::concrete;
+
 use super::broadcast;
 use crate::{
     Error, Result,
@@ -27,6 +29,7 @@ macro_rules! comparisons {
             ///
             /// # Errors
             /// If the shapes do not broadcast together.
+            #[concrete(Element)]
             pub fn $name(&self, other: impl Operand<T>) -> Result<Tensor<bool>> {
                 pairwise(stringify!($name), self, &other.operand(), |a, b| a $op b)
             }

@@ -1,6 +1,7 @@
 //! Taking elements of a tensor by index and by mask.
 
 use ndarray::IxDyn;
+use ndnn_derive::concrete;
 
 use super::broadcast;
 use crate::{
@@ -57,6 +58,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, the indices are not a vector, or one is negative or beyond the axis.
+    #[concrete(Element)]
     pub fn index_select(&self, dim: isize, index: &Tensor<i64>) -> Result<Tensor<T>> {
         const OP: &str = "index_select";
         let at = axis(OP, dim, self.ndim())?;
@@ -100,6 +102,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If the shapes do not fit, or an index is negative or beyond the axis.
+    #[concrete(Element)]
     pub fn gather(&self, dim: isize, index: &Tensor<i64>) -> Result<Tensor<T>> {
         self.gathered("gather", dim, index, false)
     }

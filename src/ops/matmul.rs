@@ -1,6 +1,7 @@
 //! Matrix products.
 
 use ndarray::Ix2;
+use ndnn_derive::concrete;
 
 use crate::{
     Error, Result,
@@ -24,6 +25,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// If they are not matrices, or their inner axes differ.
+    #[concrete(Number)]
     pub fn mm(&self, other: &Tensor<T>) -> Result<Tensor<T>> {
         self.ranks("mm", other, [2, 2], "two matrices")?;
         inner_axes("mm", self, other)?;
@@ -42,6 +44,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// If they are not stacks of as many matrices, or their inner axes differ.
+    #[concrete(Number)]
     pub fn bmm(&self, other: &Tensor<T>) -> Result<Tensor<T>> {
         self.ranks("bmm", other, [3, 3], "two stacks of matrices (3 axes each)")?;
         if self.shape()[0] != other.shape()[0] {
@@ -135,6 +138,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// If either is a scalar, the inner axes differ, or the leading axes do not broadcast.
+    #[concrete(Number)]
     pub fn matmul(&self, other: &Tensor<T>) -> Result<Tensor<T>> {
         let (a, b) = (self.shape(), other.shape());
         match (a.len(), b.len()) {

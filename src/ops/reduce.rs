@@ -1,6 +1,7 @@
 //! Reductions over any axes: sums, products, extremes, tests.
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
+use ndnn_derive::concrete;
 
 use super::shared;
 use crate::{
@@ -174,6 +175,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
+    #[concrete(Number)]
     pub fn sum_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
         let r = Reduction::new("sum", self.shape(), &dims.into(), keepdim)?;
         let data = r.place(kernel::sum(self.view(), &r.axes));
@@ -236,6 +238,7 @@ impl<T: Real> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
+    #[concrete(Real)]
     pub fn mean_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
         let r = Reduction::new("mean", self.shape(), &dims.into(), keepdim)?;
         Ok(self.mean_op(&r, r.mean(self.view())))
@@ -293,6 +296,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, one is named twice, or there are no elements to choose from.
+    #[concrete(Number)]
     pub fn amax(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
         self.extreme("amax", &dims.into(), keepdim, Ties::Equal, greater)
     }
@@ -301,6 +305,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// As [`amax`](Tensor::amax).
+    #[concrete(Number)]
     pub fn amin(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
         self.extreme("amin", &dims.into(), keepdim, Ties::Equal, smaller)
     }
@@ -309,6 +314,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// If there are no elements.
+    #[concrete(Number)]
     pub fn max(&self) -> Result<Tensor<T>> {
         self.extreme("max", &ALL, false, Ties::EqualOrNan, greater)
     }
@@ -317,6 +323,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// If there are no elements.
+    #[concrete(Number)]
     pub fn min(&self) -> Result<Tensor<T>> {
         self.extreme("min", &ALL, false, Ties::EqualOrNan, smaller)
     }
@@ -325,6 +332,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or there are no elements along it.
+    #[concrete(Number)]
     pub fn max_dim(&self, dim: isize, keepdim: bool) -> Result<(Tensor<T>, Tensor<i64>)> {
         self.extreme_dim("max", dim, keepdim, |a, b| a > b)
     }
@@ -333,6 +341,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or there are no elements along it.
+    #[concrete(Number)]
     pub fn min_dim(&self, dim: isize, keepdim: bool) -> Result<(Tensor<T>, Tensor<i64>)> {
         self.extreme_dim("min", dim, keepdim, |a, b| a < b)
     }
@@ -355,6 +364,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or there are no elements to choose from.
+    #[concrete(Number)]
     pub fn argmax(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor<i64>> {
         self.position("argmax", dim, keepdim, |a, b| a > b)
     }
@@ -363,6 +373,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// As [`argmax`](Tensor::argmax).
+    #[concrete(Number)]
     pub fn argmin(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor<i64>> {
         self.position("argmin", dim, keepdim, |a, b| a < b)
     }

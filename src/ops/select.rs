@@ -10,6 +10,7 @@ use crate::{
     },
     tensor::{Element, Number, Operand, Real, Tensor, grad_enabled},
 };
+use ndnn_derive::concrete;
 
 // ------------------------------------------------------------------------------------------------- choosing by a mask
 
@@ -38,6 +39,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If the shapes do not broadcast together.
+    #[concrete(Element)]
     pub fn where_(cond: &Tensor<bool>, a: impl Operand<T>, b: impl Operand<T>) -> Result<Tensor<T>> {
         let (a, b) = (a.operand(), b.operand());
         let shape = broadcast("where", &a, &b)?;
@@ -273,6 +275,7 @@ impl<T: Number> Tensor<T> {
     }
 
     /// `max(self, 0)`, NaN staying NaN; the gradient at 0 is 0.
+    #[concrete(Number)]
     pub fn relu(&self) -> Tensor<T> {
         let out = map(self.view(), |x| if x < T::ZERO { T::ZERO } else { x });
         // As in PyTorch a NaN lets the gradient through.

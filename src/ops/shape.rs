@@ -1,6 +1,7 @@
 //! Shape: the same elements, arranged otherwise.
 
 use ndarray::{Axis, IxDyn};
+use ndnn_derive::concrete;
 
 use crate::{
     Error, Result,
@@ -25,6 +26,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If the number of elements differs, or cannot tell what -1 stands for.
+    #[concrete(Element)]
     pub fn reshape(&self, shape: impl Into<Ints>) -> Result<Tensor<T>> {
         let shape = resolve("reshape", self.shape(), &shape.into())?;
         let data = if self.data.is_standard_layout() {
@@ -37,6 +39,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The same tensor with its elements in row-major order in memory; itself where they already are.
+    #[concrete(Element)]
     pub fn contiguous(&self) -> Tensor<T> {
         if self.data.is_standard_layout() {
             return self.clone();
@@ -48,6 +51,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If an axis that is not 1 would change, or there is no memory for the result.
+    #[concrete(Element)]
     pub fn broadcast_to(&self, shape: impl AsRef<[usize]>) -> Result<Tensor<T>> {
         let shape = shape.as_ref();
         if self.shape() == shape {
@@ -102,8 +106,9 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If `dims` does not name each axis once.
+    #[concrete(Element)]
     pub fn permute(&self, dims: impl Into<Ints>) -> Result<Tensor<T>> {
-        let dims = dims.into();
+        let dims: Ints = dims.into();
         let order = dims.0.iter().map(|&d| axis("permute", d, self.ndim())).collect::<Result<Vec<_>>>()?;
         let mut back = vec![usize::MAX; self.ndim()];
         for (to, &from) in order.iter().enumerate().take(self.ndim()) {
@@ -124,6 +129,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis.
+    #[concrete(Element)]
     pub fn transpose(&self, dim0: isize, dim1: isize) -> Result<Tensor<T>> {
         let (a, b) = (axis("transpose", dim0, self.ndim())?, axis("transpose", dim1, self.ndim())?);
         if self.ndim() == 0 {
@@ -236,8 +242,9 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
+    #[concrete(Element)]
     pub fn squeeze_dim(&self, dims: impl Into<Ints>) -> Result<Tensor<T>> {
-        let dims = dims.into();
+        let dims: Ints = dims.into();
         if dims.0.is_empty() {
             return Ok(self.clone());
         }
@@ -260,6 +267,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such place.
+    #[concrete(Element)]
     pub fn unsqueeze(&self, dim: isize) -> Result<Tensor<T>> {
         let at = axis("unsqueeze", dim, self.ndim() + 1)?;
         let data = self.data().clone().insert_axis(Axis(at));

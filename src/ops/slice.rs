@@ -1,6 +1,7 @@
 //! Taking parts of a tensor: by range and by diagonal.
 
 use ndarray::{Axis, Slice};
+use ndnn_derive::concrete;
 
 use super::{gather::out_of_range, shape::at_least_two};
 use crate::{
@@ -21,6 +22,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or the range leaves it.
+    #[concrete(Element)]
     pub fn narrow(&self, dim: isize, start: isize, length: usize) -> Result<Tensor<T>> {
         let at = self.real_axis("narrow", dim)?;
         let n = self.shape()[at];
@@ -84,6 +86,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis or index.
+    #[concrete(Element)]
     pub fn select(&self, dim: isize, index: isize) -> Result<Tensor<T>> {
         let at = self.real_axis("select", dim)?;
         let n = self.shape()[at];

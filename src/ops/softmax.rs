@@ -10,6 +10,7 @@ use crate::{
     },
     tensor::{Ints, Real, Tensor, axis, grad_enabled},
 };
+use ndnn_derive::concrete;
 
 impl<T: Real> Tensor<T> {
     /// `yᵢ = eˣⁱ / Σⱼ eˣʲ` along one axis, without overflow.
@@ -34,6 +35,7 @@ impl<T: Real> Tensor<T> {
         self.softmax_op("log_softmax", dim, true)
     }
 
+    #[concrete(Real)]
     fn softmax_op(&self, op: &'static str, dim: isize, log: bool) -> Result<Tensor<T>> {
         let axis = axis(op, dim, self.ndim())?;
         let data = kernel::softmax(self.view(), axis, log);
@@ -59,6 +61,7 @@ impl<T: Real> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
+    #[concrete(Real)]
     pub fn logsumexp(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
         let r = Reduction::new("logsumexp", self.shape(), &dims.into(), keepdim)?;
         let max = reduce::fold(self.view(), &r.axes, T::neg_infinity(), greater);

@@ -1,6 +1,7 @@
 //! Variance and standard deviation.
 
 use ndarray::{ArrayD, ArrayViewD};
+use ndnn_derive::concrete;
 
 use super::reduce::{ALL, Reduction};
 use crate::{
@@ -117,6 +118,7 @@ impl<T: Real> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
+    #[concrete(Real)]
     pub fn var_dim(&self, dims: impl Into<Ints>, correction: f64, keepdim: bool) -> Result<Tensor<T>> {
         let r = Reduction::new("var", self.shape(), &dims.into(), keepdim)?;
         let moments = Moments::new(self, &r);

@@ -232,7 +232,7 @@ impl<R: Rule> RuleOptimizer<R> {
     /// If the pattern matches no parameter.
     pub fn group(mut self, pattern: &str, change: impl Fn(R::Options) -> R::Options) -> Result<Self> {
         let named: Vec<(String, AnyParam)> = self.members.iter().map(|m| (m.name.clone(), m.param.clone())).collect();
-        let chosen: HashSet<usize> = pattern::select(pattern, &named)?.into_iter().collect();
+        let chosen: HashSet<usize> = pattern::select("parameter", pattern, &named)?.into_iter().collect();
         for group in 0..self.groups.len() {
             let own = (0..self.members.len()).filter(|&i| self.members[i].group == group);
             let (matching, others): (Vec<usize>, Vec<usize>) = own.partition(|i| chosen.contains(i));

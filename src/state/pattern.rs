@@ -1,5 +1,7 @@
 //! Choosing by name: `*` stands for any run of characters.
 
+use std::fmt::Display;
+
 use crate::{Error, Result, error::listed};
 
 /// Whether `name` matches `pattern`, in which `*` stands for any run of characters, dots included.
@@ -21,14 +23,17 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
 /// The positions of those whose names match.
 ///
 /// # Errors
-/// If none does; the error lists the names there are.
-pub(crate) fn select<T>(pattern: &str, named: &[(String, T)]) -> Result<Vec<usize>> {
+/// If none does; the error lists the names there are of `what`.
+pub(crate) fn select<T>(what: &str, pattern: &str, named: &[(String, T)]) -> Result<Vec<usize>> {
     let found: Vec<usize> = (0..named.len()).filter(|&i| matches(pattern, &named[i].0)).collect();
     if found.is_empty() {
-        let names = listed(named.iter().map(|(name, _)| name));
-        return Err(Error::state("pattern", format!("`{pattern}` matches no parameter; there are {names}")));
+        return Err(no_match(what, pattern, named.iter().map(|(name, _)| name)));
     }
     Ok(found)
+}
+
+pub(crate) fn no_match<S: Display>(what: &str, pattern: &str, names: impl ExactSizeIterator<Item = S>) -> Error {
+    Error::state("pattern", format!("`{pattern}` matches no {what}; there are {}", listed(names)))
 }
 
 #[cfg(test)]

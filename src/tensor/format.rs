@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use ndarray::{ArrayViewD, Axis};
+use ndnn_derive::concrete;
 
 use super::{DType, Element, Tensor};
 
@@ -28,22 +29,26 @@ const PREFIX: &str = "tensor(";
 /// ```
 impl<T: Element> fmt::Display for Tensor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let precision = f.precision().unwrap_or(PRECISION);
-        let mut out = Columns { out: f, at: 0 };
-        out.write_str(PREFIX)?;
-        Elements::of(self, precision).write(&mut out)?;
-        let mut width = out.at + 2;
-        for suffix in suffixes(self) {
-            if width + suffix.len() + 2 > LINE {
-                write!(out, ",\n{:1$}{suffix}", "", PREFIX.len())?;
-                width = PREFIX.len() + suffix.len();
-            } else {
-                write!(out, ", {suffix}")?;
-                width += suffix.len() + 2;
-            }
-        }
-        out.write_char(')')
+        print(self, f.precision().unwrap_or(PRECISION), f)
     }
+}
+
+#[concrete]
+fn print<T: Element>(tensor: &Tensor<T>, precision: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut out = Columns { out: f, at: 0 };
+    out.write_str(PREFIX)?;
+    Elements::of(tensor, precision).write(&mut out)?;
+    let mut width = out.at + 2;
+    for suffix in suffixes(tensor) {
+        if width + suffix.len() + 2 > LINE {
+            write!(out, ",\n{:1$}{suffix}", "", PREFIX.len())?;
+            width = PREFIX.len() + suffix.len();
+        } else {
+            write!(out, ", {suffix}")?;
+            width += suffix.len() + 2;
+        }
+    }
+    out.write_char(')')
 }
 
 /// Counts what was written since the last line began. Nothing is kept: a tensor may show as many elements as it has.

@@ -10,6 +10,7 @@ mod operand;
 mod random;
 
 use ndarray::{ArcArray, Array, ArrayD, ArrayViewD, Dimension, IxDyn};
+use ndnn_derive::concrete;
 
 #[doc(hidden)]
 pub use creation::{tensor_default, tensor_of};
@@ -25,7 +26,7 @@ pub use operand::Operand;
 pub(crate) use crate::number::{DType, Element, Number, Real};
 use crate::{
     Error, Result,
-    kernels::{copy, elementwise::map},
+    kernels::{copy, elementwise::convert},
     sync::lock,
 };
 
@@ -136,6 +137,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The elements in row-major order.
+    #[concrete(Element)]
     pub fn to_vec(&self) -> Vec<T> {
         copy::to_vec(&self.view())
     }
@@ -177,6 +179,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is not exactly one.
+    #[concrete(Element)]
     pub fn item(&self) -> Result<T> {
         match self.numel() {
             1 => Ok(*self.data.first().expect("one element")),
@@ -294,19 +297,29 @@ impl<T: Element> Tensor<T> {
     /// # Ok::<(), ndnn::Error>(())
     /// ```
     pub fn cast<U: Element>(&self) -> Tensor<U> {
-        match (erase(self.clone()), U::DTYPE) {
-            (AnyTensor::F32(t), DType::F64) => {
-                unerase(AnyTensor::F64(cast(&t, map(t.view(), f64::from).into_shared())))
-            }
-            (AnyTensor::F64(t), DType::F32) => {
-                unerase(AnyTensor::F32(cast(&t, map(t.view(), |x| x as f32).into_shared())))
-            }
-            (same, dtype) if same.dtype() == dtype => unerase(same),
-            // i64 to f32 through f64 would round twice.
-            (AnyTensor::I64(t), _) => Some(map(t.view(), U::of_i64).into()),
-            _ => Some(map(self.view(), |x| U::of(x.as_f64())).into()),
+        unerase(converted(erase(self.clone()), U::DTYPE)).expect("the arm is chosen by type")
+    }
+}
+
+/// Not generic, so that it is compiled here.
+fn converted(tensor: AnyTensor, dtype: DType) -> AnyTensor {
+    fn to<T: Element>(tensor: AnyTensor) -> Tensor<T> {
+        match tensor {
+            AnyTensor::F32(t) => convert(t.view(), |x| T::of(x.into())).into(),
+            AnyTensor::F64(t) => convert(t.view(), T::of).into(),
+            // To f32 through f64 it would be rounded twice.
+            AnyTensor::I64(t) => convert(t.view(), T::of_i64).into(),
+            AnyTensor::Bool(t) => convert(t.view(), |x| if x { T::ONE } else { T::ZERO }).into(),
         }
-        .expect("the arm is chosen by type")
+    }
+    match (tensor, dtype) {
+        (AnyTensor::F32(t), DType::F64) => AnyTensor::F64(cast(&t, to(AnyTensor::F32(t.clone())).data)),
+        (AnyTensor::F64(t), DType::F32) => AnyTensor::F32(cast(&t, to(AnyTensor::F64(t.clone())).data)),
+        (same, dtype) if same.dtype() == dtype => same,
+        (other, DType::F32) => AnyTensor::F32(to(other)),
+        (other, DType::F64) => AnyTensor::F64(to(other)),
+        (other, DType::I64) => AnyTensor::I64(to(other)),
+        (other, DType::Bool) => AnyTensor::Bool(to(other)),
     }
 }
 

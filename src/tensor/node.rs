@@ -400,12 +400,12 @@ impl<T: Real, U: Real> Backward<U> for Cast<T> {
 }
 
 /// The result of a conversion of `input`.
-pub(crate) fn cast<T: Real, U: Real>(input: &Tensor<T>, out: Data<U>) -> Tensor<U> {
+pub(crate) fn cast<T: Real, U: Real>(input: &Tensor<T>, data: Held<U>) -> Tensor<U> {
     if input.node.0.is_none() || !grad_enabled() {
-        return Tensor::from(out);
+        return Tensor { data, node: NodeRef(None) };
     }
-    let node = new_node(out.shape(), Cast { input: Kept::new(input.node.clone()) });
-    Tensor { data: out.into(), node }
+    let node = new_node(data.shape(), Cast { input: Kept::new(input.node.clone()) });
+    Tensor { data, node }
 }
 
 // ------------------------------------------------------------------------------------------------- the one constructor

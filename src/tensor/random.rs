@@ -1,6 +1,7 @@
 //! Tensors of random numbers. Each function ending in `_with` takes the caller's generator; the other draws from the
 //! process's own, which [`manual_seed`](crate::manual_seed) seeds.
 
+use ndnn_derive::concrete;
 use rand::{Rng, RngExt, distr, seq::SliceRandom};
 use rand_distr::{Bernoulli, Distribution, StandardNormal};
 
@@ -9,7 +10,7 @@ use crate::{
     Error, Result,
     kernels::{
         memory::{self, collected},
-        random::fill,
+        random::{Key, fill},
         sizes::{must, room},
     },
     random::draw,
@@ -25,6 +26,27 @@ impl<T: Real> Distribution<T> for Unit {
             _ => T::of(rng.random::<f64>()),
         }
     }
+}
+
+fn coins(out: &mut [bool], coin: Bernoulli, key: Key) {
+    fill(out, &coin, key);
+}
+
+#[concrete]
+fn units<T: Real>(out: &mut [T], key: Key) {
+    fill(out, &Unit, key);
+}
+
+#[concrete]
+fn between<T: Real>(out: &mut [T], low: T, high: T, key: Key) {
+    let range = high - low;
+    // Rounding may reach `high`.
+    fill(out, &Unit.map(|u: T| if u * range + low < high { u * range + low } else { low }), key);
+}
+
+#[concrete]
+fn normals<T: Real>(out: &mut [T], mean: T, std: T, key: Key) {
+    fill(out, &StandardNormal.map(|z: f64| T::of(z) * std + mean), key);
 }
 
 impl<T: Element> Tensor<T> {
@@ -53,8 +75,13 @@ impl<T: Element> Tensor<T> {
         distribution: impl Distribution<T> + Sync,
         rng: &mut (impl Rng + ?Sized),
     ) -> Tensor<T> {
-        let mut out = memory::full("sample", shape.as_ref(), T::ZERO);
-        fill(out.as_slice_mut().expect("elements in order"), &distribution, rng);
+        Self::filled(shape.as_ref(), Key::of(rng), |out, key| fill(out, &distribution, key))
+    }
+
+    #[track_caller]
+    fn filled(shape: &[usize], key: Key, fill: impl FnOnce(&mut [T], Key)) -> Tensor<T> {
+        let mut out = memory::full("sample", shape, T::ZERO);
+        fill(out.as_slice_mut().expect("elements in order"), key);
         out.into()
     }
 
@@ -75,7 +102,7 @@ impl<T: Element> Tensor<T> {
             .map_err(|_| Error::value("bernoulli", format!("expected a probability from 0 to 1, got {p}")))?;
         room::<T>("bernoulli", shape.as_ref())?;
         // Converted afterwards: between two numbers the compiler branches, which a fair coin mispredicts.
-        Ok(Tensor::<bool>::sample_with(shape, coin, rng).cast())
+        Ok(Tensor::filled(shape.as_ref(), Key::of(rng), |out, key| coins(out, coin, key)).cast())
     }
 }
 
@@ -89,7 +116,7 @@ impl<T: Real> Tensor<T> {
     /// As [`rand`](Tensor::rand), from the caller's generator.
     #[track_caller]
     pub fn rand_with(shape: impl AsRef<[usize]>, rng: &mut (impl Rng + ?Sized)) -> Tensor<T> {
-        Self::sample_with(shape, Unit, rng)
+        Self::filled(shape.as_ref(), Key::of(rng), units)
     }
 
     /// Normal, of mean 0 and standard deviation 1.
@@ -101,7 +128,7 @@ impl<T: Real> Tensor<T> {
     /// As [`randn`](Tensor::randn), from the caller's generator.
     #[track_caller]
     pub fn randn_with(shape: impl AsRef<[usize]>, rng: &mut (impl Rng + ?Sized)) -> Tensor<T> {
-        Self::sample_with(shape, StandardNormal.map(|z: f64| T::of(z)), rng)
+        Self::filled(shape.as_ref(), Key::of(rng), |out, key| normals(out, T::ZERO, T::ONE, key))
     }
 
     /// Uniform over [`low`, `high`).
@@ -127,9 +154,7 @@ impl<T: Real> Tensor<T> {
             return Err(Error::value("uniform", format!("expected a finite range, got {low} to {high}")));
         }
         room::<T>("uniform", shape.as_ref())?;
-        // Rounding may reach `high`.
-        let scale = move |u: T| if u * range + low < high { u * range + low } else { low };
-        Ok(Self::sample_with(shape, Unit.map(scale), rng))
+        Ok(Self::filled(shape.as_ref(), Key::of(rng), |out, key| between(out, low, high, key)))
     }
 
     /// Normal, of the given mean and standard deviation.
@@ -154,7 +179,7 @@ impl<T: Real> Tensor<T> {
             return Err(Error::value("normal", format!("expected a standard deviation of 0 or more, got {std}")));
         }
         room::<T>("normal", shape.as_ref())?;
-        Ok(Self::sample_with(shape, StandardNormal.map(move |z: f64| T::of(z) * std + mean), rng))
+        Ok(Self::filled(shape.as_ref(), Key::of(rng), |out, key| normals(out, mean, std, key)))
     }
 }
 

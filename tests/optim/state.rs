@@ -88,7 +88,7 @@ fn options_of_any_optimizer() {
 /// A step of training; returns the loss's bits.
 fn train<O: Optimizer>(model: &Sequential, optimizer: &mut O, from: usize, to: usize) -> Vec<u32> {
     let batch = |step: usize| {
-        let x: Tensor = Tensor::from_vec(&[4, 3], (0..12).map(|i| ((i + 5 * step) % 7) as f32 - 3.).collect()).unwrap();
+        let x: Tensor = Tensor::from_vec([4, 3], (0..12).map(|i| ((i + 5 * step) % 7) as f32 - 3.).collect()).unwrap();
         (x.clone(), x.narrow(1, 0, 1).unwrap().square())
     };
     let step = |step| {

@@ -65,7 +65,7 @@ pub fn laid<T: Element>(array: &Array, layout: usize) -> Tensor<T> {
             let order: Vec<usize> = (layout..layout + n).map(|i| (i + n / 2) % n).collect();
             let moved = plain.view().permuted_axes(order.clone());
             let mut large = ArrayD::from_elem(moved.shape().iter().map(|n| 2 * n + 1).collect::<Vec<_>>(), T::ONE);
-            let slice = |i: usize| Slice::new(1, None, if i % 2 == 0 { -2 } else { 2 });
+            let slice = |i: usize| Slice::new(1, None, if i.is_multiple_of(2) { -2 } else { 2 });
             large.slice_each_axis_mut(|axis| slice(axis.axis.0)).assign(&moved);
             let mut shared = large.into_shared();
             (0..n).for_each(|i| shared.slice_axis_inplace(Axis(i), slice(i)));

@@ -1,6 +1,7 @@
 //! Losses of scores of classes: `(C)`, `(N, C)` or `(N, C, d₁, …)`, where any number of axes may follow the classes.
 
 use ndarray::{ArrayD, Axis, CowArray, IxDyn};
+use ndnn_derive::concrete;
 
 use super::{Reduction, same_shape};
 use crate::{
@@ -277,6 +278,7 @@ impl<T: Real> Labels<T> {
 ///
 /// # Errors
 /// If the shapes do not fit together, or a target is not a class.
+#[concrete]
 pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLossOptions<'_, T>) -> Result<Tensor<T>> {
     let labels = Labels::new("nll_loss", input, target, options)?;
     let lanes = input.view();
@@ -320,6 +322,7 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLo
 /// # Errors
 /// If the shapes do not fit together, a target is not a class, `label_smoothing` is not from 0 to 1, or an `ignore_index`
 /// from 0 on comes with probabilities.
+#[concrete]
 pub fn cross_entropy<'t, T: Real>(
     input: &Tensor<T>,
     target: impl Into<Target<'t, T>>,
