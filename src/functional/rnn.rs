@@ -525,7 +525,7 @@ impl<K: RnnKind> Driver<K> {
     /// Refuses weights of another number of directions, or whose layers do not follow each other.
     fn check_layers<T: Real>(&self, weights: &[RnnWeights<T>], features: usize, directions: usize) -> Result<()> {
         if weights.is_empty() || !weights.len().is_multiple_of(directions) {
-            let what = format!("expected weights of layers in {directions} directions each, got {}", weights.len());
+            let what = format!("expected at least one layer of weights, {directions} per layer, got {}", weights.len());
             return Err(Error::value(self.op, what));
         }
         let mut features = features;

@@ -163,9 +163,9 @@ impl<K: RnnKind, T: Real> Recurrent<K, T> {
             Some(RnnWeights {
                 weight_ih: next.next()?,
                 weight_hh: next.next()?,
-                bias_ih: self.bias.then(|| next.next())?,
-                bias_hh: self.bias.then(|| next.next())?,
-                weight_hr: (self.proj_size > 0).then(|| next.next())?,
+                bias_ih: self.bias.then(|| next.next()).flatten(),
+                bias_hh: self.bias.then(|| next.next()).flatten(),
+                weight_hr: (self.proj_size > 0).then(|| next.next()).flatten(),
             })
         })
         .collect()
