@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     assert_eq!(layers.detach(), functions.detach());
     for ((name, layer), tensor) in model.named_parameters().iter().zip([&w0, &b0, &w2, &b2, &w3, &b3]) {
         let gradient = layer.grad().expect("a gradient").to::<f32>();
-        println!("{name:9} gradient of norm {:.6}, the same in both", gradient.norm(2., Vec::new(), false)?.item()?);
+        println!("{name:9} gradient of norm {:.6}, the same in both", gradient.norm(2., (), false)?.item()?);
         assert_eq!(Some(gradient), tensor.grad());
     }
     Ok(())

@@ -95,7 +95,7 @@ pub use kernels::threads::{WaitPolicy, num_threads, set_num_threads, set_wait_po
 pub use number::{DType, Element, Number, Real};
 pub use ops::{Index, Indices, Reduce};
 pub use random::manual_seed;
-pub use tensor::{AnyTensor, Data, Ints, Operand, Sizes, Tensor, grad_enabled, no_grad};
+pub use tensor::{AnyTensor, Array, Int, Ints, Operand, Sizes, Tensor, grad_enabled, no_grad};
 
 #[doc(hidden)]
 pub mod __private {

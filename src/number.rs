@@ -4,7 +4,7 @@ use std::fmt;
 
 use num_traits::{Float, FloatConst, NumAssign};
 
-use crate::kernels::{gemm::Product, pooling::MaxPool, vmath::VectorMath};
+use crate::kernels::{gemm::Product, pooling::Pool, vmath::VectorMath};
 
 /// The type of a tensor's elements, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,7 +106,7 @@ pub trait Number: Element + NumAssign + num_traits::Signed + Product {
 
 /// An element with gradients: `f32` or `f64`.
 pub trait Real:
-    Number + Float + VectorMath + FloatConst + MaxPool + ndarray::LinalgScalar + ndarray::ScalarOperand
+    Number + Float + VectorMath + FloatConst + Pool + ndarray::LinalgScalar + ndarray::ScalarOperand
 {
     #[doc(hidden)]
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! broken; so whoever takes the lock next goes on with it. Nothing else in this crate calls `lock`, `read` or `write` itself.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     mem::ManuallyDrop,
     sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread::LocalKey,
@@ -29,20 +29,27 @@ pub fn write<T: ?Sized>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 ///
 /// It has no destructor, so that it can be used until the thread's very end: another thread-local's destructor may drop a
 /// graph or clone a model. Nothing leaks, since it is empty whenever no [`during`] is under way.
-pub struct Scoped<T>(ManuallyDrop<RefCell<Option<T>>>);
+pub struct Scoped<T> {
+    value: ManuallyDrop<RefCell<Option<T>>>,
+    /// Whether there is one: asked on hot paths.
+    there: Cell<bool>,
+}
 
 impl<T> Scoped<T> {
     pub const fn new() -> Self {
-        Scoped(ManuallyDrop::new(RefCell::new(None)))
+        Scoped { value: ManuallyDrop::new(RefCell::new(None)), there: Cell::new(false) }
     }
 
     /// Runs `f` on the value, if there is one now. `f` must not come back here.
     pub fn with<R>(&self, f: impl FnOnce(&mut Option<T>) -> R) -> R {
-        f(&mut self.0.borrow_mut())
+        let mut value = self.value.borrow_mut();
+        let result = f(&mut value);
+        self.there.set(value.is_some());
+        result
     }
 
     pub fn is_some(&self) -> bool {
-        self.0.borrow().is_some()
+        self.there.get()
     }
 }
 

@@ -1,14 +1,8 @@
-//! `#[derive(Module)]`: what it makes of each kind of field, and what it says to what it cannot take.
+//! `#[derive(Module)]`: what it makes of each kind of field.
 
 use std::{collections::BTreeMap, marker::PhantomData, sync::Arc};
 
 use ndnn::{DType, module::Field, nn::Dtype, prelude::*};
-
-/// `TRYBUILD=overwrite` writes the messages anew.
-#[test]
-fn compile_errors() {
-    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
-}
 
 fn names(module: &impl Module) -> Vec<String> {
     module.named_parameters().into_iter().map(|(name, _)| name).collect()

@@ -6,7 +6,7 @@ use ndnn::{
     autograd::{gradcheck, gradgradcheck},
     functional::{self as F, Approximate, PyNumber},
     prelude::*,
-    random::{Generator, SeedableRng},
+    random::{self, Generator, SeedableRng},
 };
 use serde_json::Value as Json;
 
@@ -102,7 +102,7 @@ fn gradients_are_right_twice() {
     let inputs = [x(), tensor![0.1, 0.2, 0.3, -0.4, 0.5, 0.6; f64]];
     gradcheck(|t| F::prelu(&t[0], &t[1]), &inputs, Default::default()).unwrap();
     gradgradcheck(|t| F::prelu(&t[0], &t[1]), &inputs, Default::default()).unwrap();
-    let noisy = |t: &[T]| F::rrelu_with(&t[0], 0.1, 0.5, true, &mut Generator::seed_from_u64(1));
+    let noisy = |t: &[T]| random::with(&mut Generator::seed_from_u64(1), || F::rrelu(&t[0], 0.1, 0.5, true));
     gradcheck(noisy, &[x()], Default::default()).unwrap();
     gradgradcheck(noisy, &[x()], Default::default()).unwrap();
 }
@@ -189,24 +189,24 @@ fn dropout_statistics() {
 #[test]
 fn dropout_is_linear_in_its_input() {
     let x = T::randn([3, 4, 5, 2, 2]);
-    type Function = fn(&T, f64, bool, &mut Generator) -> Result<T>;
+    type Function = fn(&T, f64, bool) -> Result<T>;
     let all: [Function; 6] = [
-        |x, p, training, rng| F::dropout_with(x, p, training, rng),
-        |x, p, training, rng| F::dropout1d_with(&x.flatten(2, -1)?, p, training, rng),
-        |x, p, training, rng| F::dropout2d_with(x, p, training, rng),
-        |x, p, training, rng| F::dropout3d_with(x, p, training, rng),
-        |x, p, training, rng| F::alpha_dropout_with(x, p, training, rng),
-        |x, p, training, rng| F::feature_alpha_dropout_with(x, p, training, rng),
+        F::dropout,
+        |x, p, training| F::dropout1d(&x.flatten(2, -1)?, p, training),
+        F::dropout2d,
+        F::dropout3d,
+        F::alpha_dropout,
+        F::feature_alpha_dropout,
     ];
     for (i, f) in all.into_iter().enumerate() {
-        let call = |x: &T, p, training| f(x, p, training, &mut Generator::seed_from_u64(3)).unwrap();
+        let call = |x: &T, p, training| random::with(&mut Generator::seed_from_u64(3), || f(x, p, training)).unwrap();
         gradcheck(|t| Ok(call(&t[0], 0.4, true)), std::slice::from_ref(&x), Default::default()).unwrap();
         gradgradcheck(|t| Ok(call(&t[0], 0.4, true)), std::slice::from_ref(&x), Default::default()).unwrap();
         assert_eq!(call(&x, 0.4, false).to_vec(), x.to_vec());
         assert_eq!(call(&x, 0., true).to_vec(), x.to_vec());
         assert_eq!(call(&x, 1., true).to_vec(), vec![0.; x.numel()]);
         for p in [-0.1, 1.5, f64::NAN] {
-            assert!(f(&x, p, true, &mut Generator::seed_from_u64(3)).is_err(), "function {i} took p = {p}");
+            assert!(f(&x, p, true).is_err(), "function {i} took p = {p}");
         }
     }
 }
@@ -265,7 +265,7 @@ fn empty_range() {
 #[test]
 fn gumbel() {
     let logits = tensor![[0., 1., 3.], [2., 0., 0.]; f64];
-    let f = |t: &[T]| F::gumbel_softmax_with(&t[0], 0.7, false, -1, &mut Generator::seed_from_u64(5));
+    let f = |t: &[T]| random::with(&mut Generator::seed_from_u64(5), || F::gumbel_softmax(&t[0], 0.7, false, -1));
     gradcheck(f, std::slice::from_ref(&logits), Default::default()).unwrap();
     let hard = F::gumbel_softmax(&logits, 1., true, 0).unwrap();
     assert_eq!(hard.sum_dim(0isize, false).unwrap(), T::ones([3]));
@@ -480,7 +480,7 @@ fn beside_infinities<R: Real>(tolerance: f64) {
         ("softsign", &|x| Ok(F::softsign(x)), &never),
         ("tanhshrink", &|x| Ok(F::tanhshrink(x)), &never),
         ("prelu", &|x| F::prelu(x, &Tensor::full([1], R::of(0.25))), &never),
-        ("rrelu", &|x| F::rrelu_with(x, 0.1, 0.5, true, &mut Generator::seed_from_u64(1)), &never),
+        ("rrelu", &|x| random::with(&mut Generator::seed_from_u64(1), || F::rrelu(x, 0.1, 0.5, true)), &never),
     ];
     for (name, f, flat) in rows {
         passes::check(name, f, flat, tolerance);

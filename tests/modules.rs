@@ -6,6 +6,8 @@ use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 
 #[path = "modules/setters.rs"]
 mod setters;
+#[path = "modules/sources.rs"]
+mod sources;
 #[path = "modules/state.rs"]
 mod state;
 

@@ -3,7 +3,7 @@
 use ndnn::{
     manual_seed,
     prelude::*,
-    random::{Generator, Rng, SeedableRng},
+    random::{self, Generator, Rng, SeedableRng},
 };
 
 const N: usize = 1_000_000;
@@ -209,4 +209,98 @@ fn what_cannot_be_is_refused() {
     assert_eq!(Tensor::<f64>::uniform([2], 1.0, 1.0).unwrap(), tensor![1.0, 1.0; f64]);
     assert_eq!(Tensor::<f32>::rand([0, 3]).shape(), [0, 3]);
     assert_eq!(Tensor::<f32>::randn([]).ndim(), 0);
+}
+
+#[test]
+fn a_generator_serves_what_runs_inside() {
+    let draws = || (Tensor::<f32>::randn([3]), Linear::new(2, 2).weight.detach(), Tensor::randperm(5));
+    let within = |seed| random::with(&mut rng(seed), draws);
+    assert_eq!(within(1), within(1));
+    assert_ne!(within(1), within(2));
+    // The caller's generator gives one number each time, whatever is drawn.
+    let (mut a, mut b) = (rng(3), rng(3));
+    random::with(&mut a, || ());
+    assert_eq!(b.next_u64(), rng(3).next_u64());
+    assert_eq!(random::with(&mut a, draws), random::with(&mut b, draws));
+    // One inside another, and a panic: the outer draws go on as if nothing had been drawn.
+    random::with(&mut rng(4), || {
+        let state = random::state();
+        let expected = (Tensor::<f32>::rand([2]), Tensor::<f32>::rand([2]));
+        random::set_state(state);
+        let first = Tensor::<f32>::rand([2]);
+        let inside = std::panic::catch_unwind(|| {
+            random::with(&mut rng(5), || -> Tensor { panic!("{}", Tensor::<f32>::rand([2])) })
+        });
+        assert!(inside.is_err());
+        assert_eq!((first, Tensor::rand([2])), expected);
+        // Seeded anew, inside only; another thread draws from the process's generator.
+        ndnn::manual_seed(6);
+        assert_eq!(random::state(), random::State { seed: 6, draws: 0 });
+        assert_ne!(std::thread::spawn(random::seed).join().unwrap(), 6);
+        let order = |epoch| {
+            ndnn::data::DataLoader::new(
+                ndnn::data::TensorDataset::new(Tensor::<f32>::arange(0.0, 20.0, 1.0).unwrap()).unwrap(),
+                20,
+            )
+            .shuffle(true)
+            .epoch(epoch)
+            .next()
+            .unwrap()
+        };
+        assert_eq!(order(0), order(0));
+        let before = order(0);
+        ndnn::manual_seed(7);
+        assert_ne!(order(0), before);
+    });
+}
+
+#[test]
+fn multinomial_draws_by_weight() {
+    random::with(&mut rng(1), || {
+        let weights = tensor![[1.0, 0.0, 3.0], [1e30, 1e30, 0.0]];
+        let drawn = weights.multinomial(40_000, true).unwrap();
+        assert_eq!(drawn.shape(), [2, 40_000]);
+        let share = |row: isize, category: i64| {
+            let row = drawn.select(0, row).unwrap().to_vec();
+            row.iter().filter(|&&c| c == category).count() as f64 / 40_000.
+        };
+        for (row, category, expected) in [(0, 0, 0.25), (0, 1, 0.), (0, 2, 0.75), (1, 0, 0.5), (1, 1, 0.5), (1, 2, 0.)]
+        {
+            assert!((share(row, category) - expected).abs() < 0.01, "{row} {category} {}", share(row, category));
+        }
+        // Without replacement: the first by weight, each once; weights that differ by 300 orders of magnitude in turn.
+        let mut first = [0; 3];
+        for _ in 0..8000 {
+            let order = tensor![1.0, 2.0, 1.0; f64].multinomial(3, false).unwrap().to_vec();
+            first[order[0] as usize] += 1;
+            assert_eq!(order.iter().sum::<i64>(), 3);
+            assert!(order[0] != order[1]);
+        }
+        assert!(
+            (first[1] as f64 / 8000. - 0.5).abs() < 0.03 && (first[0] as f64 / 8000. - 0.25).abs() < 0.03,
+            "{first:?}"
+        );
+        assert_eq!(tensor![1e-300, 0.0, 1.0, 1e-150; f64].multinomial(3, false).unwrap(), tensor![2, 3, 0]);
+        assert_eq!(tensor![0.0, 5.0].multinomial(2, true).unwrap(), tensor![1, 1]);
+        assert_eq!(Tensor::<f32>::zeros([0, 3]).multinomial(2, true).unwrap().shape(), [0, 2]);
+        let x: Tensor = Tensor::zeros([2, 3]);
+        assert_eq!((x.rand_like().shape(), x.randn_like().shape()), (&[2, 3][..], &[2, 3][..]));
+        assert_ne!(x.randn_like(), x.randn_like());
+    });
+    let refused =
+        |weights: Tensor, n: usize, replacement: bool| weights.multinomial(n, replacement).unwrap_err().to_string();
+    for replacement in [true, false] {
+        for (bad, shown) in [(-1.0, "-1"), (f32::INFINITY, "inf"), (f32::NAN, "NaN")] {
+            let expected = format!("multinomial: a weight is finite and at least 0, got {shown} in row 1");
+            assert_eq!(refused(tensor![[1.0, 1.0], [1.0, bad]], 1, replacement), expected);
+        }
+        assert_eq!(refused(tensor![0.0, 0.0], 1, replacement), "multinomial: row 0 has no weight above 0");
+        assert_eq!(refused(Tensor::zeros([2, 0]), 1, replacement), "multinomial: row 0 has no weight above 0");
+        assert_eq!(refused(tensor![1.0], 0, replacement), "multinomial: num_samples is at least 1, got 0");
+        let expected = "multinomial: expected weights of 1 or 2 axes, got [1, 1, 1]";
+        assert_eq!(refused(Tensor::ones([1, 1, 1]), 1, replacement), expected);
+        assert!(refused(tensor![1.0], usize::MAX, replacement).starts_with("multinomial: "));
+    }
+    let expected = "multinomial: 2 samples without replacement need as many weights above 0; row 0 has 1";
+    assert_eq!(refused(tensor![1.0, 0.0], 2, false), expected);
 }

@@ -7,7 +7,9 @@ use ndnn::{
     ErrorKind::{self, Shape, Value},
     Ints, Reduce, autograd,
     data::{Csv, DataLoader, Dataset, Subset, TensorDataset, idx, random_split},
-    functional::{self as F, AttentionOptions, ConvOptions, EmbeddingOptions, MaxPoolOptions, PaddingMode},
+    functional::{
+        self as F, AttentionOptions, AvgPoolOptions, ConvOptions, EmbeddingOptions, MaxPoolOptions, PaddingMode,
+    },
     io,
     prelude::*,
 };
@@ -127,6 +129,10 @@ fn sizes_of_every_function() {
         "conv" => F::conv1d(x, &w, None, ConvOptions::default().padding(n).padding_mode("reflect"))?;
         "conv" => F::conv1d(x, &w, None, ConvOptions::default().padding(n).padding_mode("circular"))?;
         "conv" => F::conv2d(x, &zeros(&[2, 1, 1, 1]), None, ConvOptions::default().padding([n, 1]))?;
+        "avg_pool" => F::avg_pool1d(x, n, Default::default())?;
+        "avg_pool" => F::avg_pool1d(x, n, AvgPoolOptions::default().padding(n / 2).stride(1))?;
+        "avg_pool" => F::avg_pool1d(x, n, AvgPoolOptions::default().stride(usize::MAX).ceil_mode(true))?;
+        "avg_pool" => F::avg_pool2d(x, [n, 1], AvgPoolOptions::default().padding([n / 2, 0]).count_include_pad(false))?;
         "max_pool" => F::max_pool1d(x, n, Default::default())?;
         "max_pool" => F::max_pool1d(x, n, MaxPoolOptions::default().padding(n / 2).stride(1))?;
         "max_pool" => F::max_pool1d(x, n, MaxPoolOptions::default().stride(usize::MAX).ceil_mode(true))?;

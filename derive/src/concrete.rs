@@ -7,7 +7,7 @@ use syn::{
     TypeParamBound, parse_quote, spanned::Spanned,
 };
 
-const EXPECTED: &str = "expected impl Into<…>, impl AsRef<…> or impl Operand<…>";
+const EXPECTED: &str = "expected impl Into<…>, impl AsRef<…>, impl Operand<…> or impl Int";
 
 /// One argument: its name, the type that the compiled form takes, and how the caller's is made that.
 struct Argument {
@@ -114,6 +114,11 @@ fn argument(outer: &mut FnArg, inner: &mut FnArg) -> Result<Argument> {
             return Err(Error::new(what.span(), EXPECTED));
         };
         let last = bound.path.segments.last().expect("a path has a last segment");
+        if last.ident == "Int" {
+            *inner.ty = parse_quote!(isize);
+            let conversion = quote!(let #name = #name.to_isize(););
+            return Ok(Argument { name, ty: parse_quote!(isize), conversion });
+        }
         let PathArguments::AngleBracketed(of) = &last.arguments else {
             return Err(Error::new(what.span(), EXPECTED));
         };

@@ -9,7 +9,6 @@ use crate::{
         isa::Isa,
     },
     ops::{self, Formula, Lane, gradient_of},
-    random::{self, Rng},
     tensor::{Real, Tensor, axis, grad_enabled},
 };
 
@@ -382,39 +381,13 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
 /// # Errors
 /// If `lower` is above `upper`, or one of them is not finite.
 pub fn rrelu<T: Real>(input: &Tensor<T>, lower: f64, upper: f64, training: bool) -> Result<Tensor<T>> {
-    let slopes = |shape: &[usize]| Tensor::uniform(shape, T::of(lower), T::of(upper));
-    randomized(input, lower, upper, training, slopes)
-}
-
-/// As [`rrelu`], from the caller's generator.
-///
-/// # Errors
-/// As [`rrelu`].
-pub fn rrelu_with<T: Real>(
-    input: &Tensor<T>,
-    lower: f64,
-    upper: f64,
-    training: bool,
-    rng: &mut (impl Rng + ?Sized),
-) -> Result<Tensor<T>> {
-    let slopes = |shape: &[usize]| Tensor::uniform_with(shape, T::of(lower), T::of(upper), rng);
-    randomized(input, lower, upper, training, slopes)
-}
-
-fn randomized<T: Real>(
-    input: &Tensor<T>,
-    lower: f64,
-    upper: f64,
-    training: bool,
-    slopes: impl FnOnce(&[usize]) -> Result<Tensor<T>>,
-) -> Result<Tensor<T>> {
     if lower > upper || !lower.is_finite() || !upper.is_finite() {
         return Err(Error::value("rrelu", format!("expected finite bounds in rising order, got {lower} and {upper}")));
     }
     if !training || lower == upper {
         return Ok(leaky_relu(input, (lower + upper) / 2.));
     }
-    let slopes = slopes(input.shape())?;
+    let slopes = Tensor::uniform(input.shape(), T::of(lower), T::of(upper))?;
     let slopes: Tensor<T> =
         zip(input.view(), slopes.view(), input.shape(), |x, s| if x <= T::ZERO { s } else { T::ONE }).into();
     let out = zip(input.view(), slopes.view(), input.shape(), |x, s| x * s);
@@ -491,21 +464,7 @@ pub fn log_softmax<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> 
 /// # Errors
 /// If there is no such axis.
 pub fn gumbel_softmax<T: Real>(logits: &Tensor<T>, tau: f64, hard: bool, dim: isize) -> Result<Tensor<T>> {
-    gumbel_softmax_with(logits, tau, hard, dim, &mut random::draw())
-}
-
-/// As [`gumbel_softmax`], from the caller's generator.
-///
-/// # Errors
-/// As [`gumbel_softmax`].
-pub fn gumbel_softmax_with<T: Real>(
-    logits: &Tensor<T>,
-    tau: f64,
-    hard: bool,
-    dim: isize,
-    rng: &mut (impl Rng + ?Sized),
-) -> Result<Tensor<T>> {
-    let uniform = Tensor::<T>::rand_with(logits.shape(), rng);
+    let uniform = Tensor::<T>::rand(logits.shape());
     // -log of an exponential sample; `1 - u` is never 0, and `tiny` keeps the outer logarithm finite.
     let tiny = T::min_positive_value();
     let noise: Tensor<T> = map(uniform.view(), |u: T| -(-(T::ONE - u).ln()).max(tiny).ln()).into();

@@ -6,7 +6,6 @@ use crate::{
     Error, Result,
     kernels::elementwise::{map, zip},
     ops::shared,
-    random::Rng,
     tensor::{Real, Tensor},
 };
 
@@ -45,13 +44,7 @@ impl Kind {
         Ok(shape.iter().enumerate().map(|(i, &n)| if i < leading { n } else { 1 }).collect())
     }
 
-    fn apply<T: Real>(
-        self,
-        input: &Tensor<T>,
-        p: f64,
-        training: bool,
-        draw: impl FnOnce(Vec<usize>, f64) -> Result<Tensor<T>>,
-    ) -> Result<Tensor<T>> {
+    fn apply<T: Real>(self, input: &Tensor<T>, p: f64, training: bool) -> Result<Tensor<T>> {
         if !(0. ..=1.).contains(&p) {
             return Err(Error::value(self.op, format!("dropout probability has to be between 0 and 1, but got {p}")));
         }
@@ -69,7 +62,7 @@ impl Kind {
         };
         let keep = match p {
             1. => Tensor::scalar(T::ZERO),
-            _ => draw(self.mask_shape(input.shape())?, 1. - p)?,
+            _ => Tensor::bernoulli(self.mask_shape(input.shape())?, 1. - p)?,
         };
         let numbers = [scale, kept, dropped].map(T::of);
         Ok(masked(self.op, input, &keep, numbers, self.alpha))
@@ -91,9 +84,9 @@ fn masked<T: Real>(op: &'static str, input: &Tensor<T>, keep: &Tensor<T>, number
     Tensor::op(op, out, [input], move |g, _| Ok([Some(shared(g, &factor)?)]))
 }
 
-/// A pair of functions a row: with the process's generator, and with the caller's.
+/// One function per row.
 macro_rules! functions {
-    ($($(#[$doc:meta])* $name:ident, $with:ident, $drawn:expr, alpha $alpha:literal $(, $check:ident)?;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident, $drawn:expr, alpha $alpha:literal $(, $check:ident)?;)*) => {$(
         $(#[$doc])*
         ///
         /// # Errors
@@ -101,22 +94,7 @@ macro_rules! functions {
         pub fn $name<T: Real>(input: &Tensor<T>, p: f64, training: bool) -> Result<Tensor<T>> {
             $($check(input.shape())?;)?
             let kind = Kind { op: stringify!($name), drawn: $drawn, alpha: $alpha };
-            kind.apply(input, p, training, Tensor::bernoulli)
-        }
-
-        #[doc = concat!("As [`", stringify!($name), "`], from the caller's generator.")]
-        ///
-        /// # Errors
-        #[doc = concat!("As [`", stringify!($name), "`].")]
-        pub fn $with<T: Real>(
-            input: &Tensor<T>,
-            p: f64,
-            training: bool,
-            rng: &mut (impl Rng + ?Sized),
-        ) -> Result<Tensor<T>> {
-            $($check(input.shape())?;)?
-            let kind = Kind { op: stringify!($name), drawn: $drawn, alpha: $alpha };
-            kind.apply(input, p, training, |shape, q| Tensor::bernoulli_with(shape, q, rng))
+            kind.apply(input, p, training)
         }
     )*};
 }
@@ -132,23 +110,23 @@ functions! {
     /// assert_eq!(F::dropout(&x, 0.25, false)?, x);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    dropout, dropout_with, Drawn::Elements, alpha false;
+    dropout, Drawn::Elements, alpha false;
 
     /// [`dropout`] of whole channels of `(N, C, L)` or `(C, L)`.
-    dropout1d, dropout1d_with, Drawn::Channels { batched_rank: Some(3) }, alpha false, one_spatial_axis;
+    dropout1d, Drawn::Channels { batched_rank: Some(3) }, alpha false, one_spatial_axis;
 
     /// [`dropout`] of whole channels of `(N, C, H, W)`; three axes are taken for `(N, C, L)`, as in PyTorch.
-    dropout2d, dropout2d_with, Drawn::Channels { batched_rank: None }, alpha false;
+    dropout2d, Drawn::Channels { batched_rank: None }, alpha false;
 
     /// [`dropout`] of whole channels of `(N, C, D, H, W)` or `(C, D, H, W)`.
-    dropout3d, dropout3d_with, Drawn::Channels { batched_rank: Some(5) }, alpha false;
+    dropout3d, Drawn::Channels { batched_rank: Some(5) }, alpha false;
 
     /// [`dropout`] for [`selu`](super::selu): drops to SELU's lowest value, and keeps mean 0 and variance 1
     /// (Klambauer et al. 2017).
-    alpha_dropout, alpha_dropout_with, Drawn::Elements, alpha true;
+    alpha_dropout, Drawn::Elements, alpha true;
 
     /// [`alpha_dropout`] of whole channels of `(N, C, …)`.
-    feature_alpha_dropout, feature_alpha_dropout_with, Drawn::Channels { batched_rank: None }, alpha true;
+    feature_alpha_dropout, Drawn::Channels { batched_rank: None }, alpha true;
 }
 
 fn one_spatial_axis(shape: &[usize]) -> Result<()> {

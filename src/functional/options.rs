@@ -308,7 +308,54 @@ macro_rules! changed {
     };
 }
 
-pub(crate) use {argument, changed, options, words};
+/// Names over 1, 2 and 3 axes for what is written once over `const N: usize`: functions, and with `type` layers.
+///
+/// ```text
+/// by_rank! { ($n) conv(input, options): (input: &Tensor<T>, options: ConvOptions<$n>) -> Tensor<T>; conv1d, conv2d, conv3d }
+/// by_rank! { type Conv<_, T = f32>: Conv1d, Conv2d, Conv3d }
+/// ```
+///
+/// A doc comment in front of a name follows what is said of all.
+macro_rules! by_rank {
+    (
+        type $family:ident<_ $(, $t:ident = $default:ty)?>:
+        $(#[$doc1:meta])* $one:ident, $(#[$doc2:meta])* $two:ident, $(#[$doc3:meta])* $three:ident
+    ) => {
+        #[doc = concat!("[`", stringify!($family), "`] over one axis: `(N, C, L)` or `(C, L)`.\n")]
+        $(#[$doc1])*
+        pub type $one$(<$t = $default>)? = $family<1 $(, $t)?>;
+        #[doc = concat!("[`", stringify!($family), "`] over two axes: `(N, C, H, W)` or `(C, H, W)`.\n")]
+        $(#[$doc2])*
+        pub type $two$(<$t = $default>)? = $family<2 $(, $t)?>;
+        #[doc = concat!("[`", stringify!($family), "`] over three axes: `(N, C, D, H, W)` or `(C, D, H, W)`.\n")]
+        $(#[$doc3])*
+        pub type $three$(<$t = $default>)? = $family<3 $(, $t)?>;
+    };
+    (
+        ($d:tt $n:ident) $family:ident($($arg:ident),*): ($($args:tt)*) -> $result:ty;
+        $(#[$doc1:meta])* $one:ident, $(#[$doc2:meta])* $two:ident, $(#[$doc3:meta])* $three:ident
+    ) => {
+        macro_rules! named {
+            ($d($d(#[$d doc:meta])* $d name:ident, $d $n:literal, $d axes:literal;)*) => {$d(
+                #[doc = concat!("[`", stringify!($family), "`] over ", $d axes, ".\n")]
+                $d(#[$d doc])*
+                ///
+                /// # Errors
+                #[doc = concat!("As [`", stringify!($family), "`].")]
+                pub fn $d name<T: Real>($($args)*) -> Result<$result> {
+                    $family($($arg),*)
+                }
+            )*};
+        }
+        named! {
+            $(#[$doc1])* $one, 1, "one axis: `(N, C, L)` or `(C, L)`";
+            $(#[$doc2])* $two, 2, "two axes: `(N, C, H, W)` or `(C, H, W)`";
+            $(#[$doc3])* $three, 3, "three axes: `(N, C, D, H, W)` or `(C, D, H, W)`";
+        }
+    };
+}
+
+pub(crate) use {argument, by_rank, changed, options, words};
 
 #[cfg(test)]
 mod tests {

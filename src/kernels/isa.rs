@@ -128,6 +128,12 @@ unsafe fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
 }
 
+/// Compiled once, and not at each place that dispatches.
+#[inline(never)]
+fn with_baseline<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Baseline>()
+}
+
 /// Runs a kernel in the form for [`capability`].
 #[inline]
 #[allow(unsafe_code)]
@@ -139,7 +145,7 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Capability::Avx2 => unsafe { with_avx2(kernel) },
-        _ => kernel.run::<Baseline>(),
+        _ => with_baseline(kernel),
     }
 }
 

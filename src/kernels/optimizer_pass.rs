@@ -28,26 +28,32 @@ struct Loop<'a, T, P, const N: usize> {
 
 impl<T: Real, P: Pass<T, N>, const N: usize> Kernel for Loop<'_, T, P, N> {
     type Output = ();
-    // Loops without closures: one that is not inlined is compiled without this loop's vector instructions.
     #[inline(always)]
-    #[allow(clippy::needless_range_loop)]
-    fn run<I: Isa>(mut self) {
-        // Slices of one length, so that no index is checked inside.
-        let len = self.value.len();
-        let grad = &self.grad[..len];
-        for slot in &mut self.slots {
-            *slot = &mut std::mem::take(slot)[..len];
+    fn run<I: Isa>(self) {
+        elements(self.pass, self.value, self.grad, self.slots);
+    }
+}
+
+// A function, whose arguments do not overlap: what the pass reads is loaded once, and its branches are taken outside of the
+// loop. Loops without closures and long iterators: what is not inlined is compiled without this loop's vector instructions.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)]
+fn elements<T: Real, P: Pass<T, N>, const N: usize>(pass: &P, value: &mut [T], grad: &[T], mut slots: [&mut [T]; N]) {
+    // Slices of one length, so that no index is checked inside.
+    let len = value.len();
+    let grad = &grad[..len];
+    for slot in &mut slots {
+        *slot = &mut std::mem::take(slot)[..len];
+    }
+    for i in 0..len {
+        let mut old = [T::ZERO; N];
+        for k in 0..N {
+            old[k] = slots[k][i];
         }
-        for i in 0..len {
-            let mut old = [T::ZERO; N];
-            for k in 0..N {
-                old[k] = self.slots[k][i];
-            }
-            let (value, new) = self.pass.element(self.value[i], grad[i], old);
-            self.value[i] = value;
-            for k in 0..N {
-                self.slots[k][i] = new[k];
-            }
+        let (changed, new) = pass.element(value[i], grad[i], old);
+        value[i] = changed;
+        for k in 0..N {
+            slots[k][i] = new[k];
         }
     }
 }

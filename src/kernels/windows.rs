@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{memory::collected, sizes::saturating};
+use crate::number::Element;
 
 /// How windows lie on an input: three axes, of which a problem of fewer has the first ones of length 1.
 ///
@@ -89,6 +90,21 @@ impl Windows {
             Span { start, count: inside.min(self.kernel[axis].saturating_sub(skipped)) }
         };
         collected((0..self.output[axis]).map(span))
+    }
+
+    /// For each window over all axes, how many of its taps are over the input, or with `padded` over input and padding, of which
+    /// there is as much behind as in front. For a dilation of 1.
+    pub fn counts<T: Element>(&self, padded: bool) -> Vec<T> {
+        let along = [0, 1, 2].map(|axis| {
+            let end = self.input[axis] + 2 * self.before[axis];
+            let inside = |o: usize| self.kernel[axis].min(end - o * self.stride[axis]);
+            match padded {
+                true => collected((0..self.output[axis]).map(|o| inside(o) as f64)),
+                false => collected(self.spans(axis).iter().map(|span| span.count as f64)),
+            }
+        });
+        let rows = along[0].iter().flat_map(|d| along[1].iter().map(move |h| d * h));
+        collected(rows.flat_map(|row| along[2].iter().map(move |w| T::of(row * w))))
     }
 
     /// The windows along one axis whose tap `tap` meets the input.

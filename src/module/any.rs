@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use super::{Module, buffer::Buffer, copies::Handle, param::Param};
-use crate::{AnyTensor, DType, Element, Real, Result};
+use crate::{AnyTensor, DType, Element, Error, Real, Result};
 
 /// A parameter of either element type: what one optimizer and one state_dict hold side by side.
 #[derive(Clone, Debug)]
@@ -33,16 +33,43 @@ impl AnyParam {
     }
 
     /// The length of each axis.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
     pub fn shape(&self) -> Vec<usize> {
         any_param!(self, p => p.shape())
     }
 
+    /// As much of the shape as is known.
+    pub fn known_shape(&self) -> Vec<Option<usize>> {
+        any_param!(self, p => p.known_shape())
+    }
+
+    /// Whether it has no values yet.
+    pub fn is_lazy(&self) -> bool {
+        any_param!(self, p => p.is_lazy())
+    }
+
+    /// Whether a parametrization computes its values.
+    pub(crate) fn is_parametrized(&self) -> bool {
+        any_param!(self, p => p.is_parametrized())
+    }
+
     /// The number of elements.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
     pub fn numel(&self) -> usize {
         any_param!(self, p => p.numel())
     }
 
     /// The values as they are now, cut off: nothing made from them changes this parameter's gradient.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
     pub fn detach(&self) -> AnyTensor {
         any_param!(self, p => p.detach().into())
     }
@@ -63,6 +90,33 @@ impl AnyParam {
     /// If the shape differs.
     pub fn set(&self, values: &AnyTensor) -> Result<()> {
         any_param!(self, p => p.set(&values.to()))
+    }
+
+    /// Moves the values towards those of `end`, as [`Tensor::lerp`](crate::Tensor::lerp): `self + weight · (end − self)`.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// // The soft update of a target network, or of an average of the weights:
+    /// let (target, online) = (Linear::new(4, 2), Linear::new(4, 2));
+    /// for (slow, fast) in target.parameters().iter().zip(online.parameters()) {
+    ///     slow.lerp(&fast, 0.005)?;
+    /// }
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the shape differs.
+    pub fn lerp(&self, end: &AnyParam, weight: f64) -> Result<()> {
+        fn lerp<T: Real>(param: &Param<T>, end: &AnyTensor, weight: f64) -> Result<()> {
+            let (start, end) = (param.detach(), end.to::<T>());
+            if start.shape() != end.shape() {
+                let shapes = format!("the parameter is {:?}, the other is {:?}", start.shape(), end.shape());
+                return Err(Error::shape("lerp", shapes));
+            }
+            param.set(&start.lerp(&end, T::of(weight))?)
+        }
+        let end = end.detach();
+        any_param!(self, p => lerp(p, &end, weight))
     }
 
     /// Forgets the gathered gradient.
@@ -158,6 +212,15 @@ macro_rules! any_buffer {
 }
 
 impl AnyBuffer {
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.tensor().dtype()
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        any_buffer!(self, b => b.address())
+    }
+
     /// The values as they are now.
     pub fn tensor(&self) -> AnyTensor {
         any_buffer!(self, b => b.tensor().into())

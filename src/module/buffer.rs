@@ -10,6 +10,7 @@ use ndarray::ArrayViewMutD;
 use super::{
     copies::{Handle, cloned, converted},
     param::same_shape,
+    scope,
 };
 use crate::{
     Element, Result, Tensor,
@@ -41,7 +42,7 @@ impl<T: Element> Buffer<T> {
 
     /// The values as they are now.
     pub fn tensor(&self) -> Tensor<T> {
-        read(&self.0).clone()
+        scope::value(self.address()).unwrap_or_else(|| read(&self.0).clone())
     }
 
     /// Replaces the values.
@@ -49,9 +50,13 @@ impl<T: Element> Buffer<T> {
     /// # Errors
     /// If the shape differs.
     pub fn set(&self, values: &Tensor<T>) -> Result<()> {
+        let keeper = scope::keeper(self.address());
         let mut state = write(&self.0);
         same_shape("buffer", state.shape(), values.shape())?;
-        *state = values.detach();
+        match keeper {
+            Some(scope) => scope.keep(self, values.detach()),
+            None => *state = values.detach(),
+        }
         Ok(())
     }
 
@@ -67,7 +72,11 @@ impl<T: Element> Buffer<T> {
     /// assert_eq!(count.tensor(), Tensor::scalar(8));
     /// ```
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
-        f(write(&self.0).data.writable())
+        let Some(scope) = scope::keeper(self.address()) else { return f(write(&self.0).data.writable()) };
+        let mut value = self.tensor();
+        let result = f(value.data.writable());
+        scope.keep(self, value);
+        result
     }
 
     /// A copy that shares nothing; within one clone of a module, shared buffers stay shared.

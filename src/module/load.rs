@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Members,
+    param::fits,
     walk::{self, Entry},
 };
 use crate::{AnyTensor, Error, Result, error::listed, state::StateDict};
@@ -81,14 +82,10 @@ fn plan<'s>(op: &str, root: Members<'_>, state: &'s StateDict) -> Result<(LoadRe
     let unexpected = state.iter().filter(|(name, _)| entries.get(name).is_none());
     report.unexpected = unexpected.map(|(name, tensor)| (name.to_string(), tensor.shape().to_vec())).collect();
     for (name, entry) in entries {
-        let shape = match &entry {
-            Entry::Param(p) => p.shape(),
-            Entry::Buffer(b) => b.shape(),
-        };
         match state.get(&name) {
-            None => report.missing.push((name, shape)),
-            Some(tensor) if tensor.shape() != shape => {
-                report.mismatched.push((name, shape, tensor.shape().to_vec()));
+            None => report.missing.push((name, entry.shown_shape())),
+            Some(tensor) if !fits(&entry.known_shape(), tensor.shape()) => {
+                report.mismatched.push((name, entry.shown_shape(), tensor.shape().to_vec()));
             }
             Some(tensor) => {
                 report.applied.push(name);

@@ -119,12 +119,12 @@ pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<
     let ((output, multiply_adds), mut calls) = during(&CALLS, Calls::new(), || profile::counting(|| no_grad(run)));
     let output = output?.shape();
 
-    let own = |members: &super::Members<'_>| members.params.iter().map(|(_, p)| p.numel()).sum();
+    let own = |members| walk::own_parameters(members).iter().map(|p| p.numel()).sum();
     let mut rows = vec![Row {
         path: String::new(),
         type_name: model.type_name(),
         output: Some(output),
-        parameters: own(&walk::members(model)),
+        parameters: own(walk::members(model)),
         multiply_adds: 0,
     }];
     for (path, module) in walk::named_modules(walk::members(model)) {
@@ -133,7 +133,7 @@ pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<
             path,
             type_name: module.type_name(),
             output: call.as_ref().map(|c| c.shape.clone()),
-            parameters: own(&walk::members(module)),
+            parameters: own(walk::members(module)),
             multiply_adds: call.map_or(0, |c| c.multiply_adds),
         });
     }

@@ -33,12 +33,7 @@ pub struct Conv<const N: usize, T: Real = f32> {
     options: ConvOptions<N>,
 }
 
-/// [`Conv`] over one axis: signals, sequences.
-pub type Conv1d<T = f32> = Conv<1, T>;
-/// [`Conv`] over two axes: images.
-pub type Conv2d<T = f32> = Conv<2, T>;
-/// [`Conv`] over three axes: volumes.
-pub type Conv3d<T = f32> = Conv<3, T>;
+F::by_rank! { type Conv<_, T = f32>: Conv1d, Conv2d, Conv3d }
 
 impl<const N: usize> Conv<N> {
     /// A layer from `in_channels` to `out_channels`, with a bias.

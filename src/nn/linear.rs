@@ -2,7 +2,7 @@
 
 use crate::module::optional;
 use crate::{
-    Result, functional as F,
+    Error, Result, functional as F,
     module::{ExtraRepr, run},
     nn::{Forward, Module, Param, init},
     tensor::{Real, Tensor},
@@ -39,11 +39,34 @@ impl Linear {
     }
 }
 
+/// A [`Linear`] that takes `in_features` from its first input, or from a state_dict: torch.nn.LazyLinear.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let layer = LazyLinear::new(30);
+/// assert_eq!(layer.to_string(), "LazyLinear(in_features=0, out_features=30, bias=True)");
+/// let y = layer.forward(&Tensor::zeros([128, 20]))?;
+/// assert_eq!(layer.to_string(), "Linear(in_features=20, out_features=30, bias=True)");
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub enum LazyLinear {}
+
+impl LazyLinear {
+    /// The layer to `out_features`, with a bias.
+    #[allow(clippy::new_ret_no_self)]
+    pub fn new(out_features: usize) -> Linear {
+        Linear { weight: Param::lazy([Some(out_features), None]), bias: None, name: "Linear" }.bias(true)
+    }
+}
+
 impl<T: Real> Linear<T> {
     /// With (the default) or without a bias; one that was left out before is drawn anew.
     pub fn bias(mut self, bias: bool) -> Self {
-        let shape = self.weight.shape();
-        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1]));
+        let known = self.weight.known_shape();
+        self.bias = optional(self.bias, bias, || match known[..] {
+            [Some(outputs), Some(inputs)] => init::drawn(&[outputs], inputs),
+            _ => Param::lazy(&known[..1]),
+        });
         self
     }
 
@@ -54,19 +77,31 @@ impl<T: Real> Linear<T> {
     }
 
     fn type_name(&self) -> String {
-        self.name.into()
+        if self.weight.is_lazy() { format!("Lazy{}", self.name) } else { self.name.into() }
     }
 
     fn extra_repr(&self) -> String {
-        let shape = self.weight.shape();
-        let sizes = ExtraRepr::new().named("in_features", shape[1]).named("out_features", shape[0]);
+        let shape = self.weight.known_shape();
+        let [out_features, in_features] = [0, 1].map(|axis| shape[axis].unwrap_or_default());
+        let sizes = ExtraRepr::new().named("in_features", in_features).named("out_features", out_features);
         sizes.named("bias", self.bias.is_some()).finish()
+    }
+
+    fn map(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        let Some(&inputs) = x.shape().last() else {
+            return Err(Error::shape("linear", "expected an input of at least 1 axis, got a scalar"));
+        };
+        let drawn = |param: &Param<T>| {
+            param
+                .tensor_or(|known| init::values(&known.iter().map(|n| n.unwrap_or(inputs)).collect::<Vec<_>>(), inputs))
+        };
+        F::linear(x, &drawn(&self.weight), self.bias.as_ref().map(drawn).as_ref())
     }
 }
 
 impl<T: Real> Forward<T> for Linear<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || F::linear(x, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref()))
+        run(self, || self.map(x))
     }
     crate::forward_dtype!();
 }

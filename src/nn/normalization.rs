@@ -7,7 +7,7 @@ use crate::{
     functional::{self as F, BatchNormOptions},
     kernels::sizes::must,
     module::run,
-    nn::{Buffer, Forward, Mode, Module, Param},
+    nn::{Buffer, Forward, Mode, Module, Param, StateDict},
     python::{py_bool, py_float, py_tuple},
     tensor::{Real, Sizes, Tensor},
 };
@@ -26,7 +26,7 @@ use crate::{
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[derive(Module)]
-#[module(repr, name)]
+#[module(repr, name, upgrade)]
 pub struct BatchNorm<const N: usize, T: Real = f32> {
     /// `[num_features]`
     pub weight: Option<Param<T>>,
@@ -128,6 +128,14 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
         self.running_var = optional(self.running_var, track, || Buffer::new(Tensor::ones([n])));
         self.num_batches_tracked = optional(self.num_batches_tracked, track, || Buffer::new(Tensor::scalar(0)));
         self
+    }
+
+    /// Files of PyTorch before 0.4.1 have no count of batches.
+    fn upgrade(&self, prefix: &str, state: &mut StateDict) {
+        let (count, statistics) = (format!("{prefix}num_batches_tracked"), format!("{prefix}running_mean"));
+        if let (Some(tracked), Some(_), None) = (&self.num_batches_tracked, state.get(&statistics), state.get(&count)) {
+            state.insert(count, tracked.tensor());
+        }
     }
 
     fn type_name(&self) -> String {

@@ -1,12 +1,12 @@
 //! `x.index((0, 1..3, ..))`: several ways of indexing at once, as in `x[0, 1:3, :]`.
 
-use std::ops::{Range, RangeFrom, RangeFull, RangeTo};
+use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
 use crate::{
     Error, Result,
     kernels::{elementwise::broadcast_shape, memory::filled, sizes::room},
     ops::gather::positions,
-    tensor::{Element, Tensor},
+    tensor::{Element, Int, Tensor},
 };
 
 /// One entry of [`Tensor::index`].
@@ -26,14 +26,19 @@ pub enum Index {
     Mask(Tensor<bool>),
 }
 
+/// The end of a range that contains `last`: after the last of all there is none.
+fn after(last: isize) -> Option<isize> {
+    (last != -1).then(|| last.saturating_add(1))
+}
+
 macro_rules! index_from {
-    ($($t:ty: $x:ident => $index:expr;)*) => {$(
-        impl From<$t> for Index {
+    ($([$($generics:tt)*] $t:ty: $x:ident => $index:expr;)*) => {$(
+        impl<$($generics)*> From<$t> for Index {
             fn from($x: $t) -> Index {
                 $index
             }
         }
-        impl Indices for $t {
+        impl<$($generics)*> Indices for $t {
             fn indices(self) -> Vec<Index> {
                 vec![self.into()]
             }
@@ -41,13 +46,15 @@ macro_rules! index_from {
     )*};
 }
 index_from! {
-    isize: i => Index::At(i);
-    Range<isize>: r => Index::Slice(Some(r.start), Some(r.end), 1);
-    RangeFrom<isize>: r => Index::Slice(Some(r.start), None, 1);
-    RangeTo<isize>: r => Index::Slice(None, Some(r.end), 1);
-    RangeFull: _r => Index::Slice(None, None, 1);
-    &Tensor<i64>: t => Index::Places(t.clone());
-    &Tensor<bool>: t => Index::Mask(t.clone());
+    [I: Int] I: i => Index::At(i.to_isize());
+    [I: Int] Range<I>: r => Index::Slice(Some(r.start.to_isize()), Some(r.end.to_isize()), 1);
+    [I: Int] RangeFrom<I>: r => Index::Slice(Some(r.start.to_isize()), None, 1);
+    [I: Int] RangeTo<I>: r => Index::Slice(None, Some(r.end.to_isize()), 1);
+    [I: Int] RangeInclusive<I>: r => Index::Slice(Some(r.start().to_isize()), after(r.end().to_isize()), 1);
+    [I: Int] RangeToInclusive<I>: r => Index::Slice(None, after(r.end.to_isize()), 1);
+    [] RangeFull: _r => Index::Slice(None, None, 1);
+    [] &Tensor<i64>: t => Index::Places(t.clone());
+    [] &Tensor<bool>: t => Index::Mask(t.clone());
 }
 
 /// What [`Tensor::index`] takes: one entry, a tuple of them, or a list of [`Index`].
@@ -87,7 +94,7 @@ macro_rules! tuples {
 tuples! { (A a) (A a, B b) (A a, B b, C c) (A a, B b, C c, D d) (A a, B b, C c, D d, E e) (A a, B b, C c, D d, E e, F f) }
 
 impl<T: Element> Tensor<T> {
-    /// What `x[…]` is in PyTorch: numbers, ranges, tensors of places and masks, one an axis, and [`Index::NewAxis`] and
+    /// What `x[…]` is in PyTorch: numbers, ranges, tensors of places and masks, one per axis, and [`Index::NewAxis`] and
     /// [`Index::Ellipsis`]. Without tensors it is a view.
     ///
     /// Tensors of places broadcast together; their axes stand where the tensors stood, or in front if those were not
@@ -98,6 +105,7 @@ impl<T: Element> Tensor<T> {
     /// let x = tensor![[0, 1, 2], [3, 4, 5]];
     /// assert_eq!(x.index(-1)?, tensor![3, 4, 5]);
     /// assert_eq!(x.index((.., 1..))?, tensor![[1, 2], [4, 5]]);
+    /// assert_eq!(x.index((0, ..=1))?, tensor![0, 1]);
     /// assert_eq!(x.index((.., &tensor![2, 0]))?, tensor![[2, 0], [5, 3]]);
     /// assert_eq!(x.index(&tensor![[true, false, true], [false, true, false]])?, tensor![0, 2, 4]);
     /// # Ok::<(), ndnn::Error>(())

@@ -12,7 +12,7 @@ use crate::{
         memory::{collected, full},
         sizes::room,
     },
-    tensor::{Element, Tensor, axis},
+    tensor::{Element, Int, Tensor, axis},
 };
 
 // ------------------------------------------------------------------------------------------------ ranges: always views
@@ -23,7 +23,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no such axis, or the range leaves it.
     #[concrete(Element)]
-    pub fn narrow(&self, dim: isize, start: isize, length: usize) -> Result<Tensor<T>> {
+    pub fn narrow(&self, dim: isize, start: impl Int, length: usize) -> Result<Tensor<T>> {
         let at = self.real_axis("narrow", dim)?;
         let n = self.shape()[at];
         let from = if start < 0 { start + n as isize } else { start };
@@ -87,7 +87,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no such axis or index.
     #[concrete(Element)]
-    pub fn select(&self, dim: isize, index: isize) -> Result<Tensor<T>> {
+    pub fn select(&self, dim: isize, index: impl Int) -> Result<Tensor<T>> {
         let at = self.real_axis("select", dim)?;
         let n = self.shape()[at];
         let from = if index < 0 { index + n as isize } else { index };

@@ -160,9 +160,21 @@ pub struct RuleOptimizer<R: Rule> {
 }
 
 /// The parameters, each once.
+///
+/// # Panics
+/// If one has no values of its own to step.
+#[track_caller]
 fn members(params: impl Parameters) -> Vec<Member> {
     let mut known = HashSet::new();
-    let once = params.named().into_iter().filter(|(_, param)| known.insert(param.address()));
+    let named = params.named();
+    for (name, param) in &named {
+        assert!(
+            !param.is_lazy(),
+            "an optimizer needs parameters that have values; `{name}` gets its shape from the first input: run a batch \
+             through the model first"
+        );
+    }
+    let once = named.into_iter().filter(|(_, param)| known.insert(param.address()));
     once.map(|(name, param)| Member { name, param, group: 0, stepped: false }).collect()
 }
 
@@ -309,6 +321,10 @@ impl<R: Rule> RuleOptimizer<R> {
 
     /// Whether the options of every group can be; the error names the group's parameters.
     fn check(&self) -> Result<()> {
+        if let Some(member) = self.members.iter().find(|m| m.param.is_parametrized()) {
+            let what = "a parametrization computes it now; make the optimizer after registering one";
+            return Err(Error::state("step", format!("`{}` has no values of its own: {what}", member.name)));
+        }
         self.groups.iter().enumerate().try_for_each(|(i, group)| {
             group
                 .check()

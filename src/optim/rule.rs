@@ -35,8 +35,8 @@ pub type Closure<'a> = dyn FnMut() -> Result<f64> + 'a;
 /// What an optimizer does at a step to all parameters of all groups, and what it remembers meanwhile.
 ///
 /// Most optimizers treat each parameter by itself: they are a [`ParamRule`](super::ParamRule), of which
-/// [`Each`](super::Each) makes a `Rule`. What needs
-/// all of them at once (L-BFGS, a line search, clipping by the norm of all gradients) is a `Rule` of its own.
+/// [`Each`](super::Each) makes a `Rule`. What needs all of them at once (L-BFGS, a line search, clipping by the norm of all
+/// gradients) is a `Rule` of its own.
 pub trait Rule: Sized + Send + Sync {
     /// The options of a group.
     type Options: GroupOptions;

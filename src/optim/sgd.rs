@@ -30,8 +30,8 @@ pub struct SGDRule;
 
 /// Stochastic gradient descent, with momentum if asked for.
 ///
-/// `g ← ∇ + λθ`, `b ← μb + (1 − τ)g` (`b = g` in the first step with a momentum), `θ ← θ − γb`, or `θ − γ(g + μb)` with Nesterov's
-/// momentum; γ the learning rate, μ the momentum, τ the dampening, λ the weight decay. As
+/// `g ← ∇ + λθ`, `b ← μb + (1 − τ)g` (`b = g` in the first step with a momentum), `θ ← θ − γb`, or `θ − γ(g + μb)` with
+/// Nesterov's momentum; γ the learning rate, μ the momentum, τ the dampening, λ the weight decay. As
 /// [torch.optim.SGD](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html).
 ///
 /// ```

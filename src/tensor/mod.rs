@@ -9,12 +9,12 @@ mod node;
 mod operand;
 mod random;
 
-use ndarray::{ArcArray, Array, ArrayD, ArrayViewD, Dimension, IxDyn};
+use ndarray::{ArcArray, ArrayD, ArrayViewD, Dimension, IxDyn};
 use ndnn_derive::concrete;
 
 #[doc(hidden)]
 pub use creation::{tensor_default, tensor_of};
-pub use dims::{Ints, Sizes};
+pub use dims::{Int, Ints, Sizes};
 pub(crate) use dims::{axes, axis};
 use erase::erase;
 pub(crate) use erase::{erase_node, unerase};
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The array inside a tensor: of dynamic rank, shared, copied when written to while shared.
-pub type Data<T> = ArcArray<T, IxDyn>;
+pub type Array<T> = ArcArray<T, IxDyn>;
 
 /// An n-dimensional array, and, where gradients flow, the step that made it.
 ///
@@ -54,8 +54,9 @@ pub struct Tensor<T: Element = f32> {
 }
 
 /// A tensor of any element type: what a state_dict holds.
+/// Two are equal if their types, shapes and elements are.
 #[must_use]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum AnyTensor {
     F32(Tensor<f32>),
@@ -94,6 +95,14 @@ impl AnyTensor {
         any_tensor!(self, t => t.shape())
     }
 
+    /// Whether both are one tensor: the same array, seen the same way, with the same history.
+    pub(crate) fn is_same(&self, other: &AnyTensor) -> bool {
+        fn same<T: Element>(x: &Tensor<T>, y: &AnyTensor) -> bool {
+            unerase(y.clone()).is_some_and(|y| x.is_same(&y))
+        }
+        any_tensor!(self, t => same(t, other))
+    }
+
     /// The tensor converted to elements of type `T`.
     pub fn to<T: Element>(&self) -> Tensor<T> {
         any_tensor!(self, t => t.detach().cast())
@@ -108,15 +117,15 @@ impl<T: Element> From<Tensor<T>> for AnyTensor {
 
 // ---------------------------------------------------------------------------------------------- to and from ndarray
 
-impl<T: Element> From<Data<T>> for Tensor<T> {
-    fn from(data: Data<T>) -> Self {
+impl<T: Element> From<Array<T>> for Tensor<T> {
+    fn from(data: Array<T>) -> Self {
         Tensor { data: data.into(), node: NodeRef(None) }
     }
 }
 
-impl<T: Element, D: Dimension> From<Array<T, D>> for Tensor<T> {
-    fn from(array: Array<T, D>) -> Self {
-        Data::from(array.into_dyn()).into()
+impl<T: Element, D: Dimension> From<ndarray::Array<T, D>> for Tensor<T> {
+    fn from(array: ndarray::Array<T, D>) -> Self {
+        Array::from(array.into_dyn()).into()
     }
 }
 
@@ -132,7 +141,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The array inside, shared.
-    pub(crate) fn data(&self) -> &Data<T> {
+    pub(crate) fn data(&self) -> &Array<T> {
         &self.data
     }
 

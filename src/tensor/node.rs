@@ -14,7 +14,7 @@ use std::{
 use ndarray::{Dimension, IxDyn};
 
 use super::{
-    AnyTensor, Data, Element, Held, Real, Tensor,
+    AnyTensor, Array, Element, Held, Real, Tensor,
     erase::{erase, erase_node},
 };
 use crate::{
@@ -433,7 +433,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     pub fn op<const N: usize, F>(
         name: &'static str,
-        out: impl Into<Data<T>>,
+        out: impl Into<Array<T>>,
         inputs: [&Tensor<T>; N],
         backward: F,
     ) -> Tensor<T>
@@ -454,7 +454,7 @@ impl<T: Element> Tensor<T> {
     /// A closure that captured its own output as a tensor would keep itself alive; this hands it back.
     pub fn op_with_output<const N: usize, F>(
         name: &'static str,
-        out: impl Into<Data<T>>,
+        out: impl Into<Array<T>>,
         inputs: [&Tensor<T>; N],
         backward: F,
     ) -> Tensor<T>
@@ -471,7 +471,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// As [`Tensor::op`], for any number of inputs.
-    pub fn op_many<F>(name: &'static str, out: impl Into<Data<T>>, inputs: &[&Tensor<T>], backward: F) -> Tensor<T>
+    pub fn op_many<F>(name: &'static str, out: impl Into<Array<T>>, inputs: &[&Tensor<T>], backward: F) -> Tensor<T>
     where
         F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync + 'static,
     {
@@ -487,7 +487,7 @@ impl<T: Element> Tensor<T> {
     /// The result of an operation that is tracked.
     fn record(
         name: &'static str,
-        data: Data<T>,
+        data: Array<T>,
         inputs: &[&Tensor<T>],
         keep_output: bool,
         backward: Box<Run<T>>,

@@ -1,5 +1,5 @@
-//! Tensors of random numbers. Each function ending in `_with` takes the caller's generator; the other draws from the
-//! process's own, which [`manual_seed`](crate::manual_seed) seeds.
+//! Tensors of random numbers. Each function ending in `_with` takes the caller's generator; the others draw from the
+//! process's own, which [`manual_seed`](crate::manual_seed) seeds, or from that of [`random::with`](crate::random::with).
 
 use ndnn_derive::concrete;
 use rand::{Rng, RngExt, distr, seq::SliceRandom};
@@ -9,6 +9,7 @@ use super::{DType, Element, Real, Tensor};
 use crate::{
     Error, Result,
     kernels::{
+        layout::row_major,
         memory::{self, collected},
         random::{Key, fill},
         sizes::{must, room},
@@ -180,6 +181,118 @@ impl<T: Real> Tensor<T> {
         }
         room::<T>("normal", shape.as_ref())?;
         Ok(Self::filled(shape.as_ref(), Key::of(rng), |out, key| normals(out, mean, std, key)))
+    }
+}
+
+impl<T: Real> Tensor<T> {
+    /// As many numbers as this tensor has, in its shape, uniform over [0, 1).
+    pub fn rand_like(&self) -> Tensor<T> {
+        Self::rand(self.shape())
+    }
+
+    /// As many numbers as this tensor has, in its shape, normal, of mean 0 and standard deviation 1.
+    pub fn randn_like(&self) -> Tensor<T> {
+        Self::randn(self.shape())
+    }
+
+    /// Draws `num_samples` categories, numbered from 0, each with a probability in proportion to its weight.
+    ///
+    /// The weights `(categories)` or `(rows, categories)` need not add up to 1; the result is `(num_samples)` or
+    /// `(rows, num_samples)`. Without `replacement` no category is drawn twice.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let logits = tensor![[0.0, 2.0, 1.0]];
+    /// let word = logits.softmax(-1)?.multinomial(1, true)?;
+    /// assert_eq!(word.shape(), [1, 1]);
+    /// assert_eq!(tensor![0.0, 3.0, 0.0].multinomial(2, true)?, tensor![1, 1]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there are not 1 or 2 axes, `num_samples` is 0, a weight is negative, infinite or NaN, a row has no weight above 0 or,
+    /// without `replacement`, fewer such than samples.
+    pub fn multinomial(&self, num_samples: usize, replacement: bool) -> Result<Tensor<i64>> {
+        let (rows, categories) = match *self.shape() {
+            [categories] => (1, categories),
+            [rows, categories] => (rows, categories),
+            _ => {
+                let what = format!("expected weights of 1 or 2 axes, got {:?}", self.shape());
+                return Err(Error::shape("multinomial", what));
+            }
+        };
+        let shape = [&self.shape()[..self.ndim() - 1], &[num_samples]].concat();
+        let weights = self.detach().cast::<f64>();
+        let drawn = match replacement {
+            true => draws::repeated(&row_major(&weights.view()), [rows, categories], num_samples),
+            false => draws::distinct(&row_major(&weights.view()), [rows, categories], num_samples),
+        };
+        Tensor::from_vec(shape, drawn?)
+    }
+}
+
+/// Draws of categories by weight.
+mod draws {
+    use super::*;
+
+    const OP: &str = "multinomial";
+
+    /// The weights of a row, divided by the largest, so that their sum is finite.
+    fn scaled(row: &[f64], number: usize) -> Result<Vec<f64>> {
+        if let Some(bad) = row.iter().find(|w| !(0. ..f64::INFINITY).contains(*w)) {
+            return Err(Error::value(OP, format!("a weight is finite and at least 0, got {bad} in row {number}")));
+        }
+        let most = row.iter().copied().fold(0., f64::max);
+        if most == 0. {
+            return Err(Error::value(OP, format!("row {number} has no weight above 0")));
+        }
+        Ok(row.iter().map(|w| w / most).collect())
+    }
+
+    fn checked([rows, categories]: [usize; 2], samples: usize) -> Result<()> {
+        if samples == 0 {
+            return Err(Error::value(OP, "num_samples is at least 1, got 0"));
+        }
+        room::<f64>(OP, &[rows, samples.max(categories)]).map(|_| ())
+    }
+
+    pub(super) fn repeated(weights: &[f64], sizes: [usize; 2], samples: usize) -> Result<Vec<i64>> {
+        checked(sizes, samples)?;
+        let [rows, categories] = sizes;
+        let uniform = Tensor::<f64>::rand([rows, samples]).to_vec();
+        let mut drawn = memory::buffer(rows * samples);
+        for row in 0..rows {
+            let mut sums = scaled(&weights[row * categories..][..categories], row)?;
+            (1..categories).for_each(|i| sums[i] += sums[i - 1]);
+            let total = sums.last().copied().unwrap_or(0.);
+            // The first sum above the number: never a category without weight, since its sum is that before it.
+            let last = sums.partition_point(|&sum| sum < total);
+            let of = |u: &f64| sums.partition_point(|&sum| sum <= u * total).min(last) as i64;
+            drawn.extend(uniform[row * samples..][..samples].iter().map(of));
+        }
+        Ok(drawn)
+    }
+
+    /// Each category waits for an exponential time with its weight for a rate; they are drawn in the order in which they come.
+    pub(super) fn distinct(weights: &[f64], sizes: [usize; 2], samples: usize) -> Result<Vec<i64>> {
+        checked(sizes, samples)?;
+        let [rows, categories] = sizes;
+        let uniform = Tensor::<f64>::rand([rows, categories]).to_vec();
+        let mut drawn = memory::buffer(rows * samples);
+        for row in 0..rows {
+            let weights = scaled(&weights[row * categories..][..categories], row)?;
+            // In logarithms, which tell the smallest weights apart.
+            let time = |(u, w): (&f64, &f64)| (-(1. - u).ln()).ln() - w.ln();
+            let times: Vec<f64> = uniform[row * categories..].iter().zip(&weights).map(time).collect();
+            let mut order: Vec<usize> = (0..categories).filter(|&i| weights[i] > 0.).collect();
+            if order.len() < samples {
+                let what = format!("{samples} samples without replacement need as many weights above 0");
+                return Err(Error::value(OP, format!("{what}; row {row} has {}", order.len())));
+            }
+            order.sort_by(|&a, &b| times[a].total_cmp(&times[b]));
+            drawn.extend(order[..samples].iter().map(|&i| i as i64));
+        }
+        Ok(drawn)
     }
 }
 

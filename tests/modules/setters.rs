@@ -60,6 +60,21 @@ fn the_order_of_setters_does_not_matter() {
 }
 
 #[test]
+fn a_layer_has_all_setters_of_its_options() {
+    let text = |module: &dyn Module| module.to_string();
+    let conv = Conv2d::new(2, 4, 3).stride(2).padding([1, 0]).dilation(2).groups(2).padding_mode("circular");
+    assert_eq!(
+        text(&conv),
+        "Conv2d(2, 4, kernel_size=(3, 3), stride=(2, 2), padding=(1, 0), dilation=(2, 2), groups=2, padding_mode=circular)"
+    );
+    // In any order, each by itself undone.
+    alike(conv.padding_mode("zeros").groups(1).dilation(1).padding(0).stride(1), Conv2d::new(2, 4, 3));
+    let pool = AvgPool2d::new(3).stride(1).padding(1).ceil_mode(true).count_include_pad(false).divisor_override(4);
+    let y = pool.divisor_override(None).forward(&Tensor::<f32>::ones([1, 2, 2])).unwrap();
+    assert_eq!(y, Tensor::ones([1, 2, 2]));
+}
+
+#[test]
 fn what_a_setter_restores_starts_as_it_does_in_a_new_layer() {
     let within = |bias: &Option<Param>, bound: f32| {
         let values = bias.as_ref().unwrap().detach().to_vec();
