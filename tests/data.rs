@@ -193,8 +193,8 @@ fn malformed_idx_files() {
     refused(&good[..good.len() - 1], "shape [2, 3] of 1-byte elements takes 6 bytes, the file holds 5");
     refused(&[good.as_slice(), &[0]].concat(), "shape [2, 3] of 1-byte elements takes 6 bytes, the file holds more");
     refused(&good[..9], "the file ends inside its header");
-    refused(b"PK\x03\x04zip", "no IDX file: it does not begin with two zero bytes");
-    refused(b"", "no IDX file");
+    refused(b"PK\x03\x04zip", "not an IDX file: it does not begin with two zero bytes");
+    refused(b"", "not an IDX file");
     refused(&idx_bytes(7, &[1], &[0]), "unknown element type 0x07");
     refused(
         &idx_bytes(8, &[u32::MAX, u32::MAX, u32::MAX], &[0]),
@@ -202,7 +202,7 @@ fn malformed_idx_files() {
     );
     // An announcement takes no memory: 2^62 bytes are none's.
     refused(&idx_bytes(0x0E, &[1 << 30, 1 << 29], &[0; 8]), "shape [1073741824, 536870912] of 8-byte elements takes");
-    refused(&idx_bytes(8, &[], &[]), "no IDX file");
+    refused(&idx_bytes(8, &[], &[]), "not an IDX file");
     refused(&idx_bytes(8, &[0], &[0]), "shape [0] of 1-byte elements takes 0 bytes, the file holds more");
     let packed = gzip(&good);
     refused(&packed[..packed.len() - 12], "damaged gzip data");
@@ -226,7 +226,7 @@ fn a_gzip_bomb_is_not_unpacked() {
     let folder = Folder::new("bomb");
     for (head, expected) in [
         (idx_bytes(8, &[2], &[]), "shape [2] of 1-byte elements takes 2 bytes, the file holds more"),
-        (b"no header".to_vec(), "no IDX file"),
+        (b"no header".to_vec(), "not an IDX file"),
     ] {
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
         packed.write_all(&head).unwrap();

@@ -1,12 +1,12 @@
-//! What an operation costs besides its arithmetic: allocations, and atomic operations of our own (links to arrays and
-//! nodes taken and dropped, locks, numbers of nodes). A bound here is what was counted when the test was written: raise it
-//! only for a reason.
+//! What an operation costs in addition to its arithmetic: allocations, and our own atomic operations (references to
+//! arrays and nodes created and dropped, locks, node ids). The bounds are what was counted when the test was written;
+//! raise one only for a good reason.
 
 use allocation_counter::measure;
 
 use crate::{functional as F, kernels::profile::atomics, prelude::*};
 
-/// The allocations and the atomic operations of one call, after others that filled what is kept between calls.
+/// The allocations and atomic operations of one call, after earlier calls filled what is kept between calls.
 fn cost<R>(mut f: impl FnMut() -> R) -> (u64, u64) {
     (0..3).for_each(|_| drop(f()));
     let mut result = None;
@@ -15,7 +15,7 @@ fn cost<R>(mut f: impl FnMut() -> R) -> (u64, u64) {
     (allocations, atomics() - before)
 }
 
-/// What costs more than its bounds, as text.
+/// What exceeds its bounds, as text.
 #[derive(Default)]
 struct Excess(String);
 

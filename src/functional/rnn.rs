@@ -6,7 +6,7 @@ use crate::{
     Error, Result,
     functional::{dropout, linear, options},
     kernels::{memory::vector, sizes::room},
-    tensor::{Real, Tensor},
+    tensor::{Real, Tensor, Tensors},
 };
 
 options! {
@@ -63,7 +63,7 @@ mod sealed {
 }
 
 /// The state of a recurrent network between two steps: `h`, or `(h, c)`.
-pub trait RnnState<T: Real>: sealed::Sealed + Sized {
+pub trait RnnState<T: Real>: sealed::Sealed + Tensors {
     #[doc(hidden)]
     const PARTS: usize;
     #[doc(hidden)]

@@ -1,7 +1,8 @@
 //! Numbers only: ndarray views in, arrays out. SIMD and threads live here and nowhere else, and so does `unsafe`.
 //!
 //! - The machine: [`isa`] chooses the instruction set, [`threads`] share work, [`memory`] keeps buffers, [`prefetch`] fetches
-//!   ahead, [`profile`] counts what was done, [`sizes`] multiplies lengths with care.
+//!   ahead, [`profile`] counts what was done, [`sizes`] multiplies lengths with care, [`lend`] lets a borrowed closure be called
+//!   from elsewhere.
 //! - Arrays: [`layout`] (how elements lie in memory), [`copy`] (any strides to any strides), [`gather`] (by index).
 //! - Mathematics of one number: [`vmath`] (f32 in vectors), [`special_f64`] (gamma, erf and their kin, in f64).
 //! - Loops: [`elementwise`], [`reduce`], [`row_kernel`] (one row after another), [`windows`] (where sliding windows lie).
@@ -18,6 +19,7 @@ pub mod gemm;
 pub mod im2col;
 pub mod isa;
 pub mod layout;
+pub mod lend;
 pub mod memory;
 pub mod normalization;
 pub mod optimizer_pass;

@@ -1,4 +1,4 @@
-//! One pass over a parameter, its gradient and what an optimizer remembers of it, side by side.
+//! One pass over a parameter, its gradient and the optimizer's state for it.
 
 use super::{
     isa::{Isa, Kernel, dispatch},
@@ -6,16 +6,16 @@ use super::{
 };
 use crate::number::Real;
 
-/// The smallest number of elements that is split among threads.
+/// Minimum number of elements for which the work is split among threads.
 const PARALLEL: usize = 1 << 16;
 /// Elements per task.
 const TASK: usize = 1 << 14;
 
-/// What an optimizer does to one element of a parameter, given the elements of `N` arrays that it remembers.
+/// What an optimizer does to one element of a parameter, given the elements of the `N` arrays of its state.
 ///
 /// It must be `#[inline(always)]`, so that the loop is compiled for each instruction set.
 pub trait Pass<T, const N: usize>: Sync {
-    /// The new value, and what is remembered from now on.
+    /// The new value and the new state.
     fn element(&self, value: T, grad: T, slots: [T; N]) -> (T, [T; N]);
 }
 
@@ -34,12 +34,13 @@ impl<T: Real, P: Pass<T, N>, const N: usize> Kernel for Loop<'_, T, P, N> {
     }
 }
 
-// A function, whose arguments do not overlap: what the pass reads is loaded once, and its branches are taken outside of the
-// loop. Loops without closures and long iterators: what is not inlined is compiled without this loop's vector instructions.
+// A function, so that the compiler knows that its arguments do not overlap: what the pass reads is loaded once, and its
+// branches move out of the loop. Loops without closures and long iterators: what is not inlined is compiled without this
+// loop's vector instructions.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)]
 fn elements<T: Real, P: Pass<T, N>, const N: usize>(pass: &P, value: &mut [T], grad: &[T], mut slots: [&mut [T]; N]) {
-    // Slices of one length, so that no index is checked inside.
+    // Slices of one length, so that no index is checked inside the loop.
     let len = value.len();
     let grad = &grad[..len];
     for slot in &mut slots {

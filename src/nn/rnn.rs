@@ -2,10 +2,10 @@
 //! [`functional::gru`](crate::functional::gru).
 
 use crate::{
-    Result,
-    functional::{GruKind, LstmKind, RnnKind, RnnOptions, RnnState, RnnWeights, rnn_setters},
+    Result, forward,
+    functional::{GruKind, LstmKind, RnnKind, RnnOptions, RnnWeights, rnn_setters},
     kernels::sizes::must,
-    module::{ExtraRepr, optional, run},
+    module::{ExtraRepr, optional},
     nn::{Forward, Mode, Module, Param, ParameterDict, init},
     tensor::{Real, Tensor},
 };
@@ -193,8 +193,9 @@ impl<K: RnnKind, T: Real> Recurrent<K, T> {
     ///
     /// # Errors
     /// If input or state do not fit, or the sequence is empty.
+    #[forward]
     pub fn forward(&self, x: &Tensor<T>, state: Option<K::State<T>>) -> Result<(Tensor<T>, K::State<T>)> {
-        run(self, || self.kind.sequence(x, state, &self.tensors(), self.options.training(self.mode.is_training())))
+        self.kind.sequence(x, state, &self.tensors(), self.options.training(self.mode.is_training()))
     }
 }
 
@@ -218,7 +219,6 @@ impl<K: RnnKind, T: Real> Forward<T> for Recurrent<K, T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         Ok(Recurrent::forward(self, x, None)?.0)
     }
-    crate::forward_dtype!();
 }
 
 /// One step of a recurrent network: [`LSTMCell`], [`GRUCell`].
@@ -306,6 +306,7 @@ impl<K: RnnKind, T: Real> RecurrentCell<K, T> {
     ///
     /// # Errors
     /// If input or state do not fit.
+    #[forward]
     pub fn forward(&self, x: &Tensor<T>, state: Option<K::State<T>>) -> Result<K::State<T>> {
         let bias = |param: &Option<Param<T>>| param.as_ref().map(Param::tensor);
         let weights = RnnWeights {
@@ -315,7 +316,6 @@ impl<K: RnnKind, T: Real> RecurrentCell<K, T> {
             bias_hh: bias(&self.bias_hh),
             weight_hr: None,
         };
-        let next = || self.kind.cell(x, state, &weights).map(|state| (state.part(0).clone(), state));
-        Ok(run(self, next)?.1)
+        self.kind.cell(x, state, &weights)
     }
 }

@@ -1,4 +1,4 @@
-//! [`StateDict`]: named tensors. It knows no module.
+//! [`StateDict`]: named tensors. It does not know about modules.
 
 mod ordered;
 pub(crate) mod pattern;
@@ -21,7 +21,7 @@ use crate::{Error, Result, error::listed, tensor::AnyTensor};
 pub struct StateDict(Ordered<AnyTensor>);
 
 impl StateDict {
-    /// An empty one.
+    /// An empty state_dict.
     pub fn new() -> Self {
         Self::default()
     }
@@ -31,22 +31,22 @@ impl StateDict {
         self.0.len()
     }
 
-    /// Whether there is no entry.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The tensor of that name.
+    /// The tensor with this name.
     pub fn get(&self, name: &str) -> Option<&AnyTensor> {
         self.0.get(name)
     }
 
-    /// Adds an entry at the end, or replaces the one of that name where it stands.
+    /// Adds an entry at the end, or replaces the one with this name in its position.
     pub fn insert(&mut self, name: impl Into<String>, tensor: impl Into<AnyTensor>) {
         self.0.insert(name.into(), tensor.into());
     }
 
-    /// Takes an entry out.
+    /// Removes an entry.
     pub fn remove(&mut self, name: &str) -> Option<AnyTensor> {
         self.0.remove(name)
     }
@@ -63,10 +63,10 @@ impl StateDict {
 }
 
 impl StateDict {
-    /// The same tensors, each under the name that `f` makes of its name.
+    /// The same tensors, renamed: `f` returns the new name for a name.
     ///
     /// # Errors
-    /// If two have one name then.
+    /// If two entries would have the same name.
     pub fn rename(self, mut f: impl FnMut(&str) -> String) -> Result<StateDict> {
         let mut renamed = StateDict::new();
         for (old, tensor) in self {
@@ -84,7 +84,7 @@ impl StateDict {
     /// The same tensors, without a prefix such as `module.` where their names begin with it.
     ///
     /// # Errors
-    /// If no name begins with it, or two have one name then.
+    /// If no name begins with it, or two entries would have the same name.
     pub fn strip_prefix(self, prefix: &str) -> Result<StateDict> {
         if !self.keys().any(|name| name.starts_with(prefix)) {
             let names: Vec<&str> = self.keys().collect();
@@ -96,7 +96,7 @@ impl StateDict {
 }
 
 impl FromIterator<(String, AnyTensor)> for StateDict {
-    /// Of two entries of one name the last stays, in the place of the first.
+    /// If two entries have one name, the last one is kept, in the position of the first.
     fn from_iter<I: IntoIterator<Item = (String, AnyTensor)>>(pairs: I) -> Self {
         StateDict(pairs.into_iter().collect())
     }

@@ -1,5 +1,6 @@
-//! Tensors of random numbers. Each function ending in `_with` takes the caller's generator; the others draw from the
-//! process's own, which [`manual_seed`](crate::manual_seed) seeds, or from that of [`random::with`](crate::random::with).
+//! Tensors of random numbers. Each function that ends in `_with` takes a generator from the caller; the others draw from
+//! the generator of the process, which [`manual_seed`](crate::manual_seed) seeds, or from that of
+//! [`random::with`](crate::random::with).
 
 use ndnn_derive::concrete;
 use rand::{Rng, RngExt, distr, seq::SliceRandom};
@@ -68,8 +69,8 @@ impl<T: Element> Tensor<T> {
         Self::sample_with(shape, distribution, &mut draw())
     }
 
-    /// As [`sample`](Tensor::sample), from the caller's generator: it gives the key of the draw, so that it advances by the same
-    /// amount whatever the shape.
+    /// As [`sample`](Tensor::sample), from the caller's generator. The generator only provides the key of the draw, so
+    /// it advances by the same amount whatever the shape.
     #[track_caller]
     pub fn sample_with(
         shape: impl AsRef<[usize]>,
@@ -102,7 +103,7 @@ impl<T: Element> Tensor<T> {
         let coin = Bernoulli::new(p)
             .map_err(|_| Error::value("bernoulli", format!("expected a probability from 0 to 1, got {p}")))?;
         room::<T>("bernoulli", shape.as_ref())?;
-        // Converted afterwards: between two numbers the compiler branches, which a fair coin mispredicts.
+        // Converted afterwards: choosing between two numbers would be a branch, which is mispredicted half the time.
         Ok(Tensor::filled(shape.as_ref(), Key::of(rng), |out, key| coins(out, coin, key)).cast())
     }
 }
@@ -120,7 +121,7 @@ impl<T: Real> Tensor<T> {
         Self::filled(shape.as_ref(), Key::of(rng), units)
     }
 
-    /// Normal, of mean 0 and standard deviation 1.
+    /// Normal, with mean 0 and standard deviation 1.
     #[track_caller]
     pub fn randn(shape: impl AsRef<[usize]>) -> Tensor<T> {
         Self::randn_with(shape, &mut draw())
@@ -158,7 +159,7 @@ impl<T: Real> Tensor<T> {
         Ok(Self::filled(shape.as_ref(), Key::of(rng), |out, key| between(out, low, high, key)))
     }
 
-    /// Normal, of the given mean and standard deviation.
+    /// Normal, with the given mean and standard deviation.
     ///
     /// # Errors
     /// If the standard deviation is negative or NaN.
@@ -185,12 +186,12 @@ impl<T: Real> Tensor<T> {
 }
 
 impl<T: Real> Tensor<T> {
-    /// As many numbers as this tensor has, in its shape, uniform over [0, 1).
+    /// Random numbers in the shape of this tensor, uniform over [0, 1).
     pub fn rand_like(&self) -> Tensor<T> {
         Self::rand(self.shape())
     }
 
-    /// As many numbers as this tensor has, in its shape, normal, of mean 0 and standard deviation 1.
+    /// Random numbers in the shape of this tensor, normal, with mean 0 and standard deviation 1.
     pub fn randn_like(&self) -> Tensor<T> {
         Self::randn(self.shape())
     }
@@ -297,7 +298,7 @@ mod draws {
 }
 
 impl Tensor<i64> {
-    /// Integers from `low` up to but without `high`, each as likely.
+    /// Integers from `low` (included) to `high` (excluded), all equally likely.
     ///
     /// # Errors
     /// If there is no such integer.
@@ -321,7 +322,7 @@ impl Tensor<i64> {
         Ok(Self::sample_with(shape, range, rng))
     }
 
-    /// The integers from 0 up to but without `n` in random order, each order as likely.
+    /// The integers from 0 to `n` (excluded) in random order, all orders equally likely.
     #[track_caller]
     pub fn randperm(n: usize) -> Tensor<i64> {
         Self::randperm_with(n, &mut draw())

@@ -239,7 +239,7 @@ fn files_of_another_kind_are_recognised() {
     ];
     for (bytes, hint) in kinds {
         fs::write(&path, bytes).unwrap();
-        let expected = format!("safetensors: these bytes are no safetensors file{hint}");
+        let expected = format!("safetensors: this is not a safetensors file{hint}");
         for error in [layer().load(&path).unwrap_err(), layer().load_bytes(bytes).unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::Format);
             assert!(error.to_string().starts_with(&expected), "{error}");
