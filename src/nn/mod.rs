@@ -56,6 +56,6 @@ pub use loss::{
 pub use ndnn_derive::Module;
 pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm};
 pub use pooling::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
-pub use rnn::LSTM;
+pub use rnn::{GRU, GRUCell, LSTM, LSTMCell, Recurrent, RecurrentCell};
 pub use sparse::Embedding;
 pub use utils::functional_call;
