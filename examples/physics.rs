@@ -25,7 +25,7 @@ fn derivative(y: &Tensor<f64>, t: &Tensor<f64>) -> Result<Tensor<f64>> {
 fn main() -> Result<()> {
     ndnn::manual_seed(0);
     let net: Sequential<f64> =
-        sequential![Linear::new(1, 32), Tanh, Linear::new(32, 32), Tanh, Linear::new(32, 1)].dtype::<f64>();
+        sequential![f64; Linear::new(1, 32), Tanh, Linear::new(32, 32), Tanh, Linear::new(32, 1)];
     println!("{net}");
 
     let t = Tensor::linspace(0., 4., 81).unsqueeze(1)?.set_requires_grad(true);

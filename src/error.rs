@@ -1,6 +1,6 @@
 //! [`Error`] and [`Result`]: what went wrong, in which operation, in which layer.
 
-use std::fmt;
+use std::{any::TypeId, fmt};
 
 /// The result of everything that can fail on a caller's shapes, values or files.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -47,19 +47,43 @@ pub enum ErrorKind {
 ///      in Linear(in_features=400, out_features=10, bias=True)"
 /// );
 /// ```
+///
+/// Out of a model it comes with the path, from the model's name by fields and positions to the layer:
+///
+/// ```
+/// use ndnn::prelude::*;
+/// #[derive(Module)]
+/// struct Net { encoder: Sequential, head: Linear }
+/// #[forward]
+/// impl Forward for Net {
+///     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+///         self.head.forward(&self.encoder.forward(x)?)
+///     }
+/// }
+/// let net = Net { encoder: sequential![Tanh, Linear::new(4, 8)], head: Linear::new(8, 2) };
+/// let error = net.forward(&Tensor::zeros([32, 5])).unwrap_err().to_string();
+/// assert!(error.ends_with("; in Net.encoder.1 (Linear(in_features=4, out_features=8, bias=True))"), "{error}");
+/// ```
 pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
     message: String,
     within: Vec<String>,
+    place: Option<Place>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// An error of the given kind in the operation `op`.
     pub fn new(kind: ErrorKind, op: &str, message: impl fmt::Display) -> Self {
-        Error(Box::new(Inner { kind, message: format!("{op}: {message}"), within: Vec::new(), source: None }))
+        Error(Box::new(Inner {
+            kind,
+            message: format!("{op}: {message}"),
+            within: Vec::new(),
+            place: None,
+            source: None,
+        }))
     }
 
     /// Shapes, ranks or axes that do not fit together.
@@ -90,8 +114,37 @@ impl Error {
 
     /// Adds where it happened; called from the inside out, once for each place.
     pub fn within(mut self, place: impl fmt::Display) -> Self {
+        self.close();
         self.0.within.push(place.to_string());
         self
+    }
+
+    /// What tells the outermost module that it has come out of from all others.
+    pub(crate) fn place(&self) -> Option<ModuleId> {
+        self.0.place.as_ref().map(|p| p.outermost)
+    }
+
+    /// Says that it happened in this module, which the last one is not part of.
+    pub(crate) fn at(mut self, module: ModuleId, name: String, layer: String) -> Self {
+        self.close();
+        self.0.place = Some(Place { outermost: module, name, path: String::new(), layer });
+        self
+    }
+
+    /// Says that the module where it happened so far is at `path` in this one.
+    pub(crate) fn below(mut self, module: ModuleId, name: String, path: &str) -> Self {
+        if let Some(place) = &mut self.0.place {
+            place.path = if place.path.is_empty() { path.to_string() } else { format!("{path}.{}", place.path) };
+            (place.outermost, place.name) = (module, name);
+        }
+        self
+    }
+
+    /// Nothing is added to the place any more.
+    fn close(&mut self) {
+        if let Some(place) = self.0.place.take() {
+            self.0.within.push(place.to_string());
+        }
     }
 
     /// The kind of this error.
@@ -109,7 +162,31 @@ impl fmt::Display for Error {
         for place in &self.0.within {
             write!(f, "; in {place}")?;
         }
-        Ok(())
+        self.0.place.as_ref().map_or(Ok(()), |place| write!(f, "; in {place}"))
+    }
+}
+
+/// A module's address and type.
+pub(crate) type ModuleId = (usize, TypeId);
+
+/// Where in a model it happened, as far as the error has come out of it: `Net.encoder.0 (Linear(…))`.
+struct Place {
+    /// The module that it came out of last.
+    outermost: ModuleId,
+    /// What that is called.
+    name: String,
+    /// The path from there to the innermost.
+    path: String,
+    /// The innermost as it prints.
+    layer: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.is_empty() {
+            true => f.write_str(&self.layer),
+            false => write!(f, "{}.{} ({})", self.name, self.path, self.layer),
+        }
     }
 }
 

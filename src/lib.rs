@@ -45,7 +45,8 @@
 //! - Gradients: [`Tensor::backward`] adds to the leaves, [`autograd::grad`] returns them and can be differentiated again,
 //!   [`no_grad`] records nothing, [`autograd::gradcheck`] checks a function of your own made with [`Tensor::op`].
 //! - [`nn`]: the layers, [`Module`](nn::Module) and its derive, containers, state_dict, [`init`](nn::init),
-//!   [`summary`](nn::summary()).
+//!   [`summary`](nn::summary()). [`#[forward]`](macro@forward) makes errors name the path in your own models, and lets
+//!   [hooks](module::hooks) see their inputs and outputs.
 //! - [`functional`]: the same layers as plain functions, with their formulas.
 //! - [`optim`]: the optimizers and their groups of parameters.
 //! - [`data`]: data sets, loaders, readers of IDX and CSV.
@@ -87,7 +88,7 @@ mod state;
 mod sync;
 mod tensor;
 
-pub use ndnn_derive::tensor;
+pub use ndnn_derive::{forward, tensor};
 
 pub use error::{Error, ErrorKind, Result};
 pub use kernels::isa::{Capability, capability as cpu_capability, set_capability as set_cpu_capability};
@@ -95,11 +96,14 @@ pub use kernels::threads::{WaitPolicy, num_threads, set_num_threads, set_wait_po
 pub use number::{DType, Element, Number, Real};
 pub use ops::{Index, Indices, Reduce};
 pub use random::manual_seed;
-pub use tensor::{AnyTensor, Array, Int, Ints, Operand, Sizes, Tensor, grad_enabled, no_grad};
+pub use tensor::{AnyTensor, Array, Int, Ints, Operand, Sizes, Tensor, Tensors, grad_enabled, no_grad};
 
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::tensor::{tensor_default, tensor_of};
+    pub use crate::{
+        module::{Arg, Call, Seen, Unseen, first, further, run},
+        tensor::{tensor_default, tensor_of},
+    };
 }
 
 /// The README's code, compiled and run as documentation tests.
@@ -113,7 +117,7 @@ struct ReadmeDoctests;
 /// [`functional`] is not included; by convention it is imported with `use ndnn::functional as F;`.
 pub mod prelude {
     pub use crate::{
-        Real, Result, Tensor,
+        Real, Result, Tensor, forward,
         nn::*,
         no_grad,
         optim::{self, Optimizer},

@@ -366,7 +366,7 @@ fn build(target: &str, args: &[Json], kwargs: &Json) -> Option<(Box<dyn Module>,
         "CELU" => made!(CELU::new(scalar(0, "alpha", 1.)).inplace(flag(1, "inplace", false))),
         "ELU" => made!(ELU::new(scalar(0, "alpha", 1.)).inplace(flag(1, "inplace", false))),
         "GELU" => made!(match get(0, "approximate").and_then(Json::as_str) {
-            Some("tanh") => GELU::new(Approximate::Tanh),
+            Some("tanh") => GELU.approximate(Approximate::Tanh),
             _ => GELU,
         }),
         "GLU" => made!(GLU::new(int(0, "dim", -1))),
@@ -445,7 +445,7 @@ fn printed_and_named_as_in_pytorch() {
 
 #[test]
 fn dtype_and_clone() {
-    let model = sequential![Linear::new(3, 4), ReLU, PReLU::new(), Dropout::new(0.), Softmax::new(-1)].dtype::<f64>();
+    let model = sequential![f64; Linear::new(3, 4), ReLU, PReLU::new(), Dropout::new(0.), Softmax::new(-1)];
     assert_eq!(model.clone().forward(&x().reshape([4, 3]).unwrap()).unwrap().dtype(), ndnn::DType::F64);
     let wide = PReLU::new().num_parameters(3).init(0.5);
     assert_eq!(wide.weight.tensor().detach(), Tensor::full([3], 0.5));

@@ -499,7 +499,7 @@ fn printed_as_pytorch() {
     assert_eq!(pool.to_string(), "MaxPool3d(kernel_size=2, stride=(2, 2, 2), padding=1, dilation=1, ceil_mode=True)");
     assert_eq!(AvgPool3d::new([1, 2, 3]).to_string(), "AvgPool3d(kernel_size=(1, 2, 3), stride=(1, 2, 3), padding=0)");
     assert_eq!(Conv1d::new(4, 5, 3).padding(0).to_string(), "Conv1d(4, 5, kernel_size=(3,), stride=(1,))");
-    let model = sequential![Conv2d::new(1, 2, 3), MaxPool2d::new(2)].dtype::<f64>();
+    let model = sequential![f64; Conv2d::new(1, 2, 3), MaxPool2d::new(2)];
     assert_eq!(model.forward(&T::zeros([1, 1, 8, 8])).unwrap().shape(), [1, 2, 3, 3]);
 }
 
@@ -544,8 +544,8 @@ fn options_that_cannot_be_right_are_refused() {
     refused("padding \"same\" takes a stride of 1", || {
         let _ = ConvOptions::<2>::default().stride(2).padding("same");
     });
-    refused("a divisor is not 0", || drop(AvgPool2d::new(3).divisor_override(0)));
-    refused("average pooling over one axis has no divisor_override", || drop(AvgPool1d::new(3).divisor_override(2)));
+    refused("a divisor is not 0", || _ = AvgPool2d::new(3).divisor_override(0));
+    refused("average pooling over one axis has no divisor_override", || _ = AvgPool1d::new(3).divisor_override(2));
     refused("only the padding mode \"constant\" takes a value", || {
         let _ = PadOptions::from("reflect").value(1.);
     });

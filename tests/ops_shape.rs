@@ -1,7 +1,6 @@
 //! Shape, joining, indexing, scattering and sorting: first and second gradients against central differences, values
 //! against ndarray and plain loops, shared memory, and the texts of errors.
 
-use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice, concatenate};
 use ndnn::{ErrorKind, Index, Reduce, Result, Tensor, autograd::grad_with, tensor};
 
 type X = Tensor<f64>;
@@ -296,8 +295,8 @@ fn sizes_and_places_are_integers_of_any_type() {
     assert_eq!(shape(x.reshape(vec![batch, 3])), [4, 3]);
     assert_eq!(shape(x.reshape(vec![3, -1])), [3, 4]);
     assert_eq!(shape(x.reshape(&[2, 6][..])), [2, 6]);
-    assert_eq!(shape(x.reshape(&[6, 2])), [6, 2]);
-    assert_eq!(shape(x.reshape(&vec![12usize])), [12]);
+    assert_eq!(shape(x.reshape([6, 2])), [6, 2]);
+    assert_eq!(shape(x.reshape(vec![12usize])), [12]);
     assert_eq!(shape(x.reshape(-1)), [12]);
     assert_eq!(shape(x.reshape(x.numel())), [12]);
     assert_eq!(shape(Tensor::scalar(7).reshape(())), [0; 0]);

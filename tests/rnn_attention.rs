@@ -150,7 +150,7 @@ fn lstm_names_printing_and_copies() {
 
 #[test]
 fn lstm_stands_in_a_sequential() {
-    let mut model = sequential![LSTM::new(2, 3).num_layers(2).dropout(0.5), Linear::new(3, 1)].dtype::<f64>();
+    let mut model = sequential![f64; LSTM::new(2, 3).num_layers(2).dropout(0.5), Linear::new(3, 1)];
     let x = numbers(1, &[4, 5, 2]);
     let y = model.forward(&x).unwrap();
     assert_eq!(y.shape(), [4, 5, 1]);
@@ -159,7 +159,10 @@ fn lstm_stands_in_a_sequential() {
     assert_eq!(model.forward(&x).unwrap(), model.forward(&x).unwrap());
     assert!(model.state_dict().keys().any(|k| k == "0.weight_hh_l1"));
     let error = model.forward(&numbers(1, &[4, 5, 3])).unwrap_err().to_string();
-    assert!(error.contains("3 features") && error.contains("expects 2") && error.contains("Sequential (0)"), "{error}");
+    assert!(
+        error.contains("3 features") && error.contains("expects 2") && error.contains("in Sequential.0 (LSTM(2, 3"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -407,5 +410,5 @@ fn attention_errors() {
     contains(message(&same, &same, &same, options().attn_mask(&x(&[3, 4]))), "expected [3, 3] or [4, 3, 3]");
     let padding = options().key_padding_mask(&Tensor::<bool>::zeros([3, 2]));
     contains(message(&same, &same, &same, padding), "key_padding_mask is [3, 2], expected [2, 3]");
-    assert!(message(&[4], &[4], &[4], options()).ends_with("in MultiheadAttention()"));
+    assert!(message(&[4], &[4], &[4], options()).ends_with("in MultiheadAttention"));
 }

@@ -83,7 +83,7 @@ fn eight_threads_infer_on_one_model() {
 
 #[test]
 fn eight_threads_add_their_gradients_to_one_model() {
-    let model = sequential![Linear::new(6, 16), Tanh, Linear::new(16, 3)].dtype::<f64>();
+    let model = sequential![f64; Linear::new(6, 16), Tanh, Linear::new(16, 3)];
     let batches: Vec<(Tensor<f64>, Tensor<i64>)> =
         (0..8).map(|i| (Tensor::randn([4, 6]), Tensor::full([4], i % 3))).collect();
     let step = |(x, y): &(Tensor<f64>, Tensor<i64>)| {
@@ -387,7 +387,7 @@ fn everything_works_while_a_thread_ends() {
         let x = Tensor::<f32>::ones([2, 1, 8, 8]).set_requires_grad(true);
         let model = model();
         let copy = model.clone();
-        let wide = copy.clone().dtype::<f64>();
+        let wide = sequential![f64; Flatten, Linear::new(64, 2)];
         wide.forward(&x.cast::<f64>()).unwrap().sum().backward().unwrap();
         let loss = F::cross_entropy(&copy.forward(&x).unwrap(), &tensor![0, 1], Default::default()).unwrap();
         let mut adam = Adam::new(&copy, 1e-3);

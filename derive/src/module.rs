@@ -251,10 +251,21 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
             }
         }
     });
-    let upgrade = options.upgrade.then(|| {
+    let flattened = variants.iter().flat_map(|v| &v.fields).any(|f| f.kind == Kind::Flattened);
+    let upgrade = (options.upgrade || flattened).then(|| {
+        let own = options.upgrade.then(|| quote!(Self::upgrade(self, prefix, state);));
+        // What is inside has no path of its own, so nothing else calls it.
+        let inside = arms(variants, &block, &|f| match f.kind {
+            Kind::Flattened => {
+                let binding = f.binding();
+                quote!(::ndnn::module::Module::upgrade(#binding, prefix, state);)
+            }
+            _ => TokenStream::new(),
+        });
         quote! {
             fn upgrade(&self, prefix: &str, state: &mut ::ndnn::nn::StateDict) {
-                Self::upgrade(self, prefix, state)
+                #own
+                #inside
             }
         }
     });
@@ -289,7 +300,8 @@ fn clone(input: &DeriveInput, variants: &[Variant]) -> TokenStream {
         let (Field { ty, .. }, binding) = (f, f.binding());
         match f.kind {
             Kind::Member => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::copy(#binding)),
-            _ => quote_spanned!(ty.span()=> <#ty as ::core::clone::Clone>::clone(#binding)),
+            Kind::Flattened => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Module>::copied(#binding)),
+            Kind::Skipped => quote_spanned!(ty.span()=> <#ty as ::core::clone::Clone>::clone(#binding)),
         }
     });
     quote! {

@@ -1,7 +1,7 @@
 //! Checks of gradients against finite differences: [`gradcheck`] for first derivatives, [`gradgradcheck`] for second.
 
 use crate::{
-    Error, ErrorKind, Result, Tensor,
+    AnyTensor, Error, ErrorKind, Result, Tensor, Tensors,
     autograd::grad_with,
     kernels::{
         copy::contiguous,
@@ -9,6 +9,7 @@ use crate::{
         sizes::room,
     },
     random::{Generator, SeedableRng},
+    tensor::unerase,
 };
 
 /// How far the gradients may be from finite differences: `|gradient − difference| ≤ atol + rtol · |difference|`.
@@ -44,35 +45,13 @@ impl CheckOptions {
     }
 }
 
-/// What a checked function may return: a tensor, or several in an array, a `Vec` or a pair.
-pub trait Outputs {
-    /// The tensors, in order.
-    fn tensors(self) -> Vec<Tensor<f64>>;
-}
-
-impl Outputs for Tensor<f64> {
-    fn tensors(self) -> Vec<Tensor<f64>> {
-        vec![self]
-    }
-}
-
-impl Outputs for Vec<Tensor<f64>> {
-    fn tensors(self) -> Vec<Tensor<f64>> {
-        self
-    }
-}
-
-impl<const N: usize> Outputs for [Tensor<f64>; N] {
-    fn tensors(self) -> Vec<Tensor<f64>> {
-        self.into()
-    }
-}
-
-impl<A: Outputs, B: Outputs> Outputs for (A, B) {
-    fn tensors(self) -> Vec<Tensor<f64>> {
-        let (a, b) = self;
-        a.tensors().into_iter().chain(b.tensors()).collect()
-    }
+/// What a checked function returned.
+fn doubles(op: &str, outputs: impl Tensors) -> Result<Vec<Tensor<f64>>> {
+    let double = |(k, t): (usize, AnyTensor)| {
+        let dtype = t.dtype();
+        unerase(t).ok_or_else(|| Error::value(op, format!("output {k} is of {dtype}, expected f64")))
+    };
+    outputs.tensors().into_iter().enumerate().map(double).collect()
 }
 
 /// Compares the whole Jacobian of every output of `f` with respect to every input with central differences, `(f(x +
@@ -93,14 +72,14 @@ impl<A: Outputs, B: Outputs> Outputs for (A, B) {
 /// # Errors
 /// If `f` or a gradient returns one, or a gradient is too far off. The message names the input, the output, and the
 /// elements with the largest difference, with both numbers.
-pub fn gradcheck<O: Outputs>(
+pub fn gradcheck<O: Tensors>(
     f: impl Fn(&[Tensor<f64>]) -> Result<O>,
     inputs: &[Tensor<f64>],
     options: CheckOptions,
 ) -> Result<()> {
     let check = Check {
         op: "gradcheck",
-        f: |x: &[Tensor<f64>]| Ok(f(x)?.tensors()),
+        f: |x: &[Tensor<f64>]| doubles("gradcheck", f(x)?),
         inputs: checked(inputs),
         options,
         input_name: &|i| format!("input {i}"),
@@ -120,14 +99,14 @@ pub fn gradcheck<O: Outputs>(
 ///
 /// # Errors
 /// As [`gradcheck`].
-pub fn gradgradcheck<O: Outputs>(
+pub fn gradgradcheck<O: Tensors>(
     f: impl Fn(&[Tensor<f64>]) -> Result<O>,
     inputs: &[Tensor<f64>],
     options: CheckOptions,
 ) -> Result<()> {
     let mut all = checked(inputs);
     let mut rng = Generator::seed_from_u64(0);
-    for output in f(&all)?.tensors() {
+    for output in doubles("gradgradcheck", f(&all)?)? {
         all.push(Tensor::uniform_with(output.shape(), -1.0, 1.0, &mut rng)?.set_requires_grad(true));
     }
     let n = inputs.len();
@@ -135,7 +114,7 @@ pub fn gradgradcheck<O: Outputs>(
     let wanted: Vec<usize> = (0..n).filter(|&i| all[i].requires_grad()).collect();
     let gradients = |x: &[Tensor<f64>]| {
         let (inputs, starts) = x.split_at(n);
-        let outputs = f(inputs)?.tensors();
+        let outputs = doubles("gradgradcheck", f(inputs)?)?;
         let by: Vec<&Tensor<f64>> = wanted.iter().map(|&i| &inputs[i]).collect();
         jacobian_row(&outputs, &starts.iter().map(Some).collect::<Vec<_>>(), &by, true)
     };

@@ -4,14 +4,12 @@ use ndnn_derive::concrete;
 use std::{
     collections::{BTreeMap, HashMap},
     mem,
-    sync::Mutex,
 };
 
 use crate::{
     Error, Result,
     error::ErrorKind,
-    sync::lock,
-    tensor::{AnyNode, AnyTensor, Real, Tensor, erase_node, unerase, with_grad},
+    tensor::{AnyNode, AnyTensor, Leaf, Real, Tensor, erase_node, unerase, with_grad},
 };
 
 /// Gradients whose nodes were not run yet, in ascending order of id: the newest node is last and runs next, which is
@@ -72,18 +70,27 @@ fn run_node(node: &AnyNode, grad: &AnyTensor, free: bool, mut sink: impl FnMut(A
     }
 }
 
-/// Adds a gradient to that of a leaf; returns the gradient if the node is not a leaf.
+/// Adds a gradient to that of a leaf; returns the gradient if the node is not a leaf, or has hooks, which wait until the
+/// gradient is complete.
 fn accumulate(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
-    fn into<T: Real>(slot: Option<&Mutex<Option<Tensor<T>>>>, grad: Tensor<T>) -> Option<AnyTensor> {
-        let Some(slot) = slot else { return Some(AnyTensor::from(grad)) };
-        // A backward function may return a tensor that it captured, with its graph: an accumulated gradient has none.
-        let grad = grad.into_detached();
-        let mut slot = lock(slot);
-        *slot = Some(match slot.take() {
-            Some(sum) => sum + &grad,
-            None => grad,
-        });
+    fn into<T: Real>(leaf: Option<&Leaf<T>>, grad: Tensor<T>) -> Option<AnyTensor> {
+        match leaf {
+            Some(leaf) if !leaf.is_hooked() => leaf.gather(grad),
+            _ => return Some(AnyTensor::from(grad)),
+        }
         None
+    }
+    match (node, grad) {
+        (AnyNode::F32(n), AnyTensor::F32(g)) => into(n.op.leaf(), g),
+        (AnyNode::F64(n), AnyTensor::F64(g)) => into(n.op.leaf(), g),
+        _ => unreachable!("a node's gradient is of its type"),
+    }
+}
+
+/// Hands a complete gradient to a leaf with hooks; `false` if the node is no leaf.
+fn complete(node: &AnyNode, grad: &AnyTensor) -> Result<bool> {
+    fn into<T: Real>(leaf: Option<&Leaf<T>>, grad: &Tensor<T>) -> Result<bool> {
+        leaf.map_or(Ok(false), |leaf| leaf.complete(grad.clone()).map(|()| true))
     }
     match (node, grad) {
         (AnyNode::F32(n), AnyTensor::F32(g)) => into(n.op.leaf(), g),
@@ -135,7 +142,7 @@ impl<T: Real> Tensor<T> {
         let start = start("backward", self, gradient)?;
         let mut pending = Pending::default();
         let add = |pending: &mut Pending, node: AnyNode, grad| {
-            // A leaf need not wait: it only accumulates.
+            // A leaf without hooks need not wait: it only accumulates.
             if let Some(grad) = accumulate(&node, grad) {
                 pending.add(node, grad);
             }
@@ -143,7 +150,9 @@ impl<T: Real> Tensor<T> {
         with_grad(create_graph, || {
             add(&mut pending, root, AnyTensor::from(start));
             while let Some((node, grad)) = pending.next() {
-                run_node(&node, &grad, free, |input, grad| add(&mut pending, input, grad))?;
+                if !complete(&node, &grad)? {
+                    run_node(&node, &grad, free, |input, grad| add(&mut pending, input, grad))?;
+                }
             }
             Ok(())
         })

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use super::collate::{Batch, Collate, common_len};
+use super::collate::{collate, common_len, sample, select};
 use crate::{
     Error, Result,
     kernels::{
         memory::{collected, try_collected},
         sizes::room,
     },
-    tensor::Tensor,
+    tensor::{Tensor, Tensors},
 };
 
 /// A set of samples that are accessed by position.
 pub trait Dataset: Send + Sync {
-    /// One sample: a tensor or a tuple of tensors.
-    type Sample: Collate;
+    /// One sample: a tensor or a tuple of tensors, or another group.
+    type Sample: Tensors;
 
     /// The number of samples.
     fn len(&self) -> usize;
@@ -37,7 +37,7 @@ pub trait Dataset: Send + Sync {
     /// As [`get`](Dataset::get), and if the samples cannot be combined.
     fn batch(&self, positions: &[usize]) -> Result<Self::Sample> {
         room::<Self::Sample>("Dataset", &[positions.len()])?;
-        Self::Sample::collate(try_collected(positions.iter().map(|&p| self.get(p)))?)
+        collate(&try_collected(positions.iter().map(|&p| self.get(p)))?)
     }
 }
 
@@ -48,13 +48,13 @@ pub struct TensorDataset<B> {
     len: usize,
 }
 
-impl<B: Batch> TensorDataset<B> {
+impl<B: Tensors> TensorDataset<B> {
     /// A data set over a tuple of tensors (or a single tensor) with the same number of samples each.
     ///
     /// # Errors
     /// If their first axes differ in length.
     pub fn new(tensors: B) -> Result<Self> {
-        let len = common_len(&tensors.lens())?;
+        let len = common_len(&tensors)?;
         Ok(TensorDataset { tensors, len })
     }
 
@@ -64,7 +64,7 @@ impl<B: Batch> TensorDataset<B> {
     }
 }
 
-impl<B: Batch + Collate> Dataset for TensorDataset<B> {
+impl<B: Tensors + Send + Sync> Dataset for TensorDataset<B> {
     type Sample = B;
 
     fn len(&self) -> usize {
@@ -72,11 +72,11 @@ impl<B: Batch + Collate> Dataset for TensorDataset<B> {
     }
 
     fn get(&self, position: usize) -> Result<B> {
-        self.tensors.sample(position)
+        sample(&self.tensors, position)
     }
 
     fn batch(&self, positions: &[usize]) -> Result<B> {
-        self.tensors.select(positions)
+        select(&self.tensors, positions)
     }
 }
 

@@ -21,6 +21,6 @@ mod loader;
 
 #[cfg(feature = "csv")]
 pub use self::csv::Csv;
-pub use collate::{Batch, Collate};
+pub use collate::collate;
 pub use dataset::{Dataset, Subset, TensorDataset, random_split};
 pub use loader::{DataLoader, Epoch};

@@ -2,7 +2,7 @@
 //!
 //! - The machine: [`isa`] chooses the instruction set, [`threads`] share work, `thresholds` says from which size on,
 //!   [`memory`] keeps buffers, [`prefetch`] fetches ahead, [`profile`] counts multiply-adds, [`sizes`] multiplies lengths
-//!   without overflow.
+//!   without overflow, [`lend`] lets code elsewhere call a closure that borrows.
 //! - Arrays: [`layout`] (the order of elements in memory), [`copy`] (any strides to any strides), [`gather`] (by index).
 //! - Mathematics of one number: [`vmath`] (f32 in vectors), [`special_f64`] (gamma, erf and related functions, in f64).
 //! - Loops: [`elementwise`], [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions of sliding windows).
@@ -19,6 +19,7 @@ pub mod gemm;
 pub mod im2col;
 pub mod isa;
 pub mod layout;
+pub mod lend;
 pub mod memory;
 pub mod normalization;
 pub mod optimizer_pass;

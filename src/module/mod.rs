@@ -5,12 +5,15 @@
 //! `#[derive(Module)]`.
 
 mod any;
+mod backward_hooks;
 mod buffer;
+mod call;
 mod containers;
 mod copies;
 mod dtype;
 mod field;
 mod forward;
+pub mod hooks;
 mod load;
 mod mode;
 mod operators;
@@ -29,11 +32,15 @@ use crate::{
 };
 pub use any::{AnyBuffer, AnyParam, Parameters};
 pub use buffer::Buffer;
+#[doc(hidden)]
+pub use call::{Arg, Call, Place, Seen, Unseen, run};
 pub use containers::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
+#[doc(hidden)]
+pub use containers::{first, further};
 pub use copies::copying;
 pub use dtype::Dtype;
 pub use field::{Field, Members};
-pub use forward::{CloneForward, Forward, run};
+pub use forward::{CloneForward, Forward};
 pub use load::LoadReport;
 pub use mode::Mode;
 pub use param::Param;
@@ -43,7 +50,7 @@ pub use printing::{ExtraRepr, repr};
 pub use scope::Scope;
 
 pub use crate::python::AsPython;
-pub use summary::{Output, Row, Summary, summary, summary_of};
+pub use summary::{Row, Summary, summary, summary_of};
 
 /// A part of a network: names its parameters, buffers and children. `#[derive(Module)]` writes it.
 ///
@@ -68,6 +75,12 @@ pub trait Module: Any + Send + Sync {
     /// Renames, adds or removes the entries of an older file before they are loaded; `prefix` is this module's path with a dot at
     /// its end, or nothing. Called on every module, parents first.
     fn upgrade(&self, _prefix: &str, _state: &mut StateDict) {}
+
+    /// What tells it from every other module that lives: that of what is inside, where it only stands for it.
+    #[doc(hidden)]
+    fn place(&self) -> Place {
+        (self as *const Self as *const () as usize, self.type_id())
+    }
 
     /// Whether equal neighbours among the children are printed once: a `ModuleList`'s way.
     #[doc(hidden)]

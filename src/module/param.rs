@@ -351,6 +351,12 @@ impl<T: Real> Param<T> {
         }
     }
 
+    /// What finds it again as long as it lives.
+    pub(super) fn weak(&self) -> impl Fn() -> Option<Param<T>> + Send + Sync + 'static {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Param)
+    }
+
     /// Whether both handles are of the same parameter.
     pub fn is_same(&self, other: &Param<T>) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

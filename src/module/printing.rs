@@ -29,9 +29,12 @@ fn nested(type_name: &str, mut lines: Vec<String>, children: Vec<(String, String
     format!("{type_name}(\n  {}\n)", lines.join("\n  "))
 }
 
-/// The first line's worth: the module without its children, as errors name it.
+/// The module without its children, as errors name it: a container is its name alone.
 pub(super) fn line(module: &dyn Module) -> String {
-    format!("{}({})", module.type_name(), module.extra_repr().replace('\n', ", "))
+    match module.extra_repr() {
+        extra if extra.is_empty() && !walk::members(module).children.is_empty() => module.type_name(),
+        extra => format!("{}({})", module.type_name(), extra.replace('\n', ", ")),
+    }
 }
 
 /// Runs of equal neighbours as one entry: `(0-2): 3 x Linear(…)`.

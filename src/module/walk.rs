@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{
     Module,
     any::{AnyBuffer, AnyParam},
+    call::Place,
     field::Members,
 };
 use crate::{
@@ -90,6 +91,11 @@ pub(super) fn named_modules(root: Members<'_>) -> Vec<(String, &dyn Module)> {
     let mut found = Vec::new();
     below(root, "", &mut found);
     found
+}
+
+/// The path to the module at that place, inside this one.
+pub(super) fn path_to(module: &dyn Module, place: Place) -> Option<String> {
+    named_modules(members(module)).into_iter().find(|(_, m)| m.place() == place).map(|(path, _)| path)
 }
 
 /// A parameter or a buffer: an entry of a state_dict that can be written to.

@@ -2,8 +2,8 @@
 
 use crate::module::optional;
 use crate::{
-    Error, Result, functional as F,
-    module::{ExtraRepr, run},
+    Error, Result, forward, functional as F,
+    module::ExtraRepr,
     nn::{Forward, Module, Param, init},
     tensor::{Real, Tensor},
 };
@@ -99,11 +99,11 @@ impl<T: Real> Linear<T> {
     }
 }
 
+#[forward]
 impl<T: Real> Forward<T> for Linear<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || self.map(x))
+        self.map(x)
     }
-    crate::forward_dtype!();
 }
 
 /// `yₒ = x₁ᵀ Wₒ x₂ + bₒ`; see [`functional::bilinear`](F::bilinear).
@@ -153,8 +153,9 @@ impl<T: Real> Bilinear<T> {
     ///
     /// # Errors
     /// If they do not fit.
+    #[forward]
     pub fn forward(&self, x1: &Tensor<T>, x2: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || F::bilinear(x1, x2, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref()))
+        F::bilinear(x1, x2, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref())
     }
 
     fn extra_repr(&self) -> String {
@@ -167,11 +168,24 @@ impl<T: Real> Bilinear<T> {
 /// The input as it is: a placeholder.
 #[derive(Default, Module)]
 #[module(stateless)]
-pub struct Identity;
+pub struct Identity {
+    _place: u8,
+}
 
+#[doc(hidden)]
+#[allow(non_upper_case_globals)]
+pub const Identity: Identity = Identity { _place: 0 };
+
+impl Identity {
+    /// The layer.
+    pub fn new() -> Self {
+        Identity
+    }
+}
+
+#[forward]
 impl<T: Real> Forward<T> for Identity {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || Ok(x.clone()))
+        Ok(x.clone())
     }
-    crate::forward_dtype!();
 }

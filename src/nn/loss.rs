@@ -3,9 +3,8 @@
 //! A loss compares two tensors, so it has a `forward(&input, &target)` of its own and does not stand in a `Sequential`.
 
 use crate::{
-    Result,
+    Result, forward,
     functional::{self as F, Reduction, Target},
-    module::run,
     nn::{Buffer, Module},
     tensor::{Real, Tensor},
 };
@@ -67,10 +66,11 @@ macro_rules! losses {
             ///
             /// # Errors
             /// As the function.
+            #[forward]
             pub fn forward<$($life)?>(&self, input: &Tensor<T>, target: $target) -> Result<Tensor<T>> {
                 $(let $buffer = self.$buffer.as_ref().map(Buffer::tensor);)*
                 let options = F::$options { $($buffer: $buffer.as_ref(),)* $($field: self.$field),* };
-                run(self, || F::$function(input, target, options))
+                F::$function(input, target, options)
             }
         }
     )*};
@@ -96,8 +96,9 @@ macro_rules! losses {
             ///
             /// # Errors
             /// As the function.
+            #[forward]
             pub fn forward<T: Real>(&self, input: &Tensor<T>, target: &Tensor<T>) -> Result<Tensor<T>> {
-                run(self, || F::$function(input, target, F::$options::default()$(.$field(self.$field))*))
+                F::$function(input, target, F::$options::default()$(.$field(self.$field))*)
             }
         }
 

@@ -3,10 +3,9 @@
 
 use crate::module::optional;
 use crate::{
-    Error, Result,
+    Error, Result, forward,
     functional::{self as F, BatchNormOptions},
     kernels::sizes::must,
-    module::run,
     nn::{Buffer, Forward, Mode, Module, Param, StateDict},
     python::{py_bool, py_float, py_tuple},
     tensor::{Real, Sizes, Tensor},
@@ -190,11 +189,11 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
     }
 }
 
+#[forward]
 impl<const N: usize, T: Real> Forward<T> for BatchNorm<N, T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || self.normalize(x))
+        self.normalize(x)
     }
-    crate::forward_dtype!();
 }
 
 /// Layer norm over the last axes; see [`functional::layer_norm`](crate::functional::layer_norm).
@@ -269,12 +268,12 @@ impl<T: Real> LayerNorm<T> {
     }
 }
 
+#[forward]
 impl<T: Real> Forward<T> for LayerNorm<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         let (weight, bias) = (self.weight.as_ref().map(Param::tensor), self.bias.as_ref().map(Param::tensor));
-        run(self, || F::layer_norm(x, &self.normalized_shape, weight.as_ref(), bias.as_ref(), self.eps))
+        F::layer_norm(x, &self.normalized_shape, weight.as_ref(), bias.as_ref(), self.eps)
     }
-    crate::forward_dtype!();
 }
 
 /// Group norm: each sample's channels in groups, each group with its own mean and variance; see
@@ -360,10 +359,10 @@ impl<T: Real> GroupNorm<T> {
     }
 }
 
+#[forward]
 impl<T: Real> Forward<T> for GroupNorm<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         let (weight, bias) = (self.weight.as_ref().map(Param::tensor), self.bias.as_ref().map(Param::tensor));
-        run(self, || F::group_norm(x, self.num_groups, weight.as_ref(), bias.as_ref(), self.eps))
+        F::group_norm(x, self.num_groups, weight.as_ref(), bias.as_ref(), self.eps)
     }
-    crate::forward_dtype!();
 }

@@ -192,8 +192,8 @@ impl<T: Element> Tensor<T> {
         let to: Vec<isize> = (0..axes.len() as isize).collect();
         let front = self.movedim(from, to)?;
         let rest = front.shape()[axes.len()..].to_vec();
-        let rows = front.reshape(&[&[count], &rest[..]].concat())?;
-        let taken = rows.rows_taken(OP, 0, row)?.reshape(&[&shape[..], &rest].concat())?;
+        let rows = front.reshape([&[count], &rest[..]].concat())?;
+        let taken = rows.rows_taken(OP, 0, row)?.reshape([&shape[..], &rest].concat())?;
         if axes.windows(2).any(|w| w[1] != w[0] + 1) {
             return Ok(taken);
         }

@@ -4,7 +4,9 @@ mod creation;
 mod dims;
 mod erase;
 mod format;
+mod group;
 mod held;
+mod leaf;
 mod node;
 mod operand;
 mod random;
@@ -18,7 +20,9 @@ pub use dims::{Int, Ints, Sizes};
 pub(crate) use dims::{axes, axis};
 use erase::erase;
 pub(crate) use erase::{erase_node, unerase};
+pub use group::Tensors;
 pub(crate) use held::Held;
+pub(crate) use leaf::{Leaf, LeafHook, gradient_hook};
 pub(crate) use node::{AnyNode, NodeRef, cast, leaf, with_grad};
 pub use node::{grad_enabled, no_grad};
 pub use operand::Operand;
@@ -95,6 +99,20 @@ impl AnyTensor {
         any_tensor!(self, t => t.shape())
     }
 
+    /// The tensor inside, with its graph; `None` if its elements are not of type `T`.
+    pub fn get<T: Element>(&self) -> Option<Tensor<T>> {
+        unerase(self.clone())
+    }
+
+    /// Whether gradients flow through it.
+    pub fn requires_grad(&self) -> bool {
+        match self {
+            AnyTensor::F32(t) => t.requires_grad(),
+            AnyTensor::F64(t) => t.requires_grad(),
+            AnyTensor::I64(_) | AnyTensor::Bool(_) => false,
+        }
+    }
+
     /// Whether both are one tensor: the same array, seen the same way, with the same history.
     pub(crate) fn is_same(&self, other: &AnyTensor) -> bool {
         fn same<T: Element>(x: &Tensor<T>, y: &AnyTensor) -> bool {
@@ -103,7 +121,7 @@ impl AnyTensor {
         any_tensor!(self, t => same(t, other))
     }
 
-    /// The tensor converted to elements of type `T`.
+    /// The tensor converted to elements of type `T`, cut off from its graph.
     pub fn to<T: Element>(&self) -> Tensor<T> {
         any_tensor!(self, t => t.detach().cast())
     }
@@ -278,7 +296,7 @@ impl<T: Real> Tensor<T> {
 
     /// The gradient accumulated in this leaf.
     pub fn grad(&self) -> Option<Tensor<T>> {
-        lock(self.node.0.as_ref()?.op.leaf()?).clone()
+        lock(&self.node.0.as_ref()?.op.leaf()?.grad).clone()
     }
 
     /// Discards the gradient accumulated in this leaf.
@@ -288,8 +306,8 @@ impl<T: Real> Tensor<T> {
 
     /// Replaces the gradient accumulated in this leaf; does nothing if this is not a leaf.
     pub(crate) fn set_grad(&self, grad: Option<Tensor<T>>) {
-        if let Some(slot) = self.node.0.as_ref().and_then(|n| n.op.leaf()) {
-            *lock(slot) = grad;
+        if let Some(leaf) = self.node.0.as_ref().and_then(|n| n.op.leaf()) {
+            *lock(&leaf.grad) = grad;
         }
     }
 }

@@ -16,6 +16,7 @@ use ndarray::{Dimension, IxDyn};
 use super::{
     AnyTensor, Array, Element, Held, Real, Tensor,
     erase::{erase, erase_node},
+    leaf::Leaf,
 };
 use crate::{
     Error, Result,
@@ -71,7 +72,7 @@ pub trait Backward<T: Element>: Send + Sync {
     /// Passes the gradients of the inputs to `sink`. With `free`, what the node holds is removed from it first.
     fn run(&self, node: &Arc<Node<T>>, grad: &Tensor<T>, free: bool, sink: &mut Sink<'_>) -> Result<()>;
     /// Where the gradient of a leaf accumulates; `None` for a result.
-    fn leaf(&self) -> Option<&Mutex<Option<Tensor<T>>>>;
+    fn leaf(&self) -> Option<&Leaf<T>>;
 }
 
 fn next_id() -> u64 {
@@ -160,10 +161,6 @@ const SPARE_NODES: usize = 1024;
 
 // ---------------------------------------------------------------------------------------------------- kinds of nodes
 
-struct Leaf<T: Element> {
-    grad: Mutex<Option<Tensor<T>>>,
-}
-
 impl<T: Element> Backward<T> for Leaf<T> {
     fn name(&self) -> &'static str {
         "leaf"
@@ -174,14 +171,14 @@ impl<T: Element> Backward<T> for Leaf<T> {
     fn run(&self, _: &Arc<Node<T>>, _: &Tensor<T>, _: bool, _: &mut Sink<'_>) -> Result<()> {
         Ok(())
     }
-    fn leaf(&self) -> Option<&Mutex<Option<Tensor<T>>>> {
-        Some(&self.grad)
+    fn leaf(&self) -> Option<&Leaf<T>> {
+        Some(self)
     }
 }
 
 /// A new leaf, in which a gradient accumulates.
 pub(crate) fn leaf<T: Real>(shape: &[usize]) -> NodeRef<T> {
-    new_node(shape, Leaf { grad: Mutex::new(None) })
+    new_node(shape, Leaf::new())
 }
 
 /// What a node needs for its backward pass, until the graph is freed.
@@ -369,7 +366,7 @@ impl<T: Element> Backward<T> for Op<T> {
         })
     }
 
-    fn leaf(&self) -> Option<&Mutex<Option<Tensor<T>>>> {
+    fn leaf(&self) -> Option<&Leaf<T>> {
         None
     }
 }
@@ -396,7 +393,7 @@ impl<T: Real, U: Real> Backward<U> for Cast<T> {
         Ok(())
     }
 
-    fn leaf(&self) -> Option<&Mutex<Option<Tensor<U>>>> {
+    fn leaf(&self) -> Option<&Leaf<U>> {
         None
     }
 }

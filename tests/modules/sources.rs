@@ -481,7 +481,7 @@ fn functional_call_is_strict() {
     let twice = functional_call(&layer, &doubled, || layer.forward(&x)).unwrap();
     assert!((twice - layer.forward(&x).unwrap() * 2.0).abs().sum().item().unwrap() < 1e-6);
     // Twice differentiable with respect to the tensors that are passed.
-    let model = sequential![Linear::new(2, 3), Tanh, Linear::new(3, 1)].dtype::<f64>();
+    let model = sequential![f64; Linear::new(2, 3), Tanh, Linear::new(3, 1)];
     let inputs: Vec<Tensor<f64>> = model.parameters().iter().map(|p| p.detach().to()).collect();
     let names = names(&model);
     let f = |t: &[Tensor<f64>]| {

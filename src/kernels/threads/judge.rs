@@ -5,10 +5,10 @@
 //! How often that happens depends on the machine and the moment, not on the region. So two things are measured:
 //!
 //! - per *kind* of region (the same loop over the same amount of work): the time alone and the time together, without
-//! outliers. A kind that gains nothing from threads, even undisturbed, runs alone.
+//!   outliers. A kind that gains nothing from threads, even undisturbed, runs alone.
 //! - over all kinds: the time that regions took together, including stalls, compared with the time that the same
-//! regions take alone. If it is not clearly shorter, all regions run alone, until a trial shows that it is. The time
-//! that trials may lose is a small share of the time between them.
+//!   regions take alone. If it is not clearly shorter, all regions run alone, until a trial shows that it is. The time
+//!   that trials may lose is a small share of the time between them.
 
 /// Identifies a kind of region: the same loop over the same amount of work.
 pub type Key = u64;

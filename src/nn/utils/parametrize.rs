@@ -8,7 +8,8 @@ use crate::{Real, Result, nn::Param};
 /// Lets a [`Parametrization`] compute a parameter from now on, whichever layers share it; behind those that do so already.
 ///
 /// What it computes it from is in its place under PyTorch's names, such as `parametrizations.weight.original`, in
-/// `named_parameters`, the state_dict and a new optimizer. Make optimizers afterwards.
+/// `named_parameters`, the state_dict, the printed form and a new optimizer; `named_modules` and `children` do not list it. Make
+/// optimizers afterwards.
 ///
 /// ```
 /// use ndnn::{nn::utils::parametrize::{Parametrization, register_parametrization}, prelude::*};

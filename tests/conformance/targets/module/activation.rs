@@ -56,7 +56,7 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     Ok(Some(match target {
         "CELU" => layer(CELU::new(number(0, "alpha", 1.)?).inplace(inplace(1)?)),
         "ELU" => layer(ELU::new(number(0, "alpha", 1.)?).inplace(inplace(1)?)),
-        "GELU" => layer(GELU::new(approximate(a, 0)?)),
+        "GELU" => layer(GELU.approximate(approximate(a, 0)?)),
         "GLU" => layer(GLU::new(a.int_or(0, "dim", -1)?)),
         "Hardshrink" => layer(Hardshrink::new(number(0, "lambd", 0.5)?)),
         "Hardsigmoid" => layer(Hardsigmoid.inplace(inplace(0)?)),
