@@ -1,4 +1,4 @@
-//! [`Param`]: a shared handle on a tensor that a module learns.
+//! [`Param`]: a shared handle to a tensor that a module learns.
 
 use std::{
     fmt,
@@ -19,11 +19,11 @@ use crate::{
     tensor::{Real, Tensor, no_grad},
 };
 
-/// A learnable tensor of a module: a shared handle, so that the optimizer holds clones of it and a tied weight is a
+/// A learnable tensor of a module. It is a shared handle: the optimizer holds clones of it, and a tied weight is a
 /// clone.
 ///
-/// A forward pass takes a snapshot, [`tensor`](Param::tensor), whose gradient gathers here; `+ - * /` take one themselves. A
-/// later change of the parameter does not touch the snapshots that a backward pass still needs.
+/// A forward pass takes a snapshot, [`tensor`](Param::tensor), whose gradient accumulates here; `+ - * /` take one
+/// themselves. A later change of the parameter does not affect the snapshots that a backward pass still needs.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -46,7 +46,7 @@ struct State<T: Real> {
 /// What stands behind a parameter.
 #[derive(Clone)]
 pub(super) enum Source<T: Real> {
-    /// Always carries its leaf, which also holds the gradient.
+    /// Always has its leaf, which also holds the gradient.
     Own(Tensor<T>),
     Computed(Arc<ParametrizationList<T>>),
     /// As much of the shape as is known.
@@ -96,7 +96,7 @@ impl<T: Real> fmt::Debug for Param<T> {
 }
 
 impl<T: Real> Param<T> {
-    /// A parameter with these values; what they were made from does not matter.
+    /// A parameter with these values; their own graph is not used.
     pub fn new(values: Tensor<T>) -> Self {
         Self::of(Source::own(values), true)
     }
@@ -119,7 +119,7 @@ impl<T: Real> Param<T> {
         Self::of(Source::Lazy(shape.into()), true)
     }
 
-    /// The values as they are now; gradients flow from them to this parameter, unless it is frozen.
+    /// The current values; gradients flow from them to this parameter, unless it is frozen.
     ///
     /// # Panics
     /// If it is [lazy](Param::is_lazy).
@@ -179,7 +179,7 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// The values as they are now, cut off: nothing made from them changes this parameter's gradient.
+    /// The current values, detached: gradients of what is computed from them do not reach this parameter.
     ///
     /// # Panics
     /// If it is [lazy](Param::is_lazy).
@@ -259,10 +259,10 @@ impl<T: Real> Param<T> {
         Ok(())
     }
 
-    /// Changes the values in place; snapshots taken before keep the old ones.
+    /// Updates the values in place; earlier snapshots keep the old values.
     ///
-    /// The parameter is locked meanwhile: other threads wait, and an `f` that reads or changes this same parameter waits for
-    /// ever. What it needs of it is in the view.
+    /// The parameter is locked meanwhile: other threads wait, and if `f` reads or changes this same parameter, it waits
+    /// forever. The view has everything that `f` needs.
     ///
     /// # Panics
     /// If it has no values of its own: it is [lazy](Param::is_lazy) or computed by a
@@ -292,7 +292,7 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// The gradient that backward passes have gathered.
+    /// The gradient accumulated by backward passes.
     pub fn grad(&self) -> Option<Tensor<T>> {
         match &read(&self.0).source {
             Source::Own(tensor) => tensor.grad(),
@@ -300,12 +300,12 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// Whether backward passes have gathered a gradient.
+    /// Whether backward passes accumulated a gradient.
     pub fn has_grad(&self) -> bool {
         self.grad().is_some()
     }
 
-    /// Replaces the gathered gradient.
+    /// Replaces the accumulated gradient.
     ///
     /// # Errors
     /// If the shape differs, or the parameter has no values of its own.
@@ -333,7 +333,7 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// Freezes (`false`) or thaws the parameter for forward passes from now on.
+    /// Freezes (`false`) or unfreezes the parameter for forward passes from now on.
     pub fn set_requires_grad(&self, requires_grad: bool) {
         let mut state = write(&self.0);
         state.requires_grad = requires_grad;
@@ -351,13 +351,13 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// What finds it again as long as it lives.
+    /// Identifies it as long as it exists.
     pub(super) fn weak(&self) -> impl Fn() -> Option<Param<T>> + Send + Sync + 'static {
         let weak = Arc::downgrade(&self.0);
         move || weak.upgrade().map(Param)
     }
 
-    /// Whether both handles are of the same parameter.
+    /// Whether both handles refer to the same parameter.
     pub fn is_same(&self, other: &Param<T>) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -370,7 +370,7 @@ impl<T: Real> Param<T> {
         *write(&self.0) = State { source, requires_grad };
     }
 
-    /// A copy that shares nothing; within one clone of a module, tied parameters stay tied.
+    /// A copy that shares nothing with this one; within one clone of a module, tied parameters stay tied.
     pub fn deep_clone(&self) -> Param<T> {
         cloned(self, || {
             let source = match self.source() {
@@ -383,7 +383,7 @@ impl<T: Real> Param<T> {
         })
     }
 
-    /// A copy of another element type; within one conversion of a module, tied parameters stay tied.
+    /// A copy with another element type; within one conversion of a module, tied parameters stay tied.
     ///
     /// # Panics
     /// If it is computed by a [parametrization](crate::nn::utils::parametrize), which is of one element type.
@@ -433,7 +433,7 @@ pub(super) fn same_shape(of: &str, shape: &[usize], values: &[usize]) -> Result<
     Err(Error::shape("set", format!("the {of} is {shape:?}, the new values are {values:?}")))
 }
 
-/// What a setter such as `bias(true)` leaves of a member: nothing where it is not wanted, what is there, or a new one.
+/// The member after a setter such as `bias(true)`: none if it is not wanted, the existing one, or a new one.
 pub(crate) fn optional<M>(member: Option<M>, wanted: bool, new: impl FnOnce() -> M) -> Option<M> {
     wanted.then(|| member.unwrap_or_else(new))
 }

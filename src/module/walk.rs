@@ -1,4 +1,4 @@
-//! Walking the tree of modules: what [`Module`]'s provided methods do.
+//! Walking the tree of modules, for the provided methods of [`Module`].
 
 use std::collections::HashSet;
 
@@ -93,12 +93,12 @@ pub(super) fn named_modules(root: Members<'_>) -> Vec<(String, &dyn Module)> {
     found
 }
 
-/// The path to the module at that place, inside this one.
+/// The path to the module with this identity, inside this one.
 pub(super) fn path_to(module: &dyn Module, place: Place) -> Option<String> {
     named_modules(members(module)).into_iter().find(|(_, m)| m.place() == place).map(|(path, _)| path)
 }
 
-/// A parameter or a buffer: an entry of a state_dict that can be written to.
+/// A parameter or a buffer: an entry of a state_dict, which can be written to.
 pub(super) enum Entry {
     Param(AnyParam),
     Buffer(AnyBuffer),
@@ -138,10 +138,10 @@ pub(super) fn no_lazy<'a>(op: &str, mut params: impl Iterator<Item = (&'a str, &
     }
 }
 
-/// Every parameter and buffer in the order of PyTorch's state_dict.
+/// Every parameter and buffer, in the order of PyTorch's state_dict.
 ///
 /// # Errors
-/// If two have one name: then a state_dict could hold only one of them.
+/// If two have the same name: a state_dict could hold only one of them.
 pub(super) fn entries(op: &str, root: Members<'_>) -> Result<Ordered<Entry>> {
     let (mut found, mut twice) = (Ordered::default(), None);
     descend(root, "", &mut |prefix, members| {
@@ -183,7 +183,7 @@ pub(super) fn set_mode(root: Members<'_>, training: bool) {
     descend(root, "", &mut |_, members| members.modes.iter().for_each(|mode| mode.set(training)));
 }
 
-/// Sets the modes of those whose path, or the path of something around them, matches.
+/// Sets the modes of the layers whose path, or that of a module around them, matches.
 pub(super) fn set_modes(root: Members<'_>, pattern: &str, training: bool) -> Result<usize> {
     let within = |path: &str| {
         let parts = path.match_indices('.').map(|(dot, _)| &path[..dot]);

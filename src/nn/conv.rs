@@ -55,7 +55,7 @@ fn weight<T: Real>(features: usize, channels: usize, kernel: &[usize]) -> Param<
 impl<const N: usize, T: Real> Conv<N, T> {
     F::conv_setters!(through changed);
 
-    /// With (the default) or without a bias; one that was left out before is drawn anew.
+    /// With (the default) or without a bias; a bias that was removed before is initialised again.
     pub fn bias(mut self, bias: bool) -> Self {
         let shape = self.weight.shape();
         self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1..].iter().product()));

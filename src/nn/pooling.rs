@@ -92,10 +92,10 @@ layers! {
 }
 
 impl<const N: usize> MaxPool<N> {
-    /// The output for `x`, and where each element came from, as PyTorch's `return_indices`: what unpooling takes.
+    /// The output for `x`, and the position of each element, as PyTorch's `return_indices` gives it for unpooling.
     ///
     /// # Errors
-    /// If `x` does not fit; the error names the layer.
+    /// If `x` does not match; the error names the layer.
     #[forward]
     pub fn forward_with_indices<T: Real>(&self, x: &Tensor<T>) -> Result<(Tensor<T>, Tensor<i64>)> {
         F::max_pool_with_indices(x, self.kernel_size, self.options)
