@@ -33,17 +33,18 @@ pub fn tensor(input: TokenStream) -> TokenStream {
 /// On a field:
 /// - `#[module(skip)]` ignores it; it is cloned by its own `Clone`.
 /// - `#[module(flatten)]`, on a module, shows its members as if they were the struct's, without the field's name: for
-/// wrappers.
+///   wrappers.
 /// - `#[module(name = "self")]` shows it under another name, for example one that Rust does not allow.
 ///
 /// On the struct:
 /// - `#[module(repr)]` prints what its method `extra_repr(&self) -> String` returns.
-/// - `#[module(name = "LayerNorm")]` prints another name; `#[module(name)]` the one that its method
+/// - `#[module(name = "LayerNorm")]` prints another name; `#[module(name)]` prints what its method
 ///   `type_name(&self) -> String` returns.
-/// - `#[module(stateless)]` says that it holds no numbers of a type: `Dtype` leaves it as it is.
-/// - `#[module(upgrade)]` renames the entries of older files by the struct's method `upgrade(&self, prefix: &str, state: &mut
+/// - `#[module(stateless)]` declares that it holds no numbers of an element type: `Dtype` returns it
+///   unchanged.
+/// - `#[module(upgrade)]` renames the entries of older files with the struct's method `upgrade(&self, prefix: &str, state: &mut
 ///   StateDict)`.
-/// - `#[module(no_dtype)]` leaves `Dtype` out.
+/// - `#[module(no_dtype)]` does not implement `Dtype`.
 ///
 /// ```
 /// use ndnn::prelude::*;

@@ -255,7 +255,7 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
     let flattened = variants.iter().flat_map(|v| &v.fields).any(|f| f.kind == Kind::Flattened);
     let upgrade = (options.upgrade || flattened).then(|| {
         let own = options.upgrade.then(|| quote!(Self::upgrade(self, prefix, state);));
-        // What is inside has no path of its own, so nothing else calls it.
+        // The module inside has no path of its own, so nothing else calls it.
         let inside = arms(variants, &block, &|f| match f.kind {
             Kind::Flattened => {
                 let binding = f.binding();

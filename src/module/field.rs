@@ -20,7 +20,7 @@ pub struct Members<'a> {
     pub(crate) params: Vec<(String, AnyParam)>,
     pub(crate) buffers: Vec<(String, AnyBuffer)>,
     pub(crate) children: Vec<(String, &'a dyn Module)>,
-    /// What computes a parameter, by the parameter's name.
+    /// The modules that compute parameters, by the name of the parameter.
     pub(crate) parametrized: Vec<(String, Arc<dyn Module>)>,
     pub(crate) modes: Vec<&'a Mode>,
 }

@@ -10,15 +10,15 @@
 //! | backward pre-hook | the gradient of the output | that gradient |
 //! | backward hook | the gradients of input and output | the gradient of the input |
 //!
-//! Each sees the tensors in order, those of all arguments that are [`Tensors`]: `&Tensor`, and tuples, lists and options of
-//! tensors. A backward hook sees the gradients of those through which gradients flow: none where an input needs none, zeros for
-//! one of several outputs that is not used. A hook
-//! returns nothing, `()`, or as many tensors as it is to replace, as one tensor, a tuple or a `Vec`.
+//! Each sees the tensors in order: those of all arguments that are [`Tensors`], that is `&Tensor`, and tuples, lists and
+//! options of tensors. A backward hook sees the gradients of those through which gradients flow: none if the input needs
+//! none, and zeros for one of several outputs that is not used. A hook returns nothing, `()`, or as many tensors as it may
+//! replace, as one tensor, a tuple or a `Vec`.
 //!
 //! - [`during`] and its variants borrow the hook, so that the hook may borrow too; it is active while a function runs,
-//! on the caller's thread.
+//!   on the caller's thread.
 //! - [`register_forward_hook`] and its variants are active until their [`Handle`] is dropped, on all threads. A handle
-//! borrows the model, so its layers cannot move meanwhile.
+//!   borrows the model, so its layers cannot move meanwhile.
 //! - [`Hooked`] is a wrapper around a module, whose hooks stay while it is moved, trained and evaluated.
 //!
 //! Hooks run in the order in which they were registered. If one panics, the panic propagates, and hooks of [`during`]

@@ -72,8 +72,8 @@ pub trait Module: Any + Send + Sync {
         String::new()
     }
 
-    /// Renames, adds or removes the entries of an older file before they are loaded; `prefix` is this module's path with a dot at
-    /// its end, or nothing. Called on every module, parents first.
+    /// Renames, adds or removes the entries of an older file before they are loaded; `prefix` is this module's path followed by a
+    /// dot, or empty. Called for every module, parents first.
     fn upgrade(&self, _prefix: &str, _state: &mut StateDict) {}
 
     /// Identifies it among all existing modules; a wrapper has the identity of the module inside.
@@ -142,8 +142,8 @@ pub trait Module: Any + Send + Sync {
     /// Every parameter and buffer under its name; a tied parameter under each of its names.
     ///
     /// # Panics
-    /// If two entries have one name, as only a `Module` written by hand, or keys with dots in a map of modules, can have; or if a
-    /// parameter is [lazy](Param::is_lazy).
+    /// If two entries have the same name, which is possible only in a `Module` implemented by hand, or with dots in the keys
+    /// of a map of modules; or if a parameter is [lazy](Param::is_lazy).
     #[track_caller]
     fn state_dict(&self) -> StateDict {
         match walk::state_dict("state_dict", walk::members(self)) {
@@ -201,10 +201,10 @@ pub trait Module: Any + Send + Sync {
         self.load_state_dict(&io::safetensors::load(path)?).map_err(|e| e.within(path.display()))
     }
 
-    /// Loads what fits of a safetensors file as [`load_state_dict_partial`](Module::load_state_dict_partial) does.
+    /// Loads what matches from a safetensors file, as [`load_state_dict_partial`](Module::load_state_dict_partial) does.
     ///
     /// # Errors
-    /// If the file cannot be read, is not in the format, or nothing of it fits.
+    /// If the file cannot be read, is not in the format, or nothing in it matches.
     fn load_partial(&self, path: impl AsRef<std::path::Path>) -> Result<LoadReport>
     where
         Self: Sized,

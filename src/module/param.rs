@@ -34,8 +34,8 @@ use crate::{
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 ///
-/// What stands behind it is one of three: values of its own; a [parametrization](crate::nn::utils::parametrize), which computes
-/// them from other parameters; or nothing yet, in a [lazy](Param::lazy) one.
+/// A parameter has values of its own; or a [parametrization](crate::nn::utils::parametrize) computes them from other
+/// parameters; or it is [lazy](Param::lazy) and has no values yet.
 pub struct Param<T: Real = f32>(Arc<RwLock<State<T>>>);
 
 struct State<T: Real> {
@@ -43,13 +43,13 @@ struct State<T: Real> {
     requires_grad: bool,
 }
 
-/// What stands behind a parameter.
+/// The source of a parameter's values.
 #[derive(Clone)]
 pub(super) enum Source<T: Real> {
     /// Always has its leaf, which also holds the gradient.
     Own(Tensor<T>),
     Computed(Arc<ParametrizationList<T>>),
-    /// As much of the shape as is known.
+    /// The part of the shape that is known.
     Lazy(Vec<Option<usize>>),
 }
 
@@ -105,8 +105,8 @@ impl<T: Real> Param<T> {
         Param(Arc::new(RwLock::new(State { source, requires_grad })))
     }
 
-    /// A parameter without values, with as much of its shape as is known: a layer draws it at its first input, by
-    /// [`tensor_or`](Param::tensor_or), or a state_dict gives it values.
+    /// A parameter without values, with the part of its shape that is known: a layer initialises it at its first input, by
+    /// [`tensor_or`](Param::tensor_or), or it gets values from a state_dict.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -131,11 +131,11 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// As [`tensor`](Param::tensor); a [lazy](Param::is_lazy) parameter first takes the values that `values` makes for as much of
-    /// the shape as is known, converted to its type.
+    /// As [`tensor`](Param::tensor), but a [lazy](Param::is_lazy) parameter first gets the values that `values` returns for the
+    /// known part of the shape, converted to its type.
     ///
     /// # Panics
-    /// If `values` are of another shape than is known.
+    /// If the shape of these values contradicts the known part.
     #[track_caller]
     pub fn tensor_or(&self, values: impl FnOnce(&[Option<usize>]) -> Tensor<f32>) -> Tensor<T> {
         match self.present() {
@@ -147,7 +147,7 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// Under the lock, so that of two first inputs at once one draws.
+    /// Under the lock, so that only one of two simultaneous first inputs initialises it.
     #[track_caller]
     fn begin(&self, values: impl FnOnce(&[Option<usize>]) -> Tensor<f32>) {
         let mut state = write(&self.0);
@@ -217,7 +217,7 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// As much of the shape as is known: all of it, unless the parameter is [lazy](Param::is_lazy).
+    /// The part of the shape that is known: all of it, unless the parameter is [lazy](Param::is_lazy).
     pub fn known_shape(&self) -> Vec<Option<usize>> {
         match &read(&self.0).source {
             Source::Own(tensor) => tensor.shape().iter().copied().map(Some).collect(),
@@ -236,8 +236,8 @@ impl<T: Real> Param<T> {
         matches!(read(&self.0).source, Source::Computed(_))
     }
 
-    /// Replaces the values. Where a [parametrization](crate::nn::utils::parametrize) computes them, what it computes them
-    /// from is set through its right inverse.
+    /// Replaces the values. If a [parametrization](crate::nn::utils::parametrize) computes them, its originals are set by its
+    /// right inverse.
     ///
     /// # Errors
     /// If the shape differs, or a parametrization has no right inverse.
@@ -324,7 +324,7 @@ impl<T: Real> Param<T> {
         Ok(())
     }
 
-    /// Forgets the gathered gradient; where a parametrization computes the values, that of what it computes them from.
+    /// Clears the accumulated gradient; if a parametrization computes the values, those of its originals.
     pub fn zero_grad(&self) {
         match &read(&self.0).source {
             Source::Own(tensor) => tensor.zero_grad(),
@@ -374,7 +374,7 @@ impl<T: Real> Param<T> {
     pub fn deep_clone(&self) -> Param<T> {
         cloned(self, || {
             let source = match self.source() {
-                // The copy's array is its own, or the first update would copy anyway, at a worse time.
+                // The copy has its own array; otherwise the first update would copy it, at a worse time.
                 Source::Own(tensor) => Source::own(contiguous(tensor.view()).into()),
                 Source::Computed(list) => Source::Computed(Arc::new(list.copied())),
                 Source::Lazy(known) => Source::Lazy(known),
@@ -386,7 +386,7 @@ impl<T: Real> Param<T> {
     /// A copy with another element type; within one conversion of a module, tied parameters stay tied.
     ///
     /// # Panics
-    /// If it is computed by a [parametrization](crate::nn::utils::parametrize), which is of one element type.
+    /// If it is computed by a [parametrization](crate::nn::utils::parametrize), which has one element type.
     #[track_caller]
     pub fn cast<U: Real>(&self) -> Param<U> {
         copying(|| {
@@ -409,7 +409,7 @@ impl<T: Real> Param<T> {
     }
 }
 
-/// Whether a shape is as far as it is known.
+/// Whether a shape agrees with the known part.
 pub(super) fn fits(known: &[Option<usize>], shape: &[usize]) -> bool {
     known.len() == shape.len() && known.iter().zip(shape).all(|(known, n)| known.is_none_or(|k| k == *n))
 }
@@ -425,7 +425,7 @@ impl<T: Real> Handle for Param<T> {
     }
 }
 
-/// What `set` of a buffer asks of the new values.
+/// Checks the shape of the new values in `set` of a buffer.
 pub(super) fn same_shape(of: &str, shape: &[usize], values: &[usize]) -> Result<()> {
     if shape == values {
         return Ok(());

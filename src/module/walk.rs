@@ -26,7 +26,8 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
 /// Calls `f` with the path and the members of a module, given its own, and of everything below it, parents first and
 /// parametrizations last.
 ///
-/// This and what follows takes members instead of a module, so that it is not compiled for each type of module.
+/// This function and the following ones take members instead of a module, so that they are not compiled for each type of
+/// module.
 fn descend(root: Members<'_>, prefix: &str, f: &mut dyn FnMut(&str, &Members<'_>)) {
     f(prefix, &root);
     for (name, child) in &root.children {
@@ -37,13 +38,13 @@ fn descend(root: Members<'_>, prefix: &str, f: &mut dyn FnMut(&str, &Members<'_>
     }
 }
 
-/// The parameters of a module itself, those from which parametrizations compute others included.
+/// The parameters of a module itself, including those from which parametrizations compute others.
 pub(super) fn own_parameters(root: Members<'_>) -> Vec<AnyParam> {
     let computed = root.parametrized.iter().flat_map(|(_, list)| list.parameters());
     root.params.into_iter().map(|(_, p)| p).chain(computed).collect()
 }
 
-/// The state_dict as every module of this version names its entries.
+/// The state_dict with its entries named as in this version of every module.
 pub(super) fn upgraded<M: Module + ?Sized>(module: &M, state: &StateDict) -> StateDict {
     let mut state = state.clone();
     module.upgrade("", &mut state);
@@ -119,7 +120,7 @@ impl Entry {
         }
     }
 
-    /// The shape with 0 for what is not known, as PyTorch prints it.
+    /// The shape with 0 for unknown sizes, as PyTorch prints it.
     pub(super) fn shown_shape(&self) -> Vec<usize> {
         self.known_shape().into_iter().map(Option::unwrap_or_default).collect()
     }

@@ -1,4 +1,4 @@
-//! Layers and what they are made of: structs with parameters whose forward is one call into [`functional`](crate::functional).
+//! Layers and their parts: structs with parameters, whose forward is a single call into [`functional`](crate::functional).
 
 mod activation;
 mod attention;

@@ -8,7 +8,7 @@ use crate::{
     tensor::{Real, Tensor},
 };
 
-/// One layer per row: its options and their setters, its function, and what is printed behind the windows' size.
+/// One layer per row: its options and their setters, its function, and what is printed after the size of the windows.
 macro_rules! layers {
     ($(
         $(#[$doc:meta])*
@@ -24,7 +24,7 @@ macro_rules! layers {
         }
 
         impl<const N: usize> $name<N> {
-            /// Windows of this size, side by side.
+            /// Windows of this size, next to one another.
             #[track_caller]
             pub fn new(kernel_size: impl Into<Dims<N>>) -> Self {
                 let kernel_size = kernel_size.into();
@@ -84,7 +84,7 @@ layers! {
     /// # Ok::<(), ndnn::Error>(())
     /// ```
     AvgPool, AvgPoolOptions<N>, avg_pool_setters, F::avg_pool, |size, extra, o| {
-        // PyTorch has a tuple here over one axis, however it was given.
+        // Over one axis PyTorch prints a tuple here, however it was given.
         let sizes = |dims: Dims<N>| if N == 1 { dims.tuple() } else { dims.to_string() };
         let extra = extra.named("kernel_size", sizes(size)).named("stride", sizes(o.stride.or(size)));
         extra.named("padding", sizes(o.padding))
