@@ -45,8 +45,8 @@
 //! - Gradients: [`Tensor::backward`] adds to the leaves, [`autograd::grad`] returns them and can be differentiated again,
 //!   [`no_grad`] records nothing, [`autograd::gradcheck`] checks a function of your own made with [`Tensor::op`].
 //! - [`nn`]: the layers, [`Module`](nn::Module) and its derive, containers, state_dict, [`init`](nn::init),
-//!   [`summary`](nn::summary()). [`#[forward]`](macro@forward) makes errors name the path in your own models, and lets
-//!   [hooks](module::hooks) see their inputs and outputs.
+//!   [`summary`](nn::summary()). [`#[forward]`](macro@forward) makes errors name the path in a model of your own, and lets
+//!   [hooks](module::hooks) see inputs and outputs.
 //! - [`functional`]: the same layers as plain functions, with their formulas.
 //! - [`optim`]: the optimizers and their groups of parameters.
 //! - [`data`]: data sets, loaders, readers of IDX and CSV.

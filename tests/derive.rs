@@ -207,7 +207,7 @@ fn dtype_reaches_every_level() {
     for (a, b) in y.to_vec().into_iter().zip(y64.to_vec()) {
         assert!((f64::from(a) - b).abs() < 1e-6, "{a} is not {b}");
     }
-    // Into a Sequential too, before it is boxed.
+    // Inside a Sequential too, converted before it is boxed.
     let outer = sequential![f64; net, ReLU];
     assert_eq!(outer.forward(&Tensor::zeros([1, 2])).unwrap().dtype(), DType::F64);
 }

@@ -70,8 +70,7 @@ fn run_node(node: &AnyNode, grad: &AnyTensor, free: bool, mut sink: impl FnMut(A
     }
 }
 
-/// Adds a gradient to that of a leaf; returns the gradient if the node is not a leaf, or has hooks, which wait until the
-/// gradient is complete.
+/// Adds a gradient to that of a leaf; returns the gradient if the node is not a leaf, or has hooks, which need it complete.
 fn accumulate(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
     fn into<T: Real>(leaf: Option<&Leaf<T>>, grad: Tensor<T>) -> Option<AnyTensor> {
         match leaf {

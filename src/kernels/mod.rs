@@ -2,7 +2,7 @@
 //!
 //! - The machine: [`isa`] chooses the instruction set, [`threads`] share work, `thresholds` says from which size on,
 //!   [`memory`] keeps buffers, [`prefetch`] fetches ahead, [`profile`] counts multiply-adds, [`sizes`] multiplies lengths
-//!   without overflow, [`lend`] lets code elsewhere call a closure that borrows.
+//!   without overflow, [`lend`] lets a borrowed closure be called from elsewhere.
 //! - Arrays: [`layout`] (the order of elements in memory), [`copy`] (any strides to any strides), [`gather`] (by index).
 //! - Mathematics of one number: [`vmath`] (f32 in vectors), [`special_f64`] (gamma, erf and related functions, in f64).
 //! - Loops: [`elementwise`], [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions of sliding windows).
