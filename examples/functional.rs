@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let param = |name: &str| state.get(name).expect("a parameter of the model").to::<f32>().set_requires_grad(true);
     let [w0, b0, w2, b2, w3, b3] = ["0.weight", "0.bias", "2.weight", "2.bias", "3.weight", "3.bias"].map(param);
     let h = F::linear(&x, &w0, Some(&b0))?;
-    let h = F::gelu(&h, F::Approximate::None);
+    let h = F::gelu(&h, F::GELUApproximate::None);
     let h = F::layer_norm(&h, &[32], Some(&w2), Some(&b2), 1e-5)?;
     let functions = F::linear(&h, &w3, Some(&b3))?;
     let loss_of_functions = F::cross_entropy(&functions, &y, Default::default())?;

@@ -4,7 +4,7 @@ mod passes;
 
 use ndnn::{
     autograd::{gradcheck, gradgradcheck},
-    functional::{self as F, Approximate, PyNumber},
+    functional::{self as F, GELUApproximate, PyNumber},
     prelude::*,
     random::{self, Generator, SeedableRng},
 };
@@ -33,8 +33,8 @@ fn pairs() -> Vec<Pair> {
         CELU::new(-2.), |x| F::celu(x, -2.);
         ELU, |x| Ok(F::elu(x, 1.));
         ELU.alpha(0.5), |x| Ok(F::elu(x, 0.5));
-        GELU, |x| Ok(F::gelu(x, Approximate::None));
-        GELU.approximate(Approximate::Tanh), |x| Ok(F::gelu(x, Approximate::Tanh));
+        GELU, |x| Ok(F::gelu(x, GELUApproximate::None));
+        GELU.approximate(GELUApproximate::Tanh), |x| Ok(F::gelu(x, GELUApproximate::Tanh));
         GLU, |x| F::glu(x, -1);
         GLU::new(0), |x| F::glu(x, 0);
         Hardshrink, |x| Ok(F::hardshrink(x, 0.5));
@@ -127,7 +127,7 @@ fn kinks() {
         ("celu", Box::new(|x| F::celu(x, 2.).unwrap()), vec![(0., 1.), (nan, 1.), (-inf, 0.)]),
         (
             "gelu",
-            Box::new(|x| F::gelu(x, Approximate::None)),
+            Box::new(|x| F::gelu(x, GELUApproximate::None)),
             vec![(0., 0.5), (nan, nan), (inf, 1.), (-inf, 0.), (50., 1.)],
         ),
         ("hardshrink", Box::new(|x| F::hardshrink(x, 0.5)), vec![(0.5, 0.), (-0.5, 0.), (nan, 0.), (inf, 1.)]),
@@ -366,7 +366,7 @@ fn build(target: &str, args: &[Json], kwargs: &Json) -> Option<(Box<dyn Module>,
         "CELU" => made!(CELU::new(scalar(0, "alpha", 1.)).inplace(flag(1, "inplace", false))),
         "ELU" => made!(ELU::new(scalar(0, "alpha", 1.)).inplace(flag(1, "inplace", false))),
         "GELU" => made!(match get(0, "approximate").and_then(Json::as_str) {
-            Some("tanh") => GELU.approximate(Approximate::Tanh),
+            Some("tanh") => GELU.approximate(GELUApproximate::Tanh),
             _ => GELU,
         }),
         "GLU" => made!(GLU::new(int(0, "dim", -1))),
@@ -474,8 +474,8 @@ fn beside_infinities<R: Real>(tolerance: f64) {
         ("selu", &|x| Ok(F::selu(x)), &never),
         ("silu", &|x| Ok(F::silu(x)), &never),
         ("mish", &|x| Ok(F::mish(x)), &never),
-        ("gelu", &|x| Ok(F::gelu(x, Approximate::None)), &never),
-        ("gelu, tanh", &|x| Ok(F::gelu(x, Approximate::Tanh)), &never),
+        ("gelu", &|x| Ok(F::gelu(x, GELUApproximate::None)), &never),
+        ("gelu, tanh", &|x| Ok(F::gelu(x, GELUApproximate::Tanh)), &never),
         ("softplus", &|x| Ok(F::softplus(x, 1., 20.)), &never),
         ("logsigmoid", &|x| Ok(F::logsigmoid(x)), &never),
         ("softsign", &|x| Ok(F::softsign(x)), &never),
@@ -520,8 +520,8 @@ fn the_ends_of_activations() {
     let ends: [(&str, fn(&T) -> T, [f64; 2]); 6] = [
         ("silu", F::silu, [0., inf]),
         ("mish", F::mish, [0., inf]),
-        ("gelu", |x| F::gelu(x, Approximate::None), [0., inf]),
-        ("gelu, tanh", |x| F::gelu(x, Approximate::Tanh), [0., inf]),
+        ("gelu", |x| F::gelu(x, GELUApproximate::None), [0., inf]),
+        ("gelu, tanh", |x| F::gelu(x, GELUApproximate::Tanh), [0., inf]),
         ("hardswish", F::hardswish, [0., inf]),
         ("softsign", F::softsign, [-1., 1.]),
     ];
@@ -531,7 +531,7 @@ fn the_ends_of_activations() {
     assert_eq!(F::hardswish(&tensor![3e38]), tensor![3e38]);
     // x³ overflows.
     let x = tensor![-3e38, -2e19, 2e19, 3e38, f32::INFINITY].set_requires_grad(true);
-    F::gelu(&x, Approximate::Tanh).sum().backward().unwrap();
+    F::gelu(&x, GELUApproximate::Tanh).sum().backward().unwrap();
     assert_eq!(x.grad().unwrap(), tensor![0., 0., 1., 1., 1.]);
     // Computed from the input: the output has no digits left of 1 - y.
     let x = tensor![-40., 40.; f64].set_requires_grad(true);
@@ -545,7 +545,7 @@ fn the_ends_of_activations() {
     let x = tensor![-100.0, 100.0];
     let tails = [F::softplus(&x, 1., 20.).to_vec()[0], -F::logsigmoid(&x).to_vec()[1]];
     assert!(tails.iter().all(|t| (t - 3.78e-44).abs() <= 2e-45), "{tails:?}");
-    let far: T = F::gelu(&tensor![-6.; f64], Approximate::Tanh);
+    let far: T = F::gelu(&tensor![-6.; f64], GELUApproximate::Tanh);
     let inner = 2. * (2. / std::f64::consts::PI).sqrt() * (-6. + 0.044715 * -216.);
     assert!((far.to_vec()[0] / (-6. / (1. + (-inner).exp())) - 1.).abs() < 1e-12, "{far}");
 }

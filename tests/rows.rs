@@ -415,7 +415,7 @@ fn cross_entropy_of_rows() {
                 for (weighted, smoothing) in [(false, 0.), (true, 0.), (false, 0.1), (true, 0.2)] {
                     let weight = Tensor::<f32>::rand([n]) + 0.5;
                     let w = if weighted { numbers(&weight) } else { vec![Rounded::exact(1.); n] };
-                    let options = F::CrossEntropyOptions::default()
+                    let options = F::CrossEntropyLossOptions::default()
                         .weight(weighted.then_some(&weight))
                         .label_smoothing(smoothing)
                         .reduction(F::Reduction::Sum);
@@ -453,12 +453,12 @@ fn losses_of_pairs() {
     let cases: [(&str, Loss, fn(Rounded, Rounded) -> [Rounded; 2]); 4] = [
         (
             "mse",
-            |x, y, r| F::mse_loss(x, y, F::DistanceOptions::default().reduction(r)).unwrap(),
+            |x, y, r| F::mse_loss(x, y, F::MSELossOptions::default().reduction(r)).unwrap(),
             |x, y| [(x - y) * (x - y), Rounded::exact(2.) * (x - y)],
         ),
         (
             "l1",
-            |x, y, r| F::l1_loss(x, y, F::DistanceOptions::default().reduction(r)).unwrap(),
+            |x, y, r| F::l1_loss(x, y, F::MSELossOptions::default().reduction(r)).unwrap(),
             |x, y| [(x - y).abs(), Rounded::exact((x - y).value.signum())],
         ),
         (
@@ -475,7 +475,7 @@ fn losses_of_pairs() {
         (
             "bce",
             |x, y, r| {
-                let options = F::BceWithLogitsOptions::default().reduction(r);
+                let options = F::BCEWithLogitsLossOptions::default().reduction(r);
                 F::binary_cross_entropy_with_logits(x, y, options).unwrap()
             },
             |x, y| {

@@ -134,20 +134,20 @@ fn neither_length_nor_place_changes_a_bit(points: &[f32]) {
 
 fn gelu_is_the_normal_distribution() {
     let x: Tensor = (-9000..9000).map(|i| i as f32 * 0.001).collect();
-    let y = F::gelu(&x, F::Approximate::None);
+    let y = F::gelu(&x, F::GELUApproximate::None);
     for (&x, &y) in x.view().iter().zip(y.view().iter()) {
         let want = f64::from(x) * 0.5 * libm::erfc(-f64::from(x) * std::f64::consts::FRAC_1_SQRT_2);
         let bound = 4e-7 * f64::from(x).abs();
         assert!((f64::from(y) - want).abs() <= bound, "gelu({x}) is {y}, not {want}");
     }
-    assert_eq!(F::gelu(&tensor![-100., 100.], F::Approximate::None), tensor![0., 100.]);
+    assert_eq!(F::gelu(&tensor![-100., 100.], F::GELUApproximate::None), tensor![0., 100.]);
 }
 
 /// The single pass over numbers against the formula on tensors.
 fn gradients_are_those_of_the_formula() {
     let x: Tensor = (0..1000).map(|i| (i as f32 - 499.5) * 0.02).collect();
     let functions: [fn(&Tensor) -> Tensor; 6] =
-        [|x| x.tanh(), |x| x.sigmoid(), |x| x.exp(), F::silu, F::mish, |x| F::gelu(x, F::Approximate::None)];
+        [|x| x.tanh(), |x| x.sigmoid(), |x| x.exp(), F::silu, F::mish, |x| F::gelu(x, F::GELUApproximate::None)];
     for f in functions {
         let leaf = x.set_requires_grad(true);
         let y = f(&leaf).sum();

@@ -90,7 +90,7 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
     let call: fn(&[Tensor], Option<&Tensor<i64>>) -> Result<Tensor> = match function {
         "softmax" => |i, _| F::softmax(&i[0], 1),
         "layer_norm" => |i, _| F::layer_norm(&i[0], &i[0].shape()[1..], Some(&i[1]), Some(&i[2]), 1e-5),
-        "gelu" => |i, _| Ok(F::gelu(&i[0], F::Approximate::None)),
+        "gelu" => |i, _| Ok(F::gelu(&i[0], F::GELUApproximate::None)),
         "tanh" => |i, _| Ok(i[0].tanh()),
         "cross_entropy" => |i, labels| F::cross_entropy(&i[0], labels.expect("labels"), Default::default()),
         "chunk" => |i, _| Ok(i[0].narrow(2, 384, 384)?.contiguous()),

@@ -4,8 +4,8 @@
 //!   [`memory`] keeps buffers, [`prefetch`] fetches ahead, [`profile`] counts multiply-adds, [`sizes`] multiplies lengths
 //!   without overflow, [`lend`] lets a borrowed closure be called from elsewhere.
 //! - Arrays: [`layout`] (the order of elements in memory), [`copy`] (any strides to any strides), [`gather`] (by index).
-//! - Mathematics of one number: [`vmath`] (f32 in vectors), [`special_f64`] (gamma, erf and related functions, in f64).
-//! - Loops: [`elementwise`], [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions of sliding windows).
+//! - Mathematics of one number: [`scalar`] (maximum, sign and similar, with their rules for NaN), [`vmath`] (f32 in vectors), [`special_f64`] (gamma, erf and related functions, in f64).
+//! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions of sliding windows).
 //! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`normalization`], [`pooling`],
 //!   [`products`], [`random`], [`softmax`], [`sort`], and [`optimizer_pass`].
 //! - Products of matrices: [`gemm`].
@@ -30,6 +30,7 @@ pub mod profile;
 pub mod random;
 pub mod reduce;
 pub mod row_kernel;
+pub mod scalar;
 pub mod sizes;
 pub mod softmax;
 pub mod sort;
@@ -37,4 +38,5 @@ pub mod special_f64;
 pub mod threads;
 mod thresholds;
 pub mod vmath;
+pub mod walk;
 pub mod windows;

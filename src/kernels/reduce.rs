@@ -13,6 +13,7 @@ use super::{
     isa::{Isa, Kernel, dispatch},
     layout::{memory_order, row_major},
     memory::{collected, filled, full, recycle},
+    scalar::{is_nan, log_add_exp},
     threads,
     thresholds::{REDUCE_PARALLEL as PARALLEL, REDUCE_TASK as TASK},
 };
@@ -428,21 +429,6 @@ pub fn sum<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize]) -> ArrayD<T> {
     fold(x, axes, T::ZERO, T::plus)
 }
 
-/// The larger one, or NaN if either is NaN.
-pub fn greater<T: Element>(a: T, b: T) -> T {
-    if b > a || is_nan(b) { b } else { a }
-}
-
-/// The smaller one, or NaN if either is NaN.
-pub fn smaller<T: Element>(a: T, b: T) -> T {
-    if b < a || is_nan(b) { b } else { a }
-}
-
-#[allow(clippy::eq_op)]
-pub fn is_nan<T: Element>(x: T) -> bool {
-    x != x
-}
-
 /// The position of the first element of `x` that no other precedes in the order of `before`; NaN precedes all.
 pub fn position<T: Element>(x: impl Iterator<Item = T>, before: impl Fn(T, T) -> bool) -> usize {
     let mut best: Option<(usize, T)> = None;
@@ -504,12 +490,6 @@ pub fn cumsum<T: Number>(x: ArrayViewD<'_, T>, axis: usize, reverse: bool) -> Ar
         DType::F32 => scan(x, axis, reverse, 0., |s, x, _| s + x.as_f64(), T::of),
         _ => scan(x, axis, reverse, T::ZERO, |s, x, _| s.plus(x), |s| s),
     }
-}
-
-/// `log(eᵃ + eᵇ)`
-fn log_add_exp<T: Real>(a: T, b: T) -> T {
-    let (low, high) = (smaller(a, b), greater(a, b));
-    if high.is_infinite() || low == T::neg_infinity() { high } else { high + (low - high).exp().ln_1p() }
 }
 
 /// The logarithm of the running sum of exponentials along `axis`, from its end if `reverse`; `f32` is summed in `f64`.

@@ -162,9 +162,3 @@ pub fn write_rows<T, F: Fn(usize) -> T>(
     // SAFETY: every row was just written, and together they are all of `out`.
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
 }
-
-/// The larger one, or `a` if `b` is NaN.
-#[inline(always)]
-pub fn larger<T: Element>(a: T, b: T) -> T {
-    if b > a { b } else { a }
-}

@@ -6,7 +6,7 @@
 
 use crate::{
     Error, Result, forward,
-    functional::{self as F, Approximate, PyNumber, argument},
+    functional::{self as F, GELUApproximate, PyNumber, argument},
     nn::{Forward, Mode, Module, Param},
     tensor::{Real, Tensor},
 };
@@ -163,13 +163,13 @@ layers! {
     /// `x · Φ(x)`; see [`functional::gelu`](F::gelu).
     ///
     /// ```
-    /// use ndnn::{functional::Approximate, prelude::*};
+    /// use ndnn::{functional::GELUApproximate, prelude::*};
     /// assert_eq!(GELU.to_string(), "GELU(approximate='none')");
-    /// assert_eq!(GELU.approximate(Approximate::Tanh).to_string(), "GELU(approximate='tanh')");
+    /// assert_eq!(GELU.approximate(GELUApproximate::Tanh).to_string(), "GELU(approximate='tanh')");
     /// ```
     GELU {
         /// Exact, or by tanh; exact by default.
-        approximate: of Approximate = Approximate::None
+        approximate: of GELUApproximate = GELUApproximate::None
     }
     new()
     |x, l| Ok(F::gelu(x, l.approximate)), format!("approximate='{}'", l.approximate);

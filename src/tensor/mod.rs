@@ -19,7 +19,7 @@ pub use creation::{tensor_default, tensor_of};
 pub use dims::{Int, Ints, Sizes};
 pub(crate) use dims::{axes, axis};
 use erase::erase;
-pub(crate) use erase::{erase_node, unerase};
+pub(crate) use erase::{erase_node, known, known_ref, unerase};
 pub use group::Tensors;
 pub(crate) use held::Held;
 pub(crate) use leaf::{Leaf, LeafHook, gradient_hook};

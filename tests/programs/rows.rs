@@ -126,6 +126,7 @@ rows! { |g|
     tanh: real Smooth (x) [] Ok(x.tanh()), Some(x.map(f64::tanh));
     sin: real Smooth (x) [] Ok(x.sin()), Some(x.map(f64::sin));
     sigmoid: real Smooth (x) [] Ok(x.sigmoid()), Some(x.map(|a| 1. / (1. + (-a).exp())));
+    ndtr: real Smooth (x) [] Ok(x.ndtr()), Some(x.map(|a| 0.5 * libm::erfc(-a * std::f64::consts::FRAC_1_SQRT_2)));
     sqrt: real Smooth (x) [] Ok((x.square() + like(x, 0.5)).sqrt()), Some(x.map(|a| (a * a + 0.5).sqrt()));
     log: real Smooth (x) [] Ok((x.square() + like(x, 0.5)).log()), Some(x.map(|a| (a * a + 0.5).ln()));
     relu: real Kinked (x) [] Ok(F::relu(x)), Some(x.map(|a| a.max(0.)));

@@ -17,7 +17,7 @@ use crate::{
 /// let layer = Linear::new(20, 40);
 /// let before = layer.weight.detach();
 /// weight_norm(&layer.weight, 0)?;
-/// assert!((layer.weight.tensor() - before).abs().max().item()? < 1e-6);
+/// assert!((layer.weight.tensor() - before).abs().max()?.item()? < 1e-6);
 /// assert_eq!(layer.state_dict().get("parametrizations.weight.original0").unwrap().shape(), [40, 1]);
 /// # Ok::<(), ndnn::Error>(())
 /// ```

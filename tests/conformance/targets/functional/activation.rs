@@ -2,7 +2,7 @@
 
 use ndnn::{
     DType, Error, Real, Result, Tensor,
-    functional::{self as F, Approximate},
+    functional::{self as F, GELUApproximate},
 };
 
 use crate::{
@@ -42,10 +42,10 @@ pub const BUILT: &[&str] = &[
 ];
 
 /// PyTorch's name for an approximation of gelu.
-pub fn approximate<T: Real>(a: &Args<T>, index: usize) -> Result<Approximate> {
+pub fn approximate<T: Real>(a: &Args<T>, index: usize) -> Result<GELUApproximate> {
     match a.str_or(index, "approximate", "none")? {
-        "none" => Ok(Approximate::None),
-        "tanh" => Ok(Approximate::Tanh),
+        "none" => Ok(GELUApproximate::None),
+        "tanh" => Ok(GELUApproximate::Tanh),
         other => Err(Error::value("gelu", format!("approximate is none or tanh, got {other}"))),
     }
 }
