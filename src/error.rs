@@ -19,7 +19,7 @@ pub(crate) fn or_panic<T>(result: Result<T>) -> T {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Shapes, ranks or axes that do not fit together.
+    /// Shapes, ranks or axes that do not match.
     Shape,
     /// A value outside the range in which the operation is defined.
     Value,
@@ -27,7 +27,7 @@ pub enum ErrorKind {
     Index,
     /// The graph of gradients: nothing to differentiate, or a graph already freed.
     Graph,
-    /// A state_dict or a parameter name that does not fit the model.
+    /// A state_dict or a parameter name that does not match the model.
     State,
     /// A file that cannot be read or written.
     Io,
@@ -86,7 +86,7 @@ impl Error {
         }))
     }
 
-    /// Shapes, ranks or axes that do not fit together.
+    /// Shapes, ranks or axes that do not match.
     pub fn shape(op: &str, message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::Shape, op, message)
     }
@@ -101,7 +101,7 @@ impl Error {
         Self::new(ErrorKind::Index, op, message)
     }
 
-    /// A state_dict or a parameter name that does not fit the model.
+    /// A state_dict or a parameter name that does not match the model.
     pub fn state(op: &str, message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::State, op, message)
     }

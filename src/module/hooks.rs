@@ -234,7 +234,6 @@ fn lent<M: Module, R>(
 /// path matches `pattern` is active (`"layer4.*"`; `""` is the model itself).
 ///
 /// What the hook returns replaces the output, unless it is `()`.
-/// What it returns takes the place of the output, unless that is `()`.
 ///
 /// ```
 /// use ndnn::{module::hooks, prelude::*};
