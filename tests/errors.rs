@@ -91,6 +91,8 @@ fn layers_name_themselves_and_their_place() {
         &["[2, 3]", "; in Sequential.0.second (Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1)))"],
     );
     refused(LSTM::new(4, 3).forward(&zeros(&[5, 2, 6]), None), Shape, &["6", "4", "in LSTM(4, 3)"]);
+    refused(GRU::new(4, 3).forward(&zeros(&[5, 2, 6]), None), Shape, &["6", "4", "in GRU(4, 3)"]);
+    refused(GRUCell::new(4, 3).forward(&zeros(&[2, 6]), None), Shape, &["6", "4", "in GRUCell(4, 3)"]);
     refused(BatchNorm2d::new(3).forward(&zeros(&[2, 4, 5, 5])), Shape, &["4", "3", "in BatchNorm2d(3, "]);
     refused(GroupNorm::new(2, 4).forward(&zeros(&[2, 6, 5])), Shape, &["4", "6", "in GroupNorm(2, 4, "]);
     refused(LayerNorm::new([4]).forward(&zeros(&[2, 5])), Shape, &["[2, 5]", "in LayerNorm((4,), "]);
@@ -292,6 +294,9 @@ fn panics_point_at_the_caller() {
         MaxPool2d::new(0),
         Dropout::new(2.),
         LSTM::new(0, 1),
+        GRU::new(1, 0),
+        GRU::new(2, 2).dropout(-0.1),
+        GRUCell::new(usize::MAX, 1),
         LSTM::new(2, 2).num_layers(0),
         LSTM::new(2, 2).dropout(2.),
         LSTM::new(2, 2).proj_size(3),

@@ -484,6 +484,7 @@ fn panics_tell_the_shape() {
         ("parameter", Box::new(move || drop(LayerNorm::new([n, n])))),
         ("parameter", Box::new(move || drop(BatchNorm1d::new(n)))),
         ("parameter", Box::new(move || drop(LSTM::new(2, usize::MAX / 2)))),
+        ("parameter", Box::new(move || drop(GRUCell::new(2, usize::MAX / 2)))),
         ("num_layers", Box::new(move || drop(LSTM::new(2, 3).num_layers(n)))),
         ("parameter", Box::new(move || drop(MultiheadAttention::new(usize::MAX, 1)))),
         ("full", Box::new(move || drop(PReLU::new().num_parameters(n)))),
@@ -561,6 +562,8 @@ fn heads_and_masks() {
     for x in &inputs() {
         calm("attention", &x.shape(), || attention.forward(x, x, x, AttentionOptions::default()));
         calm("lstm", &x.shape(), || LSTM::new(3, 2).forward(x, None));
+        calm("gru", &x.shape(), || GRU::new(3, 2).forward(x, None));
+        calm("gru_cell", &x.shape(), || GRUCell::new(3, 2).forward(x, None));
     }
 }
 

@@ -43,7 +43,8 @@ fn everything_is_send_and_sync() {
         GroupNorm,
         LayerNorm,
     )>();
-    shared::<(Embedding, LSTM, MultiheadAttention, ReLU, GELU, PReLU, RReLU, Softmax, Threshold, Hardtanh)>();
+    shared::<(LSTM, LSTMCell, GRU, GRUCell, GRU<f64>)>();
+    shared::<(Embedding, MultiheadAttention, ReLU, GELU, PReLU, RReLU, Softmax, Threshold, Hardtanh)>();
     shared::<(CrossEntropyLoss, NLLLoss, BCELoss, BCEWithLogitsLoss, MSELoss, L1Loss, SmoothL1Loss, HuberLoss)>();
     shared::<(Sequential, Sequential<f64>, ModuleList, ModuleDict, ParameterList, ParameterDict, Box<dyn Forward>)>();
     shared::<(Box<dyn Module>, Adam, SGD)>();

@@ -45,7 +45,10 @@ pub use pooling::{
     max_pool3d_with_indices,
 };
 pub(crate) use pooling::{avg_pool_setters, max_pool_setters};
-pub use rnn::{LstmState, RnnOptions, RnnWeights, lstm, lstm_cell};
+pub(crate) use rnn::rnn_setters;
+pub use rnn::{
+    GruKind, LstmKind, LstmState, RnnKind, RnnOptions, RnnState, RnnWeights, gru, gru_cell, lstm, lstm_cell,
+};
 pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};
 pub(crate) use sparse::{padding_row, renorm};

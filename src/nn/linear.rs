@@ -1,6 +1,5 @@
 //! Linear and bilinear layers, and the identity; see [`functional::linear`](crate::functional::linear()).
 
-use crate::module::optional;
 use crate::{
     Error, Result, forward, functional as F,
     module::ExtraRepr,
@@ -60,15 +59,7 @@ impl LazyLinear {
 }
 
 impl<T: Real> Linear<T> {
-    /// With (the default) or without a bias; a bias that was removed before is initialised again.
-    pub fn bias(mut self, bias: bool) -> Self {
-        let known = self.weight.known_shape();
-        self.bias = optional(self.bias, bias, || match known[..] {
-            [Some(outputs), Some(inputs)] => init::drawn(&[outputs], inputs),
-            _ => Param::lazy(&known[..1]),
-        });
-        self
-    }
+    bias_setter!(|shape| shape[1]);
 
     /// Prints another name: PyTorch's attention projects with a subclass.
     pub(super) fn named(mut self, name: &'static str) -> Self {
@@ -142,12 +133,7 @@ impl Bilinear {
 }
 
 impl<T: Real> Bilinear<T> {
-    /// With (the default) or without a bias; a bias that was removed before is initialised again.
-    pub fn bias(mut self, bias: bool) -> Self {
-        let shape = self.weight.shape();
-        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1]));
-        self
-    }
+    bias_setter!(|shape| shape[1]);
 
     /// The output for `x1` and `x2`.
     ///

@@ -1,5 +1,22 @@
 //! Layers and their parts: structs with parameters, whose forward is a single call into [`functional`](crate::functional).
 
+/// The setter `bias` of a layer with a `weight` of shape `[out, …]`, where a number of inputs follows from that shape: a bias that
+/// was left out is drawn as in a new layer.
+macro_rules! bias_setter {
+    (|$shape:ident| $inputs:expr) => {
+        /// With (the default) or without a bias; one that was left out before is drawn anew.
+        pub fn bias(mut self, bias: bool) -> Self {
+            let known = self.weight.known_shape();
+            let new = || match known.iter().copied().collect::<Option<Vec<usize>>>() {
+                Some($shape) => $crate::nn::init::drawn(&$shape[..1], $inputs),
+                None => $crate::nn::Param::lazy(&known[..1]),
+            };
+            self.bias = $crate::module::optional(self.bias, bias, new);
+            self
+        }
+    };
+}
+
 mod activation;
 mod attention;
 mod conv;
@@ -39,6 +56,6 @@ pub use loss::{
 pub use ndnn_derive::Module;
 pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm};
 pub use pooling::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
-pub use rnn::LSTM;
+pub use rnn::{GRU, GRUCell, LSTM, LSTMCell, Recurrent, RecurrentCell};
 pub use sparse::Embedding;
 pub use utils::functional_call;

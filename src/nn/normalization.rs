@@ -6,8 +6,8 @@ use crate::{
     Error, Result, forward,
     functional::{self as F, BatchNormOptions},
     kernels::sizes::must,
+    module::ExtraRepr,
     nn::{Buffer, Forward, Mode, Module, Param, StateDict},
-    python::{py_bool, py_float, py_tuple},
     tensor::{Real, Sizes, Tensor},
 };
 
@@ -143,15 +143,14 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
     }
 
     fn extra_repr(&self) -> String {
-        format!(
-            "{}, eps={}, momentum={}, affine={}, bias={}, track_running_stats={}",
-            self.num_features,
-            py_float(self.eps),
-            self.momentum.map_or("None".into(), py_float),
-            py_bool(self.weight.is_some()),
-            py_bool(self.bias.is_some()),
-            py_bool(self.running_mean.is_some())
-        )
+        ExtraRepr::new()
+            .value(self.num_features)
+            .named("eps", self.eps)
+            .named("momentum", self.momentum)
+            .named("affine", self.weight.is_some())
+            .named("bias", self.bias.is_some())
+            .named("track_running_stats", self.running_mean.is_some())
+            .finish()
     }
 
     /// Counts a training batch, and moves the running statistics towards its mean and variance.
@@ -260,13 +259,12 @@ impl<T: Real> LayerNorm<T> {
     }
 
     fn extra_repr(&self) -> String {
-        format!(
-            "{}, eps={}, elementwise_affine={}, bias={}",
-            py_tuple(&self.normalized_shape),
-            py_float(self.eps),
-            py_bool(self.weight.is_some()),
-            py_bool(self.bias.is_some())
-        )
+        ExtraRepr::new()
+            .value(&self.normalized_shape)
+            .named("eps", self.eps)
+            .named("elementwise_affine", self.weight.is_some())
+            .named("bias", self.bias.is_some())
+            .finish()
     }
 }
 
@@ -350,14 +348,13 @@ impl<T: Real> GroupNorm<T> {
     }
 
     fn extra_repr(&self) -> String {
-        format!(
-            "{}, {}, eps={}, affine={}, bias={}",
-            self.num_groups,
-            self.num_channels,
-            py_float(self.eps),
-            py_bool(self.weight.is_some()),
-            py_bool(self.bias.is_some())
-        )
+        ExtraRepr::new()
+            .value(self.num_groups)
+            .value(self.num_channels)
+            .named("eps", self.eps)
+            .named("affine", self.weight.is_some())
+            .named("bias", self.bias.is_some())
+            .finish()
     }
 }
 

@@ -23,6 +23,7 @@ fn a_setter_restores_what_another_took_away() {
     alike(Conv2d::new(2, 4, 3).bias(false).groups(2).bias(true), Conv2d::new(2, 4, 3).groups(2));
     alike(Conv3d::new(2, 4, 3).groups(2).bias(false).groups(1), Conv3d::new(2, 4, 3).bias(false));
     alike(LSTM::new(3, 4).bias(false).num_layers(2).bias(true), LSTM::new(3, 4).num_layers(2));
+    alike(GRUCell::new(3, 4).bias(false).bias(true), GRUCell::new(3, 4));
     let attention = || MultiheadAttention::new(4, 2);
     alike(attention().bias(false).bias(true), attention());
     alike(attention().add_bias_kv(true).add_bias_kv(false), attention());
@@ -80,6 +81,7 @@ fn what_a_setter_restores_starts_as_it_does_in_a_new_layer() {
         values.iter().any(|v| *v != 0.0) && values.iter().all(|v| v.abs() <= bound)
     };
     assert!(within(&Linear::new(4, 100).bias(false).bias(true).bias, 0.5));
+    assert!(within(&GRUCell::new(3, 100).bias(false).bias(true).bias_hh, 0.1));
     assert!(within(&Bilinear::new(4, 3, 100).bias(false).bias(true).bias, 0.5));
     assert!(within(&Conv2d::new(4, 64, 2).bias(false).bias(true).bias, 0.25));
     assert!(within(&Conv2d::new(4, 64, 2).bias(false).groups(4).bias(true).bias, 0.5));
@@ -114,6 +116,7 @@ fn a_setter_that_changes_no_shape_keeps_the_weights() {
     kept(Conv2d::new(4, 4, 3), |l| l.groups(1).bias(true));
     kept(LSTM::new(3, 4), |l| l.num_layers(1).bias(true).bidirectional(false).proj_size(0));
     kept(LSTM::new(3, 4), |l| l.num_layers(2).num_layers(1).bidirectional(true).bidirectional(false));
+    kept(GRU::new(3, 4), |l| l.num_layers(2).bidirectional(true).bidirectional(false).num_layers(1).batch_first(true));
     kept(MultiheadAttention::new(4, 2), |l| l.kdim(4).vdim(4).bias(true));
     kept(MultiheadAttention::new(4, 2).kdim(3), |l| l.kdim(3).vdim(4));
     kept(PReLU::new(), |l| l.num_parameters(1));
