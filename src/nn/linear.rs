@@ -61,7 +61,7 @@ impl LazyLinear {
 impl<T: Real> Linear<T> {
     bias_setter!(|shape| shape[1]);
 
-    /// Printed under another name: PyTorch's attention projects with a subclass.
+    /// Prints another name: PyTorch's attention projects with a subclass.
     pub(super) fn named(mut self, name: &'static str) -> Self {
         self.name = name;
         self
@@ -138,7 +138,7 @@ impl<T: Real> Bilinear<T> {
     /// The output for `x1` and `x2`.
     ///
     /// # Errors
-    /// If they do not fit.
+    /// If they do not match.
     #[forward]
     pub fn forward(&self, x1: &Tensor<T>, x2: &Tensor<T>) -> Result<Tensor<T>> {
         F::bilinear(x1, x2, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref())
@@ -151,7 +151,7 @@ impl<T: Real> Bilinear<T> {
     }
 }
 
-/// The input as it is: a placeholder.
+/// Returns the input unchanged: a placeholder.
 #[derive(Default, Module)]
 #[module(stateless)]
 pub struct Identity {

@@ -1,10 +1,10 @@
-//! Layers and what they are made of: structs with parameters whose forward is one call into [`functional`](crate::functional).
+//! Layers and their parts: structs with parameters, whose forward is a single call into [`functional`](crate::functional).
 
-/// The setter `bias` of a layer with a `weight` of shape `[out, …]`, where a number of inputs follows from that shape: a bias that
-/// was left out is drawn as in a new layer.
+/// The setter `bias` of a layer whose `weight` has the shape `[out, …]`, which determines the number of inputs: a bias that was
+/// removed before is initialised as in a new layer.
 macro_rules! bias_setter {
     (|$shape:ident| $inputs:expr) => {
-        /// With (the default) or without a bias; one that was left out before is drawn anew.
+        /// With (the default) or without a bias; a bias that was removed before is initialised again.
         pub fn bias(mut self, bias: bool) -> Self {
             let known = self.weight.known_shape();
             let new = || match known.iter().copied().collect::<Option<Vec<usize>>>() {
