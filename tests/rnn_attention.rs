@@ -90,7 +90,7 @@ fn lstm_layer_and_function_agree() {
     assert_eq!((output.shape(), h1.shape(), c1.shape()), (&[2, 6, 6][..], &[4, 2, 3][..], &[4, 2, 5][..]));
     output.sum().backward().unwrap();
     assert!(lstm.parameters().iter().all(|p| p.has_grad()));
-    // Without a batch, as with a batch of one.
+    // Without a batch axis the results are those of a batch of one.
     let one = x.select(0, 1).unwrap();
     let (alone, (h, _)) = lstm.forward(&one, None).unwrap();
     let (batch, (hb, _)) = lstm.forward(&one.unsqueeze(0).unwrap(), None).unwrap();
@@ -150,7 +150,7 @@ fn lstm_names_printing_and_copies() {
 
 #[test]
 fn lstm_stands_in_a_sequential() {
-    let mut model = sequential![LSTM::new(2, 3).num_layers(2).dropout(0.5), Linear::new(3, 1)].dtype::<f64>();
+    let mut model = sequential![f64; LSTM::new(2, 3).num_layers(2).dropout(0.5), Linear::new(3, 1)];
     let x = numbers(1, &[4, 5, 2]);
     let y = model.forward(&x).unwrap();
     assert_eq!(y.shape(), [4, 5, 1]);
@@ -159,7 +159,10 @@ fn lstm_stands_in_a_sequential() {
     assert_eq!(model.forward(&x).unwrap(), model.forward(&x).unwrap());
     assert!(model.state_dict().keys().any(|k| k == "0.weight_hh_l1"));
     let error = model.forward(&numbers(1, &[4, 5, 3])).unwrap_err().to_string();
-    assert!(error.contains("3 features") && error.contains("expects 2") && error.contains("Sequential (0)"), "{error}");
+    assert!(
+        error.contains("3 features") && error.contains("expects 2") && error.contains("in Sequential.0 (LSTM(2, 3"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -176,7 +179,7 @@ fn lstm_errors() {
     let text = message(lstm.forward(&x(&[2]), None));
     assert!(text.contains("2 or 3 axes") && text.ends_with("in LSTM(2, 3, num_layers=2)"), "{text}");
     assert!(message(lstm.forward(&x(&[0, 5, 2]), None)).contains("at least one step"));
-    // A batch of none is fine.
+    // An empty batch is accepted.
     assert_eq!(lstm.forward(&x(&[4, 0, 2]), None).unwrap().0.shape(), [4, 0, 3]);
     let w = weights(1, 2, 3, 0);
     assert!(F::lstm(&numbers(1, &[4, 5, 2]), None, &[], RnnOptions::default()).is_err());
@@ -195,7 +198,7 @@ fn dot(q: &T, k: &T, v: &T, mask: Option<&AttentionMask<f64>>, options: ScaledDo
     F::scaled_dot_product_attention(q, k, v, mask, options)
 }
 
-/// True where query i sees key j.
+/// True where query i may attend to key j.
 fn seen(len: usize, keys: usize) -> Tensor<bool> {
     Tensor::from_vec([len, keys], (0..len * keys).map(|n| n % keys <= n / keys).collect()).unwrap()
 }
@@ -320,7 +323,7 @@ fn the_ways_through_attention_agree() {
     let (y1, w1) = attention.forward(&one(&x), &one(&keys), &one(&keys), alone).unwrap();
     close(&one(&y), &y1);
     assert_eq!(w1.unwrap().shape(), [3, 5]);
-    // The hint.
+    // The hint in the message.
     let causal = options().attn_mask(&mask).is_causal(true);
     let (hinted, _) = attention.forward(&x, &keys, &keys, causal.clone().need_weights(false)).unwrap();
     close(&hinted, &attention.forward(&x, &keys, &keys, causal).unwrap().0);
@@ -407,5 +410,5 @@ fn attention_errors() {
     contains(message(&same, &same, &same, options().attn_mask(&x(&[3, 4]))), "expected [3, 3] or [4, 3, 3]");
     let padding = options().key_padding_mask(&Tensor::<bool>::zeros([3, 2]));
     contains(message(&same, &same, &same, padding), "key_padding_mask is [3, 2], expected [2, 3]");
-    assert!(message(&[4], &[4], &[4], options()).ends_with("in MultiheadAttention()"));
+    assert!(message(&[4], &[4], &[4], options()).ends_with("in MultiheadAttention"));
 }

@@ -48,7 +48,8 @@ pub fn expand(bound: Option<Ident>, function: ItemFn) -> Result<TokenStream> {
     let form = format_ident!("{}_form", bound.to_string().to_lowercase());
     let (attributes, visibility, body) = (&function.attrs, &function.vis, &function.block);
     let allowed = attributes.iter().filter(|a| a.path().is_ident("allow"));
-    let inner = quote!(#(#allowed)* #inner #body);
+    // The body converts arguments that were converted before the call.
+    let inner = quote!(#(#allowed)* #[allow(clippy::useless_conversion, clippy::useless_asref)] #inner #body);
     let (nested, beside) = if method { (quote!(), inner) } else { (inner, quote!()) };
     Ok(quote! {
         #(#attributes)*

@@ -3,8 +3,8 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
-    Error, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Pat, Result, ReturnType, Signature, Type, parse_quote, parse2,
-    spanned::Spanned,
+    Error, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Pat, ReceiverKind, Result, ReturnType, Signature, Type,
+    parse_quote, parse2, spanned::Spanned,
 };
 
 pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> {
@@ -85,6 +85,7 @@ fn wrap(function: &mut ImplItemFn) -> Result<()> {
                 #[allow(unused_imports)]
                 use ::ndnn::__private::{Arg, Seen as _, Unseen as _};
                 let output = __output?;
+                call.ran();
                 (&Arg(&output)).show(&mut call);
                 call.after()?;
                 let other = (&Arg(&output)).taken(&mut call)?;
@@ -106,11 +107,12 @@ fn wrap(function: &mut ImplItemFn) -> Result<()> {
 
 /// The type of the result.
 fn check(signature: &Signature) -> Result<&Type> {
-    let by_reference = matches!(signature.receiver(), Some(r) if r.reference.is_some() && r.mutability.is_none());
+    let by_reference = matches!(signature.receiver(), Some(r) if matches!(r.kind, ReceiverKind::Reference(_, _, None)));
     if !by_reference {
         return Err(Error::new(signature.span(), "#[forward] is for a method that takes `&self`"));
     }
-    let is_result = |ty: &Type| matches!(ty, Type::Path(p) if p.path.segments.last().is_some_and(|s| s.ident == "Result"));
+    let is_result =
+        |ty: &Type| matches!(ty, Type::Path(p) if p.path.segments.last().is_some_and(|s| s.ident == "Result"));
     match &signature.output {
         ReturnType::Type(_, ty) if is_result(ty) => Ok(ty),
         _ => Err(Error::new(signature.span(), "#[forward] is for a method that returns `ndnn::Result<…>`")),

@@ -1,6 +1,7 @@
-//! The macros of ndnn: `#[derive(Module)]` and `tensor!`; inside ndnn, `#[concrete]`.
+//! The macros of ndnn: `#[derive(Module)]`, `#[forward]` and `tensor!`; inside ndnn, `#[concrete]`.
 
 mod concrete;
+mod forward;
 mod getters;
 mod literal;
 mod module;
@@ -39,6 +40,8 @@ pub fn tensor(input: TokenStream) -> TokenStream {
 /// - `#[module(name = "LayerNorm")]` prints another name; `#[module(name)]` the one that its method
 ///   `type_name(&self) -> String` returns.
 /// - `#[module(stateless)]` says that it holds no numbers of a type: `Dtype` leaves it as it is.
+/// - `#[module(upgrade)]` renames the entries of older files by the struct's method `upgrade(&self, prefix: &str, state: &mut
+///   StateDict)`.
 /// - `#[module(no_dtype)]` leaves `Dtype` out.
 ///
 /// ```
@@ -78,4 +81,37 @@ pub fn concrete(bound: TokenStream, function: TokenStream) -> TokenStream {
 #[proc_macro_derive(Getters)]
 pub fn derive_getters(input: TokenStream) -> TokenStream {
     getters::expand(syn::parse_macro_input!(input)).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a `forward` a call, as `__call__` is in PyTorch: on an `impl Forward for Net`, on an `impl` block that holds a `forward`
+/// of another signature, or on one method.
+///
+/// - An error says where it happened: `in Net.encoder.0 (Linear(…))`.
+/// - [`summary`](../ndnn/nn/fn.summary.html) sees the output.
+/// - [Hooks](../ndnn/module/hooks/index.html) see arguments and results that are tensors or groups of them, and may replace them.
+///
+/// The method takes `&self` and returns a [`Result`](../ndnn/type.Result.html); its body may use `?` and `return`. While there is
+/// no hook and no summary, it costs one relaxed load.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// #[derive(Module)]
+/// struct Scaled { fc: Linear }
+/// #[forward]
+/// impl Scaled {
+///     fn forward(&self, x: &Tensor, scale: Option<f32>) -> Result<Tensor> {
+///         let y = self.fc.forward(x)?;
+///         Ok(match scale {
+///             Some(scale) => y * scale,
+///             None => return Ok(y),
+///         })
+///     }
+/// }
+/// let net = Scaled { fc: Linear::new(2, 1) };
+/// let error = net.forward(&Tensor::zeros([1, 3]), None).unwrap_err().to_string();
+/// assert!(error.ends_with("; in Scaled.fc (Linear(in_features=2, out_features=1, bias=True))"));
+/// ```
+#[proc_macro_attribute]
+pub fn forward(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    forward::expand(attribute.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }

@@ -63,6 +63,8 @@ struct Options {
     name: bool,
     /// The name that is printed, where it is another than the struct's.
     renamed: Option<String>,
+    /// `upgrade` is a method of the struct.
+    upgrade: bool,
     /// No `Dtype` although there is a type parameter bound by `Real`.
     no_dtype: bool,
     /// The same for every element type.
@@ -93,10 +95,11 @@ fn options(attrs: &[Attribute]) -> Result<Options> {
                     None => options.name = true,
                     renamed => options.renamed = renamed,
                 },
+                "upgrade" => options.upgrade = true,
                 "no_dtype" => options.no_dtype = true,
                 "stateless" => options.stateless = true,
                 other => {
-                    let known = "there are repr, name, name = \"…\", stateless and no_dtype";
+                    let known = "there are repr, name, name = \"…\", upgrade, stateless and no_dtype";
                     return Err(meta.error(format!("no option `{other}`; {known}")));
                 }
             }
@@ -248,6 +251,24 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
             }
         }
     });
+    let flattened = variants.iter().flat_map(|v| &v.fields).any(|f| f.kind == Kind::Flattened);
+    let upgrade = (options.upgrade || flattened).then(|| {
+        let own = options.upgrade.then(|| quote!(Self::upgrade(self, prefix, state);));
+        // What is inside has no path of its own, so nothing else calls it.
+        let inside = arms(variants, &block, &|f| match f.kind {
+            Kind::Flattened => {
+                let binding = f.binding();
+                quote!(::ndnn::module::Module::upgrade(#binding, prefix, state);)
+            }
+            _ => TokenStream::new(),
+        });
+        quote! {
+            fn upgrade(&self, prefix: &str, state: &mut ::ndnn::nn::StateDict) {
+                #own
+                #inside
+            }
+        }
+    });
     quote! {
         impl #impl_generics ::ndnn::module::Module for #ident #ty_generics #where_clause {
             fn members<'__members>(&'__members self, members: &mut ::ndnn::module::Members<'__members>) {
@@ -258,6 +279,7 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
                 #type_name
             }
             #extra_repr
+            #upgrade
         }
     }
 }
@@ -278,7 +300,8 @@ fn clone(input: &DeriveInput, variants: &[Variant]) -> TokenStream {
         let (Field { ty, .. }, binding) = (f, f.binding());
         match f.kind {
             Kind::Member => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::copy(#binding)),
-            _ => quote_spanned!(ty.span()=> <#ty as ::core::clone::Clone>::clone(#binding)),
+            Kind::Flattened => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Module>::copied(#binding)),
+            Kind::Skipped => quote_spanned!(ty.span()=> <#ty as ::core::clone::Clone>::clone(#binding)),
         }
     });
     quote! {

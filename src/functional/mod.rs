@@ -15,9 +15,9 @@ mod sparse;
 mod windows;
 
 pub use activation::{
-    Approximate, celu, elu, gelu, glu, gumbel_softmax, gumbel_softmax_with, hardshrink, hardsigmoid, hardswish,
-    hardtanh, leaky_relu, log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, rrelu_with, selu, sigmoid, silu,
-    softmax, softmin, softplus, softshrink, softsign, tanh, tanhshrink, threshold,
+    GELUApproximate, celu, elu, gelu, glu, gumbel_softmax, hardshrink, hardsigmoid, hardswish, hardtanh, leaky_relu,
+    log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, selu, sigmoid, silu, softmax, softmin, softplus,
+    softshrink, softsign, tanh, tanhshrink, threshold,
 };
 pub use attention::{
     AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions, multi_head_attention_forward,
@@ -26,15 +26,13 @@ pub use attention::{
 pub(crate) use conv::conv_setters;
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
 pub(crate) use dropout::channel_dropout;
-pub use dropout::{
-    alpha_dropout, alpha_dropout_with, dropout, dropout_with, dropout1d, dropout1d_with, dropout2d, dropout2d_with,
-    dropout3d, dropout3d_with, feature_alpha_dropout, feature_alpha_dropout_with,
-};
+pub use dropout::{alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout};
 pub use linear::{bilinear, linear};
 pub use loss::{
-    BceOptions, BceWithLogitsOptions, CrossEntropyOptions, DistanceOptions, HuberLossOptions, NllLossOptions,
-    Reduction, SmoothL1LossOptions, Target, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy,
-    huber_loss, l1_loss, mse_loss, nll_loss, smooth_l1_loss,
+    BCELossOptions, BCEWithLogitsLossOptions, CrossEntropyLossOptions, CrossEntropyTarget, HuberLossOptions,
+    L1LossOptions, MSELossOptions, NLLLossOptions, Reduction, SmoothL1LossOptions, SoftMarginLossOptions,
+    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss,
+    smooth_l1_loss, soft_margin_loss,
 };
 pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};

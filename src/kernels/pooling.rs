@@ -10,14 +10,10 @@ use super::{
     row_kernel::{self, Blank, RowKernel, Sizes, write},
     sizes::saturating,
     threads,
+    thresholds::{POOLING_PARALLEL as PARALLEL, POOLING_TASK as TASK},
     windows::{Span, Windows},
 };
 use crate::number::{Element, Real};
-
-/// From so many comparisons on, the work is split among threads.
-const PARALLEL: usize = 200_000;
-/// So many comparisons make a task.
-const TASK: usize = 50_000;
 
 /// Pooling of one type, compiled here and not where it is called.
 pub trait Pool: Sized {

@@ -28,7 +28,7 @@ struct Copies {
     origins: HashMap<usize, usize>,
     /// What was copied: a conversion drops its sources as it goes, and an address names another parameter then.
     sources: Vec<Box<dyn Any>>,
-    /// Why the conversion of a layer failed.
+    /// Why a conversion failed.
     failed: Option<String>,
 }
 
@@ -40,15 +40,22 @@ thread_local! {
 /// Runs `f`, during which one parameter met twice is copied once.
 ///
 /// # Panics
-/// If a layer inside cannot be converted; at the place of the outermost call, which is the user's.
+/// If something inside cannot be converted; at the place of the outermost call, which is the user's.
 #[track_caller]
 pub fn copying<R>(f: impl FnOnce() -> R) -> R {
+    let (mut f, mut result) = (Some(f), None);
+    outermost(&mut || result = f.take().map(|f| f()));
+    result.expect("it ran")
+}
+
+/// Of all that [`copying`] does, what need not be compiled for each type of module.
+#[track_caller]
+fn outermost(f: &mut dyn FnMut()) {
     if COPIES.with(Scoped::is_some) {
         return f();
     }
-    match during(&COPIES, Copies::default(), f) {
-        (_, Copies { failed: Some(why), .. }) => panic!("{why}"),
-        (result, _) => result,
+    if let ((), Copies { failed: Some(why), .. }) = during(&COPIES, Copies::default(), f) {
+        panic!("{why}");
     }
 }
 
@@ -66,7 +73,7 @@ pub(super) fn cloned<H: Handle>(source: &H, make: impl FnOnce() -> H) -> H {
     remember(source, source.address(), make)
 }
 
-/// The conversion of `source` that was made already, or a new one. A boxed layer is cloned before it is converted;
+/// The conversion of `source` that was made already, or a new one. A shared module is cloned before it is converted;
 /// converting such a clone is converting the original, to which other parts of the model may be tied.
 pub(super) fn converted<S: Handle, C: Handle>(source: &S, make: impl FnOnce() -> C) -> C {
     let address = source.address();

@@ -1,11 +1,13 @@
 //! What may be a field of a module, and how it shows what is inside.
 
+use std::sync::Arc;
+
 use super::{
     Module,
     any::{AnyBuffer, AnyParam},
     buffer::Buffer,
     mode::Mode,
-    param::Param,
+    param::{Param, Source},
 };
 use crate::{
     functional as F,
@@ -18,6 +20,8 @@ pub struct Members<'a> {
     pub(crate) params: Vec<(String, AnyParam)>,
     pub(crate) buffers: Vec<(String, AnyBuffer)>,
     pub(crate) children: Vec<(String, &'a dyn Module)>,
+    /// What computes a parameter, by the parameter's name.
+    pub(crate) parametrized: Vec<(String, Arc<dyn Module>)>,
     pub(crate) modes: Vec<&'a Mode>,
 }
 
@@ -62,7 +66,10 @@ impl<M: Module + Clone> Field for M {
 
 impl<T: Real> Field for Param<T> {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
-        members.params.push((name.to_string(), self.into()));
+        match self.source() {
+            Source::Computed(list) => members.parametrized.push((name.to_string(), list)),
+            _ => members.params.push((name.to_string(), self.into())),
+        }
     }
     fn copy(&self) -> Self {
         self.deep_clone()
@@ -101,7 +108,7 @@ macro_rules! plain {
     )*};
 }
 plain! {
-    [] F::Reduction, [] F::PaddingMode, [const N: usize] F::Padding<N>, [const N: usize] F::Dims<N>, [] F::PyNumber, [] F::Approximate,
+    [] F::Reduction, [] F::PaddingMode, [const N: usize] F::Padding<N>, [const N: usize] F::Dims<N>, [] F::PyNumber, [] F::GELUApproximate,
     [const N: usize] F::PoolStride<N>, [const N: usize] F::ConvOptions<N>, [const N: usize] F::MaxPoolOptions<N>,
     [const N: usize] F::AvgPoolOptions<N>,
     [] F::EmbeddingOptions, [] F::BatchNormOptions, [] F::RnnOptions, [] F::PadOptions,

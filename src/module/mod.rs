@@ -5,17 +5,22 @@
 //! `#[derive(Module)]`.
 
 mod any;
+mod backward_hooks;
 mod buffer;
+mod call;
 mod containers;
 mod copies;
 mod dtype;
 mod field;
 mod forward;
+pub mod hooks;
 mod load;
 mod mode;
 mod operators;
 mod param;
+mod parametrization;
 mod printing;
+mod scope;
 mod summary;
 mod walk;
 
@@ -27,19 +32,25 @@ use crate::{
 };
 pub use any::{AnyBuffer, AnyParam, Parameters};
 pub use buffer::Buffer;
+#[doc(hidden)]
+pub use call::{Arg, Call, Place, Seen, Unseen, run};
 pub use containers::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
+#[doc(hidden)]
+pub use containers::{first, further};
 pub use copies::copying;
 pub use dtype::Dtype;
 pub use field::{Field, Members};
-pub use forward::{CloneForward, Forward, run};
+pub use forward::{CloneForward, Forward};
 pub use load::LoadReport;
 pub use mode::Mode;
 pub use param::Param;
 pub(crate) use param::optional;
+pub use parametrization::{CloneParametrization, Parametrization};
 pub use printing::{ExtraRepr, repr};
+pub use scope::Scope;
 
 pub use crate::python::AsPython;
-pub use summary::{Output, Row, Summary, summary, summary_of};
+pub use summary::{Row, Summary, summary, summary_of};
 
 /// A part of a network: names its parameters, buffers and children. `#[derive(Module)]` writes it.
 ///
@@ -59,6 +70,16 @@ pub trait Module: Any + Send + Sync {
     /// What is printed between the parentheses, besides the children.
     fn extra_repr(&self) -> String {
         String::new()
+    }
+
+    /// Renames, adds or removes the entries of an older file before they are loaded; `prefix` is this module's path with a dot at
+    /// its end, or nothing. Called on every module, parents first.
+    fn upgrade(&self, _prefix: &str, _state: &mut StateDict) {}
+
+    /// What tells it from every other module that lives: that of what is inside, where it only stands for it.
+    #[doc(hidden)]
+    fn place(&self) -> Place {
+        (self as *const Self as *const () as usize, self.type_id())
     }
 
     /// Whether equal neighbours among the children are printed once: a `ModuleList`'s way.
@@ -104,8 +125,16 @@ pub trait Module: Any + Send + Sync {
     }
 
     /// The number of learnable values, a tied parameter counted once.
+    ///
+    /// # Panics
+    /// If a parameter is [lazy](Param::is_lazy).
+    #[track_caller]
     fn num_parameters(&self) -> usize {
-        self.parameters().iter().map(AnyParam::numel).sum()
+        let params = self.named_parameters();
+        match walk::no_lazy("num_parameters", params.iter().map(|(name, p)| (name.as_str(), p))) {
+            Ok(()) => params.iter().map(|(_, p)| p.numel()).sum(),
+            Err(e) => panic!("{e}"),
+        }
     }
 
     // ---------------------------------------------------------------------------------------------------------- state
@@ -113,7 +142,8 @@ pub trait Module: Any + Send + Sync {
     /// Every parameter and buffer under its name; a tied parameter under each of its names.
     ///
     /// # Panics
-    /// If two entries have one name, as only a `Module` written by hand, or keys with dots in a map of modules, can have.
+    /// If two entries have one name, as only a `Module` written by hand, or keys with dots in a map of modules, can have; or if a
+    /// parameter is [lazy](Param::is_lazy).
     #[track_caller]
     fn state_dict(&self) -> StateDict {
         match walk::state_dict("state_dict", walk::members(self)) {
@@ -127,7 +157,7 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// Names everything that is missing, unexpected and mis-shaped, and changes nothing.
     fn load_state_dict(&self, state: &StateDict) -> Result<()> {
-        load::strict(walk::members(self), state)
+        load::strict(walk::members(self), &walk::upgraded(self, state))
     }
 
     /// Takes over what fits of a state_dict, and reports what was applied, missing, unexpected and mis-shaped.
@@ -143,7 +173,7 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// If nothing fits; the error says so if the names would fit with a prefix removed or added.
     fn load_state_dict_partial(&self, state: &StateDict) -> Result<LoadReport> {
-        load::partial(walk::members(self), state)
+        load::partial(walk::members(self), &walk::upgraded(self, state))
     }
 
     /// Writes the state_dict as a safetensors file: whole, or not at all; see [`safetensors::save`](io::safetensors::save).
@@ -167,6 +197,18 @@ pub trait Module: Any + Send + Sync {
     {
         let path = path.as_ref();
         self.load_state_dict(&io::safetensors::load(path)?).map_err(|e| e.within(path.display()))
+    }
+
+    /// Loads what fits of a safetensors file as [`load_state_dict_partial`](Module::load_state_dict_partial) does.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not in the format, or nothing of it fits.
+    fn load_partial(&self, path: impl AsRef<std::path::Path>) -> Result<LoadReport>
+    where
+        Self: Sized,
+    {
+        let path = path.as_ref();
+        self.load_state_dict_partial(&io::safetensors::load(path)?).map_err(|e| e.within(path.display()))
     }
 
     /// The state_dict as the bytes of a safetensors file.

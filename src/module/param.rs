@@ -7,12 +7,16 @@ use std::{
 
 use ndarray::ArrayViewMutD;
 
-use super::copies::{Handle, cloned, converted};
+use super::{
+    copies::{self, Handle, cloned, converted, copying},
+    parametrization::ParametrizationList,
+    scope,
+};
 use crate::{
     Error, Result,
     kernels::{copy::contiguous, profile},
     sync::{read, write},
-    tensor::{Real, Tensor},
+    tensor::{Real, Tensor, no_grad},
 };
 
 /// A learnable tensor of a module: a shared handle, so that the optimizer holds clones of it and a tied weight is a
@@ -29,12 +33,50 @@ use crate::{
 /// assert_eq!(w.tensor().exp().grad_fn(), Some("exp"));
 /// # Ok::<(), ndnn::Error>(())
 /// ```
+///
+/// What stands behind it is one of three: values of its own; a [parametrization](crate::nn::utils::parametrize), which computes
+/// them from other parameters; or nothing yet, in a [lazy](Param::lazy) one.
 pub struct Param<T: Real = f32>(Arc<RwLock<State<T>>>);
 
 struct State<T: Real> {
-    /// Always carries its leaf, which also holds the gradient.
-    tensor: Tensor<T>,
+    source: Source<T>,
     requires_grad: bool,
+}
+
+/// What stands behind a parameter.
+#[derive(Clone)]
+pub(super) enum Source<T: Real> {
+    /// Always carries its leaf, which also holds the gradient.
+    Own(Tensor<T>),
+    Computed(Arc<ParametrizationList<T>>),
+    /// As much of the shape as is known.
+    Lazy(Vec<Option<usize>>),
+}
+
+const LAZY: &str = "the parameter has no values yet, since its shape comes from the first input; run a batch through the \
+                    model first, or load a state_dict";
+const COMPUTED: &str = "the parameter is computed by a parametrization; change what it is computed from, which \
+                        named_parameters() lists, or call remove_parametrizations() first";
+
+#[cold]
+#[track_caller]
+fn refuse(op: &str, why: &str) -> ! {
+    panic!("{op}: {why}")
+}
+
+impl<T: Real> Source<T> {
+    pub(super) fn own(values: Tensor<T>) -> Self {
+        Source::Own(values.into_detached().set_requires_grad(true))
+    }
+
+    /// Its own values, or why it has none.
+    fn values(&mut self) -> Result<&mut Tensor<T>, &'static str> {
+        match self {
+            Source::Own(tensor) => Ok(tensor),
+            Source::Computed(_) => Err(COMPUTED),
+            Source::Lazy(_) => Err(LAZY),
+        }
+    }
 }
 
 /// Shares the parameter: both handles see every change.
@@ -46,47 +88,174 @@ impl<T: Real> Clone for Param<T> {
 
 impl<T: Real> fmt::Debug for Param<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Parameter containing:\n{}", self.tensor())
+        match self.is_lazy() {
+            true => f.write_str("<UninitializedParameter>"),
+            false => write!(f, "Parameter containing:\n{}", self.tensor()),
+        }
     }
 }
 
 impl<T: Real> Param<T> {
     /// A parameter with these values; what they were made from does not matter.
     pub fn new(values: Tensor<T>) -> Self {
-        let tensor = values.into_detached().set_requires_grad(true);
-        Param(Arc::new(RwLock::new(State { tensor, requires_grad: true })))
+        Self::of(Source::own(values), true)
+    }
+
+    fn of(source: Source<T>, requires_grad: bool) -> Self {
+        Param(Arc::new(RwLock::new(State { source, requires_grad })))
+    }
+
+    /// A parameter without values, with as much of its shape as is known: a layer draws it at its first input, by
+    /// [`tensor_or`](Param::tensor_or), or a state_dict gives it values.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let weight: Param = Param::lazy([Some(2), None]);
+    /// assert!(weight.is_lazy() && weight.set(&Tensor::zeros([3, 3])).is_err());
+    /// assert_eq!(weight.tensor_or(|_| Tensor::ones([2, 5])).shape(), [2, 5]);
+    /// assert!(!weight.is_lazy());
+    /// ```
+    pub fn lazy(shape: impl Into<Vec<Option<usize>>>) -> Self {
+        Self::of(Source::Lazy(shape.into()), true)
     }
 
     /// The values as they are now; gradients flow from them to this parameter, unless it is frozen.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
     pub fn tensor(&self) -> Tensor<T> {
+        match self.present() {
+            Some(tensor) => tensor,
+            None => refuse("tensor", LAZY),
+        }
+    }
+
+    /// As [`tensor`](Param::tensor); a [lazy](Param::is_lazy) parameter first takes the values that `values` makes for as much of
+    /// the shape as is known, converted to its type.
+    ///
+    /// # Panics
+    /// If `values` are of another shape than is known.
+    #[track_caller]
+    pub fn tensor_or(&self, values: impl FnOnce(&[Option<usize>]) -> Tensor<f32>) -> Tensor<T> {
+        match self.present() {
+            Some(tensor) => tensor,
+            None => {
+                self.begin(values);
+                self.tensor()
+            }
+        }
+    }
+
+    /// Under the lock, so that of two first inputs at once one draws.
+    #[track_caller]
+    fn begin(&self, values: impl FnOnce(&[Option<usize>]) -> Tensor<f32>) {
+        let mut state = write(&self.0);
+        if let Source::Lazy(known) = &state.source {
+            let values = values(known);
+            assert!(fits(known, values.shape()), "tensor_or: {}", misfit(known, values.shape()));
+            state.source = Source::own(values.cast());
+        }
+    }
+
+    #[track_caller]
+    fn present(&self) -> Option<Tensor<T>> {
         profile::atomic();
-        let state = read(&self.0);
-        if state.requires_grad { state.tensor.clone() } else { state.tensor.detach() }
+        if let Some(tensor) = scope::tensor(self.address()) {
+            return Some(tensor);
+        }
+        let computed = {
+            let state = read(&self.0);
+            match &state.source {
+                Source::Own(tensor) if state.requires_grad => return Some(tensor.clone()),
+                Source::Own(tensor) => return Some(tensor.detach()),
+                Source::Lazy(_) => return None,
+                Source::Computed(list) => list.clone(),
+            }
+        };
+        match computed.tensor() {
+            Ok(tensor) => Some(tensor),
+            Err(e) => panic!("{e}"),
+        }
     }
 
     /// The values as they are now, cut off: nothing made from them changes this parameter's gradient.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
     pub fn detach(&self) -> Tensor<T> {
-        read(&self.0).tensor.detach()
+        match no_grad(|| self.present()) {
+            Some(tensor) => tensor.into_detached(),
+            None => refuse("detach", LAZY),
+        }
     }
 
     /// The length of each axis.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
     pub fn shape(&self) -> Vec<usize> {
-        read(&self.0).tensor.shape().to_vec()
+        match &read(&self.0).source {
+            Source::Own(tensor) => tensor.shape().to_vec(),
+            Source::Computed(list) => list.shape().to_vec(),
+            Source::Lazy(_) => refuse("shape", LAZY),
+        }
     }
 
     /// The number of elements.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
     pub fn numel(&self) -> usize {
-        read(&self.0).tensor.numel()
+        match &read(&self.0).source {
+            Source::Own(tensor) => tensor.numel(),
+            Source::Computed(list) => list.shape().iter().product(),
+            Source::Lazy(_) => refuse("numel", LAZY),
+        }
     }
 
-    /// Replaces the values.
+    /// As much of the shape as is known: all of it, unless the parameter is [lazy](Param::is_lazy).
+    pub fn known_shape(&self) -> Vec<Option<usize>> {
+        match &read(&self.0).source {
+            Source::Own(tensor) => tensor.shape().iter().copied().map(Some).collect(),
+            Source::Computed(list) => list.shape().iter().copied().map(Some).collect(),
+            Source::Lazy(known) => known.clone(),
+        }
+    }
+
+    /// Whether it has no values yet: its shape comes from the first input of the layer, or from a state_dict.
+    pub fn is_lazy(&self) -> bool {
+        matches!(read(&self.0).source, Source::Lazy(_))
+    }
+
+    /// Whether a parametrization computes the values.
+    pub(crate) fn is_parametrized(&self) -> bool {
+        matches!(read(&self.0).source, Source::Computed(_))
+    }
+
+    /// Replaces the values. Where a [parametrization](crate::nn::utils::parametrize) computes them, what it computes them
+    /// from is set through its right inverse.
     ///
     /// # Errors
-    /// If the shape differs.
+    /// If the shape differs, or a parametrization has no right inverse.
     pub fn set(&self, values: &Tensor<T>) -> Result<()> {
+        let known = self.known_shape();
+        if !fits(&known, values.shape()) {
+            return Err(Error::shape("set", misfit(&known, values.shape())));
+        }
         let mut state = write(&self.0);
-        same_shape("parameter", state.tensor.shape(), values.shape())?;
-        state.tensor.data = values.data.clone();
+        match &mut state.source {
+            Source::Own(tensor) => tensor.data = values.data.clone(),
+            Source::Lazy(_) => state.source = Source::own(values.clone()),
+            Source::Computed(list) => {
+                let list = list.clone();
+                drop(state);
+                return list.set(values);
+            }
+        }
         Ok(())
     }
 
@@ -94,22 +263,41 @@ impl<T: Real> Param<T> {
     ///
     /// The parameter is locked meanwhile: other threads wait, and an `f` that reads or changes this same parameter waits for
     /// ever. What it needs of it is in the view.
+    ///
+    /// # Panics
+    /// If it has no values of its own: it is [lazy](Param::is_lazy) or computed by a
+    /// [parametrization](crate::nn::utils::parametrize).
+    #[track_caller]
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
-        f(write(&self.0).tensor.data.writable())
+        match write(&self.0).source.values() {
+            Ok(tensor) => f(tensor.data.writable()),
+            Err(why) => refuse("update", why),
+        }
     }
 
     /// As [`update`](Param::update), on the elements in row-major order.
+    ///
+    /// # Panics
+    /// As [`update`](Param::update).
+    #[track_caller]
     pub fn update_slice<R>(&self, f: impl FnOnce(&mut [T]) -> R) -> R {
-        let data = &mut write(&self.0).tensor.data;
-        if !data.is_standard_layout() {
-            *data = contiguous(data.view()).into_shared().into();
+        match write(&self.0).source.values() {
+            Ok(Tensor { data, .. }) => {
+                if !data.is_standard_layout() {
+                    *data = contiguous(data.view()).into_shared().into();
+                }
+                f(data.writable().into_slice().expect("row-major order"))
+            }
+            Err(why) => refuse("update_slice", why),
         }
-        f(data.writable().into_slice().expect("row-major order"))
     }
 
     /// The gradient that backward passes have gathered.
     pub fn grad(&self) -> Option<Tensor<T>> {
-        read(&self.0).tensor.grad()
+        match &read(&self.0).source {
+            Source::Own(tensor) => tensor.grad(),
+            _ => None,
+        }
     }
 
     /// Whether backward passes have gathered a gradient.
@@ -120,32 +308,53 @@ impl<T: Real> Param<T> {
     /// Replaces the gathered gradient.
     ///
     /// # Errors
-    /// If the shape differs.
+    /// If the shape differs, or the parameter has no values of its own.
     pub fn set_grad(&self, grad: Option<Tensor<T>>) -> Result<()> {
-        let state = read(&self.0);
-        if let Some(g) = grad.as_ref().filter(|g| g.shape() != state.tensor.shape()) {
+        let tensor = match write(&self.0).source.values() {
+            Ok(tensor) => tensor.clone(),
+            Err(why) => return Err(Error::state("set_grad", why)),
+        };
+        if let Some(g) = grad.as_ref().filter(|g| g.shape() != tensor.shape()) {
             return Err(Error::shape(
                 "set_grad",
-                format!("the parameter is {:?}, the gradient is {:?}", state.tensor.shape(), g.shape()),
+                format!("the parameter is {:?}, the gradient is {:?}", tensor.shape(), g.shape()),
             ));
         }
-        state.tensor.set_grad(grad.map(|g| g.detach()));
+        tensor.set_grad(grad.map(|g| g.detach()));
         Ok(())
     }
 
-    /// Forgets the gathered gradient.
+    /// Forgets the gathered gradient; where a parametrization computes the values, that of what it computes them from.
     pub fn zero_grad(&self) {
-        read(&self.0).tensor.zero_grad();
+        match &read(&self.0).source {
+            Source::Own(tensor) => tensor.zero_grad(),
+            Source::Computed(list) => list.originals().iter().for_each(Param::zero_grad),
+            Source::Lazy(_) => {}
+        }
     }
 
     /// Freezes (`false`) or thaws the parameter for forward passes from now on.
     pub fn set_requires_grad(&self, requires_grad: bool) {
-        write(&self.0).requires_grad = requires_grad;
+        let mut state = write(&self.0);
+        state.requires_grad = requires_grad;
+        if let Source::Computed(list) = &state.source {
+            list.originals().iter().for_each(|p| p.set_requires_grad(requires_grad));
+        }
     }
 
     /// Whether gradients flow to this parameter.
     pub fn requires_grad(&self) -> bool {
-        read(&self.0).requires_grad
+        let state = read(&self.0);
+        match &state.source {
+            Source::Computed(list) => list.originals().iter().any(Param::requires_grad),
+            _ => state.requires_grad,
+        }
+    }
+
+    /// What finds it again as long as it lives.
+    pub(super) fn weak(&self) -> impl Fn() -> Option<Param<T>> + Send + Sync + 'static {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Param)
     }
 
     /// Whether both handles are of the same parameter.
@@ -153,23 +362,61 @@ impl<T: Real> Param<T> {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// A parameter of its own with these values, frozen if this one is.
-    fn with_values<U: Real>(&self, values: Tensor<U>) -> Param<U> {
-        let copy = Param::new(values);
-        copy.set_requires_grad(self.requires_grad());
-        copy
+    pub(super) fn source(&self) -> Source<T> {
+        read(&self.0).source.clone()
+    }
+
+    pub(super) fn set_source(&self, source: Source<T>, requires_grad: bool) {
+        *write(&self.0) = State { source, requires_grad };
     }
 
     /// A copy that shares nothing; within one clone of a module, tied parameters stay tied.
     pub fn deep_clone(&self) -> Param<T> {
-        // The copy's array is its own, or the first update would copy anyway, at a worse time.
-        cloned(self, || self.with_values(contiguous(self.detach().view()).into()))
+        cloned(self, || {
+            let source = match self.source() {
+                // The copy's array is its own, or the first update would copy anyway, at a worse time.
+                Source::Own(tensor) => Source::own(contiguous(tensor.view()).into()),
+                Source::Computed(list) => Source::Computed(Arc::new(list.copied())),
+                Source::Lazy(known) => Source::Lazy(known),
+            };
+            Param::of(source, self.requires_grad())
+        })
     }
 
     /// A copy of another element type; within one conversion of a module, tied parameters stay tied.
+    ///
+    /// # Panics
+    /// If it is computed by a [parametrization](crate::nn::utils::parametrize), which is of one element type.
+    #[track_caller]
     pub fn cast<U: Real>(&self) -> Param<U> {
-        converted(self, || self.with_values(self.detach().cast::<U>()))
+        copying(|| {
+            converted(self, || {
+                let source = match self.source() {
+                    Source::Own(tensor) => Source::own(tensor.into_detached().cast()),
+                    Source::Lazy(known) => Source::Lazy(known),
+                    Source::Computed(list) => {
+                        copies::fail(format!(
+                            "dtype: a parameter that {} computes is of one element type; convert the model first, then \
+                             parametrize it",
+                            list.steps()
+                        ));
+                        Source::Lazy(Vec::new())
+                    }
+                };
+                Param::of(source, self.requires_grad())
+            })
+        })
     }
+}
+
+/// Whether a shape is as far as it is known.
+pub(super) fn fits(known: &[Option<usize>], shape: &[usize]) -> bool {
+    known.len() == shape.len() && known.iter().zip(shape).all(|(known, n)| known.is_none_or(|k| k == *n))
+}
+
+fn misfit(known: &[Option<usize>], values: &[usize]) -> String {
+    let sizes: Vec<String> = known.iter().map(|n| n.map_or("?".into(), |n| n.to_string())).collect();
+    format!("the parameter is [{}], the new values are {values:?}", sizes.join(", "))
 }
 
 impl<T: Real> Handle for Param<T> {
@@ -178,15 +425,15 @@ impl<T: Real> Handle for Param<T> {
     }
 }
 
-/// What a setter such as `bias(true)` leaves of a member: nothing where it is not wanted, what is there, or a new one.
-pub(crate) fn optional<M>(member: Option<M>, wanted: bool, new: impl FnOnce() -> M) -> Option<M> {
-    wanted.then(|| member.unwrap_or_else(new))
-}
-
-/// What `set` of a parameter and of a buffer asks of the new values.
+/// What `set` of a buffer asks of the new values.
 pub(super) fn same_shape(of: &str, shape: &[usize], values: &[usize]) -> Result<()> {
     if shape == values {
         return Ok(());
     }
     Err(Error::shape("set", format!("the {of} is {shape:?}, the new values are {values:?}")))
+}
+
+/// What a setter such as `bias(true)` leaves of a member: nothing where it is not wanted, what is there, or a new one.
+pub(crate) fn optional<M>(member: Option<M>, wanted: bool, new: impl FnOnce() -> M) -> Option<M> {
+    wanted.then(|| member.unwrap_or_else(new))
 }

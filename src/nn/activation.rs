@@ -1,26 +1,26 @@
 //! Activations; see [`functional`](crate::functional).
 //!
-//! The name of a layer alone is the layer with PyTorch's defaults, setters change an option, and `new` takes the options
-//! that PyTorch takes in order: `ReLU`, `LeakyReLU::new(0.2)`, `Softplus.beta(2)`.
+//! The name of a layer alone is the layer with PyTorch's defaults, and setters change an option: `ReLU`, `GELU`,
+//! `Softplus.beta(2)`. `new` makes one as well. It takes the numbers that make the function, in PyTorch's order, where there are
+//! any: `ReLU::new()`, `LeakyReLU::new(0.2)`.
 
 use crate::{
-    Error, Result,
-    functional::{self as F, Approximate, PyNumber, argument},
-    module::run,
+    Error, Result, forward,
+    functional::{self as F, GELUApproximate, PyNumber, argument},
     nn::{Forward, Mode, Module, Param},
     tensor::{Real, Tensor},
 };
 
-/// Forward and dtype of a layer without parameters.
-macro_rules! forward {
+/// The call of a layer without parameters.
+macro_rules! elementwise {
     ($name:ident, |$x:ident, $layer:ident| $forward:expr) => {
+        #[forward]
         impl<T: Real> Forward<T> for $name {
             fn forward(&self, $x: &Tensor<T>) -> Result<Tensor<T>> {
                 let $layer = self;
                 let _ = $layer;
-                run(self, || $forward)
+                $forward
             }
-            crate::forward_dtype!();
         }
     };
 }
@@ -49,7 +49,7 @@ macro_rules! layers {
     ($(
         $(#[$doc:meta])*
         $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:tt $ty:ty = $default:expr),* }
-        $(new($($arg:ident: $arg_kind:tt $arg_ty:ty),+))?
+        $(new($($arg:ident: $arg_kind:tt $arg_ty:ty),*))?
         |$x:ident, $layer:ident| $forward:expr, $repr:expr;
     )*) => {$(
         $(#[$doc])*
@@ -57,11 +57,14 @@ macro_rules! layers {
         #[module(repr, stateless)]
         pub struct $name {$(
             $field: $ty,
-        )*}
+        )*
+            /// Without a field it would have no address of its own.
+            _place: u8,
+        }
 
-        #[doc = concat!("The layer [`", stringify!($name), "`](struct@", stringify!($name), ") with PyTorch's defaults.")]
+        #[doc(hidden)]
         #[allow(non_upper_case_globals)]
-        pub const $name: $name = $name { $($field: $default),* };
+        pub const $name: $name = $name { $($field: $default,)* _place: 0 };
 
         impl Default for $name {
             fn default() -> Self {
@@ -71,10 +74,9 @@ macro_rules! layers {
 
         impl $name {
             $(
-                /// The layer with these options, in PyTorch's order, and the defaults of the others.
-                #[allow(clippy::needless_update)]
-                pub fn new($($arg: argument!($arg_kind $arg_ty)),+) -> Self {
-                    $name { $($arg: $arg.into(),)+ ..$name }
+                /// The layer with PyTorch's defaults, except for what is given here.
+                pub fn new($($arg: argument!($arg_kind $arg_ty)),*) -> Self {
+                    $name { $($arg: $arg.into(),)* ..$name }
                 }
             )?
 
@@ -86,7 +88,7 @@ macro_rules! layers {
             }
         }
 
-        forward!($name, |$x, $layer| $forward);
+        elementwise!($name, |$x, $layer| $forward);
     )*};
 }
 
@@ -113,11 +115,11 @@ layers! {
     /// assert_eq!(ReLU.to_string(), "ReLU()");
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    ReLU { inplace: of bool = false }
+    ReLU { inplace: of bool = false } new()
     |x, l| Ok(F::relu(x)), inplace(String::new(), l.inplace);
 
     /// `min(max(x, 0), 6)`; see [`functional::relu6`](F::relu6).
-    ReLU6 { inplace: of bool = false }
+    ReLU6 { inplace: of bool = false } new()
     |x, l| Ok(F::relu6(x)), inplace(String::new(), l.inplace);
 
     /// ReLU with a slope below 0, 0.01 by default; see [`functional::leaky_relu`](F::leaky_relu).
@@ -155,52 +157,52 @@ layers! {
     |x, l| F::celu(x, l.alpha.get()), inplace(format!("alpha={}", l.alpha), l.inplace);
 
     /// ELU scaled to keep mean 0 and variance 1; see [`functional::selu`](F::selu).
-    SELU { inplace: of bool = false }
+    SELU { inplace: of bool = false } new()
     |x, l| Ok(F::selu(x)), inplace(String::new(), l.inplace);
 
     /// `x · Φ(x)`; see [`functional::gelu`](F::gelu).
     ///
     /// ```
-    /// use ndnn::{functional::Approximate, prelude::*};
+    /// use ndnn::{functional::GELUApproximate, prelude::*};
     /// assert_eq!(GELU.to_string(), "GELU(approximate='none')");
-    /// assert_eq!(GELU::new(Approximate::Tanh).to_string(), "GELU(approximate='tanh')");
+    /// assert_eq!(GELU.approximate(GELUApproximate::Tanh).to_string(), "GELU(approximate='tanh')");
     /// ```
     GELU {
         /// Exact, or by tanh; exact by default.
-        approximate: of Approximate = Approximate::None
+        approximate: of GELUApproximate = GELUApproximate::None
     }
-    new(approximate: of Approximate)
+    new()
     |x, l| Ok(F::gelu(x, l.approximate)), format!("approximate='{}'", l.approximate);
 
     /// `x · σ(x)`; see [`functional::silu`](F::silu).
-    SiLU { inplace: of bool = false }
+    SiLU { inplace: of bool = false } new()
     |x, l| Ok(F::silu(x)), inplace(String::new(), l.inplace);
 
     /// `x · tanh(softplus(x))`; see [`functional::mish`](F::mish).
-    Mish { inplace: of bool = false }
+    Mish { inplace: of bool = false } new()
     |x, l| Ok(F::mish(x)), inplace(String::new(), l.inplace);
 
     /// `1 / (1 + e⁻ˣ)`; see [`functional::sigmoid`](F::sigmoid).
-    Sigmoid {} |x, l| Ok(F::sigmoid(x)), nothing(l);
+    Sigmoid {} new() |x, l| Ok(F::sigmoid(x)), nothing(l);
 
     /// The hyperbolic tangent; see [`functional::tanh`](F::tanh).
-    Tanh {} |x, l| Ok(F::tanh(x)), nothing(l);
+    Tanh {} new() |x, l| Ok(F::tanh(x)), nothing(l);
 
     /// `log σ(x)`; see [`functional::logsigmoid`](F::logsigmoid).
-    LogSigmoid {} |x, l| Ok(F::logsigmoid(x)), nothing(l);
+    LogSigmoid {} new() |x, l| Ok(F::logsigmoid(x)), nothing(l);
 
     /// `x / (1 + |x|)`; see [`functional::softsign`](F::softsign).
-    Softsign {} |x, l| Ok(F::softsign(x)), nothing(l);
+    Softsign {} new() |x, l| Ok(F::softsign(x)), nothing(l);
 
     /// `x - tanh(x)`; see [`functional::tanhshrink`](F::tanhshrink).
-    Tanhshrink {} |x, l| Ok(F::tanhshrink(x)), nothing(l);
+    Tanhshrink {} new() |x, l| Ok(F::tanhshrink(x)), nothing(l);
 
     /// `min(max(x + 3, 0), 6) / 6`; see [`functional::hardsigmoid`](F::hardsigmoid).
-    Hardsigmoid { inplace: of bool = false }
+    Hardsigmoid { inplace: of bool = false } new()
     |x, l| Ok(F::hardsigmoid(x)), nothing(&l.inplace);
 
     /// `x · min(max(x + 3, 0), 6) / 6`; see [`functional::hardswish`](F::hardswish).
-    Hardswish { inplace: of bool = false }
+    Hardswish { inplace: of bool = false } new()
     |x, l| Ok(F::hardswish(x)), nothing(&l.inplace);
 
     /// `x` between two bounds, -1 and 1 by default; see [`functional::hardtanh`](F::hardtanh).
@@ -250,7 +252,7 @@ layers! {
     |x, l| F::glu(x, l.dim), format!("dim={}", l.dim);
 
     /// Softmax over the channels of `(N, C, H, W)` or `(C, H, W)`; see [`functional::softmax`](F::softmax).
-    Softmax2d {}
+    Softmax2d {} new()
     |x, l| match x.ndim() {
         3 | 4 => F::softmax(x, -3),
         _ => Err(Error::shape("softmax2d", format!("expected (N, C, H, W) or (C, H, W), got {:?}", x.shape()))),
@@ -296,7 +298,7 @@ macro_rules! along_axis {
             }
         }
 
-        forward!($name, |x, l| $function(x, l.dim));
+        elementwise!($name, |x, l| $function(x, l.dim));
     )*};
 }
 
@@ -337,11 +339,11 @@ impl Threshold {
     }
 }
 
-forward!(Threshold, |x, l| Ok(F::threshold(x, l.threshold.get(), l.value.get())));
+elementwise!(Threshold, |x, l| Ok(F::threshold(x, l.threshold.get(), l.value.get())));
 
 // --------------------------------------------------------------------------------------------- those that train or learn
 
-/// Leaky ReLU with a random slope while training; see [`functional::rrelu`](F::rrelu).
+/// Leaky ReLU with a random slope while training, from 1/8 to 1/3 by default; see [`functional::rrelu`](F::rrelu).
 #[derive(Module)]
 #[module(repr, stateless)]
 pub struct RReLU {
@@ -351,7 +353,7 @@ pub struct RReLU {
     mode: Mode,
 }
 
-/// The layer [`RReLU`](struct@RReLU) with PyTorch's defaults: slopes from 1/8 to 1/3.
+#[doc(hidden)]
 #[allow(non_upper_case_globals, clippy::declare_interior_mutable_const)] // each use is a layer of its own
 pub const RReLU: RReLU =
     RReLU { lower: PyNumber::float(1. / 8.), upper: PyNumber::float(1. / 3.), inplace: false, mode: Mode::training() };
@@ -381,7 +383,7 @@ impl RReLU {
     }
 }
 
-forward!(RReLU, |x, l| F::rrelu(x, l.lower.get(), l.upper.get(), l.mode.is_training()));
+elementwise!(RReLU, |x, l| F::rrelu(x, l.lower.get(), l.upper.get(), l.mode.is_training()));
 
 /// ReLU with a learnable slope below 0; see [`functional::prelu`](F::prelu).
 ///
@@ -430,9 +432,9 @@ impl<T: Real> PReLU<T> {
     }
 }
 
+#[forward]
 impl<T: Real> Forward<T> for PReLU<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || F::prelu(x, &self.weight.tensor()))
+        F::prelu(x, &self.weight.tensor())
     }
-    crate::forward_dtype!();
 }

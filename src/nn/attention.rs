@@ -2,10 +2,9 @@
 
 use crate::module::optional;
 use crate::{
-    Result,
+    Result, forward,
     functional::{self as F, AttentionOptions, Heads, InProjection},
     kernels::sizes::must,
-    module::run,
     nn::{Forward, Linear, Mode, Module, Param, init},
     tensor::{Real, Tensor},
 };
@@ -198,6 +197,7 @@ impl<T: Real> MultiheadAttention<T> {
     ///
     /// # Errors
     /// If inputs or masks do not fit, or `is_causal` comes without `attn_mask`.
+    #[forward]
     pub fn forward(
         &self,
         query: &Tensor<T>,
@@ -206,14 +206,12 @@ impl<T: Real> MultiheadAttention<T> {
         options: AttentionOptions<T>,
     ) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
         let swap = |t: &Tensor<T>| if self.batch_first && t.ndim() == 3 { t.transpose(0, 1) } else { Ok(t.clone()) };
-        run(self, || {
-            // What is one tensor stays one, so that it is projected at once.
-            let q = swap(query)?;
-            let k = if key.is_same(query) { q.clone() } else { swap(key)? };
-            let v = if value.is_same(key) { k.clone() } else { swap(value)? };
-            let (y, weights) = F::multi_head_attention_forward(&q, &k, &v, &self.heads(), options)?;
-            Ok((swap(&y)?, weights))
-        })
+        // What is one tensor stays one, so that it is projected at once.
+        let q = swap(query)?;
+        let k = if key.is_same(query) { q.clone() } else { swap(key)? };
+        let v = if value.is_same(key) { k.clone() } else { swap(value)? };
+        let (y, weights) = F::multi_head_attention_forward(&q, &k, &v, &self.heads(), options)?;
+        Ok((swap(&y)?, weights))
     }
 }
 
@@ -223,5 +221,4 @@ impl<T: Real> Forward<T> for MultiheadAttention<T> {
         let options = AttentionOptions::default().need_weights(false);
         Ok(MultiheadAttention::forward(self, x, x, x, options)?.0)
     }
-    crate::forward_dtype!();
 }

@@ -1,10 +1,10 @@
 //! Convolutional layers; see [`functional::conv`](crate::functional::conv()).
 
 use crate::{
-    Result,
+    Result, forward,
     functional::{self as F, ConvOptions, Dims, Padding, PaddingMode},
     kernels::sizes::saturating,
-    module::{ExtraRepr, run},
+    module::ExtraRepr,
     nn::{Forward, Module, Param, init},
     tensor::{Real, Tensor},
 };
@@ -96,9 +96,9 @@ impl<const N: usize, T: Real> Conv<N, T> {
     }
 }
 
+#[forward]
 impl<const N: usize, T: Real> Forward<T> for Conv<N, T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || F::conv(x, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref(), self.options))
+        F::conv(x, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref(), self.options)
     }
-    crate::forward_dtype!();
 }

@@ -1,8 +1,8 @@
 //! Dropout layers; see [`functional::dropout`](crate::functional::dropout()).
 
 use crate::{
-    Result, functional as F,
-    module::{ExtraRepr, run},
+    Result, forward, functional as F,
+    module::ExtraRepr,
     nn::{Forward, Mode, Module},
     tensor::{Real, Tensor},
 };
@@ -52,12 +52,12 @@ macro_rules! layers {
             }
         }
 
+        #[forward]
         impl<T: Real $(, const $n: usize)?> Forward<T> for $name $(<$n>)? {
             fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-                run(self, || $function(x, self.p, self.mode.is_training()))
+                $function(x, self.p, self.mode.is_training())
             }
-            crate::forward_dtype!();
-        }
+                }
     )*};
 }
 

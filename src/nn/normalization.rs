@@ -3,11 +3,11 @@
 
 use crate::module::optional;
 use crate::{
-    Error, Result,
+    Error, Result, forward,
     functional::{self as F, BatchNormOptions},
     kernels::sizes::must,
-    module::{ExtraRepr, run},
-    nn::{Buffer, Forward, Mode, Module, Param},
+    module::ExtraRepr,
+    nn::{Buffer, Forward, Mode, Module, Param, StateDict},
     tensor::{Real, Sizes, Tensor},
 };
 
@@ -25,7 +25,7 @@ use crate::{
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[derive(Module)]
-#[module(repr, name)]
+#[module(repr, name, upgrade)]
 pub struct BatchNorm<const N: usize, T: Real = f32> {
     /// `[num_features]`
     pub weight: Option<Param<T>>,
@@ -129,6 +129,14 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
         self
     }
 
+    /// Files of PyTorch before 0.4.1 have no count of batches.
+    fn upgrade(&self, prefix: &str, state: &mut StateDict) {
+        let (count, statistics) = (format!("{prefix}num_batches_tracked"), format!("{prefix}running_mean"));
+        if let (Some(tracked), Some(_), None) = (&self.num_batches_tracked, state.get(&statistics), state.get(&count)) {
+            state.insert(count, tracked.tensor());
+        }
+    }
+
     fn type_name(&self) -> String {
         format!("BatchNorm{N}d")
     }
@@ -180,11 +188,11 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
     }
 }
 
+#[forward]
 impl<const N: usize, T: Real> Forward<T> for BatchNorm<N, T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || self.normalize(x))
+        self.normalize(x)
     }
-    crate::forward_dtype!();
 }
 
 /// Layer norm over the last axes; see [`functional::layer_norm`](crate::functional::layer_norm).
@@ -258,12 +266,12 @@ impl<T: Real> LayerNorm<T> {
     }
 }
 
+#[forward]
 impl<T: Real> Forward<T> for LayerNorm<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         let (weight, bias) = (self.weight.as_ref().map(Param::tensor), self.bias.as_ref().map(Param::tensor));
-        run(self, || F::layer_norm(x, &self.normalized_shape, weight.as_ref(), bias.as_ref(), self.eps))
+        F::layer_norm(x, &self.normalized_shape, weight.as_ref(), bias.as_ref(), self.eps)
     }
-    crate::forward_dtype!();
 }
 
 /// Group norm: each sample's channels in groups, each group with its own mean and variance; see
@@ -348,10 +356,10 @@ impl<T: Real> GroupNorm<T> {
     }
 }
 
+#[forward]
 impl<T: Real> Forward<T> for GroupNorm<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         let (weight, bias) = (self.weight.as_ref().map(Param::tensor), self.bias.as_ref().map(Param::tensor));
-        run(self, || F::group_norm(x, self.num_groups, weight.as_ref(), bias.as_ref(), self.eps))
+        F::group_norm(x, self.num_groups, weight.as_ref(), bias.as_ref(), self.eps)
     }
-    crate::forward_dtype!();
 }

@@ -1,9 +1,9 @@
 //! Pooling layers; see [`functional::max_pool`](crate::functional::max_pool).
 
 use crate::{
-    Result,
+    Result, forward,
     functional::{self as F, AvgPoolOptions, Dims, MaxPoolOptions},
-    module::{ExtraRepr, run},
+    module::ExtraRepr,
     nn::{Forward, Module},
     tensor::{Real, Tensor},
 };
@@ -44,11 +44,11 @@ macro_rules! layers {
             }
         }
 
+        #[forward]
         impl<const N: usize, T: Real> Forward<T> for $name<N> {
             fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-                run(self, || $function(x, self.kernel_size, self.options))
+                $function(x, self.kernel_size, self.options)
             }
-            crate::forward_dtype!();
         }
     )*};
 }
@@ -96,8 +96,9 @@ impl<const N: usize> MaxPool<N> {
     ///
     /// # Errors
     /// If `x` does not fit; the error names the layer.
+    #[forward]
     pub fn forward_with_indices<T: Real>(&self, x: &Tensor<T>) -> Result<(Tensor<T>, Tensor<i64>)> {
-        run(self, || F::max_pool_with_indices(x, self.kernel_size, self.options))
+        F::max_pool_with_indices(x, self.kernel_size, self.options)
     }
 }
 

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use crate::{
-    Result,
+    Result, forward,
     functional::{self as F, LstmState, RnnOptions, RnnWeights},
     kernels::sizes::must,
-    module::{ExtraRepr, Members, repr, run},
+    module::{ExtraRepr, Members, repr},
     nn::{Dtype, Forward, Mode, Module, Param, ParameterDict, init},
     tensor::{Real, Tensor},
 };
@@ -221,7 +221,6 @@ macro_rules! recurrent {
             fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
                 Ok($layer::forward(self, x, None)?.0)
             }
-            crate::forward_dtype!();
         }
     };
 }
@@ -269,8 +268,9 @@ impl<T: Real> LSTM<T> {
     ///
     /// # Errors
     /// If input or state do not fit, or the sequence is empty.
+    #[forward]
     pub fn forward(&self, x: &Tensor<T>, state: Option<LstmState<T>>) -> Result<(Tensor<T>, LstmState<T>)> {
         let state = state.as_ref().map(|(h, c)| (h, c));
-        run(self, || F::lstm(x, state, &self.stack.tensors(), self.stack.options()))
+        F::lstm(x, state, &self.stack.tensors(), self.stack.options())
     }
 }

@@ -5,10 +5,11 @@ use ndarray::Axis;
 use crate::{
     Result,
     error::or_panic,
+    forward,
     functional::{self as F, EmbeddingOptions},
     kernels::memory::collected,
-    module::{ExtraRepr, run},
-    nn::{Module, Param, init},
+    module::ExtraRepr,
+    nn::{Forward, Module, Param, init},
     tensor::{Real, Tensor},
 };
 
@@ -100,13 +101,12 @@ impl<T: Real> Embedding<T> {
     ///
     /// # Errors
     /// If an index is outside the table.
+    #[forward]
     pub fn forward(&self, input: &Tensor<i64>) -> Result<Tensor<T>> {
-        run(self, || {
-            if let Some(max_norm) = self.max_norm {
-                self.weight.update(|table| F::renorm(table, input, max_norm, self.norm_type))?;
-            }
-            F::embedding(input, &self.weight.tensor(), self.options)
-        })
+        if let Some(max_norm) = self.max_norm {
+            self.weight.update(|table| F::renorm(table, input, max_norm, self.norm_type))?;
+        }
+        F::embedding(input, &self.weight.tensor(), self.options)
     }
 
     fn extra_repr(&self) -> String {
@@ -120,5 +120,12 @@ impl<T: Real> Embedding<T> {
             .unless_default("norm_type", self.norm_type, 2.)
             .unless_default("scale_grad_by_freq", scale_grad_by_freq, false)
             .finish()
+    }
+}
+
+/// As the method: what a `Sequential` that takes indices begins with.
+impl<T: Real> Forward<T, Tensor<i64>> for Embedding<T> {
+    fn forward(&self, input: &Tensor<i64>) -> Result<Tensor<T>> {
+        Embedding::forward(self, input)
     }
 }

@@ -127,12 +127,13 @@ macro_rules! questions {
     ($($(#[$doc:meta])* $name:ident: |$x:ident| $value:expr;)*) => {
         impl<T: Element> Tensor<T> {$(
             $(#[$doc])*
+            #[concrete(Element)]
             pub fn $name(&self) -> Tensor<bool> {
-                map(self.view(), |x: T| {
+                let answer = |x: T| {
                     let $x = x.as_f64();
                     $value
-                })
-                .into()
+                };
+                map(self.view(), answer).into()
             }
         )*}
     };

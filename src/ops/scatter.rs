@@ -8,6 +8,7 @@ use crate::{
         gather::{Rows, places, put_rows},
         layout::{array, row_major},
         memory::{collected, filled, push},
+        scalar::{max_nan, min_nan},
         sizes::room,
     },
     tensor::{DType, Element, Operand, Real, Tensor, axis, grad_enabled},
@@ -274,24 +275,11 @@ fn reduced<T: Real>(
     let mut count = filled(out.len(), usize::from(include_self));
     let view = src.view();
     let source = row_major(&view);
-    // A NaN wins over any number.
     let join = |a: T, b: T| match reduce {
         Reduce::Sum | Reduce::Mean => a + b,
         Reduce::Prod => a * b,
-        Reduce::Amin => {
-            if b < a || b.is_nan() {
-                b
-            } else {
-                a
-            }
-        }
-        Reduce::Amax => {
-            if b > a || b.is_nan() {
-                b
-            } else {
-                a
-            }
-        }
+        Reduce::Amin => min_nan(a, b),
+        Reduce::Amax => max_nan(a, b),
     };
     places(x.shape(), index.shape(), at, position, |to, k| {
         out[to] = if count[to] == 0 { source[k] } else { join(out[to], source[k]) };

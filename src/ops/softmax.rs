@@ -5,7 +5,8 @@ use crate::{
     Result,
     kernels::{
         elementwise::{map, zip},
-        reduce::{self as reduce, greater},
+        reduce,
+        scalar::max_nan,
         softmax as kernel,
     },
     tensor::{Ints, Real, Tensor, axis, grad_enabled},
@@ -64,7 +65,7 @@ impl<T: Real> Tensor<T> {
     #[concrete(Real)]
     pub fn logsumexp(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
         let r = Reduction::new("logsumexp", self.shape(), &dims.into(), keepdim)?;
-        let max = reduce::fold(self.view(), &r.axes, T::neg_infinity(), greater);
+        let max = reduce::fold(self.view(), &r.axes, T::neg_infinity(), max_nan);
         // An infinite maximum would give ∞ − ∞.
         let shift = map(r.keep(max).view(), |m| if m.is_infinite() { T::ZERO } else { m });
         // The largest apart, whose power is 1: beside it a small rest would be lost.

@@ -2,9 +2,9 @@
 
 use crate::{Error, Result};
 
-/// Any integer type, for axes, sizes and places.
+/// Any integer type, for axes, sizes and positions.
 pub trait Int: Copy {
-    /// As `isize`; what is beyond its range becomes the nearest that is in it, which no axis is as long as.
+    /// As `isize`; a number out of its range becomes the nearest one in it, which is longer than any axis.
     #[doc(hidden)]
     fn to_isize(self) -> isize;
 }
@@ -22,7 +22,7 @@ macro_rules! int {
 }
 int! { i8 i16 i32 i64 isize u8 u16 u32 u64 usize }
 
-/// A list of axes or sizes, where a negative one counts from the end (an axis) or is to be worked out (a size).
+/// A list of axes or sizes. A negative axis counts from the end; a negative size is computed from the others.
 ///
 /// Made from one integer of any type, or from an array, a slice, a `Vec` or a tuple of them: `2`, `[2, -1]`, `x.shape()`,
 /// `(batch, -1)`, where `batch` is a `usize`; `()` is the empty list.
@@ -91,7 +91,7 @@ impl From<Vec<usize>> for Sizes {
     }
 }
 
-/// The axis `dim` of `ndim`, negative counting from the end. As in PyTorch a scalar takes 0 and -1.
+/// The axis `dim` of `ndim` axes; a negative one counts from the end. As in PyTorch, a scalar accepts 0 and -1.
 pub(crate) fn axis(op: &str, dim: isize, ndim: usize) -> Result<usize> {
     let n = ndim.max(1) as isize;
     if dim < -n || dim >= n {
@@ -103,7 +103,7 @@ pub(crate) fn axis(op: &str, dim: isize, ndim: usize) -> Result<usize> {
     Ok(if dim < 0 { dim + n } else { dim } as usize)
 }
 
-/// Several axes: each once, in rising order; none at all means all of them.
+/// Several axes, each given once, in ascending order; an empty list means all of them.
 pub(crate) fn axes(op: &str, dims: &Ints, ndim: usize) -> Result<Vec<usize>> {
     if dims.0.is_empty() {
         return Ok((0..ndim).collect());

@@ -1,4 +1,4 @@
-//! What a tensor holds of its array: memory that goes back to the pool when the last tensor lets go.
+//! The array of a tensor: its memory goes back to the pool when the last tensor that uses it is dropped.
 
 use std::ops::Deref;
 
@@ -7,7 +7,7 @@ use ndarray::ArrayViewMutD;
 use super::{Array, Element};
 use crate::kernels::{copy::contiguous, memory, profile};
 
-/// A shared array; empty only while it is dropped.
+/// A shared array; empty only while it is being dropped.
 pub(crate) struct Held<T: Element>(Option<Array<T>>);
 
 const HELD: &str = "held until it is dropped";
@@ -17,7 +17,7 @@ impl<T: Element> Held<T> {
         self.0.take().expect(HELD)
     }
 
-    /// The elements, to be changed. Where they are shared they are copied before, into memory of the pool.
+    /// The elements, for writing. If they are shared they are copied first, into memory of the pool.
     pub fn writable(&mut self) -> ArrayViewMutD<'_, T> {
         if !self.is_unique() {
             *self = contiguous(self.view()).into_shared().into();

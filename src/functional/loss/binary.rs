@@ -2,37 +2,35 @@
 
 use super::{
     Reduction, broadcasts_to,
-    pairs::{Logistic, of_pairs},
+    pairs::{Logistic, SoftMargin, of_pairs},
     same_shape,
 };
 use crate::{
     Error, Result,
-    functional::{activation::logsigmoid, options},
+    functional::activation::logsigmoid,
     kernels::{elementwise::zip, layout::row_major},
     ops::scaled,
     tensor::{Real, Tensor, no_grad},
 };
 
-options! {
+loss_options! {
     /// What [`binary_cross_entropy`] takes besides input and target.
-    pub struct BceOptions['a, T: Real]['a, T], setters bce_setters {
-        /// A weight for each loss, broadcast to the input's shape; none by default.
-        weight: into Option<&'a Tensor<T>> = None;
-        /// What becomes of the elements' losses; their mean by default.
-        reduction: of Reduction = Reduction::Mean;
+    pub struct BCELossOptions, setters bce_setters,
+    weight "A weight for each loss, broadcast to the input's shape; none by default." {}
+}
+
+loss_options! {
+    /// What [`binary_cross_entropy_with_logits`] takes besides input and target.
+    pub struct BCEWithLogitsLossOptions, setters bce_with_logits_setters,
+    weight "A weight for each loss, broadcast to the input's shape; none by default." {
+        /// What a positive counts for beside a negative, broadcast to the input's shape; none (1) by default.
+        pos_weight: into Option<&'a Tensor<T>> = None;
     }
 }
 
-options! {
-    /// What [`binary_cross_entropy_with_logits`] takes besides input and target.
-    pub struct BceWithLogitsOptions['a, T: Real]['a, T], setters bce_with_logits_setters {
-        /// A weight for each loss, broadcast to the input's shape; none by default.
-        weight: into Option<&'a Tensor<T>> = None;
-        /// What a positive counts for beside a negative, broadcast to the input's shape; none (1) by default.
-        pos_weight: into Option<&'a Tensor<T>> = None;
-        /// What becomes of the elements' losses; their mean by default.
-        reduction: of Reduction = Reduction::Mean;
-    }
+loss_options! {
+    /// What [`soft_margin_loss`] takes besides input and target.
+    pub struct SoftMarginLossOptions, setters soft_margin_setters {}
 }
 
 /// Refuses an element outside [0, 1], NaN too, and says where it is.
@@ -97,7 +95,7 @@ fn input_gradient<T: Real>(g: &Tensor<T>, x: &Tensor<T>, y: &Tensor<T>) -> Resul
 pub fn binary_cross_entropy<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,
-    options: BceOptions<'_, T>,
+    options: BCELossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let op = "binary_cross_entropy";
     same_shape(op, input, target)?;
@@ -134,7 +132,7 @@ pub fn binary_cross_entropy<T: Real>(
 pub fn binary_cross_entropy_with_logits<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,
-    options: BceWithLogitsOptions<'_, T>,
+    options: BCEWithLogitsLossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let op = "binary_cross_entropy_with_logits";
     let Some(p) = options.pos_weight else {
@@ -168,4 +166,25 @@ fn weighted_logistic<T: Real>(op: &'static str, x: &Tensor<T>, y: &Tensor<T>, p:
             of(dp, &|| g.try_mul(&-scaled(&logsigmoid(x), y)?)?.sum_to(p.shape()))?,
         ])
     }))
+}
+
+/// `log(1 + e^(−y x))` for scores `x` and targets `y` of −1 or 1, exact for scores of any size, where PyTorch's overflows.
+///
+/// `input` and `target` have one shape `(*)`; the result is a scalar, or `(*)` without a reduction. Gradients flow to both.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*};
+/// let loss = F::soft_margin_loss(&tensor![0.0, 200.0], &tensor![1.0, -1.0], Reduction::Sum.into())?;
+/// assert_eq!(loss.item()?, std::f32::consts::LN_2 + 200.0);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes differ.
+pub fn soft_margin_loss<T: Real>(
+    input: &Tensor<T>,
+    target: &Tensor<T>,
+    options: SoftMarginLossOptions,
+) -> Result<Tensor<T>> {
+    of_pairs("soft_margin_loss", input, target, options.reduction, SoftMargin)
 }

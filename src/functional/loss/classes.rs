@@ -6,7 +6,6 @@ use ndnn_derive::concrete;
 use super::{Reduction, same_shape};
 use crate::{
     Error, Result,
-    functional::options,
     kernels::{
         copy::contiguous,
         cross_entropy::{Targets, gradient, losses},
@@ -18,51 +17,45 @@ use crate::{
     tensor::{Real, Tensor, grad_enabled},
 };
 
-options! {
+loss_options! {
     /// What [`cross_entropy`] takes besides input and target.
-    pub struct CrossEntropyOptions['a, T: Real]['a, T], setters cross_entropy_setters {
-        /// A weight for each class, `(C)`; none by default. With class indices the mean divides by the sum of the targets'
-        /// weights.
-        weight: into Option<&'a Tensor<T>> = None;
+    pub struct CrossEntropyLossOptions, setters cross_entropy_setters,
+    weight "A weight for each class, `(C)`; none by default. With class indices the mean divides by the sum of the targets'
+weights." {
         /// The class index that does not count; -100 by default. Not for probabilities.
         ignore_index: of i64 = -100;
-        /// What becomes of the positions' losses; their mean by default.
-        reduction: of Reduction = Reduction::Mean;
         /// How much of the target is spread evenly over all classes, from 0 to 1; 0 by default.
         label_smoothing: of f64 = 0.;
     }
 }
 
-options! {
+loss_options! {
     /// What [`nll_loss`] takes besides input and target.
-    pub struct NllLossOptions['a, T: Real]['a, T], setters nll_loss_setters {
-        /// A weight for each class, `(C)`; none by default. The mean divides by the sum of the targets' weights.
-        weight: into Option<&'a Tensor<T>> = None;
+    pub struct NLLLossOptions, setters nll_loss_setters,
+    weight "A weight for each class, `(C)`; none by default. The mean divides by the sum of the targets' weights." {
         /// The class index that does not count; -100 by default.
         ignore_index: of i64 = -100;
-        /// What becomes of the positions' losses; their mean by default.
-        reduction: of Reduction = Reduction::Mean;
     }
 }
 
 /// What [`cross_entropy`] compares with: made from a `&Tensor<i64>` or a `&Tensor<T>`.
 #[derive(Clone, Copy, Debug)]
-pub enum Target<'a, T: Real> {
+pub enum CrossEntropyTarget<'a, T: Real> {
     /// The index of the right class at each position: the input's shape without the class axis.
     Classes(&'a Tensor<i64>),
     /// The probability of each class at each position: the input's shape.
     Probabilities(&'a Tensor<T>),
 }
 
-impl<'a, T: Real> From<&'a Tensor<i64>> for Target<'a, T> {
+impl<'a, T: Real> From<&'a Tensor<i64>> for CrossEntropyTarget<'a, T> {
     fn from(classes: &'a Tensor<i64>) -> Self {
-        Target::Classes(classes)
+        CrossEntropyTarget::Classes(classes)
     }
 }
 
-impl<'a, T: Real> From<&'a Tensor<T>> for Target<'a, T> {
+impl<'a, T: Real> From<&'a Tensor<T>> for CrossEntropyTarget<'a, T> {
     fn from(probabilities: &'a Tensor<T>) -> Self {
-        Target::Probabilities(probabilities)
+        CrossEntropyTarget::Probabilities(probabilities)
     }
 }
 
@@ -100,7 +93,7 @@ struct Labels<T> {
 }
 
 impl<T: Real> Labels<T> {
-    fn new(op: &str, input: &Tensor<T>, target: &Tensor<i64>, options: NllLossOptions<'_, T>) -> Result<Self> {
+    fn new(op: &str, input: &Tensor<T>, target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Self> {
         let shape = input.shape().to_vec();
         let axis = class_axis(op, &shape)?;
         let n = shape[axis];
@@ -279,7 +272,7 @@ impl<T: Real> Labels<T> {
 /// # Errors
 /// If the shapes do not fit together, or a target is not a class.
 #[concrete]
-pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLossOptions<'_, T>) -> Result<Tensor<T>> {
+pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Tensor<T>> {
     let labels = Labels::new("nll_loss", input, target, options)?;
     let lanes = input.view();
     let lanes = lanes.lanes(Axis(labels.axis)).into_iter().zip(&labels.classes);
@@ -314,7 +307,7 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLo
 /// let by_index = F::cross_entropy(&logits, &tensor![0, 1], Default::default())?;
 /// let by_probability = F::cross_entropy(&logits, &tensor![[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], Default::default())?;
 /// assert!((by_index.item()? - by_probability.item()?).abs() < 1e-6);
-/// let options = F::CrossEntropyOptions::default().ignore_index(1).reduction(F::Reduction::Sum);
+/// let options = F::CrossEntropyLossOptions::default().ignore_index(1).reduction(F::Reduction::Sum);
 /// assert!((F::cross_entropy(&logits, &tensor![0, 1], options)?.item()? - 0.417).abs() < 1e-4);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
@@ -325,8 +318,8 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLo
 #[concrete]
 pub fn cross_entropy<'t, T: Real>(
     input: &Tensor<T>,
-    target: impl Into<Target<'t, T>>,
-    options: CrossEntropyOptions<'_, T>,
+    target: impl Into<CrossEntropyTarget<'t, T>>,
+    options: CrossEntropyLossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let op = "cross_entropy";
     if !(0. ..=1.).contains(&options.label_smoothing) {
@@ -336,10 +329,10 @@ pub fn cross_entropy<'t, T: Real>(
         ));
     }
     match target.into() {
-        Target::Probabilities(target) => with_probabilities(op, input, target, options),
-        Target::Classes(target) => {
-            let CrossEntropyOptions { weight, ignore_index, reduction, label_smoothing } = options;
-            let labels = Labels::new(op, input, target, NllLossOptions { weight, ignore_index, reduction })?;
+        CrossEntropyTarget::Probabilities(target) => with_probabilities(op, input, target, options),
+        CrossEntropyTarget::Classes(target) => {
+            let CrossEntropyLossOptions { weight, ignore_index, reduction, label_smoothing } = options;
+            let labels = Labels::new(op, input, target, NLLLossOptions { weight, ignore_index, reduction })?;
             Ok(with_classes(op, input, labels, label_smoothing))
         }
     }
@@ -379,7 +372,7 @@ fn with_probabilities<T: Real>(
     op: &str,
     input: &Tensor<T>,
     target: &Tensor<T>,
-    options: CrossEntropyOptions<'_, T>,
+    options: CrossEntropyLossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let axis = class_axis(op, input.shape())?;
     let n = input.shape()[axis];

@@ -3,6 +3,42 @@
 //! `distance` compares numbers, `binary` probabilities of yes and no, `classes` scores of classes. What is worked out for
 //! each pair of an input and a target stands in `pairs`.
 
+/// The options of a loss: its own, PyTorch's `reduction`, and a `weight` if a text says what it is. A [`Reduction`] does for
+/// all of them: `Reduction::Sum.into()`.
+macro_rules! loss_options {
+    ($(#[$doc:meta])* pub struct $name:ident, setters $setters:ident, weight $weight:literal { $($own:tt)* }) => {
+        crate::functional::options! {
+            $(#[$doc])*
+            pub struct $name['a, T: Real]['a, T], setters $setters {
+                #[doc = $weight]
+                weight: into Option<&'a Tensor<T>> = None;
+                $($own)*
+                /// What becomes of the elements' losses; their mean by default.
+                reduction: of Reduction = Reduction::Mean;
+            }
+        }
+        impl<T: Real> From<Reduction> for $name<'_, T> {
+            fn from(reduction: Reduction) -> Self {
+                Self::default().reduction(reduction)
+            }
+        }
+    };
+    ($(#[$doc:meta])* pub struct $name:ident, setters $setters:ident { $($own:tt)* }) => {
+        crate::functional::options! {
+            $(#[$doc])*
+            pub struct $name, setters $setters {
+                $($own)*
+                /// What becomes of the elements' losses; their mean by default.
+                reduction: of Reduction = Reduction::Mean;
+            }
+        }
+        impl From<Reduction> for $name {
+            fn from(reduction: Reduction) -> Self {
+                Self::default().reduction(reduction)
+            }
+        }
+    };
+}
 mod binary;
 mod classes;
 mod distance;
@@ -10,10 +46,13 @@ mod pairs;
 
 use std::{fmt, str::FromStr};
 
-pub use binary::{BceOptions, BceWithLogitsOptions, binary_cross_entropy, binary_cross_entropy_with_logits};
-pub use classes::{CrossEntropyOptions, NllLossOptions, Target, cross_entropy, nll_loss};
+pub use binary::{
+    BCELossOptions, BCEWithLogitsLossOptions, SoftMarginLossOptions, binary_cross_entropy,
+    binary_cross_entropy_with_logits, soft_margin_loss,
+};
+pub use classes::{CrossEntropyLossOptions, CrossEntropyTarget, NLLLossOptions, cross_entropy, nll_loss};
 pub use distance::{
-    DistanceOptions, HuberLossOptions, SmoothL1LossOptions, huber_loss, l1_loss, mse_loss, smooth_l1_loss,
+    HuberLossOptions, L1LossOptions, MSELossOptions, SmoothL1LossOptions, huber_loss, l1_loss, mse_loss, smooth_l1_loss,
 };
 
 use crate::{
