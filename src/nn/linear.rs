@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result, forward, functional as F,
-    module::ExtraRepr,
+    module::{ExtraRepr, optional},
     nn::{Forward, Module, Param, init},
     tensor::{Real, Tensor},
 };
