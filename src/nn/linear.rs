@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result, forward, functional as F,
-    module::{ExtraRepr, optional},
+    module::ExtraRepr,
     nn::{Forward, Module, Param, init},
     tensor::{Real, Tensor},
 };
