@@ -38,21 +38,25 @@ mod sealed {
     impl Sealed for bool {}
 }
 
-/// The forms of one function for each element type; the form for `f32`, which is not generic, is compiled in this
+/// The forms of one function for each element type; those with a constant, which are not generic, are compiled in this
 /// crate. Written by `#[concrete]`. `element_form`, `number_form` and `real_form` choose the form, so that a program
 /// links only the forms that it calls.
 macro_rules! forms {
-    ($($forms:ident of $bound:ident),*) => {$(
+    ($($forms:ident of $bound:ident: $($constant:ident $t:ty),*;)*) => {$(
         #[doc(hidden)]
         pub trait $forms {
             /// The function's type.
             type Of<T: $bound>;
-            const F32: Self::Of<f32>;
+            $(const $constant: Self::Of<$t>;)*
             fn of<T: $bound>() -> Self::Of<T>;
         }
     )*};
 }
-forms!(ElementForms of Element, NumberForms of Number, RealForms of Real);
+forms! {
+    ElementForms of Element: F32 f32, I64 i64;
+    NumberForms of Number: F32 f32;
+    RealForms of Real: F32 f32;
+}
 
 /// What a tensor may hold: `f32`, `f64`, `i64` (labels, indices) or `bool` (masks).
 pub trait Element:
@@ -164,7 +168,21 @@ element!(
     }
 );
 element!(f64, F64, 0., 1., |a, b| a + b, |x| x, |y| y, |i| i as i64, |j| j as f64);
-element!(i64, I64, 0, 1, |a, b| a.wrapping_add(b), |x| x as f64, |y| y as i64, |i| i, |j| j);
+element!(
+    i64,
+    I64,
+    0,
+    1,
+    |a, b| a.wrapping_add(b),
+    |x| x as f64,
+    |y| y as i64,
+    |i| i,
+    |j| j,
+    #[inline(always)]
+    fn element_form<F: ElementForms>() -> F::Of<i64> {
+        F::I64
+    }
+);
 element!(bool, Bool, false, true, |a, b| a | b, |x| f64::from(x), |y| y != 0., |i| i64::from(i), |j| j != 0);
 
 macro_rules! number {

@@ -51,21 +51,29 @@ pub fn expand(bound: Option<Ident>, function: ItemFn) -> Result<TokenStream> {
     // The body converts arguments that were converted before the call.
     let inner = quote!(#(#allowed)* #[allow(clippy::useless_conversion, clippy::useless_asref)] #inner #body);
     let (nested, beside) = if method { (quote!(), inner) } else { (inner, quote!()) };
+    // Labels are tensors as common as weights.
+    let numbers: &[_] = if bound == "Element" { &["f32", "i64"] } else { &["f32"] };
+    let compiled = numbers.iter().map(|number| {
+        let (constant, number) = (format_ident!("{}", number.to_uppercase()), format_ident!("{number}"));
+        quote! {
+            const #constant: Self::Of<#number> = {
+                #[allow(dead_code)]
+                type T = #number;
+                #[inline(never)]
+                fn form<#(#lifetimes),*>(#(#names: #types),*) #output {
+                    #call(#(#names),*)
+                }
+                form
+            };
+        }
+    });
     Ok(quote! {
         #(#attributes)*
         #visibility #outer {
             struct Compiled;
             impl crate::number::#forms for Compiled {
                 type Of<T: crate::number::#bound> = for<#(#lifetimes),*> fn(#(#types),*) #output;
-                const F32: Self::Of<f32> = {
-                    #[allow(dead_code)]
-                    type T = f32;
-                    #[inline(never)]
-                    fn form<#(#lifetimes),*>(#(#names: #types),*) #output {
-                        #call(#(#names),*)
-                    }
-                    form
-                };
+                #(#compiled)*
                 fn of<T: crate::number::#bound>() -> Self::Of<T> {
                     #call
                 }

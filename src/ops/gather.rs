@@ -58,7 +58,6 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, the indices are not a vector, or one is negative or beyond the axis.
-    #[concrete(Element)]
     pub fn index_select(&self, dim: isize, index: &Tensor<i64>) -> Result<Tensor<T>> {
         const OP: &str = "index_select";
         let at = axis(OP, dim, self.ndim())?;
@@ -73,6 +72,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is not enough memory for them.
+    #[concrete(Element)]
     pub(crate) fn rows_taken(&self, name: &'static str, at: usize, index: Vec<usize>) -> Result<Tensor<T>> {
         let mut shape = self.shape().to_vec();
         if let Some(n) = shape.get_mut(at) {

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 
 use ndarray::{Axis, Slice};
+use ndnn_derive::concrete;
 
 use crate::{
     Error, Result,
@@ -29,8 +30,12 @@ impl<T: Element> Tensor<T> {
     /// If there are no tensors or there is no such axis, the shapes differ on another axis, or there is not enough
     /// memory for the result.
     pub fn cat<B: Borrow<Tensor<T>>>(tensors: &[B], dim: isize) -> Result<Tensor<T>> {
+        Self::joined(&collected(tensors.iter().map(Borrow::<Tensor<T>>::borrow)), dim)
+    }
+
+    #[concrete(Element)]
+    fn joined(tensors: &[&Tensor<T>], dim: isize) -> Result<Tensor<T>> {
         const OP: &str = "cat";
-        let tensors = collected(tensors.iter().map(Borrow::<Tensor<T>>::borrow));
         if let Some(i) = tensors.iter().position(|t| t.ndim() == 0) {
             return Err(Error::shape(OP, format!("tensor {i} is a scalar; stack() joins scalars")));
         }
@@ -59,7 +64,7 @@ impl<T: Element> Tensor<T> {
         let views = collected(tensors.iter().filter(|t| !passed_over(t)).map(|t| t.view()));
         let out = concat(&shape, at, &views);
         let lengths = collected(tensors.iter().map(|t| (!passed_over(t)).then(|| t.shape()[at])));
-        Ok(Tensor::op_many(OP, out, &tensors, move |g, needed| {
+        Ok(Tensor::op_many(OP, out, tensors, move |g, needed| {
             let part = |i: usize| match lengths[i] {
                 Some(n) => g.narrow(at as isize, starts[i] as isize, n),
                 None => Ok(Tensor::zeros([0])),
