@@ -186,7 +186,7 @@ fn a_seed_fixes_every_bit_on_any_number_of_threads() {
 
 #[test]
 fn a_callers_generator() {
-    // Any `rand::Rng` will do, also behind a pointer; it fixes the draw and moves on.
+    // Any `rand::Rng` is accepted, also through a pointer; it determines the draw and advances.
     let mut a: Box<dyn Rng> = Box::new(rng(1));
     let mut b = rng(1);
     let (x, y) = (Tensor::<f32>::rand_with([20_000], &mut *a), Tensor::<f32>::rand_with([20_000], &mut b));

@@ -33,7 +33,7 @@ fn weights(seed: u64, gates: usize, input: usize, hidden: usize, proj: usize) ->
     if proj > 0 { of.projection(&numbers(seed + 4, &[proj, hidden])) } else { of }
 }
 
-/// All tensors of some weights, and back: what a derivative is checked of.
+/// Converts some weights to a list of tensors and back, for checking derivatives.
 fn listed(weights: &[RnnWeights<f64>]) -> Vec<T> {
     let each = |w: &RnnWeights<f64>| {
         let all = [Some(w.weight_ih.clone()), Some(w.weight_hh.clone()), w.bias_ih.clone(), w.bias_hh.clone()];
@@ -98,7 +98,7 @@ fn gru_cell_is_its_formula() {
     let n = (&i[2] + &(&r * &k[2])).tanh();
     let expected = &(&(&T::ones([5, 3]) - &z) * &n) + &(&z * &h);
     close(&F::gru_cell(&x, Some(h.clone()), &w).unwrap(), &expected);
-    // The layers of one step, one element at a time and in a batch.
+    // Cells, one element at a time and as a batch.
     let cell = GRUCell::new(2, 3).dtype::<f64>();
     cell.weight_ih.set(&w.weight_ih).unwrap();
     cell.weight_hh.set(&w.weight_hh).unwrap();
@@ -107,7 +107,7 @@ fn gru_cell_is_its_formula() {
     close(&cell.forward(&x, Some(h.clone())).unwrap(), &expected);
     let one = |t: &T| t.select(0, 2).unwrap();
     close(&cell.forward(&one(&x), Some(one(&h))).unwrap(), &one(&expected));
-    // What does not lie in row-major order.
+    // Inputs that are not row-major.
     let strided = |t: &T| t.t().unwrap().contiguous().t().unwrap();
     close(&cell.forward(&strided(&x), Some(strided(&h))).unwrap(), &expected);
     cell.forward(&x, Some(h)).unwrap().sum().backward().unwrap();
@@ -144,7 +144,7 @@ fn backwards_is_forwards_over_the_reversed_sequence() {
     close(&h, &T::cat(&[h0, h1], 0).unwrap());
 }
 
-/// A layer's weights, as its function takes them.
+/// The weights of a layer, as its function takes them.
 fn weights_of<K: RnnKind>(layer: &Recurrent<K, f64>, places: &[&str]) -> Vec<RnnWeights<f64>> {
     let get = |name: String| layer.weight(&name).map(|p| p.tensor());
     let at = |place: &&str| RnnWeights {
@@ -193,14 +193,14 @@ fn gru_layer_and_function_agree() {
     assert_eq!((output.shape(), h1.shape()), (&[2, 6, 10][..], &[4, 2, 5][..]));
     output.sum().backward().unwrap();
     assert!(gru.parameters().iter().all(|p| p.has_grad()));
-    // The batch second, and without a batch.
+    // With the batch as second axis, and without a batch.
     let (second, h3) = gru.clone().batch_first(false).forward(&x.transpose(0, 1).unwrap(), Some(h.clone())).unwrap();
     close(&second.transpose(0, 1).unwrap(), &output);
     close(&h3, &h2);
     let (alone, h4) = gru.forward(&x.select(0, 1).unwrap(), Some(h.select(1, 1).unwrap())).unwrap();
     close(&alone, &output.select(0, 1).unwrap());
     close(&h4, &h2.select(1, 1).unwrap());
-    // From step to step, as in one go.
+    // Step by step gives the same as the whole sequence.
     let one_way = GRU::new(4, 5).num_layers(2).dtype::<f64>();
     let (x, mut h, mut parts) = (numbers(1, &[6, 2, 4]), None, Vec::new());
     for part in x.chunk(3, 0).unwrap() {
@@ -228,7 +228,7 @@ fn lstm_derivatives() {
 
 #[test]
 fn gru_derivatives() {
-    // Layers, directions, the batch's axis, biases.
+    // Layers, directions, batch axis, biases.
     for (layers, bidirectional, batch_first, bias) in
         [(1, true, false, true), (2, false, true, true), (1, false, false, false)]
     {
@@ -389,7 +389,7 @@ fn gru_errors_and_sizes_of_none() {
     assert_eq!(gru.forward(&x(&[4, 0, 2]), None).unwrap().0.shape(), [4, 0, 3]);
     assert_eq!(gru.forward(&x(&[1, 1, 2]), None).unwrap().1.shape(), [1, 1, 3]);
     assert_eq!(cell.forward(&x(&[0, 2]), None).unwrap().shape(), [0, 3]);
-    // As PyTorch: nothing in, and nothing kept.
+    // As in PyTorch, the number of inputs or the hidden size may be 0.
     assert_eq!(GRUCell::new(0, 3).forward(&x(&[2, 0]), None).unwrap().shape(), [2, 3]);
     assert_eq!(GRUCell::new(3, 0).forward(&x(&[2, 3]), None).unwrap().shape(), [2, 0]);
     assert_eq!(LSTMCell::new(3, 0).forward(&x(&[3]), None).unwrap().1.shape(), [0]);
@@ -397,12 +397,12 @@ fn gru_errors_and_sizes_of_none() {
 
 #[test]
 fn gru_at_extreme_numbers() {
-    // Gates at their ends: z = 1 keeps the state, z = 0 and n = ±1 forget it; NaN goes through.
+    // Gates at their limits: z = 1 keeps the state, z = 0 and n = ±1 replace it; NaN is propagated.
     let w = RnnWeights::new(&tensor![[0.0], [1.0], [1.0]; f64], &T::zeros([3, 1]));
     let next = |x: f64, h: f64| F::gru_cell(&tensor![x; f64], Some(tensor![h; f64]), &w).unwrap().item().unwrap();
     assert_eq!((next(1e30, 0.25), next(-1e30, 0.25)), (0.25, -1.0));
     assert_eq!(next(1e-30, 0.0), 5e-31);
-    // PyTorch's answers, too: the weight 0 of r makes NaN of infinity.
+    // As in PyTorch: the weight 0 of r turns infinity into NaN.
     assert!([f64::NAN, f64::INFINITY, f64::NEG_INFINITY].iter().all(|&x| next(x, 0.25).is_nan()));
     assert!(next(0.0, f64::NAN).is_nan());
 }

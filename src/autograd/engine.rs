@@ -86,7 +86,7 @@ fn accumulate(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
     }
 }
 
-/// Hands a complete gradient to a leaf with hooks; `false` if the node is no leaf.
+/// Passes a complete gradient to a leaf with hooks; returns `false` if the node is not a leaf.
 fn complete(node: &AnyNode, grad: &AnyTensor) -> Result<bool> {
     fn into<T: Real>(leaf: Option<&Leaf<T>>, grad: &Tensor<T>) -> Result<bool> {
         leaf.map_or(Ok(false), |leaf| leaf.complete(grad.clone()).map(|()| true))

@@ -193,7 +193,7 @@ pub(crate) fn no_word(what: &str, word: &str, words: &[&str]) -> Error {
 ///
 /// ```text
 /// options! {
-///     /// What `conv` takes besides its tensors.
+///     /// The options of `conv`.
 ///     pub struct ConvOptions[const N: usize][N], setters conv_setters {
 ///         /// The step from one window to the next; 1 by default.
 ///         stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1";

@@ -1,4 +1,4 @@
-//! Recurrent networks: one driver for layers, directions, dropout and axes, and a step for each kind.
+//! Recurrent networks: one driver for layers, directions, dropout and axes, and one step function per kind.
 
 use ndnn_derive::concrete;
 
@@ -10,11 +10,12 @@ use crate::{
 };
 
 options! {
-    /// What recurrent networks such as [`lstm`] and [`gru`] take besides tensors.
+    /// The options of recurrent networks such as [`lstm`] and [`gru`].
     pub struct RnnOptions, setters rnn_setters {
-        /// Whether each layer also runs from the end to the start, with weights of its own; `false` by default.
+        /// Whether each layer also runs from the end to the start, with separate weights; `false` by default.
         bidirectional: of bool = false;
-        /// Whether input and output are `(N, L, *)` and not `(L, N, *)`; `false` by default. Says nothing of the state.
+        /// Whether input and output are `(N, L, *)` and not `(L, N, *)`; `false` by default. It does not apply to the
+        /// state.
         batch_first: of bool = false;
         /// The probability with which an element between two layers is dropped in training; 0 by default.
         dropout: of f64 = 0., if |p| (0. ..=1.).contains(&p), "dropout is a probability, from 0 to 1";
@@ -23,7 +24,7 @@ options! {
     }
 }
 
-/// The weights of one layer in one direction: G blocks of `hidden` rows, one for each gate (4 of an LSTM, 3 of a GRU).
+/// The weights of one layer in one direction: G blocks of `hidden` rows, one per gate (4 for an LSTM, 3 for a GRU).
 #[derive(Clone, Debug)]
 pub struct RnnWeights<T: Real = f32> {
     /// `[G · hidden, input]`
@@ -39,7 +40,7 @@ pub struct RnnWeights<T: Real = f32> {
 }
 
 impl<T: Real> RnnWeights<T> {
-    /// Those of the input and of the hidden state, without biases.
+    /// The weights of the input and of the hidden state, without biases.
     pub fn new(weight_ih: &Tensor<T>, weight_hh: &Tensor<T>) -> Self {
         let (weight_ih, weight_hh) = (weight_ih.clone(), weight_hh.clone());
         RnnWeights { weight_ih, weight_hh, bias_ih: None, bias_hh: None, weight_hr: None }
@@ -97,27 +98,28 @@ impl<T: Real> RnnState<T> for LstmState<T> {
     }
 }
 
-/// What tells one kind of recurrent network from another: [`LstmKind`], [`GruKind`]. The layers
-/// [`Recurrent`](crate::nn::Recurrent) and [`RecurrentCell`](crate::nn::RecurrentCell) are written once for all of them.
+/// What distinguishes one kind of recurrent network from another: [`LstmKind`], [`GruKind`]. The layers
+/// [`Recurrent`](crate::nn::Recurrent) and [`RecurrentCell`](crate::nn::RecurrentCell) are written once for all kinds.
 pub trait RnnKind: sealed::Sealed + Copy + Default + Send + Sync + 'static {
-    /// The name of its layer; `Cell` follows in that of its cell.
+    /// The name of its layer; that of its cell is this name followed by `Cell`.
     const NAME: &'static str;
-    /// Blocks of `hidden` rows in a weight.
+    /// The number of blocks of `hidden` rows in a weight.
     const GATES: usize;
-    /// Whether both biases are only ever added up, so that it can be done once before the steps, and `bias_hh` is none in them.
+    /// Whether the two biases are only added, so that this can be done once before the steps, in which `bias_hh` is
+    /// then `None`.
     #[doc(hidden)]
     const SUMS_BIASES: bool;
     /// Whether the hidden state may be projected to a smaller one.
     #[doc(hidden)]
     const PROJECTS: bool;
-    /// What goes from step to step: its first or only part is the output.
+    /// The state that is passed from step to step: its first or only part is the output.
     type State<T: Real>: RnnState<T>;
 
-    /// The next state from the inputs' part of the gates, `(N, G · hidden)`, and the state.
+    /// The next state, from the input's part of the gates, `(N, G · hidden)`, and the state.
     #[doc(hidden)]
     fn step<T: Real>(self, gates: &Tensor<T>, state: &Self::State<T>, w: &RnnWeights<T>) -> Result<Self::State<T>>;
 
-    /// Its function over a sequence.
+    /// The function of this kind over a sequence.
     #[doc(hidden)]
     fn sequence<T: Real>(
         self,
@@ -127,7 +129,7 @@ pub trait RnnKind: sealed::Sealed + Copy + Default + Send + Sync + 'static {
         options: RnnOptions,
     ) -> Result<(Tensor<T>, Self::State<T>)>;
 
-    /// Its function of one step.
+    /// The function of this kind for one step.
     #[doc(hidden)]
     fn cell<T: Real>(
         self,
@@ -137,7 +139,7 @@ pub trait RnnKind: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     ) -> Result<Self::State<T>>;
 }
 
-/// `W_hh h`, and `b_hh` where it is not in the inputs' part.
+/// `W_hh h`, plus `b_hh` if it is not in the input's part.
 fn of_hidden<T: Real>(h: &Tensor<T>, weights: &RnnWeights<T>) -> Result<Tensor<T>> {
     linear(h, &weights.weight_hh, weights.bias_hh.as_ref())
 }
@@ -185,13 +187,13 @@ impl RnnKind for LstmKind {
 }
 
 /// Long short-term memory over a sequence: [`lstm_cell`] step by step, in one or more layers, each in one direction or
-/// two, whose outputs stand side by side and are the next layer's input.
+/// two, whose outputs are concatenated and are the input of the next layer.
 ///
-/// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `(h, c)` is
-/// `(layers · directions, N, hidden)` each (`h` with `proj` values where the weights project; without `N` if the input is),
-/// zeros where it is `None`. The results are the output `(L, N, directions · hidden)`, laid out as the input, and the last
-/// state. `weights` are those of layer 0, forwards and backwards, then of layer 1, …. As torch.nn.LSTM; Hochreiter and
-/// Schmidhuber, 1997.
+/// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `(h, c)`
+/// is `(layers · directions, N, hidden)` each (`h` has `proj` values if the weights project; there is no `N` if the
+/// input has none), or zeros if it is `None`. Returns the output `(L, N, directions · hidden)`, with the axes of the
+/// input, and the last state. `weights` are those of layer 0, forward and backward, then those of layer 1, …. As
+/// torch.nn.LSTM; Hochreiter and Schmidhuber, 1997.
 ///
 /// ```
 /// use ndnn::{functional::{self as F, RnnOptions, RnnWeights}, prelude::*};
@@ -203,7 +205,7 @@ impl RnnKind for LstmKind {
 /// ```
 ///
 /// # Errors
-/// If the input, the state or the weights do not fit together, or the sequence is empty.
+/// If the input, the state or the weights do not match, or the sequence is empty.
 #[concrete]
 pub fn lstm<T: Real>(
     input: &Tensor<T>,
@@ -218,8 +220,8 @@ pub fn lstm<T: Real>(
 /// `i, f, g, o = W_ih x + b_ih + W_hh h + b_hh`, `c' = σ(f) c + σ(i) tanh(g)`, `h' = σ(o) tanh(c')`; with `weight_hr`,
 /// `h' = W_hr (σ(o) tanh(c'))`.
 ///
-/// `input` is `(N, input)` or `(input)`, the state `(h, c)` `(N, hidden)` or `(hidden)` each, zeros where it is `None`; so is
-/// the result.
+/// `input` is `(N, input)` or `(input)`, the state `(h, c)` is `(N, hidden)` or `(hidden)` each, or zeros if it is
+/// `None`; the result has the form of the state.
 ///
 /// ```
 /// use ndnn::{functional::{self as F, RnnWeights}, prelude::*};
@@ -231,7 +233,7 @@ pub fn lstm<T: Real>(
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit.
+/// If the shapes do not match.
 #[concrete]
 pub fn lstm_cell<T: Real>(
     input: &Tensor<T>,
@@ -277,13 +279,13 @@ impl RnnKind for GruKind {
     }
 }
 
-/// Gated recurrent units over a sequence: [`gru_cell`] step by step, in one or more layers, each in one direction or two,
-/// whose outputs stand side by side and are the next layer's input.
+/// Gated recurrent units over a sequence: [`gru_cell`] step by step, in one or more layers, each in one direction or
+/// two, whose outputs are concatenated and are the input of the next layer.
 ///
 /// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `h` is
-/// `(layers · directions, N, hidden)` (without `N` if the input is), zeros where it is `None`. The results are the output
-/// `(L, N, directions · hidden)`, laid out as the input, and the last state. `weights` are those of layer 0, forwards and
-/// backwards, then of layer 1, …. As torch.nn.GRU; Cho et al., 2014.
+/// `(layers · directions, N, hidden)` (without `N` if the input has none), or zeros if it is `None`. Returns the output
+/// `(L, N, directions · hidden)`, with the axes of the input, and the last state. `weights` are those of layer 0,
+/// forward and backward, then those of layer 1, …. As torch.nn.GRU; Cho et al., 2014.
 ///
 /// ```
 /// use ndnn::{functional::{self as F, RnnOptions, RnnWeights}, prelude::*};
@@ -295,7 +297,7 @@ impl RnnKind for GruKind {
 /// ```
 ///
 /// # Errors
-/// If the input, the state or the weights do not fit together, or the sequence is empty.
+/// If the input, the state or the weights do not match, or the sequence is empty.
 #[concrete]
 pub fn gru<T: Real>(
     input: &Tensor<T>,
@@ -309,8 +311,8 @@ pub fn gru<T: Real>(
 /// One step of a GRU: `r = σ(W_ir x + b_ir + W_hr h + b_hr)`, `z = σ(W_iz x + b_iz + W_hz h + b_hz)`,
 /// `n = tanh(W_in x + b_in + r (W_hn h + b_hn))`, `h' = (1 − z) n + z h`.
 ///
-/// `input` is `(N, input)` or `(input)`, the state `h` `(N, hidden)` or `(hidden)`, zeros where it is `None`; so is the
-/// result. The blocks of the weights are those of r, z and n.
+/// `input` is `(N, input)` or `(input)`, the state `h` is `(N, hidden)` or `(hidden)`, or zeros if it is `None`; the
+/// result has the form of the state. The blocks of the weights are those of r, z and n.
 ///
 /// ```
 /// use ndnn::{functional::{self as F, RnnWeights}, prelude::*};
@@ -322,7 +324,7 @@ pub fn gru<T: Real>(
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit.
+/// If the shapes do not match.
 #[concrete]
 pub fn gru_cell<T: Real>(input: &Tensor<T>, state: Option<Tensor<T>>, weights: &RnnWeights<T>) -> Result<Tensor<T>> {
     Driver { kind: GruKind, op: "gru_cell" }.cell(input, state, weights)
@@ -330,20 +332,21 @@ pub fn gru_cell<T: Real>(input: &Tensor<T>, state: Option<Tensor<T>>, weights: &
 
 // -------------------------------------------------------------------------------------------------------------- driver
 
-/// What runs a network of one kind, under the name of the function that was called.
+/// Runs a network of one kind, under the name of the function that was called.
 struct Driver<K> {
     kind: K,
     op: &'static str,
 }
 
 impl<K: RnnKind> Driver<K> {
-    /// How many values each part of the state has: the first is what `weight_hh` takes, the others are not projected.
+    /// The number of values of each part of the state: the first is what `weight_hh` takes, the others are not
+    /// projected.
     fn widths<T: Real>(&self, weights: &RnnWeights<T>) -> Vec<usize> {
         let hidden = weights.weight_ih.shape()[0] / K::GATES;
         (0..K::State::<T>::PARTS).map(|part| if part == 0 { weights.weight_hh.shape()[1] } else { hidden }).collect()
     }
 
-    /// Refuses weights that do not fit together or do not take `features` inputs.
+    /// Returns an error if weights do not match one another or do not take `features` inputs.
     fn check_weights<T: Real>(&self, weights: &RnnWeights<T>, features: usize) -> Result<()> {
         let wrong = |name: &str, shape: &[usize], expected: String| {
             Err(Error::shape(self.op, format!("{name} is {shape:?}, expected {expected}")))
@@ -380,7 +383,7 @@ impl<K: RnnKind> Driver<K> {
         Ok(())
     }
 
-    /// The state to start with, in each part of the lengths `lead` and then its own width: the caller's, or zeros.
+    /// The initial state, whose parts have the shape `lead` and then their own width: the caller's, or zeros.
     fn initial<T: Real>(
         &self,
         state: Option<K::State<T>>,
@@ -406,7 +409,7 @@ impl<K: RnnKind> Driver<K> {
         })
     }
 
-    /// The inputs' part of the gates, of all steps at once, and the weights that are left for the steps.
+    /// The input's part of the gates for all steps at once, and the weights that are left for the steps.
     fn project<T: Real>(&self, input: &Tensor<T>, weights: &RnnWeights<T>) -> Result<(Tensor<T>, RnnWeights<T>)> {
         let mut weights = weights.clone();
         if let (Some(ih), Some(hh)) = (&weights.bias_ih, &weights.bias_hh)
@@ -504,7 +507,7 @@ impl<K: RnnKind> Driver<K> {
         Ok((output, end))
     }
 
-    /// The input as `(L, N, input)`, of at least one step.
+    /// The input as `(L, N, input)`, with at least one step.
     fn time_first<T: Real>(&self, input: &Tensor<T>, options: RnnOptions) -> Result<Tensor<T>> {
         let x = match (input.ndim(), options.batch_first) {
             (2, _) => input.unsqueeze(1)?,
@@ -522,7 +525,7 @@ impl<K: RnnKind> Driver<K> {
         Ok(x)
     }
 
-    /// Refuses weights of another number of directions, or whose layers do not follow each other.
+    /// Returns an error for weights of another number of directions, or whose layers do not match one another.
     fn check_layers<T: Real>(&self, weights: &[RnnWeights<T>], features: usize, directions: usize) -> Result<()> {
         if weights.is_empty() || !weights.len().is_multiple_of(directions) {
             let what = format!("expected at least one layer of weights, {directions} per layer, got {}", weights.len());

@@ -294,7 +294,7 @@ impl<M: Module + Clone> Module for BTreeMap<String, M> {
     }
 }
 
-/// The methods of a module that stands for the one inside.
+/// The methods of a wrapper, which behaves as the module inside.
 macro_rules! as_inside {
     () => {
         fn members<'a>(&'a self, members: &mut $crate::module::Members<'a>) {

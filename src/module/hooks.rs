@@ -234,7 +234,6 @@ fn lent<M: Module, R>(
 /// path matches `pattern` is active (`"layer4.*"`; `""` is the model itself).
 ///
 /// What the hook returns replaces the output, unless it is `()`.
-/// What it returns takes the place of the output, unless that is `()`.
 ///
 /// ```
 /// use ndnn::{module::hooks, prelude::*};
@@ -434,7 +433,7 @@ registers! {
 /// let mut model = sequential![layer, Tanh];
 /// model.eval();
 /// assert_eq!(model.named_parameters()[0].0, "0.weight");
-/// assert!(model.forward(&Tensor::randn([8, 3]))?.ge(0.0)?.all());
+/// assert!(model.forward(&Tensor::randn([8, 3]))?.ge(0.0)?.all().item()?);
 /// handle.remove();
 /// # Ok::<(), ndnn::Error>(())
 /// ```

@@ -1,7 +1,7 @@
 //! Layers and their parts: structs with parameters, whose forward is a single call into [`functional`](crate::functional).
 
-/// The setter `bias` of a layer with a `weight` of shape `[out, …]`, where a number of inputs follows from that shape: a bias that
-/// was left out is drawn as in a new layer.
+/// The setter `bias` of a layer whose `weight` has the shape `[out, …]`, which determines the number of inputs: a bias that was
+/// removed before is initialised as in a new layer.
 macro_rules! bias_setter {
     (|$shape:ident| $inputs:expr) => {
         /// With (the default) or without a bias; a bias that was removed before is initialised again.

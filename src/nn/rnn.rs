@@ -12,10 +12,11 @@ use crate::{
 
 /// A recurrent network over a sequence: [`LSTM`], [`GRU`].
 ///
-/// Input `(L, N, input_size)`, with `batch_first` `(N, L, input_size)`, or without a batch `(L, input_size)`; output the
-/// same with `directions · hidden_size` features. A state's parts are `(layers · directions, N, hidden_size)`, without `N` if
-/// the input is. The weights are named as in PyTorch, `weight_ih_l0`, `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`,
-/// `weight_hr_l0`, `weight_ih_l0_reverse`, …, and drawn from U(−√k, √k) with k = 1 / hidden_size.
+/// Input `(L, N, input_size)`, with `batch_first` `(N, L, input_size)`, or without a batch `(L, input_size)`; output
+/// the same with `directions · hidden_size` features. The parts of the state are `(layers · directions, N,
+/// hidden_size)`, without `N` if the input has none. The weights are named as in PyTorch, `weight_ih_l0`,
+/// `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, `weight_hr_l0`, `weight_ih_l0_reverse`, …, and drawn from U(−√k, √k)
+/// with k = 1 / hidden_size.
 #[derive(Module)]
 #[module(repr, name)]
 pub struct Recurrent<K: RnnKind, T: Real = f32> {
@@ -25,7 +26,7 @@ pub struct Recurrent<K: RnnKind, T: Real = f32> {
     hidden_size: usize,
     num_layers: usize,
     bias: bool,
-    /// 0 where the hidden state is not projected.
+    /// 0 if the hidden state is not projected.
     proj_size: usize,
     options: RnnOptions,
     /// By layer, then direction.
@@ -36,8 +37,8 @@ pub struct Recurrent<K: RnnKind, T: Real = f32> {
 
 /// Long short-term memory over a sequence; see [`functional::lstm`](crate::functional::lstm).
 ///
-/// Input `(L, N, input_size)`, output the same with `directions · hidden_size` features, state `(h, c)`; [`Recurrent`] says
-/// more. With `proj_size`, output and `h` have so many values instead of `hidden_size`.
+/// Input `(L, N, input_size)`, output the same with `directions · hidden_size` features, state `(h, c)`; for details
+/// see [`Recurrent`]. With `proj_size`, output and `h` have this many values instead of `hidden_size`.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -51,7 +52,8 @@ pub type LSTM<T = f32> = Recurrent<LstmKind, T>;
 
 /// Gated recurrent units over a sequence; see [`functional::gru`](crate::functional::gru).
 ///
-/// Input `(L, N, input_size)`, output the same with `directions · hidden_size` features, state `h`; [`Recurrent`] says more.
+/// Input `(L, N, input_size)`, output the same with `directions · hidden_size` features, state `h`; for details see
+/// [`Recurrent`].
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -64,7 +66,7 @@ pub type LSTM<T = f32> = Recurrent<LstmKind, T>;
 pub type GRU<T = f32> = Recurrent<GruKind, T>;
 
 impl<K: RnnKind> Recurrent<K> {
-    /// One layer in one direction, with biases.
+    /// A network with one layer in one direction, with biases.
     ///
     /// # Panics
     /// If a size is 0.
@@ -90,8 +92,8 @@ impl<K: RnnKind> Recurrent<K> {
 impl<K: RnnKind, T: Real> Recurrent<K, T> {
     rnn_setters!(through with, except(training));
 
-    /// Layers above each other, each with the outputs of the one below as its inputs; 1 by default. Draws the weights that
-    /// are new or change their shape, as every setter does.
+    /// The number of layers, each of which takes the outputs of the one before; 1 by default. Initialises the weights
+    /// that are new or change their shape, as every setter does.
     ///
     /// # Panics
     /// If it is 0.
@@ -102,7 +104,7 @@ impl<K: RnnKind, T: Real> Recurrent<K, T> {
         self.drawn()
     }
 
-    /// With (the default) or without biases; those that were left out before are drawn anew.
+    /// With (the default) or without biases; biases that were removed before are initialised again.
     #[track_caller]
     pub fn bias(mut self, bias: bool) -> Self {
         self.bias = bias;
@@ -120,13 +122,13 @@ impl<K: RnnKind, T: Real> Recurrent<K, T> {
         self.drawn()
     }
 
-    /// What follows each layer's and direction's weights in their names: `l0`, `l0_reverse`, `l1`, ….
+    /// The suffixes of the names of the weights, per layer and direction: `l0`, `l0_reverse`, `l1`, ….
     fn places(&self) -> Vec<String> {
         let suffixes = if self.options.bidirectional { &["", "_reverse"][..] } else { &[""] };
         (0..self.num_layers).flat_map(|layer| suffixes.iter().map(move |suffix| format!("l{layer}{suffix}"))).collect()
     }
 
-    /// With the weights that the options ask for: those that are there in the right shape, and new ones.
+    /// With the weights that the options require: existing ones with the right shape are kept, others are new.
     #[track_caller]
     fn drawn(mut self) -> Self {
         let (rows, hidden) = (K::GATES.saturating_mul(self.hidden_size), self.hidden_size);
@@ -145,7 +147,7 @@ impl<K: RnnKind, T: Real> Recurrent<K, T> {
             }
             for (name, shape) in shapes {
                 let name = format!("{name}_{place}");
-                // No closure: it would lose the caller's place.
+                // Not a closure, which would lose the caller's line.
                 let weight = match before.get(&name).filter(|p| p.shape() == shape) {
                     Some(kept) => kept.clone(),
                     None => init::drawn(&shape, hidden),
@@ -156,7 +158,7 @@ impl<K: RnnKind, T: Real> Recurrent<K, T> {
         self
     }
 
-    /// A snapshot of the weights, as the functions take them: in the order in which they were drawn.
+    /// A snapshot of the weights, as the functions take them: in the order in which they were initialised.
     fn tensors(&self) -> Vec<RnnWeights<T>> {
         let mut next = self.weights.iter().map(|(_, param)| param.tensor());
         std::iter::from_fn(|| {
@@ -189,10 +191,10 @@ impl<K: RnnKind, T: Real> Recurrent<K, T> {
             .finish()
     }
 
-    /// The output, and the last state; without a state, it starts from zeros.
+    /// The output, and the last state. Without a state, it starts from zeros.
     ///
     /// # Errors
-    /// If input or state do not fit, or the sequence is empty.
+    /// If input or state do not match, or the sequence is empty.
     #[forward]
     pub fn forward(&self, x: &Tensor<T>, state: Option<K::State<T>>) -> Result<(Tensor<T>, K::State<T>)> {
         self.kind.sequence(x, state, &self.tensors(), self.options.training(self.mode.is_training()))
@@ -200,8 +202,8 @@ impl<K: RnnKind, T: Real> Recurrent<K, T> {
 }
 
 impl<T: Real> LSTM<T> {
-    /// Projects the hidden state to this many values, fewer than `hidden_size`; 0 (the default): no projection. Draws the
-    /// weights that are new or change their shape.
+    /// Projects the hidden state to this many values, fewer than `hidden_size`; 0 (the default) means no projection.
+    /// Initialises the weights that are new or change their shape.
     ///
     /// # Panics
     /// If it is not below `hidden_size`.
@@ -214,7 +216,7 @@ impl<T: Real> LSTM<T> {
     }
 }
 
-/// The output alone, from a state of zeros: what a `Sequential` hands on.
+/// The output alone, from a state of zeros, for use in a `Sequential`.
 impl<K: RnnKind, T: Real> Forward<T> for Recurrent<K, T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         Ok(Recurrent::forward(self, x, None)?.0)
@@ -223,8 +225,8 @@ impl<K: RnnKind, T: Real> Forward<T> for Recurrent<K, T> {
 
 /// One step of a recurrent network: [`LSTMCell`], [`GRUCell`].
 ///
-/// Input `(N, input_size)` or `(input_size)`; a state's parts are `(N, hidden_size)` or `(hidden_size)`. The weights are
-/// drawn from U(−√k, √k) with k = 1 / hidden_size; G is the number of gates, 4 of an LSTM, 3 of a GRU.
+/// Input `(N, input_size)` or `(input_size)`; the parts of the state are `(N, hidden_size)` or `(hidden_size)`. The
+/// weights are drawn from U(−√k, √k) with k = 1 / hidden_size; G is the number of gates, 4 for an LSTM, 3 for a GRU.
 #[derive(Module)]
 #[module(repr, name)]
 pub struct RecurrentCell<K: RnnKind, T: Real = f32> {
@@ -274,7 +276,7 @@ pub type LSTMCell<T = f32> = RecurrentCell<LstmKind, T>;
 pub type GRUCell<T = f32> = RecurrentCell<GruKind, T>;
 
 impl<K: RnnKind> RecurrentCell<K> {
-    /// A step with biases.
+    /// A cell with biases.
     #[track_caller]
     pub fn new(input_size: usize, hidden_size: usize) -> Self {
         let rows = K::GATES.saturating_mul(hidden_size);
@@ -285,7 +287,7 @@ impl<K: RnnKind> RecurrentCell<K> {
 }
 
 impl<K: RnnKind, T: Real> RecurrentCell<K, T> {
-    /// With (the default) or without biases; those that were left out before are drawn anew.
+    /// With (the default) or without biases; biases that were removed before are initialised again.
     pub fn bias(mut self, bias: bool) -> Self {
         let shape = self.weight_hh.shape();
         let new = || init::drawn(&shape[..1], shape[1]);
@@ -302,10 +304,10 @@ impl<K: RnnKind, T: Real> RecurrentCell<K, T> {
         sizes.unless_default("bias", self.bias_ih.is_some(), true).finish()
     }
 
-    /// The next state; without one, it starts from zeros.
+    /// The next state. Without a state, it starts from zeros.
     ///
     /// # Errors
-    /// If input or state do not fit.
+    /// If input or state do not match.
     #[forward]
     pub fn forward(&self, x: &Tensor<T>, state: Option<K::State<T>>) -> Result<K::State<T>> {
         let bias = |param: &Option<Param<T>>| param.as_ref().map(Param::tensor);

@@ -121,7 +121,7 @@ impl AnyTensor {
         any_tensor!(self, t => same(t, other))
     }
 
-    /// The tensor converted to elements of type `T`, cut off from its graph.
+    /// The tensor converted to elements of type `T`, detached from its graph.
     pub fn to<T: Element>(&self) -> Tensor<T> {
         any_tensor!(self, t => t.detach().cast())
     }

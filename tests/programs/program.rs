@@ -26,7 +26,7 @@ pub struct Step {
     pub naive: Box<dyn Fn(&[&Array]) -> Option<Array>>,
 }
 
-/// How a tensor's elements lie in memory.
+/// The number of memory layouts.
 const LAYOUTS: usize = 7;
 
 /// The array as a tensor whose elements are in memory in row-major order, in column-major order, with gaps, reversed,

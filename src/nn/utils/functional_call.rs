@@ -12,7 +12,6 @@ use crate::{
 /// Gradients flow to the tensors. Parameters and buffers that are not named are the model's own. A tied parameter has
 /// its tensor under all its names. What is written to a named buffer is discarded at the end. This applies only to this
 /// thread, so that other threads may use the model meanwhile.
-/// model meanwhile.
 ///
 /// ```
 /// use ndnn::{autograd::grad, nn::{StateDict, functional_call}, prelude::*};
