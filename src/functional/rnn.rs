@@ -197,7 +197,7 @@ impl RnnKind for LstmKind {
 ///
 /// ```
 /// use ndnn::{functional::{self as F, RnnOptions, RnnWeights}, prelude::*};
-/// let weights = [RnnWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]))];
+/// let weights: [RnnWeights; 1] = [RnnWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]))];
 /// let (output, (h, c)) = F::lstm(&Tensor::ones([7, 5, 2]), None, &weights, RnnOptions::default())?;
 /// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
 /// let (output, _) = F::lstm(&Tensor::ones([7, 5, 2]), Some((h, c)), &weights, RnnOptions::default())?;
@@ -225,7 +225,7 @@ pub fn lstm<T: Real>(
 ///
 /// ```
 /// use ndnn::{functional::{self as F, RnnWeights}, prelude::*};
-/// let weights = RnnWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]));
+/// let weights: RnnWeights = RnnWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]));
 /// let (h, c) = F::lstm_cell(&Tensor::ones([5, 2]), None, &weights)?;
 /// let (h, c) = F::lstm_cell(&Tensor::ones([5, 2]), Some((h, c)), &weights)?;
 /// assert_eq!((h.shape(), c.shape()), (&[5, 3][..], &[5, 3][..]));
@@ -289,7 +289,7 @@ impl RnnKind for GruKind {
 ///
 /// ```
 /// use ndnn::{functional::{self as F, RnnOptions, RnnWeights}, prelude::*};
-/// let weights = [RnnWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]))];
+/// let weights: [RnnWeights; 1] = [RnnWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]))];
 /// let (output, h) = F::gru(&Tensor::ones([7, 5, 2]), None, &weights, RnnOptions::default())?;
 /// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
 /// let (output, _) = F::gru(&Tensor::ones([7, 5, 2]), Some(h), &weights, RnnOptions::default())?;
@@ -316,7 +316,7 @@ pub fn gru<T: Real>(
 ///
 /// ```
 /// use ndnn::{functional::{self as F, RnnWeights}, prelude::*};
-/// let weights = RnnWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]));
+/// let weights: RnnWeights = RnnWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]));
 /// let h = F::gru_cell(&Tensor::ones([5, 2]), None, &weights)?;
 /// let h = F::gru_cell(&Tensor::ones([5, 2]), Some(h), &weights)?;
 /// assert_eq!(h.shape(), [5, 3]);
