@@ -1,4 +1,4 @@
-//! Activations, forward alone and forward with backward, of 1024 rows of 1024: `cargo bench --bench activations`.
+//! Activations, forward alone and forward with backward, on 1024 rows of 1024: `cargo bench --bench activations`.
 
 use std::hint::black_box;
 

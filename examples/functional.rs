@@ -1,5 +1,5 @@
-//! The same network twice, once from layers and once from plain functions, with equal outputs and gradients:
-//! `cargo run --release --example functional`.
+//! The same network built twice, from layers and from plain functions, with equal outputs and gradients: `cargo run
+//! --release --example functional`.
 
 use ndnn::{functional as F, prelude::*};
 
@@ -9,13 +9,13 @@ fn main() -> Result<()> {
     let x = digits.narrow(0, 0, 32)?.narrow(1, 0, 64)? / 16.;
     let y = digits.narrow(0, 0, 32)?.select(1, 64)?.cast::<i64>();
 
-    // From layers: they hold the parameters.
+    // From layers, which hold the parameters.
     let model = sequential![Linear::new(64, 32), GELU::default(), LayerNorm::new(32), Linear::new(32, 10)];
     let layers = model.forward(&x)?;
     let loss = CrossEntropyLoss::new().forward(&layers, &y)?;
     loss.backward()?;
 
-    // From functions: the parameters are tensors, here copies of the layers'.
+    // From functions: the parameters are tensors, here copies of those of the layers.
     let state = model.state_dict();
     let param = |name: &str| state.get(name).expect("a parameter of the model").to::<f32>().set_requires_grad(true);
     let [w0, b0, w2, b2, w3, b3] = ["0.weight", "0.bias", "2.weight", "2.bias", "3.weight", "3.bias"].map(param);
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     assert_eq!(layers.detach(), functions.detach());
     for ((name, layer), tensor) in model.named_parameters().iter().zip([&w0, &b0, &w2, &b2, &w3, &b3]) {
         let gradient = layer.grad().expect("a gradient").to::<f32>();
-        println!("{name:9} gradient of norm {:.6}, the same in both", gradient.norm(2., Vec::new(), false)?.item()?);
+        println!("{name:9} gradient of norm {:.6}, the same in both", gradient.norm(2., (), false)?.item()?);
         assert_eq!(Some(gradient), tensor.grad());
     }
     Ok(())

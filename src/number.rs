@@ -1,10 +1,10 @@
-//! Elements as numbers: the types, and what can be reckoned with them.
+//! Elements as numbers: the element types and their arithmetic.
 
 use std::fmt;
 
 use num_traits::{Float, FloatConst, NumAssign};
 
-use crate::kernels::{gemm::Product, pooling::MaxPool, vmath::VectorMath};
+use crate::kernels::{gemm::Product, pooling::Pool, vmath::VectorMath};
 
 /// The type of a tensor's elements, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,9 +38,9 @@ mod sealed {
     impl Sealed for bool {}
 }
 
-/// The forms of one function for each element type, of which that for `f32`, which is not generic, is compiled in this crate;
-/// written by `#[concrete]`. `element_form`, `number_form` and `real_form` choose, so that nothing links a form that it does
-/// not call.
+/// The forms of one function for each element type; the form for `f32`, which is not generic, is compiled in this
+/// crate. Written by `#[concrete]`. `element_form`, `number_form` and `real_form` choose the form, so that a program
+/// links only the forms that it calls.
 macro_rules! forms {
     ($($forms:ident of $bound:ident),*) => {$(
         #[doc(hidden)]
@@ -65,7 +65,7 @@ pub trait Element:
     /// 1, or `true`.
     const ONE: Self;
 
-    /// The sum; for `bool`, "or". What an accumulating scatter does.
+    /// The sum; for `bool`, "or". Accumulating scatters use this.
     #[doc(hidden)]
     fn plus(self, other: Self) -> Self;
     /// As `f64`; `bool` is 0 or 1.
@@ -86,8 +86,8 @@ pub trait Element:
 
 /// An element with arithmetic: `f32`, `f64` or `i64`.
 ///
-/// Integers wrap around where a result has no room, in every build, as in PyTorch: what adds or multiplies elements of any
-/// type does so by these functions and [`plus`](Element::plus), since `+` panics in a debug build.
+/// Integers wrap around on overflow, in every build, as in PyTorch. Code that adds or multiplies elements of any type
+/// must use these functions and [`plus`](Element::plus), since `+` panics in a debug build.
 pub trait Number: Element + NumAssign + num_traits::Signed + Product {
     #[doc(hidden)]
     fn minus(self, other: Self) -> Self;
@@ -106,7 +106,7 @@ pub trait Number: Element + NumAssign + num_traits::Signed + Product {
 
 /// An element with gradients: `f32` or `f64`.
 pub trait Real:
-    Number + Float + VectorMath + FloatConst + MaxPool + ndarray::LinalgScalar + ndarray::ScalarOperand
+    Number + Float + VectorMath + FloatConst + Pool + ndarray::LinalgScalar + ndarray::ScalarOperand
 {
     #[doc(hidden)]
     #[inline(always)]

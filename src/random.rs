@@ -1,12 +1,12 @@
-//! Randomness that can be repeated: [`manual_seed`], and the [`Generator`] behind every random function.
+//! Reproducible randomness: [`manual_seed`], the [`Generator`] behind every random function, and [`with`], which
+//! replaces it.
 //!
-//! One seed fixes everything: initialisation, dropout, shuffling. The draws of a process are numbered in the order in
-//! which they are made, and each has a stream of random numbers of its own; inside a draw an element's value depends on
-//! its position only. So **the same seed gives the same bits, whatever the number of threads** that ndnn works with.
+//! One seed determines everything: initialisation, dropout, shuffling. The draws of a process are numbered in the order
+//! in which they are made, and each has its own stream of random numbers; within a draw the value of an element depends
+//! only on its position. So **the same seed gives the same bits, for any number of threads** that ndnn uses.
 //!
-//! If a program draws from several threads of its own, then their order decides which draw gets which number. Give each
-//! thread its own [`Generator`] there: every random function has a variant, its name ending in `_with`, that takes any
-//! [`rand::Rng`] of the caller's.
+//! If a program draws from several of its own threads, the order in which they draw determines which draw gets which
+//! number. In this case give each thread its own generator: everything that draws inside [`with`] uses it.
 //!
 //! ```
 //! use ndnn::{prelude::*, random};
@@ -17,11 +17,11 @@
 //!
 //! use random::SeedableRng;
 //! let mut rng = random::Generator::seed_from_u64(1);
-//! let mask = Tensor::<bool>::bernoulli_with([4], 0.5, &mut rng)?;
-//! # Ok::<(), ndnn::Error>(())
+//! let layer = random::with(&mut rng, || Linear::new(3, 2));
 //! ```
 
 use std::{
+    cell::Cell,
     hash::{BuildHasher, RandomState},
     sync::Mutex,
 };
@@ -32,36 +32,101 @@ use crate::sync::lock;
 
 pub use crate::kernels::random::Generator;
 
-/// The seed, and the number of the next draw.
-struct State {
-    seed: u64,
-    draws: u64,
+/// The state of a sequence of draws: its seed, and how many draws were made.
+///
+/// ```
+/// use ndnn::{prelude::*, random};
+/// let state = random::state();
+/// let a: Tensor = Tensor::randn([2, 3]);
+/// random::set_state(state);
+/// assert_eq!(a, Tensor::randn([2, 3]));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The seed that [`manual_seed`] sets.
+    pub seed: u64,
+    /// The number of draws since then.
+    pub draws: u64,
 }
 
 impl State {
-    /// The standard library keys its hash maps with the system's randomness.
+    /// The standard library keys its hash maps with random numbers from the system.
     fn unseeded() -> Self {
         State { seed: RandomState::new().hash_one(0), draws: 0 }
     }
 }
 
-static STATE: Mutex<Option<State>> = Mutex::new(None);
+static PROCESS: Mutex<Option<State>> = Mutex::new(None);
 
-/// Sets the seed of every draw that follows, in the whole process; without, each run has another, taken from the system.
+thread_local! {
+    /// The state that replaces it while [`with`] runs.
+    static WITHIN: Cell<Option<State>> = const { Cell::new(None) };
+}
+
+/// Runs `f` on the state from which this thread draws.
+fn current<R>(f: impl FnOnce(&mut State) -> R) -> R {
+    match WITHIN.get() {
+        Some(mut state) => {
+            let result = f(&mut state);
+            WITHIN.set(Some(state));
+            result
+        }
+        None => f(lock(&PROCESS).get_or_insert_with(State::unseeded)),
+    }
+}
+
+/// Sets the seed of every following draw, in the whole process; without a seed, each run uses a different one from the
+/// system. Inside [`with`] it sets that of the draws there.
 pub fn manual_seed(seed: u64) {
-    *lock(&STATE) = Some(State { seed, draws: 0 });
+    set_state(State { seed, draws: 0 });
 }
 
-/// The seed that fixes every draw: the one set, or the one taken from the system.
+/// The seed that determines every draw: the one that was set, or the one from the system.
 pub fn seed() -> u64 {
-    let mut state = lock(&STATE);
-    state.get_or_insert_with(State::unseeded).seed
+    state().seed
 }
 
-/// The generator of the process's next draw: what a random function uses that is not given one.
+/// The state of the draws: saved with a checkpoint, it allows a run to be resumed exactly.
+pub fn state() -> State {
+    current(|state| *state)
+}
+
+/// Continues drawing from this state.
+pub fn set_state(state: State) {
+    current(|now| *now = state);
+}
+
+/// The generator of the next draw, for random functions that are not given one.
 pub fn draw() -> Generator {
-    let mut state = lock(&STATE);
-    let state = state.get_or_insert_with(State::unseeded);
-    state.draws += 1;
-    Generator::new(state.seed, state.draws)
+    current(|state| {
+        state.draws += 1;
+        Generator::new(state.seed, state.draws)
+    })
+}
+
+/// Runs `f`; meanwhile everything that draws on this thread draws from `rng`: initialisation, dropout, shuffling. One
+/// number is taken from `rng`, the seed of these draws, so it advances by the same amount whatever `f` does.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*, random::{self, Generator, SeedableRng}};
+/// let x: Tensor = Tensor::ones([1000]);
+/// let drop = |seed| random::with(&mut Generator::seed_from_u64(seed), || F::dropout(&x, 0.5, true));
+/// assert_eq!(drop(1)?, drop(1)?);
+/// assert_ne!(drop(1)?, drop(2)?);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub fn with<R>(rng: &mut (impl Rng + ?Sized), f: impl FnOnce() -> R) -> R {
+    from_state(State { seed: rng.next_u64(), draws: 0 }, f)
+}
+
+/// Runs `f`, in which this thread draws from that state; later draws are as if `f` had drawn nothing.
+pub fn from_state<R>(state: State, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<State>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            WITHIN.set(self.0);
+        }
+    }
+    let _restore = Restore(WITHIN.replace(Some(state)));
+    f()
 }

@@ -1,59 +1,67 @@
-//! Locks that a panic does not poison, and values that a thread has while a function runs.
+//! Locks that a panic does not poison, and thread-local values that exist while a function runs.
 //!
-//! A panic of a user's closure under a lock leaves what is inside as it was before or in between two whole steps, never
-//! broken; so whoever takes the lock next goes on with it. Nothing else in this crate calls `lock`, `read` or `write` itself.
+//! A panic of a user's closure under a lock leaves the guarded value as it was before or between two complete steps,
+//! never broken, so the next holder of the lock can use it. Nothing else in this crate calls `lock`, `read` or `write`
+//! itself.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     mem::ManuallyDrop,
     sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread::LocalKey,
 };
 
-/// The lock, whether or not its last holder panicked.
+/// Locks a mutex, whether or not its last holder panicked.
 pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The lock for reading, whether or not its last holder panicked.
+/// Locks for reading, whether or not the last holder panicked.
 pub fn read<T: ?Sized>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The lock for writing, whether or not its last holder panicked.
+/// Locks for writing, whether or not the last holder panicked.
 pub fn write<T: ?Sized>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A thread-local value that is there while a function runs, put in place and taken away by [`during`].
+/// A thread-local value that exists while a function runs; [`during`] sets and removes it.
 ///
-/// It has no destructor, so that it can be used until the thread's very end: another thread-local's destructor may drop a
-/// graph or clone a model. Nothing leaks, since it is empty whenever no [`during`] is under way.
-pub struct Scoped<T>(ManuallyDrop<RefCell<Option<T>>>);
+/// It has no destructor, so it can be used until the very end of the thread: another thread-local's destructor may drop
+/// a graph or clone a model. Nothing leaks, since it is empty whenever no [`during`] is running.
+pub struct Scoped<T> {
+    value: ManuallyDrop<RefCell<Option<T>>>,
+    /// Whether there is a value; hot paths read this.
+    there: Cell<bool>,
+}
 
 impl<T> Scoped<T> {
     pub const fn new() -> Self {
-        Scoped(ManuallyDrop::new(RefCell::new(None)))
+        Scoped { value: ManuallyDrop::new(RefCell::new(None)), there: Cell::new(false) }
     }
 
-    /// Runs `f` on the value, if there is one now. `f` must not come back here.
+    /// Runs `f` on the value, if there is one now. `f` must not access this value again.
     pub fn with<R>(&self, f: impl FnOnce(&mut Option<T>) -> R) -> R {
-        f(&mut self.0.borrow_mut())
+        let mut value = self.value.borrow_mut();
+        let result = f(&mut value);
+        self.there.set(value.is_some());
+        result
     }
 
     pub fn is_some(&self) -> bool {
-        self.0.borrow().is_some()
+        self.there.get()
     }
 }
 
-/// Runs `f` with `value` in `place`; returns what it gave and what became of the value. What was there before comes back,
-/// also if `f` panics.
+/// Runs `f` with `value` in `place`; returns the result of `f` and the value as it is then. The previous value is
+/// restored, even if `f` panics.
 pub fn during<T, R>(place: &'static LocalKey<Scoped<T>>, value: T, f: impl FnOnce() -> R) -> (R, T) {
     struct Restore<T: 'static>(&'static LocalKey<Scoped<T>>, Option<T>);
     impl<T> Drop for Restore<T> {
         fn drop(&mut self) {
             let before = self.1.take();
-            // Dropped after the place was left: its own drop may come back.
+            // Dropped after the borrow ended, since its destructor may access this value again.
             drop(self.0.with(|p| p.with(|now| std::mem::replace(now, before))));
         }
     }

@@ -6,18 +6,18 @@ use ndnn::{
     autograd::{gradcheck, gradgradcheck},
     functional::{self as F, GELUApproximate, PyNumber},
     prelude::*,
-    random::{Generator, SeedableRng},
+    random::{self, Generator, SeedableRng},
 };
 use serde_json::Value as Json;
 
 type T = Tensor<f64>;
 
-/// Values on all pieces of all the functions, and on none of their kinks.
+/// Values on all pieces of all functions, and on none of their kinks.
 fn x() -> T {
     tensor![[-7.3, -3.2, -1.4, -0.7, -0.3, -0.05], [0.04, 0.3, 0.8, 1.6, 2.7, 7.1]; f64]
 }
 
-/// Every layer without parameters beside its function.
+/// Every layer without parameters, with its function.
 type Pair = (Box<dyn Forward<f64>>, Box<dyn Fn(&T) -> Result<T>>);
 
 macro_rules! pairs {
@@ -102,12 +102,12 @@ fn gradients_are_right_twice() {
     let inputs = [x(), tensor![0.1, 0.2, 0.3, -0.4, 0.5, 0.6; f64]];
     gradcheck(|t| F::prelu(&t[0], &t[1]), &inputs, Default::default()).unwrap();
     gradgradcheck(|t| F::prelu(&t[0], &t[1]), &inputs, Default::default()).unwrap();
-    let noisy = |t: &[T]| F::rrelu_with(&t[0], 0.1, 0.5, true, &mut Generator::seed_from_u64(1));
+    let noisy = |t: &[T]| random::with(&mut Generator::seed_from_u64(1), || F::rrelu(&t[0], 0.1, 0.5, true));
     gradcheck(noisy, &[x()], Default::default()).unwrap();
     gradgradcheck(noisy, &[x()], Default::default()).unwrap();
 }
 
-/// PyTorch's slope at the kinks, at infinity and for NaN; mathematics' where PyTorch has ∞ · 0.
+/// PyTorch's slope at the kinks, at infinity and for NaN; the mathematical one where PyTorch has ∞ · 0.
 #[test]
 fn kinks() {
     let slope = |f: &dyn Fn(&T) -> T, at: f64| {
@@ -178,7 +178,7 @@ fn dropout_statistics() {
     assert!((kept - 0.7).abs() < 0.02, "kept {kept}");
     assert!(y.to_vec().iter().all(|&v| v == 0. || (v - 2. / 0.7).abs() < 1e-12));
 
-    // SELU's mean 0 and variance 1 stay.
+    // SELU's mean 0 and variance 1 are kept.
     let normal = T::randn([400, 50]);
     let z = F::alpha_dropout(&normal, 0.3, true).unwrap();
     let mean = z.mean().item().unwrap();
@@ -189,24 +189,24 @@ fn dropout_statistics() {
 #[test]
 fn dropout_is_linear_in_its_input() {
     let x = T::randn([3, 4, 5, 2, 2]);
-    type Function = fn(&T, f64, bool, &mut Generator) -> Result<T>;
+    type Function = fn(&T, f64, bool) -> Result<T>;
     let all: [Function; 6] = [
-        |x, p, training, rng| F::dropout_with(x, p, training, rng),
-        |x, p, training, rng| F::dropout1d_with(&x.flatten(2, -1)?, p, training, rng),
-        |x, p, training, rng| F::dropout2d_with(x, p, training, rng),
-        |x, p, training, rng| F::dropout3d_with(x, p, training, rng),
-        |x, p, training, rng| F::alpha_dropout_with(x, p, training, rng),
-        |x, p, training, rng| F::feature_alpha_dropout_with(x, p, training, rng),
+        F::dropout,
+        |x, p, training| F::dropout1d(&x.flatten(2, -1)?, p, training),
+        F::dropout2d,
+        F::dropout3d,
+        F::alpha_dropout,
+        F::feature_alpha_dropout,
     ];
     for (i, f) in all.into_iter().enumerate() {
-        let call = |x: &T, p, training| f(x, p, training, &mut Generator::seed_from_u64(3)).unwrap();
+        let call = |x: &T, p, training| random::with(&mut Generator::seed_from_u64(3), || f(x, p, training)).unwrap();
         gradcheck(|t| Ok(call(&t[0], 0.4, true)), std::slice::from_ref(&x), Default::default()).unwrap();
         gradgradcheck(|t| Ok(call(&t[0], 0.4, true)), std::slice::from_ref(&x), Default::default()).unwrap();
         assert_eq!(call(&x, 0.4, false).to_vec(), x.to_vec());
         assert_eq!(call(&x, 0., true).to_vec(), x.to_vec());
         assert_eq!(call(&x, 1., true).to_vec(), vec![0.; x.numel()]);
         for p in [-0.1, 1.5, f64::NAN] {
-            assert!(f(&x, p, true, &mut Generator::seed_from_u64(3)).is_err(), "function {i} took p = {p}");
+            assert!(f(&x, p, true).is_err(), "function {i} took p = {p}");
         }
     }
 }
@@ -265,12 +265,12 @@ fn empty_range() {
 #[test]
 fn gumbel() {
     let logits = tensor![[0., 1., 3.], [2., 0., 0.]; f64];
-    let f = |t: &[T]| F::gumbel_softmax_with(&t[0], 0.7, false, -1, &mut Generator::seed_from_u64(5));
+    let f = |t: &[T]| random::with(&mut Generator::seed_from_u64(5), || F::gumbel_softmax(&t[0], 0.7, false, -1));
     gradcheck(f, std::slice::from_ref(&logits), Default::default()).unwrap();
     let hard = F::gumbel_softmax(&logits, 1., true, 0).unwrap();
     assert_eq!(hard.sum_dim(0isize, false).unwrap(), T::ones([3]));
     assert!(hard.to_vec().iter().all(|&v| v == 0. || v == 1.));
-    // The share of samples follows the probabilities.
+    // The frequencies of the samples match the probabilities.
     let many = F::gumbel_softmax(&T::zeros([10_000, 2]).try_add(&tensor![0., 3f64.ln(); f64]).unwrap(), 1., true, -1);
     let share = many.unwrap().mean_dim(0isize, false).unwrap().to_vec()[1];
     assert!((share - 0.75).abs() < 0.02, "{share}");
@@ -342,7 +342,8 @@ fn what_does_not_fit() {
 
 // ------------------------------------------------------------------------------------------------------- printed forms
 
-/// A module of PyTorch's constructor arguments, and its printed form; `None` where it is not of this family.
+/// A module built from the arguments of PyTorch's constructor, and its printed form; `None` if it is not of this
+/// family.
 fn build(target: &str, args: &[Json], kwargs: &Json) -> Option<(Box<dyn Module>, String)> {
     let get = |i: usize, name: &str| args.get(i).or_else(|| kwargs.get(name));
     let scalar = |i, name: &str, default: f64| match get(i, name) {
@@ -365,7 +366,7 @@ fn build(target: &str, args: &[Json], kwargs: &Json) -> Option<(Box<dyn Module>,
         "CELU" => made!(CELU::new(scalar(0, "alpha", 1.)).inplace(flag(1, "inplace", false))),
         "ELU" => made!(ELU::new(scalar(0, "alpha", 1.)).inplace(flag(1, "inplace", false))),
         "GELU" => made!(match get(0, "approximate").and_then(Json::as_str) {
-            Some("tanh") => GELU::new(GELUApproximate::Tanh),
+            Some("tanh") => GELU.approximate(GELUApproximate::Tanh),
             _ => GELU,
         }),
         "GLU" => made!(GLU::new(int(0, "dim", -1))),
@@ -444,13 +445,13 @@ fn printed_and_named_as_in_pytorch() {
 
 #[test]
 fn dtype_and_clone() {
-    let model = sequential![Linear::new(3, 4), ReLU, PReLU::new(), Dropout::new(0.), Softmax::new(-1)].dtype::<f64>();
+    let model = sequential![f64; Linear::new(3, 4), ReLU, PReLU::new(), Dropout::new(0.), Softmax::new(-1)];
     assert_eq!(model.clone().forward(&x().reshape([4, 3]).unwrap()).unwrap().dtype(), ndnn::DType::F64);
     let wide = PReLU::new().num_parameters(3).init(0.5);
     assert_eq!(wide.weight.tensor().detach(), Tensor::full([3], 0.5));
 }
 
-/// Both passes at every odd point; where a function is flat, 0 whatever comes from above.
+/// Both passes at every special point; where a function is flat the gradient is 0, whatever the incoming gradient.
 fn beside_infinities<R: Real>(tolerance: f64) {
     type Row<'a, R> = (&'a str, &'a dyn Fn(&Tensor<R>) -> Result<Tensor<R>>, &'a dyn Fn(f64) -> bool);
     let never = |_: f64| false;
@@ -480,7 +481,7 @@ fn beside_infinities<R: Real>(tolerance: f64) {
         ("softsign", &|x| Ok(F::softsign(x)), &never),
         ("tanhshrink", &|x| Ok(F::tanhshrink(x)), &never),
         ("prelu", &|x| F::prelu(x, &Tensor::full([1], R::of(0.25))), &never),
-        ("rrelu", &|x| F::rrelu_with(x, 0.1, 0.5, true, &mut Generator::seed_from_u64(1)), &never),
+        ("rrelu", &|x| random::with(&mut Generator::seed_from_u64(1), || F::rrelu(x, 0.1, 0.5, true)), &never),
     ];
     for (name, f, flat) in rows {
         passes::check(name, f, flat, tolerance);
@@ -504,7 +505,7 @@ fn flat_regions_pass_nothing() {
     }
 }
 
-/// The second derivative by weight and input is that of `w · min(x, 0)`, which has none at 0.
+/// The mixed second derivative with respect to weight and input is that of `w · min(x, 0)`, which has none at 0.
 #[test]
 fn prelu_at_0_twice() {
     let (x, w) = (tensor![-1., 0., 1.; f64].set_requires_grad(true), tensor![0.25; f64].set_requires_grad(true));
@@ -528,11 +529,11 @@ fn the_ends_of_activations() {
         assert_eq!(f(&tensor![-inf, inf; f64]).to_vec(), ends, "{name}");
     }
     assert_eq!(F::hardswish(&tensor![3e38]), tensor![3e38]);
-    // x³ beyond all numbers.
+    // x³ overflows.
     let x = tensor![-3e38, -2e19, 2e19, 3e38, f32::INFINITY].set_requires_grad(true);
     F::gelu(&x, GELUApproximate::Tanh).sum().backward().unwrap();
     assert_eq!(x.grad().unwrap(), tensor![0., 0., 1., 1., 1.]);
-    // Worked out from the input: the output has no digits left of 1 - y.
+    // Computed from the input: the output has no digits left of 1 - y.
     let x = tensor![-40., 40.; f64].set_requires_grad(true);
     let tail = (-40f64).exp();
     for (f, want) in [(F::sigmoid as fn(&T) -> T, tail), (|x| F::tanh(&(x * 0.5)), 2. * tail)] {

@@ -3,7 +3,7 @@
 use ndarray::{IxDyn, indices};
 use ndnn::{
     autograd::{grad, gradcheck, gradgradcheck},
-    functional::{self as F, ConvOptions, MaxPoolOptions, PadOptions, PaddingMode},
+    functional::{self as F, AvgPoolOptions, ConvOptions, MaxPoolOptions, PadOptions, PaddingMode},
     prelude::*,
     random::{Generator, SeedableRng},
 };
@@ -11,7 +11,7 @@ use rand::RngExt;
 
 type T = Tensor<f64>;
 
-/// Random numbers whose axes lie in memory in reverse order: not contiguous.
+/// Random numbers whose axes are in memory in reverse order: not contiguous.
 fn strided(shape: &[usize], rng: &mut Generator) -> T {
     let reversed: Vec<usize> = shape.iter().rev().copied().collect();
     let order: Vec<isize> = (0..shape.len() as isize).rev().collect();
@@ -25,14 +25,14 @@ fn close(a: &T, b: &T) {
     }
 }
 
-/// The element of `x` that lies `tap` into the window at `o`, unless that is padding.
+/// The element of `x` at `tap` in the window at `o`, unless it is in the padding.
 fn source(o: &[usize], tap: &[usize], sizes: &[usize], step: [&[usize]; 2], before: &[usize]) -> Option<Vec<usize>> {
     (0..sizes.len())
         .map(|i| (o[i] * step[0][i] + tap[i] * step[1][i]).checked_sub(before[i]).filter(|&at| at < sizes[i]))
         .collect()
 }
 
-/// `y`, and the derivatives of `Σ y g` by x and w, one product at a time.
+/// `y`, and the derivatives of `Σ y g` with respect to x and w, one product at a time.
 fn plain<const N: usize>(x: &T, w: &T, g: &T, options: ConvOptions<N>, before: [usize; N]) -> [T; 3] {
     let (stride, dilation) = (options.get_stride().get(), options.get_dilation().get());
     let (f, c) = (w.shape()[0] / options.get_groups(), w.shape()[1]);
@@ -99,18 +99,18 @@ fn large_convolutions_in_tiles_and_threads() {
     let mut rng = Generator::seed_from_u64(2);
     let (x, w) = (strided(&[3, 400, 200], &mut rng), strided(&[4, 400, 3], &mut rng));
     compare(&x, &w, ConvOptions::<1>::default().padding(1), [1], &mut rng);
-    // One sample: the input's gradient is split by channels.
+    // One sample: the gradient of the input is split by channels.
     let (x, w) = (strided(&[1, 37, 20, 21], &mut rng), strided(&[11, 37, 3, 3], &mut rng));
     compare(&x, &w, ConvOptions::<2>::default().stride([1, 2]), [0, 0], &mut rng);
-    // 1x1 windows: no columns are made.
+    // 1x1 windows: no columns are written.
     let (x, w) = (strided(&[5, 30, 12, 12], &mut rng), strided(&[60, 15, 1, 1], &mut rng));
     compare(&x, &w, ConvOptions::<2>::default().groups(2), [0, 0], &mut rng);
-    // One channel a group.
+    // One channel per group.
     let (x, w) = (strided(&[4, 40, 16, 16], &mut rng), strided(&[80, 1, 3, 3], &mut rng));
     compare(&x, &w, ConvOptions::<2>::default().groups(40).padding("same"), [1, 1], &mut rng);
 }
 
-/// The kernel takes the last axes as they are: inside, they are one axis with the one before.
+/// The kernel uses the last axes in place: inside it, they are merged with the axis before.
 #[test]
 fn axes_that_are_taken_whole() {
     let mut rng = Generator::seed_from_u64(9);
@@ -233,7 +233,7 @@ fn the_same_bits_on_any_number_of_threads() {
 #[test]
 fn padding_gradients() {
     let x = T::randn([2, 3, 4]);
-    // Many blocks, each of one element: copied along the blocks.
+    // Many blocks of one element each: copied along the blocks.
     let long = T::randn([40, 30, 1]);
     for mode in [PadOptions::from(0.5), "replicate".into(), "circular".into()] {
         let leaf = long.set_requires_grad(true);
@@ -294,7 +294,7 @@ fn padding_as_pytorch() {
 
 // ----------------------------------------------------------------------------------------------------------- max pooling
 
-/// Values and places, one window at a time.
+/// Values and positions, one window at a time.
 fn plain_pool<const N: usize>(
     x: &T,
     out: &[usize],
@@ -333,7 +333,7 @@ fn random_pool<const N: usize>(rng: &mut Generator) {
     let lead = [below(3), 1 + below(2)];
     let options = MaxPoolOptions::<N>::default().stride(stride).padding(padding).dilation(dilation);
     let options = options.ceil_mode(below(2) == 1);
-    // Few different values, so that there are equals.
+    // Few different values, so that some are equal.
     let x = (strided(&[&lead, &sizes[..]].concat(), rng) * 2.0).round();
     let (y, places) = F::max_pool_with_indices(&x, kernel, options).unwrap();
     assert_eq!((y.clone(), places), plain_pool(&x, y.shape(), kernel, options));
@@ -355,12 +355,113 @@ fn pooling_takes_the_first_maximum() {
 #[test]
 fn pooling_gradients() {
     let mut rng = Generator::seed_from_u64(7);
-    // Values far apart, so that no finite difference changes which is the largest.
+    // Values far apart, so that a finite difference never changes which one is the largest.
     let x = T::from_vec([2, 2, 5, 4], Tensor::<i64>::randperm_with(80, &mut rng).cast::<f64>().to_vec()).unwrap();
     let f = |t: &[T]| F::max_pool2d(&t[0], [2, 3], MaxPoolOptions::default().stride(1).padding([0, 1]));
     gradcheck(f, std::slice::from_ref(&x), Default::default()).unwrap();
     gradgradcheck(f, std::slice::from_ref(&x), Default::default()).unwrap();
     gradgradcheck(|t| F::max_pool2d(&(&t[0] * 0.1).sin(), 2, Default::default()), &[x], Default::default()).unwrap();
+}
+
+// ------------------------------------------------------------------------------------------------------- average pooling
+
+/// The mean of each window as PyTorch takes it, one element at a time.
+fn plain_mean<const N: usize>(x: &T, out: &[usize], kernel: [usize; N], options: AvgPoolOptions<N>) -> T {
+    let (stride, padding) = (options.get_stride().or(kernel.into()).get(), options.get_padding().get());
+    let sizes = &x.shape()[2..];
+    let means = indices(IxDyn(out)).into_iter().map(|to| {
+        let to = ndarray::Dimension::slice(&to);
+        let (mut padded, mut inside) = (1, 1);
+        for i in 0..N {
+            let (start, end) =
+                (to[2 + i] * stride[i], (to[2 + i] * stride[i] + kernel[i]).min(sizes[i] + 2 * padding[i]));
+            padded *= end - start;
+            inside *= end.min(sizes[i] + padding[i]) - start.max(padding[i]);
+        }
+        let taps = indices(IxDyn(&kernel)).into_iter().filter_map(|tap| {
+            let at = source(&to[2..], ndarray::Dimension::slice(&tap), sizes, [&stride, &[1; N]], &padding)?;
+            Some(x.view()[IxDyn(&[&to[..2], at.as_slice()].concat())])
+        });
+        let by_default = if options.get_count_include_pad() { padded } else { inside };
+        taps.sum::<f64>() / options.get_divisor_override().unwrap_or(by_default) as f64
+    });
+    T::from_vec(out, means.collect()).unwrap()
+}
+
+fn random_mean<const N: usize>(rng: &mut Generator) {
+    let mut below = |n: usize| rng.random_range(0..n);
+    let kernel: [usize; N] = std::array::from_fn(|_| 1 + below(3));
+    let padding: [usize; N] = std::array::from_fn(|i| below(kernel[i] / 2 + 1));
+    let stride: [usize; N] = std::array::from_fn(|_| 1 + below(4));
+    let sizes: [usize; N] = std::array::from_fn(|i| kernel[i] + below(5));
+    let lead = [below(3), 1 + below(2)];
+    let options = AvgPoolOptions::<N>::default().stride(stride).padding(padding).ceil_mode(below(2) == 1);
+    let mut options = options.count_include_pad(below(2) == 1);
+    if N > 1 && below(3) == 0 {
+        options = options.divisor_override(1 + below(5));
+    }
+    let x = strided(&[&lead, &sizes[..]].concat(), rng);
+    let y = F::avg_pool(&x, kernel, options).unwrap();
+    close(&y, &plain_mean(&x, y.shape(), kernel, options));
+    if x.numel() > 0 {
+        // The first and second derivatives against the function, which is linear.
+        let (leaf, g) = (x.set_requires_grad(true), T::randn_with(y.shape(), rng).set_requires_grad(true));
+        let y = F::avg_pool(&leaf, kernel, options).unwrap();
+        let by_x = grad_of(&(&y * &g).sum(), &leaf);
+        let h = strided(x.shape(), rng);
+        close(&(&by_x * &h).sum().detach(), &(F::avg_pool(&h, kernel, options).unwrap() * &g).sum().detach());
+        close(&grad_of(&(&by_x * &h).sum(), &g), &F::avg_pool(&h, kernel, options).unwrap());
+    }
+}
+
+fn grad_of(y: &T, x: &T) -> T {
+    grad(&[y], &[x], true).unwrap()[0].clone().unwrap()
+}
+
+#[test]
+fn means_are_pytorchs() {
+    let mut rng = Generator::seed_from_u64(8);
+    for _ in 0..60 {
+        random_mean::<1>(&mut rng);
+        random_mean::<2>(&mut rng);
+        random_mean::<3>(&mut rng);
+    }
+    // On all threads; and windows of (3, 1), which equal those over one axis.
+    for kernel in [[3, 3], [3, 1], [1, 3], [30, 30]] {
+        let x = strided(&[8, 16, 30, 30], &mut rng);
+        for options in [AvgPoolOptions::default(), AvgPoolOptions::default().stride([1, 2]).padding([1, 0])] {
+            let y = F::avg_pool2d(&x, kernel, if kernel[0] == 1 { Default::default() } else { options }).unwrap();
+            let options = if kernel[0] == 1 { Default::default() } else { options };
+            close(&y, &plain_mean(&x, y.shape(), kernel, options));
+        }
+    }
+}
+
+#[test]
+fn mean_gradients() {
+    let x = T::randn([2, 2, 5, 4]);
+    let options = AvgPoolOptions::default().stride(2).padding([0, 1]).ceil_mode(true);
+    for options in [options, options.count_include_pad(false), options.divisor_override(3)] {
+        let f = |t: &[T]| F::avg_pool2d(&t[0], [2, 3], options);
+        gradcheck(f, std::slice::from_ref(&x), Default::default()).unwrap();
+        gradgradcheck(|t| f(&[t[0].sin()]), std::slice::from_ref(&x), Default::default()).unwrap();
+    }
+}
+
+#[test]
+fn means_of_little_and_of_extremes() {
+    // Without a batch, one element, an empty batch, and a plane that is one window.
+    let pool = AvgPool2d::new(2);
+    assert_eq!(pool.forward(&tensor![[[1., 2.], [3., 6.]]]).unwrap(), tensor![[[3.]]]);
+    assert_eq!(AvgPool1d::new(1).forward(&tensor![[5.]]).unwrap(), tensor![[5.]]);
+    assert_eq!(pool.forward(&Tensor::<f32>::zeros([0, 3, 4, 4])).unwrap().shape(), [0, 3, 2, 2]);
+    // A divisor no larger than the number of elements in the window.
+    let (n, i) = (f32::NAN, f32::INFINITY);
+    let y = F::avg_pool1d(&tensor![[1., n, 1., i, -i, 0., 1e30, 3e30]], 2, Default::default()).unwrap().to_vec();
+    assert!(y[0].is_nan() && y[1] == i && y[2] == -i && y[3] == 2e30, "{y:?}");
+    // In the order of the taps, as PyTorch adds them.
+    let x = tensor![[16_777_216., 1., 1., 1.]];
+    assert_eq!(F::avg_pool1d(&x, 4, Default::default()).unwrap(), tensor![[4_194_304.]]);
 }
 
 #[test]
@@ -396,7 +497,9 @@ fn printed_as_pytorch() {
     );
     let pool = MaxPool3d::new(2).stride([2, 2, 2]).padding(1).ceil_mode(true);
     assert_eq!(pool.to_string(), "MaxPool3d(kernel_size=2, stride=(2, 2, 2), padding=1, dilation=1, ceil_mode=True)");
-    let model = sequential![Conv2d::new(1, 2, 3), MaxPool2d::new(2)].dtype::<f64>();
+    assert_eq!(AvgPool3d::new([1, 2, 3]).to_string(), "AvgPool3d(kernel_size=(1, 2, 3), stride=(1, 2, 3), padding=0)");
+    assert_eq!(Conv1d::new(4, 5, 3).padding(0).to_string(), "Conv1d(4, 5, kernel_size=(3,), stride=(1,))");
+    let model = sequential![f64; Conv2d::new(1, 2, 3), MaxPool2d::new(2)];
     assert_eq!(model.forward(&T::zeros([1, 1, 8, 8])).unwrap().shape(), [1, 2, 3, 3]);
 }
 
@@ -441,6 +544,8 @@ fn options_that_cannot_be_right_are_refused() {
     refused("padding \"same\" takes a stride of 1", || {
         let _ = ConvOptions::<2>::default().stride(2).padding("same");
     });
+    refused("a divisor is not 0", || _ = AvgPool2d::new(3).divisor_override(0));
+    refused("average pooling over one axis has no divisor_override", || _ = AvgPool1d::new(3).divisor_override(2));
     refused("only the padding mode \"constant\" takes a value", || {
         let _ = PadOptions::from("reflect").value(1.);
     });
@@ -466,7 +571,11 @@ fn errors_say_what_is_wrong() {
     );
     assert_eq!(
         conv(&[5, 5], &[4, 2, 3, 3], None, options()),
-        "conv2d: the input is [5, 5], expected 4 axes (batch, channels, sizes) or 3 without a batch"
+        "conv2d: the input is [5, 5], expected (N, C, H, W) or (C, H, W)"
+    );
+    assert_eq!(
+        conv(&[4, 28, 28], &[8, 1, 3, 3], None, options()),
+        "conv2d: the input has 4 channels ([4, 28, 28]; 3 axes are (C, H, W)), weight [8, 1, 3, 3] expects 1"
     );
     assert_eq!(
         conv(&[1, 2, 5, 5], &[4, 2, 3], None, options()),
@@ -478,7 +587,7 @@ fn errors_say_what_is_wrong() {
     );
     assert_eq!(
         conv(&[1, 2, 5, 5], &[4, 2, 3, 3], None, options().dilation(3)),
-        "conv2d: the kernel [3, 3] with dilation [3, 3] spans 7 elements of axis 0 of the sizes, the input [1, 2, 5, 5] \
+        "conv2d: windows of [3, 3] with dilation [3, 3] span 7 elements of axis 0 of the sizes, the input [1, 2, 5, 5] \
          has 5 there, padding included"
     );
     assert_eq!(
@@ -498,15 +607,21 @@ fn errors_say_what_is_wrong() {
         pool(&[1, 1, 4, 4], 3, options().padding(2)),
         "max_pool2d: a padding of 2 is more than half a window of 3 (axis 0 of the sizes)"
     );
-    assert_eq!(
-        pool(&[4, 4], 2, options()),
-        "max_pool2d: the input is [4, 4], expected 4 axes (batch, channels, sizes) or 3 without a batch"
-    );
+    assert_eq!(pool(&[4, 4], 2, options()), "max_pool2d: the input is [4, 4], expected (N, C, H, W) or (C, H, W)");
     assert_eq!(pool(&[1, 0, 4, 4], 2, options()), "max_pool2d: the input [1, 0, 4, 4] is empty; only the batch may be");
     assert_eq!(
         pool(&[0, 1, 4, 4], 5, options()),
-        "max_pool2d: no window fits axis 0 of the sizes [4, 4] of the input [0, 1, 4, 4]: windows of [5, 5] with \
-         dilation [1, 1] and padding [0, 0]"
+        "max_pool2d: windows of [5, 5] with dilation [1, 1] span 5 elements of axis 0 of the sizes, the input [0, 1, 4, 4] \
+         has 4 there, padding included"
+    );
+    assert_eq!(pool(&[1, 1, 4, 4], 0, options()), "max_pool2d: windows of [0, 0]: each size is at least 1");
+    let error = F::avg_pool3d(&T::zeros([2, 4, 4]), 2, Default::default()).unwrap_err().to_string();
+    assert_eq!(error, "avg_pool3d: the input is [2, 4, 4], expected (N, C, D, H, W) or (C, D, H, W)");
+    let error = AvgPool1d::new(2).padding(2).forward(&T::zeros([2, 4])).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "avg_pool1d: a padding of 2 is more than half a window of 2 (axis 0 of the sizes); \
+         in AvgPool1d(kernel_size=(2,), stride=(2,), padding=(2,))"
     );
     pool(&[1, 1, 4, 4], usize::MAX, options().dilation(usize::MAX).stride(usize::MAX).ceil_mode(true));
     let error = MaxPool2d::new(9).forward(&Tensor::<f32>::zeros([1, 1, 8, 8])).unwrap_err().to_string();

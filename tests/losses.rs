@@ -1,4 +1,4 @@
-//! Losses: derivatives, layers against functions, edges and errors. The numbers themselves are in `conformance`.
+//! Losses: derivatives, layers against functions, edges and errors. The values are checked in `conformance`.
 
 use ndnn::{
     ErrorKind,
@@ -11,7 +11,7 @@ type T = Tensor<f64>;
 
 const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
 
-/// Values between -1 and 1, none twice.
+/// Values between -1 and 1, all different.
 fn values(shape: &[usize], start: f64) -> T {
     let n: usize = shape.iter().product();
     T::from_vec(shape, (0..n).map(|i| (start + 1.7 * i as f64).sin()).collect()).unwrap()
@@ -22,7 +22,7 @@ fn chances(shape: &[usize], start: f64) -> T {
     values(shape, start) * 0.4 + 0.5
 }
 
-/// First and second derivatives of `f` by every input, both paths of the backward pass.
+/// First and second derivatives of `f` with respect to every input, for both paths of the backward pass.
 fn check(f: impl Fn(&[T]) -> Result<T>, inputs: &[T]) {
     gradcheck(&f, inputs, Default::default()).unwrap();
     gradgradcheck(&f, inputs, Default::default()).unwrap();
@@ -94,7 +94,7 @@ fn binary() {
     close(&logits, &F::binary_cross_entropy(&x.sigmoid(), &y, Default::default()).unwrap());
 }
 
-/// Scores with their targets: without a batch, with one, with positions.
+/// Scores with their targets: without a batch axis, with one, with positions.
 fn scores() -> Vec<(T, Tensor<i64>)> {
     vec![
         (values(&[3], 0.3), Tensor::scalar(1)),
@@ -149,7 +149,7 @@ fn class_probabilities() {
 
 // ---------------------------------------------------------------------------------------------- one against the other
 
-/// 1 at each target's class.
+/// 1 at the class of each target.
 fn one_hot(x: &T, y: &Tensor<i64>) -> T {
     let axis = isize::from(x.ndim() > 1);
     x.zeros_like().scatter_value(axis, &y.unsqueeze(axis).unwrap(), 1.0).unwrap()
@@ -304,7 +304,7 @@ fn targets_of_both_types() {
 
 #[test]
 fn scores_of_any_size() {
-    // Exact in f32 where a softmax followed by a logarithm is not.
+    // Exact in f32, where a softmax followed by a logarithm is not.
     let x = tensor![[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 9999.0, -1e4]].set_requires_grad(true);
     let options = F::CrossEntropyLossOptions::default().reduction(Reduction::None);
     let loss = F::cross_entropy(&x, &tensor![1, 2, 0], options).unwrap();
@@ -369,7 +369,7 @@ fn nothing_to_count() {
     assert!(item(F::binary_cross_entropy(&empty, &empty, Default::default())).is_nan());
     let options = F::NLLLossOptions::default().reduction(Reduction::None);
     assert_eq!(F::nll_loss(&T::zeros([2, 3, 0]), &Tensor::zeros([2, 0]), options).unwrap().shape(), [2, 0]);
-    // No classes: only what is ignored fits.
+    // Without classes, only ignored targets are valid.
     let no_class = T::zeros([2, 0]);
     assert_eq!(F::nll_loss(&no_class, &ignored, options).unwrap(), tensor![0.0, 0.0; f64]);
     assert!(item(F::cross_entropy(&no_class, &ignored, Default::default())).is_nan());
@@ -378,7 +378,7 @@ fn nothing_to_count() {
 
 #[test]
 fn certain_probabilities() {
-    // The logarithms end at -100, the input's gradient at 10¹², as in PyTorch.
+    // The logarithms are limited to -100, the gradient of the input to 10¹², as in PyTorch.
     let x = tensor![0.0, 1.0, 0.0, 1.0, 0.5; f64].set_requires_grad(true);
     let options = F::BCELossOptions::default().reduction(Reduction::None);
     let loss = F::binary_cross_entropy(&x, &tensor![0.0, 0.0, 1.0, 1.0, 0.5; f64], options).unwrap();
@@ -553,7 +553,7 @@ fn logits_that_are_nearly_certain() {
     }
     let wide = F::binary_cross_entropy_with_logits(&tensor![40.; f64], &tensor![1.; f64], Default::default());
     assert!((wide.unwrap().item().unwrap() / (-40f64).exp() - 1.).abs() < 1e-13);
-    // A dominant class likewise, with its gradient in both passes.
+    // The same for a dominant class, with its gradient in both passes.
     let x = tensor![[20.0, 0.0]].set_requires_grad(true);
     let loss = F::cross_entropy(&x, &tensor![0], Default::default()).unwrap();
     let rest = (-20f32).exp();

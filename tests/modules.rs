@@ -1,11 +1,15 @@
-//! Modules as a user has them: names, state, modes, freezing, copies, files, the summary.
+//! Modules as users write them: names, state, modes, freezing, copies, files, the summary.
 
 use std::{any::Any, fs, path::PathBuf, sync::Arc};
 
 use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 
+#[path = "modules/hooks.rs"]
+mod hooks;
 #[path = "modules/setters.rs"]
 mod setters;
+#[path = "modules/sources.rs"]
+mod sources;
 #[path = "modules/state.rs"]
 mod state;
 
@@ -40,7 +44,7 @@ fn net() -> Net {
     }
 }
 
-/// A folder of the test's own, removed at the end.
+/// A folder for one test, removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -220,7 +224,7 @@ fn a_layer_may_evaluate_while_the_others_train() {
     let _ = net.norm.forward(&Tensor::ones([4, 2])).unwrap();
     assert_eq!(net.norm.num_batches_tracked.as_ref().unwrap().tensor(), Tensor::scalar(0));
     assert!(!net.clone().norm.is_training() && copy.norm.is_training(), "a clone's mode is its own");
-    // What is inside, too, and the model itself.
+    // Inner modules too, and the model itself.
     assert_eq!(net.train_matching("seq", false).unwrap(), 1);
     assert!(!net.seq.is_training() && net.mode.is_training());
     assert_eq!(net.train_matching("*", false).unwrap(), 3);
@@ -312,26 +316,12 @@ fn a_sequential_in_f64() {
     let net = sequential![Linear::new(4, 3), Tanh, Linear::new(3, 1)];
     let x = tensor![[0.1, 0.2, 0.3, 0.4]];
     let y = net.forward(&x).unwrap().item().unwrap();
-    let wide = net.clone().dtype::<f64>();
+    let wide = sequential![f64; Linear::new(4, 3), Tanh, Linear::new(3, 1)];
+    wide.load_state_dict(&net.state_dict()).unwrap();
     let y64 = wide.forward(&x.cast::<f64>()).unwrap();
     assert!((y64.item().unwrap() - f64::from(y)).abs() < 1e-6);
     assert_eq!(wide.to_string(), net.to_string());
     assert_eq!(wide.state_dict().get("2.weight").unwrap().dtype(), DType::F64);
-}
-
-#[test]
-#[should_panic(expected = "dtype: Single is written for f32 only; give it a type parameter")]
-fn a_layer_of_one_type_says_how_to_have_two() {
-    #[derive(Module)]
-    struct Single {
-        fc: Linear,
-    }
-    impl Forward for Single {
-        fn forward(&self, x: &Tensor) -> Result<Tensor> {
-            self.fc.forward(x)
-        }
-    }
-    let _ = sequential![Single { fc: Linear::new(1, 1) }].dtype::<f64>();
 }
 
 // -------------------------------------------------------------------------------------------------------------- files
@@ -353,7 +343,7 @@ fn saved_and_loaded() {
     let stored = safetensors::load(&path).unwrap();
     assert_eq!(stored.get("norm.num_batches_tracked").unwrap().dtype(), DType::I64);
     assert_eq!(stored.len(), a.state_dict().len());
-    // Written again over the old file.
+    // Written again, over the old file.
     c.fc1.weight.update(|mut w| w.fill(2.0));
     c.save(&path).unwrap();
     b.load(&path).unwrap();
@@ -363,7 +353,7 @@ fn saved_and_loaded() {
 #[test]
 fn a_failing_write_leaves_the_old_file_and_nothing_else() {
     let folder = Folder::new("atomic");
-    // A folder stands where the file should go: the new file is written beside it, and cannot take its place.
+    // A folder has the name of the file: the new file is written next to it, and cannot replace it.
     let taken = folder.0.join("net.safetensors");
     fs::create_dir(&taken).unwrap();
     fs::write(taken.join("old"), b"old").unwrap();
@@ -386,7 +376,7 @@ fn an_unwritable_folder_leaves_the_old_file_whole() {
     net().save(&path).unwrap();
     let old = fs::read(&path).unwrap();
     fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o555)).unwrap();
-    // Root may write everywhere: then there is nothing to see.
+    // Root may write everywhere, so there is nothing to test.
     let writable = fs::write(folder.0.join("probe"), b"").is_ok();
     let saved = net().save(&path);
     fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).unwrap();
@@ -438,7 +428,7 @@ fn what_is_no_safetensors_file_is_refused() {
         let error = net.load(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Format, "{what}");
         let text = error.to_string();
-        assert!(text.starts_with("safetensors: these bytes are no safetensors file: "), "{what}: {text}");
+        assert!(text.starts_with("safetensors: this is not a safetensors file: "), "{what}: {text}");
         assert!(text.ends_with(&format!("; in {}", path.display())), "{what}: {text}");
         assert_eq!(values(&net), before);
     }
@@ -480,7 +470,7 @@ Layer  Type        Output shape  Parameters  Multiply-adds
 Parameters: 1,514 (224 frozen)
 Multiply-adds: 30,208";
     assert_eq!(table.to_string(), expected);
-    assert!(summary(&model, &[2, 4, 8, 8]).unwrap_err().to_string().contains("in Conv2d(3, 8"));
+    assert!(summary(&model, &[2, 4, 8, 8]).unwrap_err().to_string().contains("in Sequential.0 (Conv2d(3, 8"));
     // An error leaves nothing behind.
     assert_eq!(summary(&model, &[2, 3, 8, 8]).unwrap(), table);
 }
@@ -491,8 +481,8 @@ fn errors_name_the_place() {
     let error = net.seq.forward(&Tensor::zeros([2, 5])).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "linear: the input's last axis has 5 features ([2, 5]), weight [3, 4] expects 4; in Linear(in_features=4, \
-         out_features=3, bias=True); in Sequential (0)"
+        "linear: the input's last axis has 5 features ([2, 5]), weight [3, 4] expects 4; in Sequential.0 \
+         (Linear(in_features=4, out_features=3, bias=True))"
     );
 }
 
@@ -555,7 +545,7 @@ fn a_parameter_is_an_operand_and_learns() {
     (1.0 / &wide - &wide / &wide).sum().backward().unwrap();
     assert!((wide.grad().unwrap().item().unwrap() + 1.0 / 9.0).abs() < 1e-15);
 
-    // Frozen, and cut off.
+    // Frozen, and detached.
     w.set_requires_grad(false);
     assert!(!(&w * &x).requires_grad());
     w.set_requires_grad(true);

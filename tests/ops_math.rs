@@ -1,4 +1,5 @@
-//! Elementwise operations: first and second derivatives against central differences, and PyTorch's answers at the edges.
+//! Elementwise operations: first and second derivatives against central differences, and PyTorch's results at the
+//! edges.
 
 mod passes;
 
@@ -281,7 +282,8 @@ fn operators_by_value_reuse_memory_that_nothing_else_holds() {
     let x = x - &y;
     assert_eq!((address(&x), &x), (at, &Tensor::full([3, 4], 3.0)));
 
-    // Held twice, of another shape, transposed, or recorded: a new array, and the old one as it was.
+    // An operand that is referenced twice, has another shape, is transposed, or is recorded: the result is a new array,
+    // and the old one is unchanged.
     let held = x.clone();
     let product = x * &y;
     assert_eq!((&held, &product), (&Tensor::full([3, 4], 3.0), &Tensor::full([3, 4], 6.0)));
@@ -350,7 +352,7 @@ fn flat_regions_pass_nothing() {
     }
 }
 
-/// A value and a slope: relative to what mathematics says.
+/// A value and a slope, compared with the exact result by relative error.
 #[test]
 fn no_square_overflows() {
     fn check<R: Real>(name: &str, f: fn(&Tensor<R>) -> Tensor<R>, rows: &[[f64; 3]], tolerance: f64) {
@@ -495,7 +497,7 @@ fn integers_wrap_round() {
     }
 }
 
-/// The gradient times one factor after the other, where their product leaves the range.
+/// The gradient is multiplied by one factor after the other where their product leaves the range.
 #[test]
 fn slopes_that_do_not_fit_alone() {
     let single = [
@@ -548,10 +550,10 @@ fn second_derivatives_keep_their_digits() {
     }
     near_0::<f32>();
     near_0::<f64>();
-    // Each output gives its terms a gradient of 1 in all, whatever they are.
+    // The gradients that an output gives its terms sum to 1, whatever the terms are.
     let got = second::<f64>(&|x| x.logcumsumexp(0).unwrap(), &[-INF, -INF, 1., 2., 0.5]);
     assert!(got[2..].iter().all(|d| d.abs() < 1e-15), "{got:?}");
-    // x² has no trouble with its logarithm where it is 0 in f32.
+    // x² does not need its logarithm, even where x² is 0 in f32.
     let square = second::<f32>(&|x| x.pow(Tensor::full([1], 2f32)).unwrap(), &[1e-40]);
     assert_eq!(square, [2.]);
 }

@@ -1,13 +1,11 @@
-//! Shape, joining, indexing, scattering and sorting: gradients of first and second order against central differences,
-//! values against ndarray and plain loops, memory that is shared, and what the errors say.
+//! Shape, joining, indexing, scattering and sorting: first and second gradients against central differences, values
+//! against ndarray and plain loops, shared memory, and the texts of errors.
 
-use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice, concatenate};
 use ndnn::{ErrorKind, Index, Reduce, Result, Tensor, autograd::grad_with, tensor};
-use proptest::prelude::*;
 
 type X = Tensor<f64>;
 
-/// Values without ties, zeros or a pattern that an axis swapped would leave as it is.
+/// Values without ties, zeros or a pattern that would survive swapping two axes.
 fn values(shape: &[usize], seed: usize) -> X {
     let n = shape.iter().product();
     let elements = (0..n).map(|i| 2. * ((i + 1) as f64 * 0.7 + seed as f64 * 1.3).sin() + 0.1 * i as f64).collect();
@@ -40,8 +38,8 @@ fn close(name: &str, what: &str, numeric: f64, analytic: f64) {
     assert!(error < 1e-5, "{name}: {what}: numeric {numeric}, analytic {analytic}");
 }
 
-/// Checks Σ wᵢ f(x)ᵢ² and its gradient against central differences: the square makes every second derivative pass through
-/// the derivative of the derivative of `f`.
+/// Checks Σ wᵢ f(x)ᵢ² and its gradient against central differences: because of the square, every second derivative
+/// depends on the derivative of the derivative of `f`.
 fn check(name: &str, xs: &[X], f: impl Fn(&[X]) -> Result<X>) {
     let loss = |xs: &[X]| {
         let y = f(xs).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -116,7 +114,7 @@ gradients! {
         "split" [[5, 2]] |[x]| Tensor::stack(&x.split(2, 0)?[..2], 0);
         "unbind" [[3, 2]] |[x]| Tensor::cat(&x.unbind(0)?, 0);
         "roll" [[3, 2]] |[x]| x.roll([1, -1], [0, 1]);
-        "roll flat" [[3, 2]] |[x]| x.roll(4, Vec::new());
+        "roll flat" [[3, 2]] |[x]| x.roll(4, ());
         "constant_pad" [[3, 2]] |[x]| x.constant_pad(&[(1, -1), (-1, 2)], 3.);
         "meshgrid" [[2], [3]] |[x, y]| Tensor::stack(&Tensor::meshgrid(&[x, y])?, 0);
     }
@@ -170,13 +168,13 @@ fn a_product_with_zeros() {
     let g = ndnn::autograd::grad(&[&y], &[&x, &src], true).unwrap();
     assert_eq!(g[0].as_ref().unwrap().to_vec(), [0., 10.]);
     assert_eq!(g[1].as_ref().unwrap().to_vec(), [0., 0., 20., 8.]);
-    // 2 s₀ s₁ + 4 s₂ s₃: by the sum of its gradient.
+    // 2 s₀ s₁ + 4 s₂ s₃: from the sum of its gradient.
     let second = ndnn::autograd::grad(&[&g[1].as_ref().unwrap().sum()], &[&x, &src], false).unwrap();
     assert_eq!(second[0].as_ref().unwrap().to_vec(), [0., 7.]);
     let off = second[1].as_ref().unwrap() - X::from(vec![2., 2., 4., 4.]);
     assert!(off.abs().amax(0, false).unwrap().item().unwrap() < 1e-14, "{off}");
 
-    // Two and three zeros, one place without, and one whose own element is zero, or plays no part.
+    // Two and three zeros, one row without, and one whose own element is zero or is not included.
     let zeros = X::from(vec![0., 3., 0., 0., 2., 5., 0., 0., 0.]).reshape([3, 3]).unwrap();
     let index = tensor![[0, 1, 2], [0, 0, 1], [2, 2, 2]];
     for include_self in [true, false] {
@@ -286,6 +284,43 @@ fn advanced_indexing_places_its_axes_as_pytorch() {
 }
 
 #[test]
+fn sizes_and_places_are_integers_of_any_type() {
+    let x: Tensor<i64> = Tensor::arange(0, 12, 1).unwrap();
+    let (batch, half) = (x.shape()[0] / 3, vec![0u8; 2].len());
+    let shape = |t: Result<Tensor<i64>>| t.unwrap().shape().to_vec();
+    assert_eq!(shape(x.reshape([batch, 3])), [4, 3]);
+    assert_eq!(shape(x.reshape((batch, -1))), [4, 3]);
+    assert_eq!(shape(x.reshape((2u8, -1i64, half))), [2, 3, 2]);
+    assert_eq!(shape(x.reshape([2, -1])), [2, 6]);
+    assert_eq!(shape(x.reshape(vec![batch, 3])), [4, 3]);
+    assert_eq!(shape(x.reshape(vec![3, -1])), [3, 4]);
+    assert_eq!(shape(x.reshape(&[2, 6][..])), [2, 6]);
+    assert_eq!(shape(x.reshape([6, 2])), [6, 2]);
+    assert_eq!(shape(x.reshape(vec![12usize])), [12]);
+    assert_eq!(shape(x.reshape(-1)), [12]);
+    assert_eq!(shape(x.reshape(x.numel())), [12]);
+    assert_eq!(shape(Tensor::scalar(7).reshape(())), [0; 0]);
+    let m = x.reshape([3, 4]).unwrap();
+    assert_eq!(shape(m.reshape(m.shape())), [3, 4]);
+    let (i, n) = (half - 1, m.shape()[1]);
+    assert_eq!(m.narrow(1, i, n - 2).unwrap(), tensor![[1, 2], [5, 6], [9, 10]]);
+    assert_eq!(m.narrow(1, -1, 1).unwrap(), tensor![[3], [7], [11]]);
+    assert_eq!(m.select(0, i).unwrap(), m.select(0, -2).unwrap());
+    assert_eq!(m.index((.., i..)).unwrap(), m.narrow(1, 1, 3).unwrap());
+    assert_eq!(m.index((..half, ..=2)).unwrap(), tensor![[0, 1, 2], [4, 5, 6]]);
+    assert_eq!(m.index((i, 1..=n)).unwrap(), tensor![5, 6, 7]);
+    assert_eq!(m.index((0, -3..=-2)).unwrap(), tensor![1, 2]);
+    assert_eq!(m.index((0, ..=-1)).unwrap(), tensor![0, 1, 2, 3]);
+    assert_eq!(m.index(half).unwrap(), tensor![8, 9, 10, 11]);
+    assert_eq!(m.index(-1i32).unwrap(), tensor![8, 9, 10, 11]);
+    // A size that is too large for an axis stays too large, and does not become negative.
+    assert!(x.reshape([usize::MAX]).is_err() && x.reshape((u64::MAX, 1)).is_err());
+    assert!(m.narrow(1, usize::MAX, 1).is_err() && m.select(0, u64::MAX).is_err() && m.index(usize::MAX).is_err());
+    assert_eq!(m.index((0, ..usize::MAX)).unwrap(), tensor![0, 1, 2, 3]);
+    assert_eq!(m.index((0, ..=isize::MAX)).unwrap(), tensor![0, 1, 2, 3]);
+}
+
+#[test]
 fn errors_say_what_came_and_what_was_expected() {
     let x = values(&[2, 3], 0);
     let says = |result: Result<X>, kind, text: &str| {
@@ -332,157 +367,6 @@ fn errors_say_what_came_and_what_was_expected() {
     says(x.index((0, 0, 0)), Index, "index: 3 indices for the axes of [2, 3]");
 }
 
-// ------------------------------------------------------------------------------------------- properties, against ndarray
-
-fn shape(rank: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<usize>> {
-    prop::collection::vec(0usize..5, rank)
-}
-
-/// A shape with some axes made 1 and some in front left out, and the shape.
-fn broadcastable() -> impl Strategy<Value = (Vec<usize>, Vec<usize>)> {
-    shape(0..=4).prop_flat_map(|full| {
-        let n = full.len();
-        (Just(full), prop::collection::vec(any::<bool>(), n), 0..=n).prop_map(|(full, ones, skip)| {
-            let part = full.iter().zip(ones).map(|(&n, one)| if one { 1 } else { n }).skip(skip).collect();
-            (part, full)
-        })
-    })
-}
-
-/// A tensor of one axis or more, one of its axes and a seed.
-fn with_axis() -> impl Strategy<Value = (Vec<usize>, usize, usize)> {
-    shape(1..=4).prop_flat_map(|s| (0..s.len(), Just(s), 0usize..100)).prop_map(|(axis, s, seed)| (s, axis, seed))
-}
-
-fn owned(view: ArrayViewD<'_, f64>) -> X {
-    view.to_owned().into()
-}
-
-fn pseudo_random(seed: usize, n: usize, below: usize) -> Vec<usize> {
-    (0..n).map(|i| ((i + 1) * 7919 + seed * 104_729) / 3 % below.max(1)).collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
-    #[test]
-    fn broadcasting_is_ndarrays((part, full) in broadcastable()) {
-        let x = values(&part, 1);
-        let wide = x.broadcast_to(&full).unwrap();
-        prop_assert_eq!(&wide, &owned(x.view().broadcast(IxDyn(&full)).unwrap()));
-        let y = values(&full, 2);
-        let sum: ArrayD<f64> = &y.view() + &x.view();
-        prop_assert_eq!(&x + &y, X::from(sum));
-        // Summing back is the transpose of broadcasting: <Bx, y> = <x, Bᵀy>.
-        let leaf = x.set_requires_grad(true);
-        let g = grad_with(&[&leaf.broadcast_to(&full).unwrap().reshape(&full).unwrap()], &[Some(&y)], &[&leaf], false);
-        let g = g.unwrap()[0].clone().unwrap();
-        prop_assert!(((wide * &y).sum().item().unwrap() - (x * g).sum().item().unwrap()).abs() < 1e-9);
-    }
-
-    #[test]
-    fn slicing_is_ndarrays((s, axis, seed) in with_axis(), start in -6isize..6, end in -6isize..6, step in 1usize..4) {
-        let x = values(&s, seed);
-        let n = s[axis] as isize;
-        let clamp = |i: isize| if i < 0 { (i + n).max(0) } else { i.min(n) };
-        let (from, to) = (clamp(start), clamp(end).max(clamp(start)));
-        let expected = owned(x.view().slice_axis(Axis(axis), Slice::new(from, Some(to), step as isize)));
-        prop_assert_eq!(&x.slice(axis as isize, start, end, step).unwrap(), &expected);
-        if step == 1 {
-            prop_assert_eq!(x.narrow(axis as isize, from, (to - from) as usize).unwrap(), expected);
-        }
-        if (-n..n).contains(&start) {
-            let place = start.rem_euclid(n) as usize;
-            let expected = owned(x.view().index_axis(Axis(axis), place));
-            prop_assert_eq!(x.select(axis as isize, start).unwrap(), expected);
-        } else {
-            prop_assert!(x.select(axis as isize, start).is_err());
-        }
-    }
-
-    #[test]
-    fn index_select_is_ndarrays((s, axis, seed) in with_axis(), n in 0usize..6) {
-        prop_assume!(s[axis] > 0);
-        let x = strided(&values(&s, seed));
-        let index = pseudo_random(seed, n, s[axis]);
-        let places: Tensor<i64> = index.iter().map(|&i| i as i64).collect();
-        let taken = x.index_select(axis as isize, &places).unwrap();
-        prop_assert_eq!(taken, X::from(x.view().select(Axis(axis), &index)));
-    }
-
-    #[test]
-    fn gather_and_scatter_are_loops((s, axis, seed) in with_axis(), shrink in prop::collection::vec(0usize..3, 4)) {
-        prop_assume!(s[axis] > 0);
-        let mut part: Vec<usize> = s.iter().zip(&shrink).map(|(&n, &k)| n.saturating_sub(k)).collect();
-        part[axis] = shrink[0] + 1;
-        let n: usize = part.iter().product();
-        let index: Vec<i64> = pseudo_random(seed, n, s[axis]).into_iter().map(|i| i as i64).collect();
-        let index = Tensor::from_vec(&part, index).unwrap();
-        let (x, src) = (strided(&values(&s, seed)), strided(&values(&part, seed + 1)));
-        let mut gathered = ArrayD::zeros(IxDyn(&part));
-        let (mut set, mut added) = (x.clone().into_array(), x.clone().into_array());
-        for (place, &i) in index.view().indexed_iter() {
-            let mut there = place.clone();
-            there[axis] = i as usize;
-            gathered[&place] = x.view()[&there];
-            set[&there] = src.view()[&place];
-            added[&there] += src.view()[&place];
-        }
-        let dim = axis as isize;
-        prop_assert_eq!(x.gather(dim, &index).unwrap(), X::from(gathered));
-        prop_assert_eq!(x.scatter(dim, &index, &src).unwrap(), X::from(set));
-        prop_assert_eq!(x.scatter_add(dim, &index, &src).unwrap(), X::from(added));
-    }
-
-    #[test]
-    fn cat_is_ndarrays_and_split_undoes_it((s, axis, seed) in with_axis(), lengths in prop::collection::vec(1usize..4, 1..5)) {
-        let piece = |(i, &n): (usize, &usize)| {
-            let mut s = s.clone();
-            s[axis] = n;
-            strided(&values(&s, seed + i))
-        };
-        let pieces: Vec<X> = lengths.iter().enumerate().map(piece).collect();
-        let views: Vec<_> = pieces.iter().map(|p| p.view()).collect();
-        let joined = Tensor::cat(&pieces, axis as isize).unwrap();
-        prop_assert_eq!(&joined, &X::from(concatenate(Axis(axis), &views).unwrap()));
-        prop_assert_eq!(joined.split_with_sizes(&lengths, axis as isize).unwrap(), pieces);
-    }
-
-    #[test]
-    fn sorting_is_stds((s, axis, seed) in with_axis(), descending: bool) {
-        let x = strided(&values(&s, seed));
-        // Few values, so that many are equal.
-        let x: X = x.view().mapv(|v| v.round()).into();
-        let (sorted, places) = x.sort(axis as isize, descending).unwrap();
-        let (x, sorted, places) = (x.view(), sorted.view(), places.view());
-        let lanes = x.lanes(Axis(axis)).into_iter().zip(sorted.lanes(Axis(axis))).zip(places.lanes(Axis(axis)));
-        for ((row, sorted), places) in lanes {
-            let mut order: Vec<usize> = (0..row.len()).collect();
-            order.sort_by(|&i, &j| if descending { row[j].total_cmp(&row[i]) } else { row[i].total_cmp(&row[j]) });
-            let order_of = |v: f64| if v == 0. { 0. } else { v };
-            for (k, &i) in order.iter().enumerate() {
-                prop_assert_eq!(order_of(sorted[k]), order_of(row[i]));
-                prop_assert_eq!(sorted[k], row[places[k] as usize]);
-                if k > 0 && sorted[k] == sorted[k - 1] {
-                    prop_assert!(places[k] > places[k - 1], "not stable");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn roll_and_flip_are_undone((s, axis, seed) in with_axis(), shift in -9isize..9) {
-        let (x, dim) = (values(&s, seed), axis as isize);
-        let rolled = x.roll(shift, dim).unwrap();
-        if s[axis] > 0 && x.numel() > 0 {
-            let first = x.select(dim, 0).unwrap();
-            prop_assert_eq!(rolled.select(dim, shift.rem_euclid(s[axis] as isize)).unwrap(), first);
-        }
-        prop_assert_eq!(rolled.roll(-shift, dim).unwrap(), x.clone());
-        prop_assert_eq!(x.flip(dim).unwrap().flip(dim).unwrap(), x);
-    }
-}
-
 #[test]
 fn an_index_filled_twice_counts_once() {
     let x = Tensor::<f64>::zeros([3]);
@@ -495,7 +379,7 @@ fn an_index_filled_twice_counts_once() {
 
 #[test]
 fn what_is_written_over_takes_no_part_in_a_tie() {
-    // Place 0: the tensor's 5 equals the largest that comes; place 1 keeps its own.
+    // Place 0: the tensor's 5 equals the largest source element; place 1 keeps its own.
     for (include_self, dx, ds) in [(false, [0., 1.], [0.5, 0.5]), (true, [1. / 3., 1.], [1. / 3., 1. / 3.])] {
         for reduce in [Reduce::Amax, Reduce::Amin] {
             let x = tensor![5.0, 7.0; f64].set_requires_grad(true);
@@ -506,7 +390,7 @@ fn what_is_written_over_takes_no_part_in_a_tie() {
                 assert_eq!(grads[0].as_ref().unwrap().to_vec(), dx);
                 assert_eq!(grads[1].as_ref().unwrap().to_vec(), ds);
             }
-            // An infinite gradient reaches those that it is for, and no other.
+            // An infinite gradient reaches only the elements that it belongs to.
             let inf = tensor![f64::INFINITY, f64::INFINITY; f64];
             let s = tensor![5.0, if reduce == Reduce::Amax { 4.0 } else { 6.0 }; f64].set_requires_grad(true);
             let y = x.scatter_reduce(0, &tensor![0, 0], &s, reduce, false).unwrap();

@@ -1,9 +1,9 @@
-//! Random tensors: their distributions, and that a seed fixes every bit.
+//! Random tensors: their distributions, and that a seed determines every bit.
 
 use ndnn::{
     manual_seed,
     prelude::*,
-    random::{Generator, Rng, SeedableRng},
+    random::{self, Generator, Rng, SeedableRng},
 };
 
 const N: usize = 1_000_000;
@@ -12,7 +12,8 @@ fn rng(seed: u64) -> Generator {
     Generator::seed_from_u64(seed)
 }
 
-/// The largest distance of the samples' distribution function from `cdf`, times √n: above 1.95 once in a thousand times.
+/// The largest distance of the samples' distribution function from `cdf`, times √n: it exceeds 1.95 once in a thousand
+/// times.
 fn kolmogorov_smirnov(samples: &Tensor<f64>, cdf: impl Fn(f64) -> f64) -> f64 {
     let mut x = samples.to_vec();
     x.sort_by(f64::total_cmp);
@@ -57,7 +58,7 @@ fn uniform_numbers_are_uniform() {
     let x = Tensor::<f64>::rand_with([N], &mut rng(1));
     assert!(kolmogorov_smirnov(&x, |x| x) < 1.95);
     assert!(x.view().iter().all(|x| (0.0..1.0).contains(x)));
-    // Each bit of the 53 is one half of the time set.
+    // Each of the 53 bits is set half of the time.
     for scale in (1..=53).map(|bit| 2f64.powi(bit)) {
         near(mean(&x, |x| (x * scale).floor() % 2.0), 0.5, 0.25, N);
     }
@@ -72,12 +73,12 @@ fn uniform_numbers_are_uniform() {
 #[test]
 fn neighbours_are_independent() {
     let x = Tensor::<f64>::randn_with([N], &mut rng(3)).to_vec();
-    // Lags inside a block, between blocks, between chunks.
+    // Lags within a block, between blocks, between chunks.
     for lag in [1, 2, 3, 4, 64, 8192, 16_384] {
         let product: f64 = x.iter().zip(&x[lag..]).map(|(a, b)| a * b).sum();
         near(product / (N - lag) as f64, 0.0, 1.0, N - lag);
     }
-    // Draws of neighbouring keys and streams.
+    // Draws with neighbouring keys and streams.
     for other in [Generator::new(1, 1), Generator::new(0, 2), Generator::new(1 << 32, 1)].iter_mut() {
         let x = Tensor::<f64>::randn_with([N], &mut Generator::new(0, 1)).to_vec();
         let y = Tensor::<f64>::randn_with([N], other).to_vec();
@@ -107,7 +108,7 @@ fn ranges_masks_and_integers() {
     let x = Tensor::<f32>::uniform_with([N], -2.0, 3.0, &mut rng(7)).unwrap();
     assert!(x.view().iter().all(|x| (-2.0..3.0).contains(x)));
     assert!(kolmogorov_smirnov(&x.cast(), |x| (x + 2.0) / 5.0) < 1.95);
-    // Here rounding would often reach the end.
+    // Here rounding would often reach the end of the range.
     let x = Tensor::<f32>::uniform_with([1000], 16_777_215.0, 16_777_216.0, &mut rng(7)).unwrap();
     assert!(x.view().iter().all(|&x| x == 16_777_215.0));
 
@@ -147,7 +148,7 @@ fn permutations_are_as_likely() {
     assert_eq!(Tensor::randperm_with(0, &mut rng).numel(), 0);
 }
 
-/// Everything that draws from the process's generator, in one test, since tests share it.
+/// Everything that draws from the generator of the process, in one test, since tests share it.
 #[test]
 fn a_seed_fixes_every_bit_on_any_number_of_threads() {
     fn everything() -> Vec<String> {
@@ -185,7 +186,7 @@ fn a_seed_fixes_every_bit_on_any_number_of_threads() {
 
 #[test]
 fn a_callers_generator() {
-    // Any `rand::Rng` will do, also behind a pointer; it fixes the draw and moves on.
+    // Any `rand::Rng` is accepted, also through a pointer; it determines the draw and advances.
     let mut a: Box<dyn Rng> = Box::new(rng(1));
     let mut b = rng(1);
     let (x, y) = (Tensor::<f32>::rand_with([20_000], &mut *a), Tensor::<f32>::rand_with([20_000], &mut b));
@@ -209,4 +210,98 @@ fn what_cannot_be_is_refused() {
     assert_eq!(Tensor::<f64>::uniform([2], 1.0, 1.0).unwrap(), tensor![1.0, 1.0; f64]);
     assert_eq!(Tensor::<f32>::rand([0, 3]).shape(), [0, 3]);
     assert_eq!(Tensor::<f32>::randn([]).ndim(), 0);
+}
+
+#[test]
+fn a_generator_serves_what_runs_inside() {
+    let draws = || (Tensor::<f32>::randn([3]), Linear::new(2, 2).weight.detach(), Tensor::randperm(5));
+    let within = |seed| random::with(&mut rng(seed), draws);
+    assert_eq!(within(1), within(1));
+    assert_ne!(within(1), within(2));
+    // Each draw takes one number from the caller's generator, whatever is drawn.
+    let (mut a, mut b) = (rng(3), rng(3));
+    random::with(&mut a, || ());
+    assert_eq!(b.next_u64(), rng(3).next_u64());
+    assert_eq!(random::with(&mut a, draws), random::with(&mut b, draws));
+    // Nested, and with a panic: the outer draws continue as if nothing had been drawn inside.
+    random::with(&mut rng(4), || {
+        let state = random::state();
+        let expected = (Tensor::<f32>::rand([2]), Tensor::<f32>::rand([2]));
+        random::set_state(state);
+        let first = Tensor::<f32>::rand([2]);
+        let inside = std::panic::catch_unwind(|| {
+            random::with(&mut rng(5), || -> Tensor { panic!("{}", Tensor::<f32>::rand([2])) })
+        });
+        assert!(inside.is_err());
+        assert_eq!((first, Tensor::rand([2])), expected);
+        // A new seed applies inside only; another thread draws from the generator of the process.
+        ndnn::manual_seed(6);
+        assert_eq!(random::state(), random::State { seed: 6, draws: 0 });
+        assert_ne!(std::thread::spawn(random::seed).join().unwrap(), 6);
+        let order = |epoch| {
+            ndnn::data::DataLoader::new(
+                ndnn::data::TensorDataset::new(Tensor::<f32>::arange(0.0, 20.0, 1.0).unwrap()).unwrap(),
+                20,
+            )
+            .shuffle(true)
+            .epoch(epoch)
+            .next()
+            .unwrap()
+        };
+        assert_eq!(order(0), order(0));
+        let before = order(0);
+        ndnn::manual_seed(7);
+        assert_ne!(order(0), before);
+    });
+}
+
+#[test]
+fn multinomial_draws_by_weight() {
+    random::with(&mut rng(1), || {
+        let weights = tensor![[1.0, 0.0, 3.0], [1e30, 1e30, 0.0]];
+        let drawn = weights.multinomial(40_000, true).unwrap();
+        assert_eq!(drawn.shape(), [2, 40_000]);
+        let share = |row: isize, category: i64| {
+            let row = drawn.select(0, row).unwrap().to_vec();
+            row.iter().filter(|&&c| c == category).count() as f64 / 40_000.
+        };
+        for (row, category, expected) in [(0, 0, 0.25), (0, 1, 0.), (0, 2, 0.75), (1, 0, 0.5), (1, 1, 0.5), (1, 2, 0.)]
+        {
+            assert!((share(row, category) - expected).abs() < 0.01, "{row} {category} {}", share(row, category));
+        }
+        // Without replacement: the first one by weight, each once; weights that differ by 300 orders of magnitude in order.
+        let mut first = [0; 3];
+        for _ in 0..8000 {
+            let order = tensor![1.0, 2.0, 1.0; f64].multinomial(3, false).unwrap().to_vec();
+            first[order[0] as usize] += 1;
+            assert_eq!(order.iter().sum::<i64>(), 3);
+            assert!(order[0] != order[1]);
+        }
+        assert!(
+            (first[1] as f64 / 8000. - 0.5).abs() < 0.03 && (first[0] as f64 / 8000. - 0.25).abs() < 0.03,
+            "{first:?}"
+        );
+        assert_eq!(tensor![1e-300, 0.0, 1.0, 1e-150; f64].multinomial(3, false).unwrap(), tensor![2, 3, 0]);
+        assert_eq!(tensor![0.0, 5.0].multinomial(2, true).unwrap(), tensor![1, 1]);
+        assert_eq!(Tensor::<f32>::zeros([0, 3]).multinomial(2, true).unwrap().shape(), [0, 2]);
+        let x: Tensor = Tensor::zeros([2, 3]);
+        assert_eq!((x.rand_like().shape(), x.randn_like().shape()), (&[2, 3][..], &[2, 3][..]));
+        assert_ne!(x.randn_like(), x.randn_like());
+    });
+    let refused =
+        |weights: Tensor, n: usize, replacement: bool| weights.multinomial(n, replacement).unwrap_err().to_string();
+    for replacement in [true, false] {
+        for (bad, shown) in [(-1.0, "-1"), (f32::INFINITY, "inf"), (f32::NAN, "NaN")] {
+            let expected = format!("multinomial: a weight is finite and at least 0, got {shown} in row 1");
+            assert_eq!(refused(tensor![[1.0, 1.0], [1.0, bad]], 1, replacement), expected);
+        }
+        assert_eq!(refused(tensor![0.0, 0.0], 1, replacement), "multinomial: row 0 has no weight above 0");
+        assert_eq!(refused(Tensor::zeros([2, 0]), 1, replacement), "multinomial: row 0 has no weight above 0");
+        assert_eq!(refused(tensor![1.0], 0, replacement), "multinomial: num_samples is at least 1, got 0");
+        let expected = "multinomial: expected weights of 1 or 2 axes, got [1, 1, 1]";
+        assert_eq!(refused(Tensor::ones([1, 1, 1]), 1, replacement), expected);
+        assert!(refused(tensor![1.0], usize::MAX, replacement).starts_with("multinomial: "));
+    }
+    let expected = "multinomial: 2 samples without replacement need as many weights above 0; row 0 has 1";
+    assert_eq!(refused(tensor![1.0, 0.0], 2, false), expected);
 }

@@ -1,4 +1,5 @@
-//! The right column of the README's table "From PyTorch", so that it cannot rot. (Its program is a documentation test.)
+//! The right column of the README's table "From PyTorch", so that it stays correct. (Its program is a documentation
+//! test.)
 
 use ndnn::{
     autograd,
@@ -78,7 +79,7 @@ fn modules_and_training() -> Result<()> {
     assert_eq!(model.named_parameters().len(), model.parameters().len());
     let copy = model.clone();
     assert!(copy.load_state_dict_partial(&model.state_dict()).unwrap().is_complete());
-    assert_eq!(copy.dtype::<f64>().parameters()[0].dtype(), ndnn::DType::F64);
+    assert_eq!(sequential![f64; Linear::new(1, 32), Tanh].parameters()[0].dtype(), ndnn::DType::F64);
     let x = tensor![[1., -1.]];
     assert_eq!(F::relu(&x), tensor![[1., 0.]]);
     assert_eq!((F::gelu(&x, Default::default()).shape(), F::softmax(&x, 1)?.shape()), (&[1, 2][..], &[1, 2][..]));

@@ -1,4 +1,4 @@
-//! `#[concrete]`: a generic function that ndnn compiles itself for `f32`, so that its users need not.
+//! `#[concrete]`: a generic function whose form for `f32` ndnn compiles itself, so that its users need not.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -7,9 +7,9 @@ use syn::{
     TypeParamBound, parse_quote, spanned::Spanned,
 };
 
-const EXPECTED: &str = "expected impl Into<…>, impl AsRef<…> or impl Operand<…>";
+const EXPECTED: &str = "expected impl Into<…>, impl AsRef<…>, impl Operand<…> or impl Int";
 
-/// One argument: its name, the type that the compiled form takes, and how the caller's is made that.
+/// One argument: its name, the type that the compiled form takes, and the conversion of the caller's argument.
 struct Argument {
     name: Ident,
     ty: Type,
@@ -48,7 +48,8 @@ pub fn expand(bound: Option<Ident>, function: ItemFn) -> Result<TokenStream> {
     let form = format_ident!("{}_form", bound.to_string().to_lowercase());
     let (attributes, visibility, body) = (&function.attrs, &function.vis, &function.block);
     let allowed = attributes.iter().filter(|a| a.path().is_ident("allow"));
-    let inner = quote!(#(#allowed)* #inner #body);
+    // The body converts arguments that were converted before the call.
+    let inner = quote!(#(#allowed)* #[allow(clippy::useless_conversion, clippy::useless_asref)] #inner #body);
     let (nested, beside) = if method { (quote!(), inner) } else { (inner, quote!()) };
     Ok(quote! {
         #(#attributes)*
@@ -89,7 +90,7 @@ fn type_bound(function: &ItemFn) -> Result<Ident> {
     bound.ok_or_else(|| Error::new(function.sig.span(), "of a method, say the bound of T: #[concrete(Real)]"))
 }
 
-/// Looks at one argument; `inner` becomes what the compiled form takes, `outer` loses its `mut`.
+/// Analyses one argument; `inner` becomes what the compiled form takes, `outer` loses its `mut`.
 fn argument(outer: &mut FnArg, inner: &mut FnArg) -> Result<Argument> {
     let (outer, inner) = match (outer, inner) {
         (FnArg::Typed(outer), FnArg::Typed(inner)) => (outer, inner),
@@ -114,6 +115,11 @@ fn argument(outer: &mut FnArg, inner: &mut FnArg) -> Result<Argument> {
             return Err(Error::new(what.span(), EXPECTED));
         };
         let last = bound.path.segments.last().expect("a path has a last segment");
+        if last.ident == "Int" {
+            *inner.ty = parse_quote!(isize);
+            let conversion = quote!(let #name = #name.to_isize(););
+            return Ok(Argument { name, ty: parse_quote!(isize), conversion });
+        }
         let PathArguments::AngleBracketed(of) = &last.arguments else {
             return Err(Error::new(what.span(), EXPECTED));
         };

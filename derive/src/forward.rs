@@ -1,10 +1,10 @@
-//! `#[forward]`: the body of a `forward` as a call that hooks, summaries and errors know of.
+//! `#[forward]`: turns the body of a `forward` into a call that hooks, summaries and errors see.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
-    Error, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Pat, Result, ReturnType, Signature, Type, parse_quote, parse2,
-    spanned::Spanned,
+    Error, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Pat, ReceiverKind, Result, ReturnType, Signature, Type,
+    parse_quote, parse2, spanned::Spanned,
 };
 
 pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> Result<TokenStream> {
@@ -35,13 +35,13 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> Result<TokenS
     }
 }
 
-/// How an argument is passed on: hooks may put another in its place.
+/// How an argument is passed on: hooks may replace it.
 enum Passed {
     Reference,
     Value,
 }
 
-/// Replaces the body by a call of it.
+/// Replaces the body by a call that contains it.
 fn wrap(function: &mut ImplItemFn) -> Result<()> {
     let output = check(&function.sig)?;
     let arguments = arguments(&function.sig);
@@ -85,6 +85,7 @@ fn wrap(function: &mut ImplItemFn) -> Result<()> {
                 #[allow(unused_imports)]
                 use ::ndnn::__private::{Arg, Seen as _, Unseen as _};
                 let output = __output?;
+                call.ran();
                 (&Arg(&output)).show(&mut call);
                 call.after()?;
                 let other = (&Arg(&output)).taken(&mut call)?;
@@ -106,18 +107,19 @@ fn wrap(function: &mut ImplItemFn) -> Result<()> {
 
 /// The type of the result.
 fn check(signature: &Signature) -> Result<&Type> {
-    let by_reference = matches!(signature.receiver(), Some(r) if r.reference.is_some() && r.mutability.is_none());
+    let by_reference = matches!(signature.receiver(), Some(r) if matches!(r.kind, ReceiverKind::Reference(_, _, None)));
     if !by_reference {
         return Err(Error::new(signature.span(), "#[forward] is for a method that takes `&self`"));
     }
-    let is_result = |ty: &Type| matches!(ty, Type::Path(p) if p.path.segments.last().is_some_and(|s| s.ident == "Result"));
+    let is_result =
+        |ty: &Type| matches!(ty, Type::Path(p) if p.path.segments.last().is_some_and(|s| s.ident == "Result"));
     match &signature.output {
         ReturnType::Type(_, ty) if is_result(ty) => Ok(ty),
         _ => Err(Error::new(signature.span(), "#[forward] is for a method that returns `ndnn::Result<…>`")),
     }
 }
 
-/// The arguments that may be tensors; whether they are is for the compiler to find out, by their types.
+/// The arguments that may be tensors; the compiler determines by their types whether they are.
 fn arguments(signature: &Signature) -> Vec<(Ident, Passed, Option<syn::Token![mut]>)> {
     let typed = signature.inputs.iter().filter_map(|input| match input {
         FnArg::Typed(typed) => Some(typed),
@@ -126,7 +128,7 @@ fn arguments(signature: &Signature) -> Vec<(Ident, Passed, Option<syn::Token![mu
     let named = typed.filter_map(|typed| {
         let Pat::Ident(name) = &*typed.pat else { return None };
         let passed = match &*typed.ty {
-            // Another tensor would not live as long as a lifetime with a name.
+            // A replacement would not live as long as a named lifetime.
             Type::Reference(r) if r.lifetime.is_none() && r.mutability.is_none() && is_sized(&r.elem) => {
                 Passed::Reference
             }

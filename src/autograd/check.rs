@@ -1,7 +1,7 @@
 //! Checks of gradients against finite differences: [`gradcheck`] for first derivatives, [`gradgradcheck`] for second.
 
 use crate::{
-    Error, ErrorKind, Result, Tensor,
+    AnyTensor, Error, ErrorKind, Result, Tensor, Tensors,
     autograd::grad_with,
     kernels::{
         copy::contiguous,
@@ -9,11 +9,12 @@ use crate::{
         sizes::room,
     },
     random::{Generator, SeedableRng},
+    tensor::unerase,
 };
 
 /// How far the gradients may be from finite differences: `|gradient − difference| ≤ atol + rtol · |difference|`.
 ///
-/// The defaults are PyTorch's. They suit `f64` inputs of a size around 1.
+/// The defaults are PyTorch's. They suit `f64` inputs of magnitude about 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CheckOptions {
     eps: f64,
@@ -28,7 +29,7 @@ impl Default for CheckOptions {
 }
 
 impl CheckOptions {
-    /// The step of the differences, to either side (1e-6).
+    /// The step of the differences in each direction (1e-6).
     pub fn eps(self, eps: f64) -> Self {
         CheckOptions { eps, ..self }
     }
@@ -44,43 +45,22 @@ impl CheckOptions {
     }
 }
 
-/// What a checked function may return: a tensor, or several in an array, a `Vec` or a pair.
-pub trait Outputs {
-    /// The tensors, in order.
-    fn tensors(self) -> Vec<Tensor<f64>>;
+/// What a checked function returned.
+fn doubles(op: &str, outputs: impl Tensors) -> Result<Vec<Tensor<f64>>> {
+    let double = |(k, t): (usize, AnyTensor)| {
+        let dtype = t.dtype();
+        unerase(t).ok_or_else(|| Error::value(op, format!("output {k} is of {dtype}, expected f64")))
+    };
+    outputs.tensors().into_iter().enumerate().map(double).collect()
 }
 
-impl Outputs for Tensor<f64> {
-    fn tensors(self) -> Vec<Tensor<f64>> {
-        vec![self]
-    }
-}
-
-impl Outputs for Vec<Tensor<f64>> {
-    fn tensors(self) -> Vec<Tensor<f64>> {
-        self
-    }
-}
-
-impl<const N: usize> Outputs for [Tensor<f64>; N] {
-    fn tensors(self) -> Vec<Tensor<f64>> {
-        self.into()
-    }
-}
-
-impl<A: Outputs, B: Outputs> Outputs for (A, B) {
-    fn tensors(self) -> Vec<Tensor<f64>> {
-        let (a, b) = self;
-        a.tensors().into_iter().chain(b.tensors()).collect()
-    }
-}
-
-/// Compares the whole Jacobian of every output of `f` by every input with central differences,
-/// `(f(x + eps) − f(x − eps)) / 2 eps`.
+/// Compares the whole Jacobian of every output of `f` with respect to every input with central differences, `(f(x +
+/// eps) − f(x − eps)) / 2 eps`.
 ///
-/// The Jacobian is worked out twice: as `backward` does it, and as it is done for a gradient that can be differentiated again.
-/// Inputs that require no gradient are constants, unless none does: then all are checked. `f` must give the same outputs
-/// for the same inputs: dropout needs a generator of its own that is seeded inside `f`.
+/// The Jacobian is computed twice: as `backward` computes it, and with `create_graph`, for a gradient that can be
+/// differentiated again. Inputs that do not require a gradient are constants, unless none does: then all are checked.
+/// `f` must return the same outputs for the same inputs: dropout needs a generator of its own that is seeded inside
+/// `f`.
 ///
 /// ```
 /// use ndnn::{autograd::gradcheck, prelude::*};
@@ -90,16 +70,16 @@ impl<A: Outputs, B: Outputs> Outputs for (A, B) {
 /// ```
 ///
 /// # Errors
-/// If `f` or a gradient gives one, or where a gradient is too far off: the message names the input, the output, and the
+/// If `f` or a gradient returns one, or a gradient is too far off. The message names the input, the output, and the
 /// elements with the largest difference, with both numbers.
-pub fn gradcheck<O: Outputs>(
+pub fn gradcheck<O: Tensors>(
     f: impl Fn(&[Tensor<f64>]) -> Result<O>,
     inputs: &[Tensor<f64>],
     options: CheckOptions,
 ) -> Result<()> {
     let check = Check {
         op: "gradcheck",
-        f: |x: &[Tensor<f64>]| Ok(f(x)?.tensors()),
+        f: |x: &[Tensor<f64>]| doubles("gradcheck", f(x)?),
         inputs: checked(inputs),
         options,
         input_name: &|i| format!("input {i}"),
@@ -108,8 +88,8 @@ pub fn gradcheck<O: Outputs>(
     check.run()
 }
 
-/// Checks second derivatives: [`gradcheck`] of the function that gives `f`'s gradients, by its inputs and by the gradients of
-/// its outputs, which are drawn from [-1, 1) with a fixed seed.
+/// Checks second derivatives: [`gradcheck`] of the function that returns the gradients of `f`, with respect to its
+/// inputs and to the gradients of its outputs, which are drawn from [-1, 1) with a fixed seed.
 ///
 /// ```
 /// use ndnn::{autograd::gradgradcheck, prelude::*};
@@ -119,22 +99,22 @@ pub fn gradcheck<O: Outputs>(
 ///
 /// # Errors
 /// As [`gradcheck`].
-pub fn gradgradcheck<O: Outputs>(
+pub fn gradgradcheck<O: Tensors>(
     f: impl Fn(&[Tensor<f64>]) -> Result<O>,
     inputs: &[Tensor<f64>],
     options: CheckOptions,
 ) -> Result<()> {
     let mut all = checked(inputs);
     let mut rng = Generator::seed_from_u64(0);
-    for output in f(&all)?.tensors() {
+    for output in doubles("gradgradcheck", f(&all)?)? {
         all.push(Tensor::uniform_with(output.shape(), -1.0, 1.0, &mut rng)?.set_requires_grad(true));
     }
     let n = inputs.len();
-    // The position of each gradient's input among all.
+    // The position of each gradient's input among all inputs.
     let wanted: Vec<usize> = (0..n).filter(|&i| all[i].requires_grad()).collect();
     let gradients = |x: &[Tensor<f64>]| {
         let (inputs, starts) = x.split_at(n);
-        let outputs = f(inputs)?.tensors();
+        let outputs = doubles("gradgradcheck", f(inputs)?)?;
         let by: Vec<&Tensor<f64>> = wanted.iter().map(|&i| &inputs[i]).collect();
         jacobian_row(&outputs, &starts.iter().map(Some).collect::<Vec<_>>(), &by, true)
     };
@@ -149,13 +129,13 @@ pub fn gradgradcheck<O: Outputs>(
     check.run()
 }
 
-/// The inputs as new leaves where they are to be checked, and as constants where not.
+/// The inputs as new leaves if they are checked, and as constants otherwise.
 fn checked(inputs: &[Tensor<f64>]) -> Vec<Tensor<f64>> {
     let all = inputs.iter().all(|x| !x.requires_grad());
     inputs.iter().map(|x| x.detach().set_requires_grad(all || x.requires_grad())).collect()
 }
 
-/// The gradients of `outputs` by `inputs`; zeros where there is no graph or no path.
+/// The gradients of `outputs` with respect to `inputs`; zeros if there is no graph or no path.
 fn jacobian_row(
     outputs: &[Tensor<f64>],
     starts: &[Option<&Tensor<f64>>],
@@ -177,7 +157,7 @@ struct Check<'a, F> {
     output_name: &'a dyn Fn(usize) -> String,
 }
 
-/// By input element, then by output, then by output element.
+/// Indexed by input element, output, and output element.
 type Differences = Vec<Vec<Vec<f64>>>;
 
 impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
@@ -197,7 +177,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
         Ok(())
     }
 
-    /// `f` of other inputs, or of the same ones again; `outputs` is what it gave first.
+    /// `f` of other inputs, or of the same ones again; `outputs` is what it returned first.
     fn call(&self, inputs: &[Tensor<f64>], outputs: &[Tensor<f64>], again: bool) -> Result<Vec<Tensor<f64>>> {
         let now = (self.f)(inputs)?;
         let same = |a: &f64, b: &f64| a == b || (a.is_nan() && b.is_nan());
@@ -215,7 +195,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
         Err(Error::value(self.op, message))
     }
 
-    /// The central differences by each element of input `i`.
+    /// The central differences for each element of input `i`.
     fn differences(&self, i: usize, outputs: &[Tensor<f64>]) -> Result<Differences> {
         let mut inputs = self.inputs.clone();
         for output in outputs {
@@ -237,7 +217,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
         }))
     }
 
-    /// The gradients of each element of output `k`, each with a graph of its own: a first-order pass frees it.
+    /// The gradients of each element of output `k`, each with a graph of its own, since a first-order pass frees it.
     fn rows(
         &self,
         k: usize,
@@ -254,7 +234,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
         }))
     }
 
-    /// An error if the gradients of output `k`'s elements by input `i`'s are not the differences.
+    /// Returns an error if the gradients of output `k` with respect to input `i` do not match the differences.
     fn compare(
         &self,
         i: usize,
@@ -279,7 +259,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
             for (column, &analytic) in gradient.view().iter().enumerate() {
                 let numeric = differences[column][k][row];
                 let off = (analytic - numeric).abs();
-                // NaN is never within bounds, and as far off as can be.
+                // NaN is never within the bounds, and counts as infinitely far off.
                 let within = off <= atol + rtol * numeric.abs();
                 let size = if off.is_nan() { f64::INFINITY } else { off };
                 if !within && worst.as_ref().is_none_or(|(largest, _)| size > *largest) {

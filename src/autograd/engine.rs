@@ -1,24 +1,22 @@
-//! The engine that walks the nodes backwards, from outputs to leaves, by falling ids and without recursion.
+//! The engine that visits the nodes from outputs to leaves, by descending id and without recursion.
 
 use ndnn_derive::concrete;
 use std::{
     collections::{BTreeMap, HashMap},
     mem,
-    sync::Mutex,
 };
 
 use crate::{
     Error, Result,
     error::ErrorKind,
-    sync::lock,
-    tensor::{AnyNode, AnyTensor, Real, Tensor, erase_node, unerase, with_grad},
+    tensor::{AnyNode, AnyTensor, Leaf, Real, Tensor, erase_node, unerase, with_grad},
 };
 
-/// Gradients on their way, each with the node whose turn it waits for, by rising id: the newest is last, and its turn is
-/// next, which is reverse topological order.
+/// Gradients whose nodes were not run yet, in ascending order of id: the newest node is last and runs next, which is
+/// reverse topological order.
 ///
-/// There are few at a time in most graphs, and a sorted list is the fastest queue then. Where there are many (the inputs of a
-/// `cat`), all of them are in a tree until it is empty again.
+/// Most graphs have only a few at a time, for which a sorted list is the fastest queue. If there are many (the inputs
+/// of a `cat`), all of them are in a tree until it is empty again.
 #[derive(Default)]
 struct Pending {
     few: Vec<(AnyNode, AnyTensor)>,
@@ -32,13 +30,13 @@ impl Pending {
         let id = node.id();
         if self.many.is_empty() {
             match self.few.binary_search_by_key(&id, |(n, _)| n.id()) {
-                Ok(at) => return join(&mut self.few[at].1, grad),
+                Ok(at) => return add_to(&mut self.few[at].1, grad),
                 Err(at) if self.few.len() < Self::FEW => return self.few.insert(at, (node, grad)),
                 Err(_) => self.many.extend(self.few.drain(..).map(|entry| (entry.0.id(), entry))),
             }
         }
         match self.many.get_mut(&id) {
-            Some((_, waiting)) => join(waiting, grad),
+            Some((_, waiting)) => add_to(waiting, grad),
             None => drop(self.many.insert(id, (node, grad))),
         }
     }
@@ -48,13 +46,13 @@ impl Pending {
     }
 }
 
-/// Adds `grad` to what waits.
-fn join(waiting: &mut AnyTensor, grad: AnyTensor) {
+/// Adds `grad` to a pending gradient.
+fn add_to(waiting: &mut AnyTensor, grad: AnyTensor) {
     let before = mem::replace(waiting, grad);
     *waiting = sum(before, waiting);
 }
 
-/// In the memory of `a`, if nothing else holds it.
+/// The sum, in the memory of `a` if nothing else refers to it.
 fn sum(a: AnyTensor, b: &AnyTensor) -> AnyTensor {
     match (a, b) {
         (AnyTensor::F32(a), AnyTensor::F32(b)) => AnyTensor::F32(a + b),
@@ -63,8 +61,8 @@ fn sum(a: AnyTensor, b: &AnyTensor) -> AnyTensor {
     }
 }
 
-/// Runs one node on its gradient; the inputs' gradients go to `sink`.
-fn step(node: &AnyNode, grad: &AnyTensor, free: bool, mut sink: impl FnMut(AnyNode, AnyTensor)) -> Result<()> {
+/// Runs one node on its gradient; the gradients of its inputs go to `sink`.
+fn run_node(node: &AnyNode, grad: &AnyTensor, free: bool, mut sink: impl FnMut(AnyNode, AnyTensor)) -> Result<()> {
     match (node, grad) {
         (AnyNode::F32(n), AnyTensor::F32(g)) => n.op.run(n, g, free, &mut sink),
         (AnyNode::F64(n), AnyTensor::F64(g)) => n.op.run(n, g, free, &mut sink),
@@ -72,18 +70,26 @@ fn step(node: &AnyNode, grad: &AnyTensor, free: bool, mut sink: impl FnMut(AnyNo
     }
 }
 
-/// Adds a gradient to a leaf's; gives it back if the node is no leaf.
-fn gather(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
-    fn into<T: Real>(slot: Option<&Mutex<Option<Tensor<T>>>>, grad: Tensor<T>) -> Option<AnyTensor> {
-        let Some(slot) = slot else { return Some(AnyTensor::from(grad)) };
-        // A backward may hand on a tensor that it captured, with its graph: a gradient that is kept has none.
-        let grad = grad.into_detached();
-        let mut slot = lock(slot);
-        *slot = Some(match slot.take() {
-            Some(sum) => sum + &grad,
-            None => grad,
-        });
+/// Adds a gradient to that of a leaf; returns the gradient if the node is not a leaf, or has hooks, which need it complete.
+fn accumulate(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
+    fn into<T: Real>(leaf: Option<&Leaf<T>>, grad: Tensor<T>) -> Option<AnyTensor> {
+        match leaf {
+            Some(leaf) if !leaf.is_hooked() => leaf.gather(grad),
+            _ => return Some(AnyTensor::from(grad)),
+        }
         None
+    }
+    match (node, grad) {
+        (AnyNode::F32(n), AnyTensor::F32(g)) => into(n.op.leaf(), g),
+        (AnyNode::F64(n), AnyTensor::F64(g)) => into(n.op.leaf(), g),
+        _ => unreachable!("a node's gradient is of its type"),
+    }
+}
+
+/// Passes a complete gradient to a leaf with hooks; returns `false` if the node is not a leaf.
+fn complete(node: &AnyNode, grad: &AnyTensor) -> Result<bool> {
+    fn into<T: Real>(leaf: Option<&Leaf<T>>, grad: &Tensor<T>) -> Result<bool> {
+        leaf.map_or(Ok(false), |leaf| leaf.complete(grad.clone()).map(|()| true))
     }
     match (node, grad) {
         (AnyNode::F32(n), AnyTensor::F32(g)) => into(n.op.leaf(), g),
@@ -105,7 +111,7 @@ fn node_of<T: Real>(op: &str, tensor: &Tensor<T>) -> Result<AnyNode> {
 }
 
 impl<T: Real> Tensor<T> {
-    /// Adds the gradient of this scalar to every leaf that it was made from, and frees the graph.
+    /// Adds the gradient of this scalar to every leaf that it was computed from, and frees the graph.
     ///
     /// # Errors
     /// If this is not a single element, has no graph, or its graph was freed by an earlier call.
@@ -113,7 +119,7 @@ impl<T: Real> Tensor<T> {
         self.backward_from(None, true, false)
     }
 
-    /// As [`backward`](Tensor::backward), but keeps the graph for another pass.
+    /// As [`backward`](Tensor::backward), but retains the graph for another pass.
     ///
     /// # Errors
     /// As [`backward`](Tensor::backward).
@@ -121,7 +127,7 @@ impl<T: Real> Tensor<T> {
         self.backward_from(None, false, false)
     }
 
-    /// As [`backward`](Tensor::backward) for a tensor of any shape, starting from its gradient.
+    /// As [`backward`](Tensor::backward) for a tensor of any shape, with the gradient to start from.
     ///
     /// # Errors
     /// As [`backward`](Tensor::backward), and if `gradient` has another shape.
@@ -135,22 +141,24 @@ impl<T: Real> Tensor<T> {
         let start = start("backward", self, gradient)?;
         let mut pending = Pending::default();
         let add = |pending: &mut Pending, node: AnyNode, grad| {
-            // A leaf need not wait: it only adds up.
-            if let Some(grad) = gather(&node, grad) {
+            // A leaf without hooks need not wait: it only accumulates.
+            if let Some(grad) = accumulate(&node, grad) {
                 pending.add(node, grad);
             }
         };
         with_grad(create_graph, || {
             add(&mut pending, root, AnyTensor::from(start));
             while let Some((node, grad)) = pending.next() {
-                step(&node, &grad, free, |input, grad| add(&mut pending, input, grad))?;
+                if !complete(&node, &grad)? {
+                    run_node(&node, &grad, free, |input, grad| add(&mut pending, input, grad))?;
+                }
             }
             Ok(())
         })
     }
 }
 
-/// The gradient to start from: the given one, or 1 for a single element.
+/// The gradient to start from: the given one, or 1 if there is a single element.
 fn start<T: Real>(op: &str, output: &Tensor<T>, gradient: Option<&Tensor<T>>) -> Result<Tensor<T>> {
     match gradient {
         Some(g) if g.shape() == output.shape() => Ok(g.clone()),
@@ -171,9 +179,10 @@ fn start<T: Real>(op: &str, output: &Tensor<T>, gradient: Option<&Tensor<T>>) ->
 
 /// The gradients of the sum of `outputs` with respect to each of `inputs`, which may be leaves or results.
 ///
-/// Nothing is added to any leaf. With `create_graph` the answers can be differentiated again, and the graph is kept;
-/// without, it is freed between the outputs and the inputs: what an input was itself made from is kept, so that its gradient
-/// can be carried on with [`backward_with`](Tensor::backward_with). An input that the outputs do not depend on gets `None`.
+/// Nothing is added to any leaf. With `create_graph` the results can be differentiated again, and the graph is
+/// retained. Without it, the graph is freed between the outputs and the inputs; what an input itself was computed from
+/// is retained, so that its gradient can be propagated further with [`backward_with`](Tensor::backward_with). An input
+/// on which the outputs do not depend gets `None`.
 ///
 /// ```
 /// use ndnn::{autograd::grad, prelude::*};
@@ -198,7 +207,7 @@ pub fn grad<T: Real>(
 /// As [`grad`], for outputs of any shape, each with the gradient to start from.
 ///
 /// # Errors
-/// As [`grad`], and if there is not one gradient or `None` per output, or one has another shape than its output.
+/// As [`grad`], and if the number of gradients differs from that of outputs, or one differs in shape from its output.
 #[concrete]
 pub fn grad_with<T: Real>(
     outputs: &[&Tensor<T>],
@@ -228,7 +237,7 @@ pub fn grad_with<T: Real>(
                 *found = Some(grad.clone());
             }
             if wanted.get(&node.id()) == Some(&Role::Between) {
-                step(&node, &grad, !create_graph, |input, grad| {
+                run_node(&node, &grad, !create_graph, |input, grad| {
                     if wanted.contains_key(&input.id()) {
                         pending.add(input, grad);
                     }
@@ -244,17 +253,17 @@ pub fn grad_with<T: Real>(
     Ok(targets.iter().map(answer).collect())
 }
 
-/// What a node is to the search for gradients.
+/// The part that a node plays in the search for gradients.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
-    /// A target that leads to no other: its gradient is wanted, those of its inputs are not.
+    /// A target that leads to no other target: its gradient is wanted, those of its inputs are not.
     Target,
     /// It leads to a target.
     Between,
 }
 
-/// The nodes on a path from `roots` to `targets`, the targets among them, and those that were freed and may have been on one: a
-/// gradient that gets there is an error, since nobody knows where it would go.
+/// The nodes on a path from `roots` to `targets`, including the targets, and those that were freed and may have been on
+/// such a path: a gradient that reaches one of these is an error, since it is unknown where it would go.
 fn leading_to(roots: &[AnyNode], targets: &[u64]) -> HashMap<u64, Role> {
     let oldest = targets.iter().copied().min().unwrap_or(u64::MAX);
     let mut seen: HashMap<u64, Vec<u64>> = HashMap::new();

@@ -5,5 +5,5 @@ mod engine;
 #[cfg(test)]
 mod overhead;
 
-pub use check::{CheckOptions, Outputs, gradcheck, gradgradcheck};
+pub use check::{CheckOptions, gradcheck, gradgradcheck};
 pub use engine::{grad, grad_with};

@@ -1,91 +1,52 @@
-//! From samples to a batch.
+//! From samples to a batch and back: each tensor of a group has its samples along the first axis.
 
 use crate::{
     Error, Result,
-    kernels::memory::vector,
-    tensor::{Element, Tensor},
+    tensor::{AnyTensor, Element, Tensor, Tensors, any_tensor, unerase},
 };
 
-/// What a sample may be, so that samples can be put together into a batch: a tensor, or a tuple of such.
-pub trait Collate: Sized {
-    /// The samples as one batch, with a new first axis.
-    ///
-    /// # Errors
-    /// If the samples differ in shape.
-    fn collate(samples: Vec<Self>) -> Result<Self>;
+/// The samples as one batch, with a new first axis in each tensor.
+///
+/// # Errors
+/// If there are no samples, or they differ in shape, type or number of tensors.
+pub fn collate<S: Tensors>(samples: &[S]) -> Result<S> {
+    let Some(first) = samples.first() else {
+        return Err(Error::shape("collate", "there is no sample to make a batch of"));
+    };
+    let columns: Vec<Vec<AnyTensor>> = samples.iter().map(Tensors::tensors).collect();
+    let mut column = 0;
+    first.map(&mut |tensor| {
+        let at = column;
+        column += 1;
+        let of_each = columns.iter().map(|sample| sample.get(at));
+        any_tensor!(tensor, t => stack(&t, of_each))
+    })
 }
 
-/// What holds a batch of samples along the first axis of each tensor: a tensor, or a tuple of such.
-pub trait Batch: Sized + Clone + Send + Sync {
-    /// The number of samples in each tensor.
-    fn lens(&self) -> Vec<usize>;
-
-    /// The samples at these positions, in this order.
-    ///
-    /// # Errors
-    /// If there is no such position.
-    fn select(&self, positions: &[usize]) -> Result<Self>;
-
-    /// One sample, without the first axis.
-    ///
-    /// # Errors
-    /// If there is no such position.
-    fn sample(&self, position: usize) -> Result<Self>;
+/// The tensors at one place of each sample, all with the type of the first one.
+fn stack<'a, T: Element>(_: &Tensor<T>, samples: impl Iterator<Item = Option<&'a AnyTensor>>) -> Result<AnyTensor> {
+    let differ = || Error::value("collate", "the samples differ in the number or in the types of their tensors");
+    let tensors = samples.map(|t| t.cloned().and_then(unerase::<T>).ok_or_else(differ));
+    Ok(Tensor::stack(&tensors.collect::<Result<Vec<_>>>()?, 0)?.into())
 }
 
-impl<T: Element> Collate for Tensor<T> {
-    fn collate(samples: Vec<Self>) -> Result<Self> {
-        Tensor::stack(&samples, 0)
-    }
+/// The samples at these positions, in this order.
+pub(super) fn select<B: Tensors>(batch: &B, positions: &[usize]) -> Result<B> {
+    let rows = positions.iter().map(|&p| p as i64).collect();
+    batch.map(&mut |tensor| any_tensor!(tensor, t => Ok(t.index_select(0, &rows)?.into())))
 }
 
-impl<T: Element> Batch for Tensor<T> {
-    fn lens(&self) -> Vec<usize> {
-        vec![self.shape().first().copied().unwrap_or(0)]
-    }
-
-    fn select(&self, positions: &[usize]) -> Result<Self> {
-        self.index_select(0, &positions.iter().map(|&p| p as i64).collect())
-    }
-
-    fn sample(&self, position: usize) -> Result<Self> {
-        // A position beyond all numbers of an axis must not count from the end.
-        Tensor::select(self, 0, isize::try_from(position).unwrap_or(isize::MAX))
-    }
+/// One sample, without the first axis.
+pub(super) fn sample<B: Tensors>(batch: &B, position: usize) -> Result<B> {
+    // A position that is too large for an axis must not count from the end.
+    let position = isize::try_from(position).unwrap_or(isize::MAX);
+    batch.map(&mut |tensor| any_tensor!(tensor, t => Ok(t.select(0, position)?.into())))
 }
 
-macro_rules! tuples {
-    ($(($($name:ident $i:tt),+)),*) => {$(
-        impl<$($name: Collate),+> Collate for ($($name,)+) {
-            fn collate(samples: Vec<Self>) -> Result<Self> {
-                let mut columns = ($(vector::<$name>(samples.len()),)+);
-                for sample in samples {
-                    $(columns.$i.push(sample.$i);)+
-                }
-                Ok(($($name::collate(columns.$i)?,)+))
-            }
-        }
-
-        impl<$($name: Batch),+> Batch for ($($name,)+) {
-            fn lens(&self) -> Vec<usize> {
-                let mut lens = Vec::new();
-                $(lens.extend(self.$i.lens());)+
-                lens
-            }
-            fn select(&self, positions: &[usize]) -> Result<Self> {
-                Ok(($(self.$i.select(positions)?,)+))
-            }
-            fn sample(&self, position: usize) -> Result<Self> {
-                Ok(($(self.$i.sample(position)?,)+))
-            }
-        }
-    )*};
-}
-tuples!((A 0), (A 0, B 1), (A 0, B 1, C 2), (A 0, B 1, C 2, D 3), (A 0, B 1, C 2, D 3, E 4), (A 0, B 1, C 2, D 3, E 4, F 5));
-
-/// The common number of samples.
-pub(super) fn common_len(lens: &[usize]) -> Result<usize> {
-    match lens {
+/// The number of samples that all of them have.
+pub(super) fn common_len(batch: &impl Tensors) -> Result<usize> {
+    let lens: Vec<usize> = batch.tensors().iter().map(|t| t.shape().first().copied().unwrap_or(0)).collect();
+    match &lens[..] {
         [first, rest @ ..] if rest.iter().all(|n| n == first) => Ok(*first),
         _ => Err(Error::shape("TensorDataset", format!("the tensors hold different numbers of samples: {lens:?}"))),
     }

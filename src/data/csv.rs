@@ -47,7 +47,7 @@ impl Csv {
         self
     }
 
-    /// Reads numbers: one row a line, one column a value. An empty value is NaN.
+    /// Reads numbers: one row per line, one column per value. An empty value is NaN.
     ///
     /// # Errors
     /// If a value is not a number or the rows differ in length; the error names the line and the column.
@@ -79,7 +79,7 @@ impl Csv {
         Tensor::from_vec([rows, columns], values)
     }
 
-    /// Reads a file, compressed by gzip or not (with the feature `gzip`).
+    /// Reads a file, which may be compressed with gzip (feature `gzip`).
     ///
     /// # Errors
     /// If the file cannot be read, and as [`read`](Csv::read).

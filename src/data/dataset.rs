@@ -2,25 +2,25 @@
 
 use std::sync::Arc;
 
-use super::collate::{Batch, Collate, common_len};
+use super::collate::{collate, common_len, sample, select};
 use crate::{
     Error, Result,
     kernels::{
         memory::{collected, try_collected},
         sizes::room,
     },
-    tensor::Tensor,
+    tensor::{Tensor, Tensors},
 };
 
-/// A set of samples that can be reached by position.
+/// A set of samples that are accessed by position.
 pub trait Dataset: Send + Sync {
-    /// One sample: a tensor or a tuple of tensors.
-    type Sample: Collate;
+    /// One sample: a tensor or a tuple of tensors, or another group.
+    type Sample: Tensors;
 
     /// The number of samples.
     fn len(&self) -> usize;
 
-    /// Whether there is none.
+    /// Whether it has no samples.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -34,27 +34,27 @@ pub trait Dataset: Send + Sync {
     /// The samples at these positions as one batch.
     ///
     /// # Errors
-    /// As [`get`](Dataset::get), and if the samples do not fit together.
+    /// As [`get`](Dataset::get), and if the samples cannot be combined.
     fn batch(&self, positions: &[usize]) -> Result<Self::Sample> {
         room::<Self::Sample>("Dataset", &[positions.len()])?;
-        Self::Sample::collate(try_collected(positions.iter().map(|&p| self.get(p)))?)
+        collate(&try_collected(positions.iter().map(|&p| self.get(p)))?)
     }
 }
 
-/// Samples that lie along the first axis of one or several tensors.
+/// Samples along the first axis of one or several tensors.
 #[derive(Clone, Debug)]
 pub struct TensorDataset<B> {
     tensors: B,
     len: usize,
 }
 
-impl<B: Batch> TensorDataset<B> {
-    /// A set over a tuple of tensors (or a single one) with as many samples each.
+impl<B: Tensors> TensorDataset<B> {
+    /// A data set over a tuple of tensors (or a single tensor) with the same number of samples each.
     ///
     /// # Errors
     /// If their first axes differ in length.
     pub fn new(tensors: B) -> Result<Self> {
-        let len = common_len(&tensors.lens())?;
+        let len = common_len(&tensors)?;
         Ok(TensorDataset { tensors, len })
     }
 
@@ -64,7 +64,7 @@ impl<B: Batch> TensorDataset<B> {
     }
 }
 
-impl<B: Batch + Collate> Dataset for TensorDataset<B> {
+impl<B: Tensors + Send + Sync> Dataset for TensorDataset<B> {
     type Sample = B;
 
     fn len(&self) -> usize {
@@ -72,15 +72,15 @@ impl<B: Batch + Collate> Dataset for TensorDataset<B> {
     }
 
     fn get(&self, position: usize) -> Result<B> {
-        self.tensors.sample(position)
+        sample(&self.tensors, position)
     }
 
     fn batch(&self, positions: &[usize]) -> Result<B> {
-        self.tensors.select(positions)
+        select(&self.tensors, positions)
     }
 }
 
-/// Some of the samples of a data set, in an order of their own.
+/// Some samples of a data set, in any order.
 pub struct Subset<D> {
     dataset: Arc<D>,
     positions: Vec<usize>,
@@ -153,7 +153,8 @@ impl<D: Dataset + ?Sized> Dataset for Arc<D> {
     }
 }
 
-/// Splits a data set at random into parts of the given lengths. The seed of [`manual_seed`](crate::manual_seed) fixes it.
+/// Splits a data set at random into parts of the given lengths, as determined by the seed of
+/// [`manual_seed`](crate::manual_seed).
 ///
 /// ```
 /// use ndnn::{data::{Dataset, TensorDataset, random_split}, prelude::*};

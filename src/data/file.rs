@@ -8,7 +8,7 @@ use std::{
 
 use crate::{Error, Result, error::ErrorKind};
 
-/// A file that is unpacked while it is read, if it is compressed by gzip.
+/// A file that is decompressed while it is read, if it is compressed with gzip.
 pub(super) struct Source<'p> {
     op: &'static str,
     path: &'p Path,
@@ -30,7 +30,8 @@ impl<'p> Source<'p> {
         Ok(Source { op, path, packed, reader })
     }
 
-    /// The next bytes: `limit` of them, or all there are. Takes memory for what is there, not for what was asked for.
+    /// The next bytes: `limit` of them, or all that are left. It allocates memory for what is there, not for what was
+    /// asked for.
     pub(super) fn up_to(&mut self, limit: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         match self.reader.by_ref().take(limit).read_to_end(&mut bytes) {

@@ -1,4 +1,4 @@
-//! The IDX format: MNIST's own, as <http://yann.lecun.com/exdb/mnist/> describes it.
+//! The IDX format of MNIST, as described at <http://yann.lecun.com/exdb/mnist/>.
 
 use std::path::{Path, PathBuf};
 
@@ -14,12 +14,12 @@ fn malformed(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Format, "idx", format!("{}: {what}", path.display()))
 }
 
-/// What the header says of the elements: their type, their shape, and how many bytes one takes.
+/// What the header says about the elements: their type, their shape, and the number of bytes of one.
 fn header(file: &mut Source<'_>, path: &Path) -> Result<(u8, Vec<usize>, usize)> {
     let (kind, axes) = match *file.up_to(4)? {
         [0, 0, kind, axes] if axes > 0 => (kind, usize::from(axes)),
         _ => {
-            let what = "no IDX file: it does not begin with two zero bytes, a type and a number of axes";
+            let what = "not an IDX file: it does not begin with two zero bytes, a type and a number of axes";
             return Err(malformed(path, what));
         }
     };
@@ -38,9 +38,9 @@ fn header(file: &mut Source<'_>, path: &Path) -> Result<(u8, Vec<usize>, usize)>
     Ok((kind, sizes.chunks_exact(4).map(size).collect(), width))
 }
 
-/// Reads an IDX file, compressed by gzip or not: bytes and integers become `i64`, floats stay.
+/// Reads an IDX file, which may be compressed with gzip: bytes and integers become `i64`, floats keep their type.
 ///
-/// No more is read, and no more memory taken, than the header announces and the file holds.
+/// It reads and allocates no more than the header announces and the file holds.
 ///
 /// # Errors
 /// If the file cannot be read, is not in the format, or is shorter or longer than its header says.
@@ -76,13 +76,13 @@ fn decoded<T: Element, const B: usize>(
     Tensor::from_vec(shape, collected(data.as_chunks().0.iter().map(|&bytes| of(bytes))))
 }
 
-/// Reads images and labels of MNIST, or of a set in its format, from a folder: for `train` the files
+/// Reads images and labels of MNIST, or of a data set in its format, from a folder: for `train` the files
 /// `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, otherwise `t10k-…`, each with or without `.gz`.
 ///
-/// Images are `[N, 1, 28, 28]` in 0 to 1, labels `[N]`.
+/// Images are `[N, 1, 28, 28]` with values from 0 to 1, labels are `[N]`.
 ///
 /// # Errors
-/// If a file is missing or malformed, or there are not as many labels as images.
+/// If a file is missing or malformed, or the numbers of labels and images differ.
 pub fn mnist(folder: impl AsRef<Path>, train: bool) -> Result<(Tensor<f32>, Tensor<i64>)> {
     let folder = folder.as_ref();
     let part = if train { "train" } else { "t10k" };
@@ -97,7 +97,7 @@ pub fn mnist(folder: impl AsRef<Path>, train: bool) -> Result<(Tensor<f32>, Tens
     Ok((images.reshape([n as isize, 1, rows as isize, columns as isize])? / 255.0, labels))
 }
 
-/// The file of that name, plain or with `.gz`.
+/// The path of the file with this name, with or without `.gz`.
 fn find(folder: &Path, name: &str) -> Result<PathBuf> {
     let (plain, packed) = (folder.join(name), folder.join(format!("{name}.gz")));
     [plain, packed].into_iter().find(|p| p.exists()).ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! Batches of a data set, epoch by epoch.
+//! Batches of a data set, one epoch at a time.
 
 use rand::{SeedableRng, seq::SliceRandom};
 
@@ -9,9 +9,9 @@ use crate::{
     random,
 };
 
-/// Cuts a data set into batches, in order or shuffled.
+/// Divides a data set into batches, in order or shuffled.
 ///
-/// The order of an epoch depends on the seed and the epoch's number alone, so that a run can be resumed at any epoch.
+/// The order of an epoch depends only on the seed and the epoch's number, so a run can be resumed at any epoch.
 pub struct DataLoader<D> {
     dataset: D,
     batch_size: usize,
@@ -21,7 +21,7 @@ pub struct DataLoader<D> {
 }
 
 impl<D: Dataset> DataLoader<D> {
-    /// Batches of `batch_size` samples, in order; the last may be smaller.
+    /// Batches of `batch_size` samples, in order; the last one may be smaller.
     ///
     /// # Panics
     /// If `batch_size` is 0.
@@ -31,7 +31,7 @@ impl<D: Dataset> DataLoader<D> {
         DataLoader { dataset, batch_size, shuffle: false, drop_last: false, seed: None }
     }
 
-    /// Whether each epoch has an order of its own; `false` by default.
+    /// Whether each epoch is shuffled; `false` by default.
     pub fn shuffle(mut self, shuffle: bool) -> Self {
         self.shuffle = shuffle;
         self
@@ -43,7 +43,7 @@ impl<D: Dataset> DataLoader<D> {
         self
     }
 
-    /// The seed of the order; by default the one of [`manual_seed`](crate::manual_seed).
+    /// The seed of the order; by default that of [`manual_seed`](crate::manual_seed).
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -57,7 +57,7 @@ impl<D: Dataset> DataLoader<D> {
         }
     }
 
-    /// Whether an epoch has no batch.
+    /// Whether an epoch has no batches.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -67,8 +67,8 @@ impl<D: Dataset> DataLoader<D> {
         &self.dataset
     }
 
-    /// The batches of one epoch. A sample that cannot be read panics, with the place of this call in the message;
-    /// [`try_epoch`](DataLoader::try_epoch) does not.
+    /// The batches of one epoch. Panics if a sample cannot be read, and the message names the line of this call;
+    /// [`try_epoch`](DataLoader::try_epoch) returns the error instead.
     #[track_caller]
     pub fn epoch(&self, epoch: u64) -> impl ExactSizeIterator<Item = D::Sample> {
         let place = std::panic::Location::caller();
@@ -87,7 +87,7 @@ impl<D: Dataset> DataLoader<D> {
             order.shuffle(&mut random::Generator::seed_from_u64(seed ^ own));
         }
         if self.drop_last {
-            // Whole batches of what there is.
+            // Only full batches.
             order.truncate(self.len() * self.batch_size);
         }
         Epoch { loader: self, order, at: 0 }

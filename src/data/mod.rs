@@ -1,4 +1,5 @@
-//! Data sets and loaders: [`Dataset`], [`TensorDataset`], [`DataLoader`], [`random_split`]; readers of IDX and CSV files.
+//! Data sets and loaders: [`Dataset`], [`TensorDataset`], [`DataLoader`], [`random_split`]; readers for IDX and CSV
+//! files.
 //!
 //! ```
 //! use ndnn::{data::{DataLoader, TensorDataset}, prelude::*};
@@ -20,6 +21,6 @@ mod loader;
 
 #[cfg(feature = "csv")]
 pub use self::csv::Csv;
-pub use collate::{Batch, Collate};
+pub use collate::collate;
 pub use dataset::{Dataset, Subset, TensorDataset, random_split};
 pub use loader::{DataLoader, Epoch};

@@ -1,4 +1,4 @@
-//! Activations: elementwise functions, and softmax and its kin along one axis.
+//! Activations: elementwise functions, and softmax and related functions along one axis.
 
 use std::{
     f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2},
@@ -14,17 +14,16 @@ use crate::{
         scalar::clamp,
     },
     ops::{self, Formula, pairs, real, row},
-    random::{self, Rng},
     tensor::{Real, Tensor, axis, grad_enabled},
 };
 
-/// From here on σ, Φ and their kin are 0 and 1 in all types: their factor in an activation need not be larger, and must
-/// not be infinite.
+/// From here on σ, Φ and similar functions are 0 or 1 in all types. Their argument as a factor in an activation is
+/// limited to this, since it must not be infinite.
 const FAR: f64 = 1e3;
 
 // ----------------------------------------------------------------------------------------------------------- the table
 
-/// A row per function, with its parameters: see [`row`].
+/// One row per function, with its parameters: see [`row`].
 macro_rules! activations {
     ($($(#[$doc:meta])* $vis:vis $name:ident($($param:ident),*) $speed:ident: |$x:ident| $value:expr,
        from $from:ident |$($k:ident),+| $derivative:expr;)*) => {$(
@@ -37,7 +36,7 @@ macro_rules! activations {
 }
 
 activations! {
-    /// `max(x, 0) + slope · min(x, 0)`: ReLU that lets a little through below 0; PyTorch's default slope is 0.01.
+    /// `max(x, 0) + slope · min(x, 0)`: ReLU with a small slope below 0; PyTorch's default slope is 0.01.
     ///
     /// ```
     /// use ndnn::{functional as F, prelude::*};
@@ -58,10 +57,10 @@ activations! {
     pub threshold(threshold, value) vectors: |x| if x.le(threshold) { x.constant(value) } else { x },
         from input |g, x| g.kept(!x.le(threshold));
 
-    // `positive · x` above 0, `negative · (e^(x · rate) - 1)` below: ELU and its kin.
+    // `positive · x` above 0, `negative · (e^(x · rate) - 1)` below: ELU and its variants.
     exponential(positive, negative, rate) vectors: |x| if x.lt(0.) { (x * rate).expm1() * negative } else { x * positive },
         from input |g, x| {
-            // Only below 0: the power would overflow far above, and ∞ · 0 is NaN.
+            // Only below 0: far above 0 the power would overflow, and ∞ · 0 is NaN.
             let power = (x.kept(x.lt(0.)) * rate).exp();
             let slope = power * E::either(x.le(0.), negative * rate, 0.) + E::either(x.le(0.), 0., positive);
             if negative == 0. { g.kept(!x.le(0.)) * slope } else { g * slope }
@@ -84,7 +83,7 @@ activations! {
         x.normal_cdf() + x.bounded(FAR) * density
     };
 
-    // With `(1 + tanh u) / 2 = σ(2u)`, which loses no digits far below 0.
+    // Uses `(1 + tanh u) / 2 = σ(2u)`, which loses no digits far below 0.
     gelu_tanh() vectors: |x| x.not_below(-FAR) * gelu_inner(x.bounded(FAR)).sigmoid(), from input |x| {
         let x = x.bounded(FAR);
         let s = gelu_inner(x).sigmoid();
@@ -144,10 +143,10 @@ fn gelu_inner<T: Real, E: Formula<T>>(x: E) -> E {
     x * (x * x * GELU_CUBIC + 1.) * GELU_SCALE
 }
 
-/// PyTorch's sixth is rounded to `f32` in the derivative, also in `f64`.
+/// PyTorch rounds one sixth to `f32` in the derivative, even in `f64`.
 const ONE_SIXTH: f64 = (1f32 / 6.) as f64;
 
-/// `tanh(softplus(x))` from `s = σ(x)`: `s (1 + q) / (1 + q²)` with `q = 1 - s`, which overflows nowhere.
+/// `tanh(softplus(x))` from `s = σ(x)`: `s (1 + q) / (1 + q²)` with `q = 1 - s`, which never overflows.
 #[inline(always)]
 fn mish_gate<T: Real, E: Formula<T>>(s: E) -> E {
     let q = s.rest();
@@ -195,13 +194,13 @@ pub fn celu<T: Real>(input: &Tensor<T>, alpha: f64) -> Result<Tensor<T>> {
 pub(super) const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
 pub(super) const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
 
-/// `scale · ELU(x, alpha)` with the two numbers that keep mean 0 and variance 1 from layer to layer: alpha ≈ 1.6733,
-/// scale ≈ 1.0507 (Klambauer et al. 2017).
+/// `scale · ELU(x, alpha)` with the two constants that preserve mean 0 and variance 1 from layer to layer: alpha ≈
+/// 1.6733, scale ≈ 1.0507 (Klambauer et al. 2017).
 pub fn selu<T: Real>(input: &Tensor<T>) -> Tensor<T> {
     exponential(input, SELU_SCALE, SELU_ALPHA * SELU_SCALE, 1.)
 }
 
-/// How [`gelu`] works out the normal distribution.
+/// How [`gelu`] computes the normal distribution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GELUApproximate {
     /// Exactly, with the error function.
@@ -221,7 +220,7 @@ impl fmt::Display for GELUApproximate {
     }
 }
 
-/// `x · Φ(x)`, Φ being the distribution function of the standard normal distribution.
+/// `x · Φ(x)`, where Φ is the distribution function of the standard normal distribution.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
@@ -246,7 +245,7 @@ pub fn hardtanh<T: Real>(input: &Tensor<T>, min_val: f64, max_val: f64) -> Resul
     Ok(clamped(input, min_val, max_val))
 }
 
-/// `x` moved towards 0 by `lambd`, 0 within; PyTorch's default `lambd` is 0.5.
+/// `x` moved towards 0 by `lambd`, and 0 within that distance; PyTorch's default `lambd` is 0.5.
 ///
 /// # Errors
 /// If `lambd` is negative or NaN.
@@ -257,7 +256,8 @@ pub fn softshrink<T: Real>(input: &Tensor<T>, lambd: f64) -> Result<Tensor<T>> {
     Ok(shrunk(input, lambd))
 }
 
-/// `max(x, 0) + weight · min(x, 0)` with a learnable weight: one for all, or one a channel (axis 1 of `input`).
+/// `max(x, 0) + weight · min(x, 0)` with a learnable weight: one for all channels, or one per channel (axis 1 of
+/// `input`).
 ///
 /// # Errors
 /// If `weight` has more than one axis, or neither one element nor one for each channel.
@@ -282,7 +282,7 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
     let (x, w) = (input.clone(), weight.clone());
     Ok(Tensor::op("prelu", out, [input, &weight], move |g, [dx, dw]| {
         let dx = match dx {
-            // At 0 the slope is the weight's, and changes with nothing, as in PyTorch.
+            // At 0 the slope is the weight, and its derivative is 0, as in PyTorch.
             true if grad_enabled() => {
                 let w = Tensor::where_(&x.eq(T::ZERO)?, w.detach(), &w)?;
                 Some(Tensor::where_(&x.gt(T::ZERO)?, g, &ops::scaled(g, &w)?)?)
@@ -308,45 +308,19 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
     }))
 }
 
-/// Leaky ReLU with a slope drawn from U(lower, upper) for each element that is not above 0; when not training, with the
-/// slope in the middle. PyTorch's defaults are 1/8 and 1/3.
+/// Leaky ReLU with a slope drawn from U(lower, upper) for each element that is not above 0; outside training, with the
+/// mean slope. PyTorch's defaults are 1/8 and 1/3.
 ///
 /// # Errors
 /// If `lower` is above `upper`, or one of them is not finite.
 pub fn rrelu<T: Real>(input: &Tensor<T>, lower: f64, upper: f64, training: bool) -> Result<Tensor<T>> {
-    let slopes = |shape: &[usize]| Tensor::uniform(shape, T::of(lower), T::of(upper));
-    randomized(input, lower, upper, training, slopes)
-}
-
-/// As [`rrelu`], from the caller's generator.
-///
-/// # Errors
-/// As [`rrelu`].
-pub fn rrelu_with<T: Real>(
-    input: &Tensor<T>,
-    lower: f64,
-    upper: f64,
-    training: bool,
-    rng: &mut (impl Rng + ?Sized),
-) -> Result<Tensor<T>> {
-    let slopes = |shape: &[usize]| Tensor::uniform_with(shape, T::of(lower), T::of(upper), rng);
-    randomized(input, lower, upper, training, slopes)
-}
-
-fn randomized<T: Real>(
-    input: &Tensor<T>,
-    lower: f64,
-    upper: f64,
-    training: bool,
-    slopes: impl FnOnce(&[usize]) -> Result<Tensor<T>>,
-) -> Result<Tensor<T>> {
     if lower > upper || !lower.is_finite() || !upper.is_finite() {
         return Err(Error::value("rrelu", format!("expected finite bounds in rising order, got {lower} and {upper}")));
     }
     if !training || lower == upper {
         return Ok(leaky_relu(input, (lower + upper) / 2.));
     }
-    let slopes = slopes(input.shape())?;
+    let slopes = Tensor::uniform(input.shape(), T::of(lower), T::of(upper))?;
     let slopes: Tensor<T> =
         zip(input.view(), slopes.view(), input.shape(), |x, s| if x <= T::ZERO { s } else { T::ONE }).into();
     let out = zip(input.view(), slopes.view(), input.shape(), |x, s| x * s);
@@ -356,12 +330,12 @@ fn randomized<T: Real>(
 // -------------------------------------------------------------------------------------------------------- along an axis
 
 pairs! {
-    // The small factors first: the gradient times `a` may overflow where the gate is shut.
+    // The small factors first: the gradient times `a` may overflow where the gate is 0.
     real Real Gated, "glu", fused vectors reads [[false, true], [true, true]]: |a, b| a * b.vsigmoid::<I>(), |g, a, b|
         g * b.sigmoid(), g * (a * (b.sigmoid() * (-b).sigmoid()));
 }
 
-/// `a · σ(b)`, `a` and `b` being the halves of `input` along the axis `dim` (-1 by default in PyTorch).
+/// `a · σ(b)`, where `a` and `b` are the halves of `input` along the axis `dim` (-1 by default in PyTorch).
 ///
 /// # Errors
 /// If there is no such axis, or its length is odd.
@@ -375,7 +349,8 @@ pub fn glu<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> {
     real::pairs(Gated, &a, &b)
 }
 
-/// `yᵢ = eˣⁱ / Σⱼ eˣʲ` along the axis `dim`, without overflow. To work in another type: `F::softmax(&x.cast::<f64>(), dim)`.
+/// `yᵢ = eˣⁱ / Σⱼ eˣʲ` along the axis `dim`, without overflow. To compute in another type:
+/// `F::softmax(&x.cast::<f64>(), dim)`.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
@@ -397,7 +372,7 @@ pub fn softmin<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> {
     (-input).softmax(dim)
 }
 
-/// The logarithm of [`softmax`], more accurate than taking it.
+/// The logarithm of [`softmax`], computed more accurately than by taking the logarithm.
 ///
 /// # Errors
 /// If there is no such axis.
@@ -407,26 +382,12 @@ pub fn log_softmax<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> 
 
 /// A sample from the Gumbel-softmax distribution of `logits` along `dim`: `softmax((logits + noise) / tau)`.
 ///
-/// With `hard`, the sample is one-hot, and the gradient that of the soft one (Jang et al. 2016).
+/// With `hard`, the sample is one-hot, and its gradient is that of the soft sample (Jang et al. 2016).
 ///
 /// # Errors
 /// If there is no such axis.
 pub fn gumbel_softmax<T: Real>(logits: &Tensor<T>, tau: f64, hard: bool, dim: isize) -> Result<Tensor<T>> {
-    gumbel_softmax_with(logits, tau, hard, dim, &mut random::draw())
-}
-
-/// As [`gumbel_softmax`], from the caller's generator.
-///
-/// # Errors
-/// As [`gumbel_softmax`].
-pub fn gumbel_softmax_with<T: Real>(
-    logits: &Tensor<T>,
-    tau: f64,
-    hard: bool,
-    dim: isize,
-    rng: &mut (impl Rng + ?Sized),
-) -> Result<Tensor<T>> {
-    let uniform = Tensor::<T>::rand_with(logits.shape(), rng);
+    let uniform = Tensor::<T>::rand(logits.shape());
     // -log of an exponential sample; `1 - u` is never 0, and `tiny` keeps the outer logarithm finite.
     let tiny = T::min_positive_value();
     let noise: Tensor<T> = map(uniform.view(), |u: T| -(-(T::ONE - u).ln()).max(tiny).ln()).into();
@@ -436,6 +397,6 @@ pub fn gumbel_softmax_with<T: Real>(
     }
     let place = soft.detach().argmax(Some(dim), true)?;
     let one_hot = soft.zeros_like().scatter(dim, &place, &Tensor::ones(place.shape()))?;
-    // The value is the one-hot sample, the derivative that of the soft one.
+    // The value is the one-hot sample, the derivative that of the soft sample.
     Ok(Tensor::op("gumbel_softmax", one_hot.data().clone(), [&soft], |g, _| Ok([Some(g.clone())])))
 }

@@ -1,17 +1,20 @@
 //! Convolutions.
 //!
-//! A convolution is linear in the input and in the weight. So its two derivatives and their derivatives are again
-//! convolutions of these kinds: three operations, each of which names the two others as its derivatives.
+//! A convolution is linear in the input and in the weight, so its two derivatives and their derivatives are again
+//! convolutions of these kinds: three operations, each of which has the other two as its derivatives.
 
 use std::{fmt, str::FromStr};
 
 use ndnn_derive::concrete;
 
-use super::{Dims, PaddingMode, options, pad};
+use super::{
+    Dims, PaddingMode, by_rank, options, pad,
+    windows::{Sliding, Spatial, batched},
+};
 use crate::{
     Error, Result,
     error::or_panic,
-    kernels::{self, conv::Plan, sizes::room, windows::Windows},
+    kernels::{self, conv::Plan, sizes::room},
     python::AsPython,
     tensor::{Real, Tensor},
 };
@@ -19,11 +22,11 @@ use crate::{
 /// How many elements a convolution adds at each end of each axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding<const N: usize> {
-    /// As many as keep the size; where their number is odd, the last one is behind. Only with a stride of 1.
+    /// As many as preserve the size; if their number is odd, the additional one is at the end. Requires a stride of 1.
     Same,
     /// None.
     Valid,
-    /// So many at each end.
+    /// This number at each end.
     Sizes(Dims<N>),
 }
 
@@ -85,7 +88,7 @@ impl<const N: usize> fmt::Display for Padding<N> {
 }
 
 options! {
-    /// What a convolution takes besides its tensors.
+    /// The options of a convolution.
     pub struct ConvOptions[const N: usize][N], setters conv_setters {
         /// The step from one window to the next; 1 by default.
         stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1";
@@ -93,8 +96,8 @@ options! {
         padding: into Padding<N> = Padding::from(0);
         /// The step from one tap of the kernel to the next; 1 by default.
         dilation: into Dims<N> = Dims::from(1), if |d| d.is_positive(), "a dilation is at least 1";
-        /// Groups of channels that do not see each other; 1 by default. A layer draws weight and bias again if that changes
-        /// their shape.
+        /// Number of groups into which the channels are divided; 1 by default. Output channels of one group depend only
+        /// on input channels of that group. A layer initialises weight and bias again if this changes their shape.
         groups: of usize = 1, if |g| g > 0, "there is at least 1 group";
         /// What the input is padded with; zeros by default.
         padding_mode: into PaddingMode = PaddingMode::Constant;
@@ -103,7 +106,7 @@ options! {
 }
 
 impl<const N: usize> ConvOptions<N> {
-    /// The elements added before and after each axis.
+    /// The number of elements added before and after each axis.
     fn pads(&self, kernel: [usize; N]) -> [(usize, usize); N] {
         std::array::from_fn(|i| match self.padding {
             Padding::Valid => (0, 0),
@@ -120,10 +123,11 @@ impl<const N: usize> ConvOptions<N> {
 ///
 /// `input` is `(B, C, *sizes)` or, without a batch, `(C, *sizes)`; `weight` is `(F, C / groups, *kernel_size)`, `bias`
 /// `(F)`. The result is `(B, F, *out)` with `out = ⌊(size + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1`.
-/// No batch gives an empty result; no channels give no channels, as in PyTorch.
+/// An empty batch gives an empty result; an input without channels gives a result without channels, as in PyTorch.
 ///
 /// # Errors
-/// If the shapes do not fit together, the kernel is larger than the padded input, or there is no memory for the result.
+/// If the shapes do not match, the kernel is larger than the padded input, or there is not enough memory for the
+/// result.
 pub fn conv<const N: usize, T: Real>(
     input: &Tensor<T>,
     weight: &Tensor<T>,
@@ -131,50 +135,44 @@ pub fn conv<const N: usize, T: Real>(
     options: ConvOptions<N>,
 ) -> Result<Tensor<T>> {
     let op = const { ["conv1d", "conv2d", "conv3d"][N - 1] };
-    check_shapes(op, input, weight, bias, &options)?;
-    let batched = input.ndim() == N + 2;
-    let mut x = if batched { input.clone() } else { input.unsqueeze(0)? };
-    let kernel: [usize; N] = weight.shape()[2..].try_into().expect("as many axes as checked");
-    let mut pads = options.pads(kernel);
-    if options.padding_mode != PaddingMode::Constant {
-        // More than `isize::MAX` is too much for `pad` too.
-        let signed = |n: usize| n.min(isize::MAX as usize) as isize;
-        let sizes: Vec<isize> = pads.iter().rev().flat_map(|&(a, b)| [signed(a), signed(b)]).collect();
-        x = pad(&x, sizes, options.padding_mode)?;
-        pads = [(0, 0); N];
-    }
-    let sizes: [usize; N] = x.shape()[2..].try_into().expect("as many axes as checked");
-    let windows = windows(op, &x, kernel, sizes, pads, &options)?;
-    // PyTorch's answer to an input without channels is a result without channels.
-    let features = if x.shape()[1] == 0 { 0 } else { weight.shape()[0] };
-    let (weight, bias) = match features {
-        0 => (&weight.narrow(0, 0, 0)?, bias.map(|b| b.narrow(0, 0, 0)).transpose()?),
-        _ => (weight, bias.cloned()),
-    };
-    let (batch, channels) = (x.shape()[0], x.shape()[1]);
-    let plan = Plan { axes: N, batch, groups: options.groups, channels, features, windows };
-    room::<T>(op, &plan.output_shape())?;
-    let y = planned(op, &x, weight, bias.as_ref(), plan);
-    if batched { Ok(y) } else { y.squeeze_dim(0) }
+    check_shapes(&Spatial::<N>::new(op, input.shape())?, weight, bias, &options)?;
+    batched::<N, T>(input, |x| {
+        let kernel: [usize; N] = weight.shape()[2..].try_into().expect("as many axes as checked");
+        let ConvOptions { stride, dilation, groups, padding_mode, .. } = options;
+        let (mut x, mut pads) = (x.clone(), options.pads(kernel));
+        if padding_mode != PaddingMode::Constant {
+            // More than `isize::MAX` is an error in `pad` too.
+            let signed = |n: usize| n.min(isize::MAX as usize) as isize;
+            let sizes: Vec<isize> = pads.iter().rev().flat_map(|&(a, b)| [signed(a), signed(b)]).collect();
+            x = pad(&x, sizes, padding_mode)?;
+            pads = [(0, 0); N];
+        }
+        let padded = Spatial::<N>::new(op, x.shape())?;
+        padded.filled(true)?;
+        let sliding = Sliding { kernel, stride: stride.get(), dilation: dilation.get(), pads, ceil_mode: false };
+        let windows = sliding.over(&padded)?;
+        // For an input without channels PyTorch returns a result without channels.
+        let features = if padded.channels() == 0 { 0 } else { weight.shape()[0] };
+        let (weight, bias) = match features {
+            0 => (&weight.narrow(0, 0, 0)?, bias.map(|b| b.narrow(0, 0, 0)).transpose()?),
+            _ => (weight, bias.cloned()),
+        };
+        let plan = Plan { axes: N, batch: x.shape()[0], groups, channels: x.shape()[1], features, windows };
+        room::<T>(op, &plan.output_shape())?;
+        Ok(planned(op, &x, weight, bias.as_ref(), plan))
+    })
 }
 
 fn check_shapes<const N: usize, T: Real>(
-    op: &str,
-    input: &Tensor<T>,
+    input: &Spatial<'_, N>,
     weight: &Tensor<T>,
     bias: Option<&Tensor<T>>,
     options: &ConvOptions<N>,
 ) -> Result<()> {
-    let (x, w, groups) = (input.shape(), weight.shape(), options.groups);
-    let wrong = |message: String| Err(Error::shape(op, message));
+    let (w, groups) = (weight.shape(), options.groups);
+    let wrong = |message: String| Err(Error::shape(input.op, message));
     if w.len() != N + 2 {
         return wrong(format!("the weight is {w:?}, expected {} axes: (out, in / groups, kernel sizes)", N + 2));
-    }
-    if x.len() != N + 1 && x.len() != N + 2 {
-        let (one, many) = (N + 1, N + 2);
-        return wrong(format!(
-            "the input is {x:?}, expected {many} axes (batch, channels, sizes) or {one} without a batch"
-        ));
     }
     if w[2..].contains(&0) {
         return wrong(format!("weight {w:?} has a kernel without taps, each of its sizes is at least 1"));
@@ -185,11 +183,12 @@ fn check_shapes<const N: usize, T: Real>(
             w[0]
         ));
     }
-    let channels = x[x.len() - N - 1];
+    let channels = input.channels();
     if Some(channels) != w[1].checked_mul(groups) {
         let of = if groups == 1 { String::new() } else { format!(" in {groups} groups") };
         return wrong(format!(
-            "the input has {channels} channels ({x:?}), weight {w:?}{of} expects {}",
+            "the input has {channels} channels ({}), weight {w:?}{of} expects {}",
+            input.described(),
             w[1].saturating_mul(groups)
         ));
     }
@@ -201,72 +200,9 @@ fn check_shapes<const N: usize, T: Real>(
     }
 }
 
-/// Where the windows lie, once the input's sizes are known to hold one.
-fn windows<const N: usize, T: Real>(
-    op: &str,
-    x: &Tensor<T>,
-    kernel: [usize; N],
-    sizes: [usize; N],
-    pads: [(usize, usize); N],
-    options: &ConvOptions<N>,
-) -> Result<Windows> {
-    let (stride, dilation) = (options.stride.get(), options.dilation.get());
-    let (mut output, mut whole) = ([0; N], [0; N]);
-    for i in 0..N {
-        let padded = padded(op, i, sizes[i], pads[i])?;
-        whole[i] = padded;
-        let reach = (kernel[i] - 1).saturating_mul(dilation[i]).saturating_add(1);
-        if reach > padded {
-            return Err(Error::shape(
-                op,
-                format!(
-                    "the kernel {kernel:?} with dilation {dilation:?} spans {reach} elements of axis {i} of the sizes, \
-                     the input {:?} has {padded} there, padding included",
-                    x.shape()
-                ),
-            ));
-        }
-        output[i] = (padded - reach) / stride[i] + 1;
-    }
-    if sizes.contains(&0) && x.shape()[0] != 0 && x.shape()[1] != 0 {
-        return Err(Error::shape(op, format!("the input {:?} is empty; only batch or channels may be", x.shape())));
-    }
-    Ok(Windows {
-        input: three(sizes, 1),
-        kernel: three(kernel, 1),
-        stride: three(no_longer(stride, whole), 1),
-        dilation: three(no_longer(dilation, whole), 1),
-        before: three(pads.map(|p| p.0), 0),
-        output: three(output, 1),
-    })
-}
-
-/// The length of axis `i` of the sizes with what is added at its ends.
-pub(crate) fn padded(op: &str, i: usize, size: usize, (before, after): (usize, usize)) -> Result<usize> {
-    let padded = size.checked_add(before).and_then(|n| n.checked_add(after));
-    padded.filter(|&n| n <= isize::MAX as usize).ok_or_else(|| {
-        Error::value(
-            op,
-            format!("axis {i} of the sizes, {size} elements, is too long with a padding of {before} and {after}"),
-        )
-    })
-}
-
-/// Steps of at most the length of an axis: none that is longer leads to another place inside.
-pub(crate) fn no_longer<const N: usize>(steps: [usize; N], whole: [usize; N]) -> [usize; N] {
-    std::array::from_fn(|i| steps[i].min(whole[i].max(1)))
-}
-
-/// N numbers as the last of three.
-pub(crate) fn three<const N: usize>(numbers: [usize; N], fill: usize) -> [usize; 3] {
-    let mut three = [fill; 3];
-    three[3 - N..].copy_from_slice(&numbers);
-    three
-}
-
 // ------------------------------------------------------------------------------- the three operations and their derivatives
 
-/// The convolution itself; all shapes are the plan's.
+/// The convolution itself; all shapes are those of the plan.
 #[concrete]
 fn planned<T: Real>(
     op: &'static str,
@@ -288,7 +224,8 @@ fn planned<T: Real>(
     })
 }
 
-/// The derivative by the input: from `g`, shaped as the output, to the plan's input. This is the transposed convolution.
+/// The derivative with respect to the input: from `g`, in the shape of the output, to the plan's input. This is the
+/// transposed convolution.
 pub(crate) fn input_grad<T: Real>(g: &Tensor<T>, weight: &Tensor<T>, plan: Plan) -> Tensor<T> {
     let out = kernels::conv::input_grad(g.view(), weight.view(), &plan);
     let (y, w) = (g.clone(), weight.clone());
@@ -297,7 +234,7 @@ pub(crate) fn input_grad<T: Real>(g: &Tensor<T>, weight: &Tensor<T>, plan: Plan)
     })
 }
 
-/// The derivative by the weight: from the input and `g`, shaped as the output, to the plan's weight.
+/// The derivative with respect to the weight: from the input and `g`, in the shape of the output, to the plan's weight.
 fn weight_grad<T: Real>(x: &Tensor<T>, g: &Tensor<T>, plan: Plan) -> Tensor<T> {
     let out = kernels::conv::weight_grad(x.view(), g.view(), &plan);
     let (input, y) = (x.clone(), g.clone());
@@ -306,28 +243,10 @@ fn weight_grad<T: Real>(x: &Tensor<T>, g: &Tensor<T>, plan: Plan) -> Tensor<T> {
     })
 }
 
-macro_rules! named {
-    ($($(#[$doc:meta])* $name:ident, $n:literal;)*) => {$(
-        $(#[$doc])*
-        ///
-        /// # Errors
-        /// As [`conv`].
-        pub fn $name<T: Real>(
-            input: &Tensor<T>,
-            weight: &Tensor<T>,
-            bias: Option<&Tensor<T>>,
-            options: ConvOptions<$n>,
-        ) -> Result<Tensor<T>> {
-            conv(input, weight, bias, options)
-        }
-    )*};
-}
-
-named! {
-    /// [`conv`] over one axis: `(B, C, L)` or `(C, L)`.
-    conv1d, 1;
-    /// [`conv`] over two axes: `(B, C, H, W)` or `(C, H, W)`.
-    ///
+by_rank! {
+    ($n) conv(input, weight, bias, options):
+        (input: &Tensor<T>, weight: &Tensor<T>, bias: Option<&Tensor<T>>, options: ConvOptions<$n>) -> Tensor<T>;
+    conv1d,
     /// ```
     /// use ndnn::{functional::{self as F, ConvOptions}, prelude::*};
     /// let x = Tensor::ones([1, 1, 3, 3]);
@@ -335,7 +254,6 @@ named! {
     /// assert_eq!(y, tensor![[[[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]]]);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    conv2d, 2;
-    /// [`conv`] over three axes: `(B, C, D, H, W)` or `(C, D, H, W)`.
-    conv3d, 3;
+    conv2d,
+    conv3d
 }

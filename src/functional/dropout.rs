@@ -6,26 +6,25 @@ use crate::{
     Error, Result,
     kernels::elementwise::{map, zip},
     ops::shared,
-    random::Rng,
     tensor::{Real, Tensor},
 };
 
-/// The value that SELU falls to far below 0, negated: `scale · alpha`.
+/// The limit of SELU for large negative numbers, negated: `scale · alpha`.
 const SATURATION: f64 = super::activation::SELU_ALPHA * super::activation::SELU_SCALE;
 
-/// What is dropped, and what takes its place.
+/// What is dropped, and what replaces it.
 #[derive(Clone, Copy)]
 struct Kind {
     op: &'static str,
     drawn: Drawn,
-    /// SELU's saturation in place of 0, and everything scaled and shifted to mean 0 and variance 1.
+    /// Replaces by SELU's limit instead of 0, and scales and shifts everything to mean 0 and variance 1.
     alpha: bool,
 }
 
 #[derive(Clone, Copy)]
 enum Drawn {
     Elements,
-    /// Channels of `(N, C, …)`, or of `(C, …)` where the rank is not the one given.
+    /// Channels of `(N, C, …)`, or of `(C, …)` if the rank is not the given one.
     Channels {
         batched_rank: Option<usize>,
     },
@@ -45,20 +44,14 @@ impl Kind {
         Ok(shape.iter().enumerate().map(|(i, &n)| if i < leading { n } else { 1 }).collect())
     }
 
-    fn apply<T: Real>(
-        self,
-        input: &Tensor<T>,
-        p: f64,
-        training: bool,
-        draw: impl FnOnce(Vec<usize>, f64) -> Result<Tensor<T>>,
-    ) -> Result<Tensor<T>> {
+    fn apply<T: Real>(self, input: &Tensor<T>, p: f64, training: bool) -> Result<Tensor<T>> {
         if !(0. ..=1.).contains(&p) {
             return Err(Error::value(self.op, format!("dropout probability has to be between 0 and 1, but got {p}")));
         }
         if p == 0. || !training || input.numel() == 0 {
             return Ok(input.clone());
         }
-        // Of what is kept and of what is dropped: the factor, and what is added.
+        // The factor, and what is added to elements that are kept and that are dropped.
         let (scale, kept, dropped) = match self.alpha {
             _ if p == 1. => (0., 0., 0.),
             false => (1. / (1. - p), 0., 0.),
@@ -69,20 +62,20 @@ impl Kind {
         };
         let keep = match p {
             1. => Tensor::scalar(T::ZERO),
-            _ => draw(self.mask_shape(input.shape())?, 1. - p)?,
+            _ => Tensor::bernoulli(self.mask_shape(input.shape())?, 1. - p)?,
         };
         let numbers = [scale, kept, dropped].map(T::of);
         Ok(masked(self.op, input, &keep, numbers, self.alpha))
     }
 }
 
-/// What is kept times `scale`, plus `kept`, and `dropped` in place of the others; see [`Kind::alpha`].
+/// Elements that are kept, times `scale`, plus `kept`; `dropped` replaces the others; see [`Kind::alpha`].
 #[concrete]
 fn masked<T: Real>(op: &'static str, input: &Tensor<T>, keep: &Tensor<T>, numbers: [T; 3], alpha: bool) -> Tensor<T> {
     let [scale, kept, dropped] = numbers;
     let factor: Tensor<T> = map(keep.view(), |k| k * scale).into();
     let out = match alpha {
-        // Selected: an infinity times 0 would be NaN.
+        // Selected, not multiplied: infinity times 0 would be NaN.
         false => zip(input.view(), factor.view(), input.shape(), |x, f| if f == T::ZERO { T::ZERO } else { x * f }),
         true => {
             zip(input.view(), factor.view(), input.shape(), |x, f| if f == T::ZERO { dropped } else { x * f + kept })
@@ -91,9 +84,9 @@ fn masked<T: Real>(op: &'static str, input: &Tensor<T>, keep: &Tensor<T>, number
     Tensor::op(op, out, [input], move |g, _| Ok([Some(shared(g, &factor)?)]))
 }
 
-/// A pair of functions a row: with the process's generator, and with the caller's.
+/// One function per row.
 macro_rules! functions {
-    ($($(#[$doc:meta])* $name:ident, $with:ident, $drawn:expr, alpha $alpha:literal $(, $check:ident)?;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident, $drawn:expr, alpha $alpha:literal $(, $check:ident)?;)*) => {$(
         $(#[$doc])*
         ///
         /// # Errors
@@ -101,28 +94,14 @@ macro_rules! functions {
         pub fn $name<T: Real>(input: &Tensor<T>, p: f64, training: bool) -> Result<Tensor<T>> {
             $($check(input.shape())?;)?
             let kind = Kind { op: stringify!($name), drawn: $drawn, alpha: $alpha };
-            kind.apply(input, p, training, Tensor::bernoulli)
-        }
-
-        #[doc = concat!("As [`", stringify!($name), "`], from the caller's generator.")]
-        ///
-        /// # Errors
-        #[doc = concat!("As [`", stringify!($name), "`].")]
-        pub fn $with<T: Real>(
-            input: &Tensor<T>,
-            p: f64,
-            training: bool,
-            rng: &mut (impl Rng + ?Sized),
-        ) -> Result<Tensor<T>> {
-            $($check(input.shape())?;)?
-            let kind = Kind { op: stringify!($name), drawn: $drawn, alpha: $alpha };
-            kind.apply(input, p, training, |shape, q| Tensor::bernoulli_with(shape, q, rng))
+            kind.apply(input, p, training)
         }
     )*};
 }
 
 functions! {
-    /// While training, each element is 0 with probability `p`, else divided by `1 - p`; otherwise `input` as it is.
+    /// In training, each element becomes 0 with probability `p`, and is otherwise divided by `1 - p`; else `input` is
+    /// returned unchanged.
     ///
     /// ```
     /// use ndnn::{functional as F, prelude::*};
@@ -132,23 +111,23 @@ functions! {
     /// assert_eq!(F::dropout(&x, 0.25, false)?, x);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    dropout, dropout_with, Drawn::Elements, alpha false;
+    dropout, Drawn::Elements, alpha false;
 
     /// [`dropout`] of whole channels of `(N, C, L)` or `(C, L)`.
-    dropout1d, dropout1d_with, Drawn::Channels { batched_rank: Some(3) }, alpha false, one_spatial_axis;
+    dropout1d, Drawn::Channels { batched_rank: Some(3) }, alpha false, one_spatial_axis;
 
-    /// [`dropout`] of whole channels of `(N, C, H, W)`; three axes are taken for `(N, C, L)`, as in PyTorch.
-    dropout2d, dropout2d_with, Drawn::Channels { batched_rank: None }, alpha false;
+    /// [`dropout`] of whole channels of `(N, C, H, W)`; three axes are interpreted as `(N, C, L)`, as in PyTorch.
+    dropout2d, Drawn::Channels { batched_rank: None }, alpha false;
 
     /// [`dropout`] of whole channels of `(N, C, D, H, W)` or `(C, D, H, W)`.
-    dropout3d, dropout3d_with, Drawn::Channels { batched_rank: Some(5) }, alpha false;
+    dropout3d, Drawn::Channels { batched_rank: Some(5) }, alpha false;
 
-    /// [`dropout`] for [`selu`](super::selu): drops to SELU's lowest value, and keeps mean 0 and variance 1
-    /// (Klambauer et al. 2017).
-    alpha_dropout, alpha_dropout_with, Drawn::Elements, alpha true;
+    /// [`dropout`] for [`selu`](super::selu): dropped elements become SELU's lowest value, and mean 0 and variance 1
+    /// are preserved (Klambauer et al. 2017).
+    alpha_dropout, Drawn::Elements, alpha true;
 
     /// [`alpha_dropout`] of whole channels of `(N, C, …)`.
-    feature_alpha_dropout, feature_alpha_dropout_with, Drawn::Channels { batched_rank: None }, alpha true;
+    feature_alpha_dropout, Drawn::Channels { batched_rank: None }, alpha true;
 }
 
 fn one_spatial_axis(shape: &[usize]) -> Result<()> {

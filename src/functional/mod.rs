@@ -12,11 +12,12 @@ mod padding;
 mod pooling;
 mod rnn;
 mod sparse;
+mod windows;
 
 pub use activation::{
-    GELUApproximate, celu, elu, gelu, glu, gumbel_softmax, gumbel_softmax_with, hardshrink, hardsigmoid, hardswish,
-    hardtanh, leaky_relu, log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, rrelu_with, selu, sigmoid, silu,
-    softmax, softmin, softplus, softshrink, softsign, tanh, tanhshrink, threshold,
+    GELUApproximate, celu, elu, gelu, glu, gumbel_softmax, hardshrink, hardsigmoid, hardswish, hardtanh, leaky_relu,
+    log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, selu, sigmoid, silu, softmax, softmin, softplus,
+    softshrink, softsign, tanh, tanhshrink, threshold,
 };
 pub use attention::{
     AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions, multi_head_attention_forward,
@@ -25,10 +26,7 @@ pub use attention::{
 pub(crate) use conv::conv_setters;
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
 pub(crate) use dropout::channel_dropout;
-pub use dropout::{
-    alpha_dropout, alpha_dropout_with, dropout, dropout_with, dropout1d, dropout1d_with, dropout2d, dropout2d_with,
-    dropout3d, dropout3d_with, feature_alpha_dropout, feature_alpha_dropout_with,
-};
+pub use dropout::{alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout};
 pub use linear::{bilinear, linear};
 pub use loss::{
     BCELossOptions, BCEWithLogitsLossOptions, CrossEntropyLossOptions, CrossEntropyTarget, HuberLossOptions,
@@ -39,14 +37,18 @@ pub use loss::{
 pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};
 pub use options::{Dims, PyNumber};
-pub(crate) use options::{argument, changed, no_word, options, words};
+pub(crate) use options::{argument, by_rank, changed, no_word, options, words};
 pub use padding::{PadOptions, PaddingMode, pad};
-pub(crate) use pooling::max_pool_setters;
 pub use pooling::{
-    MaxPoolOptions, PoolStride, max_pool, max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d,
-    max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices,
+    AvgPoolOptions, MaxPoolOptions, PoolStride, avg_pool, avg_pool1d, avg_pool2d, avg_pool3d, max_pool,
+    max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d, max_pool2d_with_indices, max_pool3d,
+    max_pool3d_with_indices,
 };
-pub use rnn::{LstmState, RnnOptions, RnnWeights, lstm, lstm_cell};
+pub(crate) use pooling::{avg_pool_setters, max_pool_setters};
+pub(crate) use rnn::rnn_setters;
+pub use rnn::{
+    GruKind, LstmKind, LstmState, RnnKind, RnnOptions, RnnState, RnnWeights, gru, gru_cell, lstm, lstm_cell,
+};
 pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};
 pub(crate) use sparse::{padding_row, renorm};

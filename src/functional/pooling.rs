@@ -1,9 +1,8 @@
 //! Pooling.
 
 use super::{
-    Dims,
-    conv::{no_longer, padded, three},
-    options,
+    Dims, by_rank, options,
+    windows::{Sliding, Spatial},
 };
 use crate::{
     Error, Result,
@@ -11,7 +10,7 @@ use crate::{
     tensor::{Real, Tensor, grad_enabled},
 };
 
-/// The step from one window of a pooling to the next: the window's own size unless set.
+/// The step between windows of a pooling: the size of a window unless set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStride<const N: usize>(Option<Dims<N>>);
 
@@ -41,28 +40,28 @@ impl<const N: usize> From<Option<Dims<N>>> for PoolStride<N> {
 }
 
 options! {
-    /// What max pooling takes besides the input and the windows' size.
+    /// The options of max pooling.
     pub struct MaxPoolOptions[const N: usize][N], setters max_pool_setters {
-        /// The step from one window to the next; the windows' size by default.
+        /// The step from one window to the next; the size of a window by default.
         stride: into crate::functional::PoolStride<N> = PoolStride::default(),
             if |s| s.0.is_none_or(Dims::is_positive), "a stride is at least 1";
-        /// How many elements, never the largest, are added at each end; 0 by default, at most half a window.
+        /// How many elements, which are never the largest, are added at each end; 0 by default, at most half a window.
         padding: into Dims<N> = Dims::from(0);
         /// The step from one element of a window to the next; 1 by default.
         dilation: into Dims<N> = Dims::from(1), if |d| d.is_positive(), "a dilation is at least 1";
-        /// Whether a last window that does not fit wholly counts too, if it starts inside.
+        /// Whether an incomplete last window counts too, if it starts inside.
         ceil_mode: of bool = false;
     }
 }
 
 /// The largest element of each window over N axes.
 ///
-/// `input` is `(B, C, *sizes)` or, without a batch, `(C, *sizes)`; the result has the same leading axes and
-/// `out = ⌊(size + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1`, or ⌈…⌉ with `ceil_mode`, where the last
-/// window starts inside. The first of equals wins, and gets the gradient; NaN is larger than anything.
+/// `input` is `(B, C, *sizes)` or, without a batch, `(C, *sizes)`; the result has the same leading axes and `out =
+/// ⌊(size + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1`, or ⌈…⌉ with `ceil_mode`, if the last window
+/// starts inside. Of equal elements the first one is chosen, and gets the gradient; NaN is larger than anything.
 ///
 /// # Errors
-/// If the input has another number of axes or is empty, no window fits, or there is no memory for the result.
+/// If the input has another number of axes or is empty, no window fits, or there is not enough memory for the result.
 pub fn max_pool<const N: usize, T: Real>(
     input: &Tensor<T>,
     kernel_size: impl Into<Dims<N>>,
@@ -71,40 +70,47 @@ pub fn max_pool<const N: usize, T: Real>(
     if input.requires_grad() && grad_enabled() {
         return Ok(max_pool_with_indices(input, kernel_size, options)?.0);
     }
-    let Pooling { op, windows, shape } = Pooling::new(input, kernel_size.into(), &options)?;
+    let (op, windows, shape) = max_pooled(input.shape(), kernel_size.into(), &options)?;
     if room::<T>(op, &shape)? == 0 {
         return Ok(input.nothing(op, &shape));
     }
     Ok(T::max_pool_values(&row_major(&input.view()), &windows).array(shape.as_slice()).into())
 }
 
-/// What is known before a pooling runs: the windows, none of which lies wholly in the padding, and the result's shape.
-struct Pooling {
+/// The windows of a pooling, and the shape of the result.
+fn pooled<const N: usize>(
     op: &'static str,
-    windows: Windows,
-    shape: Vec<usize>,
+    shape: &[usize],
+    sizes: [Dims<N>; 3],
+    (stride, ceil_mode): (PoolStride<N>, bool),
+) -> Result<(Windows, Vec<usize>)> {
+    let [kernel, padding, dilation] = sizes.map(Dims::get);
+    let (stride, pads) = (stride.or(sizes[0]).get(), padding.map(|p| (p, p)));
+    let (input, sliding) = (Spatial::new(op, shape)?, Sliding { kernel, stride, dilation, pads, ceil_mode });
+    sliding.half_padded(op)?;
+    input.filled(false)?;
+    let windows = sliding.over(&input)?;
+    Ok((windows, [input.leading(), &windows.output[3 - N..]].concat()))
 }
 
-impl Pooling {
-    fn new<const N: usize, T: Real>(
-        input: &Tensor<T>,
-        kernel_size: Dims<N>,
-        options: &MaxPoolOptions<N>,
-    ) -> Result<Pooling> {
-        let op = const { ["max_pool1d", "max_pool2d", "max_pool3d"][N - 1] };
-        let windows = windows(op, input.shape(), kernel_size, options)?;
-        let shape = [&input.shape()[..input.ndim() - N], &windows.output[3 - N..]].concat();
-        // Of a result without elements there may be very many windows.
-        let padding_alone = |axis: usize| windows.spans(axis).iter().any(|span| span.count == 0);
-        if room::<i64>(op, &shape)? > 0 && (0..3).any(padding_alone) {
-            let what = format!("a window lies wholly in the padding of the input {:?}", input.shape());
-            return Err(Error::shape(op, what));
-        }
-        Ok(Pooling { op, windows, shape })
+/// The windows of a max pooling, none of which is entirely in the padding.
+fn max_pooled<const N: usize>(
+    shape: &[usize],
+    kernel_size: Dims<N>,
+    options: &MaxPoolOptions<N>,
+) -> Result<(&'static str, Windows, Vec<usize>)> {
+    let op = const { ["max_pool1d", "max_pool2d", "max_pool3d"][N - 1] };
+    let MaxPoolOptions { stride, padding, dilation, ceil_mode } = *options;
+    let (windows, out) = pooled(op, shape, [kernel_size, padding, dilation], (stride, ceil_mode))?;
+    // A result without elements may have very many windows.
+    let padding_alone = |axis: usize| windows.spans(axis).iter().any(|span| span.count == 0);
+    if room::<i64>(op, &out)? > 0 && (0..3).any(padding_alone) {
+        return Err(Error::shape(op, format!("a window is entirely in the padding of the input {shape:?}")));
     }
+    Ok((op, windows, out))
 }
 
-/// As [`max_pool`], also where each came from: its index in the row-major sizes of its channel.
+/// As [`max_pool`], and also the position of each element: its row-major index among the sizes of its channel.
 ///
 /// # Errors
 /// As [`max_pool`].
@@ -113,7 +119,7 @@ pub fn max_pool_with_indices<const N: usize, T: Real>(
     kernel_size: impl Into<Dims<N>>,
     options: MaxPoolOptions<N>,
 ) -> Result<(Tensor<T>, Tensor<i64>)> {
-    let Pooling { op, windows, shape } = Pooling::new(input, kernel_size.into(), &options)?;
+    let (op, windows, shape) = max_pooled(input.shape(), kernel_size.into(), &options)?;
     if room::<i64>(op, &shape)? == 0 {
         return Ok((input.nothing(op, &shape), Tensor::from_vec(&shape, Vec::new())?));
     }
@@ -127,8 +133,8 @@ pub fn max_pool_with_indices<const N: usize, T: Real>(
     Ok((out, places))
 }
 
-/// The derivative of max pooling: each element of `g` added at the place in `x` that it came from, a row of `index` a
-/// channel. `x` only decides the places: its derivative is zero, as PyTorch has it, and not absent.
+/// The derivative of max pooling: adds each element of `g` at the place in `x` that it came from; `index` has one row
+/// per channel. `x` determines only the places: its derivative is zero, as in PyTorch, and not absent.
 fn unpooled<T: Real>(g: &Tensor<T>, x: &Tensor<T>, index: &Tensor<i64>) -> Result<Tensor<T>> {
     let (rows, inside) = (index.shape()[0], x.numel() / index.shape()[0].max(1));
     let placed = unpool(&row_major(&g.view()), &row_major(&index.view()), rows, inside).array(x.shape());
@@ -139,121 +145,107 @@ fn unpooled<T: Real>(g: &Tensor<T>, x: &Tensor<T>, index: &Tensor<i64>) -> Resul
     }))
 }
 
-/// Where the windows lie, by PyTorch's rules.
-fn windows<const N: usize>(
-    op: &str,
-    shape: &[usize],
-    kernel_size: Dims<N>,
-    options: &MaxPoolOptions<N>,
-) -> Result<Windows> {
-    let (kernel, stride) = (kernel_size.get(), options.stride.or(kernel_size).get());
-    let (padding, dilation) = (options.padding.get(), options.dilation.get());
-    for (name, sizes) in [("window", kernel), ("stride", stride), ("dilation", dilation)] {
-        if sizes.contains(&0) {
-            return Err(Error::value(op, format!("a {name} of {sizes:?}: each is at least 1")));
-        }
+options! {
+    /// The options of average pooling.
+    pub struct AvgPoolOptions[const N: usize][N], setters avg_pool_setters {
+        /// The step from one window to the next; the size of a window by default.
+        stride: into crate::functional::PoolStride<N> = PoolStride::default(),
+            if |s| s.0.is_none_or(Dims::is_positive), "a stride is at least 1";
+        /// How many zeros are added at each end; 0 by default, at most half a window.
+        padding: into Dims<N> = Dims::from(0);
+        /// Whether an incomplete last window counts too, if it starts inside.
+        ceil_mode: of bool = false;
+        /// Whether the zeros count as elements (the default). Elements added by `ceil_mode` never count.
+        count_include_pad: of bool = true;
+        /// The divisor of all sums; by default, and always over one axis, the number of elements in the window.
+        divisor_override: into Option<usize> = None, if |d| d != Some(0), "a divisor is not 0";
     }
-    if let Some(i) = (0..N).find(|&i| padding[i] > kernel[i] / 2) {
-        let (p, k) = (padding[i], kernel[i]);
-        return Err(Error::value(
-            op,
-            format!("a padding of {p} is more than half a window of {k} (axis {i} of the sizes)"),
-        ));
-    }
-    let (one, many) = (N + 1, N + 2);
-    if shape.len() != one && shape.len() != many {
-        return Err(Error::shape(
-            op,
-            format!("the input is {shape:?}, expected {many} axes (batch, channels, sizes) or {one} without a batch"),
-        ));
-    }
-    if shape[shape.len() - N - 1..].contains(&0) {
-        return Err(Error::shape(op, format!("the input {shape:?} is empty; only the batch may be")));
-    }
-    let sizes: [usize; N] = shape[shape.len() - N..].try_into().expect("as many axes as checked");
-    let (mut output, mut whole) = ([0; N], [0; N]);
-    for i in 0..N {
-        whole[i] = padded(op, i, sizes[i], (padding[i], padding[i]))?;
-        output[i] = output_size(sizes[i], kernel[i], stride[i], padding[i], dilation[i], options.ceil_mode)
-            .ok_or_else(|| {
-                let span = format!("windows of {kernel:?} with dilation {dilation:?} and padding {padding:?}");
-                Error::shape(
-                    op,
-                    format!("no window fits axis {i} of the sizes {sizes:?} of the input {shape:?}: {span}"),
-                )
-            })?;
-    }
-    Ok(Windows {
-        input: three(sizes, 1),
-        kernel: three(kernel, 1),
-        stride: three(no_longer(stride, whole), 1),
-        dilation: three(no_longer(dilation, whole), 1),
-        before: three(padding, 0),
-        output: three(output, 1),
-    })
+    if |o| N > 1 || o.divisor_override.is_none(), "average pooling over one axis has no divisor_override"
 }
 
-/// The number of windows along one axis; `None` if there is none.
-fn output_size(
-    size: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-    dilation: usize,
-    ceil_mode: bool,
-) -> Option<usize> {
-    let wide = |n: usize| n as i128;
-    let (size, stride, padding) = (wide(size), wide(stride), wide(padding));
-    let reach = (wide(kernel) - 1).saturating_mul(wide(dilation)).min(1 << 100) + 1;
-    let room = size + 2 * padding - reach + if ceil_mode { stride - 1 } else { 0 };
-    let mut count = room.div_euclid(stride) + 1;
-    if ceil_mode && (count - 1) * stride >= size + padding {
-        count -= 1;
+/// The mean of each window over N axes.
+///
+/// `input` is `(N, C, *sizes)` or, without a batch, `(C, *sizes)`; the result has the same leading axes and `out =
+/// ⌊(size + 2·padding − kernel_size) / stride⌋ + 1`, or ⌈…⌉ with `ceil_mode`, if the last window starts inside. As
+/// torch.nn.functional.avg_pool2d.
+///
+/// # Errors
+/// If the input has another number of axes or is empty, no window fits, or there is not enough memory for the result.
+pub fn avg_pool<const N: usize, T: Real>(
+    input: &Tensor<T>,
+    kernel_size: impl Into<Dims<N>>,
+    options: AvgPoolOptions<N>,
+) -> Result<Tensor<T>> {
+    let op = const { ["avg_pool1d", "avg_pool2d", "avg_pool3d"][N - 1] };
+    let AvgPoolOptions { stride, padding, ceil_mode, count_include_pad, divisor_override } = options;
+    let sizes = [kernel_size.into(), padding, Dims::from(1)];
+    let (windows, shape) = pooled(op, input.shape(), sizes, (stride, ceil_mode))?;
+    if room::<T>(op, &shape)? == 0 {
+        return Ok(input.nothing(op, &shape));
     }
-    usize::try_from(count).ok().filter(|&count| count > 0)
+    let sums = summed(op, input, windows, &shape);
+    let counts = match divisor_override {
+        Some(divisor) => vec![T::of(divisor as f64)],
+        None => windows.counts(count_include_pad),
+    };
+    match counts.iter().all(|&count| count == counts[0]) {
+        true => Ok(sums / counts[0]),
+        false => sums.try_div(&Tensor::from_vec(&windows.output[3 - N..], counts)?),
+    }
 }
 
-macro_rules! named {
-    ($($(#[$doc:meta])* $name:ident, $with_indices:ident, $n:literal;)*) => {$(
-        $(#[$doc])*
-        ///
-        /// # Errors
-        /// As [`max_pool`].
-        pub fn $name<T: Real>(
-            input: &Tensor<T>,
-            kernel_size: impl Into<Dims<$n>>,
-            options: MaxPoolOptions<$n>,
-        ) -> Result<Tensor<T>> {
-            max_pool(input, kernel_size, options)
-        }
-
-        #[doc = concat!("[`", stringify!($name), "`] and the indices, as [`max_pool_with_indices`].")]
-        ///
-        /// # Errors
-        /// As [`max_pool`].
-        pub fn $with_indices<T: Real>(
-            input: &Tensor<T>,
-            kernel_size: impl Into<Dims<$n>>,
-            options: MaxPoolOptions<$n>,
-        ) -> Result<(Tensor<T>, Tensor<i64>)> {
-            max_pool_with_indices(input, kernel_size, options)
-        }
-    )*};
+/// The sum of each window.
+fn summed<T: Real>(op: &'static str, x: &Tensor<T>, windows: Windows, shape: &[usize]) -> Tensor<T> {
+    let (sums, from) = (T::sum_pool(&row_major(&x.view()), &windows).array(shape), x.shape().to_vec());
+    Tensor::op(op, sums, [x], move |g, _| Ok([Some(spread(g, windows, &from))]))
 }
 
-named! {
-    /// [`max_pool`] over one axis: `(B, C, L)` or `(C, L)`.
-    max_pool1d, max_pool1d_with_indices, 1;
-    /// [`max_pool`] over two axes: `(B, C, H, W)` or `(C, H, W)`.
-    ///
+/// The derivative of [`summed`]: adds each element of `g` to all elements of its window.
+fn spread<T: Real>(g: &Tensor<T>, windows: Windows, shape: &[usize]) -> Tensor<T> {
+    let (spread, to) = (T::spread(&row_major(&g.view()), &windows).array(shape), g.shape().to_vec());
+    Tensor::op("sum_pool_backward", spread, [g], move |h, _| Ok([Some(summed("sum_pool", h, windows, &to))]))
+}
+
+by_rank! {
+    ($n) max_pool(input, kernel_size, options):
+        (input: &Tensor<T>, kernel_size: impl Into<Dims<$n>>, options: MaxPoolOptions<$n>) -> Tensor<T>;
+    max_pool1d,
     /// ```
     /// use ndnn::{functional as F, prelude::*};
     /// let x = tensor![[[1.0, 5.0, 2.0, 0.0], [3.0, 4.0, 2.0, 9.0]]];
     /// assert_eq!(F::max_pool2d(&x, 2, Default::default())?, tensor![[[5.0, 9.0]]]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    max_pool2d,
+    max_pool3d
+}
+
+by_rank! {
+    ($n) max_pool_with_indices(input, kernel_size, options):
+        (input: &Tensor<T>, kernel_size: impl Into<Dims<$n>>, options: MaxPoolOptions<$n>) -> (Tensor<T>, Tensor<i64>);
+    max_pool1d_with_indices,
+    /// ```
+    /// use ndnn::{functional as F, prelude::*};
+    /// let x = tensor![[[1.0, 5.0, 2.0, 0.0], [3.0, 4.0, 2.0, 9.0]]];
     /// assert_eq!(F::max_pool2d_with_indices(&x, 2, Default::default())?.1, tensor![[[1, 7]]]);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    max_pool2d, max_pool2d_with_indices, 2;
-    /// [`max_pool`] over three axes: `(B, C, D, H, W)` or `(C, D, H, W)`.
-    max_pool3d, max_pool3d_with_indices, 3;
+    max_pool2d_with_indices,
+    max_pool3d_with_indices
+}
+
+by_rank! {
+    ($n) avg_pool(input, kernel_size, options):
+        (input: &Tensor<T>, kernel_size: impl Into<Dims<$n>>, options: AvgPoolOptions<$n>) -> Tensor<T>;
+    avg_pool1d,
+    /// ```
+    /// use ndnn::{functional::{self as F, AvgPoolOptions}, prelude::*};
+    /// let x = tensor![[[1.0, 5.0, 2.0, 0.0], [3.0, 3.0, 2.0, 8.0]]];
+    /// assert_eq!(F::avg_pool2d(&x, 2, Default::default())?, tensor![[[3.0, 3.0]]]);
+    /// let padded = AvgPoolOptions::default().padding([0, 1]).count_include_pad(false);
+    /// assert_eq!(F::avg_pool2d(&x, 2, padded)?, tensor![[[2.0, 3.0, 4.0]]]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    avg_pool2d,
+    avg_pool3d
 }

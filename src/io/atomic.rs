@@ -1,4 +1,4 @@
-//! Writing a file: whole, or not at all.
+//! Writing a file completely, or not at all.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, TryLockError},
@@ -9,14 +9,14 @@ use std::{
 
 use crate::{Error, Result, error::ErrorKind};
 
-/// Puts what `write` writes in the place of the file at `path`: every writer of the library goes through here.
+/// Replaces the file at `path` with what `write` writes; all writers of the library use this.
 ///
-/// A new file is written beside the old one, made safe on the disk, and renamed over it. A symbolic link is followed; the old
-/// file's mode stays, and its owner where the system allows; other hard links to it keep the old content. A device or a
-/// pipe is written to as it is. A file that may not be written to is an error.
+/// A new file is written next to the old one, synced to disk, and renamed over it. A symbolic link is followed; the old
+/// file's mode is kept, and its owner if the system allows it; other hard links to it keep the old content. A device or
+/// a pipe is written to directly. A file without write permission is an error.
 ///
 /// # Errors
-/// If the file cannot be written. Then the old one is as it was, and nothing lies beside it.
+/// If the file cannot be written. Then the old one is unchanged, and no other file is left.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     try_replace(path, write)
         .map_err(|e| Error::new(ErrorKind::Io, "save", format!("cannot write {}", path.display())).caused_by(e))
@@ -37,7 +37,7 @@ fn try_replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>
     }
     let target = follow(path)?;
     if old.is_some() {
-        // Renaming asks only for rights on the folder.
+        // Renaming requires permissions only on the folder.
         OpenOptions::new().write(true).open(&target)?;
     }
     let folder = target.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -49,7 +49,8 @@ fn try_replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>
     fill(&temporary.file, write)?;
     temporary.file.sync_all()?;
     fs::rename(&temporary.path, &target)?;
-    // The new file stands; on a system that cannot sync a folder, a loss of power may bring back the old one, whole.
+    // The new file is in place; on a system that cannot sync a folder, a loss of power may restore the old one,
+    // complete.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
@@ -60,7 +61,7 @@ fn fill(file: &File, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io
     out.flush()
 }
 
-/// Where a chain of symbolic links ends, whether or not anything is there.
+/// Where a chain of symbolic links ends, whether or not that file exists.
 fn follow(path: &Path) -> io::Result<PathBuf> {
     let mut at = path.to_path_buf();
     for _ in 0..40 {
@@ -71,7 +72,7 @@ fn follow(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// Gives the new file the old one's mode, and its owner and group where the system allows.
+/// Gives the new file the mode of the old one, and its owner and group if the system allows it.
 #[cfg(unix)]
 fn keep_rights(file: &File, old: &Metadata) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -79,10 +80,10 @@ fn keep_rights(file: &File, old: &Metadata) -> io::Result<()> {
     let new = file.metadata()?;
     let mut mode = old.mode() & 0o777;
     if new.gid() != old.gid() {
-        // Another group gets no more than everybody.
+        // A different group gets no more rights than everybody else.
         mode = mode & 0o707 | (mode << 3) & mode & 0o070;
     }
-    // Some file systems have one mode for all, and refuse to set it.
+    // Some file systems have one mode for all files, and refuse to set it.
     if new.mode() & 0o777 != mode {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
@@ -98,14 +99,15 @@ fn keep_rights(_: &File, _: &Metadata) -> io::Result<()> {
 const PREFIX: &str = ".ndnn-";
 const SUFFIX: &str = ".tmp";
 
-/// A file that is gone when this is dropped, unless it was renamed. Its writer holds a lock on it, which ends with the process.
+/// A file that is removed when this is dropped, unless it was renamed. Its writer holds a lock on it, which ends with
+/// the process.
 struct Temporary {
     path: PathBuf,
     file: File,
 }
 
 impl Temporary {
-    /// `private`: nobody else may read it before it has the rights of the file whose place it will take.
+    /// `private`: nobody else may read it until it has the rights of the file that it replaces.
     fn new(folder: &Path, private: bool) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
@@ -114,7 +116,8 @@ impl Temporary {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         }
         for _ in 0..100 {
-            // Not drawn from the library's generator: a save changes no later draw, and no seed foretells the name.
+            // Not drawn from the library's generator: saving does not change later draws, and the name cannot be
+            // predicted from a seed.
             let name = format!("{PREFIX}{:016x}{SUFFIX}", RandomState::new().build_hasher().finish());
             let path = folder.join(name);
             let file = match options.open(&path) {
@@ -122,7 +125,8 @@ impl Temporary {
                 opened => opened?,
             };
             let temporary = Temporary { path, file };
-            // Between the two, someone who tidies up may have locked it, or removed it. Where there are no locks, nobody can.
+            // In between, another process that removes stale files may have locked or removed it. Without locks, no
+            // process removes any.
             let taken = matches!(temporary.file.try_lock(), Err(TryLockError::WouldBlock));
             if !taken && temporary.path.exists() {
                 return Ok(temporary);
@@ -138,7 +142,7 @@ impl Drop for Temporary {
     }
 }
 
-/// Removes the temporary files of processes that ended in the middle of a save: those on which nobody holds a lock.
+/// Removes the temporary files of processes that ended while saving: those that nobody holds a lock on.
 fn remove_stale(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -1,4 +1,4 @@
-//! The safetensors format: read and written from a path or from bytes.
+//! The safetensors format: reading and writing files or bytes.
 
 use std::{
     cmp::Reverse,
@@ -23,7 +23,7 @@ use crate::{
     tensor::{AnyTensor, Element, Tensor},
 };
 
-/// The longest header that readers of the format accept.
+/// Length of the longest header that readers of the format accept, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
 
 /// Writes a tensor as the format stores it: row-major, little-endian.
@@ -48,7 +48,7 @@ fn encoded<T: Element, const B: usize>(
     })
 }
 
-/// The type of the elements, the bytes of one, and those of all.
+/// The type of the elements, the bytes per element, and the bytes of all.
 fn size(tensor: &AnyTensor) -> (Dtype, usize, usize) {
     let (dtype, width, numel) = match tensor {
         AnyTensor::F32(t) => (Dtype::F32, 4, t.numel()),
@@ -59,15 +59,15 @@ fn size(tensor: &AnyTensor) -> (Dtype, usize, usize) {
     (dtype, width, width * numel)
 }
 
-/// A file in the making: the length of its header and the header, then tensors.
+/// The layout of a file: the length of its header and the header, then tensors.
 struct Layout<'s> {
     head: Vec<u8>,
     tensors: Vec<&'s AnyTensor>,
 }
 
 impl<'s> Layout<'s> {
-    /// The header lists the entries in their order. Their bytes lie with the widest elements first, so that each tensor begins
-    /// at a multiple of its element's width, as readers that map a file into memory ask.
+    /// The header lists the entries in their order. Their bytes are stored with the widest elements first, so that each
+    /// tensor begins at a multiple of its element's width, as readers that map a file into memory require.
     fn new(state: &'s StateDict) -> Result<Self> {
         let refuse = |message: String| Err(Error::new(ErrorKind::Format, "safetensors", message));
         let entries: Vec<(&str, &AnyTensor)> = state.iter().collect();
@@ -106,7 +106,7 @@ impl<'s> Layout<'s> {
     }
 }
 
-/// The keys of a header in their order, which the format's own reader forgets.
+/// The keys of a header in their order, which the format's own reader does not keep.
 struct Keys(Vec<String>);
 
 impl<'de> Deserialize<'de> for Keys {
@@ -129,7 +129,7 @@ impl<'de> Deserialize<'de> for Keys {
     }
 }
 
-/// What bytes that are no safetensors file seem to be instead.
+/// What bytes that are not a safetensors file seem to be instead.
 fn seems(bytes: &[u8]) -> &'static str {
     match bytes {
         [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..] => {
@@ -144,11 +144,11 @@ fn seems(bytes: &[u8]) -> &'static str {
 }
 
 fn malformed(bytes: &[u8], cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    let message = format!("these bytes are no safetensors file{}", seems(bytes));
+    let message = format!("this is not a safetensors file{}", seems(bytes));
     Error::new(ErrorKind::Format, "safetensors", message).caused_by(cause)
 }
 
-/// The format checks lengths, but also takes shapes without elements that no array can have.
+/// The format checks lengths, but also accepts shapes without elements that no array can have.
 fn decode<T: Element, const B: usize>(view: &TensorView<'_>, of: impl Fn([u8; B]) -> T) -> Result<AnyTensor> {
     room::<T>("from_bytes", view.shape())?;
     let values = collected(view.data().as_chunks().0.iter().map(|&bytes| of(bytes)));
@@ -167,7 +167,7 @@ fn half(bits: u16) -> f32 {
     }
 }
 
-/// A stored tensor; narrower types become the nearest of ours.
+/// A stored tensor; narrower types become the nearest of the supported ones.
 fn restore(name: &str, view: &TensorView<'_>) -> Result<AnyTensor> {
     let restored = match view.dtype() {
         Dtype::F32 => decode(view, f32::from_le_bytes),
@@ -188,14 +188,16 @@ fn restore(name: &str, view: &TensorView<'_>) -> Result<AnyTensor> {
             ));
         }
     };
-    restored.map_err(|e| Error::new(ErrorKind::Format, "safetensors", format!("`{name}` is no tensor")).caused_by(e))
+    restored.map_err(|e| {
+        Error::new(ErrorKind::Format, "safetensors", format!("`{name}` is not a valid tensor")).caused_by(e)
+    })
 }
 
 /// The bytes of a safetensors file.
 ///
 /// # Errors
-/// If a tensor is named `__metadata__`, which the format keeps for itself, all names and shapes together take more than
-/// 100 MB, or there is no memory for the bytes.
+/// If a tensor is named `__metadata__`, which the format reserves, all names and shapes together take more than 100 MB,
+/// or there is not enough memory for the bytes.
 pub fn to_bytes(state: &StateDict) -> Result<Vec<u8>> {
     let layout = Layout::new(state)?;
     let tensors: usize = layout.tensors.iter().map(|tensor| size(tensor).2).sum();
@@ -219,11 +221,11 @@ pub fn from_bytes(bytes: &[u8]) -> Result<StateDict> {
     tensors.collect()
 }
 
-/// Writes a safetensors file: whole, or not at all, so that a crash leaves the old file as it was.
+/// Writes a safetensors file completely or not at all, so that a crash leaves the old file unchanged.
 ///
-/// The new file is written beside the old one under a random name (`.ndnn-….tmp`), synced, and put in its place. What a
-/// killed process left is removed by the next save into the folder. A symbolic link is followed; mode and owner of
-/// the old file stay, where the system allows; other hard links to it keep the old content. A pipe or a device is
+/// The new file is written next to the old one under a random name (`.ndnn-….tmp`), synced, and renamed. Files that a
+/// killed process left are removed by the next save into the folder. A symbolic link is followed; mode and owner of the
+/// old file are kept if the system allows it; other hard links to it keep the old content. A pipe or a device is
 /// written to directly.
 ///
 /// # Errors
@@ -236,7 +238,7 @@ pub fn save(path: impl AsRef<Path>, state: &StateDict) -> Result<()> {
 /// Reads a safetensors file.
 ///
 /// # Errors
-/// If it cannot be read or is not in the format.
+/// If the file cannot be read or is not in the format.
 pub fn load(path: impl AsRef<Path>) -> Result<StateDict> {
     let path = path.as_ref();
     let unreadable =
@@ -244,7 +246,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<StateDict> {
     let mut file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take(8).read_to_end(&mut bytes).map_err(unreadable)?;
-    // A large file of another kind is not read to its end, nor a device that has none.
+    // A large file of another kind is not read to its end, nor is a device without an end.
     if let Some(length) = bytes.first_chunk().map(|&length| u64::from_le_bytes(length))
         && !(2..=MAX_HEADER).contains(&length)
     {

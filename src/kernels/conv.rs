@@ -1,6 +1,6 @@
 //! Convolution and its two derivatives, as products of a matrix with columns.
 //!
-//! Work is split by the problem's size alone, so that the bits do not depend on the number of threads.
+//! Work is split by the problem's size alone, so that the bits of a result do not depend on the number of threads.
 
 use std::ops::Range;
 
@@ -16,20 +16,17 @@ use super::{
     profile,
     sizes::saturating,
     threads,
+    thresholds::{CONV_PARALLEL as PARALLEL, CONV_TASK as TASK},
     windows::Windows,
 };
 
-/// From so many multiplications on, the work is split among threads.
-const PARALLEL: usize = 1_000_000;
-/// So many multiplications make it worth to hand a task to another thread.
-const TASK: usize = 250_000;
-/// So many elements of columns are worked on at a time: they stay in the cache.
+/// Elements of the columns that are worked on at a time: they stay in the cache.
 const COLUMNS: usize = 1 << 16;
-/// So many taps of one axis make it worth to do without columns.
+/// Minimum number of taps along one axis for which the columns are not written out.
 const MANY_TAPS: usize = 8;
-/// No fewer windows than these make a product.
+/// Minimum number of windows per product.
 const LEAST: usize = 64;
-/// Into so many sums, at most, the weight's gradient is split.
+/// Maximum number of partial sums into which the gradient of the weight is split.
 const SUMS: usize = 16;
 
 /// The numbers that these kernels work on.
@@ -37,16 +34,16 @@ pub trait Scalar: LinalgScalar + Product {}
 
 impl<T: LinalgScalar + Product> Scalar for T {}
 
-/// One convolution: the sizes of all that it meets.
+/// The sizes of one convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// The number of axes besides batch and channels, 1 to 3.
     pub axes: usize,
     pub batch: usize,
     pub groups: usize,
-    /// The input's channels, all groups together.
+    /// Channels of the input, all groups together.
     pub channels: usize,
-    /// The output's channels, all groups together.
+    /// Channels of the output, all groups together.
     pub features: usize,
     pub windows: Windows,
 }
@@ -71,42 +68,42 @@ impl Plan {
         self.shape([self.batch, self.features], self.windows.output)
     }
 
-    /// The input's and the output's channels of one group.
+    /// The channels of the input and of the output in one group.
     fn group(&self) -> (usize, usize) {
         (self.channels / self.groups, self.features / self.groups)
     }
 
-    /// The rows of one group's columns: channels times taps, as many as one feature has weights.
+    /// The number of rows of one group's columns: channels times taps, which is also the number of weights per feature.
     fn rows(&self) -> usize {
         self.group().0 * self.windows.kernel_len()
     }
 
-    /// The number of multiply-adds, which is also counted; the same for the convolution and its derivatives.
+    /// The number of multiply-adds, the same for the convolution and its derivatives. It also adds them to the profile.
     fn work(&self) -> usize {
         let work = saturating([self.batch, self.features, self.rows(), self.windows.output_len()]);
         profile::add(work);
         work
     }
 
-    /// So many windows are worked on at a time, `least` or more if there are as many.
+    /// The number of windows that are worked on at a time: at least `least`, if there are as many.
     fn tile(&self, least: usize) -> usize {
         (COLUMNS / self.rows().max(1)).max(least).next_multiple_of(16).min(self.windows.output_len())
     }
 
-    /// The windows, a tile at a time.
+    /// The ranges of windows, one per tile.
     fn tiles(&self, least: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let (len, tile) = (self.windows.output_len(), self.tile(least));
         (0..len).step_by(tile.max(1)).map(move |start| start..len.min(start + tile))
     }
 
-    /// One group's weights as a matrix, a row a feature.
+    /// The weights of one group as a matrix with one row per feature.
     fn weight<'a, T>(&self, weight: &'a [T], group: usize) -> ArrayView2<'a, T> {
         matrix(weight, group, self.group().1, self.rows())
     }
 
-    /// Where all taps meet the input and the windows move one element at a time, along one axis: how far apart the taps
-    /// are. Then a tap's row of the columns is a part of the input itself, and with many taps there are faster ways than to
-    /// write each element once for each of them.
+    /// The distance between taps, if along one axis all taps meet the input and the windows move one element at a time.
+    /// Then the row of the columns for one tap is a part of the input itself, and with many taps there are faster ways
+    /// than writing each element once per tap.
     fn shifts(&self) -> Option<usize> {
         let Windows { input, kernel, stride, dilation, before, output } = self.windows.merged();
         let one = input[..2] == [1, 1] && kernel[..2] == [1, 1] && stride[2] == 1 && before == [0; 3];
@@ -114,7 +111,7 @@ impl Plan {
         (inside && kernel[2] >= MANY_TAPS && self.group().1 >= MANY_TAPS).then_some(dilation[2])
     }
 
-    /// The columns of one sample's group, numbered `i` over samples and groups.
+    /// The columns of one group of one sample; `i` counts through samples and groups.
     fn columns<'a, T: Scalar>(
         &self,
         x: &'a [T],
@@ -134,7 +131,7 @@ impl Plan {
     }
 }
 
-/// The `i`-th of several matrices that lie one behind another.
+/// The `i`-th of several matrices that are stored one after another.
 fn matrix<T>(elements: &[T], i: usize, rows: usize, columns: usize) -> ArrayView2<'_, T> {
     let len = rows * columns;
     ArrayView2::from_shape((rows, columns), &elements[i * len..][..len]).expect("as many elements")
@@ -144,9 +141,9 @@ fn zeros<T: Scalar>(shape: [usize; 3]) -> Array3<T> {
     full("conv", &shape, T::zero()).into_dimensionality().expect("three axes")
 }
 
-/// Runs `f` on each task, on several threads if there is enough to do, with space that it may use.
-fn each<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
-    // So many tasks share their space.
+/// Runs `f` on each task, on several threads if there is enough work, and lends it scratch space.
+fn run_tasks<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
+    // Tasks that share their scratch space.
     let least = if work < PARALLEL { tasks.len() } else { saturating([TASK, tasks.len()]).div_ceil(work) };
     let mut tasks = tasks.into_iter();
     let parts = std::iter::from_fn(|| Some(collected(tasks.by_ref().take(least))).filter(|p| !p.is_empty()));
@@ -187,14 +184,15 @@ pub fn conv<T: Scalar>(
                 rest = behind;
             }
         }
-        each(work, tasks, |space, (i, at, mut out)| {
+        run_tasks(work, tasks, |space, (i, at, mut out)| {
             product(plan.weight(&weight, i % plan.groups), plan.columns(&x, i, at, space), &mut out, true);
         });
     }
     out.into_shape_with_order(shape).expect("as many elements")
 }
 
-/// The derivative by the input: `dx[n, c] = Σ_f w[f, c] ∗ g[n, f]`, which is also the transposed convolution.
+/// The derivative with respect to the input: `dx[n, c] = Σ_f w[f, c] ∗ g[n, f]`, which is also the transposed
+/// convolution.
 pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, plan: &Plan) -> ArrayD<T> {
     let (g, weight) = (row_major(&g), row_major(&weight));
     let ((channels, features), windows) = (plan.group(), &plan.windows);
@@ -204,13 +202,14 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, pl
     if work == 0 {
         return out;
     }
-    // The windows overlap: so one task takes all the windows, and where there are few samples, a part of the channels.
+    // The windows overlap, so one task takes all windows; where there are few samples, it takes only a part of the
+    // channels.
     let count = plan.batch * plan.groups;
     let part = if count >= SUMS { channels } else { channels.div_ceil(SUMS) };
     let blocks = out.as_slice_mut().expect("standard layout").chunks_mut(channels * len).enumerate();
     let tasks =
         collected(blocks.flat_map(|(i, block)| block.chunks_mut(part * len).enumerate().map(move |(j, x)| (i, j, x))));
-    each(work, tasks, |space, (i, j, x)| {
+    run_tasks(work, tasks, |space, (i, j, x)| {
         let rows = j * part * taps..(j * part + x.len() / len) * taps;
         let weight = plan.weight(&weight, i % plan.groups).slice_move(s![.., rows.clone()]).reversed_axes();
         let g = matrix(&g, i, features, windows.output_len());
@@ -236,7 +235,7 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, pl
     out
 }
 
-/// The derivative by the weight: `dw[f, c] = Σ_n g[n, f] ⋆ x[n, c]`.
+/// The derivative with respect to the weight: `dw[f, c] = Σ_n g[n, f] ⋆ x[n, c]`.
 pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, plan: &Plan) -> ArrayD<T> {
     let (x, g) = (row_major(&x), row_major(&g));
     let ((_, features), rows, len) = (plan.group(), plan.rows(), plan.windows.output_len());
@@ -245,14 +244,14 @@ pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, plan: 
     if work == 0 {
         return out;
     }
-    // One group's weights are a sum over samples and tiles, taken in a few parts that are added up in order.
+    // The weights of one group are a sum over samples and tiles, taken in a few parts that are added in a fixed order.
     let least = if plan.shifts().is_some() { COLUMNS } else { LEAST };
     let units = collected((0..plan.batch).flat_map(|n| plan.tiles(least).map(move |at| (n, at))));
     let part = units.len().div_ceil((SUMS / plan.groups).max(1));
     let parts = collected(units.chunks(part));
     let mut sums = zeros([plan.groups * parts.len(), features, rows]);
     let tasks = collected(sums.outer_iter_mut().enumerate());
-    each(work, tasks, |space, (t, mut sum)| {
+    run_tasks(work, tasks, |space, (t, mut sum)| {
         let group = t / parts.len();
         for (n, at) in parts[t % parts.len()] {
             let i = n * plan.groups + group;

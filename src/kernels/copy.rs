@@ -1,8 +1,9 @@
 //! Copies of arrays at any strides: into row-major order, and into parts of other arrays.
 //!
-//! One copy is a list of axes ([`Line`]s), as few as the strides allow. The two that matter most are walked together as a
-//! plane, in the way that suits their steps (see [`Word::plane`]); the others are counted through. All of it knows
-//! elements by their size only, so that it is compiled three times and not in a user's crate.
+//! A copy is described by a list of axes ([`Line`]s), as few as the strides allow. The two axes that matter most for
+//! speed are copied together as a plane, by the method that suits their strides (see [`Word::plane`]); the others are
+//! outer loops. The code knows elements by their size only, so it is compiled three times in all, and not in a user's
+//! crate.
 
 use std::{cmp::Reverse, mem::MaybeUninit, ops::Deref, slice::from_raw_parts_mut};
 
@@ -12,17 +13,14 @@ use super::{
     isa::{Isa, Kernel, dispatch},
     memory::{Aligned, buffer, full, recycle, vector},
     threads,
+    thresholds::{COPY_PARALLEL as PARALLEL, COPY_TASK as TASK},
 };
 
-/// From so many bytes on the work is split; a task is about [`PIECE`] bytes.
-const PARALLEL: usize = 1 << 18;
-const PIECE: usize = 1 << 17;
-
-/// Runs of fewer bytes are copied in registers; from here on `memcpy` is faster.
+/// Rows of fewer bytes are copied in registers; for longer ones `memcpy` is faster.
 const LONG: usize = 256;
-/// An axis of fewer elements is not worth a loop of its own.
+/// Minimum length of an axis that is worth a loop of its own.
 const SHORT: usize = 8;
-/// The bytes of a tile's side: a line of the cache.
+/// Bytes of the side of a tile: one cache line.
 const SIDE: usize = 64;
 
 // ------------------------------------------------------------------------------------------------- what others call
@@ -42,7 +40,7 @@ pub fn elements<T: Copy + Default>(x: &ArrayViewD<'_, T>) -> Aligned<T> {
     out
 }
 
-/// The elements in row-major order, in a vector for a user to keep.
+/// The elements in row-major order, in an ordinary vector that a user may keep.
 #[allow(unsafe_code)]
 pub fn to_vec<T: Copy>(x: &ArrayViewD<'_, T>) -> Vec<T> {
     let mut out = vector(x.len());
@@ -54,14 +52,14 @@ pub fn to_vec<T: Copy>(x: &ArrayViewD<'_, T>) -> Vec<T> {
 
 /// The elements of an array in row-major order: the array's own, or a copy that goes back to the pool.
 pub enum RowMajor<'a, T: Copy> {
-    /// They lie so.
+    /// The array is in row-major order.
     Own(&'a [T]),
-    /// They did not.
+    /// The array is not: this is a copy.
     Copied(Vec<T>),
 }
 
 impl<'a, T: Copy> RowMajor<'a, T> {
-    /// Copies only where the elements do not lie in row-major order.
+    /// Copies only if the elements are not in row-major order.
     #[allow(unsafe_code)]
     pub fn of(x: &'a ArrayViewD<'_, T>) -> Self {
         if let Some(slice) = x.as_slice() {
@@ -98,11 +96,12 @@ impl<T: Copy> Drop for RowMajor<'_, T> {
 pub fn copy_into<T: Copy>(mut to: ArrayViewMutD<'_, T>, from: ArrayViewD<'_, T>) {
     assert_eq!(to.shape(), from.shape(), "the shapes of a copy");
     let start = to.as_mut_ptr();
-    // SAFETY: the two views have this shape and are valid with their own strides; a mutable one shares nothing.
+    // SAFETY: both views have this shape and are valid with their own strides; a mutable view does not overlap another
+    // one.
     unsafe { strided(from.shape(), start, to.strides(), from.as_ptr(), from.strides()) };
 }
 
-/// Arrays joined along `axis` into one of `shape`, whose other axes are theirs.
+/// Joins arrays along `axis` into one of `shape`; their other axes have the lengths of `shape`.
 #[allow(unsafe_code)]
 pub fn concat<T: Copy + Default>(shape: &[usize], axis: usize, parts: &[ArrayViewD<'_, T>]) -> ArrayD<T> {
     let len = parts.iter().map(|p| p.len()).sum();
@@ -118,16 +117,17 @@ pub fn concat<T: Copy + Default>(shape: &[usize], axis: usize, parts: &[ArrayVie
         let first = space[(start * strides[axis] as usize).min(len)..].as_mut_ptr().cast();
         start += part.len_of(Axis(axis));
         assert!(start <= shape[axis], "a part beyond the axis");
-        // SAFETY: the part's places are inside `shape`, from `start` on; so are those that it is copied to.
+        // SAFETY: the part covers places of `shape` from `start` on, which are inside; so are the places that it is
+        // copied to.
         unsafe { strided(part.shape(), first, &strides, part.as_ptr(), part.strides()) };
     }
     assert!(len == 0 || start == shape[axis], "the parts fill the axis");
-    // SAFETY: the parts lie one behind the other along the axis and fill it, so each element was written.
+    // SAFETY: the parts follow one another along the axis and fill it, so each element was written.
     unsafe { out.set_len(len) };
     out.array(shape)
 }
 
-/// An array of `shape`, all `value` but for `x`, whose first element stands at `at`.
+/// An array of `shape`, filled with `value` except for `x`, whose first element is placed at `at`.
 pub fn placed<T: Copy + Default>(x: ArrayViewD<'_, T>, shape: &[usize], at: &[usize], value: T) -> ArrayD<T> {
     let mut out = full("pad", shape, value);
     let mut inside = out.view_mut();
@@ -138,14 +138,14 @@ pub fn placed<T: Copy + Default>(x: ArrayViewD<'_, T>, shape: &[usize], at: &[us
     out
 }
 
-/// The diagonals of the square matrices of axes `a` and `b` as the last axis.
+/// The diagonals of the square matrices formed by axes `a` and `b`, as the last axis.
 #[allow(unsafe_code)]
 pub fn diagonals<T: Copy + Default>(x: ArrayViewD<'_, T>, a: usize, b: usize) -> ArrayD<T> {
     let (shape, steps) = on_diagonals(x.shape(), x.strides(), a, b);
     let len = shape.iter().product();
     let mut out = Aligned::with_capacity(len);
     let to = out.spare(len).as_mut_ptr().cast();
-    // SAFETY: one step along both axes at a time stays inside the squares; `out` has an element for each place.
+    // SAFETY: stepping along both axes at once stays inside the squares; `out` has one element for each place.
     unsafe {
         strided(&shape, to, &row_strides(&shape), x.as_ptr(), &steps);
         out.set_len(len);
@@ -153,13 +153,13 @@ pub fn diagonals<T: Copy + Default>(x: ArrayViewD<'_, T>, a: usize, b: usize) ->
     out.array(shape)
 }
 
-/// Copies the last axis of `from` to the diagonals of the square matrices of axes `a` and `b`.
+/// Copies the last axis of `from` to the diagonals of the square matrices formed by axes `a` and `b`.
 #[allow(unsafe_code)]
 pub fn put_diagonals<T: Copy>(mut to: ArrayViewMutD<'_, T>, a: usize, b: usize, from: ArrayViewD<'_, T>) {
     let start = to.as_mut_ptr();
     let (shape, steps) = on_diagonals(to.shape(), to.strides(), a, b);
     assert_eq!(shape, from.shape(), "the shape of the diagonals");
-    // SAFETY: as above, in an array that shares nothing.
+    // SAFETY: as above; the mutable view does not overlap `from`.
     unsafe { strided(&shape, start, &steps, from.as_ptr(), from.strides()) };
 }
 
@@ -173,11 +173,11 @@ fn on_diagonals(shape: &[usize], strides: &[isize], a: usize, b: usize) -> (Vec<
     )
 }
 
-/// Writes all elements into `out`, which has as many.
+/// Writes all elements into `out`, which has the same number of them.
 #[allow(unsafe_code)]
 fn write<T: Copy>(x: &ArrayViewD<'_, T>, out: &mut [MaybeUninit<T>]) {
     assert_eq!(out.len(), x.len());
-    // SAFETY: `out` has the elements that the shape counts, and `x` is a view.
+    // SAFETY: `out` has as many elements as the shape, and `x` is a view.
     unsafe { strided(x.shape(), out.as_mut_ptr().cast(), &row_strides(x.shape()), x.as_ptr(), x.strides()) };
 }
 
@@ -200,7 +200,7 @@ struct Line {
     from: isize,
 }
 
-/// Where a copy begins.
+/// Where a copy begins, in the destination and in the source.
 #[derive(Clone, Copy)]
 struct Ends<E> {
     to: *mut E,
@@ -212,7 +212,7 @@ struct Ends<E> {
 unsafe impl<E> Sync for Ends<E> {}
 
 impl<E> Ends<E> {
-    /// The ends `i` elements further along an axis. An address only: it may lie outside.
+    /// The same `i` elements further along an axis. This is only an address: it may be out of bounds.
     fn along(self, line: Line, i: usize) -> Self {
         let by = |step: isize| step.wrapping_mul(i as isize);
         Ends { to: self.to.wrapping_offset(by(line.to)), from: self.from.wrapping_offset(by(line.from)) }
@@ -222,8 +222,9 @@ impl<E> Ends<E> {
 /// Copies an array of `shape`.
 ///
 /// # Safety
-/// All elements that the shape and the strides lead to are inside one allocation each, those of `from` can be read, those
-/// of `to` can be written, are different ones, and are none of `from`'s.
+///
+/// Every element that the shape and the strides address must be inside one allocation for `to` and one for `from`.
+/// Those of `from` must be readable, those of `to` writable and distinct, and the two must not overlap.
 #[allow(unsafe_code)]
 unsafe fn strided<T: Copy>(shape: &[usize], to: *mut T, to_strides: &[isize], from: *const T, from_strides: &[isize]) {
     const {
@@ -232,11 +233,11 @@ unsafe fn strided<T: Copy>(shape: &[usize], to: *mut T, to_strides: &[isize], fr
             matches!(size, 1 | 4 | 8) && align == [1, 1, align_of::<u32>(), align_of::<u64>()][size.ilog2() as usize]
         );
     }
-    // SAFETY: the caller's promise; a word has the size and the alignment of `T` and may hold anything.
+    // SAFETY: the caller's promise; a word has the size and the alignment of `T` and may hold any bytes.
     unsafe { words(size_of::<T>(), shape, to.cast(), to_strides, from.cast(), from_strides) }
 }
 
-/// [`strided`] of elements of `size` bytes.
+/// [`strided`] for elements of `size` bytes.
 #[allow(unsafe_code)]
 unsafe fn words(
     size: usize,
@@ -261,7 +262,8 @@ unsafe fn words(
     }
 }
 
-/// The axes in the destination's order, its steps all positive; those that follow each other without a gap are one.
+/// Puts the axes in the order of the destination with positive strides, and merges neighbours that have no gap between
+/// them.
 fn ordered<E: Word>(mut lines: Vec<Line>, mut ends: Ends<E>) -> (Vec<Line>, Ends<E>) {
     for line in lines.iter_mut().filter(|line| line.to < 0) {
         ends = ends.along(*line, line.len - 1);
@@ -279,7 +281,7 @@ fn ordered<E: Word>(mut lines: Vec<Line>, mut ends: Ends<E>) -> (Vec<Line>, Ends
     (lines, ends)
 }
 
-/// A copy that may be done: see [`Word::walk`].
+/// A copy for [`dispatch`]: see [`Word::walk`].
 struct Walk<E> {
     lines: Vec<Line>,
     ends: Ends<E>,
@@ -300,12 +302,12 @@ impl<E: Word> Kernel for Walk<E> {
     #[allow(unsafe_code)]
     #[inline(always)]
     fn run<I: Isa>(self) {
-        // SAFETY: the promise of whoever made it.
+        // SAFETY: promised to `new`.
         unsafe { E::walk(self.lines, self.ends) };
     }
 }
 
-/// An element, of which only the size is known; it may be padding or not written.
+/// An element of which only the size is known; it may be padding or uninitialised.
 #[allow(unsafe_code)]
 trait Word: Copy + Send + 'static {
     /// The side of the squares that [`square`](Word::square) transposes.
@@ -328,23 +330,23 @@ trait Word: Copy + Send + 'static {
             // SAFETY: the caller's promise.
             return dispatch(unsafe { Walk::new(lines, ends) });
         }
-        let tasks = bytes / PIECE;
+        let tasks = bytes / TASK;
         let longest = || (0..lines.len()).max_by_key(|&i| lines[i].len).expect("many elements");
         let at = lines.iter().position(|line| line.len >= tasks).unwrap_or_else(longest);
         let line = lines[at];
-        // Whole tiles, where they are several.
+        // Whole tiles, if there are several.
         let part = line.len.div_ceil(tasks);
         let part = if part < SIDE { part } else { part.next_multiple_of(SIDE) };
         let ends = &ends;
         threads::for_each(bytes, line.len.div_ceil(part), |i| {
             let mut lines = lines.clone();
             lines[at].len = part.min(line.len - i * part);
-            // SAFETY: a part of the axis, so a part of the copy; each part is handed out once.
+            // SAFETY: a part of one axis is a part of the copy; each part is handed out once.
             dispatch(unsafe { Walk::new(lines, ends.along(line, i * part)) });
         });
     }
 
-    /// The copy as planes: of the innermost axis of the destination and another one.
+    /// The copy as planes, each made of the innermost axis of the destination and one other axis.
     ///
     /// # Safety
     /// As [`strided`].
@@ -352,19 +354,19 @@ trait Word: Copy + Send + 'static {
     unsafe fn walk(mut lines: Vec<Line>, ends: Ends<Self>) {
         const ONE: Line = Line { len: 1, to: 0, from: 0 };
         let columns = lines.pop().unwrap_or(ONE);
-        // Beside it the next one, or where its steps in the source are long, the one with the shortest.
+        // The other axis is the next one or, if the stride in the source is long, the one with the shortest stride.
         let near = (0..lines.len()).min_by_key(|&i| (lines[i].from == 0, lines[i].from.unsigned_abs()));
         let near = near.filter(|&i| (1..columns.from.unsigned_abs()).contains(&lines[i].from.unsigned_abs()));
         let mut beside = near.unwrap_or(lines.len().saturating_sub(1));
         if columns.len < SHORT && lines.get(beside).is_some_and(|line| line.len < SHORT) {
-            // Two short axes: rather the longest of the others.
+            // If both axes are short, take the longest of the others instead.
             beside = (0..lines.len()).max_by_key(|&i| lines[i].len).expect("an axis");
         }
         let rows = if lines.is_empty() { ONE } else { lines.remove(beside) };
         let mut index = vec![0; lines.len()];
         let mut ends = ends;
         'planes: loop {
-            // SAFETY: each index of the other axes once, which the caller's promise covers.
+            // SAFETY: each index of the other axes is visited once, which the caller's promise covers.
             unsafe { Self::plane(rows, columns, ends) };
             for (at, line) in index.iter_mut().zip(&lines).rev() {
                 *at += 1;
@@ -386,7 +388,7 @@ trait Word: Copy + Send + 'static {
     #[inline(always)]
     unsafe fn plane(rows: Line, columns: Line, ends: Ends<Self>) {
         let bytes = columns.len * size_of::<Self>();
-        // SAFETY: the caller's promise, in each of these ways to go over the same elements.
+        // SAFETY: the caller's promise; each branch visits the same elements.
         unsafe {
             match (columns.to, columns.from) {
                 (1, 1) if bytes >= LONG => {
@@ -395,9 +397,9 @@ trait Word: Copy + Send + 'static {
                         to.copy_from_nonoverlapping(from, columns.len);
                     }
                 }
-                (1, 1) if bytes >= 64 => runs::<Self, [u8; 64]>(rows, bytes, ends),
-                (1, 1) if bytes >= 16 => runs::<Self, [u8; 16]>(rows, bytes, ends),
-                (1, 1) if bytes >= 8 => runs::<Self, [u8; 8]>(rows, bytes, ends),
+                (1, 1) if bytes >= 64 => by_chunks::<Self, [u8; 64]>(rows, bytes, ends),
+                (1, 1) if bytes >= 16 => by_chunks::<Self, [u8; 16]>(rows, bytes, ends),
+                (1, 1) if bytes >= 8 => by_chunks::<Self, [u8; 8]>(rows, bytes, ends),
                 (1, 0) if columns.len >= SHORT => {
                     for r in 0..rows.len {
                         let Ends { to, from } = ends.along(rows, r);
@@ -407,11 +409,11 @@ trait Word: Copy + Send + 'static {
                 (1, _) if rows.from == 1 && rows.len.min(columns.len) >= Self::SQUARE => tiles(rows, columns, ends),
                 _ if rows.len.min(columns.len) >= SHORT && rows.from.abs() < columns.from.abs() => {
                     blocks(rows, columns, SIDE / size_of::<Self>(), ends, |rows, columns, ends| {
-                        each(rows, columns, ends)
+                        by_element(rows, columns, ends)
                     });
                 }
-                _ if columns.len < SHORT && columns.len < rows.len => each(columns, rows, ends),
-                _ => each(rows, columns, ends),
+                _ if columns.len < SHORT && columns.len < rows.len => by_element(columns, rows, ends),
+                _ => by_element(rows, columns, ends),
             }
         }
     }
@@ -423,10 +425,10 @@ trait Word: Copy + Send + 'static {
 /// As [`strided`].
 #[allow(unsafe_code)]
 #[inline(always)]
-unsafe fn each<E: Word>(rows: Line, columns: Line, ends: Ends<E>) {
+unsafe fn by_element<E: Word>(rows: Line, columns: Line, ends: Ends<E>) {
     for r in 0..rows.len {
         let Ends { to, from } = ends.along(rows, r);
-        // SAFETY: the caller's promise. The arms differ in what the compiler knows of the steps.
+        // SAFETY: the caller's promise. The branches differ in what the compiler knows about the strides.
         unsafe {
             match (columns.to, columns.from) {
                 (1, -1) => (0..columns.len).for_each(|c| *to.add(c) = *from.sub(c)),
@@ -438,18 +440,18 @@ unsafe fn each<E: Word>(rows: Line, columns: Line, ends: Ends<E>) {
     }
 }
 
-/// Runs of a few bytes, at least as many as a chunk has: chunks, of which the last one overlaps the one before.
+/// Copies rows of a few bytes, at least as many as a chunk has, by chunks; the last chunk overlaps the one before it.
 ///
 /// # Safety
-/// As [`strided`]; `bytes` is the length of the runs, which have no gaps.
+/// As [`strided`]; `bytes` is the length of the rows, which have no gaps.
 #[allow(unsafe_code)]
 #[inline(always)]
-unsafe fn runs<E: Word, C: Copy>(rows: Line, bytes: usize, ends: Ends<E>) {
+unsafe fn by_chunks<E: Word, C: Copy>(rows: Line, bytes: usize, ends: Ends<E>) {
     let last = bytes - size_of::<C>();
     for r in 0..rows.len {
         let Ends { to, from } = ends.along(rows, r);
         let (to, from) = (to.cast::<MaybeUninit<C>>(), from.cast::<MaybeUninit<C>>());
-        // SAFETY: chunks that begin no later than `last` end inside the run; they need no alignment.
+        // SAFETY: chunks that begin no later than `last` end inside the row; they need no alignment.
         unsafe {
             for at in (0..last).step_by(size_of::<C>()) {
                 to.byte_add(at).write_unaligned(from.byte_add(at).read_unaligned());
@@ -459,7 +461,7 @@ unsafe fn runs<E: Word, C: Copy>(rows: Line, bytes: usize, ends: Ends<E>) {
     }
 }
 
-/// Calls `f` for blocks of no more than `side` by `side` elements, whose lines stay in the cache.
+/// Calls `f` for blocks of at most `side` by `side` elements, whose cache lines stay in the cache.
 #[inline(always)]
 fn blocks<E: Word>(rows: Line, columns: Line, side: usize, ends: Ends<E>, f: impl Fn(Line, Line, Ends<E>)) {
     for r in (0..rows.len).step_by(side) {
@@ -471,7 +473,7 @@ fn blocks<E: Word>(rows: Line, columns: Line, side: usize, ends: Ends<E>, f: imp
     }
 }
 
-/// A transposed matrix: the rows' step in the source and the columns' in the destination are 1.
+/// A transposed matrix: the stride of the rows in the source and of the columns in the destination is 1.
 ///
 /// # Safety
 /// As [`strided`].
@@ -481,7 +483,7 @@ unsafe fn tiles<E: Word>(rows: Line, columns: Line, ends: Ends<E>) {
     blocks(rows, columns, SIDE / size_of::<E>(), ends, |rows, columns, ends| {
         let whole = |line: Line| line.len - line.len % E::SQUARE;
         let (height, width) = (whole(rows), whole(columns));
-        // SAFETY: squares inside the block, and then what is below and beside them.
+        // SAFETY: squares inside the block, then what is left below and beside them.
         unsafe {
             for r in (0..height).step_by(E::SQUARE) {
                 for c in (0..width).step_by(E::SQUARE) {
@@ -490,8 +492,8 @@ unsafe fn tiles<E: Word>(rows: Line, columns: Line, ends: Ends<E>) {
                 }
             }
             let rest = |line: Line, done: usize| Line { len: line.len - done, ..line };
-            each(rest(rows, height), Line { len: width, ..columns }, ends.along(rows, height));
-            each(rows, rest(columns, width), ends.along(columns, width));
+            by_element(rest(rows, height), Line { len: width, ..columns }, ends.along(rows, height));
+            by_element(rows, rest(columns, width), ends.along(columns, width));
         }
     });
 }
@@ -504,7 +506,7 @@ impl Word for MaybeUninit<u8> {
 
     #[inline(always)]
     unsafe fn square(to: *mut Self, to_row: isize, from: *const Self, from_row: isize) {
-        // SAFETY: rows of eight; an unaligned word is eight of them.
+        // SAFETY: rows of eight bytes; an unaligned word is eight bytes.
         unsafe {
             #[cfg(target_arch = "x86_64")]
             {
@@ -538,7 +540,7 @@ impl Word for MaybeUninit<u32> {
 
     #[inline(always)]
     unsafe fn square(to: *mut Self, to_row: isize, from: *const Self, from_row: isize) {
-        // SAFETY: rows of four; a vector is four of them.
+        // SAFETY: rows of four elements; a vector is four elements.
         unsafe {
             #[cfg(target_arch = "x86_64")]
             {
@@ -565,7 +567,7 @@ impl Word for MaybeUninit<u64> {
 
     #[inline(always)]
     unsafe fn square(to: *mut Self, to_row: isize, from: *const Self, from_row: isize) {
-        // SAFETY: rows of two; a vector is two of them.
+        // SAFETY: rows of two elements; a vector is two elements.
         unsafe {
             #[cfg(target_arch = "x86_64")]
             {
@@ -581,7 +583,7 @@ impl Word for MaybeUninit<u64> {
     }
 }
 
-/// [`Word::square`] without vectors.
+/// [`Word::square`] without vector instructions.
 ///
 /// # Safety
 /// As [`strided`].
@@ -590,7 +592,7 @@ impl Word for MaybeUninit<u64> {
 unsafe fn plain<E: Word>(side: usize, to: *mut E, to_row: isize, from: *const E, from_row: isize) {
     let (rows, columns) = (Line { len: side, to: to_row, from: 1 }, Line { len: side, to: 1, from: from_row });
     // SAFETY: the caller's promise.
-    unsafe { each(rows, columns, Ends { to, from }) };
+    unsafe { by_element(rows, columns, Ends { to, from }) };
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Cross entropy of scores and the indices of the right classes: a row of scores a position.
+//! Cross entropy of scores and the indices of the right classes: one row of scores per position.
 
 use super::{
     isa::Isa,
@@ -11,13 +11,13 @@ use crate::number::Real;
 
 /// The targets of a cross entropy.
 pub struct Targets<'a, T> {
-    /// The class at each position; `None` where it is ignored.
+    /// The class at each position; `None` for positions that are ignored.
     pub classes: &'a [Option<usize>],
-    /// The weight of each class; none where all are 1.
+    /// The weight of each class; `None` if all are 1.
     pub weight: Option<&'a [T]>,
-    /// So much of a target counts at its class.
+    /// The part of a target that its own class gets.
     pub keep: T,
-    /// So much of it counts at every class.
+    /// The part of a target that every class gets.
     pub spread: T,
 }
 
@@ -27,7 +27,7 @@ impl<T: Real> Targets<'_, T> {
         self.weight.map_or(T::ONE, |w| w[class])
     }
 
-    /// Whether a position of this class counts for nothing.
+    /// Whether positions of this class contribute nothing: its weight is 0, and no part of the target goes to others.
     #[inline(always)]
     pub fn ignores(&self, class: usize) -> bool {
         self.spread == T::ZERO && self.weight(class) == T::ZERO
@@ -55,7 +55,7 @@ impl<T: Real> RowKernel<T> for Losses<'_, T> {
         let sum = LogSum::of::<I>(x);
         let loss = t.classes[i].map_or(T::ZERO, |class| {
             let at_class = t.weight(class) * sum.log_softmax(x[class]);
-            // Only then: an impossible class counts for nothing where nothing is spread to it.
+            // Only in this case: a class of probability 0 contributes nothing if no part of the target is spread to it.
             if t.spread == T::ZERO {
                 return -at_class;
             }
@@ -70,7 +70,7 @@ impl<T: Real> RowKernel<T> for Losses<'_, T> {
     }
 }
 
-/// The loss of each row of scores, and the rows' logarithms of sums.
+/// The loss of each row of scores, and log Σ eˣ of each row.
 pub fn losses<T: Real>(x: &[T], targets: &Targets<'_, T>) -> (Aligned<T>, Vec<LogSum<T>>) {
     let (out, sums, _) = run(&Losses { x, targets }, targets.sizes(x.len(), false));
     (out, sums)
@@ -80,9 +80,9 @@ struct Gradient<'a, T> {
     x: &'a [T],
     targets: &'a Targets<'a, T>,
     sums: &'a [LogSum<T>],
-    /// The weights' sum.
+    /// The sum of the weights.
     all: T,
-    /// One for all positions, or one each.
+    /// One number for all positions, or one per position.
     g: &'a [T],
 }
 
@@ -107,14 +107,14 @@ impl<T: Real> RowKernel<T> for Gradient<'_, T> {
             }
             _ => write(out, |i| g * (power(x[i]) * total - t.spread)),
         };
-        // `p total − spread − keep`, whose digits are gone where p is near 1.
+        // `p total − spread − keep`, which would lose its digits where p is near 1.
         let less_1 = T::vexp_m1::<I>((x[class] - max) - log_sum);
         out[class] = g * (less_1 * total + t.spread * (self.all - t.weight(class)));
         (out, ())
     }
 }
 
-/// The gradient of the scores from those of the losses; `all` is the weights' sum.
+/// The gradient of the scores from that of the losses; `all` is the sum of the weights.
 pub fn gradient<T: Real>(x: &[T], targets: &Targets<'_, T>, sums: &[LogSum<T>], all: T, g: &[T]) -> Aligned<T> {
     run(&Gradient { x, targets, sums, all, g }, targets.sizes(x.len(), true)).0
 }

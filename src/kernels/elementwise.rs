@@ -1,7 +1,7 @@
-//! Elementwise maps over one, two or three arrays of dynamic rank, split over the threads where there is much to do.
+//! Elementwise maps over one, two or three arrays of dynamic rank, split among threads if there is much to do.
 //!
-//! Only the loop over a run of elements knows the function and the types; it is compiled for each instruction set. How the
-//! arrays are walked is [`walk`](super::walk)'s.
+//! Only the innermost loop, over a segment of elements, knows the function and the types; it is compiled for each
+//! instruction set. [`walk`](super::walk) goes through the arrays.
 
 use std::{
     mem::MaybeUninit,
@@ -17,7 +17,7 @@ use super::{
     walk::{self, Loop, MOST, Source, Walk},
 };
 
-/// The shape that two shapes broadcast to, as NumPy and PyTorch define it; `None` where they do not.
+/// The shape that two shapes broadcast to, as NumPy and PyTorch define it; `None` if they do not.
 pub fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
     let mut out = long.to_vec();
@@ -34,17 +34,17 @@ pub fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 
 // ------------------------------------------------------------------------------------------------------- the functions
 
-/// A function of one element or of a tuple of them, that may use [`VectorMath`](super::vmath::VectorMath); `at` must be
-/// `#[inline(always)]`, as for [`Kernel`].
+/// A function of one element or of a tuple of elements, which may use [`VectorMath`](super::vmath::VectorMath); `at`
+/// must be `#[inline(always)]`, as for [`Kernel`].
 pub trait Map<X, Y>: Sync {
-    /// Whether a form for each instruction set pays; not where a call of libm takes all the time.
+    /// Whether compiling it for each instruction set pays, which it does not if a call of libm dominates.
     const VECTORS: bool = true;
 
-    /// Its value.
+    /// The value of the function.
     fn at<I: Isa>(&self, x: X) -> Y;
 
-    /// Fills `out` with its values at `x`, of the same length. A function of one array that is faster on many elements at
-    /// once has its own form of this, and then every element goes through that one.
+    /// Fills `out` with the values at `x`, which has the same length. A function of one array that is faster on many
+    /// elements at once overrides this, and then every element is computed by it.
     #[inline(always)]
     fn each<I: Isa>(&self, x: &[X], out: &mut [MaybeUninit<Y>])
     where
@@ -54,7 +54,7 @@ pub trait Map<X, Y>: Sync {
     }
 }
 
-/// Closures, which know no instruction set.
+/// Closures do not know the instruction set.
 struct One<F>(F);
 pub struct Two<F>(pub F);
 struct Three<F>(F);
@@ -82,7 +82,7 @@ impl<A, B, C, D, F: Fn(A, B, C) -> D + Sync> Map<(A, B, C), D> for Three<F> {
 
 // ----------------------------------------------------------------------------------------------------------- the loops
 
-/// Runs of elements: the inputs, what they become, and how.
+/// A segment of elements: the inputs, the output and the function.
 struct Runs<'a, X, Y, F> {
     inputs: X,
     out: &'a mut [MaybeUninit<Y>],
@@ -119,14 +119,14 @@ impl<A: Copy, B: Copy, C: Copy, Y, F: Map<(A, B, C), Y>> Kernel for Runs<'_, (&[
     }
 }
 
-/// Runs a loop in the form for this CPU, if it has several.
+/// Runs the version of a loop for this CPU, if there are several.
 #[inline(always)]
 fn choose<K: Kernel>(vectors: bool, kernel: K) -> K::Output {
     if vectors { dispatch(kernel) } else { kernel.run::<Baseline>() }
 }
 
 /// # Safety
-/// There are `n` elements of these types to read and to write, and `f` is an `F`.
+/// There must be `n` elements of these types to read and to write, and `f` must point to an `F`.
 #[allow(unsafe_code)]
 unsafe fn over_one<A: Copy, B, F: Map<A, B>>(f: *const (), [x, ..]: [*const u8; MOST], out: *mut u8, n: usize) {
     // SAFETY: the caller's promise.
@@ -170,17 +170,18 @@ where
     }
 }
 
-/// A new array of `shape`, of what the loop makes of the sources, which are broadcast to it.
+/// A new array of `shape` with the results of the loop on the sources, which are broadcast to it.
 ///
 /// # Safety
-/// The loop takes elements of the sources' types and writes as many of type `Y`.
+/// The loop must take elements of the sources' types and write as many elements of type `Y`.
 #[allow(unsafe_code)]
 unsafe fn made<Y: Copy + Default + Send>(shape: &[usize], sources: &[Source<'_>], run: Loop<'_>) -> ArrayD<Y> {
     let walk = Walk::new(shape, sources);
     let mut out = Aligned::with_capacity(walk.len);
     if walk.len > 0 {
         let start = out.spare(walk.len).as_mut_ptr().cast();
-        // SAFETY: there is room for so many, and every one is written; where a loop panics, `out` is still empty.
+        // SAFETY: there is space for this many elements, and every one is written; if a loop panics, `out` is still
+        // empty.
         unsafe {
             walk::run(&walk, sources, start, size_of::<Y>(), run);
             out.set_len(walk.len);
@@ -188,13 +189,13 @@ unsafe fn made<Y: Copy + Default + Send>(shape: &[usize], sources: &[Source<'_>]
     }
     let Some(order) = walk.order else { return out.array(shape) };
     let sorted: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
-    // Where each axis is in that order.
+    // The position of each axis in that order.
     let mut place = vec![0; order.len()];
     order.iter().enumerate().for_each(|(at, &axis)| place[axis] = at);
     out.array(IxDyn(&sorted)).permuted_axes(IxDyn(&place))
 }
 
-/// `f` of each element, in no promised order; the result lies in memory as `x` does where `x` has no gaps.
+/// `f` of each element, in any order; the result has the memory order of `x` if `x` has no gaps.
 pub fn map<A, B>(x: ArrayViewD<'_, A>, f: impl Fn(A) -> B + Sync) -> ArrayD<B>
 where
     A: Copy + Sync,
@@ -214,7 +215,7 @@ where
     unsafe { made(x.shape(), &[Source::of(&x)], Loop::new(over_one::<A, B, F>, &f)) }
 }
 
-/// A closure for which one form will do.
+/// A closure for which one compiled version is enough.
 struct Plain<F>(F);
 
 impl<A, B, F: Fn(A) -> B + Sync> Map<A, B> for Plain<F> {
@@ -225,7 +226,7 @@ impl<A, B, F: Fn(A) -> B + Sync> Map<A, B> for Plain<F> {
     }
 }
 
-/// As [`map`], in one plain loop: for conversions, which are bound by memory.
+/// As [`map`], in one plain loop: for conversions, which are limited by memory.
 pub fn convert<A, B>(x: ArrayViewD<'_, A>, f: impl Fn(A) -> B + Sync) -> ArrayD<B>
 where
     A: Copy + Sync,
@@ -234,7 +235,7 @@ where
     map_with(x, Plain(f))
 }
 
-/// `f` of each pair of elements of two arrays broadcast to `shape`, in no promised order.
+/// `f` of each pair of elements of two arrays broadcast to `shape`, in any order.
 pub fn zip<A, B, C>(
     a: ArrayViewD<'_, A>,
     b: ArrayViewD<'_, B>,
@@ -273,11 +274,11 @@ pub fn zip_in_place<A: Copy + Send + Sync, F: Map<(A, A), A>>(x: &mut [A], y: &[
     let (start, shape) = (x.as_mut_ptr(), [len]);
     let sources = [Source::replaced(start, &shape), Source::of(&y)];
     let (walk, run) = (Walk::new(&shape, &sources), Loop::new(over_pairs::<A, A, A, F>, &f));
-    // SAFETY: the elements of `x` are read through `start` too, and brought elsewhere before they are written over.
+    // SAFETY: the elements of `x` are also read through `start`, and are copied before they are overwritten.
     unsafe { walk::run(&walk, &sources, start.cast(), size_of::<A>(), run) };
 }
 
-/// `f` of each triple of elements of three arrays broadcast to `shape`, in no promised order.
+/// `f` of each triple of elements of three arrays broadcast to `shape`, in any order.
 pub fn zip3<A, B, C, D>(
     a: ArrayViewD<'_, A>,
     b: ArrayViewD<'_, B>,
@@ -319,7 +320,7 @@ mod tests {
     use ndarray::{Array, Axis, s};
 
     use super::{
-        super::walk::{PARALLEL, PIECE},
+        super::thresholds::{ELEMENTWISE_PARALLEL as PARALLEL, ELEMENTWISE_TASK as TASK},
         *,
     };
 
@@ -352,11 +353,11 @@ mod tests {
         }
     }
 
-    /// Pieces begin and end in the middle of rows; the last one is short.
+    /// Tasks begin and end in the middle of rows; the last one is short.
     #[test]
     fn large_arrays_are_split_and_come_out_whole() {
         let base = Array::from_shape_fn((7, 150, 101), |(i, j, k)| (i * 20_000 + j * 110 + k) as i64).into_dyn();
-        assert!(base.len() > PARALLEL && !base.len().is_multiple_of(PIECE));
+        assert!(base.len() > PARALLEL && !base.len().is_multiple_of(TASK));
         let views = [
             base.view(),
             base.view().permuted_axes(IxDyn(&[2, 0, 1])),

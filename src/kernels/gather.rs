@@ -1,4 +1,4 @@
-//! Copies by position along one axis: what joining, indexing and scattering are made of. Arrays are row-major slices.
+//! Copies by position along one axis, on which joining, indexing and scattering are built. Arrays are row-major slices.
 
 use ndarray::{ArrayD, ArrayView3, Axis, IxDyn, Slice};
 
@@ -8,10 +8,11 @@ use super::{
     memory::{collected, push, vector},
 };
 
-/// So many rows are copied in the time that a copy by its own kernel takes to begin.
+/// The number of rows that are copied in the time in which a copy by its own kernel starts.
 const RUN: usize = 32;
 
-/// A row-major array seen along one axis: `outer` blocks of `len` rows of `inner` elements. A scalar is one row of one.
+/// A row-major array seen along one axis: `outer` blocks of `len` rows of `inner` elements. A scalar is one row of one
+/// element.
 #[derive(Clone, Copy)]
 pub struct Rows {
     pub outer: usize,
@@ -28,15 +29,15 @@ impl Rows {
     }
 }
 
-/// The rows that `index` names, of every block: `outer` blocks of as many rows.
+/// The rows of every block that `index` names: `outer` blocks of `index.len()` rows.
 pub fn take_rows<T: Copy + Default>(x: &[T], rows: Rows, index: &[usize]) -> ArrayD<T> {
     let Rows { outer, len, inner } = rows;
     let shape = [outer, index.len(), inner];
-    // Runs are worth a copy of their own where each is many elements; the words of a sentence are not.
+    // Runs are worth a copy of their own only if each has many elements; the words of a sentence do not form such runs.
     if let Some(runs) = runs(index, outer.saturating_mul(index.len()) / RUN) {
         let x = ArrayView3::from_shape((outer, len, inner), x).expect("whole blocks").into_dyn();
         let firsts = collected(runs.iter().map(|run| x.slice_axis(Axis(1), run.slice())));
-        // One row stands for those of a step of 0; the others are as they are.
+        // With a step of 0 one row is repeated; the others are copied as they are.
         let parts = firsts
             .iter()
             .zip(&runs)
@@ -54,7 +55,7 @@ pub fn take_rows<T: Copy + Default>(x: &[T], rows: Rows, index: &[usize]) -> Arr
     array(&shape, out)
 }
 
-/// Indices that follow each other by one step, 1, 0 or -1.
+/// Consecutive indices that differ by the same step: 1, 0 or -1.
 struct Run {
     start: usize,
     step: isize,
@@ -62,7 +63,7 @@ struct Run {
 }
 
 impl Run {
-    /// What it takes of an axis; with a step of 0, its one element.
+    /// The part of an axis that it takes; with a step of 0, a single element.
     fn slice(&self) -> Slice {
         let (start, count) = (self.start as isize, self.count as isize);
         match self.step {
@@ -73,7 +74,7 @@ impl Run {
     }
 }
 
-/// An index as runs, as long as they come; `None` if they are more than `most`.
+/// The index as runs, each as long as possible; `None` if there are more than `most`.
 fn runs(index: &[usize], most: usize) -> Option<Vec<Run>> {
     let mut runs: Vec<Run> = Vec::new();
     for &i in index {
@@ -110,10 +111,10 @@ pub fn put_rows<T: Copy>(out: &mut [T], rows: Rows, index: &[usize], source: &[T
     }
 }
 
-/// Calls `f(at, k)` for the `k`-th element of an index of shape `index_shape`: `at` is the place in an array of shape
-/// `shape` that has the element's coordinates, with `index[k]` on `axis`.
+/// Calls `f(at, k)` for the `k`-th element of an index of shape `index_shape`: `at` is the offset in an array of shape
+/// `shape` of the element with the same coordinates, but `index[k]` on `axis`.
 pub fn places(shape: &[usize], index_shape: &[usize], axis: usize, index: &[usize], mut f: impl FnMut(usize, usize)) {
-    // A scalar counts as a vector of one; an empty index may have any rank.
+    // A scalar counts as a vector of one element; an empty index may have any rank.
     if index.is_empty() || shape.is_empty() || index_shape.is_empty() {
         index.iter().enumerate().for_each(|(k, &i)| f(i, k));
         return;
@@ -132,7 +133,7 @@ pub fn places(shape: &[usize], index_shape: &[usize], axis: usize, index: &[usiz
     }
 }
 
-/// Where the elements of the first `part` sizes of each axis lie in a row-major array whose last axis has `stride`.
+/// Offsets of the elements in the first `part` places of each axis, in a row-major array whose last axis has `stride`.
 fn offsets(shape: &[usize], part: &[usize], stride: usize) -> Vec<usize> {
     let mut out = vec![0];
     for (axis, &n) in part.iter().enumerate() {
@@ -144,7 +145,7 @@ fn offsets(shape: &[usize], part: &[usize], stride: usize) -> Vec<usize> {
     out
 }
 
-/// The matrices of the last two axes with `zero` wherever `keep(row, column)` does not hold.
+/// The matrices of the last two axes with `zero` wherever `keep(row, column)` is false.
 pub fn mask_matrix<T: Copy>(
     mut elements: Vec<T>,
     shape: &[usize],

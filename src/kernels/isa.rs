@@ -1,5 +1,5 @@
-//! Vector instructions, chosen at run time: one loop is compiled once for each [`Capability`], and [`dispatch`] calls the
-//! form that this CPU can run.
+//! Vector instructions, chosen at run time: a loop is compiled once for each [`Capability`], and [`dispatch`] calls the
+//! version for this CPU.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -39,10 +39,10 @@ impl Capability {
     }
 }
 
-/// 0 before it was looked up, then one more than the index in [`Capability::ALL`].
+/// 0 until it is looked up, then one more than the index in [`Capability::ALL`].
 static CHOSEN: AtomicU8 = AtomicU8::new(0);
 
-/// What kernels use now: the best of this CPU, or less where `NDNN_CPU_CAPABILITY` (`default`, `avx2`, `avx512`) says so.
+/// What kernels use now: the best of this CPU, or less if `NDNN_CPU_CAPABILITY` (`default`, `avx2`, `avx512`) says so.
 ///
 /// # Panics
 /// If that variable says anything else.
@@ -63,7 +63,7 @@ fn asked(variable: Option<&str>) -> Capability {
     }
 }
 
-/// Uses no more than this from now on, on all threads; answers what is used, which is less where the CPU has less.
+/// Uses no more than this from now on, on all threads. Returns what is used, which is less if the CPU has less.
 pub fn set_capability(most: Capability) -> Capability {
     let chosen = most.min(Capability::best());
     CHOSEN.store(chosen as u8 + 1, Ordering::Relaxed);
@@ -105,10 +105,10 @@ impl Isa for Avx512 {
     const AVX512: bool = true;
 }
 
-/// A loop that [`dispatch`] can compile for each instruction set. `run`, and all that it calls in the loop, must be
+/// A loop that [`dispatch`] compiles for each instruction set. `run`, and everything that it calls in the loop, must be
 /// `#[inline(always)]`: what is not inlined is compiled for the baseline.
 pub trait Kernel {
-    /// What it answers.
+    /// What it returns.
     type Output;
     /// Runs it.
     fn run<I: Isa>(self) -> Self::Output;
@@ -128,18 +128,24 @@ unsafe fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
 }
 
-/// Runs a kernel in the form for [`capability`].
+/// Compiled once, and not at each place that dispatches.
+#[inline(never)]
+fn with_baseline<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Baseline>()
+}
+
+/// Runs the version of a kernel for [`capability`].
 #[inline]
 #[allow(unsafe_code)]
 pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     match capability() {
-        // SAFETY: `set_capability` stores no more than what this CPU was seen to have.
+        // SAFETY: `set_capability` stores no more than what this CPU was found to have.
         #[cfg(target_arch = "x86_64")]
         Capability::Avx512 => unsafe { with_avx512(kernel) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Capability::Avx2 => unsafe { with_avx2(kernel) },
-        _ => kernel.run::<Baseline>(),
+        _ => with_baseline(kernel),
     }
 }
 

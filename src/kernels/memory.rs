@@ -1,5 +1,5 @@
-//! Buffers that were freed, kept for the next operation: memory fresh from the system costs more to fill, in page faults,
-//! than most operations take.
+//! Freed buffers, kept for the next operation: fresh memory from the system costs more page faults to fill than most
+//! operations take.
 
 use std::{
     alloc::{Layout, dealloc},
@@ -14,22 +14,23 @@ use ndarray::{ArcArray, Array, Array1, ArrayD, IntoDimension, IxDyn, s};
 use super::sizes::{must, refused};
 use crate::sync::lock;
 
-/// Buffers below this many bytes are the allocator's: it is as fast there.
+/// Minimum number of bytes of a buffer that is kept: below that, the allocator is as fast.
 const SMALLEST: usize = 4 << 10;
-/// From so many bytes on the allocator is asked before a kernel runs; it gives them without touching them.
+/// Minimum number of bytes for which the allocator is asked before a kernel runs; it reserves them without touching
+/// them.
 const ASKED: usize = 64 << 20;
-/// A line of the cache: a vector that straddles two of them costs twice.
+/// Bytes of a cache line. A vector that straddles two of them costs twice as much.
 pub const LINE: usize = 64;
-/// What is kept unless [`set_limit`] says otherwise: 1 GiB.
+/// The most bytes that are kept, unless [`set_limit`] says otherwise: 1 GiB.
 const DEFAULT_LIMIT: usize = 1 << 30;
 
 /// Bytes and alignment of an allocation.
 type Key = (usize, usize);
 
-/// Memory of one size and alignment that waits for its next use.
+/// A free allocation of one size and alignment.
 struct Block {
     address: *mut u8,
-    /// When it was given back, by a count of all that were.
+    /// When it was returned, as a count of all that were returned before.
     time: u64,
 }
 
@@ -37,20 +38,20 @@ impl Block {
     #[allow(unsafe_code)]
     fn free(self, key: Key) {
         let layout = Layout::from_size_align(key.0, key.1).expect("the layout of a vector");
-        // SAFETY: the block came out of a `Vec` whose allocation had this layout, and nothing else points to it.
+        // SAFETY: the block came from a `Vec` whose allocation had this layout, and nothing else points to it.
         unsafe { dealloc(self.address, layout) };
     }
 }
 
-// SAFETY: a block is memory that nothing points to but the block.
+// SAFETY: nothing but the block points to its memory.
 #[allow(unsafe_code)]
 unsafe impl Send for Block {}
 
 #[derive(Default)]
-struct Pool {
-    /// By bytes and alignment; the last one of a list is the most recent.
+struct BufferPool {
+    /// By bytes and alignment; the last of each list is the most recent.
     blocks: HashMap<Key, VecDeque<Block>>,
-    /// When a block of which key was given back, oldest first; also of blocks that have left since.
+    /// When a block of which key was returned, oldest first; also of blocks that have been reused since.
     order: VecDeque<(u64, Key)>,
     bytes: usize,
     count: usize,
@@ -60,33 +61,33 @@ struct Pool {
     fresh: u64,
 }
 
-static POOL: Mutex<Option<Pool>> = Mutex::new(None);
+static POOL: Mutex<Option<BufferPool>> = Mutex::new(None);
 
-fn locked() -> MutexGuard<'static, Option<Pool>> {
+fn locked() -> MutexGuard<'static, Option<BufferPool>> {
     lock(&POOL)
 }
 
 /// Runs `f` on the pool.
-fn with<R>(f: impl FnOnce(&mut Pool) -> R) -> R {
-    f(locked().get_or_insert_with(Pool::default))
+fn with<R>(f: impl FnOnce(&mut BufferPool) -> R) -> R {
+    f(locked().get_or_insert_with(BufferPool::default))
 }
 
-/// What the pool holds and did: the answer of [`stats`].
+/// What [`stats`] returns: what the pool holds, and how it was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// The bytes of all buffers that wait for their next use.
+    /// Bytes of all buffers that are kept.
     pub bytes: usize,
-    /// The number of these buffers.
+    /// Number of buffers that are kept.
     pub buffers: usize,
-    /// The most bytes that are kept.
+    /// Maximum number of bytes that are kept.
     pub limit: usize,
-    /// How often a buffer was used again.
+    /// How often a buffer was reused.
     pub reused: u64,
-    /// How often one was wanted and none was there, so that the allocator was asked.
+    /// How often no buffer was available, so that the allocator was asked.
     pub fresh: u64,
 }
 
-/// What is kept now.
+/// The state of the pool.
 ///
 /// ```
 /// use ndnn::{memory, prelude::*};
@@ -98,9 +99,10 @@ pub fn stats() -> Stats {
     with(|p| Stats { bytes: p.bytes, buffers: p.count, limit: p.limit(), reused: p.reused, fresh: p.fresh })
 }
 
-/// Sets the most bytes that are kept, 1 GiB at first; with 0 every buffer goes back to the allocator at once.
+/// Sets the maximum number of bytes that are kept, initially 1 GiB; with 0 every buffer goes back to the allocator at
+/// once.
 ///
-/// This bounds what is kept beside the tensors in use, not the tensors.
+/// This limits what is kept in addition to the tensors in use, not the tensors.
 pub fn set_limit(bytes: usize) {
     let freed = with(|p| {
         p.limit = Some(bytes);
@@ -109,17 +111,17 @@ pub fn set_limit(bytes: usize) {
     free(freed);
 }
 
-/// Gives everything that is kept back to the allocator.
+/// Returns everything that is kept to the allocator.
 pub fn clear() {
     free(with(|p| p.shrink(0)));
 }
 
-/// Gives blocks back to the allocator, outside of the pool's lock.
+/// Returns blocks to the allocator, outside of the pool's lock.
 fn free(blocks: Vec<(Key, Block)>) {
     blocks.into_iter().for_each(|(key, block)| block.free(key));
 }
 
-impl Pool {
+impl BufferPool {
     fn limit(&self) -> usize {
         self.limit.unwrap_or(DEFAULT_LIMIT)
     }
@@ -136,7 +138,7 @@ impl Pool {
         }
     }
 
-    /// The most recent block of a key.
+    /// The most recent block with this key.
     fn pop(&mut self, key: Key) -> Option<Block> {
         let block = self.blocks.get_mut(&key)?.pop_back()?;
         self.bytes -= key.0;
@@ -144,14 +146,14 @@ impl Pool {
         Some(block)
     }
 
-    /// Takes out the blocks that have waited longest until no more than `most` bytes are kept.
+    /// Removes the oldest blocks until at most `most` bytes are kept.
     fn shrink(&mut self, most: usize) -> Vec<(Key, Block)> {
         let mut out = Vec::new();
         while self.bytes > most
             && let Some((time, key)) = self.order.pop_front()
         {
             let list = self.blocks.get_mut(&key).expect("a key of the map");
-            // Else the block has left since.
+            // Otherwise the block has been reused since.
             if list.front().is_some_and(|block| block.time == time) {
                 self.bytes -= key.0;
                 self.count -= 1;
@@ -162,20 +164,22 @@ impl Pool {
     }
 }
 
-/// The bytes that are allocated for `bytes`: eight sizes between a power of two and the next, so that nearly equal
-/// buffers serve each other, and a [`LINE`] for [`Aligned`] to skip some of.
+/// The bytes that are allocated for `bytes`: one of eight sizes between a power of two and the next, so that a buffer
+/// serves requests of nearly equal size, plus a [`LINE`], of which [`Aligned`] skips a part.
 fn rounded(bytes: usize) -> usize {
     let step = (bytes.next_power_of_two() / 16).max(LINE);
     bytes.next_multiple_of(step) + LINE
 }
 
-/// Whether so many bytes can be had. Small amounts are not asked for: a kernel that does not get them panics.
+/// Whether this number of bytes can be allocated. Small amounts are not checked: a kernel that does not get them
+/// panics.
 #[inline]
 pub fn available(bytes: usize) -> bool {
     bytes < ASKED || reserved::<u8>(bytes).is_some()
 }
 
-/// An empty vector with room for `len` elements from the allocator, if need be after it got back what is kept here.
+/// An empty vector with space for `len` elements from the allocator; if that fails, it tries again after the pool was
+/// cleared.
 fn reserved<T>(len: usize) -> Option<Vec<T>> {
     let mut vector = Vec::new();
     if vector.try_reserve_exact(len).is_err() {
@@ -185,10 +189,10 @@ fn reserved<T>(len: usize) -> Option<Vec<T>> {
     Some(vector)
 }
 
-/// An empty vector with room for `len` elements, for what is kept for long or is not made of numbers.
+/// An empty vector with space for `len` elements, for what is kept for long or is not made of numbers.
 ///
 /// # Panics
-/// If they take more bytes than there are, where `Vec::with_capacity` would end the process.
+/// If there is not enough memory; `Vec::with_capacity` would end the process.
 #[track_caller]
 pub fn vector<T>(len: usize) -> Vec<T> {
     match reserved(len) {
@@ -197,10 +201,10 @@ pub fn vector<T>(len: usize) -> Vec<T> {
     }
 }
 
-/// The elements of an iterator: what `collect` does, but as [`vector`] where there is no memory.
+/// Collects an iterator as `collect` does, but panics as [`vector`] does if there is not enough memory.
 ///
 /// # Panics
-/// If they take more bytes than there are.
+/// If there is not enough memory.
 #[track_caller]
 pub fn collected<T>(elements: impl IntoIterator<Item = T>) -> Vec<T> {
     let elements = elements.into_iter();
@@ -219,7 +223,7 @@ pub fn collected<T>(elements: impl IntoIterator<Item = T>) -> Vec<T> {
 /// As [`collected`], up to the first error.
 ///
 /// # Panics
-/// If they take more bytes than there are.
+/// If there is not enough memory.
 #[track_caller]
 pub fn try_collected<T, E>(elements: impl IntoIterator<Item = Result<T, E>>) -> Result<Vec<T>, E> {
     let elements = elements.into_iter();
@@ -230,7 +234,7 @@ pub fn try_collected<T, E>(elements: impl IntoIterator<Item = Result<T, E>>) -> 
     Ok(out)
 }
 
-/// `vector.push(element)`, but as [`vector`] where there is no memory.
+/// `vector.push(element)`, but panics as [`vector`] does if there is not enough memory.
 #[inline]
 #[track_caller]
 pub fn push<T>(vector: &mut Vec<T>, element: T) {
@@ -241,10 +245,10 @@ pub fn push<T>(vector: &mut Vec<T>, element: T) {
     vector.push(element);
 }
 
-/// An empty vector with room for `len` elements, which are neither zeroed nor fresh if the pool has some.
+/// An empty vector with space for `len` elements, which are not zeroed, from the pool if it has a buffer.
 ///
 /// # Panics
-/// If they take more bytes than there are.
+/// If there is not enough memory.
 #[allow(unsafe_code)]
 #[track_caller]
 pub fn buffer<T: Copy>(len: usize) -> Vec<T> {
@@ -265,8 +269,8 @@ pub fn buffer<T: Copy>(len: usize) -> Vec<T> {
         block
     });
     match found {
-        // SAFETY: the block came out of a `Vec` with this alignment and these bytes, of which `T` takes a whole number
-        // (`rounded` gives multiples of [`LINE`], see the assertion above), and nothing else points to it.
+        // SAFETY: the block came from a `Vec` with this alignment and size, which is a whole number of `T`s (`rounded`
+        // returns multiples of [`LINE`], see the assertion above), and nothing else points to it.
         Some(block) => unsafe { Vec::from_raw_parts(block.address.cast(), 0, bytes / size_of::<T>()) },
         None => match reserved(bytes / size_of::<T>()) {
             Some(vector) => vector,
@@ -275,15 +279,16 @@ pub fn buffer<T: Copy>(len: usize) -> Vec<T> {
     }
 }
 
-/// The elements of an array in the making, in memory of the pool; from [`SMALLEST`] on at the start of a [`LINE`].
+/// The elements of an array that is being built, in memory of the pool; from [`SMALLEST`] bytes on aligned to a
+/// [`LINE`].
 pub struct Aligned<T> {
-    /// Before the elements are `skipped` zeros.
+    /// The elements come after `skipped` zeros.
     vector: Vec<T>,
     skipped: usize,
 }
 
 impl<T: Copy + Default> Aligned<T> {
-    /// Room for `len` elements.
+    /// Space for `len` elements.
     ///
     /// # Panics
     /// As [`buffer`].
@@ -298,21 +303,21 @@ impl<T: Copy + Default> Aligned<T> {
         Aligned { vector, skipped }
     }
 
-    /// Room for `len` elements more.
+    /// Space for `len` more elements.
     pub fn spare(&mut self, len: usize) -> &mut [MaybeUninit<T>] {
         &mut self.vector.spare_capacity_mut()[..len]
     }
 
     /// # Safety
-    /// The first `len` elements were written.
+    /// The first `len` elements must have been written.
     #[allow(unsafe_code)]
     pub unsafe fn set_len(&mut self, len: usize) {
-        // SAFETY: the caller's promise; what is before them was written when the vector was made.
+        // SAFETY: the caller's promise; what precedes them was written when the vector was made.
         unsafe { self.vector.set_len(self.skipped + len) };
     }
 
     /// # Panics
-    /// If the shape has another number of elements.
+    /// If the shape has a different number of elements.
     pub fn array<S: IntoDimension>(self, shape: S) -> Array<T, S::Dim> {
         let Aligned { vector, skipped } = self;
         let array = match skipped {
@@ -336,14 +341,14 @@ impl<T> From<Vec<T>> for Aligned<T> {
     }
 }
 
-/// Makes a vector `len` elements long, those that are new `value`; it keeps none of the others if it must grow.
+/// Makes a vector `len` elements long and fills new places with `value`; if it must grow, its old elements are lost.
 ///
 /// # Panics
-/// If they take more bytes than there are.
+/// If there is not enough memory.
 #[track_caller]
 pub fn sized<T: Copy>(space: &mut Vec<T>, len: usize, value: T) {
     if space.capacity() < len {
-        // Freed before, and not copied to a larger place.
+        // Freed first, so that nothing is copied to the larger allocation.
         *space = Vec::new();
         *space = vector(len);
     }
@@ -358,7 +363,7 @@ pub fn filled<T: Copy>(len: usize, value: T) -> Vec<T> {
     out
 }
 
-/// Keeps a vector's memory for the next [`buffer`]; frees it where it is small, of an odd size, or there is no room.
+/// Keeps a vector's memory for the next [`buffer`]; frees it if it is small, of an unusual size, or beyond the limit.
 pub fn recycle<T: Copy>(vector: Vec<T>) {
     let bytes = vector.capacity() * size_of::<T>();
     if bytes < SMALLEST || bytes != rounded(bytes - LINE) {
@@ -376,7 +381,7 @@ pub fn recycle<T: Copy>(vector: Vec<T>) {
     free(freed);
 }
 
-/// Keeps an array's memory, if nothing else holds it.
+/// Keeps an array's memory, if nothing else refers to it.
 pub fn recycle_shared<T: Copy>(array: ArcArray<T, IxDyn>) {
     if array.len() * size_of::<T>() >= SMALLEST
         && let Ok(owned) = array.try_into_owned_nocopy()
@@ -388,7 +393,7 @@ pub fn recycle_shared<T: Copy>(array: ArcArray<T, IxDyn>) {
 /// An array filled with one value, in memory of the pool.
 ///
 /// # Panics
-/// If there is no room for the shape; see [`must`].
+/// If there is not enough memory for the shape; see [`must`].
 #[track_caller]
 pub fn full<T: Copy + Default>(op: &str, shape: &[usize], value: T) -> ArrayD<T> {
     let len = must::<T>(op, shape);
@@ -401,7 +406,7 @@ pub fn full<T: Copy + Default>(op: &str, shape: &[usize], value: T) -> ArrayD<T>
 mod tests {
     use super::*;
 
-    /// One test, since the pool is the process's: sizes that nothing else here uses.
+    /// One test, since the pool belongs to the process; it uses sizes that no other test uses.
     #[test]
     fn buffers_come_back_within_the_limit() {
         let odd = 7_654_321;
@@ -433,15 +438,15 @@ mod tests {
         assert_eq!(buffer::<bool>(0).capacity(), 0);
     }
 
-    /// The oldest go first, whatever their size, and each is looked at once: 200,000 blocks of two sizes, half of them
-    /// taken out again, take a moment and not hours.
+    /// The oldest blocks go first, whatever their size, and each is looked at once: 200,000 blocks of two sizes, half
+    /// of which were reused, take a moment and not hours.
     #[test]
     fn blocks_leave_in_the_order_in_which_they_came() {
-        let mut pool = Pool::default();
+        let mut pool = BufferPool::default();
         let address = |i: usize| std::ptr::without_provenance_mut::<u8>(i * 64);
         let key = |i: usize| (4096 << (i % 2), 4);
         (1..=200_000).for_each(|i| pool.push(key(i), address(i)));
-        // The most recent of one size are used again.
+        // The most recent of one size are reused.
         (0..50_000).for_each(|i| assert_eq!(pool.pop(key(0)).unwrap().address, address(200_000 - 2 * i)));
         (1..=1000).for_each(|i| pool.push(key(i), address(200_000 + i)));
         let places = |blocks: Vec<(Key, Block)>| blocks.iter().map(|(_, b)| b.address.addr() / 64).collect::<Vec<_>>();
@@ -450,7 +455,7 @@ mod tests {
         let rest = (101..=200_000).filter(|i| i % 2 == 1 || *i <= 100_000).chain(200_001..=201_000);
         assert_eq!(places(pool.shrink(0)), rest.collect::<Vec<_>>());
         assert_eq!((pool.bytes, pool.count, pool.order.len()), (0, 0, 0));
-        // What is pushed and popped in turn leaves no trace.
+        // Pushing and popping in turn leaves no entries behind.
         for i in 0..10_000 {
             pool.push(key(i), address(i));
             pool.pop(key(i)).unwrap();
@@ -460,7 +465,7 @@ mod tests {
 
     #[test]
     fn a_buffer_that_cannot_be_had_panics() {
-        // Sizes that do not reach the allocator: the one of these tests adds up what it is asked for.
+        // Sizes that do not reach the allocator, since the tests' allocator adds up what it is asked for.
         assert_eq!(collected((0..9).filter(|i| i % 3 > 0)), [1, 2, 4, 5, 7, 8]);
         assert_eq!(collected([1, 2, 3]), [1, 2, 3]);
         assert_eq!(try_collected([Ok(1), Err("two"), Ok(3)]), Err("two"));
@@ -497,7 +502,7 @@ mod tests {
             let array = elements.array(vec![len, 1]);
             assert!(len * 4 < SMALLEST || array.as_ptr().addr().is_multiple_of(LINE), "{len}");
             assert!(array.iter().enumerate().all(|(i, &x)| x == i as f32) && array.len() == len);
-            // All of it comes back to the pool, with what was skipped.
+            // All of it returns to the pool, including what was skipped.
             let (vector, offset) = array.into_raw_vec_and_offset();
             assert!(len == 0 || vector.len() == len + offset.unwrap_or(0));
             recycle(vector);

@@ -1,4 +1,5 @@
-//! Norms and their derivatives: statistics over rows (layer and group norm), or over all but the channels (batch norm).
+//! Normalizations and their derivatives: statistics over rows (layer and group norm), or over all but the channels
+//! (batch norm).
 
 use super::{
     isa::Isa,
@@ -10,7 +11,7 @@ use super::{
 use crate::number::Real;
 
 /// Mean and `1 / √(variance + eps)`. The mean is `mean + rest`, so that `(x − mean) − rest` is exact to the last digit
-/// also where the deviation is small beside the mean; of equal numbers it is exactly 0.
+/// even if the deviation is small relative to the mean; for equal numbers it is exactly 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Moments<T> {
     pub mean: T,
@@ -18,38 +19,38 @@ pub struct Moments<T> {
     pub rstd: T,
 }
 
-/// Whether a mean is to be corrected by what is left of it, `rest`: it is not nearer to the true mean than the elements
-/// are, whose mean square distance from it is `square`.
+/// Whether a mean must be corrected by its remaining error `rest`: it is no nearer to the true mean than the elements
+/// are, whose mean squared distance from it is `square`.
 #[inline(always)]
 pub fn is_rough<T: Real>(rest: T, square: T) -> bool {
-    // So written, NaN is rough.
+    // Written so that NaN is rough.
     let near = square > rest * rest + rest * rest;
     rest != T::ZERO && !near
 }
 
-/// The variance from the mean square distance from a mean of which `rest` is left.
+/// The variance, from the mean squared distance from a mean whose remaining error is `rest`.
 #[inline(always)]
 pub fn spread<T: Real>(square: T, rest: T) -> T {
     let variance = square - rest * rest;
-    // Not `max`, which would make a number of a NaN.
+    // Not `max`, which would turn NaN into a number.
     if variance < T::ZERO { T::ZERO } else { variance }
 }
 
-/// Whether the digits of a mean are surely enough for a variance: the error of the mean is some roundings of it.
+/// Whether a mean is certainly accurate enough for a variance: its error is a few roundings of it.
 #[inline(always)]
 fn is_settled<T: Real>(mean: T, variance: T) -> bool {
     let roundings = T::of(65536.) * T::epsilon() * mean;
     variance > roundings * roundings
 }
 
-/// The mean, what is left of it, and the variance.
+/// The mean, its remaining error, and the variance.
 #[inline(always)]
 fn moments<T: Real>(x: &[T]) -> [T; 3] {
     let count = T::of(x.len() as f64);
     let about = |mean: T| reduce::sums([x], [], |[x]| ([x - mean, (x - mean) * (x - mean)], [])).map(|sum| sum / count);
     let mut mean = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::ZERO, |a, b| a + b) / count;
     if !mean.is_finite() {
-        // The sum overflows, the mean need not.
+        // The sum overflows, but the mean need not.
         mean = combine(Each([x], |[x]: [T; 1]| x / count), x.len(), T::ZERO, |a, b| a + b);
     }
     let square = |[x]: [T; 1]| (x - mean) * (x - mean);
@@ -65,12 +66,12 @@ fn moments<T: Real>(x: &[T]) -> [T; 3] {
     [mean, rest, spread(square, rest)]
 }
 
-/// A parameter, or what stands for it where there is none.
+/// A parameter, or a constant where there is none.
 fn or_all<T: Real>(parameter: Option<&[T]>, value: T, len: usize) -> std::borrow::Cow<'_, [T]> {
     parameter.map_or_else(|| filled(len, value).into(), Into::into)
 }
 
-/// Which weight and bias an element of the input has: element `i` those of channel `i / len % channels`.
+/// Which weight and bias an element of the input has: element `i` has those of channel `i / len % channels`.
 #[derive(Clone, Copy, Debug)]
 pub struct Map {
     pub channels: usize,
@@ -80,7 +81,7 @@ pub struct Map {
 // ---------------------------------------------------------------------------------------------------- statistics of rows
 
 impl Map {
-    /// The channel of the first element of row `i`, of rows of `n` elements.
+    /// The channel of the first element of row `i`, for rows of `n` elements.
     #[inline(always)]
     fn first(self, i: usize, n: usize) -> usize {
         i * n / self.len % self.channels
@@ -122,8 +123,8 @@ impl<T: Real> RowKernel<T> for RowNorm<'_, T> {
     }
 }
 
-/// `(x − mean) · rstd · weight + bias` for each row of `n` elements, and the rows' moments; `eps` is one number, or one
-/// per row.
+/// `(x − mean) · rstd · weight + bias` for each row of `n` elements, and the moments of the rows; `eps` is one number,
+/// or one per row.
 pub fn row_norm<T: Real>(
     x: &[T],
     n: usize,
@@ -132,7 +133,7 @@ pub fn row_norm<T: Real>(
     bias: Option<&[T]>,
     eps: &[T],
 ) -> (Aligned<T>, Vec<Moments<T>>) {
-    // No rows, no numbers: there may be any number of channels.
+    // Without rows there may be any number of channels.
     let channels = map.channels.min(x.len());
     let (weight, bias) = (or_all(weight, T::ONE, channels), or_all(bias, T::ZERO, channels));
     let kernel = RowNorm { x, map, weight: &weight, bias: &bias, eps };
@@ -191,7 +192,7 @@ impl<T: Real> RowKernel<T> for RowNormBackward<'_, T> {
     }
 }
 
-/// The gradients of [`row_norm`]'s input, and, if `parameters`, of weight and bias, one behind the other.
+/// The gradient of [`row_norm`]'s input and, if `parameters`, those of weight and bias, one after the other.
 pub fn row_norm_backward<T: Real>(
     g: &[T],
     x: &[T],
@@ -212,7 +213,7 @@ pub fn row_norm_backward<T: Real>(
 
 impl Map {
     fn sizes(self, elements: usize, written: bool, sums: usize) -> Sizes {
-        // Where each channel is one column, a row is a sample; otherwise it is one channel of a sample.
+        // If each channel is one column, a row is a sample; otherwise it is one channel of a sample.
         let width = if self.len == 1 { self.channels } else { self.len };
         let rows = elements / width.max(1);
         let sums = if self.len == 1 { sums * self.channels } else { 0 };
@@ -220,7 +221,7 @@ impl Map {
     }
 }
 
-/// `N` sums over all but the channels, of functions of `x`, `y`, the channel's mean and what is left of it.
+/// `N` sums over all axes but the channels, of functions of `x`, `y`, the channel's mean and its remaining error.
 struct Sums<'a, T, F> {
     map: Map,
     x: &'a [T],
@@ -271,7 +272,7 @@ fn sums<T: Real, const N: usize>(
     out
 }
 
-/// Each channel's mean, what is left of it, and biased variance.
+/// For each channel the mean, its remaining error, and the biased variance.
 pub fn batch_moments<T: Real>(x: &[T], map: Map) -> [Vec<T>; 3] {
     let count = T::of((x.len() / map.channels.max(1)) as f64);
     let zeros = filled(map.channels, T::ZERO);
@@ -281,7 +282,7 @@ pub fn batch_moments<T: Real>(x: &[T], map: Map) -> [Vec<T>; 3] {
     let [mean] = sums([x, x], map, [&zeros, &zeros], |[x, ..]| [x]);
     let mut mean = over(mean);
     if !mean.iter().all(|mean| mean.is_finite()) {
-        // The sum overflows, the mean need not.
+        // The sum overflows, but the mean need not.
         [mean] = sums([x, x], map, [&zeros, &zeros], |[x, ..]| [x / count]);
     }
     let [var] = sums([x, x], map, [&mean, &zeros], |[x, _, mean, _]| [(x - mean) * (x - mean)]).map(over);
@@ -290,14 +291,14 @@ pub fn batch_moments<T: Real>(x: &[T], map: Map) -> [Vec<T>; 3] {
     }
     let [mut rest, mut square] = about(&mean);
     if rest.iter().zip(&square).any(|(&rest, &square)| is_rough(rest, square)) {
-        mean = each(&mean, &rest, |mean, rest| mean + rest);
+        mean = per_channel(&mean, &rest, |mean, rest| mean + rest);
         [rest, square] = about(&mean);
     }
-    let var = each(&square, &rest, spread);
+    let var = per_channel(&square, &rest, spread);
     [mean, rest, var]
 }
 
-/// `f(x, y, [a, b, c, d])` of four numbers for each channel.
+/// `f(x, y, [a, b, c, d])` with four numbers per channel.
 struct Channels<'a, T, F> {
     map: Map,
     x: &'a [T],
@@ -321,12 +322,12 @@ impl<T: Real, F: Fn(T, T, [T; 4]) -> T + Sync + Copy> RowKernel<T> for Channels<
     }
 }
 
-/// One number for each channel, from two others.
-fn each<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> Vec<T> {
+/// One number per channel, from two others.
+fn per_channel<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> Vec<T> {
     collected(a.iter().zip(b).map(|(&a, &b)| f(a, b)))
 }
 
-/// `(x − mean) · rstd · weight + bias`, where each channel has its own.
+/// `(x − mean) · rstd · weight + bias`, with statistics and parameters per channel.
 pub fn batch_norm<T: Real>(
     x: &[T],
     map: Map,
@@ -334,7 +335,7 @@ pub fn batch_norm<T: Real>(
     weight: Option<&[T]>,
     bias: Option<&[T]>,
 ) -> Aligned<T> {
-    let scale = each(&or_all(weight, T::ONE, map.channels), rstd, |w, r| w * r);
+    let scale = per_channel(&or_all(weight, T::ONE, map.channels), rstd, |w, r| w * r);
     let bias = or_all(bias, T::ZERO, map.channels);
     let numbers = [mean, rest, &scale, &bias];
     let f = |x, _, [mean, rest, scale, bias]: [T; 4]| ((x - mean) - rest) * scale + bias;
@@ -342,8 +343,8 @@ pub fn batch_norm<T: Real>(
     run(&kernel, map.sizes(x.len(), true, 0)).0
 }
 
-/// The gradients of [`batch_norm`]'s input (if `input`), weight and bias. With `own` the moments are the batch's, so that the gradient
-/// flows through them too.
+/// The gradients of [`batch_norm`]'s input (if `input`), weight and bias. With `own` the moments are the batch's, so
+/// the gradient also flows through them.
 pub fn batch_norm_backward<T: Real>(
     g: &[T],
     x: &[T],
@@ -355,16 +356,16 @@ pub fn batch_norm_backward<T: Real>(
 ) -> (Option<Aligned<T>>, [Vec<T>; 2]) {
     let channels = map.channels;
     let [bias, along] = sums([g, x], map, [mean, rest], |[g, x, mean, rest]| [g, g * ((x - mean) - rest)]);
-    let scale = each(&or_all(weight, T::ONE, channels), rstd, |w, r| w * r);
+    let scale = per_channel(&or_all(weight, T::ONE, channels), rstd, |w, r| w * r);
     let sizes = map.sizes(x.len(), true, 0);
     let dx = if !input {
         None
     } else if own {
         let count = T::of((x.len() / channels.max(1)) as f64);
-        let slope = each(&each(&along, rstd, |a, r| a * r * r), &scale, |a, s| a * s / count);
-        let shift = each(&bias, &scale, |b, s| b * s / count);
-        // What is left of the mean is part of the shift: four numbers per channel are enough.
-        let shift = each(&shift, &each(rest, &slope, |r, s| r * s), |shift, left| shift - left);
+        let slope = per_channel(&per_channel(&along, rstd, |a, r| a * r * r), &scale, |a, s| a * s / count);
+        let shift = per_channel(&bias, &scale, |b, s| b * s / count);
+        // The remaining error of the mean is part of the shift, so four numbers per channel are enough.
+        let shift = per_channel(&shift, &per_channel(rest, &slope, |r, s| r * s), |shift, left| shift - left);
         let numbers = [mean, &scale, &slope, &shift];
         let f = |g, x, [mean, scale, slope, shift]: [T; 4]| g * scale - (x - mean) * slope - shift;
         Some(run(&Channels { map, x: g, y: x, numbers, f }, sizes).0)
@@ -372,5 +373,5 @@ pub fn batch_norm_backward<T: Real>(
         let f = |g, _, [scale, ..]: [T; 4]| g * scale;
         Some(run(&Channels { map, x: g, y: g, numbers: [&scale; 4], f }, sizes).0)
     };
-    (dx, [each(&along, rstd, |a, r| a * r), bias])
+    (dx, [per_channel(&along, rstd, |a, r| a * r), bias])
 }

@@ -1,21 +1,17 @@
-//! One pass over a parameter, its gradient and what an optimizer remembers of it, side by side.
+//! One pass over a parameter, its gradient and the optimizer's state for it.
 
 use super::{
     isa::{Isa, Kernel, dispatch},
     threads,
+    thresholds::{OPTIMIZER_PARALLEL as PARALLEL, OPTIMIZER_TASK as TASK},
 };
 use crate::number::Real;
 
-/// The smallest number of elements that is split among threads.
-const PARALLEL: usize = 1 << 16;
-/// Elements per task.
-const TASK: usize = 1 << 14;
-
-/// What an optimizer does to one element of a parameter, given the elements of `N` arrays that it remembers.
+/// What an optimizer does to one element of a parameter, given the elements of the `N` arrays of its state.
 ///
 /// It must be `#[inline(always)]`, so that the loop is compiled for each instruction set.
 pub trait Pass<T, const N: usize>: Sync {
-    /// The new value, and what is remembered from now on.
+    /// The new value and the new state.
     fn element(&self, value: T, grad: T, slots: [T; N]) -> (T, [T; N]);
 }
 
@@ -28,26 +24,33 @@ struct Loop<'a, T, P, const N: usize> {
 
 impl<T: Real, P: Pass<T, N>, const N: usize> Kernel for Loop<'_, T, P, N> {
     type Output = ();
-    // Loops without closures: one that is not inlined is compiled without this loop's vector instructions.
     #[inline(always)]
-    #[allow(clippy::needless_range_loop)]
-    fn run<I: Isa>(mut self) {
-        // Slices of one length, so that no index is checked inside.
-        let len = self.value.len();
-        let grad = &self.grad[..len];
-        for slot in &mut self.slots {
-            *slot = &mut std::mem::take(slot)[..len];
+    fn run<I: Isa>(self) {
+        elements(self.pass, self.value, self.grad, self.slots);
+    }
+}
+
+// A function, so that the compiler knows that its arguments do not overlap: what the pass reads is loaded once, and its
+// branches move out of the loop. Loops without closures and long iterators: what is not inlined is compiled without this
+// loop's vector instructions.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)]
+fn elements<T: Real, P: Pass<T, N>, const N: usize>(pass: &P, value: &mut [T], grad: &[T], mut slots: [&mut [T]; N]) {
+    // Slices of one length, so that no index is checked inside the loop.
+    let len = value.len();
+    let grad = &grad[..len];
+    for slot in &mut slots {
+        *slot = &mut std::mem::take(slot)[..len];
+    }
+    for i in 0..len {
+        let mut old = [T::ZERO; N];
+        for k in 0..N {
+            old[k] = slots[k][i];
         }
-        for i in 0..len {
-            let mut old = [T::ZERO; N];
-            for k in 0..N {
-                old[k] = self.slots[k][i];
-            }
-            let (value, new) = self.pass.element(self.value[i], grad[i], old);
-            self.value[i] = value;
-            for k in 0..N {
-                self.slots[k][i] = new[k];
-            }
+        let (changed, new) = pass.element(value[i], grad[i], old);
+        value[i] = changed;
+        for k in 0..N {
+            slots[k][i] = new[k];
         }
     }
 }

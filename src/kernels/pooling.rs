@@ -1,4 +1,6 @@
-//! Pooling: one number for each window.
+//! Pooling: one number per window.
+
+use std::ops::Range;
 
 use num_traits::Float;
 
@@ -8,59 +10,98 @@ use super::{
     row_kernel::{self, Blank, RowKernel, Sizes, write},
     sizes::saturating,
     threads,
+    thresholds::{POOLING_PARALLEL as PARALLEL, POOLING_TASK as TASK},
     windows::{Span, Windows},
 };
 use crate::number::{Element, Real};
 
-/// From so many comparisons on, the work is split among threads.
-const PARALLEL: usize = 200_000;
-/// So many comparisons make a task.
-const TASK: usize = 50_000;
-
-/// Max pooling of one type, compiled here and not where it is called.
-pub trait MaxPool: Sized {
-    /// The largest element of each window of each plane, and its place in the plane. The first of equals wins; NaN is
-    /// larger than anything, and the last NaN wins. Each window has a tap inside.
+/// Pooling for one element type, compiled in this crate and not where it is called.
+pub trait Pool: Sized {
+    /// The largest element of each window of each plane, and its position in the plane. Of equal elements the first one
+    /// is taken; NaN is larger than anything, and the last NaN is taken. Each window has a tap inside the input.
     fn max_pool(x: &[Self], windows: &Windows) -> (Aligned<Self>, Aligned<i64>);
 
-    /// The largest elements alone, in half the time.
+    /// Only the largest elements, in half the time.
     fn max_pool_values(x: &[Self], windows: &Windows) -> Aligned<Self>;
+
+    /// The sum of each window of each plane, added in the order of its taps.
+    fn sum_pool(x: &[Self], windows: &Windows) -> Aligned<Self>;
+
+    /// The derivative of `sum_pool`: for each element the sum of the windows that contain it.
+    fn spread(g: &[Self], windows: &Windows) -> Aligned<Self>;
 }
 
-macro_rules! max_pool {
+macro_rules! pool {
     ($($t:ty),*) => {$(
-        impl MaxPool for $t {
+        impl Pool for $t {
             fn max_pool(x: &[Self], windows: &Windows) -> (Aligned<Self>, Aligned<i64>) {
                 max_pool::<Self, true>(x, windows)
             }
             fn max_pool_values(x: &[Self], windows: &Windows) -> Aligned<Self> {
                 max_pool::<Self, false>(x, windows).0
             }
+            fn sum_pool(x: &[Self], windows: &Windows) -> Aligned<Self> {
+                sums::<Self, false>(x, windows)
+            }
+            fn spread(g: &[Self], windows: &Windows) -> Aligned<Self> {
+                sums::<Self, true>(g, windows)
+            }
         }
     )*};
 }
-max_pool!(f32, f64);
+pool!(f32, f64);
+
+/// The order in which the windows of a plane are processed: by rows of windows, lines of the input under a row, and
+/// taps along a line.
+struct Paths {
+    windows: Windows,
+    spans: [Vec<Span>; 3],
+    /// For each tap along a line: the windows of a row that have it inside the input, and the element at the tap of the
+    /// first one.
+    across: Vec<(Range<usize>, usize)>,
+}
+
+impl Paths {
+    fn new(windows: &Windows) -> Self {
+        let windows = windows.merged();
+        Paths { windows, spans: [0, 1, 2].map(|axis| windows.spans(axis)), across: windows.across() }
+    }
+
+    /// The rows of windows, each given by its spans along the first two axes.
+    #[inline(always)]
+    fn rows(&self) -> impl Iterator<Item = [Span; 2]> {
+        self.spans[0].iter().flat_map(|&d| self.spans[1].iter().map(move |&h| [d, h]))
+    }
+
+    /// The offsets in the plane of the lines under a row.
+    #[inline(always)]
+    fn lines(&self, [d, h]: [Span; 2]) -> impl Iterator<Item = usize> {
+        let ([_, height, width], [by_d, by_h, _]) = (self.windows.input, self.windows.dilation);
+        let steps = |span: Span, by: usize| (0..span.count).map(move |k| span.start + k * by);
+        steps(d, by_d).flat_map(move |d| steps(h, by_h).map(move |h| (d * height + h) * width))
+    }
+}
 
 #[allow(unsafe_code)]
 fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], windows: &Windows) -> (Aligned<T>, Aligned<i64>) {
-    let windows = windows.merged();
+    let paths = &Paths::new(windows);
+    let windows = &paths.windows;
     let (from, to) = (windows.input_len(), windows.output_len());
     let planes = x.len() / from.max(1);
     let places_to = if PLACES { to } else { 0 };
     let (mut values, mut places) = (Aligned::with_capacity(planes * to), Aligned::with_capacity(planes * places_to));
     let work = saturating([to, windows.kernel_len()]);
-    // So many planes make a task.
+    // Planes per task.
     let step = if saturating([planes, work]) < PARALLEL { planes.max(1) } else { TASK.div_ceil(work) };
-    let spans = [0, 1, 2].map(|axis| windows.spans(axis));
     let mut rest = places.spare(planes * places_to);
     let tasks = x.chunks(from * step).zip(values.spare(planes * to).chunks_mut(to * step)).map(|(x, values)| {
         let places = rest.split_off_mut(..if PLACES { values.len() } else { 0 }).expect("as many as values");
         (x, values, places)
     });
     threads::each(saturating([planes, work]), tasks, |(x, values, places)| {
-        dispatch(Planes::<T, PLACES> { x, windows: &windows, spans: &spans, values, places })
+        dispatch(Planes::<T, PLACES> { x, paths, values, places })
     });
-    // SAFETY: there is a task for each `step` planes, and each wrote all rows of its planes.
+    // SAFETY: there is one task for each `step` planes, and each wrote all rows of its planes.
     unsafe {
         values.set_len(planes * to);
         places.set_len(planes * places_to);
@@ -68,11 +109,10 @@ fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], windows: &Windows) 
     (values, places)
 }
 
-/// Some planes of [`max_pool`]; without `PLACES` there are none.
+/// Some planes of [`max_pool`]; without `PLACES`, `places` is empty.
 struct Planes<'a, T, const PLACES: bool> {
     x: &'a [T],
-    windows: &'a Windows,
-    spans: &'a [Vec<Span>; 3],
+    paths: &'a Paths,
     values: &'a mut Blank<T>,
     places: &'a mut Blank<i64>,
 }
@@ -81,26 +121,24 @@ impl<T: Float, const PLACES: bool> Kernel for Planes<'_, T, PLACES> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Planes { x, windows, spans, values, places } = self;
-        let ([_, height, width], [steps_d, steps_h, _]) = (windows.input, windows.dilation);
-        let steps = |span: Span, by: usize| (0..span.count).map(move |k| span.start + k * by);
-        let [depth_out, height_out, width_out] = windows.output;
-        let across = windows.across();
+        let Planes { x, paths, values, places } = self;
+        let Paths { windows, spans, across } = paths;
+        let ([_, height, width], width_out) = (windows.input, windows.output[2]);
         let starts = collected(spans[2].iter().map(|span| span.start as i64));
         let (mut out, mut rest) = (values.chunks_exact_mut(width_out), places);
         for plane in x.chunks_exact(windows.input_len()) {
-            for (d, h) in (0..depth_out).flat_map(|d| (0..height_out).map(move |h| (spans[0][d], spans[1][h]))) {
+            for row in paths.rows() {
                 let values = out.next().expect("a row for each");
                 let places = rest.split_off_mut(..if PLACES { width_out } else { 0 }).expect("a row for each");
-                let first = ((d.start * height + h.start) * width) as i64;
+                let first = ((row[0].start * height + row[1].start) * width) as i64;
                 let values = write(values, |_| T::neg_infinity());
                 let places = write(places, |o| first + starts[o]);
-                for row in steps(d, steps_d).flat_map(|d| steps(h, steps_h).map(move |h| (d * height + h) * width)) {
-                    let line = &plane[row..][..width];
-                    for (range, from) in &across {
+                for at in paths.lines(row) {
+                    let line = &plane[at..][..width];
+                    for (range, from) in across {
                         let places = if PLACES { &mut places[range.clone()] } else { &mut [] };
                         let (line, step) = (&line[*from..], windows.stride[2]);
-                        improve::<T, PLACES>(line, row + from, step, &mut values[range.clone()], places);
+                        improve::<T, PLACES>(line, at + from, step, &mut values[range.clone()], places);
                     }
                 }
             }
@@ -108,11 +146,11 @@ impl<T: Float, const PLACES: bool> Kernel for Planes<'_, T, PLACES> {
     }
 }
 
-/// Takes every `step`th element of `line` that is larger; the first one stands at `place`.
+/// Takes every `step`th element of `line` that is larger; the first one is at `place`.
 #[inline(always)]
 fn improve<T: Float, const PLACES: bool>(line: &[T], place: usize, step: usize, values: &mut [T], places: &mut [i64]) {
     assert!((values.len() - 1) * step < line.len());
-    // Each in a loop of its own: with a step that it knows, the compiler makes vectors.
+    // One loop for each step: with a step that it knows, the compiler vectorizes the loop.
     match step {
         1 => improve_by::<T, PLACES>(line, place, 1, values, places),
         2 => improve_by::<T, PLACES>(line, place, 2, values, places),
@@ -129,7 +167,7 @@ fn improve_by<T: Float, const PLACES: bool>(
     values: &mut [T],
     places: &mut [i64],
 ) {
-    // SAFETY: `improve` has seen that the last one is inside.
+    // SAFETY: `improve` checked that the last one is inside.
     let element = |i: usize| unsafe { *line.get_unchecked(i * step) };
     let better = |x: T, best: T| (x > best) | x.is_nan();
     if !PLACES {
@@ -144,6 +182,64 @@ fn improve_by<T: Float, const PLACES: bool>(
         let better = better(x, *best);
         *best = if better { x } else { *best };
         *at = if better { (place + i * step) as i64 } else { *at };
+    }
+}
+
+/// Sums of windows, one plane per row; with `BACK`, for each element the sum of the windows that contain it.
+struct Sums<'a, T, const BACK: bool> {
+    x: &'a [T],
+    paths: Paths,
+}
+
+impl<T: Real, const BACK: bool> RowKernel<T> for Sums<'_, T, BACK> {
+    type Note = ();
+    #[inline(always)]
+    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
+        let Paths { windows, across, .. } = &self.paths;
+        let (width, step) = (windows.output[2], windows.stride[2]);
+        let len = if BACK { windows.output_len() } else { windows.input_len() };
+        let (x, out) = (&self.x[i * len..][..len], write(out, |_| T::ZERO));
+        for (r, row) in self.paths.rows().enumerate() {
+            for line in self.paths.lines(row) {
+                for (range, from) in across {
+                    let (window, element) = (r * width + range.start, line + from);
+                    match BACK {
+                        false => add(&mut out[window..], 1, &x[element..], step, range.len()),
+                        true => add(&mut out[element..], step, &x[window..], 1, range.len()),
+                    }
+                }
+            }
+        }
+        (out, ())
+    }
+}
+
+fn sums<T: Real, const BACK: bool>(x: &[T], windows: &Windows) -> Aligned<T> {
+    let (from, to) = (windows.input_len(), windows.output_len());
+    let (rows, written) = if BACK { (x.len() / to, from) } else { (x.len() / from, to) };
+    let kernel = Sums::<T, BACK> { x, paths: Paths::new(windows) };
+    row_kernel::run(&kernel, Sizes { rows, read: from + to, written, sums: 0 }).0
+}
+
+/// Adds every `b`th element of `from` to every `a`th element of `to`, `count` of them, at least one.
+#[inline(always)]
+fn add<T: Real>(to: &mut [T], a: usize, from: &[T], b: usize, count: usize) {
+    assert!((count - 1) * a < to.len() && (count - 1) * b < from.len());
+    // One loop for each pair of steps: with steps that it knows, the compiler vectorizes the loop.
+    match (a, b) {
+        (1, 1) => add_by(to, 1, from, 1, count),
+        (1, 2) => add_by(to, 1, from, 2, count),
+        (2, 1) => add_by(to, 2, from, 1, count),
+        _ => add_by(to, a, from, b, count),
+    }
+}
+
+#[inline(always)]
+#[allow(unsafe_code)]
+fn add_by<T: Real>(to: &mut [T], a: usize, from: &[T], b: usize, count: usize) {
+    for i in 0..count {
+        // SAFETY: `add` checked that the last ones are inside.
+        unsafe { *to.get_unchecked_mut(i * a) += *from.get_unchecked(i * b) };
     }
 }
 
@@ -167,7 +263,7 @@ impl<T: Real> RowKernel<T> for Unpool<'_, T> {
     }
 }
 
-/// The derivative of max pooling: each element of `g` added at its place in one of `rows` planes of `len` elements.
+/// The derivative of max pooling: adds each element of `g` at its place in one of `rows` planes of `len` elements.
 pub fn unpool<T: Real>(g: &[T], places: &[i64], rows: usize, len: usize) -> Aligned<T> {
     let kernel = Unpool { g, places, count: g.len() / rows.max(1) };
     row_kernel::run(&kernel, Sizes { rows, read: len, written: len, sums: 0 }).0
@@ -180,7 +276,25 @@ mod tests {
         *,
     };
 
-    /// Against one window after another, where equal numbers, NaN and infinities are many.
+    /// Against a loop over one tap after another; also the derivative, which gives each tap its share of the window.
+    #[test]
+    fn each_window_has_its_sum() {
+        for w in many() {
+            let x: Vec<f64> = (0..2 * w.input_len()).map(|i| ((i * 7 + 3) % 11) as f64).collect();
+            let g: Vec<f64> = (0..2 * w.output_len()).map(|i| ((i * 5 + 1) % 13) as f64).collect();
+            let (mut sums, mut spread) = (vec![0.; g.len()], vec![0.; x.len()]);
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let (plane, window) = (i / w.output_len() * w.input_len(), i % w.output_len());
+                for at in (0..w.kernel_len()).filter_map(|tap| under(&w, window, tap)) {
+                    *sum += x[plane + at];
+                    spread[plane + at] += g[i];
+                }
+            }
+            assert_eq!((&f64::sum_pool(&x, &w)[..], &f64::spread(&g, &w)[..]), (&sums[..], &spread[..]), "{w:?}");
+        }
+    }
+
+    /// Against a loop over one window after another, with many equal numbers, NaN and infinities.
     #[test]
     fn each_window_has_its_largest_element() {
         let values = [1., 2., 2., f64::NAN, 0., -1., f64::NEG_INFINITY, f64::INFINITY, -0.];

@@ -1,15 +1,15 @@
-//! Asking for lines of the cache before they are needed. The CPU does so by itself for what is read in order, but hardly for
-//! what is written: without this, a store to memory that lies far away waits until its line has been read.
+//! Prefetching cache lines. The CPU itself prefetches what is read in order, but hardly what is written: without this,
+//! a store to memory that is not in the cache waits until its line has been read.
 
 use std::mem::MaybeUninit;
 
 use super::memory::LINE;
 
-/// Rows of no more than so many bytes are asked for ahead.
+/// Maximum number of bytes of a row that is prefetched.
 const SHORT: usize = 1 << 13;
 
-/// Has `len` elements from `from` on fetched, which will be read soon and may lie beyond the end; not where they are so many
-/// that the CPU asks in time.
+/// Prefetches `len` elements from `from` on, which will be read soon and may lie beyond the end. Longer rows are left
+/// to the CPU, which prefetches them in time.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub fn for_reading<T>(x: &[T], from: usize, len: usize) {
@@ -25,8 +25,8 @@ pub fn for_reading<T>(x: &[T], from: usize, len: usize) {
     let _ = (x, from, len, SHORT, LINE);
 }
 
-/// Has elements fetched that will be written soon. It helps where all that is worked on is far larger than the second cache;
-/// in the rows of `rows.rs` it cost more than it saved.
+/// Prefetches elements that will be written soon. It helps if the data are far larger than the second-level cache; in
+/// the rows of `row_kernel.rs` it cost more than it saved.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub fn for_writing<T>(out: &[MaybeUninit<T>]) {
@@ -34,7 +34,7 @@ pub fn for_writing<T>(out: &[MaybeUninit<T>]) {
     if size_of::<T>() > 0 {
         for at in (0..out.len()).step_by(LINE / size_of::<T>()) {
             use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            // SAFETY: nothing is read or written that a program could tell.
+            // SAFETY: nothing is read or written that a program could observe.
             unsafe { _mm_prefetch::<_MM_HINT_ET0>(out.as_ptr().add(at).cast()) };
         }
     }

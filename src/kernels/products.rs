@@ -12,7 +12,8 @@ use super::{
 };
 use crate::number::Number;
 
-/// `digits · 2^exponent`, with digits from 1 up to 2 in size, or 0, ±∞ or NaN: a float that neither overflows nor vanishes.
+/// `digits · 2^exponent`, where the magnitude of `digits` is from 1 up to 2, or 0, ∞ or NaN: a float that neither
+/// overflows nor underflows.
 #[derive(Clone, Copy)]
 struct Wide {
     digits: f64,
@@ -29,7 +30,7 @@ impl Wide {
         }
         let (bits, field) = (digits.to_bits(), 0x7FF << 52);
         match (bits & field) >> 52 {
-            // A subnormal, made normal by an exact product.
+            // A subnormal number, made normal by an exact product.
             0 => Self::new(digits * 2f64.powi(64), exponent - 64),
             e => Wide { digits: f64::from_bits(bits & !field | 1023 << 52), exponent: exponent + e as i64 - 1023 },
         }
@@ -62,7 +63,8 @@ impl Wide {
     }
 }
 
-/// The product of floats along `axis`, which goes; right whenever it can be represented, whatever the partial products.
+/// The product of floats along `axis`, which is removed. It is correct whenever it can be represented, whatever the
+/// partial products.
 pub fn product<T: Number>(x: ArrayViewD<'_, T>, axis: usize) -> ArrayD<T> {
     let n = x.len_of(Axis(axis));
     let size = map(x.view(), |x| x.as_f64().abs().max(x.as_f64().abs().recip()));
@@ -84,7 +86,8 @@ pub fn product<T: Number>(x: ArrayViewD<'_, T>, axis: usize) -> ArrayD<T> {
     array(&shape, collected(products.into_iter().map(Wide::to)))
 }
 
-/// The product so far of `xᵢ + Σᵣ εᵣ uᵣᵢ`, where each εᵣ² is 0: a coefficient for each set of ε, numbered by its bits.
+/// The product so far of `xᵢ + Σᵣ εᵣ uᵣᵢ`, where each εᵣ² is 0: one coefficient for each subset of the ε, indexed by
+/// its bits.
 struct Product(Vec<Wide>);
 
 impl Product {
@@ -95,7 +98,7 @@ impl Product {
     }
 
     fn times(&mut self, x: Wide, tangents: &[Wide]) {
-        // The largest set first: the smaller ones that it reads are still those before this factor.
+        // The largest subset first: the smaller ones that it reads must still be those from before this factor.
         for set in (0..self.0.len()).rev() {
             let with = |sum: Wide, (r, u): (usize, &Wide)| match set >> r & 1 {
                 1 => sum.plus(self.0[set ^ 1 << r].times(*u)),
@@ -106,7 +109,7 @@ impl Product {
     }
 }
 
-/// The lanes of an array and of others of its shape, one after another, and a result of that shape.
+/// The lanes of an array and of others with its shape, one after another, and a result of that shape.
 fn lanes<T: Number>(
     x: ArrayViewD<'_, T>,
     others: &[ArrayViewD<'_, T>],
@@ -115,7 +118,7 @@ fn lanes<T: Number>(
 ) -> ArrayD<T> {
     let mut out = full("cumprod", x.shape(), T::ZERO);
     if x.is_empty() {
-        // Of lanes without elements there may be very many.
+        // There may be very many lanes without elements.
         return out;
     }
     let wide = |lane: ndarray::ArrayView1<'_, T>| collected(lane.iter().map(|&x| Wide::of(x)));
@@ -129,12 +132,13 @@ fn lanes<T: Number>(
     out
 }
 
-/// What the tangents are at one place.
+/// The tangents at place `i`.
 fn at(tangents: &[Vec<Wide>], i: usize) -> Vec<Wide> {
     tangents.iter().map(|tangent| tangent[i]).collect()
 }
 
-/// For each place `k` the coefficient of `ε₁ … εᵣ` in `Π (xⱼ + Σ εᵣ uᵣⱼ)` over `j ≤ k`; without tangents the running product.
+/// For each place `k` the coefficient of `ε₁ … εᵣ` in `Π (xⱼ + Σ εᵣ uᵣⱼ)` over `j ≤ k`; without tangents, the running
+/// product.
 pub fn running<T: Number>(x: ArrayViewD<'_, T>, tangents: &[ArrayViewD<'_, T>], axis: usize) -> ArrayD<T> {
     lanes(x, tangents, axis, |x, tangents, out| {
         let mut product = Product::one(tangents.len());
@@ -145,7 +149,7 @@ pub fn running<T: Number>(x: ArrayViewD<'_, T>, tangents: &[ArrayViewD<'_, T>], 
     })
 }
 
-/// The derivative of `Σₖ wₖ` [`running`]`ₖ` for each `xᵢ`, without a division that zeros would spoil:
+/// The derivative of `Σₖ wₖ` [`running`]`ₖ` with respect to each `xᵢ`, without a division, which would fail at zeros:
 /// `(x₀ … xᵢ₋₁)(wᵢ + xᵢ₊₁(wᵢ₊₁ + xᵢ₊₂(…)))`.
 pub fn running_gradient<T: Number>(
     x: ArrayViewD<'_, T>,

@@ -6,7 +6,7 @@ thread_local! {
     static COUNTED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Adds to the count, if one is under way on this thread.
+/// Adds to the count, if this thread is counting.
 pub fn add(multiply_adds: usize) {
     if let Some(so_far) = COUNTED.get() {
         COUNTED.set(Some(so_far.saturating_add(multiply_adds as u64)));
@@ -18,7 +18,7 @@ pub fn multiply_adds() -> u64 {
     COUNTED.get().unwrap_or(0)
 }
 
-/// Runs `f`; returns what it gave and the multiply-adds of this thread meanwhile. A count around this one goes on, also if
+/// Runs `f`; returns its result and the multiply-adds of this thread meanwhile. An enclosing count continues, even if
 /// `f` panics.
 pub fn counting<R>(f: impl FnOnce() -> R) -> (R, u64) {
     struct Restore(Option<u64>);
@@ -36,7 +36,8 @@ thread_local! {
     static ATOMICS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Counts an atomic operation: a link taken or dropped, a lock, a number for a node. Nothing outside this crate's tests.
+/// Counts an atomic operation: a reference counted up or down, a lock, an id for a node. Does nothing outside of this
+/// crate's tests.
 #[inline(always)]
 pub fn atomic() {
     #[cfg(test)]

@@ -10,7 +10,7 @@ use rand::{
 
 use super::threads;
 
-/// Blocks worked out at once: independent of each other, so that the compiler makes SIMD of them.
+/// Blocks that are computed at once; they are independent, so the compiler vectorizes them.
 const LANES: usize = 16;
 
 /// Philox4x32-10 (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, 2011): ten rounds of a keyed bijection
@@ -105,7 +105,7 @@ impl TryRng for Generator {
     }
 }
 
-/// What one draw needs of a generator.
+/// What one draw needs from a generator.
 #[derive(Clone, Copy)]
 pub struct Key {
     key: u64,
@@ -113,13 +113,14 @@ pub struct Key {
 }
 
 impl Key {
-    /// A fresh one.
+    /// A fresh key.
     pub fn of(rng: &mut (impl Rng + ?Sized)) -> Self {
         Key { key: rng.next_u64(), stream: rng.next_u64() }
     }
 }
 
-/// Elements that are drawn one after the other. Part of the numbers' definition: another size gives other numbers.
+/// Elements that are drawn one after the other. Part of the definition of the numbers: another size gives other
+/// numbers.
 const CHUNK: usize = 1 << 13;
 
 /// Fills `out` with independent samples.

@@ -1,7 +1,7 @@
 //! Reductions, scans and searches along axes.
 //!
 //! Elements are combined in lanes and in levels of a few elements each, split by length alone: sums of many `f32` stay
-//! accurate, and the bits are the same for any number of threads.
+//! accurate, and the bits do not depend on the number of threads.
 
 use std::hint::black_box;
 
@@ -15,25 +15,22 @@ use super::{
     memory::{collected, filled, full, recycle},
     scalar::{is_nan, log_add_exp},
     threads,
+    thresholds::{REDUCE_PARALLEL as PARALLEL, REDUCE_TASK as TASK},
 };
 use crate::number::{DType, Element, Number, Real};
 
-/// From so many elements on, threads share the work.
-const PARALLEL: usize = 1 << 17;
-/// So many elements make a task.
-const PIECE: usize = 1 << 15;
-/// So many columns make a task, at most: their sums stay in the first cache.
+/// Maximum number of columns per task: their sums stay in the first-level cache.
 const WIDE: usize = 1 << 11;
-/// So many elements are combined side by side.
+/// Elements that are combined in parallel lanes.
 const LANES: usize = 32;
-/// So many are combined one after another before the next level takes their result.
+/// Elements that are combined one after another before the next level takes their result.
 const LEVEL: usize = 16;
 
 // ------------------------------------------------------------------------------------------------------ runs of elements
 
-/// What is combined: a number for each place.
+/// What is combined: one number per place.
 pub(super) trait Terms<T>: Copy {
-    /// `N` of them from one place on.
+    /// `N` terms, from one place on.
     fn at<const N: usize>(self, from: usize) -> [T; N];
 }
 
@@ -59,7 +56,7 @@ fn join<T: Copy, const N: usize>(into: &mut [T; N], x: [T; N], f: impl Fn(T, T) 
     }
 }
 
-/// `n` terms to one with `f`, which is associative and commutative. To be called inside of [`dispatch`].
+/// Combines `n` terms with `f`, which is associative and commutative. To be called inside [`dispatch`].
 #[inline(always)]
 pub(super) fn combine<T: Element>(terms: impl Terms<T>, n: usize, identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
     let (mut lanes, mut at) = ([identity; LANES], 0);
@@ -77,7 +74,8 @@ pub(super) fn combine<T: Element>(terms: impl Terms<T>, n: usize, identity: T, f
         }
         join(&mut lanes, middle, f);
     }
-    // Without this the compiler orders the lanes above by how they are combined below, which is ten times slower.
+    // Without this the compiler arranges the lanes above for the way they are combined below, which is ten times
+    // slower.
     let lanes = black_box(lanes);
     let mut eight = [identity; 8];
     while at + 8 <= n {
@@ -102,12 +100,12 @@ pub(super) fn combine<T: Element>(terms: impl Terms<T>, n: usize, identity: T, f
     out
 }
 
-/// `S` sums over all places, and `M` sums place by place, into `beside`, in one pass: of what `f` makes of the inputs at a
-/// place. To be called inside of [`dispatch`].
+/// In one pass: `f` takes the inputs at one place, and returns `S` numbers that are summed over all places and `M`
+/// numbers that are added to `per_place` at that place. To be called inside [`dispatch`].
 #[inline(always)]
 pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
     inputs: [&[T]; K],
-    mut beside: [&mut [T]; M],
+    mut per_place: [&mut [T]; M],
     f: impl Fn([T; K]) -> ([T; S], [T; M]),
 ) -> [T; S] {
     let n = inputs[0].len();
@@ -119,13 +117,13 @@ pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
             let end = end.min(at + LANES * LEVEL);
             let mut leaf = [[T::ZERO; LANES]; S];
             while at + LANES <= end {
-                // By value: so the compiler sees that they are not in each other's place.
+                // By value, so that the compiler sees that they do not overlap.
                 let (mut x, mut places) = ([[T::ZERO; LANES]; K], [[T::ZERO; LANES]; M]);
                 for k in 0..K {
                     x[k] = block(inputs[k], at);
                 }
                 for m in 0..M {
-                    places[m] = block(beside[m], at);
+                    places[m] = block(per_place[m], at);
                 }
                 for i in 0..LANES {
                     let mut one = [T::ZERO; K];
@@ -141,7 +139,7 @@ pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
                     }
                 }
                 for m in 0..M {
-                    beside[m][at..at + LANES].copy_from_slice(&places[m]);
+                    per_place[m][at..at + LANES].copy_from_slice(&places[m]);
                 }
                 at += LANES;
             }
@@ -156,7 +154,7 @@ pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
     for i in at..n {
         let (over, here) = f(inputs.map(|x| x[i]));
         (0..S).for_each(|s| total[s][i - at] += over[s]);
-        (0..M).for_each(|m| beside[m][i] += here[m]);
+        (0..M).for_each(|m| per_place[m][i] += here[m]);
     }
     // As in `combine`.
     let mut total = black_box(total);
@@ -192,14 +190,14 @@ impl<T: Element, S: Terms<T>, F: Fn(T, T) -> T + Copy> Kernel for Run<T, S, F> {
     }
 }
 
-/// A contiguous run to one element, on this thread.
+/// Combines a contiguous slice into one element, on this thread.
 pub fn fold_run<T: Element>(x: &[T], identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
     dispatch(Run { terms: Each([x], |[x]: [T; 1]| x), n: x.len(), identity, f })
 }
 
-/// What is added up, place by place. It and all that it calls is to be `#[inline(always)]`.
+/// What is added up, place by place. It and everything that it calls must be `#[inline(always)]`.
 pub trait Term<T>: Sync {
-    /// What to add for the place `i` of both arrays.
+    /// The term for one place of both arrays.
     fn term<I: Isa>(&self, x: T, y: T) -> T;
 }
 
@@ -223,8 +221,8 @@ pub fn sum_of<T: Number>(x: &[T], y: &[T], kernel: &impl Term<T>) -> T {
     if x.len() < PARALLEL {
         return dispatch(Sum { x, y, kernel });
     }
-    let part = |i: usize| i * PIECE..x.len().min((i + 1) * PIECE);
-    let parts = threads::collect(x.len().div_ceil(PIECE), |i| dispatch(Sum { x: &x[part(i)], y: &y[part(i)], kernel }));
+    let part = |i: usize| i * TASK..x.len().min((i + 1) * TASK);
+    let parts = threads::collect(x.len().div_ceil(TASK), |i| dispatch(Sum { x: &x[part(i)], y: &y[part(i)], kernel }));
     fold_run(&parts, T::ZERO, |a, b| a + b)
 }
 
@@ -241,7 +239,7 @@ struct Columns<'a, T, F> {
 
 impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for Columns<'_, T, F> {
     type Output = ();
-    /// Rows of the length of `out`, `stride` apart, are combined into it.
+    /// Combines rows of the length of `out`, `stride` apart, into it.
     #[inline(always)]
     fn run<I: Isa>(self) {
         let Columns { x, stride, rows, out, identity, f } = self;
@@ -252,7 +250,7 @@ impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for Columns<'_, T, F> {
         }
         let several = LANES / width;
         if several > 1 && stride == width && rows >= 2 * several {
-            // Narrow rows: several side by side are one.
+            // Narrow rows: several side by side are treated as one.
             let mut wide = [identity; LANES];
             let wide = &mut wide[..several * width];
             let (many, rest) = x[..rows * width].split_at(rows / several * wide.len());
@@ -273,7 +271,7 @@ fn add_row<T: Copy>(out: &mut [T], row: &[T], f: impl Fn(T, T) -> T) {
     }
 }
 
-/// Rows into `out`, where there are many by way of a second sum.
+/// Combines rows into `out`; if there are many, through an intermediate result.
 #[inline(always)]
 fn level<T: Element>(x: &[T], stride: usize, rows: usize, out: &mut [T], identity: T, f: impl Fn(T, T) -> T + Copy) {
     const MANY: usize = 8 * LEVEL;
@@ -289,7 +287,7 @@ fn level<T: Element>(x: &[T], stride: usize, rows: usize, out: &mut [T], identit
     recycle(middle);
 }
 
-/// Rows into `out`, eight at a time: `out` is read and written once for them.
+/// Combines rows into `out`, eight at a time: `out` is read and written once for all eight.
 #[inline(always)]
 fn by_eight<T: Element>(x: &[T], stride: usize, rows: usize, out: &mut [T], f: impl Fn(T, T) -> T + Copy) {
     let width = out.len();
@@ -309,14 +307,14 @@ fn by_eight<T: Element>(x: &[T], stride: usize, rows: usize, out: &mut [T], f: i
     }
 }
 
-/// Rows of the length of `out` are combined into it, on this thread.
+/// Combines rows of the length of `out` into it, on this thread.
 pub(super) fn fold_rows<T: Element>(x: &[T], out: &mut [T], identity: T, f: impl Fn(T, T) -> T + Copy) {
     if !out.is_empty() {
         dispatch(Columns { x, stride: out.len(), rows: x.len() / out.len(), out, identity, f });
     }
 }
 
-/// Rows of one length, one behind another in `rows`, into the first: by halves.
+/// Combines rows of one length, stored one after another in `rows`, into the first one, by halves.
 pub(super) fn halve<T: Copy>(rows: &mut [T], width: usize, f: impl Fn(T, T) -> T + Copy) {
     let mut count = rows.len() / width.max(1);
     while count > 1 {
@@ -339,11 +337,11 @@ fn fold_middle<T: Element>(
     }
     let columns = |x, stride, rows, out: &mut [T]| dispatch(Columns { x, stride, rows, out, identity, f });
     let block = n * inner;
-    // Parts of the rows, so many rows each.
-    let part = (PIECE / inner.min(WIDE)).next_multiple_of(8 * LEVEL);
+    // Rows per part.
+    let part = (TASK / inner.min(WIDE)).next_multiple_of(8 * LEVEL);
     if x.len() < PARALLEL || (n <= part && inner <= WIDE) {
         let mut out = filled(outer * inner, identity);
-        let blocks = if x.len() < PARALLEL { outer } else { (PIECE / block).max(1) };
+        let blocks = if x.len() < PARALLEL { outer } else { (TASK / block).max(1) };
         threads::chunks(&mut out, blocks * inner, |i, out| {
             let x = &x[i * blocks * block..];
             out.chunks_exact_mut(inner).zip(x.chunks_exact(block)).for_each(|(out, x)| columns(x, inner, n, out));
@@ -371,8 +369,8 @@ fn fold_middle<T: Element>(
 
 // ------------------------------------------------------------------------------------------------------------ along axes
 
-/// Combines all elements along `axes` (each once) with `f`, which is associative and commutative; the other axes stay,
-/// in their order.
+/// Combines all elements along `axes` (each given once) with `f`, which is associative and commutative; the other axes
+/// keep their order.
 pub fn fold<T: Element>(
     x: ArrayViewD<'_, T>,
     axes: &[usize],
@@ -402,11 +400,11 @@ fn fold_slice<T: Element>(
 ) -> ArrayD<T> {
     let kept: Vec<usize> = shape.iter().enumerate().filter(|&(axis, _)| !reduced(axis)).map(|(_, &n)| n).collect();
     if x.is_empty() {
-        // Reduced axis by axis it might grow on the way.
+        // Reducing axis by axis might make it larger in between.
         let data = filled(kept.iter().product(), identity);
         return ArrayD::from_shape_vec(IxDyn(&kept), data).expect("the kept axes");
     }
-    // Neighbouring axes of a kind are one; axes of length 1 are none.
+    // Neighbouring axes that are both kept or both reduced become one; axes of length 1 are dropped.
     let mut groups: Vec<(bool, usize)> = Vec::with_capacity(shape.len());
     for (axis, &n) in shape.iter().enumerate().filter(|&(_, &n)| n != 1) {
         match groups.last_mut() {
@@ -431,7 +429,7 @@ pub fn sum<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize]) -> ArrayD<T> {
     fold(x, axes, T::ZERO, T::plus)
 }
 
-/// The position of the first element of `x` that none precedes in the order of `before`; a NaN precedes all.
+/// The position of the first element of `x` that no other precedes in the order of `before`; NaN precedes all.
 pub fn position<T: Element>(x: impl Iterator<Item = T>, before: impl Fn(T, T) -> bool) -> usize {
     let mut best: Option<(usize, T)> = None;
     for (i, v) in x.enumerate() {
@@ -442,7 +440,7 @@ pub fn position<T: Element>(x: impl Iterator<Item = T>, before: impl Fn(T, T) ->
     best.map_or(0, |(i, _)| i)
 }
 
-/// [`position`] in each lane along `axis`, which goes.
+/// [`position`] in each lane along `axis`, which is removed.
 pub fn positions<T: Element>(
     x: ArrayViewD<'_, T>,
     axis: usize,
@@ -460,7 +458,8 @@ pub fn positions<T: Element>(
     out
 }
 
-/// `state = step(state, element, index)` along each lane of `axis`, from its end if `reverse`; `get` of each state.
+/// `state = step(state, element, index)` along each lane of `axis`, from its end if `reverse`; the result is `get` of
+/// each state.
 pub fn scan<T: Element, S: Copy, U: Element>(
     x: ArrayViewD<'_, T>,
     axis: usize,
@@ -471,7 +470,7 @@ pub fn scan<T: Element, S: Copy, U: Element>(
 ) -> ArrayD<U> {
     let mut out = full("scan", x.shape(), U::ZERO);
     if x.is_empty() {
-        // There may be very many lanes, of no elements each.
+        // There may be very many lanes without elements.
         return out;
     }
     Zip::from(x.lanes(Axis(axis))).and(out.lanes_mut(Axis(axis))).for_each(|x, mut out| {
@@ -485,7 +484,7 @@ pub fn scan<T: Element, S: Copy, U: Element>(
     out
 }
 
-/// The running sum along `axis`, from its end if `reverse`; `f32` adds in `f64`.
+/// The running sum along `axis`, from its end if `reverse`; `f32` is summed in `f64`.
 pub fn cumsum<T: Number>(x: ArrayViewD<'_, T>, axis: usize, reverse: bool) -> ArrayD<T> {
     match T::DTYPE {
         DType::F32 => scan(x, axis, reverse, 0., |s, x, _| s + x.as_f64(), T::of),
@@ -493,7 +492,7 @@ pub fn cumsum<T: Number>(x: ArrayViewD<'_, T>, axis: usize, reverse: bool) -> Ar
     }
 }
 
-/// The logarithm of the running sum of exponentials along `axis`, from its end if `reverse`; `f32` adds in `f64`.
+/// The logarithm of the running sum of exponentials along `axis`, from its end if `reverse`; `f32` is summed in `f64`.
 pub fn logcumsumexp<T: Real>(x: ArrayViewD<'_, T>, axis: usize, reverse: bool) -> ArrayD<T> {
     match T::DTYPE {
         DType::F32 => scan(x, axis, reverse, -f64::INFINITY, |s, x, _| log_add_exp(s, x.as_f64()), T::of),
@@ -501,8 +500,8 @@ pub fn logcumsumexp<T: Real>(x: ArrayViewD<'_, T>, axis: usize, reverse: bool) -
     }
 }
 
-/// The gradient of [`logcumsumexp`]'s input `x` from that of its output `y`: positive and negative gradients apart, by
-/// their logarithms, as PyTorch adds them up; where x is large this decides how `f32` rounds.
+/// The gradient of [`logcumsumexp`]'s input `x` from that of its output `y`. Positive and negative gradients are added
+/// separately, by their logarithms, as PyTorch does; where x is large this decides how `f32` rounds.
 pub fn logcumsumexp_backward<T: Real>(
     g: ArrayViewD<'_, T>,
     x: ArrayViewD<'_, T>,
@@ -518,7 +517,7 @@ pub fn logcumsumexp_backward<T: Real>(
     part(T::ONE) - part(-T::ONE)
 }
 
-/// `x` moved by `by` along `axis`; what comes in from outside is `fill`.
+/// `x` moved by `by` along `axis`; places that become free get `fill`.
 pub fn shift<T: Element>(x: ArrayViewD<'_, T>, axis: usize, by: isize, fill: T) -> ArrayD<T> {
     let mut out = full("shift", x.shape(), fill);
     let (n, k) = (x.len_of(Axis(axis)), by.unsigned_abs());

@@ -1,6 +1,7 @@
-//! Work on one row after another: an output, and what is left over a row, from kernels that see one row each.
+//! Work on one row after another: kernels that see one row each produce an output and, where wanted, sums over all
+//! rows.
 //!
-//! Rows are shared out to threads in pieces of a fixed size. Outputs are in memory of the pool, written once.
+//! Rows are divided among threads in pieces of a fixed size. Outputs are in memory of the pool and written once.
 
 use std::mem::MaybeUninit;
 
@@ -8,36 +9,33 @@ use super::{
     isa::{Isa, Kernel, dispatch},
     memory::{Aligned, vector},
     threads,
+    thresholds::{ROW_PARALLEL as PARALLEL, ROW_TASK as TASK},
 };
 use crate::number::Element;
 
-/// From so many elements on, threads share the work.
-const PARALLEL: usize = 1 << 16;
-/// So many elements make a piece.
-const PIECE: usize = 1 << 14;
-/// The most rows of a piece: so many terms of a sum over rows are added one after another.
+/// Maximum number of rows per task, and so of the terms of a sum over rows that are added one after another.
 const ROWS: usize = 128;
 
-/// A part of an output that nothing has been written to.
+/// A part of an output that was not written yet.
 pub type Blank<T> = [MaybeUninit<T>];
 
-/// What is to be done with each row. It and all that it calls is to be `#[inline(always)]`.
+/// What is done with each row. It and everything that it calls must be `#[inline(always)]`.
 pub trait RowKernel<T>: Sync {
-    /// What is kept of a row besides its elements; `()` for nothing.
+    /// A value that is kept for each row besides its elements; `()` for none.
     type Note: Copy + Send;
-    /// Row `i`: writes all of `out`, adds to `sums` what is to be added up over rows.
+    /// Row `i`: writes all of `out` and returns it, and adds to `sums` what is summed over rows.
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], Self::Note);
 }
 
-/// How many rows there are, and their lengths.
+/// The number of rows and their lengths.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
     pub rows: usize,
-    /// Elements that are read: what decides about pieces.
+    /// Elements read per row, which determine the size of the pieces.
     pub read: usize,
-    /// Elements of the output.
+    /// Elements written per row.
     pub written: usize,
-    /// Numbers that are added up over all rows.
+    /// Numbers that are summed over all rows.
     pub sums: usize,
 }
 
@@ -66,7 +64,7 @@ impl<T, K: RowKernel<T>> Kernel for Piece<'_, T, K> {
     }
 }
 
-/// Where something is to be written.
+/// The address and length of a slice that must be written.
 struct Place(usize, usize);
 
 impl Place {
@@ -75,23 +73,23 @@ impl Place {
         Place(out.as_ptr().addr(), out.len())
     }
 
-    /// That somebody holds it as written is the proof that it is.
+    /// A kernel returns the slice that it wrote: the same address and length prove that it wrote all of it.
     #[inline(always)]
     fn check<T>(&self, done: &[T]) {
         assert!(done.as_ptr().addr() == self.0 && done.len() == self.1);
     }
 }
 
-/// The rows' output, their notes, and the sums, added up in a fixed order.
+/// Runs a kernel; returns the output, the notes of the rows, and the sums, added in a fixed order.
 #[allow(unsafe_code)]
 pub fn run<T: Element, K: RowKernel<T>>(kernel: &K, sizes: Sizes) -> (Aligned<T>, Vec<K::Note>, Vec<T>) {
     let Sizes { rows, read, written, sums } = sizes;
-    let mut step = (PIECE / read.max(1)).clamp(1, ROWS);
+    let mut step = (TASK / read.max(1)).clamp(1, ROWS);
     if sums == 0 && rows * read < PARALLEL {
         step = rows.max(1);
     }
     let pieces = rows.div_ceil(step);
-    // Rows times what each reads or writes are parts of arrays that exist; the sums are no more than twice what is read.
+    // Rows times what each reads or writes are parts of arrays that exist; the sums are at most twice what is read.
     let (mut out, mut notes) = (Aligned::with_capacity(rows * written), vector::<K::Note>(rows));
     let mut totals = super::memory::filled(pieces.max(1) * sums, T::ZERO);
     {
@@ -103,7 +101,7 @@ pub fn run<T: Element, K: RowKernel<T>>(kernel: &K, sizes: Sizes) -> (Aligned<T>
         let each = (0..pieces).map(|i| (i, parts.take(step, written, sums)));
         if rows * read < PARALLEL { each.for_each(piece) } else { threads::each(rows * read, each, piece) }
     }
-    // SAFETY: every piece ran, and each wrote all its rows and notes, which together are these.
+    // SAFETY: every piece ran, and wrote all of its rows and notes; together they are all there is.
     unsafe {
         out.set_len(rows * written);
         notes.set_len(rows);
@@ -113,7 +111,7 @@ pub fn run<T: Element, K: RowKernel<T>>(kernel: &K, sizes: Sizes) -> (Aligned<T>
     (out, notes, totals)
 }
 
-/// What the pieces write to.
+/// What one piece writes to.
 struct Parts<'a, T, N> {
     out: &'a mut Blank<T>,
     notes: &'a mut Blank<N>,
@@ -121,7 +119,7 @@ struct Parts<'a, T, N> {
 }
 
 impl<'a, T, N> Parts<'a, T, N> {
-    /// The next piece's part: `step` rows, or those that are left.
+    /// Splits off the part of the next piece: `step` rows, or those that are left.
     fn take(&mut self, step: usize, written: usize, sums: usize) -> Parts<'a, T, N> {
         let rows = step.min(self.notes.len());
         Parts {
@@ -138,7 +136,7 @@ impl<'a, T, N> Parts<'a, T, N> {
 #[inline(always)]
 #[allow(unsafe_code)]
 pub fn write<T>(out: &mut Blank<T>, f: impl Fn(usize) -> T) -> &mut [T] {
-    // By index: `f` indexes slices of this length, and so the compiler sees that they are long enough.
+    // By index: `f` indexes slices of this length, and this way the compiler sees that they are long enough.
     #[allow(clippy::needless_range_loop)]
     for i in 0..out.len() {
         out[i].write(f(i));
@@ -147,7 +145,8 @@ pub fn write<T>(out: &mut Blank<T>, f: impl Fn(usize) -> T) -> &mut [T] {
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
 }
 
-/// Writes `row(k)(i)` to place `i` of row `k`, the rows being of `width` elements; `each` sees a row after it was written.
+/// Writes `row(k)(i)` to place `i` of row `k`, for rows of `width` elements; `each` receives a row after it was
+/// written.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub fn write_rows<T, F: Fn(usize) -> T>(
@@ -160,6 +159,6 @@ pub fn write_rows<T, F: Fn(usize) -> T>(
     for (k, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
         each(write(out, row(k)));
     }
-    // SAFETY: every row was just written, and they are all there is.
+    // SAFETY: every row was just written, and together they are all of `out`.
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
 }

@@ -8,25 +8,25 @@ pub fn is_nan<T: Element>(x: T) -> bool {
     x != x
 }
 
-/// The greater; NaN if either is.
+/// The larger one; NaN if either is NaN.
 #[inline(always)]
 pub fn max_nan<T: Element>(a: T, b: T) -> T {
     if a > b || is_nan(a) { a } else { b }
 }
 
-/// The smaller; NaN if either is.
+/// The smaller one; NaN if either is NaN.
 #[inline(always)]
 pub fn min_nan<T: Element>(a: T, b: T) -> T {
     if a < b || is_nan(a) { a } else { b }
 }
 
-/// The greater; `a` where `b` is NaN.
+/// The larger one; `a` if `b` is NaN.
 #[inline(always)]
 pub fn max_num<T: Element>(a: T, b: T) -> T {
     if b > a { b } else { a }
 }
 
-/// `min(max(x, low), high)`; NaN stays NaN, and all becomes `high` where `low` is above it.
+/// `min(max(x, low), high)`; NaN stays NaN, and everything becomes `high` if `low` is above it.
 #[inline(always)]
 pub fn clamp<T: Element>(x: T, low: T, high: T) -> T {
     min_nan(max_nan(x, low), high)
@@ -73,7 +73,7 @@ pub fn artanh<T: Real>(x: T) -> T {
     (((a + a) / (T::ONE - a)).ln_1p() * T::of(0.5)).copysign(x)
 }
 
-/// The nearest whole number, halves going to the even one. Exact: every `f32` is an `f64`, and so is what it rounds to.
+/// The nearest whole number, with halves rounded to even. Exact: every `f32` is an `f64`, and so is the result.
 pub fn half_to_even<T: Real>(x: T) -> T {
     T::of(x.as_f64().round_ties_even())
 }

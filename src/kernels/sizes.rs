@@ -1,14 +1,15 @@
-//! How many elements and bytes an array of some shape takes: the one place where sizes that a caller asked for are
+//! The number of elements and bytes of an array of some shape: the only place where sizes that a caller asked for are
 //! multiplied.
 //!
-//! The rule: what is still to be made goes through [`room`] (or [`must`]) before a kernel runs. Any axes of an array that
-//! exists may be multiplied without a check, since ndarray makes none whose lengths, those of 0 left out, multiply to more
-//! than `isize::MAX`. Where sizes of several arrays meet and only an amount of work is estimated, the product saturates.
+//! The rule: the shape of a result goes through [`room`] (or [`must`]) before a kernel runs. Axes of an array that
+//! exists may be multiplied without a check, since ndarray creates none whose lengths, without those that are 0,
+//! multiply to more than `isize::MAX`. Where sizes of several arrays are multiplied to estimate an amount of work, the
+//! product saturates.
 
 use super::memory;
 use crate::{Error, Result};
 
-/// The product of lengths, of which those of 0 are left out, if it is at most `isize::MAX`; and whether one is 0.
+/// The product of the lengths that are not 0, if it is at most `isize::MAX`; and whether any length is 0.
 #[inline]
 fn product(lengths: impl IntoIterator<Item = usize>) -> Option<(usize, bool)> {
     let (mut product, mut empty) = (1usize, false);
@@ -38,7 +39,7 @@ fn bytes(shape: &[usize], element: usize) -> Option<usize> {
 /// The number of elements of a result of this shape.
 ///
 /// # Errors
-/// If no array can have the shape, or there is no memory for it.
+/// If no array can have this shape, or there is not enough memory for it.
 #[inline]
 pub fn room<T>(op: &str, shape: &[usize]) -> Result<usize> {
     let element = const { size_of::<T>() };
@@ -60,13 +61,13 @@ pub fn must<T>(op: &str, shape: &[usize]) -> usize {
     }
 }
 
-/// The product, or `usize::MAX`: an amount of work that is only compared.
+/// The product, or `usize::MAX` if it overflows: an amount of work that is only compared.
 #[inline]
 pub fn saturating(sizes: impl IntoIterator<Item = usize>) -> usize {
     sizes.into_iter().fold(1, usize::saturating_mul)
 }
 
-/// The error of a result of this shape, for which there is no memory.
+/// The error for a result of this shape, for which there is not enough memory.
 #[cold]
 pub fn too_large(op: &str, shape: &[usize], element: usize) -> Error {
     if shape.contains(&0) {
@@ -81,7 +82,7 @@ pub fn too_large(op: &str, shape: &[usize], element: usize) -> Error {
     Error::value(op, format!("a result of shape {shape:?} does not fit into memory, it takes {bytes} bytes"))
 }
 
-/// The end of a kernel that was refused its memory after all.
+/// Panics in a kernel whose allocation failed although it was checked before.
 #[cold]
 #[track_caller]
 pub fn refused(len: usize, element: usize) -> ! {

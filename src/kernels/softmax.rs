@@ -14,7 +14,7 @@ use super::{
 };
 use crate::number::Real;
 
-/// Blocks of rows, one a task: `len` rows of `inner` elements, where the softmax is taken along the columns.
+/// Blocks of rows, one per task: `len` rows of `inner` elements, where the softmax is taken along the columns.
 #[derive(Clone, Copy)]
 struct Block {
     len: usize,
@@ -22,8 +22,8 @@ struct Block {
 }
 
 impl Block {
-    /// Runs `kernel` on the blocks that `axis` makes of `shape`.
-    fn each<T: Real, K: RowKernel<T>>(shape: &[usize], axis: usize, kernel: impl Fn(Block) -> K) -> ArrayD<T> {
+    /// Runs `kernel` on the blocks into which `axis` divides `shape`.
+    fn run_on<T: Real, K: RowKernel<T>>(shape: &[usize], axis: usize, kernel: impl Fn(Block) -> K) -> ArrayD<T> {
         let Rows { outer, len, inner } = Rows::new(shape, axis);
         if outer * len * inner == 0 {
             return array(shape, Vec::new());
@@ -66,7 +66,7 @@ impl<T: Real> RowKernel<T> for Softmax<'_, T> {
 #[inline(always)]
 fn softmax_row<'a, I: Isa, T: Real>(x: &[T], out: &'a mut Blank<T>) -> &'a mut [T] {
     let x = &x[..out.len()];
-    // Shifting by the maximum changes nothing but keeps every power in [0, 1].
+    // Subtracting the maximum changes nothing but keeps every power in [0, 1].
     let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), max_num);
     let out = write(out, |i| T::vexp::<I>(x[i] - max));
     let scale = combine(Each([&*out], |[e]: [T; 1]| e), out.len(), T::ZERO, |a, b| a + b).recip();
@@ -74,7 +74,7 @@ fn softmax_row<'a, I: Isa, T: Real>(x: &[T], out: &'a mut Blank<T>) -> &'a mut [
     out
 }
 
-/// Sums of columns, a few rows at a time, for accuracy.
+/// Sums of columns that add a few rows at a time, for accuracy.
 struct ColumnSums<T: Real> {
     total: Vec<T>,
     few: Vec<T>,
@@ -98,7 +98,7 @@ impl<T: Real> ColumnSums<T> {
         }
     }
 
-    /// Adds up what is left.
+    /// Adds what is left.
     #[inline(always)]
     fn finish(&mut self) {
         self.total.iter_mut().zip(&mut self.few).for_each(|(t, f)| *t += std::mem::take(f));
@@ -115,7 +115,7 @@ impl<T: Real> Softmax<'_, T> {
     fn columns<'a, I: Isa>(&self, x: &[T], out: &'a mut Blank<T>) -> &'a mut [T] {
         let inner = self.block.inner;
         let (mut max, mut sums) = (filled(inner, T::neg_infinity()), ColumnSums::new(inner));
-        // As in `LogSum::of`, the largest apart, where the logarithm is wanted.
+        // As in `LogSum::of`, the largest is kept apart if the logarithm is wanted.
         let mut largest = ColumnSums::new(if self.log { inner } else { 0 });
         for row in x.chunks_exact(inner) {
             max.iter_mut().zip(row).for_each(|(m, &x)| *m = max_num(*m, x));
@@ -157,13 +157,13 @@ impl<T: Real> Softmax<'_, T> {
     }
 }
 
-/// `eˣ / Σ eˣ` along `axis`, or with `log` its logarithm.
+/// `eˣ / Σ eˣ` along `axis`, or its logarithm with `log`.
 pub fn softmax<T: Real>(x: ArrayViewD<'_, T>, axis: usize, log: bool) -> ArrayD<T> {
     let data = row_major(&x);
-    Block::each(x.shape(), axis, |block| Softmax { x: &data, block, log })
+    Block::run_on(x.shape(), axis, |block| Softmax { x: &data, block, log })
 }
 
-/// Above this logarithm a class has more than half of the probability.
+/// From this logarithm on, a class has more than half of the probability.
 pub const DOMINANT: f64 = -0.5;
 
 struct Backward<'a, T> {
@@ -174,7 +174,7 @@ struct Backward<'a, T> {
 }
 
 impl<T: Real> Backward<'_, T> {
-    /// Writes again the slopes of classes near 1: the digits of `g − p Σg` are those of `1 − p`.
+    /// Recomputes the gradients of classes whose probability is near 1: the digits of `g − p Σg` are those of `1 − p`.
     #[inline(always)]
     fn dominant<I: Isa>(&self, g: &[T], y: &[T], sums: &[T], out: &mut [T]) {
         let limit = T::of(DOMINANT);
@@ -227,12 +227,12 @@ impl<T: Real> RowKernel<T> for Backward<'_, T> {
 /// The gradient of [`softmax`]'s input from that of its output `y`: `(g − Σ g·y)·y`, with `log` `g − eʸ Σ g`.
 pub fn softmax_backward<T: Real>(g: ArrayViewD<'_, T>, y: ArrayViewD<'_, T>, axis: usize, log: bool) -> ArrayD<T> {
     let (g_data, y_data) = (row_major(&g), row_major(&y));
-    Block::each(g.shape(), axis, |block| Backward { g: &g_data, y: &y_data, block, log })
+    Block::run_on(g.shape(), axis, |block| Backward { g: &g_data, y: &y_data, block, log })
 }
 
 // ------------------------------------------------------------------------------------------------------ log Σ eˣ
 
-/// The largest score of a row, and `log Σ e^(x − max)`: together its log Σ eˣ, without loss of digits.
+/// The largest score of a row, and `log Σ e^(x − max)`: their sum is log Σ eˣ, and kept apart they lose no digits.
 #[derive(Clone, Copy)]
 pub struct LogSum<T> {
     pub max: T,
@@ -247,13 +247,13 @@ impl<T: Real> LogSum<T> {
         if sum >= T::of(2.) {
             return LogSum { max, log_sum: sum.ln() };
         }
-        // The largest, whose power is 1, apart: beside it a small rest would be lost.
+        // The largest, whose power is 1, is kept apart: added to it, a small rest would be lost.
         let rest = |d| if d == T::ZERO { T::ZERO } else { T::vexp::<I>(d) };
         let rest = combine(Each([x], |[x]: [T; 1]| rest(x - max)), x.len(), T::ZERO, |a, b| a + b);
         LogSum { max, log_sum: rest.ln_1p() }
     }
 
-    /// The logarithm of the softmax at the score `x`.
+    /// The log-softmax of the score `x`.
     #[inline(always)]
     pub fn log_softmax(self, x: T) -> T {
         (x - self.max) - self.log_sum

@@ -4,14 +4,14 @@ use std::cmp::Ordering;
 
 use super::memory::vector;
 
-/// The order of numbers, in which NaN equals itself and is above all others.
+/// The order of numbers in which NaN equals itself and is larger than all others.
 pub fn compare<T: PartialOrd>(a: &T, b: &T) -> Ordering {
     let nan = |x: &T| x.partial_cmp(x).is_none();
     a.partial_cmp(b).unwrap_or_else(|| nan(a).cmp(&nan(b)))
 }
 
-/// The places of the `k` largest (or smallest) elements of each row, best first, of equal ones the first. With all of them it is the
-/// stable order, found without the memory that a stable sort takes.
+/// The positions of the `k` largest (or smallest) elements of each row, best first; of equal elements, the first one
+/// first. With `k` equal to the length this is a stable sort, without the memory that one takes.
 pub fn topk<T: Copy + PartialOrd>(x: &[T], len: usize, k: usize, largest: bool) -> Vec<i64> {
     let order = |a: &(T, i64), b: &(T, i64)| {
         let by_value = if largest { compare(&b.0, &a.0) } else { compare(&a.0, &b.0) };
@@ -25,7 +25,7 @@ pub fn topk<T: Copy + PartialOrd>(x: &[T], len: usize, k: usize, largest: bool) 
     })
 }
 
-/// Lets `f` arrange each row, paired with its places, and gathers the first `keep` places.
+/// Lets `f` arrange each row, whose elements are paired with their positions, and returns the first `keep` positions.
 fn each_row<T: Copy>(x: &[T], len: usize, keep: usize, f: impl Fn(&mut [(T, i64)])) -> Vec<i64> {
     if x.is_empty() {
         return Vec::new();
@@ -41,9 +41,10 @@ fn each_row<T: Copy>(x: &[T], len: usize, keep: usize, f: impl Fn(&mut [(T, i64)
     out
 }
 
-/// Where `value` belongs in a sorted row: before equal elements, or with `right` after them. NaN belongs at the end.
+/// The position at which `value` belongs in a sorted row: before equal elements, or after them with `right`. NaN
+/// belongs at the end.
 pub fn search<T: PartialOrd>(sorted: &[T], value: &T, right: bool) -> i64 {
-    // Where a NaN is compared there is no order: read on to the end.
+    // Comparisons with NaN have no order: continue to the end.
     let place = sorted.partition_point(|x| match x.partial_cmp(value) {
         Some(Ordering::Greater) => false,
         Some(Ordering::Equal) => right,

@@ -1,5 +1,5 @@
-//! Special functions in f64: erf and its inverse, the gamma function's logarithm and its derivatives; the inverse
-//! hyperbolic functions, as std's overflow for the largest numbers.
+//! Special functions in f64: the inverse of erf, the derivatives of the gamma function's logarithm, and the inverse
+//! hyperbolic functions, since those of std overflow for the largest numbers.
 
 use std::f64::consts::{FRAC_2_SQRT_PI, PI};
 
@@ -11,7 +11,7 @@ pub fn erfinv(y: f64) -> f64 {
         return if y.abs() == 1. { y * f64::INFINITY } else { f64::NAN };
     }
     let tail = 1. - y.abs();
-    // Winitzki's closed form is good to 2e-3; each step of Halley's method triples the digits.
+    // Winitzki's closed form is accurate to 2e-3; each step of Halley's method triples the number of digits.
     let log = (tail * (1. + y.abs())).ln();
     let a = 2. / (PI * 0.147) + log / 2.;
     let mut x = ((a * a - log / 0.147).sqrt() - a).max(0.).sqrt();
@@ -47,7 +47,7 @@ const BERNOULLI: [f64; 12] = [
 
 /// The n-th derivative of [`digamma`]; infinite at the poles 0, -1, -2, … (NaN for n = 0, as the sign changes there).
 pub fn polygamma(n: u32, x: f64) -> f64 {
-    // From 171 on the factorial is infinite: then only whether n is odd counts.
+    // From 171 on the factorial is infinite: then only the parity of n matters.
     let n = n.min(1000 + n % 2);
     if x <= 0. {
         return reflected(n, x);
@@ -158,7 +158,7 @@ mod tests {
             close(erfinv(-y), -erfinv(y), 0.);
         }
         for k in 1..16 {
-            // erfc(x) near 0 is more exact than 1 - erf(x).
+            // erfc(x) near 0 is more accurate than 1 - erf(x).
             let tail = 10f64.powi(-k);
             let y = 1. - tail;
             close(erfc(erfinv(y)), 1. - y, 1e-13);

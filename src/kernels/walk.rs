@@ -1,29 +1,28 @@
-//! How arrays are walked together: along stretches of elements, on all threads. It knows addresses and sizes of elements and
-//! neither their types nor what is done with them, so that it is compiled once.
+//! Going through several arrays together: in segments of elements, on all threads. It knows the addresses and sizes of
+//! elements, but neither their types nor what is done with them, so it is compiled once.
 
 use std::{marker::PhantomData, mem::MaybeUninit, ptr};
 
 use ndarray::ArrayViewD;
 
-use super::{prefetch, threads};
+use super::{
+    prefetch, threads,
+    thresholds::{ELEMENTWISE_PARALLEL as PARALLEL, ELEMENTWISE_TASK as TASK},
+};
 
-/// The smallest number of elements that is split; a task is [`PIECE`] elements.
-pub const PARALLEL: usize = 1 << 16;
-pub const PIECE: usize = 1 << 15;
-
-/// Elements that are written before the memory of others is fetched.
+/// Elements that are written before the next ones are prefetched.
 const NOW: usize = 512;
-/// Elements that lie apart in memory, or in short stretches, are brought together, so many at a time.
+/// Maximum number of elements that are gathered at a time, if they are not contiguous or in short segments.
 const GATHERED: usize = 256;
-/// The shortest stretch that is a loop of its own.
+/// Minimum length of a segment that is a loop of its own.
 const LONG: usize = 32;
-/// The most arrays that are read together.
+/// Maximum number of arrays that are read together.
 pub const MOST: usize = 3;
 
-/// What is done with a run of elements.
+/// What is done with a segment of elements.
 #[derive(Clone, Copy)]
 pub struct Loop<'a> {
-    /// It gets `f`; from where each source is read, without gaps; where it writes; and how many elements.
+    /// Its arguments are `f`; the contiguous elements of each source; where to write; and the number of elements.
     pub run: unsafe fn(*const (), [*const u8; MOST], *mut u8, usize),
     f: *const (),
     life: PhantomData<&'a ()>,
@@ -35,18 +34,18 @@ impl<'a> Loop<'a> {
     }
 }
 
-/// An array that is read, of elements of 1, 4 or 8 bytes.
+/// An array that is read, with elements of 1, 4 or 8 bytes.
 pub struct Source<'a> {
     first: *const u8,
     size: usize,
     shape: &'a [usize],
     /// In elements.
     strides: &'a [isize],
-    /// Whether the result takes its place: then its elements are read before they are written over.
+    /// Whether the result replaces it: then its elements are copied before they are overwritten.
     replaced: bool,
 }
 
-// SAFETY: only elements are read through it, and those are `Sync`.
+// SAFETY: elements are only read through it, and they are `Sync`.
 #[allow(unsafe_code)]
 unsafe impl Sync for Source<'_> {}
 
@@ -61,7 +60,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The elements from an address on that the result replaces.
+    /// The elements at an address, which the result replaces.
     pub fn replaced<A: Copy + Sync>(first: *const A, shape: &'a [usize]) -> Self {
         Source { first: first.cast(), size: size_of::<A>(), shape, strides: &[1], replaced: true }
     }
@@ -74,7 +73,7 @@ impl<'a> Source<'a> {
         in_order(self.shape, self.strides, (0..self.shape.len()).rev())
     }
 
-    /// The step along an axis of `ndim`, where it is broadcast to that many.
+    /// The step along an axis of an array that is broadcast to `ndim` axes.
     fn step(&self, axis: usize, ndim: usize) -> isize {
         match (axis + self.shape.len()).checked_sub(ndim) {
             Some(own) if self.shape[own] != 1 => self.strides[own],
@@ -83,7 +82,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Whether elements lie without gaps along the axes, the one with the smallest step first.
+/// Whether elements have no gaps along the axes, of which the one with the smallest step comes first.
 fn in_order(shape: &[usize], strides: &[isize], mut axes: impl Iterator<Item = usize>) -> bool {
     let mut next = 1;
     shape.contains(&0)
@@ -94,16 +93,17 @@ fn in_order(shape: &[usize], strides: &[isize], mut axes: impl Iterator<Item = u
         })
 }
 
-/// How arrays are walked that are broadcast to one shape.
+/// How to go through arrays that are broadcast to one shape.
 pub struct Walk {
-    /// Length and steps of the axes over the stretches.
+    /// Lengths and steps of the axes over the segments.
     axes: Vec<(usize, [isize; MOST])>,
-    /// Elements of a stretch, and the steps from one to the next.
+    /// Elements per segment, and the steps between them.
     stretch: usize,
     steps: [isize; MOST],
     /// The number of elements.
     pub len: usize,
-    /// The axes by falling stride, if the result is to lie in memory as the sources do, and not in row-major order.
+    /// The axes in order of falling stride, if the result should have the memory order of the sources and not be
+    /// row-major.
     pub order: Option<Vec<usize>>,
 }
 
@@ -130,7 +130,7 @@ impl Walk {
         Walk::strided(shape, sources, len)
     }
 
-    /// In stretches along the last axis. Axes that follow each other without a gap in all arrays are one.
+    /// In segments along the last axis. Axes that can be merged in all arrays become one.
     fn strided(shape: &[usize], sources: &[Source<'_>], len: usize) -> Walk {
         let ndim = shape.len();
         for source in sources {
@@ -155,7 +155,7 @@ impl Walk {
         Walk { axes, stretch, steps, len, order: None }
     }
 
-    /// Goes on to the next stretch.
+    /// Advances to the next segment.
     fn advance(&self, place: &mut Place) {
         place.skip = 0;
         for (at, (n, steps)) in place.index.iter_mut().zip(&self.axes).rev() {
@@ -184,15 +184,16 @@ impl Walk {
     }
 }
 
-/// An element of a walk: the index of its stretch along each of the axes, the offset of that in each array, and the elements
-/// of the stretch before it.
+/// A position in a walk: the index of its segment along each axis, the offset of the segment in each array, and the
+/// number of elements before it in the segment.
 struct Place {
     index: Vec<usize>,
     offsets: [isize; MOST],
     skip: usize,
 }
 
-/// The order of axes in which all sources, but for those of one element, lie in memory without gaps, and none backwards.
+/// The order of axes in which all sources, except those with one element, are contiguous in memory, with no axis
+/// reversed.
 fn shared_order(shape: &[usize], sources: &[Source<'_>]) -> Option<Vec<usize>> {
     let mut whole = sources.iter().filter(|source| !source.is_one());
     let first = whole.next()?;
@@ -204,7 +205,7 @@ fn shared_order(shape: &[usize], sources: &[Source<'_>]) -> Option<Vec<usize>> {
     in_order(shape, first.strides, order.iter().rev().copied()).then_some(order)
 }
 
-/// Where elements that lie apart are brought together.
+/// Where elements that are not contiguous are gathered.
 type Near = [MaybeUninit<[u64; GATHERED]>; MOST];
 
 struct Job<'a> {
@@ -215,15 +216,15 @@ struct Job<'a> {
     run: Loop<'a>,
 }
 
-// SAFETY: each task writes elements of its own; what the loop gets is `Sync`.
+// SAFETY: each task writes its own elements; everything that the loop receives is `Sync`.
 #[allow(unsafe_code)]
 unsafe impl Sync for Job<'_> {}
 
 /// Calls `run` for all elements of the walk.
 ///
 /// # Safety
-/// `walk` is that of these sources, `out` has room for its elements of `size` bytes each, which nobody else reads or writes
-/// now, and `run` takes elements of these sizes.
+/// `walk` must belong to these sources, `out` must have space for its elements of `size` bytes each, which nothing else
+/// reads or writes at the time, and `run` must take elements of these sizes.
 #[allow(unsafe_code)]
 pub unsafe fn run(walk: &Walk, sources: &[Source<'_>], out: *mut u8, size: usize, run: Loop<'_>) {
     let job = Job { walk, sources, out, size, run };
@@ -232,14 +233,14 @@ pub unsafe fn run(walk: &Walk, sources: &[Source<'_>], out: *mut u8, size: usize
         if walk.len < PARALLEL {
             return job.part(0, walk.len);
         }
-        threads::for_each_of(run.run as usize, walk.len, walk.len.div_ceil(PIECE), &|i| {
-            job.part(i * PIECE, PIECE.min(walk.len - i * PIECE));
+        threads::for_each_of(run.run as usize, walk.len, walk.len.div_ceil(TASK), &|i| {
+            job.part(i * TASK, TASK.min(walk.len - i * TASK));
         });
     }
 }
 
 impl Job<'_> {
-    /// Elements from `start` on.
+    /// Processes elements from `start` on.
     #[allow(unsafe_code)]
     unsafe fn part(&self, start: usize, len: usize) {
         let (walk, mut left) = (self.walk, len);
@@ -249,12 +250,12 @@ impl Job<'_> {
         let mut place = walk.place(start);
         let mut near: Near = [const { MaybeUninit::uninit() }; MOST];
         let near: [*mut u8; MOST] = near.each_mut().map(|near| near.as_mut_ptr().cast());
-        // The stretch whose one element, with a step of 0, is near already, and how often.
+        // The segment whose single element, with a step of 0, was already repeated, and how often.
         let mut repeated = [(isize::MIN, 0); MOST];
         let direct = self.sources.iter().zip(walk.steps).all(|(source, step)| step == 1 && !source.replaced);
         let alone = walk.axes.is_empty() || walk.stretch >= LONG;
-        // SAFETY: a walk has the shape and the strides of the arrays themselves, so all that it passes is inside them; at most
-        // `GATHERED` elements of at most 8 bytes are brought near.
+        // SAFETY: a walk has the shape and the strides of the arrays themselves, so everything that it visits is inside
+        // them; at most `GATHERED` elements of at most 8 bytes are gathered.
         unsafe {
             let mut out = self.out.add(start * self.size);
             while left > 0 {
@@ -294,7 +295,7 @@ impl Job<'_> {
         }
     }
 
-    /// Brings the next `n` elements of short stretches together.
+    /// Gathers the next `n` elements of short segments.
     #[allow(unsafe_code)]
     unsafe fn together(&self, place: &mut Place, near: [*mut u8; MOST], n: usize) -> usize {
         let (walk, mut done) = (self.walk, 0);
@@ -312,7 +313,7 @@ impl Job<'_> {
         n
     }
 
-    /// Copies `n` elements of a source, from `place` on, to where they lie without gaps.
+    /// Copies `n` elements of a source, from `place` on, into contiguous memory.
     #[allow(unsafe_code)]
     unsafe fn bring(&self, k: usize, place: &Place, to: *mut u8, n: usize) {
         let (source, step) = (&self.sources[k], self.walk.steps[k]);
@@ -332,7 +333,7 @@ impl Job<'_> {
 #[allow(unsafe_code)]
 #[inline]
 unsafe fn gather<E: Copy>(from: *const E, step: isize, to: *mut E, n: usize) {
-    // SAFETY: the caller's promise, that the elements are there and `to` has room.
+    // SAFETY: the caller promises that the elements exist and that `to` has space.
     unsafe {
         match step {
             1 => ptr::copy_nonoverlapping(from, to, n),
@@ -347,6 +348,6 @@ unsafe fn gather<E: Copy>(from: *const E, step: isize, to: *mut E, n: usize) {
 
 #[allow(unsafe_code)]
 unsafe fn from_out<'a>(out: *mut u8, len: usize) -> &'a [MaybeUninit<u8>] {
-    // SAFETY: the caller's promise, that there are so many bytes.
+    // SAFETY: the caller promises that there are this many bytes.
     unsafe { std::slice::from_raw_parts(out.cast(), len) }
 }

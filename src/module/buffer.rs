@@ -1,4 +1,4 @@
-//! [`Buffer`]: a shared handle on a tensor that a module keeps and does not learn.
+//! [`Buffer`]: a shared handle to a tensor that a module keeps but does not learn.
 
 use std::{
     fmt,
@@ -10,6 +10,7 @@ use ndarray::ArrayViewMutD;
 use super::{
     copies::{Handle, cloned, converted},
     param::same_shape,
+    scope,
 };
 use crate::{
     Element, Result, Tensor,
@@ -17,7 +18,7 @@ use crate::{
     sync::{read, write},
 };
 
-/// A tensor of a module that is state but not learnt: running statistics, counters.
+/// A tensor that belongs to a module's state but is not learned: running statistics, counters.
 pub struct Buffer<T: Element = f32>(Arc<RwLock<Tensor<T>>>);
 
 /// Shares the buffer: both handles see every change.
@@ -39,9 +40,9 @@ impl<T: Element> Buffer<T> {
         Buffer(Arc::new(RwLock::new(values.detach())))
     }
 
-    /// The values as they are now.
+    /// The current values.
     pub fn tensor(&self) -> Tensor<T> {
-        read(&self.0).clone()
+        scope::value(self.address()).unwrap_or_else(|| read(&self.0).clone())
     }
 
     /// Replaces the values.
@@ -49,14 +50,18 @@ impl<T: Element> Buffer<T> {
     /// # Errors
     /// If the shape differs.
     pub fn set(&self, values: &Tensor<T>) -> Result<()> {
+        let keeper = scope::keeper(self.address());
         let mut state = write(&self.0);
         same_shape("buffer", state.shape(), values.shape())?;
-        *state = values.detach();
+        match keeper {
+            Some(scope) => scope.keep(self, values.detach()),
+            None => *state = values.detach(),
+        }
         Ok(())
     }
 
-    /// Changes the values in place, so that of two threads that do so none is lost; snapshots taken before keep the old
-    /// ones.
+    /// Updates the values in place, so that no update is lost if two threads do this; earlier snapshots keep the old
+    /// values.
     ///
     /// The buffer is locked meanwhile, as a parameter is in [`Param::update`](super::Param::update).
     ///
@@ -67,15 +72,19 @@ impl<T: Element> Buffer<T> {
     /// assert_eq!(count.tensor(), Tensor::scalar(8));
     /// ```
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
-        f(write(&self.0).data.writable())
+        let Some(scope) = scope::keeper(self.address()) else { return f(write(&self.0).data.writable()) };
+        let mut value = self.tensor();
+        let result = f(value.data.writable());
+        scope.keep(self, value);
+        result
     }
 
-    /// A copy that shares nothing; within one clone of a module, shared buffers stay shared.
+    /// A copy that shares nothing with this one; within one clone of a module, shared buffers stay shared.
     pub fn deep_clone(&self) -> Buffer<T> {
         cloned(self, || Buffer::new(contiguous(self.tensor().view()).into()))
     }
 
-    /// A copy of another element type; within one conversion of a module, shared buffers stay shared.
+    /// A copy with another element type; within one conversion of a module, shared buffers stay shared.
     pub fn cast<U: Element>(&self) -> Buffer<U> {
         converted(self, || Buffer::new(self.tensor().cast::<U>()))
     }

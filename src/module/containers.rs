@@ -1,4 +1,4 @@
-//! Modules that hold modules: [`Sequential`], [`ModuleList`], [`ModuleDict`], [`ParameterList`], [`ParameterDict`].
+//! Modules that contain modules: [`Sequential`], [`ModuleList`], [`ModuleDict`], [`ParameterList`], [`ParameterDict`].
 
 use std::{
     any::Any,
@@ -18,24 +18,30 @@ use super::{
     printing::repr,
 };
 use crate::{
-    Result,
+    Error, Result, forward,
     state::Ordered,
-    tensor::{DType, Real, Tensor},
+    tensor::{DType, Real, Tensor, Tensors},
 };
 
-/// Layers one after the other, each taking what the one before gave.
+/// Layers applied one after another, each to the output of the one before; the first takes an `X`, by default a tensor.
+///
+/// [`sequential!`](crate::sequential) creates one.
 ///
 /// ```
 /// use ndnn::prelude::*;
 /// let model = sequential![Linear::new(4, 8), ReLU, Linear::new(8, 2)];
 /// assert_eq!(model.forward(&Tensor::zeros([3, 4]))?.shape(), [3, 2]);
+/// // Labels in, scores out: a `Sequential<f32, Tensor<i64>>`.
+/// let tagger = sequential![Embedding::new(1000, 64), LSTM::new(64, 128), Linear::new(128, 10)];
+/// assert_eq!(tagger.forward(&tensor![[1, 2, 3]])?.shape(), [1, 3, 10]);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
-pub struct Sequential<T: Real = f32> {
-    layers: Ordered<Box<dyn Forward<T>>>,
+pub struct Sequential<T: Real = f32, X: 'static = Tensor<T>> {
+    first: Option<(String, Box<dyn Forward<T, X>>)>,
+    rest: Ordered<Box<dyn Forward<T>>>,
 }
 
-/// A name that can stand between the dots of a path.
+/// Checks that a name can be a part of a path.
 #[track_caller]
 fn proper(container: &str, name: String) -> String {
     assert!(!name.is_empty(), "{container}: a name cannot be empty");
@@ -44,22 +50,67 @@ fn proper(container: &str, name: String) -> String {
 }
 
 /// A [`Sequential`](crate::nn::Sequential) of the given layers: `sequential![Linear::new(4, 8), ReLU]`.
+///
+/// A type before a semicolon sets the element type of the layers, `sequential![f64; Linear::new(4, 8), ReLU]`: each
+/// layer is converted by [`dtype`](crate::nn::Dtype::dtype) before it is boxed, since a boxed layer cannot be
+/// converted. In generic code write `sequential![T; …]`.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let model = sequential![f64; Linear::new(1, 32), Tanh, Linear::new(32, 1)];
+/// assert_eq!(model.forward(&tensor![[0.5]; f64])?.dtype(), ndnn::DType::F64);
+/// Weights trained in f32 can be used in f64:
+/// let trained = sequential![Linear::new(1, 32), Tanh, Linear::new(32, 1)];
+/// model.load_state_dict(&trained.state_dict())?;
+/// # Ok::<(), ndnn::Error>(())
+/// ```
 #[macro_export]
 macro_rules! sequential {
-    ($($layer:expr),* $(,)?) => {
-        $crate::nn::Sequential::from(vec![$(Box::new($layer) as Box<dyn $crate::nn::Forward<_>>),*])
+    () => {
+        $crate::nn::Sequential::default()
     };
+    ($first:expr $(, $layer:expr)* $(,)?) => {
+        $crate::nn::Sequential::from((
+            $crate::__private::first($first),
+            ::std::vec![$($crate::__private::further($layer)),*],
+        ))
+    };
+    ($t:ty; $($layer:expr),* $(,)?) => {
+        $crate::sequential![$($crate::nn::Dtype::dtype::<$t>($layer)),*]
+    };
+}
+
+/// Boxes the first layer. The bound determines its types at once; an `as` would do so only at the end of the function.
+pub fn first<T: Real, X: 'static>(layer: impl Forward<T, X>) -> Box<dyn Forward<T, X>> {
+    Box::new(layer)
+}
+
+/// Boxes another layer.
+pub fn further<T: Real>(layer: impl Forward<T>) -> Box<dyn Forward<T>> {
+    Box::new(layer)
+}
+
+/// For [`sequential!`](crate::sequential).
+impl<T: Real, X: 'static> From<(Box<dyn Forward<T, X>>, Vec<Box<dyn Forward<T>>>)> for Sequential<T, X> {
+    fn from((first, rest): (Box<dyn Forward<T, X>>, Vec<Box<dyn Forward<T>>>)) -> Self {
+        let rest = rest.into_iter().enumerate().map(|(i, layer)| ((i + 1).to_string(), layer)).collect();
+        Sequential { first: Some(("0".into(), first)), rest }
+    }
 }
 
 impl<T: Real> From<Vec<Box<dyn Forward<T>>>> for Sequential<T> {
     fn from(layers: Vec<Box<dyn Forward<T>>>) -> Self {
-        Sequential { layers: layers.into_iter().enumerate().map(|(i, layer)| (i.to_string(), layer)).collect() }
+        let mut layers = layers.into_iter();
+        match layers.next() {
+            Some(first) => Self::from((first, layers.collect())),
+            None => Self::default(),
+        }
     }
 }
 
-impl<T: Real> Default for Sequential<T> {
+impl<T: Real, X: 'static> Default for Sequential<T, X> {
     fn default() -> Self {
-        Sequential { layers: Ordered::default() }
+        Sequential { first: None, rest: Ordered::default() }
     }
 }
 
@@ -67,113 +118,137 @@ impl<T: Real> Sequential<T> {
     /// Adds a layer at the end, named by its position.
     ///
     /// # Panics
-    /// If a layer was given that name before.
+    /// If an earlier layer was given that name.
     #[track_caller]
     pub fn push(self, layer: impl Forward<T>) -> Self {
-        let position = self.layers.len().to_string();
+        let position = self.len().to_string();
         self.push_named(position, layer)
     }
 
-    /// Adds a layer at the end under a name of its own, as `Sequential(OrderedDict(…))` does in PyTorch.
+    /// Adds a layer at the end with a name of its own, as PyTorch's `Sequential(OrderedDict(…))` does.
     ///
     /// # Panics
-    /// If there is a layer of that name, or the name is empty or has a dot in it.
+    /// If there is a layer with this name, or the name is empty or contains a dot.
     #[track_caller]
     pub fn push_named(mut self, name: impl Into<String>, layer: impl Forward<T>) -> Self {
         let name = proper("Sequential", name.into());
         assert!(
-            self.layers.get(&name).is_none(),
+            self.get_named(&name).is_none(),
             "Sequential: there is a layer named `{name}`; each needs a name of its own"
         );
-        self.layers.insert(name, Box::new(layer));
+        match self.first {
+            None => self.first = Some((name, Box::new(layer))),
+            Some(_) => drop(self.rest.insert(name, Box::new(layer))),
+        }
         self
-    }
-
-    /// The number of layers.
-    pub fn len(&self) -> usize {
-        self.layers.len()
-    }
-
-    /// Whether there is no layer.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The layer at a position.
     pub fn get(&self, position: usize) -> Option<&dyn Forward<T>> {
-        self.layers.nth(position).map(|(_, layer)| &**layer)
+        match position {
+            0 => self.first.as_ref().map(|(_, layer)| &**layer),
+            further => self.rest.nth(further - 1).map(|(_, layer)| &**layer),
+        }
     }
 
-    /// The layer at a position, to change it.
+    /// The layer at a position, for writing: `(layer as &mut dyn Any).downcast_mut::<Dropout>()`, or to put only this
+    /// layer into evaluation mode.
     ///
     /// ```
     /// use ndnn::prelude::*;
-    /// let mut model = sequential![Linear::new(4, 8), BatchNorm1d::new(8)];
+    /// let mut model = sequential![Linear::new(2, 2), BatchNorm1d::new(2)];
     /// model.get_mut(1).unwrap().eval();
-    /// assert!(!model.is_training());
+    /// assert!(!model.get(1).unwrap().is_training());
     /// ```
-    pub fn get_mut(&mut self, position: usize) -> Option<&mut dyn Forward<T>> {
-        // Not `map`: a closure's result would have to live as long as the box.
-        match self.layers.values_mut().nth(position) {
-            Some(layer) => Some(&mut **layer),
-            None => None,
+    pub fn get_mut(&mut self, position: usize) -> Option<&mut (dyn Forward<T> + 'static)> {
+        self.iter_mut().nth(position)
+    }
+
+    /// The layer with this name.
+    pub fn get_named(&self, name: &str) -> Option<&dyn Forward<T>> {
+        match &self.first {
+            Some((first, layer)) if first == name => Some(&**layer),
+            _ => self.rest.get(name).map(|layer| &**layer),
         }
     }
 
     /// The layers in order.
     pub fn iter(&self) -> impl Iterator<Item = &dyn Forward<T>> {
-        self.layers.iter().map(|(_, layer)| &**layer)
+        self.first.iter().map(|(_, layer)| &**layer).chain(self.rest.iter().map(|(_, layer)| &**layer))
+    }
+
+    /// The layers in order, for writing.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut (dyn Forward<T> + 'static)> {
+        let first = self.first.iter_mut().map(|(_, layer)| &mut **layer);
+        first.chain(self.rest.values_mut().map(|layer| &mut **layer))
     }
 }
 
-impl<T: Real> Module for Sequential<T> {
+impl<T: Real> Extend<Box<dyn Forward<T>>> for Sequential<T> {
+    /// Adds the layers at the end, each named by its position.
+    fn extend<I: IntoIterator<Item = Box<dyn Forward<T>>>>(&mut self, layers: I) {
+        for layer in layers {
+            *self = std::mem::take(self).push(layer);
+        }
+    }
+}
+
+impl<T: Real, X: 'static> Sequential<T, X> {
+    /// The number of layers.
+    pub fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+
+    /// Whether there are no layers.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<T: Real, X: 'static> Module for Sequential<T, X> {
     fn members<'a>(&'a self, members: &mut Members<'a>) {
-        self.layers.iter().for_each(|(name, layer)| members.child(name, &**layer));
+        self.first.iter().for_each(|(name, layer)| members.child(name, &**layer));
+        self.rest.iter().for_each(|(name, layer)| members.child(name, &**layer));
     }
     fn type_name(&self) -> String {
         "Sequential".into()
     }
 }
 
-impl<T: Real> Forward<T> for Sequential<T> {
-    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        let mut x = x.clone();
-        for (name, layer) in self.layers.iter() {
-            x = layer.forward(&x).map_err(|e| e.within(format_args!("Sequential ({name})")))?;
+#[forward]
+impl<T: Real, X: Send + Sync + Tensors + 'static> Forward<T, X> for Sequential<T, X> {
+    fn forward(&self, x: &X) -> Result<Tensor<T>> {
+        let mut y = match &self.first {
+            Some((_, first)) => first.forward(x)?,
+            None => (x as &dyn Any).downcast_ref::<Tensor<T>>().cloned().ok_or_else(|| {
+                Error::value("Sequential", "no layer makes a tensor of the input; expected at least one")
+            })?,
+        };
+        for (_, layer) in self.rest.iter() {
+            y = layer.forward(&y)?;
         }
-        Ok(x)
+        Ok(y)
     }
-    crate::forward_dtype!();
 }
 
-impl<T: Real> Clone for Sequential<T> {
+impl<T: Real, X: 'static> Clone for Sequential<T, X> {
     fn clone(&self) -> Self {
-        copying(|| Sequential { layers: self.layers.clone() })
+        copying(|| Sequential { first: self.first.clone(), rest: self.rest.clone() })
     }
 }
 
-impl<T: Real> fmt::Display for Sequential<T> {
+impl<T: Real, X: 'static> fmt::Display for Sequential<T, X> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&repr(self))
     }
 }
 
-impl<T: Real> Dtype for Sequential<T> {
-    type With<U: Real> = Sequential<U>;
-    /// # Panics
-    /// If a layer is written for one element type only.
-    #[track_caller]
-    fn dtype<U: Real>(self) -> Sequential<U> {
-        copying(|| Sequential { layers: self.layers.into_iter().map(|(n, layer)| (n, layer.dtype::<U>())).collect() })
-    }
-}
-
 // ---------------------------------------------------------------------------------------------------- lists of modules
 
-/// Modules in a row, named `0`, `1`, …: a `Vec`, which is a module itself; printed with equal neighbours folded.
+/// A list of modules, named `0`, `1`, …: a `Vec`, which is itself a module; equal neighbours are printed once.
 ///
-/// As a field it is cloned with the model around it, and what is tied stays tied. A `Vec` alone clones one module after the
-/// other, and what two of them share is then two copies.
+/// As a field it is cloned with the model that contains it, and tied parameters stay tied. A `Vec` by itself clones its
+/// modules one after another, so what two of them share becomes two copies.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -219,20 +294,34 @@ impl<M: Module + Clone> Module for BTreeMap<String, M> {
     }
 }
 
-/// A box around a module, or around a `dyn Forward`, is that module.
+/// The methods of a wrapper, which behaves as the module inside.
+macro_rules! as_inside {
+    () => {
+        fn members<'a>(&'a self, members: &mut $crate::module::Members<'a>) {
+            (**self).members(members);
+        }
+        fn type_name(&self) -> String {
+            (**self).type_name()
+        }
+        fn extra_repr(&self) -> String {
+            (**self).extra_repr()
+        }
+        fn folds(&self) -> bool {
+            (**self).folds()
+        }
+        fn place(&self) -> $crate::module::Place {
+            (**self).place()
+        }
+        fn upgrade(&self, prefix: &str, state: &mut $crate::state::StateDict) {
+            (**self).upgrade(prefix, state);
+        }
+    };
+}
+pub(super) use as_inside;
+
+/// A boxed module, or a boxed `dyn Forward`, is that module.
 impl<M: Module + ?Sized> Module for Box<M> {
-    fn members<'a>(&'a self, members: &mut Members<'a>) {
-        (**self).members(members);
-    }
-    fn type_name(&self) -> String {
-        (**self).type_name()
-    }
-    fn extra_repr(&self) -> String {
-        (**self).extra_repr()
-    }
-    fn folds(&self) -> bool {
-        (**self).folds()
-    }
+    as_inside!();
 }
 
 /// A module in several places of a model: a clone of the model has one copy of it, in the same places.
@@ -245,29 +334,15 @@ impl<M: Module + ?Sized> Module for Box<M> {
 /// assert_eq!((model.parameters().len(), model.state_dict().len()), (2, 4));
 /// ```
 impl<M: Module + Clone> Module for Arc<M> {
-    fn members<'a>(&'a self, members: &mut Members<'a>) {
-        (**self).members(members);
-    }
-    fn type_name(&self) -> String {
-        (**self).type_name()
-    }
-    fn extra_repr(&self) -> String {
-        (**self).extra_repr()
-    }
-    fn folds(&self) -> bool {
-        (**self).folds()
-    }
+    as_inside!();
     fn copied(&self) -> Self {
         cloned(self, || Arc::new((**self).copied()))
     }
 }
 
-impl<T: Real, M: Forward<T> + Clone> Forward<T> for Arc<M> {
-    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+impl<T: Real, X: 'static, M: Forward<T, X> + Clone> Forward<T, X> for Arc<M> {
+    fn forward(&self, x: &X) -> Result<Tensor<T>> {
         (**self).forward(x)
-    }
-    fn dtype_boxed(&self, dtype: DType) -> Option<Box<dyn Any>> {
-        (**self).dtype_boxed(dtype)
     }
 }
 
@@ -281,7 +356,7 @@ impl<M: Dtype + Clone + 'static> Dtype for Arc<M> {
 
 // ------------------------------------------------------------------------------------------------ what has its own names
 
-/// Entries in order of insertion, each with a name: what [`ModuleDict`] and [`ParameterDict`] are made of.
+/// Entries in order of insertion, each with a name: the basis of [`ModuleDict`] and [`ParameterDict`].
 pub struct Named<V>(Ordered<V>);
 
 impl<V: Clone> Clone for Named<V> {
@@ -305,21 +380,21 @@ impl<V> Default for Named<V> {
 }
 
 impl<V> Named<V> {
-    /// No entries.
+    /// An empty collection.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an entry, or replaces the one of that name where it stands.
+    /// Adds an entry, or replaces the one with this name in its position.
     ///
     /// # Panics
-    /// If the name is empty or has a dot in it.
+    /// If the name is empty or contains a dot.
     #[track_caller]
     pub fn insert(&mut self, name: impl Into<String>, value: V) {
         self.0.insert(proper("insert", name.into()), value);
     }
 
-    /// The entry of that name.
+    /// The entry with this name.
     pub fn get(&self, name: &str) -> Option<&V> {
         self.0.get(name)
     }
@@ -329,7 +404,7 @@ impl<V> Named<V> {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -346,7 +421,7 @@ impl<V> Named<V> {
 }
 
 impl<N: Into<String>, V> FromIterator<(N, V)> for Named<V> {
-    /// As [`insert`](Named::insert) one by one: of two entries of one name the last stays, as in PyTorch.
+    /// As [`insert`](Named::insert) for each entry: if two entries have one name, the last one is kept, as in PyTorch.
     #[track_caller]
     fn from_iter<I: IntoIterator<Item = (N, V)>>(iter: I) -> Self {
         let mut named = Named::new();
@@ -360,7 +435,7 @@ impl<N: Into<String>, V> FromIterator<(N, V)> for Named<V> {
 impl<N: Into<String>, V, const K: usize> From<[(N, V); K]> for Named<V> {
     #[track_caller]
     fn from(entries: [(N, V); K]) -> Self {
-        // No `collect`: it would lose the caller's place.
+        // Not `collect`, which would lose the caller's line.
         Named::from_iter(entries)
     }
 }
@@ -389,7 +464,7 @@ impl<M: Module + Clone> Module for Named<M> {
 
 // --------------------------------------------------------------------------------------------- parameters without a layer
 
-/// Parameters in a row, named `0`, `1`, ….
+/// A list of parameters, named `0`, `1`, ….
 #[derive(Default)]
 pub struct ParameterList<T: Real = f32>(Vec<Param<T>>);
 
@@ -442,7 +517,7 @@ impl<T: Real> DerefMut for ParameterDict<T> {
     }
 }
 
-/// What a collection of parameters shares with the other: members, printing, a clone that copies.
+/// What both collections of parameters share: members, printing, and a clone that copies.
 macro_rules! parameters {
     ($name:ident, |$self:ident| $entries:expr, |$t:ident| $type_name:expr, |$inner:ident, $f:ident| $map:expr) => {
         impl<T: Real> Module for $name<T> {
@@ -452,7 +527,7 @@ macro_rules! parameters {
             fn type_name(&self) -> String {
                 stringify!($name).into()
             }
-            /// PyTorch's layout, to the letter.
+            /// Exactly PyTorch's layout.
             fn extra_repr(&$self) -> String {
                 let line = |(name, p): (String, &Param<T>)| {
                     let size = p.shape().iter().map(usize::to_string).collect::<Vec<_>>().join("x");

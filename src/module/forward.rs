@@ -1,15 +1,18 @@
-//! [`Forward`]: one tensor in, one tensor out; and what runs around it.
+//! [`Forward`]: one input, one output tensor.
 
-use super::{Module, printing, summary};
-use crate::{DType, Real, Result, Tensor};
-use std::any::Any;
+use super::Module;
+use crate::{Real, Result, Tensor};
 
-/// A module that takes one tensor and gives one: what a [`Sequential`](super::Sequential) holds.
+/// A module that takes one input and returns one tensor, as the layers of a [`Sequential`](super::Sequential) do.
+///
+/// The input is a tensor of the same type unless `X` says otherwise: an [`Embedding`](crate::nn::Embedding) is a
+/// `Forward<f32, Tensor<i64>>`, since it takes indices.
 ///
 /// ```
 /// use ndnn::prelude::*;
 /// #[derive(Module)]
 /// struct Net { fc: Linear, act: Tanh }
+/// #[forward]
 /// impl Forward for Net {
 ///     fn forward(&self, x: &Tensor) -> Result<Tensor> {
 ///         self.act.forward(&self.fc.forward(x)?)
@@ -20,54 +23,41 @@ use std::any::Any;
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not take a tensor of `{T}` to a tensor of `{T}`",
-    label = "not a `Forward<{T}>`",
+    message = "`{Self}` has no `forward` from this input to a tensor",
+    label = "not a `Forward`",
     note = "write `impl Forward for {Self}` with its `forward(&self, x: &Tensor) -> Result<Tensor>`; where it has a type parameter, \
             `impl<T: Real> Forward<T>`",
     note = "a layer for another element type is made by `.dtype::<f64>()`"
 )]
-pub trait Forward<T: Real = f32>: Module + CloneForward<T> {
+pub trait Forward<T: Real = f32, X: 'static = Tensor<T>>: Module + CloneForward<T, X> {
     /// The output for `x`.
     ///
     /// # Errors
-    /// If `x` does not fit; the error names the layer.
-    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>>;
-
-    /// This layer in another element type, as a `Box<dyn Forward<U>>`; `None` where it has no such form.
-    #[doc(hidden)]
-    fn dtype_boxed(&self, _dtype: DType) -> Option<Box<dyn Any>> {
-        None
-    }
+    /// If `x` does not match; the error names the layer, and its path in the model if that is marked
+    /// [`#[forward]`](crate::forward).
+    fn forward(&self, x: &X) -> Result<Tensor<T>>;
 }
 
-/// What makes `Box<dyn Forward>` cloneable; holds for everything that is `Clone`, as `#[derive(Module)]` makes it.
-pub trait CloneForward<T: Real> {
+/// Makes `Box<dyn Forward>` cloneable; implemented for everything that is `Clone`, as `#[derive(Module)]` provides it.
+pub trait CloneForward<T: Real, X> {
     #[doc(hidden)]
-    fn clone_forward(&self) -> Box<dyn Forward<T>>;
+    fn clone_forward(&self) -> Box<dyn Forward<T, X>>;
 }
 
-impl<T: Real, M: Forward<T> + Clone> CloneForward<T> for M {
-    fn clone_forward(&self) -> Box<dyn Forward<T>> {
+impl<T: Real, X: 'static, M: Forward<T, X> + Clone> CloneForward<T, X> for M {
+    fn clone_forward(&self) -> Box<dyn Forward<T, X>> {
         Box::new(self.copied())
     }
 }
 
-impl<T: Real> Clone for Box<dyn Forward<T>> {
+impl<T: Real, X: 'static> Clone for Box<dyn Forward<T, X>> {
     fn clone(&self) -> Self {
         (**self).clone_forward()
     }
 }
 
-impl<T: Real> Forward<T> for Box<dyn Forward<T>> {
-    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+impl<T: Real, X: 'static> Forward<T, X> for Box<dyn Forward<T, X>> {
+    fn forward(&self, x: &X) -> Result<Tensor<T>> {
         (**self).forward(x)
     }
-    fn dtype_boxed(&self, dtype: DType) -> Option<Box<dyn Any>> {
-        (**self).dtype_boxed(dtype)
-    }
-}
-
-/// Runs a layer's forward: an error in it names the layer, and a [`summary`](super::summary()) under way sees the output.
-pub fn run<M: Module, R: summary::Output>(module: &M, forward: impl FnOnce() -> Result<R>) -> Result<R> {
-    summary::observe(module, || forward().map_err(|e| e.within(printing::line(module))))
 }

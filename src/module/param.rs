@@ -1,4 +1,4 @@
-//! [`Param`]: a shared handle on a tensor that a module learns.
+//! [`Param`]: a shared handle to a tensor that a module learns.
 
 use std::{
     fmt,
@@ -7,19 +7,23 @@ use std::{
 
 use ndarray::ArrayViewMutD;
 
-use super::copies::{Handle, cloned, converted};
+use super::{
+    copies::{self, Handle, cloned, converted, copying},
+    parametrization::ParametrizationList,
+    scope,
+};
 use crate::{
     Error, Result,
     kernels::{copy::contiguous, profile},
     sync::{read, write},
-    tensor::{Real, Tensor},
+    tensor::{Real, Tensor, no_grad},
 };
 
-/// A learnable tensor of a module: a shared handle, so that the optimizer holds clones of it and a tied weight is a
+/// A learnable tensor of a module. It is a shared handle: the optimizer holds clones of it, and a tied weight is a
 /// clone.
 ///
-/// A forward pass takes a snapshot, [`tensor`](Param::tensor), whose gradient gathers here; `+ - * /` take one themselves. A
-/// later change of the parameter does not touch the snapshots that a backward pass still needs.
+/// A forward pass takes a snapshot, [`tensor`](Param::tensor), whose gradient accumulates here; `+ - * /` take one
+/// themselves. A later change of the parameter does not affect the snapshots that a backward pass still needs.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -29,12 +33,50 @@ use crate::{
 /// assert_eq!(w.tensor().exp().grad_fn(), Some("exp"));
 /// # Ok::<(), ndnn::Error>(())
 /// ```
+///
+/// A parameter has values of its own; or a [parametrization](crate::nn::utils::parametrize) computes them from other
+/// parameters; or it is [lazy](Param::lazy) and has no values yet.
 pub struct Param<T: Real = f32>(Arc<RwLock<State<T>>>);
 
 struct State<T: Real> {
-    /// Always carries its leaf, which also holds the gradient.
-    tensor: Tensor<T>,
+    source: Source<T>,
     requires_grad: bool,
+}
+
+/// The source of a parameter's values.
+#[derive(Clone)]
+pub(super) enum Source<T: Real> {
+    /// Always has its leaf, which also holds the gradient.
+    Own(Tensor<T>),
+    Computed(Arc<ParametrizationList<T>>),
+    /// The part of the shape that is known.
+    Lazy(Vec<Option<usize>>),
+}
+
+const LAZY: &str = "the parameter has no values yet, since its shape comes from the first input; run a batch through the \
+                    model first, or load a state_dict";
+const COMPUTED: &str = "the parameter is computed by a parametrization; change what it is computed from, which \
+                        named_parameters() lists, or call remove_parametrizations() first";
+
+#[cold]
+#[track_caller]
+fn refuse(op: &str, why: &str) -> ! {
+    panic!("{op}: {why}")
+}
+
+impl<T: Real> Source<T> {
+    pub(super) fn own(values: Tensor<T>) -> Self {
+        Source::Own(values.into_detached().set_requires_grad(true))
+    }
+
+    /// Its own values, or why it has none.
+    fn values(&mut self) -> Result<&mut Tensor<T>, &'static str> {
+        match self {
+            Source::Own(tensor) => Ok(tensor),
+            Source::Computed(_) => Err(COMPUTED),
+            Source::Lazy(_) => Err(LAZY),
+        }
+    }
 }
 
 /// Shares the parameter: both handles see every change.
@@ -46,130 +88,335 @@ impl<T: Real> Clone for Param<T> {
 
 impl<T: Real> fmt::Debug for Param<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Parameter containing:\n{}", self.tensor())
+        match self.is_lazy() {
+            true => f.write_str("<UninitializedParameter>"),
+            false => write!(f, "Parameter containing:\n{}", self.tensor()),
+        }
     }
 }
 
 impl<T: Real> Param<T> {
-    /// A parameter with these values; what they were made from does not matter.
+    /// A parameter with these values; their own graph is not used.
     pub fn new(values: Tensor<T>) -> Self {
-        let tensor = values.into_detached().set_requires_grad(true);
-        Param(Arc::new(RwLock::new(State { tensor, requires_grad: true })))
+        Self::of(Source::own(values), true)
     }
 
-    /// The values as they are now; gradients flow from them to this parameter, unless it is frozen.
+    fn of(source: Source<T>, requires_grad: bool) -> Self {
+        Param(Arc::new(RwLock::new(State { source, requires_grad })))
+    }
+
+    /// A parameter without values, with the part of its shape that is known: a layer initialises it at its first input, by
+    /// [`tensor_or`](Param::tensor_or), or it gets values from a state_dict.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let weight: Param = Param::lazy([Some(2), None]);
+    /// assert!(weight.is_lazy() && weight.set(&Tensor::zeros([3, 3])).is_err());
+    /// assert_eq!(weight.tensor_or(|_| Tensor::ones([2, 5])).shape(), [2, 5]);
+    /// assert!(!weight.is_lazy());
+    /// ```
+    pub fn lazy(shape: impl Into<Vec<Option<usize>>>) -> Self {
+        Self::of(Source::Lazy(shape.into()), true)
+    }
+
+    /// The current values; gradients flow from them to this parameter, unless it is frozen.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
     pub fn tensor(&self) -> Tensor<T> {
-        profile::atomic();
-        let state = read(&self.0);
-        if state.requires_grad { state.tensor.clone() } else { state.tensor.detach() }
+        match self.present() {
+            Some(tensor) => tensor,
+            None => refuse("tensor", LAZY),
+        }
     }
 
-    /// The values as they are now, cut off: nothing made from them changes this parameter's gradient.
+    /// As [`tensor`](Param::tensor), but a [lazy](Param::is_lazy) parameter first gets the values that `values` returns for the
+    /// known part of the shape, converted to its type.
+    ///
+    /// # Panics
+    /// If the shape of these values contradicts the known part.
+    #[track_caller]
+    pub fn tensor_or(&self, values: impl FnOnce(&[Option<usize>]) -> Tensor<f32>) -> Tensor<T> {
+        match self.present() {
+            Some(tensor) => tensor,
+            None => {
+                self.begin(values);
+                self.tensor()
+            }
+        }
+    }
+
+    /// Under the lock, so that only one of two simultaneous first inputs initialises it.
+    #[track_caller]
+    fn begin(&self, values: impl FnOnce(&[Option<usize>]) -> Tensor<f32>) {
+        let mut state = write(&self.0);
+        if let Source::Lazy(known) = &state.source {
+            let values = values(known);
+            assert!(fits(known, values.shape()), "tensor_or: {}", misfit(known, values.shape()));
+            state.source = Source::own(values.cast());
+        }
+    }
+
+    #[track_caller]
+    fn present(&self) -> Option<Tensor<T>> {
+        profile::atomic();
+        if let Some(tensor) = scope::tensor(self.address()) {
+            return Some(tensor);
+        }
+        let computed = {
+            let state = read(&self.0);
+            match &state.source {
+                Source::Own(tensor) if state.requires_grad => return Some(tensor.clone()),
+                Source::Own(tensor) => return Some(tensor.detach()),
+                Source::Lazy(_) => return None,
+                Source::Computed(list) => list.clone(),
+            }
+        };
+        match computed.tensor() {
+            Ok(tensor) => Some(tensor),
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    /// The current values, detached: gradients of what is computed from them do not reach this parameter.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
     pub fn detach(&self) -> Tensor<T> {
-        read(&self.0).tensor.detach()
+        match no_grad(|| self.present()) {
+            Some(tensor) => tensor.into_detached(),
+            None => refuse("detach", LAZY),
+        }
     }
 
     /// The length of each axis.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
     pub fn shape(&self) -> Vec<usize> {
-        read(&self.0).tensor.shape().to_vec()
+        match &read(&self.0).source {
+            Source::Own(tensor) => tensor.shape().to_vec(),
+            Source::Computed(list) => list.shape().to_vec(),
+            Source::Lazy(_) => refuse("shape", LAZY),
+        }
     }
 
     /// The number of elements.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
     pub fn numel(&self) -> usize {
-        read(&self.0).tensor.numel()
+        match &read(&self.0).source {
+            Source::Own(tensor) => tensor.numel(),
+            Source::Computed(list) => list.shape().iter().product(),
+            Source::Lazy(_) => refuse("numel", LAZY),
+        }
     }
 
-    /// Replaces the values.
+    /// The part of the shape that is known: all of it, unless the parameter is [lazy](Param::is_lazy).
+    pub fn known_shape(&self) -> Vec<Option<usize>> {
+        match &read(&self.0).source {
+            Source::Own(tensor) => tensor.shape().iter().copied().map(Some).collect(),
+            Source::Computed(list) => list.shape().iter().copied().map(Some).collect(),
+            Source::Lazy(known) => known.clone(),
+        }
+    }
+
+    /// Whether it has no values yet: its shape comes from the first input of the layer, or from a state_dict.
+    pub fn is_lazy(&self) -> bool {
+        matches!(read(&self.0).source, Source::Lazy(_))
+    }
+
+    /// Whether a parametrization computes the values.
+    pub(crate) fn is_parametrized(&self) -> bool {
+        matches!(read(&self.0).source, Source::Computed(_))
+    }
+
+    /// Replaces the values. If a [parametrization](crate::nn::utils::parametrize) computes them, its originals are set by its
+    /// right inverse.
     ///
     /// # Errors
-    /// If the shape differs.
+    /// If the shape differs, or a parametrization has no right inverse.
     pub fn set(&self, values: &Tensor<T>) -> Result<()> {
+        let known = self.known_shape();
+        if !fits(&known, values.shape()) {
+            return Err(Error::shape("set", misfit(&known, values.shape())));
+        }
         let mut state = write(&self.0);
-        same_shape("parameter", state.tensor.shape(), values.shape())?;
-        state.tensor.data = values.data.clone();
+        match &mut state.source {
+            Source::Own(tensor) => tensor.data = values.data.clone(),
+            Source::Lazy(_) => state.source = Source::own(values.clone()),
+            Source::Computed(list) => {
+                let list = list.clone();
+                drop(state);
+                return list.set(values);
+            }
+        }
         Ok(())
     }
 
-    /// Changes the values in place; snapshots taken before keep the old ones.
+    /// Updates the values in place; earlier snapshots keep the old values.
     ///
-    /// The parameter is locked meanwhile: other threads wait, and an `f` that reads or changes this same parameter waits for
-    /// ever. What it needs of it is in the view.
+    /// The parameter is locked meanwhile: other threads wait, and if `f` reads or changes this same parameter, it waits
+    /// forever. The view has everything that `f` needs.
+    ///
+    /// # Panics
+    /// If it has no values of its own: it is [lazy](Param::is_lazy) or computed by a
+    /// [parametrization](crate::nn::utils::parametrize).
+    #[track_caller]
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
-        f(write(&self.0).tensor.data.writable())
+        match write(&self.0).source.values() {
+            Ok(tensor) => f(tensor.data.writable()),
+            Err(why) => refuse("update", why),
+        }
     }
 
     /// As [`update`](Param::update), on the elements in row-major order.
+    ///
+    /// # Panics
+    /// As [`update`](Param::update).
+    #[track_caller]
     pub fn update_slice<R>(&self, f: impl FnOnce(&mut [T]) -> R) -> R {
-        let data = &mut write(&self.0).tensor.data;
-        if !data.is_standard_layout() {
-            *data = contiguous(data.view()).into_shared().into();
+        match write(&self.0).source.values() {
+            Ok(Tensor { data, .. }) => {
+                if !data.is_standard_layout() {
+                    *data = contiguous(data.view()).into_shared().into();
+                }
+                f(data.writable().into_slice().expect("row-major order"))
+            }
+            Err(why) => refuse("update_slice", why),
         }
-        f(data.writable().into_slice().expect("row-major order"))
     }
 
-    /// The gradient that backward passes have gathered.
+    /// The gradient accumulated by backward passes.
     pub fn grad(&self) -> Option<Tensor<T>> {
-        read(&self.0).tensor.grad()
+        match &read(&self.0).source {
+            Source::Own(tensor) => tensor.grad(),
+            _ => None,
+        }
     }
 
-    /// Whether backward passes have gathered a gradient.
+    /// Whether backward passes accumulated a gradient.
     pub fn has_grad(&self) -> bool {
         self.grad().is_some()
     }
 
-    /// Replaces the gathered gradient.
+    /// Replaces the accumulated gradient.
     ///
     /// # Errors
-    /// If the shape differs.
+    /// If the shape differs, or the parameter has no values of its own.
     pub fn set_grad(&self, grad: Option<Tensor<T>>) -> Result<()> {
-        let state = read(&self.0);
-        if let Some(g) = grad.as_ref().filter(|g| g.shape() != state.tensor.shape()) {
+        let tensor = match write(&self.0).source.values() {
+            Ok(tensor) => tensor.clone(),
+            Err(why) => return Err(Error::state("set_grad", why)),
+        };
+        if let Some(g) = grad.as_ref().filter(|g| g.shape() != tensor.shape()) {
             return Err(Error::shape(
                 "set_grad",
-                format!("the parameter is {:?}, the gradient is {:?}", state.tensor.shape(), g.shape()),
+                format!("the parameter is {:?}, the gradient is {:?}", tensor.shape(), g.shape()),
             ));
         }
-        state.tensor.set_grad(grad.map(|g| g.detach()));
+        tensor.set_grad(grad.map(|g| g.detach()));
         Ok(())
     }
 
-    /// Forgets the gathered gradient.
+    /// Clears the accumulated gradient; if a parametrization computes the values, those of its originals.
     pub fn zero_grad(&self) {
-        read(&self.0).tensor.zero_grad();
+        match &read(&self.0).source {
+            Source::Own(tensor) => tensor.zero_grad(),
+            Source::Computed(list) => list.originals().iter().for_each(Param::zero_grad),
+            Source::Lazy(_) => {}
+        }
     }
 
-    /// Freezes (`false`) or thaws the parameter for forward passes from now on.
+    /// Freezes (`false`) or unfreezes the parameter for forward passes from now on.
     pub fn set_requires_grad(&self, requires_grad: bool) {
-        write(&self.0).requires_grad = requires_grad;
+        let mut state = write(&self.0);
+        state.requires_grad = requires_grad;
+        if let Source::Computed(list) = &state.source {
+            list.originals().iter().for_each(|p| p.set_requires_grad(requires_grad));
+        }
     }
 
     /// Whether gradients flow to this parameter.
     pub fn requires_grad(&self) -> bool {
-        read(&self.0).requires_grad
+        let state = read(&self.0);
+        match &state.source {
+            Source::Computed(list) => list.originals().iter().any(Param::requires_grad),
+            _ => state.requires_grad,
+        }
     }
 
-    /// Whether both handles are of the same parameter.
+    /// Identifies it as long as it exists.
+    pub(super) fn weak(&self) -> impl Fn() -> Option<Param<T>> + Send + Sync + 'static {
+        let weak = Arc::downgrade(&self.0);
+        move || weak.upgrade().map(Param)
+    }
+
+    /// Whether both handles refer to the same parameter.
     pub fn is_same(&self, other: &Param<T>) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// A parameter of its own with these values, frozen if this one is.
-    fn with_values<U: Real>(&self, values: Tensor<U>) -> Param<U> {
-        let copy = Param::new(values);
-        copy.set_requires_grad(self.requires_grad());
-        copy
+    pub(super) fn source(&self) -> Source<T> {
+        read(&self.0).source.clone()
     }
 
-    /// A copy that shares nothing; within one clone of a module, tied parameters stay tied.
+    pub(super) fn set_source(&self, source: Source<T>, requires_grad: bool) {
+        *write(&self.0) = State { source, requires_grad };
+    }
+
+    /// A copy that shares nothing with this one; within one clone of a module, tied parameters stay tied.
     pub fn deep_clone(&self) -> Param<T> {
-        // The copy's array is its own, or the first update would copy anyway, at a worse time.
-        cloned(self, || self.with_values(contiguous(self.detach().view()).into()))
+        cloned(self, || {
+            let source = match self.source() {
+                // The copy has its own array; otherwise the first update would copy it, at a worse time.
+                Source::Own(tensor) => Source::own(contiguous(tensor.view()).into()),
+                Source::Computed(list) => Source::Computed(Arc::new(list.copied())),
+                Source::Lazy(known) => Source::Lazy(known),
+            };
+            Param::of(source, self.requires_grad())
+        })
     }
 
-    /// A copy of another element type; within one conversion of a module, tied parameters stay tied.
+    /// A copy with another element type; within one conversion of a module, tied parameters stay tied.
+    ///
+    /// # Panics
+    /// If it is computed by a [parametrization](crate::nn::utils::parametrize), which has one element type.
+    #[track_caller]
     pub fn cast<U: Real>(&self) -> Param<U> {
-        converted(self, || self.with_values(self.detach().cast::<U>()))
+        copying(|| {
+            converted(self, || {
+                let source = match self.source() {
+                    Source::Own(tensor) => Source::own(tensor.into_detached().cast()),
+                    Source::Lazy(known) => Source::Lazy(known),
+                    Source::Computed(list) => {
+                        copies::fail(format!(
+                            "dtype: a parameter that {} computes is of one element type; convert the model first, then \
+                             parametrize it",
+                            list.steps()
+                        ));
+                        Source::Lazy(Vec::new())
+                    }
+                };
+                Param::of(source, self.requires_grad())
+            })
+        })
     }
+}
+
+/// Whether a shape agrees with the known part.
+pub(super) fn fits(known: &[Option<usize>], shape: &[usize]) -> bool {
+    known.len() == shape.len() && known.iter().zip(shape).all(|(known, n)| known.is_none_or(|k| k == *n))
+}
+
+fn misfit(known: &[Option<usize>], values: &[usize]) -> String {
+    let sizes: Vec<String> = known.iter().map(|n| n.map_or("?".into(), |n| n.to_string())).collect();
+    format!("the parameter is [{}], the new values are {values:?}", sizes.join(", "))
 }
 
 impl<T: Real> Handle for Param<T> {
@@ -178,15 +425,15 @@ impl<T: Real> Handle for Param<T> {
     }
 }
 
-/// What a setter such as `bias(true)` leaves of a member: nothing where it is not wanted, what is there, or a new one.
-pub(crate) fn optional<M>(member: Option<M>, wanted: bool, new: impl FnOnce() -> M) -> Option<M> {
-    wanted.then(|| member.unwrap_or_else(new))
-}
-
-/// What `set` of a parameter and of a buffer asks of the new values.
+/// Checks the shape of the new values in `set` of a buffer.
 pub(super) fn same_shape(of: &str, shape: &[usize], values: &[usize]) -> Result<()> {
     if shape == values {
         return Ok(());
     }
     Err(Error::shape("set", format!("the {of} is {shape:?}, the new values are {values:?}")))
+}
+
+/// The member after a setter such as `bias(true)`: none if it is not wanted, the existing one, or a new one.
+pub(crate) fn optional<M>(member: Option<M>, wanted: bool, new: impl FnOnce() -> M) -> Option<M> {
+    wanted.then(|| member.unwrap_or_else(new))
 }

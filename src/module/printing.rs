@@ -1,4 +1,4 @@
-//! Printing a module as PyTorch does: nested, with equal neighbours of a list folded.
+//! Printing a module as PyTorch does: nested, with equal neighbours of a list printed once.
 
 use std::fmt;
 
@@ -8,23 +8,36 @@ use crate::python::AsPython;
 /// The printed form of a module and all its children.
 pub fn repr(module: &dyn Module) -> String {
     let extra = module.extra_repr();
-    let children = walk::members(module).children;
-    let printed: Vec<(String, String)> = children.into_iter().map(|(name, child)| (name, repr(child))).collect();
-    let mut lines: Vec<String> = extra.split('\n').filter(|l| !l.is_empty()).map(str::to_string).collect();
+    let members = walk::members(module);
+    let mut printed: Vec<(String, String)> =
+        members.children.iter().map(|(name, child)| (name.clone(), repr(*child))).collect();
+    let lists: Vec<_> = members.parametrized.iter().map(|(name, list)| (name.clone(), repr(&**list))).collect();
+    let type_name = if lists.is_empty() { module.type_name() } else { format!("Parametrized{}", module.type_name()) };
+    if !lists.is_empty() {
+        printed.push(("parametrizations".into(), nested("ModuleDict", Vec::new(), lists)));
+    }
+    let lines: Vec<String> = extra.split('\n').filter(|l| !l.is_empty()).map(str::to_string).collect();
     if printed.is_empty() && lines.len() < 2 {
-        return format!("{}({extra})", module.type_name());
+        return format!("{type_name}({extra})");
     }
     let folded = if module.folds() { fold(printed) } else { printed };
-    lines.extend(folded.into_iter().map(|(name, text)| format!("({name}): {}", text.replace('\n', "\n  "))));
-    format!("{}(\n  {}\n)", module.type_name(), lines.join("\n  "))
+    nested(&type_name, lines, folded)
 }
 
-/// The first line's worth: the module without its children, as errors name it.
+fn nested(type_name: &str, mut lines: Vec<String>, children: Vec<(String, String)>) -> String {
+    lines.extend(children.into_iter().map(|(name, text)| format!("({name}): {}", text.replace('\n', "\n  "))));
+    format!("{type_name}(\n  {}\n)", lines.join("\n  "))
+}
+
+/// The module without its children, as errors name it: for a container only its name.
 pub(super) fn line(module: &dyn Module) -> String {
-    format!("{}({})", module.type_name(), module.extra_repr().replace('\n', ", "))
+    match module.extra_repr() {
+        extra if extra.is_empty() && !walk::members(module).children.is_empty() => module.type_name(),
+        extra => format!("{}({})", module.type_name(), extra.replace('\n', ", ")),
+    }
 }
 
-/// Runs of equal neighbours as one entry: `(0-2): 3 x Linear(…)`.
+/// Combines equal neighbours into one entry: `(0-2): 3 x Linear(…)`.
 fn fold(children: Vec<(String, String)>) -> Vec<(String, String)> {
     let mut runs: Vec<(String, String, String, usize)> = Vec::new();
     for (name, text) in children {
@@ -50,7 +63,8 @@ impl fmt::Display for dyn Module {
     }
 }
 
-/// What is printed between a module's parentheses, part by part: a method `extra_repr` of `#[module(repr)]` returns it.
+/// Builds what is printed between a module's parentheses, part by part; a method `extra_repr` of `#[module(repr)]`
+/// returns it.
 ///
 /// ```
 /// use ndnn::module::ExtraRepr;
@@ -62,12 +76,12 @@ impl fmt::Display for dyn Module {
 pub struct ExtraRepr(String);
 
 impl ExtraRepr {
-    /// Nothing yet.
+    /// An empty text.
     pub fn new() -> Self {
         ExtraRepr::default()
     }
 
-    /// A value alone.
+    /// A value without a name.
     pub fn value(self, value: impl AsPython) -> Self {
         self.part("", &value)
     }
@@ -77,7 +91,7 @@ impl ExtraRepr {
         self.part(name, &value)
     }
 
-    /// `name=value`, unless the value is what it is by default.
+    /// `name=value`, unless the value is the default.
     pub fn unless_default<V: AsPython + PartialEq>(self, name: &str, value: V, default: V) -> Self {
         if value == default { self } else { self.part(name, &value) }
     }

@@ -1,68 +1,79 @@
 //! [`summary`]: a table of a model's layers with output shapes, parameters and multiply-adds.
 
 use std::{
-    any::{Any, TypeId},
     collections::{HashMap, VecDeque},
     fmt,
 };
 
-use super::{Forward, Module, walk};
+use super::{Forward, Module, call::Place, hooks::Watch, walk};
 use crate::{
     Result,
     kernels::profile,
     sync::{Scoped, during},
-    tensor::{Element, Real, Tensor, no_grad},
+    tensor::{Real, Tensor, Tensors, no_grad},
 };
 
-/// What a layer's forward gives, as a summary sees it: the shape of its first tensor.
-pub trait Output {
-    /// The length of each axis.
-    fn shape(&self) -> Vec<usize>;
-}
-
-impl<T: Element> Output for Tensor<T> {
-    fn shape(&self) -> Vec<usize> {
-        Tensor::shape(self).to_vec()
-    }
-}
-
-impl<A: Output, B> Output for (A, B) {
-    fn shape(&self) -> Vec<usize> {
-        self.0.shape()
-    }
-}
-
-/// One finished forward of one layer.
-struct Call {
-    shape: Vec<usize>,
+/// One finished call of one module.
+struct Seen {
+    shape: Option<Vec<usize>>,
     multiply_adds: u64,
 }
 
-/// The calls of each layer, by its address and type. Layers without fields have no address of their own; the first unused
-/// call of its type is a layer's.
-type Calls = HashMap<(usize, TypeId), VecDeque<Call>>;
+#[derive(Default)]
+struct Recording {
+    /// The calls of each module. Modules without fields have no identity of their own; each uses the first unused call
+    /// of its type.
+    calls: HashMap<Place, VecDeque<Seen>>,
+    /// For each running call, the multiply-adds of the calls inside it.
+    inside: Vec<u64>,
+}
 
 thread_local! {
-    static CALLS: Scoped<Calls> = const { Scoped::new() };
+    static RECORDING: Scoped<Recording> = const { Scoped::new() };
 }
 
-fn key(module: &dyn Module) -> (usize, TypeId) {
-    (module as *const dyn Module as *const () as usize, (module as &dyn Any).type_id())
+/// A call that a summary on this thread sees.
+pub(super) struct Observed {
+    before: u64,
 }
 
-/// Runs a layer's forward, noting its output if a summary is under way on this thread.
-pub(super) fn observe<M: Module, R: Output>(module: &M, forward: impl FnOnce() -> Result<R>) -> Result<R> {
-    if !CALLS.with(Scoped::is_some) {
-        return forward();
+impl Observed {
+    /// Returns `None` if no summary is running.
+    pub fn begin() -> Option<Self> {
+        let before = profile::multiply_adds();
+        RECORDING.with(|r| r.with(|r| r.as_mut().map(|r| r.inside.push(0))))?;
+        Some(Observed { before })
     }
-    let before = profile::multiply_adds();
-    let output = forward()?;
-    note(module, Call { shape: output.shape(), multiply_adds: profile::multiply_adds() - before });
-    Ok(output)
+
+    /// Records the output, and the multiply-adds outside the calls inside it.
+    pub fn end(self, place: Place, shape: Option<Vec<usize>>) {
+        let all = profile::multiply_adds() - self.before;
+        RECORDING.with(|r| {
+            r.with(|r| {
+                if let Some(r) = r {
+                    let multiply_adds = all - r.inside.last().copied().unwrap_or(0);
+                    r.calls.entry(place).or_default().push_back(Seen { shape, multiply_adds });
+                }
+            })
+        });
+    }
 }
 
-fn note(module: &dyn Module, call: Call) {
-    CALLS.with(|calls| calls.with(|c| c.as_mut().map(|c| c.entry(key(module)).or_default().push_back(call))));
+/// Also if the call failed.
+impl Drop for Observed {
+    fn drop(&mut self) {
+        let all = profile::multiply_adds().saturating_sub(self.before);
+        RECORDING.with(|r| {
+            r.with(|r| {
+                if let Some(r) = r {
+                    r.inside.pop();
+                    if let Some(outer) = r.inside.last_mut() {
+                        *outer += all;
+                    }
+                }
+            })
+        });
+    }
 }
 
 /// One row of a [`Summary`].
@@ -72,20 +83,21 @@ pub struct Row {
     pub path: String,
     /// The layer's type.
     pub type_name: String,
-    /// The shape of its output; `None` where its forward was not seen (a container, or a layer that did not run).
+    /// The shape of its output; `None` if its forward was not seen because it did not run or is not marked
+    /// [`#[forward]`](crate::forward).
     pub output: Option<Vec<usize>>,
-    /// The number of learnable values of its own, children not counted.
+    /// The number of learnable values of its own, without those of its children.
     pub parameters: usize,
-    /// The multiplications followed by an addition in one forward.
+    /// The multiply-adds of its own in one forward, without those of its children.
     pub multiply_adds: u64,
 }
 
-/// The table that [`summary`] makes.
+/// The table that [`summary`] returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// The model first, then every module inside, parents before children.
     pub rows: Vec<Row>,
-    /// All learnable values, a tied parameter counted once.
+    /// All learnable values; a tied parameter counts once.
     pub parameters: usize,
     /// Those of them that are not frozen.
     pub trainable: usize,
@@ -93,8 +105,8 @@ pub struct Summary {
     pub multiply_adds: u64,
 }
 
-/// Runs the model once on zeros of the given shape and tables its layers: path, type, output shape, parameters,
-/// multiply-adds, and totals.
+/// Runs the model once on zeros of the given shape and returns a table of its layers: path, type, output shape,
+/// parameters, multiply-adds, and totals.
 ///
 /// ```
 /// use ndnn::{nn::summary, prelude::*};
@@ -106,34 +118,37 @@ pub struct Summary {
 /// ```
 ///
 /// # Errors
-/// If the model does not take an input of that shape.
+/// If the model does not accept an input of that shape.
 pub fn summary<T: Real>(model: &impl Forward<T>, input: &[usize]) -> Result<Summary> {
     summary_of(model, || model.forward(&Tensor::try_full("summary", input, T::ZERO)?))
 }
 
-/// As [`summary`], for a model with a forward of its own: `run` calls it once.
+/// As [`summary`], for a model with a different `forward`: `run` calls it once.
 ///
 /// # Errors
 /// Those of `run`.
-pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<R>) -> Result<Summary> {
-    let ((output, multiply_adds), mut calls) = during(&CALLS, Calls::new(), || profile::counting(|| no_grad(run)));
-    let output = output?.shape();
+pub fn summary_of<M: Module, R: Tensors>(model: &M, run: impl FnOnce() -> Result<R>) -> Result<Summary> {
+    let _watch = Watch::new();
+    let recorded = during(&RECORDING, Recording::default(), || profile::counting(|| no_grad(run)));
+    let ((output, multiply_adds), Recording { mut calls, .. }) = recorded;
+    let output = output?.tensors().first().map(|t| t.shape().to_vec());
+    let own_adds = calls.get_mut(&model.place()).and_then(VecDeque::pop_front).map_or(0, |seen| seen.multiply_adds);
 
-    let own = |members: &super::Members<'_>| members.params.iter().map(|(_, p)| p.numel()).sum();
+    let own = |members| walk::own_parameters(members).iter().map(|p| p.numel()).sum();
     let mut rows = vec![Row {
         path: String::new(),
         type_name: model.type_name(),
-        output: Some(output),
-        parameters: own(&walk::members(model)),
-        multiply_adds: 0,
+        output,
+        parameters: own(walk::members(model)),
+        multiply_adds: own_adds,
     }];
     for (path, module) in walk::named_modules(walk::members(model)) {
-        let call = calls.get_mut(&key(module)).and_then(VecDeque::pop_front);
+        let call = calls.get_mut(&module.place()).and_then(VecDeque::pop_front);
         rows.push(Row {
             path,
             type_name: module.type_name(),
-            output: call.as_ref().map(|c| c.shape.clone()),
-            parameters: own(&walk::members(module)),
+            output: call.as_ref().and_then(|c| c.shape.clone()),
+            parameters: own(walk::members(module)),
             multiply_adds: call.map_or(0, |c| c.multiply_adds),
         });
     }
@@ -142,7 +157,7 @@ pub fn summary_of<M: Module, R: Output>(model: &M, run: impl FnOnce() -> Result<
     Ok(Summary { rows, parameters: model.num_parameters(), trainable, multiply_adds })
 }
 
-/// 1234567 as 1,234,567.
+/// Formats 1234567 as 1,234,567.
 fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let groups: Vec<&str> =
@@ -200,10 +215,10 @@ mod tests {
             })
         };
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
-        assert!(!CALLS.with(Scoped::is_some) && profile::multiply_adds() == 0);
+        assert!(!RECORDING.with(Scoped::is_some) && profile::multiply_adds() == 0);
         let _ = forward().unwrap();
         assert_eq!(profile::multiply_adds(), 0, "nothing is counted");
-        // One inside another, which ends as it would alone.
+        // Nested; the inner one gives the same result as alone.
         let alone = summary(&model, &[5, 3]).unwrap();
         let twice = || {
             assert_eq!(summary(&model, &[5, 3])?, alone);

@@ -1,14 +1,15 @@
-//! Walking the tree of modules: what [`Module`]'s provided methods do.
+//! Walking the tree of modules, for the provided methods of [`Module`].
 
 use std::collections::HashSet;
 
 use super::{
     Module,
     any::{AnyBuffer, AnyParam},
+    call::Place,
     field::Members,
 };
 use crate::{
-    Error, Result,
+    DType, Error, Result,
     state::{Ordered, StateDict, pattern},
 };
 
@@ -22,13 +23,41 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") }
 }
 
-/// Calls `f` with the path and the members of a module, given its own, and of everything below it, parents first.
+/// Calls `f` with the path and the members of a module, given its own, and of everything below it, parents first and
+/// parametrizations last.
 ///
-/// This and what follows takes members instead of a module, so that it is not compiled for each type of module.
-fn descend<'a>(root: Members<'a>, prefix: &str, f: &mut dyn FnMut(&str, &Members<'a>)) {
+/// This function and the following ones take members instead of a module, so that they are not compiled for each type of
+/// module.
+fn descend(root: Members<'_>, prefix: &str, f: &mut dyn FnMut(&str, &Members<'_>)) {
     f(prefix, &root);
     for (name, child) in &root.children {
         descend(members(*child), &join(prefix, name), f);
+    }
+    for (name, list) in &root.parametrized {
+        descend(members(&**list), &join(prefix, &format!("parametrizations.{name}")), f);
+    }
+}
+
+/// The parameters of a module itself, including those from which parametrizations compute others.
+pub(super) fn own_parameters(root: Members<'_>) -> Vec<AnyParam> {
+    let computed = root.parametrized.iter().flat_map(|(_, list)| list.parameters());
+    root.params.into_iter().map(|(_, p)| p).chain(computed).collect()
+}
+
+/// The state_dict with its entries named as in this version of every module.
+pub(super) fn upgraded<M: Module + ?Sized>(module: &M, state: &StateDict) -> StateDict {
+    let mut state = state.clone();
+    module.upgrade("", &mut state);
+    upgrade_below(members(module), "", &mut state);
+    state
+}
+
+fn upgrade_below(root: Members<'_>, prefix: &str, state: &mut StateDict) {
+    let children = root.children.iter().map(|(name, child)| (format!("{prefix}{name}."), *child));
+    let lists = root.parametrized.iter().map(|(name, list)| (format!("{prefix}parametrizations.{name}."), &**list));
+    for (prefix, module) in children.chain(lists) {
+        module.upgrade(&prefix, state);
+        upgrade_below(members(module), &prefix, state);
     }
 }
 
@@ -65,16 +94,55 @@ pub(super) fn named_modules(root: Members<'_>) -> Vec<(String, &dyn Module)> {
     found
 }
 
-/// A parameter or a buffer: an entry of a state_dict that can be written to.
+/// The path to the module with this identity, inside this one.
+pub(super) fn path_to(module: &dyn Module, place: Place) -> Option<String> {
+    named_modules(members(module)).into_iter().find(|(_, m)| m.place() == place).map(|(path, _)| path)
+}
+
+/// A parameter or a buffer: an entry of a state_dict, which can be written to.
 pub(super) enum Entry {
     Param(AnyParam),
     Buffer(AnyBuffer),
 }
 
-/// Every parameter and buffer in the order of PyTorch's state_dict.
+impl Entry {
+    pub(super) fn dtype(&self) -> DType {
+        match self {
+            Entry::Param(p) => p.dtype(),
+            Entry::Buffer(b) => b.dtype(),
+        }
+    }
+
+    pub(super) fn known_shape(&self) -> Vec<Option<usize>> {
+        match self {
+            Entry::Param(p) => p.known_shape(),
+            Entry::Buffer(b) => b.shape().into_iter().map(Some).collect(),
+        }
+    }
+
+    /// The shape with 0 for unknown sizes, as PyTorch prints it.
+    pub(super) fn shown_shape(&self) -> Vec<usize> {
+        self.known_shape().into_iter().map(Option::unwrap_or_default).collect()
+    }
+}
+
+/// # Errors
+/// If a parameter has no values yet.
+pub(super) fn no_lazy<'a>(op: &str, mut params: impl Iterator<Item = (&'a str, &'a AnyParam)>) -> Result<()> {
+    match params.find(|(_, p)| p.is_lazy()) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let why =
+                "has no values yet, since its shape comes from the first input; run a batch through the model first";
+            Err(Error::state(op, format!("`{name}` {why}")))
+        }
+    }
+}
+
+/// Every parameter and buffer, in the order of PyTorch's state_dict.
 ///
 /// # Errors
-/// If two have one name: then a state_dict could hold only one of them.
+/// If two have the same name: a state_dict could hold only one of them.
 pub(super) fn entries(op: &str, root: Members<'_>) -> Result<Ordered<Entry>> {
     let (mut found, mut twice) = (Ordered::default(), None);
     descend(root, "", &mut |prefix, members| {
@@ -101,14 +169,22 @@ pub(super) fn state_dict(op: &str, root: Members<'_>) -> Result<StateDict> {
         Entry::Param(p) => p.detach(),
         Entry::Buffer(b) => b.tensor(),
     };
-    Ok(entries(op, root)?.into_iter().map(|(name, entry)| (name, value(entry))).collect())
+    let entries = entries(op, root)?;
+    no_lazy(
+        op,
+        entries.iter().filter_map(|(name, entry)| match entry {
+            Entry::Param(p) => Some((name, p)),
+            Entry::Buffer(_) => None,
+        }),
+    )?;
+    Ok(entries.into_iter().map(|(name, entry)| (name, value(entry))).collect())
 }
 
 pub(super) fn set_mode(root: Members<'_>, training: bool) {
     descend(root, "", &mut |_, members| members.modes.iter().for_each(|mode| mode.set(training)));
 }
 
-/// Sets the modes of those whose path, or the path of something around them, matches.
+/// Sets the modes of the layers whose path, or that of a module around them, matches.
 pub(super) fn set_modes(root: Members<'_>, pattern: &str, training: bool) -> Result<usize> {
     let within = |path: &str| {
         let parts = path.match_indices('.').map(|(dot, _)| &path[..dot]);

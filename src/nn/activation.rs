@@ -1,34 +1,34 @@
 //! Activations; see [`functional`](crate::functional).
 //!
-//! The name of a layer alone is the layer with PyTorch's defaults, setters change an option, and `new` takes the options
-//! that PyTorch takes in order: `ReLU`, `LeakyReLU::new(0.2)`, `Softplus.beta(2)`.
+//! The name of a layer by itself is the layer with PyTorch's defaults, and setters change an option: `ReLU`, `GELU`,
+//! `Softplus.beta(2)`. `new` also creates a layer; it takes the numbers that define the function, if there are any, in
+//! PyTorch's order: `ReLU::new()`, `LeakyReLU::new(0.2)`.
 
 use crate::{
-    Error, Result,
+    Error, Result, forward,
     functional::{self as F, GELUApproximate, PyNumber, argument},
-    module::run,
     nn::{Forward, Mode, Module, Param},
     tensor::{Real, Tensor},
 };
 
-/// Forward and dtype of a layer without parameters.
-macro_rules! forward {
+/// The call of a layer without parameters.
+macro_rules! elementwise {
     ($name:ident, |$x:ident, $layer:ident| $forward:expr) => {
+        #[forward]
         impl<T: Real> Forward<T> for $name {
             fn forward(&self, $x: &Tensor<T>) -> Result<Tensor<T>> {
                 let $layer = self;
                 let _ = $layer;
-                run(self, || $forward)
+                $forward
             }
-            crate::forward_dtype!();
         }
     };
 }
 
-/// A setter; `inplace` only exists to be printed.
+/// A setter; `inplace` exists only to be printed.
 macro_rules! setter {
     ($(#[$doc:meta])* inplace, $kind:tt $ty:ty) => {
-        /// Only printed, as PyTorch does: a tensor here is a value, and a layer never changes its input.
+        /// Only printed, as in PyTorch: a tensor here is a value, and a layer never changes its input.
         pub fn inplace(mut self, inplace: bool) -> Self {
             self.inplace = inplace;
             self
@@ -43,13 +43,13 @@ macro_rules! setter {
     };
 }
 
-/// A row a layer: its options (each `into` what converts, or `of` the type itself) with PyTorch's defaults, those that
-/// `new` takes, the function, and what is printed.
+/// One row per layer: its options (each `into`, with conversion, or `of` the type itself) with PyTorch's defaults, the
+/// ones that `new` takes, the function, and what is printed.
 macro_rules! layers {
     ($(
         $(#[$doc:meta])*
         $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:tt $ty:ty = $default:expr),* }
-        $(new($($arg:ident: $arg_kind:tt $arg_ty:ty),+))?
+        $(new($($arg:ident: $arg_kind:tt $arg_ty:ty),*))?
         |$x:ident, $layer:ident| $forward:expr, $repr:expr;
     )*) => {$(
         $(#[$doc])*
@@ -57,11 +57,14 @@ macro_rules! layers {
         #[module(repr, stateless)]
         pub struct $name {$(
             $field: $ty,
-        )*}
+        )*
+            /// Without a field it would have no address of its own.
+            _place: u8,
+        }
 
-        #[doc = concat!("The layer [`", stringify!($name), "`](struct@", stringify!($name), ") with PyTorch's defaults.")]
+        #[doc(hidden)]
         #[allow(non_upper_case_globals)]
-        pub const $name: $name = $name { $($field: $default),* };
+        pub const $name: $name = $name { $($field: $default,)* _place: 0 };
 
         impl Default for $name {
             fn default() -> Self {
@@ -71,10 +74,9 @@ macro_rules! layers {
 
         impl $name {
             $(
-                /// The layer with these options, in PyTorch's order, and the defaults of the others.
-                #[allow(clippy::needless_update)]
-                pub fn new($($arg: argument!($arg_kind $arg_ty)),+) -> Self {
-                    $name { $($arg: $arg.into(),)+ ..$name }
+                /// The layer with these options, and PyTorch's defaults for the others.
+                pub fn new($($arg: argument!($arg_kind $arg_ty)),*) -> Self {
+                    $name { $($arg: $arg.into(),)* ..$name }
                 }
             )?
 
@@ -86,11 +88,11 @@ macro_rules! layers {
             }
         }
 
-        forward!($name, |$x, $layer| $forward);
+        elementwise!($name, |$x, $layer| $forward);
     )*};
 }
 
-/// `inplace=True`, after a comma if something stands before it.
+/// `inplace=True`, after a comma if something precedes it.
 fn inplace(before: String, inplace: bool) -> String {
     match (before.is_empty(), inplace) {
         (_, false) => before,
@@ -99,7 +101,7 @@ fn inplace(before: String, inplace: bool) -> String {
     }
 }
 
-/// Nothing is printed.
+/// Prints nothing.
 fn nothing<M>(_: &M) -> String {
     String::new()
 }
@@ -113,11 +115,11 @@ layers! {
     /// assert_eq!(ReLU.to_string(), "ReLU()");
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    ReLU { inplace: of bool = false }
+    ReLU { inplace: of bool = false } new()
     |x, l| Ok(F::relu(x)), inplace(String::new(), l.inplace);
 
     /// `min(max(x, 0), 6)`; see [`functional::relu6`](F::relu6).
-    ReLU6 { inplace: of bool = false }
+    ReLU6 { inplace: of bool = false } new()
     |x, l| Ok(F::relu6(x)), inplace(String::new(), l.inplace);
 
     /// ReLU with a slope below 0, 0.01 by default; see [`functional::leaky_relu`](F::leaky_relu).
@@ -138,7 +140,7 @@ layers! {
 
     /// Exponential below 0; see [`functional::elu`](F::elu).
     ELU {
-        /// What it falls to, negated; 1 by default.
+        /// The limit for large negative inputs, negated; 1 by default.
         alpha: into PyNumber = PyNumber::float(1.),
         inplace: of bool = false
     }
@@ -147,15 +149,15 @@ layers! {
 
     /// ELU with a continuous slope; see [`functional::celu`](F::celu).
     CELU {
-        /// What it falls to, negated; 1 by default.
+        /// The limit for large negative inputs, negated; 1 by default.
         alpha: into PyNumber = PyNumber::float(1.),
         inplace: of bool = false
     }
     new(alpha: into PyNumber)
     |x, l| F::celu(x, l.alpha.get()), inplace(format!("alpha={}", l.alpha), l.inplace);
 
-    /// ELU scaled to keep mean 0 and variance 1; see [`functional::selu`](F::selu).
-    SELU { inplace: of bool = false }
+    /// ELU scaled to preserve mean 0 and variance 1; see [`functional::selu`](F::selu).
+    SELU { inplace: of bool = false } new()
     |x, l| Ok(F::selu(x)), inplace(String::new(), l.inplace);
 
     /// `x · Φ(x)`; see [`functional::gelu`](F::gelu).
@@ -163,47 +165,47 @@ layers! {
     /// ```
     /// use ndnn::{functional::GELUApproximate, prelude::*};
     /// assert_eq!(GELU.to_string(), "GELU(approximate='none')");
-    /// assert_eq!(GELU::new(GELUApproximate::Tanh).to_string(), "GELU(approximate='tanh')");
+    /// assert_eq!(GELU.approximate(GELUApproximate::Tanh).to_string(), "GELU(approximate='tanh')");
     /// ```
     GELU {
-        /// Exact, or by tanh; exact by default.
+        /// Exact, or approximated with tanh; exact by default.
         approximate: of GELUApproximate = GELUApproximate::None
     }
-    new(approximate: of GELUApproximate)
+    new()
     |x, l| Ok(F::gelu(x, l.approximate)), format!("approximate='{}'", l.approximate);
 
     /// `x · σ(x)`; see [`functional::silu`](F::silu).
-    SiLU { inplace: of bool = false }
+    SiLU { inplace: of bool = false } new()
     |x, l| Ok(F::silu(x)), inplace(String::new(), l.inplace);
 
     /// `x · tanh(softplus(x))`; see [`functional::mish`](F::mish).
-    Mish { inplace: of bool = false }
+    Mish { inplace: of bool = false } new()
     |x, l| Ok(F::mish(x)), inplace(String::new(), l.inplace);
 
     /// `1 / (1 + e⁻ˣ)`; see [`functional::sigmoid`](F::sigmoid).
-    Sigmoid {} |x, l| Ok(F::sigmoid(x)), nothing(l);
+    Sigmoid {} new() |x, l| Ok(F::sigmoid(x)), nothing(l);
 
     /// The hyperbolic tangent; see [`functional::tanh`](F::tanh).
-    Tanh {} |x, l| Ok(F::tanh(x)), nothing(l);
+    Tanh {} new() |x, l| Ok(F::tanh(x)), nothing(l);
 
     /// `log σ(x)`; see [`functional::logsigmoid`](F::logsigmoid).
-    LogSigmoid {} |x, l| Ok(F::logsigmoid(x)), nothing(l);
+    LogSigmoid {} new() |x, l| Ok(F::logsigmoid(x)), nothing(l);
 
     /// `x / (1 + |x|)`; see [`functional::softsign`](F::softsign).
-    Softsign {} |x, l| Ok(F::softsign(x)), nothing(l);
+    Softsign {} new() |x, l| Ok(F::softsign(x)), nothing(l);
 
     /// `x - tanh(x)`; see [`functional::tanhshrink`](F::tanhshrink).
-    Tanhshrink {} |x, l| Ok(F::tanhshrink(x)), nothing(l);
+    Tanhshrink {} new() |x, l| Ok(F::tanhshrink(x)), nothing(l);
 
     /// `min(max(x + 3, 0), 6) / 6`; see [`functional::hardsigmoid`](F::hardsigmoid).
-    Hardsigmoid { inplace: of bool = false }
+    Hardsigmoid { inplace: of bool = false } new()
     |x, l| Ok(F::hardsigmoid(x)), nothing(&l.inplace);
 
     /// `x · min(max(x + 3, 0), 6) / 6`; see [`functional::hardswish`](F::hardswish).
-    Hardswish { inplace: of bool = false }
+    Hardswish { inplace: of bool = false } new()
     |x, l| Ok(F::hardswish(x)), nothing(&l.inplace);
 
-    /// `x` between two bounds, -1 and 1 by default; see [`functional::hardtanh`](F::hardtanh).
+    /// `x` limited to two bounds, -1 and 1 by default; see [`functional::hardtanh`](F::hardtanh).
     Hardtanh {
         /// The lower bound; -1 by default.
         min_val: into PyNumber = PyNumber::float(-1.),
@@ -224,7 +226,7 @@ layers! {
 
     /// `x` moved towards 0 by lambd; see [`functional::softshrink`](F::softshrink).
     Softshrink {
-        /// How far; 0.5 by default, not negative.
+        /// The distance; 0.5 by default, not negative.
         lambd: into PyNumber = PyNumber::float(0.5)
     }
     new(lambd: into PyNumber)
@@ -232,9 +234,9 @@ layers! {
 
     /// `log(1 + e^(beta · x)) / beta`; see [`functional::softplus`](F::softplus).
     Softplus {
-        /// How sharp the bend is; 1 by default.
+        /// The sharpness of the bend; 1 by default.
         beta: into PyNumber = PyNumber::float(1.),
-        /// Where `beta · x` is above it, the result is `x`; 20 by default.
+        /// Above this value of `beta · x` the result is `x`; 20 by default.
         threshold: into PyNumber = PyNumber::float(20.)
     }
     new(beta: into PyNumber, threshold: into PyNumber)
@@ -250,7 +252,7 @@ layers! {
     |x, l| F::glu(x, l.dim), format!("dim={}", l.dim);
 
     /// Softmax over the channels of `(N, C, H, W)` or `(C, H, W)`; see [`functional::softmax`](F::softmax).
-    Softmax2d {}
+    Softmax2d {} new()
     |x, l| match x.ndim() {
         3 | 4 => F::softmax(x, -3),
         _ => Err(Error::shape("softmax2d", format!("expected (N, C, H, W) or (C, H, W), got {:?}", x.shape()))),
@@ -275,7 +277,7 @@ impl Hardtanh {
 
 // ------------------------------------------------------------------------------------------- those without all defaults
 
-/// A row a layer along an axis that has no default.
+/// One row per layer along an axis that has no default.
 macro_rules! along_axis {
     ($($(#[$doc:meta])* $name:ident, $function:path;)*) => {$(
         $(#[$doc])*
@@ -286,7 +288,7 @@ macro_rules! along_axis {
         }
 
         impl $name {
-            /// The layer along the axis `dim`; negative counts from the end.
+            /// The layer along the axis `dim`; a negative one counts from the end.
             pub fn new(dim: isize) -> Self {
                 $name { dim }
             }
@@ -296,12 +298,12 @@ macro_rules! along_axis {
             }
         }
 
-        forward!($name, |x, l| $function(x, l.dim));
+        elementwise!($name, |x, l| $function(x, l.dim));
     )*};
 }
 
 along_axis! {
-    /// Numbers along an axis as probabilities; see [`functional::softmax`](F::softmax).
+    /// Turns numbers along an axis into probabilities; see [`functional::softmax`](F::softmax).
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -325,7 +327,7 @@ pub struct Threshold {
 }
 
 impl Threshold {
-    /// The layer that keeps what is above `threshold` and gives `value` elsewhere.
+    /// A layer that keeps elements above `threshold` and replaces the others by `value`.
     pub fn new(threshold: impl Into<PyNumber>, value: impl Into<PyNumber>) -> Self {
         Threshold { threshold: threshold.into(), value: value.into(), inplace: false }
     }
@@ -337,11 +339,11 @@ impl Threshold {
     }
 }
 
-forward!(Threshold, |x, l| Ok(F::threshold(x, l.threshold.get(), l.value.get())));
+elementwise!(Threshold, |x, l| Ok(F::threshold(x, l.threshold.get(), l.value.get())));
 
 // --------------------------------------------------------------------------------------------- those that train or learn
 
-/// Leaky ReLU with a random slope while training; see [`functional::rrelu`](F::rrelu).
+/// Leaky ReLU with a random slope while training, from 1/8 to 1/3 by default; see [`functional::rrelu`](F::rrelu).
 #[derive(Module)]
 #[module(repr, stateless)]
 pub struct RReLU {
@@ -351,7 +353,7 @@ pub struct RReLU {
     mode: Mode,
 }
 
-/// The layer [`RReLU`](struct@RReLU) with PyTorch's defaults: slopes from 1/8 to 1/3.
+#[doc(hidden)]
 #[allow(non_upper_case_globals, clippy::declare_interior_mutable_const)] // each use is a layer of its own
 pub const RReLU: RReLU =
     RReLU { lower: PyNumber::float(1. / 8.), upper: PyNumber::float(1. / 3.), inplace: false, mode: Mode::training() };
@@ -381,12 +383,12 @@ impl RReLU {
     }
 }
 
-forward!(RReLU, |x, l| F::rrelu(x, l.lower.get(), l.upper.get(), l.mode.is_training()));
+elementwise!(RReLU, |x, l| F::rrelu(x, l.lower.get(), l.upper.get(), l.mode.is_training()));
 
 /// ReLU with a learnable slope below 0; see [`functional::prelu`](F::prelu).
 ///
-/// Input `(N, C, *)` where there is a slope a channel, of any shape where there is one for all; `weight` is
-/// `[num_parameters]`, all 0.25 at first.
+/// Input `(N, C, *)` with one slope per channel, or any shape with one slope for all; `weight` is `[num_parameters]`,
+/// initially all 0.25.
 #[derive(Module)]
 #[module(repr)]
 pub struct PReLU<T: Real = f32> {
@@ -409,7 +411,8 @@ impl PReLU {
 }
 
 impl<T: Real> PReLU<T> {
-    /// So many slopes: 1 (the default), or one per channel. Sets them to what they are at first, if their number changes.
+    /// The number of slopes: 1 (the default), or one per channel. Resets them to their initial value if their number
+    /// changes.
     #[track_caller]
     pub fn num_parameters(mut self, num_parameters: usize) -> Self {
         if self.weight.numel() != num_parameters {
@@ -418,7 +421,7 @@ impl<T: Real> PReLU<T> {
         self
     }
 
-    /// What the slopes are at first; 0.25 by default.
+    /// The initial value of the slopes; 0.25 by default.
     pub fn init(mut self, init: f64) -> Self {
         self.init = init;
         self.weight.update(|mut slopes| slopes.fill(T::of(init)));
@@ -430,9 +433,9 @@ impl<T: Real> PReLU<T> {
     }
 }
 
+#[forward]
 impl<T: Real> Forward<T> for PReLU<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || F::prelu(x, &self.weight.tensor()))
+        F::prelu(x, &self.weight.tensor())
     }
-    crate::forward_dtype!();
 }

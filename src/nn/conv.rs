@@ -1,11 +1,10 @@
 //! Convolutional layers; see [`functional::conv`](crate::functional::conv()).
 
-use crate::module::optional;
 use crate::{
-    Result,
+    Result, forward,
     functional::{self as F, ConvOptions, Dims, Padding, PaddingMode},
     kernels::sizes::saturating,
-    module::{ExtraRepr, run},
+    module::ExtraRepr,
     nn::{Forward, Module, Param, init},
     tensor::{Real, Tensor},
 };
@@ -33,12 +32,7 @@ pub struct Conv<const N: usize, T: Real = f32> {
     options: ConvOptions<N>,
 }
 
-/// [`Conv`] over one axis: signals, sequences.
-pub type Conv1d<T = f32> = Conv<1, T>;
-/// [`Conv`] over two axes: images.
-pub type Conv2d<T = f32> = Conv<2, T>;
-/// [`Conv`] over three axes: volumes.
-pub type Conv3d<T = f32> = Conv<3, T>;
+F::by_rank! { type Conv<_, T = f32>: Conv1d, Conv2d, Conv3d }
 
 impl<const N: usize> Conv<N> {
     /// A layer from `in_channels` to `out_channels`, with a bias.
@@ -60,12 +54,7 @@ fn weight<T: Real>(features: usize, channels: usize, kernel: &[usize]) -> Param<
 impl<const N: usize, T: Real> Conv<N, T> {
     F::conv_setters!(through changed);
 
-    /// With (the default) or without a bias; one that was left out before is drawn anew.
-    pub fn bias(mut self, bias: bool) -> Self {
-        let shape = self.weight.shape();
-        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1..].iter().product()));
-        self
-    }
+    bias_setter!(|shape| shape[1..].iter().product());
 
     #[track_caller]
     fn changed(mut self, options: ConvOptions<N>) -> Self {
@@ -107,9 +96,9 @@ impl<const N: usize, T: Real> Conv<N, T> {
     }
 }
 
+#[forward]
 impl<const N: usize, T: Real> Forward<T> for Conv<N, T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || F::conv(x, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref(), self.options))
+        F::conv(x, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref(), self.options)
     }
-    crate::forward_dtype!();
 }

@@ -1,13 +1,13 @@
-//! Joining axes and taking them apart; see [`Tensor::flatten`] and [`Tensor::unflatten`].
+//! Joining and splitting axes; see [`Tensor::flatten`] and [`Tensor::unflatten`].
 
 use crate::{
-    Result,
-    module::{ExtraRepr, run},
+    Result, forward,
+    module::ExtraRepr,
     nn::{Forward, Module},
     tensor::{Ints, Real, Tensor},
 };
 
-/// The axes from `start_dim` (1 by default) to `end_dim` (-1, the last) joined into one; see [`Tensor::flatten`].
+/// Joins the axes from `start_dim` (1 by default) to `end_dim` (-1, the last) into one; see [`Tensor::flatten`].
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -23,7 +23,7 @@ pub struct Flatten {
     end_dim: isize,
 }
 
-/// The layer [`Flatten`](struct@Flatten) with PyTorch's defaults: all axes but the first.
+#[doc(hidden)]
 #[allow(non_upper_case_globals)]
 pub const Flatten: Flatten = Flatten { start_dim: 1, end_dim: -1 };
 
@@ -34,6 +34,11 @@ impl Default for Flatten {
 }
 
 impl Flatten {
+    /// The same as the name alone: joins all axes but the first.
+    pub fn new() -> Self {
+        Flatten
+    }
+
     /// The first axis to join; 1 by default.
     pub fn start_dim(mut self, start_dim: isize) -> Self {
         self.start_dim = start_dim;
@@ -51,14 +56,14 @@ impl Flatten {
     }
 }
 
+#[forward]
 impl<T: Real> Forward<T> for Flatten {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || x.flatten(self.start_dim, self.end_dim))
+        x.flatten(self.start_dim, self.end_dim)
     }
-    crate::forward_dtype!();
 }
 
-/// The axis `dim` taken apart into `unflattened_size`, of which one may be -1; see [`Tensor::unflatten`].
+/// Splits the axis `dim` into `unflattened_size`, of which one size may be -1; see [`Tensor::unflatten`].
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -74,7 +79,7 @@ pub struct Unflatten {
 }
 
 impl Unflatten {
-    /// The layer that takes the axis `dim` apart.
+    /// A layer that splits the axis `dim`.
     pub fn new(dim: isize, unflattened_size: impl Into<Ints>) -> Self {
         Unflatten { dim, unflattened_size: unflattened_size.into().0 }
     }
@@ -84,9 +89,9 @@ impl Unflatten {
     }
 }
 
+#[forward]
 impl<T: Real> Forward<T> for Unflatten {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || x.unflatten(self.dim, self.unflattened_size.as_slice()))
+        x.unflatten(self.dim, self.unflattened_size.as_slice())
     }
-    crate::forward_dtype!();
 }

@@ -1,7 +1,7 @@
-//! Filling parameters: torch.nn.init.
+//! Initialising parameters: torch.nn.init.
 //!
-//! Each function fills a [`Param`] in place, and its values on the next forward pass are the new ones. What draws random
-//! numbers has a variant, ending in `_with`, that takes the caller's generator.
+//! Each function fills a [`Param`] in place; the next forward pass uses the new values. Inside
+//! [`random::with`](crate::random::with) the numbers are drawn from the caller's generator.
 //!
 //! ```
 //! use ndnn::{nn::init::{self, Fan, Nonlinearity}, prelude::*};
@@ -13,6 +13,7 @@
 
 use crate::{
     Error, Result,
+    error::or_panic,
     kernels::{
         elementwise::map,
         memory::collected,
@@ -20,11 +21,10 @@ use crate::{
         special_f64::{erf, erfinv},
     },
     nn::Param,
-    random::{self, Rng},
     tensor::{Real, Tensor},
 };
 
-/// What follows a layer, and by how much it shrinks the variance: the argument of [`calculate_gain`].
+/// The nonlinearity after a layer, which determines the gain: the argument of [`calculate_gain`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Nonlinearity {
     /// None, or a convolution: 1.
@@ -58,16 +58,16 @@ pub fn calculate_gain(nonlinearity: Nonlinearity) -> f64 {
     }
 }
 
-/// Which side of a layer keeps its variance.
+/// The pass in which a layer preserves the variance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fan {
-    /// The number of inputs of one output: keeps the variance in the forward pass.
+    /// The number of inputs of one output: preserves the variance in the forward pass.
     In,
-    /// The number of outputs of one input: keeps it in the backward pass.
+    /// The number of outputs of one input: preserves it in the backward pass.
     Out,
 }
 
-/// The number of inputs of one output, and of outputs of one input, of a weight `[out, in, *kernel]`.
+/// For a weight `[out, in, *kernel]`, the number of inputs of one output, and of outputs of one input.
 fn fans(op: &str, shape: &[usize]) -> Result<(usize, usize)> {
     match shape {
         [outputs, inputs, kernel @ ..] => {
@@ -80,8 +80,9 @@ fn fans(op: &str, shape: &[usize]) -> Result<(usize, usize)> {
     }
 }
 
+#[track_caller]
 fn fill<T: Real>(param: &Param<T>, values: Tensor<T>) {
-    param.set(&values).expect("drawn in the parameter's shape");
+    or_panic(param.set(&values));
 }
 
 // ------------------------------------------------------------------------------------------------- without randomness
@@ -101,10 +102,10 @@ pub fn zeros<T: Real>(param: &Param<T>) {
     constant(param, T::ZERO);
 }
 
-/// Fills a matrix with the identity: a linear layer then passes its inputs on.
+/// Fills a matrix with the identity, so that a linear layer returns its inputs.
 ///
 /// # Errors
-/// If the parameter has not two axes.
+/// If the parameter does not have two axes.
 pub fn eye<T: Real>(param: &Param<T>) -> Result<()> {
     let shape = param.shape();
     if shape.len() != 2 {
@@ -115,10 +116,11 @@ pub fn eye<T: Real>(param: &Param<T>) -> Result<()> {
     Ok(())
 }
 
-/// Fills the weight of a convolution with Dirac's delta: as many channels as possible are passed on, in each of `groups`.
+/// Fills the weight of a convolution with a Dirac delta, in each of `groups`: the layer returns as many of its input
+/// channels as possible.
 ///
 /// # Errors
-/// If the parameter has not 3, 4 or 5 axes, or `groups` does not divide its first.
+/// If the parameter does not have 3, 4 or 5 axes, or `groups` does not divide the length of the first one.
 pub fn dirac<T: Real>(param: &Param<T>, groups: usize) -> Result<()> {
     let shape = param.shape();
     if !matches!(shape.len(), 3..=5) {
@@ -143,137 +145,119 @@ pub fn dirac<T: Real>(param: &Param<T>, groups: usize) -> Result<()> {
 
 // ---------------------------------------------------------------------------------------------------- with randomness
 
-/// A function over a generator, and the same over the process's own: `name` and `name_with`.
-macro_rules! random {
-    ($($(#[$doc:meta])* $name:ident, $with:ident($param:ident, $($arg:ident: $ty:ty),*; $rng:ident) $body:block)*) => {$(
-        $(#[$doc])*
-        pub fn $name<T: Real>($param: &Param<T>, $($arg: $ty),*) -> Result<()> {
-            $with($param, $($arg,)* &mut random::draw())
-        }
-
-        #[doc = concat!("As [`", stringify!($name), "`], with the caller's generator.")]
-        ///
-        /// # Errors
-        #[doc = concat!("As [`", stringify!($name), "`].")]
-        pub fn $with<T: Real>($param: &Param<T>, $($arg: $ty,)* $rng: &mut (impl Rng + ?Sized)) -> Result<()> $body
-    )*};
+/// Fills from U(low, high).
+///
+/// # Errors
+/// If `low` is above `high`, or one is not finite.
+pub fn uniform<T: Real>(param: &Param<T>, low: T, high: T) -> Result<()> {
+    fill(param, Tensor::uniform(param.shape(), low, high)?);
+    Ok(())
 }
 
-random! {
-    /// Fills from U(low, high).
-    ///
-    /// # Errors
-    /// If `low` is above `high`, or one is not finite.
-    uniform, uniform_with(param, low: T, high: T; rng) {
-        fill(param, Tensor::uniform_with(param.shape(), low, high, rng)?);
-        Ok(())
-    }
+/// Fills from N(mean, std²).
+///
+/// # Errors
+/// If `std` is negative or not finite.
+pub fn normal<T: Real>(param: &Param<T>, mean: T, std: T) -> Result<()> {
+    fill(param, Tensor::normal(param.shape(), mean, std)?);
+    Ok(())
+}
 
-    /// Fills from N(mean, std²).
-    ///
-    /// # Errors
-    /// If `std` is negative or not finite.
-    normal, normal_with(param, mean: T, std: T; rng) {
-        fill(param, Tensor::normal_with(param.shape(), mean, std, rng)?);
-        Ok(())
+/// Fills from N(mean, std²), truncated to `low` to `high`.
+///
+/// # Errors
+/// If `std` is not above 0, or `low` is above `high`.
+pub fn trunc_normal<T: Real>(param: &Param<T>, mean: f64, std: f64, low: f64, high: f64) -> Result<()> {
+    if std.is_nan() || std <= 0. || low.is_nan() || high.is_nan() || low > high {
+        let what = format!("needs std > 0 and low <= high, got std {std}, low {low}, high {high}");
+        return Err(Error::value("trunc_normal", what));
     }
+    // Uses the inverse of the cumulative distribution function between the two bounds.
+    let root = 2f64.sqrt();
+    let of = |x: f64| erf((x - mean) / std / root);
+    let uniform = Tensor::<f64>::uniform(param.shape(), of(low), of(high))?;
+    let values = map(uniform.view(), |u| T::of((mean + std * root * erfinv(u)).clamp(low, high)));
+    fill(param, values.into());
+    Ok(())
+}
 
-    /// Fills from N(mean, std²), cut off outside `low` to `high`.
-    ///
-    /// # Errors
-    /// If `std` is not above 0, or `low` is above `high`.
-    trunc_normal, trunc_normal_with(param, mean: f64, std: f64, low: f64, high: f64; rng) {
-        if std.is_nan() || std <= 0. || low.is_nan() || high.is_nan() || low > high {
-            let what = format!("needs std > 0 and low <= high, got std {std}, low {low}, high {high}");
-            return Err(Error::value("trunc_normal", what));
-        }
-        // Through the inverse of the cumulative distribution between the two bounds.
-        let root = 2f64.sqrt();
-        let of = |x: f64| erf((x - mean) / std / root);
-        let uniform = Tensor::<f64>::uniform_with(param.shape(), of(low), of(high), rng)?;
-        let values = map(uniform.view(), |u| T::of((mean + std * root * erfinv(u)).clamp(low, high)));
-        fill(param, values.into());
-        Ok(())
-    }
+/// Fills from U(−a, a) with a = gain · √(6 / (inputs + outputs)): Glorot's initialisation.
+///
+/// # Errors
+/// If the parameter has fewer than 2 axes.
+pub fn xavier_uniform<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
+    let (inputs, outputs) = fans("xavier_uniform", &param.shape())?;
+    let a = T::of(gain * (6. / (inputs + outputs).max(1) as f64).sqrt());
+    uniform(param, -a, a)
+}
 
-    /// Fills from U(−a, a) with a = gain · √(6 / (inputs + outputs)): Glorot's.
-    ///
-    /// # Errors
-    /// If the parameter has fewer than 2 axes.
-    xavier_uniform, xavier_uniform_with(param, gain: f64; rng) {
-        let (inputs, outputs) = fans("xavier_uniform", &param.shape())?;
-        let a = T::of(gain * (6. / (inputs + outputs).max(1) as f64).sqrt());
-        uniform_with(param, -a, a, rng)
-    }
+/// Fills from N(0, σ²) with σ = gain · √(2 / (inputs + outputs)): Glorot's initialisation.
+///
+/// # Errors
+/// If the parameter has fewer than 2 axes.
+pub fn xavier_normal<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
+    let (inputs, outputs) = fans("xavier_normal", &param.shape())?;
+    normal(param, T::ZERO, T::of(gain * (2. / (inputs + outputs).max(1) as f64).sqrt()))
+}
 
-    /// Fills from N(0, σ²) with σ = gain · √(2 / (inputs + outputs)): Glorot's.
-    ///
-    /// # Errors
-    /// If the parameter has fewer than 2 axes.
-    xavier_normal, xavier_normal_with(param, gain: f64; rng) {
-        let (inputs, outputs) = fans("xavier_normal", &param.shape())?;
-        normal_with(param, T::ZERO, T::of(gain * (2. / (inputs + outputs).max(1) as f64).sqrt()), rng)
-    }
+/// Fills from U(−a, a) with a = gain · √(3 / fan): He's initialisation.
+///
+/// # Errors
+/// If the parameter has fewer than 2 axes.
+pub fn kaiming_uniform<T: Real>(param: &Param<T>, fan: Fan, nonlinearity: Nonlinearity) -> Result<()> {
+    let a = T::of(3f64.sqrt() * kaiming("kaiming_uniform", &param.shape(), fan, nonlinearity)?);
+    uniform(param, -a, a)
+}
 
-    /// Fills from U(−a, a) with a = gain · √(3 / fan): He's.
-    ///
-    /// # Errors
-    /// If the parameter has fewer than 2 axes.
-    kaiming_uniform, kaiming_uniform_with(param, fan: Fan, nonlinearity: Nonlinearity; rng) {
-        let a = T::of(3f64.sqrt() * kaiming("kaiming_uniform", &param.shape(), fan, nonlinearity)?);
-        uniform_with(param, -a, a, rng)
-    }
+/// Fills from N(0, σ²) with σ = gain / √fan: He's initialisation.
+///
+/// # Errors
+/// If the parameter has fewer than 2 axes.
+pub fn kaiming_normal<T: Real>(param: &Param<T>, fan: Fan, nonlinearity: Nonlinearity) -> Result<()> {
+    let std = kaiming("kaiming_normal", &param.shape(), fan, nonlinearity)?;
+    normal(param, T::ZERO, T::of(std))
+}
 
-    /// Fills from N(0, σ²) with σ = gain / √fan: He's.
-    ///
-    /// # Errors
-    /// If the parameter has fewer than 2 axes.
-    kaiming_normal, kaiming_normal_with(param, fan: Fan, nonlinearity: Nonlinearity; rng) {
-        let std = kaiming("kaiming_normal", &param.shape(), fan, nonlinearity)?;
-        normal_with(param, T::ZERO, T::of(std), rng)
+/// Fills with a (semi-)orthogonal matrix times `gain`; further axes are flattened into the second. Saxe et al., 2013.
+///
+/// # Errors
+/// If the parameter has fewer than 2 axes.
+pub fn orthogonal<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
+    let shape = param.shape();
+    if shape.len() < 2 {
+        return Err(Error::shape("orthogonal", format!("needs a parameter of 2 axes or more, got {shape:?}")));
     }
+    let (rows, columns) = (shape[0], shape[1..].iter().product::<usize>());
+    let (long, short) = (rows.max(columns), rows.min(columns));
+    // `short` orthonormal vectors of length `long`: the rows of a wide matrix, the columns of a tall one.
+    let basis = orthonormal(Tensor::<f64>::randn([short, long]).to_vec(), long);
+    let at = |r: usize, c: usize| if rows < columns { basis[r * long + c] } else { basis[c * long + r] };
+    let values = collected((0..rows * columns).map(|i| T::of(gain * at(i / columns, i % columns))));
+    fill(param, Tensor::from_vec(shape, values)?);
+    Ok(())
+}
 
-    /// Fills with a (semi-)orthogonal matrix times `gain`; further axes are flattened into the second. Saxe et al., 2013.
-    ///
-    /// # Errors
-    /// If the parameter has fewer than 2 axes.
-    orthogonal, orthogonal_with(param, gain: f64; rng) {
-        let shape = param.shape();
-        if shape.len() < 2 {
-            return Err(Error::shape("orthogonal", format!("needs a parameter of 2 axes or more, got {shape:?}")));
-        }
-        let (rows, columns) = (shape[0], shape[1..].iter().product::<usize>());
-        let (long, short) = (rows.max(columns), rows.min(columns));
-        // `short` orthonormal vectors of length `long`: the rows of a wide matrix, the columns of a tall one.
-        let basis = orthonormal(Tensor::<f64>::randn_with([short, long], rng).to_vec(), long);
-        let at = |r: usize, c: usize| if rows < columns { basis[r * long + c] } else { basis[c * long + r] };
-        let values = collected((0..rows * columns).map(|i| T::of(gain * at(i / columns, i % columns))));
-        fill(param, Tensor::from_vec(shape, values)?);
-        Ok(())
+/// Fills a matrix from N(0, std²), with a proportion `sparsity` of each column set to 0. Martens, 2010.
+///
+/// # Errors
+/// If the parameter does not have 2 axes, or `sparsity` is outside 0 to 1.
+pub fn sparse<T: Real>(param: &Param<T>, sparsity: f64, std: T) -> Result<()> {
+    let shape = param.shape();
+    let &[rows, columns] = shape.as_slice() else {
+        return Err(Error::shape("sparse", format!("needs a parameter of 2 axes, got {shape:?}")));
+    };
+    if !(0. ..=1.).contains(&sparsity) {
+        return Err(Error::value("sparse", format!("sparsity is a share from 0 to 1, got {sparsity}")));
     }
-
-    /// Fills a matrix from N(0, std²), with a share `sparsity` of each column set to 0. Martens, 2010.
-    ///
-    /// # Errors
-    /// If the parameter has not 2 axes, or `sparsity` is outside 0 to 1.
-    sparse, sparse_with(param, sparsity: f64, std: T; rng) {
-        let shape = param.shape();
-        let &[rows, columns] = shape.as_slice() else {
-            return Err(Error::shape("sparse", format!("needs a parameter of 2 axes, got {shape:?}")));
-        };
-        if !(0. ..=1.).contains(&sparsity) {
-            return Err(Error::value("sparse", format!("sparsity is a share from 0 to 1, got {sparsity}")));
-        }
-        normal_with(param, T::ZERO, std, rng)?;
-        let zeros = (sparsity * rows as f64).ceil() as usize;
-        for column in 0..columns {
-            let order = Tensor::<i64>::randperm_with(rows, rng).to_vec();
-            param.update(|mut values| {
-                order[..zeros].iter().for_each(|&row| values[[row as usize, column].as_slice()] = T::ZERO);
-            });
-        }
-        Ok(())
+    normal(param, T::ZERO, std)?;
+    let zeros = (sparsity * rows as f64).ceil() as usize;
+    for column in 0..columns {
+        let order = Tensor::randperm(rows).to_vec();
+        param.update(|mut values| {
+            order[..zeros].iter().for_each(|&row| values[[row as usize, column].as_slice()] = T::ZERO);
+        });
     }
+    Ok(())
 }
 
 /// The standard deviation of He's initialisation.
@@ -283,7 +267,8 @@ fn kaiming(op: &str, shape: &[usize], fan: Fan, nonlinearity: Nonlinearity) -> R
     Ok(calculate_gain(nonlinearity) / (fan.max(1) as f64).sqrt())
 }
 
-/// Makes the rows of a matrix orthonormal by Gram and Schmidt; each row twice, since once loses digits.
+/// Makes the rows of a matrix orthonormal by the Gram-Schmidt process, twice for each row, since doing it once is not
+/// accurate enough.
 fn orthonormal(mut rows: Vec<f64>, length: usize) -> Vec<f64> {
     for i in 0..rows.len() / length.max(1) {
         let (done, rest) = rows.split_at_mut(i * length);
@@ -300,17 +285,23 @@ fn orthonormal(mut rows: Vec<f64>, length: usize) -> Vec<f64> {
     rows
 }
 
-/// A parameter from U(−√k, √k) with k = 1 / fan_in, or of zeros where nothing comes in: how most layers start.
+/// Values from U(−√k, √k) with k = 1 / fan_in, or zeros if there are no inputs: how most layers are initialised.
+#[track_caller]
+pub(crate) fn values<T: Real>(shape: &[usize], fan_in: usize) -> Tensor<T> {
+    let bound = if fan_in == 0 { 0. } else { 1. / (fan_in as f64).sqrt() };
+    draw(shape, -bound, bound)
+}
+
+/// A parameter with such [`values`].
 #[track_caller]
 pub(crate) fn drawn<T: Real>(shape: &[usize], fan_in: usize) -> Param<T> {
-    let bound = if fan_in == 0 { 0. } else { 1. / (fan_in as f64).sqrt() };
-    Param::new(draw(shape, -bound, bound))
+    Param::new(values(shape, fan_in))
 }
 
 /// Values from U(low, high), in a new tensor.
 ///
 /// # Panics
-/// If there is no memory for it.
+/// If there is not enough memory.
 #[track_caller]
 pub(crate) fn draw<T: Real>(shape: &[usize], low: f64, high: f64) -> Tensor<T> {
     must::<T>("parameter", shape);

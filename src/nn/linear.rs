@@ -1,9 +1,8 @@
 //! Linear and bilinear layers, and the identity; see [`functional::linear`](crate::functional::linear()).
 
-use crate::module::optional;
 use crate::{
-    Result, functional as F,
-    module::{ExtraRepr, run},
+    Error, Result, forward, functional as F,
+    module::ExtraRepr,
     nn::{Forward, Module, Param, init},
     tensor::{Real, Tensor},
 };
@@ -39,36 +38,63 @@ impl Linear {
     }
 }
 
-impl<T: Real> Linear<T> {
-    /// With (the default) or without a bias; one that was left out before is drawn anew.
-    pub fn bias(mut self, bias: bool) -> Self {
-        let shape = self.weight.shape();
-        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1]));
-        self
-    }
+/// A [`Linear`] that takes `in_features` from its first input, or from a state_dict: torch.nn.LazyLinear.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let layer = LazyLinear::new(30);
+/// assert_eq!(layer.to_string(), "LazyLinear(in_features=0, out_features=30, bias=True)");
+/// let y = layer.forward(&Tensor::zeros([128, 20]))?;
+/// assert_eq!(layer.to_string(), "Linear(in_features=20, out_features=30, bias=True)");
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub enum LazyLinear {}
 
-    /// Printed under another name: PyTorch's attention projects with a subclass.
+impl LazyLinear {
+    /// The layer to `out_features`, with a bias.
+    #[allow(clippy::new_ret_no_self)]
+    pub fn new(out_features: usize) -> Linear {
+        Linear { weight: Param::lazy([Some(out_features), None]), bias: None, name: "Linear" }.bias(true)
+    }
+}
+
+impl<T: Real> Linear<T> {
+    bias_setter!(|shape| shape[1]);
+
+    /// Prints another name: PyTorch's attention projects with a subclass.
     pub(super) fn named(mut self, name: &'static str) -> Self {
         self.name = name;
         self
     }
 
     fn type_name(&self) -> String {
-        self.name.into()
+        if self.weight.is_lazy() { format!("Lazy{}", self.name) } else { self.name.into() }
     }
 
     fn extra_repr(&self) -> String {
-        let shape = self.weight.shape();
-        let sizes = ExtraRepr::new().named("in_features", shape[1]).named("out_features", shape[0]);
+        let shape = self.weight.known_shape();
+        let [out_features, in_features] = [0, 1].map(|axis| shape[axis].unwrap_or_default());
+        let sizes = ExtraRepr::new().named("in_features", in_features).named("out_features", out_features);
         sizes.named("bias", self.bias.is_some()).finish()
+    }
+
+    fn map(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        let Some(&inputs) = x.shape().last() else {
+            return Err(Error::shape("linear", "expected an input of at least 1 axis, got a scalar"));
+        };
+        let drawn = |param: &Param<T>| {
+            param
+                .tensor_or(|known| init::values(&known.iter().map(|n| n.unwrap_or(inputs)).collect::<Vec<_>>(), inputs))
+        };
+        F::linear(x, &drawn(&self.weight), self.bias.as_ref().map(drawn).as_ref())
     }
 }
 
+#[forward]
 impl<T: Real> Forward<T> for Linear<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || F::linear(x, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref()))
+        self.map(x)
     }
-    crate::forward_dtype!();
 }
 
 /// `yₒ = x₁ᵀ Wₒ x₂ + bₒ`; see [`functional::bilinear`](F::bilinear).
@@ -107,19 +133,15 @@ impl Bilinear {
 }
 
 impl<T: Real> Bilinear<T> {
-    /// With (the default) or without a bias; one that was left out before is drawn anew.
-    pub fn bias(mut self, bias: bool) -> Self {
-        let shape = self.weight.shape();
-        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1]));
-        self
-    }
+    bias_setter!(|shape| shape[1]);
 
     /// The output for `x1` and `x2`.
     ///
     /// # Errors
-    /// If they do not fit.
+    /// If they do not match.
+    #[forward]
     pub fn forward(&self, x1: &Tensor<T>, x2: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || F::bilinear(x1, x2, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref()))
+        F::bilinear(x1, x2, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref())
     }
 
     fn extra_repr(&self) -> String {
@@ -129,14 +151,27 @@ impl<T: Real> Bilinear<T> {
     }
 }
 
-/// The input as it is: a placeholder.
+/// Returns the input unchanged: a placeholder.
 #[derive(Default, Module)]
 #[module(stateless)]
-pub struct Identity;
+pub struct Identity {
+    _place: u8,
+}
 
+#[doc(hidden)]
+#[allow(non_upper_case_globals)]
+pub const Identity: Identity = Identity { _place: 0 };
+
+impl Identity {
+    /// The layer.
+    pub fn new() -> Self {
+        Identity
+    }
+}
+
+#[forward]
 impl<T: Real> Forward<T> for Identity {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-        run(self, || Ok(x.clone()))
+        Ok(x.clone())
     }
-    crate::forward_dtype!();
 }

@@ -1,16 +1,15 @@
 //! Losses as layers; see [`functional`].
 //!
-//! A loss compares two tensors, so it has a `forward(&input, &target)` of its own and does not stand in a `Sequential`.
+//! A loss compares two tensors, so it has a different `forward(&input, &target)` and cannot be in a `Sequential`.
 
 use crate::{
-    Result,
+    Result, forward,
     functional::{self as F, CrossEntropyTarget, Reduction},
-    module::run,
     nn::{Buffer, Module},
     tensor::{Real, Tensor},
 };
 
-/// What a field or setter says: which option of the function it is.
+/// The documentation of a field or setter: which option of the function it is.
 macro_rules! see {
     ($options:ident $field:ident) => {
         concat!(
@@ -27,8 +26,8 @@ macro_rules! see {
     };
 }
 
-/// A row per layer: its own options and those that are weights, which are buffers as in PyTorch (then the layer has the
-/// type of its weights, and is not `stateless`); what it is called with; the function; and the function's options.
+/// One row per layer: its own options and those that are weights, which are buffers as in PyTorch (then the layer has
+/// the type of its weights, and is not `stateless`); the arguments; the function; and the options of the function.
 macro_rules! losses {
     ($($(#[$doc:meta])* $name:ident$(<$t:ident>)? $($stateless:ident)? { $($field:ident: $ty:ty),* } $([$($buffer:ident),*])?
        forward[$($own:tt)*]($($arg:ident: $arg_ty:ty),*) = $function:ident, $options:ident$(<$option_t:ty>)?;)*) => {$(
@@ -73,10 +72,11 @@ macro_rules! losses {
             ///
             /// # Errors
             /// As the function.
+            #[forward]
             pub fn forward<$($own)*>(&self, $($arg: $arg_ty),*) -> Result<Tensor<T>> {
                 $($(let $buffer = self.$buffer.as_ref().map(Buffer::tensor);)*)?
                 let options = F::$options::default()$($(.$buffer($buffer.as_ref()))*)?$(.$field(self.$field))*;
-                run(self, || F::$function($($arg,)* options))
+                F::$function($($arg,)* options)
             }
         }
     )*};
@@ -99,11 +99,11 @@ losses! {
     L1Loss stateless { reduction: Reduction }
         forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = l1_loss, MSELossOptions<f32>;
 
-    /// The absolute error, rounded off near 0; see [`smooth_l1_loss`](F::smooth_l1_loss()).
+    /// The absolute error, smooth near 0; see [`smooth_l1_loss`](F::smooth_l1_loss()).
     SmoothL1Loss stateless { reduction: Reduction, beta: f64 }
         forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = smooth_l1_loss, SmoothL1LossOptions;
 
-    /// The squared error, made linear far from 0; see [`huber_loss`](F::huber_loss()).
+    /// The squared error, linear far from 0; see [`huber_loss`](F::huber_loss()).
     HuberLoss stateless { reduction: Reduction, delta: f64 }
         forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = huber_loss, HuberLossOptions<f32>;
 
@@ -128,11 +128,11 @@ losses! {
     NLLLoss<T> { ignore_index: i64, reduction: Reduction } [weight]
         forward[](input: &Tensor<T>, target: &Tensor<i64>) = nll_loss, NLLLossOptions<T>;
 
-    /// Cross entropy between probabilities of yes and no; see [`binary_cross_entropy`](F::binary_cross_entropy()).
+    /// Cross entropy of binary probabilities; see [`binary_cross_entropy`](F::binary_cross_entropy()).
     BCELoss<T> { reduction: Reduction } [weight]
         forward[](input: &Tensor<T>, target: &Tensor<T>) = binary_cross_entropy, BCELossOptions<T>;
 
-    /// Cross entropy between scores (logits) of yes and probabilities; see
+    /// Cross entropy of binary scores (logits) and probabilities; see
     /// [`binary_cross_entropy_with_logits`](F::binary_cross_entropy_with_logits()).
     BCEWithLogitsLoss<T> { reduction: Reduction } [weight, pos_weight]
         forward[](input: &Tensor<T>, target: &Tensor<T>) = binary_cross_entropy_with_logits, BCEWithLogitsLossOptions<T>;

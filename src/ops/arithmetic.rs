@@ -14,7 +14,7 @@ use crate::{
     tensor::{DType, Element, Number, Operand, Real, Tensor},
 };
 
-/// The shape that both broadcast to, or an error that shows both, or says that there is no memory for it.
+/// The shape that both broadcast to, or an error that shows both shapes, or that there is not enough memory.
 pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Tensor<B>) -> Result<Vec<usize>> {
     let shape = broadcast_shape(a.shape(), b.shape()).ok_or_else(|| {
         Error::shape(op, format!("shapes {:?} and {:?} do not broadcast together", a.shape(), b.shape()))
@@ -33,8 +33,8 @@ pairs! {
         |x, y| x / y, |g, x, y| g / y, -(g * (x / y / y));
 }
 
-/// A row per operator: the fallible method, the operator on every mix of values and references, and with a constant, whose
-/// gradient is the last closure.
+/// One row per operator: the fallible method, the operator for every combination of values and references, and with a
+/// constant, whose gradient is the last closure.
 macro_rules! operators {
     ($($(#[$doc:meta])* $class:ident $bound:ident [$($t:ty),+], $row:ident, $try:ident, $trait:ident :: $method:ident,
      |$g:ident, $c:ident| $slope:expr;)*) => {$(
@@ -78,14 +78,15 @@ operators! {
     number Number [f32, f64, i64], Sum, try_add, Add::add, |g, _c| g.clone();
     /// `self - other`, broadcasting.
     number Number [f32, f64, i64], Difference, try_sub, Sub::sub, |g, _c| g.clone();
-    /// `self * other`, element by element, broadcasting.
+    /// `self * other`, elementwise, broadcasting.
     number Number [f32, f64, i64], Product, try_mul, Mul::mul, |g, c| g * c;
-    /// `self / other`, element by element, broadcasting. Integers divide with [`Tensor::div_floor`] or
-    /// [`Tensor::div_trunc`]: PyTorch's `/` makes floats of them.
+    /// `self / other`, elementwise, broadcasting. For integers use [`Tensor::div_floor`] or [`Tensor::div_trunc`]:
+    /// PyTorch's `/` converts them to floats.
     real Real [f32, f64], Quotient, try_div, Div::div, |g, c| g / c;
 }
 
-/// A scalar on the left; only for each type by name, since Rust allows no foreign trait on every `T`.
+/// A scalar on the left; only for each type by name, since Rust does not allow to implement a foreign trait for every
+/// `T`.
 macro_rules! scalar_left {
     ($($t:ty),*) => {$(
         impl ops::Add<&Tensor<$t>> for $t {
@@ -146,13 +147,13 @@ impl<T: Number> ops::Neg for Tensor<T> {
 
 // ------------------------------------------------------------------------------------------------------ whole quotients
 
-/// What is left of `a / b` truncated; has the sign of `a`.
+/// The remainder of `a / b` truncated; has the sign of `a`.
 fn rem<T: Number>(a: T, b: T) -> T {
     // i64::MIN % -1 would overflow.
     if T::DTYPE == DType::I64 && b == -T::ONE { T::ZERO } else { a % b }
 }
 
-/// What is left of `a / b` rounded down; has the sign of `b`.
+/// The remainder of `a / b` rounded down; has the sign of `b`.
 fn rem_floor<T: Number>(a: T, b: T) -> T {
     let rest = rem(a, b);
     if rest != T::ZERO && (b < T::ZERO) != (rest < T::ZERO) { rest + b } else { rest }
@@ -199,7 +200,7 @@ pairs! {
         };
 }
 
-/// A quotient or remainder; integers are not divided by zero.
+/// A quotient or remainder; returns an error if an integer is divided by zero.
 fn whole_division<T: Number>(
     op: &str,
     row: impl OnPairs<f32> + OnPairs<f64> + OnPairs<i64>,
@@ -238,7 +239,7 @@ impl<T: Number> Tensor<T> {
         whole_division("div_trunc", QuotientTrunc, self, &other.operand())
     }
 
-    /// `self - other · ⌊self / other⌋`, broadcasting: what is left of the division, with the sign of `other`. Python's `%`.
+    /// `self - other · ⌊self / other⌋`, broadcasting: the remainder, with the sign of `other`. Python's `%`.
     ///
     /// # Errors
     /// If the shapes do not broadcast together, or an integer is divided by zero.
@@ -246,7 +247,7 @@ impl<T: Number> Tensor<T> {
         whole_division("remainder", RemainderFloor, self, &other.operand())
     }
 
-    /// What is left of the division rounded towards zero, broadcasting; has the sign of `self`. Rust's `%`.
+    /// The remainder of the division rounded towards zero, broadcasting; has the sign of `self`. Rust's `%`.
     ///
     /// # Errors
     /// If the shapes do not broadcast together, or an integer is divided by zero.
@@ -272,7 +273,7 @@ impl<T: Real> Tensor<T> {
         self.try_add(&(a.try_div(b)? * value))
     }
 
-    /// `self + weight · (end - self)`, broadcasting: exactly `self` at weight 0 and `end` at weight 1.
+    /// `self + weight · (end - self)`, broadcasting: exactly `self` for weight 0 and `end` for weight 1.
     ///
     /// ```
     /// use ndnn::prelude::*;

@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl<T: Element> Tensor<T> {
-    /// Moved by `by` along an axis; `fill` comes in.
+    /// Moves by `by` along an axis; places that become free get `fill`.
     fn shift(&self, axis: usize, by: isize, fill: T) -> Tensor<T> {
         let data = kernel::shift(self.view(), axis, by, fill);
         Tensor::op("shift", data, [self], move |g, _| Ok([Some(g.shift(axis, -by, T::ZERO))]))
@@ -15,8 +15,8 @@ impl<T: Element> Tensor<T> {
 }
 
 impl<T: Number> Tensor<T> {
-    /// `rᵢ = selfᵢ + factorsᵢ · rᵢ₋₁` along an axis, or from its end with `rᵢ₊₁`, in log₂ n elementwise steps, each with
-    /// its own derivative.
+    /// `rᵢ = selfᵢ + factorsᵢ · rᵢ₋₁` along an axis, or from its end with `rᵢ₊₁`, in log₂ n elementwise steps, each of
+    /// which has its own derivative.
     fn recur(&self, factors: Tensor<T>, axis: usize, from_end: bool) -> Result<Tensor<T>> {
         let (mut sums, mut factors) = (self.clone(), factors);
         let mut step = 1;
@@ -29,10 +29,11 @@ impl<T: Number> Tensor<T> {
         Ok(sums)
     }
 
-    /// The `n`-th differences along an axis, `xᵢ₊₁ − xᵢ` taken `n` times, of `prepend`, this tensor and `append` joined.
+    /// The `n`-th differences along an axis, `xᵢ₊₁ − xᵢ` taken `n` times, of `prepend`, this tensor and `append`
+    /// joined.
     ///
     /// # Errors
-    /// If this is a scalar, there is no such axis, or what is joined has another shape on the other axes.
+    /// If this is a scalar, there is no such axis, or the joined tensors differ on another axis.
     pub fn diff(
         &self,
         n: usize,
@@ -58,7 +59,7 @@ impl<T: Number> Tensor<T> {
         let mut x = if parts.len() > 1 { Tensor::cat(&parts, dim)? } else { self.clone() };
         let times = n.min(x.shape()[at]);
         if x.numel() == 0 {
-            // An axis without elements may be of any length.
+            // Without elements an axis may have any length.
             return x.narrow(dim, 0, x.shape()[at] - times);
         }
         for _ in 0..times {
@@ -82,8 +83,8 @@ impl<T: Number> Tensor<T> {
         Tensor::op("cumsum", data, [self], move |g, _| Ok([Some(g.running_sum(axis, !reverse))]))
     }
 
-    /// The running product along an axis: `yᵢ = x₀ · … · xᵢ`, of floats right wherever it can be represented, and so is its
-    /// gradient.
+    /// The running product along an axis: `yᵢ = x₀ · … · xᵢ`. For floats, it and its gradient are correct wherever they
+    /// can be represented.
     ///
     /// # Errors
     /// If there is no such axis.
@@ -95,8 +96,8 @@ impl<T: Number> Tensor<T> {
         Ok(self.running_product(Vec::new(), axis))
     }
 
-    /// The derivative of the running products in the directions `tangents`, one after another; without any, they
-    /// themselves.
+    /// The derivative of the running products in the directions `tangents`, taken one after another; without tangents,
+    /// the running products themselves.
     fn running_product(&self, tangents: Vec<Tensor<T>>, axis: usize) -> Tensor<T> {
         let views: Vec<_> = tangents.iter().map(Tensor::view).collect();
         let data = match T::DTYPE {
@@ -118,7 +119,7 @@ impl<T: Number> Tensor<T> {
         })
     }
 
-    /// The gradient of [`running_product`](Tensor::running_product)'s input where its results have the gradients
+    /// The gradient of [`running_product`](Tensor::running_product)'s input, where its results have the gradients
     /// `weights`.
     pub(super) fn running_product_gradient(
         &self,
@@ -149,7 +150,8 @@ impl<T: Number> Tensor<T> {
         })
     }
 
-    /// The greatest element so far along an axis, and the position of the last that is it; a NaN wins.
+    /// The largest element so far along an axis and its position, the last one if there are several; NaN counts as the
+    /// largest.
     ///
     /// # Errors
     /// If there is no such axis.
@@ -157,7 +159,8 @@ impl<T: Number> Tensor<T> {
         self.running_extreme("cummax", dim, |new, best| new >= best)
     }
 
-    /// The smallest element so far along an axis, and the position of the last that is it; a NaN wins.
+    /// The smallest element so far along an axis and its position, the last one if there are several; NaN counts as the
+    /// smallest.
     ///
     /// # Errors
     /// If there is no such axis.
@@ -203,14 +206,14 @@ impl<T: Real> Tensor<T> {
     }
 }
 
-/// The gradient of logcumsumexp's input: `dᵢ = Σₖ gₖ eˣⁱ⁻ʸᵏ` over `k ≥ i`.
+/// The gradient of the input of logcumsumexp: `dᵢ = Σₖ gₖ eˣⁱ⁻ʸᵏ` over `k ≥ i`.
 fn logcumsumexp_backward<T: Real>(g: &Tensor<T>, x: &Tensor<T>, y: &Tensor<T>, axis: usize) -> Tensor<T> {
     let data = kernel::logcumsumexp_backward(g.view(), x.view(), y.view(), axis);
     let (saved_g, saved_x, saved_y) = (g.clone(), x.clone(), y.clone());
     Tensor::op("logcumsumexp_backward", data, [g, x, y], move |u, _| {
         let (g, x, y) = (&saved_g, &saved_x, &saved_y);
-        // pₖ = Σᵢ uᵢ eˣⁱ⁻ʸᵏ over i ≤ k, term by term: y never falls, so that no power exceeds 1.
-        // Where the sum is still 0, its logarithm has no derivative.
+        // pₖ = Σᵢ uᵢ eˣⁱ⁻ʸᵏ over i ≤ k, term by term: y never decreases, so no power exceeds 1. While the sum is still
+        // 0, its logarithm has no derivative.
         let none = &y.eq(T::neg_infinity())?;
         let power = |of: &Tensor<T>| Ok(of.try_sub(y)?.zero_where(none).exp().zero_where(none));
         let ratios = power(&y.shift(axis, 1, T::neg_infinity()))?;

@@ -7,7 +7,7 @@ use crate::{
     tensor::{Ints, Number, Tensor, axis},
 };
 
-/// An axis of an equation: a letter, or one of the axes that `...` stands for, counted from the last.
+/// An axis of an equation: a letter, or one of the axes that `...` stands for, counted from the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Label {
     Ellipsis(std::cmp::Reverse<usize>),
@@ -18,7 +18,7 @@ fn invalid(equation: &str, what: impl std::fmt::Display) -> Error {
     Error::value("einsum", format!("{what}, in \"{equation}\""))
 }
 
-/// The letters of one term, and how many of them stand before its `...`.
+/// The letters of one term, and how many of them precede its `...`.
 struct Term {
     letters: Vec<char>,
     ellipsis: Option<usize>,
@@ -45,7 +45,7 @@ impl Term {
         Ok(term)
     }
 
-    /// The labels of an array's axes, of which `hidden` are behind the `...`.
+    /// The labels of an array's axes, of which `...` stands for `hidden`.
     fn labels(&self, hidden: usize) -> Vec<Label> {
         let mut labels: Vec<Label> = self.letters.iter().map(|&c| Label::Letter(c)).collect();
         if let Some(at) = self.ellipsis {
@@ -57,9 +57,9 @@ impl Term {
 
 impl<T: Number> Tensor<T> {
     /// The sum of products that `equation` describes (Einstein's notation): a letter names an axis, a comma separates
-    /// the operands, and what does not stand after `->` is summed over. `...` stands for any axes, which broadcast; a
-    /// letter twice in one operand is its diagonal. Without `->` the result has the `...`, then the letters that occur
-    /// once, in alphabetical order.
+    /// the operands, and letters that do not occur after `->` are summed over. `...` stands for any number of axes,
+    /// which broadcast; a letter that occurs twice in one operand is its diagonal. Without `->` the result has the axes
+    /// of `...`, then the letters that occur once, in alphabetical order.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -70,7 +70,7 @@ impl<T: Number> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// If the equation cannot be read, or does not fit the operands, or sizes under one letter do not broadcast.
+    /// If the equation cannot be parsed or does not match the operands, or sizes with one letter do not broadcast.
     pub fn einsum(equation: &str, operands: &[&Tensor<T>]) -> Result<Tensor<T>> {
         let text: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
         let (inputs, output) = match text.split_once("->") {
@@ -94,7 +94,7 @@ impl<T: Number> Tensor<T> {
         let mut product = arranged.next().expect("one term at least")?;
         for (i, next) in arranged.enumerate() {
             let next = next?;
-            // What no later operand has is summed over now.
+            // Axes that no later operand has are summed over now.
             let done = |l: &Label| !labels[i + 2..].iter().flatten().any(|other| other == l);
             let sum: Vec<bool> = order.iter().enumerate().map(|(d, l)| d >= output.len() && done(l)).collect();
             product = sum_product(&product, &next, &sum)?;
@@ -117,8 +117,8 @@ impl<T: Number> Tensor<T> {
         self.tensordot_dims(other, left, right)
     }
 
-    /// The sum of products over the axes `left` of `self` and `right` of `other`, in pairs. The result has the other
-    /// axes of `self`, then those of `other`.
+    /// The sum of products over the axes `left` of `self` and `right` of `other`, taken in pairs. The result has the
+    /// other axes of `self`, then those of `other`.
     ///
     /// # Errors
     /// If there are no such axes, one is named twice, or the sizes of a pair differ (and neither is 1).
@@ -205,7 +205,7 @@ fn output_labels(equation: &str, output: Option<&str>, labels: &[Vec<Label>]) ->
     Ok(output)
 }
 
-/// Checks that the sizes under one label are one, or 1 (in another operand).
+/// Checks that all sizes with one label are equal, or 1 in another operand.
 fn sizes<T: Number>(equation: &str, labels: &[Vec<Label>], operands: &[&Tensor<T>]) -> Result<()> {
     let mut sizes: BTreeMap<Label, usize> = BTreeMap::new();
     for (x, labels) in operands.iter().zip(labels) {
@@ -225,7 +225,7 @@ fn sizes<T: Number>(equation: &str, labels: &[Vec<Label>], operands: &[&Tensor<T
     Ok(())
 }
 
-/// An operand with its axes in the given order, those that it does not have with length 1.
+/// An operand with its axes in the given order; axes that it does not have get length 1.
 fn arrange<T: Number>(x: &Tensor<T>, labels: &[Label], order: &[Label]) -> Result<Tensor<T>> {
     let (mut x, mut labels) = (x.clone(), labels.to_vec());
     while let Some((i, j)) = repeated(&labels) {
@@ -243,10 +243,10 @@ fn repeated(labels: &[Label]) -> Option<(usize, usize)> {
     (0..labels.len()).find_map(|j| labels[..j].iter().position(|l| *l == labels[j]).map(|i| (i, j)))
 }
 
-/// `a · b` of as many axes each, summed over the axes in `sum`, which stay with length 1.
+/// `a · b`, which have the same number of axes, summed over the axes in `sum`, which stay with length 1.
 fn sum_product<T: Number>(a: &Tensor<T>, b: &Tensor<T>, sum: &[bool]) -> Result<Tensor<T>> {
     let (mut a, mut b) = (a.clone(), b.clone());
-    // Batch, only in a, only in b, summed over in both.
+    // Batch axes, axes only in a, axes only in b, and axes summed over in both.
     let (mut batch, mut left, mut right, mut inner) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (d, &sum) in sum.iter().enumerate() {
         match (a.shape()[d], b.shape()[d]) {
@@ -262,7 +262,7 @@ fn sum_product<T: Number>(a: &Tensor<T>, b: &Tensor<T>, sum: &[bool]) -> Result<
     if inner.is_empty() {
         return a.try_mul(&b);
     }
-    // Summed axes that both lack or have once stay with length 1 among the batch.
+    // Summed axes that one or both lack stay with length 1 among the batch axes.
     let seen = [&batch[..], &left, &right, &inner].concat();
     batch.extend((0..sum.len()).filter(|d| !seen.contains(d)));
     let size = |dims: &[usize]| dims.iter().map(|&d| shape[d]).product::<usize>();

@@ -1,7 +1,9 @@
-//! The one mechanism of elementwise operations: functions of one number ([`Unary`]) and of two ([`Binary`]), each a value and
-//! a derivative. What runs them stands here: fast where nothing is recorded, on tensors where it is.
+//! The mechanism of all elementwise operations: functions of one number ([`Unary`]) and of two ([`Binary`]), each with
+//! a value and a derivative. The code that runs them is here: as fast loops if nothing is recorded, on tensors
+//! otherwise.
 //!
-//! A function is compiled here for each type of element ([`On`], [`OnPairs`]), once: who calls it compiles only the choice.
+//! A function is compiled in this crate for each element type ([`On`], [`OnPairs`]), once; its callers compile only the
+//! choice.
 
 use std::mem::MaybeUninit;
 
@@ -23,16 +25,16 @@ use crate::{
     tensor::{DType, Number, Real, Tensor, grad_enabled, known, known_ref},
 };
 
-/// What a derivative of a function of one number is worked out from.
+/// What the derivative of a function of one number is computed from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reads {
-    /// From nothing: it is the same everywhere.
+    /// From nothing: it is constant.
     Nothing,
     Input,
     Output,
 }
 
-/// A function of one number. All of it is to be `#[inline(always)]`.
+/// A function of one number. All of its methods must be `#[inline(always)]`.
 pub(crate) trait Unary<T: Number>: Copy + Send + Sync + 'static {
     const NAME: &'static str;
     const READS: Reads;
@@ -47,31 +49,31 @@ pub(crate) trait Unary<T: Number>: Copy + Send + Sync + 'static {
         fill(x, out, |x| self.value::<I>(x));
     }
 
-    /// The gradient of the input from that of the output.
+    /// The gradient of the input, from that of the output.
     fn gradient<E: Formula<T>>(self, g: E, kept: E) -> E
     where
         T: Real;
 }
 
-/// A function of two numbers. All of it is to be `#[inline(always)]`.
+/// A function of two numbers. All of its methods must be `#[inline(always)]`.
 pub(crate) trait Binary<T: Number>: Copy + Send + Sync + 'static {
-    /// The operation's name; that of a loss is given with it.
+    /// The name of the operation; for a loss the name is passed separately.
     const NAME: &'static str = "loss";
-    /// Which operands the gradient of the first one reads, and that of the second.
+    /// Which operands the gradients of the first and of the second operand read.
     const READS: [[bool; 2]; 2] = [[true, true]; 2];
-    /// Whether gradients have a loop of their own; not where they are one operation, or seldom wanted.
+    /// Whether gradients have loops of their own, which does not pay if they are a single operation or rarely needed.
     const FUSED: bool = true;
     /// See [`Map::VECTORS`].
     const VECTORS: bool = true;
 
     fn value<I: Isa>(self, x: T, y: T) -> T;
 
-    /// The gradient of the first operand from that of the output.
+    /// The gradient of the first operand, from that of the output.
     fn gradient<E: Formula<T>>(self, g: E, x: E, y: E) -> E
     where
         T: Real;
 
-    /// That of the second: the negated one, as for all functions of `x − y`.
+    /// The gradient of the second operand: by default the negated one, as for all functions of `x − y`.
     #[inline(always)]
     fn second_gradient<E: Formula<T>>(self, g: E, x: E, y: E) -> E
     where
@@ -83,11 +85,11 @@ pub(crate) trait Binary<T: Number>: Copy + Send + Sync + 'static {
 
 // --------------------------------------------------------------------------------------------------------- as kernels
 
-/// A function where its value is wanted.
+/// A function whose value is computed.
 #[derive(Clone, Copy)]
 struct Value<F>(F);
 
-/// A function where its gradient is wanted; of two operands, that of number `K`.
+/// A function whose gradient is computed; with two operands, that of operand `K`.
 #[derive(Clone, Copy)]
 struct Gradient<F, const K: usize>(F);
 
@@ -111,7 +113,7 @@ impl<T: Real, F: Unary<T>> Map<(T, T), T> for Gradient<F, 0> {
     }
 }
 
-/// The same of two numbers.
+/// The same for two numbers.
 #[derive(Clone, Copy)]
 struct Pair<F>(F);
 
@@ -171,7 +173,7 @@ pub(crate) fn binary<T: Real, F: Binary<T>>(f: F, x: &Tensor<T>, y: &Tensor<T>) 
     named(F::NAME, f, x, y)
 }
 
-/// It keeps the operands that the gradients wanted will read.
+/// It keeps the operands that the required gradients will read.
 fn named<T: Real, F: Binary<T>>(name: &'static str, f: F, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
     let shape = broadcast(name, x, y)?;
     let out = zip_with(x.view(), y.view(), &shape, Pair(f));
@@ -183,7 +185,7 @@ fn named<T: Real, F: Binary<T>>(name: &'static str, f: F, x: &Tensor<T>, y: &Ten
     let (kept_x, kept_y) = (kept(0, x), kept(1, y));
     let (from_x, from_y) = (x.data().raw_dim(), y.data().raw_dim());
     Ok(Tensor::op(name, out, [x, y], move |g, [left, right]| {
-        // What is not read may be anything.
+        // Operands that are not read may hold anything.
         let [x, y] = [&kept_x, &kept_y].map(|kept| kept.as_ref().unwrap_or(g));
         let dx = if left { Some(pair_gradient::<T, F, 0>(f, g, x, y).sum_to(from_x.slice())?) } else { None };
         let dy = if right { Some(pair_gradient::<T, F, 1>(f, g, x, y).sum_to(from_y.slice())?) } else { None };
@@ -191,7 +193,7 @@ fn named<T: Real, F: Binary<T>>(name: &'static str, f: F, x: &Tensor<T>, y: &Ten
     }))
 }
 
-/// The gradient of operand `K`, in the shape of `x` and `y` broadcast together, which is that of `g`.
+/// The gradient of operand `K`, in the shape to which `x` and `y` broadcast, which is that of `g`.
 fn pair_gradient<T: Real, F: Binary<T>, const K: usize>(
     f: F,
     g: &Tensor<T>,
@@ -207,16 +209,16 @@ fn pair_gradient<T: Real, F: Binary<T>, const K: usize>(
     })
 }
 
-/// What becomes of the values of all pairs.
+/// What is done with the values of all pairs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Total {
-    /// They are the result.
+    /// They are returned.
     Each,
     Sum,
     Mean,
 }
 
-/// The values of pairs of one shape, or their sum or mean: one operation, as losses are.
+/// The values of pairs of one shape, or their sum or mean, as one operation: for losses.
 pub(crate) fn total<T: Real, F: Binary<T>>(
     name: &'static str,
     f: F,
@@ -245,7 +247,7 @@ pub(crate) fn total<T: Real, F: Binary<T>>(
     }))
 }
 
-/// A function of a tensor and a constant; `slope` makes the gradient.
+/// A function of a tensor and a constant; `slope` computes the gradient.
 pub(crate) fn with_constant<T: Number, F: Binary<T>>(
     f: F,
     x: &Tensor<T>,
@@ -261,12 +263,12 @@ pub(crate) fn whole<F: Unary<i64>>(f: F, x: &Tensor<i64>) -> Tensor<i64> {
     map_with(x.view(), Value(f)).into()
 }
 
-/// The same of two.
+/// The same for two tensors.
 pub(crate) fn whole_pairs<F: Binary<i64>>(f: F, x: &Tensor<i64>, y: &Tensor<i64>) -> Result<Tensor<i64>> {
     Ok(zip_with(x.view(), y.view(), &broadcast(F::NAME, x, y)?, Pair(f)).into())
 }
 
-/// `f` of each pair in the memory of `x`, if nothing else holds it and nothing is recorded; else `x` back.
+/// `f` of each pair in the memory of `x`, if nothing else refers to it and nothing is recorded; otherwise returns `x`.
 pub(crate) fn reuse<T: Number, F: Binary<T>>(
     f: F,
     x: Tensor<T>,
@@ -297,7 +299,7 @@ pub(crate) trait On<T: Number>: Copy {
 /// An operation on two tensors of `T`, compiled in this crate.
 pub(crate) trait OnPairs<T: Number>: Copy {
     fn on(self, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>>;
-    /// The same where `x` is not needed any more.
+    /// The same if `x` is no longer needed.
     fn onto(self, x: Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>>;
 }
 
@@ -311,7 +313,8 @@ pub(crate) trait Totals<T: Real>: Copy {
     fn total(self, name: &'static str, x: &Tensor<T>, y: &Tensor<T>, total: Total) -> Result<Tensor<T>>;
 }
 
-/// Compiles a row for its types: `real` for f32 and f64, `number` for i64 too. A parameter of a row is a field of the struct.
+/// Compiles a row for its types: `real` for f32 and f64, `number` for i64 too. A parameter of a row is a field of the
+/// struct.
 macro_rules! compiled {
     (unary real $row:ty) => {
         $crate::ops::compiled!(@ unary $row: f32, f64);
@@ -364,10 +367,12 @@ macro_rules! compiled {
 }
 pub(crate) use compiled;
 
-/// What calls a row, for the types of a class: the choice is all that is compiled where it is called.
+/// The callers of a row, for the types of a class: only the choice is compiled where it is called.
 macro_rules! classes {
     ($($(#[$doc:meta])* $class:ident $bound:ident: $($t:ty = $dtype:ident),+;)*) => {$(
         $(#[$doc])*
+        // Of a list of bounds the last one ends it.
+        #[allow(clippy::implied_bounds_in_impls)]
         pub(crate) mod $class {
             use super::*;
 
@@ -389,7 +394,7 @@ macro_rules! classes {
                 }
             }
 
-            /// The same where the first is not needed any more.
+            /// The same if the first tensor is no longer needed.
             #[inline]
             pub(crate) fn pairs_onto<T: $bound>(row: impl $(OnPairs<$t> +)+ Copy, x: Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
                 match T::DTYPE {
@@ -434,12 +439,12 @@ pub(crate) fn loss<T: Real>(
 
 // ------------------------------------------------------------------------------------------------------------ the rows
 
-/// One function of one number as a struct `Row`, whose fields are its parameters. `vectors` or `plain` is
-/// [`Map::VECTORS`]; `many` names the function of many elements, where
-/// [`VectorMath`](crate::kernels::vmath::VectorMath) has one. A `real` value is written on [`Lane`]s, one of any `number` on
-/// the number itself. The derivative is `from input`, `output` or `nothing`, which says what is kept for the backward pass;
-/// `in f64 from input` is another form for `f64`. With one name it is the slope, by which the gradient is multiplied; with
-/// two the gradient itself, where a product would not do.
+/// A function of one number, as a struct `Row` whose fields are its parameters. `vectors` or `plain` is
+/// [`Map::VECTORS`]; `many` names the function of many elements, if [`VectorMath`](crate::kernels::vmath::VectorMath)
+/// has one. A `real` value is written in [`Lane`]s, that of any `number` in the number itself. The derivative is `from
+/// input`, `output` or `nothing`, which says what is kept for the backward pass; `in f64 from input` is a different
+/// form for `f64`. With one argument it is the slope, by which the gradient is multiplied; with two it is the gradient
+/// itself, for cases in which a product is not enough.
 macro_rules! row {
     ($class:ident $bound:ident $name:expr, ($($param:ident),*), $speed:ident $(many $each:ident)?, |$x:ident| $value:expr,
      $($derivative:tt)*) => {
@@ -512,9 +517,10 @@ macro_rules! row {
 }
 pub(crate) use row;
 
-/// A function of two numbers per row, as a struct: its class (`real` or `number`), its operation's name, whether it has
-/// gradients of its own (`fused`, or `composed` of other operations) and forms for each instruction set (`vectors`, or
-/// `plain`); its value on numbers, and the gradient of each operand, of which `reads` says what they read, if not all.
+/// One function of two numbers per row, as a struct: its class (`real` or `number`), the name of its operation, whether
+/// its gradients have loops of their own (`fused`, or `composed` of other operations) and versions for each instruction
+/// set (`vectors`, or `plain`); its value on numbers, and the gradient of each operand; `reads` says which operands
+/// they read, if not all.
 macro_rules! pairs {
     ($($(#[$doc:meta])* $class:ident $bound:ident $row:ident, $name:literal, $fused:ident $speed:ident
      $(reads $reads:tt)?: |$x:ident, $y:ident| $value:expr, |$g:ident, $a:ident, $b:ident| $dx:expr, $dy:expr;)*) => {$(

@@ -1,4 +1,4 @@
-//! What derivatives are written in, so that each stands once: as mathematics, on numbers and on tensors.
+//! The language of derivatives, so that each is written once: as mathematics, for numbers and for tensors.
 
 use std::{
     cell::OnceCell,
@@ -20,7 +20,7 @@ use crate::{
     tensor::{Number, Real, Tensor},
 };
 
-/// What a derivative is written in: numbers ([`Lane`]), for the fast first-order pass, or tensors ([`Symbol`]), where it is
+/// The operands of a derivative: numbers ([`Lane`]) in the fast first-order pass, or tensors ([`Symbol`]) if it is
 /// differentiated again.
 pub(crate) trait Formula<T: Real>:
     Functions<T>
@@ -33,18 +33,18 @@ pub(crate) trait Formula<T: Real>:
     + Sub<f64, Output = Self>
     + Mul<f64, Output = Self>
 {
-    /// Where a condition holds.
+    /// The mask of a condition.
     type Truth: Copy + BitAnd<Output = Self::Truth> + BitOr<Output = Self::Truth> + Not<Output = Self::Truth>;
 
     fn test(self, holds: impl Fn(T) -> bool + Sync) -> Self::Truth;
     fn test_with(self, other: Self, holds: impl Fn(T, T) -> bool + Sync) -> Self::Truth;
 
-    /// Itself where the condition holds, 0 elsewhere, whatever it is there: how a gradient passes a function that is flat in
-    /// parts. A factor of 0 would make NaN of an infinite gradient.
+    /// Itself where the condition holds, 0 elsewhere, whatever its value is there: this is how a gradient passes a
+    /// function that is flat in parts. A factor of 0 would turn an infinite gradient into NaN.
     fn kept(self, truth: Self::Truth) -> Self;
-    /// One number where the condition holds, another elsewhere: its derivative is 0.
+    /// One number where the condition holds, another one elsewhere: its derivative is 0.
     fn either(truth: Self::Truth, yes: f64, no: f64) -> Self;
-    /// Itself between `-limit` and `limit`, the nearer of these beyond: in a factor of what is 0 there, as ∞ · 0 is NaN.
+    /// Limited to `-limit` and `limit`: for a factor of something that is 0 beyond them, since ∞ · 0 is NaN.
     fn bounded(self, limit: f64) -> Self;
     /// 0, which depends on nothing.
     fn zero(self) -> Self;
@@ -144,7 +144,7 @@ impl<I: Isa, T: Real> Lane<I, T> {
     }
 }
 
-/// The operators, on numbers and on tensors, with each other and with a constant.
+/// The operators, for numbers and tensors, with each other and with a constant.
 macro_rules! operators {
     ($($trait:ident :: $method:ident, $op:tt;)*) => {$(
         impl<I, T: Real> $trait for Lane<I, T> {
@@ -230,7 +230,7 @@ impl<I: Isa, T: Real> Formula<T> for Lane<I, T> {
 
 // --------------------------------------------------------------------------------------------------------- on tensors
 
-/// A tensor in a formula; what is worked out on the way stands on a [`Page`], so that it can be copied as a number can.
+/// A tensor in a formula. Intermediate results are stored on a [`Page`], so that this can be copied as a number can.
 pub(crate) struct Symbol<'a, T: Real> {
     of: &'a Tensor<T>,
     page: &'a Page<T>,
@@ -273,7 +273,7 @@ impl<T: Real> Page<T> {
         self.next.get_or_init(|| Box::new(Page::new())).write(tensor)
     }
 
-    /// The tensor at this address, if it stands here.
+    /// The tensor at this address, if it is on this page.
     fn take(&mut self, at: *const Tensor<T>) -> Option<Tensor<T>> {
         let here = self.lines.iter_mut().find(|line| line.get().is_some_and(|tensor| ptr::eq(tensor, at)));
         match here {
@@ -295,7 +295,7 @@ pub(crate) fn on_tensors<T: Real>(
     })
 }
 
-/// Ones where a condition holds and zeros elsewhere, and what was asked.
+/// A mask of ones and zeros for a condition, and the tensors that were compared.
 pub(crate) struct Marks<'a, T: Real> {
     ones: &'a Tensor<T>,
     by: Symbol<'a, T>,
@@ -390,7 +390,7 @@ impl<'a, T: Real> Formula<T> for Symbol<'a, T> {
 
 // --------------------------------------------------------------------------------------------------------- functions
 
-/// A row per function of one number: on numbers, and on tensors. Then those of two.
+/// One row per function of one number: for numbers, and for tensors. Then the functions of two.
 macro_rules! functions {
     (one { $($(#[$doc:meta])* $name:ident: |$x:ident| $number:expr, |$t:ident| $tensor:expr;)* }
      two { $($(#[$doc2:meta])* $name2:ident: |$x2:ident, $y2:ident| $number2:expr, |$t2:ident, $u2:ident| $tensor2:expr;)* }) => {
@@ -471,7 +471,7 @@ functions! {
     one {
     abs: |x| x.abs(), |x| x.abs();
     sign: |x| scalar::sign(x), |x| x.sign();
-    /// 1 with the sign of the number, also of a zero; its derivative is 0.
+    /// 1 with the sign of the number, also for zeros; its derivative is 0.
     signum: |x| T::ONE.copysign(x), |x| step(x, |x| T::ONE.copysign(x));
     reciprocal: |x| x.recip(), |x| x.reciprocal();
     sqrt: |x| x.sqrt(), |x| x.sqrt();
@@ -494,9 +494,9 @@ functions! {
     digamma: |x| T::of(special_f64::digamma(x.as_f64())), |x| x.digamma();
     /// `1 − x`
     rest: |x| T::ONE - x, |x| -x + T::ONE;
-    /// `1 − x²`, whose derivative keeps its digits near 0.
+    /// `1 − x²`, whose derivative is accurate near 0.
     one_less_square: |x| (T::ONE - x) * (T::ONE + x), |x| one_less_square(x);
-    /// The derivative of `tanh`, worked out from its input.
+    /// The derivative of `tanh`, computed from its input.
     sech_square: |x| sech_square_of::<I, T>(x), |x| sech_square(x);
     /// `√(x² + 1)`, without overflow.
     hypot_1: |x| x.hypot(T::ONE), |x| x.hypot(T::ONE).expect("a scalar broadcasts");
@@ -508,7 +508,7 @@ functions! {
     xlogy: |x, y| scalar::x_log_y(x, y), |x, y| x.xlogy(y);
     /// `⌊x / y⌋`; its derivatives are 0.
     div_floor: |x, y| super::arithmetic::quotient_floor(x, y), |x, y| x.div_floor(y);
-    /// `x / y` without its fraction; its derivatives are 0.
+    /// `x / y` without its fractional part; its derivatives are 0.
     div_trunc: |x, y| super::arithmetic::quotient_trunc(x, y), |x, y| x.div_trunc(y);
     }
 }

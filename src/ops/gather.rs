@@ -34,7 +34,7 @@ pub(super) fn out_of_range(op: &str, index: i64, at: usize, shape: &[usize]) -> 
     Error::index(op, format!("index {index} is out of range for axis {at} of size {n} ({shape:?})"))
 }
 
-/// The positions that a vector (or scalar) of indices names.
+/// The positions in a vector (or scalar) of indices.
 pub(crate) fn vector(op: &str, index: &Tensor<i64>, at: usize, shape: &[usize], wrap: bool) -> Result<Vec<usize>> {
     if index.ndim() > 1 {
         return Err(Error::shape(op, format!("expected a vector of indices, got {:?}", index.shape())));
@@ -42,7 +42,7 @@ pub(crate) fn vector(op: &str, index: &Tensor<i64>, at: usize, shape: &[usize], 
     positions(op, index, at, shape, wrap)
 }
 
-/// Whether `index` is no larger than `shape` on every axis but `at`; scalars count as vectors of one.
+/// Checks that `index` is no larger than `shape` on every axis but `at`; scalars count as vectors of one element.
 pub(crate) fn fits(op: &str, what: &str, shape: &[usize], index: &[usize], at: Option<usize>) -> Result<()> {
     let (long, part) = (if shape.is_empty() { &[1] } else { shape }, if index.is_empty() { &[1] } else { index });
     let fits = long.len() == part.len() && (0..long.len()).all(|i| Some(i) == at || part[i] <= long[i]);
@@ -54,7 +54,7 @@ pub(crate) fn fits(op: &str, what: &str, shape: &[usize], index: &[usize], at: O
 }
 
 impl<T: Element> Tensor<T> {
-    /// The slices that a vector of indices names along an axis, in its order.
+    /// The slices that a vector of indices selects along an axis, in its order.
     ///
     /// # Errors
     /// If there is no such axis, the indices are not a vector, or one is negative or beyond the axis.
@@ -69,10 +69,10 @@ impl<T: Element> Tensor<T> {
         self.rows_taken(OP, at, index)
     }
 
-    /// The rows of axis `at` that `index` names; the indices are known to be right.
+    /// The rows of axis `at` that `index` names; the indices were checked.
     ///
     /// # Errors
-    /// If there is no memory for them.
+    /// If there is not enough memory for them.
     pub(crate) fn rows_taken(&self, name: &'static str, at: usize, index: Vec<usize>) -> Result<Tensor<T>> {
         let mut shape = self.shape().to_vec();
         if let Some(n) = shape.get_mut(at) {
@@ -89,9 +89,9 @@ impl<T: Element> Tensor<T> {
         Ok(Tensor::op(name, out, [self], move |g, _| Ok([Some(Tensor::zeros(&from).rows_added(at, &index, g))])))
     }
 
-    /// `out[i][j][k] = self[index[i][j][k]][j][k]` for `dim` 0, and likewise for the others.
+    /// `out[i][j][k] = self[index[i][j][k]][j][k]` for `dim` 0, and accordingly for the others.
     ///
-    /// The index has as many axes as `self` and is no larger on any but `dim`.
+    /// The index has as many axes as `self` and is no larger than it on any axis but `dim`.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -101,7 +101,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// If the shapes do not fit, or an index is negative or beyond the axis.
+    /// If the shapes do not match, or an index is negative or out of range.
     #[concrete(Element)]
     pub fn gather(&self, dim: isize, index: &Tensor<i64>) -> Result<Tensor<T>> {
         self.gathered("gather", dim, index, false)
@@ -123,11 +123,11 @@ impl<T: Element> Tensor<T> {
         }))
     }
 
-    /// The elements that an index names along an axis, where index and tensor broadcast against each other on the
-    /// others; without an axis, of the flattened tensor. Takes what argsort, argmax and topk give.
+    /// The elements that an index selects along an axis, where index and tensor broadcast against each other on the
+    /// other axes; without an axis, of the flattened tensor. It accepts the results of argsort, argmax and topk.
     ///
     /// # Errors
-    /// If the shapes do not fit, or an index is beyond the axis.
+    /// If the shapes do not match, or an index is out of range.
     pub fn take_along_dim(&self, indices: &Tensor<i64>, dim: impl Into<Option<isize>>) -> Result<Tensor<T>> {
         const OP: &str = "take_along_dim";
         let Some(dim) = dim.into() else {
@@ -136,7 +136,7 @@ impl<T: Element> Tensor<T> {
         if self.ndim() != indices.ndim() {
             return Err(Error::shape(
                 OP,
-                format!("expected as many axes, got {:?} and indices {:?}", self.shape(), indices.shape()),
+                format!("expected the same number of axes, got {:?} and indices {:?}", self.shape(), indices.shape()),
             ));
         }
         let at = axis(OP, dim, self.ndim())?;
@@ -162,7 +162,7 @@ impl<T: Element> Tensor<T> {
         self.broadcast_to(&shape)?.reshape(n as isize)?.rows_taken("masked_select", 0, index)
     }
 
-    /// The coordinates of the elements that are not zero, a row each: `(n, ndim)`.
+    /// The coordinates of the elements that are not zero, one row per element: `(n, ndim)`.
     pub fn nonzero(&self) -> Tensor<i64> {
         let found = self.data.indexed_iter().filter(|(_, x)| **x != T::ZERO);
         let places = collected(found.flat_map(|(i, _)| coordinates(&i)));

@@ -1,39 +1,44 @@
 //! `x.index((0, 1..3, ..))`: several ways of indexing at once, as in `x[0, 1:3, :]`.
 
-use std::ops::{Range, RangeFrom, RangeFull, RangeTo};
+use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
 use crate::{
     Error, Result,
     kernels::{elementwise::broadcast_shape, memory::filled, sizes::room},
     ops::gather::positions,
-    tensor::{Element, Tensor},
+    tensor::{Element, Int, Tensor},
 };
 
 /// One entry of [`Tensor::index`].
 #[derive(Clone, Debug)]
 pub enum Index {
-    /// One place; the axis goes. Negative counts from the end.
+    /// One position; the axis is removed. Negative counts from the end.
     At(isize),
-    /// `start..end` in steps, as Python slices.
+    /// `start..end` with a step, as in Python slices.
     Slice(Option<isize>, Option<isize>, usize),
-    /// All axes that no other entry names: Python's `...`.
+    /// All axes that no other entry refers to: Python's `...`.
     Ellipsis,
     /// A new axis of length 1: Python's `None`.
     NewAxis,
-    /// The places that a tensor names; negative ones count from the end.
+    /// The positions that a tensor holds; negative ones count from the end.
     Places(Tensor<i64>),
-    /// The places where a mask is true; it stands for as many axes as it has.
+    /// The positions where a mask is true; it covers as many axes as it has.
     Mask(Tensor<bool>),
 }
 
+/// The end of a range that includes `last`; `None` if it includes the last element of the axis.
+fn after(last: isize) -> Option<isize> {
+    (last != -1).then(|| last.saturating_add(1))
+}
+
 macro_rules! index_from {
-    ($($t:ty: $x:ident => $index:expr;)*) => {$(
-        impl From<$t> for Index {
+    ($([$($generics:tt)*] $t:ty: $x:ident => $index:expr;)*) => {$(
+        impl<$($generics)*> From<$t> for Index {
             fn from($x: $t) -> Index {
                 $index
             }
         }
-        impl Indices for $t {
+        impl<$($generics)*> Indices for $t {
             fn indices(self) -> Vec<Index> {
                 vec![self.into()]
             }
@@ -41,16 +46,18 @@ macro_rules! index_from {
     )*};
 }
 index_from! {
-    isize: i => Index::At(i);
-    Range<isize>: r => Index::Slice(Some(r.start), Some(r.end), 1);
-    RangeFrom<isize>: r => Index::Slice(Some(r.start), None, 1);
-    RangeTo<isize>: r => Index::Slice(None, Some(r.end), 1);
-    RangeFull: _r => Index::Slice(None, None, 1);
-    &Tensor<i64>: t => Index::Places(t.clone());
-    &Tensor<bool>: t => Index::Mask(t.clone());
+    [I: Int] I: i => Index::At(i.to_isize());
+    [I: Int] Range<I>: r => Index::Slice(Some(r.start.to_isize()), Some(r.end.to_isize()), 1);
+    [I: Int] RangeFrom<I>: r => Index::Slice(Some(r.start.to_isize()), None, 1);
+    [I: Int] RangeTo<I>: r => Index::Slice(None, Some(r.end.to_isize()), 1);
+    [I: Int] RangeInclusive<I>: r => Index::Slice(Some(r.start().to_isize()), after(r.end().to_isize()), 1);
+    [I: Int] RangeToInclusive<I>: r => Index::Slice(None, after(r.end.to_isize()), 1);
+    [] RangeFull: _r => Index::Slice(None, None, 1);
+    [] &Tensor<i64>: t => Index::Places(t.clone());
+    [] &Tensor<bool>: t => Index::Mask(t.clone());
 }
 
-/// What [`Tensor::index`] takes: one entry, a tuple of them, or a list of [`Index`].
+/// What [`Tensor::index`] accepts: one entry, a tuple of entries, or a list of [`Index`].
 pub trait Indices {
     /// The entries, in the order of the axes.
     fn indices(self) -> Vec<Index>;
@@ -87,24 +94,25 @@ macro_rules! tuples {
 tuples! { (A a) (A a, B b) (A a, B b, C c) (A a, B b, C c, D d) (A a, B b, C c, D d, E e) (A a, B b, C c, D d, E e, F f) }
 
 impl<T: Element> Tensor<T> {
-    /// What `x[…]` is in PyTorch: numbers, ranges, tensors of places and masks, one an axis, and [`Index::NewAxis`] and
-    /// [`Index::Ellipsis`]. Without tensors it is a view.
+    /// PyTorch's `x[…]`: numbers, ranges, tensors of positions and masks, one per axis, and [`Index::NewAxis`] and
+    /// [`Index::Ellipsis`]. Without tensors the result is a view.
     ///
-    /// Tensors of places broadcast together; their axes stand where the tensors stood, or in front if those were not
-    /// neighbours.
+    /// Tensors of positions broadcast together; their axes take the place of the indexed axes, or come first if those
+    /// are not adjacent.
     ///
     /// ```
     /// use ndnn::prelude::*;
     /// let x = tensor![[0, 1, 2], [3, 4, 5]];
     /// assert_eq!(x.index(-1)?, tensor![3, 4, 5]);
     /// assert_eq!(x.index((.., 1..))?, tensor![[1, 2], [4, 5]]);
+    /// assert_eq!(x.index((0, ..=1))?, tensor![0, 1]);
     /// assert_eq!(x.index((.., &tensor![2, 0]))?, tensor![[2, 0], [5, 3]]);
     /// assert_eq!(x.index(&tensor![[true, false, true], [false, true, false]])?, tensor![0, 2, 4]);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
     ///
     /// # Errors
-    /// If there are more entries than axes, more than one ellipsis, an index is out of range, or tensors do not fit.
+    /// If there are more entries than axes, more than one ellipsis, an index is out of range, or tensors do not match.
     pub fn index(&self, indices: impl Indices) -> Result<Tensor<T>> {
         const OP: &str = "index";
         let indices = indices.indices();
@@ -120,7 +128,7 @@ impl<T: Element> Tensor<T> {
         if indices.iter().filter(|i| matches!(i, Index::Ellipsis)).count() > 1 {
             return Err(Error::index(OP, "there can be only one ellipsis"));
         }
-        // Views first, collecting where the tensors stand; `at` is the axis of `out` whose turn it is.
+        // Views first, while collecting the tensors; `at` is the current axis of `out`.
         let (mut out, mut at, mut places) = (self.clone(), 0, Vec::new());
         for index in indices {
             match index {
@@ -160,7 +168,7 @@ impl<T: Element> Tensor<T> {
         if places.is_empty() { Ok(out) } else { out.at_places(&places) }
     }
 
-    /// The elements that tensors of places name on their axes, which rise.
+    /// The elements that tensors of positions select on their axes, which are in ascending order.
     fn at_places(&self, places: &[(usize, Tensor<i64>)]) -> Result<Tensor<T>> {
         const OP: &str = "index";
         let mut shape = Vec::new();
@@ -170,7 +178,7 @@ impl<T: Element> Tensor<T> {
                 Error::index(OP, format!("tensors of places {shapes:?} do not broadcast together"))
             })?;
         }
-        // The indexed axes become one in front; their places one index into it.
+        // The indexed axes become one in front, and their positions one index into it.
         let axes: Vec<usize> = places.iter().map(|&(axis, _)| axis).collect();
         let mut row = filled(room::<usize>(OP, &shape)?, 0);
         let mut count = 1;
@@ -184,8 +192,8 @@ impl<T: Element> Tensor<T> {
         let to: Vec<isize> = (0..axes.len() as isize).collect();
         let front = self.movedim(from, to)?;
         let rest = front.shape()[axes.len()..].to_vec();
-        let rows = front.reshape(&[&[count], &rest[..]].concat())?;
-        let taken = rows.rows_taken(OP, 0, row)?.reshape(&[&shape[..], &rest].concat())?;
+        let rows = front.reshape([&[count], &rest[..]].concat())?;
+        let taken = rows.rows_taken(OP, 0, row)?.reshape([&shape[..], &rest].concat())?;
         if axes.windows(2).any(|w| w[1] != w[0] + 1) {
             return Ok(taken);
         }

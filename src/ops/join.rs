@@ -1,4 +1,4 @@
-//! Joining tensors and taking them apart.
+//! Joining and splitting tensors.
 
 use std::borrow::Borrow;
 
@@ -15,8 +15,8 @@ use crate::{
 };
 
 impl<T: Element> Tensor<T> {
-    /// Joins tensors along an axis that they have; all other axes are equal. As in PyTorch, tensors of shape `[0]` are
-    /// passed over whatever the others' shape.
+    /// Joins tensors along an existing axis; all other axes must be equal. As in PyTorch, tensors of shape `[0]` are
+    /// ignored, whatever the shape of the others.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -26,7 +26,8 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// If there is no tensor or no such axis, the shapes differ on another axis, or there is no memory for the result.
+    /// If there are no tensors or there is no such axis, the shapes differ on another axis, or there is not enough
+    /// memory for the result.
     pub fn cat<B: Borrow<Tensor<T>>>(tensors: &[B], dim: isize) -> Result<Tensor<T>> {
         const OP: &str = "cat";
         let tensors = collected(tensors.iter().map(Borrow::<Tensor<T>>::borrow));
@@ -67,10 +68,10 @@ impl<T: Element> Tensor<T> {
         }))
     }
 
-    /// Joins tensors of one shape along a new axis.
+    /// Joins tensors of equal shape along a new axis.
     ///
     /// # Errors
-    /// If there is no tensor or no such place, or the shapes differ.
+    /// If there are no tensors or there is no such position, or the shapes differ.
     pub fn stack<B: Borrow<Tensor<T>>>(tensors: &[B], dim: isize) -> Result<Tensor<T>> {
         let tensors = collected(tensors.iter().map(Borrow::<Tensor<T>>::borrow));
         let first = tensors.first().ok_or_else(|| Error::shape("stack", "expected at least one tensor"))?;
@@ -84,7 +85,7 @@ impl<T: Element> Tensor<T> {
         Tensor::cat(&try_collected(tensors.iter().map(|t| t.unsqueeze(at)))?, at)
     }
 
-    /// Pieces of `size` elements along an axis, the last one of what is left; views.
+    /// Pieces of `size` elements along an axis, the last of which may be smaller; views.
     ///
     /// # Errors
     /// If there is no such axis, or `size` is 0 and the axis is not empty.
@@ -114,7 +115,7 @@ impl<T: Element> Tensor<T> {
         self.pieces(at, sizes)
     }
 
-    /// At most `chunks` pieces of one size (the last may be smaller) along an axis; views.
+    /// At most `chunks` pieces of equal size (the last one may be smaller) along an axis; views.
     ///
     /// # Errors
     /// If there is no such axis, or `chunks` is 0.
@@ -132,7 +133,7 @@ impl<T: Element> Tensor<T> {
         }
     }
 
-    /// Each slice along an axis, without the axis; views.
+    /// The slices along an axis, each without that axis; views.
     ///
     /// # Errors
     /// If there is no such axis.
@@ -143,7 +144,7 @@ impl<T: Element> Tensor<T> {
         try_collected(pieces.into_iter().map(|p| p.squeeze_dim(at as isize)))
     }
 
-    /// An axis that there is: a scalar has none.
+    /// An existing axis: a scalar has none.
     pub(crate) fn real_axis(&self, op: &str, dim: isize) -> Result<usize> {
         match self.ndim() {
             0 => Err(Error::shape(op, "a scalar has no axes")),
@@ -151,8 +152,8 @@ impl<T: Element> Tensor<T> {
         }
     }
 
-    /// Takes halves of halves: a piece's gradient is widened to the halves it is in, not to the whole tensor, so that n
-    /// pieces of it cost log n times its size in the backward pass, not n times.
+    /// Splits into halves recursively: the gradient of a piece is padded to the halves that contain it, not to the
+    /// whole tensor, so the backward pass of n pieces costs log n times the size of the tensor, not n times.
     fn pieces(&self, axis: usize, sizes: &[usize]) -> Result<Vec<Tensor<T>>> {
         fn push<T: Element>(x: &Tensor<T>, axis: usize, sizes: &[usize], pieces: &mut Vec<Tensor<T>>) -> Result<()> {
             if let [] | [_] = sizes {
@@ -169,11 +170,11 @@ impl<T: Element> Tensor<T> {
         Ok(pieces)
     }
 
-    /// Each axis of `dims` shifted by as many places as `shifts` says, what leaves at one end coming back at the other;
-    /// without axes, the flattened tensor.
+    /// Shifts each axis of `dims` by the number of places in `shifts`; what leaves at one end comes back at the other.
+    /// Without axes, this applies to the flattened tensor.
     ///
     /// # Errors
-    /// If there is no such axis, or there are not as many shifts as axes.
+    /// If there is no such axis, or the number of shifts differs from that of axes.
     pub fn roll(&self, shifts: impl Into<Ints>, dims: impl Into<Ints>) -> Result<Tensor<T>> {
         let (shifts, dims) = (shifts.into().0, dims.into().0);
         if dims.is_empty() && shifts.len() == 1 {
@@ -198,17 +199,17 @@ impl<T: Element> Tensor<T> {
         Ok(out)
     }
 
-    /// `pads[i] = (before, after)` elements of `value` added to axis `i`; negative numbers cut off.
+    /// Adds `pads[i] = (before, after)` elements of `value` to axis `i`; negative numbers cut elements off.
     ///
     /// # Errors
-    /// If there is not a pair for each axis, more is cut off than there is, or there is no memory for the result.
+    /// If there is not one pair per axis, more is cut off than there is, or there is not enough memory for the result.
     pub fn constant_pad(&self, pads: &[(isize, isize)], value: T) -> Result<Tensor<T>> {
         const OP: &str = "constant_pad";
         let wrong = |why: &str| Error::shape(OP, format!("{:?} by {pads:?}: {why}", self.shape()));
         if pads.len() != self.ndim() {
             return Err(wrong("expected (before, after) for each axis"));
         }
-        // Once no axis loses more than it has, each number can be negated.
+        // Once it is known that no axis loses more than it has, each number can be negated without overflow.
         let size = |(&n, &(before, after)): (&usize, &(isize, isize))| {
             let kept = (n as isize).checked_add(before.min(0))?.checked_add(after.min(0)).filter(|&kept| kept >= 0)?;
             Some((kept as usize).saturating_add_signed(before.max(0)).saturating_add_signed(after.max(0)))
@@ -233,7 +234,7 @@ impl<T: Element> Tensor<T> {
     /// PyTorch's `indexing="ij"`.
     ///
     /// # Errors
-    /// If one has more than one axis, or there is none.
+    /// If a tensor has more than one axis, or there are none.
     pub fn meshgrid<B: Borrow<Tensor<T>>>(tensors: &[B]) -> Result<Vec<Tensor<T>>> {
         let shape: Vec<usize> = tensors.iter().map(|t| t.borrow().numel()).collect();
         if tensors.is_empty() || tensors.iter().any(|t| t.borrow().ndim() > 1) {

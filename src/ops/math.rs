@@ -15,7 +15,7 @@ use crate::{
     tensor::{Number, Operand, Real, Tensor},
 };
 
-/// A row per method of a tensor: see [`row`].
+/// One row per method of a tensor: see [`row`].
 macro_rules! unary {
     ($class:ident $bound:ident: $($(#[$doc:meta])* $name:ident $speed:ident $(many $each:ident)?: |$x:ident| $value:expr,
      from $from:ident |$($k:ident),+| $derivative:expr $(, in f64 from input |$($w:ident),+| $wide:expr)?;)*) => {
@@ -38,7 +38,7 @@ unary! { number Number:
     sign vectors: |x| scalar::sign(x), from nothing |g, x| g.zero();
     /// `x²`
     square vectors: |x| x.times(x), from input |x| x * 2.;
-    /// `max(x, 0)`, NaN staying NaN; the gradient at 0 is 0, that at NaN passes, as in PyTorch.
+    /// `max(x, 0)`; NaN stays NaN. The gradient is 0 at 0 and passes at NaN, as in PyTorch.
     relu vectors: |x| if x < T::ZERO { T::ZERO } else { x }, from output |g, y| g.kept(y.gt(0.) | y.is_nan());
 }
 
@@ -47,7 +47,7 @@ unary! { real Real:
     exp vectors: |x| x.exp(), from output |y| y;
     /// `2ˣ`
     exp2 plain: |x| x.by(T::exp2), from output |y| y * LN_2;
-    /// `eˣ - 1`, exact near 0.
+    /// `eˣ - 1`, accurate near 0.
     expm1 vectors: |x| x.expm1(), from input |x| x.exp();
     /// The natural logarithm.
     log vectors: |x| x.log(), from input |g, x| g / x;
@@ -55,7 +55,7 @@ unary! { real Real:
     log2 plain: |x| x.by(T::log2), from input |g, x| g * LOG2_E / x;
     /// The logarithm to base 10.
     log10 plain: |x| x.by(T::log10), from input |g, x| g * LOG10_E / x;
-    /// `log(1 + x)`, exact near 0.
+    /// `log(1 + x)`, accurate near 0.
     log1p vectors: |x| x.log1p(), from input |x| (x + 1.).reciprocal();
     /// `√x`
     sqrt vectors: |x| x.sqrt(), from output |y| (y * 2.).reciprocal();
@@ -63,11 +63,11 @@ unary! { real Real:
     rsqrt vectors: |x| x.rsqrt(), from output |g, y| g * -0.5 * y * y * y;
     /// `1/x`
     reciprocal vectors: |x| x.reciprocal(), from output |g, y| -(g * y * y);
-    /// The sine, of radians.
+    /// The sine of an angle in radians.
     sin plain: |x| x.sin(), from input |x| x.cos();
-    /// The cosine, of radians.
+    /// The cosine of an angle in radians.
     cos plain: |x| x.cos(), from input |x| -x.sin();
-    /// The tangent, of radians.
+    /// The tangent of an angle in radians.
     tan plain: |x| x.by(T::tan), from output |y| y * y + 1.;
     /// The inverse sine, in radians; NaN outside [-1, 1].
     asin plain: |x| x.by(T::asin), from input |x| x.one_less_square().rsqrt();
@@ -98,9 +98,9 @@ unary! { real Real:
     floor vectors: |x| x.by(T::floor), from nothing |g, x| g.zero();
     /// The smallest whole number that is not below `x`; the gradient is 0.
     ceil vectors: |x| x.by(T::ceil), from nothing |g, x| g.zero();
-    /// `x` without its fraction; the gradient is 0.
+    /// `x` without its fractional part; the gradient is 0.
     trunc vectors: |x| x.by(T::trunc), from nothing |g, x| g.zero();
-    /// The nearest whole number, halves going to the even one; the gradient is 0.
+    /// The nearest whole number, with halves rounded to even; the gradient is 0.
     round vectors: |x| x.by(half_to_even), from nothing |g, x| g.zero();
     /// `x - trunc(x)`; has the sign of `x`.
     frac vectors: |x| x.by(|x| x - x.trunc()), from nothing |g, x| g;
@@ -112,14 +112,14 @@ impl<T: Number> Tensor<T> {
         -self
     }
 
-    /// [`sign`](Tensor::sign): PyTorch has both, and they differ for complex numbers only.
+    /// [`sign`](Tensor::sign): PyTorch has both, which differ only for complex numbers.
     pub fn sgn(&self) -> Tensor<T> {
         self.sign()
     }
 }
 
 impl<T: Real> Tensor<T> {
-    /// `x` rounded to so many decimals, or, if negative, to tens, hundreds, …; the gradient is 0.
+    /// `x` rounded to this number of decimals or, if it is negative, to tens, hundreds, …; the gradient is 0.
     pub fn round_decimals(&self, decimals: i32) -> Tensor<T> {
         row!(real Real "round", (decimals, power), plain, |x| x.by(|x| match T::of(power) {
             _ if decimals == 0. => half_to_even(x),
@@ -129,7 +129,7 @@ impl<T: Real> Tensor<T> {
         real::one(Row { decimals: decimals.into(), power: 10f64.powi(decimals.saturating_abs()) }, self)
     }
 
-    /// NaN, +∞ and -∞ replaced by these values, by default 0, the type's largest and its smallest number; they get no
+    /// Replaces NaN, +∞ and -∞ by these values, by default 0 and the type's largest and smallest number; they get no
     /// gradient.
     pub fn nan_to_num(&self, nan: Option<T>, posinf: Option<T>, neginf: Option<T>) -> Tensor<T> {
         row!(real Real "nan_to_num", (nan, posinf, neginf), vectors, |x| x.by(|x| match x {
@@ -142,7 +142,7 @@ impl<T: Real> Tensor<T> {
         real::one(Row { nan: or(nan, T::ZERO), posinf, neginf }, self)
     }
 
-    /// `xᵉ` for one exponent; the gradient is 0 where the exponent is.
+    /// `xᵉ` for one exponent; the gradient is 0 if the exponent is.
     pub fn pow_scalar(&self, exponent: T) -> Tensor<T> {
         row!(real Real "pow", (exponent), plain, |x| match exponent {
             1. => x,
@@ -162,9 +162,10 @@ impl<T: Real> Tensor<T> {
         }
     }
 
-    /// `selfᵉ`, element by element, broadcasting; the exponent is a tensor or a scalar.
+    /// `selfᵉ`, elementwise, broadcasting; the exponent is a tensor or a scalar.
     ///
-    /// The base gets no gradient where the exponent is 0, the exponent none where the base is 0 and it is not negative.
+    /// The base gets no gradient where the exponent is 0; the exponent gets none where the base is 0 and the exponent
+    /// is not negative.
     ///
     /// # Errors
     /// If the shapes do not broadcast together.
@@ -235,7 +236,7 @@ fn over_square<T: Real, E: Formula<T>>(x: E, y: E) -> E {
     square.reciprocal().kept(!square.equals(0.))
 }
 
-/// `x / √(x² + y²)`, also where the root is beyond all numbers.
+/// `x / √(x² + y²)`, even if the root overflows.
 #[inline(always)]
 fn cosine<T: Real, E: Formula<T>>(x: E, y: E) -> E {
     let large = |x: T, y: T| x.abs() > T::ONE || y.abs() > T::ONE;

@@ -43,12 +43,13 @@ impl<T: Number> Tensor<T> {
     /// The products of two stacks of matrices, `(b, m, k)` and `(b, k, n)` to `(b, m, n)`.
     ///
     /// # Errors
-    /// If they are not stacks of as many matrices, or their inner axes differ.
+    /// If they are not stacks of the same number of matrices, or their inner axes differ.
     #[concrete(Number)]
     pub fn bmm(&self, other: &Tensor<T>) -> Result<Tensor<T>> {
         self.ranks("bmm", other, [3, 3], "two stacks of matrices (3 axes each)")?;
         if self.shape()[0] != other.shape()[0] {
-            let message = format!("expected as many matrices in both, got {:?} and {:?}", self.shape(), other.shape());
+            let message =
+                format!("expected the same number of matrices in both, got {:?} and {:?}", self.shape(), other.shape());
             return Err(Error::shape("bmm", message));
         }
         self.stacks("bmm", other)
@@ -62,7 +63,8 @@ impl<T: Number> Tensor<T> {
             let message = format!("the leading axes of {:?} and {:?} do not broadcast", self.shape(), other.shape());
             Error::shape(op, message)
         })?;
-        // While a result has elements, so have the operands, or they have no inner axis: broadcast they can be too large.
+        // If a result has elements, so have the operands, unless they have an empty inner axis: then broadcasting may
+        // make them too large.
         let (a, b) = (self.shape(), other.shape());
         let [m, k, n] = [a[a.len() - 2], a[a.len() - 1], b[b.len() - 1]];
         if room::<T>(op, &[&batch[..], &[m, n]].concat())? > 0 {
@@ -84,22 +86,22 @@ impl<T: Number> Tensor<T> {
     /// The product of a matrix and a vector, `(m, k)` and `(k)` to `(m)`.
     ///
     /// # Errors
-    /// If they are not a matrix and a vector, or their lengths do not fit.
+    /// If they are not a matrix and a vector, or their lengths do not match.
     pub fn mv(&self, vector: &Tensor<T>) -> Result<Tensor<T>> {
         self.ranks("mv", vector, [2, 1], "a matrix and a vector")?;
         self.matmul(vector)
     }
 
-    /// The sum of the products of two vectors' elements.
+    /// The dot product of two vectors.
     ///
     /// # Errors
-    /// If they are not vectors of one length.
+    /// If they are not vectors of equal length.
     pub fn dot(&self, other: &Tensor<T>) -> Result<Tensor<T>> {
         self.ranks("dot", other, [1, 1], "two vectors")?;
         self.matmul(other)
     }
 
-    /// `out[i, j] = self[i] · other[j]` of two vectors.
+    /// The outer product of two vectors: `out[i, j] = self[i] · other[j]`.
     ///
     /// # Errors
     /// If they are not vectors.
@@ -108,7 +110,7 @@ impl<T: Number> Tensor<T> {
         self.reshape([self.numel(), 1].as_slice())?.try_mul(other)
     }
 
-    /// The sum of products over the last axes of both; with a scalar, the product.
+    /// The sum of products over the last axes of both; with a scalar, the elementwise product.
     ///
     /// # Errors
     /// If the last axes differ.
@@ -123,10 +125,10 @@ impl<T: Number> Tensor<T> {
         self.tensordot_dims(other, [-1], [-1])
     }
 
-    /// The matrix product, as PyTorch defines it for every rank: of vectors `dot`, of a matrix and a vector `mv`, of
-    /// matrices `mm`; with more axes, stacks of matrices whose leading axes broadcast.
+    /// The matrix product, as PyTorch defines it for every rank: `dot` for two vectors, `mv` for a matrix and a vector,
+    /// `mm` for two matrices; with more axes, stacks of matrices whose leading axes broadcast.
     ///
-    /// A vector on the left is a row, on the right a column, and its axis of length 1 goes from the result.
+    /// A vector on the left is a row, on the right a column; its axis of length 1 is removed from the result.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -166,14 +168,14 @@ impl<T: Number> Tensor<T> {
         }
     }
 
-    /// All leading axes as one.
+    /// Joins all leading axes into one.
     fn rows(&self) -> Result<Tensor<T>> {
         let (last, lead) = self.shape().split_last().expect("an axis");
         self.reshape([lead.iter().product(), *last].as_slice())
     }
 
-    /// `beta · self + alpha · (a · b)`; `self` broadcasts to the product. With a `beta` of 0, `self` plays no part,
-    /// not even its NaN.
+    /// `beta · self + alpha · (a · b)`; `self` broadcasts to the product. With a `beta` of 0, `self` is ignored, even
+    /// if it holds NaN.
     ///
     /// # Errors
     /// As [`mm`](Tensor::mm), and if `self` does not broadcast to the product.
@@ -208,12 +210,12 @@ impl<T: Number> Tensor<T> {
     }
 }
 
-/// Refuses a product whose inner axes differ.
+/// Returns an error for a product whose inner axes differ.
 fn inner_axes<T: Number>(op: &str, a: &Tensor<T>, b: &Tensor<T>) -> Result<()> {
     let (x, y) = (a.shape(), b.shape());
     let (k, rows) = (x[x.len() - 1], y[y.len().saturating_sub(2)]);
     if k == rows {
         return Ok(());
     }
-    Err(Error::shape(op, format!("the last axis of {x:?} is {k}, the rows of {y:?} are {rows}; expected as many")))
+    Err(Error::shape(op, format!("the last axis of {x:?} is {k}, the rows of {y:?} are {rows}; expected equal sizes")))
 }

@@ -1,4 +1,4 @@
-//! The operations of a tensor, each with its derivative beside it.
+//! The operations of a tensor, each with its derivative.
 
 mod arithmetic;
 mod compare;

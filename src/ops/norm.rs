@@ -46,10 +46,10 @@ impl<T: Real> Tensor<T> {
         })
     }
 
-    /// The `p`-norm over the given axes (none given: over all), which stay with length 1 if `keepdim`:
-    /// `(Σ |x|ᵖ)^(1/p)`; for ∞ and −∞ the greatest and the smallest `|x|`, for 0 the number of elements that are not 0.
+    /// The `p`-norm over the given axes (an empty list means all), which stay with length 1 if `keepdim`: `(Σ
+    /// |x|ᵖ)^(1/p)`; for ∞ and −∞ the largest and the smallest `|x|`, for 0 the number of elements that are not 0.
     ///
-    /// Where the norm is 0, so is its gradient; at ±∞, elements that share the place share the gradient.
+    /// Where the norm is 0, so is its gradient; for ±∞, elements of equal `|x|` share the gradient.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -72,7 +72,7 @@ impl<T: Real> Tensor<T> {
         }
         if p == 0. {
             let ones = map(self.view(), |x| if x == T::ZERO { T::ZERO } else { T::ONE });
-            // A count, which no small change alters.
+            // A count, which small changes do not alter.
             let (count, x) = (r.place(kernel::sum(ones.view(), &r.axes)), self.detach());
             return Ok(Tensor::op("norm", count, [self], move |_, _| Ok([Some(x.zeros_like())])));
         }
@@ -81,7 +81,7 @@ impl<T: Real> Tensor<T> {
         Ok(Tensor::op_with_output("norm", data, [self], move |g, _, y| {
             let [g, y] = [g.reshape(r.kept.as_slice())?, y.reshape(r.kept.as_slice())?];
             if p == 1. {
-                // As `abs`, also where x is no number.
+                // As for `abs`, even where x is NaN.
                 let slopes = map(x.view(), sign);
                 return Ok([Some(shared(&g, &slopes.into())?)]);
             }
@@ -90,13 +90,15 @@ impl<T: Real> Tensor<T> {
             if p == 2. {
                 return Ok([Some(x.try_div(&y.masked_fill(&zero, T::ONE)?)?.try_mul(&g)?)]);
             }
-            // (|x|/y)^(p−1), from |x| over the largest: y would round away what a large p tells apart.
+            // (|x|/y)^(p−1), with |x| divided by the largest: dividing by y would round away differences that matter
+            // for a large p.
             let largest = Tensor::from(x.largest(&r, p));
             let part = x.try_div(&largest)?;
             let dims: Vec<isize> = r.axes.iter().map(|&axis| axis as isize).collect();
             let sum = part.abs_pow(p).sum_dim(dims, true)?.masked_fill(&zero, T::ONE)?;
             let power = match (0. ..2.).contains(&p) {
-                // Each apart, neither of which leaves the range: the quotient may be too small for it.
+                // The two factors separately, neither of which leaves the range: their quotient may be too small for
+                // it.
                 true => x.signed_pow(p - 1.).try_mul(&largest.abs_pow(1. - p))?,
                 false => part.signed_pow(p - 1.),
             };
@@ -104,7 +106,8 @@ impl<T: Real> Tensor<T> {
         }))
     }
 
-    /// The size that decides about a norm: the largest, or for a negative `p` the smallest; 1 where that is 0 or no number.
+    /// The magnitude that determines a norm: the largest one, or the smallest for a negative `p`; 1 if that is 0 or
+    /// NaN.
     fn largest(&self, r: &Reduction, p: f64) -> ArrayD<T> {
         let size = map(self.view(), |x| x.abs());
         let size = match p > 0. {
@@ -114,7 +117,8 @@ impl<T: Real> Tensor<T> {
         r.keep(map(size.view(), |s| if s > T::ZERO && s.is_finite() { s } else { T::ONE }))
     }
 
-    /// The norm with its axes as 1; where powers of the elements overflow or vanish, from the elements over the largest.
+    /// The norm, with length 1 for its axes; where powers of the elements overflow or underflow, the elements are first
+    /// divided by the largest.
     fn p_norm(&self, r: &Reduction, p: f64) -> ArrayD<T> {
         let power = T::of(p);
         let sum = |x: ArrayViewD<'_, T>| {

@@ -17,26 +17,26 @@ use crate::{
     tensor::{DType, Element, Ints, Number, Real, Tensor, axes},
 };
 
-/// The shape after reducing `axes`: with 1 in their place, and without them.
+/// The shapes after reducing `axes`: with length 1 in their place, and without them.
 pub(crate) fn reduced_shapes(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let kept = shape.iter().enumerate().map(|(i, &n)| if axes.contains(&i) { 1 } else { n }).collect();
     let gone = shape.iter().enumerate().filter(|(i, _)| !axes.contains(i)).map(|(_, &n)| n).collect();
     (kept, gone)
 }
 
-/// What a reduction of `shape` over some axes works with.
+/// The shapes of a reduction over some axes.
 pub(crate) struct Reduction {
     pub axes: Vec<usize>,
-    /// The shape reduced, with the axes as 1.
+    /// The reduced shape in which the axes have length 1.
     pub kept: Vec<usize>,
     /// The shape of the result.
     pub shape: Vec<usize>,
-    /// The number of elements that become one.
+    /// The number of elements that are combined into one.
     pub count: usize,
 }
 
 impl Reduction {
-    /// Over `dims`; over all axes if there are none.
+    /// Over `dims`; over all axes if the list is empty.
     pub fn new(op: &str, shape: &[usize], dims: &Ints, keepdim: bool) -> Result<Reduction> {
         if shape.len() > MAX_AXES && !dims.0.is_empty() {
             let message = format!("a tensor of {} axes cannot be reduced over {:?}", shape.len(), dims.0);
@@ -44,7 +44,8 @@ impl Reduction {
         }
         let r = Self::over(shape, axes(op, dims, shape.len())?, keepdim);
         if shape.contains(&0) {
-            // Only of nothing there are more results than elements; of whatever type, they take at most so much.
+            // A result can have more elements than its input only if the input is empty; no element type is larger than
+            // f64.
             room::<f64>(op, &r.shape)?;
         }
         Ok(r)
@@ -56,7 +57,7 @@ impl Reduction {
         Reduction { axes, shape: if keepdim { kept.clone() } else { gone }, kept, count }
     }
 
-    /// The mean, with the axes as 1; finite where only the sum overflows.
+    /// The mean, with length 1 for the reduced axes; finite if only the sum overflows.
     pub fn mean<T: Real>(&self, x: ArrayViewD<'_, T>) -> ArrayD<T> {
         let n = T::of(self.count as f64);
         let mean = map(self.keep(kernel::sum(x.view(), &self.axes)).view(), |sum| sum / n);
@@ -66,12 +67,12 @@ impl Reduction {
         }
     }
 
-    /// The reduced array in the result's shape.
+    /// The reduced array in the shape of the result.
     pub fn place<T: Element>(&self, data: ArrayD<T>) -> ArrayD<T> {
         shaped(data, &self.shape)
     }
 
-    /// The reduced array with its axes as 1, ready to broadcast against the input.
+    /// The reduced array with length 1 for its axes, so that it broadcasts against the input.
     pub fn keep<T: Element>(&self, data: ArrayD<T>) -> ArrayD<T> {
         shaped(data, &self.kept)
     }
@@ -85,7 +86,7 @@ fn shaped<T: Element>(data: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
 /// PyTorch's limit for reductions over named axes.
 const MAX_AXES: usize = 64;
 
-/// No axes named: all of them.
+/// An empty list of axes, which means all of them.
 pub(crate) const ALL: Ints = Ints(Vec::new());
 
 impl<T: Element> Tensor<T> {
@@ -146,7 +147,7 @@ impl<T: Element> Tensor<T> {
         Ok(r.place(kernel::fold(truth.view(), &r.axes, identity, f)).into())
     }
 
-    /// How many elements are not zero, over the given axes (none given: over all).
+    /// The number of elements that are not zero, over the given axes (an empty list means all).
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
@@ -163,7 +164,7 @@ impl<T: Number> Tensor<T> {
         self.sum_dim(ALL, false).expect("all axes")
     }
 
-    /// The sum over the given axes (none given: over all), which stay with length 1 if `keepdim`.
+    /// The sum over the given axes (an empty list means all), which stay with length 1 if `keepdim`.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -189,8 +190,8 @@ impl<T: Number> Tensor<T> {
         flat.prod_dim(0, false).expect("one axis")
     }
 
-    /// The product over one axis, which stays with length 1 if `keepdim`: of floats right whenever it can be represented,
-    /// also where the product of a part overflows, and so is its gradient.
+    /// The product over one axis, which stays with length 1 if `keepdim`. For floats, the product and its gradient are
+    /// correct whenever they can be represented, even if a partial product overflows.
     ///
     /// # Errors
     /// If there is no such axis.
@@ -203,7 +204,7 @@ impl<T: Number> Tensor<T> {
         };
         let (x, kept) = (self.clone(), r.kept.clone());
         Ok(Tensor::op("prod", r.place(product), [self], move |g, _| {
-            // The gradient of the last of the running products.
+            // The gradient with respect to the last of the running products.
             let mut others = x.shape().to_vec();
             others[axis] = others[axis].saturating_sub(1);
             let weights = Tensor::cat(&[&Tensor::zeros(others), &g.reshape(kept.as_slice())?], axis as isize)?;
@@ -218,7 +219,7 @@ impl<T: Number> Tensor<T> {
     /// The sum of a matrix's diagonal.
     ///
     /// # Errors
-    /// If this is no matrix.
+    /// If this is not a matrix.
     pub fn trace(&self) -> Result<Tensor<T>> {
         if self.ndim() != 2 {
             return Err(Error::shape("trace", format!("expected a matrix, got {:?}", self.shape())));
@@ -228,13 +229,13 @@ impl<T: Number> Tensor<T> {
 }
 
 impl<T: Real> Tensor<T> {
-    /// The mean of all elements; NaN where there is none.
+    /// The mean of all elements; NaN if there are none.
     pub fn mean(&self) -> Tensor<T> {
         self.mean_dim(ALL, false).expect("all axes")
     }
 
-    /// The mean over the given axes (none given: over all), which stay with length 1 if `keepdim`. It is finite where the
-    /// sum would overflow.
+    /// The mean over the given axes (an empty list means all), which stay with length 1 if `keepdim`. It is finite even
+    /// if the sum overflows.
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
@@ -247,12 +248,12 @@ impl<T: Real> Tensor<T> {
 
 // ----------------------------------------------------------------------------------------------------------- extremes
 
-/// Which elements an extreme of several axes was taken from, where NaN may be among them.
+/// Which elements an extreme over several axes was taken from, if NaN may be among them.
 #[derive(Clone, Copy, PartialEq)]
 enum Ties {
-    /// As `amax`: those equal to it; NaN equals nothing.
+    /// As `amax`: those equal to the extreme; NaN equals nothing.
     Equal,
-    /// As `max`: those equal to it, and NaN where it is NaN.
+    /// As `max`: those equal to the extreme, and NaN if the extreme is NaN.
     EqualOrNan,
 }
 
@@ -261,7 +262,7 @@ impl<T: Number> Tensor<T> {
         Error::shape(op, format!("there is no element to choose along the axes {dims:?} of {:?}", self.shape()))
     }
 
-    /// The extreme by `f` over `dims`; its gradient is shared evenly among the elements that are it.
+    /// The extreme by `f` over `dims`; its gradient is divided equally among the elements equal to it.
     fn extreme(
         &self,
         op: &'static str,
@@ -274,7 +275,7 @@ impl<T: Number> Tensor<T> {
         if r.count == 0 {
             return Err(self.empty(op, &r.axes));
         }
-        // The infinity that loses against everything; the least or greatest i64 likewise.
+        // The infinity that any element replaces; for i64, the smallest or largest number.
         let infinity = T::of(f64::INFINITY);
         let lowest = T::of(f64::NEG_INFINITY);
         let identity = if f(infinity, lowest) == infinity { lowest } else { infinity };
@@ -291,8 +292,8 @@ impl<T: Number> Tensor<T> {
         }))
     }
 
-    /// The greatest element over the given axes (none given: over all); NaN where there is one. Elements that share
-    /// the place share the gradient.
+    /// The largest element over the given axes (an empty list means all); NaN if there is one. If several elements are
+    /// the largest, they share the gradient equally.
     ///
     /// # Errors
     /// If there is no such axis, one is named twice, or there are no elements to choose from.
@@ -301,7 +302,7 @@ impl<T: Number> Tensor<T> {
         self.extreme("amax", &dims.into(), keepdim, Ties::Equal, max_nan)
     }
 
-    /// The smallest element over the given axes (none given: over all), as [`amax`](Tensor::amax).
+    /// The smallest element over the given axes (an empty list means all), as [`amax`](Tensor::amax).
     ///
     /// # Errors
     /// As [`amax`](Tensor::amax).
@@ -310,7 +311,7 @@ impl<T: Number> Tensor<T> {
         self.extreme("amin", &dims.into(), keepdim, Ties::Equal, min_nan)
     }
 
-    /// The greatest element; NaN if there is one.
+    /// The largest element; NaN if there is one.
     ///
     /// # Errors
     /// If there are no elements.
@@ -328,7 +329,8 @@ impl<T: Number> Tensor<T> {
         self.extreme("min", &ALL, false, Ties::EqualOrNan, min_nan)
     }
 
-    /// The greatest element over one axis, and the position of the first that is it; a NaN wins.
+    /// The largest element over one axis and its position, the first one if there are several; NaN counts as the
+    /// largest.
     ///
     /// # Errors
     /// If there is no such axis, or there are no elements along it.
@@ -337,7 +339,8 @@ impl<T: Number> Tensor<T> {
         self.extreme_dim("max", dim, keepdim, |a, b| a > b)
     }
 
-    /// The smallest element over one axis, and the position of the first that is it; a NaN wins.
+    /// The smallest element over one axis and its position, the first one if there are several; NaN counts as the
+    /// smallest.
     ///
     /// # Errors
     /// If there is no such axis, or there are no elements along it.
@@ -359,8 +362,8 @@ impl<T: Number> Tensor<T> {
         Ok((values.reshape(r.shape.as_slice())?, indices.reshape(r.shape.as_slice())?))
     }
 
-    /// The position of the greatest element, the first of equals, along `dim`, or, without one, in the flattened
-    /// tensor; a NaN wins.
+    /// The position of the largest element along `dim` or, without one, in the flattened tensor: the first one if there
+    /// are several; NaN counts as the largest.
     ///
     /// # Errors
     /// If there is no such axis, or there are no elements to choose from.

@@ -1,4 +1,4 @@
-//! What chooses between elements: by a mask, or by comparing them.
+//! Choosing between elements: by a mask, or by comparing them.
 
 use ndarray::Dimension;
 
@@ -22,7 +22,7 @@ use ndnn_derive::concrete;
 // ------------------------------------------------------------------------------------------------- choosing by a mask
 
 impl<T: Element> Tensor<T> {
-    /// `self` where `mask` is `when`, zero elsewhere, in the shape of `self`: linear, and its own derivative.
+    /// `self` where `mask` equals `when`, zero elsewhere, in the shape of `self`: linear, and its own derivative.
     #[concrete(Element)]
     fn masked(&self, mask: &Tensor<bool>, when: bool) -> Tensor<T> {
         let out = zip(self.view(), mask.view(), self.shape(), |x, m| if m == when { x } else { T::ZERO });
@@ -30,7 +30,7 @@ impl<T: Element> Tensor<T> {
         Tensor::op("masked", out, [self], move |g, _| Ok([Some(g.masked(&mask, when))]))
     }
 
-    /// Zero where `mask`; no gradient flows there.
+    /// Zero where `mask` is true; no gradient flows there.
     pub(crate) fn zero_where(&self, mask: &Tensor<bool>) -> Tensor<T> {
         self.masked(mask, false)
     }
@@ -64,7 +64,8 @@ impl<T: Element> Tensor<T> {
         }))
     }
 
-    /// `value` where `mask` is true, `self` elsewhere, broadcast together; `value` is a scalar or a tensor of no axes.
+    /// `value` where `mask` is true, `self` elsewhere, broadcast together; `value` is a scalar or a tensor with no
+    /// axes.
     ///
     /// # Errors
     /// If the shapes do not broadcast together, or `value` has axes.
@@ -83,7 +84,8 @@ impl<T: Element> Tensor<T> {
 
 // ------------------------------------------------------------------------------------------- choosing by comparison
 
-/// `g` times ones and zeros, where it is zero whatever `g`, and connected to what decided about them, with a gradient of 0.
+/// `g` times a mask of ones and zeros, but 0 where the mask is, whatever `g` is; connected to the tensors that decided
+/// about the mask, with a gradient of 0.
 pub(super) fn connected<T: Real>(g: &Tensor<T>, ones: &Tensor<T>, by: &Tensor<T>) -> Tensor<T> {
     let shape = broadcast("kept", g, ones).expect("shapes that the operation has checked");
     let out = zip(g.view(), ones.view(), &shape, weighed);
@@ -94,13 +96,13 @@ pub(super) fn connected<T: Real>(g: &Tensor<T>, ones: &Tensor<T>, by: &Tensor<T>
     })
 }
 
-/// `g · factor`; 0 where the factor is, whatever `g`.
+/// `g · factor`; 0 where the factor is 0, whatever `g` is.
 #[inline(always)]
 fn weighed<T: Number>(g: T, factor: T) -> T {
     if factor == T::ZERO { T::ZERO } else { g * factor }
 }
 
-/// `g · factor`, broadcasting, but zero where the factor is, whatever `g`; linear in `g`, and its own derivative.
+/// `g · factor`, broadcasting, but zero where the factor is, whatever `g` is; linear in `g`, and its own derivative.
 #[concrete]
 pub(crate) fn shared<T: Number>(g: &Tensor<T>, factor: &Tensor<T>) -> Result<Tensor<T>> {
     let out = zip(g.view(), factor.view(), &broadcast("shared", g, factor)?, weighed);
@@ -108,7 +110,7 @@ pub(crate) fn shared<T: Number>(g: &Tensor<T>, factor: &Tensor<T>) -> Result<Ten
     Ok(Tensor::op("shared", out, [g], move |u, _| Ok([Some(shared(u, &factor)?.sum_to(&from)?)])))
 }
 
-/// `x · by`, but 0 where `by` is 0, also of an infinite or missing `x`; derivatives are the product's.
+/// `x · by`, but 0 where `by` is 0, even if `x` is infinite or NaN; its derivatives are those of the product.
 pub(crate) fn scaled<T: Real>(x: &Tensor<T>, by: &Tensor<T>) -> Result<Tensor<T>> {
     let shape = broadcast("scaled", x, by)?;
     let lost = |x: T, by: T| by == T::ZERO && !x.is_finite();
@@ -119,12 +121,12 @@ pub(crate) fn scaled<T: Real>(x: &Tensor<T>, by: &Tensor<T>) -> Result<Tensor<T>
     }
 }
 
-/// `f` of each element, which is constant piece by piece: connected to `x`, with a gradient of 0.
+/// `f` of each element, which is piecewise constant: connected to `x`, with a gradient of 0.
 pub(crate) fn step<T: Number>(x: &Tensor<T>, f: impl Fn(T) -> T + Sync) -> Tensor<T> {
     Tensor::op("step", map(x.view(), f), [x], |g, _| Ok([Some(g.zeros_like())]))
 }
 
-/// What of the gradient of a clamp goes to the value, to the lower and to the upper bound.
+/// The parts of the gradient of a clamp that go to the value, to the lower and to the upper bound.
 fn clamp_shares<T: Number>(x: T, lo: T, hi: T) -> [f64; 3] {
     if is_nan(x) {
         [1., 0., 0.]
@@ -142,19 +144,19 @@ fn clamp_shares<T: Number>(x: T, lo: T, hi: T) -> [f64; 3] {
 }
 
 pairs! {
-    // At a tie each gets half; where one is NaN, each gets all.
+    // At a tie each gets half; if one is NaN, each gets all.
     number Number Maximum, "maximum", fused vectors: |x, y| max_nan(x, y), |g, x, y|
         g.kept(x.above(y)) + g.kept(x.same(y)) * 0.5, g.kept(y.above(x)) + g.kept(x.same(y)) * 0.5;
     number Number Minimum, "minimum", fused vectors: |x, y| min_nan(x, y), |g, x, y|
         g.kept(y.above(x)) + g.kept(x.same(y)) * 0.5, g.kept(x.above(y)) + g.kept(x.same(y)) * 0.5;
 }
 
-/// The bounds of a clamp: as floats and as integers, which are not all floats.
+/// The bounds of a clamp: as floats and as integers, which floats cannot represent exactly in all cases.
 #[derive(Clone, Copy)]
 struct Clamp {
     low: (f64, i64),
     high: (f64, i64),
-    /// Which bounds there are.
+    /// Which bounds are given.
     bounded: [bool; 2],
 }
 
@@ -193,7 +195,7 @@ impl<T: Number> Unary<T> for Clamp {
 compiled!(unary number Clamp);
 
 impl<T: Number> Tensor<T> {
-    /// The larger of each pair, broadcasting; NaN where one is NaN. At a tie each gets half of the gradient.
+    /// The larger of each pair, broadcasting; NaN if one is NaN. At a tie each gets half of the gradient.
     ///
     /// # Errors
     /// If the shapes do not broadcast together.
@@ -201,7 +203,7 @@ impl<T: Number> Tensor<T> {
         number::pairs(Maximum, self, &other.operand())
     }
 
-    /// The smaller of each pair, broadcasting; NaN where one is NaN. At a tie each gets half of the gradient.
+    /// The smaller of each pair, broadcasting; NaN if one is NaN. At a tie each gets half of the gradient.
     ///
     /// # Errors
     /// If the shapes do not broadcast together.
@@ -209,8 +211,8 @@ impl<T: Number> Tensor<T> {
         number::pairs(Minimum, self, &other.operand())
     }
 
-    /// `min(max(self, min), max)`, either bound may be `None`: NaN stays NaN, and all becomes `max` where `min > max`.
-    /// The gradient is 1 strictly inside the bounds, 0 at them and beyond.
+    /// `min(max(self, min), max)`, where either bound may be `None`: NaN stays NaN, and everything becomes `max` if
+    /// `min > max`. The gradient is 1 strictly inside the bounds, 0 at them and beyond.
     ///
     /// ```
     /// use ndnn::prelude::*;

@@ -1,4 +1,4 @@
-//! Shape: the same elements, arranged otherwise.
+//! Shapes: the same elements in another arrangement.
 
 use ndarray::{Axis, IxDyn};
 use ndnn_derive::concrete;
@@ -15,8 +15,9 @@ use crate::{
 };
 
 impl<T: Element> Tensor<T> {
-    /// The same elements in row-major order in another shape; one size may be -1, to be worked out. Shares memory where
-    /// the elements lie in row-major order. PyTorch's `view` too: a tensor is a value, so nothing tells the two apart.
+    /// The same elements in row-major order in another shape; one size may be -1, which is then computed from the
+    /// others. Shares memory if the elements are in row-major order. This is PyTorch's `view` too: tensors are values,
+    /// so the two cannot be told apart.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -25,7 +26,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// If the number of elements differs, or cannot tell what -1 stands for.
+    /// If the number of elements differs, or the value of -1 cannot be determined.
     #[concrete(Element)]
     pub fn reshape(&self, shape: impl Into<Ints>) -> Result<Tensor<T>> {
         let shape = resolve("reshape", self.shape(), &shape.into())?;
@@ -38,7 +39,7 @@ impl<T: Element> Tensor<T> {
         Ok(Tensor::op("reshape", data, [self], move |g, _| Ok([Some(g.reshape(from.as_slice())?)])))
     }
 
-    /// The same tensor with its elements in row-major order in memory; itself where they already are.
+    /// The same tensor with its elements in row-major order in memory; unchanged if they already are.
     #[concrete(Element)]
     pub fn contiguous(&self) -> Tensor<T> {
         if self.data.is_standard_layout() {
@@ -50,7 +51,7 @@ impl<T: Element> Tensor<T> {
     /// Repeats axes of length 1, and adds axes in front, until the shape is `shape`.
     ///
     /// # Errors
-    /// If an axis that is not 1 would change, or there is no memory for the result.
+    /// If an axis whose length is not 1 would change, or there is not enough memory for the result.
     #[concrete(Element)]
     pub fn broadcast_to(&self, shape: impl AsRef<[usize]>) -> Result<Tensor<T>> {
         let shape = shape.as_ref();
@@ -69,16 +70,16 @@ impl<T: Element> Tensor<T> {
             return Ok(self.nothing("broadcast_to", shape));
         }
         let view = self.data.broadcast(IxDyn(shape)).expect("a shape that fits");
-        // An array that owns its elements cannot have strides of zero: copy.
+        // An array that owns its elements cannot have strides of zero, so this copies.
         let from = self.shape().to_vec();
         Ok(Tensor::op("broadcast_to", contiguous(view), [self], move |g, _| Ok([Some(g.sum_to(&from)?)])))
     }
 
-    /// As [`broadcast_to`](Tensor::broadcast_to), where -1 leaves an axis as it is.
+    /// As [`broadcast_to`](Tensor::broadcast_to), where -1 keeps the length of an axis.
     ///
     /// # Errors
-    /// If an axis that is not 1 would change, -1 stands for an axis that is not there, or there is no memory for the
-    /// result.
+    /// If an axis whose length is not 1 would change, -1 is given for an axis that does not exist, or there is not
+    /// enough memory for the result.
     pub fn expand(&self, sizes: impl Into<Ints>) -> Result<Tensor<T>> {
         let sizes = sizes.into().0;
         let wrong = || Error::shape("expand", format!("{:?} does not expand to {sizes:?}", self.shape()));
@@ -95,7 +96,7 @@ impl<T: Element> Tensor<T> {
         }
     }
 
-    /// A result of this operation that has no elements: nothing but zeros flows back.
+    /// A result of this operation that has no elements, so that only zeros flow back.
     pub(crate) fn nothing(&self, op: &'static str, shape: &[usize]) -> Tensor<T> {
         let from = self.shape().to_vec();
         let backward = move |g: &Tensor<T>, _| Ok([Some(g.sum_to(&[])?.broadcast_to(&from)?)]);
@@ -125,7 +126,7 @@ impl<T: Element> Tensor<T> {
         Ok(Tensor::op("permute", data, [self], move |g, _| Ok([Some(g.permute(back.as_slice())?)])))
     }
 
-    /// Two axes swapped; shares memory.
+    /// Swaps two axes; shares memory.
     ///
     /// # Errors
     /// If there is no such axis.
@@ -141,7 +142,7 @@ impl<T: Element> Tensor<T> {
         Ok(Tensor::op("transpose", data, [self], move |g, _| Ok([Some(g.transpose(a, b)?)])))
     }
 
-    /// Another name of [`transpose`](Tensor::transpose).
+    /// Another name for [`transpose`](Tensor::transpose).
     ///
     /// # Errors
     /// If there is no such axis.
@@ -149,7 +150,7 @@ impl<T: Element> Tensor<T> {
         self.transpose(axis0, axis1)
     }
 
-    /// The matrix transposed; a vector or a scalar as it is.
+    /// The transpose of a matrix; a vector or a scalar is returned unchanged.
     ///
     /// # Errors
     /// If there are more than two axes.
@@ -161,7 +162,7 @@ impl<T: Element> Tensor<T> {
         }
     }
 
-    /// The matrices of the last two axes transposed: PyTorch's `mT`.
+    /// Transposes the matrices of the last two axes: PyTorch's `mT`.
     ///
     /// # Errors
     /// If there are fewer than two axes.
@@ -170,7 +171,7 @@ impl<T: Element> Tensor<T> {
         self.transpose(-2, -1)
     }
 
-    /// Moves the axes `source` to the places `destination`; the others keep their order. Shares memory.
+    /// Moves the axes `source` to the positions `destination`; the others keep their order. Shares memory.
     ///
     /// # Errors
     /// If there is no such axis, one is named twice, or the lists differ in length.
@@ -184,7 +185,7 @@ impl<T: Element> Tensor<T> {
         if from.len() != to.len() {
             return Err(Error::shape(
                 "movedim",
-                format!("{:?} and {:?} do not name as many axes", source.0, destination.0),
+                format!("{:?} and {:?} do not name the same number of axes", source.0, destination.0),
             ));
         }
         if self.ndim() == 0 {
@@ -200,7 +201,7 @@ impl<T: Element> Tensor<T> {
         self.permute(order)
     }
 
-    /// The axes from `start_dim` to `end_dim` joined into one; a scalar becomes a vector of one element.
+    /// Joins the axes from `start_dim` to `end_dim` (included) into one; a scalar becomes a vector of one element.
     ///
     /// # Errors
     /// If there is no such axis, or `end_dim` comes before `start_dim`.
@@ -218,7 +219,7 @@ impl<T: Element> Tensor<T> {
         self.reshape(&shape)
     }
 
-    /// The axis `dim` taken apart into `sizes`, of which one may be -1.
+    /// Splits the axis `dim` into `sizes`, one of which may be -1.
     ///
     /// # Errors
     /// If there is no such axis, or the sizes do not multiply to its length.
@@ -233,12 +234,12 @@ impl<T: Element> Tensor<T> {
         self.reshape(&shape)
     }
 
-    /// Without any axis of length 1; shares memory.
+    /// Removes all axes of length 1; shares memory.
     pub fn squeeze(&self) -> Tensor<T> {
         self.without((0..self.ndim()).collect())
     }
 
-    /// Without those of the given axes that have length 1; shares memory. No axes: nothing changes.
+    /// Removes those of the given axes that have length 1; shares memory. An empty list changes nothing.
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
@@ -251,7 +252,7 @@ impl<T: Element> Tensor<T> {
         Ok(self.without(axes("squeeze", &dims, self.ndim())?))
     }
 
-    /// Without those of `axes` (rising) that have length 1.
+    /// Removes those of `axes` (in ascending order) that have length 1.
     fn without(&self, mut axes: Vec<usize>) -> Tensor<T> {
         axes.retain(|&a| self.shape()[a] == 1);
         if axes.is_empty() {
@@ -263,10 +264,10 @@ impl<T: Element> Tensor<T> {
         Tensor::op("squeeze", data, [self], move |g, _| Ok([Some(g.reshape(from.as_slice())?)]))
     }
 
-    /// With a new axis of length 1 at `dim`; shares memory.
+    /// Adds an axis of length 1 at `dim`; shares memory.
     ///
     /// # Errors
-    /// If there is no such place.
+    /// If there is no such position.
     #[concrete(Element)]
     pub fn unsqueeze(&self, dim: isize) -> Result<Tensor<T>> {
         let at = axis("unsqueeze", dim, self.ndim() + 1)?;
@@ -274,7 +275,7 @@ impl<T: Element> Tensor<T> {
         Ok(Tensor::op("unsqueeze", data, [self], move |g, _| Ok([Some(g.squeeze_dim(at as isize)?)])))
     }
 
-    /// The order along each of the given axes reversed; shares memory. No axes: nothing changes.
+    /// Reverses the order along each of the given axes; shares memory. An empty list changes nothing.
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
@@ -289,10 +290,10 @@ impl<T: Element> Tensor<T> {
         Ok(Tensor::op("flip", data, [self], move |g, _| Ok([Some(g.flip(dims.clone())?)])))
     }
 
-    /// The whole tensor repeated along each axis; more numbers than axes add axes in front.
+    /// Repeats the whole tensor along each axis; if there are more numbers than axes, axes are added in front.
     ///
     /// # Errors
-    /// If there are fewer numbers than axes, one is negative, or there is no memory for the result.
+    /// If there are fewer numbers than axes, one is negative, or there is not enough memory for the result.
     pub fn repeat(&self, repeats: impl Into<Ints>) -> Result<Tensor<T>> {
         let repeats = repeats.into().0;
         let wrong = |why: &str| Error::shape("repeat", format!("{:?} by {repeats:?}: {why}", self.shape()));
@@ -313,7 +314,7 @@ impl<T: Element> Tensor<T> {
         self.reshape(&apart)?.broadcast_to(&wide)?.reshape(&joined)
     }
 
-    /// As [`repeat`](Tensor::repeat), where fewer numbers than axes count for the last ones.
+    /// As [`repeat`](Tensor::repeat), but if there are fewer numbers than axes, they apply to the last axes.
     ///
     /// # Errors
     /// If a number is negative.
@@ -324,10 +325,10 @@ impl<T: Element> Tensor<T> {
         self.repeat(repeats)
     }
 
-    /// Each element (of `dim`, or of the flattened tensor) `repeats` times in a row.
+    /// Repeats each element (along `dim`, or of the flattened tensor) `repeats` times in a row.
     ///
     /// # Errors
-    /// If there is no such axis, or no memory for the result.
+    /// If there is no such axis, or not enough memory for the result.
     pub fn repeat_interleave(&self, repeats: usize, dim: impl Into<Option<isize>>) -> Result<Tensor<T>> {
         const OP: &str = "repeat_interleave";
         let (x, at) = self.along(OP, dim.into())?;
@@ -342,11 +343,11 @@ impl<T: Element> Tensor<T> {
         wide.flatten(at as isize, at as isize + 1)
     }
 
-    /// As [`repeat_interleave`](Tensor::repeat_interleave), with a number for each element along the axis.
+    /// As [`repeat_interleave`](Tensor::repeat_interleave), with one number for each element along the axis.
     ///
     /// # Errors
-    /// If there is no such axis, there are not as many numbers as elements, one is negative, or there is no memory for the
-    /// result.
+    /// If there is no such axis, the number of repeats differs from that of elements, one is negative, or there is not
+    /// enough memory for the result.
     pub fn repeat_interleave_each(&self, repeats: &Tensor<i64>, dim: impl Into<Option<isize>>) -> Result<Tensor<T>> {
         const OP: &str = "repeat_interleave";
         let (x, at) = self.along(OP, dim.into())?;
@@ -374,7 +375,7 @@ impl<T: Element> Tensor<T> {
         x.index_select(at as isize, &index)
     }
 
-    /// The tensor and an axis, or the flattened one and its only axis; a scalar as a vector.
+    /// The tensor and an axis, or the flattened tensor and its only axis; a scalar counts as a vector.
     fn along(&self, op: &str, dim: Option<isize>) -> Result<(Tensor<T>, usize)> {
         Ok(match dim {
             None => (self.flatten(0, -1)?, 0),
@@ -385,7 +386,7 @@ impl<T: Element> Tensor<T> {
     }
 }
 
-/// Refuses a shape that has no matrices.
+/// Returns an error for a shape with fewer than two axes.
 pub(crate) fn at_least_two(op: &str, shape: &[usize]) -> Result<()> {
     if shape.len() < 2 {
         return Err(Error::shape(op, format!("expected at least 2 axes, got {} ({shape:?})", shape.len())));
@@ -393,9 +394,9 @@ pub(crate) fn at_least_two(op: &str, shape: &[usize]) -> Result<()> {
     Ok(())
 }
 
-/// The sizes that `shape` means for as many elements as `from` has.
+/// The sizes that `shape` stands for, given the number of elements of `from`.
 pub(crate) fn resolve(op: &str, from: &[usize], shape: &Ints) -> Result<Vec<usize>> {
-    // A part of the sizes of a tensor.
+    // These are sizes of an existing tensor, so the product cannot overflow.
     let n: usize = from.iter().product();
     let known = count(shape.0.iter().filter(|&&s| s != -1).map(|&s| s.max(0) as usize));
     let open = shape.0.iter().filter(|&&s| s == -1).count();

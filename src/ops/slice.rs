@@ -12,7 +12,7 @@ use crate::{
         memory::{collected, full},
         sizes::room,
     },
-    tensor::{Element, Tensor, axis},
+    tensor::{Element, Int, Tensor, axis},
 };
 
 // ------------------------------------------------------------------------------------------------ ranges: always views
@@ -21,9 +21,9 @@ impl<T: Element> Tensor<T> {
     /// The `length` elements from `start` (negative counts from the end) along an axis; shares memory.
     ///
     /// # Errors
-    /// If there is no such axis, or the range leaves it.
+    /// If there is no such axis, or the range exceeds it.
     #[concrete(Element)]
-    pub fn narrow(&self, dim: isize, start: isize, length: usize) -> Result<Tensor<T>> {
+    pub fn narrow(&self, dim: isize, start: impl Int, length: usize) -> Result<Tensor<T>> {
         let at = self.real_axis("narrow", dim)?;
         let n = self.shape()[at];
         let from = if start < 0 { start + n as isize } else { start };
@@ -36,8 +36,9 @@ impl<T: Element> Tensor<T> {
         Ok(self.sliced("narrow", at, from as usize, length, 1))
     }
 
-    /// Every `step`-th element from `start` up to but without `end` along an axis, as Python slices: negative numbers
-    /// count from the end, `None` is the whole way, what lies beyond the ends is not there. Shares memory.
+    /// Every `step`-th element from `start` (included) to `end` (excluded) along an axis, as in Python slices: negative
+    /// numbers count from the end, `None` means the end of the axis, and positions out of range are cut off. Shares
+    /// memory.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -64,7 +65,7 @@ impl<T: Element> Tensor<T> {
         Ok(self.sliced("slice", at, start, end.saturating_sub(start).div_ceil(step), step))
     }
 
-    /// `count` elements from `start`, `step` apart; the range is known to be right.
+    /// `count` elements from `start`, `step` apart; the range was checked.
     fn sliced(&self, name: &'static str, at: usize, start: usize, count: usize, step: usize) -> Tensor<T> {
         let mut data = self.data().clone();
         data.slice_axis_inplace(Axis(at), range(start, count, step));
@@ -72,7 +73,8 @@ impl<T: Element> Tensor<T> {
         Tensor::op(name, data, [self], move |g, _| Ok([Some(g.unsliced(at, n, start, step))]))
     }
 
-    /// The derivative of [`sliced`](Tensor::sliced): the elements back in their places on an axis of `n`, zeros between.
+    /// The derivative of [`sliced`](Tensor::sliced): puts the elements back into their places on an axis of length `n`,
+    /// with zeros in between.
     fn unsliced(&self, at: usize, n: usize, start: usize, step: usize) -> Tensor<T> {
         let count = self.shape()[at];
         let mut shape = self.shape().to_vec();
@@ -87,7 +89,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no such axis or index.
     #[concrete(Element)]
-    pub fn select(&self, dim: isize, index: isize) -> Result<Tensor<T>> {
+    pub fn select(&self, dim: isize, index: impl Int) -> Result<Tensor<T>> {
         let at = self.real_axis("select", dim)?;
         let n = self.shape()[at];
         let from = if index < 0 { index + n as isize } else { index };
@@ -102,7 +104,8 @@ impl<T: Element> Tensor<T> {
         }))
     }
 
-    /// Windows of `size` elements, `step` apart, along an axis: the axis counts the windows, a new last axis holds them.
+    /// Windows of `size` elements, `step` apart, along an axis: the axis counts the windows, and a new last axis holds
+    /// their elements.
     ///
     /// # Errors
     /// If there is no such axis, it is shorter than `size`, or `step` is 0.
@@ -132,9 +135,9 @@ impl<T: Element> Tensor<T> {
     }
 }
 
-/// Not empty ranges only: ndarray asks that a start lies inside the axis.
+/// The range of `count` elements from `start`, `step` apart, which is valid for ndarray even if it is empty.
 fn range(start: usize, count: usize, step: usize) -> Slice {
-    // Between two elements of an axis there is a step that it has room for.
+    // If there are two elements or more, the step fits the axis.
     let step = if count > 1 { step } else { 1 };
     let end = if count == 0 { start } else { start + (count - 1) * step + 1 };
     Slice::new(start as isize, Some(end as isize), step as isize)
@@ -143,20 +146,22 @@ fn range(start: usize, count: usize, step: usize) -> Slice {
 // ------------------------------------------------------------------------------------------- diagonals and triangles
 
 impl<T: Element> Tensor<T> {
-    /// The diagonals of the matrices that `dim1` and `dim2` span, as the last axis; above the main one by `offset`, or
-    /// below it if negative. A matrix's diagonal shares memory.
+    /// The diagonals of the matrices formed by `dim1` and `dim2`, as the last axis; `offset` is above the main
+    /// diagonal, or below it if negative. The diagonal of a matrix shares memory.
     ///
     /// # Errors
-    /// If there are no such axes, or they are one.
+    /// If there are no such axes, or they are the same.
     pub fn diagonal(&self, offset: isize, dim1: isize, dim2: isize) -> Result<Tensor<T>> {
         let (a, b) = two_axes("diagonal", dim1, dim2, self.ndim())?;
         Ok(self.diagonals(offset, a, b))
     }
 
-    /// A tensor that has this one's last axis as the diagonals of the square matrices that `dim1` and `dim2` span.
+    /// The inverse of [`diagonal`](Tensor::diagonal): square matrices, formed by `dim1` and `dim2`, whose diagonals are
+    /// the last axis of this tensor.
     ///
     /// # Errors
-    /// If there are no such axes in a tensor with one axis more, they are one, or there is no memory for the result.
+    /// If there are no such axes in a tensor with one more axis, they are the same, or there is not enough memory for
+    /// the result.
     pub fn diag_embed(&self, offset: isize, dim1: isize, dim2: isize) -> Result<Tensor<T>> {
         self.real_axis("diag_embed", -1)?;
         let (a, b) = two_axes("diag_embed", dim1, dim2, self.ndim() + 1)?;
@@ -179,7 +184,7 @@ impl<T: Element> Tensor<T> {
         Tensor::op("diagonal", data, [self], move |g, _| Ok([Some(g.undiagonals(&from, offset, a, b))]))
     }
 
-    /// The derivative of [`diagonals`](Tensor::diagonals): the last axis as the diagonals of zeros of `shape`.
+    /// The derivative of [`diagonals`](Tensor::diagonals): puts the last axis on the diagonals of zeros of `shape`.
     fn undiagonals(&self, shape: &[usize], offset: isize, a: usize, b: usize) -> Tensor<T> {
         let (row, column, count) = diagonal(shape, offset, a, b);
         let mut out = full("diag_embed", shape, T::ZERO);
@@ -190,7 +195,7 @@ impl<T: Element> Tensor<T> {
         Tensor::op("diag_embed", out, [self], move |g, _| Ok([Some(g.diagonals(offset, a, b))]))
     }
 
-    /// The lower triangles of the matrices of the last two axes, up to the diagonal `diagonal`, zeros above.
+    /// The lower triangles of the matrices of the last two axes, up to the diagonal `diagonal`, with zeros above.
     ///
     /// # Errors
     /// If there are fewer than two axes.
@@ -200,7 +205,7 @@ impl<T: Element> Tensor<T> {
         Ok(Tensor::op("tril", out, [self], move |g, _| Ok([Some(g.tril(diagonal)?)])))
     }
 
-    /// The upper triangles of the matrices of the last two axes, from the diagonal `diagonal` on, zeros below.
+    /// The upper triangles of the matrices of the last two axes, from the diagonal `diagonal` on, with zeros below.
     ///
     /// # Errors
     /// If there are fewer than two axes.

@@ -28,7 +28,7 @@ impl<T: Real> Tensor<T> {
         self.softmax_op("softmax", dim, false)
     }
 
-    /// `yᵢ = xᵢ − log Σⱼ eˣʲ` along one axis: the logarithm of [`softmax`](Tensor::softmax), more accurate than taking it.
+    /// `yᵢ = xᵢ − log Σⱼ eˣʲ` along one axis: the logarithm of [`softmax`](Tensor::softmax), computed more accurately.
     ///
     /// # Errors
     /// If there is no such axis.
@@ -58,7 +58,8 @@ impl<T: Real> Tensor<T> {
         }))
     }
 
-    /// `log Σ eˣ` over the given axes (none given: over all), which stay with length 1 if `keepdim`, without overflow.
+    /// `log Σ eˣ` over the given axes (an empty list means all), which stay with length 1 if `keepdim`, without
+    /// overflow.
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
@@ -68,7 +69,7 @@ impl<T: Real> Tensor<T> {
         let max = reduce::fold(self.view(), &r.axes, T::neg_infinity(), max_nan);
         // An infinite maximum would give ∞ − ∞.
         let shift = map(r.keep(max).view(), |m| if m.is_infinite() { T::ZERO } else { m });
-        // The largest apart, whose power is 1: beside it a small rest would be lost.
+        // The largest, whose power is 1, is kept apart: added to it, a small rest would be lost.
         let sum = |f: fn(T) -> T| {
             let terms = zip(self.view(), shift.view(), self.shape(), |x, m| f(x - m));
             r.keep(reduce::sum(terms.view(), &r.axes))

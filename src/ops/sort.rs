@@ -1,4 +1,4 @@
-//! Sorting along an axis, and searching in what is sorted. NaN counts as the largest.
+//! Sorting along an axis, and searching in sorted tensors. NaN counts as the largest.
 
 use crate::{
     Error, Result,
@@ -11,7 +11,8 @@ use crate::{
 };
 
 impl<T: Element> Tensor<T> {
-    /// The elements in rising (or falling) order along an axis, and where they were; equal ones keep their order.
+    /// The elements in ascending (or descending) order along an axis, and their positions; equal elements keep their
+    /// order.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -27,7 +28,7 @@ impl<T: Element> Tensor<T> {
         Ok((self.gather(dim, &indices)?, indices))
     }
 
-    /// The indices that sort the elements along an axis; equal ones keep their order.
+    /// The indices that sort the elements along an axis; equal elements keep their order.
     ///
     /// # Errors
     /// If there is no such axis.
@@ -37,7 +38,8 @@ impl<T: Element> Tensor<T> {
         self.in_rows(dim, n, |x| sort::topk(x, n, n, descending))
     }
 
-    /// The `k` largest (or smallest) elements along an axis and where they were, best first; of equal ones the first.
+    /// The `k` largest (or smallest) elements along an axis and their positions, best first; of equal elements, the
+    /// first one first.
     ///
     /// # Errors
     /// If there is no such axis, or it has fewer than `k` elements.
@@ -54,7 +56,7 @@ impl<T: Element> Tensor<T> {
         Ok((self.gather(dim, &indices)?, indices))
     }
 
-    /// What `f` makes of the elements with axis `dim` last: `count` numbers a row.
+    /// What `f` returns for the elements with axis `dim` last: `count` numbers per row.
     fn in_rows(&self, dim: isize, count: usize, f: impl Fn(&[T]) -> Vec<i64>) -> Result<Tensor<i64>> {
         if self.ndim() == 0 {
             return Ok(Tensor::scalar(0));
@@ -68,12 +70,14 @@ impl<T: Element> Tensor<T> {
 }
 
 impl<T: Number> Tensor<T> {
-    /// Where each of `values` belongs in this sorted tensor: before equal elements, or with `right` after them.
+    /// The position at which each of `values` belongs in this sorted tensor: before equal elements, or after them with
+    /// `right`.
     ///
-    /// The last axis is sorted. A vector serves values of any shape; else all axes but the last agree.
+    /// The last axis is sorted. A vector may be used with values of any shape; otherwise all axes but the last must
+    /// agree.
     ///
     /// # Errors
-    /// If the shapes do not fit.
+    /// If the shapes do not match.
     pub fn searchsorted(&self, values: &Tensor<T>, right: bool) -> Result<Tensor<i64>> {
         let (n, v) = (self.ndim(), values.ndim());
         if n == 0 || (n > 1 && (v != n || self.shape()[..n - 1] != values.shape()[..n - 1])) {

@@ -1,4 +1,4 @@
-//! Special functions: error function, gamma function and its kin, logarithms of sums and odds.
+//! Special functions: error function, gamma function and its derivatives, logarithms of sums, log odds.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LN_2};
 
@@ -25,13 +25,14 @@ fn erf_slope<T: Real, E: Formula<T>>(x: E) -> E {
 unary! { real Real:
     /// The error function, `2/√π ∫₀ˣ e^(-t²) dt`.
     erf vectors: |x| x.erf(), from input |x| erf_slope(x);
-    /// `1 - erf(x)`, exact where that is small.
+    /// `1 - erf(x)`, accurate even if it is small.
     erfc plain: |x| x.by(|x| via_f64(x, special_f64::erfc)), from input |x| -erf_slope(x);
-    /// The distribution function of the standard normal distribution, PyTorch's `torch.special.ndtr`; exact far below 0.
+    /// The distribution function of the standard normal distribution, PyTorch's `torch.special.ndtr`; accurate far
+    /// below 0.
     ndtr plain: |x| x.by(|x| via_f64(x, |x| special_f64::erfc(-x * FRAC_1_SQRT_2) * 0.5)), from input |x| x.bell() * (FRAC_1_SQRT_2 * FRAC_2_SQRT_PI * 0.5);
     /// The inverse of [`erf`](Tensor::erf): infinite at ±1, NaN beyond.
     erfinv plain: |x| x.by(|x| via_f64(x, special_f64::erfinv)), from output |y| erf_slope(y).reciprocal();
-    /// The logarithm of the gamma function's absolute value.
+    /// The logarithm of the absolute value of the gamma function.
     lgamma plain: |x| x.by(|x| via_f64(x, special_f64::lgamma)), from input |x| x.digamma();
     /// The logarithmic derivative of the gamma function, `ψ(x) = Γ'(x) / Γ(x)`.
     digamma plain: |x| x.by(|x| via_f64(x, special_f64::digamma)), from input |x| x.polygamma(1);
@@ -47,8 +48,8 @@ impl<T: Real> Tensor<T> {
         if n == 0 { self.digamma() } else { real::one(Row { n: n.into() }, self) }
     }
 
-    /// The log odds, `log(x / (1 - x))`: the inverse of [`sigmoid`](Tensor::sigmoid). With `eps`, `x` is first clamped to
-    /// `[eps, 1 - eps]`, and gets no gradient beyond it; without, the answer outside `[0, 1]` is NaN.
+    /// The log odds, `log(x / (1 - x))`: the inverse of [`sigmoid`](Tensor::sigmoid). With `eps`, `x` is first clamped
+    /// to `[eps, 1 - eps]`, and gets no gradient outside; without it, the result outside `[0, 1]` is NaN.
     pub fn logit(&self, eps: Option<T>) -> Tensor<T> {
         row!(real Real "logit", (low, high, beyond), plain, |x| {
             let x = if beyond.is_nan() { x } else if x.lt(low) { x.by(|_| T::of(low)) } else if x.gt(high) { x.by(|_| T::of(high)) } else { x };

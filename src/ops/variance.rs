@@ -15,12 +15,12 @@ use crate::{
     tensor::{Ints, Real, Tensor},
 };
 
-/// Below this a square has lost digits, or is on the way there.
+/// Below this size the square of a number is, or soon becomes, inaccurate because it is nearly subnormal.
 pub(crate) fn faint<T: Real>() -> T {
     T::min_positive_value() / T::epsilon()
 }
 
-/// The power of two that brings a size to 1 or just above; 1 for 0 and for what is no number.
+/// The power of two that scales a magnitude to 1 or just above; 1 for 0, infinity and NaN.
 fn inverse_power<T: Real>(size: T) -> T {
     let exponent = |x: T| (x.as_f64().to_bits() >> 52 & 0x7FF) as i32 - 1023;
     match size > T::ZERO && size.is_finite() {
@@ -29,11 +29,11 @@ fn inverse_power<T: Real>(size: T) -> T {
     }
 }
 
-/// Mean and sum of square deviations, with the axes as 1.
+/// Mean and sum of squared deviations, with length 1 for the axes.
 struct Moments<T: Real> {
     mean: ArrayD<T>,
     squares: ArrayD<T>,
-    /// What the elements were multiplied by, where their squares would overflow or vanish.
+    /// What the elements were multiplied by, if their squares would overflow or underflow.
     scale: Option<Tensor<T>>,
 }
 
@@ -56,7 +56,7 @@ impl<T: Real> Moments<T> {
             let apart = zip(x.view(), mean.view(), x.shape(), |x, mean| x - mean);
             (r.mean(apart.view()), sum(map(apart.view(), |x| x * x).view()))
         };
-        // Of an infinite mean there is no rest.
+        // An infinite mean has no remaining error.
         let whole = |mean: T, rest: T| if mean.is_infinite() { mean } else { mean + rest };
         let mut mean = r.mean(x.view());
         let (mut rest, mut squares) = about(&mean);
@@ -68,7 +68,7 @@ impl<T: Real> Moments<T> {
         [zip(mean.view(), rest.view(), mean.shape(), whole), squares]
     }
 
-    /// Of what `f` makes of squares and means, what it is without the scale, which enters it `power` times.
+    /// What `f` makes of squares and means, without the scale, which enters it to the power `power`.
     fn unscaled(&self, values: &ArrayD<T>, power: i32, f: impl Fn(T) -> T + Sync) -> ArrayD<T> {
         match &self.scale {
             None => map(values.view(), f),
@@ -78,9 +78,8 @@ impl<T: Real> Moments<T> {
 }
 
 impl<T: Real> Tensor<T> {
-    /// Powers of two, one per group of elements along `axes`, that bring the largest of a group to 1 or just above,
-    /// where it is at least `floor`: products of what is multiplied by them neither overflow nor vanish. `None` where
-    /// all are 1.
+    /// Powers of two, one per group of elements along `axes`, that scale the largest of a group to 1 or just above, if
+    /// it is at least `floor`: products of the scaled elements neither overflow nor underflow. `None` if all are 1.
     pub(crate) fn balance(&self, axes: &[usize], floor: T) -> Option<Tensor<T>> {
         let r = Reduction::over(self.shape(), axes.to_vec(), true);
         let sizes = kernel::fold(map(self.view(), |x| x.abs()).view(), axes, floor, max_nan);
@@ -88,17 +87,17 @@ impl<T: Real> Tensor<T> {
         scale.iter().any(|&s| s != T::ONE).then(|| scale.into())
     }
 
-    /// The deviations from the mean along `axes`. The mean is corrected: of equal numbers they are exactly 0.
+    /// The deviations from the mean along `axes`. The mean is corrected, so that for equal numbers they are exactly 0.
     pub(crate) fn centred(&self, axes: &[isize]) -> Result<Tensor<T>> {
         let mean = |x: &Tensor<T>| x.mean_dim(axes, true);
         let first = mean(self)?;
-        // A correction is 0 but for rounding, and so is its derivative.
+        // A correction is 0 except for rounding, and so is its derivative.
         let first = first.try_add(&mean(&self.try_sub(&first)?)?.detach())?;
         let apart = self.try_sub(&first)?;
         apart.try_sub(&mean(&apart)?.detach())
     }
 
-    /// The mean over what `r` says, with these values.
+    /// The mean over the axes of `r`, whose values are `data`.
     pub(super) fn mean_op(&self, r: &Reduction, data: ArrayD<T>) -> Tensor<T> {
         let (from, kept, n) = (self.shape().to_vec(), r.kept.clone(), T::of(r.count as f64));
         Tensor::op("mean", r.place(data), [self], move |g, _| {
@@ -113,9 +112,9 @@ impl<T: Real> Tensor<T> {
         self.var_dim(ALL, 1., false).expect("all axes")
     }
 
-    /// The variance over the given axes (none given: over all), which stay with length 1 if `keepdim`:
-    /// `Σ (x − mean)² / max(0, n − correction)`, where `correction` is 1 for the unbiased variance (PyTorch's default)
-    /// and 0 for the population's.
+    /// The variance over the given axes (an empty list means all), which stay with length 1 if `keepdim`: `Σ (x −
+    /// mean)² / max(0, n − correction)`, where `correction` is 1 for the unbiased variance (PyTorch's default) and 0
+    /// for that of a whole population.
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
@@ -131,7 +130,7 @@ impl<T: Real> Tensor<T> {
         let divisor = T::of(freedom.max(0.));
         let data = r.place(moments.unscaled(&moments.squares, 2, |sum| sum / divisor));
         let (x, axes, kept, scale) = (self.clone(), r.axes, r.kept, moments.scale.as_ref());
-        // A distance from the mean may be twice as large as any number.
+        // A deviation from the mean may be twice as large as the largest number.
         let large = scale.is_some_and(|scale| scale.view().iter().any(|&s| s < T::ONE));
         let quarter = large.then(|| T::of(0.25));
         Tensor::op("var", data, [self], move |g, _| {
@@ -142,7 +141,7 @@ impl<T: Real> Tensor<T> {
                 None => x.centred(&dims)?,
             };
             if freedom <= 0. && axes.len() == x.ndim() {
-                // PyTorch's answer to an infinite variance.
+                // What PyTorch returns for an infinite variance.
                 let slope = map(centred.view(), |c| if c == T::ZERO { T::nan() } else { T::infinity() });
                 return Ok([Some(Tensor::from(slope).try_mul(&g)?)]);
             }
@@ -159,7 +158,7 @@ impl<T: Real> Tensor<T> {
         self.std_dim(ALL, 1., false).expect("all axes")
     }
 
-    /// The standard deviation, the root of [`var_dim`](Tensor::var_dim). Where it is 0, so is its gradient.
+    /// The standard deviation, the square root of [`var_dim`](Tensor::var_dim). Where it is 0, so is its gradient.
     ///
     /// # Errors
     /// As [`var_dim`](Tensor::var_dim).
@@ -180,7 +179,7 @@ impl<T: Real> Tensor<T> {
             let dims: Vec<isize> = axes.iter().map(|&a| a as isize).collect();
             let share =
                 (g / T::of(if axes.len() == x.ndim() { freedom.max(0.) } else { freedom })).zero_where(&constant);
-            // The quotient is the same on any scale.
+            // The quotient does not depend on the scale.
             let [x, y] = match &scale {
                 Some(scale) => [x.try_mul(scale)?, y.try_mul(scale)?],
                 None => [x.clone(), y],

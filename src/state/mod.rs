@@ -1,11 +1,11 @@
-//! [`StateDict`]: named tensors. It knows no module.
+//! [`StateDict`]: named tensors. It does not know about modules.
 
 mod ordered;
 pub(crate) mod pattern;
 
 pub(crate) use ordered::Ordered;
 
-use crate::tensor::AnyTensor;
+use crate::{Error, Result, error::listed, tensor::AnyTensor};
 
 /// Named tensors in order: what a model saves and loads.
 ///
@@ -13,16 +13,15 @@ use crate::tensor::AnyTensor;
 /// use ndnn::{nn::StateDict, prelude::*};
 /// let model = sequential![Linear::new(2, 1)];
 /// // A file from elsewhere, whose names begin with `module.`:
-/// let file: StateDict = model.state_dict().into_iter().map(|(name, t)| (format!("module.{name}"), t)).collect();
-/// let stripped = file.into_iter().map(|(name, t)| (name.trim_start_matches("module.").to_string(), t));
-/// model.load_state_dict(&stripped.collect())?;
+/// let file = model.state_dict().rename(|name| format!("module.{name}"))?;
+/// model.load_state_dict(&file.strip_prefix("module.")?)?;
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct StateDict(Ordered<AnyTensor>);
 
 impl StateDict {
-    /// An empty one.
+    /// An empty state_dict.
     pub fn new() -> Self {
         Self::default()
     }
@@ -32,22 +31,22 @@ impl StateDict {
         self.0.len()
     }
 
-    /// Whether there is no entry.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The tensor of that name.
+    /// The tensor with this name.
     pub fn get(&self, name: &str) -> Option<&AnyTensor> {
         self.0.get(name)
     }
 
-    /// Adds an entry at the end, or replaces the one of that name where it stands.
+    /// Adds an entry at the end, or replaces the one with this name in its position.
     pub fn insert(&mut self, name: impl Into<String>, tensor: impl Into<AnyTensor>) {
         self.0.insert(name.into(), tensor.into());
     }
 
-    /// Takes an entry out.
+    /// Removes an entry.
     pub fn remove(&mut self, name: &str) -> Option<AnyTensor> {
         self.0.remove(name)
     }
@@ -63,10 +62,49 @@ impl StateDict {
     }
 }
 
+impl StateDict {
+    /// The same tensors, renamed: `f` returns the new name for a name.
+    ///
+    /// # Errors
+    /// If two entries would have the same name.
+    pub fn rename(self, mut f: impl FnMut(&str) -> String) -> Result<StateDict> {
+        let mut renamed = StateDict::new();
+        for (old, tensor) in self {
+            let name = f(&old);
+            if renamed.0.insert(name.clone(), tensor).is_some() {
+                return Err(Error::state(
+                    "rename",
+                    format!("two entries would be named `{name}`, one of them `{old}`"),
+                ));
+            }
+        }
+        Ok(renamed)
+    }
+
+    /// The same tensors, without a prefix such as `module.` where their names begin with it.
+    ///
+    /// # Errors
+    /// If no name begins with it, or two entries would have the same name.
+    pub fn strip_prefix(self, prefix: &str) -> Result<StateDict> {
+        if !self.keys().any(|name| name.starts_with(prefix)) {
+            let names: Vec<&str> = self.keys().collect();
+            let names = listed(names.into_iter());
+            return Err(Error::state("strip_prefix", format!("no name begins with `{prefix}`; there are {names}")));
+        }
+        self.rename(|name| name.strip_prefix(prefix).unwrap_or(name).to_string())
+    }
+}
+
 impl FromIterator<(String, AnyTensor)> for StateDict {
-    /// Of two entries of one name the last stays, in the place of the first.
+    /// If two entries have one name, the last one is kept, in the position of the first.
     fn from_iter<I: IntoIterator<Item = (String, AnyTensor)>>(pairs: I) -> Self {
         StateDict(pairs.into_iter().collect())
+    }
+}
+
+impl<N: Into<String>, A: Into<AnyTensor>, const K: usize> From<[(N, A); K]> for StateDict {
+    fn from(pairs: [(N, A); K]) -> Self {
+        pairs.into_iter().map(|(name, tensor)| (name.into(), tensor.into())).collect()
     }
 }
 

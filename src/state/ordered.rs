@@ -1,11 +1,11 @@
-//! [`Ordered`]: values by name, in the order in which they came.
+//! [`Ordered`]: values by name, in insertion order.
 
 use std::{collections::HashMap, fmt};
 
-/// Values by name, in the order in which they came; finding, adding and taking out cost the same however many there are.
+/// Values by name, in insertion order; finding, adding and removing take constant time.
 #[derive(Clone)]
 pub(crate) struct Ordered<V> {
-    /// What was taken out leaves a gap.
+    /// A removed value leaves a gap.
     slots: Vec<Option<(String, V)>>,
     places: HashMap<String, usize>,
 }
@@ -26,7 +26,7 @@ impl<V> Ordered<V> {
         slot.map(|(_, value)| value)
     }
 
-    /// Adds a value at the end, or puts it in the place of the one of that name, which is returned.
+    /// Adds a value at the end, or replaces the one with this name, which is returned.
     pub(crate) fn insert(&mut self, name: String, value: V) -> Option<V> {
         match self.places.get(&name) {
             Some(&place) => self.slots[place].replace((name, value)).map(|(_, old)| old),
@@ -41,7 +41,7 @@ impl<V> Ordered<V> {
     pub(crate) fn remove(&mut self, name: &str) -> Option<V> {
         let place = self.places.remove(name)?;
         let taken = self.slots[place].take();
-        // Each time this walks over all, as many were taken out as it walks over.
+        // Closing gaps visits all slots, but only after as many were removed as are left.
         if self.slots.len() > 2 * self.len() {
             self.slots.retain(Option::is_some);
             for (place, (name, _)) in self.slots.iter().flatten().enumerate() {
@@ -51,7 +51,7 @@ impl<V> Ordered<V> {
         taken.map(|(_, value)| value)
     }
 
-    /// The pair at a position.
+    /// The entry at a position.
     pub(crate) fn nth(&self, position: usize) -> Option<(&str, &V)> {
         if self.slots.len() > self.len() {
             return self.iter().nth(position);
@@ -73,7 +73,7 @@ impl<V> Ordered<V> {
 }
 
 impl<V> FromIterator<(String, V)> for Ordered<V> {
-    /// Of two values of one name the last stays, in the place of the first.
+    /// If two values have one name, the last one is kept, in the position of the first.
     fn from_iter<I: IntoIterator<Item = (String, V)>>(pairs: I) -> Self {
         let mut all = Ordered::default();
         pairs.into_iter().for_each(|(name, value)| drop(all.insert(name, value)));
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(pairs(&all), [("b", 3), ("a", 2)]);
         assert_eq!((all.insert("a".into(), 4), all.insert("c".into(), 5), all.len()), (Some(2), None, 3));
         assert_eq!(all.nth(2), Some(("c", &5)));
-        // Gaps close, and what comes again comes last.
+        // Gaps are closed, and a name that is added again comes last.
         assert_eq!((all.remove("b"), all.remove("b"), all.get("b"), all.get("c")), (Some(3), None, None, Some(&5)));
         assert_eq!((all.remove("a"), all.insert("b".into(), 6)), (Some(4), None));
         assert_eq!((pairs(&all), all.slots.len()), (vec![("c", 5), ("b", 6)], 2));
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!((all.remove("c"), all.remove("b"), all.len(), all.slots.len()), (Some(6), Some(7), 0, 0));
     }
 
-    /// A list searched name by name would need 10^10 comparisons, one that closes each gap as many moves.
+    /// A linear search per name would need 10^10 comparisons, closing each gap at once as many moves.
     #[test]
     fn two_hundred_thousand_names() {
         const N: usize = 200_000;

@@ -1,10 +1,10 @@
-//! Choosing by name: `*` stands for any run of characters.
+//! Choosing by name: `*` matches any sequence of characters.
 
 use std::fmt::Display;
 
 use crate::{Error, Result, error::listed};
 
-/// Whether `name` matches `pattern`, in which `*` stands for any run of characters, dots included.
+/// Whether `name` matches `pattern`, in which `*` matches any sequence of characters, including dots.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or("");
@@ -20,10 +20,10 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// The positions of those whose names match.
+/// The positions of the entries whose names match.
 ///
 /// # Errors
-/// If none does; the error lists the names there are of `what`.
+/// If none matches; the error lists the names that exist of `what`.
 pub(crate) fn select<T>(what: &str, pattern: &str, named: &[(String, T)]) -> Result<Vec<usize>> {
     let found: Vec<usize> = (0..named.len()).filter(|&i| matches(pattern, &named[i].0)).collect();
     if found.is_empty() {

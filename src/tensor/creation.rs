@@ -1,4 +1,4 @@
-//! Making tensors from nothing: zeros, ranges, the identity, `tensor!`.
+//! Creating tensors: zeros, ranges, the identity, `tensor!`.
 
 use ndarray::Array;
 
@@ -16,7 +16,7 @@ impl<T: Element> Tensor<T> {
     /// A tensor of zeros (`false` for `bool`).
     ///
     /// # Panics
-    /// If there is no memory for it.
+    /// If there is not enough memory.
     #[track_caller]
     pub fn zeros(shape: impl AsRef<[usize]>) -> Tensor<T> {
         memory::full("zeros", shape.as_ref(), T::ZERO).into()
@@ -25,7 +25,7 @@ impl<T: Element> Tensor<T> {
     /// A tensor of ones (`true` for `bool`).
     ///
     /// # Panics
-    /// If there is no memory for it.
+    /// If there is not enough memory.
     #[track_caller]
     pub fn ones(shape: impl AsRef<[usize]>) -> Tensor<T> {
         memory::full("ones", shape.as_ref(), T::ONE).into()
@@ -34,7 +34,7 @@ impl<T: Element> Tensor<T> {
     /// A tensor filled with one value.
     ///
     /// # Panics
-    /// If there is no memory for it.
+    /// If there is not enough memory.
     #[track_caller]
     pub fn full(shape: impl AsRef<[usize]>, value: T) -> Tensor<T> {
         memory::full("full", shape.as_ref(), value).into()
@@ -46,22 +46,22 @@ impl<T: Element> Tensor<T> {
         Ok(memory::full(op, shape, value).into())
     }
 
-    /// A tensor of no axes.
+    /// A tensor with no axes.
     pub fn scalar(value: T) -> Tensor<T> {
         ndarray::arr0(value).into()
     }
 
-    /// Zeros of this tensor's shape.
+    /// Zeros in the shape of this tensor.
     pub fn zeros_like(&self) -> Tensor<T> {
         Self::zeros(self.shape())
     }
 
-    /// Ones of this tensor's shape.
+    /// Ones in the shape of this tensor.
     pub fn ones_like(&self) -> Tensor<T> {
         Self::ones(self.shape())
     }
 
-    /// One value in this tensor's shape.
+    /// One value in the shape of this tensor.
     pub fn full_like(&self, value: T) -> Tensor<T> {
         Self::full(self.shape(), value)
     }
@@ -69,7 +69,7 @@ impl<T: Element> Tensor<T> {
     /// A tensor of the given shape from its elements in row-major order.
     ///
     /// # Errors
-    /// If their number is not the shape's.
+    /// If the number of elements does not match the shape.
     pub fn from_vec(shape: impl AsRef<[usize]>, elements: Vec<T>) -> Result<Tensor<T>> {
         let (shape, n) = (shape.as_ref(), elements.len());
         match count(shape.iter().copied()) {
@@ -105,15 +105,15 @@ impl<T: Element> FromIterator<T> for Tensor<T> {
 }
 
 impl<T: Number> Tensor<T> {
-    /// `start, start + step, …` up to but without `end`.
+    /// `start, start + step, …`, excluding `end`.
     ///
     /// # Errors
-    /// If `step` is zero or leads away from `end`, or there is no memory for so many elements.
+    /// If `step` is zero or leads away from `end`, or there is not enough memory for that many elements.
     pub fn arange(start: T, end: T, step: T) -> Result<Tensor<T>> {
         let astray = || Error::value("arange", format!("a step of {step} does not lead from {start} to {end}"));
         if T::DTYPE == super::DType::I64 {
             let (start, end, step) = (start.as_i64(), end.as_i64(), step.as_i64());
-            // The way may be longer than an i64 counts; its elements are all i64, even where `i · step` is not.
+            // The distance may not fit an i64; the elements themselves do, even if `i · step` does not.
             let way = i128::from(end) - i128::from(start);
             if step == 0 || way != 0 && way.is_negative() != step.is_negative() {
                 return Err(astray());
@@ -135,7 +135,7 @@ impl<T: Number> Tensor<T> {
     /// The identity matrix, `n` by `n`.
     ///
     /// # Panics
-    /// If there is no memory for it.
+    /// If there is not enough memory.
     #[track_caller]
     pub fn eye(n: usize) -> Tensor<T> {
         let mut eye = memory::full("eye", &[n, n], T::ZERO);
@@ -148,13 +148,13 @@ impl<T: Real> Tensor<T> {
     /// `steps` values evenly spaced from `start` to `end`, both included.
     ///
     /// # Panics
-    /// If there is no memory for them.
+    /// If there is not enough memory.
     #[track_caller]
     pub fn linspace(start: T, end: T, steps: usize) -> Tensor<T> {
         must::<T>("linspace", &[steps]);
         let (from, to) = (start.as_f64(), end.as_f64());
         let step = (to - from) / (steps.max(2) - 1) as f64;
-        // From both ends, as PyTorch does: symmetric, and the last value is exactly `end`.
+        // From both ends, as PyTorch does: the values are symmetric, and the last one is exactly `end`.
         (0..steps)
             .map(|i| {
                 T::of(if i < steps.div_ceil(2) { from + i as f64 * step } else { to - (steps - 1 - i) as f64 * step })
@@ -171,8 +171,8 @@ pub trait Nested {
     fn flatten(self, out: &mut Vec<Self::Leaf>);
 }
 
-/// What may stand in [`tensor!`](crate::tensor!), and the element type it gives: a float literal is `f64` to Rust, but
-/// `f32` in a tensor, as in PyTorch.
+/// What may appear in [`tensor!`](crate::tensor!), and the element type it becomes: Rust makes a float literal an
+/// `f64`, but in a tensor it is an `f32`, as in PyTorch.
 #[doc(hidden)]
 pub trait Literal: Copy {
     type Elem: Element;

@@ -2,48 +2,66 @@
 
 use crate::{Error, Result};
 
-/// A list of axes or sizes, where a negative one counts from the end (an axis) or is to be worked out (a size).
+/// Any integer type, for axes, sizes and positions.
+pub trait Int: Copy {
+    /// As `isize`; a number out of its range becomes the nearest one in it, which is longer than any axis.
+    #[doc(hidden)]
+    fn to_isize(self) -> isize;
+}
+
+macro_rules! int {
+    ($($t:ty)*) => {$(
+        impl Int for $t {
+            #[inline]
+            fn to_isize(self) -> isize {
+                #[allow(unused_comparisons)]
+                self.try_into().unwrap_or(if self < 0 { isize::MIN } else { isize::MAX })
+            }
+        }
+    )*};
+}
+int! { i8 i16 i32 i64 isize u8 u16 u32 u64 usize }
+
+/// A list of axes or sizes. A negative axis counts from the end; a negative size is computed from the others.
 ///
-/// Made from one number, an array, a slice of `isize`, or a shape (`&[usize]`).
+/// Made from one integer of any type, or from an array, a slice, a `Vec` or a tuple of them: `2`, `[2, -1]`, `x.shape()`,
+/// `(batch, -1)`, where `batch` is a `usize`; `()` is the empty list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ints(pub Vec<isize>);
 
-impl From<isize> for Ints {
-    fn from(one: isize) -> Self {
-        Ints(vec![one])
+impl<I: Int> From<I> for Ints {
+    fn from(one: I) -> Self {
+        Ints(vec![one.to_isize()])
     }
 }
 
-impl<const N: usize> From<[isize; N]> for Ints {
-    fn from(array: [isize; N]) -> Self {
-        Ints(array.to_vec())
+impl From<()> for Ints {
+    fn from((): ()) -> Self {
+        Ints(Vec::new())
     }
 }
 
-impl From<&[isize]> for Ints {
-    fn from(slice: &[isize]) -> Self {
-        Ints(slice.to_vec())
-    }
+macro_rules! lists {
+    ($([$($generics:tt)*] $t:ty;)*) => {$(
+        impl<I: Int $($generics)*> From<$t> for Ints {
+            fn from(list: $t) -> Self {
+                Ints(list.iter().map(|n| n.to_isize()).collect())
+            }
+        }
+    )*};
 }
+lists! { [, const N: usize] [I; N]; [, const N: usize] &[I; N]; [] &[I]; [] Vec<I>; [] &Vec<I>; }
 
-impl From<Vec<isize>> for Ints {
-    fn from(vec: Vec<isize>) -> Self {
-        Ints(vec)
-    }
+macro_rules! tuples {
+    ($(($($t:ident $x:ident),+))*) => {$(
+        impl<$($t: Int),+> From<($($t,)+)> for Ints {
+            fn from(($($x,)+): ($($t,)+)) -> Self {
+                Ints(vec![$($x.to_isize()),+])
+            }
+        }
+    )*};
 }
-
-impl From<&[usize]> for Ints {
-    fn from(shape: &[usize]) -> Self {
-        // No axis is longer than that: what is, stays too long, and does not become a negative size.
-        Ints(shape.iter().map(|&n| n.min(isize::MAX as usize) as isize).collect())
-    }
-}
-
-impl From<&Vec<usize>> for Ints {
-    fn from(shape: &Vec<usize>) -> Self {
-        shape.as_slice().into()
-    }
-}
+tuples! { (A a) (A a, B b) (A a, B b, C c) (A a, B b, C c, D d) (A a, B b, C c, D d, E e) (A a, B b, C c, D d, E e, F f) }
 
 /// A list of sizes, made from one number, an array or a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +91,7 @@ impl From<Vec<usize>> for Sizes {
     }
 }
 
-/// The axis `dim` of `ndim`, negative counting from the end. As in PyTorch a scalar takes 0 and -1.
+/// The axis `dim` of `ndim` axes; a negative one counts from the end. As in PyTorch, a scalar accepts 0 and -1.
 pub(crate) fn axis(op: &str, dim: isize, ndim: usize) -> Result<usize> {
     let n = ndim.max(1) as isize;
     if dim < -n || dim >= n {
@@ -85,7 +103,7 @@ pub(crate) fn axis(op: &str, dim: isize, ndim: usize) -> Result<usize> {
     Ok(if dim < 0 { dim + n } else { dim } as usize)
 }
 
-/// Several axes: each once, in rising order; none at all means all of them.
+/// Several axes, each given once, in ascending order; an empty list means all of them.
 pub(crate) fn axes(op: &str, dims: &Ints, ndim: usize) -> Result<Vec<usize>> {
     if dims.0.is_empty() {
         return Ok((0..ndim).collect());

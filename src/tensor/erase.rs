@@ -1,4 +1,5 @@
-//! From a type that is known to one of several, and back: what lets one tree hold f32 weights, f64 weights and i64 counters.
+//! From a static element type to an enum of all types, and back: this lets one tree hold f32 weights, f64 weights and
+//! i64 counters.
 
 use std::{any::Any, sync::Arc};
 
@@ -8,7 +9,7 @@ use super::{
 };
 use crate::number::{DType, Element};
 
-/// `value` as the type that it is; `None` if it is another. Where both are known it costs nothing.
+/// `value` as type `B`; `None` if its type is another one. With both types known at compile time it costs nothing.
 fn same<A: Any, B: Any>(value: A) -> Option<B> {
     let mut value = Some(value);
     (&mut value as &mut dyn Any).downcast_mut::<Option<B>>()?.take()
@@ -24,7 +25,7 @@ pub(crate) fn known_ref<A: Any, B: Any>(value: &A) -> &B {
     (value as &dyn Any).downcast_ref().expect("the type that DTYPE names")
 }
 
-/// A tensor whose type is a value.
+/// A tensor as an enum of all element types.
 pub(super) fn erase<T: Element>(tensor: Tensor<T>) -> AnyTensor {
     match T::DTYPE {
         DType::F32 => AnyTensor::F32(known(tensor)),
@@ -44,7 +45,7 @@ pub(crate) fn unerase<T: Element>(tensor: AnyTensor) -> Option<Tensor<T>> {
     }
 }
 
-/// A node whose type is a value; only f32 and f64 have one.
+/// A node as an enum of the element types that have gradients, f32 and f64.
 pub(crate) fn erase_node<T: Element>(node: Arc<Node<T>>) -> AnyNode {
     match T::DTYPE {
         DType::F32 => AnyNode::F32(known(node)),

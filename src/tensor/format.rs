@@ -7,19 +7,19 @@ use ndnn_derive::concrete;
 
 use super::{DType, Element, Tensor};
 
-/// Above this many elements only the edges are printed.
+/// The number of elements above which only the edges are printed.
 const THRESHOLD: usize = 1000;
-/// How many elements are printed at either edge of an axis then.
+/// The number of elements printed at each end of an axis in that case.
 const EDGE: usize = 3;
-/// The width at which a row, or what follows the elements, goes on in the next line.
+/// The width after which a row, or what follows the elements, continues on the next line.
 const LINE: usize = 80;
-/// The digits after the point, unless the format string says otherwise.
+/// The digits after the decimal point, unless the format string says otherwise.
 const PRECISION: usize = 4;
 
 const PREFIX: &str = "tensor(";
 
-/// As PyTorch prints a tensor, to the letter; only `grad_fn` names our own operation. `{:.2}` prints two digits after the
-/// point instead of four.
+/// Prints exactly what PyTorch prints; only `grad_fn` shows our own operation's name. `{:.2}` prints two digits after
+/// the decimal point instead of four.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -51,7 +51,7 @@ fn print<T: Element>(tensor: &Tensor<T>, precision: usize, f: &mut fmt::Formatte
     out.write_char(')')
 }
 
-/// Counts what was written since the last line began. Nothing is kept: a tensor may show as many elements as it has.
+/// Counts what was written in the current line. It stores no text, since a tensor may be printed with all its elements.
 struct Columns<'a, 'f> {
     out: &'a mut fmt::Formatter<'f>,
     at: usize,
@@ -71,7 +71,7 @@ impl<T: Element> fmt::Debug for Tensor<T> {
     }
 }
 
-/// What follows the elements.
+/// What is printed after the elements.
 fn suffixes<T: Element>(tensor: &Tensor<T>) -> Vec<String> {
     let mut suffixes = Vec::new();
     let empty = tensor.numel() == 0;
@@ -79,7 +79,7 @@ fn suffixes<T: Element>(tensor: &Tensor<T>) -> Vec<String> {
         let sizes: Vec<String> = tensor.shape().iter().map(usize::to_string).collect();
         suffixes.push(format!("size=({})", sizes.join(", ")));
     }
-    // An empty tensor shows no element to tell an integer or a bool by.
+    // An empty tensor shows no element from which one could see an integer or bool type.
     match T::DTYPE {
         DType::F64 => suffixes.push("dtype=torch.float64".into()),
         DType::I64 if empty => suffixes.push("dtype=torch.int64".into()),
@@ -94,7 +94,7 @@ fn suffixes<T: Element>(tensor: &Tensor<T>) -> Vec<String> {
     suffixes
 }
 
-/// How every number of one tensor is written.
+/// How the numbers of a tensor are written.
 #[derive(Clone, Copy)]
 enum Style {
     /// `7`, `True`
@@ -121,11 +121,11 @@ impl<'a, T: Element> Elements<'a, T> {
         let (view, summarize) = (tensor.view(), tensor.numel() > THRESHOLD);
         let mut elements = Elements { view, summarize, style: Style::Plain, precision, width: 1 };
         let floats = matches!(T::DTYPE, DType::F32 | DType::F64);
-        // Zeros, infinities and NaN have no say in style and width.
+        // Zeros, infinities and NaN do not influence style and width.
         let counts = |x: T| !floats || (x.as_f64().is_finite() && x != T::ZERO);
         if floats {
             let mut seen = Seen::default();
-            elements.each(elements.view.view(), &mut |x| {
+            elements.visit(elements.view.view(), &mut |x| {
                 if counts(x) {
                     seen.add(x.as_f64())
                 }
@@ -133,7 +133,7 @@ impl<'a, T: Element> Elements<'a, T> {
             elements.style = seen.style();
         }
         let mut width = None;
-        elements.each(elements.view.view(), &mut |x| {
+        elements.visit(elements.view.view(), &mut |x| {
             if counts(x) {
                 width = width.max(Some(elements.number(x).len()));
             }
@@ -142,7 +142,7 @@ impl<'a, T: Element> Elements<'a, T> {
         elements
     }
 
-    /// The indices of an axis of length `n` that are printed; `None` is the gap between the edges.
+    /// The indices that are printed on an axis of length `n`; `None` is the gap between the edges.
     fn edges(&self, n: usize) -> impl Iterator<Item = Option<usize>> {
         let gap = self.summarize && n > 2 * EDGE;
         let head = if gap { EDGE } else { n };
@@ -151,12 +151,12 @@ impl<'a, T: Element> Elements<'a, T> {
     }
 
     /// Calls `f` with every element that is printed.
-    fn each(&self, view: ArrayViewD<'_, T>, f: &mut dyn FnMut(T)) {
+    fn visit(&self, view: ArrayViewD<'_, T>, f: &mut dyn FnMut(T)) {
         match view.ndim() {
             0 => view.first().copied().into_iter().for_each(f),
-            // Without elements an axis may be of any length.
+            // Without elements an axis may have any length.
             _ if view.is_empty() => {}
-            _ => self.edges(view.len_of(Axis(0))).flatten().for_each(|i| self.each(view.index_axis(Axis(0), i), f)),
+            _ => self.edges(view.len_of(Axis(0))).flatten().for_each(|i| self.visit(view.index_axis(Axis(0), i), f)),
         }
     }
 
@@ -207,7 +207,7 @@ impl<'a, T: Element> Elements<'a, T> {
     }
 }
 
-/// What decides on the style: numbers that are finite and not zero.
+/// What decides the style: the numbers that are finite and not zero.
 struct Seen {
     any: bool,
     low: f64,

@@ -1,23 +1,23 @@
-//! What a tensor holds of its array: memory that goes back to the pool when the last tensor lets go.
+//! The array of a tensor: its memory goes back to the pool when the last tensor that uses it is dropped.
 
 use std::ops::Deref;
 
 use ndarray::ArrayViewMutD;
 
-use super::{Data, Element};
+use super::{Array, Element};
 use crate::kernels::{copy::contiguous, memory, profile};
 
-/// A shared array; empty only while it is dropped.
-pub(crate) struct Held<T: Element>(Option<Data<T>>);
+/// A shared array; empty only while it is being dropped.
+pub(crate) struct Held<T: Element>(Option<Array<T>>);
 
 const HELD: &str = "held until it is dropped";
 
 impl<T: Element> Held<T> {
-    pub fn into_inner(mut self) -> Data<T> {
+    pub fn into_inner(mut self) -> Array<T> {
         self.0.take().expect(HELD)
     }
 
-    /// The elements, to be changed. Where they are shared they are copied before, into memory of the pool.
+    /// The elements, for writing. If they are shared they are copied first, into memory of the pool.
     pub fn writable(&mut self) -> ArrayViewMutD<'_, T> {
         if !self.is_unique() {
             *self = contiguous(self.view()).into_shared().into();
@@ -33,16 +33,16 @@ impl<T: Element> Clone for Held<T> {
     }
 }
 
-impl<T: Element> From<Data<T>> for Held<T> {
-    fn from(data: Data<T>) -> Self {
+impl<T: Element> From<Array<T>> for Held<T> {
+    fn from(data: Array<T>) -> Self {
         Held(Some(data))
     }
 }
 
 impl<T: Element> Deref for Held<T> {
-    type Target = Data<T>;
+    type Target = Array<T>;
     #[inline]
-    fn deref(&self) -> &Data<T> {
+    fn deref(&self) -> &Array<T> {
         self.0.as_ref().expect(HELD)
     }
 }

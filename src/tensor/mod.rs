@@ -1,24 +1,28 @@
-//! [`Tensor`]: an `ndarray` value with a memory of how it was made.
+//! [`Tensor`]: an `ndarray` value that knows how it was computed.
 
 mod creation;
 mod dims;
 mod erase;
 mod format;
+mod group;
 mod held;
+mod leaf;
 mod node;
 mod operand;
 mod random;
 
-use ndarray::{ArcArray, Array, ArrayD, ArrayViewD, Dimension, IxDyn};
+use ndarray::{ArcArray, ArrayD, ArrayViewD, Dimension, IxDyn};
 use ndnn_derive::concrete;
 
 #[doc(hidden)]
 pub use creation::{tensor_default, tensor_of};
-pub use dims::{Ints, Sizes};
+pub use dims::{Int, Ints, Sizes};
 pub(crate) use dims::{axes, axis};
 use erase::erase;
 pub(crate) use erase::{erase_node, known, known_ref, unerase};
+pub use group::Tensors;
 pub(crate) use held::Held;
+pub(crate) use leaf::{Leaf, LeafHook, gradient_hook};
 pub(crate) use node::{AnyNode, NodeRef, cast, leaf, with_grad};
 pub use node::{grad_enabled, no_grad};
 pub use operand::Operand;
@@ -30,12 +34,12 @@ use crate::{
     sync::lock,
 };
 
-/// The array inside a tensor: of dynamic rank, shared, copied when written to while shared.
-pub type Data<T> = ArcArray<T, IxDyn>;
+/// The array inside a tensor: of dynamic rank, shared, copied on write while shared.
+pub type Array<T> = ArcArray<T, IxDyn>;
 
-/// An n-dimensional array, and, where gradients flow, the step that made it.
+/// An n-dimensional array and, if gradients flow, the operation that computed it.
 ///
-/// A tensor is an immutable value: a clone is O(1), views share memory, and nothing that happens later can change what
+/// A tensor is an immutable value: cloning is O(1), views share memory, and nothing that happens later can change what
 /// a backward pass uses. `T` is `f32` (the default), `f64`, `i64` (labels, indices) or `bool` (masks).
 ///
 /// ```
@@ -53,9 +57,10 @@ pub struct Tensor<T: Element = f32> {
     pub(crate) node: NodeRef<T>,
 }
 
-/// A tensor of any element type: what a state_dict holds.
+/// A tensor of any element type, as a state_dict holds it.
+/// Two of them are equal if their types, shapes and elements are.
 #[must_use]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum AnyTensor {
     F32(Tensor<f32>),
@@ -94,7 +99,29 @@ impl AnyTensor {
         any_tensor!(self, t => t.shape())
     }
 
-    /// The tensor converted to elements of type `T`.
+    /// The tensor inside, with its graph; `None` if its elements are not of type `T`.
+    pub fn get<T: Element>(&self) -> Option<Tensor<T>> {
+        unerase(self.clone())
+    }
+
+    /// Whether gradients flow through it.
+    pub fn requires_grad(&self) -> bool {
+        match self {
+            AnyTensor::F32(t) => t.requires_grad(),
+            AnyTensor::F64(t) => t.requires_grad(),
+            AnyTensor::I64(_) | AnyTensor::Bool(_) => false,
+        }
+    }
+
+    /// Whether both are one tensor: the same array, seen the same way, with the same history.
+    pub(crate) fn is_same(&self, other: &AnyTensor) -> bool {
+        fn same<T: Element>(x: &Tensor<T>, y: &AnyTensor) -> bool {
+            unerase(y.clone()).is_some_and(|y| x.is_same(&y))
+        }
+        any_tensor!(self, t => same(t, other))
+    }
+
+    /// The tensor converted to elements of type `T`, detached from its graph.
     pub fn to<T: Element>(&self) -> Tensor<T> {
         any_tensor!(self, t => t.detach().cast())
     }
@@ -108,15 +135,15 @@ impl<T: Element> From<Tensor<T>> for AnyTensor {
 
 // ---------------------------------------------------------------------------------------------- to and from ndarray
 
-impl<T: Element> From<Data<T>> for Tensor<T> {
-    fn from(data: Data<T>) -> Self {
+impl<T: Element> From<Array<T>> for Tensor<T> {
+    fn from(data: Array<T>) -> Self {
         Tensor { data: data.into(), node: NodeRef(None) }
     }
 }
 
-impl<T: Element, D: Dimension> From<Array<T, D>> for Tensor<T> {
-    fn from(array: Array<T, D>) -> Self {
-        Data::from(array.into_dyn()).into()
+impl<T: Element, D: Dimension> From<ndarray::Array<T, D>> for Tensor<T> {
+    fn from(array: ndarray::Array<T, D>) -> Self {
+        Array::from(array.into_dyn()).into()
     }
 }
 
@@ -131,8 +158,8 @@ impl<T: Element> Tensor<T> {
         self.data.into_inner().try_into_owned_nocopy().unwrap_or_else(|shared| copy::contiguous(shared.view()))
     }
 
-    /// The array inside, shared.
-    pub(crate) fn data(&self) -> &Data<T> {
+    /// The shared array.
+    pub(crate) fn data(&self) -> &Array<T> {
         &self.data
     }
 
@@ -161,7 +188,7 @@ impl<T: Element> Tensor<T> {
         self.data.len()
     }
 
-    /// The length of one axis; negative counts from the end.
+    /// The length of one axis; a negative one counts from the end.
     ///
     /// # Errors
     /// If there is no such axis.
@@ -175,10 +202,10 @@ impl<T: Element> Tensor<T> {
         T::DTYPE
     }
 
-    /// The one element.
+    /// The value of a tensor with one element.
     ///
     /// # Errors
-    /// If there is not exactly one.
+    /// If there is not exactly one element.
     #[concrete(Element)]
     pub fn item(&self) -> Result<T> {
         match self.numel() {
@@ -190,12 +217,12 @@ impl<T: Element> Tensor<T> {
         }
     }
 
-    /// Whether both hold the same array, not only equal ones.
+    /// Whether both refer to the same array, not just to equal ones.
     pub fn shares_memory_with(&self, other: &Tensor<T>) -> bool {
         self.data.as_ptr() == other.data.as_ptr()
     }
 
-    /// Whether both are one tensor: the same array, seen the same way, with the same history.
+    /// Whether both are the same tensor: the same array, with the same view and the same history.
     pub(crate) fn is_same(&self, other: &Tensor<T>) -> bool {
         let node = |t: &Tensor<T>| t.node.0.as_ref().map(std::sync::Arc::as_ptr);
         let (x, y) = (self.data(), other.data());
@@ -209,22 +236,22 @@ impl<T: Element> Tensor<T> {
 // ---------------------------------------------------------------------------------------------------------- gradients
 
 impl<T: Element> Tensor<T> {
-    /// Whether operations on this tensor are recorded: PyTorch's `tensor.requires_grad`, read.
+    /// Whether operations on this tensor are recorded: PyTorch's `tensor.requires_grad`, for reading.
     pub fn requires_grad(&self) -> bool {
         self.node.0.is_some()
     }
 
-    /// The same values, cut off from the graph.
+    /// The same values, detached from the graph.
     pub fn detach(&self) -> Tensor<T> {
         Tensor { data: self.data.clone(), node: NodeRef(None) }
     }
 
-    /// As [`detach`](Tensor::detach), without another link to the array.
+    /// As [`detach`](Tensor::detach), without another reference to the array.
     pub(crate) fn into_detached(self) -> Tensor<T> {
         Tensor { data: self.data, node: NodeRef(None) }
     }
 
-    /// Whether gradients gather here: it was made by [`Tensor::set_requires_grad`], or it is not tracked at all.
+    /// Whether gradients accumulate here: it was created by [`Tensor::set_requires_grad`], or it is not tracked at all.
     pub fn is_leaf(&self) -> bool {
         self.node.0.as_ref().is_none_or(|n| n.op.leaf().is_some())
     }
@@ -236,8 +263,8 @@ impl<T: Element> Tensor<T> {
 }
 
 impl<T: Real> Tensor<T> {
-    /// The same values as a new leaf, whose gradient [`backward`](Tensor::backward) gathers; a tensor that is tracked already
-    /// stays as it is. With `false`, a leaf becomes a tensor that is not tracked.
+    /// The same values as a new leaf, in which [`backward`](Tensor::backward) accumulates the gradient; a tensor that
+    /// is already tracked is returned unchanged. With `false`, a leaf becomes a tensor that is not tracked.
     ///
     /// For a new leaf with the values of a tracked tensor, write `x.detach().set_requires_grad(true)`.
     ///
@@ -251,7 +278,7 @@ impl<T: Real> Tensor<T> {
     /// ```
     ///
     /// # Panics
-    /// With `false` on the result of an operation: gradients flow through it, whatever it says. Use
+    /// With `false` on the result of an operation, through which gradients flow in any case. Use
     /// [`detach`](Tensor::detach).
     #[track_caller]
     pub fn set_requires_grad(&self, requires_grad: bool) -> Tensor<T> {
@@ -267,26 +294,26 @@ impl<T: Real> Tensor<T> {
         }
     }
 
-    /// The gradient gathered in this leaf.
+    /// The gradient accumulated in this leaf.
     pub fn grad(&self) -> Option<Tensor<T>> {
-        lock(self.node.0.as_ref()?.op.leaf()?).clone()
+        lock(&self.node.0.as_ref()?.op.leaf()?.grad).clone()
     }
 
-    /// Forgets the gradient gathered in this leaf.
+    /// Discards the gradient accumulated in this leaf.
     pub fn zero_grad(&self) {
         self.set_grad(None);
     }
 
-    /// Replaces the gradient gathered in this leaf; nothing happens where there is no leaf.
+    /// Replaces the gradient accumulated in this leaf; does nothing if this is not a leaf.
     pub(crate) fn set_grad(&self, grad: Option<Tensor<T>>) {
-        if let Some(slot) = self.node.0.as_ref().and_then(|n| n.op.leaf()) {
-            *lock(slot) = grad;
+        if let Some(leaf) = self.node.0.as_ref().and_then(|n| n.op.leaf()) {
+            *lock(&leaf.grad) = grad;
         }
     }
 }
 
 impl<T: Element> Tensor<T> {
-    /// Converted to another element type, as Rust's `as` converts; between `f32` and `f64` gradients flow through.
+    /// Converts to another element type as Rust's `as` does; gradients flow between `f32` and `f64`.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -307,7 +334,7 @@ fn converted(tensor: AnyTensor, dtype: DType) -> AnyTensor {
         match tensor {
             AnyTensor::F32(t) => convert(t.view(), |x| T::of(x.into())).into(),
             AnyTensor::F64(t) => convert(t.view(), T::of).into(),
-            // To f32 through f64 it would be rounded twice.
+            // Going to f32 through f64 would round twice.
             AnyTensor::I64(t) => convert(t.view(), T::of_i64).into(),
             AnyTensor::Bool(t) => convert(t.view(), |x| if x { T::ONE } else { T::ZERO }).into(),
         }
@@ -323,7 +350,7 @@ fn converted(tensor: AnyTensor, dtype: DType) -> AnyTensor {
     }
 }
 
-/// Equal shapes and equal elements (NaN equals nothing); gradients play no part.
+/// Equal shapes and equal elements (NaN equals nothing); gradients are not compared.
 impl<T: Element> PartialEq for Tensor<T> {
     fn eq(&self, other: &Self) -> bool {
         *self.data == *other.data

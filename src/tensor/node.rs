@@ -1,4 +1,4 @@
-//! The memory of how a tensor was made: [`Node`], and the one way to make one, [`Tensor::op`].
+//! How a tensor was computed: [`Node`], and the only way to create one, [`Tensor::op`].
 
 use std::{
     cell::Cell,
@@ -14,8 +14,9 @@ use std::{
 use ndarray::{Dimension, IxDyn};
 
 use super::{
-    AnyTensor, Data, Element, Held, Real, Tensor,
+    AnyTensor, Array, Element, Held, Real, Tensor,
     erase::{erase, erase_node},
+    leaf::Leaf,
 };
 use crate::{
     Error, Result,
@@ -24,10 +25,10 @@ use crate::{
     sync::{Scoped, during, lock},
 };
 
-/// One step of a computation: knows its inputs' nodes and how a gradient flows back to them.
+/// One operation of a computation: it knows the nodes of its inputs, and how a gradient flows back to them.
 ///
-/// Ids grow with creation, so an input's id is smaller than its output's: walking by falling ids is reverse
-/// topological order.
+/// Ids increase with creation, so the id of an input is smaller than that of the output: visiting nodes by descending
+/// id is reverse topological order.
 pub struct Node<T: Element, B: ?Sized = dyn Backward<T>> {
     pub(crate) id: u64,
     pub(crate) shape: IxDyn,
@@ -35,7 +36,7 @@ pub struct Node<T: Element, B: ?Sized = dyn Backward<T>> {
     pub(crate) op: B,
 }
 
-/// A node of either element type that has gradients.
+/// A node of one of the element types that have gradients.
 #[derive(Clone)]
 pub enum AnyNode {
     F32(Arc<Node<f32>>),
@@ -50,7 +51,8 @@ impl AnyNode {
         }
     }
 
-    /// Calls `f` on the node of each input that has one; `false` if they are not known any more, since the graph was freed.
+    /// Calls `f` on the node of each input that has one; returns `false` if they are no longer known because the graph
+    /// was freed.
     pub(crate) fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool {
         match self {
             AnyNode::F32(n) => n.op.inputs(f),
@@ -59,7 +61,7 @@ impl AnyNode {
     }
 }
 
-/// What receives an input's gradient: its node, and the gradient.
+/// Receives the gradient of an input, together with its node.
 pub(crate) type Sink<'a> = dyn FnMut(AnyNode, AnyTensor) + 'a;
 
 /// How a gradient flows through a node.
@@ -67,10 +69,10 @@ pub trait Backward<T: Element>: Send + Sync {
     fn name(&self) -> &'static str;
     /// See [`AnyNode::inputs`].
     fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool;
-    /// Hands the inputs' gradients to `sink`. `free` drops what the node holds, before it runs.
+    /// Passes the gradients of the inputs to `sink`. With `free`, what the node holds is removed from it first.
     fn run(&self, node: &Arc<Node<T>>, grad: &Tensor<T>, free: bool, sink: &mut Sink<'_>) -> Result<()>;
-    /// Where a leaf's gradient gathers; `None` for a result.
-    fn leaf(&self) -> Option<&Mutex<Option<Tensor<T>>>>;
+    /// Where the gradient of a leaf accumulates; `None` for a result.
+    fn leaf(&self) -> Option<&Leaf<T>>;
 }
 
 fn next_id() -> u64 {
@@ -85,10 +87,10 @@ fn new_node<T: Element, B: Backward<T> + 'static>(shape: &[usize], op: B) -> Nod
 
 // ---------------------------------------------------------------------------------------------- references to nodes
 
-/// A tensor's link to its node, empty where no gradient flows.
+/// A tensor's reference to its node; empty if no gradient flows.
 ///
-/// Dropping the last link to a node drops the links that it holds, and so on: a chain of 100,000 steps would overflow
-/// the stack. So the last link hands its node to the list of the outermost drop.
+/// Dropping the last reference to a node drops the references that it holds, and so on: a chain of 100,000 operations
+/// would overflow the stack. So the last reference hands its node to the list of the outermost drop.
 pub struct NodeRef<T: Element>(pub(crate) Option<Arc<Node<T>>>);
 
 impl<T: Element> Clone for NodeRef<T> {
@@ -111,13 +113,13 @@ impl<T: Element> Drop for NodeRef<T> {
 }
 
 thread_local! {
-    /// The nodes that wait for the drop that is under way on this thread.
+    /// The nodes that wait for the running drop on this thread.
     static WAITING: Scoped<Vec<AnyNode>> = const { Scoped::new() };
     /// The memory of that list, kept for the next drop.
     static SPARE: Cell<Vec<AnyNode>> = const { Cell::new(Vec::new()) };
 }
 
-/// Drops a node and, one after the other, all that nothing else holds then.
+/// Drops a node and then, one after another, all nodes that nothing else refers to.
 fn drop_last(node: AnyNode) {
     let ours = WAITING.with(|waiting| {
         waiting.with(|list| match list {
@@ -130,16 +132,17 @@ fn drop_last(node: AnyNode) {
     });
     let Some(node) = ours else { return };
     let mut panicked = None;
-    // The spare memory is gone while a thread ends; the list itself is not.
+    // The spare memory may be gone while the thread ends; the list itself is not.
     let spare = SPARE.try_with(Cell::take).unwrap_or_default();
     let ((), list) = during(&WAITING, spare, || {
         let mut next = Some(node);
         while let Some(node) = next {
-            // What a closure captured may panic when it drops: the rest of the graph is freed all the same.
+            // A value that a closure captured may panic when it is dropped: the rest of the graph is freed
+            // nevertheless.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(node)))
                 && let Some(further) = panicked.replace(payload)
             {
-                // One panic can be passed on. The drop of another one's payload might panic in turn.
+                // Only one panic can be passed on, and dropping the payload of another one might panic again.
                 std::mem::forget(further);
             }
             next = WAITING.with(|waiting| waiting.with(|list| list.as_mut().and_then(Vec::pop)));
@@ -153,14 +156,10 @@ fn drop_last(node: AnyNode) {
     }
 }
 
-/// The longest list whose memory is kept.
+/// The length of the longest list whose memory is kept.
 const SPARE_NODES: usize = 1024;
 
 // ---------------------------------------------------------------------------------------------------- kinds of nodes
-
-struct Leaf<T: Element> {
-    grad: Mutex<Option<Tensor<T>>>,
-}
 
 impl<T: Element> Backward<T> for Leaf<T> {
     fn name(&self) -> &'static str {
@@ -172,23 +171,23 @@ impl<T: Element> Backward<T> for Leaf<T> {
     fn run(&self, _: &Arc<Node<T>>, _: &Tensor<T>, _: bool, _: &mut Sink<'_>) -> Result<()> {
         Ok(())
     }
-    fn leaf(&self) -> Option<&Mutex<Option<Tensor<T>>>> {
-        Some(&self.grad)
+    fn leaf(&self) -> Option<&Leaf<T>> {
+        Some(self)
     }
 }
 
-/// A new leaf: where a gradient gathers.
+/// A new leaf, in which a gradient accumulates.
 pub(crate) fn leaf<T: Real>(shape: &[usize]) -> NodeRef<T> {
-    new_node(shape, Leaf { grad: Mutex::new(None) })
+    new_node(shape, Leaf::new())
 }
 
 /// What a node needs for its backward pass, until the graph is freed.
 ///
-/// It is handed out, so that nothing is locked while a closure runs: one may differentiate through its own node, and threads
-/// may share a graph that is kept.
+/// It is lent out, so that nothing is locked while a closure runs: a closure may differentiate through its own node,
+/// and threads may share a graph that is retained.
 struct Kept<S>(Mutex<Option<Lent<S>>>);
 
-/// Shared from the first pass on that keeps the graph; most graphs are freed by their first.
+/// Shared from the first pass that retains the graph; most graphs are freed by their first pass.
 enum Lent<S> {
     Own(S),
     Shared(Arc<S>),
@@ -209,12 +208,12 @@ impl<S> Kept<S> {
         Kept(Mutex::new(Some(Lent::Own(state))))
     }
 
-    /// Runs `f` on what is kept; `false` if it was freed.
+    /// Runs `f` on the state; returns `false` if it was freed.
     fn peek(&self, f: impl FnOnce(&S)) -> bool {
         lock(&self.0).as_deref().map(f).is_some()
     }
 
-    /// What is kept; `free` leaves nothing behind.
+    /// The state; `free` removes it from the node.
     fn take(&self, name: &str, free: bool) -> Result<Lent<S>> {
         profile::atomic();
         let mut kept = lock(&self.0);
@@ -231,8 +230,8 @@ impl<S> Kept<S> {
     }
 }
 
-/// An operation; its state is dropped when the graph is freed. Only its closure is compiled for each operation: the rest is
-/// the same for all.
+/// An operation; its state is dropped when the graph is freed. Only the closure is compiled for each operation; the
+/// rest is the same for all.
 struct Op<T: Element> {
     name: &'static str,
     state: Kept<OpState<T>>,
@@ -244,7 +243,7 @@ struct OpState<T: Element> {
     backward: Closure<T>,
 }
 
-/// The links to an operation's inputs: few of them without memory of their own.
+/// The references to an operation's inputs; a few of them need no allocation.
 enum Inputs<T: Element> {
     Few([NodeRef<T>; 3], usize),
     Many(Box<[NodeRef<T>]>),
@@ -269,15 +268,15 @@ impl<T: Element> Deref for Inputs<T> {
     }
 }
 
-/// A backward function, whatever it was written for: it is handed the gradient, which inputs need one and the output, where it
-/// is kept, and hands the inputs' gradients on.
-type Run<T> = dyn Fn(&Tensor<T>, &[bool], Option<&Tensor<T>>, &mut Grads<'_, T>) -> Result<()> + Send + Sync;
+/// A backward function with any number of inputs. It receives the gradient, which inputs need one, and the output if it
+/// is kept, and passes on the gradients of the inputs.
+type BackwardFn<T> = dyn Fn(&Tensor<T>, &[bool], Option<&Tensor<T>>, &mut Grads<'_, T>) -> Result<()> + Send + Sync;
 
-/// What takes the gradients of an operation's inputs.
+/// Receives the gradients of an operation's inputs.
 type Grads<'a, T> = dyn FnMut(&mut [Option<Tensor<T>>]) -> Result<()> + 'a;
 
-/// A backward closure: what it captured may panic when it drops.
-struct Closure<T: Element>(Option<Box<Run<T>>>);
+/// A backward closure: a value that it captured may panic when it is dropped.
+struct Closure<T: Element>(Option<Box<BackwardFn<T>>>);
 
 impl<T: Element> Drop for Closure<T> {
     fn drop(&mut self) {
@@ -285,8 +284,8 @@ impl<T: Element> Drop for Closure<T> {
     }
 }
 
-/// Runs what drops a user's values. A panic is passed on, unless another one unwinds already: to leave a drop then would end the
-/// process.
+/// Runs code that drops a user's values. A panic is passed on unless another one is already unwinding: a second one
+/// would abort the process.
 fn contained(drops: &mut dyn FnMut()) {
     match catch_unwind(AssertUnwindSafe(drops)) {
         Err(payload) if thread::panicking() => std::mem::forget(payload),
@@ -306,7 +305,7 @@ fn freed(name: &str) -> Error {
     )
 }
 
-/// The mistake of a backward closure that gives a gradient of another shape than the input's.
+/// The error of a backward closure that returns a gradient whose shape is not the input's.
 #[cold]
 fn misshapen(name: &str, i: usize, gradient: &[usize], input: &[usize]) -> Error {
     Error::shape(
@@ -318,7 +317,7 @@ fn misshapen(name: &str, i: usize, gradient: &[usize], input: &[usize]) -> Error
     )
 }
 
-/// The mistake of a backward closure that gives too few or too many gradients.
+/// The error of a backward closure that returns too few or too many gradients.
 #[cold]
 fn miscounted(name: &str, gradients: usize, inputs: usize) -> Error {
     Error::shape(name, format!("backward gave {gradients} gradients for {inputs} inputs; expected an Option per input"))
@@ -367,7 +366,7 @@ impl<T: Element> Backward<T> for Op<T> {
         })
     }
 
-    fn leaf(&self) -> Option<&Mutex<Option<Tensor<T>>>> {
+    fn leaf(&self) -> Option<&Leaf<T>> {
         None
     }
 }
@@ -394,12 +393,12 @@ impl<T: Real, U: Real> Backward<U> for Cast<T> {
         Ok(())
     }
 
-    fn leaf(&self) -> Option<&Mutex<Option<Tensor<U>>>> {
+    fn leaf(&self) -> Option<&Leaf<U>> {
         None
     }
 }
 
-/// The result of a conversion of `input`.
+/// The result of converting `input`.
 pub(crate) fn cast<T: Real, U: Real>(input: &Tensor<T>, data: Held<U>) -> Tensor<U> {
     if input.node.0.is_none() || !grad_enabled() {
         return Tensor { data, node: NodeRef(None) };
@@ -411,14 +410,14 @@ pub(crate) fn cast<T: Real, U: Real>(input: &Tensor<T>, data: Held<U>) -> Tensor
 // ------------------------------------------------------------------------------------------------- the one constructor
 
 impl<T: Element> Tensor<T> {
-    /// Makes the result of an operation together with how its gradient flows back: the only way to make a tensor
-    /// that is not a leaf.
+    /// Creates the result of an operation together with its backward function: the only way to create a tensor that is
+    /// not a leaf.
     ///
-    /// `backward(g, needed)` gets the gradient of the result and which inputs need one; it returns one `Option<Tensor>` per
-    /// input, of the input's shape: `None` where no gradient flows. A gradient of another shape is an error of the backward
-    /// pass. It must be written with tensor operations, so that it can be differentiated in turn. It runs with gradients off,
-    /// unless the caller wants to differentiate again: a faster first-order path may stand behind `if !grad_enabled()`. (A
-    /// thread that it starts has gradients on, and takes the slower path there.)
+    /// `backward(g, needed)` receives the gradient of the result and which inputs need one; it returns one
+    /// `Option<Tensor>` per input, of the input's shape, or `None` if no gradient flows. A gradient of another shape is
+    /// an error of the backward pass. It must be written with tensor operations, so that it can itself be
+    /// differentiated. It runs without recording, unless the caller wants to differentiate again, so a faster
+    /// first-order path may be used if `!grad_enabled()`. (A thread that it starts records, and takes the slower path.)
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -433,7 +432,7 @@ impl<T: Element> Tensor<T> {
     /// ```
     pub fn op<const N: usize, F>(
         name: &'static str,
-        out: impl Into<Data<T>>,
+        out: impl Into<Array<T>>,
         inputs: [&Tensor<T>; N],
         backward: F,
     ) -> Tensor<T>
@@ -451,10 +450,11 @@ impl<T: Element> Tensor<T> {
 
     /// As [`Tensor::op`], for a derivative that reads the operation's own output: `backward(g, needed, output)`.
     ///
-    /// A closure that captured its own output as a tensor would keep itself alive; this hands it back.
+    /// A closure that captured its own output as a tensor would keep itself alive; this passes the output to it
+    /// instead.
     pub fn op_with_output<const N: usize, F>(
         name: &'static str,
-        out: impl Into<Data<T>>,
+        out: impl Into<Array<T>>,
         inputs: [&Tensor<T>; N],
         backward: F,
     ) -> Tensor<T>
@@ -471,7 +471,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// As [`Tensor::op`], for any number of inputs.
-    pub fn op_many<F>(name: &'static str, out: impl Into<Data<T>>, inputs: &[&Tensor<T>], backward: F) -> Tensor<T>
+    pub fn op_many<F>(name: &'static str, out: impl Into<Array<T>>, inputs: &[&Tensor<T>], backward: F) -> Tensor<T>
     where
         F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync + 'static,
     {
@@ -484,13 +484,13 @@ impl<T: Element> Tensor<T> {
         Self::record(name, out.into(), inputs, false, Box::new(run))
     }
 
-    /// The result of an operation that is tracked.
+    /// The result of an operation that is recorded.
     fn record(
         name: &'static str,
-        data: Data<T>,
+        data: Array<T>,
         inputs: &[&Tensor<T>],
         keep_output: bool,
-        backward: Box<Run<T>>,
+        backward: Box<BackwardFn<T>>,
     ) -> Tensor<T> {
         let data = Held::from(data);
         let state = OpState {
@@ -518,12 +518,12 @@ thread_local! {
     static GRAD_ENABLED: Cell<bool> = const { Cell::new(true) };
 }
 
-/// Whether operations on this thread record how they were made.
+/// Whether operations on this thread are recorded.
 pub fn grad_enabled() -> bool {
     GRAD_ENABLED.get()
 }
 
-/// Runs `f` with recording switched on or off; a panic inside restores what was.
+/// Runs `f` with recording switched on or off; a panic inside restores the previous state.
 pub(crate) fn with_grad<R>(enabled: bool, f: impl FnOnce() -> R) -> R {
     struct Restore(bool);
     impl Drop for Restore {
@@ -535,10 +535,10 @@ pub(crate) fn with_grad<R>(enabled: bool, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Runs `f` without recording gradients on this thread: faster, and nothing is kept for a backward pass.
+/// Runs `f` without recording on this thread, which is faster and keeps nothing for a backward pass.
 ///
-/// It holds for the thread that calls it: a thread that `f` starts records, as every thread does at its start, until it calls
-/// `no_grad` itself.
+/// This applies only to the thread that calls it: a thread that `f` starts records, as every thread does initially,
+/// until it calls `no_grad` itself.
 ///
 /// ```
 /// use ndnn::prelude::*;

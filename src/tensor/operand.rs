@@ -1,10 +1,10 @@
-//! [`Operand`]: what may stand on the right of an operation.
+//! [`Operand`]: what may be the right operand of an operation.
 
 use super::{Element, Tensor};
 
-/// What may stand on the right of an operation: a tensor, by value or by reference, or a scalar.
+/// What may be the right operand of an operation: a tensor, by value or by reference, or a scalar.
 pub trait Operand<T: Element> {
-    /// As a tensor; a scalar has no axes.
+    /// The operand as a tensor; a scalar has no axes.
     fn operand(self) -> Tensor<T>;
 }
 

@@ -1,4 +1,4 @@
-//! What a user writes panics, wherever the library calls it: everything works on.
+//! User code panics, wherever the library calls it: everything continues to work.
 
 use std::{
     env,
@@ -6,15 +6,16 @@ use std::{
 };
 
 use ndnn::{
+    AnyTensor, Tensors,
     autograd::grad,
-    data::{Collate, DataLoader, Dataset, random_split},
-    module::{AnyParam, Members, Parameters},
+    data::{DataLoader, Dataset, random_split},
+    module::{AnyParam, Members, Parameters, hooks},
     optim::{Adam, SGD},
     prelude::*,
     random::{Distribution, Rng},
 };
 
-/// A distribution, a data set, a sample, a layer and a list of parameters: each panics at the place that it is told.
+/// A distribution, a data set, a sample, a layer and a list of parameters: each panics at the place it is told to.
 struct Faulty(&'static str);
 
 impl Faulty {
@@ -54,10 +55,10 @@ impl Dataset for Faulty {
     }
 }
 
-impl Collate for Faulty {
-    fn collate(samples: Vec<Self>) -> Result<Self> {
-        samples[0].at("collate");
-        Ok(Faulty(""))
+impl Tensors for Faulty {
+    fn map(&self, _: &mut dyn FnMut(AnyTensor) -> Result<AnyTensor>) -> Result<Self> {
+        self.at("map");
+        Ok(Faulty(self.0))
     }
 }
 
@@ -71,12 +72,11 @@ impl Module for Faulty {
     }
 }
 
+#[forward]
 impl Forward for Faulty {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        ndnn::module::run(self, || {
-            self.at("forward");
-            Ok(x * 2.0)
-        })
+        self.at("forward");
+        Ok(x * 2.0)
     }
 }
 
@@ -87,7 +87,7 @@ impl Parameters for Faulty {
     }
 }
 
-/// Calls of everything that runs a user's code, each with the place where it panics.
+/// Calls of everything that runs user code, each with the place where it panics.
 fn calls() -> Vec<(&'static str, Box<dyn Fn(Faulty)>)> {
     let x = tensor![0.5, -1.0; f64];
     let check = move |f: fn(&Tensor<f64>)| {
@@ -101,12 +101,12 @@ fn calls() -> Vec<(&'static str, Box<dyn Fn(Faulty)>)> {
     };
     let model = |faulty| sequential![Linear::new(3, 2), faulty, BatchNorm1d::new(2)];
     let input = Tensor::<f32>::ones([4, 3]);
-    let (a, b, c) = (input.clone(), input.clone(), input.clone());
+    let (a, b, c, d) = (input.clone(), input.clone(), input.clone(), input.clone());
     vec![
         ("sample", Box::new(|f| drop(Tensor::sample([1 << 18], f)))),
         ("len", Box::new(|f| assert_eq!(DataLoader::new(f, 3).shuffle(true).epoch(0).count(), 3))),
         ("get", Box::new(|f| assert_eq!(DataLoader::new(f, 3).epoch(0).count(), 3))),
-        ("collate", Box::new(|f| drop(random_split(f, [4, 4]).unwrap()[0].batch(&[0, 1])))),
+        ("map", Box::new(|f| drop(random_split(f, [4, 4]).unwrap()[0].batch(&[0, 1])))),
         ("named", Box::new(|f| drop(SGD::new(f, 0.1)))),
         ("named", Box::new(|f| drop(ndnn::nn::utils::clip_grad_norm(f, 0.1)))),
         ("forward", Box::new(move |f| drop(model(f).forward(&a)))),
@@ -139,6 +139,13 @@ fn calls() -> Vec<(&'static str, Box<dyn Fn(Faulty)>)> {
                     model.forward(&b)
                 };
                 drop(ndnn::nn::summary_of(&model, forward));
+            }),
+        ),
+        (
+            "hook",
+            Box::new(move |f| {
+                let model = model(Faulty(""));
+                drop(hooks::during(&model, "*", |_, _, _| f.at("hook"), || model.forward(&d)));
             }),
         ),
         ("check", Box::new(move |f| if f.0 == "check" { check(|_| panic!("told so")) } else { check(|_| ()) })),

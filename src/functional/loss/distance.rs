@@ -11,16 +11,16 @@ use crate::{
 };
 
 loss_options! {
-    /// What [`mse_loss`] and [`l1_loss`] take besides input and target.
+    /// The options of [`mse_loss`] and [`l1_loss`].
     pub struct MSELossOptions, setters mse_setters,
     weight "A weight for each element, of the input's shape; the mean then divides by the sum of the weights. None by default." {}
 }
 
-/// What [`l1_loss`] takes besides input and target.
+/// The options of [`l1_loss`].
 pub type L1LossOptions<'a, T> = MSELossOptions<'a, T>;
 
 loss_options! {
-    /// What [`smooth_l1_loss`] takes besides input and target.
+    /// The options of [`smooth_l1_loss`].
     pub struct SmoothL1LossOptions, setters smooth_l1_setters {
         /// The difference from which on the loss is linear, at least 0; 1 by default.
         beta: of f64 = 1.;
@@ -28,7 +28,7 @@ loss_options! {
 }
 
 loss_options! {
-    /// What [`huber_loss`] takes besides input and target.
+    /// The options of [`huber_loss`].
     pub struct HuberLossOptions, setters huber_setters,
     weight "A weight for each element, of the input's shape; the mean divides by the number of elements all the same. None
 by default." {
@@ -49,7 +49,7 @@ fn weighted<T: Real>(op: &str, losses: Tensor<T>, weight: Option<&Tensor<T>>) ->
     }
 }
 
-/// [`of_pairs`], where the mean with weights is the weighted mean.
+/// [`of_pairs`], but with weights the mean is the weighted mean.
 fn distance<T: Real>(
     op: &'static str,
     [input, target]: [&Tensor<T>; 2],
@@ -66,8 +66,8 @@ fn distance<T: Real>(
 
 /// The squared error, `(x − y)²`.
 ///
-/// `input` and `target` have one shape `(*)`; the result is a scalar, or `(*)` without a reduction. Where PyTorch
-/// broadcasts with a warning, this is an error. Gradients flow to the input, the target and the weight.
+/// `input` and `target` have the same shape `(*)`; the result is a scalar, or `(*)` without a reduction. Where PyTorch
+/// broadcasts with a warning, this returns an error. Gradients flow to the input, the target and the weight.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
@@ -92,7 +92,7 @@ pub fn l1_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: L1LossOp
     distance("l1_loss", [input, target], options, Absolute)
 }
 
-/// The absolute error, rounded off near 0: `d² / 2β` while `|d| = |x − y| < β`, then `|d| − β/2`; for β = 0 it is
+/// The absolute error, smooth near 0: `d² / 2β` while `|d| = |x − y| < β`, otherwise `|d| − β/2`; for β = 0 it is
 /// [`l1_loss`].
 ///
 /// Shapes and gradients as in [`mse_loss`].
@@ -115,7 +115,7 @@ pub fn smooth_l1_loss<T: Real>(
     of_pairs(op, input, target, options.reduction, Bent { bend: beta, scale: beta, slope: 1. })
 }
 
-/// The squared error, made linear far from 0: `d² / 2` while `|d| = |x − y| < δ`, then `δ (|d| − δ/2)`.
+/// The squared error, linear far from 0: `d² / 2` while `|d| = |x − y| < δ`, otherwise `δ (|d| − δ/2)`.
 ///
 /// Shapes and gradients as in [`mse_loss`].
 ///

@@ -1,4 +1,4 @@
-//! Losses of pairs of an input `x` and a target `y`, element by element: a value and its derivatives.
+//! Losses of pairs of an input `x` and a target `y`, elementwise: a value and its derivatives.
 
 use super::{Reduction, same_shape};
 use crate::{
@@ -36,13 +36,13 @@ impl<T: Real> Binary<T> for Absolute {
     #[inline(always)]
     fn gradient<E: Formula<T>>(self, g: E, x: E, y: E) -> E {
         let d = x - y;
-        // As in PyTorch a NaN gets nothing, as if it were 0.
+        // As in PyTorch a NaN gets gradient 0.
         g.kept(d.lt(0.) | d.gt(0.)) * d.sign()
     }
 }
 compiled!(loss Absolute);
 
-/// `d² / 2·scale` while `|d| < bend`, then `slope · (|d| − bend/2)`, where `d = x − y`.
+/// `d² / 2·scale` while `|d| < bend`, otherwise `slope · (|d| − bend/2)`, where `d = x − y`.
 #[derive(Clone, Copy)]
 pub(super) struct Bent {
     pub bend: f64,
@@ -62,9 +62,9 @@ impl<T: Real> Binary<T> for Bent {
     #[inline(always)]
     fn gradient<E: Formula<T>>(self, g: E, x: E, y: E) -> E {
         let d = x - y;
-        // A NaN counts as within the bend, so that it stays one.
+        // A NaN counts as within the bend, so that the result is NaN.
         let far = d.ge(self.bend) | d.le(-self.bend);
-        // The reciprocal of a number below the normal ones may be ∞.
+        // The reciprocal of a subnormal number may be ∞.
         let up = if T::of(self.scale) < T::min_positive_value() { T::epsilon().recip().as_f64() } else { 1. };
         let near = d.kept(!far) * up * (self.scale * up).recip();
         g * (near + (d.sign() * self.slope).kept(far))
@@ -72,7 +72,7 @@ impl<T: Real> Binary<T> for Bent {
 }
 compiled!(loss Bent);
 
-/// `log(1 + eˣ) − y x`, of which nothing cancels: `(1 − y) x + log(1 + e⁻ˣ)` above 0, `−y x + log(1 + eˣ)` below.
+/// `log(1 + eˣ) − y x` without cancellation: `(1 − y) x + log(1 + e⁻ˣ)` above 0, `−y x + log(1 + eˣ)` below.
 #[derive(Clone, Copy)]
 pub(super) struct Logistic;
 
@@ -85,7 +85,7 @@ impl<T: Real> Binary<T> for Logistic {
     }
     #[inline(always)]
     fn gradient<E: Formula<T>>(self, g: E, x: E, y: E) -> E {
-        // `σ(x) − y`, above 0 as `(1 − y) − σ(−x)`: where σ is near 1, it has no digits left of the difference.
+        // `σ(x) − y`, above 0 as `(1 − y) − σ(−x)`: if σ is near 1, the difference has no digits left.
         let sign = E::either(x.gt(0.), -1., 1.);
         let wrong = y * sign + E::either(x.gt(0.), 1., 0.);
         g * (((x * sign).sigmoid() - wrong) * sign)
@@ -103,7 +103,7 @@ pairs! {
         -(g * y * (-(x * y)).sigmoid()), -(g * x * (-(x * y)).sigmoid());
 }
 
-/// The losses of pairs, reduced: one operation.
+/// The reduced losses of pairs, as one operation.
 pub(super) fn of_pairs<T: Real>(
     op: &'static str,
     input: &Tensor<T>,

@@ -10,7 +10,7 @@ use std::{
 
 use super::{PREFIX, SUFFIX, replace};
 
-/// A folder of the test's own, removed at the end.
+/// A folder for one test, removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -23,7 +23,7 @@ impl Folder {
         Folder(path)
     }
 
-    /// A path in it, with a file if there is content.
+    /// A path in the folder; with `content`, the file is created.
     fn at(&self, name: &str, content: Option<&str>) -> PathBuf {
         let path = self.0.join(name);
         content.into_iter().for_each(|c| fs::write(&path, c).unwrap());
@@ -137,7 +137,7 @@ fn what_nobody_holds_is_removed_and_the_rest_stays() {
     assert!(!folder.names().contains(&name(2)));
 }
 
-/// Two writers of one path and a third beside it tidy up after one another all the time.
+/// Two writers of one path and a third one beside it remove one another's stale files all the time.
 #[test]
 fn a_reader_sees_one_whole_file_or_another() {
     let folder = Folder::new();
@@ -165,7 +165,7 @@ fn halfway() {
         out.write_all(&[b'n'; 100_000])?;
         out.flush()?;
         println!("\nhalfway");
-        // Ends also with the process that waits for it.
+        // Ends when the process that waits for it ends.
         io::stdin().read_to_end(&mut Vec::new()).map(drop)
     });
 }
@@ -184,7 +184,7 @@ fn a_killed_process_leaves_the_old_file_and_the_next_save_tidies_up() {
     let said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok).any(|line| line == "halfway");
     assert!(said, "the child did not come halfway");
     let kept = || folder.names().into_iter().filter(|name| temporary(name)).count();
-    // It lives: nobody touches what it writes.
+    // The process is alive, so its file is left alone.
     put(&folder.at("b", None), "b").unwrap();
     assert_eq!(kept(), 1);
     child.kill().unwrap();
@@ -211,14 +211,14 @@ mod unix {
         let usual = mode(&path);
         for kept in [0o600, 0o640, 0o644, 0o666, 0o755, 0o200] {
             fs::set_permissions(&path, fs::Permissions::from_mode(kept)).unwrap();
-            // What is under way is nobody else's to read.
+            // Nobody else may read a file while it is written.
             let check = || names(&folder.0).iter().filter(|n| temporary(n)).all(|n| mode(&folder.0.join(n)) == kept);
             replace(&path, |_| if check() { Ok(()) } else { Err(io::Error::other("wrong mode")) }).unwrap();
             assert_eq!(mode(&path), kept);
         }
         put(&folder.at("new", None), "new").unwrap();
         assert_eq!(mode(&folder.0.join("new")), usual);
-        // Only root gives files away.
+        // Only root can change the owner of a file.
         if chown(&path, Some(1234), Some(2345)).is_ok() {
             put(&path, "new").unwrap();
             let now = fs::metadata(&path).unwrap();
@@ -241,7 +241,8 @@ mod unix {
         let folder = Folder::new();
         let inner = folder.0.join("inner");
         fs::create_dir(&inner).unwrap();
-        // To a file, over two links, by a relative and by an absolute path; to nothing yet.
+        // Links to a file, through two links, by a relative and by an absolute path; and to a file that does not exist
+        // yet.
         folder.at("inner/file", Some("old"));
         for (target, name) in
             [("file", "inner/link"), ("inner/link", "chain"), ("inner/missing", "dangling"), ("inner", "to")]

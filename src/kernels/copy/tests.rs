@@ -13,7 +13,7 @@ impl Draws {
         (self.0 >> 33) as usize % n
     }
 
-    /// Axes in another order, cut, with steps and backwards.
+    /// Permutes, cuts, steps through and reverses axes.
     fn seen<'a, T>(&mut self, mut x: ArrayViewD<'a, T>) -> ArrayViewD<'a, T> {
         let n = x.ndim();
         (0..n).for_each(|i| x.swap_axes(i, i + self.below(n - i)));
@@ -39,7 +39,7 @@ fn agree<T: Copy + Default + PartialEq + std::fmt::Debug>(x: ArrayViewD<'_, T>, 
     assert_eq!(to_vec(&x), want);
     assert_eq!(*RowMajor::of(&x), want[..]);
 
-    // Into a part of another array, whose axes lie otherwise.
+    // Into a part of another array with a different order of axes.
     let n = x.ndim();
     let mut order: Vec<usize> = (0..n).collect();
     (0..n).for_each(|i| order.swap(i, i + draws.below(n - i)));
@@ -88,7 +88,7 @@ fn copies_are_those_of_plain_loops() {
     random_copies(|i| i * i % 7 < 3, 4);
 }
 
-/// Large ones, cut into parts along any axis, on any number of threads.
+/// Large arrays, split along any axis, on any number of threads.
 #[test]
 fn large_copies_are_split_and_come_out_whole() {
     let base = Array::from_shape_fn((3, 67, 131, 5), |(i, j, k, l)| (((i * 67 + j) * 131 + k) * 5 + l) as f32);

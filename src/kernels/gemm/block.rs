@@ -1,39 +1,39 @@
-//! One thread's part of a product: blocks that fit the caches, copied where that pays, and their tiles.
+//! One thread's part of a product: blocks that fit into the caches, packed where that pays, and their tiles.
 
 use std::ptr;
 
 use super::{
-    Mat, Plan, Start,
+    Mat, Start, Strategy,
     pack::{Space, pack_columns, pack_rows, unpack},
     tile::{Ahead, Kernels, Product, Tile},
 };
 use crate::kernels::memory;
 
-/// So many steps along the common axis are worked on at a time: a panel of columns stays near.
+/// Steps along the common axis that are worked on at a time, so that a panel of columns stays in the cache.
 pub const STEPS: usize = 800;
-/// As [`STEPS`], where the rows of a tile are copied: they stay in the first cache.
+/// As [`STEPS`], if the rows of a tile are packed: they stay in the first-level cache.
 pub const PACKED_STEPS: usize = 512;
-/// So many numbers of packed columns are worked on at a time: they stay in the second cache.
+/// Elements of packed columns that are worked on at a time: they stay in the second-level cache.
 const PACKED: usize = 1 << 17;
-/// So many numbers of the rows are worked on at a time: they stay in the second cache.
+/// Elements of the rows that are worked on at a time: they stay in the second-level cache.
 const ROWS: usize = 1 << 16;
-/// So many rows of the result are worked out before they are turned.
-const TURNED: usize = 64;
-/// What is larger than so many bytes may lie beyond the second cache. (In tests small operands are taken for such.)
+/// Rows of the result that are computed before they are transposed.
+const TRANSPOSED: usize = 64;
+/// Matrices of more bytes may lie beyond the second-level cache. (Tests use a small limit.)
 const FAR: usize = if cfg!(test) { 1 << 12 } else { 1 << 20 };
 
 /// The product of `a` with some columns, on this thread.
 #[allow(unsafe_code)]
-pub fn block<T: Product>(kernels: &Kernels<T>, plan: Plan, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
-    let (k, n, lanes, width) = (b.rows, b.columns, kernels.lanes, plan.width);
-    let k_blocks = k.div_ceil(if plan.pack_rows { PACKED_STEPS } else { STEPS });
+pub fn block<T: Product>(kernels: &Kernels<T>, strategy: Strategy, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
+    let (k, n, lanes, width) = (b.rows, b.columns, kernels.lanes, strategy.width);
+    let k_blocks = k.div_ceil(if strategy.pack_rows { PACKED_STEPS } else { STEPS });
     if c.column != 1 && k_blocks > 1 {
-        // Added up elsewhere, and turned once.
+        // Computed elsewhere, and transposed at the end.
         let mut sums = memory::buffer(c.rows * c.columns);
         let whole = Mat::new(sums.as_mut_ptr(), (c.rows, c.columns), &[c.columns as isize, 1]);
         let add = matches!(start, Start::Itself);
-        block(kernels, plan, a, b, whole, if add { Start::Zero } else { start });
-        // SAFETY: `whole` has been written, and both are good for their elements.
+        block(kernels, strategy, a, b, whole, if add { Start::Zero } else { start });
+        // SAFETY: `whole` was written, and both are valid for all of their elements.
         unsafe { unpack(whole, c.t(), add) };
         return memory::recycle(sums);
     }
@@ -41,61 +41,62 @@ pub fn block<T: Product>(kernels: &Kernels<T>, plan: Plan, a: Mat<T>, b: Mat<T>,
     let block_steps = |kb: usize| k * kb / k_blocks..k * (kb + 1) / k_blocks;
     let group = (PACKED / steps / width).max(1) * width;
     let mut space = Space::take();
-    let columns_room = if plan.pack_columns { steps * group.min(n.next_multiple_of(lanes)) + 8 } else { 0 };
-    let rows_room = if plan.pack_rows { steps * plan.rows + 8 } else { 0 };
-    let turned_room = if c.column == 1 { 0 } else { TURNED * width };
-    let [columns_at, rows_at, turned_at] = space.rooms([columns_room, rows_room, turned_room]);
+    let columns_len = if strategy.pack_columns { steps * group.min(n.next_multiple_of(lanes)) + 8 } else { 0 };
+    let rows_len = if strategy.pack_rows { steps * strategy.rows + 8 } else { 0 };
+    let transposed_len = if c.column == 1 { 0 } else { TRANSPOSED * width };
+    let [columns_at, rows_at, transposed_at] = space.parts([columns_len, rows_len, transposed_len]);
     for first in (0..n).step_by(group) {
         let columns = first..n.min(first + group);
         for kb in 0..k_blocks {
             let mut part = b.part(block_steps(kb), columns.clone());
-            if plan.pack_columns {
-                // SAFETY: the room is that of so many steps and columns.
+            if strategy.pack_columns {
+                // SAFETY: the space is large enough for this number of steps and columns.
                 unsafe { pack_columns(part, width, lanes, columns_at) };
                 (part.at, part.column) = (columns_at, 1);
             }
             let start = if kb > 0 { Start::Itself } else { start.part(0..a.rows, columns.clone()) };
-            // What is copied after this block.
+            // What is packed after this block.
             let far = b.rows * b.columns > a.rows * a.columns && b.rows * b.columns * size_of::<T>() > FAR;
-            let next = match plan.pack_columns && far {
+            let next = match strategy.pack_columns && far {
                 true if kb + 1 < k_blocks => b.part(block_steps(kb + 1), columns.clone()),
                 true if columns.end < n => b.part(block_steps(0), columns.end..n.min(columns.end + group)),
                 _ => b.part(0..0, 0..0),
             };
-            let job = Job { kernels, plan, rows_at, turned_at, next: side_by_side(next) };
-            // SAFETY: all parts lie within the matrices, and the rooms are as large as the plan wants.
+            let job = Job { kernels, strategy, rows_at, transposed_at, next: contiguous_rows(next) };
+            // SAFETY: all parts are inside the matrices, and the spaces are as large as the strategy requires.
             unsafe { job.run(a.part(0..a.rows, block_steps(kb)), part, c.part(0..c.rows, columns.clone()), start) };
         }
     }
     space.give();
     #[cfg(target_arch = "x86_64")]
-    if plan.stream {
-        // SAFETY: every x86-64 CPU has this instruction. Others must not see that the result is done before it is there.
+    if strategy.stream {
+        // SAFETY: every x86-64 CPU has this instruction. It makes streamed results visible before other threads see
+        // that the task is done.
         unsafe { std::arch::x86_64::_mm_sfence() };
     }
 }
 
-/// The matrix or its transpose, so that the numbers of a row lie side by side.
-fn side_by_side<T: Copy>(x: Mat<T>) -> Mat<T> {
+/// The matrix or its transpose, such that the elements of a row are contiguous.
+fn contiguous_rows<T: Copy>(x: Mat<T>) -> Mat<T> {
     if x.column == 1 { x } else { x.t() }
 }
 
-/// What is fetched while tiles are worked on: rows of numbers that lie side by side, shared out to so many tiles.
+/// What is prefetched while tiles are computed: rows of contiguous elements, divided among a number of tiles.
 #[derive(Clone, Copy)]
 struct Fetch<T> {
     rows: Mat<T>,
     tiles: usize,
-    /// The tiles that are done.
+    /// Tiles that are done.
     done: usize,
 }
 
 impl<T: Copy> Fetch<T> {
-    /// What is left after so many tiles more.
+    /// What is left after `tiles` more tiles.
     fn after(self, tiles: usize) -> Self {
         Fetch { done: self.done + tiles, ..self }
     }
 
-    /// The share of the next tile, which takes so many steps.
+    /// The share of the next tile, which takes `steps` steps.
     fn share(self, steps: usize) -> Ahead<T> {
         let (rows, line) = (self.rows, Ahead::<T>::LINE);
         let [from, to] = [self.done, self.done + 1].map(|i| rows.rows * i / self.tiles);
@@ -110,34 +111,34 @@ impl<T: Copy> Fetch<T> {
 /// The tiles of one block.
 struct Job<'a, T: 'static> {
     kernels: &'a Kernels<T>,
-    plan: Plan,
+    strategy: Strategy,
     rows_at: *mut T,
-    turned_at: *mut T,
-    /// What is copied after this block, where that is far away.
+    transposed_at: *mut T,
+    /// What is packed after this block, if it is not in the cache.
     next: Mat<T>,
 }
 
 impl<T: Product> Job<'_, T> {
-    /// All tiles.
+    /// Computes all tiles.
     ///
     /// # Safety
-    /// The rooms must be as large as the plan wants, and the matrices good for reading and writing.
+    /// The spaces must be as large as the strategy requires, and the matrices valid for reading and writing.
     #[allow(unsafe_code)]
     unsafe fn run(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
-        let width = self.plan.width;
-        let tiles = a.rows.div_ceil(self.plan.rows);
+        let width = self.strategy.width;
+        let tiles = a.rows.div_ceil(self.strategy.rows);
         let tile = |i: usize| a.rows * i / tiles..a.rows * (i + 1) / tiles;
         let panels = b.columns.div_ceil(width);
         let next = Fetch { rows: self.next, tiles: tiles * panels, done: 0 };
         // SAFETY: the caller's promise.
         unsafe {
-            if self.plan.pack_rows {
-                // The rows of a tile stay in the first cache, the panels pass by.
+            if self.strategy.pack_rows {
+                // The rows of a tile stay in the first-level cache while the panels pass through it.
                 let far = self.next.rows == 0 && a.rows * a.columns * size_of::<T>() > FAR;
                 for i in 0..tiles {
                     let rows = tile(i);
                     let fetch = if far && i + 1 < tiles {
-                        Fetch { rows: side_by_side(a.part(tile(i + 1), 0..a.columns)), tiles: panels, done: 0 }
+                        Fetch { rows: contiguous_rows(a.part(tile(i + 1), 0..a.columns)), tiles: panels, done: 0 }
                     } else {
                         next.after(i * panels)
                     };
@@ -151,8 +152,9 @@ impl<T: Product> Job<'_, T> {
                     }
                 }
             } else {
-                // The panel stays in the first cache, the rows pass by: so many as stay in the second.
-                let at_once = (ROWS / a.columns / self.plan.rows).max(1);
+                // The panel stays in the first-level cache while rows pass through it, as many as the second-level
+                // cache holds.
+                let at_once = (ROWS / a.columns / self.strategy.rows).max(1);
                 for first in (0..tiles).step_by(at_once) {
                     let last = tiles.min(first + at_once);
                     let rows = tile(first).start..tile(last - 1).end;
@@ -167,15 +169,15 @@ impl<T: Product> Job<'_, T> {
         }
     }
 
-    /// The tiles of the panel of columns from `j` on.
+    /// Computes the tiles of the panel of columns that begins at `j`.
     ///
     /// # Safety
     /// As [`run`](Job::run).
     #[allow(unsafe_code)]
     unsafe fn panel(&self, a: Mat<T>, b: Mat<T>, j: usize, c: Mat<T>, tiles: usize, start: Start<T>, fetch: Fetch<T>) {
-        let columns = self.plan.width.min(b.columns - j);
-        let b = match self.plan.pack_columns {
-            // A panel that is not full is as wide as its vectors.
+        let columns = self.strategy.width.min(b.columns - j);
+        let b = match self.strategy.pack_columns {
+            // A panel that is not full is as wide as the vectors it needs.
             true => {
                 let row = columns.next_multiple_of(self.kernels.lanes) as isize;
                 Mat { at: b.at.wrapping_add(j * b.rows), columns, row, ..b }
@@ -187,24 +189,24 @@ impl<T: Product> Job<'_, T> {
             // SAFETY: the caller's promise.
             return unsafe { self.tiles(a, b, c, tiles, start, fetch) };
         }
-        // The rows of the result lie side by side: some tiles are worked out elsewhere and then turned.
-        let at_once = (TURNED / self.plan.rows).max(1);
+        // The rows of the result are contiguous: some tiles are computed elsewhere and then transposed.
+        let at_once = (TRANSPOSED / self.strategy.rows).max(1);
         for from in (0..tiles).step_by(at_once) {
             let to = tiles.min(from + at_once);
             let rows = a.rows * from / tiles..a.rows * to / tiles;
-            let turned =
-                Mat { at: self.turned_at, rows: rows.len(), columns, row: self.plan.width as isize, column: 1 };
-            // SAFETY: the caller's promise; there is room for `TURNED` rows.
+            let transposed =
+                Mat { at: self.transposed_at, rows: rows.len(), columns, row: self.strategy.width as isize, column: 1 };
+            // SAFETY: the caller's promise; there is space for `TRANSPOSED` rows.
             unsafe {
                 let add = matches!(start, Start::Itself);
                 let start = if add { Start::Zero } else { start.part(rows.clone(), 0..columns) };
-                self.tiles(a.part(rows.clone(), 0..a.columns), b, turned, to - from, start, fetch.after(from));
-                unpack(turned, c.part(rows, 0..columns).t(), add);
+                self.tiles(a.part(rows.clone(), 0..a.columns), b, transposed, to - from, start, fetch.after(from));
+                unpack(transposed, c.part(rows, 0..columns).t(), add);
             }
         }
     }
 
-    /// So many tiles of nearly equal height.
+    /// Computes `tiles` tiles of nearly equal height.
     ///
     /// # Safety
     /// As [`run`](Job::run).
@@ -240,17 +242,17 @@ impl<T: Product> Job<'_, T> {
                     start_row: begin.row,
                     start_column: begin.column,
                     ahead,
-                    stream: self.plan.stream && b.columns.is_multiple_of(self.kernels.lanes),
+                    stream: self.strategy.stream && b.columns.is_multiple_of(self.kernels.lanes),
                 };
-                // SAFETY: the loops are those of this CPU, this one takes no more rows than are left, and all lies within the
-                // matrices.
+                // SAFETY: the loops are those of this CPU, this one takes no more rows than are left, and everything is
+                // inside the matrices.
                 unsafe { tile(&job) };
                 (from, ahead) = (from + rows, Ahead::NOTHING);
             }
         }
     }
 
-    /// As [`tiles`](Job::tiles), for three vectors of columns: two and one.
+    /// As [`tiles`](Job::tiles), for columns that fill three vectors: two, then one.
     ///
     /// # Safety
     /// As [`run`](Job::run).

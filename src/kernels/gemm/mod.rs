@@ -1,9 +1,9 @@
-//! Matrix products, for any strides: `c = a · b`.
+//! Matrix products for any strides: `c = a · b`.
 //!
-//! One operand is read number by number (the *rows*, here always called `a`), the other a vector at a time (the *columns*,
-//! `b`); a product and its transpose are the same work, so either operand may be the one or the other, and
-//! [`Plan`] takes what is cheaper. Every element of the result is the sum along the common axis in the same order, however
-//! the work is cut: so its bits do not depend on the number of threads.
+//! One operand is read one element at a time (the *rows*, here always called `a`), the other one vector at a time (the
+//! *columns*, `b`). A product and its transpose take the same work, so either operand may play either part;
+//! [`Strategy`] takes what is cheaper. Every element of the result is summed along the common axis in the same order
+//! however the work is cut, so its bits do not depend on the number of threads.
 
 mod block;
 mod pack;
@@ -23,21 +23,16 @@ use super::{
     memory,
     sizes::{must, saturating},
     threads,
+    thresholds::{DOTS_PARALLEL, PRODUCT_FINE, PRODUCT_PARALLEL as PARALLEL},
 };
 use block::{PACKED_STEPS, STEPS, block};
 use tile::{DOT_ROWS, Dots, Kernels};
 
-/// From so many multiplications on, the work is split among threads.
-const PARALLEL: usize = 1 << 20;
-/// From so many multiplications on, each thread gets several parts.
-const LARGE: usize = 1 << 26;
-/// So many numbers of a matrix make a thread worth its while where each is used once.
-const PARALLEL_ONCE: usize = 1 << 19;
-/// So many products are added in one loop; longer sums are added by halves, for accuracy.
+/// Maximum number of products that one loop adds; longer sums are split into halves, for accuracy.
 const DOT_STEPS: usize = 1 << 10;
-/// A result of so many bytes does not stay in the caches. (In tests small ones are taken for such.)
+/// Minimum number of bytes of a result that does not stay in the caches. (Tests use a small limit.)
 const STREAMED: usize = if cfg!(test) { 1 << 12 } else { 32 << 20 };
-/// Lines of the cache that lie a multiple of so many bytes apart are in each other's place.
+/// Cache lines at distances that are multiples of this number of bytes compete for the same place in the cache.
 const PAGE: usize = 1 << 12;
 
 /// A matrix in memory.
@@ -46,19 +41,19 @@ struct Mat<T> {
     at: *mut T,
     rows: usize,
     columns: usize,
-    /// From one row to the next.
+    /// Stride between rows.
     row: isize,
-    /// From one column to the next.
+    /// Stride between columns.
     column: isize,
 }
 
-// SAFETY: what is shared between threads is read only, and what is written is cut into parts that do not overlap.
+// SAFETY: what threads share is only read, and what is written is cut into parts that do not overlap.
 #[allow(unsafe_code)]
 unsafe impl<T: Send + Sync> Sync for Mat<T> {}
 
 impl<T: Copy> Mat<T> {
     fn of(view: ArrayView2<'_, T>) -> Self {
-        // It is only read, like the view.
+        // The matrix is only read, like the view.
         Mat::new(view.as_ptr().cast_mut(), view.dim(), view.strides())
     }
 
@@ -66,7 +61,7 @@ impl<T: Copy> Mat<T> {
         Mat::new(view.as_mut_ptr(), view.dim(), view.strides())
     }
 
-    /// Along an axis of one element every stride is right, and 1 the best.
+    /// Along an axis of one element every stride is correct, and 1 is the fastest.
     fn new(at: *mut T, (rows, columns): (usize, usize), strides: &[isize]) -> Self {
         let stride = |n: usize, stride: isize| if n == 1 { 1 } else { stride };
         Mat { at, rows, columns, row: stride(rows, strides[0]), column: stride(columns, strides[1]) }
@@ -76,17 +71,17 @@ impl<T: Copy> Mat<T> {
         Mat { at: self.at, rows: self.columns, columns: self.rows, row: self.column, column: self.row }
     }
 
-    /// The address of an element that may be just beyond the end.
+    /// The address of an element, which may be just past the end.
     fn element(self, i: usize, j: usize) -> *mut T {
         self.at.wrapping_offset(i as isize * self.row + j as isize * self.column)
     }
 
-    /// Writes all elements to those of a matrix that nothing else points to.
+    /// Copies all elements to a matrix of the same shape that nothing else points to.
     #[allow(unsafe_code)]
     fn copy_to(self, to: Self) {
         for i in 0..to.rows {
             for j in 0..to.columns {
-                // SAFETY: the matrices are of one shape, and good for reading and writing.
+                // SAFETY: the matrices have the same shape and are valid for reading and writing.
                 unsafe { to.element(i, j).write(*self.element(i, j)) };
             }
         }
@@ -101,9 +96,9 @@ impl<T: Copy> Mat<T> {
 #[derive(Clone, Copy)]
 enum Start<T> {
     Zero,
-    /// To what stands in the result.
+    /// To what the result already holds.
     Itself,
-    /// To a matrix of the result's shape, in which rows or columns may be one.
+    /// To a matrix of the result's shape, of which either axis may have length 1.
     Values(Mat<T>),
 }
 
@@ -147,22 +142,22 @@ pub fn product<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: &mut A
     multiply(Mat::of(a), Mat::of(b), out, if add { Start::Itself } else { Start::Zero });
 }
 
-/// How one product is done.
+/// How one product is computed.
 #[derive(Clone, Copy)]
-struct Plan {
-    /// Columns of a panel: one, two or four vectors.
+struct Strategy {
+    /// Columns per panel: one, two or four vectors.
     width: usize,
-    /// The most rows of a tile.
+    /// Maximum number of rows per tile.
     rows: usize,
-    /// Whether the columns are copied side by side first.
+    /// Whether the columns are packed first.
     pack_columns: bool,
-    /// Whether the rows of a tile are.
+    /// Whether the rows of a tile are packed first.
     pack_rows: bool,
-    /// Whether the result is written past the caches.
+    /// Whether the result is written around the caches.
     stream: bool,
 }
 
-impl Plan {
+impl Strategy {
     fn new<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) -> Self {
         let vectors = match b.columns.div_ceil(kernels.lanes) {
             1 => 1,
@@ -171,16 +166,16 @@ impl Plan {
             _ => 2,
         };
         let rows = if vectors == 4 { kernels.rows / 2 } else { kernels.rows };
-        // What lies so far apart falls on few lines of the first cache, and drives each other out.
-        // A stride lies within the memory of a matrix, or is 1.
+        // Elements so far apart share few lines of the first-level cache and evict one another. A stride is inside the
+        // memory of a matrix, or 1, so this cannot overflow.
         let far = |stride: isize, far: usize| (stride.unsigned_abs() * size_of::<T>()).is_multiple_of(far);
         let width = vectors * kernels.lanes;
         let whole_lines = |bytes: usize| bytes.is_multiple_of(memory::LINE);
-        // The result is in memory: its bytes can be counted.
+        // The result is in memory, so its size in bytes cannot overflow.
         let stream = c.rows * c.columns * size_of::<T>() >= STREAMED
             && (c.column == 1 && a.columns <= PACKED_STEPS && !add)
             && (whole_lines(c.at.addr()) && whole_lines(c.row.unsigned_abs() * size_of::<T>()));
-        Plan {
+        Strategy {
             stream,
             width,
             rows,
@@ -192,17 +187,17 @@ impl Plan {
     }
 }
 
-/// About how many cycles the loops take with `b` as the operand that is read by vectors.
+/// Roughly how many cycles the loops take if `b` is the operand that is read by vectors.
 fn cost<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>) -> usize {
     let vectors = b.columns.div_ceil(kernels.lanes);
     let sums = saturating([a.rows.div_ceil(if a.rows < 4 { 1 } else { 2 }), vectors, b.rows]);
-    // Copying a number to another place in turn costs about half a cycle, storing one across a whole.
+    // Copying an element to the next place costs about half a cycle, storing one to a distant place a whole cycle.
     let pack = if b.column == 1 { 0 } else { b.rows * b.columns / 2 };
     let store = if c.column == 1 { 0 } else { saturating([c.rows, c.columns, b.rows.div_ceil(STEPS)]) };
     sums.saturating_add(pack).saturating_add(store)
 }
 
-/// The matrices are not empty, and lie in memory: rows times columns of each can be counted.
+/// The matrices are not empty. They are in memory, so rows times columns of each cannot overflow.
 fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let kernels = T::kernels();
     if b.columns < a.rows && dotted(kernels, b.t(), a.t()) {
@@ -213,34 +208,34 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     }
     let swap = cost(kernels, b.t(), a.t(), c.t()) < cost(kernels, a, b, c);
     let (a, b, c, start) = if swap { (b.t(), a.t(), c.t(), start.t()) } else { (a, b, c, start) };
-    let plan = Plan::new(kernels, a, b, c, matches!(start, Start::Itself));
-    let Plan { width, rows, .. } = plan;
+    let strategy = Strategy::new(kernels, a, b, c, matches!(start, Start::Itself));
+    let Strategy { width, rows, .. } = strategy;
     let work = saturating([a.rows, a.columns, b.columns]);
     let threads = if work < PARALLEL { 1 } else { threads::num_threads() };
     let (panels, blocks) = (b.columns.div_ceil(width), a.rows.div_ceil(rows));
-    // A part copies for itself what all parts have in common: let that be the smaller operand.
+    // Each part packs for itself what all parts have in common: let that be the smaller operand.
     let copied = |pack: bool, x: Mat<T>| if pack { x.rows * x.columns } else { 0 };
-    let by_columns = copied(plan.pack_rows, a) <= copied(plan.pack_columns, b);
+    let by_columns = copied(strategy.pack_rows, a) <= copied(strategy.pack_columns, b);
     let by_columns = if by_columns { panels >= 2 * threads || panels >= blocks } else { blocks < 2 * threads };
-    // Large products are cut finer, so that nobody waits long for the last part.
-    let fine = if work < LARGE { threads } else { 4 * threads };
+    // Large products are cut into smaller parts, so that no thread waits long for the last one.
+    let fine = if work < PRODUCT_FINE { threads } else { 4 * threads };
     let parts = |n: usize| if n < 2 * threads { n.min(threads) } else { n.min(fine) };
     match threads {
-        1 => block(kernels, plan, a, b, c, start),
+        1 => block(kernels, strategy, a, b, c, start),
         _ if by_columns => threads::for_each(work, parts(panels), |i| {
             let [from, to] = [i, i + 1].map(|i| (panels * i / parts(panels) * width).min(b.columns));
             let (b, c) = (b.part(0..b.rows, from..to), c.part(0..c.rows, from..to));
-            block(kernels, plan, a, b, c, start.part(0..a.rows, from..to));
+            block(kernels, strategy, a, b, c, start.part(0..a.rows, from..to));
         }),
         _ => threads::for_each(work, parts(blocks), |i| {
             let [from, to] = [i, i + 1].map(|i| a.rows * i / parts(blocks));
             let (a, c) = (a.part(from..to, 0..a.columns), c.part(from..to, 0..c.columns));
-            block(kernels, plan, a, b, c, start.part(from..to, 0..b.columns));
+            block(kernels, strategy, a, b, c, start.part(from..to, 0..b.columns));
         }),
     }
 }
 
-/// Whether `a` has so few rows, and both lie so, that the product is best done by dot products.
+/// Whether `a` has so few rows, and both matrices such strides, that dot products are fastest.
 fn dotted<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>) -> bool {
     a.rows <= DOT_ROWS && a.column == 1 && (b.row == 1 && b.rows >= kernels.lanes)
 }
@@ -250,7 +245,7 @@ fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T
         values.copy_to(c);
     }
     let add = !matches!(start, Start::Zero);
-    let threads = if b.rows * b.columns < PARALLEL_ONCE { 1 } else { threads::num_threads() };
+    let threads = if b.rows * b.columns < DOTS_PARALLEL { 1 } else { threads::num_threads() };
     threads::for_each(b.rows * b.columns, threads, |i| {
         let [from, to] = [i, i + 1].map(|i| b.columns * i / threads);
         some_dots(kernels, a, b.part(0..b.rows, from..to), c.part(0..c.rows, from..to), add);
@@ -270,7 +265,7 @@ fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, 
         some_dots(kernels, right.0, right.1, rest, false);
         for i in 0..c.rows {
             for j in 0..c.columns {
-                // SAFETY: both are good for reading and writing their elements.
+                // SAFETY: both are valid for reading and writing all their elements.
                 unsafe { *c.element(i, j) = (*c.element(i, j)).plus(*rest.element(i, j)) };
             }
         }
@@ -278,14 +273,14 @@ fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, 
     }
     let (a_row, b_row, c_row, c_column) = (a.row, b.column, c.row, c.column);
     let dots = Dots { k: a.columns, a: a.at, a_row, b: b.at, b_row, n: b.columns, c: c.at, c_row, c_column, add };
-    // SAFETY: the loops are those of this CPU, and there is one for so few rows.
+    // SAFETY: the loops are those of this CPU, and there is one for this number of rows.
     unsafe { kernels.dots[a.rows - 1](&dots) };
 }
 
-/// `a · b`, plus `bias` in each row, written over what is at `c` in row-major order, which may be uninitialised.
+/// Writes `a · b`, plus `bias` in each row, to `c` in row-major order; `c` may be uninitialised.
 ///
 /// # Safety
-/// `c` is good for writing `a.nrows() · b.ncols()` numbers.
+/// `c` must be valid for writing `a.nrows() · b.ncols()` elements.
 #[allow(unsafe_code)]
 unsafe fn write<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Option<&[T]>, c: *mut T) {
     let (rows, columns) = (a.nrows(), b.ncols());
@@ -317,7 +312,7 @@ fn with_bias<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Optio
     let shape = (a.nrows(), b.ncols());
     let len = must::<T>("matmul", &[shape.0, shape.1]);
     let mut c = memory::Aligned::with_capacity(len);
-    // SAFETY: there is room for the product, which `write` fills.
+    // SAFETY: there is space for the product, and `write` fills it.
     unsafe {
         write(a, b, bias, c.spare(len).as_mut_ptr().cast());
         c.set_len(len);
@@ -348,22 +343,22 @@ pub fn batch_matmul<T: Product>(a: ArrayViewD<'_, T>, b: ArrayViewD<'_, T>, batc
     if len > 0 {
         let a = a.broadcast(IxDyn(&a_shape)).expect("a broadcastable shape");
         let b = b.broadcast(IxDyn(&b_shape)).expect("a broadcastable shape");
-        // A part of `len`, as no axis is 0.
+        // A part of `len`, since no axis is 0.
         let count: usize = batch.iter().product();
         let work = saturating([m, k, n]);
         super::profile::add(saturating([count, work]));
-        // Small matrices are cut into tasks, large ones each among the threads.
+        // Small matrices are grouped into tasks; a large matrix is split among the threads.
         let each = if work >= PARALLEL { count } else { (PARALLEL / work.max(1)).max(1) };
         let stack =
             Mat { at: c.spare(len).as_mut_ptr().cast(), rows: count, columns: m * n, row: (m * n) as isize, column: 1 };
         let stack = &stack;
         threads::for_each(work, count.div_ceil(each), |task| {
             for i in task * each..count.min((task + 1) * each) {
-                // SAFETY: each matrix of the stack is written once, and the buffer has room for all.
+                // SAFETY: each matrix of the stack is written once, and the buffer has space for all of them.
                 unsafe { write(matrix(a.view(), i), matrix(b.view(), i), None, stack.element(i, 0)) };
             }
         });
-        // SAFETY: all matrices are written.
+        // SAFETY: all matrices were written.
         unsafe { c.set_len(len) };
     }
     c.array(c_shape)

@@ -1,12 +1,13 @@
-//! Vectors of numbers in registers: what the tiles of a product are made of, once for each instruction set.
+//! Vectors of numbers in registers, from which the tiles of a product are built; one implementation per instruction
+//! set.
 
 use crate::number::{Element, Number};
 
 /// A vector register.
 ///
 /// # Safety
-/// The methods may only run on a CPU with the vector's instructions; pointers must be good for the lanes that are read or
-/// written.
+/// The methods may only run on a CPU with the vector's instructions; pointers must be valid for the lanes that are read
+/// or written.
 #[allow(unsafe_code, clippy::missing_safety_doc)]
 pub trait Simd: Copy {
     /// One lane.
@@ -21,15 +22,15 @@ pub trait Simd: Copy {
     unsafe fn zero() -> Self;
     unsafe fn splat(x: Self::T) -> Self;
     unsafe fn load(from: *const Self::T) -> Self;
-    /// The lanes outside the mask are 0, and not read.
+    /// The lanes outside the mask are 0, and are not read.
     unsafe fn load_part(from: *const Self::T, mask: Self::Mask) -> Self;
     unsafe fn store(self, to: *mut Self::T);
     unsafe fn store_part(self, to: *mut Self::T, mask: Self::Mask);
-    /// Has the line fetched that will be written.
+    /// Prefetches the cache line, for writing.
     unsafe fn prefetch(_to: *mut Self::T) {}
-    /// Has the line fetched that will be read, into the second cache.
+    /// Prefetches the cache line into the second-level cache, for reading.
     unsafe fn prefetch_read(_from: *const Self::T) {}
-    /// Writes past the caches, to an address that is a multiple of the vector's size.
+    /// Writes around the caches, to an address that is a multiple of the vector's size.
     unsafe fn stream(self, to: *mut Self::T) {
         // SAFETY: the caller's promise.
         unsafe { self.store(to) }
@@ -37,20 +38,20 @@ pub trait Simd: Copy {
     /// `self + a · b`
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
-    /// Lane `i` goes to lane `i + by`, and the last lanes to the front.
+    /// Moves lane `i` to lane `i + by`, and the last lanes to the front.
     unsafe fn rotate(self, by: usize) -> Self;
     /// The sum of the lanes.
     unsafe fn sum(self) -> Self::T;
 }
 
-/// Four lanes without instructions of their own: what the compiler makes of plain Rust.
+/// Four lanes in plain Rust, for CPUs without an implementation of their own.
 #[derive(Clone, Copy)]
 pub struct Plain<T>([T; 4]);
 
 macro_rules! plain {
     ($($t:ty),*) => {$(
         #[allow(unsafe_code)]
-        // SAFETY of the blocks: the caller's pointers are good for the lanes that are read or written.
+        // SAFETY of the blocks: the caller's pointers are valid for the lanes that are read or written.
         impl Simd for Plain<$t> {
             type T = $t;
             type Mask = (usize, usize);
@@ -80,7 +81,7 @@ macro_rules! plain {
                 if end - start == 4 {
                     return unsafe { Self::load(from) };
                 }
-                // `from` itself may lie before the array.
+                // `from` itself may point before the array.
                 let lane = |i: usize| unsafe { *from.wrapping_add(i) };
                 Plain(std::array::from_fn(|i| if start <= i && i < end { lane(i) } else { <$t>::default() }))
             }
@@ -130,14 +131,14 @@ mod x86 {
     /// The masks of AVX2: windows of 8 into zeros, ones and zeros.
     const ONES: [i32; 24] = [0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
-    /// The numbers of `LANES` lanes, twice: a window is an order of the lanes.
-    const fn turns<const LANES: usize>() -> &'static [u32] {
-        const TWICE_16: [u32; 32] = turned(16);
-        const TWICE_8: [u32; 32] = turned(8);
+    /// The indices of `LANES` lanes, twice: a window is a rotation of the lanes.
+    const fn rotations<const LANES: usize>() -> &'static [u32] {
+        const TWICE_16: [u32; 32] = indices_twice(16);
+        const TWICE_8: [u32; 32] = indices_twice(8);
         if LANES == 16 { &TWICE_16 } else { &TWICE_8 }
     }
 
-    const fn turned(lanes: u32) -> [u32; 32] {
+    const fn indices_twice(lanes: u32) -> [u32; 32] {
         let mut out = [0; 32];
         let mut i = 0;
         while i < 32 {
@@ -147,10 +148,10 @@ mod x86 {
         out
     }
 
-    /// The mask of 8 lanes from number `at` of [`ONES`] on.
+    /// The mask of 8 lanes that begins at element `at` of [`ONES`].
     ///
     /// # Safety
-    /// The CPU must have AVX, and `at` be at most 16.
+    /// The CPU must have AVX, and `at` must be at most 16.
     #[inline(always)]
     #[allow(unsafe_code)]
     unsafe fn ones(at: usize) -> __m256i {
@@ -167,8 +168,8 @@ mod x86 {
             pub struct $name($reg);
 
             #[allow(unsafe_code)]
-            // SAFETY of the blocks: the caller promises the instructions, and pointers good for the lanes that are read or
-            // written.
+            // SAFETY of the blocks: the caller promises the instructions, and that pointers are valid for the lanes
+            // that are read or written.
             impl Simd for $name {
                 type T = $t;
                 type Mask = $mask;
@@ -245,7 +246,7 @@ mod x86 {
         };
     }
 
-    /// The two families order the arguments of a masked load differently.
+    /// AVX2 and AVX-512 order the arguments of a masked load differently.
     macro_rules! part {
         (load _mm512_maskz_loadu_ps, $mask:expr, $from:expr) => {
             _mm512_maskz_loadu_ps($mask, $from)
@@ -264,7 +265,7 @@ mod x86 {
         last |n| (0xffffu32 << (16 - n)) as __mmask16,
         zero _mm512_setzero_ps, splat _mm512_set1_ps, load _mm512_loadu_ps, _mm512_maskz_loadu_ps,
         store _mm512_storeu_ps, _mm512_mask_storeu_ps, _mm512_stream_ps, fma _mm512_fmadd_ps, add _mm512_add_ps,
-        rotate |x, by| _mm512_permutexvar_ps(_mm512_loadu_si512(turns::<16>().as_ptr().add(16 - by).cast()), x), sum |x| _mm512_reduce_add_ps(x)
+        rotate |x, by| _mm512_permutexvar_ps(_mm512_loadu_si512(rotations::<16>().as_ptr().add(16 - by).cast()), x), sum |x| _mm512_reduce_add_ps(x)
     );
     vector!(
         /// AVX-512
@@ -272,14 +273,14 @@ mod x86 {
         last |n| (0xffu32 << (8 - n)) as __mmask8,
         zero _mm512_setzero_pd, splat _mm512_set1_pd, load _mm512_loadu_pd, _mm512_maskz_loadu_pd,
         store _mm512_storeu_pd, _mm512_mask_storeu_pd, _mm512_stream_pd, fma _mm512_fmadd_pd, add _mm512_add_pd,
-        rotate |x, by| _mm512_permutexvar_pd(_mm512_cvtepu32_epi64(_mm256_loadu_si256(turns::<8>().as_ptr().add(8 - by).cast())), x), sum |x| _mm512_reduce_add_pd(x)
+        rotate |x, by| _mm512_permutexvar_pd(_mm512_cvtepu32_epi64(_mm256_loadu_si256(rotations::<8>().as_ptr().add(8 - by).cast())), x), sum |x| _mm512_reduce_add_pd(x)
     );
     vector!(
         /// AVX2 with FMA
         F32x8(__m256) of f32, 8, mask __m256i, first |n| ones(16 - n), last |n| ones(n),
         zero _mm256_setzero_ps, splat _mm256_set1_ps, load _mm256_loadu_ps, _mm256_maskload_ps,
         store _mm256_storeu_ps, _mm256_maskstore_ps, _mm256_stream_ps, fma _mm256_fmadd_ps, add _mm256_add_ps,
-        rotate |x, by| _mm256_permutevar8x32_ps(x, _mm256_loadu_si256(turns::<8>().as_ptr().add(8 - by).cast())), sum |x| {
+        rotate |x, by| _mm256_permutevar8x32_ps(x, _mm256_loadu_si256(rotations::<8>().as_ptr().add(8 - by).cast())), sum |x| {
             let half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
             let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
             _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps::<1>(pair, pair)))
@@ -293,7 +294,7 @@ mod x86 {
         // Each number is a pair of halves.
         rotate |x, by| _mm256_castps_pd(_mm256_permutevar8x32_ps(
             _mm256_castpd_ps(x),
-            _mm256_loadu_si256(turns::<8>().as_ptr().add(8 - 2 * by).cast()),
+            _mm256_loadu_si256(rotations::<8>().as_ptr().add(8 - 2 * by).cast()),
         )), sum |x| {
             let half = _mm_add_pd(_mm256_castpd256_pd128(x), _mm256_extractf128_pd::<1>(x));
             _mm_cvtsd_f64(_mm_add_sd(half, _mm_unpackhi_pd(half, half)))

@@ -8,15 +8,15 @@ use crate::{
     sync::lock,
 };
 
-/// The set of instructions is the process's: those that change it, and those that compare bits, run one at a time.
+/// The instruction set belongs to the process: tests that change it, and tests that compare bits, run one at a time.
 static INSTRUCTIONS: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 fn random<T: Number>(rng: &mut StdRng, rows: usize, columns: usize) -> Array2<T> {
-    // Small whole numbers: every product is exact, in each type and order.
+    // Small whole numbers: every product is exact, in each type and in any order.
     Array2::from_shape_simple_fn((rows, columns), || T::of(f64::from(rng.random_range(-8i32..=8))))
 }
 
-/// Views of one shape that lie in memory in different ways, some neither by rows nor by columns.
+/// Views of one shape with different memory layouts, some neither row-major nor column-major.
 fn laid_out<T: Number>(x: &Array2<T>, way: usize, space: &mut Array2<T>) {
     let (m, n) = x.dim();
     *space = match way % 4 {
@@ -81,7 +81,7 @@ fn agrees<T: Number>() {
     }
 }
 
-/// Every capability in turn, in one test: it is the process's. (Other tests are right on each of them.)
+/// All capabilities, in one test, since the setting belongs to the process. (Other tests pass with each of them.)
 #[test]
 fn products_agree_with_plain_loops() {
     let _alone = lock(&INSTRUCTIONS);
@@ -140,7 +140,7 @@ fn stacks_broadcast() {
     assert_eq!(batch_matmul(stack.view(), b.view(), &[2, 3]).shape(), [2, 3, 2, 4]);
 }
 
-/// Also where overflow is not checked, as in a release build: nothing is written.
+/// Overflow is not checked in a release build: nothing must be written there either.
 #[test]
 fn results_that_cannot_be_counted_are_refused() {
     for [m, n] in [[1 << 33, 1 << 33], [1 << 20, (1 << 44) + 1], [1 << 62, 4]] {

@@ -1,6 +1,6 @@
-//! The innermost loops of a product: a tile of the result that stays in registers while the common axis runs by.
+//! The innermost loops of a product: a tile of the result stays in registers while the loop runs along the common axis.
 
-// Registers are named by number, in loops that are unrolled.
+// Registers are addressed by index, in loops that are unrolled.
 #![allow(clippy::needless_range_loop)]
 
 use std::{hint::black_box, ptr};
@@ -16,7 +16,7 @@ use crate::{
 
 /// One tile: `c (+)= a · b`, up to as many rows and columns as the loop was made for.
 ///
-/// Numbers of `a` are read one by one, at any stride. The columns of `b` lie side by side.
+/// Elements of `a` are read one by one, with any stride. The columns of `b` are contiguous.
 pub struct Tile<T> {
     pub k: usize,
     pub a: *const T,
@@ -24,25 +24,25 @@ pub struct Tile<T> {
     pub a_k: isize,
     pub b: *const T,
     pub b_k: isize,
-    /// Its columns lie side by side too.
+    /// Its columns are contiguous too.
     pub c: *mut T,
     pub c_row: isize,
-    /// How many columns there are: more than one vector less than the loop's.
+    /// The number of columns, which exceeds the loop's maximum less one vector.
     pub columns: usize,
-    /// Whether to add to what stands in `c`.
+    /// Whether to add to what `c` already holds.
     pub add: bool,
-    /// What the sums begin with, of any strides, of which that of the columns is 0 or 1; null for zeros.
+    /// The initial values of the sums, with any row stride and a column stride of 0 or 1; null for zeros.
     pub start: *const T,
     pub start_row: isize,
     pub start_column: isize,
     pub ahead: Ahead<T>,
-    /// Whether `c`, which is not added to, is written past the caches: its rows begin at multiples of a vector's size, and
-    /// all vectors are whole.
+    /// Whether `c`, which is not added to, is written around the caches: its rows begin at multiples of a vector's
+    /// size, and all vectors are whole.
     pub stream: bool,
 }
 
-/// What will be read after a tile, fetched while it is worked on: a line of the cache every so many steps, `lines` of a
-/// row, then those of the next, `row` further on. Addresses that are not there do no harm.
+/// What will be read after a tile, prefetched while the tile is computed: one cache line per `every` steps, `lines` of
+/// one row, then those of the next row, at distance `row`. Addresses outside of the memory do no harm.
 #[derive(Clone, Copy)]
 pub struct Ahead<T> {
     pub at: *const T,
@@ -52,11 +52,11 @@ pub struct Ahead<T> {
 }
 
 impl<T> Ahead<T> {
-    /// A line of the cache.
+    /// Elements per cache line.
     pub const LINE: usize = LINE / size_of::<T>();
     pub const NOTHING: Self = Ahead { at: ptr::null(), row: 0, lines: 1, every: usize::MAX };
 
-    /// Where the next line is, after `done` of a row.
+    /// Advances to the next line; `done` counts those of this row.
     #[inline(always)]
     fn next(&mut self, done: &mut usize) {
         *done += 1;
@@ -68,14 +68,14 @@ impl<T> Ahead<T> {
     }
 }
 
-/// Dot products of a few rows with many, all of which lie along the common axis: `c[i, j] = Σ_p a[i, p] b[j, p]`.
+/// Dot products of a few rows with many, all contiguous along the common axis: `c[i, j] = Σ_p a[i, p] b[j, p]`.
 pub struct Dots<T> {
     pub k: usize,
     pub a: *const T,
     pub a_row: isize,
     pub b: *const T,
     pub b_row: isize,
-    /// How many rows `b` has.
+    /// The number of rows of `b`.
     pub n: usize,
     pub c: *mut T,
     pub c_row: isize,
@@ -86,30 +86,31 @@ pub struct Dots<T> {
 pub type TileFn<T> = unsafe fn(&Tile<T>);
 pub type DotsFn<T> = unsafe fn(&Dots<T>);
 
-/// The most rows that [`Dots`] takes of `a`.
+/// Maximum number of rows of `a` in [`Dots`].
 pub const DOT_ROWS: usize = 4;
 
-/// Loops for tiles, and how many rows each takes, from the lowest on, which takes 1: a tile of another height is several of them.
-/// Every height has a loop of its own where speed matters most, in f32.
+/// Loops for tiles, with the number of rows that each takes, in ascending order from 1; a tile of another height is
+/// split into several of them. In f32, where speed matters most, every height has its own loop.
 pub type Tiles<T> = &'static [(usize, TileFn<T>)];
 
 /// The loops for one type of numbers and one instruction set.
 pub struct Kernels<T: 'static> {
-    /// Numbers in a vector.
+    /// Elements per vector.
     pub lanes: usize,
-    /// The most rows of a tile.
+    /// Maximum number of rows per tile.
     pub rows: usize,
     /// Tiles of one vector.
     pub narrow: Tiles<T>,
     /// Tiles of two vectors.
     pub double: Tiles<T>,
-    /// Tiles of four vectors, of half as many rows.
+    /// Tiles of four vectors, with half as many rows.
     pub wide: Tiles<T>,
-    /// By rows of `a`, from 1.
+    /// Indexed by the number of rows of `a`, less 1.
     pub dots: &'static [DotsFn<T>; DOT_ROWS],
 }
 
-/// The body for each row below `MR`, with the row's number as a constant: the compiler unrolls a loop only up to a size.
+/// The body for each row below `MR`, with the row's index as a constant: the compiler unrolls loops only up to some
+/// size.
 macro_rules! for_rows {
     ($i:ident < $mr:ident $body:block) => {
         for_rows!(@ $mr $body $i 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
@@ -123,7 +124,8 @@ macro_rules! for_rows {
 }
 
 /// # Safety
-/// The CPU must have the instructions of `V`, and the pointers be good for `MR` rows, `columns` columns and `k` steps.
+/// The CPU must have the instructions of `V`, and the pointers must be valid for `MR` rows, `columns` columns and `k`
+/// steps.
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t: &Tile<V::T>, edges: Edges<V>) {
@@ -140,14 +142,14 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
         }
         let mut sums = [[V::zero(); NV]; MR];
         if !t.start.is_null() {
-            // Only a copy is lent, so that the sums themselves stay in registers.
+            // Only a copy is borrowed, so that the sums themselves stay in registers.
             let mut first = sums;
             (edges.begin)(t, mask, first.as_flattened_mut(), NV);
             sums = first;
         }
         let (mut a, mut b) = (t.a, t.b);
-        // Every fourth row has an address of its own, which the compiler must not see through: it would make one chain of
-        // additions of all rows, as long as the products take.
+        // Every fourth row has an address of its own, hidden from the compiler: otherwise it would derive the addresses
+        // of all rows from one chain of additions, which takes as long as the products.
         let row = t.a_row;
         let (four, eight, twelve) = (black_box(4 * row), black_box(8 * row), black_box(12 * row));
         let three = black_box(3 * row);
@@ -175,7 +177,7 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
                         sums[i][v] = sums[i][v].add_product(x, vectors[v]);
                     }
                 });
-                // After the last step they may be anywhere.
+                // After the last step the addresses may be anywhere.
                 a = a.wrapping_offset(t.a_k);
                 b = b.wrapping_offset(t.b_k);
             }
@@ -194,14 +196,14 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
     }
 }
 
-/// What is the same for all tiles of one instruction set, and compiled once for it: [`begin`] and [`finish`].
+/// What all tiles of one instruction set share, compiled once for it: [`begin`] and [`finish`].
 #[derive(Clone, Copy)]
 struct Edges<V: Simd> {
     begin: unsafe fn(&Tile<V::T>, V::Mask, &mut [V], usize),
     finish: unsafe fn(&Tile<V::T>, V::Mask, &[V], usize),
 }
 
-/// What the sums of a tile begin with, `nv` vectors per row.
+/// The initial values of the sums of a tile, `nv` vectors per row.
 ///
 /// # Safety
 /// As [`tile`].
@@ -278,7 +280,7 @@ unsafe fn dot_step<V: Simd, const MR: usize, const NR: usize>(
     }
 }
 
-/// The dot products of `MR` rows of `a` with `NR` rows of `b`, from row `j`, the first step being of `first` numbers.
+/// The dot products of `MR` rows of `a` with `NR` rows of `b` from row `j` on; the first step takes `first` elements.
 ///
 /// # Safety
 /// As [`dots`].
@@ -291,7 +293,7 @@ unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j
         let b = t.b.offset(j as isize * t.b_row);
         let mut p = first;
         if first > 0 {
-            // In the last lanes: each number is in the lane that those a vector further on will be in.
+            // In the last lanes: each element is in the same lane as the one that is a vector further on.
             dot_step(t, b, first as isize - V::LANES as isize, Some(V::last(first)), &mut sums);
         }
         while p + V::LANES <= t.k {
@@ -304,7 +306,8 @@ unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j
         for (i, sums) in sums.iter().enumerate() {
             for (r, &sum) in sums.iter().enumerate() {
                 let c = t.c.offset(i as isize * t.c_row + (j + r) as isize * t.c_column);
-                // As if the first step had been a whole one: sums must not depend on where in memory the numbers lie.
+                // As if the first step had been a whole vector: sums must not depend on where in memory the elements
+                // are.
                 let sum = if first == 0 { sum } else { sum.rotate(first) }.sum();
                 *c = if t.add { (*c).plus(sum) } else { sum };
             }
@@ -313,13 +316,15 @@ unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j
 }
 
 /// # Safety
-/// The CPU must have the instructions of `V`, and the pointers be good for `MR` rows, `n` rows of `b` and `k` steps.
+/// The CPU must have the instructions of `V`, and the pointers must be valid for `MR` rows, `n` rows of `b` and `k`
+/// steps.
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn dots<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>) {
     // SAFETY: the caller's promise.
     unsafe {
-        // A vector that straddles two lines of the cache costs twice: where all rows of `b` lie alike, begin with a short one.
+        // A vector that straddles two cache lines costs twice as much: if all rows of `b` are aligned alike, begin with
+        // a short step.
         let line = V::LANES * size_of::<V::T>();
         let alike = (t.b_row.unsigned_abs() * size_of::<V::T>()).is_multiple_of(line);
         let first = if alike { (t.b.align_offset(line)).min(t.k) } else { 0 };
@@ -335,7 +340,7 @@ unsafe fn dots<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>) {
     }
 }
 
-/// The loops of one instruction set: `tile` and `dots` compiled for it, and the table of them.
+/// The loops of one instruction set: `tile` and `dots` compiled for it, and their table.
 macro_rules! kernels {
     ($name:ident: $t:ty, $vector:ty, rows $rows:literal, features [$($feature:meta)?],
      narrow [$($n:literal)*], double [$($d:literal)*], wide [$($w:literal)*], dots [$($mr:literal of $nr:literal),*]) => {
@@ -365,7 +370,7 @@ macro_rules! kernels {
             $(#[$feature])?
             unsafe fn tile<const MR: usize, const NV: usize>(t: &Tile<$t>) {
                 let edges = Edges { begin, finish };
-                // Addresses that the compiler knows make a better loop, which pays for tall tiles.
+                // Addresses that are known at compile time make a better loop, which pays for tall tiles.
                 let beside = const { 2 * MR > if NV == 4 { $rows / 2 } else { $rows } } && t.a_row == 1;
                 // SAFETY: the caller's promise.
                 unsafe {
@@ -420,7 +425,7 @@ kernels!(avx512_f64: f64, F64x8, rows 14, features [target_feature(enable = "avx
     narrow [1 2 4 7 14], double [1 2 4 7 14], wide [1 2 4 7],
     dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
 
-/// Numbers that there are loops for.
+/// Numbers for which there are loops.
 pub trait Product: Element {
     /// The loops for this CPU.
     fn kernels() -> &'static Kernels<Self>;

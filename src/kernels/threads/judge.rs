@@ -1,52 +1,53 @@
-//! Whether a region is worth its threads: decided by what regions of its kind took lately, alone and together.
+//! Decides whether a region is split among threads, from how long similar regions took recently, alone and together.
 //!
-//! Threads can cost more than they bring. Where another process, or another guest of the host, holds a core, a thread
-//! stops in the middle of a task, and the caller waits until it may go on: milliseconds, for a region of microseconds.
-//! How often that happens is no property of a region but of the machine and the moment. So two things are measured:
+//! Threads can cost more than they gain. If another process, or another guest of the host, occupies a core, a thread
+//! stops in the middle of a task, and the caller waits until it continues: milliseconds, for a region of microseconds.
+//! How often that happens depends on the machine and the moment, not on the region. So two things are measured:
 //!
-//! - per *kind* of region (the same loop over as much work): the time alone and the time together, without outliers. A
-//!   kind that gains nothing from threads, even undisturbed, runs alone.
-//! - over all kinds: the time that regions took together, stalls and all, beside the time that the same regions take
-//!   alone. Where it is not clearly shorter, all regions run alone, until a trial shows that it is. The time that trials may
-//!   lose is a small share of the time between them.
+//! - per *kind* of region (the same loop over the same amount of work): the time alone and the time together, without
+//!   outliers. A kind that gains nothing from threads, even undisturbed, runs alone.
+//! - over all kinds: the time that regions took together, including stalls, compared with the time that the same
+//!   regions take alone. If it is not clearly shorter, all regions run alone, until a trial shows that it is. The time
+//!   that trials may lose is a small share of the time between them.
 
-/// A number for the kind of a region: the same loop over as much work.
+/// Identifies a kind of region: the same loop over the same amount of work.
 pub type Key = u64;
 
-/// Kinds that are remembered; a kind takes the place of an older one with the same remainder.
+/// Number of kinds that are remembered; a kind replaces an older one with the same remainder.
 const KINDS: usize = 512;
-/// Regions of a kind from one measurement alone to the next, at least. A prime, so that it keeps no step with a training loop.
+/// Minimum number of regions of a kind between two measurements alone. A prime, so that it does not coincide with the
+/// period of a training loop.
 const ALONE_EVERY: u32 = 67;
-/// Regions of a kind that gains nothing, from one attempt together to the next.
+/// Number of regions of a kind that gains nothing between two attempts together.
 const TOGETHER_EVERY: u32 = 131;
-/// Regions of a kind that are measured together before it is judged.
+/// Number of regions of a kind that are measured together before the kind is judged.
 const FEW: u32 = 4;
-/// The time together that counts as no gain, as a share of the time alone.
+/// From this time together on there is no gain, as a share of the time alone.
 const NO_GAIN: f32 = 0.97;
-/// The time together that is worth the threads, over all kinds, stalls and all, as a share of the time alone: on an idle
-/// machine they take far less, and about as much where another process holds a core every now and then.
+/// Up to this time together, over all kinds and including stalls, threads pay, as a share of the time alone. On an idle
+/// machine they take far less; if another process occupies a core now and then, about as much.
 const WORTH: f32 = 0.85;
-/// Microseconds from which a region that gains is run together in every mode: a stall is short beside it.
+/// Microseconds from which on a region that gains runs together in every mode: a stall is short in comparison.
 const LONG: f32 = 10_000.;
-/// Microseconds of regions, as they take alone, over which gain and loss are averaged.
+/// Microseconds (measured as the time alone) over which gain and loss are averaged.
 const WINDOW: f32 = 64_000.;
-/// Microseconds of regions, as they take alone, before threads are given up.
+/// Microseconds (measured as the time alone) before threads are given up.
 const EVIDENCE: f32 = 4_000.;
-/// Microseconds of regions, as they take alone, before a trial counts as won.
+/// Microseconds (measured as the time alone) before a trial counts as a success.
 const TRIAL: f32 = 10_000.;
-/// Microseconds that end a trial when they are lost.
+/// Microseconds of loss that end a trial.
 const LOST: f32 = 1_500.;
-/// The time between trials, in multiples of what the last one lost, and the bounds of what it is taken to have lost.
+/// The time between trials, as a multiple of what the last one lost, and the bounds within which that loss is taken.
 const PAUSE: f32 = 64.;
 const LOSS: [f32; 2] = [1_000., 4_000.];
 
-/// What a kind of region takes in one of the two ways, in microseconds; 0 where nothing was measured yet.
+/// The time that a kind of region takes in one of the two ways, in microseconds; 0 if it was not measured yet.
 #[derive(Clone, Copy)]
 struct Time {
-    /// Undisturbed: it follows shorter times at once and longer ones slowly, since the first regions of a program meet
-    /// fresh memory and threads that only start.
+    /// Undisturbed: shorter times count at once and longer ones slowly, since the first regions of a program use fresh
+    /// memory and threads that are just starting.
     usual: f32,
-    /// On average; a single stall counts as twice the average at most.
+    /// The average; a single stall counts as at most twice the average.
     mean: f32,
 }
 
@@ -73,7 +74,7 @@ struct Kind {
     key: Key,
     alone: Time,
     together: Time,
-    /// Regions since the kind was last run the other way.
+    /// Number of regions since the kind last ran the other way.
     turn: u32,
     tried: u32,
 }
@@ -81,8 +82,8 @@ struct Kind {
 impl Kind {
     const NONE: Kind = Kind { key: 0, alone: Time::NONE, together: Time::NONE, turn: 0, tried: 0 };
 
-    /// Whether it gains even beside stalls. A stall may have made it look so: the time alone counts only until there is one
-    /// together.
+    /// Whether it gains even with stalls. A stall may have made it look so, so the time alone counts only until there
+    /// is a time together.
     fn long(&self) -> bool {
         if self.together.known() { self.together.usual > LONG && self.gains() } else { self.alone.usual > 2. * LONG }
     }
@@ -91,16 +92,17 @@ impl Kind {
         !self.alone.known() || self.tried < FEW || self.together.usual < NO_GAIN * self.alone.usual
     }
 
-    /// Regions from one measurement alone to the next: where many threads gain much, one alone costs as much as many together.
+    /// Number of regions between two measurements alone: if many threads gain much, one region alone costs as much as
+    /// many together.
     fn alone_every(&self) -> u32 {
         let gain = self.alone.usual / self.together.usual.max(0.01);
         (ALONE_EVERY as f32 * (gain / 2.).max(1.)) as u32
     }
 
-    /// Whether this one is to be run together, where threads as such are worth it.
+    /// Whether the next region should run together, if threads are in use at all.
     fn together(&mut self) -> bool {
         self.turn += 1;
-        // A kind that is new may have been measured badly.
+        // A new kind may have been measured badly.
         let (every, most) =
             if self.gains() { (self.alone_every(), true) } else { (TOGETHER_EVERY.min(4 * self.tried), false) };
         let other = self.turn >= every || (!self.alone.known() && self.tried >= 2);
@@ -114,16 +116,16 @@ impl Kind {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mode {
     Together,
-    /// Until so many microseconds were spent alone.
+    /// Until this number of microseconds was spent alone.
     Alone(f32),
     Trial,
 }
 
-/// What is remembered of regions, and what follows from it.
+/// What is remembered of regions, and the mode that follows from it.
 pub struct Judge {
     kinds: [Kind; KINDS],
     mode: Mode,
-    /// Microseconds that recent regions took together, stalls and all.
+    /// Microseconds that recent regions took together, including stalls.
     took: f32,
     /// Microseconds that the same regions take alone.
     alone: f32,
@@ -142,12 +144,12 @@ impl Judge {
         kind
     }
 
-    /// Whether the next region, of this kind, is to be run together.
+    /// Whether the next region, of this kind, should run together.
     pub fn together(&mut self, key: Key) -> bool {
         let mode = self.mode;
         let kind = self.kind(key);
         if kind.long() {
-            // Not measured alone without need: that takes as long as all threads together.
+            // Do not measure it alone without need: that takes as long as all threads together.
             let doubted = matches!(mode, Mode::Alone(_)) && kind.together.usual < 2. * LONG;
             return if kind.alone.known() { kind.together() } else { !doubted };
         }
@@ -159,7 +161,7 @@ impl Judge {
         self.kind(key).together()
     }
 
-    /// Takes note of a region that ran alone.
+    /// Records a region that ran alone.
     pub fn ran_alone(&mut self, key: Key, micros: f32) {
         self.kind(key).alone.add(micros);
         if let Mode::Alone(left) = &mut self.mode {
@@ -167,7 +169,7 @@ impl Judge {
         }
     }
 
-    /// Takes note of a region that ran together.
+    /// Records a region that ran together.
     pub fn ran_together(&mut self, key: Key, micros: f32) {
         let kind = self.kind(key);
         kind.together.add(micros);
@@ -203,11 +205,12 @@ impl Judge {
 mod tests {
     use super::*;
 
-    /// A machine in microseconds: regions of three kinds in turn, and another process that takes turns on one core.
+    /// A simulated machine, with times in microseconds: regions of three kinds in turn, and another process that
+    /// occupies one core at times.
     struct Machine {
         judge: Judge,
         now: f32,
-        /// What regions would have taken alone.
+        /// What the regions would have taken alone.
         alone: f32,
         turn: usize,
     }
@@ -220,8 +223,8 @@ mod tests {
             Machine { judge: Judge::new(), now: 0., alone: 0., turn: 0 }
         }
 
-        /// Runs regions for so many microseconds; `stalled(from, to)` is how long a thread is stopped meanwhile.
-        /// Returns how many times as fast as alone they were.
+        /// Runs regions for this number of microseconds; `stalled(from, to)` is how long a thread is stopped in
+        /// between. Returns the speedup compared with running alone.
         fn run(&mut self, micros: f32, stalled: impl Fn(f32, f32) -> f32) -> f32 {
             let (start, before) = (self.now, self.alone);
             while self.now - start < micros {
@@ -247,7 +250,7 @@ mod tests {
         0.
     }
 
-    /// A core that another process holds every other 4 milliseconds.
+    /// A core that another process occupies for every second period of 4 milliseconds.
     fn busy(from: f32, to: f32) -> f32 {
         let slice = |t: f32| (t / 4_000.) as u64;
         if slice(from) % 2 == 1 || slice(to) % 2 == 1 { (slice(to) + 1) as f32 * 4_000. - to } else { 0. }
@@ -301,7 +304,7 @@ mod tests {
         assert_eq!(judge.mode, Mode::Together, "the others may still gain");
     }
 
-    /// How many of so many regions of one kind are run together.
+    /// How many of `regions` regions of one kind run together.
     fn together(judge: &mut Judge, regions: usize, alone: f32, together: f32) -> usize {
         let one = |_: &usize| {
             let shared = judge.together(3);
@@ -328,12 +331,12 @@ mod tests {
 
     #[test]
     fn a_stall_does_not_make_a_region_long() {
-        // Met alone, and then no less than half of what is long.
+        // The stall hits a region that runs alone; later ones take less than what counts as long, but more than half of it.
         let mut judge = Judge::new();
         judge.begin(Mode::Alone(f32::INFINITY));
         judge.ran_alone(3, 30_000.);
         assert!(together(&mut judge, 200, 8_000., 9_000.) < 5);
-        // Met together, and again in each region.
+        // The stall hits a region that runs together, and there is another one in each region after it.
         let mut judge = Judge::new();
         judge.ran_together(3, 30_000.);
         judge.begin(Mode::Alone(f32::INFINITY));

@@ -1,13 +1,13 @@
-//! The threads that kernels share: few large parallel regions, in which the caller works too.
+//! The threads that kernels share: few large parallel regions, in which the caller also works.
 //!
-//! A region is a number of tasks, cut by the problem's size and never by the number of threads, so that its bits do not
-//! depend on it. Each participant first takes the tasks of its own share, front to back (so that a core meets the same
-//! data in the next step), then those that others have not begun. A caller never waits for a thread that is asleep: it
-//! does that thread's tasks itself. So a region costs about a microsecond while the others are awake, and they stay awake
-//! for [`SPIN`] after the last one, unless the [`WaitPolicy`] says otherwise.
+//! A region is a number of tasks, cut by the size of the problem and never by the number of threads, so the bits of the
+//! result do not depend on it. Each participant first takes the tasks of its own share, in order (so that a core works
+//! on the same data in the next step), then tasks that others have not begun. A caller never waits for a sleeping
+//! thread: it does that thread's tasks itself. So a region costs about a microsecond while the other threads are awake,
+//! and they stay awake for [`SPIN`] after the last one, unless the [`WaitPolicy`] says otherwise.
 //!
-//! Where another process holds a core, a thread of the pool is stopped in the middle of a task, and the caller waits for
-//! the scheduler to let it go on. Whether threads are worth it is measured: see [`judge`].
+//! If another process occupies a core, a thread of the pool stops in the middle of a task, and the caller waits for the
+//! scheduler to continue it. Whether threads pay is measured: see [`judge`].
 
 mod judge;
 
@@ -28,60 +28,61 @@ use judge::{Judge, Key};
 use super::memory::collected;
 use crate::sync::lock;
 
-/// The most threads that share one region.
+/// Maximum number of threads that share one region.
 const MOST: usize = 64;
-/// So long a thread without work looks for more before it sleeps: longer than the gaps between the regions of a step.
+/// How long an idle thread looks for work before it sleeps: longer than the gaps between the regions of a training
+/// step.
 const SPIN: Duration = Duration::from_micros(100);
 
-/// What runs one task.
+/// A function that runs one task.
 type Task<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// The tasks of one participant that nobody has begun: from `next` to `end`.
+/// The tasks of one participant that were not begun yet: from `next` to `end`.
 #[repr(align(128))]
 struct Share {
     next: AtomicUsize,
     end: AtomicUsize,
 }
 
-struct Pool {
-    /// Held by the caller of the region that is under way.
+struct ThreadPool {
+    /// Locked by the caller whose region is running.
     region: Mutex<Judge>,
-    /// The tasks of the region, while it is open.
+    /// The function of the running region, while it is open.
     task: Mutex<Option<&'static Task<'static>>>,
     shares: [Share; MOST],
     participants: AtomicUsize,
-    /// Grows with each region: what a thread without work watches.
+    /// Incremented for each region; idle threads watch it.
     epoch: AtomicU32,
     /// Whether tasks of the region may be begun.
     open: AtomicBool,
-    /// The threads that look at the region now.
+    /// Number of threads that are using the region.
     active: AtomicUsize,
-    /// Whether the caller sleeps until nobody is active.
+    /// Whether the caller sleeps until no thread is active.
     waits: Mutex<bool>,
     done: Condvar,
-    /// What a task panicked with.
+    /// The payload of a panic in a task.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    /// The threads that sleep.
+    /// Number of threads that are asleep.
     asleep: Mutex<usize>,
     wake: Condvar,
     started: AtomicUsize,
 }
 
-static POOL: Pool = Pool::new();
+static POOL: ThreadPool = ThreadPool::new();
 
-/// 0 before it was looked up.
+/// 0 until it is looked up.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
-/// 0 before it was looked up, else 1 + the policy.
+/// 0 until it is looked up, then 1 + the policy.
 static WAITING: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
     /// Whether this thread is inside a task: regions do not nest.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
-    /// What [`with_num_threads`] asks for on this thread; 0 outside of it.
+    /// The number of threads set by [`with_num_threads`] on this thread; 0 outside of it.
     static OWN_THREADS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Sets a thread's cell, and sets it back when it goes, also when a panic unwinds.
+/// Sets a thread's cell, and restores it when dropped, even if a panic unwinds.
 struct Restore<T: Copy + 'static>(&'static thread::LocalKey<Cell<T>>, T);
 
 impl<T: Copy + 'static> Restore<T> {
@@ -96,18 +97,18 @@ impl<T: Copy + 'static> Drop for Restore<T> {
     }
 }
 
-/// Drops what a task panicked with. That may panic in turn; then it is leaked, as there is nobody left to tell.
+/// Drops the payload of a panic. If that panics in turn, the new payload is leaked, since it cannot be reported.
 fn discard(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
 }
 
-/// How many threads large operations use, the caller's among them: what [`with_num_threads`] asks for on this thread, or
-/// else what [`set_num_threads`] or `NDNN_NUM_THREADS` said, or else the number of cores that this process may use.
+/// How many threads large operations use, including the caller's: the number of [`with_num_threads`] on this thread,
+/// else that of [`set_num_threads`] or `NDNN_NUM_THREADS`, else the number of cores that this process may use.
 ///
 /// # Panics
-/// If that variable is no number from 1 on.
+/// If `NDNN_NUM_THREADS` is not a whole number, at least 1.
 pub fn num_threads() -> usize {
     match (OWN_THREADS.get(), THREADS.load(SeqCst)) {
         (0, 0) => {
@@ -135,15 +136,15 @@ fn checked(threads: usize) -> usize {
 
 /// Sets how many threads large operations use, at least 1 and at most 64: PyTorch's `torch.set_num_threads`.
 ///
-/// It holds for the whole process and for operations that begin from now on; those under way keep their threads. Threads
-/// that are no longer needed sleep. The results do not depend on it, to the last bit. Operations called from several
-/// threads at once do not add up: one of them uses these threads, the others their own only.
+/// It applies to the whole process and to operations that begin from now on; running ones keep their threads. Threads
+/// that are no longer needed sleep. Results do not depend on it, to the last bit. If operations are called from several
+/// threads at once, one of them uses these threads, and the others only their own.
 ///
 /// # Forking
-/// A child made by `fork` has only the thread that forked. Its operations run on that thread, which is slower but right;
-/// but if another thread of the parent was inside an operation at that moment, a lock of its may stay taken in the child,
-/// and the child waits for ever. As with PyTorch and OpenMP: fork before the first large operation, or start a process
-/// anew (`std::process::Command`).
+/// A child made by `fork` has only the thread that forked. Its operations run on that thread, which is slower but
+/// correct. But if another thread of the parent was inside an operation at that moment, one of its locks may stay
+/// locked in the child, and the child waits forever. As with PyTorch and OpenMP: fork before the first large operation,
+/// or start a new process (`std::process::Command`).
 ///
 /// # Panics
 /// If `threads` is 0.
@@ -152,9 +153,9 @@ pub fn set_num_threads(threads: usize) {
     THREADS.store(checked(threads), SeqCst);
 }
 
-/// Runs `f`, in which operations called on this thread use so many threads, at least 1 and at most 64.
+/// Runs `f`; operations that it calls on this thread use `threads` threads, at least 1 and at most 64.
 ///
-/// With 1 nothing is shared: the way to call ndnn from the threads of a server or of rayon, each for itself.
+/// With 1 nothing is shared. Use this to call ndnn from the threads of a server or of rayon, each of which works alone.
 ///
 /// ```
 /// use ndnn::{num_threads, with_num_threads};
@@ -169,18 +170,18 @@ pub fn with_num_threads<R>(threads: usize, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// What the threads that share operations do between two of them.
+/// What the threads that share operations do between two operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitPolicy {
-    /// They look for more work for 100 µs before they sleep: fastest for training and for batches, and the default.
+    /// Look for more work for 100 µs before they sleep: fastest for training and for batches, and the default.
     Active,
-    /// They sleep at once, and leave the core to others: for servers that do little at a time. Waking them costs some
-    /// 50 µs, so that only larger operations gain from them.
+    /// Sleep at once, and leave the core to others: for servers that do little at a time. Waking a thread costs about
+    /// 50 µs, so only larger operations gain from threads.
     Passive,
 }
 
-/// Sets what threads do between two operations, for the whole process: OpenMP's `OMP_WAIT_POLICY`. `NDNN_WAIT_POLICY`
-/// (`active` or `passive`) says it from outside.
+/// Sets what threads do between two operations, for the whole process, as OpenMP's `OMP_WAIT_POLICY` does. The
+/// environment variable `NDNN_WAIT_POLICY` (`active` or `passive`) sets the initial value.
 pub fn set_wait_policy(policy: WaitPolicy) {
     WAITING.store(1 + policy as u32, SeqCst);
 }
@@ -208,7 +209,7 @@ fn asked_policy(variable: Option<&str>) -> WaitPolicy {
     }
 }
 
-/// How long a thread looks for what it waits for before it sleeps.
+/// How long a thread looks for work before it sleeps.
 fn spin() -> Duration {
     match wait_policy() {
         WaitPolicy::Active => SPIN,
@@ -218,7 +219,7 @@ fn spin() -> Duration {
 
 // ------------------------------------------------------------------------------------------------------------- regions
 
-impl Pool {
+impl ThreadPool {
     const fn new() -> Self {
         Self {
             region: Mutex::new(Judge::new()),
@@ -237,12 +238,12 @@ impl Pool {
         }
     }
 
-    /// Runs a region in which this thread is one of the `participants`; `Err` is what a task panicked with.
+    /// Runs a region in which this thread is one of the `participants`; `Err` is the payload of a panic in a task.
     #[allow(unsafe_code)]
     fn run(&'static self, tasks: usize, participants: usize, task: &Task<'_>) -> thread::Result<()> {
-        // SAFETY: the reference lives longer only in type. Threads use it between adding themselves to `active` with the
-        // region open and taking themselves off again; `close` shuts the region and waits until nobody is active, before
-        // this function returns.
+        // SAFETY: the reference is `'static` in its type only. Threads use it between adding themselves to `active`
+        // while the region is open and removing themselves again; `close` closes the region and waits until no thread
+        // is active, before this function returns.
         let erased = unsafe { std::mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
         self.open(erased, tasks, participants);
         let own = {
@@ -261,7 +262,7 @@ impl Pool {
         }
     }
 
-    /// Begins tasks until none is left: first those of `mine`, then those of the others.
+    /// Runs tasks until none is left: first those of `mine`, then those of the others.
     fn work(&self, task: &Task<'_>, mine: usize) {
         let participants = self.participants.load(SeqCst);
         for k in 0..participants {
@@ -277,14 +278,14 @@ impl Pool {
         }
     }
 
-    /// A thread of the pool, for ever.
+    /// The loop of a thread of the pool, which never ends.
     fn serve(&self, id: usize) {
         INSIDE.set(true);
         let mut seen = 0;
         loop {
             seen = self.next_epoch(seen);
-            // `active` first, `open` second: the caller closes first and then waits for `active`, so that a thread which
-            // saw the region open is waited for.
+            // `active` first, `open` second: the caller closes first and then waits for `active`, so it waits for every
+            // thread that saw the region open.
             self.active.fetch_add(1, SeqCst);
             if self.open.load(SeqCst) && id < self.participants.load(SeqCst) {
                 let task = *lock(&self.task);
@@ -295,14 +296,14 @@ impl Pool {
                     second.into_iter().for_each(discard);
                 }
             }
-            // The lock orders this with a caller that is about to sleep.
+            // The lock orders this with respect to a caller that is about to sleep.
             if self.active.fetch_sub(1, SeqCst) == 1 && *lock(&self.waits) {
                 self.done.notify_one();
             }
         }
     }
 
-    /// Waits for another epoch than `seen`.
+    /// Waits until the epoch is no longer `seen`.
     fn next_epoch(&self, seen: u32) -> u32 {
         let (start, spin) = (Instant::now(), spin());
         for turn in 1u32.. {
@@ -312,7 +313,7 @@ impl Pool {
             }
             std::hint::spin_loop();
             if turn.is_multiple_of(64) {
-                // Whoever else wants this core gets it.
+                // Lets other processes use this core.
                 thread::yield_now();
                 if start.elapsed() > spin {
                     break;
@@ -328,7 +329,7 @@ impl Pool {
         self.epoch.load(SeqCst)
     }
 
-    /// Opens a region of `tasks` for `participants`.
+    /// Opens a region of `tasks` tasks for `participants` threads.
     fn open(&'static self, task: &'static Task<'static>, tasks: usize, participants: usize) {
         for (i, share) in self.shares[..participants].iter().enumerate() {
             share.end.store(tasks * (i + 1) / participants, SeqCst);
@@ -341,7 +342,7 @@ impl Pool {
         while self.started.load(SeqCst) < participants - 1 {
             let id = self.started.fetch_add(1, SeqCst) + 1;
             let started = thread::Builder::new().name(format!("ndnn-{id}")).spawn(move || self.serve(id));
-            // Where no thread can be had the caller does everything.
+            // If no thread can be started, the caller does everything.
             drop(started);
         }
         if *lock(&self.asleep) > 0 {
@@ -349,7 +350,7 @@ impl Pool {
         }
     }
 
-    /// A caller that spins for long uses up its share of the core, which it then lacks for its work.
+    /// A caller that spins for long uses up its time slice, which it then lacks for its work.
     fn sleep_until_done(&self) {
         let mut waits = lock(&self.waits);
         *waits = true;
@@ -359,7 +360,7 @@ impl Pool {
         *waits = false;
     }
 
-    /// Closes the region and waits for those that are still at work.
+    /// Closes the region and waits for the threads that are still working.
     fn close(&self) {
         self.open.store(false, SeqCst);
         let (from, spin) = (Instant::now(), spin());
@@ -374,7 +375,7 @@ impl Pool {
         *lock(&self.task) = None;
     }
 
-    /// The region's lock, unless another caller has it. Nothing that panics leaves what it guards half changed.
+    /// The region's lock, unless another caller holds it. A panic leaves nothing that it guards half changed.
     fn try_lock(&self) -> Option<MutexGuard<'_, Judge>> {
         match self.region.try_lock() {
             Ok(guard) => Some(guard),
@@ -383,7 +384,7 @@ impl Pool {
         }
     }
 
-    /// Runs a region as its kind is best run.
+    /// Runs a region alone or together, whichever suits its kind.
     fn share(&'static self, key: Key, tasks: usize, participants: usize, task: &Task<'_>) {
         let Some(mut judge) = self.try_lock() else { return (0..tasks).for_each(task) };
         let together = judge.together(key);
@@ -392,7 +393,7 @@ impl Pool {
         if together {
             let result = self.run(tasks, participants, task);
             judge.ran_together(key, micros());
-            // Whoever catches the panic finds the lock free.
+            // Release the lock before the panic continues, so that whoever catches it finds it free.
             drop(judge);
             if let Err(payload) = result {
                 resume_unwind(payload);
@@ -408,7 +409,7 @@ impl Pool {
     }
 }
 
-/// The kind of a region: its loop, over so much work in so many tasks.
+/// The kind of a region: its loop, with this much work in this number of tasks.
 fn key(kind: usize, tasks: usize, work: usize) -> Key {
     let mut hash = 0u64;
     for part in [kind, tasks, work] {
@@ -418,10 +419,11 @@ fn key(kind: usize, tasks: usize, work: usize) -> Key {
     hash.max(1)
 }
 
-/// Runs `task(0)`, …, `task(tasks - 1)`, each once, in no promised order, on the pool's threads and this one.
+/// Runs `task(0)`, …, `task(tasks - 1)`, each once, in any order, on the threads of the pool and this one.
 ///
-/// For a few microseconds of work, call it with one task, which is a plain call. How many threads take part is decided by
-/// what regions of this loop took before, with as many tasks and as much `work`, in any unit.
+/// For a few microseconds of work, call it with one task, which is a plain function call. Whether threads take part
+/// depends on how long earlier regions of this loop took, with the same number of tasks and the same amount of `work`
+/// (in any unit).
 pub fn for_each<F: Fn(usize) + Sync>(work: usize, tasks: usize, task: F) {
     // It calls the loop, so that each loop has an address of its own; those that the linker merged are alike.
     for_each_of(for_each::<F> as fn(usize, usize, F) as usize, work, tasks, &task);
@@ -436,10 +438,10 @@ pub fn for_each_of(kind: usize, work: usize, tasks: usize, task: &Task<'_>) {
     (0..tasks).for_each(task);
 }
 
-/// The start of an array, each element of which is used by one task only.
+/// The start of an array, each element of which only one task uses.
 struct Elements<T>(*mut T);
 
-// SAFETY: only moves elements, which are `Send`, to other threads.
+// SAFETY: it only moves elements, which are `Send`, to other threads.
 #[allow(unsafe_code)]
 unsafe impl<T: Send> Sync for Elements<T> {}
 
@@ -451,17 +453,18 @@ pub fn each<I: Send>(work: usize, items: impl IntoIterator<Item = I>, f: impl Fn
     }
     let mut items = collected(items);
     let count = items.len();
-    // No lock per item: it would wait until all that the task before has written is in the cache, a tenth of the time of
-    // regions that are bound by memory.
-    // SAFETY: 0 is no more than the capacity. The vector now owns its memory only; a panic leaks what was not handed out.
+    // No lock per item: it would wait until everything that the previous task wrote is in the cache, a tenth of the
+    // time of regions that are limited by memory.
+    // SAFETY: 0 is at most the capacity. The vector now owns only its memory; if a task panics, items that were not
+    // handed out are leaked.
     unsafe { items.set_len(0) };
     let start = Elements(items.as_mut_ptr());
     let start = &start;
-    // SAFETY: each `i` is handed out once and lies within the items, whose memory outlives the region.
+    // SAFETY: each `i` is handed out once and is inside the items, whose memory outlives the region.
     for_each(work, count, |i| f(unsafe { start.0.add(i).read() }));
 }
 
-/// `f(i, chunk)` for each chunk of `size` elements, of which the last may be shorter.
+/// Calls `f(i, chunk)` for each chunk of `size` elements; the last one may be shorter.
 #[allow(unsafe_code)]
 pub fn chunks<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     let (len, size) = (data.len(), size.max(1));
@@ -469,12 +472,12 @@ pub fn chunks<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) 
     let start = &start;
     for_each(len, len.div_ceil(size), |i| {
         let from = i * size;
-        // SAFETY: each `i` is handed out once, so the chunks do not overlap, and all lie within `data`.
+        // SAFETY: each `i` is handed out once, so the chunks do not overlap, and all of them are inside `data`.
         f(i, unsafe { std::slice::from_raw_parts_mut(start.0.add(from), size.min(len - from)) });
     });
 }
 
-/// `f(0)`, …, `f(tasks - 1)`, in this order.
+/// Returns `f(0)`, …, `f(tasks - 1)`, in this order.
 pub fn collect<R: Send>(tasks: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
     let mut out: Vec<Option<R>> = collected((0..tasks).map(|_| None));
     chunks(&mut out, 1, |i, slot| slot[0] = Some(f(i)));

@@ -1,4 +1,4 @@
-//! The pool, and what threads are asked for.
+//! The pool of threads, and the settings for the number of threads.
 
 use super::*;
 
@@ -41,7 +41,7 @@ fn each_item_is_handed_out_and_dropped_once() {
             each(1, Vec::<Dropped<'_>>::new(), |_| panic!("there is none"));
         });
     }
-    // After a panic an item may stay, but is not dropped twice.
+    // After a panic an item may be leaked, but it is never dropped twice.
     let counts: Vec<AtomicUsize> = (0..20).map(|_| AtomicUsize::new(0)).collect();
     let items = counts.iter().map(Dropped);
     let run = || with_num_threads(3, || each(1, items, |item| assert!(!std::ptr::eq(item.0, &counts[5]))));
@@ -49,14 +49,14 @@ fn each_item_is_handed_out_and_dropped_once() {
     assert!(counts[5].load(SeqCst) == 1 && counts.iter().all(|c| c.load(SeqCst) <= 1));
 }
 
-/// A pool that no other test has.
-fn own_pool() -> &'static Pool {
-    Box::leak(Box::new(Pool::new()))
+/// A pool for one test alone.
+fn own_pool() -> &'static ThreadPool {
+    Box::leak(Box::new(ThreadPool::new()))
 }
 
-/// Whether two tasks that wait for each other end well in a region of this pool, as they do only if two threads are at
-/// work at once; several trials, because the machine may be busy.
-fn shares(pool: &'static Pool) -> bool {
+/// Whether two tasks that wait for each other both finish in a region of this pool, which happens only if two threads
+/// run at once; several trials, because the machine may be busy.
+fn shares(pool: &'static ThreadPool) -> bool {
     (0..50).any(|_| {
         let (arrived, late, now) = (AtomicUsize::new(0), AtomicBool::new(false), Instant::now());
         pool.share(1, 2, 2, &|_| {
@@ -75,7 +75,7 @@ fn two_tasks_run_at_once() {
     assert!(shares(own_pool()), "no two tasks ran at once in 50 trials");
 }
 
-/// The other task outlasts the caller's by far more than [`SPIN`], so that the caller sleeps, and must be woken.
+/// The other task outlasts the caller's by far more than [`SPIN`], so that the caller sleeps and must be woken.
 #[test]
 fn a_caller_that_sleeps_is_woken_when_all_is_done() {
     let pool = own_pool();
@@ -150,7 +150,7 @@ fn a_pool_is_shared_after_a_panic_in_a_task() {
     assert!(shares(pool));
 }
 
-/// What a task panics with, and what panics itself when it is dropped.
+/// A panic payload that panics itself when it is dropped.
 struct Bomb;
 impl Drop for Bomb {
     fn drop(&mut self) {

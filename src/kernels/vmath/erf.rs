@@ -5,11 +5,12 @@ use std::f32::consts::SQRT_2;
 use super::exp::exp_below_89;
 use crate::kernels::isa::Isa;
 
-/// `erf(x) / x - 1` in powers of x², for |x| ≤ 0.9: the least relative error, 2⁻²⁶.
+/// `erf(x) / x - 1` in powers of x², for |x| ≤ 0.9; minimises the relative error, 2⁻²⁶.
 const ERF: [f32; 6] = [1.2837915e-1, -3.7612504e-1, 1.1281922e-1, -2.6770493e-2, 4.998959e-3, -6.0207996e-4];
 
-/// `e^(t²/2) Φ(-t) / w` in powers of `w = 1 / (1 + TAIL t)`, for t from 0 to 14.5: the least error relative to `1 + t²/2`,
-/// which is as the error from the rounding of t² grows. Φ is the distribution function of the standard normal distribution.
+/// `e^(t²/2) Φ(-t) / w` in powers of `w = 1 / (1 + TAIL t)`, for t from 0 to 14.5; minimises the error relative to `1 +
+/// t²/2`, since the error from rounding t² grows in this way. Φ is the distribution function of the standard normal
+/// distribution.
 const NORMAL: [f32; 8] =
     [1.1964139e-1, 1.2061542e-1, 1.0050628e-1, 1.2740238e-1, -5.2798882e-2, 2.0660992e-1, -1.5795647e-1, 3.597996e-2];
 const TAIL: f32 = 0.3;
@@ -32,16 +33,16 @@ pub fn bell<I: Isa>(x: f32) -> f32 {
     exp_below_89::<I>(x * x * -0.5)
 }
 
-/// `(Φ(x) - ½) / x` for |x| ≤ 5.52 as a quotient of polynomials in x²: the least relative error, 2⁻²⁴·⁴. All coefficients
-/// are positive, so that little is lost in adding.
+/// `(Φ(x) - ½) / x` for |x| ≤ 5.52 as a quotient of polynomials in x²; minimises the relative error, 2⁻²⁴·⁴. All
+/// coefficients are positive, so that little accuracy is lost in adding.
 const ABOVE: [f32; 6] = [3.9894226e-1, 3.3502355e-2, 4.653804e-3, 1.6497384e-4, 6.2998724e-6, 2.287092e-8];
 const BELOW: [f32; 6] = [1., 2.5064424e-1, 2.8440151e-2, 1.8629091e-3, 7.227208e-5, 1.1971006e-6];
 
-/// Φ(x), the distribution function of the standard normal distribution, with an absolute error of some 10⁻⁷: as
-/// `(1 + erf(x / √2)) / 2`, which is what PyTorch computes. GELU takes it, and has no time for the tail.
+/// Φ(x), the distribution function of the standard normal distribution, with an absolute error of about 10⁻⁷: `(1 +
+/// erf(x / √2)) / 2`, as PyTorch computes it. GELU uses it; a more accurate tail would be too slow there.
 #[inline(always)]
 pub fn normal_cdf<I: Isa>(x: f32) -> f32 {
-    // Beyond 5.5 it is 1 and 0; NaN passes.
+    // Beyond ±5.5 it is 1 or 0; NaN passes.
     let y = if x > 5.5 { 5.5 } else { x };
     let square = y * y;
     let polynomial = |c: [f32; 6]| {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::kernels::isa::Isa;
 
-/// `(ln(1 + f) - f + f²/2) / f³` for 1 + f from √½ to √2: the least relative error in the logarithm, 2⁻²⁷.
+/// `(ln(1 + f) - f + f²/2) / f³` for 1 + f from √½ to √2; minimises the relative error of the logarithm, 2⁻²⁷.
 const LOG: [f32; 8] =
     [3.333333e-1, -2.5000823e-1, 2.0001258e-1, -1.662332e-1, 1.4201032e-1, -1.3159838e-1, 1.2766473e-1, -7.64145e-2];
 
@@ -33,7 +33,7 @@ fn joined<I: Isa>(e: f32, f: f32) -> f32 {
     I::mul_add(e, LN_2_HIGH, log)
 }
 
-/// What is no ordinary logarithm: `x` is its argument.
+/// The special values of the logarithm of `x`: at 0, below 0, at infinity and NaN.
 #[inline(always)]
 fn with_limits(x: f32, log: f32) -> f32 {
     let log = if x == f32::INFINITY { x } else { log };
@@ -41,7 +41,7 @@ fn with_limits(x: f32, log: f32) -> f32 {
     if x > 0. { log } else { below }
 }
 
-/// The natural logarithm: within 1.5 ulp, that of numbers below the normal ones included.
+/// The natural logarithm: within 1.5 ulp, including that of subnormal numbers.
 #[inline(always)]
 pub fn ln<I: Isa>(x: f32) -> f32 {
     let small = x < f32::MIN_POSITIVE;
@@ -50,12 +50,12 @@ pub fn ln<I: Isa>(x: f32) -> f32 {
     with_limits(x, joined::<I>(e, m - 1.))
 }
 
-/// `ln(1 + x)`: within 1.5 ulp, near 0 too.
+/// `ln(1 + x)`: within 1.5 ulp, including near 0.
 #[inline(always)]
 pub fn ln_1p<I: Isa>(x: f32) -> f32 {
     let sum = 1. + x;
     let (e, m) = split(sum);
-    // 1 + f = (1 + x) / 2ᵉ without the sum's rounding; where that is nothing, 1/2ᵉ may be no number.
+    // 1 + f = (1 + x) / 2ᵉ without the rounding of the sum. For large x it does not matter, and 1/2ᵉ may be too small.
     let scale = power_of_two(127u32.wrapping_sub(e as u32));
     let f = if x > 1e9 { m - 1. } else { I::mul_add(x, scale, scale - 1.) };
     let log = with_limits(sum, joined::<I>(e as f32, f));

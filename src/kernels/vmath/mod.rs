@@ -1,9 +1,9 @@
-//! Elementary functions of `f32` without branches or tables, so that the compiler vectorizes the loops in which they stand;
+//! Elementary functions of `f32` without branches or tables, so that the compiler vectorizes the loops that call them;
 //! and, in `pieces`, functions of many elements with tables in registers.
 //!
-//! Their polynomials are minimax: Remez's algorithm in 40 digits, for the interval and the error that each constant names;
-//! then the coefficients were rounded to `f32` one by one from the lowest power up, the rest fitted again each time.
-//! Where the CPU has no fused multiplication and addition, the same formulas are within the same bounds.
+//! The polynomials are minimax approximations, found by Remez's algorithm in 40 digits for the interval and the error
+//! given at each constant. The coefficients were then rounded to `f32` one by one from the lowest power up, and the
+//! rest fitted again each time. On CPUs without fused multiply-add, the same formulas stay within the same bounds.
 
 mod erf;
 mod exp;
@@ -22,7 +22,7 @@ pub use self::{
 };
 use super::isa::Isa;
 
-/// 2 to the power of `exponent - 127`, for exponents from 1 to 254.
+/// 2 to the power of `exponent - 127`, for `exponent` from 1 to 254.
 #[inline(always)]
 fn power_of_two(exponent: u32) -> f32 {
     f32::from_bits(exponent << 23)
@@ -36,17 +36,18 @@ pub fn fill<X: Copy, Y>(x: &[X], out: &mut [MaybeUninit<Y>], f: impl Fn(X) -> Y)
     }
 }
 
-/// A row a function: its name, for `f32`, for `f64`; then, where many elements of `f32` together are faster under AVX-512,
-/// the name of the function of many, and what it is there.
+/// One row per function: its name, its form for `f32` and for `f64`; then, if a function of many `f32` elements at once
+/// is faster under AVX-512, the name for many elements and that function.
 macro_rules! vector_math {
     ($($(#[$doc:meta])* $name:ident: $f32:path, |$x:ident| $f64:expr $(, $each:ident: $avx512:path)?;)*) => {
-        /// Elementary functions for loops that [`dispatch`](super::isa::dispatch) compiles for each instruction set: those of
-        /// this module for `f32`, those of std and libm for `f64`.
+        /// Elementary functions for loops that [`dispatch`](super::isa::dispatch) compiles for each instruction set:
+        /// those of this module for `f32`, those of std and libm for `f64`.
         pub trait VectorMath: Float {$(
             $(#[$doc])*
             fn $name<I: Isa>(self) -> Self;
             $(
-                /// Fills `out` with the same of each element of `x`, within the same bound, but not always to the same bits.
+                /// Fills `out` with the function of each element of `x`, within the same error bound, but not always
+                /// with the same bits.
                 #[inline(always)]
                 fn $each<I: Isa>(x: &[Self], out: &mut [MaybeUninit<Self>]) {
                     fill(x, out, Self::$name::<I>);

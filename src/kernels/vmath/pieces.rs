@@ -1,5 +1,5 @@
-//! Functions of `f32` in pieces: |x| chooses a polynomial, whose coefficients are looked up in registers. That takes
-//! AVX-512, where one instruction reads a table of 32 numbers; a table in memory would be read number by number.
+//! Piecewise functions of `f32`: |x| selects a polynomial, whose coefficients are looked up in registers. This needs
+//! AVX-512, where one instruction looks up a table of 32 numbers; a table in memory would be read one number at a time.
 
 use std::{
     arch::x86_64::{
@@ -10,33 +10,34 @@ use std::{
     mem::MaybeUninit,
 };
 
-/// Numbers in a vector.
+/// Elements per vector.
 const LANES: usize = 16;
 
-/// `f` of each element. The last elements go through the same instructions as the others, in a vector that they fill in
-/// part, so that the bits of a result do not depend on where it stands.
+/// `f` of each element. The last elements go through the same instructions as the others, in a partly filled vector, so
+/// that the bits of a result do not depend on its position.
 #[allow(unsafe_code)]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn each(x: &[f32], out: &mut [MaybeUninit<f32>], f: impl Fn(__m512) -> __m512) {
+fn map(x: &[f32], out: &mut [MaybeUninit<f32>], f: impl Fn(__m512) -> __m512) {
     assert_eq!(x.len(), out.len());
     let (whole, rest) = x.as_chunks::<LANES>();
     let (out, last) = out.as_chunks_mut::<LANES>();
     for (x, out) in whole.iter().zip(out) {
-        // SAFETY: both are `LANES` numbers long.
+        // SAFETY: both are `LANES` elements long.
         unsafe { _mm512_storeu_ps(out.as_mut_ptr().cast(), f(_mm512_loadu_ps(x.as_ptr()))) };
     }
     if !rest.is_empty() {
         let mask = (1 << rest.len()) - 1;
-        // SAFETY: the mask leaves out what is beyond the ends, in both, since they are equally long.
+        // SAFETY: the mask leaves out what is beyond the ends of both, which are equally long.
         unsafe { _mm512_mask_storeu_ps(last.as_mut_ptr().cast(), mask, f(_mm512_maskz_loadu_ps(mask, rest.as_ptr()))) };
     }
 }
 
-/// tanh in 32 pieces: 1/16 wide from 0 to 3/8, then 1/8 wide to 11/8, 1/4 to 27/8, 1/2 to 59/8, 1 to 67/8; the last ends at
-/// [`TANH_END`]. The first row is c, a number near the piece's middle whose tanh is nearly an `f32`; the others are the
-/// coefficients of tanh in powers of r = |x| - c, from that `f32` to r⁴: the least relative error in tanh, 2⁻²⁵ at most. In
-/// the first piece c is 0 and tanh begins with r, so that small numbers come back as they are.
+/// tanh in 32 pieces: 1/16 wide from 0 to 3/8, then 1/8 wide to 11/8, 1/4 to 27/8, 1/2 to 59/8, 1 to 67/8; the last one
+/// ends at [`TANH_END`]. The first row is c, a number near the middle of the piece whose tanh is nearly an `f32`; the
+/// others are the coefficients of tanh in powers of r = |x| - c, from that `f32` to r⁴. They minimise the relative
+/// error of tanh, which is at most 2⁻²⁵. In the first piece c is 0 and tanh begins with r, so that small numbers are
+/// returned unchanged.
 #[rustfmt::skip]
 static TANH: [[f32; 32]; 6] = looked_up([
     [
@@ -80,10 +81,11 @@ static TANH: [[f32; 32]; 6] = looked_up([
     ],
 ]);
 
-/// From here on tanh is 1.
+/// From here on tanh rounds to 1.
 const TANH_END: f32 = 9.25;
 
-/// The rows of a table in the order in which [`tanh`] looks them up: 5/8 is the eighth of an octave whose last bits are 18.
+/// The rows of a table in the order in which [`tanh`] looks them up: |x| = 0 is looked up at 5/8, whose eighth of an
+/// octave ends in the bits of 18.
 const fn looked_up(table: [[f32; 32]; 6]) -> [[f32; 32]; 6] {
     let mut out = table;
     let mut i = 0;
@@ -99,12 +101,12 @@ const fn looked_up(table: [[f32; 32]; 6]) -> [[f32; 32]; 6] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn halves(row: &[f32; 2 * LANES]) -> (__m512, __m512) {
-    // SAFETY: both halves are `LANES` numbers long.
+    // SAFETY: both halves are `LANES` elements long.
     unsafe { (_mm512_loadu_ps(row.as_ptr()), _mm512_loadu_ps(row.as_ptr().add(LANES))) }
 }
 
-/// The hyperbolic tangent of each element: within 1.4 ulp. The polynomials of [`TANH`], without the division that takes
-/// most of the time of [`super::tanh`].
+/// The hyperbolic tangent of each element: within 1.4 ulp. It uses the polynomials of [`TANH`], without the division
+/// that takes most of the time of [`super::tanh`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub fn tanh(x: &[f32], out: &mut [MaybeUninit<f32>]) {
@@ -113,12 +115,12 @@ pub fn tanh(x: &[f32], out: &mut [MaybeUninit<f32>]) {
     let [c, c0, c1, c2, c3, c4] = &TANH;
     let (c, c0, c1) = (halves(c), halves(c0), halves(c1));
     let (c2, c3, c4) = (halves(c2), halves(c3), halves(c4));
-    each(x, out, |x| {
+    map(x, out, |x| {
         let x = _mm512_castps_si512(x);
-        // Of two numbers one of which is NaN, the minimum is the second.
+        // If one of two numbers is NaN, the minimum is the second one.
         let size = _mm512_min_ps(end, _mm512_castsi512_ps(_mm512_andnot_si512(sign, x)));
-        // A piece is an eighth of an octave of |x| + 5/8. The look-up takes 5 bits: of the exponent the last 2, of the
-        // mantissa the first 3.
+        // A piece is an eighth of an octave of |x| + 5/8. It is looked up by 5 bits: the last 2 of the exponent and the
+        // first 3 of the mantissa.
         let piece = _mm512_srli_epi32::<20>(_mm512_castps_si512(_mm512_add_ps(size, offset)));
         let of_piece = |(low, high)| _mm512_permutex2var_ps(low, piece, high);
         let r = _mm512_sub_ps(size, of_piece(c));

@@ -1,5 +1,9 @@
-//! Helpers for training: clipping gradients.
+//! Utilities: clipping gradients, parametrizations, running a model with other parameters.
 
 mod clip_grad;
+mod functional_call;
+pub mod parametrizations;
+pub mod parametrize;
 
 pub use clip_grad::{clip_grad_norm, clip_grad_norm_p, clip_grad_value};
+pub use functional_call::functional_call;

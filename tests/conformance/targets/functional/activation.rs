@@ -41,7 +41,7 @@ pub const BUILT: &[&str] = &[
     "threshold",
 ];
 
-/// PyTorch's name of an approximation of gelu.
+/// PyTorch's name for an approximation of gelu.
 pub fn approximate<T: Real>(a: &Args<T>, index: usize) -> Result<GELUApproximate> {
     match a.str_or(index, "approximate", "none")? {
         "none" => Ok(GELUApproximate::None),
@@ -50,7 +50,7 @@ pub fn approximate<T: Real>(a: &Args<T>, index: usize) -> Result<GELUApproximate
     }
 }
 
-/// A function along an axis, in the element type asked for.
+/// A function along an axis, in the requested element type.
 fn along<T: Real>(
     a: &Args<T>,
     single: fn(&Tensor<f32>, isize) -> Result<Tensor<f32>>,

@@ -22,7 +22,7 @@ pub const BUILT: &[&str] = &[
     "soft_margin_loss",
 ];
 
-/// The argument `reduction`, by PyTorch's name of it.
+/// The argument `reduction`, from PyTorch's name for it.
 pub fn reduction<T: Real>(a: &Args<T>, index: usize) -> Result<Reduction> {
     a.str_or(index, "reduction", "mean")?.parse()
 }

@@ -1,4 +1,4 @@
-//! The functions of torch.nn.functional; the same file names as `src/functional/`.
+//! The functions of torch.nn.functional, in files with the names of `src/functional/`.
 
 pub mod activation;
 pub mod attention;
@@ -16,6 +16,7 @@ use super::{Called, families};
 use crate::args::Args;
 
 pub use conv::padding;
+pub use pooling::avg_pool_options;
 
 pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
     families!(call (target, variant, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, sparse)

@@ -2,7 +2,7 @@
 
 use ndnn::{
     Error, Real,
-    nn::{Bilinear, Dtype, Flatten, Identity, Linear, Unflatten},
+    nn::{Bilinear, Dtype, Flatten, Identity, LazyLinear, Linear, Unflatten},
 };
 
 use super::{Built, case, layer};
@@ -11,7 +11,7 @@ use crate::{
     targets::out,
 };
 
-pub const BUILT: &[&str] = &["Bilinear", "Flatten", "Identity", "Linear", "Unflatten"];
+pub const BUILT: &[&str] = &["Bilinear", "Flatten", "Identity", "LazyLinear", "Linear", "Unflatten"];
 
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     Ok(Some(match target {
@@ -25,10 +25,13 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
         }
         "Flatten" => layer(Flatten.start_dim(a.int_or(0, "start_dim", 1)?).end_dim(a.int_or(1, "end_dim", -1)?)),
         "Identity" => {
-            // It takes anything.
+            // It accepts any arguments.
             (0..a.positional()).for_each(|i| a.ignore(i, ""));
             a.ignore(KW, "unused|unused1|unused2");
             layer(Identity)
+        }
+        "LazyLinear" => {
+            layer(LazyLinear::new(a.size(0, "out_features")?).bias(a.bool_or(1, "bias", true)?).dtype::<T>())
         }
         "Linear" => {
             let linear = Linear::new(a.size(0, "in_features")?, a.size(1, "out_features")?);

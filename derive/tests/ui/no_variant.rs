@@ -1,0 +1,6 @@
+use ndnn::prelude::*;
+
+#[derive(Module)]
+enum Net {}
+
+fn main() {}

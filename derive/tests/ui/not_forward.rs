@@ -1,0 +1,10 @@
+use ndnn::prelude::*;
+
+#[derive(Module)]
+struct Net {
+    fc: Linear,
+}
+
+fn main() {
+    sequential![Net { fc: Linear::new(1, 1) }];
+}

@@ -1,0 +1,150 @@
+//! Backward hooks: what is recorded around a call, so that they run once its gradients are known.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::{
+    call::Place,
+    hooks::{self, Event, Hook, Kind},
+};
+use crate::{
+    Error, Result,
+    sync::lock,
+    tensor::{AnyTensor, DType, Real, Tensor, Tensors},
+};
+
+/// The backward hooks of one call; it keeps the gradient of the output until that of the input is known.
+#[derive(Clone)]
+pub(super) struct Gradients(Arc<State>);
+
+struct State {
+    /// Looked up again when they run: a removed hook must not run, and the graph that keeps this may run on any thread.
+    hooks: Vec<(Kind, (u64, Place))>,
+    /// Whether a gradient flows to the input.
+    to_input: AtomicBool,
+    output: Mutex<Vec<AnyTensor>>,
+}
+
+impl Gradients {
+    /// Returns `None` if no hook waits for a gradient.
+    pub fn of(hooks: &[Hook]) -> Option<Self> {
+        let waiting = hooks.iter().filter(|h| matches!(h.kind, Kind::BackwardPre | Kind::Backward));
+        let hooks: Vec<_> = waiting.map(|h| (h.kind, h.key())).collect();
+        if hooks.is_empty() {
+            return None;
+        }
+        let (to_input, output) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+        Some(Gradients(Arc::new(State { hooks, to_input, output })))
+    }
+
+    /// Replaces the input by tensors that pass their gradient to the hooks; returns whether there is such a gradient.
+    pub fn watch_input(&self, input: &mut [AnyTensor]) -> Result<bool> {
+        let this = self.clone();
+        let watched = watch(input, move |gradients| {
+            let output = lock(&this.0.output).clone();
+            this.run(Kind::Backward, gradients, output).map(|e| e.input)
+        })?;
+        self.0.to_input.store(watched, Ordering::Relaxed);
+        Ok(watched)
+    }
+
+    /// The same for the output.
+    pub fn watch_output(&self, output: &mut [AnyTensor]) -> Result<bool> {
+        let this = self.clone();
+        watch(output, move |gradients| {
+            let gradients = this.run(Kind::BackwardPre, Vec::new(), gradients)?.output;
+            if this.0.to_input.load(Ordering::Relaxed) {
+                *lock(&this.0.output) = gradients.clone();
+            } else {
+                this.run(Kind::Backward, Vec::new(), gradients.clone())?;
+            }
+            Ok(gradients)
+        })
+    }
+
+    fn run(&self, kind: Kind, input: Vec<AnyTensor>, output: Vec<AnyTensor>) -> Result<Event> {
+        let mut event = Event::new(input, output);
+        for (_, (id, place)) in self.0.hooks.iter().filter(|(k, _)| *k == kind) {
+            if let Some(hook) = hooks::find(*id, *place) {
+                event.run(&hook)?;
+            }
+        }
+        Ok(event)
+    }
+}
+
+/// Replaces the tensors that carry gradients by equal ones, the results of an operation that passes all their gradients
+/// together to `f` and continues with what it returns. Returns whether there are any.
+fn watch(
+    tensors: &mut [AnyTensor],
+    f: impl Fn(Vec<AnyTensor>) -> Result<Vec<AnyTensor>> + Send + Sync + 'static,
+) -> Result<bool> {
+    let mut tracked: Vec<&mut AnyTensor> = tensors.iter_mut().filter(|t| t.requires_grad()).collect();
+    match &mut tracked[..] {
+        [] => return Ok(false),
+        [AnyTensor::F32(t)] => *t = watched(t, move |g| one(f(vec![g.clone().into()])?)),
+        [AnyTensor::F64(t)] => *t = watched(t, move |g| one(f(vec![g.clone().into()])?)),
+        several if several.iter().all(|t| t.dtype() == DType::F32) => watch_several::<f32>(several, f)?,
+        several => watch_several::<f64>(several, f)?,
+    }
+    Ok(true)
+}
+
+fn watched<T: Real>(x: &Tensor<T>, f: impl Fn(&Tensor<T>) -> Result<Tensor<T>> + Send + Sync + 'static) -> Tensor<T> {
+    Tensor::op("hook", x.data().clone(), [x], move |g, _| Ok([Some(f(g)?)]))
+}
+
+/// The only gradient.
+fn one<T: Real>(mut gradients: Vec<AnyTensor>) -> Result<Tensor<T>> {
+    let mut next = |_| Ok(gradients.remove(0));
+    Tensor::zeros([0]).map(&mut next)
+}
+
+/// A node has one gradient, so the tensors pass through one node as a single tensor: it runs once, when all their
+/// gradients are complete.
+fn watch_several<T: Real>(
+    tensors: &mut [&mut AnyTensor],
+    f: impl Fn(Vec<AnyTensor>) -> Result<Vec<AnyTensor>> + Send + Sync + 'static,
+) -> Result<()> {
+    let kinds: Arc<[(Vec<usize>, DType)]> = tensors.iter().map(|t| (t.shape().to_vec(), t.dtype())).collect();
+    let flat = join::<T>(&tensors.iter().map(|t| (**t).clone()).collect::<Vec<_>>())?;
+    let of = kinds.clone();
+    let flat = watched(&flat, move |g| {
+        let gradients = f(apart(g, &of)?)?;
+        match gradients.iter().zip(of.iter()).all(|(g, (shape, _))| g.shape() == shape) {
+            true => join(&gradients),
+            false => Err(Error::shape("hook", "a gradient was replaced by one of another shape")),
+        }
+    });
+    for (tensor, piece) in tensors.iter_mut().zip(apart(&flat, &kinds)?) {
+        **tensor = piece;
+    }
+    Ok(())
+}
+
+/// All elements in one vector.
+fn join<T: Real>(tensors: &[AnyTensor]) -> Result<Tensor<T>> {
+    let rows = tensors.iter().map(|t| match t {
+        AnyTensor::F32(t) => t.cast::<T>().reshape([-1]),
+        AnyTensor::F64(t) => t.cast::<T>().reshape([-1]),
+        other => Err(Error::value("hook", format!("a gradient cannot be of {}", other.dtype()))),
+    });
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    Tensor::cat(&rows.iter().collect::<Vec<_>>(), 0)
+}
+
+fn apart<T: Real>(flat: &Tensor<T>, kinds: &[(Vec<usize>, DType)]) -> Result<Vec<AnyTensor>> {
+    let mut at = 0;
+    let piece = |(shape, dtype): &(Vec<usize>, DType)| {
+        let len = shape.iter().product();
+        let piece = flat.narrow(0, at as isize, len)?.reshape(shape)?;
+        at += len;
+        Ok(match dtype {
+            DType::F32 => piece.cast::<f32>().into(),
+            _ => piece.cast::<f64>().into(),
+        })
+    };
+    kinds.iter().map(piece).collect()
+}

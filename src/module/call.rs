@@ -1,0 +1,160 @@
+//! What `#[forward]` turns the body of a `forward` into: a call. It adds the module's name to errors, shows the output
+//! to a summary, and runs hooks.
+
+use std::any::TypeId;
+
+use super::{
+    Module,
+    backward_hooks::Gradients,
+    hooks::{self, Event, Hook, Kind},
+    printing, summary, walk,
+};
+use crate::{
+    Error, Result,
+    tensor::{AnyTensor, Tensors},
+};
+
+/// Identifies a module among all that exist at the same time, by its address and its type. Only structs without fields
+/// may share an identity; ndnn's own layers all have at least one byte.
+pub type Place = (usize, TypeId);
+
+/// A call of a module that a hook or a summary observes.
+pub struct Call<'m> {
+    module: &'m dyn Module,
+    hooks: Vec<Hook>,
+    event: Event,
+    gradients: Option<Gradients>,
+    summary: Option<summary::Observed>,
+    /// Whether the tensors shown next are the output.
+    ran: bool,
+    /// Whether hooks have replaced the tensors that were shown.
+    replaced: bool,
+    /// How many replacements were taken.
+    taken: usize,
+}
+
+impl<'m> Call<'m> {
+    /// Returns `None`, at the cost of one relaxed load, if nothing observes calls.
+    #[inline]
+    pub fn of<M: Module>(module: &'m M) -> Option<Self> {
+        if hooks::is_anybody_watching() { Call::watched(module) } else { None }
+    }
+
+    #[cold]
+    fn watched(module: &'m dyn Module) -> Option<Self> {
+        let (hooks, summary) = (hooks::of(module.place()), summary::Observed::begin());
+        if hooks.is_empty() && summary.is_none() {
+            return None;
+        }
+        let gradients = Gradients::of(&hooks);
+        let event = Event::default();
+        Some(Call { module, hooks, event, gradients, summary, ran: false, replaced: false, taken: 0 })
+    }
+
+    fn shown(&mut self) -> &mut Vec<AnyTensor> {
+        if self.ran { &mut self.event.output } else { &mut self.event.input }
+    }
+
+    /// Runs the hooks before the body.
+    pub fn before(&mut self) -> Result<()> {
+        self.run(Kind::ForwardPre)?;
+        if let Some(gradients) = &self.gradients {
+            self.replaced |= gradients.watch_input(&mut self.event.input).map_err(|e| locate(self.module, e))?;
+        }
+        Ok(())
+    }
+
+    /// From now on the tensors shown are the output.
+    pub fn ran(&mut self) {
+        self.ran = true;
+    }
+
+    /// Runs the hooks after the body.
+    pub fn after(&mut self) -> Result<()> {
+        self.run(Kind::Forward)?;
+        if let Some(gradients) = &self.gradients {
+            self.replaced |= gradients.watch_output(&mut self.event.output).map_err(|e| locate(self.module, e))?;
+        }
+        if let Some(summary) = self.summary.take() {
+            summary.end(self.module.place(), self.event.output.first().map(|t| t.shape().to_vec()));
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, kind: Kind) -> Result<()> {
+        self.taken = 0;
+        self.replaced = false;
+        for hook in self.hooks.iter().filter(|h| h.kind == kind) {
+            let shown = self.event.run(hook).map_err(|e| locate(self.module, e))?;
+            self.replaced |= shown;
+        }
+        Ok(())
+    }
+}
+
+/// An argument or a result of a `forward`, which may contain tensors.
+pub struct Arg<'a, A>(pub &'a A);
+
+/// An argument that is [`Tensors`].
+pub trait Seen<A> {
+    /// Shows the tensors to the call.
+    fn show(&self, call: &mut Call<'_>);
+    /// The value that replaces it.
+    fn taken(&self, call: &mut Call<'_>) -> Result<Option<A>>;
+}
+
+impl<A: Tensors> Seen<A> for Arg<'_, A> {
+    fn show(&self, call: &mut Call<'_>) {
+        let tensors = self.0.tensors();
+        call.shown().extend(tensors);
+    }
+
+    fn taken(&self, call: &mut Call<'_>) -> Result<Option<A>> {
+        if !call.replaced {
+            return Ok(None);
+        }
+        let mut next = |_| {
+            let at = call.taken;
+            call.taken += 1;
+            Ok(call.shown()[at].clone())
+        };
+        let other = self.0.map(&mut next);
+        other.map(Some).map_err(|e| locate(call.module, e))
+    }
+}
+
+/// An argument of any other type. The compiler prefers [`Seen`], since this trait needs one more reference.
+pub trait Unseen<A> {
+    /// Shows nothing.
+    fn show(&self, _: &mut Call<'_>) {}
+    /// It stays as it is.
+    fn taken(&self, _: &mut Call<'_>) -> Result<Option<A>> {
+        Ok(None)
+    }
+}
+
+impl<A> Unseen<A> for &Arg<'_, A> {}
+
+/// Runs the body of a call and adds the place to an error.
+#[inline]
+pub fn run<M: Module, R>(module: &M, body: impl FnOnce() -> Result<R>) -> Result<R> {
+    match body() {
+        Ok(result) => Ok(result),
+        Err(error) => Err(locate(module, error)),
+    }
+}
+
+/// Records that `module` returned an error: on the way out, each enclosing module adds its own name in front of the
+/// path to the innermost one.
+#[cold]
+fn locate(module: &dyn Module, error: Error) -> Error {
+    let (place, name) = (module.place(), module.type_name());
+    match error.place() {
+        Some(inner) if inner == place => error,
+        Some(inner) => match walk::path_to(module, inner) {
+            Some(path) => error.below(place, name, &path),
+            None => error.at(place, name, printing::line(module)),
+        },
+        None => error.at(place, name, printing::line(module)),
+    }
+}

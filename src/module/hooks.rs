@@ -1,0 +1,572 @@
+//! Hooks: functions that see the inputs and outputs of a module, forward and backward, and may replace them.
+//!
+//! A module is called where its `forward` is marked [`#[forward]`](crate::forward), as those of all layers are. As in
+//! PyTorch there are four kinds of hooks:
+//!
+//! | | sees, after the path | may replace |
+//! |---|---|---|
+//! | forward pre-hook | the input | the input |
+//! | forward hook | input and output | the output |
+//! | backward pre-hook | the gradient of the output | that gradient |
+//! | backward hook | the gradients of input and output | the gradient of the input |
+//!
+//! Each sees the tensors in order: those of all arguments that are [`Tensors`], that is `&Tensor`, and tuples, lists and
+//! options of tensors. A backward hook sees the gradients of those through which gradients flow: none if the input needs
+//! none, and zeros for one of several outputs that is not used. A hook returns nothing, `()`, or as many tensors as it may
+//! replace, as one tensor, a tuple or a `Vec`.
+//!
+//! - [`during`] and its variants borrow the hook, so that the hook may borrow too; it is active while a function runs,
+//!   on the caller's thread.
+//! - [`register_forward_hook`] and its variants are active until their [`Handle`] is dropped, on all threads. A handle
+//!   borrows the model, so its layers cannot move meanwhile.
+//! - [`Hooked`] is a wrapper around a module, whose hooks stay while it is moved, trained and evaluated.
+//!
+//! Hooks run in the order in which they were registered. If one panics, the panic propagates, and hooks of [`during`]
+//! are removed.
+//!
+//! ```
+//! use ndnn::{module::hooks, prelude::*};
+//! let model = sequential![Linear::new(4, 8), ReLU, Linear::new(8, 2)];
+//! let mut features = Vec::new();
+//! let y = hooks::during(
+//!     &model,
+//!     "1",
+//!     |path, _input, output| features.push((path.to_string(), output[0].shape().to_vec())),
+//!     || model.forward(&Tensor::ones([5, 4])),
+//! )?;
+//! assert_eq!((y.shape(), &features[..]), (&[5, 2][..], &[("1".to_string(), vec![5, 8])][..]));
+//! # Ok::<(), ndnn::Error>(())
+//! ```
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+    rc::Rc,
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use super::{Forward, Module, Param, call::Place, containers::as_inside, copies::copying, printing, walk};
+use crate::{
+    Error, Real, Result,
+    kernels::lend::{Lent, lend},
+    state::pattern,
+    sync::{self, Scoped, read, write},
+    tensor::{AnyTensor, LeafHook, Tensor, Tensors, gradient_hook},
+};
+
+// ------------------------------------------------------------------------------------------------------------ the table
+
+/// When a hook runs.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Kind {
+    ForwardPre,
+    Forward,
+    BackwardPre,
+    Backward,
+}
+
+/// What a hook sees, and what it returned.
+#[derive(Default)]
+pub(super) struct Event {
+    path: Arc<str>,
+    pub input: Vec<AnyTensor>,
+    pub output: Vec<AnyTensor>,
+    returned: Vec<AnyTensor>,
+}
+
+impl Event {
+    pub fn new(input: Vec<AnyTensor>, output: Vec<AnyTensor>) -> Self {
+        Event { input, output, ..Event::default() }
+    }
+
+    /// Runs a hook; returns whether it replaced something.
+    pub fn run(&mut self, hook: &Hook) -> Result<bool> {
+        self.path = hook.path.clone();
+        match &hook.call {
+            Caller::Registered(f) => f(self),
+            Caller::Lent(f) => drop(f.call(self)),
+        }
+        let returned = std::mem::take(&mut self.returned);
+        let of_input = matches!(hook.kind, Kind::ForwardPre | Kind::Backward);
+        let place = if of_input { &mut self.input } else { &mut self.output };
+        if returned.is_empty() {
+            return Ok(false);
+        }
+        if returned.len() != place.len() {
+            let (got, there) = (returned.len(), place.len());
+            let why = format!(
+                "the hook returned {got} tensors in the place of {there}; return as many, or () to leave them as they are"
+            );
+            return Err(Error::value("hook", why));
+        }
+        *place = returned;
+        Ok(true)
+    }
+}
+
+#[derive(Clone)]
+enum Caller {
+    Registered(Arc<dyn Fn(&mut Event) + Send + Sync>),
+    Lent(Rc<Lent<Event>>),
+}
+
+/// A hook of one module.
+#[derive(Clone)]
+pub(super) struct Hook {
+    pub id: u64,
+    pub kind: Kind,
+    place: Place,
+    path: Arc<str>,
+    call: Caller,
+}
+
+/// A hook that is registered for all threads.
+struct Registered {
+    id: u64,
+    kind: Kind,
+    place: Place,
+    path: Arc<str>,
+    call: Arc<dyn Fn(&mut Event) + Send + Sync>,
+    _watch: Watch,
+}
+
+static REGISTERED: RwLock<Vec<Registered>> = RwLock::new(Vec::new());
+
+thread_local! {
+    /// The hooks of this thread, set by [`during`].
+    static HERE: Scoped<Vec<Hook>> = const { Scoped::new() };
+}
+
+/// The number of registered hooks, and of running functions with hooks or summaries.
+static WATCHING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether a call must look for hooks and summaries.
+#[inline]
+pub(super) fn is_anybody_watching() -> bool {
+    WATCHING.load(Ordering::Relaxed) > 0
+}
+
+/// Makes calls look for hooks and summaries as long as it exists.
+pub(super) struct Watch;
+
+impl Watch {
+    pub fn new() -> Self {
+        WATCHING.fetch_add(1, Ordering::Relaxed);
+        Watch
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        WATCHING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn select(mut wanted: impl FnMut(u64, Place) -> bool) -> Vec<Hook> {
+    let mut found = Vec::new();
+    for Registered { id, kind, place, path, call, .. } in read(&REGISTERED).iter().filter(|h| wanted(h.id, h.place)) {
+        let (path, call) = (path.clone(), Caller::Registered(call.clone()));
+        found.push(Hook { id: *id, kind: *kind, place: *place, path, call });
+    }
+    HERE.with(|here| here.with(|h| found.extend(h.iter().flatten().filter(|h| wanted(h.id, h.place)).cloned())));
+    found.sort_by_key(|h| h.id);
+    found
+}
+
+/// The hooks of the module with this identity, in the order of registration.
+pub(super) fn of(place: Place) -> Vec<Hook> {
+    select(|_, at| at == place)
+}
+
+/// The hook with this number and identity, if it still exists and is active on this thread.
+pub(super) fn find(id: u64, place: Place) -> Option<Hook> {
+    select(|i, at| i == id && at == place).pop()
+}
+
+impl Hook {
+    /// Identifies it, on any thread.
+    pub fn key(&self) -> (u64, Place) {
+        (self.id, self.place)
+    }
+}
+
+/// The identities of the modules whose path matches; the model's own path is empty.
+fn places<M: Module>(model: &M, pattern: &str) -> Result<Vec<(Place, Arc<str>)>> {
+    let mut modules: Vec<(String, &dyn Module)> = vec![(String::new(), model)];
+    modules.extend(walk::named_modules(walk::members(model)));
+    let found = modules.iter().filter(|(path, _)| pattern::matches(pattern, path));
+    let found: Vec<_> = found.map(|(path, module)| (module.place(), Arc::from(&**path))).collect();
+    if found.is_empty() {
+        let paths = crate::error::listed(modules[1..].iter().map(|(path, _)| path));
+        return Err(Error::state("hooks", format!("`{pattern}` matches no module; there are {paths}")));
+    }
+    Ok(found)
+}
+
+// ------------------------------------------------------------------------------------------------ while a function runs
+
+fn lent<M: Module, R>(
+    model: &M,
+    pattern: &str,
+    kind: Kind,
+    hook: &mut dyn FnMut(&mut Event),
+    run: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    let (places, id, _watch) = (places(model, pattern)?, next_id(), Watch::new());
+    lend(hook, |lent| {
+        let mut here = HERE.with(|h| h.with(|h| h.clone())).unwrap_or_default();
+        let call = || Caller::Lent(lent.clone());
+        here.extend(places.into_iter().map(|(place, path)| Hook { id, kind, place, path, call: call() }));
+        sync::during(&HERE, here, run).0
+    })
+}
+
+/// Runs `run`; meanwhile, on this thread, the forward hook `hook(path, input, output)` of each module of `model` whose
+/// path matches `pattern` is active (`"layer4.*"`; `""` is the model itself).
+///
+/// What the hook returns replaces the output, unless it is `()`.
+///
+/// ```
+/// use ndnn::{module::hooks, prelude::*};
+/// let model = sequential![Linear::new(2, 2), ReLU];
+/// let (x, double) = (tensor![[1.0, 2.0]], |output: &[ndnn::AnyTensor]| output[0].get::<f32>().map(|y| y * 2.0));
+/// let y = hooks::during(&model, "1", |_, _, output| double(output), || model.forward(&x))?;
+/// assert_eq!(y, model.forward(&x)? * 2.0);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of `run`; if no path matches; if the hook returns a different number or type of tensors than it may replace.
+pub fn during<M: Module, H: Tensors, R>(
+    model: &M,
+    pattern: &str,
+    mut hook: impl FnMut(&str, &[AnyTensor], &[AnyTensor]) -> H,
+    run: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    let mut hook = |e: &mut Event| e.returned = hook(&e.path, &e.input, &e.output).tensors();
+    lent(model, pattern, Kind::Forward, &mut hook, run)
+}
+
+/// As [`during`], with a forward pre-hook `hook(path, input)`, whose result replaces the input.
+///
+/// # Errors
+/// As [`during`].
+pub fn during_pre<M: Module, H: Tensors, R>(
+    model: &M,
+    pattern: &str,
+    mut hook: impl FnMut(&str, &[AnyTensor]) -> H,
+    run: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    let mut hook = |e: &mut Event| e.returned = hook(&e.path, &e.input).tensors();
+    lent(model, pattern, Kind::ForwardPre, &mut hook, run)
+}
+
+/// As [`during`], with a backward hook `hook(path, grad_input, grad_output)`, whose result replaces the gradient of the
+/// input. `run` calls both `forward` and `backward`.
+///
+/// # Errors
+/// As [`during`].
+pub fn during_backward<M: Module, H: Tensors, R>(
+    model: &M,
+    pattern: &str,
+    mut hook: impl FnMut(&str, &[AnyTensor], &[AnyTensor]) -> H,
+    run: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    let mut hook = |e: &mut Event| e.returned = hook(&e.path, &e.input, &e.output).tensors();
+    lent(model, pattern, Kind::Backward, &mut hook, run)
+}
+
+/// As [`during_backward`], with a backward pre-hook `hook(path, grad_output)`, whose result replaces the gradient of
+/// the output.
+///
+/// # Errors
+/// As [`during`].
+pub fn during_backward_pre<M: Module, H: Tensors, R>(
+    model: &M,
+    pattern: &str,
+    mut hook: impl FnMut(&str, &[AnyTensor]) -> H,
+    run: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    let mut hook = |e: &mut Event| e.returned = hook(&e.path, &e.output).tensors();
+    lent(model, pattern, Kind::BackwardPre, &mut hook, run)
+}
+
+// ---------------------------------------------------------------------------------------------------------- until removed
+
+/// A registered hook; dropping it, or [`remove`](Handle::remove), removes the hook.
+///
+/// The hook of a [`Hooked`] module, a tensor or a parameter can be made permanent with [`keep`](Handle::keep).
+#[must_use = "the hook is removed when the handle is dropped"]
+pub struct Handle<'a> {
+    remove: Option<Box<dyn FnOnce() + Send + Sync>>,
+    model: PhantomData<&'a ()>,
+}
+
+impl Handle<'_> {
+    pub(crate) fn new(remove: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Handle { remove: Some(Box::new(remove)), model: PhantomData }
+    }
+
+    /// Removes the hook.
+    pub fn remove(self) {}
+}
+
+impl Handle<'static> {
+    /// Makes the hook permanent: it stays as long as its module, tensor or parameter exists.
+    pub fn keep(mut self) {
+        self.remove = None;
+    }
+}
+
+impl Drop for Handle<'_> {
+    fn drop(&mut self) {
+        if let Some(remove) = self.remove.take() {
+            remove();
+        }
+    }
+}
+
+impl fmt::Debug for Handle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+fn register<'a>(
+    places: Vec<(Place, Arc<str>)>,
+    kind: Kind,
+    call: impl Fn(&mut Event) + Send + Sync + 'static,
+) -> Handle<'a> {
+    let (id, call): (_, Arc<dyn Fn(&mut Event) + Send + Sync>) = (next_id(), Arc::new(call));
+    let entry = |(place, path)| Registered { id, kind, place, path, call: call.clone(), _watch: Watch::new() };
+    write(&REGISTERED).extend(places.into_iter().map(entry));
+    Handle::new(move || unregister(|h| h.id == id))
+}
+
+fn unregister(which: impl Fn(&Registered) -> bool) {
+    // Dropped after the lock is released: what a hook captured may register or remove hooks.
+    let removed: Vec<Registered> = write(&REGISTERED).extract_if(.., |h| which(h)).collect();
+    drop(removed);
+}
+
+/// The four functions that register hooks, by pattern and on a [`Hooked`] module.
+macro_rules! registers {
+    ($($(#[$doc:meta])* $name:ident, $kind:ident, ($($arg:ident),+);)*) => {
+        $(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// If no path matches.
+            pub fn $name<'a, M: Module, H: Tensors>(
+                model: &'a M,
+                pattern: &str,
+                hook: impl Fn(&str, $(registers!(@ $arg)),+) -> H + Send + Sync + 'static,
+            ) -> Result<Handle<'a>> {
+                let places = places(model, pattern)?;
+                Ok(register(places, Kind::$kind, move |e| e.returned = hook(&e.path, $(&e.$arg),+).tensors()))
+            }
+        )*
+
+        impl<M: Module + Clone> Hooked<M> {
+            $(
+                #[doc = concat!("As [`", stringify!($name), "`](", stringify!($name), "()), of this module, without a path.")]
+                pub fn $name<H: Tensors>(
+                    &self,
+                    hook: impl Fn($(registers!(@ $arg)),+) -> H + Send + Sync + 'static,
+                ) -> Handle<'static> {
+                    let place = vec![(self.place(), Arc::from(""))];
+                    register(place, Kind::$kind, move |e| e.returned = hook($(&e.$arg),+).tensors())
+                }
+            )*
+        }
+    };
+    (@ $arg:ident) => { &[AnyTensor] };
+}
+registers! {
+    /// Registers the forward pre-hook `hook(path, input)` of each module whose path matches, for all threads.
+    register_forward_pre_hook, ForwardPre, (input);
+
+    /// Registers the forward hook `hook(path, input, output)` of each module whose path matches, for all threads.
+    ///
+    /// ```
+    /// use ndnn::{module::hooks, prelude::*};
+    /// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    /// static CALLS: AtomicUsize = AtomicUsize::new(0);
+    /// let model = sequential![Linear::new(2, 2), ReLU, Linear::new(2, 1)];
+    /// let count = |_: &str, _: &[ndnn::AnyTensor], _: &[ndnn::AnyTensor]| drop(CALLS.fetch_add(1, Relaxed));
+    /// let handle = hooks::register_forward_hook(&model, "*", count)?;
+    /// model.forward(&Tensor::ones([3, 2]))?;
+    /// handle.remove();
+    /// model.forward(&Tensor::ones([3, 2]))?;
+    /// assert_eq!(CALLS.load(Relaxed), 4, "three layers, and the model");
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    register_forward_hook, Forward, (input, output);
+
+    /// Registers the backward pre-hook `hook(path, grad_output)` of each module whose path matches, for all threads.
+    register_full_backward_pre_hook, BackwardPre, (output);
+
+    /// Registers the backward hook `hook(path, grad_input, grad_output)` of each module whose path matches, for all threads.
+    register_full_backward_hook, Backward, (input, output);
+}
+
+// ------------------------------------------------------------------------------------------------- hooks that move along
+
+/// A module with permanent hooks: it replaces the module inside, with the same names, and may be moved, trained and
+/// evaluated while a hook is registered.
+///
+/// A clone has no hooks.
+///
+/// ```
+/// use ndnn::{module::hooks::Hooked, prelude::*};
+/// let layer = Hooked::new(Linear::new(3, 2));
+/// let handle = layer.register_forward_hook(|_input, output| output[0].get::<f32>().map(|y| y.relu()));
+/// let mut model = sequential![layer, Tanh];
+/// model.eval();
+/// assert_eq!(model.named_parameters()[0].0, "0.weight");
+/// assert!(model.forward(&Tensor::randn([8, 3]))?.ge(0.0)?.all());
+/// handle.remove();
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub struct Hooked<M: Module> {
+    /// Boxed, so that the module's address never changes.
+    boxed: Box<Slot<M>>,
+}
+
+struct Slot<M> {
+    module: M,
+    /// A module without fields has no address of its own; this byte gives it one.
+    _place: u8,
+}
+
+impl<M: Module + Clone> Hooked<M> {
+    /// A module to which hooks can be added.
+    pub fn new(module: M) -> Self {
+        Hooked { boxed: Box::new(Slot { module, _place: 0 }) }
+    }
+}
+
+impl<M: Module> Drop for Hooked<M> {
+    fn drop(&mut self) {
+        if is_anybody_watching() {
+            // Another module may get the same address.
+            let place = self.boxed.module.place();
+            unregister(|h| h.place == place);
+        }
+    }
+}
+
+impl<M: Module> Deref for Hooked<M> {
+    type Target = M;
+    fn deref(&self) -> &M {
+        &self.boxed.module
+    }
+}
+
+impl<M: Module> DerefMut for Hooked<M> {
+    fn deref_mut(&mut self) -> &mut M {
+        &mut self.boxed.module
+    }
+}
+
+impl<M: Module + Clone> Module for Hooked<M> {
+    as_inside!();
+}
+
+impl<M: Module + Clone> Clone for Hooked<M> {
+    fn clone(&self) -> Self {
+        copying(|| Hooked::new((**self).copied()))
+    }
+}
+
+impl<T: Real, X: 'static, M: Forward<T, X> + Clone> Forward<T, X> for Hooked<M> {
+    fn forward(&self, x: &X) -> Result<Tensor<T>> {
+        (**self).forward(x)
+    }
+}
+
+impl<M: Module + Clone> fmt::Display for Hooked<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printing::repr(self))
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ on a parameter
+
+impl<T: Real> Param<T> {
+    /// Registers `hook(gradient)`, which runs in each backward pass when this parameter's gradient is complete, before
+    /// it is added to the accumulated one; what it returns, unless it is `()`, replaces the gradient.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let w = Param::new(tensor![1.0, 2.0]);
+    /// let handle = w.register_hook(|g| g * 10.0);
+    /// (&w + &w).sum().backward()?;
+    /// assert_eq!(w.grad(), Some(tensor![20.0, 20.0]));
+    /// handle.remove();
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the parameter is frozen, or is computed from others.
+    #[track_caller]
+    pub fn register_hook<H: Tensors + 'static>(
+        &self,
+        hook: impl Fn(&Tensor<T>) -> H + Send + Sync + 'static,
+    ) -> Handle<'static> {
+        on_leaf(&self.tensor(), LeafHook::Before(Arc::new(gradient_hook(hook))))
+    }
+
+    /// Registers `hook(parameter)`, which runs in each backward pass when the parameter's gradient is complete and
+    /// accumulated: for example to update the parameter and clear the gradient at once, before the next one is
+    /// computed.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let w = Param::new(tensor![1.0, 2.0]);
+    /// let step = w.register_post_accumulate_grad_hook(|w| {
+    ///     let gradient = w.grad().expect("it is complete");
+    ///     w.update(|mut values| values.scaled_add(-0.1, &gradient.view()));
+    ///     w.zero_grad();
+    /// });
+    /// (&w * 10.0).sum().backward()?;
+    /// assert_eq!((w.detach(), w.grad()), (tensor![0.0, 1.0], None));
+    /// # drop(step);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the parameter is frozen, or is computed from others.
+    #[track_caller]
+    pub fn register_post_accumulate_grad_hook(
+        &self,
+        hook: impl Fn(&Param<T>) + Send + Sync + 'static,
+    ) -> Handle<'static> {
+        let param = self.weak();
+        on_leaf(&self.tensor(), LeafHook::After(Arc::new(move || param().iter().for_each(&hook))))
+    }
+}
+
+#[track_caller]
+fn on_leaf<T: Real>(tensor: &Tensor<T>, hook: LeafHook<T>) -> Handle<'static> {
+    let Some(node) = tensor.node.0.as_ref().filter(|n| n.op.leaf().is_some()) else {
+        panic!(
+            "a hook waits for a gradient, and none flows to this parameter: it is frozen, or worked out from others"
+        );
+    };
+    let (id, weak) = (node.op.leaf().map(|leaf| leaf.add_hook(hook)), Arc::downgrade(node));
+    Handle::new(move || {
+        if let (Some(node), Some(id)) = (weak.upgrade(), id) {
+            node.op.leaf().into_iter().for_each(|leaf| leaf.remove_hook(id));
+        }
+    })
+}

@@ -1,0 +1,193 @@
+//! [`Scope`]: other tensors in place of a model's parameters and buffers on this thread while a function runs.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
+use super::{
+    Buffer, Module, Param,
+    any::{AnyBuffer, AnyParam},
+    copies::Handle,
+    param::fits,
+    walk::{self, Entry},
+};
+use crate::{
+    AnyTensor, Element, Error, Real, Result, Tensor,
+    error::listed,
+    state::StateDict,
+    sync::{Scoped, during},
+    tensor::unerase,
+};
+
+thread_local! {
+    static SCOPE: Scoped<Rc<Scope>> = const { Scoped::new() };
+}
+
+/// Other tensors in place of a model's parameters on this thread while a function runs, and other places to which its
+/// buffers are written.
+///
+/// Inside another scope, the outer one applies to everything that the inner one does not mention. Threads started
+/// inside are outside the scope. [`random::with`](crate::random::with) chooses the generator in the same way.
+///
+/// ```
+/// use ndnn::{module::Scope, prelude::*};
+/// let norm = BatchNorm1d::new(2);
+/// let (y, written) = Scope::new().capture_buffers().run(|| norm.forward(&Tensor::ones([4, 2])));
+/// assert_eq!((y?.shape(), written.len()), (&[4, 2][..], 3));
+/// assert_eq!(norm.running_mean.as_ref().unwrap().tensor(), Tensor::zeros([2]));
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+#[derive(Default)]
+pub struct Scope {
+    /// By the parameter's address; the handle is kept, since the address of a freed parameter may be reused.
+    params: HashMap<usize, (AnyParam, AnyTensor)>,
+    buffers: RefCell<Buffers>,
+    /// Whether a buffer without a value in this scope gets one when it is written.
+    captures: bool,
+    outer: Option<Rc<Scope>>,
+}
+
+/// The buffers that have a value in a scope, in order of insertion.
+#[derive(Default)]
+struct Buffers {
+    places: HashMap<usize, usize>,
+    values: Vec<(AnyBuffer, AnyTensor)>,
+}
+
+impl Buffers {
+    fn get(&self, address: usize) -> Option<AnyTensor> {
+        self.places.get(&address).map(|&place| self.values[place].1.clone())
+    }
+
+    fn set(&mut self, buffer: AnyBuffer, value: AnyTensor) {
+        let place = *self.places.entry(buffer.address()).or_insert(self.values.len());
+        match self.values.get_mut(place) {
+            Some((_, old)) => *old = value,
+            None => self.values.push((buffer, value)),
+        }
+    }
+}
+
+impl Scope {
+    /// A scope that changes nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A scope in which the named tensors replace the model's parameters and buffers with these names. A tied parameter
+    /// may be given under any of its names, and has this value under all of them.
+    ///
+    /// # Errors
+    /// If the model has no such name, a tensor has another type or shape, or one parameter is given two tensors.
+    pub fn of<M: Module + ?Sized>(model: &M, tensors: &StateDict) -> Result<Self> {
+        let op = "functional_call";
+        let entries = walk::entries(op, walk::members(model))?;
+        let unknown: Vec<&str> = tensors.keys().filter(|name| entries.get(name).is_none()).collect();
+        if !unknown.is_empty() {
+            let known: Vec<&str> = entries.keys().collect();
+            let (unknown, known) = (listed(unknown.into_iter()), listed(known.into_iter()));
+            return Err(Error::state(op, format!("the model has no {unknown}; there are {known}")));
+        }
+        let mut scope = Scope::new();
+        for (name, tensor) in tensors.iter() {
+            let entry = entries.get(name).expect("looked up above");
+            if entry.dtype() != tensor.dtype() || !fits(&entry.known_shape(), tensor.shape()) {
+                let is = format!("{} {:?}", entry.dtype(), entry.shown_shape());
+                let got = format!("{} {:?}", tensor.dtype(), tensor.shape());
+                return Err(Error::shape(op, format!("`{name}` is {is}, the tensor for it is {got}")));
+            }
+            let before = match entry {
+                Entry::Param(p) => scope.params.insert(p.address(), (p.clone(), tensor.clone())).map(|(_, t)| t),
+                Entry::Buffer(b) => {
+                    let buffers = scope.buffers.get_mut();
+                    let before = buffers.get(b.address());
+                    buffers.set(b.clone(), tensor.clone());
+                    before
+                }
+            };
+            if before.is_some_and(|before| !before.is_same(tensor)) {
+                let why = "is tied to one that was given another tensor; give the same, or only one of them";
+                return Err(Error::state(op, format!("`{name}` {why}")));
+            }
+        }
+        Ok(scope)
+    }
+
+    /// Replaces a parameter by a tensor; gradients flow to the tensor.
+    pub fn parameter<T: Real>(mut self, param: &Param<T>, tensor: Tensor<T>) -> Self {
+        self.params.insert(param.address(), (param.into(), tensor.into()));
+        self
+    }
+
+    /// Gives a buffer this value inside the scope, and keeps what is written to it there.
+    pub fn buffer<T: Element>(self, buffer: &Buffer<T>, value: Tensor<T>) -> Self {
+        self.buffers.borrow_mut().set(buffer.into(), value.into());
+        self
+    }
+
+    /// Keeps what is written to buffers inside the scope, so that their values outside do not change.
+    pub fn capture_buffers(mut self) -> Self {
+        self.captures = true;
+        self
+    }
+
+    /// Runs `f` in this scope; also returns the buffers that have a value in it, with their final values. A panic
+    /// leaves the scope, too.
+    pub fn run<R>(mut self, f: impl FnOnce() -> R) -> (R, Vec<(AnyBuffer, AnyTensor)>) {
+        self.outer = current();
+        let (result, scope) = during(&SCOPE, Rc::new(self), f);
+        (result, std::mem::take(&mut *scope.buffers.borrow_mut()).values)
+    }
+}
+
+fn current() -> Option<Rc<Scope>> {
+    SCOPE.with(|scope| scope.with(|scope| scope.clone()))
+}
+
+/// The result of the innermost scope for which `ask` returns one.
+#[cold]
+fn find<R>(ask: impl Fn(&Rc<Scope>) -> Option<R>) -> Option<R> {
+    let mut scope = current();
+    while let Some(here) = scope {
+        if let Some(found) = ask(&here) {
+            return Some(found);
+        }
+        scope = here.outer.clone();
+    }
+    None
+}
+
+fn entered() -> bool {
+    SCOPE.with(Scoped::is_some)
+}
+
+/// The tensor that replaces the parameter with this address.
+#[inline]
+pub(super) fn tensor<T: Real>(address: usize) -> Option<Tensor<T>> {
+    if !entered() {
+        return None;
+    }
+    find(|scope| scope.params.get(&address).map(|(_, tensor)| tensor.clone())).and_then(unerase)
+}
+
+/// The value that replaces that of the buffer with this address.
+#[inline]
+pub(super) fn value<T: Element>(address: usize) -> Option<Tensor<T>> {
+    if !entered() {
+        return None;
+    }
+    find(|scope| scope.buffers.borrow().get(address)).and_then(unerase)
+}
+
+/// The scope that keeps what is written to the buffer with this address.
+#[inline]
+pub(super) fn keeper(address: usize) -> Option<Rc<Scope>> {
+    if !entered() {
+        return None;
+    }
+    find(|scope| (scope.captures || scope.buffers.borrow().places.contains_key(&address)).then(|| scope.clone()))
+}
+
+impl Scope {
+    pub(super) fn keep<T: Element>(&self, buffer: &Buffer<T>, value: Tensor<T>) {
+        self.buffers.borrow_mut().set(buffer.into(), value.into());
+    }
+}

@@ -1,0 +1,51 @@
+//! Parameters that are computed from others: torch.nn.utils.parametrize.
+
+use std::sync::Arc;
+
+pub use crate::module::Parametrization;
+use crate::{Real, Result, nn::Param};
+
+/// Lets a [`Parametrization`] compute a parameter from now on, in all layers that share it; it is applied after existing ones.
+///
+/// Its originals appear in its place under PyTorch's names, such as `parametrizations.weight.original`, in
+/// `named_parameters`, the state_dict, the printed form and a new optimizer; `named_modules` and `children` do not list it. Make
+/// optimizers afterwards.
+///
+/// ```
+/// use ndnn::{nn::utils::parametrize::{Parametrization, register_parametrization}, prelude::*};
+/// #[derive(Module)]
+/// struct Positive;
+/// impl Parametrization for Positive {
+///     fn forward(&self, originals: &[Tensor]) -> Result<Tensor> {
+///         Ok(originals[0].exp())
+///     }
+///     fn right_inverse(&self, values: &Tensor) -> Result<Option<Vec<Tensor>>> {
+///         Ok(Some(vec![values.abs().log()]))
+///     }
+/// }
+/// let layer = Linear::new(2, 1).bias(false);
+/// register_parametrization(&layer.weight, Positive)?;
+/// assert!(layer.weight.tensor().to_vec().iter().all(|&w| w > 0.0));
+/// assert_eq!(layer.named_parameters()[0].0, "parametrizations.weight.original");
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the parameter has no values yet, or the parametrization fails or computes another shape.
+pub fn register_parametrization<T: Real>(param: &Param<T>, parametrization: impl Parametrization<T>) -> Result<()> {
+    param.parametrize(Arc::new(parametrization))
+}
+
+/// Removes all parametrizations from a parameter. It then has its current values or, without `leave_parametrized`, those of
+/// the original.
+///
+/// # Errors
+/// If it has none or, without `leave_parametrized`, the parameter is computed from several originals.
+pub fn remove_parametrizations<T: Real>(param: &Param<T>, leave_parametrized: bool) -> Result<()> {
+    param.unparametrize(leave_parametrized)
+}
+
+/// Whether a parametrization computes the parameter.
+pub fn is_parametrized<T: Real>(param: &Param<T>) -> bool {
+    param.is_parametrized()
+}
