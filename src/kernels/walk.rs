@@ -263,7 +263,7 @@ impl Job<'_> {
                 let n = if alone {
                     let n = left.min(walk.stretch - place.skip).min(if direct { NOW } else { GATHERED });
                     if left > 3 * NOW {
-                        prefetch::for_writing(from_out(out.add(n * self.size), NOW * self.size));
+                        prefetch::for_writing(from_out(out.add((n + NOW) * self.size), NOW * self.size));
                     }
                     for (k, source) in self.sources.iter().enumerate() {
                         let step = walk.steps[k];

@@ -193,8 +193,7 @@ fn named<T: Real, F: Binary<T>>(name: &'static str, f: F, x: &Tensor<T>, y: &Ten
     }))
 }
 
-/// The gradient of operand `K`, in the shape to which `x` and `y` broadcast; `g` has that shape too, or is one number
-/// for all.
+/// The gradient of operand `K`, in the shape to which `x` and `y` broadcast, which is that of `g`.
 fn pair_gradient<T: Real, F: Binary<T>, const K: usize>(
     f: F,
     g: &Tensor<T>,
@@ -202,8 +201,7 @@ fn pair_gradient<T: Real, F: Binary<T>, const K: usize>(
     y: &Tensor<T>,
 ) -> Tensor<T> {
     if F::FUSED && !grad_enabled() {
-        let shape = if g.ndim() == 0 { x.shape() } else { g.shape() };
-        return zip3_with(g.view(), x.view(), y.view(), shape, Gradient::<F, K>(f)).into();
+        return zip3_with(g.view(), x.view(), y.view(), g.shape(), Gradient::<F, K>(f)).into();
     }
     on_tensors([g, x, y], |[g, x, y]| match K {
         0 => f.gradient(g, x, y),
@@ -236,7 +234,15 @@ pub(crate) fn total<T: Real, F: Binary<T>>(
     let kept = [x.clone(), y.clone()];
     Ok(Tensor::op(name, arr0(sum).into_dyn(), [x, y], move |g, [left, right]| {
         let [x, y] = &kept;
-        let g = if grad_enabled() { (g / count).broadcast_to(x.shape())? } else { Tensor::scalar(g.item()? / count) };
+        if !grad_enabled() {
+            // One for all.
+            let one = g.item()? / count;
+            let g = || aview0(&one).into_dyn();
+            let dx = || zip3_with(g(), x.view(), y.view(), x.shape(), Gradient::<F, 0>(f)).into();
+            let dy = || zip3_with(g(), x.view(), y.view(), x.shape(), Gradient::<F, 1>(f)).into();
+            return Ok([left.then(dx), right.then(dy)]);
+        }
+        let g = (g / count).broadcast_to(x.shape())?;
         Ok([left.then(|| pair_gradient::<T, F, 0>(f, &g, x, y)), right.then(|| pair_gradient::<T, F, 1>(f, &g, x, y))])
     }))
 }
