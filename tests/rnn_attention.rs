@@ -1,11 +1,13 @@
 //! Recurrent layers and attention: layer and function agree, derivatives, names, masks, errors.
 
 use ndnn::{
+    AnyTensor,
     autograd::{CheckOptions, gradcheck, gradgradcheck},
     functional::{
         self as F, AttentionMask, AttentionOptions, Heads, InProjection, RnnKind, RnnOptions, RnnWeights,
         ScaledDotProductOptions,
     },
+    module::hooks::Hooked,
     prelude::*,
     random::{Generator, SeedableRng},
 };
@@ -309,6 +311,22 @@ fn recurrent_layers_stand_in_a_sequential() {
     let error = model.forward(&numbers(1, &[4, 5, 3])).unwrap_err().to_string();
     assert!(error.contains("3 features") && error.contains("expects 2"), "{error}");
     assert!(error.contains("in Sequential.0 (LSTM(2, 3"), "{error}");
+}
+
+#[test]
+fn hooks_see_states_and_may_replace_them() {
+    let cell = Hooked::new(LSTMCell::new(2, 3));
+    let other = Tensor::<f32>::full([5, 3], 7.0);
+    let replaced = other.clone();
+    let hook = move |input: &[AnyTensor], output: &[AnyTensor]| {
+        assert_eq!((input.len(), output.len()), (3, 2));
+        vec![output[0].clone(), replaced.clone().into()]
+    };
+    cell.register_forward_hook(hook).keep();
+    let zeros = Tensor::zeros([5, 3]);
+    let (h, c) = cell.forward(&Tensor::zeros([5, 2]), Some((zeros.clone(), zeros.clone()))).unwrap();
+    assert_eq!(c, other);
+    assert_ne!(h, zeros);
 }
 
 #[test]

@@ -356,13 +356,17 @@ fn what_cannot_be_counted_is_an_error() {
     refused(zeros(&[1, 1 << 33, 0]).bmm(&zeros(&[1, 0, 1 << 33])), Value, &["bmm: ", "[1, 8589934592, ", &square]);
     refused(F::linear(&zeros(&[1 << 33, 0]), &zeros(&[1 << 33, 0]), None), Value, &["linear: ", wide, &square]);
     refused(empty.reshape([0, isize::MAX, isize::MAX]), Shape, &["reshape: [0] (0 elements) does not fit"]);
-    refused(empty.reshape([1 << 32, 1 << 32]), Shape, &["reshape: [0] (0 elements) does not fit", "[4294967296, "]);
+    refused(
+        empty.reshape([1usize << 32, 1 << 32]),
+        Shape,
+        &["reshape: [0] (0 elements) does not fit", "[4294967296, "],
+    );
     refused(x.constant_pad(&[(isize::MAX, 1)], 0.), Value, &["constant_pad: ", &bytes(((1 << 63) + 1) * 4)]);
     refused(F::pad(&x, [isize::MAX, 1], 0.), Value, &["pad: ", &bytes(((1 << 63) + 1) * 4)]);
     refused(F::pad(&x, [isize::MIN, 1], 0.), Shape, &["pad: [1] by [-9223372036854775808, 1]: an axis would have"]);
     refused(zeros(&[2]).diag_embed(isize::MAX, 0, 1), Value, &["diag_embed: ", "it takes more than 2^128 bytes"]);
     refused(empty.chunk(usize::MAX, 0), Value, &["chunk: a result of shape [18446744073709551615]"]);
-    refused(x.expand([1 << 60]), Value, &["expand: a result of shape [1152921504606846976]", &bytes(1 << 62)]);
+    refused(x.expand([1usize << 60]), Value, &["expand: a result of shape [1152921504606846976]", &bytes(1 << 62)]);
     refused(x.broadcast_to([1 << 61]), Value, &["broadcast_to: ", &bytes(1 << 63)]);
     refused(
         zeros(&[1 << 33, 1, 0]).try_add(&zeros(&[1, 1 << 33, 0])),
@@ -376,7 +380,7 @@ fn what_cannot_be_counted_is_an_error() {
     );
     refused(Tensor::from_vec([usize::MAX, 2], vec![1f32, 2.]), Shape, &["from_vec: the sizes of shape ", "2 elements"]);
     refused(
-        zeros(&[2]).repeat([1 << 60]),
+        zeros(&[2]).repeat([1usize << 60]),
         Value,
         &["repeat: a result of shape [2305843009213693952]", &bytes(1 << 63)],
     );
@@ -418,7 +422,7 @@ fn what_can_be_represented_is_a_result() {
     assert_eq!(Tensor::<i64>::arange(i64::MAX - 1, i64::MAX, 1).unwrap().to_vec(), [i64::MAX - 1]);
     assert!(Tensor::<i64>::arange(i64::MAX, i64::MAX - 1, 1).is_err(), "leads away");
     assert_eq!(zeros(&[0]).reshape([0, isize::MAX]).unwrap().shape(), [0, MAX]);
-    assert_eq!(zeros(&[0, 0]).repeat([1 << 60, 1 << 60]).unwrap().shape(), [0, 0]);
+    assert_eq!(zeros(&[0, 0]).repeat([1usize << 60, 1 << 60]).unwrap().shape(), [0, 0]);
     assert_eq!(zeros(&[0]).repeat_interleave(MAX, None).unwrap().shape(), [0]);
     assert_eq!(zeros(&[1 << 60, 0]).index_select(1, &Tensor::zeros([0])).unwrap().shape(), [1 << 60, 0]);
     assert_eq!(zeros(&[0, 1 << 40]).softmax(1).unwrap().shape(), [0, 1 << 40]);

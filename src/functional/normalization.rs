@@ -221,7 +221,7 @@ pub fn layer_norm<T: Real>(
 /// use ndnn::{functional as F, prelude::*};
 /// let x = tensor![[[1.0, 3.0], [1.0, 3.0], [10.0, 30.0], [10.0, 30.0]]];        // 4 channels, 2 groups
 /// let y = F::group_norm(&x, 2, None, None, 1e-5)?;
-/// assert!((y - tensor![-1.0, 1.0]).abs().max().item()? < 1e-4);
+/// assert!((y - tensor![-1.0, 1.0]).abs().max()?.item()? < 1e-4);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 ///

@@ -433,7 +433,7 @@ registers! {
 /// let mut model = sequential![layer, Tanh];
 /// model.eval();
 /// assert_eq!(model.named_parameters()[0].0, "0.weight");
-/// assert!(model.forward(&Tensor::randn([8, 3]))?.ge(0.0)?.all());
+/// assert!(model.forward(&Tensor::randn([8, 3]))?.ge(0.0)?.all().item()?);
 /// handle.remove();
 /// # Ok::<(), ndnn::Error>(())
 /// ```
