@@ -186,12 +186,12 @@ fn improve_by<T: Float, const PLACES: bool>(
 }
 
 /// Sums of windows, one plane per row; with `BACK`, for each element the sum of the windows that contain it.
-struct Sums<'a, T, const BACK: bool> {
+struct WindowSums<'a, T, const BACK: bool> {
     x: &'a [T],
     paths: Paths,
 }
 
-impl<T: Real, const BACK: bool> RowKernel<T> for Sums<'_, T, BACK> {
+impl<T: Real, const BACK: bool> RowKernel<T> for WindowSums<'_, T, BACK> {
     type Note = ();
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
@@ -217,7 +217,7 @@ impl<T: Real, const BACK: bool> RowKernel<T> for Sums<'_, T, BACK> {
 fn sums<T: Real, const BACK: bool>(x: &[T], windows: &Windows) -> Aligned<T> {
     let (from, to) = (windows.input_len(), windows.output_len());
     let (rows, written) = if BACK { (x.len() / to, from) } else { (x.len() / from, to) };
-    let kernel = Sums::<T, BACK> { x, paths: Paths::new(windows) };
+    let kernel = WindowSums::<T, BACK> { x, paths: Paths::new(windows) };
     row_kernel::run(&kernel, Sizes { rows, read: from + to, written, sums: 0 }).0
 }
 

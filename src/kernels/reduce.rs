@@ -175,14 +175,14 @@ fn block<T: Copy>(x: &[T], at: usize) -> [T; LANES] {
     x[at..at + LANES].try_into().expect("so many lanes")
 }
 
-struct Run<T, S, F> {
+struct FoldContiguous<T, S, F> {
     terms: S,
     n: usize,
     identity: T,
     f: F,
 }
 
-impl<T: Element, S: Terms<T>, F: Fn(T, T) -> T + Copy> Kernel for Run<T, S, F> {
+impl<T: Element, S: Terms<T>, F: Fn(T, T) -> T + Copy> Kernel for FoldContiguous<T, S, F> {
     type Output = T;
     #[inline(always)]
     fn run<I: Isa>(self) -> T {
@@ -191,8 +191,8 @@ impl<T: Element, S: Terms<T>, F: Fn(T, T) -> T + Copy> Kernel for Run<T, S, F> {
 }
 
 /// Combines a contiguous slice into one element, on this thread.
-pub fn fold_run<T: Element>(x: &[T], identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
-    dispatch(Run { terms: Each([x], |[x]: [T; 1]| x), n: x.len(), identity, f })
+pub fn fold_contiguous<T: Element>(x: &[T], identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
+    dispatch(FoldContiguous { terms: Each([x], |[x]: [T; 1]| x), n: x.len(), identity, f })
 }
 
 /// What is added up, place by place. It and everything that it calls must be `#[inline(always)]`.
@@ -201,13 +201,13 @@ pub trait Term<T>: Sync {
     fn term<I: Isa>(&self, x: T, y: T) -> T;
 }
 
-struct Sum<'a, T, K> {
+struct TermSum<'a, T, K> {
     x: &'a [T],
     y: &'a [T],
     kernel: &'a K,
 }
 
-impl<T: Number, K: Term<T>> Kernel for Sum<'_, T, K> {
+impl<T: Number, K: Term<T>> Kernel for TermSum<'_, T, K> {
     type Output = T;
     #[inline(always)]
     fn run<I: Isa>(self) -> T {
@@ -219,11 +219,12 @@ impl<T: Number, K: Term<T>> Kernel for Sum<'_, T, K> {
 /// `Σ term(x, y)`
 pub fn sum_of<T: Number>(x: &[T], y: &[T], kernel: &impl Term<T>) -> T {
     if x.len() < PARALLEL {
-        return dispatch(Sum { x, y, kernel });
+        return dispatch(TermSum { x, y, kernel });
     }
     let part = |i: usize| i * TASK..x.len().min((i + 1) * TASK);
-    let parts = threads::collect(x.len().div_ceil(TASK), |i| dispatch(Sum { x: &x[part(i)], y: &y[part(i)], kernel }));
-    fold_run(&parts, T::ZERO, |a, b| a + b)
+    let parts =
+        threads::collect(x.len().div_ceil(TASK), |i| dispatch(TermSum { x: &x[part(i)], y: &y[part(i)], kernel }));
+    fold_contiguous(&parts, T::ZERO, |a, b| a + b)
 }
 
 // ---------------------------------------------------------------------------------------------------- rows of elements
