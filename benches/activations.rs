@@ -1,4 +1,4 @@
-//! Activations, forward alone and forward with backward, of 1024 rows of 1024: `cargo bench --bench activations`.
+//! Activations, forward alone and forward with backward, on 1024 rows of 1024: `cargo bench --bench activations`.
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ type Activation = fn(&Tensor) -> Result<Tensor>;
 
 const ACTIVATIONS: [(&str, Activation); 5] = [
     ("relu", |x| Ok(F::relu(x))),
-    ("gelu", |x| Ok(F::gelu(x, F::Approximate::None))),
+    ("gelu", |x| Ok(F::gelu(x, F::GELUApproximate::None))),
     ("tanh", |x| Ok(F::tanh(x))),
     ("sigmoid", |x| Ok(F::sigmoid(x))),
     ("softmax", |x| F::softmax(x, 1)),

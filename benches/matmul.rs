@@ -1,4 +1,4 @@
-//! Products of matrices, of square and of lopsided shapes, and of stacks: `cargo bench --bench matmul`.
+//! Matrix products of square and of elongated shapes, and of stacks: `cargo bench --bench matmul`.
 
 use std::hint::black_box;
 
@@ -25,7 +25,7 @@ fn matmul(c: &mut Criterion) {
         group.throughput(Throughput::Elements((a.numel() * columns) as u64));
         group.bench_function(format!("{left:?} {right:?}"), |bench| bench.iter(|| black_box(&a).matmul(black_box(&b))));
     }
-    // A weight is stored `[out, in]`: the product with its transpose is what a linear layer does.
+    // A weight is stored as `[out, in]`; a linear layer multiplies by its transpose.
     let (x, weight): (Tensor, Tensor) = (Tensor::rand([64, 784]), Tensor::rand([256, 784]));
     let weight = weight.t().expect("a matrix");
     group.throughput(Throughput::Elements(64 * 784 * 256));

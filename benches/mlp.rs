@@ -1,22 +1,22 @@
-//! The training step and the inference of two small networks: `cargo bench --bench mlp`.
+//! Training step and inference of two small networks: `cargo bench --bench mlp`.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndnn::{functional as F, prelude::*};
 
-/// Network A: classes of images.
+/// Network A: classifies images.
 fn classifier() -> Sequential {
     sequential![Linear::new(784, 256), ReLU, Linear::new(256, 128), ReLU, Linear::new(128, 10)]
 }
 
-/// Network B: so small that what is not arithmetic decides.
+/// Network B: so small that overhead dominates the arithmetic.
 fn curve() -> Sequential {
     sequential![Linear::new(2, 16), Tanh, Linear::new(16, 16), Tanh, Linear::new(16, 1)]
 }
 
-/// So small that the network stays what it is: once a batch is learnt by heart its gradients are other numbers, down to
-/// subnormal ones.
+/// So small that the network hardly changes: once a batch is memorized, its gradients become tiny or even subnormal,
+/// which changes the timing.
 const RATE: f64 = 1e-6;
 
 fn step(optimizer: &mut impl Optimizer, loss: Result<Tensor>) -> Result<f32> {

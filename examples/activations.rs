@@ -1,4 +1,4 @@
-//! Why networks have activations, and what they look like: `cargo run --release --example activations`.
+//! Why networks need activations, and what they look like: `cargo run --release --example activations`.
 
 use ndnn::{autograd::grad_with, functional as F, prelude::*};
 
@@ -16,7 +16,7 @@ fn main() -> Result<()> {
     draw()
 }
 
-/// Linear layers one after the other are one linear layer, whose matrix is their product.
+/// Linear layers in sequence are one linear layer, whose matrix is the product of theirs.
 fn collapse() -> Result<()> {
     let (first, second) = (Linear::new(5, 7).bias(false), Linear::new(7, 3).bias(false));
     let x = Tensor::randn([4, 5]);
@@ -31,7 +31,7 @@ fn collapse() -> Result<()> {
     Ok(())
 }
 
-/// Trains a network on the four rows of XOR; answers the last loss.
+/// Trains a network on the four rows of XOR; returns the last loss.
 fn learn_xor(net: Sequential) -> Result<f32> {
     let x = tensor![[0., 0.], [0., 1.], [1., 0.], [1., 1.]];
     let y = tensor![[0.], [1.], [1.], [0.]];
@@ -47,7 +47,7 @@ fn learn_xor(net: Sequential) -> Result<f32> {
     Ok(last)
 }
 
-/// Four activations and their derivatives, the latter through autograd.
+/// Draws four activations and their derivatives, which autograd computes.
 fn draw() -> Result<()> {
     type Activation = fn(&Tensor) -> Tensor;
     let activations: [(&str, Activation); 4] =

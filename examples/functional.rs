@@ -1,5 +1,5 @@
-//! The same network twice, once from layers and once from plain functions, with equal outputs and gradients:
-//! `cargo run --release --example functional`.
+//! The same network built twice, from layers and from plain functions, with equal outputs and gradients: `cargo run
+//! --release --example functional`.
 
 use ndnn::{functional as F, prelude::*};
 
@@ -9,18 +9,18 @@ fn main() -> Result<()> {
     let x = digits.narrow(0, 0, 32)?.narrow(1, 0, 64)? / 16.;
     let y = digits.narrow(0, 0, 32)?.select(1, 64)?.cast::<i64>();
 
-    // From layers: they hold the parameters.
+    // From layers, which hold the parameters.
     let model = sequential![Linear::new(64, 32), GELU::default(), LayerNorm::new(32), Linear::new(32, 10)];
     let layers = model.forward(&x)?;
     let loss = CrossEntropyLoss::new().forward(&layers, &y)?;
     loss.backward()?;
 
-    // From functions: the parameters are tensors, here copies of the layers'.
+    // From functions: the parameters are tensors, here copies of those of the layers.
     let state = model.state_dict();
     let param = |name: &str| state.get(name).expect("a parameter of the model").to::<f32>().set_requires_grad(true);
     let [w0, b0, w2, b2, w3, b3] = ["0.weight", "0.bias", "2.weight", "2.bias", "3.weight", "3.bias"].map(param);
     let h = F::linear(&x, &w0, Some(&b0))?;
-    let h = F::gelu(&h, F::Approximate::None);
+    let h = F::gelu(&h, F::GELUApproximate::None);
     let h = F::layer_norm(&h, &[32], Some(&w2), Some(&b2), 1e-5)?;
     let functions = F::linear(&h, &w3, Some(&b3))?;
     let loss_of_functions = F::cross_entropy(&functions, &y, Default::default())?;

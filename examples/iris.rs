@@ -1,4 +1,4 @@
-//! Load a table, split it, train, predict, save, load again: `cargo run --release --example iris`.
+//! Loads a table, splits it, trains, predicts, saves, and loads again: `cargo run --release --example iris`.
 
 use ndnn::{
     data::{Csv, DataLoader, Dataset, TensorDataset, random_split},
@@ -14,12 +14,12 @@ fn model() -> Sequential {
 
 fn main() -> Result<()> {
     ndnn::manual_seed(7);
-    // Four measurements in centimetres and the species, 150 flowers.
+    // Four measurements in centimetres and the species of 150 flowers.
     let table = Csv::new().header(true).load::<f32>("data/iris.csv")?;
     let x = table.narrow(1, 0, 4)?;
     let y = table.select(1, 4)?.cast::<i64>();
 
-    // Each measurement with mean 0 and standard deviation 1.
+    // Standardizes each measurement to mean 0 and standard deviation 1.
     let x = (&x - x.mean_dim(0, true)?) / x.std_dim(0, 1., true)?;
     let [train, test] = random_split(TensorDataset::new((x, y))?, [120, 30])?;
 

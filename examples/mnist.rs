@@ -1,7 +1,7 @@
-//! A network of two hidden layers learns to read handwritten digits.
+//! A network with two hidden layers learns to read handwritten digits.
 //!
-//! `cargo run --release --example mnist [-- --data DIR --epochs N]`: without `--data`, the 10,000 images of `data/mnist`;
-//! with it, a folder that holds MNIST's four IDX files.
+//! `cargo run --release --example mnist [-- --data DIR --epochs N]`: without `--data` it uses the 10,000 images of
+//! `data/mnist`; with it, a folder that contains the four IDX files of MNIST.
 
 use std::time::Instant;
 
@@ -45,15 +45,15 @@ impl Forward for Net {
 
 type Batches = DataLoader<TensorDataset<(Tensor, Tensor<i64>)>>;
 
-/// The class that the model gives each image.
+/// The class that the model predicts for each image.
 fn predict(model: &Net, images: &Tensor) -> Result<Tensor<i64>> {
     no_grad(|| model.forward(images)?.argmax(Some(1), false))
 }
 
-/// One epoch; answers the mean loss and the images per second.
+/// Trains for one epoch; returns the mean loss and the images per second.
 fn train(model: &mut Net, adam: &mut optim::Adam, batches: &Batches, epoch: u64) -> Result<(f32, f32)> {
     model.train();
-    // Draws nothing where the output is not a terminal.
+    // Draws nothing if the output is not a terminal.
     let style = "{prefix} {wide_bar} {pos}/{len} batches, {msg}";
     let bar = ProgressBar::new(batches.len() as u64)
         .with_style(ProgressStyle::with_template(style).expect("a valid template"))

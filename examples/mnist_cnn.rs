@@ -41,7 +41,7 @@ impl Forward for Net {
     }
 }
 
-/// The share of the images read right, a batch at a time.
+/// The proportion of images that are classified correctly, computed in batches.
 fn evaluate(model: &Net, images: &Tensor, labels: &Tensor<i64>) -> Result<f32> {
     let test = DataLoader::new(TensorDataset::new((images.clone(), labels.clone()))?, 256);
     let mut right = 0.;

@@ -1,7 +1,8 @@
 //! A network in f64 fitted to an ordinary differential equation through second derivatives:
 //! `cargo run --release --example physics`.
 //!
-//! The damped oscillator u'' + 0.4 u' + 4 u = 0 with u(0) = 1, u'(0) = 0 on 0 ≤ t ≤ 4: no data, the equation is the loss.
+//! The damped oscillator u'' + 0.4 u' + 4 u = 0 with u(0) = 1, u'(0) = 0 on 0 ≤ t ≤ 4: there is no data; the equation
+//! is the loss.
 
 use ndnn::{autograd::grad_with, prelude::*};
 
@@ -15,7 +16,7 @@ fn exact(t: f64) -> f64 {
     (-decay * t).exp() * ((omega * t).cos() + decay / omega * (omega * t).sin())
 }
 
-/// The derivative of each element of `y` by the element of `t` that it was made from.
+/// The derivative of each element of `y` with respect to the element of `t` from which it was computed.
 fn derivative(y: &Tensor<f64>, t: &Tensor<f64>) -> Result<Tensor<f64>> {
     let ones = y.detach().ones_like();
     Ok(grad_with(&[y], &[Some(&ones)], &[t], true)?.remove(0).expect("y depends on t"))
@@ -33,7 +34,7 @@ fn main() -> Result<()> {
         if step == 3000 {
             adam.set_lr(1e-3);
         }
-        // u = 1 + t² · net(t) has the right start by construction.
+        // u = 1 + t² · net(t) satisfies the initial conditions by construction.
         let u = net.forward(&t)? * t.square() + 1.;
         let du = derivative(&u, &t)?;
         let d2u = derivative(&du, &t)?;

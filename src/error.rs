@@ -19,7 +19,7 @@ pub(crate) fn or_panic<T>(result: Result<T>) -> T {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Shapes, ranks or axes that do not fit together.
+    /// Shapes, ranks or axes that do not match.
     Shape,
     /// A value outside the range in which the operation is defined.
     Value,
@@ -27,7 +27,7 @@ pub enum ErrorKind {
     Index,
     /// The graph of gradients: nothing to differentiate, or a graph already freed.
     Graph,
-    /// A state_dict or a parameter name that does not fit the model.
+    /// A state_dict or a parameter name that does not match the model.
     State,
     /// A file that cannot be read or written.
     Io,
@@ -48,7 +48,7 @@ pub enum ErrorKind {
 /// );
 /// ```
 ///
-/// Out of a model it comes with the path, from the model's name by fields and positions to the layer:
+/// An error inside a model has the path to the layer, from the model's name through fields and positions:
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -86,7 +86,7 @@ impl Error {
         }))
     }
 
-    /// Shapes, ranks or axes that do not fit together.
+    /// Shapes, ranks or axes that do not match.
     pub fn shape(op: &str, message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::Shape, op, message)
     }
@@ -101,7 +101,7 @@ impl Error {
         Self::new(ErrorKind::Index, op, message)
     }
 
-    /// A state_dict or a parameter name that does not fit the model.
+    /// A state_dict or a parameter name that does not match the model.
     pub fn state(op: &str, message: impl fmt::Display) -> Self {
         Self::new(ErrorKind::State, op, message)
     }
@@ -119,19 +119,19 @@ impl Error {
         self
     }
 
-    /// What tells the outermost module that it has come out of from all others.
+    /// Identifies the outermost module that this error has left so far.
     pub(crate) fn place(&self) -> Option<ModuleId> {
         self.0.place.as_ref().map(|p| p.outermost)
     }
 
-    /// Says that it happened in this module, which the last one is not part of.
+    /// Adds the module where it happened, which does not contain the one recorded before.
     pub(crate) fn at(mut self, module: ModuleId, name: String, layer: String) -> Self {
         self.close();
         self.0.place = Some(Place { outermost: module, name, path: String::new(), layer });
         self
     }
 
-    /// Says that the module where it happened so far is at `path` in this one.
+    /// Records that the outermost module so far is at `path` in this one.
     pub(crate) fn below(mut self, module: ModuleId, name: String, path: &str) -> Self {
         if let Some(place) = &mut self.0.place {
             place.path = if place.path.is_empty() { path.to_string() } else { format!("{path}.{}", place.path) };
@@ -140,7 +140,7 @@ impl Error {
         self
     }
 
-    /// Nothing is added to the place any more.
+    /// Completes the place: nothing is added to it any more.
     fn close(&mut self) {
         if let Some(place) = self.0.place.take() {
             self.0.within.push(place.to_string());
@@ -166,18 +166,18 @@ impl fmt::Display for Error {
     }
 }
 
-/// A module's address and type.
+/// A module's address and type, which identify it.
 pub(crate) type ModuleId = (usize, TypeId);
 
-/// Where in a model it happened, as far as the error has come out of it: `Net.encoder.0 (Linear(…))`.
+/// Where in a model it happened, up to the outermost module that the error has left: `Net.encoder.0 (Linear(…))`.
 struct Place {
-    /// The module that it came out of last.
+    /// The module that the error left last.
     outermost: ModuleId,
-    /// What that is called.
+    /// The name of that module.
     name: String,
-    /// The path from there to the innermost.
+    /// The path from there to the innermost module.
     path: String,
-    /// The innermost as it prints.
+    /// The printed form of the innermost module.
     layer: String,
 }
 

@@ -1,7 +1,7 @@
 //! PyTorch's `torch.nn` for Rust, on `ndarray`, on the CPU.
 //!
-//! The names, defaults, printed form, names of weights and numbers are PyTorch's. Where Rust asks for something else
-//! (errors, options, the mode), the pages named below say so.
+//! Names, defaults, printed forms, names of weights and numerical results are PyTorch's. Where Rust requires something else
+//! (errors, options, the mode), the pages below say so.
 //!
 //! ```
 //! use ndnn::{functional as F, prelude::*};
@@ -17,7 +17,7 @@
 //! )"
 //! );
 //!
-//! // XOR: no line separates it, a hidden layer does.
+//! // XOR: no line separates its classes, but a hidden layer does.
 //! let x = tensor![[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]];
 //! let y = tensor![[0.0], [1.0], [1.0], [0.0]];
 //! let mut adam = optim::Adam::new(&model, 0.05);
@@ -37,17 +37,17 @@
 //! # Ok::<(), ndnn::Error>(())
 //! ```
 //!
-//! # The rooms
+//! # Contents
 //!
-//! - [`Tensor`]: an immutable array of `f32` (the default), `f64`, `i64` or `bool`, with a memory of how it was made.
+//! - [`Tensor`]: an immutable array of `f32` (the default), `f64`, `i64` or `bool`, that knows how it was computed.
 //!   Operations are methods ([`matmul`](Tensor::matmul), [`sum_dim`](Tensor::sum_dim), [`cat`](Tensor::cat)) and the
-//!   operators; [`tensor!`] writes one down, [`view`](Tensor::view) and `Tensor::from` go to and from `ndarray`.
-//! - Gradients: [`Tensor::backward`] adds to the leaves, [`autograd::grad`] answers them and can be differentiated again,
+//!   operators; [`tensor!`] creates one from literals, [`view`](Tensor::view) and `Tensor::from` convert to and from `ndarray`.
+//! - Gradients: [`Tensor::backward`] adds to the leaves, [`autograd::grad`] returns them and can be differentiated again,
 //!   [`no_grad`] records nothing, [`autograd::gradcheck`] checks a function of your own made with [`Tensor::op`].
 //! - [`nn`]: the layers, [`Module`](nn::Module) and its derive, containers, state_dict, [`init`](nn::init),
-//!   [`summary`](nn::summary()). [`#[forward]`](macro@forward) has errors name the path in a model of your own, and lets
-//!   [hooks](module::hooks) see what passes.
-//! - [`functional`]: the same layers as plain functions. The formulas stand there.
+//!   [`summary`](nn::summary()). [`#[forward]`](macro@forward) makes errors name the path in a model of your own, and lets
+//!   [hooks](module::hooks) see inputs and outputs.
+//! - [`functional`]: the same layers as plain functions, with their formulas.
 //! - [`optim`]: the optimizers and their groups of parameters.
 //! - [`data`]: data sets, loaders, readers of IDX and CSV.
 //! - [`io`]: files of weights.
@@ -55,13 +55,13 @@
 //!
 //! # Errors
 //!
-//! What can fail on shapes, values or files answers a [`Result`] whose [`Error`] says which operation, what came and what was
-//! expected. `+ - * /` on tensors panic instead, as std's operators do; [`try_add`](Tensor::try_add) and its kin do
-//! not. An option that can never be right, such as `Dropout::new(1.5)`, panics where it is set.
+//! What can fail because of shapes, values or files returns a [`Result`] whose [`Error`] says which operation failed, what it
+//! was given and what was expected. `+ - * /` on tensors panic instead, as std's operators do; [`try_add`](Tensor::try_add)
+//! and similar methods do not. An option that is never valid, such as `Dropout::new(1.5)`, panics where it is set.
 //!
 //! # Features
 //!
-//! - `gzip`: reads IDX and CSV files that gzip compressed.
+//! - `gzip`: reads IDX and CSV files compressed with gzip.
 //! - `csv`: `data::Csv`, the CSV reader.
 
 // The macros name this crate `::ndnn`, inside it too.
@@ -73,7 +73,7 @@ mod error;
 pub mod functional;
 pub mod io;
 mod kernels;
-/// The memory that freed tensors leave behind for the next ones: what is kept, and how much of it may be.
+/// The memory of freed tensors that is kept for the next ones: how much is kept, and its limit.
 pub mod memory {
     pub use crate::kernels::memory::{Stats, clear, set_limit, stats};
 }
@@ -106,7 +106,7 @@ pub mod __private {
     };
 }
 
-/// The README's code, compiled and run as an example of the documentation.
+/// The README's code, compiled and run as documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
@@ -114,7 +114,7 @@ struct ReadmeDoctests;
 /// What most programs need, by `use ndnn::prelude::*;`: [`Tensor`] and [`tensor!`], everything in [`nn`] with
 /// [`sequential!`], [`optim`] with the trait [`Optimizer`](optim::Optimizer), [`no_grad`], and [`Result`].
 ///
-/// [`functional`] is not among them; it is `use ndnn::functional as F;` by custom.
+/// [`functional`] is not included; by convention it is imported with `use ndnn::functional as F;`.
 pub mod prelude {
     pub use crate::{
         Real, Result, Tensor, forward,

@@ -1,4 +1,4 @@
-//! Elements as numbers: the types, and what can be reckoned with them.
+//! Elements as numbers: the element types and their arithmetic.
 
 use std::fmt;
 
@@ -38,9 +38,9 @@ mod sealed {
     impl Sealed for bool {}
 }
 
-/// The forms of one function for each element type, of which those with a constant, which are not generic, are compiled in this
-/// crate; written by `#[concrete]`. `element_form`, `number_form` and `real_form` choose, so that nothing links a form that it
-/// does not call.
+/// The forms of one function for each element type; those with a constant, which are not generic, are compiled in this
+/// crate. Written by `#[concrete]`. `element_form`, `number_form` and `real_form` choose the form, so that a program
+/// links only the forms that it calls.
 macro_rules! forms {
     ($($forms:ident of $bound:ident: $($constant:ident $t:ty),*;)*) => {$(
         #[doc(hidden)]
@@ -69,7 +69,7 @@ pub trait Element:
     /// 1, or `true`.
     const ONE: Self;
 
-    /// The sum; for `bool`, "or". What an accumulating scatter does.
+    /// The sum; for `bool`, "or". Accumulating scatters use this.
     #[doc(hidden)]
     fn plus(self, other: Self) -> Self;
     /// As `f64`; `bool` is 0 or 1.
@@ -90,8 +90,8 @@ pub trait Element:
 
 /// An element with arithmetic: `f32`, `f64` or `i64`.
 ///
-/// Integers wrap around where a result has no room, in every build, as in PyTorch: what adds or multiplies elements of any
-/// type does so by these functions and [`plus`](Element::plus), since `+` panics in a debug build.
+/// Integers wrap around on overflow, in every build, as in PyTorch. Code that adds or multiplies elements of any type
+/// must use these functions and [`plus`](Element::plus), since `+` panics in a debug build.
 pub trait Number: Element + NumAssign + num_traits::Signed + Product {
     #[doc(hidden)]
     fn minus(self, other: Self) -> Self;

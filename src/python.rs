@@ -36,9 +36,9 @@ pub fn py_tuple<T: fmt::Display>(values: &[T]) -> String {
     }
 }
 
-/// What can be shown as Python prints it.
+/// A value that can be shown as Python prints it.
 pub trait AsPython {
-    /// As Python prints it: `True`, `1e-05`, `(3, 5)`, `None`; a text as it is.
+    /// As Python prints it: `True`, `1e-05`, `(3, 5)`, `None`; strings are unchanged.
     fn python(&self) -> String;
 }
 

@@ -1,12 +1,12 @@
-//! Randomness that can be repeated: [`manual_seed`], the [`Generator`] behind every random function, and [`with`], which puts
-//! another in its place.
+//! Reproducible randomness: [`manual_seed`], the [`Generator`] behind every random function, and [`with`], which
+//! replaces it.
 //!
-//! One seed fixes everything: initialisation, dropout, shuffling. The draws of a process are numbered in the order in
-//! which they are made, and each has a stream of random numbers of its own; inside a draw an element's value depends on
-//! its position only. So **the same seed gives the same bits, whatever the number of threads** that ndnn works with.
+//! One seed determines everything: initialisation, dropout, shuffling. The draws of a process are numbered in the order
+//! in which they are made, and each has its own stream of random numbers; within a draw the value of an element depends
+//! only on its position. So **the same seed gives the same bits, for any number of threads** that ndnn uses.
 //!
-//! If a program draws from several threads of its own, then their order decides which draw gets which number. Give each
-//! thread its own generator there: whatever draws inside [`with`] draws from that.
+//! If a program draws from several of its own threads, the order in which they draw determines which draw gets which
+//! number. In this case give each thread its own generator: everything that draws inside [`with`] uses it.
 //!
 //! ```
 //! use ndnn::{prelude::*, random};
@@ -32,7 +32,7 @@ use crate::sync::lock;
 
 pub use crate::kernels::random::Generator;
 
-/// Where a sequence of draws stands: its seed, and how many draws were made.
+/// The state of a sequence of draws: its seed, and how many draws were made.
 ///
 /// ```
 /// use ndnn::{prelude::*, random};
@@ -43,14 +43,14 @@ pub use crate::kernels::random::Generator;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
-    /// What [`manual_seed`] sets.
+    /// The seed that [`manual_seed`] sets.
     pub seed: u64,
-    /// The number of draws since.
+    /// The number of draws since then.
     pub draws: u64,
 }
 
 impl State {
-    /// The standard library keys its hash maps with the system's randomness.
+    /// The standard library keys its hash maps with random numbers from the system.
     fn unseeded() -> Self {
         State { seed: RandomState::new().hash_one(0), draws: 0 }
     }
@@ -59,7 +59,7 @@ impl State {
 static PROCESS: Mutex<Option<State>> = Mutex::new(None);
 
 thread_local! {
-    /// What stands in its place while [`with`] runs.
+    /// The state that replaces it while [`with`] runs.
     static WITHIN: Cell<Option<State>> = const { Cell::new(None) };
 }
 
@@ -75,28 +75,28 @@ fn current<R>(f: impl FnOnce(&mut State) -> R) -> R {
     }
 }
 
-/// Sets the seed of every draw that follows, in the whole process; without, each run has another, taken from the system.
-/// Inside [`with`], that of the draws there.
+/// Sets the seed of every following draw, in the whole process; without a seed, each run uses a different one from the
+/// system. Inside [`with`] it sets that of the draws there.
 pub fn manual_seed(seed: u64) {
     set_state(State { seed, draws: 0 });
 }
 
-/// The seed that fixes every draw: the one set, or the one taken from the system.
+/// The seed that determines every draw: the one that was set, or the one from the system.
 pub fn seed() -> u64 {
     state().seed
 }
 
-/// Where the draws stand: saved with a checkpoint, it lets a run be resumed exactly.
+/// The state of the draws: saved with a checkpoint, it allows a run to be resumed exactly.
 pub fn state() -> State {
     current(|state| *state)
 }
 
-/// Goes on drawing from there.
+/// Continues drawing from this state.
 pub fn set_state(state: State) {
     current(|now| *now = state);
 }
 
-/// The generator of the next draw: what a random function uses that is not given one.
+/// The generator of the next draw, for random functions that are not given one.
 pub fn draw() -> Generator {
     current(|state| {
         state.draws += 1;
@@ -104,8 +104,8 @@ pub fn draw() -> Generator {
     })
 }
 
-/// Runs `f`, in which everything that draws on this thread draws from `rng`: initialisation, dropout, shuffling. `rng` gives
-/// one number, the seed of these draws, so that it advances by the same amount whatever `f` does.
+/// Runs `f`; meanwhile everything that draws on this thread draws from `rng`: initialisation, dropout, shuffling. One
+/// number is taken from `rng`, the seed of these draws, so it advances by the same amount whatever `f` does.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*, random::{self, Generator, SeedableRng}};
@@ -119,7 +119,7 @@ pub fn with<R>(rng: &mut (impl Rng + ?Sized), f: impl FnOnce() -> R) -> R {
     from_state(State { seed: rng.next_u64(), draws: 0 }, f)
 }
 
-/// Runs `f`, in which this thread draws as from that state; what is drawn afterwards is as if `f` had drawn nothing.
+/// Runs `f`, in which this thread draws from that state; later draws are as if `f` had drawn nothing.
 pub fn from_state<R>(state: State, f: impl FnOnce() -> R) -> R {
     struct Restore(Option<State>);
     impl Drop for Restore {

@@ -19,7 +19,7 @@ fn labels<D: Dataset<Sample = (Tensor, Tensor<i64>)>>(loader: &DataLoader<D>, ep
     loader
         .epoch(epoch)
         .map(|(x, y)| {
-            // Each row stays with its label.
+            // Each row keeps its label.
             let first: Vec<i64> = x.select(1, 0).unwrap().to_vec().iter().map(|&v| v as i64 / 2).collect();
             assert_eq!(first, y.to_vec());
             assert_eq!(x.shape(), [y.numel(), 2]);
@@ -83,7 +83,7 @@ fn a_batch_of_nothing() {
     let _ = DataLoader::new(samples(2), 0);
 }
 
-/// A data set of the user's own: a sample that cannot be read.
+/// A data set defined by a user: one sample cannot be read.
 struct Broken;
 
 impl Dataset for Broken {
@@ -150,7 +150,7 @@ fn idx_bytes(kind: u8, shape: &[u32], data: &[u8]) -> Vec<u8> {
     [&[0, 0, kind, shape.len() as u8], sizes.as_slice(), data].concat()
 }
 
-/// The gzip form of some bytes, stored and not compressed.
+/// Bytes in gzip format, stored without compression.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let crc = !bytes.iter().fold(!0u32, |crc, &b| {
         (0..8).fold(crc ^ u32::from(b), |c, _| if c & 1 == 1 { (c >> 1) ^ 0xEDB8_8320 } else { c >> 1 })
@@ -200,7 +200,7 @@ fn malformed_idx_files() {
         &idx_bytes(8, &[u32::MAX, u32::MAX, u32::MAX], &[0]),
         "shape [4294967295, 4294967295, 4294967295] of 1-byte elements is more than a machine can hold",
     );
-    // An announcement takes no memory: 2^62 bytes are none's.
+    // An announced size allocates nothing: no machine has 2^62 bytes.
     refused(&idx_bytes(0x0E, &[1 << 30, 1 << 29], &[0; 8]), "shape [1073741824, 536870912] of 8-byte elements takes");
     refused(&idx_bytes(8, &[], &[]), "not an IDX file");
     refused(&idx_bytes(8, &[0], &[0]), "shape [0] of 1-byte elements takes 0 bytes, the file holds more");
@@ -211,7 +211,7 @@ fn malformed_idx_files() {
     assert!(error.to_string().starts_with("idx: cannot read "), "{error}");
 }
 
-/// 100 MB of zeros, packed into 100 KB, behind a header: that they are too many is seen after the first.
+/// 100 MB of zeros, compressed to 100 KB, after a header: reading stops after the first byte that is too many.
 #[test]
 fn a_gzip_bomb_is_not_unpacked() {
     struct Zeros(usize);

@@ -1,4 +1,4 @@
-//! `#[derive(Module)]`: what it makes of each kind of field.
+//! `#[derive(Module)]`: what it generates for each kind of field.
 
 use std::{collections::BTreeMap, marker::PhantomData, sync::Arc};
 
@@ -61,7 +61,7 @@ fn everything() -> Everything {
 #[test]
 fn every_field_is_visited_in_the_order_of_pytorch() {
     let net = everything();
-    // PyTorch: a module's own parameters first, then its children's.
+    // As in PyTorch, a module's own parameters come first, then those of its children.
     let parameters = [
         "scale",
         "type",
@@ -207,7 +207,7 @@ fn dtype_reaches_every_level() {
     for (a, b) in y.to_vec().into_iter().zip(y64.to_vec()) {
         assert!((f64::from(a) - b).abs() < 1e-6, "{a} is not {b}");
     }
-    // Into a Sequential too, before it is in its box.
+    // Inside a Sequential too, converted before it is boxed.
     let outer = sequential![f64; net, ReLU];
     assert_eq!(outer.forward(&Tensor::zeros([1, 2])).unwrap().dtype(), DType::F64);
 }
@@ -218,7 +218,7 @@ struct StemAndBody<T: Real = f32> {
     body: Vec<Linear<T>>,
 }
 
-/// Fails if two parameters are one, or a copy's values are not the original's.
+/// Fails if two parameters are the same, or the values of a copy differ from those of the original.
 fn converts_apart<M: Module + Clone, N: Module>(net: M, to: impl Fn(M) -> N) {
     let before = net.state_dict();
     let copy = to(net.clone());
@@ -235,7 +235,7 @@ fn converts_apart<M: Module + Clone, N: Module>(net: M, to: impl Fn(M) -> N) {
 
 #[test]
 fn a_conversion_ties_nothing_by_accident() {
-    // Sources are freed while others are converted, and their addresses are used again: many times, of one size.
+    // Sources are freed while others are converted, and their addresses are reused: many times, for one size.
     let square = || Linear::new(3, 3);
     for _ in 0..20 {
         converts_apart(StemAndBody { stem: square(), body: vec![square(), square()] }, |m| m.dtype::<f64>());
@@ -365,7 +365,7 @@ fn options_of_the_struct() {
 
 #[test]
 fn a_field_of_its_own_kind() {
-    /// Plain data of the user's own.
+    /// Plain data of a user's own type.
     #[derive(Clone, PartialEq, Debug)]
     struct Config(u8);
     impl Field for Config {
@@ -387,7 +387,7 @@ fn literals_are_taken_as_they_are() {
     assert_eq!(tensor![9007199254740993i64].to_vec(), [BIG]);
     assert_eq!(tensor![[i64::MAX, i64::MIN], [BIG, -BIG]].to_vec(), [i64::MAX, i64::MIN, BIG, -BIG]);
     assert_eq!(tensor![BIG as usize].to_vec(), [BIG]);
-    // Rounded once: by way of f64 it would be 2⁶⁰.
+    // Rounded once: through f64 it would be 2⁶⁰.
     let near = (1i64 << 60) + (1 << 36) + 1;
     assert_eq!(tensor![near; f32].to_vec(), [near as f32]);
     assert_eq!(tensor![near].cast::<f32>().to_vec(), [near as f32]);
@@ -406,7 +406,7 @@ fn literals_are_taken_as_they_are() {
     assert_eq!(tensor![1e3].dtype(), DType::F32);
     assert_eq!(tensor![2usize, 3].to_vec(), [2, 3]);
     assert_eq!(tensor![v[0] * 2f64 as f32].dtype(), DType::F64);
-    // The type is known at once: a method of an element needs no annotation.
+    // The type is known immediately: calling a method of an element needs no annotation.
     assert_eq!(tensor![[-1.5]].to_vec()[0].abs(), 1.5);
 }
 

@@ -1,5 +1,5 @@
-//! Bad input of every kind: an `Err` whose text says what came, what was expected and where.
-//! Files are in `modules.rs` and `data.rs`, optimizers in `optim.rs`.
+//! Bad input of every kind: an `Err` whose text says what was given, what was expected, and where. Files are tested in
+//! `modules.rs` and `data.rs`, optimizers in `optim.rs`.
 
 use ndnn::{
     Error,
@@ -13,7 +13,7 @@ fn zeros(shape: &[usize]) -> Tensor {
     Tensor::zeros(shape)
 }
 
-/// The kind of the error, and every part of its text.
+/// Checks the kind of the error, and that its text has every part.
 #[track_caller]
 fn refused<R>(result: Result<R>, kind: ErrorKind, parts: &[&str]) {
     let error: Error = result.err().expect("an error");
@@ -91,6 +91,8 @@ fn layers_name_themselves_and_their_place() {
         &["[2, 3]", "; in Sequential.0.second (Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1)))"],
     );
     refused(LSTM::new(4, 3).forward(&zeros(&[5, 2, 6]), None), Shape, &["6", "4", "in LSTM(4, 3)"]);
+    refused(GRU::new(4, 3).forward(&zeros(&[5, 2, 6]), None), Shape, &["6", "4", "in GRU(4, 3)"]);
+    refused(GRUCell::new(4, 3).forward(&zeros(&[2, 6]), None), Shape, &["6", "4", "in GRUCell(4, 3)"]);
     refused(BatchNorm2d::new(3).forward(&zeros(&[2, 4, 5, 5])), Shape, &["4", "3", "in BatchNorm2d(3, "]);
     refused(GroupNorm::new(2, 4).forward(&zeros(&[2, 6, 5])), Shape, &["4", "6", "in GroupNorm(2, 4, "]);
     refused(LayerNorm::new([4]).forward(&zeros(&[2, 5])), Shape, &["[2, 5]", "in LayerNorm((4,), "]);
@@ -170,7 +172,7 @@ fn values() {
     refused(Tensor::<f32>::arange(0.0, 1.0, 0.0), Value, &["arange: ", "0"]);
 }
 
-/// What a panic says.
+/// The text of a panic.
 fn panic(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
     let payload = std::panic::catch_unwind(f).expect_err("a panic");
     let text = payload.downcast_ref::<String>().cloned();
@@ -228,7 +230,7 @@ fn options_that_can_never_be_right() {
     }
 }
 
-/// Where code panics.
+/// The line at which code panics.
 fn place(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
     use std::sync::{Arc, Mutex};
     static ALONE: Mutex<()> = Mutex::new(());
@@ -292,6 +294,9 @@ fn panics_point_at_the_caller() {
         MaxPool2d::new(0),
         Dropout::new(2.),
         LSTM::new(0, 1),
+        GRU::new(1, 0),
+        GRU::new(2, 2).dropout(-0.1),
+        GRUCell::new(usize::MAX, 1),
         LSTM::new(2, 2).num_layers(0),
         LSTM::new(2, 2).dropout(2.),
         LSTM::new(2, 2).proj_size(3),

@@ -1,5 +1,5 @@
-//! `gradcheck` and `gradgradcheck`: what they pass, and the mistakes that they must find. And what `backward` and `grad` do
-//! with part of a graph, with a wrong gradient, and with leaves.
+//! `gradcheck` and `gradgradcheck`: what they accept, and the mistakes that they must find. Also what `backward` and
+//! `grad` do with part of a graph, with a wrong gradient, and with leaves.
 
 use ndnn::{
     ErrorKind,
@@ -17,7 +17,7 @@ fn message(result: Result<()>) -> String {
     result.expect_err("a mistake goes unseen").to_string()
 }
 
-/// x³ with the derivatives that are handed in, as formulas of x.
+/// x³ with the given derivatives, as formulas of x.
 fn cube(x: &T, derivative: fn(&T) -> T) -> T {
     let saved = x.clone();
     Tensor::op("cube", x.view().mapv(|v| v * v * v), [x], move |g, _| Ok([Some(g * derivative(&saved))]))
@@ -44,12 +44,12 @@ fn right_gradients_pass() {
 #[test]
 fn a_wrong_first_derivative_is_found() {
     let wrong = |x: &T| x * x * 2.0;
-    // Output element [1, 1] has the largest mistake: 3·2² is not 2·2².
+    // Output element [1, 1] has the largest error: 3·2² is not 2·2².
     let error =
         message(gradcheck(|t| Ok([t[1].exp(), cube(&t[0], wrong)]), &[x(), T::scalar(1.0)], Default::default()));
     assert!(error.starts_with("gradcheck: output 1 [2, 3] by input 0 [2, 3]: off by up to "), "{error}");
     assert!(error.contains("at element [1, 1] by [1, 1]: 8e0, by finite differences 1.2000000"), "{error}");
-    // Its second derivative does fit the first.
+    // Its second derivative matches the wrong first one.
     gradgradcheck(|t| Ok(cube(&t[0], wrong)), &[x()], Default::default()).unwrap();
 }
 
@@ -63,7 +63,7 @@ fn a_wrong_second_derivative_is_found() {
 
 #[test]
 fn a_derivative_that_does_not_follow_the_gradient_is_found() {
-    // Right for the first pass, but not linear in the gradient that comes in.
+    // Correct for the first pass, but not linear in the incoming gradient.
     let f = |t: &[T]| {
         let saved = t[0].clone();
         Ok(Tensor::op("odd", t[0].view().mapv(f64::exp), [&t[0]], move |g, _| Ok([Some(g.detach() * saved.exp())])))
@@ -75,7 +75,7 @@ fn a_derivative_that_does_not_follow_the_gradient_is_found() {
 
 #[test]
 fn two_paths_that_differ_are_found() {
-    // A fused first-order path beside the formula, one of them wrong.
+    // A fused first-order path and the formula, one of them wrong.
     for wrong_with_graph in [false, true] {
         let f = move |t: &[T]| {
             let saved = t[0].clone();
@@ -114,9 +114,9 @@ fn tolerances_and_errors() {
     message(gradcheck(f, &[x()], CheckOptions::default().rtol(5e-4)));
     gradcheck(f, &[x()], CheckOptions::default().rtol(0.0).atol(0.02)).unwrap();
     message(gradcheck(f, &[x()], CheckOptions::default().rtol(0.0)));
-    // A step this long sees the curve: ((x + h)³ − (x − h)³) / 2h = 3x² + h².
+    // A step this long shows the curvature: ((x + h)³ − (x − h)³) / 2h = 3x² + h².
     message(gradcheck(|t| Ok(cube(&t[0], |x| x * x * 3.0)), &[x()], CheckOptions::default().eps(0.5)));
-    // The function's own errors come through.
+    // Errors of the function are passed on.
     assert!(message(gradcheck(|t| t[0].mm(&t[0]), &[x()], Default::default())).starts_with("mm: "));
 }
 
@@ -137,10 +137,10 @@ fn a_gradient_taken_half_way_can_be_carried_on() {
     let y = h.exp().sum();
     let dh = grad(&[&y], &[&h], false).unwrap()[0].clone().unwrap();
     assert_eq!(dh, h.detach().exp());
-    // What h was made from was not touched.
+    // The part of the graph that computed h was not freed.
     h.backward_with(&dh).unwrap();
     assert_eq!(x.grad().unwrap(), &dh * (x.detach() * 2.0));
-    // What lies between was freed.
+    // The part in between was freed.
     let error = grad(&[&y], &[&h], false).unwrap_err();
     assert!(error.to_string().contains("already freed by an earlier backward (at operation `sum`)"), "{error}");
 }
@@ -164,12 +164,12 @@ fn a_freed_part_of_a_graph_is_no_missing_path() {
     let x = tensor![2.0].set_requires_grad(true);
     let h = x.square();
     h.sum().backward().unwrap();
-    // Only through what was freed, and also beside it: never a part of the gradient for the whole.
+    // Only through the freed part, and also past it: it must not return a part of the gradient as the whole.
     for y in [h.exp(), &h.exp() + &x] {
         let error = grad(&[&y], &[&x], false).unwrap_err();
         assert!(error.to_string().contains("already freed by an earlier backward (at operation `square`)"), "{error}");
     }
-    // As far as the freed part, and where it is older than all that is asked for.
+    // Up to the freed part, and if the freed part is older than all targets.
     assert_eq!(grad(&[&(&h * 5.0)], &[&h], false).unwrap(), [Some(tensor![5.0])]);
     let w = tensor![1.0].set_requires_grad(true);
     assert_eq!(grad(&[&(&h * &w)], &[&w], false).unwrap(), [Some(tensor![4.0])]);
@@ -200,11 +200,11 @@ fn a_gradient_of_another_shape_is_an_error() {
         }
         assert_eq!(x.grad(), None);
     };
-    // All would broadcast, or have as many elements.
+    // All of these would broadcast, or have as many elements.
     for shape in [&[][..], &[1], &[3], &[1, 3], &[2, 1], &[6], &[3, 2], &[1, 2, 3], &[0], &[2, 0]] {
         wrong(Tensor::ones(shape));
     }
-    // A leaf that gathered a gradient before keeps it, and can be used.
+    // A leaf that accumulated a gradient before keeps it, and can be used.
     x.sum().backward().unwrap();
     let y = Tensor::op("mine", ndarray::arr0(1.0).into_dyn(), [&x], |g, _| Ok([Some(g.clone())]));
     assert!(y.backward().is_err());
@@ -221,7 +221,7 @@ fn as_many_gradients_as_inputs() {
         let error = y.sum().backward().unwrap_err().to_string();
         assert_eq!(error, format!("mine: backward gave {given} gradients for 2 inputs; expected an Option per input"));
     }
-    // None says that nothing flows there.
+    // None means that no gradient flows there.
     let y = Tensor::op("mine", x.detach().into_array(), [&x, &x], |g, _| Ok([None, Some(g * 3.0)]));
     y.sum().backward().unwrap();
     assert_eq!(x.grad(), Some(tensor![3.0]));
@@ -252,13 +252,13 @@ fn requires_grad_keeps_the_graph() {
     assert_eq!(y.grad_fn(), Some("square"));
     y.sum().backward().unwrap();
     assert_eq!(x.grad(), Some(tensor![4.0]));
-    // A leaf stays the same leaf; a new one is asked for.
+    // A leaf stays the same leaf; a new one must be requested.
     assert_eq!(x.set_requires_grad(true).grad(), x.grad());
     assert_eq!(x.detach().set_requires_grad(true).grad(), None);
     let cut = x.set_requires_grad(false);
     assert!(!cut.requires_grad() && cut.shares_memory_with(&x) && x.requires_grad());
     assert!(!cut.set_requires_grad(false).requires_grad());
-    // A parameter is a leaf of its own, whatever its values were made from.
+    // A parameter is a leaf of its own, whatever its values were computed from.
     let (w, v) = (Param::new(x.clone()), Param::new(x.exp()));
     (w.tensor() * v.tensor()).sum().backward().unwrap();
     assert!(w.has_grad() && v.has_grad() && x.grad() == Some(tensor![4.0]));
@@ -277,7 +277,8 @@ fn a_result_cannot_be_cut_by_a_flag() {
 
 #[test]
 fn very_many_gradients_wait_at_once() {
-    // In falling order of creation each goes before all that wait, in rising order behind them, in the third between them.
+    // In descending order of creation each comes before all that wait, in ascending order after them, in the third
+    // order between them.
     let orders: [(usize, fn(usize, usize) -> usize); 3] =
         [(40_000, |n, i| n - 1 - i), (9_000, |_, i| i), (9_000, |n, i| i * 7 % n)];
     let x = Tensor::<f32>::ones([1]).set_requires_grad(true);
@@ -289,7 +290,7 @@ fn very_many_gradients_wait_at_once() {
         joined().sum().backward_retain().unwrap();
         let sum = (0..n as u64).sum::<u64>() as f32;
         assert!((x.grad().unwrap().item().unwrap() / sum - 1.0).abs() < 1e-4);
-        // Of each of them.
+        // With respect to each of them.
         let starts: Tensor = (0..n).map(|i| (i % 3) as f32).collect();
         let found = grad_with(&[&joined()], &[Some(&starts)], &sorted[..9_000], false).unwrap();
         assert!(found.iter().enumerate().all(|(i, g)| g == &Some(tensor![(i % 3) as f32])));
@@ -298,7 +299,7 @@ fn very_many_gradients_wait_at_once() {
 
 #[test]
 fn gradients_of_one_node_add_up_among_many() {
-    // Each of 200 nodes gets gradients from three places, while all others wait.
+    // Each of 200 nodes receives gradients from three places, while all others wait.
     let x = tensor![1.0; f64].set_requires_grad(true);
     let parts: Vec<T> = (0..200).map(|i| &x * f64::from(i)).collect();
     let mixed: Vec<&T> = parts.iter().rev().chain(&parts).chain(parts.iter().rev()).collect();

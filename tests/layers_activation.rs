@@ -4,7 +4,7 @@ mod passes;
 
 use ndnn::{
     autograd::{gradcheck, gradgradcheck},
-    functional::{self as F, Approximate, PyNumber},
+    functional::{self as F, GELUApproximate, PyNumber},
     prelude::*,
     random::{self, Generator, SeedableRng},
 };
@@ -12,12 +12,12 @@ use serde_json::Value as Json;
 
 type T = Tensor<f64>;
 
-/// Values on all pieces of all the functions, and on none of their kinks.
+/// Values on all pieces of all functions, and on none of their kinks.
 fn x() -> T {
     tensor![[-7.3, -3.2, -1.4, -0.7, -0.3, -0.05], [0.04, 0.3, 0.8, 1.6, 2.7, 7.1]; f64]
 }
 
-/// Every layer without parameters beside its function.
+/// Every layer without parameters, with its function.
 type Pair = (Box<dyn Forward<f64>>, Box<dyn Fn(&T) -> Result<T>>);
 
 macro_rules! pairs {
@@ -33,8 +33,8 @@ fn pairs() -> Vec<Pair> {
         CELU::new(-2.), |x| F::celu(x, -2.);
         ELU, |x| Ok(F::elu(x, 1.));
         ELU.alpha(0.5), |x| Ok(F::elu(x, 0.5));
-        GELU, |x| Ok(F::gelu(x, Approximate::None));
-        GELU.approximate(Approximate::Tanh), |x| Ok(F::gelu(x, Approximate::Tanh));
+        GELU, |x| Ok(F::gelu(x, GELUApproximate::None));
+        GELU.approximate(GELUApproximate::Tanh), |x| Ok(F::gelu(x, GELUApproximate::Tanh));
         GLU, |x| F::glu(x, -1);
         GLU::new(0), |x| F::glu(x, 0);
         Hardshrink, |x| Ok(F::hardshrink(x, 0.5));
@@ -107,7 +107,7 @@ fn gradients_are_right_twice() {
     gradgradcheck(noisy, &[x()], Default::default()).unwrap();
 }
 
-/// PyTorch's slope at the kinks, at infinity and for NaN; mathematics' where PyTorch has ∞ · 0.
+/// PyTorch's slope at the kinks, at infinity and for NaN; the mathematical one where PyTorch has ∞ · 0.
 #[test]
 fn kinks() {
     let slope = |f: &dyn Fn(&T) -> T, at: f64| {
@@ -127,7 +127,7 @@ fn kinks() {
         ("celu", Box::new(|x| F::celu(x, 2.).unwrap()), vec![(0., 1.), (nan, 1.), (-inf, 0.)]),
         (
             "gelu",
-            Box::new(|x| F::gelu(x, Approximate::None)),
+            Box::new(|x| F::gelu(x, GELUApproximate::None)),
             vec![(0., 0.5), (nan, nan), (inf, 1.), (-inf, 0.), (50., 1.)],
         ),
         ("hardshrink", Box::new(|x| F::hardshrink(x, 0.5)), vec![(0.5, 0.), (-0.5, 0.), (nan, 0.), (inf, 1.)]),
@@ -178,7 +178,7 @@ fn dropout_statistics() {
     assert!((kept - 0.7).abs() < 0.02, "kept {kept}");
     assert!(y.to_vec().iter().all(|&v| v == 0. || (v - 2. / 0.7).abs() < 1e-12));
 
-    // SELU's mean 0 and variance 1 stay.
+    // SELU's mean 0 and variance 1 are kept.
     let normal = T::randn([400, 50]);
     let z = F::alpha_dropout(&normal, 0.3, true).unwrap();
     let mean = z.mean().item().unwrap();
@@ -270,7 +270,7 @@ fn gumbel() {
     let hard = F::gumbel_softmax(&logits, 1., true, 0).unwrap();
     assert_eq!(hard.sum_dim(0isize, false).unwrap(), T::ones([3]));
     assert!(hard.to_vec().iter().all(|&v| v == 0. || v == 1.));
-    // The share of samples follows the probabilities.
+    // The frequencies of the samples match the probabilities.
     let many = F::gumbel_softmax(&T::zeros([10_000, 2]).try_add(&tensor![0., 3f64.ln(); f64]).unwrap(), 1., true, -1);
     let share = many.unwrap().mean_dim(0isize, false).unwrap().to_vec()[1];
     assert!((share - 0.75).abs() < 0.02, "{share}");
@@ -342,7 +342,8 @@ fn what_does_not_fit() {
 
 // ------------------------------------------------------------------------------------------------------- printed forms
 
-/// A module of PyTorch's constructor arguments, and its printed form; `None` where it is not of this family.
+/// A module built from the arguments of PyTorch's constructor, and its printed form; `None` if it is not of this
+/// family.
 fn build(target: &str, args: &[Json], kwargs: &Json) -> Option<(Box<dyn Module>, String)> {
     let get = |i: usize, name: &str| args.get(i).or_else(|| kwargs.get(name));
     let scalar = |i, name: &str, default: f64| match get(i, name) {
@@ -365,7 +366,7 @@ fn build(target: &str, args: &[Json], kwargs: &Json) -> Option<(Box<dyn Module>,
         "CELU" => made!(CELU::new(scalar(0, "alpha", 1.)).inplace(flag(1, "inplace", false))),
         "ELU" => made!(ELU::new(scalar(0, "alpha", 1.)).inplace(flag(1, "inplace", false))),
         "GELU" => made!(match get(0, "approximate").and_then(Json::as_str) {
-            Some("tanh") => GELU.approximate(Approximate::Tanh),
+            Some("tanh") => GELU.approximate(GELUApproximate::Tanh),
             _ => GELU,
         }),
         "GLU" => made!(GLU::new(int(0, "dim", -1))),
@@ -450,7 +451,7 @@ fn dtype_and_clone() {
     assert_eq!(wide.weight.tensor().detach(), Tensor::full([3], 0.5));
 }
 
-/// Both passes at every odd point; where a function is flat, 0 whatever comes from above.
+/// Both passes at every special point; where a function is flat the gradient is 0, whatever the incoming gradient.
 fn beside_infinities<R: Real>(tolerance: f64) {
     type Row<'a, R> = (&'a str, &'a dyn Fn(&Tensor<R>) -> Result<Tensor<R>>, &'a dyn Fn(f64) -> bool);
     let never = |_: f64| false;
@@ -473,8 +474,8 @@ fn beside_infinities<R: Real>(tolerance: f64) {
         ("selu", &|x| Ok(F::selu(x)), &never),
         ("silu", &|x| Ok(F::silu(x)), &never),
         ("mish", &|x| Ok(F::mish(x)), &never),
-        ("gelu", &|x| Ok(F::gelu(x, Approximate::None)), &never),
-        ("gelu, tanh", &|x| Ok(F::gelu(x, Approximate::Tanh)), &never),
+        ("gelu", &|x| Ok(F::gelu(x, GELUApproximate::None)), &never),
+        ("gelu, tanh", &|x| Ok(F::gelu(x, GELUApproximate::Tanh)), &never),
         ("softplus", &|x| Ok(F::softplus(x, 1., 20.)), &never),
         ("logsigmoid", &|x| Ok(F::logsigmoid(x)), &never),
         ("softsign", &|x| Ok(F::softsign(x)), &never),
@@ -504,7 +505,7 @@ fn flat_regions_pass_nothing() {
     }
 }
 
-/// The second derivative by weight and input is that of `w · min(x, 0)`, which has none at 0.
+/// The mixed second derivative with respect to weight and input is that of `w · min(x, 0)`, which has none at 0.
 #[test]
 fn prelu_at_0_twice() {
     let (x, w) = (tensor![-1., 0., 1.; f64].set_requires_grad(true), tensor![0.25; f64].set_requires_grad(true));
@@ -519,8 +520,8 @@ fn the_ends_of_activations() {
     let ends: [(&str, fn(&T) -> T, [f64; 2]); 6] = [
         ("silu", F::silu, [0., inf]),
         ("mish", F::mish, [0., inf]),
-        ("gelu", |x| F::gelu(x, Approximate::None), [0., inf]),
-        ("gelu, tanh", |x| F::gelu(x, Approximate::Tanh), [0., inf]),
+        ("gelu", |x| F::gelu(x, GELUApproximate::None), [0., inf]),
+        ("gelu, tanh", |x| F::gelu(x, GELUApproximate::Tanh), [0., inf]),
         ("hardswish", F::hardswish, [0., inf]),
         ("softsign", F::softsign, [-1., 1.]),
     ];
@@ -528,11 +529,11 @@ fn the_ends_of_activations() {
         assert_eq!(f(&tensor![-inf, inf; f64]).to_vec(), ends, "{name}");
     }
     assert_eq!(F::hardswish(&tensor![3e38]), tensor![3e38]);
-    // x³ beyond all numbers.
+    // x³ overflows.
     let x = tensor![-3e38, -2e19, 2e19, 3e38, f32::INFINITY].set_requires_grad(true);
-    F::gelu(&x, Approximate::Tanh).sum().backward().unwrap();
+    F::gelu(&x, GELUApproximate::Tanh).sum().backward().unwrap();
     assert_eq!(x.grad().unwrap(), tensor![0., 0., 1., 1., 1.]);
-    // Worked out from the input: the output has no digits left of 1 - y.
+    // Computed from the input: the output has no digits left of 1 - y.
     let x = tensor![-40., 40.; f64].set_requires_grad(true);
     let tail = (-40f64).exp();
     for (f, want) in [(F::sigmoid as fn(&T) -> T, tail), (|x| F::tanh(&(x * 0.5)), 2. * tail)] {
@@ -544,7 +545,7 @@ fn the_ends_of_activations() {
     let x = tensor![-100.0, 100.0];
     let tails = [F::softplus(&x, 1., 20.).to_vec()[0], -F::logsigmoid(&x).to_vec()[1]];
     assert!(tails.iter().all(|t| (t - 3.78e-44).abs() <= 2e-45), "{tails:?}");
-    let far: T = F::gelu(&tensor![-6.; f64], Approximate::Tanh);
+    let far: T = F::gelu(&tensor![-6.; f64], GELUApproximate::Tanh);
     let inner = 2. * (2. / std::f64::consts::PI).sqrt() * (-6. + 0.044715 * -216.);
     assert!((far.to_vec()[0] / (-6. / (1. + (-inner).exp())) - 1.).abs() < 1e-12, "{far}");
 }

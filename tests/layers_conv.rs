@@ -11,7 +11,7 @@ use rand::RngExt;
 
 type T = Tensor<f64>;
 
-/// Random numbers whose axes lie in memory in reverse order: not contiguous.
+/// Random numbers whose axes are in memory in reverse order: not contiguous.
 fn strided(shape: &[usize], rng: &mut Generator) -> T {
     let reversed: Vec<usize> = shape.iter().rev().copied().collect();
     let order: Vec<isize> = (0..shape.len() as isize).rev().collect();
@@ -25,14 +25,14 @@ fn close(a: &T, b: &T) {
     }
 }
 
-/// The element of `x` that lies `tap` into the window at `o`, unless that is padding.
+/// The element of `x` at `tap` in the window at `o`, unless it is in the padding.
 fn source(o: &[usize], tap: &[usize], sizes: &[usize], step: [&[usize]; 2], before: &[usize]) -> Option<Vec<usize>> {
     (0..sizes.len())
         .map(|i| (o[i] * step[0][i] + tap[i] * step[1][i]).checked_sub(before[i]).filter(|&at| at < sizes[i]))
         .collect()
 }
 
-/// `y`, and the derivatives of `Σ y g` by x and w, one product at a time.
+/// `y`, and the derivatives of `Σ y g` with respect to x and w, one product at a time.
 fn plain<const N: usize>(x: &T, w: &T, g: &T, options: ConvOptions<N>, before: [usize; N]) -> [T; 3] {
     let (stride, dilation) = (options.get_stride().get(), options.get_dilation().get());
     let (f, c) = (w.shape()[0] / options.get_groups(), w.shape()[1]);
@@ -99,18 +99,18 @@ fn large_convolutions_in_tiles_and_threads() {
     let mut rng = Generator::seed_from_u64(2);
     let (x, w) = (strided(&[3, 400, 200], &mut rng), strided(&[4, 400, 3], &mut rng));
     compare(&x, &w, ConvOptions::<1>::default().padding(1), [1], &mut rng);
-    // One sample: the input's gradient is split by channels.
+    // One sample: the gradient of the input is split by channels.
     let (x, w) = (strided(&[1, 37, 20, 21], &mut rng), strided(&[11, 37, 3, 3], &mut rng));
     compare(&x, &w, ConvOptions::<2>::default().stride([1, 2]), [0, 0], &mut rng);
-    // 1x1 windows: no columns are made.
+    // 1x1 windows: no columns are written.
     let (x, w) = (strided(&[5, 30, 12, 12], &mut rng), strided(&[60, 15, 1, 1], &mut rng));
     compare(&x, &w, ConvOptions::<2>::default().groups(2), [0, 0], &mut rng);
-    // One channel a group.
+    // One channel per group.
     let (x, w) = (strided(&[4, 40, 16, 16], &mut rng), strided(&[80, 1, 3, 3], &mut rng));
     compare(&x, &w, ConvOptions::<2>::default().groups(40).padding("same"), [1, 1], &mut rng);
 }
 
-/// The kernel takes the last axes as they are: inside, they are one axis with the one before.
+/// The kernel uses the last axes in place: inside it, they are merged with the axis before.
 #[test]
 fn axes_that_are_taken_whole() {
     let mut rng = Generator::seed_from_u64(9);
@@ -233,7 +233,7 @@ fn the_same_bits_on_any_number_of_threads() {
 #[test]
 fn padding_gradients() {
     let x = T::randn([2, 3, 4]);
-    // Many blocks, each of one element: copied along the blocks.
+    // Many blocks of one element each: copied along the blocks.
     let long = T::randn([40, 30, 1]);
     for mode in [PadOptions::from(0.5), "replicate".into(), "circular".into()] {
         let leaf = long.set_requires_grad(true);
@@ -294,7 +294,7 @@ fn padding_as_pytorch() {
 
 // ----------------------------------------------------------------------------------------------------------- max pooling
 
-/// Values and places, one window at a time.
+/// Values and positions, one window at a time.
 fn plain_pool<const N: usize>(
     x: &T,
     out: &[usize],
@@ -333,7 +333,7 @@ fn random_pool<const N: usize>(rng: &mut Generator) {
     let lead = [below(3), 1 + below(2)];
     let options = MaxPoolOptions::<N>::default().stride(stride).padding(padding).dilation(dilation);
     let options = options.ceil_mode(below(2) == 1);
-    // Few different values, so that there are equals.
+    // Few different values, so that some are equal.
     let x = (strided(&[&lead, &sizes[..]].concat(), rng) * 2.0).round();
     let (y, places) = F::max_pool_with_indices(&x, kernel, options).unwrap();
     assert_eq!((y.clone(), places), plain_pool(&x, y.shape(), kernel, options));
@@ -355,7 +355,7 @@ fn pooling_takes_the_first_maximum() {
 #[test]
 fn pooling_gradients() {
     let mut rng = Generator::seed_from_u64(7);
-    // Values far apart, so that no finite difference changes which is the largest.
+    // Values far apart, so that a finite difference never changes which one is the largest.
     let x = T::from_vec([2, 2, 5, 4], Tensor::<i64>::randperm_with(80, &mut rng).cast::<f64>().to_vec()).unwrap();
     let f = |t: &[T]| F::max_pool2d(&t[0], [2, 3], MaxPoolOptions::default().stride(1).padding([0, 1]));
     gradcheck(f, std::slice::from_ref(&x), Default::default()).unwrap();
@@ -404,7 +404,7 @@ fn random_mean<const N: usize>(rng: &mut Generator) {
     let y = F::avg_pool(&x, kernel, options).unwrap();
     close(&y, &plain_mean(&x, y.shape(), kernel, options));
     if x.numel() > 0 {
-        // The derivative, and that of the derivative, against the function, which is linear.
+        // The first and second derivatives against the function, which is linear.
         let (leaf, g) = (x.set_requires_grad(true), T::randn_with(y.shape(), rng).set_requires_grad(true));
         let y = F::avg_pool(&leaf, kernel, options).unwrap();
         let by_x = grad_of(&(&y * &g).sum(), &leaf);
@@ -426,7 +426,7 @@ fn means_are_pytorchs() {
         random_mean::<2>(&mut rng);
         random_mean::<3>(&mut rng);
     }
-    // On all threads; and windows of (3, 1), which are those of one axis.
+    // On all threads; and windows of (3, 1), which equal those over one axis.
     for kernel in [[3, 3], [3, 1], [1, 3], [30, 30]] {
         let x = strided(&[8, 16, 30, 30], &mut rng);
         for options in [AvgPoolOptions::default(), AvgPoolOptions::default().stride([1, 2]).padding([1, 0])] {
@@ -455,7 +455,7 @@ fn means_of_little_and_of_extremes() {
     assert_eq!(pool.forward(&tensor![[[1., 2.], [3., 6.]]]).unwrap(), tensor![[[3.]]]);
     assert_eq!(AvgPool1d::new(1).forward(&tensor![[5.]]).unwrap(), tensor![[5.]]);
     assert_eq!(pool.forward(&Tensor::<f32>::zeros([0, 3, 4, 4])).unwrap().shape(), [0, 3, 2, 2]);
-    // No more than the window's own elements.
+    // A divisor no larger than the number of elements in the window.
     let (n, i) = (f32::NAN, f32::INFINITY);
     let y = F::avg_pool1d(&tensor![[1., n, 1., i, -i, 0., 1e30, 3e30]], 2, Default::default()).unwrap().to_vec();
     assert!(y[0].is_nan() && y[1] == i && y[2] == -i && y[3] == 2e30, "{y:?}");

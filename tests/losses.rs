@@ -1,4 +1,4 @@
-//! Losses: derivatives, layers against functions, edges and errors. The numbers themselves are in `conformance`.
+//! Losses: derivatives, layers against functions, edges and errors. The values are checked in `conformance`.
 
 use ndnn::{
     ErrorKind,
@@ -11,7 +11,7 @@ type T = Tensor<f64>;
 
 const REDUCTIONS: [Reduction; 3] = [Reduction::None, Reduction::Mean, Reduction::Sum];
 
-/// Values between -1 and 1, none twice.
+/// Values between -1 and 1, all different.
 fn values(shape: &[usize], start: f64) -> T {
     let n: usize = shape.iter().product();
     T::from_vec(shape, (0..n).map(|i| (start + 1.7 * i as f64).sin()).collect()).unwrap()
@@ -22,7 +22,7 @@ fn chances(shape: &[usize], start: f64) -> T {
     values(shape, start) * 0.4 + 0.5
 }
 
-/// First and second derivatives of `f` by every input, both paths of the backward pass.
+/// First and second derivatives of `f` with respect to every input, for both paths of the backward pass.
 fn check(f: impl Fn(&[T]) -> Result<T>, inputs: &[T]) {
     gradcheck(&f, inputs, Default::default()).unwrap();
     gradgradcheck(&f, inputs, Default::default()).unwrap();
@@ -46,10 +46,10 @@ fn distances() {
     let (x, y, w) = (values(&shape, 0.3) * 2.0, values(&shape, 1.1), chances(&shape, 0.7));
     for reduction in REDUCTIONS {
         for loss in [F::mse_loss, F::l1_loss] {
-            let options = F::DistanceOptions::default().reduction(reduction);
+            let options = F::MSELossOptions::default().reduction(reduction);
             check(|t| loss(&t[0], &t[1], options), &[x.clone(), y.clone()]);
             let weighted =
-                |t: &[T]| loss(&t[0], &t[1], F::DistanceOptions::default().weight(&t[2]).reduction(reduction));
+                |t: &[T]| loss(&t[0], &t[1], F::MSELossOptions::default().weight(&t[2]).reduction(reduction));
             check(weighted, &[x.clone(), y.clone(), w.clone()]);
         }
         for bend in [0.5, 1.0, 10.0, f64::INFINITY] {
@@ -73,15 +73,16 @@ fn binary() {
     let (x, p, y) = (values(&shape, 0.3) * 4.0, chances(&shape, 0.2), chances(&shape, 1.9));
     for reduction in REDUCTIONS {
         check(
-            |t| F::binary_cross_entropy(&t[0], &t[1], F::BceOptions::default().reduction(reduction)),
+            |t| F::binary_cross_entropy(&t[0], &t[1], F::BCELossOptions::default().reduction(reduction)),
             &[p.clone(), y.clone()],
         );
+        check(|t| F::soft_margin_loss(&t[0], &t[1], reduction.into()), &[x.clone(), y.clone()]);
         for size in [&[][..], &[3], &[2, 1], &[2, 3]] {
             let weight = chances(size, 0.4);
-            let options = F::BceOptions::default().reduction(reduction).weight(&weight);
+            let options = F::BCELossOptions::default().reduction(reduction).weight(&weight);
             check(|t| F::binary_cross_entropy(&t[0], &t[1], options), &[p.clone(), y.clone()]);
             let with_logits = |t: &[T]| {
-                let options = F::BceWithLogitsOptions::default().reduction(reduction).weight(&t[2]);
+                let options = F::BCEWithLogitsLossOptions::default().reduction(reduction).weight(&t[2]);
                 let plain = F::binary_cross_entropy_with_logits(&t[0], &t[1], options)?;
                 F::binary_cross_entropy_with_logits(&t[0], &t[1], options.pos_weight(&t[3]))?.try_add(&plain)
             };
@@ -93,7 +94,7 @@ fn binary() {
     close(&logits, &F::binary_cross_entropy(&x.sigmoid(), &y, Default::default()).unwrap());
 }
 
-/// Scores with their targets: without a batch, with one, with positions.
+/// Scores with their targets: without a batch axis, with one, with positions.
 fn scores() -> Vec<(T, Tensor<i64>)> {
     vec![
         (values(&[3], 0.3), Tensor::scalar(1)),
@@ -112,10 +113,10 @@ fn classes() {
             for ignore_index in [-100, 2] {
                 for weight in [None, Some(&weight)] {
                     let options =
-                        F::NllLossOptions::default().weight(weight).ignore_index(ignore_index).reduction(reduction);
+                        F::NLLLossOptions::default().weight(weight).ignore_index(ignore_index).reduction(reduction);
                     check(|t| F::nll_loss(&t[0], &y, options), std::slice::from_ref(&x));
                     for label_smoothing in [0.0, 0.2, 1.0] {
-                        let options = F::CrossEntropyOptions::default()
+                        let options = F::CrossEntropyLossOptions::default()
                             .weight(weight)
                             .ignore_index(ignore_index)
                             .reduction(reduction)
@@ -135,7 +136,7 @@ fn class_probabilities() {
         for reduction in REDUCTIONS {
             for label_smoothing in [0.0, 0.2] {
                 let loss = |t: &[T]| {
-                    let options = F::CrossEntropyOptions::default().reduction(reduction);
+                    let options = F::CrossEntropyLossOptions::default().reduction(reduction);
                     let options = options.label_smoothing(label_smoothing);
                     F::cross_entropy(&t[0], &t[1], if t.len() > 2 { options.weight(&t[2]) } else { options })
                 };
@@ -148,7 +149,7 @@ fn class_probabilities() {
 
 // ---------------------------------------------------------------------------------------------- one against the other
 
-/// 1 at each target's class.
+/// 1 at the class of each target.
 fn one_hot(x: &T, y: &Tensor<i64>) -> T {
     let axis = isize::from(x.ndim() > 1);
     x.zeros_like().scatter_value(axis, &y.unsqueeze(axis).unwrap(), 1.0).unwrap()
@@ -161,7 +162,8 @@ fn an_index_is_its_one_hot_probabilities() {
         let p = one_hot(&x, &y);
         for reduction in [Reduction::None, Reduction::Sum] {
             for label_smoothing in [0.0, 0.3] {
-                let options = F::CrossEntropyOptions::default().reduction(reduction).label_smoothing(label_smoothing);
+                let options =
+                    F::CrossEntropyLossOptions::default().reduction(reduction).label_smoothing(label_smoothing);
                 for options in [options, options.weight(&weight)] {
                     let (a, b) = (x.set_requires_grad(true), x.set_requires_grad(true));
                     let by_index = F::cross_entropy(&a, &y, options).unwrap();
@@ -174,9 +176,9 @@ fn an_index_is_its_one_hot_probabilities() {
             }
         }
         // And the same as its two halves.
-        let whole = F::cross_entropy(&x, &y, F::CrossEntropyOptions::default().weight(&weight)).unwrap();
+        let whole = F::cross_entropy(&x, &y, F::CrossEntropyLossOptions::default().weight(&weight)).unwrap();
         let log_probabilities = x.log_softmax(isize::from(x.ndim() > 1)).unwrap();
-        close(&whole, &F::nll_loss(&log_probabilities, &y, F::NllLossOptions::default().weight(&weight)).unwrap());
+        close(&whole, &F::nll_loss(&log_probabilities, &y, F::NLLLossOptions::default().weight(&weight)).unwrap());
     }
 }
 
@@ -185,7 +187,7 @@ fn the_mean_is_weighted() {
     // PyTorch's numbers.
     let (x, y) = (values(&[2, 3, 2], 0.3), tensor![[0, 2], [1, 1]]);
     let weight = tensor![0.5, 2.0, 1.5; f64];
-    let options = F::CrossEntropyOptions::default();
+    let options = F::CrossEntropyLossOptions::default();
     let weighted = options.weight(&weight);
     for (options, expected) in [
         (options, 0.8261958442847854),
@@ -214,7 +216,7 @@ fn layers_are_their_functions() {
     let (x, y) = (values(&[4, 3], 0.3), values(&[4, 3], 1.2));
     let weight = tensor![0.5, 2.0, 1.5; f64];
     for reduction in REDUCTIONS {
-        let options = F::DistanceOptions::default().reduction(reduction);
+        let options = F::MSELossOptions::default().reduction(reduction);
         same(&x, |x| MSELoss::new().reduction(reduction).forward(x, &y), |x| F::mse_loss(x, &y, options));
         same(&x, |x| L1Loss::new().reduction(reduction).forward(x, &y), |x| F::l1_loss(x, &y, options));
         let options = F::SmoothL1LossOptions::default().reduction(reduction).beta(0.4);
@@ -224,21 +226,24 @@ fn layers_are_their_functions() {
         let layer = HuberLoss::new().reduction(reduction).delta(0.4);
         same(&x, |x| layer.forward(x, &y), |x| F::huber_loss(x, &y, options));
 
+        let layer = SoftMarginLoss::new().reduction(reduction);
+        same(&x, |x| layer.forward(x, &y), |x| F::soft_margin_loss(x, &y, reduction.into()));
+
         let (p, q) = (chances(&[4, 3], 0.3), chances(&[4, 3], 2.0));
-        let options = F::BceOptions::default().reduction(reduction).weight(&weight);
+        let options = F::BCELossOptions::default().reduction(reduction).weight(&weight);
         let layer = BCELoss::new().dtype::<f64>().reduction(reduction).weight(weight.clone());
         same(&p, |x| layer.forward(x, &q), |x| F::binary_cross_entropy(x, &q, options));
         let options =
-            F::BceWithLogitsOptions::default().weight(Some(&weight)).pos_weight(Some(&weight)).reduction(reduction);
+            F::BCEWithLogitsLossOptions::default().weight(Some(&weight)).pos_weight(Some(&weight)).reduction(reduction);
         let layer = BCEWithLogitsLoss::new().dtype::<f64>().reduction(reduction);
         let layer = layer.weight(weight.clone()).pos_weight(weight.clone());
         same(&x, |x| layer.forward(x, &q), |x| F::binary_cross_entropy_with_logits(x, &q, options));
 
         let labels = tensor![2, 0, 1, 1];
-        let options = F::NllLossOptions::default().weight(Some(&weight)).ignore_index(1).reduction(reduction);
+        let options = F::NLLLossOptions::default().weight(Some(&weight)).ignore_index(1).reduction(reduction);
         let layer = NLLLoss::new().dtype::<f64>().weight(weight.clone()).ignore_index(1).reduction(reduction);
         same(&x, |x| layer.forward(x, &labels), |x| F::nll_loss(x, &labels, options));
-        let options = F::CrossEntropyOptions::default()
+        let options = F::CrossEntropyLossOptions::default()
             .weight(Some(&weight))
             .ignore_index(1)
             .reduction(reduction)
@@ -258,12 +263,13 @@ fn layers_print_and_save_as_pytorch() {
         L1Loss::default().to_string(),
         SmoothL1Loss::default().beta(2.0).to_string(),
         HuberLoss::default().to_string(),
+        SoftMarginLoss::default().to_string(),
         CrossEntropyLoss::default().weight(tensor![1.0, 2.0]).to_string(),
         NLLLoss::default().to_string(),
         BCELoss::default().reduction(Reduction::Sum).to_string(),
         BCEWithLogitsLoss::default().to_string(),
     ];
-    let names = ["MSE", "L1", "SmoothL1", "Huber", "CrossEntropy", "NLL", "BCE", "BCEWithLogits"];
+    let names = ["MSE", "L1", "SmoothL1", "Huber", "SoftMargin", "CrossEntropy", "NLL", "BCE", "BCEWithLogits"];
     assert_eq!(printed, names.map(|name| format!("{name}Loss()")));
 
     let layer = BCEWithLogitsLoss::new().weight(tensor![1.0, 2.0]).pos_weight(tensor![3.0]);
@@ -298,9 +304,9 @@ fn targets_of_both_types() {
 
 #[test]
 fn scores_of_any_size() {
-    // Exact in f32 where a softmax followed by a logarithm is not.
+    // Exact in f32, where a softmax followed by a logarithm is not.
     let x = tensor![[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 9999.0, -1e4]].set_requires_grad(true);
-    let options = F::CrossEntropyOptions::default().reduction(Reduction::None);
+    let options = F::CrossEntropyLossOptions::default().reduction(Reduction::None);
     let loss = F::cross_entropy(&x, &tensor![1, 2, 0], options).unwrap();
     assert!(loss.allclose(&tensor![20000.0, 1.098_612_3, 0.313_261_7], 1e-6, 0.0, false).unwrap(), "{loss}");
     loss.sum().backward().unwrap();
@@ -310,7 +316,7 @@ fn scores_of_any_size() {
 
     let x = tensor![1e4, -1e4, 1e30, -1e30, 0.0, -30.0].set_requires_grad(true);
     let y = tensor![0.0, 1.0, 1.0, 0.0, 0.5, 0.0];
-    let options = F::BceWithLogitsOptions::default().reduction(Reduction::None);
+    let options = F::BCEWithLogitsLossOptions::default().reduction(Reduction::None);
     let loss = F::binary_cross_entropy_with_logits(&x, &y, options).unwrap();
     let expected = tensor![1e4, 1e4, 0.0, 0.0, std::f64::consts::LN_2, 9.357_623e-14];
     assert!(loss.allclose(&expected, 1e-6, 0.0, false).unwrap(), "{loss}");
@@ -324,7 +330,7 @@ fn many_positions_give_what_few_give() {
     let x = values(&[300, 7, 31], 0.1);
     let y: Tensor<i64> = (0..300 * 31).map(|i| i % 7).collect();
     let y = y.reshape([300, 31]).unwrap();
-    let options = F::CrossEntropyOptions::default().reduction(Reduction::None).label_smoothing(0.1);
+    let options = F::CrossEntropyLossOptions::default().reduction(Reduction::None).label_smoothing(0.1);
     let run = |x: &T, y: &Tensor<i64>| {
         let x = x.set_requires_grad(true);
         let loss = F::cross_entropy(&x, y, options).unwrap();
@@ -347,7 +353,7 @@ fn nothing_to_count() {
     let x = values(&[2, 3], 0.3).set_requires_grad(true);
     let ignored = tensor![-100, -100];
     for label_smoothing in [0.0, 0.1] {
-        let options = F::CrossEntropyOptions::default().label_smoothing(label_smoothing);
+        let options = F::CrossEntropyLossOptions::default().label_smoothing(label_smoothing);
         let loss = F::cross_entropy(&x, &ignored, options).unwrap();
         assert!(loss.item().unwrap().is_nan());
         x.zero_grad();
@@ -361,9 +367,9 @@ fn nothing_to_count() {
     assert!(item(F::cross_entropy(&empty, &empty, Default::default())).is_nan());
     assert!(item(F::mse_loss(&empty, &empty, Default::default())).is_nan());
     assert!(item(F::binary_cross_entropy(&empty, &empty, Default::default())).is_nan());
-    let options = F::NllLossOptions::default().reduction(Reduction::None);
+    let options = F::NLLLossOptions::default().reduction(Reduction::None);
     assert_eq!(F::nll_loss(&T::zeros([2, 3, 0]), &Tensor::zeros([2, 0]), options).unwrap().shape(), [2, 0]);
-    // No classes: only what is ignored fits.
+    // Without classes, only ignored targets are valid.
     let no_class = T::zeros([2, 0]);
     assert_eq!(F::nll_loss(&no_class, &ignored, options).unwrap(), tensor![0.0, 0.0; f64]);
     assert!(item(F::cross_entropy(&no_class, &ignored, Default::default())).is_nan());
@@ -372,9 +378,9 @@ fn nothing_to_count() {
 
 #[test]
 fn certain_probabilities() {
-    // The logarithms end at -100, the input's gradient at 10¹², as in PyTorch.
+    // The logarithms are limited to -100, the gradient of the input to 10¹², as in PyTorch.
     let x = tensor![0.0, 1.0, 0.0, 1.0, 0.5; f64].set_requires_grad(true);
-    let options = F::BceOptions::default().reduction(Reduction::None);
+    let options = F::BCELossOptions::default().reduction(Reduction::None);
     let loss = F::binary_cross_entropy(&x, &tensor![0.0, 0.0, 1.0, 1.0, 0.5; f64], options).unwrap();
     close(&loss, &tensor![0.0, 100.0, 100.0, 0.0, std::f64::consts::LN_2; f64]);
     loss.sum().backward().unwrap();
@@ -391,7 +397,7 @@ fn the_corners_of_distances() {
         x.grad().unwrap()
     };
     let sum = Reduction::Sum;
-    let l1 = F::l1_loss(&x, &y, F::DistanceOptions::default().reduction(sum));
+    let l1 = F::l1_loss(&x, &y, F::MSELossOptions::default().reduction(sum));
     assert_eq!(gradient(l1), tensor![0.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0; f64]);
     let bent = tensor![0.0, 1.0, -1.0, 1.0, -1.0, 0.5, 1.0; f64];
     assert_eq!(gradient(F::smooth_l1_loss(&x, &y, F::SmoothL1LossOptions::default().reduction(sum))), bent);
@@ -423,7 +429,7 @@ fn shapes_that_do_not_fit() {
         F::binary_cross_entropy(&column, &row, Default::default()),
         F::binary_cross_entropy_with_logits(&column, &row, Default::default()),
         F::cross_entropy(&column, &row, Default::default()),
-        F::mse_loss(&row, &row, F::DistanceOptions::default().weight(&T::zeros([1]))),
+        F::mse_loss(&row, &row, F::MSELossOptions::default().weight(&T::zeros([1]))),
         F::huber_loss(&row, &row, F::HuberLossOptions::default().weight(&T::zeros([1]))),
         F::cross_entropy(&T::scalar(1.0), &T::scalar(1.0), Default::default()),
         F::nll_loss(&T::scalar(1.0), &Tensor::scalar(0), Default::default()),
@@ -434,12 +440,12 @@ fn shapes_that_do_not_fit() {
     }
     let wide = T::zeros([2, 4]);
     assert_eq!(
-        text(F::binary_cross_entropy(&row, &row, F::BceOptions::default().weight(&wide)), shape),
+        text(F::binary_cross_entropy(&row, &row, F::BCELossOptions::default().weight(&wide)), shape),
         "binary_cross_entropy: the weight [2, 4] does not broadcast to the input's shape [4]"
     );
     assert_eq!(
         text(
-            F::binary_cross_entropy_with_logits(&row, &row, F::BceWithLogitsOptions::default().pos_weight(&wide)),
+            F::binary_cross_entropy_with_logits(&row, &row, F::BCEWithLogitsLossOptions::default().pos_weight(&wide)),
             shape
         ),
         "binary_cross_entropy_with_logits: the pos_weight [2, 4] does not broadcast to the input's shape [4]"
@@ -456,7 +462,7 @@ fn shapes_that_do_not_fit() {
     );
     let weight = T::ones([2]);
     let expected = "the weight is [2], expected [3]: one for each class of the input";
-    let options = F::CrossEntropyOptions::default().weight(&weight);
+    let options = F::CrossEntropyLossOptions::default().weight(&weight);
     assert_eq!(
         text(F::cross_entropy(&x, &Tensor::<i64>::zeros([2, 5]), options), shape),
         format!("cross_entropy: {expected}")
@@ -498,7 +504,7 @@ fn values_out_of_range() {
         text(layer.forward(&half, &Tensor::<i64>::scalar(0)), value);
     }
     assert_eq!(
-        text(F::cross_entropy(&half, &half, F::CrossEntropyOptions::default().ignore_index(1)), value),
+        text(F::cross_entropy(&half, &half, F::CrossEntropyLossOptions::default().ignore_index(1)), value),
         "cross_entropy: ignore_index = 1 is for class indices, the target holds probabilities"
     );
     assert!("abc".parse::<Reduction>().unwrap_err().to_string().contains("there is no reduction \"abc\""));
@@ -517,7 +523,7 @@ fn a_linear_loss_has_a_second_derivative() {
 fn class_weights_have_a_gradient_where_targets_are_probabilities() {
     let x = values(&[2, 3], 0.3);
     let target = tensor![[0.2, 0.3, 0.5], [0.6, 0.1, 0.3]; f64];
-    let loss = |t: &[T]| F::cross_entropy(&x, &target, F::CrossEntropyOptions::default().weight(&t[0]));
+    let loss = |t: &[T]| F::cross_entropy(&x, &target, F::CrossEntropyLossOptions::default().weight(&t[0]));
     let weight = tensor![0.5, 1.0, 2.0; f64];
     assert!(loss(&[weight.set_requires_grad(true)]).unwrap().requires_grad());
     gradcheck(loss, &[weight.set_requires_grad(true)], Default::default()).unwrap();
@@ -525,7 +531,7 @@ fn class_weights_have_a_gradient_where_targets_are_probabilities() {
 
 #[test]
 fn logits_that_are_nearly_certain() {
-    let options = || F::BceWithLogitsOptions::default().reduction(Reduction::None);
+    let options = || F::BCEWithLogitsLossOptions::default().reduction(Reduction::None);
     let x = tensor![12.0, 16.0, -16.0, 100.0, -100.0, f32::INFINITY, -f32::INFINITY, 30.0].set_requires_grad(true);
     let y = tensor![1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0];
     let loss = F::binary_cross_entropy_with_logits(&x, &y, options()).unwrap();
@@ -547,7 +553,7 @@ fn logits_that_are_nearly_certain() {
     }
     let wide = F::binary_cross_entropy_with_logits(&tensor![40.; f64], &tensor![1.; f64], Default::default());
     assert!((wide.unwrap().item().unwrap() / (-40f64).exp() - 1.).abs() < 1e-13);
-    // A dominant class likewise, with its gradient in both passes.
+    // The same for a dominant class, with its gradient in both passes.
     let x = tensor![[20.0, 0.0]].set_requires_grad(true);
     let loss = F::cross_entropy(&x, &tensor![0], Default::default()).unwrap();
     let rest = (-20f32).exp();
@@ -562,7 +568,7 @@ fn logits_that_are_nearly_certain() {
 fn second_derivatives_of_nearly_certain_probabilities() {
     let x = tensor![1e-13, 0.25, 0.0, 1.0; f64].set_requires_grad(true);
     let y = tensor![0.0, 0.5, 0.0, 1.0; f64];
-    let loss = F::binary_cross_entropy(&x, &y, F::BceOptions::default().reduction(Reduction::Sum)).unwrap();
+    let loss = F::binary_cross_entropy(&x, &y, F::BCELossOptions::default().reduction(Reduction::Sum)).unwrap();
     let slope = grad(&[&loss], &[&x], true).unwrap().remove(0).unwrap();
     let got = grad(&[&slope.sum()], &[&x], false).unwrap().remove(0).unwrap();
     close(&got, &tensor![1.0, 0.5 / 0.0625 + 0.5 / 0.5625, 1.0, 1.0; f64]);
@@ -588,8 +594,8 @@ fn a_bend_of_any_size() {
 fn a_class_that_weighs_nothing_passes_nothing() {
     let (w, t) = (tensor![0.0, 1.0], tensor![0]);
     let x = tensor![[1.0, 2.0]].set_requires_grad(true);
-    let cross = F::cross_entropy(&x, &t, F::CrossEntropyOptions::default().weight(&w).reduction(Reduction::Sum));
-    let picked = F::nll_loss(&x, &t, F::NllLossOptions::default().weight(&w).reduction(Reduction::Sum));
+    let cross = F::cross_entropy(&x, &t, F::CrossEntropyLossOptions::default().weight(&w).reduction(Reduction::Sum));
+    let picked = F::nll_loss(&x, &t, F::NLLLossOptions::default().weight(&w).reduction(Reduction::Sum));
     for loss in [cross.unwrap(), picked.unwrap()] {
         for create_graph in [true, false] {
             let loss = &loss * f32::INFINITY;

@@ -1,4 +1,4 @@
-//! Modules as a user has them: names, state, modes, freezing, copies, files, the summary.
+//! Modules as users write them: names, state, modes, freezing, copies, files, the summary.
 
 use std::{any::Any, fs, path::PathBuf, sync::Arc};
 
@@ -44,7 +44,7 @@ fn net() -> Net {
     }
 }
 
-/// A folder of the test's own, removed at the end.
+/// A folder for one test, removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -224,7 +224,7 @@ fn a_layer_may_evaluate_while_the_others_train() {
     let _ = net.norm.forward(&Tensor::ones([4, 2])).unwrap();
     assert_eq!(net.norm.num_batches_tracked.as_ref().unwrap().tensor(), Tensor::scalar(0));
     assert!(!net.clone().norm.is_training() && copy.norm.is_training(), "a clone's mode is its own");
-    // What is inside, too, and the model itself.
+    // Inner modules too, and the model itself.
     assert_eq!(net.train_matching("seq", false).unwrap(), 1);
     assert!(!net.seq.is_training() && net.mode.is_training());
     assert_eq!(net.train_matching("*", false).unwrap(), 3);
@@ -343,7 +343,7 @@ fn saved_and_loaded() {
     let stored = safetensors::load(&path).unwrap();
     assert_eq!(stored.get("norm.num_batches_tracked").unwrap().dtype(), DType::I64);
     assert_eq!(stored.len(), a.state_dict().len());
-    // Written again over the old file.
+    // Written again, over the old file.
     c.fc1.weight.update(|mut w| w.fill(2.0));
     c.save(&path).unwrap();
     b.load(&path).unwrap();
@@ -353,7 +353,7 @@ fn saved_and_loaded() {
 #[test]
 fn a_failing_write_leaves_the_old_file_and_nothing_else() {
     let folder = Folder::new("atomic");
-    // A folder stands where the file should go: the new file is written beside it, and cannot take its place.
+    // A folder has the name of the file: the new file is written next to it, and cannot replace it.
     let taken = folder.0.join("net.safetensors");
     fs::create_dir(&taken).unwrap();
     fs::write(taken.join("old"), b"old").unwrap();
@@ -376,7 +376,7 @@ fn an_unwritable_folder_leaves_the_old_file_whole() {
     net().save(&path).unwrap();
     let old = fs::read(&path).unwrap();
     fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o555)).unwrap();
-    // Root may write everywhere: then there is nothing to see.
+    // Root may write everywhere, so there is nothing to test.
     let writable = fs::write(folder.0.join("probe"), b"").is_ok();
     let saved = net().save(&path);
     fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o755)).unwrap();
@@ -545,7 +545,7 @@ fn a_parameter_is_an_operand_and_learns() {
     (1.0 / &wide - &wide / &wide).sum().backward().unwrap();
     assert!((wide.grad().unwrap().item().unwrap() + 1.0 / 9.0).abs() < 1e-15);
 
-    // Frozen, and cut off.
+    // Frozen, and detached.
     w.set_requires_grad(false);
     assert!(!(&w * &x).requires_grad());
     w.set_requires_grad(true);

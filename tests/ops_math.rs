@@ -1,4 +1,5 @@
-//! Elementwise operations: first and second derivatives against central differences, and PyTorch's answers at the edges.
+//! Elementwise operations: first and second derivatives against central differences, and PyTorch's results at the
+//! edges.
 
 mod passes;
 
@@ -89,7 +90,7 @@ fn unary_derivatives() {
         reciprocal(): any; sin(): any; cos(): any; tan(): unit; asin(): unit; acos(): unit; atan(): any; sinh(): any;
         cosh(): any; tanh(): any; asinh(): any; acosh(): [1.3, 2.1, 4.]; atanh(): unit; sigmoid(): any; floor(): any;
         ceil(): any; trunc(): any; round(): any; frac(): any; round_decimals(1): [0.12, 0.38]; nan_to_num(None, None, None): any;
-        erf(): any; erfc(): any; erfinv(): unit; lgamma(): any; digamma(): any; polygamma(1): any; polygamma(2): any;
+        erf(): any; erfc(): any; ndtr(): any; erfinv(): unit; lgamma(): any; digamma(): any; polygamma(1): any; polygamma(2): any;
         logit(None): positive.map(|x| x / 3.); logit(Some(0.1)): [0.05, 0.3, 0.6, 0.95]; relu(): any;
         clamp(-1., 1.): any; clamp_min(0.1): any; clamp_max(0.1): any;
         pow_scalar(0.): any; pow_scalar(1.): any; pow_scalar(2.): any; pow_scalar(3.): any; pow_scalar(-1.): any;
@@ -269,7 +270,7 @@ fn f32_is_as_good_as_f32_can_be() {
         )*};
     }
     compare!(exp, exp2, expm1, log, log2, log10, log1p, sqrt, rsqrt, sin, tan, atan, sinh, cosh, tanh, asinh, acosh);
-    compare!(atanh, sigmoid, erf, erfc, lgamma, digamma);
+    compare!(atanh, sigmoid, erf, erfc, ndtr, lgamma, digamma);
 }
 
 #[test]
@@ -281,7 +282,8 @@ fn operators_by_value_reuse_memory_that_nothing_else_holds() {
     let x = x - &y;
     assert_eq!((address(&x), &x), (at, &Tensor::full([3, 4], 3.0)));
 
-    // Held twice, of another shape, transposed, or recorded: a new array, and the old one as it was.
+    // An operand that is referenced twice, has another shape, is transposed, or is recorded: the result is a new array,
+    // and the old one is unchanged.
     let held = x.clone();
     let product = x * &y;
     assert_eq!((&held, &product), (&Tensor::full([3, 4], 3.0), &Tensor::full([3, 4], 6.0)));
@@ -302,7 +304,7 @@ fn flat_regions_pass_nothing() {
     type Row<'a> = (&'a str, &'a dyn Fn(&T64) -> Result<T64>, &'a dyn Fn(f64) -> bool);
     let never = |_: f64| false;
     let one = tensor![1.; f64];
-    let rows: [Row; 40] = [
+    let rows: [Row; 41] = [
         ("relu", &|x| Ok(x.relu()), &|x| x <= 0.),
         ("clamp", &|x| Ok(x.clamp(-1., 1.)), &|x| x.abs() >= 1.),
         ("clamp_tensor", &|x| x.clamp_tensor(Some(&-&one), Some(&one)), &|x| x.abs() > 1.),
@@ -341,6 +343,7 @@ fn flat_regions_pass_nothing() {
         ("acosh", &|x| Ok(x.acosh()), &never),
         ("atanh", &|x| Ok(x.atanh()), &never),
         ("erf", &|x| Ok(x.erf()), &never),
+        ("ndtr", &|x| Ok(x.ndtr()), &never),
         ("reciprocal", &|x| Ok(x.reciprocal()), &never),
         ("square", &|x| Ok(x.square()), &never),
     ];
@@ -349,7 +352,7 @@ fn flat_regions_pass_nothing() {
     }
 }
 
-/// A value and a slope: relative to what mathematics says.
+/// A value and a slope, compared with the exact result by relative error.
 #[test]
 fn no_square_overflows() {
     fn check<R: Real>(name: &str, f: fn(&Tensor<R>) -> Tensor<R>, rows: &[[f64; 3]], tolerance: f64) {
@@ -413,13 +416,13 @@ fn both_passes_of_losses_agree() {
         let never = |_: f64| false;
         let one = Tensor::<R>::ones([1]);
         for reduction in [F::Reduction::None, F::Reduction::Mean] {
-            let plain = F::DistanceOptions::default().reduction(reduction);
-            let logits = F::BceWithLogitsOptions::default().reduction(reduction);
+            let plain = F::MSELossOptions::default().reduction(reduction);
+            let logits = F::BCEWithLogitsLossOptions::default().reduction(reduction);
             let bent = F::SmoothL1LossOptions::default().reduction(reduction);
-            let classes = F::CrossEntropyOptions::default().reduction(reduction);
+            let classes = F::CrossEntropyLossOptions::default().reduction(reduction);
             let scores = |x: &Tensor<R>| Tensor::cat(&[x, &Tensor::zeros([1])], 0)?.unsqueeze(0);
             let twice = Tensor::full([1], R::of(2.));
-            let rows: [Row<R>; 10] = [
+            let rows: [Row<R>; 11] = [
                 ("mse", &|x| F::mse_loss(x, &one, plain), &never),
                 ("l1", &|x| F::l1_loss(x, &one, plain), &|x| x == 1. || x.is_nan()),
                 ("l1, by the target", &|x| F::l1_loss(&one, x, plain), &|x| x == 1. || x.is_nan()),
@@ -427,6 +430,7 @@ fn both_passes_of_losses_agree() {
                 ("smooth_l1, beta 1e-45", &|x| F::smooth_l1_loss(x, &one, bent.beta(1e-45)), &never),
                 ("huber", &|x| F::huber_loss(x, &one, F::HuberLossOptions::default().reduction(reduction)), &never),
                 ("bce", &|x| F::binary_cross_entropy_with_logits(x, &one, logits), &never),
+                ("soft_margin", &|x| F::soft_margin_loss(x, &one, reduction.into()), &never),
                 ("bce, weighted", &|x| F::binary_cross_entropy_with_logits(x, &one, logits.pos_weight(&twice)), &never),
                 ("cross_entropy", &|x| F::cross_entropy(&scores(x)?, &tensor![0], classes), &never),
                 ("ignored", &|x| F::cross_entropy(&scores(x)?, &tensor![-100], classes), &|_| true),
@@ -493,7 +497,7 @@ fn integers_wrap_round() {
     }
 }
 
-/// The gradient times one factor after the other, where their product leaves the range.
+/// The gradient is multiplied by one factor after the other where their product leaves the range.
 #[test]
 fn slopes_that_do_not_fit_alone() {
     let single = [
@@ -546,10 +550,10 @@ fn second_derivatives_keep_their_digits() {
     }
     near_0::<f32>();
     near_0::<f64>();
-    // Each output gives its terms a gradient of 1 in all, whatever they are.
+    // The gradients that an output gives its terms sum to 1, whatever the terms are.
     let got = second::<f64>(&|x| x.logcumsumexp(0).unwrap(), &[-INF, -INF, 1., 2., 0.5]);
     assert!(got[2..].iter().all(|d| d.abs() < 1e-15), "{got:?}");
-    // x² has no trouble with its logarithm where it is 0 in f32.
+    // x² does not need its logarithm, even where x² is 0 in f32.
     let square = second::<f32>(&|x| x.pow(Tensor::full([1], 2f32)).unwrap(), &[1e-40]);
     assert_eq!(square, [2.]);
 }
@@ -568,7 +572,7 @@ fn a_nan_is_within_any_bounds() {
 fn weighted_logits_at_infinity() {
     let at = |x: f64, y: f64, p: f64, g: f64, create_graph| {
         let [x, y, p] = [x, y, p].map(|v| tensor![v; f64].set_requires_grad(true));
-        let options = F::BceWithLogitsOptions::default().pos_weight(&p).reduction(F::Reduction::None);
+        let options = F::BCEWithLogitsLossOptions::default().pos_weight(&p).reduction(F::Reduction::None);
         let loss = F::binary_cross_entropy_with_logits(&x, &y, options).unwrap();
         let grads = grad_with(&[&loss], &[Some(&tensor![g; f64])], &[&x, &y, &p], create_graph).unwrap();
         let grads = grads.into_iter().map(|g| g.unwrap().to_vec()[0]);

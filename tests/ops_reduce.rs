@@ -1,5 +1,5 @@
-//! Reductions, running operations, softmax and products: gradients of both orders against finite differences, kernels
-//! against plain loops, and PyTorch's answers at the edges.
+//! Reductions, running operations, softmax and products: first and second gradients against finite differences, kernels
+//! against plain loops, and PyTorch's results at the edges.
 
 use ndnn::{
     Reduce, Result, Tensor,
@@ -29,7 +29,7 @@ fn strided<T: ndnn::Element>(x: &Tensor<T>) -> Tensor<T> {
     Tensor::from_vec(turned.shape(), turned.to_vec()).unwrap().permute(back).unwrap()
 }
 
-/// First and second derivatives, in row-major and in column-major memory.
+/// First and second derivatives, for row-major and for column-major inputs.
 fn check(name: &str, f: impl Fn(&[X]) -> Result<X>, inputs: &[X]) {
     let turned: Vec<X> = inputs.iter().map(strided).collect();
     for (layout, inputs) in [("row-major", inputs), ("column-major", &turned)] {
@@ -326,7 +326,7 @@ fn large_products() {
     }
 }
 
-/// A gradient of each pass, which agree.
+/// The gradient, which both passes must agree on.
 fn gradient<T: ndnn::Real>(x: &Tensor<T>, f: &dyn Fn(&Tensor<T>) -> Tensor<T>) -> Vec<f64> {
     let pass = |create_graph| {
         let x = x.detach().set_requires_grad(true);
@@ -361,7 +361,7 @@ fn products_whose_parts_overflow() {
         let last = x.cumprod(0).unwrap().to_vec()[3];
         assert!((last - 1.).abs() < 1e-5, "{last}");
     }
-    // Far beyond the exponents of f64, in columns; and a part that would be subnormal.
+    // Products far beyond the exponents of f64, in columns; and a partial product that would be subnormal.
     let x = X::from_vec([8, 2], (0..16).map(|i| if i < 8 { 1e-250 } else { 1e250 }).collect()).unwrap();
     close_to(&x.prod_dim(0, false).unwrap().to_vec(), &[1., 1.], 1e-12);
     close_to(&gradient(&x, &|x| x.prod_dim(0, true).unwrap()), &[[1e250; 8], [1e-250; 8]].concat(), 1e-12);
@@ -436,7 +436,7 @@ fn deviations_of_any_size() {
 #[test]
 fn norms_of_parts_of_any_size() {
     let norm = |x: &Tensor<f32>, p: f64| gradient(x, &|x| x.norm(p, 0, false).unwrap());
-    // The slope of a sum of absolute values is the sign, whatever stands beside it.
+    // The gradient of a sum of absolute values is the sign, whatever the other elements are.
     for f in [INF, 1e30, 1.] {
         close_to(&norm(&tensor![f as f32, -1e-30, 0.0, -f as f32], 1.), &[1., -1., 0., -1.], 0.);
     }
@@ -452,7 +452,7 @@ fn norms_of_parts_of_any_size() {
 
 #[test]
 fn moments_beyond_the_range() {
-    // The distances from the mean do not fit, their shares of the deviation do.
+    // The deviations from the mean do not fit, but their shares of the standard deviation do.
     let third = 1. / 3f64.sqrt();
     let x = tensor![2.7e38, -2.7e38, 2.7e38];
     close_to(&gradient(&x, &|x| x.std()), &[third / 2., -third, third / 2.], 1e-5);

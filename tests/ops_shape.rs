@@ -1,11 +1,11 @@
-//! Shape, joining, indexing, scattering and sorting: gradients of first and second order against central differences,
-//! values against ndarray and plain loops, memory that is shared, and what the errors say.
+//! Shape, joining, indexing, scattering and sorting: first and second gradients against central differences, values
+//! against ndarray and plain loops, shared memory, and the texts of errors.
 
 use ndnn::{ErrorKind, Index, Reduce, Result, Tensor, autograd::grad_with, tensor};
 
 type X = Tensor<f64>;
 
-/// Values without ties, zeros or a pattern that an axis swapped would leave as it is.
+/// Values without ties, zeros or a pattern that would survive swapping two axes.
 fn values(shape: &[usize], seed: usize) -> X {
     let n = shape.iter().product();
     let elements = (0..n).map(|i| 2. * ((i + 1) as f64 * 0.7 + seed as f64 * 1.3).sin() + 0.1 * i as f64).collect();
@@ -38,8 +38,8 @@ fn close(name: &str, what: &str, numeric: f64, analytic: f64) {
     assert!(error < 1e-5, "{name}: {what}: numeric {numeric}, analytic {analytic}");
 }
 
-/// Checks Σ wᵢ f(x)ᵢ² and its gradient against central differences: the square makes every second derivative pass through
-/// the derivative of the derivative of `f`.
+/// Checks Σ wᵢ f(x)ᵢ² and its gradient against central differences: because of the square, every second derivative
+/// depends on the derivative of the derivative of `f`.
 fn check(name: &str, xs: &[X], f: impl Fn(&[X]) -> Result<X>) {
     let loss = |xs: &[X]| {
         let y = f(xs).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -168,13 +168,13 @@ fn a_product_with_zeros() {
     let g = ndnn::autograd::grad(&[&y], &[&x, &src], true).unwrap();
     assert_eq!(g[0].as_ref().unwrap().to_vec(), [0., 10.]);
     assert_eq!(g[1].as_ref().unwrap().to_vec(), [0., 0., 20., 8.]);
-    // 2 s₀ s₁ + 4 s₂ s₃: by the sum of its gradient.
+    // 2 s₀ s₁ + 4 s₂ s₃: from the sum of its gradient.
     let second = ndnn::autograd::grad(&[&g[1].as_ref().unwrap().sum()], &[&x, &src], false).unwrap();
     assert_eq!(second[0].as_ref().unwrap().to_vec(), [0., 7.]);
     let off = second[1].as_ref().unwrap() - X::from(vec![2., 2., 4., 4.]);
     assert!(off.abs().amax(0, false).unwrap().item().unwrap() < 1e-14, "{off}");
 
-    // Two and three zeros, one place without, and one whose own element is zero, or plays no part.
+    // Two and three zeros, one row without, and one whose own element is zero or is not included.
     let zeros = X::from(vec![0., 3., 0., 0., 2., 5., 0., 0., 0.]).reshape([3, 3]).unwrap();
     let index = tensor![[0, 1, 2], [0, 0, 1], [2, 2, 2]];
     for include_self in [true, false] {
@@ -313,7 +313,7 @@ fn sizes_and_places_are_integers_of_any_type() {
     assert_eq!(m.index((0, ..=-1)).unwrap(), tensor![0, 1, 2, 3]);
     assert_eq!(m.index(half).unwrap(), tensor![8, 9, 10, 11]);
     assert_eq!(m.index(-1i32).unwrap(), tensor![8, 9, 10, 11]);
-    // What no axis is as long as stays too long, and does not become a negative number.
+    // A size that is too large for an axis stays too large, and does not become negative.
     assert!(x.reshape([usize::MAX]).is_err() && x.reshape((u64::MAX, 1)).is_err());
     assert!(m.narrow(1, usize::MAX, 1).is_err() && m.select(0, u64::MAX).is_err() && m.index(usize::MAX).is_err());
     assert_eq!(m.index((0, ..usize::MAX)).unwrap(), tensor![0, 1, 2, 3]);
@@ -379,7 +379,7 @@ fn an_index_filled_twice_counts_once() {
 
 #[test]
 fn what_is_written_over_takes_no_part_in_a_tie() {
-    // Place 0: the tensor's 5 equals the largest that comes; place 1 keeps its own.
+    // Place 0: the tensor's 5 equals the largest source element; place 1 keeps its own.
     for (include_self, dx, ds) in [(false, [0., 1.], [0.5, 0.5]), (true, [1. / 3., 1.], [1. / 3., 1. / 3.])] {
         for reduce in [Reduce::Amax, Reduce::Amin] {
             let x = tensor![5.0, 7.0; f64].set_requires_grad(true);
@@ -390,7 +390,7 @@ fn what_is_written_over_takes_no_part_in_a_tie() {
                 assert_eq!(grads[0].as_ref().unwrap().to_vec(), dx);
                 assert_eq!(grads[1].as_ref().unwrap().to_vec(), ds);
             }
-            // An infinite gradient reaches those that it is for, and no other.
+            // An infinite gradient reaches only the elements that it belongs to.
             let inf = tensor![f64::INFINITY, f64::INFINITY; f64];
             let s = tensor![5.0, if reduce == Reduce::Amax { 4.0 } else { 6.0 }; f64].set_requires_grad(true);
             let y = x.scatter_reduce(0, &tensor![0, 0], &s, reduce, false).unwrap();

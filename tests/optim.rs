@@ -39,7 +39,7 @@ fn sgd_by_hand() {
     close(after(1, &|o| o), x - lr * g);
     close(after(1, &|o| o.maximize(true)), x + lr * g);
     close(after(1, &|o| o.weight_decay(0.3)), x - lr * (g + 0.3 * x));
-    // The first step of a momentum is the gradient itself, the dampening enters with the second.
+    // In the first step the momentum is the gradient itself; dampening begins with the second step.
     close(after(1, &|o| o.momentum(0.9).dampening(0.5)), x - lr * g);
     close(after(2, &|o| o.momentum(0.9)), x - lr * g - lr * (0.9 * g + g));
     close(after(2, &|o| o.momentum(0.9).dampening(0.5)), x - lr * g - lr * (0.9 * g + 0.5 * g));
@@ -94,7 +94,7 @@ fn groups_by_pattern() {
         AdamW::new(&model, 1e-3).group("*.bias", |g| g.weight_decay(0.0)).unwrap().group("1.*", |g| g.lr(0.5)).unwrap();
     assert_eq!(adam.group_names(0), ["0.weight"]);
     assert_eq!(adam.group_names(1), ["0.bias"]);
-    // A change applies to the options that each has by now.
+    // A change starts from the options that each group has by then.
     assert_eq!((adam.group_names(2), adam.group_names(3)), (vec!["1.weight"], vec!["1.bias"]));
     assert_eq!(
         adam.groups().iter().map(|g| (g.lr, g.weight_decay)).collect::<Vec<_>>(),
@@ -123,7 +123,7 @@ fn a_group_steps_by_its_own_options() {
     sgd.step().unwrap();
     close(weight.detach().item().unwrap(), 0.9);
     close(bias.detach().item().unwrap(), 0.5);
-    // What has no gradient stays as it is.
+    // A parameter without a gradient is unchanged.
     sgd.zero_grad();
     assert!(!weight.has_grad());
     bias.set_grad(Some(Tensor::ones([1]))).unwrap();
@@ -314,11 +314,11 @@ fn rmsprop_by_hand() {
     close(after(&[g], &|o| o.weight_decay(0.3)), x - lr * decayed / ((0.01 * decayed * decayed).sqrt() + eps));
     let second = g / ((0.99 * square + 0.01 * g * g).sqrt() + eps);
     close(after(&[g, g], &|o| o.momentum(0.9)), x - first - lr * (0.9 * first / lr + second));
-    // The mean square is the last one's alone.
+    // The mean square is that of the last gradient alone.
     close(after(&[8., g], &|o| o.alpha(0.)), x - lr * 8. / (8. + eps) - lr * g / (g + eps));
 }
 
-/// What PyTorch's SGD, Adam and RMSprop leave of a parameter after each of two steps, beside infinities.
+/// The parameter that PyTorch's SGD, Adam and RMSprop produce in each of two steps with infinities.
 #[test]
 fn gradients_that_are_extreme() {
     const INF: f64 = f64::INFINITY;
@@ -415,7 +415,7 @@ fn without_gradient() {
     (0..5).for_each(|_| quiet.step().unwrap());
 }
 
-/// The test above, in a process of its own: what it writes to standard error.
+/// Runs the test above in a process of its own: what it writes to standard error.
 #[test]
 fn told_once() {
     let this = std::env::current_exe().unwrap();
@@ -447,7 +447,7 @@ fn clipping_of_any_size() {
         let (norm, _) = clipped(&[3e-200, -4e-200], 1., p);
         assert!((norm / 1e-200 / unit - 1.).abs() < 1e-12, "p {p}: {norm}");
     }
-    // A norm that no f64 holds, of finite gradients.
+    // Finite gradients whose norm does not fit an f64.
     let (norm, grads) = clipped(&[1.7e308, 1.7e308, -1.7e308], 3f64.sqrt(), 2.);
     assert_eq!(norm, f64::INFINITY);
     grads.iter().for_each(|g| close(g.abs(), 1.));

@@ -1,4 +1,5 @@
-//! Printing, against what PyTorch prints: the conformance cases, and `golden/print.json` (made by `golden/print.py`).
+//! Printing, compared with what PyTorch prints: the conformance cases, and `golden/print.json` (created by
+//! `golden/print.py`).
 
 use ndnn::{Element, Real, Tensor, prelude::*};
 use serde_json::Value;

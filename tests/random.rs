@@ -1,4 +1,4 @@
-//! Random tensors: their distributions, and that a seed fixes every bit.
+//! Random tensors: their distributions, and that a seed determines every bit.
 
 use ndnn::{
     manual_seed,
@@ -12,7 +12,8 @@ fn rng(seed: u64) -> Generator {
     Generator::seed_from_u64(seed)
 }
 
-/// The largest distance of the samples' distribution function from `cdf`, times √n: above 1.95 once in a thousand times.
+/// The largest distance of the samples' distribution function from `cdf`, times √n: it exceeds 1.95 once in a thousand
+/// times.
 fn kolmogorov_smirnov(samples: &Tensor<f64>, cdf: impl Fn(f64) -> f64) -> f64 {
     let mut x = samples.to_vec();
     x.sort_by(f64::total_cmp);
@@ -57,7 +58,7 @@ fn uniform_numbers_are_uniform() {
     let x = Tensor::<f64>::rand_with([N], &mut rng(1));
     assert!(kolmogorov_smirnov(&x, |x| x) < 1.95);
     assert!(x.view().iter().all(|x| (0.0..1.0).contains(x)));
-    // Each bit of the 53 is one half of the time set.
+    // Each of the 53 bits is set half of the time.
     for scale in (1..=53).map(|bit| 2f64.powi(bit)) {
         near(mean(&x, |x| (x * scale).floor() % 2.0), 0.5, 0.25, N);
     }
@@ -72,12 +73,12 @@ fn uniform_numbers_are_uniform() {
 #[test]
 fn neighbours_are_independent() {
     let x = Tensor::<f64>::randn_with([N], &mut rng(3)).to_vec();
-    // Lags inside a block, between blocks, between chunks.
+    // Lags within a block, between blocks, between chunks.
     for lag in [1, 2, 3, 4, 64, 8192, 16_384] {
         let product: f64 = x.iter().zip(&x[lag..]).map(|(a, b)| a * b).sum();
         near(product / (N - lag) as f64, 0.0, 1.0, N - lag);
     }
-    // Draws of neighbouring keys and streams.
+    // Draws with neighbouring keys and streams.
     for other in [Generator::new(1, 1), Generator::new(0, 2), Generator::new(1 << 32, 1)].iter_mut() {
         let x = Tensor::<f64>::randn_with([N], &mut Generator::new(0, 1)).to_vec();
         let y = Tensor::<f64>::randn_with([N], other).to_vec();
@@ -107,7 +108,7 @@ fn ranges_masks_and_integers() {
     let x = Tensor::<f32>::uniform_with([N], -2.0, 3.0, &mut rng(7)).unwrap();
     assert!(x.view().iter().all(|x| (-2.0..3.0).contains(x)));
     assert!(kolmogorov_smirnov(&x.cast(), |x| (x + 2.0) / 5.0) < 1.95);
-    // Here rounding would often reach the end.
+    // Here rounding would often reach the end of the range.
     let x = Tensor::<f32>::uniform_with([1000], 16_777_215.0, 16_777_216.0, &mut rng(7)).unwrap();
     assert!(x.view().iter().all(|&x| x == 16_777_215.0));
 
@@ -147,7 +148,7 @@ fn permutations_are_as_likely() {
     assert_eq!(Tensor::randperm_with(0, &mut rng).numel(), 0);
 }
 
-/// Everything that draws from the process's generator, in one test, since tests share it.
+/// Everything that draws from the generator of the process, in one test, since tests share it.
 #[test]
 fn a_seed_fixes_every_bit_on_any_number_of_threads() {
     fn everything() -> Vec<String> {
@@ -185,7 +186,7 @@ fn a_seed_fixes_every_bit_on_any_number_of_threads() {
 
 #[test]
 fn a_callers_generator() {
-    // Any `rand::Rng` will do, also behind a pointer; it fixes the draw and moves on.
+    // Any `rand::Rng` is accepted, also through a pointer; it determines the draw and advances.
     let mut a: Box<dyn Rng> = Box::new(rng(1));
     let mut b = rng(1);
     let (x, y) = (Tensor::<f32>::rand_with([20_000], &mut *a), Tensor::<f32>::rand_with([20_000], &mut b));
@@ -217,12 +218,12 @@ fn a_generator_serves_what_runs_inside() {
     let within = |seed| random::with(&mut rng(seed), draws);
     assert_eq!(within(1), within(1));
     assert_ne!(within(1), within(2));
-    // The caller's generator gives one number each time, whatever is drawn.
+    // Each draw takes one number from the caller's generator, whatever is drawn.
     let (mut a, mut b) = (rng(3), rng(3));
     random::with(&mut a, || ());
     assert_eq!(b.next_u64(), rng(3).next_u64());
     assert_eq!(random::with(&mut a, draws), random::with(&mut b, draws));
-    // One inside another, and a panic: the outer draws go on as if nothing had been drawn.
+    // Nested, and with a panic: the outer draws continue as if nothing had been drawn inside.
     random::with(&mut rng(4), || {
         let state = random::state();
         let expected = (Tensor::<f32>::rand([2]), Tensor::<f32>::rand([2]));
@@ -233,7 +234,7 @@ fn a_generator_serves_what_runs_inside() {
         });
         assert!(inside.is_err());
         assert_eq!((first, Tensor::rand([2])), expected);
-        // Seeded anew, inside only; another thread draws from the process's generator.
+        // A new seed applies inside only; another thread draws from the generator of the process.
         ndnn::manual_seed(6);
         assert_eq!(random::state(), random::State { seed: 6, draws: 0 });
         assert_ne!(std::thread::spawn(random::seed).join().unwrap(), 6);
@@ -268,7 +269,7 @@ fn multinomial_draws_by_weight() {
         {
             assert!((share(row, category) - expected).abs() < 0.01, "{row} {category} {}", share(row, category));
         }
-        // Without replacement: the first by weight, each once; weights that differ by 300 orders of magnitude in turn.
+        // Without replacement: the first one by weight, each once; weights that differ by 300 orders of magnitude in order.
         let mut first = [0; 3];
         for _ in 0..8000 {
             let order = tensor![1.0, 2.0, 1.0; f64].multinomial(3, false).unwrap().to_vec();

@@ -1,9 +1,10 @@
-//! The right column of the README's table "From PyTorch", so that it cannot rot. (Its program is a documentation test.)
+//! The right column of the README's table "From PyTorch", so that it stays correct. (Its program is a documentation
+//! test.)
 
 use ndnn::{
     autograd,
     data::{DataLoader, TensorDataset, random_split},
-    functional::{self as F, CrossEntropyOptions},
+    functional::{self as F, CrossEntropyLossOptions},
     prelude::*,
 };
 
@@ -62,7 +63,7 @@ fn modules_and_training() -> Result<()> {
     let mut adam = optim::AdamW::new(&model, 1e-3).group("*.bias", |g| g.weight_decay(0.))?;
     for (x, y) in DataLoader::new(train, 4).shuffle(true).epoch(0) {
         let out = model.forward(&x)?;
-        let loss = F::cross_entropy(&out, &y, CrossEntropyOptions::default().label_smoothing(0.1))?
+        let loss = F::cross_entropy(&out, &y, CrossEntropyLossOptions::default().label_smoothing(0.1))?
             + CrossEntropyLoss::new().forward(&out, &y)?;
         adam.zero_grad();
         loss.backward()?;

@@ -1,7 +1,8 @@
-//! Printed forms, state_dicts and initial distributions against PyTorch's own (`tests/conformance/reference.json`), to
-//! the letter. Modules are made from PyTorch's arguments by the conformance runner's dispatch.
+//! Printed forms, state_dicts and initial distributions, which must equal PyTorch's
+//! (`tests/conformance/reference.json`) exactly. Modules are built from PyTorch's arguments by the dispatch of the
+//! conformance runner.
 
-// The parts of the runner that make modules; what they have for running cases is not used here.
+// The parts of the runner that build modules; what they contain for running cases is not used here.
 #[allow(dead_code, unused_imports)]
 #[path = "conformance/args.rs"]
 mod args;
@@ -28,7 +29,7 @@ fn reference() -> Json {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The entries whose target there is, each with what to call it.
+/// The entries whose target is implemented, each with its name for messages.
 fn entries(reference: &Json) -> Vec<(String, &Json)> {
     let built = built();
     let modules = reference["modules"].as_array().unwrap();
@@ -50,7 +51,7 @@ fn make(entry: &Json) -> Box<dyn Case<f32>> {
     built
 }
 
-/// Names, shapes and types in order, as the reference has them.
+/// Names, shapes and types in order, in the reference's form.
 fn state(module: &dyn Module) -> Json {
     let dtype = |t| match t {
         DType::F32 => "float32",
@@ -96,7 +97,7 @@ fn state_dicts_and_parameters() {
     assert_all_equal(differences);
 }
 
-/// Smallest, largest, mean, standard deviation and number of some draws.
+/// Minimum, maximum, mean, standard deviation and number of some samples.
 #[derive(Clone, Copy, Debug)]
 struct Moments {
     min: f64,
@@ -120,8 +121,8 @@ impl Moments {
         Moments { min, max, mean, std, draws }
     }
 
-    /// What tells two samples of one distribution apart with a chance below one in a million: six standard errors of the
-    /// mean and of the standard deviation, and the ends.
+    /// Bounds that two samples of one distribution exceed with a probability below one in a million: six standard
+    /// errors of the mean and of the standard deviation, and bounds for minimum and maximum.
     fn unlike(self, other: Moments) -> Option<String> {
         let constant = |m: Moments| m.min == m.max;
         if constant(self) || constant(other) {
@@ -130,11 +131,11 @@ impl Moments {
         }
         let root = (1. / self.draws + 1. / other.draws).sqrt();
         let standard = self.std.max(other.std);
-        // The standard error of a standard deviation is 0.45 σ/√n for uniform draws, 0.71 for normal ones, and 0.77 for
-        // normal ones of which a tenth is zero.
+        // The standard error of a standard deviation is 0.45 σ/√n for uniform samples, 0.71 for normal ones, and 0.77
+        // for normal ones of which a tenth is zero.
         let (mean, std) = (6. * standard * root, 6. * 0.77 * standard * root);
-        // A uniform sample comes within range · 20/n of its ends, but for a chance of e⁻²⁰; what has tails ends anywhere
-        // within some standard deviations.
+        // A uniform sample comes within range · 20/n of both ends, with a probability of 1 - e⁻²⁰; the extremes of a
+        // distribution with tails vary by some standard deviations.
         let uniform = other.max < 1.8 * other.std;
         let end = match uniform {
             true => 20. * (other.max - other.min) / self.draws.min(other.draws),
@@ -222,7 +223,8 @@ fn deep() -> Deep {
     }
 }
 
-/// By the first word of what the reference says of each; `None` where it needs a layer that ndnn does not have yet.
+/// Builds a model by the first word of its description in the reference; `None` if it needs a layer that ndnn does not
+/// have yet.
 fn nested(what: &str) -> Option<Box<dyn Module>> {
     let params = |shapes: &[&[usize]]| shapes.iter().map(|s| Param::new(Tensor::zeros(s))).collect::<Vec<Param>>();
     Some(match what {
@@ -240,7 +242,7 @@ fn nested(what: &str) -> Option<Box<dyn Module>> {
         _ if what.starts_with("ParameterDict") => {
             Box::new(ParameterDict::from([("w", Param::new(Tensor::<f32>::zeros([2, 3])))]))
         }
-        // The transformer's layers are of a later issue.
+        // The layers of the transformer are not built yet.
         _ if what.starts_with("TransformerEncoder") => return None,
         other => panic!("the reference has a nested model that is not built here: {other}"),
     })

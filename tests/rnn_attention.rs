@@ -1,11 +1,13 @@
 //! Recurrent layers and attention: layer and function agree, derivatives, names, masks, errors.
 
 use ndnn::{
+    AnyTensor,
     autograd::{CheckOptions, gradcheck, gradgradcheck},
     functional::{
-        self as F, AttentionMask, AttentionOptions, Heads, InProjection, RnnOptions, RnnWeights,
+        self as F, AttentionMask, AttentionOptions, Heads, InProjection, RnnKind, RnnOptions, RnnWeights,
         ScaledDotProductOptions,
     },
+    module::hooks::Hooked,
     prelude::*,
     random::{Generator, SeedableRng},
 };
@@ -23,66 +25,147 @@ fn close(a: &T, b: &T) {
     assert!(a.allclose(b, 0.0, 1e-12, false).unwrap(), "{a}\n{b}");
 }
 
-fn weights(seed: u64, input: usize, hidden: usize, proj: usize) -> RnnWeights<f64> {
+fn weights(seed: u64, gates: usize, input: usize, hidden: usize, proj: usize) -> RnnWeights<f64> {
     let width = if proj > 0 { proj } else { hidden };
-    RnnWeights {
-        weight_ih: numbers(seed, &[4 * hidden, input]),
-        weight_hh: numbers(seed + 1, &[4 * hidden, width]),
-        bias_ih: Some(numbers(seed + 2, &[4 * hidden])),
-        bias_hh: Some(numbers(seed + 3, &[4 * hidden])),
-        weight_hr: (proj > 0).then(|| numbers(seed + 4, &[proj, hidden])),
-    }
+    let rows = gates * hidden;
+    let of = RnnWeights::new(&numbers(seed, &[rows, input]), &numbers(seed + 1, &[rows, width]));
+    let of = of.biases(&numbers(seed + 2, &[rows]), &numbers(seed + 3, &[rows]));
+    if proj > 0 { of.projection(&numbers(seed + 4, &[proj, hidden])) } else { of }
 }
 
-// ---------------------------------------------------------------------------------------------------------------- LSTM
+/// Converts some weights to a list of tensors and back, for checking derivatives.
+fn listed(weights: &[RnnWeights<f64>]) -> Vec<T> {
+    let each = |w: &RnnWeights<f64>| {
+        let all = [Some(w.weight_ih.clone()), Some(w.weight_hh.clone()), w.bias_ih.clone(), w.bias_hh.clone()];
+        all.into_iter().chain([w.weight_hr.clone()]).flatten().collect::<Vec<T>>()
+    };
+    weights.iter().flat_map(each).collect()
+}
+
+fn unlisted(tensors: &[T], like: &RnnWeights<f64>) -> Vec<RnnWeights<f64>> {
+    let each = listed(std::slice::from_ref(like)).len();
+    let one = |t: &[T]| {
+        let of = RnnWeights::new(&t[0], &t[1]);
+        let of = if like.bias_ih.is_some() { of.biases(&t[2], &t[3]) } else { of };
+        if like.weight_hr.is_some() { of.projection(&t[each - 1]) } else { of }
+    };
+    tensors.chunks(each).map(one).collect()
+}
+
+// ---------------------------------------------------------------------------------------------------- recurrent layers
 
 #[test]
 fn lstm_is_its_cell_step_by_step() {
     for (len, proj) in [(1, 0), (4, 0), (3, 2)] {
-        let w = weights(1, 2, 3, proj);
+        let w = weights(1, 4, 2, 3, proj);
         let x = numbers(10, &[len, 5, 2]);
-        let (mut h, mut c) = (T::zeros([5, w.weight_hh.shape()[1]]), T::zeros([5, 3]));
         let (output, (h_n, c_n)) = F::lstm(&x, None, std::slice::from_ref(&w), RnnOptions::default()).unwrap();
+        let mut state = None;
         for t in 0..len as isize {
-            (h, c) = F::lstm_cell(&x.select(0, t).unwrap(), (&h, &c), &w).unwrap();
+            let (h, c) = F::lstm_cell(&x.select(0, t).unwrap(), state, &w).unwrap();
             close(&output.select(0, t).unwrap(), &h);
+            state = Some((h, c));
         }
+        let (h, c) = state.unwrap();
         close(&h_n, &h.unsqueeze(0).unwrap());
         close(&c_n, &c.unsqueeze(0).unwrap());
     }
 }
 
 #[test]
+fn gru_is_its_cell_step_by_step() {
+    for len in [1, 4] {
+        let w = weights(1, 3, 2, 3, 0);
+        let x = numbers(10, &[len, 5, 2]);
+        let (output, h_n) = F::gru(&x, None, std::slice::from_ref(&w), RnnOptions::default()).unwrap();
+        let mut state = None;
+        for t in 0..len as isize {
+            let h = F::gru_cell(&x.select(0, t).unwrap(), state, &w).unwrap();
+            close(&output.select(0, t).unwrap(), &h);
+            state = Some(h);
+        }
+        close(&h_n, &state.unwrap().unsqueeze(0).unwrap());
+    }
+}
+
+#[test]
+fn gru_cell_is_its_formula() {
+    let w = weights(1, 3, 2, 3, 0);
+    let (x, h) = (numbers(10, &[5, 2]), numbers(11, &[5, 3]));
+    let gates = |t: &T, weight: &T, bias: &Option<T>| F::linear(t, weight, bias.as_ref()).unwrap().chunk(3, 1).unwrap();
+    let (i, k) = (gates(&x, &w.weight_ih, &w.bias_ih), gates(&h, &w.weight_hh, &w.bias_hh));
+    let (r, z) = ((&i[0] + &k[0]).sigmoid(), (&i[1] + &k[1]).sigmoid());
+    let n = (&i[2] + &(&r * &k[2])).tanh();
+    let expected = &(&(&T::ones([5, 3]) - &z) * &n) + &(&z * &h);
+    close(&F::gru_cell(&x, Some(h.clone()), &w).unwrap(), &expected);
+    // Cells, one element at a time and as a batch.
+    let cell = GRUCell::new(2, 3).dtype::<f64>();
+    cell.weight_ih.set(&w.weight_ih).unwrap();
+    cell.weight_hh.set(&w.weight_hh).unwrap();
+    cell.bias_ih.as_ref().unwrap().set(w.bias_ih.as_ref().unwrap()).unwrap();
+    cell.bias_hh.as_ref().unwrap().set(w.bias_hh.as_ref().unwrap()).unwrap();
+    close(&cell.forward(&x, Some(h.clone())).unwrap(), &expected);
+    let one = |t: &T| t.select(0, 2).unwrap();
+    close(&cell.forward(&one(&x), Some(one(&h))).unwrap(), &one(&expected));
+    // Inputs that are not row-major.
+    let strided = |t: &T| t.t().unwrap().contiguous().t().unwrap();
+    close(&cell.forward(&strided(&x), Some(strided(&h))).unwrap(), &expected);
+    cell.forward(&x, Some(h)).unwrap().sum().backward().unwrap();
+    assert!(cell.parameters().iter().all(|p| p.has_grad()));
+}
+
+#[test]
+fn lstm_cell_layer_and_function_agree() {
+    let cell = LSTMCell::new(2, 3).bias(false).dtype::<f64>();
+    let w = RnnWeights::new(&cell.weight_ih.tensor(), &cell.weight_hh.tensor());
+    let (x, h, c) = (numbers(10, &[5, 2]), numbers(11, &[5, 3]), numbers(12, &[5, 3]));
+    let (h1, c1) = cell.forward(&x, Some((h.clone(), c.clone()))).unwrap();
+    let (h2, c2) = F::lstm_cell(&x, Some((h, c)), &w).unwrap();
+    close(&h1, &h2);
+    close(&c1, &c2);
+}
+
+#[test]
 fn backwards_is_forwards_over_the_reversed_sequence() {
-    let (there, back) = (weights(1, 2, 3, 0), weights(20, 2, 3, 0));
     let x = numbers(10, &[4, 5, 2]);
     let options = RnnOptions::default();
-    let both = [there.clone(), back.clone()];
+    let both = [weights(1, 4, 2, 3, 0), weights(20, 4, 2, 3, 0)];
     let (output, (h, c)) = F::lstm(&x, None, &both, options.bidirectional(true)).unwrap();
-    let (first, (h0, _)) = F::lstm(&x, None, &[there], options).unwrap();
-    let (second, (_, c1)) = F::lstm(&x.flip(0).unwrap(), None, &[back], options).unwrap();
+    let (first, (h0, _)) = F::lstm(&x, None, &both[..1], options).unwrap();
+    let (second, (_, c1)) = F::lstm(&x.flip(0).unwrap(), None, &both[1..], options).unwrap();
     close(&output, &T::cat(&[first, second.flip(0).unwrap()], -1).unwrap());
     close(&h.narrow(0, 0, 1).unwrap(), &h0);
     close(&c.narrow(0, 1, 1).unwrap(), &c1);
+    let both = [weights(1, 3, 2, 3, 0), weights(20, 3, 2, 3, 0)];
+    let (output, h) = F::gru(&x, None, &both, options.bidirectional(true)).unwrap();
+    let (first, h0) = F::gru(&x, None, &both[..1], options).unwrap();
+    let (second, h1) = F::gru(&x.flip(0).unwrap(), None, &both[1..], options).unwrap();
+    close(&output, &T::cat(&[first, second.flip(0).unwrap()], -1).unwrap());
+    close(&h, &T::cat(&[h0, h1], 0).unwrap());
 }
+
+/// The weights of a layer, as its function takes them.
+fn weights_of<K: RnnKind>(layer: &Recurrent<K, f64>, places: &[&str]) -> Vec<RnnWeights<f64>> {
+    let get = |name: String| layer.weight(&name).map(|p| p.tensor());
+    let at = |place: &&str| RnnWeights {
+        weight_ih: get(format!("weight_ih_{place}")).unwrap(),
+        weight_hh: get(format!("weight_hh_{place}")).unwrap(),
+        bias_ih: get(format!("bias_ih_{place}")),
+        bias_hh: get(format!("bias_hh_{place}")),
+        weight_hr: get(format!("weight_hr_{place}")),
+    };
+    places.iter().map(at).collect()
+}
+
+const PLACES: [&str; 4] = ["l0", "l0_reverse", "l1", "l1_reverse"];
 
 #[test]
 fn lstm_layer_and_function_agree() {
     let lstm = LSTM::new(4, 5).num_layers(2).bidirectional(true).proj_size(3).batch_first(true).dtype::<f64>();
-    let get = |name: String| lstm.weight(&name).map(|p| p.tensor());
-    let all: Vec<_> = ["l0", "l0_reverse", "l1", "l1_reverse"]
-        .iter()
-        .map(|place| RnnWeights {
-            weight_ih: get(format!("weight_ih_{place}")).unwrap(),
-            weight_hh: get(format!("weight_hh_{place}")).unwrap(),
-            bias_ih: get(format!("bias_ih_{place}")),
-            bias_hh: get(format!("bias_hh_{place}")),
-            weight_hr: get(format!("weight_hr_{place}")),
-        })
-        .collect();
     let (x, h, c) = (numbers(1, &[2, 6, 4]), numbers(2, &[4, 2, 3]), numbers(3, &[4, 2, 5]));
     let options = RnnOptions::default().bidirectional(true).batch_first(true);
-    let (expected, (h1, c1)) = F::lstm(&x, Some((&h, &c)), &all, options).unwrap();
+    let all = weights_of(&lstm, &PLACES);
+    let (expected, (h1, c1)) = F::lstm(&x, Some((h.clone(), c.clone())), &all, options).unwrap();
     let (output, (h2, c2)) = lstm.forward(&x, Some((h, c))).unwrap();
     close(&output, &expected);
     close(&h2, &h1);
@@ -90,7 +173,7 @@ fn lstm_layer_and_function_agree() {
     assert_eq!((output.shape(), h1.shape(), c1.shape()), (&[2, 6, 6][..], &[4, 2, 3][..], &[4, 2, 5][..]));
     output.sum().backward().unwrap();
     assert!(lstm.parameters().iter().all(|p| p.has_grad()));
-    // Without a batch, as with a batch of one.
+    // Without a batch axis the results are those of a batch of one.
     let one = x.select(0, 1).unwrap();
     let (alone, (h, _)) = lstm.forward(&one, None).unwrap();
     let (batch, (hb, _)) = lstm.forward(&one.unsqueeze(0).unwrap(), None).unwrap();
@@ -99,24 +182,75 @@ fn lstm_layer_and_function_agree() {
 }
 
 #[test]
-fn lstm_derivatives() {
-    let f = |t: &[T]| {
-        let of = |i: usize, proj: bool| RnnWeights {
-            weight_ih: t[i].clone(),
-            weight_hh: t[i + 1].clone(),
-            bias_ih: Some(t[i + 2].clone()),
-            bias_hh: Some(t[i + 3].clone()),
-            weight_hr: proj.then(|| t[i + 4].clone()),
-        };
-        let all = [of(3, true), of(8, true)];
-        let (output, state) = F::lstm(&t[0], Some((&t[1], &t[2])), &all, RnnOptions::default().bidirectional(true))?;
-        Ok((output, state))
-    };
-    let mut inputs = vec![numbers(1, &[3, 2, 2]), numbers(2, &[2, 2, 1]), numbers(3, &[2, 2, 2])];
-    for seed in [5, 15] {
-        let w = weights(seed, 2, 2, 1);
-        inputs.extend([w.weight_ih, w.weight_hh, w.bias_ih.unwrap(), w.bias_hh.unwrap(), w.weight_hr.unwrap()]);
+fn gru_layer_and_function_agree() {
+    let gru = GRU::new(4, 5).num_layers(2).bidirectional(true).batch_first(true).dtype::<f64>();
+    let (x, h) = (numbers(1, &[2, 6, 4]), numbers(2, &[4, 2, 5]));
+    let options = RnnOptions::default().bidirectional(true).batch_first(true);
+    let (expected, h1) = F::gru(&x, Some(h.clone()), &weights_of(&gru, &PLACES), options).unwrap();
+    let (output, h2) = gru.forward(&x, Some(h.clone())).unwrap();
+    close(&output, &expected);
+    close(&h2, &h1);
+    assert_eq!((output.shape(), h1.shape()), (&[2, 6, 10][..], &[4, 2, 5][..]));
+    output.sum().backward().unwrap();
+    assert!(gru.parameters().iter().all(|p| p.has_grad()));
+    // With the batch as second axis, and without a batch.
+    let (second, h3) = gru.clone().batch_first(false).forward(&x.transpose(0, 1).unwrap(), Some(h.clone())).unwrap();
+    close(&second.transpose(0, 1).unwrap(), &output);
+    close(&h3, &h2);
+    let (alone, h4) = gru.forward(&x.select(0, 1).unwrap(), Some(h.select(1, 1).unwrap())).unwrap();
+    close(&alone, &output.select(0, 1).unwrap());
+    close(&h4, &h2.select(1, 1).unwrap());
+    // Step by step gives the same as the whole sequence.
+    let one_way = GRU::new(4, 5).num_layers(2).dtype::<f64>();
+    let (x, mut h, mut parts) = (numbers(1, &[6, 2, 4]), None, Vec::new());
+    for part in x.chunk(3, 0).unwrap() {
+        let (output, last) = one_way.forward(&part, h).unwrap();
+        parts.push(output);
+        h = Some(last);
     }
+    let (whole, last) = one_way.forward(&x, None).unwrap();
+    close(&T::cat(&parts, 0).unwrap(), &whole);
+    close(&h.unwrap(), &last);
+}
+
+#[test]
+fn lstm_derivatives() {
+    let all = [weights(5, 4, 2, 2, 1), weights(15, 4, 2, 2, 1)];
+    let mut inputs = vec![numbers(1, &[3, 2, 2]), numbers(2, &[2, 2, 1]), numbers(3, &[2, 2, 2])];
+    inputs.extend(listed(&all));
+    let f = |t: &[T]| {
+        let options = RnnOptions::default().bidirectional(true);
+        F::lstm(&t[0], Some((t[1].clone(), t[2].clone())), &unlisted(&t[3..], &all[0]), options)
+    };
+    gradcheck(f, &inputs, CheckOptions::default()).unwrap();
+    gradgradcheck(f, &inputs, CheckOptions::default()).unwrap();
+}
+
+#[test]
+fn gru_derivatives() {
+    // Layers, directions, batch axis, biases.
+    for (layers, bidirectional, batch_first, bias) in
+        [(1, true, false, true), (2, false, true, true), (1, false, false, false)]
+    {
+        let directions = 1 + usize::from(bidirectional);
+        let all: Vec<_> = (0..layers * directions)
+            .map(|i| {
+                let w = weights(10 * i as u64 + 5, 3, 2, 2, 0);
+                if bias { w } else { RnnWeights::new(&w.weight_ih, &w.weight_hh) }
+            })
+            .collect();
+        let x = numbers(1, if batch_first { &[1, 3, 2] } else { &[3, 1, 2] });
+        let inputs = [vec![x, numbers(2, &[all.len(), 1, 2])], listed(&all)].concat();
+        let f = |t: &[T]| {
+            let options = RnnOptions::default().bidirectional(bidirectional).batch_first(batch_first);
+            F::gru(&t[0], Some(t[1].clone()), &unlisted(&t[2..], &all[0]), options)
+        };
+        gradcheck(f, &inputs, CheckOptions::default()).unwrap();
+        gradgradcheck(f, &inputs, CheckOptions::default()).unwrap();
+    }
+    let w = weights(5, 3, 2, 2, 0);
+    let inputs = [vec![numbers(1, &[2]), numbers(2, &[2])], listed(std::slice::from_ref(&w))].concat();
+    let f = |t: &[T]| F::gru_cell(&t[0], Some(t[1].clone()), &unlisted(&t[2..], &w)[0]);
     gradcheck(f, &inputs, CheckOptions::default()).unwrap();
     gradgradcheck(f, &inputs, CheckOptions::default()).unwrap();
 }
@@ -129,8 +263,7 @@ fn lstm_names_printing_and_copies() {
     assert_eq!(text, "LSTM(4, 5, proj_size=2, num_layers=3, bias=False, dropout=0.5)");
     let names: Vec<String> = lstm.named_parameters().into_iter().map(|(name, _)| name).collect();
     let kinds = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
-    let places = ["l0", "l0_reverse", "l1", "l1_reverse"];
-    let expected: Vec<String> = places.iter().flat_map(|p| kinds.map(|k| format!("{k}_{p}"))).collect();
+    let expected: Vec<String> = PLACES.iter().flat_map(|p| kinds.map(|k| format!("{k}_{p}"))).collect();
     assert_eq!(names, expected);
     assert_eq!(lstm.weight("weight_ih_l1_reverse").unwrap().shape(), [12, 6]);
     assert_eq!(lstm.weight("weight_hh_l1").unwrap().shape(), [12, 3]);
@@ -149,8 +282,24 @@ fn lstm_names_printing_and_copies() {
 }
 
 #[test]
-fn lstm_stands_in_a_sequential() {
-    let mut model = sequential![f64; LSTM::new(2, 3).num_layers(2).dropout(0.5), Linear::new(3, 1)];
+fn gru_and_cells_names_and_printing() {
+    let gru = GRU::new(3, 4).num_layers(2).bidirectional(true).dropout(0.1).batch_first(true).bias(false);
+    let printed = "GRU(3, 4, num_layers=2, bias=False, batch_first=True, dropout=0.1, bidirectional=True)";
+    assert_eq!(gru.to_string(), printed);
+    assert_eq!(gru.weight("weight_ih_l1_reverse").unwrap().shape(), [12, 8]);
+    assert_eq!(GRUCell::new(3, 2).bias(false).to_string(), "GRUCell(3, 2, bias=False)");
+    assert_eq!(LSTMCell::new(3, 2).to_string(), "LSTMCell(3, 2)");
+    let cell = GRUCell::new(3, 2);
+    let names: Vec<String> = cell.state_dict().keys().map(|k| k.to_string()).collect();
+    assert_eq!(names, ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]);
+    let copy = cell.clone();
+    cell.weight_hh.update(|mut w| w.fill(9.0));
+    assert!(copy.weight_hh.detach().to_vec().iter().all(|&w| w < 1.0));
+}
+
+#[test]
+fn recurrent_layers_stand_in_a_sequential() {
+    let mut model = sequential![f64; LSTM::new(2, 3).num_layers(2).dropout(0.5), GRU::new(3, 4), Linear::new(4, 1)];
     let x = numbers(1, &[4, 5, 2]);
     let y = model.forward(&x).unwrap();
     assert_eq!(y.shape(), [4, 5, 1]);
@@ -158,11 +307,26 @@ fn lstm_stands_in_a_sequential() {
     model.eval();
     assert_eq!(model.forward(&x).unwrap(), model.forward(&x).unwrap());
     assert!(model.state_dict().keys().any(|k| k == "0.weight_hh_l1"));
+    assert!(model.state_dict().keys().any(|k| k == "1.bias_hh_l0"));
     let error = model.forward(&numbers(1, &[4, 5, 3])).unwrap_err().to_string();
-    assert!(
-        error.contains("3 features") && error.contains("expects 2") && error.contains("in Sequential.0 (LSTM(2, 3"),
-        "{error}"
-    );
+    assert!(error.contains("3 features") && error.contains("expects 2"), "{error}");
+    assert!(error.contains("in Sequential.0 (LSTM(2, 3"), "{error}");
+}
+
+#[test]
+fn hooks_see_states_and_may_replace_them() {
+    let cell = Hooked::new(LSTMCell::new(2, 3));
+    let other = Tensor::<f32>::full([5, 3], 7.0);
+    let replaced = other.clone();
+    let hook = move |input: &[AnyTensor], output: &[AnyTensor]| {
+        assert_eq!((input.len(), output.len()), (3, 2));
+        vec![output[0].clone(), replaced.clone().into()]
+    };
+    cell.register_forward_hook(hook).keep();
+    let zeros = Tensor::zeros([5, 3]);
+    let (h, c) = cell.forward(&Tensor::zeros([5, 2]), Some((zeros.clone(), zeros.clone()))).unwrap();
+    assert_eq!(c, other);
+    assert_ne!(h, zeros);
 }
 
 #[test]
@@ -171,19 +335,76 @@ fn lstm_errors() {
     let x = |shape: &[usize]| Tensor::<f32>::zeros(shape);
     let message = |r: Result<(Tensor, (Tensor, Tensor))>| r.unwrap_err().to_string();
     let text = message(lstm.forward(&x(&[4, 5, 2]), Some((x(&[2, 4, 3]), x(&[2, 5, 3])))));
-    assert!(text.contains("expected hidden[0] size [2, 5, 3]") && text.contains("got [2, 4, 3]"), "{text}");
+    assert!(text.contains("the state's part 0 is [2, 4, 3], expected [2, 5, 3] for an input of [4, 5, 2]"), "{text}");
     let text = message(lstm.forward(&x(&[4, 5, 2]), Some((x(&[2, 5, 3]), x(&[2, 3])))));
-    assert!(text.contains("expected hidden[1] size [2, 5, 3]"), "{text}");
+    assert!(text.contains("the state's part 1 is [2, 3], expected [2, 5, 3]"), "{text}");
     let text = message(lstm.forward(&x(&[4, 2]), Some((x(&[2, 1, 3]), x(&[2, 1, 3])))));
-    assert!(text.contains("expected hidden[0] size [2, 3]") && text.contains("unbatched"), "{text}");
+    assert!(text.contains("expected [2, 3] for an input of [4, 2]"), "{text}");
     let text = message(lstm.forward(&x(&[2]), None));
     assert!(text.contains("2 or 3 axes") && text.ends_with("in LSTM(2, 3, num_layers=2)"), "{text}");
     assert!(message(lstm.forward(&x(&[0, 5, 2]), None)).contains("at least one step"));
-    // A batch of none is fine.
+    // An empty batch is accepted.
     assert_eq!(lstm.forward(&x(&[4, 0, 2]), None).unwrap().0.shape(), [4, 0, 3]);
-    let w = weights(1, 2, 3, 0);
-    assert!(F::lstm(&numbers(1, &[4, 5, 2]), None, &[], RnnOptions::default()).is_err());
-    assert!(F::lstm(&numbers(1, &[4, 5, 2]), None, &[w], RnnOptions::default().bidirectional(true)).is_err());
+    let w = weights(1, 4, 2, 3, 0);
+    let text = |all: &[RnnWeights<f64>], options| {
+        F::lstm(&numbers(1, &[4, 5, 2]), None, all, options).unwrap_err().to_string()
+    };
+    let options = RnnOptions::default();
+    assert_eq!(text(&[], options), "lstm: expected at least one layer of weights, 1 per layer, got 0");
+    assert!(text(std::slice::from_ref(&w), options.bidirectional(true)).contains("2 per layer, got 1"));
+    let wide = weights(1, 4, 3, 5, 0);
+    assert!(text(&[w.clone(), wide], options).contains("the layers' states are of [3, 3] and [5, 5] values"));
+    assert!(
+        text(&[w.clone().projection(&numbers(1, &[2, 3]))], options).contains("weight_hh is [12, 3], expected [12, 2]")
+    );
+    let error = F::lstm_cell(&numbers(1, &[2]), Some((numbers(1, &[3]), numbers(1, &[1, 3]))), &w).unwrap_err();
+    assert_eq!(error.to_string(), "lstm_cell: the state's part 1 is [1, 3], expected [3] for an input of [2]");
+}
+
+#[test]
+fn gru_errors_and_sizes_of_none() {
+    let x = |shape: &[usize]| Tensor::<f32>::zeros(shape);
+    let (gru, cell) = (GRU::new(2, 3), GRUCell::new(2, 3));
+    let message = |shape: &[usize], state: &[usize]| gru.forward(&x(shape), Some(x(state))).unwrap_err().to_string();
+    let text = message(&[4, 5, 2], &[1, 4, 3]);
+    assert_eq!(text, "gru: the state is [1, 4, 3], expected [1, 5, 3] for an input of [4, 5, 2]; in GRU(2, 3)");
+    assert!(message(&[4, 2], &[1, 1, 3]).contains("the state is [1, 1, 3], expected [1, 3]"));
+    assert!(message(&[0, 5, 2], &[1, 5, 3]).contains("expected a sequence of at least one step, got [0, 5, 2]"));
+    assert!(message(&[4, 5, 3], &[1, 5, 3]).contains("3 features, weight_ih [9, 2] expects 2"));
+    let message = |shape: &[usize], state: &[usize]| cell.forward(&x(shape), Some(x(state))).unwrap_err().to_string();
+    let text = message(&[1, 5, 2], &[5, 3]);
+    assert_eq!(text, "gru_cell: expected an input (N, input) or (input), got [1, 5, 2]; in GRUCell(2, 3)");
+    assert!(message(&[5, 2], &[4, 3]).contains("the state is [4, 3], expected [5, 3] for an input of [5, 2]"));
+    assert!(message(&[2], &[1, 3]).contains("expected [3]"));
+    assert!(message(&[5, 4], &[5, 3]).contains("4 features, weight_ih [9, 2] expects 2"));
+    let (w, x2) = (weights(1, 3, 2, 4, 0), numbers(1, &[5, 2]));
+    let text = |w: &RnnWeights<f64>| F::gru_cell(&x2, None, w).unwrap_err().to_string();
+    let projects = text(&w.clone().projection(&numbers(1, &[4, 4])));
+    assert_eq!(projects, "gru_cell: weight_hr is [4, 4], expected none: only an LSTM projects");
+    let four = RnnWeights::new(&numbers(1, &[16, 2]), &numbers(1, &[16, 4]));
+    assert_eq!(text(&four), "gru_cell: weight_ih is [16, 2], expected 3 gates of as many rows");
+    let short = w.clone().biases(&numbers(1, &[12]), &numbers(1, &[4]));
+    assert_eq!(text(&short), "gru_cell: bias_hh is [4], expected [12]");
+
+    assert_eq!(gru.forward(&x(&[4, 0, 2]), None).unwrap().0.shape(), [4, 0, 3]);
+    assert_eq!(gru.forward(&x(&[1, 1, 2]), None).unwrap().1.shape(), [1, 1, 3]);
+    assert_eq!(cell.forward(&x(&[0, 2]), None).unwrap().shape(), [0, 3]);
+    // As in PyTorch, the number of inputs or the hidden size may be 0.
+    assert_eq!(GRUCell::new(0, 3).forward(&x(&[2, 0]), None).unwrap().shape(), [2, 3]);
+    assert_eq!(GRUCell::new(3, 0).forward(&x(&[2, 3]), None).unwrap().shape(), [2, 0]);
+    assert_eq!(LSTMCell::new(3, 0).forward(&x(&[3]), None).unwrap().1.shape(), [0]);
+}
+
+#[test]
+fn gru_at_extreme_numbers() {
+    // Gates at their limits: z = 1 keeps the state, z = 0 and n = ±1 replace it; NaN is propagated.
+    let w = RnnWeights::new(&tensor![[0.0], [1.0], [1.0]; f64], &T::zeros([3, 1]));
+    let next = |x: f64, h: f64| F::gru_cell(&tensor![x; f64], Some(tensor![h; f64]), &w).unwrap().item().unwrap();
+    assert_eq!((next(1e30, 0.25), next(-1e30, 0.25)), (0.25, -1.0));
+    assert_eq!(next(1e-30, 0.0), 5e-31);
+    // As in PyTorch: the weight 0 of r turns infinity into NaN.
+    assert!([f64::NAN, f64::INFINITY, f64::NEG_INFINITY].iter().all(|&x| next(x, 0.25).is_nan()));
+    assert!(next(0.0, f64::NAN).is_nan());
 }
 
 #[test]
@@ -198,7 +419,7 @@ fn dot(q: &T, k: &T, v: &T, mask: Option<&AttentionMask<f64>>, options: ScaledDo
     F::scaled_dot_product_attention(q, k, v, mask, options)
 }
 
-/// True where query i sees key j.
+/// True where query i may attend to key j.
 fn seen(len: usize, keys: usize) -> Tensor<bool> {
     Tensor::from_vec([len, keys], (0..len * keys).map(|n| n % keys <= n / keys).collect()).unwrap()
 }
@@ -323,7 +544,7 @@ fn the_ways_through_attention_agree() {
     let (y1, w1) = attention.forward(&one(&x), &one(&keys), &one(&keys), alone).unwrap();
     close(&one(&y), &y1);
     assert_eq!(w1.unwrap().shape(), [3, 5]);
-    // The hint.
+    // The hint in the message.
     let causal = options().attn_mask(&mask).is_causal(true);
     let (hinted, _) = attention.forward(&x, &keys, &keys, causal.clone().need_weights(false)).unwrap();
     close(&hinted, &attention.forward(&x, &keys, &keys, causal).unwrap().0);

@@ -1,6 +1,6 @@
-//! Kernels that see rows (softmax, norms, cross entropy, losses of pairs, sums) against plain loops in f64, at every
-//! level of vector instructions, and the same bits on any number of threads. How far a result may be off is worked out
-//! beside it, rounding by rounding (`rounded/`).
+//! Kernels that work on rows (softmax, norms, cross entropy, losses of pairs, sums) against plain loops in f64, at
+//! every level of vector instructions, with equal bits on any number of threads. The permitted error of a result is
+//! computed next to it, rounding by rounding (`rounded/`).
 
 mod rounded;
 
@@ -12,7 +12,7 @@ use ndnn::{
 };
 use rounded::Rounded;
 
-/// Level and number of threads are the process's: one test at a time.
+/// The capability and the number of threads belong to the process: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -48,7 +48,7 @@ const SIZES: [[usize; 2]; 16] = [
     [3, 10_001],
 ];
 
-/// Random numbers of this shape: row-major at an odd address, inside of a larger array, and transposed.
+/// Random numbers of this shape: row-major at an odd address, inside a larger array, and transposed.
 fn layouts([rows, n]: [usize; 2], seed: u64) -> Vec<Tensor> {
     let mut rng = Generator::seed_from_u64(seed);
     let mut randn = |shape: [usize; 2]| Tensor::<f32>::randn_with(shape, &mut rng) * 3.0;
@@ -63,13 +63,13 @@ fn numbers(x: &Tensor) -> Vec<Rounded> {
     x.to_vec().into_iter().map(|x| Rounded::exact(f64::from(x))).collect()
 }
 
-/// Rows of `n`, each through `f`.
+/// Applies `f` to each row of `n` elements.
 fn by_row(inputs: &[&[Rounded]], n: usize, f: impl Fn(&[&[Rounded]]) -> Vec<Rounded>) -> Vec<Rounded> {
     let rows = inputs[0].len().checked_div(n).unwrap_or(0);
     (0..rows).flat_map(|i| f(&inputs.iter().map(|x| &x[i * n..][..n]).collect::<Vec<_>>())).collect()
 }
 
-/// As near as the roundings allow.
+/// As close as the roundings allow.
 fn near(what: &str, got: &Tensor, want: &[Rounded]) {
     let got = got.to_vec();
     assert_eq!(got.len(), want.len(), "{what}");
@@ -87,10 +87,10 @@ fn gradients(y: &Tensor, g: &Tensor, inputs: &[&Tensor]) -> Vec<Tensor> {
     all.into_iter().map(|g| g.unwrap()).collect()
 }
 
-/// The largest of a row, and the logarithm of `Σ e^(x − max)`.
+/// The largest element of a row, and the logarithm of `Σ e^(x − max)`.
 fn log_sum(x: &[Rounded]) -> (Rounded, Rounded) {
     let max = Rounded::exact(x.iter().fold(f64::NEG_INFINITY, |a, b| a.max(b.value)));
-    // The largest apart, where the others are less than it.
+    // The largest is kept apart if the sum of the others is smaller.
     let one = |d: &Rounded| d.value == 0.;
     let distances: Vec<_> = x.iter().map(|&x| x - max).collect();
     let all = sum(distances.iter().copied().map(Rounded::exp));
@@ -171,7 +171,8 @@ fn softmax_of_what_is_no_number() {
     });
 }
 
-/// `(x − mean) rstd w + b` and its three gradients, where `group(i)` names what is normed together and `at(i)` the weight.
+/// `(x − mean) rstd w + b` and its three gradients, where `group(i)` identifies elements that are normalized together
+/// and `at(i)` their weight.
 fn normed(
     [x, g, w, b]: [&[Rounded]; 4],
     groups: usize,
@@ -209,7 +210,7 @@ fn layer_norm_of_rows() {
         for (seed, size) in SIZES.into_iter().enumerate() {
             for x in layouts(size, seed as u64 + 100) {
                 let n = size[1];
-                // A mean that is large beside the deviation.
+                // A mean that is large relative to the deviation.
                 let x = (x + 20.0).set_requires_grad(true);
                 let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn([n]).set_requires_grad(true));
                 let g = Tensor::randn(x.shape());
@@ -284,7 +285,7 @@ fn batch_norm_of_channels() {
             for (k, (got, want)) in got.iter().zip(&want).enumerate() {
                 near(&format!("batch_norm {shape:?}, result {k}"), got, want);
             }
-            // With running statistics: a line through each channel.
+            // With running statistics: a linear function of each channel.
             let (mut mean, mut var) = (Tensor::randn([c]), Tensor::rand([c]) + 0.5);
             let (m, v) = (numbers(&mean), numbers(&var));
             let y = F::batch_norm(&x, Some(&mut mean), Some(&mut var), Some(&w), None, Default::default()).unwrap();
@@ -318,7 +319,7 @@ fn equal<T: ndnn::Real>(values: &[f64]) {
             let (var, mean) = x.var_mean_dim(1, 0., false).unwrap();
             flat(&var);
             assert!(mean.view().iter().all(|&m| m == v), "{what}: {mean}");
-            // The differentiable pass agrees: nothing is left but for eps.
+            // The differentiable pass agrees: only eps is left.
             let x = x.set_requires_grad(true);
             let g: Tensor<T> =
                 (0..2 * n).map(|i| T::of((i as f64).cos())).collect::<Tensor<T>>().reshape([2, n as isize]).unwrap();
@@ -343,7 +344,7 @@ fn norms_of_equal_numbers() {
     });
 }
 
-/// What is normed does not depend on its size.
+/// A normalized value does not depend on the scale of the input.
 fn any_size<T: ndnn::Real>(sizes: &[f64], tolerance: f64) {
     let row: Tensor<T> = [1., -1., 2., 0.5, -0.25, 1.5].into_iter().map(T::of).collect();
     let g: Tensor<T> = [0.3, -1., 0.2, 0.7, 1., -0.4].into_iter().map(T::of).collect();
@@ -365,7 +366,7 @@ fn any_size<T: ndnn::Real>(sizes: &[f64], tolerance: f64) {
         (y.detach(), dx.detach())
     };
     for (k, norm) in norms.into_iter().enumerate() {
-        // A batch norm's eps is above 0, and counts beside what is smaller still.
+        // The eps of a batch norm is above 0, and matters for numbers that are smaller still.
         for &size in sizes.iter().filter(|&&size| k != 1 || size > 1e-100) {
             for create_graph in [false, true] {
                 let (y, dx) = run(norm, &row, create_graph);
@@ -384,17 +385,17 @@ fn norms_of_extreme_numbers() {
     at_each_level(|| {
         any_size::<f32>(&[1e18, 1e20, 1e30, 1e37, 1e-20, 1e-30], 1e-4);
         any_size::<f64>(&[1e150, 1e200, 1e307, 1e-200, 1e-300], 1e-9);
-        // A mean between two neighbours.
+        // A mean between two neighbouring floats.
         let x: Tensor = Tensor::from_vec([1, 4], vec![16777216., 16777218., 16777216., 16777218.]).unwrap();
         assert_eq!(F::layer_norm(&x, &[4], None, None, 0.).unwrap().to_vec(), [-1., 1., -1., 1.]);
-        // The statistics of what only fits scaled: the mean does, the variance does not.
+        // The statistics of numbers whose mean fits, but whose variance does not.
         let (mut mean, mut var) = (Tensor::zeros([2]), Tensor::zeros([2]));
         let x: Tensor = tensor![[1e30, 1.0], [3e30, 3.0]];
         let options = F::BatchNormOptions::default().training(true).momentum(1.);
         let y = F::batch_norm(&x, Some(&mut mean), Some(&mut var), None, None, options).unwrap();
         assert!(y.allclose(&tensor![[-1.0, -1.0], [1.0, 1.0]], 1e-4, 0., false).unwrap(), "{y}");
         assert_eq!((mean.to_vec(), var.to_vec()), (vec![2e30, 2.], vec![f32::INFINITY, 2.]));
-        // Sums overflow, means do not; what is infinite stays so.
+        // Sums overflow, means do not; infinite values stay infinite.
         assert!((tensor![3e38, 3e38, 3e38].mean().item().unwrap() / 3e38 - 1.).abs() < 1e-6);
         assert_eq!(tensor![3e38, -3e38, 3e38, -3e38].mean().item().unwrap(), 0.);
         assert_eq!(tensor![3e38, f32::INFINITY].mean().item().unwrap(), f32::INFINITY);
@@ -414,7 +415,7 @@ fn cross_entropy_of_rows() {
                 for (weighted, smoothing) in [(false, 0.), (true, 0.), (false, 0.1), (true, 0.2)] {
                     let weight = Tensor::<f32>::rand([n]) + 0.5;
                     let w = if weighted { numbers(&weight) } else { vec![Rounded::exact(1.); n] };
-                    let options = F::CrossEntropyOptions::default()
+                    let options = F::CrossEntropyLossOptions::default()
                         .weight(weighted.then_some(&weight))
                         .label_smoothing(smoothing)
                         .reduction(F::Reduction::Sum);
@@ -452,12 +453,12 @@ fn losses_of_pairs() {
     let cases: [(&str, Loss, fn(Rounded, Rounded) -> [Rounded; 2]); 4] = [
         (
             "mse",
-            |x, y, r| F::mse_loss(x, y, F::DistanceOptions::default().reduction(r)).unwrap(),
+            |x, y, r| F::mse_loss(x, y, F::MSELossOptions::default().reduction(r)).unwrap(),
             |x, y| [(x - y) * (x - y), Rounded::exact(2.) * (x - y)],
         ),
         (
             "l1",
-            |x, y, r| F::l1_loss(x, y, F::DistanceOptions::default().reduction(r)).unwrap(),
+            |x, y, r| F::l1_loss(x, y, F::MSELossOptions::default().reduction(r)).unwrap(),
             |x, y| [(x - y).abs(), Rounded::exact((x - y).value.signum())],
         ),
         (
@@ -474,7 +475,7 @@ fn losses_of_pairs() {
         (
             "bce",
             |x, y, r| {
-                let options = F::BceWithLogitsOptions::default().reduction(r);
+                let options = F::BCEWithLogitsLossOptions::default().reduction(r);
                 F::binary_cross_entropy_with_logits(x, y, options).unwrap()
             },
             |x, y| {
@@ -595,7 +596,7 @@ fn statistics_take_nothing_with_a_factor_of_0() {
         let want = format!("batch_norm: training needs more than 1 value per channel, the input is {shape:?}");
         assert_eq!(e.to_string(), want);
     }
-    // A finite row has a finite norm, also where f32 has none for it.
+    // A finite row has a finite norm, even if f32 cannot represent it.
     let index = tensor![0];
     let row = F::embedding_renorm(&tensor![[3e38, -3e38]], &index, 1., 2.).unwrap();
     let half = std::f32::consts::FRAC_1_SQRT_2;

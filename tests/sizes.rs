@@ -1,5 +1,5 @@
-//! Sizes and indices near the ends of their types: no panic, abort, endless loop or wrong shape, but the empty result that
-//! mathematics has, or an error that says the shape and the bytes.
+//! Sizes and indices near the limits of their types: no panic, abort, endless loop or wrong shape, but the empty result
+//! that is mathematically correct, or an error that gives the shape and the bytes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -15,10 +15,10 @@ use ndnn::{
 };
 
 const MAX: usize = isize::MAX as usize;
-/// As many `f32` are in no address space: no result of this test is one that an allocator grants.
+/// More `f32` than any address space holds: no result of this size is ever allocated.
 const HUGE: usize = 1 << 46;
 
-/// Every size that may break a sum or a product; none for which an allocator that promises more than there is has memory.
+/// Every size that may overflow a sum or a product; none for which an allocator that overcommits would grant memory.
 const SIZES: [usize; 12] = [0, 1, 2, 3, HUGE, 1 << 60, 1 << 61, 1 << 62, MAX - 1, MAX, MAX + 1, usize::MAX];
 const INTS: [isize; 15] = [
     0,
@@ -42,7 +42,7 @@ fn zeros(shape: &[usize]) -> Tensor {
     Tensor::zeros(shape)
 }
 
-/// Small tensors, and such without elements, some of which have very long axes.
+/// Small tensors, and tensors without elements, some of which have very long axes.
 fn inputs() -> Vec<Tensor> {
     let shapes: [&[usize]; 16] = [
         &[],
@@ -65,13 +65,13 @@ fn inputs() -> Vec<Tensor> {
     shapes.iter().map(|shape| zeros(shape)).collect()
 }
 
-/// What panics say, and where it happened.
+/// The text of panics, and where they happened.
 fn says(payload: Box<dyn std::any::Any + Send>) -> String {
     let text = payload.downcast_ref::<String>().cloned();
     text.unwrap_or_else(|| payload.downcast_ref::<&str>().expect("text").to_string())
 }
 
-/// Runs `f`: no panic, whatever it returns.
+/// Runs `f`: it must not panic, whatever it returns.
 fn calm<R>(name: &str, input: &dyn std::fmt::Debug, f: impl FnOnce() -> Result<R>) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(result) => result.ok(),
@@ -79,7 +79,7 @@ fn calm<R>(name: &str, input: &dyn std::fmt::Debug, f: impl FnOnce() -> Result<R
     }
 }
 
-/// A row a function: its name, and a call with a tensor and a number, which takes every input and every number.
+/// One row per function: its name, and a call with a tensor and a number, which accepts every input and every number.
 macro_rules! all {
     ($numbers:expr, |$x:ident, $n:ident| $($name:literal => $call:expr;)*) => {$(
         for $x in &inputs() {
@@ -147,7 +147,7 @@ fn sizes_of_every_function() {
     );
 }
 
-/// Those that would be busy or out of memory with numbers of pieces that an allocator may grant.
+/// Functions that would be busy or run out of memory with a number of pieces for which an allocator may grant memory.
 #[test]
 fn numbers_of_pieces() {
     all!([0, 1, 2, 3, MAX, MAX + 1, usize::MAX], |x, n|
@@ -258,7 +258,7 @@ fn numbers_of_every_function() {
     );
 }
 
-/// Tensors without elements but with long axes, against each other and through what takes no number.
+/// Tensors without elements but with long axes, combined with one another and passed to functions that take no number.
 #[test]
 fn long_axes_without_elements() {
     for x in &inputs() {
@@ -356,13 +356,17 @@ fn what_cannot_be_counted_is_an_error() {
     refused(zeros(&[1, 1 << 33, 0]).bmm(&zeros(&[1, 0, 1 << 33])), Value, &["bmm: ", "[1, 8589934592, ", &square]);
     refused(F::linear(&zeros(&[1 << 33, 0]), &zeros(&[1 << 33, 0]), None), Value, &["linear: ", wide, &square]);
     refused(empty.reshape([0, isize::MAX, isize::MAX]), Shape, &["reshape: [0] (0 elements) does not fit"]);
-    refused(empty.reshape([1 << 32, 1 << 32]), Shape, &["reshape: [0] (0 elements) does not fit", "[4294967296, "]);
+    refused(
+        empty.reshape([1usize << 32, 1 << 32]),
+        Shape,
+        &["reshape: [0] (0 elements) does not fit", "[4294967296, "],
+    );
     refused(x.constant_pad(&[(isize::MAX, 1)], 0.), Value, &["constant_pad: ", &bytes(((1 << 63) + 1) * 4)]);
     refused(F::pad(&x, [isize::MAX, 1], 0.), Value, &["pad: ", &bytes(((1 << 63) + 1) * 4)]);
     refused(F::pad(&x, [isize::MIN, 1], 0.), Shape, &["pad: [1] by [-9223372036854775808, 1]: an axis would have"]);
     refused(zeros(&[2]).diag_embed(isize::MAX, 0, 1), Value, &["diag_embed: ", "it takes more than 2^128 bytes"]);
     refused(empty.chunk(usize::MAX, 0), Value, &["chunk: a result of shape [18446744073709551615]"]);
-    refused(x.expand([1 << 60]), Value, &["expand: a result of shape [1152921504606846976]", &bytes(1 << 62)]);
+    refused(x.expand([1usize << 60]), Value, &["expand: a result of shape [1152921504606846976]", &bytes(1 << 62)]);
     refused(x.broadcast_to([1 << 61]), Value, &["broadcast_to: ", &bytes(1 << 63)]);
     refused(
         zeros(&[1 << 33, 1, 0]).try_add(&zeros(&[1, 1 << 33, 0])),
@@ -376,7 +380,7 @@ fn what_cannot_be_counted_is_an_error() {
     );
     refused(Tensor::from_vec([usize::MAX, 2], vec![1f32, 2.]), Shape, &["from_vec: the sizes of shape ", "2 elements"]);
     refused(
-        zeros(&[2]).repeat([1 << 60]),
+        zeros(&[2]).repeat([1usize << 60]),
         Value,
         &["repeat: a result of shape [2305843009213693952]", &bytes(1 << 63)],
     );
@@ -393,7 +397,7 @@ fn what_cannot_be_counted_is_an_error() {
         assert!(conv(ConvOptions::default().padding(usize::MAX).padding_mode(mode)).is_err());
     }
     assert!(Tensor::from_vec([2, usize::MAX], Vec::<f32>::new()).is_err());
-    // As a size it is not the -1 that stands for the rest.
+    // As a size it is not the -1 that is computed from the others.
     assert!(zeros(&[6]).reshape(&[usize::MAX][..]).is_err());
     assert!(TensorDataset::new(zeros(&[3])).unwrap().get(usize::MAX).is_err());
 }
@@ -418,7 +422,7 @@ fn what_can_be_represented_is_a_result() {
     assert_eq!(Tensor::<i64>::arange(i64::MAX - 1, i64::MAX, 1).unwrap().to_vec(), [i64::MAX - 1]);
     assert!(Tensor::<i64>::arange(i64::MAX, i64::MAX - 1, 1).is_err(), "leads away");
     assert_eq!(zeros(&[0]).reshape([0, isize::MAX]).unwrap().shape(), [0, MAX]);
-    assert_eq!(zeros(&[0, 0]).repeat([1 << 60, 1 << 60]).unwrap().shape(), [0, 0]);
+    assert_eq!(zeros(&[0, 0]).repeat([1usize << 60, 1 << 60]).unwrap().shape(), [0, 0]);
     assert_eq!(zeros(&[0]).repeat_interleave(MAX, None).unwrap().shape(), [0]);
     assert_eq!(zeros(&[1 << 60, 0]).index_select(1, &Tensor::zeros([0])).unwrap().shape(), [1 << 60, 0]);
     assert_eq!(zeros(&[0, 1 << 40]).softmax(1).unwrap().shape(), [0, 1 << 40]);
@@ -445,7 +449,7 @@ fn what_can_be_represented_is_a_result() {
     assert_eq!(square.diagonal(isize::MIN, 0, 1).unwrap().shape(), [0]);
 }
 
-/// Windows whose step, reach or padding is longer than any axis.
+/// Windows whose step, extent or padding is longer than any axis.
 #[test]
 fn windows_of_every_size() {
     let x = tensor![[[1., 2., 3., 4.]]];
@@ -464,7 +468,7 @@ fn windows_of_every_size() {
     assert_eq!(pool(2, wide.dilation(usize::MAX).stride(usize::MAX).ceil_mode(true)), tensor![[[1.]]]);
 }
 
-/// What returns no `Result` panics, with the message of those that do, where it was called.
+/// Functions that do not return a `Result` panic at the caller's line, with the same message.
 #[test]
 fn panics_tell_the_shape() {
     let n = 1 << 60;
@@ -484,6 +488,7 @@ fn panics_tell_the_shape() {
         ("parameter", Box::new(move || drop(LayerNorm::new([n, n])))),
         ("parameter", Box::new(move || drop(BatchNorm1d::new(n)))),
         ("parameter", Box::new(move || drop(LSTM::new(2, usize::MAX / 2)))),
+        ("parameter", Box::new(move || drop(GRUCell::new(2, usize::MAX / 2)))),
         ("num_layers", Box::new(move || drop(LSTM::new(2, 3).num_layers(n)))),
         ("parameter", Box::new(move || drop(MultiheadAttention::new(usize::MAX, 1)))),
         ("full", Box::new(move || drop(PReLU::new().num_parameters(n)))),
@@ -496,7 +501,7 @@ fn panics_tell_the_shape() {
     }
 }
 
-/// A data set that says it has more samples than there are numbers for.
+/// A data set that claims more samples than there are integers.
 struct Endless;
 
 impl Dataset for Endless {
@@ -512,7 +517,7 @@ impl Dataset for Endless {
     }
 }
 
-/// A data set that has no way of its own to make a batch.
+/// A data set that uses the default implementation of `batch`.
 struct Plain;
 
 impl Dataset for Plain {
@@ -561,11 +566,14 @@ fn heads_and_masks() {
     for x in &inputs() {
         calm("attention", &x.shape(), || attention.forward(x, x, x, AttentionOptions::default()));
         calm("lstm", &x.shape(), || LSTM::new(3, 2).forward(x, None));
+        calm("gru", &x.shape(), || GRU::new(3, 2).forward(x, None));
+        calm("gru_cell", &x.shape(), || GRUCell::new(3, 2).forward(x, None));
     }
 }
 
-/// What an operation needs besides its result is refused as the result is, by a panic that a caller can catch: `collect` and
-/// `with_capacity` would end the process. A process of its own, with little memory.
+/// If an operation cannot allocate what it needs in addition to its result, it panics in a way that a caller can catch,
+/// as for the result; `collect` and `with_capacity` would abort the process. This test runs in a process of its own,
+/// with little memory.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_that_is_refused_inside_an_operation() {
@@ -575,7 +583,7 @@ fn memory_that_is_refused_inside_an_operation() {
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "ulimit -v 400000; exec \"$0\" --exact memory_that_is_refused_inside_an_operation --nocapture"]);
     shell.arg(std::env::current_exe().unwrap());
-    // A backtrace of its panics would need memory of its own.
+    // A backtrace of its panics would itself need memory.
     shell
         .env("NDNN_TEST_LITTLE_MEMORY", "1")
         .env("NDNN_NUM_THREADS", "1")
@@ -615,7 +623,7 @@ fn in_little_memory() {
     assert_eq!(tensor![3., 1.].argsort(0, false).unwrap(), tensor![1, 0]);
 }
 
-/// With less than 4 MB left: what each call needs is larger.
+/// With less than 4 MB left: each call needs more than that.
 #[cfg(target_os = "linux")]
 fn next_to_nothing() {
     const N: usize = 1 << 20;
@@ -693,7 +701,7 @@ fn next_to_nothing() {
             "{name}: {text}"
         );
     }
-    // These keep nothing.
+    // These allocate nothing.
     use std::io::Write;
     write!(std::io::sink(), "{shown}").unwrap();
     io::safetensors::save(&file, &state).unwrap();
@@ -703,7 +711,7 @@ fn next_to_nothing() {
     assert_eq!(snapshot.sum().item().unwrap(), 0.);
 }
 
-/// Lines of a thousand zeros, without end.
+/// Lines of a thousand zeros, without an end.
 #[cfg(target_os = "linux")]
 struct Lines(usize);
 

@@ -1,5 +1,5 @@
-//! Threads: eight of them on one model, the same bits whatever their number, graphs too deep for recursion, what is left after
-//! a panic, and what still works while a thread ends.
+//! Threads: eight threads using one model, equal bits for any number of threads, graphs too deep for recursion, the
+//! state after a panic, and what still works while a thread ends.
 
 use std::{
     cell::RefCell,
@@ -23,7 +23,7 @@ use ndnn::{
 #[path = "threads/faulty.rs"]
 mod faulty;
 
-/// Fails to compile where a type cannot be shared between threads.
+/// Fails to compile if a type cannot be shared between threads.
 #[test]
 fn everything_is_send_and_sync() {
     fn shared<T: Send + Sync + 'static>() {}
@@ -43,7 +43,8 @@ fn everything_is_send_and_sync() {
         GroupNorm,
         LayerNorm,
     )>();
-    shared::<(Embedding, LSTM, MultiheadAttention, ReLU, GELU, PReLU, RReLU, Softmax, Threshold, Hardtanh)>();
+    shared::<(LSTM, LSTMCell, GRU, GRUCell, GRU<f64>)>();
+    shared::<(Embedding, MultiheadAttention, ReLU, GELU, PReLU, RReLU, Softmax, Threshold, Hardtanh)>();
     shared::<(CrossEntropyLoss, NLLLoss, BCELoss, BCEWithLogitsLoss, MSELoss, L1Loss, SmoothL1Loss, HuberLoss)>();
     shared::<(Sequential, Sequential<f64>, ModuleList, ModuleDict, ParameterList, ParameterDict, Box<dyn Forward>)>();
     shared::<(Box<dyn Module>, Adam, SGD)>();
@@ -99,7 +100,7 @@ fn eight_threads_add_their_gradients_to_one_model() {
             scope.spawn(|| step(batch));
         }
     });
-    // The order of addition is the threads', so the last digits may differ.
+    // The threads determine the order of addition, so the last digits may differ.
     for (a, b) in gradients().iter().zip(&alone) {
         assert!((a - b).abs() <= 1e-12 * (1.0 + b.abs()), "{a} is not {b}");
     }
@@ -122,14 +123,14 @@ fn a_hundred_thousand_steps() {
     const STEPS: usize = 100_000;
     let chain = |x: &Tensor<f64>| (0..STEPS).fold(x.clone(), |y, _| &y * 1.00001);
     let slope = 1.00001f64.powi(STEPS as i32);
-    // Small stacks, so that recursion would show.
+    // Small stacks, so that recursion would overflow them.
     let run = move || {
         let x = tensor![1.0; f64].set_requires_grad(true);
         chain(&x).sum().backward().unwrap();
         assert!((x.grad().unwrap().item().unwrap() / slope - 1.0).abs() < 1e-9);
-        // Dropped whole, never walked.
+        // Dropped without a backward pass.
         drop(chain(&x));
-        // Kept for a second derivative, and dropped after.
+        // Retained for a second derivative, and dropped afterwards.
         let y = chain(&x).square().sum();
         let dy = grad(&[&y], &[&x], true).unwrap()[0].clone().unwrap();
         let d2y = grad(&[&dy.sum()], &[&x], false).unwrap()[0].clone().unwrap();
@@ -164,12 +165,12 @@ fn threads_that_train_one_batch_norm_lose_no_batch() {
         let count = norm.num_batches_tracked.as_ref().unwrap().tensor().item().unwrap();
         assert_eq!(count, (THREADS * BATCHES) as i64);
         if momentum.is_none() {
-            // The plain average over all batches, in whatever order they came.
+            // The average over all batches, in whatever order they came.
             let average = (THREADS * BATCHES - 1) as f64 / 2.0;
             assert!(mean.iter().all(|m| (m / average - 1.0).abs() < 1e-12), "{mean:?} is not {average}");
         }
         assert!(var.iter().all(|v| (v - 2.0).abs() < 1e-12), "{var:?}");
-        // One after the other they give the same, where the order does not matter: a lost step would show in the mean.
+        // One after another they give the same, if the order does not matter: a lost update would show in the mean.
         assert!(mean.iter().all(|&m| m == mean[0]));
     }
 }
@@ -236,7 +237,7 @@ fn a_graph_lives_on_after_a_panic_in_backward() {
     assert_eq!((x.grad(), calls.load(SeqCst)), (Some(tensor![2.0]), 3));
 }
 
-/// Counts how often it is dropped, and panics then if it is to.
+/// Counts how often it is dropped, and panics when dropped if told to.
 struct Dropped(Arc<AtomicUsize>, bool);
 
 impl Drop for Dropped {
@@ -246,7 +247,7 @@ impl Drop for Dropped {
     }
 }
 
-/// A chain of `n` nodes, each of which holds a value; those for which `bad` holds panic when they drop.
+/// A chain of `n` nodes, each of which holds a value; those for which `bad` returns true panic when dropped.
 fn chain_of_values(n: usize, drops: &Arc<AtomicUsize>, bad: fn(usize) -> bool) -> Tensor {
     (0..n).fold(tensor![1.0].set_requires_grad(true), |x, i| {
         let value = Dropped(drops.clone(), bad(i));
@@ -267,14 +268,14 @@ fn a_graph_is_freed_although_a_value_in_it_panics() {
         // Later graphs of this thread are freed.
         drop(chain_of_values(100, &drops, |_| false));
         assert_eq!(drops.swap(0, SeqCst), 100);
-        // While another panic unwinds, that one goes on.
+        // While another panic unwinds, that one continues.
         let graph = chain_of_values(100, &drops, bad);
         let first = panics(|| {
             let _graph = graph;
             panic!("first");
         });
         assert_eq!((first.as_str(), drops.swap(0, SeqCst)), ("first", 100));
-        // A pass that frees as it goes.
+        // A pass that frees nodes as it visits them.
         let graph = chain_of_values(100, &drops, bad);
         panics(|| graph.sum().backward().unwrap());
         drop(graph);
@@ -300,7 +301,7 @@ fn a_backward_may_run_through_its_own_node() {
     *own.lock().unwrap() = Some(y.clone());
     y.sum().backward_retain().unwrap();
     assert_eq!(x.grad(), Some(tensor![12.0]));
-    // A pass that frees the graph says so to one inside it.
+    // If a pass frees the graph, a pass inside it gets an error.
     let refused = Arc::new(Mutex::new(None));
     let (inside, answer) = (own.clone(), refused.clone());
     let y = Tensor::op("nested", x.detach().square().into_array(), [&x], move |g, _| {
@@ -324,7 +325,7 @@ fn a_backward_may_run_through_its_own_node() {
 #[test]
 fn threads_run_one_kept_graph_at_once() {
     let x = Tensor::<f64>::ones([8]).set_requires_grad(true);
-    // Every thread is inside the closure before any leaves it.
+    // Every thread is inside the closure before any of them leaves it.
     let inside = Arc::new(Barrier::new(2));
     let met = inside.clone();
     let y = Tensor::op("meet", x.detach().into_array(), [&x], move |g, _| {
@@ -337,7 +338,7 @@ fn threads_run_one_kept_graph_at_once() {
 
 // ------------------------------------------------------------------------------------------------ while a thread ends
 
-/// Runs `f` when its thread ends, after ndnn's own thread-locals that were used later than this was made.
+/// Runs `f` when its thread ends, after ndnn's thread-locals that were first used later than this was created.
 struct AtEnd(Option<Box<dyn FnOnce()>>);
 
 impl Drop for AtEnd {
@@ -350,12 +351,12 @@ thread_local! {
     static AT_END: RefCell<Option<AtEnd>> = const { RefCell::new(None) };
 }
 
-/// `before` on a new thread of a small stack, then `end` while that thread's locals are destroyed.
+/// Runs `before` on a new thread with a small stack, then `end` while the thread-locals of that thread are destroyed.
 fn at_end_of_thread<R: 'static>(before: impl FnOnce() -> R + Send + 'static, end: impl FnOnce(R) + Send + 'static) {
     let ended = Arc::new(AtomicUsize::new(0));
     let flag = ended.clone();
     let run = move || {
-        // The first local of the thread, so the last to go.
+        // The first thread-local of the thread, so the last one to be destroyed.
         AT_END.with_borrow_mut(|slot| *slot = None);
         let kept = before();
         let end = move || {
@@ -371,7 +372,7 @@ fn at_end_of_thread<R: 'static>(before: impl FnOnce() -> R + Send + 'static, end
 #[test]
 fn a_deep_graph_may_outlive_the_locals_of_its_thread() {
     let chain = || (0..100_000).fold(tensor![1.0].set_requires_grad(true), |y, _| y + 1.0);
-    // Other graphs were dropped on that thread before, so that all its locals are in use.
+    // Other graphs were dropped on that thread before, so that all its thread-locals are in use.
     at_end_of_thread(
         move || {
             drop(chain());
@@ -400,7 +401,7 @@ fn everything_works_while_a_thread_ends() {
         assert!(!model.to_string().is_empty() && copy.load_bytes(&model.to_bytes().unwrap()).is_ok());
     }
     at_end_of_thread(all, |()| all());
-    // And where nothing was used before.
+    // And if nothing was used before.
     at_end_of_thread(|| (), |()| all());
 }
 
@@ -408,7 +409,7 @@ fn everything_works_while_a_thread_ends() {
 
 const WORKER: &str = "NDNN_TEST_WORKER";
 
-/// Every bit of the parameters and losses of a short training run, as one number.
+/// A hash of all bits of the parameters and losses of a short training run.
 fn training_run() -> u64 {
     ndnn::manual_seed(7);
     let model = sequential![
@@ -435,7 +436,7 @@ fn training_run() -> u64 {
         add(loss.item().unwrap());
     }
     model.state_dict().iter().for_each(|(_, t)| t.to::<f32>().to_vec().into_iter().for_each(&mut add));
-    // Larger than one thread's share: sums, products, sorting, random fills.
+    // More than one thread's share of work: sums, products, sorting, random fills.
     let big: Tensor = Tensor::randn([300, 700]);
     let product = big.matmul(&big.t().unwrap()).unwrap();
     [big.sum(), big.exp().mean(), product.sum(), big.logsumexp(1, false).unwrap().sum()]
@@ -445,7 +446,7 @@ fn training_run() -> u64 {
     hash
 }
 
-/// Not a test of its own: what the test below runs in processes with other numbers of threads.
+/// Not a test by itself: the test below runs it in processes with other numbers of threads.
 #[test]
 fn worker() {
     if env::var_os(WORKER).is_some() {

@@ -4,7 +4,7 @@ use ndnn::{Capability, functional as F, prelude::*, set_cpu_capability};
 
 const ALL: [Capability; 3] = [Capability::Default, Capability::Avx2, Capability::Avx512];
 
-/// A function, the same in f64, and the most that it may be off, in ulp.
+/// A function, the same function in f64, and its maximum error in ulp.
 type Row = (&'static str, fn(&Tensor) -> Tensor, fn(f64) -> f64, f64);
 
 const ROWS: [Row; 7] = [
@@ -26,7 +26,7 @@ fn ulp(x: f64) -> f64 {
     2f64.powi(exponent.min(127) - 23)
 }
 
-/// Bits of all exponents and signs with mixed mantissas, and all numbers around those where formulas change.
+/// Bit patterns with all exponents and signs and mixed mantissas, and all numbers near those where the formula changes.
 fn points() -> Vec<f32> {
     use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
     const CLOSE: [f32; 16] =
@@ -42,7 +42,7 @@ fn points() -> Vec<f32> {
     spread.chain(middle).chain(dense.iter().copied()).chain(dense.iter().map(|x| -x)).filter(|x| !x.is_nan()).collect()
 }
 
-/// One test, since the capability is the process's.
+/// One test, since the capability belongs to the process.
 #[test]
 fn every_function_is_within_its_bound_with_every_set_of_instructions() {
     let points = points();
@@ -55,7 +55,7 @@ fn every_function_is_within_its_bound_with_every_set_of_instructions() {
             for (&x, &y) in points.iter().zip(y.view().iter()) {
                 let want = exact(f64::from(x));
                 if want.is_nan() || (want as f32).is_infinite() || y.is_infinite() {
-                    // At the edge to infinity the largest number is as good.
+                    // At the edge to infinity the largest number is accepted too.
                     let same = y.is_nan() == want.is_nan() && (want.is_nan() || y == want as f32);
                     assert!(
                         same || y.abs() == f32::MAX || want.abs() > 3.4028e38,
@@ -94,7 +94,7 @@ fn special_values() {
         ("erf", |x| x.erf(), [0., -0., 1., -1., nan]),
     ];
     for (name, f, want) in table {
-        // Long enough for the vector loop, and once for what is left of it.
+        // Long enough for the vector loop, and once for what is left over by it.
         for n in [1, 40] {
             for (x, want) in x.iter().zip(want) {
                 let y = f(&Tensor::full([n], *x));
@@ -114,7 +114,8 @@ fn tanh_ends_at_1(points: &[f32]) {
     }
 }
 
-/// Few elements, elements at the end of a vector and elements that lie apart give the same as many together.
+/// Few elements, elements at the end of a vector, and elements that are not contiguous give the same bits as many
+/// together.
 fn neither_length_nor_place_changes_a_bit(points: &[f32]) {
     let points: Vec<f32> = points.iter().copied().step_by(997).collect();
     let bits = |y: &Tensor| y.view().iter().map(|y| y.to_bits()).collect::<Vec<u32>>();
@@ -133,20 +134,20 @@ fn neither_length_nor_place_changes_a_bit(points: &[f32]) {
 
 fn gelu_is_the_normal_distribution() {
     let x: Tensor = (-9000..9000).map(|i| i as f32 * 0.001).collect();
-    let y = F::gelu(&x, F::Approximate::None);
+    let y = F::gelu(&x, F::GELUApproximate::None);
     for (&x, &y) in x.view().iter().zip(y.view().iter()) {
         let want = f64::from(x) * 0.5 * libm::erfc(-f64::from(x) * std::f64::consts::FRAC_1_SQRT_2);
         let bound = 4e-7 * f64::from(x).abs();
         assert!((f64::from(y) - want).abs() <= bound, "gelu({x}) is {y}, not {want}");
     }
-    assert_eq!(F::gelu(&tensor![-100., 100.], F::Approximate::None), tensor![0., 100.]);
+    assert_eq!(F::gelu(&tensor![-100., 100.], F::GELUApproximate::None), tensor![0., 100.]);
 }
 
-/// The one pass over numbers against the formula on tensors.
+/// The single pass over numbers against the formula on tensors.
 fn gradients_are_those_of_the_formula() {
     let x: Tensor = (0..1000).map(|i| (i as f32 - 499.5) * 0.02).collect();
     let functions: [fn(&Tensor) -> Tensor; 6] =
-        [|x| x.tanh(), |x| x.sigmoid(), |x| x.exp(), F::silu, F::mish, |x| F::gelu(x, F::Approximate::None)];
+        [|x| x.tanh(), |x| x.sigmoid(), |x| x.exp(), F::silu, F::mish, |x| F::gelu(x, F::GELUApproximate::None)];
     for f in functions {
         let leaf = x.set_requires_grad(true);
         let y = f(&leaf).sum();

@@ -1,8 +1,8 @@
 //! ndnn's side of the comparison with PyTorch: the same work as `torch_side.py`, started by `run`.
 //!
-//! `WORKLOAD FILE SECONDS`, the threads in `NDNN_NUM_THREADS`. It loads the weights and the data, does 20 steps whose
-//! losses are compared, warms up, times each further step by itself, and prints a line of JSON: the losses (of a
-//! workload without: sums of its results), times in µs, memory in MiB.
+//! `WORKLOAD FILE SECONDS`, with the number of threads in `NDNN_NUM_THREADS`. It loads the weights and the data, runs
+//! 20 steps whose losses are compared, warms up, times each further step separately, and prints one line of JSON: the
+//! losses (or sums of the results, if there is no loss), times in µs, memory in MiB.
 
 use std::{fs, time::Instant};
 
@@ -10,7 +10,7 @@ use ndnn::{AnyTensor, autograd, functional as F, io::safetensors, prelude::*};
 
 const CHECKED: usize = 20;
 
-/// The tensors of a workload's file, taken out by name.
+/// The tensors in the file of a workload, taken by name.
 struct Data(StateDict);
 
 impl Data {
@@ -29,7 +29,7 @@ impl Data {
     }
 }
 
-/// One workload: what is done before each step and not timed, and the step, which is handed that.
+/// One workload: the preparation of each step, which is not timed, and the step, which receives its result.
 struct Work {
     prepare: Box<dyn Fn() -> Result<Option<Tensor>>>,
     step: Box<dyn FnMut(Option<&Tensor>) -> Result<Vec<Tensor>>>,
@@ -81,7 +81,7 @@ fn training(
     })
 }
 
-/// One function's forward or backward pass.
+/// The forward or backward pass of one function.
 fn row_work(name: &str, mut data: Data) -> Result<Work> {
     let (function, direction) = name.split_once('-').expect("function-direction");
     let (gradient, labels) = (data.float("grad"), data.labels());
@@ -90,7 +90,7 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
     let call: fn(&[Tensor], Option<&Tensor<i64>>) -> Result<Tensor> = match function {
         "softmax" => |i, _| F::softmax(&i[0], 1),
         "layer_norm" => |i, _| F::layer_norm(&i[0], &i[0].shape()[1..], Some(&i[1]), Some(&i[2]), 1e-5),
-        "gelu" => |i, _| Ok(F::gelu(&i[0], F::Approximate::None)),
+        "gelu" => |i, _| Ok(F::gelu(&i[0], F::GELUApproximate::None)),
         "tanh" => |i, _| Ok(i[0].tanh()),
         "cross_entropy" => |i, labels| F::cross_entropy(&i[0], labels.expect("labels"), Default::default()),
         "chunk" => |i, _| Ok(i[0].narrow(2, 384, 384)?.contiguous()),
@@ -113,7 +113,7 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
         let grads = autograd::grad_with(&[y.expect("prepared")], &[gradient.as_ref()], &leaves, false)?;
         Ok(grads.into_iter().flatten().collect())
     };
-    // The graph is freed by the pass, so that each pass has a new one.
+    // A backward pass frees its graph, so each one gets a new graph.
     Ok(Work { prepare: Box::new(move || Ok(Some(call(&inputs, labels.as_ref())?))), step: Box::new(backward) })
 }
 
@@ -150,7 +150,7 @@ fn work(name: &str, mut data: Data) -> Result<Work> {
         F::mse_loss(&model.forward(&x)?, &target, Default::default())?.backward()?;
         return Ok(Work::new(move |_| {
             adam.step()?;
-            // A number of its own: a view of the weight would make the next step copy it.
+            // A separate tensor: a view of the weight would force the next step to copy it.
             let weight = model.parameters()[0].detach().to::<f32>();
             Ok(vec![Tensor::scalar(weight.view()[[0, 0]])])
         }));
@@ -164,7 +164,8 @@ fn work(name: &str, mut data: Data) -> Result<Work> {
     Ok(training(model, sgd, move |model| F::mse_loss(&model.forward(&x)?, &target, Default::default())))
 }
 
-/// Equal of equal tensors: the sum of magnitudes, the sum as its share, elements against the mean magnitude.
+/// Equal tensors give equal numbers: the sum of magnitudes, the sum relative to it, and elements relative to the mean
+/// magnitude.
 fn sums(tensor: &Tensor) -> Vec<f64> {
     let values: Vec<f64> = tensor.to_vec().into_iter().map(f64::from).collect();
     let magnitude: f64 = values.iter().map(|v| v.abs()).sum();
@@ -173,7 +174,7 @@ fn sums(tensor: &Tensor) -> Vec<f64> {
     [magnitude, values.iter().sum::<f64>() / magnitude].into_iter().chain(elements).collect()
 }
 
-/// MiB of this process: VmRSS is now, VmHWM the most since the last reset.
+/// MiB of this process: VmRSS is the current value, VmHWM the maximum since the last reset.
 fn memory(field: &str) -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kib = status.lines().find(|l| l.starts_with(field)).and_then(|l| l.split_whitespace().nth(1)?.parse().ok());
@@ -182,7 +183,7 @@ fn memory(field: &str) -> f64 {
 
 fn compare(name: &str, file: &str, seconds: f64) -> Result<()> {
     let mut work = work(name, Data(safetensors::load(file)?))?;
-    // Where the kernel does not allow the reset, the peak is that of loading too.
+    // If the kernel does not allow the reset, the peak includes loading.
     let _ = fs::write("/proc/self/clear_refs", "5");
     let before = memory("VmRSS");
     let mut values = Vec::new();

@@ -1,7 +1,7 @@
 """PyTorch's side of the comparison: `torch_side.py WORKLOAD FILE SECONDS`, the threads in OMP_NUM_THREADS.
 
 `torch_side.py --make FOLDER WORKLOAD…` writes each workload's weights and data, WORKLOAD.safetensors, for both sides.
-What it does, measures and prints is what main.rs does; see there.
+It does, measures and prints the same as main.rs; see there.
 """
 
 import json
@@ -92,7 +92,7 @@ def row_work(data, name):
     }[function]
     if direction == "forward":
         return None, lambda _: [call()]
-    # The graph is freed by the pass, so that each pass has a new one.
+    # A backward pass frees its graph, so each one gets a new graph.
     return call, lambda y: torch.autograd.grad(y, inputs, data["grad"])
 
 
@@ -169,7 +169,7 @@ def twice(distinct, *answers):
     return {"x": torch.cat([distinct, distinct]), "target": torch.cat(answers)}
 
 
-# The shapes of what rows are of; others are of (4096, 512).
+# The shapes of the inputs of these workloads; the others have (4096, 512).
 SHAPES = {
     "gelu": (2048, 2048),
     "tanh": (2048, 2048),

@@ -1,4 +1,4 @@
-//! `#[concrete]`: a generic function that ndnn compiles itself for `f32`, so that its users need not.
+//! `#[concrete]`: a generic function whose form for `f32` ndnn compiles itself, so that its users need not.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -9,7 +9,7 @@ use syn::{
 
 const EXPECTED: &str = "expected impl Into<…>, impl AsRef<…>, impl Operand<…> or impl Int";
 
-/// One argument: its name, the type that the compiled form takes, and how the caller's is made that.
+/// One argument: its name, the type that the compiled form takes, and the conversion of the caller's argument.
 struct Argument {
     name: Ident,
     ty: Type,
@@ -98,7 +98,7 @@ fn type_bound(function: &ItemFn) -> Result<Ident> {
     bound.ok_or_else(|| Error::new(function.sig.span(), "of a method, say the bound of T: #[concrete(Real)]"))
 }
 
-/// Looks at one argument; `inner` becomes what the compiled form takes, `outer` loses its `mut`.
+/// Analyses one argument; `inner` becomes what the compiled form takes, `outer` loses its `mut`.
 fn argument(outer: &mut FnArg, inner: &mut FnArg) -> Result<Argument> {
     let (outer, inner) = match (outer, inner) {
         (FnArg::Typed(outer), FnArg::Typed(inner)) => (outer, inner),

@@ -1,4 +1,4 @@
-//! `#[forward]`: the body of a `forward` as a call that hooks, summaries and errors know of.
+//! `#[forward]`: turns the body of a `forward` into a call that hooks, summaries and errors see.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -35,13 +35,13 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream) -> Result<TokenS
     }
 }
 
-/// How an argument is passed on: hooks may put another in its place.
+/// How an argument is passed on: hooks may replace it.
 enum Passed {
     Reference,
     Value,
 }
 
-/// Replaces the body by a call of it.
+/// Replaces the body by a call that contains it.
 fn wrap(function: &mut ImplItemFn) -> Result<()> {
     let output = check(&function.sig)?;
     let arguments = arguments(&function.sig);
@@ -119,7 +119,7 @@ fn check(signature: &Signature) -> Result<&Type> {
     }
 }
 
-/// The arguments that may be tensors; whether they are is for the compiler to find out, by their types.
+/// The arguments that may be tensors; the compiler determines by their types whether they are.
 fn arguments(signature: &Signature) -> Vec<(Ident, Passed, Option<syn::Token![mut]>)> {
     let typed = signature.inputs.iter().filter_map(|input| match input {
         FnArg::Typed(typed) => Some(typed),
@@ -128,7 +128,7 @@ fn arguments(signature: &Signature) -> Vec<(Ident, Passed, Option<syn::Token![mu
     let named = typed.filter_map(|typed| {
         let Pat::Ident(name) = &*typed.pat else { return None };
         let passed = match &*typed.ty {
-            // Another tensor would not live as long as a lifetime with a name.
+            // A replacement would not live as long as a named lifetime.
             Type::Reference(r) if r.lifetime.is_none() && r.mutability.is_none() && is_sized(&r.elem) => {
                 Passed::Reference
             }

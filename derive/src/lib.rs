@@ -10,7 +10,7 @@ use proc_macro::TokenStream;
 
 /// A tensor from its elements: `tensor![1.0, 2.0]`, `tensor![[1, 2], [3, 4]]`, `tensor![0.5; f64]`.
 ///
-/// Floats make `f32`, integers `i64` and bools `bool`, as in PyTorch; a type after `;` makes that.
+/// Floats become `f32`, integers `i64` and bools `bool`, as in PyTorch; a type after `;` overrides this.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -23,26 +23,28 @@ pub fn tensor(input: TokenStream) -> TokenStream {
     literal::expand(input.into()).into()
 }
 
-/// Makes a struct a module: its parameters, buffers and children, by the names of the fields.
+/// Makes a struct a module with the parameters, buffers and children in its fields, under the names of the fields.
 ///
-/// Every field is visited. Plain data (numbers, `bool`, `String`, …) is skipped by its type; a type that is neither is an
-/// error at compile time, unless the field is marked `#[module(skip)]`. Also written: a deep `Clone`, `Display` as in
-/// PyTorch, and, for a struct with a type parameter bound by `Real`, `Dtype`. Of an enum, the fields of its present variant
-/// are the members, and it prints as `Enum::Variant`.
+/// Every field is visited. Plain data (numbers, `bool`, `String`, …) are skipped by their types; any other type is a
+/// compile-time error, unless the field is marked `#[module(skip)]`. The macro also implements a deep `Clone`,
+/// `Display` as in PyTorch and, for a struct with a type parameter bounded by `Real`, `Dtype`. For an enum, the members
+/// are the fields of the current variant, and it prints as `Enum::Variant`.
 ///
 /// On a field:
-/// - `#[module(skip)]` leaves it alone; it is cloned by its own `Clone`.
-/// - `#[module(flatten)]`, on a module, shows what is inside in the struct's place, without the field's name: for wrappers.
-/// - `#[module(name = "self")]` shows it under another name, such as one that Rust does not allow or PyTorch's.
+/// - `#[module(skip)]` ignores it; it is cloned by its own `Clone`.
+/// - `#[module(flatten)]`, on a module, shows its members as if they were the struct's, without the field's name: for
+///   wrappers.
+/// - `#[module(name = "self")]` shows it under another name, for example one that Rust does not allow.
 ///
 /// On the struct:
 /// - `#[module(repr)]` prints what its method `extra_repr(&self) -> String` returns.
-/// - `#[module(name = "LayerNorm")]` prints another name; `#[module(name)]` the one that its method
+/// - `#[module(name = "LayerNorm")]` prints another name; `#[module(name)]` prints what its method
 ///   `type_name(&self) -> String` returns.
-/// - `#[module(stateless)]` says that it holds no numbers of a type: `Dtype` leaves it as it is.
-/// - `#[module(upgrade)]` renames the entries of older files by the struct's method `upgrade(&self, prefix: &str, state: &mut
+/// - `#[module(stateless)]` declares that it holds no numbers of an element type: `Dtype` returns it
+///   unchanged.
+/// - `#[module(upgrade)]` renames the entries of older files with the struct's method `upgrade(&self, prefix: &str, state: &mut
 ///   StateDict)`.
-/// - `#[module(no_dtype)]` leaves `Dtype` out.
+/// - `#[module(no_dtype)]` does not implement `Dtype`.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -64,11 +66,11 @@ pub fn derive_module(input: TokenStream) -> TokenStream {
     module::expand(syn::parse_macro_input!(input)).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Inside ndnn: compiles a function of `T: Real` for `f32` in ndnn itself. A user's crate calls that form, and compiles the
-/// function for another type only where it is used.
+/// Inside ndnn: compiles a function of `T: Real` for `f32` in ndnn itself. A user's crate calls that form, and compiles
+/// the function for another type only if it uses it.
 ///
-/// On a function in `impl<T: Real> Tensor<T>` it names the bound of `T`: `#[concrete(Real)]`. `impl Into<X>`, `impl AsRef<X>` and
-/// `impl Operand<T>` are converted before the call.
+/// On a function in `impl<T: Real> Tensor<T>` its argument is the bound of `T`: `#[concrete(Real)]`. `impl Into<X>`,
+/// `impl AsRef<X>` and `impl Operand<T>` are converted before the call.
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn concrete(bound: TokenStream, function: TokenStream) -> TokenStream {
@@ -76,22 +78,22 @@ pub fn concrete(bound: TokenStream, function: TokenStream) -> TokenStream {
     concrete::expand(bound, syn::parse_macro_input!(function)).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// For ndnn itself: a method `get_<field>` for each field of a struct of options.
+/// Inside ndnn: a method `get_<field>` for each field of a struct of options.
 #[doc(hidden)]
 #[proc_macro_derive(Getters)]
 pub fn derive_getters(input: TokenStream) -> TokenStream {
     getters::expand(syn::parse_macro_input!(input)).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
-/// Makes a `forward` a call, as `__call__` is in PyTorch: on an `impl Forward for Net`, on an `impl` block that holds a `forward`
-/// of another signature, or on one method.
+/// Turns a `forward` into a call, like PyTorch's `__call__`: on an `impl Forward for Net`, on an `impl` block that
+/// contains a `forward` with another signature, or on a single method.
 ///
 /// - An error says where it happened: `in Net.encoder.0 (Linear(…))`.
 /// - [`summary`](../ndnn/nn/fn.summary.html) sees the output.
 /// - [Hooks](../ndnn/module/hooks/index.html) see arguments and results that are tensors or groups of them, and may replace them.
 ///
-/// The method takes `&self` and returns a [`Result`](../ndnn/type.Result.html); its body may use `?` and `return`. While there is
-/// no hook and no summary, it costs one relaxed load.
+/// The method takes `&self` and returns a [`Result`](../ndnn/type.Result.html); its body may use `?` and `return`.
+/// Without hooks and summaries it costs one relaxed load.
 ///
 /// ```
 /// use ndnn::prelude::*;

@@ -15,9 +15,9 @@ pub(crate) fn expand(input: TokenStream) -> TokenStream {
     }
 }
 
-/// The element type that the first element written as a literal stands for, as PyTorch would choose; `None` where there is
-/// none, and the type of the expressions decides. Only a literal that is the whole element counts: in `v[0]` and `pair.1`
-/// it says nothing of the type. An `f64` that is spelt out does, since to Rust `1.0` is one too.
+/// The element type for the first element that is a literal, as PyTorch would choose it; `None` if there is no literal, and
+/// the type of the expressions decides. Only a literal that is the whole element counts: in `v[0]` and `pair.1` it does not
+/// determine the type. An explicit `f64` suffix counts, since to Rust `1.0` is an `f64` too.
 fn element(rows: TokenStream) -> Option<TokenStream> {
     let tokens: Vec<TokenTree> = rows.into_iter().collect();
     let is = |token: &TokenTree, c| matches!(token, TokenTree::Punct(p) if p.as_char() == c);

@@ -1,4 +1,5 @@
-//! `#[derive(Module)]`: the members of a struct or an enum, its clone, its printed form, and its conversion between element types.
+//! `#[derive(Module)]`: the members of a struct or an enum, its clone, its printed form, and its conversion between
+//! element types.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -7,18 +8,18 @@ use syn::{
     TypeParamBound, WherePredicate, meta::ParseNestedMeta, parse_quote, spanned::Spanned, visit::Visit,
 };
 
-/// What becomes of a field.
+/// How a field is treated.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     /// It is shown under its name.
     Member,
     /// Its members appear among the struct's own.
     Flattened,
-    /// It is left alone.
+    /// It is ignored.
     Skipped,
 }
 
-/// One field: how it is reached, the name it is shown under, and its type.
+/// One field: how it is accessed, the name under which it is shown, and its type.
 struct Field {
     member: Member,
     name: String,
@@ -35,7 +36,7 @@ impl Field {
 
 /// A struct, or one variant of an enum.
 struct Variant {
-    /// What stands before the braces: `Self`, or `Self::Variant`.
+    /// The path before the braces: `Self`, or `Self::Variant`.
     path: TokenStream,
     /// The name that is printed.
     name: String,
@@ -54,20 +55,20 @@ impl Variant {
     }
 }
 
-/// What stands in `#[module(…)]` on the struct.
+/// The options in `#[module(…)]` on the struct.
 #[derive(Default)]
 struct Options {
     /// `extra_repr` is a method of the struct.
     repr: bool,
     /// `type_name` is a method of the struct.
     name: bool,
-    /// The name that is printed, where it is another than the struct's.
+    /// The name that is printed, if it is not the struct's.
     renamed: Option<String>,
     /// `upgrade` is a method of the struct.
     upgrade: bool,
-    /// No `Dtype` although there is a type parameter bound by `Real`.
+    /// Do not implement `Dtype`, although there is a type parameter bounded by `Real`.
     no_dtype: bool,
-    /// The same for every element type.
+    /// It is the same for every element type.
     stateless: bool,
 }
 
@@ -109,7 +110,7 @@ fn options(attrs: &[Attribute]) -> Result<Options> {
     Ok(options)
 }
 
-/// What stands after an option's `=`, if anything does.
+/// The value after an option's `=`, if there is one.
 fn text(meta: &ParseNestedMeta<'_>) -> Result<Option<String>> {
     match meta.input.peek(Token![=]) {
         true => Ok(Some(meta.value()?.parse::<LitStr>()?.value())),
@@ -184,8 +185,8 @@ fn mentions(ty: &Type, params: &[Ident]) -> bool {
     search.1
 }
 
-/// The struct's generics, with `Field` asked of every field type that depends on them, and of each type parameter what a
-/// module must be.
+/// The struct's generics, with the bound `Field` for every field type that depends on them, and with the bounds of a
+/// module for each type parameter.
 fn bounded(input: &DeriveInput, variants: &[Variant]) -> syn::Generics {
     let mut generics = input.generics.clone();
     let params: Vec<Ident> = generics.type_params().map(|p| p.ident.clone()).collect();
@@ -205,7 +206,7 @@ fn bounded(input: &DeriveInput, variants: &[Variant]) -> syn::Generics {
     generics
 }
 
-/// One arm per variant, with the field's own expression for each of its fields.
+/// One arm per variant, with one expression for each of its fields.
 fn arms(
     variants: &[Variant],
     of: &dyn Fn(&Variant, Vec<TokenStream>) -> TokenStream,
@@ -224,7 +225,7 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
     let (impl_generics, _, where_clause) = generics.split_for_impl();
     let (_, ty_generics, _) = input.generics.split_for_impl();
     let block = |_: &Variant, calls: Vec<TokenStream>| quote!({ #(#calls)* });
-    // Spanned at the type, so that an unknown one is marked in the struct and not at the derive.
+    // With the span of the type, so that an unknown type is marked in the struct and not at the derive.
     let show = arms(variants, &block, &|f| {
         let (Field { name, ty, .. }, binding) = (f, f.binding());
         match f.kind {
@@ -254,7 +255,7 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
     let flattened = variants.iter().flat_map(|v| &v.fields).any(|f| f.kind == Kind::Flattened);
     let upgrade = (options.upgrade || flattened).then(|| {
         let own = options.upgrade.then(|| quote!(Self::upgrade(self, prefix, state);));
-        // What is inside has no path of its own, so nothing else calls it.
+        // The module inside has no path of its own, so nothing else calls it.
         let inside = arms(variants, &block, &|f| match f.kind {
             Kind::Flattened => {
                 let binding = f.binding();
@@ -284,7 +285,7 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
     }
 }
 
-/// The variant made anew, each field by an expression of its own.
+/// Rebuilds the variant, with one expression for each field.
 fn made(variant: &Variant, fields: Vec<TokenStream>) -> TokenStream {
     let path = &variant.path;
     let members = variant.fields.iter().map(|f| &f.member);
@@ -334,13 +335,13 @@ fn display(input: &DeriveInput) -> TokenStream {
     }
 }
 
-/// The type parameter bound by `Real`, where there is one.
+/// The type parameter bounded by `Real`, if there is one.
 fn real_parameter(input: &DeriveInput) -> Option<Ident> {
     let is_real = |bound: &TypeParamBound| matches!(bound, TypeParamBound::Trait(t) if t.path.segments.last().is_some_and(|s| s.ident == "Real"));
     input.generics.type_params().find(|p| p.bounds.iter().any(is_real)).map(|p| p.ident.clone())
 }
 
-/// `Dtype` of a layer that holds no numbers of a type: it is the same for all.
+/// `Dtype` of a layer that holds no numbers of an element type: it is the same for all.
 fn stateless(input: &DeriveInput) -> TokenStream {
     let ident = &input.ident;
     let (impl_generics, ty_generics, where_clause) = input.generics.split_for_impl();

@@ -1,6 +1,6 @@
-//! What `#[derive(Module)]` says to what it cannot take.
+//! The messages of `#[derive(Module)]` for code that it does not accept.
 
-/// `TRYBUILD=overwrite` writes the messages anew.
+/// `TRYBUILD=overwrite` writes the expected messages again.
 #[test]
 fn compile_errors() {
     trybuild::TestCases::new().compile_fail("tests/ui/*.rs");

@@ -69,7 +69,7 @@ pub fn charts(path: &str, charts_: &[(&str, &str, Vec<Curve<'_>>)]) {
     root.present().unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
 }
 
-/// Loss and test accuracy by epoch.
+/// Loss and test accuracy per epoch.
 pub fn learning_curve(path: &str, losses: &[f32], accuracies: &[f32]) {
     let by_epoch = |values: &[f32], scale: f32| -> Vec<(f32, f32)> {
         values.iter().enumerate().map(|(i, v)| (i as f32 + 1., v * scale)).collect()
@@ -83,7 +83,7 @@ pub fn learning_curve(path: &str, losses: &[f32], accuracies: &[f32]) {
     );
 }
 
-/// A sheet of some images, each with its label and what was read instead.
+/// A sheet of some images, each with its label and the predicted digit.
 pub fn digits(path: &str, images: &Tensor, labels: &Tensor<i64>, predicted: &Tensor<i64>, chosen: &[usize]) {
     const COLUMNS: usize = 12;
     const CELL: i32 = 76;

@@ -30,13 +30,13 @@ impl Pending {
         let id = node.id();
         if self.many.is_empty() {
             match self.few.binary_search_by_key(&id, |(n, _)| n.id()) {
-                Ok(at) => return join(&mut self.few[at].1, grad),
+                Ok(at) => return add_to(&mut self.few[at].1, grad),
                 Err(at) if self.few.len() < Self::FEW => return self.few.insert(at, (node, grad)),
                 Err(_) => self.many.extend(self.few.drain(..).map(|entry| (entry.0.id(), entry))),
             }
         }
         match self.many.get_mut(&id) {
-            Some((_, waiting)) => join(waiting, grad),
+            Some((_, waiting)) => add_to(waiting, grad),
             None => drop(self.many.insert(id, (node, grad))),
         }
     }
@@ -47,7 +47,7 @@ impl Pending {
 }
 
 /// Adds `grad` to a pending gradient.
-fn join(waiting: &mut AnyTensor, grad: AnyTensor) {
+fn add_to(waiting: &mut AnyTensor, grad: AnyTensor) {
     let before = mem::replace(waiting, grad);
     *waiting = sum(before, waiting);
 }
@@ -62,7 +62,7 @@ fn sum(a: AnyTensor, b: &AnyTensor) -> AnyTensor {
 }
 
 /// Runs one node on its gradient; the gradients of its inputs go to `sink`.
-fn step(node: &AnyNode, grad: &AnyTensor, free: bool, mut sink: impl FnMut(AnyNode, AnyTensor)) -> Result<()> {
+fn run_node(node: &AnyNode, grad: &AnyTensor, free: bool, mut sink: impl FnMut(AnyNode, AnyTensor)) -> Result<()> {
     match (node, grad) {
         (AnyNode::F32(n), AnyTensor::F32(g)) => n.op.run(n, g, free, &mut sink),
         (AnyNode::F64(n), AnyTensor::F64(g)) => n.op.run(n, g, free, &mut sink),
@@ -70,8 +70,8 @@ fn step(node: &AnyNode, grad: &AnyTensor, free: bool, mut sink: impl FnMut(AnyNo
     }
 }
 
-/// Adds a gradient to a leaf's; gives it back if the node is no leaf, or one with hooks, which wait until it is complete.
-fn gather(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
+/// Adds a gradient to that of a leaf; returns the gradient if the node is not a leaf, or has hooks, which need it complete.
+fn accumulate(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
     fn into<T: Real>(leaf: Option<&Leaf<T>>, grad: Tensor<T>) -> Option<AnyTensor> {
         match leaf {
             Some(leaf) if !leaf.is_hooked() => leaf.gather(grad),
@@ -86,7 +86,7 @@ fn gather(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
     }
 }
 
-/// Hands a complete gradient to a leaf with hooks; `false` if the node is no leaf.
+/// Passes a complete gradient to a leaf with hooks; returns `false` if the node is not a leaf.
 fn complete(node: &AnyNode, grad: &AnyTensor) -> Result<bool> {
     fn into<T: Real>(leaf: Option<&Leaf<T>>, grad: &Tensor<T>) -> Result<bool> {
         leaf.map_or(Ok(false), |leaf| leaf.complete(grad.clone()).map(|()| true))
@@ -142,7 +142,7 @@ impl<T: Real> Tensor<T> {
         let mut pending = Pending::default();
         let add = |pending: &mut Pending, node: AnyNode, grad| {
             // A leaf without hooks need not wait: it only accumulates.
-            if let Some(grad) = gather(&node, grad) {
+            if let Some(grad) = accumulate(&node, grad) {
                 pending.add(node, grad);
             }
         };
@@ -150,7 +150,7 @@ impl<T: Real> Tensor<T> {
             add(&mut pending, root, AnyTensor::from(start));
             while let Some((node, grad)) = pending.next() {
                 if !complete(&node, &grad)? {
-                    step(&node, &grad, free, |input, grad| add(&mut pending, input, grad))?;
+                    run_node(&node, &grad, free, |input, grad| add(&mut pending, input, grad))?;
                 }
             }
             Ok(())
@@ -237,7 +237,7 @@ pub fn grad_with<T: Real>(
                 *found = Some(grad.clone());
             }
             if wanted.get(&node.id()) == Some(&Role::Between) {
-                step(&node, &grad, !create_graph, |input, grad| {
+                run_node(&node, &grad, !create_graph, |input, grad| {
                     if wanted.contains_key(&input.id()) {
                         pending.add(input, grad);
                     }

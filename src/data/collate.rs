@@ -8,7 +8,7 @@ use crate::{
 /// The samples as one batch, with a new first axis in each tensor.
 ///
 /// # Errors
-/// If there is no sample, or they differ in shape, type or number of tensors.
+/// If there are no samples, or they differ in shape, type or number of tensors.
 pub fn collate<S: Tensors>(samples: &[S]) -> Result<S> {
     let Some(first) = samples.first() else {
         return Err(Error::shape("collate", "there is no sample to make a batch of"));
@@ -23,7 +23,7 @@ pub fn collate<S: Tensors>(samples: &[S]) -> Result<S> {
     })
 }
 
-/// The tensors of one place in each sample, all of the first one's type.
+/// The tensors at one place of each sample, all with the type of the first one.
 fn stack<'a, T: Element>(_: &Tensor<T>, samples: impl Iterator<Item = Option<&'a AnyTensor>>) -> Result<AnyTensor> {
     let differ = || Error::value("collate", "the samples differ in the number or in the types of their tensors");
     let tensors = samples.map(|t| t.cloned().and_then(unerase::<T>).ok_or_else(differ));
@@ -38,12 +38,12 @@ pub(super) fn select<B: Tensors>(batch: &B, positions: &[usize]) -> Result<B> {
 
 /// One sample, without the first axis.
 pub(super) fn sample<B: Tensors>(batch: &B, position: usize) -> Result<B> {
-    // A position beyond all numbers of an axis must not count from the end.
+    // A position that is too large for an axis must not count from the end.
     let position = isize::try_from(position).unwrap_or(isize::MAX);
     batch.map(&mut |tensor| any_tensor!(tensor, t => Ok(t.select(0, position)?.into())))
 }
 
-/// The common number of samples.
+/// The number of samples that all of them have.
 pub(super) fn common_len(batch: &impl Tensors) -> Result<usize> {
     let lens: Vec<usize> = batch.tensors().iter().map(|t| t.shape().first().copied().unwrap_or(0)).collect();
     match &lens[..] {

@@ -1,224 +1,156 @@
-//! Activations: elementwise functions, and softmax and its kin along one axis.
+//! Activations: elementwise functions, and softmax and related functions along one axis.
 
-use std::{fmt, marker::PhantomData};
+use std::{
+    f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2},
+    fmt,
+};
+
+use num_traits::Float;
 
 use crate::{
     Error, Result,
     kernels::{
-        elementwise::{Map, map, map_with, zip, zip_with, zip3},
-        isa::Isa,
+        elementwise::{map, zip, zip3},
+        scalar::clamp,
     },
-    ops::{self, Formula, Lane, gradient_of},
+    ops::{self, Formula, pairs, real, row},
     tensor::{Real, Tensor, axis, grad_enabled},
 };
 
-/// `max(x, 0) + log(1 + e^(-|x|))`, which is `log(1 + eˣ)` without overflow.
-#[inline(always)]
-pub(super) fn softplus_of<I: Isa, T: Real>(x: T) -> T {
-    let positive = if x < T::ZERO { T::ZERO } else { x };
-    positive + (-num_traits::Float::abs(x)).vexp::<I>().vln_1p::<I>()
-}
-
-/// `min(max(x, low), high)`; NaN stays NaN.
-fn clamp_of<T: Real>(x: T, low: T, high: T) -> T {
-    if x < low {
-        low
-    } else if x > high {
-        high
-    } else {
-        x
-    }
-}
-
-/// `max(x, low)`; NaN stays NaN.
-fn not_below<T: Real>(x: T, low: f64) -> T {
-    if x < T::of(low) { T::of(low) } else { x }
-}
-
-/// From here on σ, Φ and their kin are 0 and 1 in all types: their factor in an activation need not be larger, and must
-/// not be infinite.
+/// From here on σ, Φ and similar functions are 0 or 1 in all types. Their argument as a factor in an activation is
+/// limited to this, since it must not be infinite.
 const FAR: f64 = 1e3;
 
 // ----------------------------------------------------------------------------------------------------------- the table
 
-/// A row a function: its value on numbers, in a loop compiled for `I`, and its derivative as a [`Formula`]; both of the
-/// input, which is kept. [`gradient_of`] says what a derivative of two names is.
-macro_rules! elementwise {
-    ($(
-        $(#[$doc:meta])*
-        $vis:vis $name:ident($($param:ident),*): |$x:ident| $value:expr, slope |$($k:ident),+| $slope:expr;
-    )*) => {$(
+/// One row per function, with its parameters: see [`row`].
+macro_rules! activations {
+    ($($(#[$doc:meta])* $vis:vis $name:ident($($param:ident),*) $speed:ident: |$x:ident| $value:expr,
+       from $from:ident |$($k:ident),+| $derivative:expr;)*) => {$(
         $(#[$doc])*
         $vis fn $name<T: Real>(input: &Tensor<T>, $($param: f64),*) -> Tensor<T> {
-            #[derive(Clone, Copy)]
-            struct Row<T> {
-                $($param: T,)*
-                element: PhantomData<T>,
-            }
-            #[allow(unused_variables)]
-            impl<T: Real> Row<T> {
-                #[inline(always)]
-                fn gradient<E: ops::RealFormula<T>>(self, g: E, kept: E) -> E {
-                    let Row { $($param,)* .. } = self;
-                    gradient_of!(g, kept, |$($k),+| $slope)
-                }
-            }
-            #[allow(unused_variables)]
-            impl<T: Real> Map<T, T> for Row<T> {
-                #[inline(always)]
-                fn at<I: Isa>(&self, $x: T) -> T {
-                    let Row { $($param,)* .. } = *self;
-                    $value
-                }
-            }
-            impl<T: Real> Map<(T, T), T> for Row<T> {
-                #[inline(always)]
-                fn at<I: Isa>(&self, (g, kept): (T, T)) -> T {
-                    self.gradient(Lane::<I, T>::new(g), Lane::new(kept)).0
-                }
-            }
-            let row = Row { $($param: T::of($param),)* element: PhantomData };
-            let kept = input.clone();
-            Tensor::op(stringify!($name), map_with(input.view(), row), [input], move |g, _| {
-                Ok([Some(match grad_enabled() {
-                    true => row.gradient(g.clone(), kept.clone()),
-                    false => zip_with(g.view(), kept.view(), g.shape(), row).into(),
-                })])
-            })
+            row!(real Real stringify!($name), ($($param),*), $speed, |$x| $value, from $from |$($k),+| $derivative);
+            real::one(Row { $($param),* }, input)
         }
     )*};
 }
 
-elementwise! {
-    /// `max(x, 0) + slope · min(x, 0)`: ReLU that lets a little through below 0; PyTorch's default slope is 0.01.
+activations! {
+    /// `max(x, 0) + slope · min(x, 0)`: ReLU with a small slope below 0; PyTorch's default slope is 0.01.
     ///
     /// ```
     /// use ndnn::{functional as F, prelude::*};
     /// assert_eq!(F::leaky_relu(&tensor![-10.0, 2.0], 0.5), tensor![-5.0, 2.0]);
     /// ```
-    pub leaky_relu(negative_slope): |x| if x > T::ZERO { x } else { x * negative_slope },
-        slope |g, x| {
-            let g = g.kept(&x, |x| x > T::ZERO || negative_slope != T::ZERO);
-            g * x.step(|x| if x > T::ZERO { T::ONE } else { negative_slope })
-        };
+    pub leaky_relu(negative_slope) vectors: |x| if x.gt(0.) { x } else { x * negative_slope }, from input |g, x| {
+        let slope = E::either(x.gt(0.), 1., negative_slope);
+        if negative_slope == 0. { g.kept(x.gt(0.)) } else { g * slope }
+    };
 
     /// `min(max(x, 0), 6)`
-    pub relu6(): |x| clamp_of(x, T::ZERO, T::of(6.)), slope |g, x| g.kept(&x, |x| x > T::ZERO && x < T::of(6.));
+    pub relu6() vectors: |x| x.clamp(0., 6.), from input |g, x| g.kept(x.gt(0.) & x.lt(6.));
 
-    clamped(min_val, max_val): |x| clamp_of(x, min_val, max_val),
-        slope |g, x| g.kept(&x, |x| x > min_val && x < max_val);
+    clamped(min_val, max_val) vectors: |x| x.clamp(min_val, max_val),
+        from input |g, x| g.kept(x.gt(min_val) & x.lt(max_val));
 
     /// `x` where it is above `threshold`, else `value`.
-    pub threshold(threshold, value): |x| if x <= threshold { value } else { x },
-        slope |g, x| g.kept(&x, |x| x > threshold || x.is_nan());
+    pub threshold(threshold, value) vectors: |x| if x.le(threshold) { x.constant(value) } else { x },
+        from input |g, x| g.kept(!x.le(threshold));
 
-    // `positive · x` above 0, `negative · (e^(x · rate) - 1)` below: ELU and its kin.
-    exponential(positive, negative, rate):
-        |x| if x < T::ZERO { negative * (x * rate).vexp_m1::<I>() } else { x * positive },
-        slope |g, x| {
-            // Only below 0: the power would overflow far above, and ∞ · 0 is NaN.
-            let power = (x.clone().only(|x| x < T::ZERO) * rate).exp();
-            let g = g.kept(&x, |x| x > T::ZERO || x.is_nan() || negative != T::ZERO);
-            g * (power * x.clone().step(|x| if x <= T::ZERO { negative * rate } else { T::ZERO })
-                + x.step(|x| if x <= T::ZERO { T::ZERO } else { positive }))
+    // `positive · x` above 0, `negative · (e^(x · rate) - 1)` below: ELU and its variants.
+    exponential(positive, negative, rate) vectors: |x| if x.lt(0.) { (x * rate).expm1() * negative } else { x * positive },
+        from input |g, x| {
+            // Only below 0: far above 0 the power would overflow, and ∞ · 0 is NaN.
+            let power = (x.kept(x.lt(0.)) * rate).exp();
+            let slope = power * E::either(x.le(0.), negative * rate, 0.) + E::either(x.le(0.), 0., positive);
+            if negative == 0. { g.kept(!x.le(0.)) * slope } else { g * slope }
         };
 
     /// `x · σ(x)`, also called swish.
-    pub silu(): |x| not_below(x, -FAR) * x.vsigmoid::<I>(), slope |x| {
-        let s = x.clone().sigmoid();
-        s.clone() * (x.bounded(T::of(FAR)) * (-s + T::ONE) + T::ONE)
+    pub silu() vectors: |x| x.not_below(-FAR) * x.sigmoid(), from input |x| {
+        let s = x.sigmoid();
+        s * (x.bounded(FAR) * s.rest() + 1.)
     };
 
     /// `x · tanh(softplus(x))`
-    pub mish(): |x| not_below(x, -FAR) * mish_gate(Lane::<I, T>::new(x.vsigmoid::<I>())).0, slope |x| {
-        let s = x.clone().sigmoid();
-        let t = mish_gate(s.clone());
-        x.bounded(T::of(FAR)) * s * (-(t.clone() * t.clone()) + T::ONE) + t
+    pub mish() vectors: |x| x.not_below(-FAR) * mish_gate(x.sigmoid()), from input |x| {
+        let (s, t) = (x.sigmoid(), mish_gate(x.sigmoid()));
+        x.bounded(FAR) * s * (t * t).rest() + t
     };
 
-    gelu_erf(): |x| not_below(x, -FAR) * x.vnormal_cdf::<I>(), slope |x| {
-        let density = x.clone().bell() * (T::FRAC_1_SQRT_2() * T::FRAC_2_SQRT_PI() * T::of(0.5));
-        x.clone().normal_cdf() + x.bounded(T::of(FAR)) * density
+    gelu_erf() vectors: |x| x.not_below(-FAR) * x.normal_cdf(), from input |x| {
+        let density = x.bell() * (FRAC_1_SQRT_2 * FRAC_2_SQRT_PI * 0.5);
+        x.normal_cdf() + x.bounded(FAR) * density
     };
 
-    // With `(1 + tanh u) / 2 = σ(2u)`, which loses no digits far below 0.
-    gelu_tanh(): |x| {
-        let near = Lane::<I, T>::new(x).bounded(T::of(FAR));
-        not_below(x, -FAR) * gelu_inner(near).0.vsigmoid::<I>()
-    }, slope |x| {
-        let x = x.bounded(T::of(FAR));
-        let s = gelu_inner(x.clone()).sigmoid();
-        let rate = (x.clone() * x.clone() * T::of(3. * GELU_CUBIC) + T::ONE) * gelu_scale::<T>();
-        s.clone() * (x * rate * (-s + T::ONE) + T::ONE)
+    // Uses `(1 + tanh u) / 2 = σ(2u)`, which loses no digits far below 0.
+    gelu_tanh() vectors: |x| x.not_below(-FAR) * gelu_inner(x.bounded(FAR)).sigmoid(), from input |x| {
+        let x = x.bounded(FAR);
+        let s = gelu_inner(x).sigmoid();
+        let rate = (x * x * (3. * GELU_CUBIC) + 1.) * GELU_SCALE;
+        s * (x * rate * s.rest() + 1.)
     };
 
     /// `x` outside [-lambd, lambd], else 0; PyTorch's default `lambd` is 0.5.
-    pub hardshrink(lambd): |x| if x >= -lambd && x <= lambd { T::ZERO } else { x },
-        slope |g, x| g.kept(&x, |x| x < -lambd || x > lambd);
+    pub hardshrink(lambd) vectors: |x| if x.ge(-lambd) & x.le(lambd) { x.zero() } else { x },
+        from input |g, x| g.kept(x.lt(-lambd) | x.gt(lambd));
 
-    shrunk(lambd): |x| if x > lambd { x - lambd } else if x < -lambd { x + lambd } else { x * T::ZERO },
-        slope |g, x| g.kept(&x, |x| x < -lambd || x > lambd);
+    shrunk(lambd) vectors: |x| if x.gt(lambd) { x - lambd } else if x.lt(-lambd) { x + lambd } else { x * 0. },
+        from input |g, x| g.kept(x.lt(-lambd) | x.gt(lambd));
 
     /// `min(max(x + 3, 0), 6) / 6`
-    pub hardsigmoid(): |x| clamp_of(x + T::of(3.), T::ZERO, T::of(6.)) / T::of(6.),
-        slope |g, x| g.kept(&x, |x| x > T::of(-3.) && x < T::of(3.)) * T::of(ONE_SIXTH);
+    pub hardsigmoid() vectors: |x| (x + 3.).clamp(0., 6.) / 6., from input |g, x| g.kept(x.gt(-3.) & x.lt(3.)) * ONE_SIXTH;
 
     /// `x · min(max(x + 3, 0), 6) / 6`
-    pub hardswish(): |x| not_below(x, -FAR) * (clamp_of(x + T::of(3.), T::ZERO, T::of(6.)) / T::of(6.)), slope |g, x| {
-        let middle = x.clone().only(|x| x > T::of(-3.) && x < T::of(3.)) * T::of(1. / 3.);
-        g.kept(&x, |x| x > T::of(-3.) || x.is_nan()) * (middle + x.step(|x| T::of(if x < T::of(3.) { 0.5 } else { 1. })))
+    pub hardswish() vectors: |x| x.not_below(-FAR) * ((x + 3.).clamp(0., 6.) / 6.), from input |g, x| {
+        let middle = x.kept(x.gt(-3.) & x.lt(3.)) * (1. / 3.);
+        g.kept(!x.le(-3.)) * (middle + E::either(x.lt(3.), 0.5, 1.))
     };
 
     /// `log σ(x)`, without overflow.
-    pub logsigmoid(): |x| -softplus_of::<I, T>(-x), slope |x| (-x).sigmoid();
+    pub logsigmoid() vectors: |x| -(-x).softplus(), from input |x| (-x).sigmoid();
 
     /// `log(1 + e^(beta · x)) / beta`, a smooth ReLU; `x` itself where `beta · x` is above `threshold`.
     ///
     /// PyTorch's defaults are a `beta` of 1 and a `threshold` of 20.
-    pub softplus(beta, threshold): |x| if x * beta > threshold { x } else { softplus_of::<I, T>(x * beta) / beta }, slope |x| {
-        let z = x * beta;
-        let one = |above: bool| if above { T::ONE } else { T::ZERO };
-        z.clone().sigmoid() * z.clone().step(|z| one(z <= threshold)) + z.step(|z| one(z > threshold))
-    };
+    pub softplus(beta, threshold) vectors: |x| if (x * beta).gt(threshold) { x } else { (x * beta).softplus() / beta },
+        from input |x| {
+            let z = x * beta;
+            z.sigmoid() * E::either(z.le(threshold), 1., 0.) + E::either(z.gt(threshold), 1., 0.)
+        };
 
     /// `x / (1 + |x|)`
-    pub softsign(): |x| {
-        let near = Lane::<I, T>::new(x).bounded(T::max_value()).0;
-        near / (T::ONE + num_traits::Float::abs(near))
-    }, slope |g, x| {
-        let r = (x.abs() + T::ONE).reciprocal();
-        g * r.clone() * r
+    pub softsign() vectors: |x| {
+        let near = x.by(|x| clamp(x, Float::min_value(), Float::max_value()));
+        near / (near.abs() + 1.)
+    }, from input |g, x| {
+        let r = (x.abs() + 1.).reciprocal();
+        g * r * r
     };
 
     /// `x - tanh(x)`
-    pub tanhshrink(): |x| x - x.vtanh::<I>(), slope |x| {
-        let t = x.tanh();
-        t.clone() * t
-    };
+    pub tanhshrink() vectors: |x| x - x.tanh(), from input |x| x.tanh() * x.tanh();
 }
 
 const GELU_CUBIC: f64 = 0.044715;
 
+/// `2 √(2/π)`
+const GELU_SCALE: f64 = FRAC_2_SQRT_PI * SQRT_2;
+
 /// `2 √(2/π) (x + 0.044715 x³)`
 #[inline(always)]
 fn gelu_inner<T: Real, E: Formula<T>>(x: E) -> E {
-    let square = x.clone() * x.clone();
-    x * (square * T::of(GELU_CUBIC) + T::ONE) * gelu_scale::<T>()
+    x * (x * x * GELU_CUBIC + 1.) * GELU_SCALE
 }
 
-/// PyTorch's sixth is rounded to `f32` in the derivative, also in `f64`.
+/// PyTorch rounds one sixth to `f32` in the derivative, even in `f64`.
 const ONE_SIXTH: f64 = (1f32 / 6.) as f64;
 
-/// `2 √(2/π)`
-fn gelu_scale<T: Real>() -> T {
-    T::FRAC_2_SQRT_PI() * T::SQRT_2()
-}
-
-/// `tanh(softplus(x))` from `s = σ(x)`: `s (1 + q) / (1 + q²)` with `q = 1 - s`, which overflows nowhere.
+/// `tanh(softplus(x))` from `s = σ(x)`: `s (1 + q) / (1 + q²)` with `q = 1 - s`, which never overflows.
 #[inline(always)]
-fn mish_gate<T: Real, E: ops::RealFormula<T>>(s: E) -> E {
-    let q = -s.clone() + T::ONE;
-    s * (q.clone() + T::ONE) * (q.clone() * q + T::ONE).reciprocal()
+fn mish_gate<T: Real, E: Formula<T>>(s: E) -> E {
+    let q = s.rest();
+    s * (q + 1.) * (q * q + 1.).reciprocal()
 }
 
 // ---------------------------------------------------------------------------------------- those with names of their own
@@ -262,15 +194,15 @@ pub fn celu<T: Real>(input: &Tensor<T>, alpha: f64) -> Result<Tensor<T>> {
 pub(super) const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
 pub(super) const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
 
-/// `scale · ELU(x, alpha)` with the two numbers that keep mean 0 and variance 1 from layer to layer: alpha ≈ 1.6733,
-/// scale ≈ 1.0507 (Klambauer et al. 2017).
+/// `scale · ELU(x, alpha)` with the two constants that preserve mean 0 and variance 1 from layer to layer: alpha ≈
+/// 1.6733, scale ≈ 1.0507 (Klambauer et al. 2017).
 pub fn selu<T: Real>(input: &Tensor<T>) -> Tensor<T> {
     exponential(input, SELU_SCALE, SELU_ALPHA * SELU_SCALE, 1.)
 }
 
-/// How [`gelu`] works out the normal distribution.
+/// How [`gelu`] computes the normal distribution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Approximate {
+pub enum GELUApproximate {
     /// Exactly, with the error function.
     #[default]
     None,
@@ -279,26 +211,26 @@ pub enum Approximate {
 }
 
 /// As PyTorch names it: `none`, `tanh`.
-impl fmt::Display for Approximate {
+impl fmt::Display for GELUApproximate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Approximate::None => "none",
-            Approximate::Tanh => "tanh",
+            GELUApproximate::None => "none",
+            GELUApproximate::Tanh => "tanh",
         })
     }
 }
 
-/// `x · Φ(x)`, Φ being the distribution function of the standard normal distribution.
+/// `x · Φ(x)`, where Φ is the distribution function of the standard normal distribution.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
-/// let y = F::gelu(&tensor![0.0, 100.0], F::Approximate::None);
+/// let y = F::gelu(&tensor![0.0, 100.0], F::GELUApproximate::None);
 /// assert_eq!(y, tensor![0.0, 100.0]);
 /// ```
-pub fn gelu<T: Real>(input: &Tensor<T>, approximate: Approximate) -> Tensor<T> {
+pub fn gelu<T: Real>(input: &Tensor<T>, approximate: GELUApproximate) -> Tensor<T> {
     match approximate {
-        Approximate::None => gelu_erf(input),
-        Approximate::Tanh => gelu_tanh(input),
+        GELUApproximate::None => gelu_erf(input),
+        GELUApproximate::Tanh => gelu_tanh(input),
     }
 }
 
@@ -313,7 +245,7 @@ pub fn hardtanh<T: Real>(input: &Tensor<T>, min_val: f64, max_val: f64) -> Resul
     Ok(clamped(input, min_val, max_val))
 }
 
-/// `x` moved towards 0 by `lambd`, 0 within; PyTorch's default `lambd` is 0.5.
+/// `x` moved towards 0 by `lambd`, and 0 within that distance; PyTorch's default `lambd` is 0.5.
 ///
 /// # Errors
 /// If `lambd` is negative or NaN.
@@ -324,7 +256,8 @@ pub fn softshrink<T: Real>(input: &Tensor<T>, lambd: f64) -> Result<Tensor<T>> {
     Ok(shrunk(input, lambd))
 }
 
-/// `max(x, 0) + weight · min(x, 0)` with a learnable weight: one for all, or one a channel (axis 1 of `input`).
+/// `max(x, 0) + weight · min(x, 0)` with a learnable weight: one for all channels, or one per channel (axis 1 of
+/// `input`).
 ///
 /// # Errors
 /// If `weight` has more than one axis, or neither one element nor one for each channel.
@@ -349,7 +282,7 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
     let (x, w) = (input.clone(), weight.clone());
     Ok(Tensor::op("prelu", out, [input, &weight], move |g, [dx, dw]| {
         let dx = match dx {
-            // At 0 the slope is the weight's, and changes with nothing, as in PyTorch.
+            // At 0 the slope is the weight, and its derivative is 0, as in PyTorch.
             true if grad_enabled() => {
                 let w = Tensor::where_(&x.eq(T::ZERO)?, w.detach(), &w)?;
                 Some(Tensor::where_(&x.gt(T::ZERO)?, g, &ops::scaled(g, &w)?)?)
@@ -366,8 +299,8 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
         };
         let dw = match dw {
             true => {
-                let below = |x: T| x < T::ZERO || x.is_nan();
-                Some((g.clone().kept(&x, below) * x.clone().only(below)).sum_to(w.shape())?)
+                let above = Tensor::from(map(x.view(), |x| x >= T::ZERO));
+                Some((g.zero_where(&above) * x.zero_where(&above)).sum_to(w.shape())?)
             }
             false => None,
         };
@@ -375,8 +308,8 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
     }))
 }
 
-/// Leaky ReLU with a slope drawn from U(lower, upper) for each element that is not above 0; when not training, with the
-/// slope in the middle. PyTorch's defaults are 1/8 and 1/3.
+/// Leaky ReLU with a slope drawn from U(lower, upper) for each element that is not above 0; outside training, with the
+/// mean slope. PyTorch's defaults are 1/8 and 1/3.
 ///
 /// # Errors
 /// If `lower` is above `upper`, or one of them is not finite.
@@ -396,16 +329,13 @@ pub fn rrelu<T: Real>(input: &Tensor<T>, lower: f64, upper: f64, training: bool)
 
 // -------------------------------------------------------------------------------------------------------- along an axis
 
-struct Gated;
-
-impl<T: Real> Map<(T, T), T> for Gated {
-    #[inline(always)]
-    fn at<I: Isa>(&self, (a, b): (T, T)) -> T {
-        a * b.vsigmoid::<I>()
-    }
+pairs! {
+    // The small factors first: the gradient times `a` may overflow where the gate is 0.
+    real Real Gated, "glu", fused vectors reads [[false, true], [true, true]]: |a, b| a * b.vsigmoid::<I>(), |g, a, b|
+        g * b.sigmoid(), g * (a * (b.sigmoid() * (-b).sigmoid()));
 }
 
-/// `a · σ(b)`, `a` and `b` being the halves of `input` along the axis `dim` (-1 by default in PyTorch).
+/// `a · σ(b)`, where `a` and `b` are the halves of `input` along the axis `dim` (-1 by default in PyTorch).
 ///
 /// # Errors
 /// If there is no such axis, or its length is odd.
@@ -416,18 +346,11 @@ pub fn glu<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> {
     };
     let (at, half) = (at as isize, n / 2);
     let (a, b) = (input.narrow(at, 0, half)?, input.narrow(at, half as isize, half)?);
-    let value = zip_with(a.view(), b.view(), a.shape(), Gated);
-    let kept = [a.clone(), b.clone()];
-    Ok(Tensor::op("glu", value, [&a, &b], move |g, _| {
-        let [a, b] = &kept;
-        let open = b.sigmoid();
-        // The small factors first: the gradient times `a` may overflow where the gate is shut.
-        let slope = a * (&open * (-b).sigmoid());
-        Ok([Some(g * open), Some(g * slope)])
-    }))
+    real::pairs(Gated, &a, &b)
 }
 
-/// `yᵢ = eˣⁱ / Σⱼ eˣʲ` along the axis `dim`, without overflow. To work in another type: `F::softmax(&x.cast::<f64>(), dim)`.
+/// `yᵢ = eˣⁱ / Σⱼ eˣʲ` along the axis `dim`, without overflow. To compute in another type:
+/// `F::softmax(&x.cast::<f64>(), dim)`.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
@@ -449,7 +372,7 @@ pub fn softmin<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> {
     (-input).softmax(dim)
 }
 
-/// The logarithm of [`softmax`], more accurate than taking it.
+/// The logarithm of [`softmax`], computed more accurately than by taking the logarithm.
 ///
 /// # Errors
 /// If there is no such axis.
@@ -459,7 +382,7 @@ pub fn log_softmax<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> 
 
 /// A sample from the Gumbel-softmax distribution of `logits` along `dim`: `softmax((logits + noise) / tau)`.
 ///
-/// With `hard`, the sample is one-hot, and the gradient that of the soft one (Jang et al. 2016).
+/// With `hard`, the sample is one-hot, and its gradient is that of the soft sample (Jang et al. 2016).
 ///
 /// # Errors
 /// If there is no such axis.
@@ -474,6 +397,6 @@ pub fn gumbel_softmax<T: Real>(logits: &Tensor<T>, tau: f64, hard: bool, dim: is
     }
     let place = soft.detach().argmax(Some(dim), true)?;
     let one_hot = soft.zeros_like().scatter(dim, &place, &Tensor::ones(place.shape()))?;
-    // The value is the one-hot sample, the derivative that of the soft one.
+    // The value is the one-hot sample, the derivative that of the soft sample.
     Ok(Tensor::op("gumbel_softmax", one_hot.data().clone(), [&soft], |g, _| Ok([Some(g.clone())])))
 }

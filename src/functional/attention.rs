@@ -1,4 +1,4 @@
-//! Attention: scaled dot products, and several heads of it between projections.
+//! Attention: scaled dot products, and multi-head attention.
 
 use crate::{
     Error, Result,
@@ -8,16 +8,16 @@ use crate::{
 };
 use ndnn_derive::concrete;
 
-/// Which keys a query may see.
+/// Which keys a query may attend to.
 ///
-/// A mask of floats is added to the scores. What `true` means in a mask of bools is said by who takes it:
-/// [`scaled_dot_product_attention`] lets the query see the key, [`multi_head_attention_forward`] and
-/// [`MultiheadAttention`](crate::nn::MultiheadAttention) hide it, as in PyTorch.
+/// A float mask is added to the scores. The meaning of `true` in a bool mask depends on the function: in
+/// [`scaled_dot_product_attention`] the query attends to the key; in [`multi_head_attention_forward`] and
+/// [`MultiheadAttention`](crate::nn::MultiheadAttention) the key is hidden, as in PyTorch.
 #[derive(Clone, Debug)]
 pub enum AttentionMask<T: Real = f32> {
-    /// Which keys are seen, or hidden.
+    /// Keys that are attended to, or hidden.
     Bool(Tensor<bool>),
-    /// What is added to the scores; gradients flow through it.
+    /// Numbers that are added to the scores; gradients flow through them.
     Float(Tensor<T>),
 }
 
@@ -42,7 +42,7 @@ impl<T: Real> AttentionMask<T> {
         }
     }
 
-    /// What is added to the scores; −∞ where a mask of bools is `hidden`.
+    /// The mask as numbers that are added to the scores: −∞ where a bool mask equals `hidden`.
     fn added(&self, hidden: bool) -> Tensor<T> {
         match self {
             AttentionMask::Bool(mask) => {
@@ -54,24 +54,25 @@ impl<T: Real> AttentionMask<T> {
 }
 
 options! {
-    /// What [`scaled_dot_product_attention`] takes besides tensors.
+    /// The options of [`scaled_dot_product_attention`].
     pub struct ScaledDotProductOptions, setters scaled_dot_product_setters {
-        /// The probability with which a weight is dropped, always: pass 0 (the default) outside training.
+        /// The probability with which a weight is dropped, in any mode: pass 0 (the default) outside training.
         dropout_p: of f64 = 0.;
-        /// Whether query i sees the keys 0 to i only; `false` by default.
+        /// Whether query i attends only to the keys 0 to i; `false` by default.
         is_causal: of bool = false;
         /// The factor of the scores; by default 1 / √E.
         scale: into Option<f64> = None;
-        /// Whether a group of query heads (axis −3) shares a head of keys and values; `false` by default.
+        /// Whether several query heads (axis −3) share one head of keys and values; `false` by default.
         enable_gqa: of bool = false;
     }
 }
 
 /// `softmax(Q Kᵀ / √E + mask) V`, softmax over the keys.
 ///
-/// `query` is `(*, L, E)`, `key` `(*, S, E)`, `value` `(*, S, Ev)`; the result is `(*, L, Ev)`. The leading axes broadcast.
-/// `attn_mask` broadcasts to `(*, L, S)`: of bools, `true` says that the query sees the key; of floats, it is added. A query
-/// that sees no key gives zeros. As torch.nn.functional.scaled_dot_product_attention; Vaswani and others, 2017.
+/// `query` is `(*, L, E)`, `key` `(*, S, E)`, `value` `(*, S, Ev)`; the result is `(*, L, Ev)`. The leading axes
+/// broadcast. `attn_mask` broadcasts to `(*, L, S)`: in a bool mask, `true` means that the query attends to the key; a
+/// float mask is added. A query that attends to no key gives zeros. As
+/// torch.nn.functional.scaled_dot_product_attention; Vaswani and others, 2017.
 ///
 /// ```
 /// use ndnn::{functional::{self as F, ScaledDotProductOptions}, prelude::*};
@@ -82,7 +83,7 @@ options! {
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit, both a mask and `is_causal` are given, or `dropout_p` is no probability.
+/// If the shapes do not match, both a mask and `is_causal` are given, or `dropout_p` is not a probability.
 #[concrete]
 pub fn scaled_dot_product_attention<T: Real>(
     query: &Tensor<T>,
@@ -133,13 +134,13 @@ pub fn scaled_dot_product_attention<T: Real>(
     dropout(&weights, options.dropout_p, true)?.matmul(&value)
 }
 
-/// What is added to the scores so that query i sees the keys 0 to i only.
+/// Numbers that are added to the scores so that query i attends only to the keys 0 to i.
 fn causal<T: Real>(len: usize, keys: usize) -> Result<Tensor<T>> {
     let zeros = filled(room::<T>("scaled_dot_product_attention", &[len, keys])?, T::ZERO);
     Ok(mask_matrix(zeros, &[len, keys], T::neg_infinity(), |i, j| j <= i).into())
 }
 
-/// Keys or values with each head repeated, so that there are as many as the query has.
+/// Keys or values with each head repeated, so that they have as many heads as the query.
 fn shared_heads<T: Real>(query: &Tensor<T>, shared: &Tensor<T>) -> Result<Tensor<T>> {
     let heads = |t: &Tensor<T>| t.ndim().checked_sub(3).map_or(0, |axis| t.shape()[axis]);
     match (heads(query), heads(shared)) {
@@ -155,7 +156,7 @@ fn shared_heads<T: Real>(query: &Tensor<T>, shared: &Tensor<T>) -> Result<Tensor
     }
 }
 
-/// Softmax over the last axis; where all is −∞, zeros and no gradient in place of NaN.
+/// Softmax over the last axis; a row of −∞ gives zeros and no gradient instead of NaN.
 fn safe_softmax<T: Real>(scores: &Tensor<T>) -> Result<Tensor<T>> {
     let blind = scores.detach().eq(T::neg_infinity())?.all_dim([-1], true)?;
     if !blind.any().item()? {
@@ -170,24 +171,24 @@ fn safe_softmax<T: Real>(scores: &Tensor<T>) -> Result<Tensor<T>> {
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)] // There is one at a time, for one call.
 pub enum InProjection<T: Real = f32> {
-    /// `(3 · E, E)`: those of queries, keys and values one below the other.
+    /// `(3 · E, E)`: the weights for queries, keys and values, stacked along the first axis.
     Packed(Tensor<T>),
-    /// Of queries `(E, E)`, keys `(E, kdim)` and values `(E, vdim)`.
+    /// For queries `(E, E)`, keys `(E, kdim)` and values `(E, vdim)`.
     Separate([Tensor<T>; 3]),
 }
 
-/// The heads that [`multi_head_attention_forward`] runs: their weights, and what belongs to the layer.
+/// The weights and settings of a layer for [`multi_head_attention_forward`].
 #[derive(Clone, Debug)]
 pub struct Heads<T: Real = f32> {
-    /// Into how many heads the features are divided.
+    /// The number of heads among which the features are divided.
     pub num_heads: usize,
     /// The weights of the input projections.
     pub in_proj_weight: InProjection<T>,
     /// `(3 · E)`: the biases of the input projections.
     pub in_proj_bias: Option<Tensor<T>>,
-    /// One more key and one more value, `(1, 1, E)` each, which are learnt.
+    /// An additional, learnable key and value, `(1, 1, E)` each.
     pub bias_kv: Option<(Tensor<T>, Tensor<T>)>,
-    /// Whether there is one more key and value of zeros.
+    /// Whether to add a key and a value of zeros.
     pub add_zero_attn: bool,
     /// `(E, E)`
     pub out_proj_weight: Tensor<T>,
@@ -199,19 +200,19 @@ pub struct Heads<T: Real = f32> {
     pub training: bool,
 }
 
-/// The masks of one call of [`multi_head_attention_forward`] or
+/// The masks for one call of [`multi_head_attention_forward`] or
 /// [`MultiheadAttention::forward`](crate::nn::MultiheadAttention::forward), and what it returns.
 #[derive(Clone, Debug)]
 pub struct AttentionOptions<T: Real = f32> {
-    /// See the setter of that name.
+    /// Keys that no query attends to; see [`key_padding_mask`](Self::key_padding_mask()).
     pub key_padding_mask: Option<AttentionMask<T>>,
-    /// See the setter of that name.
+    /// Keys that a query does not attend to; see [`attn_mask`](Self::attn_mask()).
     pub attn_mask: Option<AttentionMask<T>>,
-    /// See the setter of that name.
+    /// Whether the weights are returned.
     pub need_weights: bool,
-    /// See the setter of that name.
+    /// Whether the returned weights are averaged over the heads.
     pub average_attn_weights: bool,
-    /// See the setter of that name.
+    /// A hint that `attn_mask` is the causal mask.
     pub is_causal: bool,
 }
 
@@ -228,13 +229,14 @@ impl<T: Real> Default for AttentionOptions<T> {
 }
 
 impl<T: Real> AttentionOptions<T> {
-    /// Keys that no query sees, `(N, S)`, without a batch `(S)`: `true` hides; floats are added.
+    /// Keys that no query attends to, `(N, S)`, or `(S)` without a batch: `true` hides a key; a float mask is added.
     pub fn key_padding_mask(mut self, mask: impl Into<AttentionMask<T>>) -> Self {
         self.key_padding_mask = Some(mask.into());
         self
     }
 
-    /// Keys that a query does not see, `(L, S)` or `(N · num_heads, L, S)`: `true` hides; floats are added.
+    /// Keys that a query does not attend to, `(L, S)` or `(N · num_heads, L, S)`: `true` hides a key; a float mask is
+    /// added.
     pub fn attn_mask(mut self, mask: impl Into<AttentionMask<T>>) -> Self {
         self.attn_mask = Some(mask.into());
         self
@@ -246,7 +248,7 @@ impl<T: Real> AttentionOptions<T> {
         self
     }
 
-    /// Whether the weights are returned as their mean over the heads (the default).
+    /// Whether the returned weights are averaged over the heads (the default).
     pub fn average_attn_weights(mut self, average_attn_weights: bool) -> Self {
         self.average_attn_weights = average_attn_weights;
         self
@@ -261,15 +263,16 @@ impl<T: Real> AttentionOptions<T> {
 
 const MHA: &str = "multi_head_attention_forward";
 
-/// `concat(head₁, …) W_out`, `headᵢ` the [`scaled_dot_product_attention`] of its share of the projected features.
+/// `concat(head₁, …) W_out`, where `headᵢ` is the [`scaled_dot_product_attention`] of its part of the projected
+/// features.
 ///
-/// `query` is `(L, N, E)`, `key` `(S, N, kdim)`, `value` `(S, N, vdim)`, or each without `N`. The results are the output, as
-/// the query, and if they are needed the weights, `(N, L, S)`, or for each head `(N, num_heads, L, S)`. A query that sees no
-/// key gives NaN where weights are needed, and otherwise zeros before the output's projection, as
+/// `query` is `(L, N, E)`, `key` `(S, N, kdim)`, `value` `(S, N, vdim)`, or all without `N`. Returns the output, with
+/// the shape of the query, and if requested the weights, `(N, L, S)`, or `(N, num_heads, L, S)` for each head. A query
+/// that attends to no key gives NaN if the weights are requested, and otherwise zeros before the output projection, as
 /// torch.nn.functional.multi_head_attention_forward does.
 ///
 /// # Errors
-/// If shapes or masks do not fit, or `is_causal` comes without `attn_mask`.
+/// If shapes or masks do not match, or `is_causal` is given without `attn_mask`.
 pub fn multi_head_attention_forward<T: Real>(
     query: &Tensor<T>,
     key: &Tensor<T>,
@@ -284,7 +287,7 @@ pub fn multi_head_attention_forward<T: Real>(
     let (query, key, value) = (lifted(query)?, lifted(key)?, lifted(value)?);
     let (len, batch, features) = (query.shape()[0], query.shape()[1], query.shape()[2]);
 
-    // The hint is taken only where there is nothing to merge with the causal mask.
+    // The hint is used only if there is no other mask to combine with the causal one.
     let causal = options.is_causal && options.key_padding_mask.is_none() && !options.need_weights;
     let mask = heads.mask(&options, causal, [batch, len, key.shape()[0]], batched)?;
     let [q, k, v] = heads.project(&query, &key, &value, one)?;
@@ -357,12 +360,12 @@ impl<T: Real> Heads<T> {
         }
     }
 
-    /// Keys and values besides those that are given.
+    /// The number of keys and values that are added to the given ones.
     fn additional(&self) -> usize {
         usize::from(self.bias_kv.is_some()) + usize::from(self.add_zero_attn)
     }
 
-    /// Both masks as one that is added to the scores `(N · num_heads, L, S)` and broadcasts to them.
+    /// Both masks combined into one that is added to the scores `(N · num_heads, L, S)` and broadcasts to them.
     fn mask(
         &self,
         options: &AttentionOptions<T>,
@@ -402,7 +405,7 @@ impl<T: Real> Heads<T> {
         of_queries.map_or(Ok(padding.clone()), |mask| mask.try_add(&padding)).map(Some)
     }
 
-    /// Queries, keys and values `(L or S, N, E)`; in one product where all three are `one` tensor.
+    /// Projected queries, keys and values `(L or S, N, E)`; in a single product if all three are `one` tensor.
     fn project(&self, query: &Tensor<T>, key: &Tensor<T>, value: &Tensor<T>, one: bool) -> Result<[Tensor<T>; 3]> {
         let three = |parts: Vec<Tensor<T>>| <[Tensor<T>; 3]>::try_from(parts).expect("three parts");
         let weights = match &self.in_proj_weight {
@@ -418,7 +421,7 @@ impl<T: Real> Heads<T> {
         Ok(three(inputs.map(project).collect::<Result<_>>()?))
     }
 
-    /// Keys and values `(S, N, E)` with the additional ones at their end.
+    /// Keys and values `(S, N, E)` with the additional ones appended.
     fn with_more(&self, mut kv: [Tensor<T>; 2]) -> Result<[Tensor<T>; 2]> {
         let [batch, features] = [kv[0].shape()[1], kv[0].shape()[2]];
         let one = [1, batch, features];

@@ -1,7 +1,7 @@
 //! Convolutions.
 //!
-//! A convolution is linear in the input and in the weight. So its two derivatives and their derivatives are again
-//! convolutions of these kinds: three operations, each of which names the two others as its derivatives.
+//! A convolution is linear in the input and in the weight, so its two derivatives and their derivatives are again
+//! convolutions of these kinds: three operations, each of which has the other two as its derivatives.
 
 use std::{fmt, str::FromStr};
 
@@ -22,11 +22,11 @@ use crate::{
 /// How many elements a convolution adds at each end of each axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding<const N: usize> {
-    /// As many as keep the size; where their number is odd, the last one is behind. Only with a stride of 1.
+    /// As many as preserve the size; if their number is odd, the additional one is at the end. Requires a stride of 1.
     Same,
     /// None.
     Valid,
-    /// So many at each end.
+    /// This number at each end.
     Sizes(Dims<N>),
 }
 
@@ -88,7 +88,7 @@ impl<const N: usize> fmt::Display for Padding<N> {
 }
 
 options! {
-    /// What a convolution takes besides its tensors.
+    /// The options of a convolution.
     pub struct ConvOptions[const N: usize][N], setters conv_setters {
         /// The step from one window to the next; 1 by default.
         stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1";
@@ -96,8 +96,8 @@ options! {
         padding: into Padding<N> = Padding::from(0);
         /// The step from one tap of the kernel to the next; 1 by default.
         dilation: into Dims<N> = Dims::from(1), if |d| d.is_positive(), "a dilation is at least 1";
-        /// Groups of channels that do not see each other; 1 by default. A layer draws weight and bias again if that changes
-        /// their shape.
+        /// Number of groups into which the channels are divided; 1 by default. Output channels of one group depend only
+        /// on input channels of that group. A layer initialises weight and bias again if this changes their shape.
         groups: of usize = 1, if |g| g > 0, "there is at least 1 group";
         /// What the input is padded with; zeros by default.
         padding_mode: into PaddingMode = PaddingMode::Constant;
@@ -106,7 +106,7 @@ options! {
 }
 
 impl<const N: usize> ConvOptions<N> {
-    /// The elements added before and after each axis.
+    /// The number of elements added before and after each axis.
     fn pads(&self, kernel: [usize; N]) -> [(usize, usize); N] {
         std::array::from_fn(|i| match self.padding {
             Padding::Valid => (0, 0),
@@ -123,10 +123,11 @@ impl<const N: usize> ConvOptions<N> {
 ///
 /// `input` is `(B, C, *sizes)` or, without a batch, `(C, *sizes)`; `weight` is `(F, C / groups, *kernel_size)`, `bias`
 /// `(F)`. The result is `(B, F, *out)` with `out = ⌊(size + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1`.
-/// No batch gives an empty result; no channels give no channels, as in PyTorch.
+/// An empty batch gives an empty result; an input without channels gives a result without channels, as in PyTorch.
 ///
 /// # Errors
-/// If the shapes do not fit together, the kernel is larger than the padded input, or there is no memory for the result.
+/// If the shapes do not match, the kernel is larger than the padded input, or there is not enough memory for the
+/// result.
 pub fn conv<const N: usize, T: Real>(
     input: &Tensor<T>,
     weight: &Tensor<T>,
@@ -140,7 +141,7 @@ pub fn conv<const N: usize, T: Real>(
         let ConvOptions { stride, dilation, groups, padding_mode, .. } = options;
         let (mut x, mut pads) = (x.clone(), options.pads(kernel));
         if padding_mode != PaddingMode::Constant {
-            // More than `isize::MAX` is too much for `pad` too.
+            // More than `isize::MAX` is an error in `pad` too.
             let signed = |n: usize| n.min(isize::MAX as usize) as isize;
             let sizes: Vec<isize> = pads.iter().rev().flat_map(|&(a, b)| [signed(a), signed(b)]).collect();
             x = pad(&x, sizes, padding_mode)?;
@@ -150,7 +151,7 @@ pub fn conv<const N: usize, T: Real>(
         padded.filled(true)?;
         let sliding = Sliding { kernel, stride: stride.get(), dilation: dilation.get(), pads, ceil_mode: false };
         let windows = sliding.over(&padded)?;
-        // PyTorch's answer to an input without channels is a result without channels.
+        // For an input without channels PyTorch returns a result without channels.
         let features = if padded.channels() == 0 { 0 } else { weight.shape()[0] };
         let (weight, bias) = match features {
             0 => (&weight.narrow(0, 0, 0)?, bias.map(|b| b.narrow(0, 0, 0)).transpose()?),
@@ -201,7 +202,7 @@ fn check_shapes<const N: usize, T: Real>(
 
 // ------------------------------------------------------------------------------- the three operations and their derivatives
 
-/// The convolution itself; all shapes are the plan's.
+/// The convolution itself; all shapes are those of the plan.
 #[concrete]
 fn planned<T: Real>(
     op: &'static str,
@@ -223,7 +224,8 @@ fn planned<T: Real>(
     })
 }
 
-/// The derivative by the input: from `g`, shaped as the output, to the plan's input. This is the transposed convolution.
+/// The derivative with respect to the input: from `g`, in the shape of the output, to the plan's input. This is the
+/// transposed convolution.
 pub(crate) fn input_grad<T: Real>(g: &Tensor<T>, weight: &Tensor<T>, plan: Plan) -> Tensor<T> {
     let out = kernels::conv::input_grad(g.view(), weight.view(), &plan);
     let (y, w) = (g.clone(), weight.clone());
@@ -232,7 +234,7 @@ pub(crate) fn input_grad<T: Real>(g: &Tensor<T>, weight: &Tensor<T>, plan: Plan)
     })
 }
 
-/// The derivative by the weight: from the input and `g`, shaped as the output, to the plan's weight.
+/// The derivative with respect to the weight: from the input and `g`, in the shape of the output, to the plan's weight.
 fn weight_grad<T: Real>(x: &Tensor<T>, g: &Tensor<T>, plan: Plan) -> Tensor<T> {
     let out = kernels::conv::weight_grad(x.view(), g.view(), &plan);
     let (input, y) = (x.clone(), g.clone());

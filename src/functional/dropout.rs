@@ -9,22 +9,22 @@ use crate::{
     tensor::{Real, Tensor},
 };
 
-/// The value that SELU falls to far below 0, negated: `scale · alpha`.
+/// The limit of SELU for large negative numbers, negated: `scale · alpha`.
 const SATURATION: f64 = super::activation::SELU_ALPHA * super::activation::SELU_SCALE;
 
-/// What is dropped, and what takes its place.
+/// What is dropped, and what replaces it.
 #[derive(Clone, Copy)]
 struct Kind {
     op: &'static str,
     drawn: Drawn,
-    /// SELU's saturation in place of 0, and everything scaled and shifted to mean 0 and variance 1.
+    /// Replaces by SELU's limit instead of 0, and scales and shifts everything to mean 0 and variance 1.
     alpha: bool,
 }
 
 #[derive(Clone, Copy)]
 enum Drawn {
     Elements,
-    /// Channels of `(N, C, …)`, or of `(C, …)` where the rank is not the one given.
+    /// Channels of `(N, C, …)`, or of `(C, …)` if the rank is not the given one.
     Channels {
         batched_rank: Option<usize>,
     },
@@ -51,7 +51,7 @@ impl Kind {
         if p == 0. || !training || input.numel() == 0 {
             return Ok(input.clone());
         }
-        // Of what is kept and of what is dropped: the factor, and what is added.
+        // The factor, and what is added to elements that are kept and that are dropped.
         let (scale, kept, dropped) = match self.alpha {
             _ if p == 1. => (0., 0., 0.),
             false => (1. / (1. - p), 0., 0.),
@@ -69,13 +69,13 @@ impl Kind {
     }
 }
 
-/// What is kept times `scale`, plus `kept`, and `dropped` in place of the others; see [`Kind::alpha`].
+/// Elements that are kept, times `scale`, plus `kept`; `dropped` replaces the others; see [`Kind::alpha`].
 #[concrete]
 fn masked<T: Real>(op: &'static str, input: &Tensor<T>, keep: &Tensor<T>, numbers: [T; 3], alpha: bool) -> Tensor<T> {
     let [scale, kept, dropped] = numbers;
     let factor: Tensor<T> = map(keep.view(), |k| k * scale).into();
     let out = match alpha {
-        // Selected: an infinity times 0 would be NaN.
+        // Selected, not multiplied: infinity times 0 would be NaN.
         false => zip(input.view(), factor.view(), input.shape(), |x, f| if f == T::ZERO { T::ZERO } else { x * f }),
         true => {
             zip(input.view(), factor.view(), input.shape(), |x, f| if f == T::ZERO { dropped } else { x * f + kept })
@@ -100,7 +100,8 @@ macro_rules! functions {
 }
 
 functions! {
-    /// While training, each element is 0 with probability `p`, else divided by `1 - p`; otherwise `input` as it is.
+    /// In training, each element becomes 0 with probability `p`, and is otherwise divided by `1 - p`; else `input` is
+    /// returned unchanged.
     ///
     /// ```
     /// use ndnn::{functional as F, prelude::*};
@@ -115,14 +116,14 @@ functions! {
     /// [`dropout`] of whole channels of `(N, C, L)` or `(C, L)`.
     dropout1d, Drawn::Channels { batched_rank: Some(3) }, alpha false, one_spatial_axis;
 
-    /// [`dropout`] of whole channels of `(N, C, H, W)`; three axes are taken for `(N, C, L)`, as in PyTorch.
+    /// [`dropout`] of whole channels of `(N, C, H, W)`; three axes are interpreted as `(N, C, L)`, as in PyTorch.
     dropout2d, Drawn::Channels { batched_rank: None }, alpha false;
 
     /// [`dropout`] of whole channels of `(N, C, D, H, W)` or `(C, D, H, W)`.
     dropout3d, Drawn::Channels { batched_rank: Some(5) }, alpha false;
 
-    /// [`dropout`] for [`selu`](super::selu): drops to SELU's lowest value, and keeps mean 0 and variance 1
-    /// (Klambauer et al. 2017).
+    /// [`dropout`] for [`selu`](super::selu): dropped elements become SELU's lowest value, and mean 0 and variance 1
+    /// are preserved (Klambauer et al. 2017).
     alpha_dropout, Drawn::Elements, alpha true;
 
     /// [`alpha_dropout`] of whole channels of `(N, C, …)`.

@@ -23,7 +23,7 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// If the last axis of `input` is not the weight's, or the bias does not fit.
+/// If the last axis of `input` does not match the weight, or the bias does not.
 #[concrete]
 pub fn linear<T: Real>(input: &Tensor<T>, weight: &Tensor<T>, bias: Option<&Tensor<T>>) -> Result<Tensor<T>> {
     let sizes = LinearSizes::new(input.shape(), weight.shape(), bias.map(Tensor::shape))?;
@@ -50,7 +50,7 @@ pub fn linear<T: Real>(input: &Tensor<T>, weight: &Tensor<T>, bias: Option<&Tens
     })
 }
 
-/// The sizes of one [`linear`] as a product of matrices, `[n, in] · [in, out]`.
+/// The sizes of [`linear`] as a matrix product, `[n, in] · [in, out]`.
 #[derive(Clone, Copy)]
 struct LinearSizes {
     n: usize,
@@ -137,7 +137,7 @@ impl LinearSizes {
         Ok([dx, dw, db])
     }
 
-    /// As [`backward`](Self::backward), of operations that have gradients themselves.
+    /// As [`backward`](Self::backward), in operations that have gradients themselves.
     fn differentiable<T: Real>(
         &self,
         g: &Tensor<T>,
@@ -155,7 +155,7 @@ impl LinearSizes {
     }
 }
 
-/// The elements as a matrix: a view, if the axes but the last one follow each other without a gap.
+/// The elements as a matrix: a view, if all axes but the last can be merged without a copy.
 fn matrix<T: Real>(x: &Tensor<T>, shape: [usize; 2]) -> CowArray<'_, T, Ix2> {
     let mut view = x.view();
     let lead = view.ndim().saturating_sub(2);
@@ -176,7 +176,7 @@ fn matrix<T: Real>(x: &Tensor<T>, shape: [usize; 2]) -> CowArray<'_, T, Ix2> {
 /// `bias` `(out_features)`; the result is `(*, out_features)`.
 ///
 /// # Errors
-/// If the leading axes of the inputs differ, or the weight or the bias does not fit.
+/// If the leading axes of the inputs differ, or the weight or the bias does not match.
 pub fn bilinear<T: Real>(
     input1: &Tensor<T>,
     input2: &Tensor<T>,

@@ -1,4 +1,4 @@
-//! Normalisations: batch, layer and group norm.
+//! Normalizations: batch, layer and group norm.
 
 use ndnn_derive::concrete;
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use crate::{
 use super::options;
 
 options! {
-    /// What [`batch_norm`] takes besides tensors.
+    /// The options of [`batch_norm`].
     pub struct BatchNormOptions, setters batch_norm_setters {
-        /// Whether the batch's own statistics are used, and the running ones updated; `false` by default.
+        /// Whether the statistics of the batch are used, and the running ones updated; `false` by default.
         training: of bool = false;
-        /// The share of the batch's statistics in the running ones; 0.1 by default.
+        /// The weight of the batch's statistics in the running ones; 0.1 by default.
         momentum: of f64 = 0.1;
         /// Added to the variance; 1e-5 by default.
         eps: of f64 = 1e-5;
     }
 }
 
-/// `(x − E[x]) / √(Var[x] + ε) · γ + β`, the statistics over every axis but the second.
+/// `(x − E[x]) / √(Var[x] + ε) · γ + β`, with statistics over every axis but the second.
 ///
-/// `input` is `(N, C, *)`; `weight` γ, `bias` β and the running statistics are `(C)`. In training (and where there are no
-/// running statistics) mean and biased variance are the batch's, and the running ones become
-/// `(1 − momentum) · running + momentum · batch`, with the unbiased variance; otherwise the running ones are used. As
+/// `input` is `(N, C, *)`; `weight` γ, `bias` β and the running statistics are `(C)`. In training (and if there are no
+/// running statistics) mean and biased variance are those of the batch, and the running statistics become `(1 −
+/// momentum) · running + momentum · batch`, with the unbiased variance; otherwise the running statistics are used. As
 /// torch.nn.functional.batch_norm; Ioffe and Szegedy, 2015.
 ///
 /// ```
@@ -47,7 +47,7 @@ options! {
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit, `eps` is negative, or in training `eps` is 0 or there is one value a channel.
+/// If the shapes do not match, `eps` is negative, or in training `eps` is 0 or there is only one value per channel.
 pub fn batch_norm<T: Real>(
     input: &Tensor<T>,
     running_mean: Option<&mut Tensor<T>>,
@@ -70,8 +70,8 @@ pub fn batch_norm<T: Real>(
     Ok(y)
 }
 
-/// As [`batch_norm`], but leaves the running statistics to the caller: beside the result, a training batch's mean and unbiased
-/// variance.
+/// As [`batch_norm`], but leaves the running statistics to the caller: it also returns mean and unbiased variance of a
+/// training batch.
 pub(crate) fn batch_norm_and_moments<T: Real>(
     input: &Tensor<T>,
     [running_mean, running_var]: [Option<&Tensor<T>>; 2],
@@ -81,7 +81,7 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
 ) -> Result<(Tensor<T>, Option<[Vec<T>; 2]>)> {
     let shape = input.shape();
     if input.ndim() == 1 && input.numel() == 0 {
-        // No channel and no value: PyTorch's answer is the input.
+        // If there is neither a channel nor a value, PyTorch returns the input.
         return Ok((input.clone(), None));
     }
     if input.ndim() < 2 {
@@ -121,7 +121,7 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
         eps.iter_mut().zip(&scales).for_each(|(eps, &s)| *eps = *eps * s * s);
         (moments, var) = of(&x, &eps);
     }
-    // An empty batch says nothing about the statistics.
+    // An empty batch does not update the statistics.
     let trained = (options.training && count > 0).then(|| {
         let unbias = T::of(count as f64 / (count as f64 - 1.));
         let mean = collected((0..channels).map(|c| (moments[0][c] + moments[1][c]) / scales[c]));
@@ -130,16 +130,16 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
     Ok((channels_normed(&x, form, moments, weight, bias, Some(eps)), trained))
 }
 
-/// Moves a running statistic towards the batch's.
+/// Moves a running statistic towards that of the batch.
 pub(crate) fn towards<T: Real>(mut running: ArrayViewMutD<'_, T>, batch: &[T], momentum: f64) {
     let (keep, momentum) = (T::of(1. - momentum), T::of(momentum));
-    // A factor of 0 leaves nothing, also of an infinity.
+    // A factor of 0 gives 0, even for an infinity.
     let part = |x: T, factor: T| if factor == T::ZERO { T::ZERO } else { x * factor };
     running.iter_mut().zip(batch).for_each(|(r, &b)| *r = part(*r, keep) + part(b, momentum));
 }
 
-/// The norm of channels with these means, what is left of them, and `1 / √(variance + ε)`. They are the input's own if their
-/// ε are given, one per channel; else they are constants.
+/// Normalizes channels with these means, their remaining errors, and `1 / √(variance + ε)`. If ε is given, one per
+/// channel, these are the moments of the input; otherwise they are constants.
 fn channels_normed<T: Real>(
     input: &Tensor<T>,
     form: Form,
@@ -172,10 +172,10 @@ fn slices<T>(moments: &[Vec<T>; 3]) -> [&[T]; 3] {
     moments.each_ref().map(Vec::as_slice)
 }
 
-/// `(x − E[x]) / √(Var[x] + ε) · γ + β`, the statistics over the last axes, whose shape is `normalized_shape`.
+/// `(x − E[x]) / √(Var[x] + ε) · γ + β`, with statistics over the last axes, whose shape is `normalized_shape`.
 ///
-/// `weight` γ and `bias` β have the shape `normalized_shape`; the variance is the biased one. `eps` is 1e-5 in PyTorch by
-/// default. As torch.nn.functional.layer_norm; Ba, Kiros and Hinton, 2016.
+/// `weight` γ and `bias` β have the shape `normalized_shape`; the variance is the biased one. PyTorch's default for
+/// `eps` is 1e-5. As torch.nn.functional.layer_norm; Ba, Kiros and Hinton, 2016.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
@@ -211,23 +211,23 @@ pub fn layer_norm<T: Real>(
     row_norm("layer_norm", input, form, weight, bias, eps)
 }
 
-/// `(x − E[x]) / √(Var[x] + ε) · γ + β`, the statistics of each sample over each of `num_groups` groups of channels.
+/// `(x − E[x]) / √(Var[x] + ε) · γ + β`, with statistics over each group of channels of each sample.
 ///
-/// `input` is `(N, C, *)`, whose channels are cut into `num_groups` groups of as many that follow one another; `weight` γ and
-/// `bias` β are `(C)`; the variance is the biased one. `eps` is 1e-5 in PyTorch by default. As
+/// `input` is `(N, C, *)`, whose channels are divided into `num_groups` groups of equal size, each of consecutive
+/// channels; `weight` γ and `bias` β are `(C)`; the variance is the biased one. PyTorch's default for `eps` is 1e-5. As
 /// torch.nn.functional.group_norm; Wu and He, 2018.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
 /// let x = tensor![[[1.0, 3.0], [1.0, 3.0], [10.0, 30.0], [10.0, 30.0]]];        // 4 channels, 2 groups
 /// let y = F::group_norm(&x, 2, None, None, 1e-5)?;
-/// assert!((y - tensor![-1.0, 1.0]).abs().max().item()? < 1e-4);
+/// assert!((y - tensor![-1.0, 1.0]).abs().max()?.item()? < 1e-4);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 ///
 /// # Errors
-/// If the input has no channels or fewer than 2 axes, they cannot be cut into so many groups, weight or bias are of another
-/// shape, or a group has one value and there is one sample.
+/// If the input has no channels or fewer than 2 axes, the channels cannot be divided into this number of groups, weight
+/// or bias have another shape, or there is a single sample with one value per group.
 pub fn group_norm<T: Real>(
     input: &Tensor<T>,
     num_groups: usize,
@@ -257,7 +257,7 @@ pub fn group_norm<T: Real>(
     row_norm(OP, input, Form { sizes: [n, num_groups, runs, len], axes: [2, 3] }, weight, bias, eps)
 }
 
-/// The norm over rows: one `(outer, group)` after another.
+/// The norm over rows, one per `(outer, group)`.
 fn row_norm<T: Real>(
     op: &'static str,
     input: &Tensor<T>,
@@ -273,7 +273,7 @@ fn row_norm<T: Real>(
     Ok(rows_normed(op, &scaled, form, weight, bias, one * &scale * scale).0)
 }
 
-/// The norm over rows with one ε, or one per row, and the rows' moments.
+/// The norm over rows with one ε, or one per row; also returns the moments of the rows.
 fn rows_normed<T: Real>(
     op: &'static str,
     input: &Tensor<T>,
@@ -305,7 +305,7 @@ fn rows_normed<T: Real>(
 
 // ------------------------------------------------------------------------------------------------- what norms share
 
-/// Whether each of these tensors has one number per channel of an input `(N, C, *)`.
+/// Checks that each of these tensors has one number per channel of an input `(N, C, *)`.
 fn per_channel<'a, T: Real>(
     op: &str,
     shape: &[usize],
@@ -321,7 +321,7 @@ fn per_channel<'a, T: Real>(
     Ok(())
 }
 
-/// How a norm sees its input: as `[outer, groups, runs, len]`, of which `axes` are normed together. Each of the `groups · runs`
+/// The input as a norm sees it: `[outer, groups, runs, len]`, normalized over `axes`. Each of the `groups · runs`
 /// channels has a weight and a bias.
 #[derive(Clone, Copy)]
 struct Form {
@@ -346,9 +346,9 @@ impl Form {
         x.reshape(self.sizes.map(|n| n as isize))
     }
 
-    /// The input multiplied by a factor for each group of elements normed together, and the factors: other than 1 for those in
-    /// which the square of a deviation overflows, or vanishes beside a tiny `eps`, as their `rstd` tells. `eps` is to be
-    /// multiplied by the factor's square. `None` where all is well.
+    /// The input multiplied by one factor per group of elements that are normalized together, and the factors. They
+    /// differ from 1 for groups in which the square of a deviation overflows, or underflows while `eps` is tiny, as
+    /// their `rstd` shows. `eps` must be multiplied by the square of the factor. `None` if no group needs this.
     fn balanced_if_wild<T: Real>(
         self,
         input: &Tensor<T>,
@@ -378,11 +378,11 @@ struct Affine<T: Real> {
     form: Form,
 }
 
-/// `x − mean` and `1 / √(variance + ε)`, to be differentiated.
+/// `x − mean` and `1 / √(variance + ε)`, as tensors that can be differentiated.
 struct Centred<T: Real> {
     centred: Tensor<T>,
     rstd: Tensor<T>,
-    /// The axes that the moments were taken over, if they are those of the input.
+    /// The axes over which the moments were taken, if they are those of the input.
     own: Option<[isize; 2]>,
 }
 
@@ -399,14 +399,14 @@ impl<T: Real> Affine<T> {
         Affine { x: x.clone(), weight: weight.cloned(), bias: bias.map(|b| b.shape().to_vec()), form }
     }
 
-    /// What a kernel makes of the input, the weight and another tensor, all in row-major order.
+    /// Calls a kernel with the input, the weight and another tensor, all in row-major order.
     fn given<R>(&self, other: Option<&Tensor<T>>, f: impl FnOnce(&[T], Option<&[T]>, Option<&[T]>) -> R) -> R {
         let (x, w, o) = (self.x.view(), self.weight.as_ref().map(Tensor::view), other.map(Tensor::view));
         let (w, o) = (w.as_ref().map(row_major), o.as_ref().map(row_major));
         f(&row_major(&x), w.as_deref(), o.as_deref())
     }
 
-    /// The gradients of those inputs that there are; a parameter's is empty where it was not worked out.
+    /// The gradients of the inputs that exist; an empty vector means that a parameter's gradient was not computed.
     fn listed(&self, dx: Option<Tensor<T>>, dw: Vec<T>, db: Vec<T>) -> Vec<Option<Tensor<T>>> {
         let channels = self.form.map().channels;
         let of = |d: Vec<T>, shape: &[usize]| (d.len() == channels).then(|| array(shape, d).into());
@@ -415,7 +415,7 @@ impl<T: Real> Affine<T> {
         [Some(dx), weight, bias].into_iter().flatten().collect()
     }
 
-    /// The gradients as tensors, to be differentiated in turn.
+    /// The gradients as tensors, which can be differentiated in turn.
     fn gradients(
         &self,
         g: &Tensor<T>,

@@ -1,11 +1,11 @@
-//! What functions and layers share in their options: sizes along N axes, numbers and words as PyTorch writes them, structs
-//! with chained setters, and names for 1, 2 and 3 axes.
+//! What the options of functions and layers share: sizes along N axes, numbers and words as PyTorch writes them,
+//! structs with chained setters, and names for 1, 2 and 3 axes.
 
 use std::fmt;
 
 use crate::{Error, error::listed, python::AsPython};
 
-/// A size along each of N axes, given as one number for all or as an array; printing remembers which.
+/// A size along each of N axes, given as one number for all or as an array; it prints the way it was given.
 ///
 /// ```
 /// use ndnn::functional::Dims;
@@ -24,7 +24,7 @@ impl<const N: usize> Dims<N> {
         self.sizes
     }
 
-    /// Always as a tuple, as PyTorch prints a convolution's sizes: `(3, 3)`.
+    /// As a tuple in any case, as PyTorch prints the sizes of a convolution: `(3, 3)`.
     pub fn tuple(self) -> String {
         crate::python::py_tuple(&self.sizes)
     }
@@ -47,7 +47,7 @@ impl<const N: usize> From<[usize; N]> for Dims<N> {
     }
 }
 
-/// As PyTorch prints what it was given: `3`, `(3, 5)`.
+/// As PyTorch prints the argument: `3`, `(3, 5)`.
 impl<const N: usize> fmt::Display for Dims<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.one {
@@ -103,7 +103,7 @@ impl fmt::Display for PyNumber {
     }
 }
 
-/// Says that a type is shown by Python as it displays itself.
+/// Implements `AsPython` for a type by its `Display`.
 macro_rules! as_displayed {
     ($([$($generics:tt)*] $ty:ty),*) => {$(
         impl<$($generics)*> AsPython for $ty {
@@ -115,7 +115,7 @@ macro_rules! as_displayed {
 }
 as_displayed!([const N: usize] Dims<N>, [] PyNumber);
 
-/// An enum of PyTorch's words, which parse and print.
+/// An enum of PyTorch's words, with parsing and printing.
 ///
 /// ```text
 /// words! {
@@ -130,8 +130,8 @@ as_displayed!([const N: usize] Dims<N>, [] PyNumber);
 /// }
 /// ```
 ///
-/// `"mean".into()` panics at the caller's line if there is no such word, `"mean".parse()` returns an error. Further spellings
-/// stand behind `|`. To be a module's field, the enum is listed at `plain!` in `module/field.rs`.
+/// `"mean".into()` panics at the caller's line if there is no such word, `"mean".parse()` returns an error. Alternative
+/// spellings follow after `|`. To be a field of a module, the enum must be listed at `plain!` in `module/field.rs`.
 macro_rules! words {
     ($(#[$doc:meta])* pub enum $name:ident, $what:literal {
         $($(#[$variant_doc:meta])* $variant:ident = $word:literal $(| $other:literal)*,)*
@@ -181,7 +181,7 @@ macro_rules! words {
     };
 }
 
-/// What is said of a word that is none of an option's.
+/// The error for a word that an option does not have.
 pub(crate) fn no_word(what: &str, word: &str, words: &[&str]) -> Error {
     Error::value(
         what,
@@ -193,7 +193,7 @@ pub(crate) fn no_word(what: &str, word: &str, words: &[&str]) -> Error {
 ///
 /// ```text
 /// options! {
-///     /// What `conv` takes besides its tensors.
+///     /// The options of `conv`.
 ///     pub struct ConvOptions[const N: usize][N], setters conv_setters {
 ///         /// The step from one window to the next; 1 by default.
 ///         stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1";
@@ -204,14 +204,14 @@ pub(crate) fn no_word(what: &str, word: &str, words: &[&str]) -> Error {
 /// }
 /// ```
 ///
-/// An option is taken `into` its type, or `of` it. What can never be right panics where it is set, with the message behind
-/// `if`: of one option, or of all together. Outside the crate an option is changed by its setter only, so nothing is checked
-/// again.
+/// A setter takes a value that converts `into` the option's type, or a value `of` the type. A value that is never valid
+/// panics where it is set, with the message after `if`, which belongs to one option or to all together. Outside the
+/// crate options change only through their setters, so nothing is checked again.
 ///
-/// A layer that holds such a struct as its field `options` has all setters, save those that it writes itself, by
-/// `conv_setters!(except(groups))` in an `impl` block. With `conv_setters!(through changed)` they go through the layer's method
-/// `changed(self, options) -> Self`, which may draw weights again. To be a module's field, the struct is listed at `plain!` in
-/// `module/field.rs`.
+/// A layer whose field `options` is such a struct gets all setters, except those that it implements itself, by
+/// `conv_setters!(except(groups))` in an `impl` block. With `conv_setters!(through changed)` they call the layer's
+/// method `changed(self, options) -> Self`, which may initialise weights again. To be a field of a module, the struct
+/// must be listed at `plain!` in `module/field.rs`.
 macro_rules! options {
     ($(#[$doc:meta])* pub struct $name:ident $($rest:tt)*) => {
         $crate::functional::options! { @($) $(#[$doc])* pub struct $name $($rest)* }
@@ -270,7 +270,7 @@ macro_rules! options {
                 $($crate::functional::$setters! { @$field [$d($d through)?] $d($d($d except)*)? })*
             };
             $(
-                // One that is left out, and one that is not.
+                // A field that is excepted, and one that is not.
                 (@$field $d through:tt $field $d($d except:ident)*) => {};
                 (@$field $d through:tt $d other:ident $d($d except:ident)*) => {
                     $crate::functional::$setters! { @$field $d through $d($d except)* }
@@ -290,13 +290,13 @@ macro_rules! options {
     };
 }
 
-/// How a setter takes its value: `into` what converts, `of` the type itself.
+/// How a setter takes its value: `into` converts it, `of` takes the type itself.
 macro_rules! argument {
     (into $ty:ty) => { impl Into<$ty> };
     (of $ty:ty) => { $ty };
 }
 
-/// A layer with other options: set, or handed to its method.
+/// A layer with changed options: set directly, or passed to its method.
 macro_rules! changed {
     ($layer:ident, $options:ident, ) => {{
         let mut layer = $layer;
@@ -308,14 +308,14 @@ macro_rules! changed {
     };
 }
 
-/// Names over 1, 2 and 3 axes for what is written once over `const N: usize`: functions, and with `type` layers.
+/// Names for 1, 2 and 3 axes of what is written once over `const N: usize`: functions and, with `type`, layers.
 ///
 /// ```text
 /// by_rank! { ($n) conv(input, options): (input: &Tensor<T>, options: ConvOptions<$n>) -> Tensor<T>; conv1d, conv2d, conv3d }
 /// by_rank! { type Conv<_, T = f32>: Conv1d, Conv2d, Conv3d }
 /// ```
 ///
-/// A doc comment in front of a name follows what is said of all.
+/// A doc comment before a name is added after the common one.
 macro_rules! by_rank {
     (
         type $family:ident<_ $(, $t:ident = $default:ty)?>:

@@ -1,4 +1,4 @@
-//! Padding: more elements at the ends of axes.
+//! Padding: adding elements at the ends of axes.
 
 use super::{options, words};
 use crate::{
@@ -8,22 +8,22 @@ use crate::{
 };
 
 words! {
-    /// What padding fills in: the argument `padding_mode` of layers and the `mode` of [`pad`].
+    /// What padding fills in: the argument `padding_mode` of layers and `mode` of [`pad`].
     pub enum PaddingMode, "padding mode" {
-        /// One value: zeros, unless [`pad`] is given another; the default.
+        /// One value: zeros, unless [`pad`] is given another one; the default.
         #[default]
         Constant = "constant" | "zeros",
-        /// The elements next to the end in reverse order, the last one not repeated: `3 2 | 1 2 3`.
+        /// The elements next to the end in reverse order, without repeating the last one: `3 2 | 1 2 3`.
         Reflect = "reflect",
-        /// The last element again and again: `1 1 | 1 2 3`.
+        /// The last element, repeated: `1 1 | 1 2 3`.
         Replicate = "replicate",
-        /// The elements of the other end: `2 3 | 1 2 3`.
+        /// The elements from the other end: `2 3 | 1 2 3`.
         Circular = "circular",
     }
 }
 
 options! {
-    /// What [`pad`] fills in. A number, a mode or its name alone will do: `0.5`, `"reflect"`.
+    /// The options of [`pad`]. A number, a mode or its name can be given instead: `0.5`, `"reflect"`.
     pub struct PadOptions, setters pad_setters {
         /// What is filled in; one value by default.
         mode: into PaddingMode = PaddingMode::Constant;
@@ -56,10 +56,11 @@ impl From<&str> for PadOptions {
     }
 }
 
-/// Adds elements at the ends of the last axes; negative numbers cut off.
+/// Adds elements at the ends of the last axes; negative numbers cut elements off.
 ///
-/// `pads` is PyTorch's order: before and after the last axis, before and after the one before it, and so on. A constant
-/// pads any axes of any tensor; the other modes the last 1, 2 or 3 axes, in front of which are one or two more.
+/// `pads` is in PyTorch's order: before and after the last axis, before and after the one before it, and so on. A
+/// constant pads any axes of any tensor; the other modes pad the last 1, 2 or 3 axes, which must follow one or two
+/// more.
 ///
 /// ```
 /// use ndnn::{functional::{self as F, PaddingMode}, prelude::*};
@@ -72,8 +73,8 @@ impl From<&str> for PadOptions {
 /// ```
 ///
 /// # Errors
-/// If there is no pair for each axis to pad, more is cut off than there is, or there are too few elements to reflect or
-/// to go round.
+/// If there is not one pair per axis to pad, more is cut off than there is, or there are too few elements to reflect or
+/// to wrap around.
 pub fn pad<T: Element>(
     input: &Tensor<T>,
     pads: impl AsRef<[isize]>,
@@ -109,7 +110,7 @@ fn padded<T: Element>(input: &Tensor<T>, pads: &[isize], PadOptions { mode, valu
                 .into(),
         ));
     }
-    // As in PyTorch the batch may be empty, and with circular padding everything.
+    // As in PyTorch the batch may be empty, and with circular padding any axis.
     let data = if ndim == pairs.len() + 2 { 1.. } else { 0.. };
     if mode != PaddingMode::Circular && (input.shape()[data].contains(&0) || shape[ndim - pairs.len()..].contains(&0)) {
         return Err(wrong(format!("no axis but the batch may be empty, before or after; the result is {shape:?}")));
@@ -127,11 +128,11 @@ fn padded<T: Element>(input: &Tensor<T>, pads: &[isize], PadOptions { mode, valu
     Ok(out)
 }
 
-/// Which element of an axis of `n` stands at each place of the padded one; `None` where there are too few.
+/// For each place of a padded axis, the element of the original axis of length `n`; `None` if there are too few.
 fn sources(mode: PaddingMode, n: usize, before: isize, after: isize) -> Option<Vec<usize>> {
     let n = n as isize;
     let reach = before.max(after);
-    // What is left of the axis after all can be counted, what was cut off after an enormous start cannot.
+    // `n + after` may overflow although the length of the result does not, if a negative `before` cuts elements off.
     let places = -before..n.checked_add(after)?;
     let index = |place: fn(isize, isize) -> isize| collected(places.clone().map(|i| place(i, n) as usize));
     match mode {
@@ -140,7 +141,7 @@ fn sources(mode: PaddingMode, n: usize, before: isize, after: isize) -> Option<V
         PaddingMode::Reflect if reach >= n => None,
         PaddingMode::Reflect => Some(index(|i, n| if i < 0 { -i } else { i.min(2 * (n - 1) - i) })),
         PaddingMode::Circular => {
-            // What is cut off does not come back at the other end.
+            // Elements that are cut off do not come back at the other end.
             let (first, end) = ((-before).max(0), n + after.min(0));
             let len = end - first;
             let at = |i: isize| (first + (i - first).rem_euclid(len)) as usize;

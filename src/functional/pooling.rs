@@ -10,7 +10,7 @@ use crate::{
     tensor::{Real, Tensor, grad_enabled},
 };
 
-/// The step from one window of a pooling to the next: the window's own size unless set.
+/// The step between windows of a pooling: the size of a window unless set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolStride<const N: usize>(Option<Dims<N>>);
 
@@ -40,28 +40,28 @@ impl<const N: usize> From<Option<Dims<N>>> for PoolStride<N> {
 }
 
 options! {
-    /// What max pooling takes besides the input and the windows' size.
+    /// The options of max pooling.
     pub struct MaxPoolOptions[const N: usize][N], setters max_pool_setters {
-        /// The step from one window to the next; the windows' size by default.
+        /// The step from one window to the next; the size of a window by default.
         stride: into crate::functional::PoolStride<N> = PoolStride::default(),
             if |s| s.0.is_none_or(Dims::is_positive), "a stride is at least 1";
-        /// How many elements, never the largest, are added at each end; 0 by default, at most half a window.
+        /// How many elements, which are never the largest, are added at each end; 0 by default, at most half a window.
         padding: into Dims<N> = Dims::from(0);
         /// The step from one element of a window to the next; 1 by default.
         dilation: into Dims<N> = Dims::from(1), if |d| d.is_positive(), "a dilation is at least 1";
-        /// Whether a last window that does not fit wholly counts too, if it starts inside.
+        /// Whether an incomplete last window counts too, if it starts inside.
         ceil_mode: of bool = false;
     }
 }
 
 /// The largest element of each window over N axes.
 ///
-/// `input` is `(B, C, *sizes)` or, without a batch, `(C, *sizes)`; the result has the same leading axes and
-/// `out = ⌊(size + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1`, or ⌈…⌉ with `ceil_mode`, where the last
-/// window starts inside. The first of equals wins, and gets the gradient; NaN is larger than anything.
+/// `input` is `(B, C, *sizes)` or, without a batch, `(C, *sizes)`; the result has the same leading axes and `out =
+/// ⌊(size + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1`, or ⌈…⌉ with `ceil_mode`, if the last window
+/// starts inside. Of equal elements the first one is chosen, and gets the gradient; NaN is larger than anything.
 ///
 /// # Errors
-/// If the input has another number of axes or is empty, no window fits, or there is no memory for the result.
+/// If the input has another number of axes or is empty, no window fits, or there is not enough memory for the result.
 pub fn max_pool<const N: usize, T: Real>(
     input: &Tensor<T>,
     kernel_size: impl Into<Dims<N>>,
@@ -77,7 +77,7 @@ pub fn max_pool<const N: usize, T: Real>(
     Ok(T::max_pool_values(&row_major(&input.view()), &windows).array(shape.as_slice()).into())
 }
 
-/// Where the windows of a pooling lie, and the result's shape.
+/// The windows of a pooling, and the shape of the result.
 fn pooled<const N: usize>(
     op: &'static str,
     shape: &[usize],
@@ -93,7 +93,7 @@ fn pooled<const N: usize>(
     Ok((windows, [input.leading(), &windows.output[3 - N..]].concat()))
 }
 
-/// Where the windows of a max pooling lie: none of them wholly in the padding.
+/// The windows of a max pooling, none of which is entirely in the padding.
 fn max_pooled<const N: usize>(
     shape: &[usize],
     kernel_size: Dims<N>,
@@ -102,15 +102,15 @@ fn max_pooled<const N: usize>(
     let op = const { ["max_pool1d", "max_pool2d", "max_pool3d"][N - 1] };
     let MaxPoolOptions { stride, padding, dilation, ceil_mode } = *options;
     let (windows, out) = pooled(op, shape, [kernel_size, padding, dilation], (stride, ceil_mode))?;
-    // Of a result without elements there may be very many windows.
+    // A result without elements may have very many windows.
     let padding_alone = |axis: usize| windows.spans(axis).iter().any(|span| span.count == 0);
     if room::<i64>(op, &out)? > 0 && (0..3).any(padding_alone) {
-        return Err(Error::shape(op, format!("a window lies wholly in the padding of the input {shape:?}")));
+        return Err(Error::shape(op, format!("a window is entirely in the padding of the input {shape:?}")));
     }
     Ok((op, windows, out))
 }
 
-/// As [`max_pool`], also where each came from: its index in the row-major sizes of its channel.
+/// As [`max_pool`], and also the position of each element: its row-major index among the sizes of its channel.
 ///
 /// # Errors
 /// As [`max_pool`].
@@ -133,8 +133,8 @@ pub fn max_pool_with_indices<const N: usize, T: Real>(
     Ok((out, places))
 }
 
-/// The derivative of max pooling: each element of `g` added at the place in `x` that it came from, a row of `index` a
-/// channel. `x` only decides the places: its derivative is zero, as PyTorch has it, and not absent.
+/// The derivative of max pooling: adds each element of `g` at the place in `x` that it came from; `index` has one row
+/// per channel. `x` determines only the places: its derivative is zero, as in PyTorch, and not absent.
 fn unpooled<T: Real>(g: &Tensor<T>, x: &Tensor<T>, index: &Tensor<i64>) -> Result<Tensor<T>> {
     let (rows, inside) = (index.shape()[0], x.numel() / index.shape()[0].max(1));
     let placed = unpool(&row_major(&g.view()), &row_major(&index.view()), rows, inside).array(x.shape());
@@ -146,18 +146,18 @@ fn unpooled<T: Real>(g: &Tensor<T>, x: &Tensor<T>, index: &Tensor<i64>) -> Resul
 }
 
 options! {
-    /// What average pooling takes besides the input and the windows' size.
+    /// The options of average pooling.
     pub struct AvgPoolOptions[const N: usize][N], setters avg_pool_setters {
-        /// The step from one window to the next; the windows' size by default.
+        /// The step from one window to the next; the size of a window by default.
         stride: into crate::functional::PoolStride<N> = PoolStride::default(),
             if |s| s.0.is_none_or(Dims::is_positive), "a stride is at least 1";
         /// How many zeros are added at each end; 0 by default, at most half a window.
         padding: into Dims<N> = Dims::from(0);
-        /// Whether a last window that does not fit wholly counts too, if it starts inside.
+        /// Whether an incomplete last window counts too, if it starts inside.
         ceil_mode: of bool = false;
-        /// Whether the zeros count as elements (the default). What `ceil_mode` adds never does.
+        /// Whether the zeros count as elements (the default). Elements added by `ceil_mode` never count.
         count_include_pad: of bool = true;
-        /// What all sums are divided by; by default, and always over one axis, the number of the window's elements.
+        /// The divisor of all sums; by default, and always over one axis, the number of elements in the window.
         divisor_override: into Option<usize> = None, if |d| d != Some(0), "a divisor is not 0";
     }
     if |o| N > 1 || o.divisor_override.is_none(), "average pooling over one axis has no divisor_override"
@@ -165,12 +165,12 @@ options! {
 
 /// The mean of each window over N axes.
 ///
-/// `input` is `(N, C, *sizes)` or, without a batch, `(C, *sizes)`; the result has the same leading axes and
-/// `out = ⌊(size + 2·padding − kernel_size) / stride⌋ + 1`, or ⌈…⌉ with `ceil_mode`, where the last window starts inside. As
+/// `input` is `(N, C, *sizes)` or, without a batch, `(C, *sizes)`; the result has the same leading axes and `out =
+/// ⌊(size + 2·padding − kernel_size) / stride⌋ + 1`, or ⌈…⌉ with `ceil_mode`, if the last window starts inside. As
 /// torch.nn.functional.avg_pool2d.
 ///
 /// # Errors
-/// If the input has another number of axes or is empty, no window fits, or there is no memory for the result.
+/// If the input has another number of axes or is empty, no window fits, or there is not enough memory for the result.
 pub fn avg_pool<const N: usize, T: Real>(
     input: &Tensor<T>,
     kernel_size: impl Into<Dims<N>>,
@@ -200,7 +200,7 @@ fn summed<T: Real>(op: &'static str, x: &Tensor<T>, windows: Windows, shape: &[u
     Tensor::op(op, sums, [x], move |g, _| Ok([Some(spread(g, windows, &from))]))
 }
 
-/// The derivative of [`summed`]: each element of `g` added to all elements of its window.
+/// The derivative of [`summed`]: adds each element of `g` to all elements of its window.
 fn spread<T: Real>(g: &Tensor<T>, windows: Windows, shape: &[usize]) -> Tensor<T> {
     let (spread, to) = (T::spread(&row_major(&g.view()), &windows).array(shape), g.shape().to_vec());
     Tensor::op("sum_pool_backward", spread, [g], move |h, _| Ok([Some(summed("sum_pool", h, windows, &to))]))

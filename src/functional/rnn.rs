@@ -1,19 +1,21 @@
-//! Recurrent networks: one driver for layers, directions, dropout and axes, and a step for each kind.
+//! Recurrent networks: one driver for layers, directions, dropout and axes, and one step function per kind.
+
+use ndnn_derive::concrete;
 
 use crate::{
     Error, Result,
     functional::{dropout, linear, options},
     kernels::{memory::vector, sizes::room},
-    tensor::{Real, Tensor},
+    tensor::{Real, Tensor, Tensors},
 };
-use ndnn_derive::concrete;
 
 options! {
-    /// What [`lstm`] takes besides tensors.
+    /// The options of recurrent networks such as [`lstm`] and [`gru`].
     pub struct RnnOptions, setters rnn_setters {
-        /// Whether each layer also runs from the end to the start, with weights of its own; `false` by default.
+        /// Whether each layer also runs from the end to the start, with separate weights; `false` by default.
         bidirectional: of bool = false;
-        /// Whether input and output are `(N, L, *)` and not `(L, N, *)`; `false` by default. Says nothing of the state.
+        /// Whether input and output are `(N, L, *)` and not `(L, N, *)`; `false` by default. It does not apply to the
+        /// state.
         batch_first: of bool = false;
         /// The probability with which an element between two layers is dropped in training; 0 by default.
         dropout: of f64 = 0., if |p| (0. ..=1.).contains(&p), "dropout is a probability, from 0 to 1";
@@ -22,7 +24,7 @@ options! {
     }
 }
 
-/// The weights of one layer in one direction; `G` gates (4 of an LSTM) of `hidden` values stand one below the other.
+/// The weights of one layer in one direction: G blocks of `hidden` rows, one per gate (4 for an LSTM, 3 for a GRU).
 #[derive(Clone, Debug)]
 pub struct RnnWeights<T: Real = f32> {
     /// `[G · hidden, input]`
@@ -33,131 +35,319 @@ pub struct RnnWeights<T: Real = f32> {
     pub bias_ih: Option<Tensor<T>>,
     /// `[G · hidden]`
     pub bias_hh: Option<Tensor<T>>,
-    /// `[proj, hidden]`: projects the hidden state to a smaller one.
+    /// `[proj, hidden]`: projects the hidden state of an LSTM to a smaller one.
     pub weight_hr: Option<Tensor<T>>,
+}
+
+impl<T: Real> RnnWeights<T> {
+    /// The weights of the input and of the hidden state, without biases.
+    pub fn new(weight_ih: &Tensor<T>, weight_hh: &Tensor<T>) -> Self {
+        let (weight_ih, weight_hh) = (weight_ih.clone(), weight_hh.clone());
+        RnnWeights { weight_ih, weight_hh, bias_ih: None, bias_hh: None, weight_hr: None }
+    }
+
+    /// With biases.
+    pub fn biases(mut self, bias_ih: &Tensor<T>, bias_hh: &Tensor<T>) -> Self {
+        (self.bias_ih, self.bias_hh) = (Some(bias_ih.clone()), Some(bias_hh.clone()));
+        self
+    }
+
+    /// With a projection of the hidden state.
+    pub fn projection(mut self, weight_hr: &Tensor<T>) -> Self {
+        self.weight_hr = Some(weight_hr.clone());
+        self
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// The state of a recurrent network between two steps: `h`, or `(h, c)`.
+pub trait RnnState<T: Real>: sealed::Sealed + Tensors {
+    #[doc(hidden)]
+    const PARTS: usize;
+    #[doc(hidden)]
+    fn part(&self, part: usize) -> &Tensor<T>;
+    #[doc(hidden)]
+    fn of(part: impl FnMut(usize) -> Result<Tensor<T>>) -> Result<Self>;
+}
+
+impl<T: Real> sealed::Sealed for Tensor<T> {}
+impl<T: Real> RnnState<T> for Tensor<T> {
+    const PARTS: usize = 1;
+    fn part(&self, _: usize) -> &Tensor<T> {
+        self
+    }
+    fn of(mut part: impl FnMut(usize) -> Result<Tensor<T>>) -> Result<Self> {
+        part(0)
+    }
 }
 
 /// The state of an LSTM: `(h, c)`.
 pub type LstmState<T = f32> = (Tensor<T>, Tensor<T>);
 
-/// What a step does with the hidden state, ready for products from the right.
-struct Recurrence<T: Real> {
-    /// `(hidden or proj, G · hidden)`
-    weight: Tensor<T>,
-    /// `(G · hidden)`
-    bias: Option<Tensor<T>>,
-    /// `(hidden, proj)`
-    projection: Option<Tensor<T>>,
-}
-
-/// From the inputs' part of the gates, `(N, G · hidden)`, and the state to the next state.
-type Step<T, const S: usize> = fn(&Tensor<T>, &[Tensor<T>; S], &Recurrence<T>) -> Result<[Tensor<T>; S]>;
-
-/// What tells one kind of network from another: its state has `S` parts, the first of which is the output.
-struct Kind<T: Real, const S: usize> {
-    op: &'static str,
-    gates: usize,
-    /// Whether both biases are just added up, so that it can be done once for the whole sequence.
-    sums_biases: bool,
-    step: Step<T, S>,
-}
-
-fn lstm_kind<T: Real>(op: &'static str) -> Kind<T, 2> {
-    Kind { op, gates: 4, sums_biases: true, step: lstm_step }
-}
-
-fn lstm_step<T: Real>(input: &Tensor<T>, [h, c]: &[Tensor<T>; 2], by: &Recurrence<T>) -> Result<[Tensor<T>; 2]> {
-    let mut gates = input.try_add(&h.matmul(&by.weight)?)?;
-    if let Some(bias) = &by.bias {
-        gates = gates.try_add(bias)?;
+impl<T: Real> sealed::Sealed for LstmState<T> {}
+impl<T: Real> RnnState<T> for LstmState<T> {
+    const PARTS: usize = 2;
+    fn part(&self, part: usize) -> &Tensor<T> {
+        if part == 0 { &self.0 } else { &self.1 }
     }
-    let gates = gates.chunk(4, -1)?;
-    let c = gates[1].sigmoid().try_mul(c)?.try_add(&gates[0].sigmoid().try_mul(&gates[2].tanh())?)?;
-    let h = gates[3].sigmoid().try_mul(&c.tanh())?;
-    let h = by.projection.as_ref().map_or(Ok(h.clone()), |projection| h.matmul(projection))?;
-    Ok([h, c])
+    fn of(mut part: impl FnMut(usize) -> Result<Tensor<T>>) -> Result<Self> {
+        Ok((part(0)?, part(1)?))
+    }
+}
+
+/// What distinguishes one kind of recurrent network from another: [`LstmKind`], [`GruKind`]. The layers
+/// [`Recurrent`](crate::nn::Recurrent) and [`RecurrentCell`](crate::nn::RecurrentCell) are written once for all kinds.
+pub trait RnnKind: sealed::Sealed + Copy + Default + Send + Sync + 'static {
+    /// The name of its layer; that of its cell is this name followed by `Cell`.
+    const NAME: &'static str;
+    /// The number of blocks of `hidden` rows in a weight.
+    const GATES: usize;
+    /// Whether the two biases are only added, so that this can be done once before the steps, in which `bias_hh` is
+    /// then `None`.
+    #[doc(hidden)]
+    const SUMS_BIASES: bool;
+    /// Whether the hidden state may be projected to a smaller one.
+    #[doc(hidden)]
+    const PROJECTS: bool;
+    /// The state that is passed from step to step: its first or only part is the output.
+    type State<T: Real>: RnnState<T>;
+
+    /// The next state, from the input's part of the gates, `(N, G · hidden)`, and the state.
+    #[doc(hidden)]
+    fn step<T: Real>(self, gates: &Tensor<T>, state: &Self::State<T>, w: &RnnWeights<T>) -> Result<Self::State<T>>;
+
+    /// The function of this kind over a sequence.
+    #[doc(hidden)]
+    fn sequence<T: Real>(
+        self,
+        input: &Tensor<T>,
+        state: Option<Self::State<T>>,
+        weights: &[RnnWeights<T>],
+        options: RnnOptions,
+    ) -> Result<(Tensor<T>, Self::State<T>)>;
+
+    /// The function of this kind for one step.
+    #[doc(hidden)]
+    fn cell<T: Real>(
+        self,
+        input: &Tensor<T>,
+        state: Option<Self::State<T>>,
+        weights: &RnnWeights<T>,
+    ) -> Result<Self::State<T>>;
+}
+
+/// `W_hh h`, plus `b_hh` if it is not in the input's part.
+fn of_hidden<T: Real>(h: &Tensor<T>, weights: &RnnWeights<T>) -> Result<Tensor<T>> {
+    linear(h, &weights.weight_hh, weights.bias_hh.as_ref())
+}
+
+// ---------------------------------------------------------------------------------------------------------------- LSTM
+
+/// The kind of [`LSTM`](crate::nn::LSTM) and [`LSTMCell`](crate::nn::LSTMCell).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LstmKind;
+
+impl sealed::Sealed for LstmKind {}
+impl RnnKind for LstmKind {
+    const NAME: &'static str = "LSTM";
+    const GATES: usize = 4;
+    const SUMS_BIASES: bool = true;
+    const PROJECTS: bool = true;
+    type State<T: Real> = LstmState<T>;
+
+    fn step<T: Real>(self, input: &Tensor<T>, (h, c): &LstmState<T>, w: &RnnWeights<T>) -> Result<LstmState<T>> {
+        let gates = input.try_add(&of_hidden(h, w)?)?.chunk(4, -1)?;
+        let c = gates[1].sigmoid().try_mul(c)?.try_add(&gates[0].sigmoid().try_mul(&gates[2].tanh())?)?;
+        let h = gates[3].sigmoid().try_mul(&c.tanh())?;
+        let h = w.weight_hr.as_ref().map_or(Ok(h.clone()), |weight_hr| linear(&h, weight_hr, None))?;
+        Ok((h, c))
+    }
+
+    fn sequence<T: Real>(
+        self,
+        input: &Tensor<T>,
+        state: Option<LstmState<T>>,
+        weights: &[RnnWeights<T>],
+        options: RnnOptions,
+    ) -> Result<(Tensor<T>, LstmState<T>)> {
+        lstm(input, state, weights, options)
+    }
+
+    fn cell<T: Real>(
+        self,
+        input: &Tensor<T>,
+        state: Option<LstmState<T>>,
+        weights: &RnnWeights<T>,
+    ) -> Result<LstmState<T>> {
+        lstm_cell(input, state, weights)
+    }
+}
+
+/// Long short-term memory over a sequence: [`lstm_cell`] step by step, in one or more layers, each in one direction or
+/// two, whose outputs are concatenated and are the input of the next layer.
+///
+/// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `(h, c)`
+/// is `(layers · directions, N, hidden)` each (`h` has `proj` values if the weights project; there is no `N` if the
+/// input has none), or zeros if it is `None`. Returns the output `(L, N, directions · hidden)`, with the axes of the
+/// input, and the last state. `weights` are those of layer 0, forward and backward, then those of layer 1, …. As
+/// torch.nn.LSTM; Hochreiter and Schmidhuber, 1997.
+///
+/// ```
+/// use ndnn::{functional::{self as F, RnnOptions, RnnWeights}, prelude::*};
+/// let weights: [RnnWeights; 1] = [RnnWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]))];
+/// let (output, (h, c)) = F::lstm(&Tensor::ones([7, 5, 2]), None, &weights, RnnOptions::default())?;
+/// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
+/// let (output, _) = F::lstm(&Tensor::ones([7, 5, 2]), Some((h, c)), &weights, RnnOptions::default())?;
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the input, the state or the weights do not match, or the sequence is empty.
+#[concrete]
+pub fn lstm<T: Real>(
+    input: &Tensor<T>,
+    state: Option<LstmState<T>>,
+    weights: &[RnnWeights<T>],
+    options: RnnOptions,
+) -> Result<(Tensor<T>, LstmState<T>)> {
+    Driver { kind: LstmKind, op: "lstm" }.sequence(input, state, weights, options)
 }
 
 /// One step of an LSTM:
 /// `i, f, g, o = W_ih x + b_ih + W_hh h + b_hh`, `c' = σ(f) c + σ(i) tanh(g)`, `h' = σ(o) tanh(c')`; with `weight_hr`,
 /// `h' = W_hr (σ(o) tanh(c'))`.
 ///
-/// `input` is `(N, input)` or `(input)`, the state `(h, c)` `(N, hidden)` or `(hidden)` each; so is the result.
+/// `input` is `(N, input)` or `(input)`, the state `(h, c)` is `(N, hidden)` or `(hidden)` each, or zeros if it is
+/// `None`; the result has the form of the state.
 ///
 /// ```
 /// use ndnn::{functional::{self as F, RnnWeights}, prelude::*};
-/// let weights: RnnWeights = RnnWeights {
-///     weight_ih: Tensor::ones([12, 2]),
-///     weight_hh: Tensor::ones([12, 3]),
-///     bias_ih: None,
-///     bias_hh: None,
-///     weight_hr: None,
-/// };
-/// let zeros = Tensor::zeros([5, 3]);
-/// let (h, c) = F::lstm_cell(&Tensor::zeros([5, 2]), (&zeros, &zeros), &weights)?;
+/// let weights: RnnWeights = RnnWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]));
+/// let (h, c) = F::lstm_cell(&Tensor::ones([5, 2]), None, &weights)?;
+/// let (h, c) = F::lstm_cell(&Tensor::ones([5, 2]), Some((h, c)), &weights)?;
 /// assert_eq!((h.shape(), c.shape()), (&[5, 3][..], &[5, 3][..]));
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit.
+/// If the shapes do not match.
+#[concrete]
 pub fn lstm_cell<T: Real>(
     input: &Tensor<T>,
-    (h, c): (&Tensor<T>, &Tensor<T>),
+    state: Option<LstmState<T>>,
     weights: &RnnWeights<T>,
 ) -> Result<LstmState<T>> {
-    let kind = lstm_kind("lstm_cell");
-    let lead = match input.shape() {
-        [lead @ .., last] if lead.len() <= 1 => {
-            kind.check_weights(weights, *last)?;
-            lead.to_vec()
-        }
-        other => return Err(Error::shape(kind.op, format!("expected an input (N, input) or (input), got {other:?}"))),
-    };
-    for (i, (part, width)) in [h, c].into_iter().zip(kind.widths(weights)).enumerate() {
-        let expected = [&lead[..], &[width]].concat();
-        if part.shape() != expected {
-            let what =
-                format!("expected hidden[{i}] size {expected:?}, got {:?}; input is {:?}", part.shape(), input.shape());
-            return Err(Error::shape(kind.op, what));
-        }
-    }
-    let (projected, by) = kind.project(input, weights)?;
-    let [h, c] = (kind.step)(&projected, &[h.clone(), c.clone()], &by)?;
-    Ok((h, c))
+    Driver { kind: LstmKind, op: "lstm_cell" }.cell(input, state, weights)
 }
 
-/// Long short-term memory over a sequence: [`lstm_cell`] step by step, in one or more layers, each in one direction or
-/// two, whose outputs stand side by side and are the next layer's input.
+// ----------------------------------------------------------------------------------------------------------------- GRU
+
+/// The kind of [`GRU`](crate::nn::GRU) and [`GRUCell`](crate::nn::GRUCell).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GruKind;
+
+impl sealed::Sealed for GruKind {}
+impl RnnKind for GruKind {
+    const NAME: &'static str = "GRU";
+    const GATES: usize = 3;
+    const SUMS_BIASES: bool = false;
+    const PROJECTS: bool = false;
+    type State<T: Real> = Tensor<T>;
+
+    fn step<T: Real>(self, input: &Tensor<T>, h: &Tensor<T>, w: &RnnWeights<T>) -> Result<Tensor<T>> {
+        let (x, by) = (input.chunk(3, -1)?, of_hidden(h, w)?.chunk(3, -1)?);
+        let (r, z) = (x[0].try_add(&by[0])?.sigmoid(), x[1].try_add(&by[1])?.sigmoid());
+        let n = x[2].try_add(&r.try_mul(&by[2])?)?.tanh();
+        h.try_sub(&n)?.try_mul(&z)?.try_add(&n)
+    }
+
+    fn sequence<T: Real>(
+        self,
+        input: &Tensor<T>,
+        state: Option<Tensor<T>>,
+        weights: &[RnnWeights<T>],
+        options: RnnOptions,
+    ) -> Result<(Tensor<T>, Tensor<T>)> {
+        gru(input, state, weights, options)
+    }
+
+    fn cell<T: Real>(self, input: &Tensor<T>, state: Option<Tensor<T>>, weights: &RnnWeights<T>) -> Result<Tensor<T>> {
+        gru_cell(input, state, weights)
+    }
+}
+
+/// Gated recurrent units over a sequence: [`gru_cell`] step by step, in one or more layers, each in one direction or
+/// two, whose outputs are concatenated and are the input of the next layer.
 ///
-/// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `(h, c)` is
-/// `(layers · directions, N, hidden)` each (`h` with `proj` values where the weights project; without `N` if the input is),
-/// zeros where it is `None`. The results are the output `(L, N, directions · hidden)`, laid out as the input, and the last
-/// state. `weights` are those of layer 0, forwards and backwards, then of layer 1, …. As torch.nn.LSTM; Hochreiter and
-/// Schmidhuber, 1997.
+/// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `h` is
+/// `(layers · directions, N, hidden)` (without `N` if the input has none), or zeros if it is `None`. Returns the output
+/// `(L, N, directions · hidden)`, with the axes of the input, and the last state. `weights` are those of layer 0,
+/// forward and backward, then those of layer 1, …. As torch.nn.GRU; Cho et al., 2014.
+///
+/// ```
+/// use ndnn::{functional::{self as F, RnnOptions, RnnWeights}, prelude::*};
+/// let weights: [RnnWeights; 1] = [RnnWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]))];
+/// let (output, h) = F::gru(&Tensor::ones([7, 5, 2]), None, &weights, RnnOptions::default())?;
+/// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
+/// let (output, _) = F::gru(&Tensor::ones([7, 5, 2]), Some(h), &weights, RnnOptions::default())?;
+/// # Ok::<(), ndnn::Error>(())
+/// ```
 ///
 /// # Errors
-/// If the input, the state or the weights do not fit together, or the sequence is empty.
+/// If the input, the state or the weights do not match, or the sequence is empty.
 #[concrete]
-pub fn lstm<T: Real>(
+pub fn gru<T: Real>(
     input: &Tensor<T>,
-    state: Option<(&Tensor<T>, &Tensor<T>)>,
+    state: Option<Tensor<T>>,
     weights: &[RnnWeights<T>],
     options: RnnOptions,
-) -> Result<(Tensor<T>, LstmState<T>)> {
-    let (output, [h, c]) = lstm_kind("lstm").run(input, state.map(|(h, c)| [h, c]), weights, options)?;
-    Ok((output, (h, c)))
+) -> Result<(Tensor<T>, Tensor<T>)> {
+    Driver { kind: GruKind, op: "gru" }.sequence(input, state, weights, options)
 }
 
-impl<T: Real, const S: usize> Kind<T, S> {
-    /// How many values each part of the state has: the first is what `weight_hh` takes, the others are not projected.
-    fn widths(&self, weights: &RnnWeights<T>) -> [usize; S] {
-        let hidden = weights.weight_ih.shape()[0] / self.gates;
-        std::array::from_fn(|part| if part == 0 { weights.weight_hh.shape()[1] } else { hidden })
+/// One step of a GRU: `r = σ(W_ir x + b_ir + W_hr h + b_hr)`, `z = σ(W_iz x + b_iz + W_hz h + b_hz)`,
+/// `n = tanh(W_in x + b_in + r (W_hn h + b_hn))`, `h' = (1 − z) n + z h`.
+///
+/// `input` is `(N, input)` or `(input)`, the state `h` is `(N, hidden)` or `(hidden)`, or zeros if it is `None`; the
+/// result has the form of the state. The blocks of the weights are those of r, z and n.
+///
+/// ```
+/// use ndnn::{functional::{self as F, RnnWeights}, prelude::*};
+/// let weights: RnnWeights = RnnWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]));
+/// let h = F::gru_cell(&Tensor::ones([5, 2]), None, &weights)?;
+/// let h = F::gru_cell(&Tensor::ones([5, 2]), Some(h), &weights)?;
+/// assert_eq!(h.shape(), [5, 3]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes do not match.
+#[concrete]
+pub fn gru_cell<T: Real>(input: &Tensor<T>, state: Option<Tensor<T>>, weights: &RnnWeights<T>) -> Result<Tensor<T>> {
+    Driver { kind: GruKind, op: "gru_cell" }.cell(input, state, weights)
+}
+
+// -------------------------------------------------------------------------------------------------------------- driver
+
+/// Runs a network of one kind, under the name of the function that was called.
+struct Driver<K> {
+    kind: K,
+    op: &'static str,
+}
+
+impl<K: RnnKind> Driver<K> {
+    /// The number of values of each part of the state: the first is what `weight_hh` takes, the others are not
+    /// projected.
+    fn widths<T: Real>(&self, weights: &RnnWeights<T>) -> Vec<usize> {
+        let hidden = weights.weight_ih.shape()[0] / K::GATES;
+        (0..K::State::<T>::PARTS).map(|part| if part == 0 { weights.weight_hh.shape()[1] } else { hidden }).collect()
     }
 
-    /// Refuses weights that do not fit together or do not take `features` inputs.
-    fn check_weights(&self, weights: &RnnWeights<T>, features: usize) -> Result<()> {
+    /// Returns an error if weights do not match one another or do not take `features` inputs.
+    fn check_weights<T: Real>(&self, weights: &RnnWeights<T>, features: usize) -> Result<()> {
         let wrong = |name: &str, shape: &[usize], expected: String| {
             Err(Error::shape(self.op, format!("{name} is {shape:?}, expected {expected}")))
         };
@@ -165,8 +355,8 @@ impl<T: Real, const S: usize> Kind<T, S> {
         let &[rows, inputs] = weight_ih.shape() else {
             return wrong("weight_ih", weight_ih.shape(), "two axes".into());
         };
-        if rows == 0 || !rows.is_multiple_of(self.gates) {
-            return wrong("weight_ih", weight_ih.shape(), format!("{} gates of as many rows", self.gates));
+        if !rows.is_multiple_of(K::GATES) {
+            return wrong("weight_ih", weight_ih.shape(), format!("{} gates of as many rows", K::GATES));
         }
         if inputs != features {
             let what = format!(
@@ -175,13 +365,15 @@ impl<T: Real, const S: usize> Kind<T, S> {
             );
             return Err(Error::shape(self.op, what));
         }
-        let hidden = rows / self.gates;
+        let hidden = rows / K::GATES;
         let width = weight_hr.as_ref().map_or(hidden, |w| w.shape().first().copied().unwrap_or(0));
         if weight_hh.shape() != [rows, width] {
             return wrong("weight_hh", weight_hh.shape(), format!("{:?}", [rows, width]));
         }
-        if let Some(w) = weight_hr.as_ref().filter(|w| w.shape() != [width, hidden]) {
-            return wrong("weight_hr", w.shape(), format!("{:?}", [width, hidden]));
+        if let Some(w) = weight_hr.as_ref().filter(|w| !K::PROJECTS || w.shape() != [width, hidden]) {
+            let expected =
+                if K::PROJECTS { format!("{:?}", [width, hidden]) } else { "none: only an LSTM projects".into() };
+            return wrong("weight_hr", w.shape(), expected);
         }
         for (name, bias) in [("bias_ih", bias_ih), ("bias_hh", bias_hh)] {
             if let Some(b) = bias.as_ref().filter(|b| b.shape() != [rows]) {
@@ -191,34 +383,78 @@ impl<T: Real, const S: usize> Kind<T, S> {
         Ok(())
     }
 
-    /// The inputs' part of the gates, of all steps at once, and what is left to do in a step.
-    fn project(&self, input: &Tensor<T>, weights: &RnnWeights<T>) -> Result<(Tensor<T>, Recurrence<T>)> {
-        let (of_input, of_hidden) = match (&weights.bias_ih, &weights.bias_hh) {
-            (Some(ih), Some(hh)) if self.sums_biases => (Some(ih.try_add(hh)?), None),
-            (ih, hh) => (ih.clone(), hh.clone()),
+    /// The initial state, whose parts have the shape `lead` and then their own width: the caller's, or zeros.
+    fn initial<T: Real>(
+        &self,
+        state: Option<K::State<T>>,
+        weights: &RnnWeights<T>,
+        lead: &[usize],
+        input: &Tensor<T>,
+    ) -> Result<K::State<T>> {
+        let widths = self.widths(weights);
+        K::State::of(|i| {
+            let expected = [lead, &widths[i..=i]].concat();
+            let Some(part) = state.as_ref().map(|state| state.part(i)) else {
+                room::<T>(self.op, &expected)?;
+                return Ok(Tensor::zeros(expected));
+            };
+            if part.shape() != expected {
+                let name =
+                    if K::State::<T>::PARTS == 1 { "the state".to_string() } else { format!("the state's part {i}") };
+                let (is, shape) = (part.shape(), input.shape());
+                let what = format!("{name} is {is:?}, expected {expected:?} for an input of {shape:?}");
+                return Err(Error::shape(self.op, what));
+            }
+            Ok(part.clone())
+        })
+    }
+
+    /// The input's part of the gates for all steps at once, and the weights that are left for the steps.
+    fn project<T: Real>(&self, input: &Tensor<T>, weights: &RnnWeights<T>) -> Result<(Tensor<T>, RnnWeights<T>)> {
+        let mut weights = weights.clone();
+        if let (Some(ih), Some(hh)) = (&weights.bias_ih, &weights.bias_hh)
+            && K::SUMS_BIASES
+        {
+            (weights.bias_ih, weights.bias_hh) = (Some(ih.try_add(hh)?), None);
+        }
+        Ok((linear(input, &weights.weight_ih, weights.bias_ih.as_ref())?, weights))
+    }
+
+    fn cell<T: Real>(
+        &self,
+        input: &Tensor<T>,
+        state: Option<K::State<T>>,
+        weights: &RnnWeights<T>,
+    ) -> Result<K::State<T>> {
+        let (lead, features) = match input.shape() {
+            [lead @ .., last] if lead.len() <= 1 => (lead, *last),
+            other => {
+                return Err(Error::shape(self.op, format!("expected an input (N, input) or (input), got {other:?}")));
+            }
         };
-        let projected = linear(input, &weights.weight_ih, of_input.as_ref())?;
-        let projection = weights.weight_hr.as_ref().map(Tensor::t).transpose()?;
-        Ok((projected, Recurrence { weight: weights.weight_hh.t()?, bias: of_hidden, projection }))
+        self.check_weights(weights, features)?;
+        let state = self.initial(state, weights, lead, input)?;
+        let (projected, weights) = self.project(input, weights)?;
+        self.kind.step(&projected, &state, &weights)
     }
 
     /// One layer in one direction over `(L, N, input)`.
-    fn sweep(
+    fn sweep<T: Real>(
         &self,
         input: &Tensor<T>,
-        mut state: [Tensor<T>; S],
+        mut state: K::State<T>,
         weights: &RnnWeights<T>,
         backwards: bool,
-    ) -> Result<(Tensor<T>, [Tensor<T>; S])> {
-        let (projected, by) = self.project(input, weights)?;
+    ) -> Result<(Tensor<T>, K::State<T>)> {
+        let (projected, weights) = self.project(input, weights)?;
         let mut steps = projected.unbind(0)?;
         if backwards {
             steps.reverse();
         }
         let mut outputs = vector(steps.len());
         for step in &steps {
-            state = (self.step)(step, &state, &by)?;
-            outputs.push(state[0].clone());
+            state = self.kind.step(step, &state, &weights)?;
+            outputs.push(state.part(0).clone());
         }
         if backwards {
             outputs.reverse();
@@ -226,43 +462,29 @@ impl<T: Real, const S: usize> Kind<T, S> {
         Ok((Tensor::stack(&outputs, 0)?, state))
     }
 
-    fn run(
+    fn sequence<T: Real>(
         &self,
         input: &Tensor<T>,
-        state: Option<[&Tensor<T>; S]>,
+        state: Option<K::State<T>>,
         weights: &[RnnWeights<T>],
         options: RnnOptions,
-    ) -> Result<(Tensor<T>, [Tensor<T>; S])> {
+    ) -> Result<(Tensor<T>, K::State<T>)> {
         let batched = input.ndim() == 3;
-        let mut x = match (input.ndim(), options.batch_first) {
-            (2, _) => input.unsqueeze(1)?,
-            (3, false) => input.clone(),
-            (3, true) => input.transpose(0, 1)?,
-            _ => {
-                return Err(Error::shape(
-                    self.op,
-                    format!("expected an input of 2 or 3 axes, got {:?}", input.shape()),
-                ));
-            }
-        };
-        let (len, batch) = (x.shape()[0], x.shape()[1]);
-        if len == 0 {
-            let what = format!("expected a sequence of at least one step, got {:?}", input.shape());
-            return Err(Error::shape(self.op, what));
-        }
+        let mut x = self.time_first(input, options)?;
         let directions = 1 + usize::from(options.bidirectional);
         self.check_layers(weights, x.shape()[2], directions)?;
-        let state = self.initial(state, weights, batched.then_some(batch))?;
+        let lead = [weights.len(), x.shape()[1]];
+        let state = self.initial(state, &weights[0], &lead[..1 + usize::from(batched)], input)?;
 
         let layers = weights.len() / directions;
-        let mut last = Vec::with_capacity(weights.len());
+        let mut last = vector(weights.len());
         for (layer, weights) in weights.chunks(directions).enumerate() {
             let mut outputs = Vec::with_capacity(directions);
             for (direction, weights) in weights.iter().enumerate() {
-                let mut own = state.clone();
-                for part in &mut own {
-                    *part = part.select(0, (layer * directions + direction) as isize)?;
-                }
+                let own = K::State::of(|part| {
+                    let own = state.part(part).select(0, (layer * directions + direction) as isize)?;
+                    if batched { Ok(own) } else { own.unsqueeze(0) }
+                })?;
                 let (output, end) = self.sweep(&x, own, weights, direction == 1)?;
                 outputs.push(output);
                 last.push(end);
@@ -272,14 +494,11 @@ impl<T: Real, const S: usize> Kind<T, S> {
                 x = dropout(&x, options.dropout, options.training)?;
             }
         }
-        let mut end = state;
-        for (part, whole) in end.iter_mut().enumerate() {
-            let parts: Vec<_> = last.iter().map(|state| &state[part]).collect();
-            *whole = Tensor::stack(&parts, 0)?;
-            if !batched {
-                *whole = whole.squeeze_dim(1)?;
-            }
-        }
+        let end = K::State::of(|part| {
+            let parts: Vec<&Tensor<T>> = last.iter().map(|state| state.part(part)).collect();
+            let whole = Tensor::stack(&parts, 0)?;
+            if batched { Ok(whole) } else { whole.squeeze_dim(1) }
+        })?;
         let output = match (batched, options.batch_first) {
             (false, _) => x.squeeze_dim(1)?,
             (true, false) => x,
@@ -288,51 +507,39 @@ impl<T: Real, const S: usize> Kind<T, S> {
         Ok((output, end))
     }
 
-    /// Refuses weights of another number of directions, or whose layers do not follow each other.
-    fn check_layers(&self, weights: &[RnnWeights<T>], features: usize, directions: usize) -> Result<()> {
+    /// The input as `(L, N, input)`, with at least one step.
+    fn time_first<T: Real>(&self, input: &Tensor<T>, options: RnnOptions) -> Result<Tensor<T>> {
+        let x = match (input.ndim(), options.batch_first) {
+            (2, _) => input.unsqueeze(1)?,
+            (3, false) => input.clone(),
+            (3, true) => input.transpose(0, 1)?,
+            _ => {
+                let what = format!("expected an input of 2 or 3 axes, got {:?}", input.shape());
+                return Err(Error::shape(self.op, what));
+            }
+        };
+        if x.shape()[0] == 0 {
+            let what = format!("expected a sequence of at least one step, got {:?}", input.shape());
+            return Err(Error::shape(self.op, what));
+        }
+        Ok(x)
+    }
+
+    /// Returns an error for weights of another number of directions, or whose layers do not match one another.
+    fn check_layers<T: Real>(&self, weights: &[RnnWeights<T>], features: usize, directions: usize) -> Result<()> {
         if weights.is_empty() || !weights.len().is_multiple_of(directions) {
-            let what = format!("expected weights of layers in {directions} directions each, got {}", weights.len());
+            let what = format!("expected at least one layer of weights, {directions} per layer, got {}", weights.len());
             return Err(Error::value(self.op, what));
         }
         let mut features = features;
         for layer in weights.chunks(directions) {
             layer.iter().try_for_each(|w| self.check_weights(w, features))?;
-            let widths = layer.iter().chain(&weights[..1]).map(|w| self.widths(w));
-            if let Some(other) = widths.into_iter().find(|&w| w != self.widths(&weights[0])) {
-                let what = format!("the layers' states are of {:?} and {other:?} values", self.widths(&weights[0]));
-                return Err(Error::shape(self.op, what));
+            let first = self.widths(&weights[0]);
+            if let Some(other) = layer.iter().map(|w| self.widths(w)).find(|w| *w != first) {
+                return Err(Error::shape(self.op, format!("the layers' states are of {first:?} and {other:?} values")));
             }
-            features = self.widths(&weights[0])[0] * directions;
+            features = first[0] * directions;
         }
         Ok(())
-    }
-
-    /// The state to start with, `(layers · directions, N, width)` in every part.
-    fn initial(
-        &self,
-        state: Option<[&Tensor<T>; S]>,
-        weights: &[RnnWeights<T>],
-        batch: Option<usize>,
-    ) -> Result<[Tensor<T>; S]> {
-        let widths = self.widths(&weights[0]);
-        let Some(parts) = state else {
-            let shape = |width| [weights.len(), batch.unwrap_or(1), width];
-            widths.iter().try_for_each(|&width| room::<T>(self.op, &shape(width)).map(drop))?;
-            return Ok(widths.map(|width| Tensor::zeros(shape(width))));
-        };
-        let mut own = parts.map(Tensor::clone);
-        for (i, (part, width)) in own.iter_mut().zip(widths).enumerate() {
-            let expected: Vec<usize> = [weights.len()].into_iter().chain(batch).chain([width]).collect();
-            if part.shape() != expected {
-                let kind = if batch.is_some() { "batched input (3 axes)" } else { "unbatched input (2 axes)" };
-                let name = if S == 1 { "hidden".to_string() } else { format!("hidden[{i}]") };
-                let what = format!("expected {name} size {expected:?} for {kind}, got {:?}", part.shape());
-                return Err(Error::shape(self.op, what));
-            }
-            if batch.is_none() {
-                *part = part.unsqueeze(1)?;
-            }
-        }
-        Ok(own)
     }
 }

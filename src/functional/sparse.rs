@@ -17,16 +17,16 @@ use crate::{
 };
 
 options! {
-    /// What [`embedding`] takes besides tensors.
+    /// The options of [`embedding`].
     pub struct EmbeddingOptions, setters embedding_setters {
-        /// The row that gets no gradient; negative counts from the end; none by default.
+        /// The row that gets no gradient; a negative index counts from the end; none by default.
         padding_idx: into Option<isize> = None;
         /// Divides the gradient of each row by how often the row was looked up; `false` by default.
         scale_grad_by_freq: of bool = false;
     }
 }
 
-/// The row that `padding_idx` names among `rows`.
+/// The row of `padding_idx` among `rows`.
 pub(crate) fn padding_row(padding_idx: Option<isize>, rows: usize) -> Result<Option<usize>> {
     let Some(index) = padding_idx else { return Ok(None) };
     let row = if index < 0 { index + rows as isize } else { index };
@@ -36,7 +36,7 @@ pub(crate) fn padding_row(padding_idx: Option<isize>, rows: usize) -> Result<Opt
     }
 }
 
-/// The sizes of a table of this shape, which has every row that `input` names.
+/// The sizes of a table of this shape; an error if `input` names a row that it does not have.
 fn matrix_with(shape: &[usize], input: &Tensor<i64>) -> Result<[usize; 2]> {
     let &[rows, width] = shape else {
         return Err(Error::shape("embedding", format!("the weight has 2 axes, this one is {shape:?}")));
@@ -49,7 +49,7 @@ fn matrix_with(shape: &[usize], input: &Tensor<i64>) -> Result<[usize; 2]> {
     }
 }
 
-/// The rows of `weight` that `input` names.
+/// The rows of `weight` with the indices in `input`.
 ///
 /// `input` is `(*)` of indices, `weight` `(num_embeddings, embedding_dim)`; the result is `(*, embedding_dim)`. As
 /// torch.nn.functional.embedding; its `max_norm` is [`embedding_renorm`].
@@ -62,7 +62,7 @@ fn matrix_with(shape: &[usize], input: &Tensor<i64>) -> Result<[usize; 2]> {
 /// ```
 ///
 /// # Errors
-/// If `weight` is no matrix, or an index or `padding_idx` is outside it.
+/// If `weight` is not a matrix, or an index or `padding_idx` is out of range.
 #[concrete]
 pub fn embedding<T: Real>(input: &Tensor<i64>, weight: &Tensor<T>, options: EmbeddingOptions) -> Result<Tensor<T>> {
     let [rows, width] = matrix_with(weight.shape(), input)?;
@@ -81,7 +81,7 @@ pub fn embedding<T: Real>(input: &Tensor<i64>, weight: &Tensor<T>, options: Embe
     }))
 }
 
-/// The factor of each lookup's gradient, `(n, 1)`; `None` where all are 1.
+/// The factor for the gradient of each lookup, `(n, 1)`; `None` if all are 1.
 fn shares<T: Real>(index: &Tensor<i64>, padding: Option<usize>, by_frequency: bool) -> Result<Option<Tensor<T>>> {
     if padding.is_none() && !by_frequency {
         return Ok(None);
@@ -98,12 +98,13 @@ fn shares<T: Real>(index: &Tensor<i64>, padding: Option<usize>, by_frequency: bo
     factors.unsqueeze(1).map(Some)
 }
 
-/// A table in which the rows that `input` names have a `norm_type`-norm of at most `max_norm`: larger ones are scaled down.
+/// A table in which the rows with the indices in `input` have a `norm_type`-norm of at most `max_norm`: longer rows are
+/// scaled down.
 ///
-/// What PyTorch's `max_norm` does to the weight in place before it looks up; no gradient flows through it.
+/// PyTorch's `max_norm` does this to the weight, in place, before the lookup; no gradient flows through it.
 ///
 /// # Errors
-/// If `weight` is no matrix or an index is outside it.
+/// If `weight` is not a matrix or an index is out of range.
 pub fn embedding_renorm<T: Real>(
     weight: &Tensor<T>,
     input: &Tensor<i64>,
@@ -127,7 +128,7 @@ pub(crate) fn renorm<T: Real>(
     let mut named = collected(input.view().iter().map(|&i| i as usize));
     named.sort_unstable();
     named.dedup();
-    // In f64, where the norm of a finite row of f32 is finite.
+    // In f64, in which the norm of a finite row of f32 is finite.
     let rows = take_rows(&row_major(&table.view()), Rows::new(table.shape(), 0), &named);
     let norms = no_grad(|| Tensor::from(rows).cast::<f64>().norm(norm_type, [2], false))?;
     for (&row, &norm) in named.iter().zip(norms.view()) {

@@ -28,7 +28,7 @@ impl<'a, const N: usize> Spatial<'a, N> {
         Ok(Spatial { op, shape, sizes: *sizes.ok_or_else(|| Error::shape(op, wrong()))? })
     }
 
-    /// The axes in front of the sizes.
+    /// The axes before the sizes.
     pub fn leading(&self) -> &'a [usize] {
         &self.shape[..self.shape.len() - N]
     }
@@ -37,14 +37,14 @@ impl<'a, const N: usize> Spatial<'a, N> {
         self.shape[self.shape.len() - N - 1]
     }
 
-    /// The shape for a message; of one without a batch, how it was read.
+    /// The shape for a message; without a batch axis, also how it was interpreted.
     pub fn described(&self) -> String {
         let (shape, axes) = (self.shape, self.shape.len());
         if axes == N + 2 { format!("{shape:?}") } else { format!("{shape:?}; {axes} axes are {}", Self::AXES) }
     }
 
     /// # Errors
-    /// If there are no elements although there is a batch and, unless they `may` be missing too, channels.
+    /// If there are no elements, unless the batch is empty or, if `channels_may`, there are no channels.
     pub fn filled(&self, channels_may: bool) -> Result<()> {
         let (refused, may) = match channels_may {
             true => (self.sizes.contains(&0) && !self.leading().contains(&0), "batch or channels"),
@@ -57,7 +57,8 @@ impl<'a, const N: usize> Spatial<'a, N> {
     }
 }
 
-/// What `f` makes of an input with N sizes and a batch: one without is lifted to a batch of one, and the result lowered.
+/// Applies `f` to an input with a batch: an input without one becomes a batch of one, and the batch axis is removed
+/// from the result.
 pub(crate) fn batched<const N: usize, T: Real>(
     input: &Tensor<T>,
     f: impl FnOnce(&Tensor<T>) -> Result<Tensor<T>>,
@@ -71,14 +72,14 @@ pub(crate) struct Sliding<const N: usize> {
     pub kernel: [usize; N],
     pub stride: [usize; N],
     pub dilation: [usize; N],
-    /// What is added before and behind each axis.
+    /// The number of elements added before and after each axis.
     pub pads: [(usize, usize); N],
-    /// Whether a last window that does not fit wholly counts too.
+    /// Whether an incomplete last window counts too.
     pub ceil_mode: bool,
 }
 
 impl<const N: usize> Sliding<N> {
-    /// Where the windows lie on an input.
+    /// The positions of the windows on an input.
     ///
     /// # Errors
     /// If the kernel has no taps, an axis is too long with its padding, or no window fits.
@@ -100,12 +101,12 @@ impl<const N: usize> Sliding<N> {
             })?;
         }
         Ok(Windows {
-            input: three(sizes, 1),
-            kernel: three(kernel, 1),
-            stride: three(no_longer(stride, whole), 1),
-            dilation: three(no_longer(dilation, whole), 1),
-            before: three(pads.map(|p| p.0), 0),
-            output: three(output, 1),
+            input: pad_to_3(sizes, 1),
+            kernel: pad_to_3(kernel, 1),
+            stride: pad_to_3(no_longer(stride, whole), 1),
+            dilation: pad_to_3(no_longer(dilation, whole), 1),
+            before: pad_to_3(pads.map(|p| p.0), 0),
+            output: pad_to_3(output, 1),
         })
     }
 
@@ -115,8 +116,8 @@ impl<const N: usize> Sliding<N> {
         (kernel - 1).saturating_mul(dilation).min(1 << 100) + 1
     }
 
-    /// The number of windows along axis `i`, `⌊(padded size − reach) / stride⌋ + 1`, with `ceil_mode` rounded up, but without
-    /// a last window that starts in the padding behind; `None` if there is none.
+    /// The number of windows along axis `i`, `⌊(padded size − reach) / stride⌋ + 1`, rounded up with `ceil_mode`, but
+    /// without a last window that starts in the padding at the end; `None` if there is none.
     fn count(&self, i: usize, size: usize) -> Option<usize> {
         let wide = |n: usize| n as i128;
         let (stride, before, after) = (wide(self.stride[i]), wide(self.pads[i].0), wide(self.pads[i].1));
@@ -129,7 +130,7 @@ impl<const N: usize> Sliding<N> {
     }
 
     /// # Errors
-    /// If the padding of an axis is more than half a window: a window could lie wholly in it.
+    /// If the padding of an axis is more than half a window, so that a window could be entirely in it.
     pub fn half_padded(&self, op: &str) -> Result<()> {
         match (0..N).find(|&i| self.pads[i].0 > self.kernel[i] / 2) {
             None => Ok(()),
@@ -142,7 +143,7 @@ impl<const N: usize> Sliding<N> {
     }
 }
 
-/// The length of axis `i` of the sizes with what is added at its ends.
+/// The length of axis `i` of the sizes including its padding.
 fn padded(op: &str, i: usize, size: usize, (before, after): (usize, usize)) -> Result<usize> {
     let padded = size.checked_add(before).and_then(|n| n.checked_add(after));
     padded.filter(|&n| n <= isize::MAX as usize).ok_or_else(|| {
@@ -153,13 +154,13 @@ fn padded(op: &str, i: usize, size: usize, (before, after): (usize, usize)) -> R
     })
 }
 
-/// Steps of at most the length of an axis: none that is longer leads to another place inside.
+/// Limits steps to the length of an axis: no longer step leads to another place inside.
 fn no_longer<const N: usize>(steps: [usize; N], whole: [usize; N]) -> [usize; N] {
     std::array::from_fn(|i| steps[i].min(whole[i].max(1)))
 }
 
-/// N numbers as the last of three.
-fn three<const N: usize>(numbers: [usize; N], fill: usize) -> [usize; 3] {
+/// Pads N numbers in front to three.
+fn pad_to_3<const N: usize>(numbers: [usize; N], fill: usize) -> [usize; 3] {
     let mut three = [fill; 3];
     three[3 - N..].copy_from_slice(&numbers);
     three

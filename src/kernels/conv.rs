@@ -16,13 +16,10 @@ use super::{
     profile,
     sizes::saturating,
     threads,
+    thresholds::{CONV_PARALLEL as PARALLEL, CONV_TASK as TASK},
     windows::Windows,
 };
 
-/// Minimum number of multiply-adds for which the work is split among threads.
-const PARALLEL: usize = 1_000_000;
-/// Multiply-adds per task.
-const TASK: usize = 250_000;
 /// Elements of the columns that are worked on at a time: they stay in the cache.
 const COLUMNS: usize = 1 << 16;
 /// Minimum number of taps along one axis for which the columns are not written out.

@@ -13,12 +13,8 @@ use super::{
     isa::{Isa, Kernel, dispatch},
     memory::{Aligned, buffer, full, recycle, vector},
     threads,
+    thresholds::{COPY_PARALLEL as PARALLEL, COPY_TASK as TASK},
 };
-
-/// Minimum number of bytes for which the work is split among threads.
-const PARALLEL: usize = 1 << 18;
-/// Bytes per task, approximately.
-const TASK: usize = 1 << 17;
 
 /// Rows of fewer bytes are copied in registers; for longer ones `memcpy` is faster.
 const LONG: usize = 256;

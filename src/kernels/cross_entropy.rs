@@ -27,7 +27,7 @@ impl<T: Real> Targets<'_, T> {
         self.weight.map_or(T::ONE, |w| w[class])
     }
 
-    /// Whether positions of this class are ignored because its weight is 0.
+    /// Whether positions of this class contribute nothing: its weight is 0, and no part of the target goes to others.
     #[inline(always)]
     pub fn ignores(&self, class: usize) -> bool {
         self.spread == T::ZERO && self.weight(class) == T::ZERO

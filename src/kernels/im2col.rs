@@ -1,4 +1,4 @@
-//! The columns of windows: what each tap sees, as the rows of a matrix.
+//! The columns of windows: the elements at each tap, as the rows of a matrix.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use ndarray::LinalgScalar;
 
 use super::windows::{Run, Windows};
 
-/// The columns of the windows `at`: a row for each channel and tap, a column for each window; zeros in the padding.
+/// The columns of the windows `at`: one row per channel and tap, one column per window; zeros in the padding.
 pub fn im2col<T: LinalgScalar>(x: &[T], windows: &Windows, at: Range<usize>, columns: &mut [T]) {
     let windows = windows.merged();
     let (taps, len, step) = (windows.kernel_len(), windows.input_len(), windows.stride[2]);

@@ -1,4 +1,4 @@
-//! How the elements of an array lie in memory, and arrays made of them.
+//! The order of an array's elements in memory, and arrays made from elements.
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 

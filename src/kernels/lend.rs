@@ -1,14 +1,14 @@
-//! A closure that borrows, called from elsewhere on its thread while a function runs.
+//! A closure with borrows, called from elsewhere on its thread while a function runs.
 
 use std::{cell::Cell, ptr::NonNull, rc::Rc};
 
-/// A closure over an argument of type `E`, as long as it is lent.
+/// A closure with an argument of type `E`, while it is lent.
 pub struct Lent<E: 'static>(Cell<Option<Borrowed<E>>>);
 
 type Borrowed<E> = NonNull<dyn FnMut(&mut E)>;
 
 impl<E: 'static> Lent<E> {
-    /// Calls the closure; `false` if it is not lent any more, or is running already.
+    /// Calls the closure; returns `false` if it is no longer lent, or is already running.
     #[allow(unsafe_code)]
     pub fn call(&self, event: &mut E) -> bool {
         let Some(mut closure) = self.0.take() else { return false };
@@ -30,8 +30,8 @@ pub fn lend<E: 'static, R>(closure: &mut dyn FnMut(&mut E), f: impl FnOnce(Rc<Le
             self.0.0.take();
         }
     }
-    // SAFETY: only the lifetime in the type changes. `TakeBack`, which is a local that nothing can forget, empties the cell before
-    // this function is left, so that the pointer is not used after the borrow of `closure` ends.
+    // SAFETY: only the lifetime in the type changes. `TakeBack`, a local that nothing can forget, empties the cell
+    // before this function returns, so the pointer is not used after the borrow of `closure` ends.
     let erased = unsafe { std::mem::transmute::<NonNull<dyn FnMut(&mut E) + '_>, Borrowed<E>>(NonNull::from(closure)) };
     let lent = TakeBack(Rc::new(Lent(Cell::new(Some(erased)))));
     f(lent.0.clone())

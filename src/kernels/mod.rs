@@ -1,13 +1,13 @@
-//! Numbers only: ndarray views in, arrays out. SIMD and threads live here and nowhere else, and so does `unsafe`.
+//! Numbers only: ndarray views in, arrays out. All SIMD, threads and `unsafe` code is here.
 //!
-//! - The machine: [`isa`] chooses the instruction set, [`threads`] share work, [`memory`] keeps buffers, [`prefetch`] fetches
-//!   ahead, [`profile`] counts what was done, [`sizes`] multiplies lengths with care, [`lend`] lets a borrowed closure be called
-//!   from elsewhere.
-//! - Arrays: [`layout`] (how elements lie in memory), [`copy`] (any strides to any strides), [`gather`] (by index).
-//! - Mathematics of one number: [`vmath`] (f32 in vectors), [`special_f64`] (gamma, erf and their kin, in f64).
-//! - Loops: [`elementwise`], [`reduce`], [`row_kernel`] (one row after another), [`windows`] (where sliding windows lie).
-//! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`normalization`], [`pooling`], [`products`], [`random`],
-//!   [`softmax`], [`sort`], and [`optimizer_pass`].
+//! - The machine: [`isa`] chooses the instruction set, [`threads`] share work, `thresholds` says from which size on,
+//!   [`memory`] keeps buffers, [`prefetch`] fetches ahead, [`profile`] counts multiply-adds, [`sizes`] multiplies lengths
+//!   without overflow, [`lend`] lets a borrowed closure be called from elsewhere.
+//! - Arrays: [`layout`] (the order of elements in memory), [`copy`] (any strides to any strides), [`gather`] (by index).
+//! - Mathematics of one number: [`scalar`] (maximum, sign and similar, with their rules for NaN), [`vmath`] (f32 in vectors), [`special_f64`] (gamma, erf and related functions, in f64).
+//! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions of sliding windows).
+//! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`normalization`], [`pooling`],
+//!   [`products`], [`random`], [`softmax`], [`sort`], and [`optimizer_pass`].
 //! - Products of matrices: [`gemm`].
 
 pub mod conv;
@@ -30,10 +30,13 @@ pub mod profile;
 pub mod random;
 pub mod reduce;
 pub mod row_kernel;
+pub mod scalar;
 pub mod sizes;
 pub mod softmax;
 pub mod sort;
 pub mod special_f64;
 pub mod threads;
+mod thresholds;
 pub mod vmath;
+pub mod walk;
 pub mod windows;

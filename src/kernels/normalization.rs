@@ -222,7 +222,7 @@ impl Map {
 }
 
 /// `N` sums over all axes but the channels, of functions of `x`, `y`, the channel's mean and its remaining error.
-struct Sums<'a, T, F> {
+struct ChannelSums<'a, T, F> {
     map: Map,
     x: &'a [T],
     y: &'a [T],
@@ -230,7 +230,7 @@ struct Sums<'a, T, F> {
     f: F,
 }
 
-impl<T: Real, F: Fn([T; 4]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T> for Sums<'_, T, F> {
+impl<T: Real, F: Fn([T; 4]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T> for ChannelSums<'_, T, F> {
     type Note = [T; N];
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], [T; N]) {
@@ -251,13 +251,13 @@ impl<T: Real, F: Fn([T; 4]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T
 }
 
 /// The sums for each channel.
-fn sums<T: Real, const N: usize>(
+fn channel_sums<T: Real, const N: usize>(
     [x, y]: [&[T]; 2],
     map: Map,
     mean: [&[T]; 2],
     f: impl Fn([T; 4]) -> [T; N] + Sync + Copy,
 ) -> [Vec<T>; N] {
-    let (_, notes, sums) = run(&Sums { map, x, y, mean, f }, map.sizes(x.len(), false, N));
+    let (_, notes, sums) = run(&ChannelSums { map, x, y, mean, f }, map.sizes(x.len(), false, N));
     if map.len == 1 {
         return std::array::from_fn(|k| collected(sums[k * map.channels..][..map.channels].iter().copied()));
     }
@@ -277,15 +277,16 @@ pub fn batch_moments<T: Real>(x: &[T], map: Map) -> [Vec<T>; 3] {
     let count = T::of((x.len() / map.channels.max(1)) as f64);
     let zeros = filled(map.channels, T::ZERO);
     let over = |sum: Vec<T>| collected(sum.into_iter().map(|sum| sum / count));
-    let about =
-        |mean: &[T]| sums([x, x], map, [mean, &zeros], |[x, _, mean, _]| [x - mean, (x - mean) * (x - mean)]).map(over);
-    let [mean] = sums([x, x], map, [&zeros, &zeros], |[x, ..]| [x]);
+    let about = |mean: &[T]| {
+        channel_sums([x, x], map, [mean, &zeros], |[x, _, mean, _]| [x - mean, (x - mean) * (x - mean)]).map(over)
+    };
+    let [mean] = channel_sums([x, x], map, [&zeros, &zeros], |[x, ..]| [x]);
     let mut mean = over(mean);
     if !mean.iter().all(|mean| mean.is_finite()) {
         // The sum overflows, but the mean need not.
-        [mean] = sums([x, x], map, [&zeros, &zeros], |[x, ..]| [x / count]);
+        [mean] = channel_sums([x, x], map, [&zeros, &zeros], |[x, ..]| [x / count]);
     }
-    let [var] = sums([x, x], map, [&mean, &zeros], |[x, _, mean, _]| [(x - mean) * (x - mean)]).map(over);
+    let [var] = channel_sums([x, x], map, [&mean, &zeros], |[x, _, mean, _]| [(x - mean) * (x - mean)]).map(over);
     if mean.iter().zip(&var).all(|(&mean, &var)| is_settled(mean, var)) {
         return [mean, zeros, var];
     }
@@ -355,7 +356,7 @@ pub fn batch_norm_backward<T: Real>(
     input: bool,
 ) -> (Option<Aligned<T>>, [Vec<T>; 2]) {
     let channels = map.channels;
-    let [bias, along] = sums([g, x], map, [mean, rest], |[g, x, mean, rest]| [g, g * ((x - mean) - rest)]);
+    let [bias, along] = channel_sums([g, x], map, [mean, rest], |[g, x, mean, rest]| [g, g * ((x - mean) - rest)]);
     let scale = per_channel(&or_all(weight, T::ONE, channels), rstd, |w, r| w * r);
     let sizes = map.sizes(x.len(), true, 0);
     let dx = if !input {

@@ -3,13 +3,9 @@
 use super::{
     isa::{Isa, Kernel, dispatch},
     threads,
+    thresholds::{OPTIMIZER_PARALLEL as PARALLEL, OPTIMIZER_TASK as TASK},
 };
 use crate::number::Real;
-
-/// Minimum number of elements for which the work is split among threads.
-const PARALLEL: usize = 1 << 16;
-/// Elements per task.
-const TASK: usize = 1 << 14;
 
 /// What an optimizer does to one element of a parameter, given the elements of the `N` arrays of its state.
 ///

@@ -1,4 +1,4 @@
-//! Pooling: one number for each window.
+//! Pooling: one number per window.
 
 use std::ops::Range;
 
@@ -10,28 +10,24 @@ use super::{
     row_kernel::{self, Blank, RowKernel, Sizes, write},
     sizes::saturating,
     threads,
+    thresholds::{POOLING_PARALLEL as PARALLEL, POOLING_TASK as TASK},
     windows::{Span, Windows},
 };
 use crate::number::{Element, Real};
 
-/// From so many comparisons on, the work is split among threads.
-const PARALLEL: usize = 200_000;
-/// So many comparisons make a task.
-const TASK: usize = 50_000;
-
-/// Pooling of one type, compiled here and not where it is called.
+/// Pooling for one element type, compiled in this crate and not where it is called.
 pub trait Pool: Sized {
-    /// The largest element of each window of each plane, and its place in the plane. The first of equals wins; NaN is
-    /// larger than anything, and the last NaN wins. Each window has a tap inside.
+    /// The largest element of each window of each plane, and its position in the plane. Of equal elements the first one
+    /// is taken; NaN is larger than anything, and the last NaN is taken. Each window has a tap inside the input.
     fn max_pool(x: &[Self], windows: &Windows) -> (Aligned<Self>, Aligned<i64>);
 
-    /// The largest elements alone, in half the time.
+    /// Only the largest elements, in half the time.
     fn max_pool_values(x: &[Self], windows: &Windows) -> Aligned<Self>;
 
     /// The sum of each window of each plane, added in the order of its taps.
     fn sum_pool(x: &[Self], windows: &Windows) -> Aligned<Self>;
 
-    /// The derivative of `sum_pool`: planes of the sums of the windows over each element.
+    /// The derivative of `sum_pool`: for each element the sum of the windows that contain it.
     fn spread(g: &[Self], windows: &Windows) -> Aligned<Self>;
 }
 
@@ -55,11 +51,13 @@ macro_rules! pool {
 }
 pool!(f32, f64);
 
-/// How the windows of a plane are gone through: by rows of them, lines of the input below a row, and taps along a line.
+/// The order in which the windows of a plane are processed: by rows of windows, lines of the input under a row, and
+/// taps along a line.
 struct Paths {
     windows: Windows,
     spans: [Vec<Span>; 3],
-    /// For each tap along a line: the windows of a row that have it over the input, and the element under the first of them.
+    /// For each tap along a line: the windows of a row that have it inside the input, and the element at the tap of the
+    /// first one.
     across: Vec<(Range<usize>, usize)>,
 }
 
@@ -69,13 +67,13 @@ impl Paths {
         Paths { windows, spans: [0, 1, 2].map(|axis| windows.spans(axis)), across: windows.across() }
     }
 
-    /// The rows of windows, each by its first element's places along the first two axes.
+    /// The rows of windows, each given by its spans along the first two axes.
     #[inline(always)]
     fn rows(&self) -> impl Iterator<Item = [Span; 2]> {
         self.spans[0].iter().flat_map(|&d| self.spans[1].iter().map(move |&h| [d, h]))
     }
 
-    /// Where the lines below a row begin in the plane.
+    /// The offsets in the plane of the lines under a row.
     #[inline(always)]
     fn lines(&self, [d, h]: [Span; 2]) -> impl Iterator<Item = usize> {
         let ([_, height, width], [by_d, by_h, _]) = (self.windows.input, self.windows.dilation);
@@ -93,7 +91,7 @@ fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], windows: &Windows) 
     let places_to = if PLACES { to } else { 0 };
     let (mut values, mut places) = (Aligned::with_capacity(planes * to), Aligned::with_capacity(planes * places_to));
     let work = saturating([to, windows.kernel_len()]);
-    // So many planes make a task.
+    // Planes per task.
     let step = if saturating([planes, work]) < PARALLEL { planes.max(1) } else { TASK.div_ceil(work) };
     let mut rest = places.spare(planes * places_to);
     let tasks = x.chunks(from * step).zip(values.spare(planes * to).chunks_mut(to * step)).map(|(x, values)| {
@@ -103,7 +101,7 @@ fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], windows: &Windows) 
     threads::each(saturating([planes, work]), tasks, |(x, values, places)| {
         dispatch(Planes::<T, PLACES> { x, paths, values, places })
     });
-    // SAFETY: there is a task for each `step` planes, and each wrote all rows of its planes.
+    // SAFETY: there is one task for each `step` planes, and each wrote all rows of its planes.
     unsafe {
         values.set_len(planes * to);
         places.set_len(planes * places_to);
@@ -111,7 +109,7 @@ fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], windows: &Windows) 
     (values, places)
 }
 
-/// Some planes of [`max_pool`]; without `PLACES` there are none.
+/// Some planes of [`max_pool`]; without `PLACES`, `places` is empty.
 struct Planes<'a, T, const PLACES: bool> {
     x: &'a [T],
     paths: &'a Paths,
@@ -148,11 +146,11 @@ impl<T: Float, const PLACES: bool> Kernel for Planes<'_, T, PLACES> {
     }
 }
 
-/// Takes every `step`th element of `line` that is larger; the first one stands at `place`.
+/// Takes every `step`th element of `line` that is larger; the first one is at `place`.
 #[inline(always)]
 fn improve<T: Float, const PLACES: bool>(line: &[T], place: usize, step: usize, values: &mut [T], places: &mut [i64]) {
     assert!((values.len() - 1) * step < line.len());
-    // Each in a loop of its own: with a step that it knows, the compiler makes vectors.
+    // One loop for each step: with a step that it knows, the compiler vectorizes the loop.
     match step {
         1 => improve_by::<T, PLACES>(line, place, 1, values, places),
         2 => improve_by::<T, PLACES>(line, place, 2, values, places),
@@ -169,7 +167,7 @@ fn improve_by<T: Float, const PLACES: bool>(
     values: &mut [T],
     places: &mut [i64],
 ) {
-    // SAFETY: `improve` has seen that the last one is inside.
+    // SAFETY: `improve` checked that the last one is inside.
     let element = |i: usize| unsafe { *line.get_unchecked(i * step) };
     let better = |x: T, best: T| (x > best) | x.is_nan();
     if !PLACES {
@@ -187,13 +185,13 @@ fn improve_by<T: Float, const PLACES: bool>(
     }
 }
 
-/// Sums of windows, one plane per row; with `BACK`, of what the windows over each element hold.
-struct Sums<'a, T, const BACK: bool> {
+/// Sums of windows, one plane per row; with `BACK`, for each element the sum of the windows that contain it.
+struct WindowSums<'a, T, const BACK: bool> {
     x: &'a [T],
     paths: Paths,
 }
 
-impl<T: Real, const BACK: bool> RowKernel<T> for Sums<'_, T, BACK> {
+impl<T: Real, const BACK: bool> RowKernel<T> for WindowSums<'_, T, BACK> {
     type Note = ();
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
@@ -219,15 +217,15 @@ impl<T: Real, const BACK: bool> RowKernel<T> for Sums<'_, T, BACK> {
 fn sums<T: Real, const BACK: bool>(x: &[T], windows: &Windows) -> Aligned<T> {
     let (from, to) = (windows.input_len(), windows.output_len());
     let (rows, written) = if BACK { (x.len() / to, from) } else { (x.len() / from, to) };
-    let kernel = Sums::<T, BACK> { x, paths: Paths::new(windows) };
+    let kernel = WindowSums::<T, BACK> { x, paths: Paths::new(windows) };
     row_kernel::run(&kernel, Sizes { rows, read: from + to, written, sums: 0 }).0
 }
 
-/// Adds to every `a`th element of `to` every `b`th of `from`, `count` of them, at least one.
+/// Adds every `b`th element of `from` to every `a`th element of `to`, `count` of them, at least one.
 #[inline(always)]
 fn add<T: Real>(to: &mut [T], a: usize, from: &[T], b: usize, count: usize) {
     assert!((count - 1) * a < to.len() && (count - 1) * b < from.len());
-    // Each in a loop of its own: with steps that it knows, the compiler makes vectors.
+    // One loop for each pair of steps: with steps that it knows, the compiler vectorizes the loop.
     match (a, b) {
         (1, 1) => add_by(to, 1, from, 1, count),
         (1, 2) => add_by(to, 1, from, 2, count),
@@ -240,7 +238,7 @@ fn add<T: Real>(to: &mut [T], a: usize, from: &[T], b: usize, count: usize) {
 #[allow(unsafe_code)]
 fn add_by<T: Real>(to: &mut [T], a: usize, from: &[T], b: usize, count: usize) {
     for i in 0..count {
-        // SAFETY: `add` has seen that the last ones are inside.
+        // SAFETY: `add` checked that the last ones are inside.
         unsafe { *to.get_unchecked_mut(i * a) += *from.get_unchecked(i * b) };
     }
 }
@@ -265,7 +263,7 @@ impl<T: Real> RowKernel<T> for Unpool<'_, T> {
     }
 }
 
-/// The derivative of max pooling: each element of `g` added at its place in one of `rows` planes of `len` elements.
+/// The derivative of max pooling: adds each element of `g` at its place in one of `rows` planes of `len` elements.
 pub fn unpool<T: Real>(g: &[T], places: &[i64], rows: usize, len: usize) -> Aligned<T> {
     let kernel = Unpool { g, places, count: g.len() / rows.max(1) };
     row_kernel::run(&kernel, Sizes { rows, read: len, written: len, sums: 0 }).0
@@ -278,7 +276,7 @@ mod tests {
         *,
     };
 
-    /// Against one tap after another; and the derivative, which hands each window's share to its taps.
+    /// Against a loop over one tap after another; also the derivative, which gives each tap its share of the window.
     #[test]
     fn each_window_has_its_sum() {
         for w in many() {
@@ -296,7 +294,7 @@ mod tests {
         }
     }
 
-    /// Against one window after another, where equal numbers, NaN and infinities are many.
+    /// Against a loop over one window after another, with many equal numbers, NaN and infinities.
     #[test]
     fn each_window_has_its_largest_element() {
         let values = [1., 2., 2., f64::NAN, 0., -1., f64::NEG_INFINITY, f64::INFINITY, -0.];

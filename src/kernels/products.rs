@@ -7,7 +7,8 @@ use super::{
     gather::Rows,
     layout::{array, row_major},
     memory::{collected, filled, full, vector},
-    reduce::{fold, greater},
+    reduce::fold,
+    scalar::max_nan,
 };
 use crate::number::Number;
 
@@ -68,7 +69,7 @@ pub fn product<T: Number>(x: ArrayViewD<'_, T>, axis: usize) -> ArrayD<T> {
     let n = x.len_of(Axis(axis));
     let size = map(x.view(), |x| x.as_f64().abs().max(x.as_f64().abs().recip()));
     let all: Vec<usize> = (0..x.ndim()).collect();
-    let most = fold(size.view(), &all, 1., greater).into_iter().fold(1., greater);
+    let most = fold(size.view(), &all, 1., max_nan).into_iter().fold(1., max_nan);
     if n as f64 * most.log2() < 1000. {
         // No partial product can leave the range of f64.
         let x = map(x, |x| x.as_f64());

@@ -13,14 +13,12 @@ use super::{
     isa::{Isa, Kernel, dispatch},
     layout::{memory_order, row_major},
     memory::{collected, filled, full, recycle},
+    scalar::{is_nan, log_add_exp},
     threads,
+    thresholds::{REDUCE_PARALLEL as PARALLEL, REDUCE_TASK as TASK},
 };
 use crate::number::{DType, Element, Number, Real};
 
-/// Minimum number of elements for which the work is split among threads.
-const PARALLEL: usize = 1 << 17;
-/// Elements per task.
-const TASK: usize = 1 << 15;
 /// Maximum number of columns per task: their sums stay in the first-level cache.
 const WIDE: usize = 1 << 11;
 /// Elements that are combined in parallel lanes.
@@ -103,11 +101,11 @@ pub(super) fn combine<T: Element>(terms: impl Terms<T>, n: usize, identity: T, f
 }
 
 /// In one pass: `f` takes the inputs at one place, and returns `S` numbers that are summed over all places and `M`
-/// numbers that are added to `beside` at that place. To be called inside [`dispatch`].
+/// numbers that are added to `per_place` at that place. To be called inside [`dispatch`].
 #[inline(always)]
 pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
     inputs: [&[T]; K],
-    mut beside: [&mut [T]; M],
+    mut per_place: [&mut [T]; M],
     f: impl Fn([T; K]) -> ([T; S], [T; M]),
 ) -> [T; S] {
     let n = inputs[0].len();
@@ -125,7 +123,7 @@ pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
                     x[k] = block(inputs[k], at);
                 }
                 for m in 0..M {
-                    places[m] = block(beside[m], at);
+                    places[m] = block(per_place[m], at);
                 }
                 for i in 0..LANES {
                     let mut one = [T::ZERO; K];
@@ -141,7 +139,7 @@ pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
                     }
                 }
                 for m in 0..M {
-                    beside[m][at..at + LANES].copy_from_slice(&places[m]);
+                    per_place[m][at..at + LANES].copy_from_slice(&places[m]);
                 }
                 at += LANES;
             }
@@ -156,7 +154,7 @@ pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
     for i in at..n {
         let (over, here) = f(inputs.map(|x| x[i]));
         (0..S).for_each(|s| total[s][i - at] += over[s]);
-        (0..M).for_each(|m| beside[m][i] += here[m]);
+        (0..M).for_each(|m| per_place[m][i] += here[m]);
     }
     // As in `combine`.
     let mut total = black_box(total);
@@ -177,14 +175,14 @@ fn block<T: Copy>(x: &[T], at: usize) -> [T; LANES] {
     x[at..at + LANES].try_into().expect("so many lanes")
 }
 
-struct Run<T, S, F> {
+struct FoldContiguous<T, S, F> {
     terms: S,
     n: usize,
     identity: T,
     f: F,
 }
 
-impl<T: Element, S: Terms<T>, F: Fn(T, T) -> T + Copy> Kernel for Run<T, S, F> {
+impl<T: Element, S: Terms<T>, F: Fn(T, T) -> T + Copy> Kernel for FoldContiguous<T, S, F> {
     type Output = T;
     #[inline(always)]
     fn run<I: Isa>(self) -> T {
@@ -193,8 +191,8 @@ impl<T: Element, S: Terms<T>, F: Fn(T, T) -> T + Copy> Kernel for Run<T, S, F> {
 }
 
 /// Combines a contiguous slice into one element, on this thread.
-pub fn fold_run<T: Element>(x: &[T], identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
-    dispatch(Run { terms: Each([x], |[x]: [T; 1]| x), n: x.len(), identity, f })
+pub fn fold_contiguous<T: Element>(x: &[T], identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
+    dispatch(FoldContiguous { terms: Each([x], |[x]: [T; 1]| x), n: x.len(), identity, f })
 }
 
 /// What is added up, place by place. It and everything that it calls must be `#[inline(always)]`.
@@ -203,13 +201,13 @@ pub trait Term<T>: Sync {
     fn term<I: Isa>(&self, x: T, y: T) -> T;
 }
 
-struct Sum<'a, T, K> {
+struct TermSum<'a, T, K> {
     x: &'a [T],
     y: &'a [T],
     kernel: &'a K,
 }
 
-impl<T: Number, K: Term<T>> Kernel for Sum<'_, T, K> {
+impl<T: Number, K: Term<T>> Kernel for TermSum<'_, T, K> {
     type Output = T;
     #[inline(always)]
     fn run<I: Isa>(self) -> T {
@@ -221,11 +219,12 @@ impl<T: Number, K: Term<T>> Kernel for Sum<'_, T, K> {
 /// `Σ term(x, y)`
 pub fn sum_of<T: Number>(x: &[T], y: &[T], kernel: &impl Term<T>) -> T {
     if x.len() < PARALLEL {
-        return dispatch(Sum { x, y, kernel });
+        return dispatch(TermSum { x, y, kernel });
     }
     let part = |i: usize| i * TASK..x.len().min((i + 1) * TASK);
-    let parts = threads::collect(x.len().div_ceil(TASK), |i| dispatch(Sum { x: &x[part(i)], y: &y[part(i)], kernel }));
-    fold_run(&parts, T::ZERO, |a, b| a + b)
+    let parts =
+        threads::collect(x.len().div_ceil(TASK), |i| dispatch(TermSum { x: &x[part(i)], y: &y[part(i)], kernel }));
+    fold_contiguous(&parts, T::ZERO, |a, b| a + b)
 }
 
 // ---------------------------------------------------------------------------------------------------- rows of elements
@@ -431,21 +430,6 @@ pub fn sum<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize]) -> ArrayD<T> {
     fold(x, axes, T::ZERO, T::plus)
 }
 
-/// The larger one, or NaN if either is NaN.
-pub fn greater<T: Element>(a: T, b: T) -> T {
-    if b > a || is_nan(b) { b } else { a }
-}
-
-/// The smaller one, or NaN if either is NaN.
-pub fn smaller<T: Element>(a: T, b: T) -> T {
-    if b < a || is_nan(b) { b } else { a }
-}
-
-#[allow(clippy::eq_op)]
-pub fn is_nan<T: Element>(x: T) -> bool {
-    x != x
-}
-
 /// The position of the first element of `x` that no other precedes in the order of `before`; NaN precedes all.
 pub fn position<T: Element>(x: impl Iterator<Item = T>, before: impl Fn(T, T) -> bool) -> usize {
     let mut best: Option<(usize, T)> = None;
@@ -507,12 +491,6 @@ pub fn cumsum<T: Number>(x: ArrayViewD<'_, T>, axis: usize, reverse: bool) -> Ar
         DType::F32 => scan(x, axis, reverse, 0., |s, x, _| s + x.as_f64(), T::of),
         _ => scan(x, axis, reverse, T::ZERO, |s, x, _| s.plus(x), |s| s),
     }
-}
-
-/// `log(eᵃ + eᵇ)`
-fn log_add_exp<T: Real>(a: T, b: T) -> T {
-    let (low, high) = (smaller(a, b), greater(a, b));
-    if high.is_infinite() || low == T::neg_infinity() { high } else { high + (low - high).exp().ln_1p() }
 }
 
 /// The logarithm of the running sum of exponentials along `axis`, from its end if `reverse`; `f32` is summed in `f64`.

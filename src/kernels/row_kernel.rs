@@ -9,13 +9,10 @@ use super::{
     isa::{Isa, Kernel, dispatch},
     memory::{Aligned, vector},
     threads,
+    thresholds::{ROW_PARALLEL as PARALLEL, ROW_TASK as TASK},
 };
 use crate::number::Element;
 
-/// Minimum number of elements read for which the work is split among threads.
-const PARALLEL: usize = 1 << 16;
-/// Elements read per task.
-const TASK: usize = 1 << 14;
 /// Maximum number of rows per task, and so of the terms of a sum over rows that are added one after another.
 const ROWS: usize = 128;
 
@@ -164,10 +161,4 @@ pub fn write_rows<T, F: Fn(usize) -> T>(
     }
     // SAFETY: every row was just written, and together they are all of `out`.
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
-}
-
-/// The larger one, or `a` if `b` is NaN.
-#[inline(always)]
-pub fn larger<T: Element>(a: T, b: T) -> T {
-    if b > a { b } else { a }
 }

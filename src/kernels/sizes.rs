@@ -39,7 +39,7 @@ fn bytes(shape: &[usize], element: usize) -> Option<usize> {
 /// The number of elements of a result of this shape.
 ///
 /// # Errors
-/// If no array can have the shape, or there is no memory for it.
+/// If no array can have this shape, or there is not enough memory for it.
 #[inline]
 pub fn room<T>(op: &str, shape: &[usize]) -> Result<usize> {
     let element = const { size_of::<T>() };

@@ -9,7 +9,8 @@ use super::{
     memory::{filled, recycle},
     prefetch,
     reduce::{Each, combine},
-    row_kernel::{Blank, RowKernel, Sizes, larger, run, write, write_rows},
+    row_kernel::{Blank, RowKernel, Sizes, run, write, write_rows},
+    scalar::max_num,
 };
 use crate::number::Real;
 
@@ -66,7 +67,7 @@ impl<T: Real> RowKernel<T> for Softmax<'_, T> {
 fn softmax_row<'a, I: Isa, T: Real>(x: &[T], out: &'a mut Blank<T>) -> &'a mut [T] {
     let x = &x[..out.len()];
     // Subtracting the maximum changes nothing but keeps every power in [0, 1].
-    let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), larger);
+    let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), max_num);
     let out = write(out, |i| T::vexp::<I>(x[i] - max));
     let scale = combine(Each([&*out], |[e]: [T; 1]| e), out.len(), T::ZERO, |a, b| a + b).recip();
     out.iter_mut().for_each(|o| *o *= scale);
@@ -117,7 +118,7 @@ impl<T: Real> Softmax<'_, T> {
         // As in `LogSum::of`, the largest is kept apart if the logarithm is wanted.
         let mut largest = ColumnSums::new(if self.log { inner } else { 0 });
         for row in x.chunks_exact(inner) {
-            max.iter_mut().zip(row).for_each(|(m, &x)| *m = larger(*m, x));
+            max.iter_mut().zip(row).for_each(|(m, &x)| *m = max_num(*m, x));
         }
         let shift = &max[..inner];
         let power = |k: usize| {
@@ -177,7 +178,7 @@ impl<T: Real> Backward<'_, T> {
     #[inline(always)]
     fn dominant<I: Isa>(&self, g: &[T], y: &[T], sums: &[T], out: &mut [T]) {
         let limit = T::of(DOMINANT);
-        if !self.log || combine(Each([y], |[y]: [T; 1]| y), y.len(), T::neg_infinity(), larger) <= limit {
+        if !self.log || combine(Each([y], |[y]: [T; 1]| y), y.len(), T::neg_infinity(), max_num) <= limit {
             return;
         }
         for (i, out) in out.iter_mut().enumerate().filter(|&(i, _)| y[i] > limit) {
@@ -241,7 +242,7 @@ pub struct LogSum<T> {
 impl<T: Real> LogSum<T> {
     #[inline(always)]
     pub fn of<I: Isa>(x: &[T]) -> Self {
-        let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), larger);
+        let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), max_num);
         let sum = combine(Each([x], |[x]: [T; 1]| T::vexp::<I>(x - max)), x.len(), T::ZERO, |a, b| a + b);
         if sum >= T::of(2.) {
             return LogSum { max, log_sum: sum.ln() };

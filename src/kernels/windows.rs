@@ -1,34 +1,36 @@
-//! Windows sliding over an input of up to three axes: where each lies, and which of its taps meet the input.
+//! Windows that slide over an input of up to three axes: their positions, and which of their taps are inside the input.
 
 use std::ops::Range;
 
 use super::{memory::collected, sizes::saturating};
 use crate::number::Element;
 
-/// How windows lie on an input: three axes, of which a problem of fewer has the first ones of length 1.
+/// The positions of windows on an input with three axes; for a problem with fewer axes the first ones have length 1.
 ///
-/// With its padding no axis is longer than `isize::MAX`, no stride and no dilation longer than that axis, so that a place
-/// (the start of a window and an offset in it) can be counted. The lengths of input and output are those of tensors.
+/// No axis is longer than `isize::MAX` including its padding, and no stride or dilation is longer than the axis, so
+/// that a position (the start of a window plus an offset in it) cannot overflow. The lengths of input and output are
+/// those of tensors.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows {
     pub input: [usize; 3],
     pub kernel: [usize; 3],
     pub stride: [usize; 3],
     pub dilation: [usize; 3],
-    /// The padding in front of each axis; that behind follows from the output's size.
+    /// The padding before each axis; the padding after it follows from the size of the output.
     pub before: [usize; 3],
     pub output: [usize; 3],
 }
 
-/// The taps of one window that meet the input along one axis: `count` of them, from `start` on.
+/// The taps of one window that are inside the input along one axis: `count` of them, from the one at `start` on.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     pub start: usize,
     pub count: usize,
 }
 
-/// A part of one row of the output, seen through one tap: `range` counts the places asked for; the tap of
-/// `range.start + i` is over the input's element `from + i · stride`. What lies between two runs is padding.
+/// A part of one row of the output, seen through one tap: `range` counts within the requested windows; the tap of
+/// window `range.start + i` is at the input's element `from + i · stride`. Windows between two runs have the tap in the
+/// padding.
 pub struct Run {
     pub range: Range<usize>,
     pub from: usize,
@@ -40,7 +42,7 @@ impl Windows {
         self.input.iter().product()
     }
 
-    /// The number of taps; of a pooling's window, which may reach far over the input, it need not be counted exactly.
+    /// The number of taps. It saturates, since the window of a pooling may reach far beyond the input.
     pub fn kernel_len(&self) -> usize {
         saturating(self.kernel)
     }
@@ -55,8 +57,8 @@ impl Windows {
         self.kernel == [1; 3] && self.stride == [1; 3] && self.before == [0; 3] && self.input == self.output
     }
 
-    /// The same windows, counted alike, on fewer axes: where those of the last axis are its elements, it and the one before
-    /// it are one. So a kernel of `(k, 1)` has long runs on an input of any width.
+    /// The same windows in the same order, on fewer axes: if each window covers one element of the last axis, that axis
+    /// and the one before it are merged. So a kernel of `(k, 1)` has long runs on an input of any width.
     pub fn merged(&self) -> Windows {
         let mut w = *self;
         for _ in 0..2 {
@@ -80,7 +82,7 @@ impl Windows {
         w
     }
 
-    /// For each window along one axis, the taps that meet the input.
+    /// For each window along one axis, the taps that are inside the input.
     pub fn spans(&self, axis: usize) -> Vec<Span> {
         let (stride, dilation, before) = (self.stride[axis], self.dilation[axis], self.before[axis]);
         let span = |o: usize| {
@@ -92,8 +94,8 @@ impl Windows {
         collected((0..self.output[axis]).map(span))
     }
 
-    /// For each window over all axes, how many of its taps are over the input, or with `padded` over input and padding, of which
-    /// there is as much behind as in front. For a dilation of 1.
+    /// For each window over all axes, the number of taps inside the input or, with `padded`, inside input and padding,
+    /// which must be the same at both ends. For a dilation of 1.
     pub fn counts<T: Element>(&self, padded: bool) -> Vec<T> {
         let along = [0, 1, 2].map(|axis| {
             let end = self.input[axis] + 2 * self.before[axis];
@@ -107,7 +109,7 @@ impl Windows {
         collected(rows.flat_map(|row| along[2].iter().map(move |w| T::of(row * w))))
     }
 
-    /// The windows along one axis whose tap `tap` meets the input.
+    /// The windows along one axis whose tap `tap` is inside the input.
     fn meeting(&self, axis: usize, tap: usize) -> Range<usize> {
         let (before, offset, stride) = (self.before[axis], tap * self.dilation[axis], self.stride[axis]);
         let first = before.saturating_sub(offset).div_ceil(stride);
@@ -115,18 +117,18 @@ impl Windows {
         first..end.min(self.output[axis])
     }
 
-    /// For each tap along the last axis that meets the input in some window: these windows, and the element under the tap of
-    /// the first one.
+    /// For each tap along the last axis that is inside the input in some window: these windows, and the element at the
+    /// tap of the first one.
     pub fn across(&self) -> Vec<(Range<usize>, usize)> {
         let (stride, dilation, before) = (self.stride[2], self.dilation[2], self.before[2]);
-        // A kernel may be far longer than the input, so taps are not counted up to its end.
+        // A kernel may be much longer than the input, so this does not loop over all taps.
         let taps_of = |(o, span): (usize, Span)| {
             let first = (span.start + before - o * stride) / dilation;
             first..first + span.count
         };
         let mut met = collected(self.spans(2).into_iter().enumerate().map(taps_of));
         met.sort_unstable_by_key(|taps| taps.start);
-        // Each tap once, though many windows have it.
+        // Each tap once, although many windows have it.
         let mut next = 0;
         let each = met.into_iter().flat_map(|taps| {
             let new = taps.start.max(next)..taps.end;
@@ -140,7 +142,7 @@ impl Windows {
         }))
     }
 
-    /// Calls `f` for every run of the windows `at` (counted over all axes, row-major) through one tap.
+    /// Calls `f` for every run of the windows `at` (numbered over all axes, row-major) through one tap.
     pub fn runs(&self, tap: usize, at: Range<usize>, mut f: impl FnMut(Run)) {
         let [_, kh, kw] = self.kernel;
         let taps = [tap / (kh * kw), tap / kw % kh, tap % kw];
@@ -168,7 +170,7 @@ impl Windows {
 pub(super) mod tests {
     use super::*;
 
-    /// All windows of a few sizes along each axis, those among them that [`Windows::merged`] joins.
+    /// All windows with a few sizes along each axis, including ones that [`Windows::merged`] merges.
     pub fn many() -> Vec<Windows> {
         const LINES: [[usize; 6]; 8] = [
             // input, kernel, stride, dilation, before, output
@@ -200,7 +202,7 @@ pub(super) mod tests {
         assert!(across.iter().enumerate().all(|(tap, (range, from))| *range == (0..100_001) && *from == tap));
     }
 
-    /// The element under one tap of one window; `None` in the padding.
+    /// The element at one tap of one window; `None` in the padding.
     pub fn under(w: &Windows, window: usize, tap: usize) -> Option<usize> {
         let split = |i: usize, sizes: [usize; 3]| [i / (sizes[1] * sizes[2]), i / sizes[2] % sizes[1], i % sizes[2]];
         let (window, tap) = (split(window, w.output), split(tap, w.kernel));

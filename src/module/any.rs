@@ -5,7 +5,7 @@ use std::any::Any;
 use super::{Module, buffer::Buffer, copies::Handle, param::Param};
 use crate::{AnyTensor, DType, Element, Error, Real, Result};
 
-/// A parameter of either element type: what one optimizer and one state_dict hold side by side.
+/// A parameter of either element type, so that one optimizer and one state_dict can hold both.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub enum AnyParam {
@@ -41,7 +41,7 @@ impl AnyParam {
         any_param!(self, p => p.shape())
     }
 
-    /// As much of the shape as is known.
+    /// The part of the shape that is known.
     pub fn known_shape(&self) -> Vec<Option<usize>> {
         any_param!(self, p => p.known_shape())
     }
@@ -65,7 +65,7 @@ impl AnyParam {
         any_param!(self, p => p.numel())
     }
 
-    /// The values as they are now, cut off: nothing made from them changes this parameter's gradient.
+    /// The current values, detached: gradients of what is computed from them do not reach this parameter.
     ///
     /// # Panics
     /// If it is [lazy](Param::is_lazy).
@@ -74,17 +74,17 @@ impl AnyParam {
         any_param!(self, p => p.detach().into())
     }
 
-    /// The gradient that backward passes have gathered.
+    /// The gradient accumulated by backward passes.
     pub fn grad(&self) -> Option<AnyTensor> {
         any_param!(self, p => p.grad().map(AnyTensor::from))
     }
 
-    /// Whether backward passes have gathered a gradient.
+    /// Whether backward passes accumulated a gradient.
     pub fn has_grad(&self) -> bool {
         any_param!(self, p => p.has_grad())
     }
 
-    /// Replaces the values, converting their type.
+    /// Replaces the values, converting them to the parameter's type.
     ///
     /// # Errors
     /// If the shape differs.
@@ -92,11 +92,12 @@ impl AnyParam {
         any_param!(self, p => p.set(&values.to()))
     }
 
-    /// Moves the values towards those of `end`, as [`Tensor::lerp`](crate::Tensor::lerp): `self + weight · (end − self)`.
+    /// Moves the values towards those of `end`, as [`Tensor::lerp`](crate::Tensor::lerp): `self + weight · (end −
+    /// self)`.
     ///
     /// ```
     /// use ndnn::prelude::*;
-    /// // The soft update of a target network, or of an average of the weights:
+    /// The soft update of a target network, or of an average of the weights:
     /// let (target, online) = (Linear::new(4, 2), Linear::new(4, 2));
     /// for (slow, fast) in target.parameters().iter().zip(online.parameters()) {
     ///     slow.lerp(&fast, 0.005)?;
@@ -119,12 +120,12 @@ impl AnyParam {
         any_param!(self, p => lerp(p, &end, weight))
     }
 
-    /// Forgets the gathered gradient.
+    /// Clears the accumulated gradient.
     pub fn zero_grad(&self) {
         any_param!(self, p => p.zero_grad());
     }
 
-    /// Freezes (`false`) or thaws the parameter.
+    /// Freezes (`false`) or unfreezes the parameter.
     pub fn set_requires_grad(&self, requires_grad: bool) {
         any_param!(self, p => p.set_requires_grad(requires_grad));
     }
@@ -134,7 +135,7 @@ impl AnyParam {
         any_param!(self, p => p.requires_grad())
     }
 
-    /// Whether both handles are of the same parameter.
+    /// Whether both handles refer to the same parameter.
     pub fn is_same(&self, other: &AnyParam) -> bool {
         self.address() == other.address()
     }
@@ -154,7 +155,7 @@ impl<T: Real> From<&Param<T>> for AnyParam {
     }
 }
 
-/// Where a list of parameters may come from: `&model`, or a `Vec` of parameters, named or not.
+/// A source of parameters: `&model`, or a `Vec` of parameters, with or without names.
 pub trait Parameters {
     /// The parameters, each with its name.
     fn named(self) -> Vec<(String, AnyParam)>;
@@ -221,7 +222,7 @@ impl AnyBuffer {
         any_buffer!(self, b => b.address())
     }
 
-    /// The values as they are now.
+    /// The current values.
     pub fn tensor(&self) -> AnyTensor {
         any_buffer!(self, b => b.tensor().into())
     }
@@ -231,7 +232,7 @@ impl AnyBuffer {
         any_buffer!(self, b => b.tensor().shape().to_vec())
     }
 
-    /// Replaces the values, converting their type.
+    /// Replaces the values, converting them to the buffer's type.
     ///
     /// # Errors
     /// If the shape differs.

@@ -15,12 +15,12 @@ use crate::{
     tensor::{AnyTensor, DType, Real, Tensor, Tensors},
 };
 
-/// The backward hooks of one call, and the gradient of its output between the moment when it is known and that when the input's is.
+/// The backward hooks of one call; it keeps the gradient of the output until that of the input is known.
 #[derive(Clone)]
 pub(super) struct Gradients(Arc<State>);
 
 struct State {
-    /// Found again when they run: one that was removed does not, and what a graph keeps may run on any thread.
+    /// Looked up again when they run: a removed hook must not run, and the graph that keeps this may run on any thread.
     hooks: Vec<(Kind, (u64, Place))>,
     /// Whether a gradient flows to the input.
     to_input: AtomicBool,
@@ -28,7 +28,7 @@ struct State {
 }
 
 impl Gradients {
-    /// `None` if no hook waits for a gradient.
+    /// Returns `None` if no hook waits for a gradient.
     pub fn of(hooks: &[Hook]) -> Option<Self> {
         let waiting = hooks.iter().filter(|h| matches!(h.kind, Kind::BackwardPre | Kind::Backward));
         let hooks: Vec<_> = waiting.map(|h| (h.kind, h.key())).collect();
@@ -39,7 +39,7 @@ impl Gradients {
         Some(Gradients(Arc::new(State { hooks, to_input, output })))
     }
 
-    /// Puts in the place of the input what hands its gradient to the hooks; whether there is such a gradient.
+    /// Replaces the input by tensors that pass their gradient to the hooks; returns whether there is such a gradient.
     pub fn watch_input(&self, input: &mut [AnyTensor]) -> Result<bool> {
         let this = self.clone();
         let watched = watch(input, move |gradients| {
@@ -75,8 +75,8 @@ impl Gradients {
     }
 }
 
-/// Replaces the tensors that carry gradients by themselves, as results of an operation that hands all their gradients together to
-/// `f` and goes on with what it returns; whether there are any.
+/// Replaces the tensors that carry gradients by equal ones, the results of an operation that passes all their gradients
+/// together to `f` and continues with what it returns. Returns whether there are any.
 fn watch(
     tensors: &mut [AnyTensor],
     f: impl Fn(Vec<AnyTensor>) -> Result<Vec<AnyTensor>> + Send + Sync + 'static,
@@ -102,7 +102,8 @@ fn one<T: Real>(mut gradients: Vec<AnyTensor>) -> Result<Tensor<T>> {
     Tensor::zeros([0]).map(&mut next)
 }
 
-/// A node has one gradient, so the tensors pass through one as one tensor: it runs once, when the gradients of all are complete.
+/// A node has one gradient, so the tensors pass through one node as a single tensor: it runs once, when all their
+/// gradients are complete.
 fn watch_several<T: Real>(
     tensors: &mut [&mut AnyTensor],
     f: impl Fn(Vec<AnyTensor>) -> Result<Vec<AnyTensor>> + Send + Sync + 'static,
@@ -123,7 +124,7 @@ fn watch_several<T: Real>(
     Ok(())
 }
 
-/// All elements in a row.
+/// All elements in one vector.
 fn join<T: Real>(tensors: &[AnyTensor]) -> Result<Tensor<T>> {
     let rows = tensors.iter().map(|t| match t {
         AnyTensor::F32(t) => t.cast::<T>().reshape([-1]),

@@ -1,4 +1,4 @@
-//! [`Buffer`]: a shared handle on a tensor that a module keeps and does not learn.
+//! [`Buffer`]: a shared handle to a tensor that a module keeps but does not learn.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use crate::{
     sync::{read, write},
 };
 
-/// A tensor of a module that is state but not learnt: running statistics, counters.
+/// A tensor that belongs to a module's state but is not learned: running statistics, counters.
 pub struct Buffer<T: Element = f32>(Arc<RwLock<Tensor<T>>>);
 
 /// Shares the buffer: both handles see every change.
@@ -40,7 +40,7 @@ impl<T: Element> Buffer<T> {
         Buffer(Arc::new(RwLock::new(values.detach())))
     }
 
-    /// The values as they are now.
+    /// The current values.
     pub fn tensor(&self) -> Tensor<T> {
         scope::value(self.address()).unwrap_or_else(|| read(&self.0).clone())
     }
@@ -60,8 +60,8 @@ impl<T: Element> Buffer<T> {
         Ok(())
     }
 
-    /// Changes the values in place, so that of two threads that do so none is lost; snapshots taken before keep the old
-    /// ones.
+    /// Updates the values in place, so that no update is lost if two threads do this; earlier snapshots keep the old
+    /// values.
     ///
     /// The buffer is locked meanwhile, as a parameter is in [`Param::update`](super::Param::update).
     ///
@@ -79,12 +79,12 @@ impl<T: Element> Buffer<T> {
         result
     }
 
-    /// A copy that shares nothing; within one clone of a module, shared buffers stay shared.
+    /// A copy that shares nothing with this one; within one clone of a module, shared buffers stay shared.
     pub fn deep_clone(&self) -> Buffer<T> {
         cloned(self, || Buffer::new(contiguous(self.tensor().view()).into()))
     }
 
-    /// A copy of another element type; within one conversion of a module, shared buffers stay shared.
+    /// A copy with another element type; within one conversion of a module, shared buffers stay shared.
     pub fn cast<U: Element>(&self) -> Buffer<U> {
         converted(self, || Buffer::new(self.tensor().cast::<U>()))
     }

@@ -1,5 +1,5 @@
-//! What `#[forward]` makes of the body of a `forward`: a call. Errors are told where they happened, a summary sees the output,
-//! and hooks run.
+//! What `#[forward]` turns the body of a `forward` into: a call. It adds the module's name to errors, shows the output
+//! to a summary, and runs hooks.
 
 use std::any::TypeId;
 
@@ -14,27 +14,27 @@ use crate::{
     tensor::{AnyTensor, Tensors},
 };
 
-/// What tells one module from all others as long as both live: its address and its type. Only of structs without a field may two
-/// have one; ndnn's own layers all take up a byte.
+/// Identifies a module among all that exist at the same time, by its address and its type. Only structs without fields
+/// may share an identity; ndnn's own layers all have at least one byte.
 pub type Place = (usize, TypeId);
 
-/// A call of a module that something watches: a hook or a summary.
+/// A call of a module that a hook or a summary observes.
 pub struct Call<'m> {
     module: &'m dyn Module,
     hooks: Vec<Hook>,
     event: Event,
     gradients: Option<Gradients>,
     summary: Option<summary::Observed>,
-    /// What is shown next is the output.
+    /// Whether the tensors shown next are the output.
     ran: bool,
-    /// Hooks have put other tensors in the place of those that were shown.
+    /// Whether hooks have replaced the tensors that were shown.
     replaced: bool,
-    /// How many of them were taken.
+    /// How many replacements were taken.
     taken: usize,
 }
 
 impl<'m> Call<'m> {
-    /// `None`, for one relaxed load, where nobody watches.
+    /// Returns `None`, at the cost of one relaxed load, if nothing observes calls.
     #[inline]
     pub fn of<M: Module>(module: &'m M) -> Option<Self> {
         if hooks::is_anybody_watching() { Call::watched(module) } else { None }
@@ -55,7 +55,7 @@ impl<'m> Call<'m> {
         if self.ran { &mut self.event.output } else { &mut self.event.input }
     }
 
-    /// Runs what comes before the body.
+    /// Runs the hooks before the body.
     pub fn before(&mut self) -> Result<()> {
         self.run(Kind::ForwardPre)?;
         if let Some(gradients) = &self.gradients {
@@ -64,12 +64,12 @@ impl<'m> Call<'m> {
         Ok(())
     }
 
-    /// What is shown from now on is the output.
+    /// From now on the tensors shown are the output.
     pub fn ran(&mut self) {
         self.ran = true;
     }
 
-    /// Runs what comes after the body.
+    /// Runs the hooks after the body.
     pub fn after(&mut self) -> Result<()> {
         self.run(Kind::Forward)?;
         if let Some(gradients) = &self.gradients {
@@ -92,14 +92,14 @@ impl<'m> Call<'m> {
     }
 }
 
-/// An argument or a result of a `forward`, which may be tensors.
+/// An argument or a result of a `forward`, which may contain tensors.
 pub struct Arg<'a, A>(pub &'a A);
 
 /// An argument that is [`Tensors`].
 pub trait Seen<A> {
     /// Shows the tensors to the call.
     fn show(&self, call: &mut Call<'_>);
-    /// What is to be used in its place.
+    /// The value that replaces it.
     fn taken(&self, call: &mut Call<'_>) -> Result<Option<A>>;
 }
 
@@ -123,7 +123,7 @@ impl<A: Tensors> Seen<A> for Arg<'_, A> {
     }
 }
 
-/// An argument of any other type. It is found after [`Seen`], since it needs one more reference.
+/// An argument of any other type. The compiler prefers [`Seen`], since this trait needs one more reference.
 pub trait Unseen<A> {
     /// Shows nothing.
     fn show(&self, _: &mut Call<'_>) {}
@@ -135,7 +135,7 @@ pub trait Unseen<A> {
 
 impl<A> Unseen<A> for &Arg<'_, A> {}
 
-/// The body of a call: an error in it is told where it happened.
+/// Runs the body of a call and adds the place to an error.
 #[inline]
 pub fn run<M: Module, R>(module: &M, body: impl FnOnce() -> Result<R>) -> Result<R> {
     match body() {
@@ -144,8 +144,8 @@ pub fn run<M: Module, R>(module: &M, body: impl FnOnce() -> Result<R>) -> Result
     }
 }
 
-/// Says that an error came out of `module`: on the way out, each module whose call it leaves puts its own name before the path to
-/// the innermost.
+/// Records that `module` returned an error: on the way out, each enclosing module adds its own name in front of the
+/// path to the innermost one.
 #[cold]
 fn locate(module: &dyn Module, error: Error) -> Error {
     let (place, name) = (module.place(), module.type_name());

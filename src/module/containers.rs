@@ -1,4 +1,4 @@
-//! Modules that hold modules: [`Sequential`], [`ModuleList`], [`ModuleDict`], [`ParameterList`], [`ParameterDict`].
+//! Modules that contain modules: [`Sequential`], [`ModuleList`], [`ModuleDict`], [`ParameterList`], [`ParameterDict`].
 
 use std::{
     any::Any,
@@ -23,9 +23,9 @@ use crate::{
     tensor::{DType, Real, Tensor, Tensors},
 };
 
-/// Layers one after the other, each taking what the one before gave; the first takes an `X`, a tensor unless said otherwise.
+/// Layers applied one after another, each to the output of the one before; the first takes an `X`, by default a tensor.
 ///
-/// [`sequential!`](crate::sequential) makes one.
+/// [`sequential!`](crate::sequential) creates one.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -41,7 +41,7 @@ pub struct Sequential<T: Real = f32, X: 'static = Tensor<T>> {
     rest: Ordered<Box<dyn Forward<T>>>,
 }
 
-/// A name that can stand between the dots of a path.
+/// Checks that a name can be a part of a path.
 #[track_caller]
 fn proper(container: &str, name: String) -> String {
     assert!(!name.is_empty(), "{container}: a name cannot be empty");
@@ -51,15 +51,15 @@ fn proper(container: &str, name: String) -> String {
 
 /// A [`Sequential`](crate::nn::Sequential) of the given layers: `sequential![Linear::new(4, 8), ReLU]`.
 ///
-/// A type before a semicolon makes the layers in that type, `sequential![f64; Linear::new(4, 8), ReLU]`: each is converted by
-/// [`dtype`](crate::nn::Dtype::dtype) before it is put into its box, from which it could not be converted any more. In generic code
-/// it is `sequential![T; …]`.
+/// A type before a semicolon sets the element type of the layers, `sequential![f64; Linear::new(4, 8), ReLU]`: each
+/// layer is converted by [`dtype`](crate::nn::Dtype::dtype) before it is boxed, since a boxed layer cannot be
+/// converted. In generic code write `sequential![T; …]`.
 ///
 /// ```
 /// use ndnn::prelude::*;
 /// let model = sequential![f64; Linear::new(1, 32), Tanh, Linear::new(32, 1)];
 /// assert_eq!(model.forward(&tensor![[0.5]; f64])?.dtype(), ndnn::DType::F64);
-/// // What was trained in f32 goes on in f64:
+/// Weights trained in f32 can be used in f64:
 /// let trained = sequential![Linear::new(1, 32), Tanh, Linear::new(32, 1)];
 /// model.load_state_dict(&trained.state_dict())?;
 /// # Ok::<(), ndnn::Error>(())
@@ -80,17 +80,17 @@ macro_rules! sequential {
     };
 }
 
-/// The first layer in a box. The bound tells its types at once, which an `as` would do at the end of the function only.
+/// Boxes the first layer. The bound determines its types at once; an `as` would do so only at the end of the function.
 pub fn first<T: Real, X: 'static>(layer: impl Forward<T, X>) -> Box<dyn Forward<T, X>> {
     Box::new(layer)
 }
 
-/// Another layer in a box.
+/// Boxes another layer.
 pub fn further<T: Real>(layer: impl Forward<T>) -> Box<dyn Forward<T>> {
     Box::new(layer)
 }
 
-/// What [`sequential!`](crate::sequential) makes.
+/// For [`sequential!`](crate::sequential).
 impl<T: Real, X: 'static> From<(Box<dyn Forward<T, X>>, Vec<Box<dyn Forward<T>>>)> for Sequential<T, X> {
     fn from((first, rest): (Box<dyn Forward<T, X>>, Vec<Box<dyn Forward<T>>>)) -> Self {
         let rest = rest.into_iter().enumerate().map(|(i, layer)| ((i + 1).to_string(), layer)).collect();
@@ -118,17 +118,17 @@ impl<T: Real> Sequential<T> {
     /// Adds a layer at the end, named by its position.
     ///
     /// # Panics
-    /// If a layer was given that name before.
+    /// If an earlier layer was given that name.
     #[track_caller]
     pub fn push(self, layer: impl Forward<T>) -> Self {
         let position = self.len().to_string();
         self.push_named(position, layer)
     }
 
-    /// Adds a layer at the end under a name of its own, as `Sequential(OrderedDict(…))` does in PyTorch.
+    /// Adds a layer at the end with a name of its own, as PyTorch's `Sequential(OrderedDict(…))` does.
     ///
     /// # Panics
-    /// If there is a layer of that name, or the name is empty or has a dot in it.
+    /// If there is a layer with this name, or the name is empty or contains a dot.
     #[track_caller]
     pub fn push_named(mut self, name: impl Into<String>, layer: impl Forward<T>) -> Self {
         let name = proper("Sequential", name.into());
@@ -151,8 +151,8 @@ impl<T: Real> Sequential<T> {
         }
     }
 
-    /// The layer at a position, to change it: `(layer as &mut dyn Any).downcast_mut::<Dropout>()`, or to put it alone into
-    /// evaluation mode.
+    /// The layer at a position, for writing: `(layer as &mut dyn Any).downcast_mut::<Dropout>()`, or to put only this
+    /// layer into evaluation mode.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -164,7 +164,7 @@ impl<T: Real> Sequential<T> {
         self.iter_mut().nth(position)
     }
 
-    /// The layer of that name.
+    /// The layer with this name.
     pub fn get_named(&self, name: &str) -> Option<&dyn Forward<T>> {
         match &self.first {
             Some((first, layer)) if first == name => Some(&**layer),
@@ -177,7 +177,7 @@ impl<T: Real> Sequential<T> {
         self.first.iter().map(|(_, layer)| &**layer).chain(self.rest.iter().map(|(_, layer)| &**layer))
     }
 
-    /// The layers in order, to change them.
+    /// The layers in order, for writing.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut (dyn Forward<T> + 'static)> {
         let first = self.first.iter_mut().map(|(_, layer)| &mut **layer);
         first.chain(self.rest.values_mut().map(|layer| &mut **layer))
@@ -199,7 +199,7 @@ impl<T: Real, X: 'static> Sequential<T, X> {
         usize::from(self.first.is_some()) + self.rest.len()
     }
 
-    /// Whether there is no layer.
+    /// Whether there are no layers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -245,10 +245,10 @@ impl<T: Real, X: 'static> fmt::Display for Sequential<T, X> {
 
 // ---------------------------------------------------------------------------------------------------- lists of modules
 
-/// Modules in a row, named `0`, `1`, …: a `Vec`, which is a module itself; printed with equal neighbours folded.
+/// A list of modules, named `0`, `1`, …: a `Vec`, which is itself a module; equal neighbours are printed once.
 ///
-/// As a field it is cloned with the model around it, and what is tied stays tied. A `Vec` alone clones one module after the
-/// other, and what two of them share is then two copies.
+/// As a field it is cloned with the model that contains it, and tied parameters stay tied. A `Vec` by itself clones its
+/// modules one after another, so what two of them share becomes two copies.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -294,7 +294,7 @@ impl<M: Module + Clone> Module for BTreeMap<String, M> {
     }
 }
 
-/// The methods of a module that stands for the one inside.
+/// The methods of a wrapper, which behaves as the module inside.
 macro_rules! as_inside {
     () => {
         fn members<'a>(&'a self, members: &mut $crate::module::Members<'a>) {
@@ -319,7 +319,7 @@ macro_rules! as_inside {
 }
 pub(super) use as_inside;
 
-/// A box around a module, or around a `dyn Forward`, is that module.
+/// A boxed module, or a boxed `dyn Forward`, is that module.
 impl<M: Module + ?Sized> Module for Box<M> {
     as_inside!();
 }
@@ -356,7 +356,7 @@ impl<M: Dtype + Clone + 'static> Dtype for Arc<M> {
 
 // ------------------------------------------------------------------------------------------------ what has its own names
 
-/// Entries in order of insertion, each with a name: what [`ModuleDict`] and [`ParameterDict`] are made of.
+/// Entries in order of insertion, each with a name: the basis of [`ModuleDict`] and [`ParameterDict`].
 pub struct Named<V>(Ordered<V>);
 
 impl<V: Clone> Clone for Named<V> {
@@ -380,21 +380,21 @@ impl<V> Default for Named<V> {
 }
 
 impl<V> Named<V> {
-    /// No entries.
+    /// An empty collection.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an entry, or replaces the one of that name where it stands.
+    /// Adds an entry, or replaces the one with this name in its position.
     ///
     /// # Panics
-    /// If the name is empty or has a dot in it.
+    /// If the name is empty or contains a dot.
     #[track_caller]
     pub fn insert(&mut self, name: impl Into<String>, value: V) {
         self.0.insert(proper("insert", name.into()), value);
     }
 
-    /// The entry of that name.
+    /// The entry with this name.
     pub fn get(&self, name: &str) -> Option<&V> {
         self.0.get(name)
     }
@@ -404,7 +404,7 @@ impl<V> Named<V> {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -421,7 +421,7 @@ impl<V> Named<V> {
 }
 
 impl<N: Into<String>, V> FromIterator<(N, V)> for Named<V> {
-    /// As [`insert`](Named::insert) one by one: of two entries of one name the last stays, as in PyTorch.
+    /// As [`insert`](Named::insert) for each entry: if two entries have one name, the last one is kept, as in PyTorch.
     #[track_caller]
     fn from_iter<I: IntoIterator<Item = (N, V)>>(iter: I) -> Self {
         let mut named = Named::new();
@@ -435,7 +435,7 @@ impl<N: Into<String>, V> FromIterator<(N, V)> for Named<V> {
 impl<N: Into<String>, V, const K: usize> From<[(N, V); K]> for Named<V> {
     #[track_caller]
     fn from(entries: [(N, V); K]) -> Self {
-        // No `collect`: it would lose the caller's place.
+        // Not `collect`, which would lose the caller's line.
         Named::from_iter(entries)
     }
 }
@@ -464,7 +464,7 @@ impl<M: Module + Clone> Module for Named<M> {
 
 // --------------------------------------------------------------------------------------------- parameters without a layer
 
-/// Parameters in a row, named `0`, `1`, ….
+/// A list of parameters, named `0`, `1`, ….
 #[derive(Default)]
 pub struct ParameterList<T: Real = f32>(Vec<Param<T>>);
 
@@ -517,7 +517,7 @@ impl<T: Real> DerefMut for ParameterDict<T> {
     }
 }
 
-/// What a collection of parameters shares with the other: members, printing, a clone that copies.
+/// What both collections of parameters share: members, printing, and a clone that copies.
 macro_rules! parameters {
     ($name:ident, |$self:ident| $entries:expr, |$t:ident| $type_name:expr, |$inner:ident, $f:ident| $map:expr) => {
         impl<T: Real> Module for $name<T> {
@@ -527,7 +527,7 @@ macro_rules! parameters {
             fn type_name(&self) -> String {
                 stringify!($name).into()
             }
-            /// PyTorch's layout, to the letter.
+            /// Exactly PyTorch's layout.
             fn extra_repr(&$self) -> String {
                 let line = |(name, p): (String, &Param<T>)| {
                     let size = p.shape().iter().map(usize::to_string).collect::<Vec<_>>().join("x");

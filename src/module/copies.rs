@@ -1,4 +1,4 @@
-//! What a clone or a conversion of a module has copied so far, so that what was tied stays tied.
+//! What a clone or a conversion of a module has copied so far, so that tied parameters stay tied.
 
 use std::{
     any::{Any, TypeId},
@@ -8,9 +8,9 @@ use std::{
 
 use crate::sync::{Scoped, during};
 
-/// A shared handle on a tensor, or a shared module.
+/// A shared handle to a tensor, or a shared module.
 pub(super) trait Handle: Clone + 'static {
-    /// Where what is shared lies: a name for it, as long as a handle lives.
+    /// The address of what is shared, which identifies it as long as a handle exists.
     fn address(&self) -> usize;
 }
 
@@ -22,22 +22,22 @@ impl<M: 'static> Handle for Arc<M> {
 
 #[derive(Default)]
 struct Copies {
-    /// By the address of what was copied and the type of the copy.
+    /// By the address of the source and the type of the copy.
     made: HashMap<(usize, TypeId), Box<dyn Any>>,
-    /// From the address of a copy to that of the first thing it stems from.
+    /// From the address of a copy to that of the original from which it was derived.
     origins: HashMap<usize, usize>,
-    /// What was copied: a conversion drops its sources as it goes, and an address names another parameter then.
+    /// Keeps the sources: a conversion drops them as it proceeds, and their addresses could then be reused.
     sources: Vec<Box<dyn Any>>,
     /// Why a conversion failed.
     failed: Option<String>,
 }
 
 thread_local! {
-    /// The copies made so far by the clone or conversion of a module that is under way on this thread.
+    /// The copies made so far by the running clone or conversion of a module on this thread.
     static COPIES: Scoped<Copies> = const { Scoped::new() };
 }
 
-/// Runs `f`, during which one parameter met twice is copied once.
+/// Runs `f`; meanwhile a parameter that is met twice is copied once.
 ///
 /// # Panics
 /// If something inside cannot be converted; at the place of the outermost call, which is the user's.
@@ -68,13 +68,13 @@ fn with<R>(f: impl FnOnce(&mut Copies) -> Option<R>) -> Option<R> {
     COPIES.with(|copies| copies.with(|c| c.as_mut().and_then(f)))
 }
 
-/// The clone of `source` that was made already, or a new one.
+/// The existing clone of `source`, or a new one.
 pub(super) fn cloned<H: Handle>(source: &H, make: impl FnOnce() -> H) -> H {
     remember(source, source.address(), make)
 }
 
-/// The conversion of `source` that was made already, or a new one. A shared module is cloned before it is converted;
-/// converting such a clone is converting the original, to which other parts of the model may be tied.
+/// The existing conversion of `source`, or a new one. A shared module is cloned before it is converted; converting such
+/// a clone counts as converting the original, to which other parts of the model may be tied.
 pub(super) fn converted<S: Handle, C: Handle>(source: &S, make: impl FnOnce() -> C) -> C {
     let address = source.address();
     let origin = with(|c| c.origins.get(&address).copied());

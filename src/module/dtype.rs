@@ -7,7 +7,7 @@ use crate::Real;
 
 /// Conversion of a module, or a part of one, to another floating type: `Linear::new(10, 1).dtype::<f64>()`.
 ///
-/// `#[derive(Module)]` writes it for structs with a type parameter bound by [`Real`].
+/// `#[derive(Module)]` implements it for structs with a type parameter bounded by [`Real`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no form in another element type",
     label = "not `Dtype`",
@@ -17,7 +17,7 @@ use crate::Real;
             numbers of a type, mark it `#[module(stateless)]`"
 )]
 pub trait Dtype {
-    /// The same in elements of type `U`.
+    /// The same type with elements of type `U`.
     type With<U: Real>;
 
     /// Converts every parameter and floating buffer.

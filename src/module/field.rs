@@ -1,4 +1,4 @@
-//! What may be a field of a module, and how it shows what is inside.
+//! What can be a field of a module, and how its members are shown.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct Members<'a> {
     pub(crate) params: Vec<(String, AnyParam)>,
     pub(crate) buffers: Vec<(String, AnyBuffer)>,
     pub(crate) children: Vec<(String, &'a dyn Module)>,
-    /// What computes a parameter, by the parameter's name.
+    /// The modules that compute parameters, by the name of the parameter.
     pub(crate) parametrized: Vec<(String, Arc<dyn Module>)>,
     pub(crate) modes: Vec<&'a Mode>,
 }
@@ -37,7 +37,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// What may be a field of a `#[derive(Module)]` struct: parameters, buffers, modules, and plain data, which is skipped.
+/// What can be a field of a `#[derive(Module)]` struct: parameters, buffers, modules, and plain data, which is skipped.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a module, a parameter, a buffer nor plain data",
     label = "#[derive(Module)] does not know this type",
@@ -45,7 +45,7 @@ impl<'a> Members<'a> {
     note = "a type parameter of a module needs `Clone` too: `M: Forward + Clone`, `M: Module + Clone`"
 )]
 pub trait Field {
-    /// Shows what is inside, under this name.
+    /// Shows the members of the field, under this name.
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>);
     /// A copy that shares nothing with the original.
     fn copy(&self) -> Self
@@ -53,7 +53,7 @@ pub trait Field {
         Self: Sized;
 }
 
-// An unknown type is no field; that it might have been a module is said with it.
+// For an unknown type the error is that it is not a field; the note says that it could be a module.
 #[diagnostic::do_not_recommend]
 impl<M: Module + Clone> Field for M {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
@@ -108,7 +108,7 @@ macro_rules! plain {
     )*};
 }
 plain! {
-    [] F::Reduction, [] F::PaddingMode, [const N: usize] F::Padding<N>, [const N: usize] F::Dims<N>, [] F::PyNumber, [] F::Approximate,
+    [] F::Reduction, [] F::PaddingMode, [const N: usize] F::Padding<N>, [const N: usize] F::Dims<N>, [] F::PyNumber, [] F::GELUApproximate,
     [const N: usize] F::PoolStride<N>, [const N: usize] F::ConvOptions<N>, [const N: usize] F::MaxPoolOptions<N>,
     [const N: usize] F::AvgPoolOptions<N>,
     [] F::EmbeddingOptions, [] F::BatchNormOptions, [] F::RnnOptions, [] F::PadOptions,

@@ -1,9 +1,9 @@
-//! [`Forward`]: one input, one tensor out.
+//! [`Forward`]: one input, one output tensor.
 
 use super::Module;
 use crate::{Real, Result, Tensor};
 
-/// A module that takes one input and gives one tensor: what a [`Sequential`](super::Sequential) holds.
+/// A module that takes one input and returns one tensor, as the layers of a [`Sequential`](super::Sequential) do.
 ///
 /// The input is a tensor of the same type unless `X` says otherwise: an [`Embedding`](crate::nn::Embedding) is a
 /// `Forward<f32, Tensor<i64>>`, since it takes indices.
@@ -33,12 +33,12 @@ pub trait Forward<T: Real = f32, X: 'static = Tensor<T>>: Module + CloneForward<
     /// The output for `x`.
     ///
     /// # Errors
-    /// If `x` does not fit; the error names the layer, and its path in the model if that is marked
+    /// If `x` does not match; the error names the layer, and its path in the model if that is marked
     /// [`#[forward]`](crate::forward).
     fn forward(&self, x: &X) -> Result<Tensor<T>>;
 }
 
-/// What makes `Box<dyn Forward>` cloneable; holds for everything that is `Clone`, as `#[derive(Module)]` makes it.
+/// Makes `Box<dyn Forward>` cloneable; implemented for everything that is `Clone`, as `#[derive(Module)]` provides it.
 pub trait CloneForward<T: Real, X> {
     #[doc(hidden)]
     fn clone_forward(&self) -> Box<dyn Forward<T, X>>;

@@ -1,7 +1,7 @@
-//! Hooks: functions that see what goes into a module and comes out of it, forwards and backwards, and may replace it.
+//! Hooks: functions that see the inputs and outputs of a module, forward and backward, and may replace them.
 //!
-//! A module is called where its `forward` is marked [`#[forward]`](crate::forward), as those of all layers are. There are four
-//! kinds, as in PyTorch, each with what it sees:
+//! A module is called where its `forward` is marked [`#[forward]`](crate::forward), as those of all layers are. As in
+//! PyTorch there are four kinds of hooks:
 //!
 //! | | sees, after the path | may replace |
 //! |---|---|---|
@@ -10,18 +10,19 @@
 //! | backward pre-hook | the gradient of the output | that gradient |
 //! | backward hook | the gradients of input and output | the gradient of the input |
 //!
-//! Each sees the tensors in order, those of all arguments that are [`Tensors`]: `&Tensor`, and tuples, lists and options of
-//! tensors. A backward hook sees the gradients of those through which gradients flow: none where an input needs none, zeros for
-//! one of several outputs that is not used. A hook
-//! returns nothing, `()`, or as many tensors as it is to replace, as one tensor, a tuple or a `Vec`.
+//! Each sees the tensors in order: those of all arguments that are [`Tensors`], that is `&Tensor`, and tuples, lists and
+//! options of tensors. A backward hook sees the gradients of those through which gradients flow: none if the input needs
+//! none, and zeros for one of several outputs that is not used. A hook returns nothing, `()`, or as many tensors as it may
+//! replace, as one tensor, a tuple or a `Vec`.
 //!
-//! - [`during`] and its sisters borrow: the hook may borrow too, and runs while a function does, on the thread of the caller.
-//! - [`register_forward_hook`] and its sisters run until their [`Handle`] is dropped, on all threads. A handle borrows the model,
-//!   whose layers stay where they are meanwhile.
-//! - [`Hooked`] is a module around another, whose hooks stay while it moves, trains and evaluates.
+//! - [`during`] and its variants borrow the hook, so that the hook may borrow too; it is active while a function runs,
+//!   on the caller's thread.
+//! - [`register_forward_hook`] and its variants are active until their [`Handle`] is dropped, on all threads. A handle
+//!   borrows the model, so its layers cannot move meanwhile.
+//! - [`Hooked`] is a wrapper around a module, whose hooks stay while it is moved, trained and evaluated.
 //!
-//! Hooks run in the order in which they were registered. One that panics is left like any function; what was put in place by
-//! [`during`] is taken away.
+//! Hooks run in the order in which they were registered. If one panics, the panic propagates, and hooks of [`during`]
+//! are removed.
 //!
 //! ```
 //! use ndnn::{module::hooks, prelude::*};
@@ -82,7 +83,7 @@ impl Event {
         Event { input, output, ..Event::default() }
     }
 
-    /// Runs a hook; whether it replaced something.
+    /// Runs a hook; returns whether it replaced something.
     pub fn run(&mut self, hook: &Hook) -> Result<bool> {
         self.path = hook.path.clone();
         match &hook.call {
@@ -123,7 +124,7 @@ pub(super) struct Hook {
     call: Caller,
 }
 
-/// What is registered for all threads.
+/// A hook that is registered for all threads.
 struct Registered {
     id: u64,
     kind: Kind,
@@ -136,20 +137,20 @@ struct Registered {
 static REGISTERED: RwLock<Vec<Registered>> = RwLock::new(Vec::new());
 
 thread_local! {
-    /// The hooks of this thread, put there by [`during`].
+    /// The hooks of this thread, set by [`during`].
     static HERE: Scoped<Vec<Hook>> = const { Scoped::new() };
 }
 
-/// How many hooks are registered, and functions with hooks or summaries are under way.
+/// The number of registered hooks, and of running functions with hooks or summaries.
 static WATCHING: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether a call has to look for hooks and summaries.
+/// Whether a call must look for hooks and summaries.
 #[inline]
 pub(super) fn is_anybody_watching() -> bool {
     WATCHING.load(Ordering::Relaxed) > 0
 }
 
-/// Has calls look for hooks and summaries as long as it lives.
+/// Makes calls look for hooks and summaries as long as it exists.
 pub(super) struct Watch;
 
 impl Watch {
@@ -181,24 +182,24 @@ fn select(mut wanted: impl FnMut(u64, Place) -> bool) -> Vec<Hook> {
     found
 }
 
-/// The hooks of the module at this place, in the order in which they were registered.
+/// The hooks of the module with this identity, in the order of registration.
 pub(super) fn of(place: Place) -> Vec<Hook> {
     select(|_, at| at == place)
 }
 
-/// The hook of that number and place, if it is still there and runs on this thread.
+/// The hook with this number and identity, if it still exists and is active on this thread.
 pub(super) fn find(id: u64, place: Place) -> Option<Hook> {
     select(|i, at| i == id && at == place).pop()
 }
 
 impl Hook {
-    /// What finds it again, from another thread too.
+    /// Identifies it, on any thread.
     pub fn key(&self) -> (u64, Place) {
         (self.id, self.place)
     }
 }
 
-/// The places of the modules whose path matches, the model's own with an empty path.
+/// The identities of the modules whose path matches; the model's own path is empty.
 fn places<M: Module>(model: &M, pattern: &str) -> Result<Vec<(Place, Arc<str>)>> {
     let mut modules: Vec<(String, &dyn Module)> = vec![(String::new(), model)];
     modules.extend(walk::named_modules(walk::members(model)));
@@ -229,10 +230,10 @@ fn lent<M: Module, R>(
     })
 }
 
-/// Runs `run`, and with it, on this thread, the forward hook `hook(path, input, output)` of each module of `model` whose path
-/// matches `pattern` (`"layer4.*"`; `""` is the model itself).
+/// Runs `run`; meanwhile, on this thread, the forward hook `hook(path, input, output)` of each module of `model` whose
+/// path matches `pattern` is active (`"layer4.*"`; `""` is the model itself).
 ///
-/// What it returns takes the place of the output, unless that is `()`.
+/// What the hook returns replaces the output, unless it is `()`.
 ///
 /// ```
 /// use ndnn::{module::hooks, prelude::*};
@@ -244,7 +245,7 @@ fn lent<M: Module, R>(
 /// ```
 ///
 /// # Errors
-/// Those of `run`; if no path matches; if the hook returns another number or type of tensors than it may replace.
+/// Those of `run`; if no path matches; if the hook returns a different number or type of tensors than it may replace.
 pub fn during<M: Module, H: Tensors, R>(
     model: &M,
     pattern: &str,
@@ -255,7 +256,7 @@ pub fn during<M: Module, H: Tensors, R>(
     lent(model, pattern, Kind::Forward, &mut hook, run)
 }
 
-/// As [`during`], with a forward pre-hook `hook(path, input)`, whose answer takes the place of the input.
+/// As [`during`], with a forward pre-hook `hook(path, input)`, whose result replaces the input.
 ///
 /// # Errors
 /// As [`during`].
@@ -269,7 +270,7 @@ pub fn during_pre<M: Module, H: Tensors, R>(
     lent(model, pattern, Kind::ForwardPre, &mut hook, run)
 }
 
-/// As [`during`], with a backward hook `hook(path, grad_input, grad_output)`, whose answer takes the place of the gradient of the
+/// As [`during`], with a backward hook `hook(path, grad_input, grad_output)`, whose result replaces the gradient of the
 /// input. `run` calls both `forward` and `backward`.
 ///
 /// # Errors
@@ -284,7 +285,7 @@ pub fn during_backward<M: Module, H: Tensors, R>(
     lent(model, pattern, Kind::Backward, &mut hook, run)
 }
 
-/// As [`during_backward`], with a backward pre-hook `hook(path, grad_output)`, whose answer takes the place of the gradient of
+/// As [`during_backward`], with a backward pre-hook `hook(path, grad_output)`, whose result replaces the gradient of
 /// the output.
 ///
 /// # Errors
@@ -301,9 +302,9 @@ pub fn during_backward_pre<M: Module, H: Tensors, R>(
 
 // ---------------------------------------------------------------------------------------------------------- until removed
 
-/// A hook that is registered; dropping it, or [`remove`](Handle::remove), takes the hook away.
+/// A registered hook; dropping it, or [`remove`](Handle::remove), removes the hook.
 ///
-/// That of a [`Hooked`] module, a tensor or a parameter may be left for good with [`keep`](Handle::keep).
+/// The hook of a [`Hooked`] module, a tensor or a parameter can be made permanent with [`keep`](Handle::keep).
 #[must_use = "the hook is removed when the handle is dropped"]
 pub struct Handle<'a> {
     remove: Option<Box<dyn FnOnce() + Send + Sync>>,
@@ -315,12 +316,12 @@ impl Handle<'_> {
         Handle { remove: Some(Box::new(remove)), model: PhantomData }
     }
 
-    /// Takes the hook away.
+    /// Removes the hook.
     pub fn remove(self) {}
 }
 
 impl Handle<'static> {
-    /// Leaves the hook where it is, as long as what it belongs to lives.
+    /// Makes the hook permanent: it stays as long as its module, tensor or parameter exists.
     pub fn keep(mut self) {
         self.remove = None;
     }
@@ -352,12 +353,12 @@ fn register<'a>(
 }
 
 fn unregister(which: impl Fn(&Registered) -> bool) {
-    // Dropped after the lock: what a hook captured may register or remove others.
+    // Dropped after the lock is released: what a hook captured may register or remove hooks.
     let removed: Vec<Registered> = write(&REGISTERED).extract_if(.., |h| which(h)).collect();
     drop(removed);
 }
 
-/// The four functions that register, by pattern and on a [`Hooked`] module.
+/// The four functions that register hooks, by pattern and on a [`Hooked`] module.
 macro_rules! registers {
     ($($(#[$doc:meta])* $name:ident, $kind:ident, ($($arg:ident),+);)*) => {
         $(
@@ -420,8 +421,8 @@ registers! {
 
 // ------------------------------------------------------------------------------------------------- hooks that move along
 
-/// A module with hooks that stay: it stands for the module inside, under the same names, and may be moved, trained and evaluated
-/// while a hook is registered.
+/// A module with permanent hooks: it replaces the module inside, with the same names, and may be moved, trained and
+/// evaluated while a hook is registered.
 ///
 /// A clone has no hooks.
 ///
@@ -432,23 +433,23 @@ registers! {
 /// let mut model = sequential![layer, Tanh];
 /// model.eval();
 /// assert_eq!(model.named_parameters()[0].0, "0.weight");
-/// assert!(model.forward(&Tensor::randn([8, 3]))?.ge(0.0)?.all());
+/// assert!(model.forward(&Tensor::randn([8, 3]))?.ge(0.0)?.all().item()?);
 /// handle.remove();
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 pub struct Hooked<M: Module> {
-    /// Its address is the module's for good.
+    /// Boxed, so that the module's address never changes.
     boxed: Box<Slot<M>>,
 }
 
 struct Slot<M> {
     module: M,
-    /// A module without a field has no address of its own, this has.
+    /// A module without fields has no address of its own; this byte gives it one.
     _place: u8,
 }
 
 impl<M: Module + Clone> Hooked<M> {
-    /// The module, ready for hooks.
+    /// A module to which hooks can be added.
     pub fn new(module: M) -> Self {
         Hooked { boxed: Box::new(Slot { module, _place: 0 }) }
     }
@@ -457,7 +458,7 @@ impl<M: Module + Clone> Hooked<M> {
 impl<M: Module> Drop for Hooked<M> {
     fn drop(&mut self) {
         if is_anybody_watching() {
-            // Another module may get the address.
+            // Another module may get the same address.
             let place = self.boxed.module.place();
             unregister(|h| h.place == place);
         }
@@ -502,8 +503,8 @@ impl<M: Module + Clone> fmt::Display for Hooked<M> {
 // ------------------------------------------------------------------------------------------------------ on a parameter
 
 impl<T: Real> Param<T> {
-    /// Registers `hook(gradient)`, which runs in each backward pass once this parameter's gradient is complete, before it is added
-    /// to what was gathered; what it returns, if it is not `()`, takes the gradient's place.
+    /// Registers `hook(gradient)`, which runs in each backward pass when this parameter's gradient is complete, before
+    /// it is added to the accumulated one; what it returns, unless it is `()`, replaces the gradient.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -516,7 +517,7 @@ impl<T: Real> Param<T> {
     /// ```
     ///
     /// # Panics
-    /// If the parameter is frozen, or is worked out from others.
+    /// If the parameter is frozen, or is computed from others.
     #[track_caller]
     pub fn register_hook<H: Tensors + 'static>(
         &self,
@@ -525,8 +526,9 @@ impl<T: Real> Param<T> {
         on_leaf(&self.tensor(), LeafHook::Before(Arc::new(gradient_hook(hook))))
     }
 
-    /// Registers `hook(parameter)`, which runs in each backward pass once its gradient is complete and gathered: to step with it at
-    /// once, and to forget it before the next is there.
+    /// Registers `hook(parameter)`, which runs in each backward pass when the parameter's gradient is complete and
+    /// accumulated: for example to update the parameter and clear the gradient at once, before the next one is
+    /// computed.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -543,7 +545,7 @@ impl<T: Real> Param<T> {
     /// ```
     ///
     /// # Panics
-    /// If the parameter is frozen, or is worked out from others.
+    /// If the parameter is frozen, or is computed from others.
     #[track_caller]
     pub fn register_post_accumulate_grad_hook(
         &self,

@@ -12,22 +12,23 @@ use super::{
 };
 use crate::{AnyTensor, Error, Result, error::listed, state::StateDict};
 
-/// What loading a state_dict in part did, by name. Its [`Display`](fmt::Display) form is short; the lists are whole.
+/// What a partial load of a state_dict did, by name. Its [`Display`](fmt::Display) form is abridged; the lists are
+/// complete.
 #[must_use = "it says what was not loaded: look at `missing`, `unexpected` and `mismatched`, or ask `is_complete()`"]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
-    /// Taken over.
+    /// Entries that were loaded.
     pub applied: Vec<String>,
-    /// In the model but not in the file, with the model's shape: left as it was.
+    /// Entries of the model that the file lacks, with the model's shape; they are unchanged.
     pub missing: Vec<(String, Vec<usize>)>,
-    /// In the file but not in the model, with the file's shape.
+    /// Entries of the file that the model lacks, with the file's shape.
     pub unexpected: Vec<(String, Vec<usize>)>,
-    /// In both with different shapes: the model's, the file's. Left as it was.
+    /// Entries of both whose shapes differ: the model's, then the file's. They are unchanged.
     pub mismatched: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
 
 impl LoadReport {
-    /// Whether everything fitted.
+    /// Whether everything matched.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
     }
@@ -45,8 +46,8 @@ impl LoadReport {
         lists.map(|(what, names)| format!("{what}: {names}")).collect::<Vec<_>>().join("; ")
     }
 
-    /// How many of the unexpected entries are among the missing ones once one prefix is taken from their names or put
-    /// before them, and which: `module.` of a model in `DataParallel`, `model.` of one in a trainer.
+    /// How many unexpected entries match missing ones once a prefix is removed from or added to their names, and which
+    /// prefix: `module.` for a model in `DataParallel`, `model.` for one in a trainer.
     fn prefix(&self) -> Option<(usize, String)> {
         let mut found: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         for (long, short, what) in
@@ -75,7 +76,7 @@ impl fmt::Display for LoadReport {
     }
 }
 
-/// Compares without changing anything; returns also what is to be written where.
+/// Compares without changing anything; also returns what must be written where.
 fn plan<'s>(op: &str, root: Members<'_>, state: &'s StateDict) -> Result<(LoadReport, Vec<(Entry, &'s AnyTensor)>)> {
     let (mut report, mut writes) = (LoadReport::default(), Vec::new());
     let entries = walk::entries(op, root)?;

@@ -1,8 +1,8 @@
-//! What a module is: [`Module`] and its fields, parameters and buffers, containers, and the walks over the tree that all of
-//! them make.
+//! Modules: [`Module`] and its fields, parameters and buffers, containers, and the functions that walk over the tree of
+//! modules.
 //!
-//! A program needs what [`nn`](crate::nn) and the prelude re-export. The rest is for a module written by hand, without
-//! `#[derive(Module)]`.
+//! Programs need what [`nn`](crate::nn) and the prelude re-export. The rest is for modules that are implemented by
+//! hand, without `#[derive(Module)]`.
 
 mod any;
 mod backward_hooks;
@@ -52,7 +52,7 @@ pub use scope::Scope;
 pub use crate::python::AsPython;
 pub use summary::{Row, Summary, summary, summary_of};
 
-/// A part of a network: names its parameters, buffers and children. `#[derive(Module)]` writes it.
+/// A part of a network: it names its parameters, buffers and children. `#[derive(Module)]` implements it.
 ///
 /// Everything else follows from that: names, `state_dict`, saving and loading, train and eval mode, printing.
 #[diagnostic::on_unimplemented(
@@ -64,31 +64,31 @@ pub trait Module: Any + Send + Sync {
     /// Shows every field, in the order of declaration.
     fn members<'a>(&'a self, members: &mut Members<'a>);
 
-    /// The name that is printed: the struct's.
+    /// The name that is printed, by default that of the struct.
     fn type_name(&self) -> String;
 
-    /// What is printed between the parentheses, besides the children.
+    /// What is printed between the parentheses in addition to the children.
     fn extra_repr(&self) -> String {
         String::new()
     }
 
-    /// Renames, adds or removes the entries of an older file before they are loaded; `prefix` is this module's path with a dot at
-    /// its end, or nothing. Called on every module, parents first.
+    /// Renames, adds or removes the entries of an older file before they are loaded; `prefix` is this module's path followed by a
+    /// dot, or empty. Called for every module, parents first.
     fn upgrade(&self, _prefix: &str, _state: &mut StateDict) {}
 
-    /// What tells it from every other module that lives: that of what is inside, where it only stands for it.
+    /// Identifies it among all existing modules; a wrapper has the identity of the module inside.
     #[doc(hidden)]
     fn place(&self) -> Place {
         (self as *const Self as *const () as usize, self.type_id())
     }
 
-    /// Whether equal neighbours among the children are printed once: a `ModuleList`'s way.
+    /// Whether equal neighbours among the children are printed once, as in a `ModuleList`.
     #[doc(hidden)]
     fn folds(&self) -> bool {
         false
     }
 
-    /// The copy of this module in a copy of the model around it: a clone, unless it is shared.
+    /// The copy of this module in a copy of the model that contains it: a clone, unless the module is shared.
     #[doc(hidden)]
     fn copied(&self) -> Self
     where
@@ -99,7 +99,7 @@ pub trait Module: Any + Send + Sync {
 
     // ------------------------------------------------------------------------------------------------------- contents
 
-    /// Every parameter once, in the order of PyTorch: a tied one under its first name.
+    /// Every parameter once, in PyTorch's order: a tied one under its first name.
     fn parameters(&self) -> Vec<AnyParam> {
         self.named_parameters().into_iter().map(|(_, p)| p).collect()
     }
@@ -114,7 +114,7 @@ pub trait Module: Any + Send + Sync {
         walk::named_buffers(walk::members(self))
     }
 
-    /// Every module inside with its path, parents before children; this one itself is not among them.
+    /// Every module inside with its path, parents before children, without this module itself.
     fn named_modules(&self) -> Vec<(String, &dyn Module)> {
         walk::named_modules(walk::members(self))
     }
@@ -124,7 +124,7 @@ pub trait Module: Any + Send + Sync {
         walk::members(self).children
     }
 
-    /// The number of learnable values, a tied parameter counted once.
+    /// The number of learnable values; a tied parameter counts once.
     ///
     /// # Panics
     /// If a parameter is [lazy](Param::is_lazy).
@@ -142,8 +142,8 @@ pub trait Module: Any + Send + Sync {
     /// Every parameter and buffer under its name; a tied parameter under each of its names.
     ///
     /// # Panics
-    /// If two entries have one name, as only a `Module` written by hand, or keys with dots in a map of modules, can have; or if a
-    /// parameter is [lazy](Param::is_lazy).
+    /// If two entries have the same name, which is possible only in a `Module` implemented by hand, or with dots in the keys
+    /// of a map of modules; or if a parameter is [lazy](Param::is_lazy).
     #[track_caller]
     fn state_dict(&self) -> StateDict {
         match walk::state_dict("state_dict", walk::members(self)) {
@@ -152,15 +152,16 @@ pub trait Module: Any + Send + Sync {
         }
     }
 
-    /// Takes over a state_dict; nothing may be missing, left over or of another shape.
+    /// Loads a state_dict; nothing may be missing, unexpected or of another shape.
     ///
     /// # Errors
-    /// Names everything that is missing, unexpected and mis-shaped, and changes nothing.
+    /// If anything is: the error names everything that is missing, unexpected or of another shape, and nothing is
+    /// changed.
     fn load_state_dict(&self, state: &StateDict) -> Result<()> {
         load::strict(walk::members(self), &walk::upgraded(self, state))
     }
 
-    /// Takes over what fits of a state_dict, and reports what was applied, missing, unexpected and mis-shaped.
+    /// Loads what matches from a state_dict, and reports what was loaded, missing, unexpected or of another shape.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -171,12 +172,13 @@ pub trait Module: Any + Send + Sync {
     /// ```
     ///
     /// # Errors
-    /// If nothing fits; the error says so if the names would fit with a prefix removed or added.
+    /// If nothing matches; the error says whether the names would match with a prefix removed or added.
     fn load_state_dict_partial(&self, state: &StateDict) -> Result<LoadReport> {
         load::partial(walk::members(self), &walk::upgraded(self, state))
     }
 
-    /// Writes the state_dict as a safetensors file: whole, or not at all; see [`safetensors::save`](io::safetensors::save).
+    /// Writes the state_dict as a safetensors file, completely or not at all; see
+    /// [`safetensors::save`](io::safetensors::save).
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -190,7 +192,7 @@ pub trait Module: Any + Send + Sync {
     /// Loads a safetensors file as [`load_state_dict`](Module::load_state_dict) does.
     ///
     /// # Errors
-    /// If the file cannot be read, is not in the format, or does not fit.
+    /// If the file cannot be read, is not in the format, or does not match.
     fn load(&self, path: impl AsRef<std::path::Path>) -> Result<()>
     where
         Self: Sized,
@@ -199,10 +201,10 @@ pub trait Module: Any + Send + Sync {
         self.load_state_dict(&io::safetensors::load(path)?).map_err(|e| e.within(path.display()))
     }
 
-    /// Loads what fits of a safetensors file as [`load_state_dict_partial`](Module::load_state_dict_partial) does.
+    /// Loads what matches from a safetensors file, as [`load_state_dict_partial`](Module::load_state_dict_partial) does.
     ///
     /// # Errors
-    /// If the file cannot be read, is not in the format, or nothing of it fits.
+    /// If the file cannot be read, is not in the format, or nothing in it matches.
     fn load_partial(&self, path: impl AsRef<std::path::Path>) -> Result<LoadReport>
     where
         Self: Sized,
@@ -214,22 +216,22 @@ pub trait Module: Any + Send + Sync {
     /// The state_dict as the bytes of a safetensors file.
     ///
     /// # Errors
-    /// If the format has no place for a name.
+    /// If the format does not allow a name.
     fn to_bytes(&self) -> Result<Vec<u8>> {
         io::safetensors::to_bytes(&walk::state_dict("to_bytes", walk::members(self))?)
     }
 
-    /// Loads the bytes of a safetensors file, such as `include_bytes!` gives.
+    /// Loads the bytes of a safetensors file, for example from `include_bytes!`.
     ///
     /// # Errors
-    /// If they are not in the format or do not fit.
+    /// If they are not in the format or do not match.
     fn load_bytes(&self, bytes: &[u8]) -> Result<()> {
         self.load_state_dict(&io::safetensors::from_bytes(bytes)?)
     }
 
     // ----------------------------------------------------------------------------------------------------------- mode
 
-    /// Training mode: dropout drops, batch norm uses the batch's statistics.
+    /// Training mode: dropout drops, batch norm uses the statistics of the batch.
     fn train(&mut self) {
         walk::set_mode(walk::members(self), true);
     }
@@ -239,10 +241,10 @@ pub trait Module: Any + Send + Sync {
         walk::set_mode(walk::members(self), false);
     }
 
-    /// Puts the modules whose path matches a pattern such as `bn*` or `encoder.0`, and what is inside them, into training
-    /// (`true`) or evaluation mode; returns how many of the layers that have a mode it reached.
+    /// Puts the modules whose path matches a pattern such as `bn*` or `encoder.0`, and everything inside them, into
+    /// training (`true`) or evaluation mode; returns the number of layers with a mode that were set.
     ///
-    /// A later [`train`](Module::train) or [`eval`](Module::eval) of the whole sets these too.
+    /// A later [`train`](Module::train) or [`eval`](Module::eval) of the whole model sets these too.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -252,33 +254,33 @@ pub trait Module: Any + Send + Sync {
     /// ```
     ///
     /// # Errors
-    /// If the pattern matches no layer that has a mode.
+    /// If the pattern matches no layer with a mode.
     fn train_matching(&mut self, pattern: &str, training: bool) -> Result<usize> {
         walk::set_modes(walk::members(self), pattern, training)
     }
 
-    /// Whether any layer inside is in training mode; true where no layer has a mode.
+    /// Whether any layer inside is in training mode; true if no layer has a mode.
     fn is_training(&self) -> bool {
         walk::is_training(walk::members(self)).unwrap_or(true)
     }
 
     // ------------------------------------------------------------------------------------------------------ gradients
 
-    /// Forgets the gradient of every parameter.
+    /// Clears the gradient of every parameter.
     fn zero_grad(&self) {
         self.parameters().iter().for_each(AnyParam::zero_grad);
     }
 
-    /// Freezes (`false`) or thaws every parameter.
+    /// Freezes (`false`) or unfreezes every parameter.
     fn set_requires_grad(&self, requires_grad: bool) {
         self.parameters().iter().for_each(|p| p.set_requires_grad(requires_grad));
     }
 
-    /// Freezes (`false`) or thaws the parameters whose path matches a pattern such as `backbone.*` or `*.bias`; answers
-    /// how many.
+    /// Freezes (`false`) or unfreezes the parameters whose path matches a pattern such as `backbone.*` or `*.bias`;
+    /// returns their number.
     ///
     /// # Errors
-    /// If the pattern matches none.
+    /// If the pattern matches no parameter.
     fn set_requires_grad_matching(&self, pattern: &str, requires_grad: bool) -> Result<usize> {
         let params = self.named_parameters();
         let chosen = pattern::select("parameter", pattern, &params)?;
@@ -286,7 +288,7 @@ pub trait Module: Any + Send + Sync {
         Ok(chosen.len())
     }
 
-    /// Calls `f` with the path of every module, children before parents, and this one last with an empty path. To
+    /// Calls `f` with every module and its path, children before parents, and this module last with an empty path. To
     /// change a layer, downcast: `(m as &dyn Any).downcast_ref::<Linear>()`.
     fn apply(&self, mut f: impl FnMut(&str, &dyn Module))
     where

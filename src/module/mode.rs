@@ -1,16 +1,16 @@
-//! [`Mode`]: whether a layer trains or evaluates.
+//! [`Mode`]: whether a layer is in training or evaluation mode.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::field::{Field, Members};
 
-/// Whether a layer trains or evaluates: a field of each layer that behaves differently in the two.
+/// Whether a layer is in training or evaluation mode: a field of each layer that behaves differently in the two.
 ///
-/// A clone is a mode of its own.
+/// A clone has a mode of its own.
 #[derive(Debug)]
 pub struct Mode(AtomicBool);
 
-/// In training mode: how a layer starts.
+/// Training mode, in which layers start.
 impl Default for Mode {
     fn default() -> Self {
         Mode::training()
@@ -24,12 +24,12 @@ impl Clone for Mode {
 }
 
 impl Mode {
-    /// How a layer starts.
+    /// The mode in which layers start.
     pub(crate) const fn training() -> Self {
         Mode(AtomicBool::new(true))
     }
 
-    /// Whether it trains.
+    /// Whether this is training mode.
     pub fn is_training(&self) -> bool {
         self.0.load(Relaxed)
     }

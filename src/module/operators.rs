@@ -1,4 +1,5 @@
-//! `+ - * /` with a parameter on either side: each reads it through [`Param::tensor`], so that it learns.
+//! `+ - * /` with a parameter on either side: each reads it through [`Param::tensor`], so that the parameter gets a
+//! gradient.
 
 use std::ops;
 
@@ -8,7 +9,7 @@ use crate::{
     tensor::{Real, Tensor},
 };
 
-/// One row per pair of operand types, and how each becomes an operand that tensors know.
+/// One row per pair of operand types, with the conversion of each into an operand for tensors.
 macro_rules! operators {
     ($([$($generics:tt)*] $left:ty, $right:ty => $t:ty, |$a:ident, $b:ident| $x:expr, $y:expr;)*) => {$(
         operators!(@ Add::add [$($generics)*] $left, $right => $t, |$a, $b| $x, $y);

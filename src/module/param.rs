@@ -1,4 +1,4 @@
-//! [`Param`]: a shared handle on a tensor that a module learns.
+//! [`Param`]: a shared handle to a tensor that a module learns.
 
 use std::{
     fmt,
@@ -19,11 +19,11 @@ use crate::{
     tensor::{Real, Tensor, no_grad},
 };
 
-/// A learnable tensor of a module: a shared handle, so that the optimizer holds clones of it and a tied weight is a
+/// A learnable tensor of a module. It is a shared handle: the optimizer holds clones of it, and a tied weight is a
 /// clone.
 ///
-/// A forward pass takes a snapshot, [`tensor`](Param::tensor), whose gradient gathers here; `+ - * /` take one themselves. A
-/// later change of the parameter does not touch the snapshots that a backward pass still needs.
+/// A forward pass takes a snapshot, [`tensor`](Param::tensor), whose gradient accumulates here; `+ - * /` take one
+/// themselves. A later change of the parameter does not affect the snapshots that a backward pass still needs.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -34,8 +34,8 @@ use crate::{
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 ///
-/// What stands behind it is one of three: values of its own; a [parametrization](crate::nn::utils::parametrize), which computes
-/// them from other parameters; or nothing yet, in a [lazy](Param::lazy) one.
+/// A parameter has values of its own; or a [parametrization](crate::nn::utils::parametrize) computes them from other
+/// parameters; or it is [lazy](Param::lazy) and has no values yet.
 pub struct Param<T: Real = f32>(Arc<RwLock<State<T>>>);
 
 struct State<T: Real> {
@@ -43,13 +43,13 @@ struct State<T: Real> {
     requires_grad: bool,
 }
 
-/// What stands behind a parameter.
+/// The source of a parameter's values.
 #[derive(Clone)]
 pub(super) enum Source<T: Real> {
-    /// Always carries its leaf, which also holds the gradient.
+    /// Always has its leaf, which also holds the gradient.
     Own(Tensor<T>),
     Computed(Arc<ParametrizationList<T>>),
-    /// As much of the shape as is known.
+    /// The part of the shape that is known.
     Lazy(Vec<Option<usize>>),
 }
 
@@ -96,7 +96,7 @@ impl<T: Real> fmt::Debug for Param<T> {
 }
 
 impl<T: Real> Param<T> {
-    /// A parameter with these values; what they were made from does not matter.
+    /// A parameter with these values; their own graph is not used.
     pub fn new(values: Tensor<T>) -> Self {
         Self::of(Source::own(values), true)
     }
@@ -105,8 +105,8 @@ impl<T: Real> Param<T> {
         Param(Arc::new(RwLock::new(State { source, requires_grad })))
     }
 
-    /// A parameter without values, with as much of its shape as is known: a layer draws it at its first input, by
-    /// [`tensor_or`](Param::tensor_or), or a state_dict gives it values.
+    /// A parameter without values, with the part of its shape that is known: a layer initialises it at its first input, by
+    /// [`tensor_or`](Param::tensor_or), or it gets values from a state_dict.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -119,7 +119,7 @@ impl<T: Real> Param<T> {
         Self::of(Source::Lazy(shape.into()), true)
     }
 
-    /// The values as they are now; gradients flow from them to this parameter, unless it is frozen.
+    /// The current values; gradients flow from them to this parameter, unless it is frozen.
     ///
     /// # Panics
     /// If it is [lazy](Param::is_lazy).
@@ -131,11 +131,11 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// As [`tensor`](Param::tensor); a [lazy](Param::is_lazy) parameter first takes the values that `values` makes for as much of
-    /// the shape as is known, converted to its type.
+    /// As [`tensor`](Param::tensor), but a [lazy](Param::is_lazy) parameter first gets the values that `values` returns for the
+    /// known part of the shape, converted to its type.
     ///
     /// # Panics
-    /// If `values` are of another shape than is known.
+    /// If the shape of these values contradicts the known part.
     #[track_caller]
     pub fn tensor_or(&self, values: impl FnOnce(&[Option<usize>]) -> Tensor<f32>) -> Tensor<T> {
         match self.present() {
@@ -147,7 +147,7 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// Under the lock, so that of two first inputs at once one draws.
+    /// Under the lock, so that only one of two simultaneous first inputs initialises it.
     #[track_caller]
     fn begin(&self, values: impl FnOnce(&[Option<usize>]) -> Tensor<f32>) {
         let mut state = write(&self.0);
@@ -179,7 +179,7 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// The values as they are now, cut off: nothing made from them changes this parameter's gradient.
+    /// The current values, detached: gradients of what is computed from them do not reach this parameter.
     ///
     /// # Panics
     /// If it is [lazy](Param::is_lazy).
@@ -217,7 +217,7 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// As much of the shape as is known: all of it, unless the parameter is [lazy](Param::is_lazy).
+    /// The part of the shape that is known: all of it, unless the parameter is [lazy](Param::is_lazy).
     pub fn known_shape(&self) -> Vec<Option<usize>> {
         match &read(&self.0).source {
             Source::Own(tensor) => tensor.shape().iter().copied().map(Some).collect(),
@@ -236,8 +236,8 @@ impl<T: Real> Param<T> {
         matches!(read(&self.0).source, Source::Computed(_))
     }
 
-    /// Replaces the values. Where a [parametrization](crate::nn::utils::parametrize) computes them, what it computes them
-    /// from is set through its right inverse.
+    /// Replaces the values. If a [parametrization](crate::nn::utils::parametrize) computes them, its originals are set by its
+    /// right inverse.
     ///
     /// # Errors
     /// If the shape differs, or a parametrization has no right inverse.
@@ -259,10 +259,10 @@ impl<T: Real> Param<T> {
         Ok(())
     }
 
-    /// Changes the values in place; snapshots taken before keep the old ones.
+    /// Updates the values in place; earlier snapshots keep the old values.
     ///
-    /// The parameter is locked meanwhile: other threads wait, and an `f` that reads or changes this same parameter waits for
-    /// ever. What it needs of it is in the view.
+    /// The parameter is locked meanwhile: other threads wait, and if `f` reads or changes this same parameter, it waits
+    /// forever. The view has everything that `f` needs.
     ///
     /// # Panics
     /// If it has no values of its own: it is [lazy](Param::is_lazy) or computed by a
@@ -292,7 +292,7 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// The gradient that backward passes have gathered.
+    /// The gradient accumulated by backward passes.
     pub fn grad(&self) -> Option<Tensor<T>> {
         match &read(&self.0).source {
             Source::Own(tensor) => tensor.grad(),
@@ -300,12 +300,12 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// Whether backward passes have gathered a gradient.
+    /// Whether backward passes accumulated a gradient.
     pub fn has_grad(&self) -> bool {
         self.grad().is_some()
     }
 
-    /// Replaces the gathered gradient.
+    /// Replaces the accumulated gradient.
     ///
     /// # Errors
     /// If the shape differs, or the parameter has no values of its own.
@@ -324,7 +324,7 @@ impl<T: Real> Param<T> {
         Ok(())
     }
 
-    /// Forgets the gathered gradient; where a parametrization computes the values, that of what it computes them from.
+    /// Clears the accumulated gradient; if a parametrization computes the values, those of its originals.
     pub fn zero_grad(&self) {
         match &read(&self.0).source {
             Source::Own(tensor) => tensor.zero_grad(),
@@ -333,7 +333,7 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// Freezes (`false`) or thaws the parameter for forward passes from now on.
+    /// Freezes (`false`) or unfreezes the parameter for forward passes from now on.
     pub fn set_requires_grad(&self, requires_grad: bool) {
         let mut state = write(&self.0);
         state.requires_grad = requires_grad;
@@ -351,13 +351,13 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// What finds it again as long as it lives.
+    /// Identifies it as long as it exists.
     pub(super) fn weak(&self) -> impl Fn() -> Option<Param<T>> + Send + Sync + 'static {
         let weak = Arc::downgrade(&self.0);
         move || weak.upgrade().map(Param)
     }
 
-    /// Whether both handles are of the same parameter.
+    /// Whether both handles refer to the same parameter.
     pub fn is_same(&self, other: &Param<T>) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -370,11 +370,11 @@ impl<T: Real> Param<T> {
         *write(&self.0) = State { source, requires_grad };
     }
 
-    /// A copy that shares nothing; within one clone of a module, tied parameters stay tied.
+    /// A copy that shares nothing with this one; within one clone of a module, tied parameters stay tied.
     pub fn deep_clone(&self) -> Param<T> {
         cloned(self, || {
             let source = match self.source() {
-                // The copy's array is its own, or the first update would copy anyway, at a worse time.
+                // The copy has its own array; otherwise the first update would copy it, at a worse time.
                 Source::Own(tensor) => Source::own(contiguous(tensor.view()).into()),
                 Source::Computed(list) => Source::Computed(Arc::new(list.copied())),
                 Source::Lazy(known) => Source::Lazy(known),
@@ -383,10 +383,10 @@ impl<T: Real> Param<T> {
         })
     }
 
-    /// A copy of another element type; within one conversion of a module, tied parameters stay tied.
+    /// A copy with another element type; within one conversion of a module, tied parameters stay tied.
     ///
     /// # Panics
-    /// If it is computed by a [parametrization](crate::nn::utils::parametrize), which is of one element type.
+    /// If it is computed by a [parametrization](crate::nn::utils::parametrize), which has one element type.
     #[track_caller]
     pub fn cast<U: Real>(&self) -> Param<U> {
         copying(|| {
@@ -409,7 +409,7 @@ impl<T: Real> Param<T> {
     }
 }
 
-/// Whether a shape is as far as it is known.
+/// Whether a shape agrees with the known part.
 pub(super) fn fits(known: &[Option<usize>], shape: &[usize]) -> bool {
     known.len() == shape.len() && known.iter().zip(shape).all(|(known, n)| known.is_none_or(|k| k == *n))
 }
@@ -425,7 +425,7 @@ impl<T: Real> Handle for Param<T> {
     }
 }
 
-/// What `set` of a buffer asks of the new values.
+/// Checks the shape of the new values in `set` of a buffer.
 pub(super) fn same_shape(of: &str, shape: &[usize], values: &[usize]) -> Result<()> {
     if shape == values {
         return Ok(());
@@ -433,7 +433,7 @@ pub(super) fn same_shape(of: &str, shape: &[usize], values: &[usize]) -> Result<
     Err(Error::shape("set", format!("the {of} is {shape:?}, the new values are {values:?}")))
 }
 
-/// What a setter such as `bias(true)` leaves of a member: nothing where it is not wanted, what is there, or a new one.
+/// The member after a setter such as `bias(true)`: none if it is not wanted, the existing one, or a new one.
 pub(crate) fn optional<M>(member: Option<M>, wanted: bool, new: impl FnOnce() -> M) -> Option<M> {
     wanted.then(|| member.unwrap_or_else(new))
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Module, Param, copying, field::Members, param::Source};
 use crate::{Error, Real, Result, Tensor, state::StateDict, tensor::no_grad};
 
-/// A module that computes a parameter from other tensors: what
-/// [`register_parametrization`](crate::nn::utils::parametrize::register_parametrization) takes.
+/// A module that computes a parameter from other tensors, for
+/// [`register_parametrization`](crate::nn::utils::parametrize::register_parametrization).
 ///
 /// ```
 /// use ndnn::{nn::utils::parametrize::{Parametrization, register_parametrization}, prelude::*};
@@ -23,15 +23,15 @@ use crate::{Error, Real, Result, Tensor, state::StateDict, tensor::no_grad};
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 pub trait Parametrization<T: Real = f32>: Module + CloneParametrization<T> {
-    /// The parameter, computed from its originals: one tensor, or as many as [`right_inverse`](Parametrization::right_inverse)
-    /// gives.
+    /// Computes the parameter from its originals: one tensor, or as many as
+    /// [`right_inverse`](Parametrization::right_inverse) returns.
     ///
     /// # Errors
-    /// If they do not fit.
+    /// If they do not match.
     fn forward(&self, originals: &[Tensor<T>]) -> Result<Tensor<T>>;
 
-    /// Originals from which [`forward`](Parametrization::forward) computes these values: what the parameter starts with, and
-    /// what an assignment sets. `None`, unless it is overridden: then the parameter's values become the original as they are.
+    /// Originals from which [`forward`](Parametrization::forward) computes these values, for the initial values and for
+    /// assignments. By default `None`, which means that the values themselves become the original.
     ///
     /// # Errors
     /// If there are no such originals.
@@ -39,13 +39,14 @@ pub trait Parametrization<T: Real = f32>: Module + CloneParametrization<T> {
         Ok(None)
     }
 
-    /// What older files put behind the parameter's name for each original: `["_g", "_v"]` of a weight norm.
+    /// The suffixes that older files append to the parameter's name for each original: `["_g", "_v"]` for a weight
+    /// norm.
     fn old_names(&self) -> &[&str] {
         &[]
     }
 }
 
-/// What makes a parametrization cloneable with its model; holds for everything that is `Clone`.
+/// Makes a parametrization cloneable together with its model; implemented for everything that is `Clone`.
 pub trait CloneParametrization<T: Real> {
     #[doc(hidden)]
     fn clone_parametrization(&self) -> Arc<dyn Parametrization<T>>;
@@ -57,7 +58,7 @@ impl<T: Real, P: Parametrization<T> + Clone> CloneParametrization<T> for P {
     }
 }
 
-/// What a parameter is computed from, and by which steps, one after the other.
+/// The originals of a parameter, and the parametrizations that are applied to them one after another.
 pub(crate) struct ParametrizationList<T: Real> {
     originals: Vec<Param<T>>,
     steps: Vec<Arc<dyn Parametrization<T>>>,
@@ -100,7 +101,7 @@ impl<T: Real> ParametrizationList<T> {
         &self.shape
     }
 
-    /// The names of the steps, for a message.
+    /// The names of the parametrizations, for a message.
     pub(super) fn steps(&self) -> String {
         self.steps.iter().map(|step| step.type_name()).collect::<Vec<_>>().join(" and ")
     }
@@ -109,7 +110,7 @@ impl<T: Real> ParametrizationList<T> {
         if self.originals.len() == 1 { "original".into() } else { format!("original{original}") }
     }
 
-    /// The parameter's values, which carry gradients to the originals.
+    /// The parameter's values, from which gradients flow to the originals.
     pub(super) fn tensor(&self) -> Result<Tensor<T>> {
         let originals: Vec<Tensor<T>> = self.originals.iter().map(Param::tensor).collect();
         let mut values = self.steps[0].forward(&originals)?;
@@ -119,7 +120,7 @@ impl<T: Real> ParametrizationList<T> {
         Ok(values)
     }
 
-    /// Sets the originals so that these values are computed.
+    /// Sets the originals so that they give these values.
     pub(super) fn set(&self, values: &Tensor<T>) -> Result<()> {
         let mut values = vec![values.detach()];
         for step in self.steps.iter().rev() {
@@ -142,7 +143,7 @@ impl<T: Real> ParametrizationList<T> {
 }
 
 impl<T: Real> Param<T> {
-    /// Lets `step` compute the values from now on, behind those that do so already.
+    /// Adds a parametrization that computes the values from now on, after the existing ones.
     pub(crate) fn parametrize(&self, step: Arc<dyn Parametrization<T>>) -> Result<()> {
         let op = "register_parametrization";
         let requires_grad = self.requires_grad();
@@ -178,7 +179,7 @@ impl<T: Real> Param<T> {
         Ok(())
     }
 
-    /// Gives the parameter values of its own again: those that are computed now, or the original.
+    /// Turns it into an ordinary parameter again, with its current values or those of the original.
     pub(crate) fn unparametrize(&self, leave_parametrized: bool) -> Result<()> {
         let op = "remove_parametrizations";
         let Source::Computed(list) = self.source() else {

@@ -1,4 +1,4 @@
-//! Printing a module as PyTorch does: nested, with equal neighbours of a list folded.
+//! Printing a module as PyTorch does: nested, with equal neighbours of a list printed once.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ fn nested(type_name: &str, mut lines: Vec<String>, children: Vec<(String, String
     format!("{type_name}(\n  {}\n)", lines.join("\n  "))
 }
 
-/// The module without its children, as errors name it: a container is its name alone.
+/// The module without its children, as errors name it: for a container only its name.
 pub(super) fn line(module: &dyn Module) -> String {
     match module.extra_repr() {
         extra if extra.is_empty() && !walk::members(module).children.is_empty() => module.type_name(),
@@ -37,7 +37,7 @@ pub(super) fn line(module: &dyn Module) -> String {
     }
 }
 
-/// Runs of equal neighbours as one entry: `(0-2): 3 x Linear(…)`.
+/// Combines equal neighbours into one entry: `(0-2): 3 x Linear(…)`.
 fn fold(children: Vec<(String, String)>) -> Vec<(String, String)> {
     let mut runs: Vec<(String, String, String, usize)> = Vec::new();
     for (name, text) in children {
@@ -63,7 +63,8 @@ impl fmt::Display for dyn Module {
     }
 }
 
-/// What is printed between a module's parentheses, part by part: a method `extra_repr` of `#[module(repr)]` returns it.
+/// Builds what is printed between a module's parentheses, part by part; a method `extra_repr` of `#[module(repr)]`
+/// returns it.
 ///
 /// ```
 /// use ndnn::module::ExtraRepr;
@@ -75,12 +76,12 @@ impl fmt::Display for dyn Module {
 pub struct ExtraRepr(String);
 
 impl ExtraRepr {
-    /// Nothing yet.
+    /// An empty text.
     pub fn new() -> Self {
         ExtraRepr::default()
     }
 
-    /// A value alone.
+    /// A value without a name.
     pub fn value(self, value: impl AsPython) -> Self {
         self.part("", &value)
     }
@@ -90,7 +91,7 @@ impl ExtraRepr {
         self.part(name, &value)
     }
 
-    /// `name=value`, unless the value is what it is by default.
+    /// `name=value`, unless the value is the default.
     pub fn unless_default<V: AsPython + PartialEq>(self, name: &str, value: V, default: V) -> Self {
         if value == default { self } else { self.part(name, &value) }
     }

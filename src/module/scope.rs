@@ -1,4 +1,4 @@
-//! [`Scope`]: what a model's names mean on this thread while a function runs.
+//! [`Scope`]: other tensors in place of a model's parameters and buffers on this thread while a function runs.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
@@ -21,11 +21,11 @@ thread_local! {
     static SCOPE: Scoped<Rc<Scope>> = const { Scoped::new() };
 }
 
-/// What a model's names mean on this thread while a function runs: which tensors stand for which parameters, and where
+/// Other tensors in place of a model's parameters on this thread while a function runs, and other places to which its
 /// buffers are written.
 ///
-/// Inside another scope, what this one does not say is as the other says. Threads that are started inside are outside it.
-/// [`random::with`](crate::random::with) chooses the generator in the same way.
+/// Inside another scope, the outer one applies to everything that the inner one does not mention. Threads started
+/// inside are outside the scope. [`random::with`](crate::random::with) chooses the generator in the same way.
 ///
 /// ```
 /// use ndnn::{module::Scope, prelude::*};
@@ -37,15 +37,15 @@ thread_local! {
 /// ```
 #[derive(Default)]
 pub struct Scope {
-    /// By the address of the parameter; its handle is kept, since an address that is freed names another parameter.
+    /// By the parameter's address; the handle is kept, since the address of a freed parameter may be reused.
     params: HashMap<usize, (AnyParam, AnyTensor)>,
     buffers: RefCell<Buffers>,
-    /// Whether a buffer that was not given one has a value of its own here once it is written.
+    /// Whether a buffer without a value in this scope gets one when it is written.
     captures: bool,
     outer: Option<Rc<Scope>>,
 }
 
-/// The buffers that have a value in a scope, in the order in which they came.
+/// The buffers that have a value in a scope, in order of insertion.
 #[derive(Default)]
 struct Buffers {
     places: HashMap<usize, usize>,
@@ -72,11 +72,11 @@ impl Scope {
         Self::default()
     }
 
-    /// A scope in which the named tensors stand for what the model has under these names. Under whichever of its names a tied
-    /// parameter is given, it has this value under all.
+    /// A scope in which the named tensors replace the model's parameters and buffers with these names. A tied parameter
+    /// may be given under any of its names, and has this value under all of them.
     ///
     /// # Errors
-    /// If the model has no such name, a tensor is of another type or shape, or one parameter is given two tensors.
+    /// If the model has no such name, a tensor has another type or shape, or one parameter is given two tensors.
     pub fn of<M: Module + ?Sized>(model: &M, tensors: &StateDict) -> Result<Self> {
         let op = "functional_call";
         let entries = walk::entries(op, walk::members(model))?;
@@ -111,26 +111,26 @@ impl Scope {
         Ok(scope)
     }
 
-    /// Lets a tensor stand for a parameter; gradients flow to the tensor.
+    /// Replaces a parameter by a tensor; gradients flow to the tensor.
     pub fn parameter<T: Real>(mut self, param: &Param<T>, tensor: Tensor<T>) -> Self {
         self.params.insert(param.address(), (param.into(), tensor.into()));
         self
     }
 
-    /// Lets a buffer have this value, and keep what is written to it, while the scope is entered.
+    /// Gives a buffer this value inside the scope, and keeps what is written to it there.
     pub fn buffer<T: Element>(self, buffer: &Buffer<T>, value: Tensor<T>) -> Self {
         self.buffers.borrow_mut().set(buffer.into(), value.into());
         self
     }
 
-    /// Lets the buffers that are written keep their values outside.
+    /// Keeps what is written to buffers inside the scope, so that their values outside do not change.
     pub fn capture_buffers(mut self) -> Self {
         self.captures = true;
         self
     }
 
-    /// Runs `f` in this scope; returns also the buffers that have a value here, and what it is at the end. A panic leaves the
-    /// scope, too.
+    /// Runs `f` in this scope; also returns the buffers that have a value in it, with their final values. A panic
+    /// leaves the scope, too.
     pub fn run<R>(mut self, f: impl FnOnce() -> R) -> (R, Vec<(AnyBuffer, AnyTensor)>) {
         self.outer = current();
         let (result, scope) = during(&SCOPE, Rc::new(self), f);
@@ -142,7 +142,7 @@ fn current() -> Option<Rc<Scope>> {
     SCOPE.with(|scope| scope.with(|scope| scope.clone()))
 }
 
-/// What the innermost scope that has an answer says.
+/// The result of the innermost scope for which `ask` returns one.
 #[cold]
 fn find<R>(ask: impl Fn(&Rc<Scope>) -> Option<R>) -> Option<R> {
     let mut scope = current();
@@ -159,7 +159,7 @@ fn entered() -> bool {
     SCOPE.with(Scoped::is_some)
 }
 
-/// What stands for the parameter of this address.
+/// The tensor that replaces the parameter with this address.
 #[inline]
 pub(super) fn tensor<T: Real>(address: usize) -> Option<Tensor<T>> {
     if !entered() {
@@ -168,7 +168,7 @@ pub(super) fn tensor<T: Real>(address: usize) -> Option<Tensor<T>> {
     find(|scope| scope.params.get(&address).map(|(_, tensor)| tensor.clone())).and_then(unerase)
 }
 
-/// The value that the buffer of this address has.
+/// The value that replaces that of the buffer with this address.
 #[inline]
 pub(super) fn value<T: Element>(address: usize) -> Option<Tensor<T>> {
     if !entered() {
@@ -177,7 +177,7 @@ pub(super) fn value<T: Element>(address: usize) -> Option<Tensor<T>> {
     find(|scope| scope.buffers.borrow().get(address)).and_then(unerase)
 }
 
-/// The scope that keeps what is written to the buffer of this address.
+/// The scope that keeps what is written to the buffer with this address.
 #[inline]
 pub(super) fn keeper(address: usize) -> Option<Rc<Scope>> {
     if !entered() {

@@ -21,9 +21,10 @@ struct Seen {
 
 #[derive(Default)]
 struct Recording {
-    /// The calls of each module. Modules without fields have no address of their own; the first unused call of its type is one's.
+    /// The calls of each module. Modules without fields have no identity of their own; each uses the first unused call
+    /// of its type.
     calls: HashMap<Place, VecDeque<Seen>>,
-    /// For each call under way, the multiply-adds of the calls inside it.
+    /// For each running call, the multiply-adds of the calls inside it.
     inside: Vec<u64>,
 }
 
@@ -37,14 +38,14 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    /// `None` if no summary is under way.
+    /// Returns `None` if no summary is running.
     pub fn begin() -> Option<Self> {
         let before = profile::multiply_adds();
         RECORDING.with(|r| r.with(|r| r.as_mut().map(|r| r.inside.push(0))))?;
         Some(Observed { before })
     }
 
-    /// Notes the output, and what was multiplied outside the calls inside.
+    /// Records the output, and the multiply-adds outside the calls inside it.
     pub fn end(self, place: Place, shape: Option<Vec<usize>>) {
         let all = profile::multiply_adds() - self.before;
         RECORDING.with(|r| {
@@ -58,7 +59,7 @@ impl Observed {
     }
 }
 
-/// Also where the call failed.
+/// Also if the call failed.
 impl Drop for Observed {
     fn drop(&mut self) {
         let all = profile::multiply_adds().saturating_sub(self.before);
@@ -82,21 +83,21 @@ pub struct Row {
     pub path: String,
     /// The layer's type.
     pub type_name: String,
-    /// The shape of its output; `None` where its forward was not seen: it did not run, or it is not marked
+    /// The shape of its output; `None` if its forward was not seen because it did not run or is not marked
     /// [`#[forward]`](crate::forward).
     pub output: Option<Vec<usize>>,
-    /// The number of learnable values of its own, children not counted.
+    /// The number of learnable values of its own, without those of its children.
     pub parameters: usize,
-    /// The multiplications followed by an addition in one forward of its own, those of its children not counted.
+    /// The multiply-adds of its own in one forward, without those of its children.
     pub multiply_adds: u64,
 }
 
-/// The table that [`summary`] makes.
+/// The table that [`summary`] returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// The model first, then every module inside, parents before children.
     pub rows: Vec<Row>,
-    /// All learnable values, a tied parameter counted once.
+    /// All learnable values; a tied parameter counts once.
     pub parameters: usize,
     /// Those of them that are not frozen.
     pub trainable: usize,
@@ -104,8 +105,8 @@ pub struct Summary {
     pub multiply_adds: u64,
 }
 
-/// Runs the model once on zeros of the given shape and tables its layers: path, type, output shape, parameters,
-/// multiply-adds, and totals.
+/// Runs the model once on zeros of the given shape and returns a table of its layers: path, type, output shape,
+/// parameters, multiply-adds, and totals.
 ///
 /// ```
 /// use ndnn::{nn::summary, prelude::*};
@@ -117,12 +118,12 @@ pub struct Summary {
 /// ```
 ///
 /// # Errors
-/// If the model does not take an input of that shape.
+/// If the model does not accept an input of that shape.
 pub fn summary<T: Real>(model: &impl Forward<T>, input: &[usize]) -> Result<Summary> {
     summary_of(model, || model.forward(&Tensor::try_full("summary", input, T::ZERO)?))
 }
 
-/// As [`summary`], for a model with a forward of its own: `run` calls it once.
+/// As [`summary`], for a model with a different `forward`: `run` calls it once.
 ///
 /// # Errors
 /// Those of `run`.
@@ -156,7 +157,7 @@ pub fn summary_of<M: Module, R: Tensors>(model: &M, run: impl FnOnce() -> Result
     Ok(Summary { rows, parameters: model.num_parameters(), trainable, multiply_adds })
 }
 
-/// 1234567 as 1,234,567.
+/// Formats 1234567 as 1,234,567.
 fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let groups: Vec<&str> =
@@ -217,7 +218,7 @@ mod tests {
         assert!(!RECORDING.with(Scoped::is_some) && profile::multiply_adds() == 0);
         let _ = forward().unwrap();
         assert_eq!(profile::multiply_adds(), 0, "nothing is counted");
-        // One inside another, which ends as it would alone.
+        // Nested; the inner one gives the same result as alone.
         let alone = summary(&model, &[5, 3]).unwrap();
         let twice = || {
             assert_eq!(summary(&model, &[5, 3])?, alone);

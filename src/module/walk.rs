@@ -1,4 +1,4 @@
-//! Walking the tree of modules: what [`Module`]'s provided methods do.
+//! Walking the tree of modules, for the provided methods of [`Module`].
 
 use std::collections::HashSet;
 
@@ -26,7 +26,8 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
 /// Calls `f` with the path and the members of a module, given its own, and of everything below it, parents first and
 /// parametrizations last.
 ///
-/// This and what follows takes members instead of a module, so that it is not compiled for each type of module.
+/// This function and the following ones take members instead of a module, so that they are not compiled for each type of
+/// module.
 fn descend(root: Members<'_>, prefix: &str, f: &mut dyn FnMut(&str, &Members<'_>)) {
     f(prefix, &root);
     for (name, child) in &root.children {
@@ -37,13 +38,13 @@ fn descend(root: Members<'_>, prefix: &str, f: &mut dyn FnMut(&str, &Members<'_>
     }
 }
 
-/// The parameters of a module itself, those from which parametrizations compute others included.
+/// The parameters of a module itself, including those from which parametrizations compute others.
 pub(super) fn own_parameters(root: Members<'_>) -> Vec<AnyParam> {
     let computed = root.parametrized.iter().flat_map(|(_, list)| list.parameters());
     root.params.into_iter().map(|(_, p)| p).chain(computed).collect()
 }
 
-/// The state_dict as every module of this version names its entries.
+/// The state_dict with its entries named as in this version of every module.
 pub(super) fn upgraded<M: Module + ?Sized>(module: &M, state: &StateDict) -> StateDict {
     let mut state = state.clone();
     module.upgrade("", &mut state);
@@ -93,12 +94,12 @@ pub(super) fn named_modules(root: Members<'_>) -> Vec<(String, &dyn Module)> {
     found
 }
 
-/// The path to the module at that place, inside this one.
+/// The path to the module with this identity, inside this one.
 pub(super) fn path_to(module: &dyn Module, place: Place) -> Option<String> {
     named_modules(members(module)).into_iter().find(|(_, m)| m.place() == place).map(|(path, _)| path)
 }
 
-/// A parameter or a buffer: an entry of a state_dict that can be written to.
+/// A parameter or a buffer: an entry of a state_dict, which can be written to.
 pub(super) enum Entry {
     Param(AnyParam),
     Buffer(AnyBuffer),
@@ -119,7 +120,7 @@ impl Entry {
         }
     }
 
-    /// The shape with 0 for what is not known, as PyTorch prints it.
+    /// The shape with 0 for unknown sizes, as PyTorch prints it.
     pub(super) fn shown_shape(&self) -> Vec<usize> {
         self.known_shape().into_iter().map(Option::unwrap_or_default).collect()
     }
@@ -138,10 +139,10 @@ pub(super) fn no_lazy<'a>(op: &str, mut params: impl Iterator<Item = (&'a str, &
     }
 }
 
-/// Every parameter and buffer in the order of PyTorch's state_dict.
+/// Every parameter and buffer, in the order of PyTorch's state_dict.
 ///
 /// # Errors
-/// If two have one name: then a state_dict could hold only one of them.
+/// If two have the same name: a state_dict could hold only one of them.
 pub(super) fn entries(op: &str, root: Members<'_>) -> Result<Ordered<Entry>> {
     let (mut found, mut twice) = (Ordered::default(), None);
     descend(root, "", &mut |prefix, members| {
@@ -183,7 +184,7 @@ pub(super) fn set_mode(root: Members<'_>, training: bool) {
     descend(root, "", &mut |_, members| members.modes.iter().for_each(|mode| mode.set(training)));
 }
 
-/// Sets the modes of those whose path, or the path of something around them, matches.
+/// Sets the modes of the layers whose path, or that of a module around them, matches.
 pub(super) fn set_modes(root: Members<'_>, pattern: &str, training: bool) -> Result<usize> {
     let within = |path: &str| {
         let parts = path.match_indices('.').map(|(dot, _)| &path[..dot]);

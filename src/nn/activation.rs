@@ -1,12 +1,12 @@
 //! Activations; see [`functional`](crate::functional).
 //!
-//! The name of a layer alone is the layer with PyTorch's defaults, and setters change an option: `ReLU`, `GELU`,
-//! `Softplus.beta(2)`. `new` makes one as well. It takes the numbers that make the function, in PyTorch's order, where there are
-//! any: `ReLU::new()`, `LeakyReLU::new(0.2)`.
+//! The name of a layer by itself is the layer with PyTorch's defaults, and setters change an option: `ReLU`, `GELU`,
+//! `Softplus.beta(2)`. `new` also creates a layer; it takes the numbers that define the function, if there are any, in
+//! PyTorch's order: `ReLU::new()`, `LeakyReLU::new(0.2)`.
 
 use crate::{
     Error, Result, forward,
-    functional::{self as F, Approximate, PyNumber, argument},
+    functional::{self as F, GELUApproximate, PyNumber, argument},
     nn::{Forward, Mode, Module, Param},
     tensor::{Real, Tensor},
 };
@@ -25,10 +25,10 @@ macro_rules! elementwise {
     };
 }
 
-/// A setter; `inplace` only exists to be printed.
+/// A setter; `inplace` exists only to be printed.
 macro_rules! setter {
     ($(#[$doc:meta])* inplace, $kind:tt $ty:ty) => {
-        /// Only printed, as PyTorch does: a tensor here is a value, and a layer never changes its input.
+        /// Only printed, as in PyTorch: a tensor here is a value, and a layer never changes its input.
         pub fn inplace(mut self, inplace: bool) -> Self {
             self.inplace = inplace;
             self
@@ -43,8 +43,8 @@ macro_rules! setter {
     };
 }
 
-/// A row a layer: its options (each `into` what converts, or `of` the type itself) with PyTorch's defaults, those that
-/// `new` takes, the function, and what is printed.
+/// One row per layer: its options (each `into`, with conversion, or `of` the type itself) with PyTorch's defaults, the
+/// ones that `new` takes, the function, and what is printed.
 macro_rules! layers {
     ($(
         $(#[$doc:meta])*
@@ -74,7 +74,7 @@ macro_rules! layers {
 
         impl $name {
             $(
-                /// The layer with PyTorch's defaults, except for what is given here.
+                /// The layer with these options, and PyTorch's defaults for the others.
                 pub fn new($($arg: argument!($arg_kind $arg_ty)),*) -> Self {
                     $name { $($arg: $arg.into(),)* ..$name }
                 }
@@ -92,7 +92,7 @@ macro_rules! layers {
     )*};
 }
 
-/// `inplace=True`, after a comma if something stands before it.
+/// `inplace=True`, after a comma if something precedes it.
 fn inplace(before: String, inplace: bool) -> String {
     match (before.is_empty(), inplace) {
         (_, false) => before,
@@ -101,7 +101,7 @@ fn inplace(before: String, inplace: bool) -> String {
     }
 }
 
-/// Nothing is printed.
+/// Prints nothing.
 fn nothing<M>(_: &M) -> String {
     String::new()
 }
@@ -140,7 +140,7 @@ layers! {
 
     /// Exponential below 0; see [`functional::elu`](F::elu).
     ELU {
-        /// What it falls to, negated; 1 by default.
+        /// The limit for large negative inputs, negated; 1 by default.
         alpha: into PyNumber = PyNumber::float(1.),
         inplace: of bool = false
     }
@@ -149,27 +149,27 @@ layers! {
 
     /// ELU with a continuous slope; see [`functional::celu`](F::celu).
     CELU {
-        /// What it falls to, negated; 1 by default.
+        /// The limit for large negative inputs, negated; 1 by default.
         alpha: into PyNumber = PyNumber::float(1.),
         inplace: of bool = false
     }
     new(alpha: into PyNumber)
     |x, l| F::celu(x, l.alpha.get()), inplace(format!("alpha={}", l.alpha), l.inplace);
 
-    /// ELU scaled to keep mean 0 and variance 1; see [`functional::selu`](F::selu).
+    /// ELU scaled to preserve mean 0 and variance 1; see [`functional::selu`](F::selu).
     SELU { inplace: of bool = false } new()
     |x, l| Ok(F::selu(x)), inplace(String::new(), l.inplace);
 
     /// `x · Φ(x)`; see [`functional::gelu`](F::gelu).
     ///
     /// ```
-    /// use ndnn::{functional::Approximate, prelude::*};
+    /// use ndnn::{functional::GELUApproximate, prelude::*};
     /// assert_eq!(GELU.to_string(), "GELU(approximate='none')");
-    /// assert_eq!(GELU.approximate(Approximate::Tanh).to_string(), "GELU(approximate='tanh')");
+    /// assert_eq!(GELU.approximate(GELUApproximate::Tanh).to_string(), "GELU(approximate='tanh')");
     /// ```
     GELU {
-        /// Exact, or by tanh; exact by default.
-        approximate: of Approximate = Approximate::None
+        /// Exact, or approximated with tanh; exact by default.
+        approximate: of GELUApproximate = GELUApproximate::None
     }
     new()
     |x, l| Ok(F::gelu(x, l.approximate)), format!("approximate='{}'", l.approximate);
@@ -205,7 +205,7 @@ layers! {
     Hardswish { inplace: of bool = false } new()
     |x, l| Ok(F::hardswish(x)), nothing(&l.inplace);
 
-    /// `x` between two bounds, -1 and 1 by default; see [`functional::hardtanh`](F::hardtanh).
+    /// `x` limited to two bounds, -1 and 1 by default; see [`functional::hardtanh`](F::hardtanh).
     Hardtanh {
         /// The lower bound; -1 by default.
         min_val: into PyNumber = PyNumber::float(-1.),
@@ -226,7 +226,7 @@ layers! {
 
     /// `x` moved towards 0 by lambd; see [`functional::softshrink`](F::softshrink).
     Softshrink {
-        /// How far; 0.5 by default, not negative.
+        /// The distance; 0.5 by default, not negative.
         lambd: into PyNumber = PyNumber::float(0.5)
     }
     new(lambd: into PyNumber)
@@ -234,9 +234,9 @@ layers! {
 
     /// `log(1 + e^(beta · x)) / beta`; see [`functional::softplus`](F::softplus).
     Softplus {
-        /// How sharp the bend is; 1 by default.
+        /// The sharpness of the bend; 1 by default.
         beta: into PyNumber = PyNumber::float(1.),
-        /// Where `beta · x` is above it, the result is `x`; 20 by default.
+        /// Above this value of `beta · x` the result is `x`; 20 by default.
         threshold: into PyNumber = PyNumber::float(20.)
     }
     new(beta: into PyNumber, threshold: into PyNumber)
@@ -277,7 +277,7 @@ impl Hardtanh {
 
 // ------------------------------------------------------------------------------------------- those without all defaults
 
-/// A row a layer along an axis that has no default.
+/// One row per layer along an axis that has no default.
 macro_rules! along_axis {
     ($($(#[$doc:meta])* $name:ident, $function:path;)*) => {$(
         $(#[$doc])*
@@ -288,7 +288,7 @@ macro_rules! along_axis {
         }
 
         impl $name {
-            /// The layer along the axis `dim`; negative counts from the end.
+            /// The layer along the axis `dim`; a negative one counts from the end.
             pub fn new(dim: isize) -> Self {
                 $name { dim }
             }
@@ -303,7 +303,7 @@ macro_rules! along_axis {
 }
 
 along_axis! {
-    /// Numbers along an axis as probabilities; see [`functional::softmax`](F::softmax).
+    /// Turns numbers along an axis into probabilities; see [`functional::softmax`](F::softmax).
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -327,7 +327,7 @@ pub struct Threshold {
 }
 
 impl Threshold {
-    /// The layer that keeps what is above `threshold` and gives `value` elsewhere.
+    /// A layer that keeps elements above `threshold` and replaces the others by `value`.
     pub fn new(threshold: impl Into<PyNumber>, value: impl Into<PyNumber>) -> Self {
         Threshold { threshold: threshold.into(), value: value.into(), inplace: false }
     }
@@ -387,8 +387,8 @@ elementwise!(RReLU, |x, l| F::rrelu(x, l.lower.get(), l.upper.get(), l.mode.is_t
 
 /// ReLU with a learnable slope below 0; see [`functional::prelu`](F::prelu).
 ///
-/// Input `(N, C, *)` where there is a slope a channel, of any shape where there is one for all; `weight` is
-/// `[num_parameters]`, all 0.25 at first.
+/// Input `(N, C, *)` with one slope per channel, or any shape with one slope for all; `weight` is `[num_parameters]`,
+/// initially all 0.25.
 #[derive(Module)]
 #[module(repr)]
 pub struct PReLU<T: Real = f32> {
@@ -411,7 +411,8 @@ impl PReLU {
 }
 
 impl<T: Real> PReLU<T> {
-    /// So many slopes: 1 (the default), or one per channel. Sets them to what they are at first, if their number changes.
+    /// The number of slopes: 1 (the default), or one per channel. Resets them to their initial value if their number
+    /// changes.
     #[track_caller]
     pub fn num_parameters(mut self, num_parameters: usize) -> Self {
         if self.weight.numel() != num_parameters {
@@ -420,7 +421,7 @@ impl<T: Real> PReLU<T> {
         self
     }
 
-    /// What the slopes are at first; 0.25 by default.
+    /// The initial value of the slopes; 0.25 by default.
     pub fn init(mut self, init: f64) -> Self {
         self.init = init;
         self.weight.update(|mut slopes| slopes.fill(T::of(init)));

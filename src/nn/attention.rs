@@ -9,13 +9,13 @@ use crate::{
     tensor::{Real, Tensor},
 };
 
-/// Attention in several heads; see
+/// Multi-head attention; see
 /// [`functional::multi_head_attention_forward`](crate::functional::multi_head_attention_forward).
 ///
-/// Query `(L, N, embed_dim)`, key `(S, N, kdim)`, value `(S, N, vdim)`, with `batch_first` `(N, L, …)`, or without a batch
-/// `(L, …)`; the output as the query. The input projections are one `in_proj_weight`, or three where `kdim` or `vdim` is not
-/// `embed_dim`; they are drawn as [`init::xavier_uniform`] does, `bias_k` and `bias_v` as [`init::xavier_normal`]; the other
-/// biases start at 0.
+/// Query `(L, N, embed_dim)`, key `(S, N, kdim)`, value `(S, N, vdim)`, with `batch_first` `(N, L, …)`, or without a
+/// batch `(L, …)`; the output has the shape of the query. The weights of the input projections are a single
+/// `in_proj_weight`, or three if `kdim` or `vdim` differs from `embed_dim`; they are initialised by
+/// [`init::xavier_uniform`], `bias_k` and `bias_v` by [`init::xavier_normal`]; the other biases start at 0.
 ///
 /// ```
 /// use ndnn::{functional::AttentionOptions, prelude::*};
@@ -29,7 +29,7 @@ use crate::{
 /// ```
 #[derive(Module)]
 pub struct MultiheadAttention<T: Real = f32> {
-    /// `[3 · embed_dim, embed_dim]`, where `kdim` and `vdim` are `embed_dim`.
+    /// `[3 · embed_dim, embed_dim]`, if `kdim` and `vdim` equal `embed_dim`.
     pub in_proj_weight: Option<Param<T>>,
     /// `[embed_dim, embed_dim]`
     pub q_proj_weight: Option<Param<T>>,
@@ -39,11 +39,11 @@ pub struct MultiheadAttention<T: Real = f32> {
     pub v_proj_weight: Option<Param<T>>,
     /// `[3 · embed_dim]`
     pub in_proj_bias: Option<Param<T>>,
-    /// `[1, 1, embed_dim]`: one more key.
+    /// `[1, 1, embed_dim]`: an additional key.
     pub bias_k: Option<Param<T>>,
-    /// `[1, 1, embed_dim]`: one more value.
+    /// `[1, 1, embed_dim]`: an additional value.
     pub bias_v: Option<Param<T>>,
-    /// From the heads side by side to the output.
+    /// Projects the concatenated heads to the output.
     pub out_proj: Linear<T>,
     embed_dim: usize,
     num_heads: usize,
@@ -59,7 +59,7 @@ impl MultiheadAttention {
     /// `num_heads` heads, each of `embed_dim / num_heads` features.
     ///
     /// # Panics
-    /// If either is 0, or `embed_dim` is no multiple of `num_heads`.
+    /// If either is 0, or `embed_dim` is not a multiple of `num_heads`.
     #[track_caller]
     pub fn new(embed_dim: usize, num_heads: usize) -> Self {
         assert!(
@@ -89,7 +89,8 @@ impl MultiheadAttention {
 }
 
 impl<T: Real> MultiheadAttention<T> {
-    /// With the input projections that `kdim` and `vdim` ask for: those that are there in the right shape, and new ones.
+    /// Sets up the input projections for `kdim` and `vdim`: existing ones with the right shape are kept, others are
+    /// new.
     #[track_caller]
     fn drawn(mut self) -> Self {
         must::<T>("parameter", &[self.embed_dim, self.embed_dim.max(self.kdim).max(self.vdim), 3]);
@@ -110,23 +111,23 @@ impl<T: Real> MultiheadAttention<T> {
         self
     }
 
-    /// The number of features of keys; `embed_dim` by default. Draws the input
-    /// projections that are new or change their shape.
+    /// The number of features of keys; `embed_dim` by default. Initialises the input projections that are new or change
+    /// their shape.
     #[track_caller]
     pub fn kdim(mut self, kdim: usize) -> Self {
         self.kdim = kdim;
         self.drawn()
     }
 
-    /// The number of features of values; `embed_dim` by default. Draws the input
-    /// projections that are new or change their shape.
+    /// The number of features of values; `embed_dim` by default. Initialises the input projections that are new or
+    /// change their shape.
     #[track_caller]
     pub fn vdim(mut self, vdim: usize) -> Self {
         self.vdim = vdim;
         self.drawn()
     }
 
-    /// With (the default) or without biases, of zeros at first, in the input and output projections.
+    /// With (the default) or without biases in the input and output projections, which start at 0.
     pub fn bias(mut self, bias: bool) -> Self {
         let zeros = |n: usize| move || Param::new(Tensor::zeros([n]));
         self.in_proj_bias = optional(self.in_proj_bias, bias, zeros(3 * self.embed_dim));
@@ -134,7 +135,7 @@ impl<T: Real> MultiheadAttention<T> {
         self
     }
 
-    /// With or without (the default) one more key and value, which are learnt.
+    /// With or without (the default) an additional, learnable key and value.
     pub fn add_bias_kv(mut self, add_bias_kv: bool) -> Self {
         let dim = self.embed_dim;
         let drawn = || {
@@ -147,7 +148,7 @@ impl<T: Real> MultiheadAttention<T> {
         self
     }
 
-    /// With or without (the default) one more key and value of zeros.
+    /// With or without (the default) an additional key and value of zeros.
     pub fn add_zero_attn(mut self, add_zero_attn: bool) -> Self {
         self.add_zero_attn = add_zero_attn;
         self
@@ -156,7 +157,7 @@ impl<T: Real> MultiheadAttention<T> {
     /// The probability with which a weight is dropped in training; 0 by default.
     ///
     /// # Panics
-    /// If it is no probability.
+    /// If it is not a probability.
     #[track_caller]
     pub fn dropout(mut self, dropout: f64) -> Self {
         assert!((0. ..=1.).contains(&dropout), "dropout is a probability, from 0 to 1, got {dropout}");
@@ -170,7 +171,7 @@ impl<T: Real> MultiheadAttention<T> {
         self
     }
 
-    /// A snapshot of the weights, as the function takes them.
+    /// A snapshot of the weights, in the form that the function takes.
     fn heads(&self) -> Heads<T> {
         let tensor = |param: &Option<Param<T>>| param.as_ref().map(Param::tensor);
         let separate =
@@ -192,11 +193,11 @@ impl<T: Real> MultiheadAttention<T> {
         }
     }
 
-    /// The output, and the weights if they are needed (the default): `(N, L, S)`, whatever `batch_first` says, or for each
-    /// head `(N, num_heads, L, S)`.
+    /// The output, and the weights if requested (the default): `(N, L, S)`, whatever `batch_first` is, or for each head
+    /// `(N, num_heads, L, S)`.
     ///
     /// # Errors
-    /// If inputs or masks do not fit, or `is_causal` comes without `attn_mask`.
+    /// If inputs or masks do not match, or `is_causal` is given without `attn_mask`.
     #[forward]
     pub fn forward(
         &self,
@@ -206,7 +207,7 @@ impl<T: Real> MultiheadAttention<T> {
         options: AttentionOptions<T>,
     ) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
         let swap = |t: &Tensor<T>| if self.batch_first && t.ndim() == 3 { t.transpose(0, 1) } else { Ok(t.clone()) };
-        // What is one tensor stays one, so that it is projected at once.
+        // The same tensor stays the same, so that it is projected in one product.
         let q = swap(query)?;
         let k = if key.is_same(query) { q.clone() } else { swap(key)? };
         let v = if value.is_same(key) { k.clone() } else { swap(value)? };
@@ -215,7 +216,7 @@ impl<T: Real> MultiheadAttention<T> {
     }
 }
 
-/// Self-attention without masks: the output alone.
+/// Self-attention without masks: returns only the output.
 impl<T: Real> Forward<T> for MultiheadAttention<T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         let options = AttentionOptions::default().need_weights(false);

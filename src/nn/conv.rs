@@ -1,6 +1,5 @@
 //! Convolutional layers; see [`functional::conv`](crate::functional::conv()).
 
-use crate::module::optional;
 use crate::{
     Result, forward,
     functional::{self as F, ConvOptions, Dims, Padding, PaddingMode},
@@ -55,12 +54,7 @@ fn weight<T: Real>(features: usize, channels: usize, kernel: &[usize]) -> Param<
 impl<const N: usize, T: Real> Conv<N, T> {
     F::conv_setters!(through changed);
 
-    /// With (the default) or without a bias; one that was left out before is drawn anew.
-    pub fn bias(mut self, bias: bool) -> Self {
-        let shape = self.weight.shape();
-        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1..].iter().product()));
-        self
-    }
+    bias_setter!(|shape| shape[1..].iter().product());
 
     #[track_caller]
     fn changed(mut self, options: ConvOptions<N>) -> Self {

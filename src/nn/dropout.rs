@@ -7,7 +7,7 @@ use crate::{
     tensor::{Real, Tensor},
 };
 
-/// A row a layer: they differ in their function only.
+/// One row per layer: they differ only in their function.
 macro_rules! layers {
     ($($(#[$doc:meta])* $name:ident $([const $n:ident])?, $type_name:expr, $function:expr;)*) => {$(
         $(#[$doc])*
@@ -37,7 +37,7 @@ macro_rules! layers {
                 Self { p, inplace: false, mode: Mode::training() }
             }
 
-            /// Only printed, as PyTorch does: a tensor here is a value, and a layer never changes its input.
+            /// Only printed, as in PyTorch: a tensor here is a value, and a layer never changes its input.
             pub fn inplace(mut self, inplace: bool) -> Self {
                 self.inplace = inplace;
                 self
@@ -62,7 +62,7 @@ macro_rules! layers {
 }
 
 layers! {
-    /// While training, each element is 0 with probability `p`, else divided by `1 - p`; see
+    /// In training, each element becomes 0 with probability `p`, and is otherwise divided by `1 - p`; see
     /// [`functional::dropout`](F::dropout()).
     ///
     /// ```
@@ -78,7 +78,7 @@ layers! {
     /// Dropout of whole channels with N axes each: [`Dropout1d`], [`Dropout2d`], [`Dropout3d`].
     ChannelDropout[const N], format!("Dropout{N}d"), F::channel_dropout::<T, N>;
 
-    /// Dropout that keeps the mean and variance of [`SELU`](struct@super::SELU)'s output; see
+    /// Dropout that preserves the mean and variance of the output of [`SELU`](struct@super::SELU); see
     /// [`functional::alpha_dropout`](F::alpha_dropout).
     AlphaDropout, "AlphaDropout".into(), F::alpha_dropout;
 

@@ -1,4 +1,4 @@
-//! Joining axes and taking them apart; see [`Tensor::flatten`] and [`Tensor::unflatten`].
+//! Joining and splitting axes; see [`Tensor::flatten`] and [`Tensor::unflatten`].
 
 use crate::{
     Result, forward,
@@ -7,7 +7,7 @@ use crate::{
     tensor::{Ints, Real, Tensor},
 };
 
-/// The axes from `start_dim` (1 by default) to `end_dim` (-1, the last) joined into one; see [`Tensor::flatten`].
+/// Joins the axes from `start_dim` (1 by default) to `end_dim` (-1, the last) into one; see [`Tensor::flatten`].
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -34,7 +34,7 @@ impl Default for Flatten {
 }
 
 impl Flatten {
-    /// As the name alone: all axes but the first are joined.
+    /// The same as the name alone: joins all axes but the first.
     pub fn new() -> Self {
         Flatten
     }
@@ -63,7 +63,7 @@ impl<T: Real> Forward<T> for Flatten {
     }
 }
 
-/// The axis `dim` taken apart into `unflattened_size`, of which one may be -1; see [`Tensor::unflatten`].
+/// Splits the axis `dim` into `unflattened_size`, of which one size may be -1; see [`Tensor::unflatten`].
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -79,7 +79,7 @@ pub struct Unflatten {
 }
 
 impl Unflatten {
-    /// The layer that takes the axis `dim` apart.
+    /// A layer that splits the axis `dim`.
     pub fn new(dim: isize, unflattened_size: impl Into<Ints>) -> Self {
         Unflatten { dim, unflattened_size: unflattened_size.into().0 }
     }

@@ -1,6 +1,6 @@
-//! Filling parameters: torch.nn.init.
+//! Initialising parameters: torch.nn.init.
 //!
-//! Each function fills a [`Param`] in place, and its values on the next forward pass are the new ones. Inside
+//! Each function fills a [`Param`] in place; the next forward pass uses the new values. Inside
 //! [`random::with`](crate::random::with) the numbers are drawn from the caller's generator.
 //!
 //! ```
@@ -24,7 +24,7 @@ use crate::{
     tensor::{Real, Tensor},
 };
 
-/// What follows a layer, and by how much it shrinks the variance: the argument of [`calculate_gain`].
+/// The nonlinearity after a layer, which determines the gain: the argument of [`calculate_gain`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Nonlinearity {
     /// None, or a convolution: 1.
@@ -58,16 +58,16 @@ pub fn calculate_gain(nonlinearity: Nonlinearity) -> f64 {
     }
 }
 
-/// Which side of a layer keeps its variance.
+/// The pass in which a layer preserves the variance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fan {
-    /// The number of inputs of one output: keeps the variance in the forward pass.
+    /// The number of inputs of one output: preserves the variance in the forward pass.
     In,
-    /// The number of outputs of one input: keeps it in the backward pass.
+    /// The number of outputs of one input: preserves it in the backward pass.
     Out,
 }
 
-/// The number of inputs of one output, and of outputs of one input, of a weight `[out, in, *kernel]`.
+/// For a weight `[out, in, *kernel]`, the number of inputs of one output, and of outputs of one input.
 fn fans(op: &str, shape: &[usize]) -> Result<(usize, usize)> {
     match shape {
         [outputs, inputs, kernel @ ..] => {
@@ -102,10 +102,10 @@ pub fn zeros<T: Real>(param: &Param<T>) {
     constant(param, T::ZERO);
 }
 
-/// Fills a matrix with the identity: a linear layer then passes its inputs on.
+/// Fills a matrix with the identity, so that a linear layer returns its inputs.
 ///
 /// # Errors
-/// If the parameter has not two axes.
+/// If the parameter does not have two axes.
 pub fn eye<T: Real>(param: &Param<T>) -> Result<()> {
     let shape = param.shape();
     if shape.len() != 2 {
@@ -116,10 +116,11 @@ pub fn eye<T: Real>(param: &Param<T>) -> Result<()> {
     Ok(())
 }
 
-/// Fills the weight of a convolution with Dirac's delta: as many channels as possible are passed on, in each of `groups`.
+/// Fills the weight of a convolution with a Dirac delta, in each of `groups`: the layer returns as many of its input
+/// channels as possible.
 ///
 /// # Errors
-/// If the parameter has not 3, 4 or 5 axes, or `groups` does not divide its first.
+/// If the parameter does not have 3, 4 or 5 axes, or `groups` does not divide the length of the first one.
 pub fn dirac<T: Real>(param: &Param<T>, groups: usize) -> Result<()> {
     let shape = param.shape();
     if !matches!(shape.len(), 3..=5) {
@@ -162,7 +163,7 @@ pub fn normal<T: Real>(param: &Param<T>, mean: T, std: T) -> Result<()> {
     Ok(())
 }
 
-/// Fills from N(mean, std²), cut off outside `low` to `high`.
+/// Fills from N(mean, std²), truncated to `low` to `high`.
 ///
 /// # Errors
 /// If `std` is not above 0, or `low` is above `high`.
@@ -171,7 +172,7 @@ pub fn trunc_normal<T: Real>(param: &Param<T>, mean: f64, std: f64, low: f64, hi
         let what = format!("needs std > 0 and low <= high, got std {std}, low {low}, high {high}");
         return Err(Error::value("trunc_normal", what));
     }
-    // Through the inverse of the cumulative distribution between the two bounds.
+    // Uses the inverse of the cumulative distribution function between the two bounds.
     let root = 2f64.sqrt();
     let of = |x: f64| erf((x - mean) / std / root);
     let uniform = Tensor::<f64>::uniform(param.shape(), of(low), of(high))?;
@@ -180,7 +181,7 @@ pub fn trunc_normal<T: Real>(param: &Param<T>, mean: f64, std: f64, low: f64, hi
     Ok(())
 }
 
-/// Fills from U(−a, a) with a = gain · √(6 / (inputs + outputs)): Glorot's.
+/// Fills from U(−a, a) with a = gain · √(6 / (inputs + outputs)): Glorot's initialisation.
 ///
 /// # Errors
 /// If the parameter has fewer than 2 axes.
@@ -190,7 +191,7 @@ pub fn xavier_uniform<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
     uniform(param, -a, a)
 }
 
-/// Fills from N(0, σ²) with σ = gain · √(2 / (inputs + outputs)): Glorot's.
+/// Fills from N(0, σ²) with σ = gain · √(2 / (inputs + outputs)): Glorot's initialisation.
 ///
 /// # Errors
 /// If the parameter has fewer than 2 axes.
@@ -199,7 +200,7 @@ pub fn xavier_normal<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
     normal(param, T::ZERO, T::of(gain * (2. / (inputs + outputs).max(1) as f64).sqrt()))
 }
 
-/// Fills from U(−a, a) with a = gain · √(3 / fan): He's.
+/// Fills from U(−a, a) with a = gain · √(3 / fan): He's initialisation.
 ///
 /// # Errors
 /// If the parameter has fewer than 2 axes.
@@ -208,7 +209,7 @@ pub fn kaiming_uniform<T: Real>(param: &Param<T>, fan: Fan, nonlinearity: Nonlin
     uniform(param, -a, a)
 }
 
-/// Fills from N(0, σ²) with σ = gain / √fan: He's.
+/// Fills from N(0, σ²) with σ = gain / √fan: He's initialisation.
 ///
 /// # Errors
 /// If the parameter has fewer than 2 axes.
@@ -236,10 +237,10 @@ pub fn orthogonal<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
     Ok(())
 }
 
-/// Fills a matrix from N(0, std²), with a share `sparsity` of each column set to 0. Martens, 2010.
+/// Fills a matrix from N(0, std²), with a proportion `sparsity` of each column set to 0. Martens, 2010.
 ///
 /// # Errors
-/// If the parameter has not 2 axes, or `sparsity` is outside 0 to 1.
+/// If the parameter does not have 2 axes, or `sparsity` is outside 0 to 1.
 pub fn sparse<T: Real>(param: &Param<T>, sparsity: f64, std: T) -> Result<()> {
     let shape = param.shape();
     let &[rows, columns] = shape.as_slice() else {
@@ -266,7 +267,8 @@ fn kaiming(op: &str, shape: &[usize], fan: Fan, nonlinearity: Nonlinearity) -> R
     Ok(calculate_gain(nonlinearity) / (fan.max(1) as f64).sqrt())
 }
 
-/// Makes the rows of a matrix orthonormal by Gram and Schmidt; each row twice, since once loses digits.
+/// Makes the rows of a matrix orthonormal by the Gram-Schmidt process, twice for each row, since doing it once is not
+/// accurate enough.
 fn orthonormal(mut rows: Vec<f64>, length: usize) -> Vec<f64> {
     for i in 0..rows.len() / length.max(1) {
         let (done, rest) = rows.split_at_mut(i * length);
@@ -283,14 +285,14 @@ fn orthonormal(mut rows: Vec<f64>, length: usize) -> Vec<f64> {
     rows
 }
 
-/// Values from U(−√k, √k) with k = 1 / fan_in, or zeros where nothing comes in: how most layers start.
+/// Values from U(−√k, √k) with k = 1 / fan_in, or zeros if there are no inputs: how most layers are initialised.
 #[track_caller]
 pub(crate) fn values<T: Real>(shape: &[usize], fan_in: usize) -> Tensor<T> {
     let bound = if fan_in == 0 { 0. } else { 1. / (fan_in as f64).sqrt() };
     draw(shape, -bound, bound)
 }
 
-/// A parameter of such [`values`].
+/// A parameter with such [`values`].
 #[track_caller]
 pub(crate) fn drawn<T: Real>(shape: &[usize], fan_in: usize) -> Param<T> {
     Param::new(values(shape, fan_in))
@@ -299,7 +301,7 @@ pub(crate) fn drawn<T: Real>(shape: &[usize], fan_in: usize) -> Param<T> {
 /// Values from U(low, high), in a new tensor.
 ///
 /// # Panics
-/// If there is no memory for it.
+/// If there is not enough memory.
 #[track_caller]
 pub(crate) fn draw<T: Real>(shape: &[usize], low: f64, high: f64) -> Tensor<T> {
     must::<T>("parameter", shape);

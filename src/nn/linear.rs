@@ -1,6 +1,5 @@
 //! Linear and bilinear layers, and the identity; see [`functional::linear`](crate::functional::linear()).
 
-use crate::module::optional;
 use crate::{
     Error, Result, forward, functional as F,
     module::ExtraRepr,
@@ -60,17 +59,9 @@ impl LazyLinear {
 }
 
 impl<T: Real> Linear<T> {
-    /// With (the default) or without a bias; one that was left out before is drawn anew.
-    pub fn bias(mut self, bias: bool) -> Self {
-        let known = self.weight.known_shape();
-        self.bias = optional(self.bias, bias, || match known[..] {
-            [Some(outputs), Some(inputs)] => init::drawn(&[outputs], inputs),
-            _ => Param::lazy(&known[..1]),
-        });
-        self
-    }
+    bias_setter!(|shape| shape[1]);
 
-    /// Printed under another name: PyTorch's attention projects with a subclass.
+    /// Prints another name: PyTorch's attention projects with a subclass.
     pub(super) fn named(mut self, name: &'static str) -> Self {
         self.name = name;
         self
@@ -142,17 +133,12 @@ impl Bilinear {
 }
 
 impl<T: Real> Bilinear<T> {
-    /// With (the default) or without a bias; one that was left out before is drawn anew.
-    pub fn bias(mut self, bias: bool) -> Self {
-        let shape = self.weight.shape();
-        self.bias = optional(self.bias, bias, || init::drawn(&shape[..1], shape[1]));
-        self
-    }
+    bias_setter!(|shape| shape[1]);
 
     /// The output for `x1` and `x2`.
     ///
     /// # Errors
-    /// If they do not fit.
+    /// If they do not match.
     #[forward]
     pub fn forward(&self, x1: &Tensor<T>, x2: &Tensor<T>) -> Result<Tensor<T>> {
         F::bilinear(x1, x2, &self.weight.tensor(), self.bias.as_ref().map(Param::tensor).as_ref())
@@ -165,7 +151,7 @@ impl<T: Real> Bilinear<T> {
     }
 }
 
-/// The input as it is: a placeholder.
+/// Returns the input unchanged: a placeholder.
 #[derive(Default, Module)]
 #[module(stateless)]
 pub struct Identity {

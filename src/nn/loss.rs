@@ -1,15 +1,15 @@
 //! Losses as layers; see [`functional`].
 //!
-//! A loss compares two tensors, so it has a `forward(&input, &target)` of its own and does not stand in a `Sequential`.
+//! A loss compares two tensors, so it has a different `forward(&input, &target)` and cannot be in a `Sequential`.
 
 use crate::{
     Result, forward,
-    functional::{self as F, Reduction, Target},
+    functional::{self as F, CrossEntropyTarget, Reduction},
     nn::{Buffer, Module},
     tensor::{Real, Tensor},
 };
 
-/// What a field or setter says: which option of the function it is.
+/// The documentation of a field or setter: which option of the function it is.
 macro_rules! see {
     ($options:ident $field:ident) => {
         concat!(
@@ -26,15 +26,17 @@ macro_rules! see {
     };
 }
 
-/// A row a layer: its options, which are those of its function, and the function. Weights are buffers, as in PyTorch.
+/// One row per layer: its own options and those that are weights, which are buffers as in PyTorch (then the layer has
+/// the type of its weights, and is not `stateless`); the arguments; the function; and the options of the function.
 macro_rules! losses {
-    ($($(#[$doc:meta])* $name:ident<T>: $function:ident, $options:ident, target[$($life:lifetime)?] $target:ty,
-       buffers { $($buffer:ident),* }, plain { $($field:ident: $ty:ty),* };)*) => {$(
+    ($($(#[$doc:meta])* $name:ident$(<$t:ident>)? $($stateless:ident)? { $($field:ident: $ty:ty),* } $([$($buffer:ident),*])?
+       forward[$($own:tt)*]($($arg:ident: $arg_ty:ty),*) = $function:ident, $options:ident$(<$option_t:ty>)?;)*) => {$(
         $(#[$doc])*
         #[derive(Module)]
-        pub struct $name<T: Real = f32> {
-            $(#[doc = see!($options $buffer)]
-            pub $buffer: Option<Buffer<T>>,)*
+        $(#[module($stateless)])?
+        pub struct $name<$($t: Real = f32)?> {
+            $($(#[doc = see!($options $buffer)]
+            pub $buffer: Option<Buffer<T>>,)*)?
             $(#[doc = see!($options $field)]
             pub $field: $ty,)*
         }
@@ -42,8 +44,8 @@ macro_rules! losses {
         impl $name {
             /// With PyTorch's default options.
             pub fn new() -> Self {
-                let F::$options { $($buffer: _,)* $($field),* } = F::$options::<f32>::default();
-                $name { $($buffer: None,)* $($field),* }
+                let options = F::$options$(::<losses!(@ f32 $option_t)>)?::default();
+                $name { $($($buffer: None,)*)? $($field: options.$field),* }
             }
         }
 
@@ -53,70 +55,32 @@ macro_rules! losses {
             }
         }
 
-        impl<T: Real> $name<T> {
-            $(#[doc = see!($options $buffer)]
+        impl<$($t: Real)?> $name<$($t)?> {
+            $($(#[doc = see!($options $buffer)]
             pub fn $buffer(mut self, $buffer: impl Into<Option<Tensor<T>>>) -> Self {
                 self.$buffer = $buffer.into().map(Buffer::new);
                 self
+            })*)?
+
+            $(#[doc = see!($options $field)]
+            pub fn $field(mut self, $field: $ty) -> Self {
+                self.$field = $field;
+                self
             })*
 
-            losses!(@ setters $options $($field: $ty),*);
-
             #[doc = concat!("The loss; see [`", stringify!($function), "`](F::", stringify!($function), "()).")]
             ///
             /// # Errors
             /// As the function.
             #[forward]
-            pub fn forward<$($life)?>(&self, input: &Tensor<T>, target: $target) -> Result<Tensor<T>> {
-                $(let $buffer = self.$buffer.as_ref().map(Buffer::tensor);)*
-                let options = F::$options { $($buffer: $buffer.as_ref(),)* $($field: self.$field),* };
-                F::$function(input, target, options)
+            pub fn forward<$($own)*>(&self, $($arg: $arg_ty),*) -> Result<Tensor<T>> {
+                $($(let $buffer = self.$buffer.as_ref().map(Buffer::tensor);)*)?
+                let options = F::$options::default()$($(.$buffer($buffer.as_ref()))*)?$(.$field(self.$field))*;
+                F::$function($($arg,)* options)
             }
         }
     )*};
-    ($($(#[$doc:meta])* $name:ident: $function:ident, $options:ident, plain { $($field:ident: $ty:ty),* };)*) => {$(
-        $(#[$doc])*
-        #[derive(Module)]
-        #[module(stateless)]
-        pub struct $name {
-            $(#[doc = see!($options $field)]
-            pub $field: $ty,)*
-        }
-
-        impl $name {
-            /// With PyTorch's default options.
-            pub fn new() -> Self {
-                let options = losses!(@ default $options);
-                $name { $($field: options.$field),* }
-            }
-
-            losses!(@ setters $options $($field: $ty),*);
-
-            #[doc = concat!("The loss; see [`", stringify!($function), "`](F::", stringify!($function), "()).")]
-            ///
-            /// # Errors
-            /// As the function.
-            #[forward]
-            pub fn forward<T: Real>(&self, input: &Tensor<T>, target: &Tensor<T>) -> Result<Tensor<T>> {
-                F::$function(input, target, F::$options::default()$(.$field(self.$field))*)
-            }
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self::new()
-            }
-        }
-    )*};
-    (@ default SmoothL1LossOptions) => { F::SmoothL1LossOptions::default() };
-    (@ default $options:ident) => { F::$options::<f32>::default() };
-    (@ setters $options:ident $($field:ident: $ty:ty),*) => {$(
-        #[doc = see!($options $field)]
-        pub fn $field(mut self, $field: $ty) -> Self {
-            self.$field = $field;
-            self
-        }
-    )*};
+    (@ f32 $t:ty) => { f32 };
 }
 
 losses! {
@@ -128,19 +92,25 @@ losses! {
     /// assert_eq!(loss.forward(&tensor![1.0, 2.0], &tensor![1.0, 4.0])?.item()?, 4.0);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    MSELoss: mse_loss, DistanceOptions, plain { reduction: Reduction };
+    MSELoss stateless { reduction: Reduction }
+        forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = mse_loss, MSELossOptions<f32>;
 
     /// The absolute error; see [`l1_loss`](F::l1_loss()).
-    L1Loss: l1_loss, DistanceOptions, plain { reduction: Reduction };
+    L1Loss stateless { reduction: Reduction }
+        forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = l1_loss, MSELossOptions<f32>;
 
-    /// The absolute error, rounded off near 0; see [`smooth_l1_loss`](F::smooth_l1_loss()).
-    SmoothL1Loss: smooth_l1_loss, SmoothL1LossOptions, plain { reduction: Reduction, beta: f64 };
+    /// The absolute error, smooth near 0; see [`smooth_l1_loss`](F::smooth_l1_loss()).
+    SmoothL1Loss stateless { reduction: Reduction, beta: f64 }
+        forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = smooth_l1_loss, SmoothL1LossOptions;
 
-    /// The squared error, made linear far from 0; see [`huber_loss`](F::huber_loss()).
-    HuberLoss: huber_loss, HuberLossOptions, plain { reduction: Reduction, delta: f64 };
-}
+    /// The squared error, linear far from 0; see [`huber_loss`](F::huber_loss()).
+    HuberLoss stateless { reduction: Reduction, delta: f64 }
+        forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = huber_loss, HuberLossOptions<f32>;
 
-losses! {
+    /// The logistic loss of scores and targets of −1 or 1; see [`soft_margin_loss`](F::soft_margin_loss()).
+    SoftMarginLoss stateless { reduction: Reduction }
+        forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = soft_margin_loss, SoftMarginLossOptions;
+
     /// Cross entropy of scores (logits) with class indices or probabilities; see [`cross_entropy`](F::cross_entropy()).
     ///
     /// ```
@@ -151,19 +121,19 @@ losses! {
     /// let by_probability = loss.forward(&logits, &tensor![[0.9, 0.1], [0.2, 0.8]])?;
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    CrossEntropyLoss<T>: cross_entropy, CrossEntropyOptions, target['t] impl Into<Target<'t, T>>,
-        buffers { weight }, plain { ignore_index: i64, reduction: Reduction, label_smoothing: f64 };
+    CrossEntropyLoss<T> { ignore_index: i64, reduction: Reduction, label_smoothing: f64 } [weight]
+        forward['t](input: &Tensor<T>, target: impl Into<CrossEntropyTarget<'t, T>>) = cross_entropy, CrossEntropyLossOptions<T>;
 
     /// The negative log likelihood of class indices under log probabilities; see [`nll_loss`](F::nll_loss()).
-    NLLLoss<T>: nll_loss, NllLossOptions, target[] &Tensor<i64>,
-        buffers { weight }, plain { ignore_index: i64, reduction: Reduction };
+    NLLLoss<T> { ignore_index: i64, reduction: Reduction } [weight]
+        forward[](input: &Tensor<T>, target: &Tensor<i64>) = nll_loss, NLLLossOptions<T>;
 
-    /// Cross entropy between probabilities of yes and no; see [`binary_cross_entropy`](F::binary_cross_entropy()).
-    BCELoss<T>: binary_cross_entropy, BceOptions, target[] &Tensor<T>,
-        buffers { weight }, plain { reduction: Reduction };
+    /// Cross entropy of binary probabilities; see [`binary_cross_entropy`](F::binary_cross_entropy()).
+    BCELoss<T> { reduction: Reduction } [weight]
+        forward[](input: &Tensor<T>, target: &Tensor<T>) = binary_cross_entropy, BCELossOptions<T>;
 
-    /// Cross entropy between scores (logits) of yes and probabilities; see
+    /// Cross entropy of binary scores (logits) and probabilities; see
     /// [`binary_cross_entropy_with_logits`](F::binary_cross_entropy_with_logits()).
-    BCEWithLogitsLoss<T>: binary_cross_entropy_with_logits, BceWithLogitsOptions, target[] &Tensor<T>,
-        buffers { weight, pos_weight }, plain { reduction: Reduction };
+    BCEWithLogitsLoss<T> { reduction: Reduction } [weight, pos_weight]
+        forward[](input: &Tensor<T>, target: &Tensor<T>) = binary_cross_entropy_with_logits, BCEWithLogitsLossOptions<T>;
 }

@@ -1,4 +1,21 @@
-//! Layers and what they are made of: structs with parameters whose forward is one call into [`functional`](crate::functional).
+//! Layers and their parts: structs with parameters, whose forward is a single call into [`functional`](crate::functional).
+
+/// The setter `bias` of a layer whose `weight` has the shape `[out, …]`, which determines the number of inputs: a bias that was
+/// removed before is initialised as in a new layer.
+macro_rules! bias_setter {
+    (|$shape:ident| $inputs:expr) => {
+        /// With (the default) or without a bias; a bias that was removed before is initialised again.
+        pub fn bias(mut self, bias: bool) -> Self {
+            let known = self.weight.known_shape();
+            let new = || match known.iter().copied().collect::<Option<Vec<usize>>>() {
+                Some($shape) => $crate::nn::init::drawn(&$shape[..1], $inputs),
+                None => $crate::nn::Param::lazy(&known[..1]),
+            };
+            self.bias = $crate::module::optional(self.bias, bias, new);
+            self
+        }
+    };
+}
 
 mod activation;
 mod attention;
@@ -33,10 +50,12 @@ pub use conv::{Conv, Conv1d, Conv2d, Conv3d};
 pub use dropout::{AlphaDropout, ChannelDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout};
 pub use flatten::{Flatten, Unflatten};
 pub use linear::{Bilinear, Identity, LazyLinear, Linear};
-pub use loss::{BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss};
+pub use loss::{
+    BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss, SoftMarginLoss,
+};
 pub use ndnn_derive::Module;
 pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm};
 pub use pooling::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
-pub use rnn::LSTM;
+pub use rnn::{GRU, GRUCell, LSTM, LSTMCell, Recurrent, RecurrentCell};
 pub use sparse::Embedding;
 pub use utils::functional_call;

@@ -1,4 +1,4 @@
-//! Normalisation layers; see [`functional::batch_norm`](crate::functional::batch_norm),
+//! Normalization layers; see [`functional::batch_norm`](crate::functional::batch_norm),
 //! [`functional::layer_norm`](crate::functional::layer_norm) and [`functional::group_norm`](crate::functional::group_norm).
 
 use crate::module::optional;
@@ -6,8 +6,8 @@ use crate::{
     Error, Result, forward,
     functional::{self as F, BatchNormOptions},
     kernels::sizes::must,
+    module::ExtraRepr,
     nn::{Buffer, Forward, Mode, Module, Param, StateDict},
-    python::{py_bool, py_float, py_tuple},
     tensor::{Real, Sizes, Tensor},
 };
 
@@ -35,7 +35,7 @@ pub struct BatchNorm<const N: usize, T: Real = f32> {
     pub running_mean: Option<Buffer<T>>,
     /// `[num_features]`
     pub running_var: Option<Buffer<T>>,
-    /// How many batches the running statistics have seen.
+    /// How many batches were used for the running statistics.
     pub num_batches_tracked: Option<Buffer<i64>>,
     num_features: usize,
     eps: f64,
@@ -45,7 +45,7 @@ pub struct BatchNorm<const N: usize, T: Real = f32> {
     mode: Mode,
 }
 
-/// Weight and bias of a norm as its options want them: what is there, or what starts at 1 and at 0.
+/// Weight and bias of a norm as its options require: the existing ones, or new ones that start at 1 and 0.
 #[track_caller]
 fn affine<T: Real>(
     (weight, bias): (Option<Param<T>>, Option<Param<T>>),
@@ -93,7 +93,8 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
         self
     }
 
-    /// The share of a batch in the running statistics; 0.1 by default. `None`: their plain average over all batches.
+    /// The weight of a batch in the running statistics; 0.1 by default. With `None` they are the average over all
+    /// batches.
     pub fn momentum(mut self, momentum: impl Into<Option<f64>>) -> Self {
         self.momentum = momentum.into();
         self
@@ -106,7 +107,7 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
         self.settled()
     }
 
-    /// With (the default) or without a bias beside the weight; there is none without the weight.
+    /// With (the default) or without a bias in addition to the weight; without the weight there is no bias.
     #[track_caller]
     pub fn bias(mut self, bias: bool) -> Self {
         self.biased = bias;
@@ -120,7 +121,7 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
         self
     }
 
-    /// With (the default) or without running statistics; without, a batch's own are always used.
+    /// With (the default) or without running statistics; without them, those of the batch are always used.
     pub fn track_running_stats(mut self, track: bool) -> Self {
         let n = self.num_features;
         self.running_mean = optional(self.running_mean, track, || Buffer::new(Tensor::zeros([n])));
@@ -142,15 +143,14 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
     }
 
     fn extra_repr(&self) -> String {
-        format!(
-            "{}, eps={}, momentum={}, affine={}, bias={}, track_running_stats={}",
-            self.num_features,
-            py_float(self.eps),
-            self.momentum.map_or("None".into(), py_float),
-            py_bool(self.weight.is_some()),
-            py_bool(self.bias.is_some()),
-            py_bool(self.running_mean.is_some())
-        )
+        ExtraRepr::new()
+            .value(self.num_features)
+            .named("eps", self.eps)
+            .named("momentum", self.momentum)
+            .named("affine", self.weight.is_some())
+            .named("bias", self.bias.is_some())
+            .named("track_running_stats", self.running_mean.is_some())
+            .finish()
     }
 
     /// Counts a training batch, and moves the running statistics towards its mean and variance.
@@ -161,7 +161,8 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
             }
         };
         match &self.num_batches_tracked {
-            // All under the count's lock: of two threads' batches, one comes after the other, with its own share.
+            // All under the lock of the count: if two threads process batches, one comes after the other, with its own
+            // weight.
             Some(count) => count.update(|mut seen| {
                 seen.mapv_inplace(|n| n.saturating_add(1));
                 moved(self.momentum.unwrap_or_else(|| 1. / seen.sum() as f64));
@@ -220,7 +221,7 @@ pub struct LayerNorm<T: Real = f32> {
 }
 
 impl LayerNorm {
-    /// A layer over last axes of this shape: one number, or several.
+    /// A layer over the last axes, which have this shape: one number, or several.
     #[track_caller]
     pub fn new(normalized_shape: impl Into<Sizes>) -> Self {
         let Sizes(normalized_shape) = normalized_shape.into();
@@ -243,7 +244,7 @@ impl<T: Real> LayerNorm<T> {
         self.settled()
     }
 
-    /// With (the default) or without a bias beside the weight; there is none without the weight.
+    /// With (the default) or without a bias in addition to the weight; without the weight there is no bias.
     #[track_caller]
     pub fn bias(mut self, bias: bool) -> Self {
         self.biased = bias;
@@ -258,13 +259,12 @@ impl<T: Real> LayerNorm<T> {
     }
 
     fn extra_repr(&self) -> String {
-        format!(
-            "{}, eps={}, elementwise_affine={}, bias={}",
-            py_tuple(&self.normalized_shape),
-            py_float(self.eps),
-            py_bool(self.weight.is_some()),
-            py_bool(self.bias.is_some())
-        )
+        ExtraRepr::new()
+            .value(&self.normalized_shape)
+            .named("eps", self.eps)
+            .named("elementwise_affine", self.weight.is_some())
+            .named("bias", self.bias.is_some())
+            .finish()
     }
 }
 
@@ -276,7 +276,7 @@ impl<T: Real> Forward<T> for LayerNorm<T> {
     }
 }
 
-/// Group norm: each sample's channels in groups, each group with its own mean and variance; see
+/// Group norm: the channels of each sample are divided into groups, each with its own mean and variance; see
 /// [`functional::group_norm`](crate::functional::group_norm).
 ///
 /// Input and output `(N, num_channels, *)`. `weight` starts at 1, `bias` at 0.
@@ -306,7 +306,7 @@ impl GroupNorm {
     /// A layer over `num_channels` channels in `num_groups` groups.
     ///
     /// # Panics
-    /// If the channels cannot be cut into so many groups of as many.
+    /// If the channels cannot be divided into this number of equal groups.
     #[track_caller]
     pub fn new(num_groups: usize, num_channels: usize) -> Self {
         assert!(
@@ -333,7 +333,7 @@ impl<T: Real> GroupNorm<T> {
         self.settled()
     }
 
-    /// With (the default) or without a bias beside the weight; there is none without the weight.
+    /// With (the default) or without a bias in addition to the weight; without the weight there is no bias.
     #[track_caller]
     pub fn bias(mut self, bias: bool) -> Self {
         self.biased = bias;
@@ -348,14 +348,13 @@ impl<T: Real> GroupNorm<T> {
     }
 
     fn extra_repr(&self) -> String {
-        format!(
-            "{}, {}, eps={}, affine={}, bias={}",
-            self.num_groups,
-            self.num_channels,
-            py_float(self.eps),
-            py_bool(self.weight.is_some()),
-            py_bool(self.bias.is_some())
-        )
+        ExtraRepr::new()
+            .value(self.num_groups)
+            .value(self.num_channels)
+            .named("eps", self.eps)
+            .named("affine", self.weight.is_some())
+            .named("bias", self.bias.is_some())
+            .finish()
     }
 }
 

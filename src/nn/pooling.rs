@@ -8,7 +8,7 @@ use crate::{
     tensor::{Real, Tensor},
 };
 
-/// One layer per row: its options and their setters, its function, and what is printed behind the windows' size.
+/// One layer per row: its options and their setters, its function, and what is printed after the size of the windows.
 macro_rules! layers {
     ($(
         $(#[$doc:meta])*
@@ -24,7 +24,7 @@ macro_rules! layers {
         }
 
         impl<const N: usize> $name<N> {
-            /// Windows of this size, side by side.
+            /// Windows of this size, next to one another.
             #[track_caller]
             pub fn new(kernel_size: impl Into<Dims<N>>) -> Self {
                 let kernel_size = kernel_size.into();
@@ -84,7 +84,7 @@ layers! {
     /// # Ok::<(), ndnn::Error>(())
     /// ```
     AvgPool, AvgPoolOptions<N>, avg_pool_setters, F::avg_pool, |size, extra, o| {
-        // PyTorch has a tuple here over one axis, however it was given.
+        // Over one axis PyTorch prints a tuple here, however it was given.
         let sizes = |dims: Dims<N>| if N == 1 { dims.tuple() } else { dims.to_string() };
         let extra = extra.named("kernel_size", sizes(size)).named("stride", sizes(o.stride.or(size)));
         extra.named("padding", sizes(o.padding))
@@ -92,10 +92,10 @@ layers! {
 }
 
 impl<const N: usize> MaxPool<N> {
-    /// The output for `x`, and where each element came from, as PyTorch's `return_indices`: what unpooling takes.
+    /// The output for `x`, and the position of each element, as PyTorch's `return_indices` gives it for unpooling.
     ///
     /// # Errors
-    /// If `x` does not fit; the error names the layer.
+    /// If `x` does not match; the error names the layer.
     #[forward]
     pub fn forward_with_indices<T: Real>(&self, x: &Tensor<T>) -> Result<(Tensor<T>, Tensor<i64>)> {
         F::max_pool_with_indices(x, self.kernel_size, self.options)

@@ -1,56 +1,139 @@
-//! Recurrent layers; see [`functional::lstm`](crate::functional::lstm).
-
-use std::fmt;
+//! Recurrent layers and their cells; see [`functional::lstm`](crate::functional::lstm) and
+//! [`functional::gru`](crate::functional::gru).
 
 use crate::{
     Result, forward,
-    functional::{self as F, LstmState, RnnOptions, RnnWeights},
+    functional::{GruKind, LstmKind, RnnKind, RnnOptions, RnnWeights, rnn_setters},
     kernels::sizes::must,
-    module::{ExtraRepr, Members, repr},
-    nn::{Dtype, Forward, Mode, Module, Param, ParameterDict, init},
+    module::{ExtraRepr, optional},
+    nn::{Forward, Mode, Module, Param, ParameterDict, init},
     tensor::{Real, Tensor},
 };
 
-/// What the recurrent layers share: sizes, options, and the weights of each layer and direction by PyTorch's names.
-#[derive(Clone)]
-struct Stack<T: Real> {
-    /// Blocks of `hidden_size` rows in a weight.
-    gates: usize,
+/// A recurrent network over a sequence: [`LSTM`], [`GRU`].
+///
+/// Input `(L, N, input_size)`, with `batch_first` `(N, L, input_size)`, or without a batch `(L, input_size)`; output
+/// the same with `directions · hidden_size` features. The parts of the state are `(layers · directions, N,
+/// hidden_size)`, without `N` if the input has none. The weights are named as in PyTorch, `weight_ih_l0`,
+/// `weight_hh_l0`, `bias_ih_l0`, `bias_hh_l0`, `weight_hr_l0`, `weight_ih_l0_reverse`, …, and drawn from U(−√k, √k)
+/// with k = 1 / hidden_size.
+#[derive(Module)]
+#[module(repr, name)]
+pub struct Recurrent<K: RnnKind, T: Real = f32> {
+    #[module(skip)]
+    kind: K,
     input_size: usize,
     hidden_size: usize,
     num_layers: usize,
     bias: bool,
-    /// 0 where the hidden state is not projected.
+    /// 0 if the hidden state is not projected.
     proj_size: usize,
     options: RnnOptions,
+    /// By layer, then direction.
+    #[module(flatten)]
     weights: ParameterDict<T>,
     mode: Mode,
 }
 
-impl<T: Real> Stack<T> {
+/// Long short-term memory over a sequence; see [`functional::lstm`](crate::functional::lstm).
+///
+/// Input `(L, N, input_size)`, output the same with `directions · hidden_size` features, state `(h, c)`; for details
+/// see [`Recurrent`]. With `proj_size`, output and `h` have this many values instead of `hidden_size`.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let lstm = LSTM::new(10, 20).num_layers(2).bidirectional(true);
+/// let (output, (h, c)) = lstm.forward(&Tensor::zeros([5, 3, 10]), None)?;
+/// assert_eq!((output.shape(), h.shape()), (&[5, 3, 40][..], &[4, 3, 20][..]));
+/// let (output, _) = lstm.forward(&Tensor::zeros([5, 3, 10]), Some((h, c)))?;
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub type LSTM<T = f32> = Recurrent<LstmKind, T>;
+
+/// Gated recurrent units over a sequence; see [`functional::gru`](crate::functional::gru).
+///
+/// Input `(L, N, input_size)`, output the same with `directions · hidden_size` features, state `h`; for details see
+/// [`Recurrent`].
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let gru = GRU::new(10, 20).num_layers(2).batch_first(true);
+/// let (output, h) = gru.forward(&Tensor::zeros([3, 5, 10]), None)?;
+/// assert_eq!((output.shape(), h.shape()), (&[3, 5, 20][..], &[2, 3, 20][..]));
+/// let (output, _) = gru.forward(&Tensor::zeros([3, 5, 10]), Some(h))?;
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub type GRU<T = f32> = Recurrent<GruKind, T>;
+
+impl<K: RnnKind> Recurrent<K> {
+    /// A network with one layer in one direction, with biases.
+    ///
+    /// # Panics
+    /// If a size is 0.
     #[track_caller]
-    fn new(gates: usize, input_size: usize, hidden_size: usize) -> Self {
+    pub fn new(input_size: usize, hidden_size: usize) -> Self {
         assert!(input_size > 0 && hidden_size > 0, "sizes are above 0, got {input_size} inputs, {hidden_size} hidden");
-        let options = RnnOptions::default();
-        let (weights, mode) = (ParameterDict::default(), Mode::default());
-        let stack =
-            Stack { gates, input_size, hidden_size, num_layers: 1, bias: true, proj_size: 0, options, weights, mode };
-        stack.drawn()
+        let (kind, options, weights, mode) = Default::default();
+        let layer = Recurrent {
+            kind,
+            input_size,
+            hidden_size,
+            num_layers: 1,
+            bias: true,
+            proj_size: 0,
+            options,
+            weights,
+            mode,
+        };
+        layer.drawn()
+    }
+}
+
+impl<K: RnnKind, T: Real> Recurrent<K, T> {
+    rnn_setters!(through with, except(training));
+
+    /// The number of layers, each of which takes the outputs of the one before; 1 by default. Initialises the weights
+    /// that are new or change their shape, as every setter does.
+    ///
+    /// # Panics
+    /// If it is 0.
+    #[track_caller]
+    pub fn num_layers(mut self, num_layers: usize) -> Self {
+        assert!(num_layers > 0, "num_layers is at least 1");
+        self.num_layers = num_layers;
+        self.drawn()
     }
 
-    /// What follows each layer's and direction's weights in their names: `l0`, `l0_reverse`, `l1`, ….
+    /// With (the default) or without biases; biases that were removed before are initialised again.
+    #[track_caller]
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
+        self.drawn()
+    }
+
+    /// A parameter by its name, such as `weight_ih_l0` or `bias_hh_l1_reverse`.
+    pub fn weight(&self, name: &str) -> Option<&Param<T>> {
+        self.weights.get(name)
+    }
+
+    #[track_caller]
+    fn with(mut self, options: RnnOptions) -> Self {
+        self.options = options;
+        self.drawn()
+    }
+
+    /// The suffixes of the names of the weights, per layer and direction: `l0`, `l0_reverse`, `l1`, ….
     fn places(&self) -> Vec<String> {
         let suffixes = if self.options.bidirectional { &["", "_reverse"][..] } else { &[""] };
         (0..self.num_layers).flat_map(|layer| suffixes.iter().map(move |suffix| format!("l{layer}{suffix}"))).collect()
     }
 
-    /// With the weights that the options ask for: those that are there in the right shape, and new ones.
+    /// With the weights that the options require: existing ones with the right shape are kept, others are new.
     #[track_caller]
     fn drawn(mut self) -> Self {
-        let (rows, hidden) = (self.gates.saturating_mul(self.hidden_size), self.hidden_size);
+        let (rows, hidden) = (K::GATES.saturating_mul(self.hidden_size), self.hidden_size);
         let width = if self.proj_size > 0 { self.proj_size } else { hidden };
         let directions = 1 + usize::from(self.options.bidirectional);
-        let bound = 1. / (hidden as f64).sqrt();
         let before = std::mem::take(&mut self.weights);
         must::<String>("num_layers", &[self.num_layers, directions]);
         for (i, place) in self.places().into_iter().enumerate() {
@@ -64,10 +147,10 @@ impl<T: Real> Stack<T> {
             }
             for (name, shape) in shapes {
                 let name = format!("{name}_{place}");
-                // No closure: it would lose the caller's place.
+                // Not a closure, which would lose the caller's line.
                 let weight = match before.get(&name).filter(|p| p.shape() == shape) {
                     Some(kept) => kept.clone(),
-                    None => Param::new(init::draw(&shape, -bound, bound)),
+                    None => init::drawn(&shape, hidden),
                 };
                 self.weights.insert(name, weight);
             }
@@ -75,23 +158,23 @@ impl<T: Real> Stack<T> {
         self
     }
 
-    /// A snapshot of the weights, as the functions take them.
+    /// A snapshot of the weights, as the functions take them: in the order in which they were initialised.
     fn tensors(&self) -> Vec<RnnWeights<T>> {
-        let at = |place: String| {
-            let get = |name: &str| self.weights.get(&format!("{name}_{place}")).map(Param::tensor);
-            RnnWeights {
-                weight_ih: get("weight_ih").expect("always there"),
-                weight_hh: get("weight_hh").expect("always there"),
-                bias_ih: get("bias_ih"),
-                bias_hh: get("bias_hh"),
-                weight_hr: get("weight_hr"),
-            }
-        };
-        self.places().into_iter().map(at).collect()
+        let mut next = self.weights.iter().map(|(_, param)| param.tensor());
+        std::iter::from_fn(|| {
+            Some(RnnWeights {
+                weight_ih: next.next()?,
+                weight_hh: next.next()?,
+                bias_ih: self.bias.then(|| next.next()).flatten(),
+                bias_hh: self.bias.then(|| next.next()).flatten(),
+                weight_hr: (self.proj_size > 0).then(|| next.next()).flatten(),
+            })
+        })
+        .collect()
     }
 
-    fn options(&self) -> RnnOptions {
-        self.options.training(self.mode.is_training())
+    fn type_name(&self) -> String {
+        K::NAME.into()
     }
 
     fn extra_repr(&self) -> String {
@@ -108,169 +191,133 @@ impl<T: Real> Stack<T> {
             .finish()
     }
 
-    fn dtype<U: Real>(self) -> Stack<U> {
-        let Stack { gates, input_size, hidden_size, num_layers, bias, proj_size, options, weights, mode } = self;
-        let weights = weights.dtype::<U>();
-        Stack { gates, input_size, hidden_size, num_layers, bias, proj_size, options, weights, mode }
+    /// The output, and the last state. Without a state, it starts from zeros.
+    ///
+    /// # Errors
+    /// If input or state do not match, or the sequence is empty.
+    #[forward]
+    pub fn forward(&self, x: &Tensor<T>, state: Option<K::State<T>>) -> Result<(Tensor<T>, K::State<T>)> {
+        self.kind.sequence(x, state, &self.tensors(), self.options.training(self.mode.is_training()))
     }
 }
 
-/// What every recurrent layer has around its `Stack`: constructor, options, members, printing, conversion.
-macro_rules! recurrent {
-    ($layer:ident, gates: $gates:literal) => {
-        impl $layer {
-            /// One layer in one direction, with biases.
-            ///
-            /// # Panics
-            /// If a size is 0.
-            #[track_caller]
-            pub fn new(input_size: usize, hidden_size: usize) -> Self {
-                $layer { stack: Stack::new($gates, input_size, hidden_size) }
-            }
-        }
-
-        impl<T: Real> $layer<T> {
-            /// Layers above each other, each with the outputs of the one below as its inputs; 1 by default. Draws the
-            /// weights that are new or change their shape.
-            ///
-            /// # Panics
-            /// If it is 0.
-            #[track_caller]
-            pub fn num_layers(mut self, num_layers: usize) -> Self {
-                assert!(num_layers > 0, "num_layers is at least 1");
-                self.stack.num_layers = num_layers;
-                self.stack = self.stack.drawn();
-                self
-            }
-
-            /// With (the default) or without biases; those that were left out before are drawn anew.
-            #[track_caller]
-            pub fn bias(mut self, bias: bool) -> Self {
-                self.stack.bias = bias;
-                self.stack = self.stack.drawn();
-                self
-            }
-
-            /// Whether input and output are `(N, L, *)` and not `(L, N, *)`; `false` by default. Says nothing of the state.
-            pub fn batch_first(mut self, batch_first: bool) -> Self {
-                self.stack.options = self.stack.options.batch_first(batch_first);
-                self
-            }
-
-            /// The probability with which an element between two layers is dropped in training; 0 by default.
-            ///
-            /// # Panics
-            /// If it is no probability.
-            #[track_caller]
-            pub fn dropout(mut self, dropout: f64) -> Self {
-                self.stack.options = self.stack.options.dropout(dropout);
-                self
-            }
-
-            /// Whether each layer also runs from the end to the start; `false` by default. Draws the
-            /// weights that are new or change their shape.
-            #[track_caller]
-            pub fn bidirectional(mut self, bidirectional: bool) -> Self {
-                self.stack.options = self.stack.options.bidirectional(bidirectional);
-                self.stack = self.stack.drawn();
-                self
-            }
-
-            /// A parameter by its name, such as `weight_ih_l0` or `bias_hh_l1_reverse`.
-            pub fn weight(&self, name: &str) -> Option<&Param<T>> {
-                self.stack.weights.get(name)
-            }
-        }
-
-        impl<T: Real> Module for $layer<T> {
-            fn members<'a>(&'a self, members: &mut Members<'a>) {
-                self.stack.weights.iter().for_each(|(name, param)| members.field(name, param));
-                members.field("mode", &self.stack.mode);
-            }
-            fn type_name(&self) -> String {
-                stringify!($layer).into()
-            }
-            fn extra_repr(&self) -> String {
-                self.stack.extra_repr()
-            }
-        }
-
-        /// A deep copy: nothing is shared with the original.
-        impl<T: Real> Clone for $layer<T> {
-            fn clone(&self) -> Self {
-                $layer { stack: self.stack.clone() }
-            }
-        }
-
-        impl<T: Real> Dtype for $layer<T> {
-            type With<U: Real> = $layer<U>;
-            fn dtype<U: Real>(self) -> $layer<U> {
-                $layer { stack: self.stack.dtype() }
-            }
-        }
-
-        /// As PyTorch prints a module.
-        impl<T: Real> fmt::Display for $layer<T> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&repr(self))
-            }
-        }
-
-        /// The output alone, from a state of zeros: what a `Sequential` hands on.
-        impl<T: Real> Forward<T> for $layer<T> {
-            fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
-                Ok($layer::forward(self, x, None)?.0)
-            }
-        }
-    };
-}
-
-/// Long short-term memory over a sequence; see [`functional::lstm`](crate::functional::lstm).
-///
-/// Input `(L, N, input_size)`, with `batch_first` `(N, L, input_size)`, or without a batch `(L, input_size)`; output the
-/// same with `directions · hidden_size` features. The weights are named as in PyTorch, `weight_ih_l0`, `weight_hh_l0`,
-/// `bias_ih_l0`, `bias_hh_l0`, `weight_hr_l0`, `weight_ih_l0_reverse`, …, and drawn from U(−√k, √k) with
-/// k = 1 / hidden_size.
-///
-/// ```
-/// use ndnn::prelude::*;
-/// let lstm = LSTM::new(10, 20).num_layers(2).bidirectional(true);
-/// let (output, (h, c)) = lstm.forward(&Tensor::zeros([5, 3, 10]), None)?;
-/// assert_eq!((output.shape(), h.shape()), (&[5, 3, 40][..], &[4, 3, 20][..]));
-/// let (output, _) = lstm.forward(&Tensor::zeros([5, 3, 10]), Some((h, c)))?;
-/// # Ok::<(), ndnn::Error>(())
-/// ```
-pub struct LSTM<T: Real = f32> {
-    stack: Stack<T>,
-}
-
-recurrent!(LSTM, gates: 4);
-
 impl<T: Real> LSTM<T> {
-    /// Projects the hidden state to this many values, fewer than `hidden_size`; 0 (the default): no projection. Draws the
-    /// weights that are new or change their shape.
+    /// Projects the hidden state to this many values, fewer than `hidden_size`; 0 (the default) means no projection.
+    /// Initialises the weights that are new or change their shape.
     ///
     /// # Panics
     /// If it is not below `hidden_size`.
     #[track_caller]
     pub fn proj_size(mut self, proj_size: usize) -> Self {
-        let hidden = self.stack.hidden_size;
+        let hidden = self.hidden_size;
         assert!(proj_size < hidden, "proj_size has to be smaller than hidden_size ({hidden}), got {proj_size}");
-        self.stack.proj_size = proj_size;
-        self.stack = self.stack.drawn();
+        self.proj_size = proj_size;
+        self.drawn()
+    }
+}
+
+/// The output alone, from a state of zeros, for use in a `Sequential`.
+impl<K: RnnKind, T: Real> Forward<T> for Recurrent<K, T> {
+    fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
+        Ok(Recurrent::forward(self, x, None)?.0)
+    }
+}
+
+/// One step of a recurrent network: [`LSTMCell`], [`GRUCell`].
+///
+/// Input `(N, input_size)` or `(input_size)`; the parts of the state are `(N, hidden_size)` or `(hidden_size)`. The
+/// weights are drawn from U(−√k, √k) with k = 1 / hidden_size; G is the number of gates, 4 for an LSTM, 3 for a GRU.
+#[derive(Module)]
+#[module(repr, name)]
+pub struct RecurrentCell<K: RnnKind, T: Real = f32> {
+    #[module(skip)]
+    kind: K,
+    /// `[G · hidden_size, input_size]`
+    pub weight_ih: Param<T>,
+    /// `[G · hidden_size, hidden_size]`
+    pub weight_hh: Param<T>,
+    /// `[G · hidden_size]`
+    pub bias_ih: Option<Param<T>>,
+    /// `[G · hidden_size]`
+    pub bias_hh: Option<Param<T>>,
+}
+
+/// One step of an [`LSTM`]; see [`functional::lstm_cell`](crate::functional::lstm_cell).
+///
+/// Input `(N, input_size)` or `(input_size)`, state `(h, c)`, each `(N, hidden_size)` or `(hidden_size)`.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let cell = LSTMCell::new(10, 20);
+/// let mut state = None;
+/// for x in Tensor::zeros([5, 3, 10]).unbind(0)? {
+///     state = Some(cell.forward(&x, state)?);
+/// }
+/// let (h, c) = state.expect("there were steps");
+/// assert_eq!((h.shape(), c.shape()), (&[3, 20][..], &[3, 20][..]));
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub type LSTMCell<T = f32> = RecurrentCell<LstmKind, T>;
+
+/// One step of a [`GRU`]; see [`functional::gru_cell`](crate::functional::gru_cell).
+///
+/// Input `(N, input_size)` or `(input_size)`, state `(N, hidden_size)` or `(hidden_size)`.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let cell = GRUCell::new(10, 20);
+/// let mut h = None;
+/// for x in Tensor::zeros([5, 3, 10]).unbind(0)? {
+///     h = Some(cell.forward(&x, h)?);
+/// }
+/// assert_eq!(h.expect("there were steps").shape(), [3, 20]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub type GRUCell<T = f32> = RecurrentCell<GruKind, T>;
+
+impl<K: RnnKind> RecurrentCell<K> {
+    /// A cell with biases.
+    #[track_caller]
+    pub fn new(input_size: usize, hidden_size: usize) -> Self {
+        let rows = K::GATES.saturating_mul(hidden_size);
+        let weight_ih = init::drawn(&[rows, input_size], hidden_size);
+        let weight_hh = init::drawn(&[rows, hidden_size], hidden_size);
+        RecurrentCell { kind: K::default(), weight_ih, weight_hh, bias_ih: None, bias_hh: None }.bias(true)
+    }
+}
+
+impl<K: RnnKind, T: Real> RecurrentCell<K, T> {
+    /// With (the default) or without biases; biases that were removed before are initialised again.
+    pub fn bias(mut self, bias: bool) -> Self {
+        let shape = self.weight_hh.shape();
+        let new = || init::drawn(&shape[..1], shape[1]);
+        (self.bias_ih, self.bias_hh) = (optional(self.bias_ih, bias, new), optional(self.bias_hh, bias, new));
         self
     }
 
-    /// The output, and the last state `(h, c)`; without a state, it starts from zeros.
-    ///
-    /// `h` is `(layers · directions, N, hidden_size or proj_size)`, `c` `(layers · directions, N, hidden_size)`; without `N`
-    /// if the input has none.
+    fn type_name(&self) -> String {
+        format!("{}Cell", K::NAME)
+    }
+
+    fn extra_repr(&self) -> String {
+        let sizes = ExtraRepr::new().value(self.weight_ih.shape()[1]).value(self.weight_hh.shape()[1]);
+        sizes.unless_default("bias", self.bias_ih.is_some(), true).finish()
+    }
+
+    /// The next state. Without a state, it starts from zeros.
     ///
     /// # Errors
-    /// If input or state do not fit, or the sequence is empty.
+    /// If input or state do not match.
     #[forward]
-    pub fn forward(&self, x: &Tensor<T>, state: Option<LstmState<T>>) -> Result<(Tensor<T>, LstmState<T>)> {
-        let state = state.as_ref().map(|(h, c)| (h, c));
-        F::lstm(x, state, &self.stack.tensors(), self.stack.options())
+    pub fn forward(&self, x: &Tensor<T>, state: Option<K::State<T>>) -> Result<K::State<T>> {
+        let bias = |param: &Option<Param<T>>| param.as_ref().map(Param::tensor);
+        let weights = RnnWeights {
+            weight_ih: self.weight_ih.tensor(),
+            weight_hh: self.weight_hh.tensor(),
+            bias_ih: bias(&self.bias_ih),
+            bias_hh: bias(&self.bias_hh),
+            weight_hr: None,
+        };
+        self.kind.cell(x, state, &weights)
     }
 }

@@ -15,8 +15,8 @@ use crate::{
 
 /// A table of learnable rows, looked up by index; see [`functional::embedding`](crate::functional::embedding).
 ///
-/// Input `(*)` of indices below `num_embeddings`, output `(*, embedding_dim)`. `weight` is
-/// `[num_embeddings, embedding_dim]`, drawn from N(0, 1); the row of `padding_idx` is 0 and stays as it is.
+/// Input `(*)` of indices below `num_embeddings`, output `(*, embedding_dim)`. `weight` is `[num_embeddings,
+/// embedding_dim]`, drawn from N(0, 1); the row of `padding_idx` is 0 and does not change.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -32,7 +32,7 @@ pub struct Embedding<T: Real = f32> {
     options: EmbeddingOptions,
     max_norm: Option<f64>,
     norm_type: f64,
-    /// What was in the row of `padding_idx`.
+    /// The original values of the row of `padding_idx`.
     covered: Vec<f64>,
 }
 
@@ -47,10 +47,10 @@ impl Embedding {
 }
 
 impl<T: Real> Embedding<T> {
-    /// A table that starts from these rows; frozen if `freeze`.
+    /// A table with these initial rows; frozen if `freeze`.
     ///
     /// # Errors
-    /// If `rows` is no matrix.
+    /// If `rows` is not a matrix.
     pub fn from_pretrained(rows: &Tensor<T>, freeze: bool) -> Result<Self> {
         let _ = F::embedding(&Tensor::zeros([0]), rows, EmbeddingOptions::default())?;
         let weight = Param::new(rows.clone());
@@ -62,8 +62,8 @@ impl<T: Real> Embedding<T> {
         Embedding { weight, options: EmbeddingOptions::default(), max_norm: None, norm_type: 2., covered: Vec::new() }
     }
 
-    /// The row that is set to 0 and gets no gradient; negative counts from the end. One that was chosen before has its values
-    /// again.
+    /// The row that is set to 0 and gets no gradient; a negative index counts from the end. The previous padding row
+    /// gets its values back.
     ///
     /// # Panics
     /// If there is no such row.
@@ -83,7 +83,7 @@ impl<T: Real> Embedding<T> {
         self
     }
 
-    /// Scales looked-up rows down to this norm, in place, before each lookup; none by default.
+    /// Scales rows down to this norm, in place, before each lookup; none by default.
     pub fn max_norm(mut self, max_norm: f64) -> Self {
         self.max_norm = Some(max_norm);
         self
@@ -97,10 +97,10 @@ impl<T: Real> Embedding<T> {
 
     F::embedding_setters!(except(padding_idx));
 
-    /// The rows that `input` names.
+    /// The rows with the indices in `input`.
     ///
     /// # Errors
-    /// If an index is outside the table.
+    /// If an index is out of range.
     #[forward]
     pub fn forward(&self, input: &Tensor<i64>) -> Result<Tensor<T>> {
         if let Some(max_norm) = self.max_norm {
@@ -123,7 +123,7 @@ impl<T: Real> Embedding<T> {
     }
 }
 
-/// As the method: what a `Sequential` that takes indices begins with.
+/// The same as the method, for a `Sequential` whose input is indices.
 impl<T: Real> Forward<T, Tensor<i64>> for Embedding<T> {
     fn forward(&self, input: &Tensor<i64>) -> Result<Tensor<T>> {
         Embedding::forward(self, input)

@@ -2,22 +2,19 @@
 
 use std::ops;
 
-use ndarray::Dimension;
-use ndnn_derive::concrete;
-
-use super::select::keep_where;
+use super::elementwise::{self, OnConstant, OnPairs, pairs, row, with_constant};
 use crate::{
     Error, Result,
     error::or_panic,
     kernels::{
-        elementwise::{broadcast_shape, map, zip, zip_in_place, zip3},
+        elementwise::{broadcast_shape, zip3},
         layout::row_major,
         sizes::room,
     },
-    tensor::{DType, Element, Number, Operand, Real, Tensor, grad_enabled},
+    tensor::{DType, Element, Number, Operand, Real, Tensor},
 };
 
-/// The shape that both broadcast to, or an error that shows both, or says that there is no memory for it.
+/// The shape that both broadcast to, or an error that shows both shapes, or that there is not enough memory.
 pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Tensor<B>) -> Result<Vec<usize>> {
     let shape = broadcast_shape(a.shape(), b.shape()).ok_or_else(|| {
         Error::shape(op, format!("shapes {:?} and {:?} do not broadcast together", a.shape(), b.shape()))
@@ -26,103 +23,51 @@ pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Ten
     Ok(shape)
 }
 
-/// A binary operation with broadcasting: its value on numbers, and the derivatives of the broadcast result, `(g, x, y)`
-/// to the gradient of each operand before `sum_to` undoes the broadcasting.
-///
-/// `keep` says which operands' values the derivatives read; the others are not kept alive, and are empty in the closures.
-pub(crate) fn binary<T, DX, DY>(
-    name: &'static str,
-    [x, y]: [&Tensor<T>; 2],
-    value: impl Fn(T, T) -> T + Sync,
-    keep: [bool; 2],
-    dx: DX,
-    dy: DY,
-) -> Result<Tensor<T>>
-where
-    T: Number,
-    DX: Fn(&Tensor<T>, &Tensor<T>, &Tensor<T>) -> Result<Tensor<T>> + Send + Sync + 'static,
-    DY: Fn(&Tensor<T>, &Tensor<T>, &Tensor<T>) -> Result<Tensor<T>> + Send + Sync + 'static,
-{
-    let shape = broadcast(name, x, y)?;
-    let out = zip(x.view(), y.view(), &shape, value);
-    if !grad_enabled() || !(x.requires_grad() || y.requires_grad()) {
-        return Ok(out.into());
-    }
-    let kept = |tensor: &Tensor<T>, keep| if keep { tensor.clone() } else { Tensor::zeros([0]) };
-    let (kept_x, kept_y) = (kept(x, keep[0]), kept(y, keep[1]));
-    let (from_x, from_y) = (x.data().raw_dim(), y.data().raw_dim());
-    Ok(Tensor::op(name, out, [x, y], move |g, [left, right]| {
-        let dx = if left { Some(dx(g, &kept_x, &kept_y)?.sum_to(from_x.slice())?) } else { None };
-        let dy = if right { Some(dy(g, &kept_x, &kept_y)?.sum_to(from_y.slice())?) } else { None };
-        Ok([dx, dy])
-    }))
+pairs! {
+    number Number Sum, "add", composed vectors reads [[false, false], [false, false]]: |x, y| x.plus(y), |g, x, y| g, g;
+    number Number Difference, "sub", composed vectors reads [[false, false], [false, false]]:
+        |x, y| x.minus(y), |g, x, y| g, -g;
+    number Number Product, "mul", composed vectors reads [[false, true], [true, false]]:
+        |x, y| x.times(y), |g, x, y| g * y, g * x;
+    real Real Quotient, "div", fused vectors reads [[false, true], [true, true]]:
+        |x, y| x / y, |g, x, y| g / y, -(g * (x / y / y));
 }
 
-/// `f` of each pair of elements in the memory of `x`, if nothing else holds it and nothing is recorded; else `x` back.
-fn reuse<T: Number>(
-    x: Tensor<T>,
-    y: &Tensor<T>,
-    f: impl Fn(T, T) -> T + Sync,
-) -> std::result::Result<Tensor<T>, Tensor<T>> {
-    let recorded = grad_enabled() && (x.requires_grad() || y.requires_grad());
-    let Some(other) = y.data().as_slice().filter(|_| !recorded && x.shape() == y.shape()) else { return Err(x) };
-    if !x.data().is_standard_layout() {
-        return Err(x);
-    }
-    let Tensor { data, node } = x;
-    match data.into_inner().try_into_owned_nocopy() {
-        Ok(mut owned) => {
-            zip_in_place(owned.as_slice_mut().expect("row-major order"), other, f);
-            Ok(owned.into())
-        }
-        Err(shared) => Err(Tensor { data: shared.into(), node }),
-    }
-}
-
-/// A row an operator: the fallible method, and the operator on every mix of values and references. `keep` as in
-/// [`binary`], knowing which operands are tracked.
+/// One row per operator: the fallible method, the operator for every combination of values and references, and with a
+/// constant, whose gradient is the last closure.
 macro_rules! operators {
-    ($($(#[$doc:meta])* $bound:ident, $try:ident, $trait:ident :: $method:ident, |$a:ident, $b:ident| $value:expr,
-     keep |$tx:ident, $ty:ident| $keep:expr, |$g:ident, $x:ident, $y:ident| $dx:expr, $dy:expr;)*) => {$(
+    ($($(#[$doc:meta])* $class:ident $bound:ident [$($t:ty),+], $row:ident, $try:ident, $trait:ident :: $method:ident,
+     |$g:ident, $c:ident| $slope:expr;)*) => {$(
         impl<T: $bound> Tensor<T> {
             $(#[$doc])*
             ///
             /// # Errors
             /// If the shapes do not broadcast together.
-            #[allow(unused_variables)]
-            #[concrete($bound)]
             pub fn $try(&self, other: &Tensor<T>) -> Result<Tensor<T>> {
-                let ($tx, $ty) = (self.requires_grad(), other.requires_grad());
-                let value = |$a: T, $b: T| $value;
-                binary(stringify!($method), [self, other], value, $keep, |$g, $x, $y| Ok($dx), |$g, $x, $y| Ok($dy))
+                elementwise::$class::pairs($row, self, other)
             }
         }
-        operators!(@ $bound, $try, $trait::$method, &Tensor<T>, &Tensor<T>, |a, b| a, b);
-        operators!(@ $bound, $try, $trait::$method, &Tensor<T>, Tensor<T>, |a, b| a, &b);
-        operators!(@ reuse $bound, $try, $trait::$method, &Tensor<T>, |$a, $b| $value, |b| b);
-        operators!(@ reuse $bound, $try, $trait::$method, Tensor<T>, |$a, $b| $value, |b| &b);
-    )*};
-    (@ reuse $bound:ident, $try:ident, $trait:ident :: $method:ident, $right:ty, |$a:ident, $b:ident| $value:expr,
-     |$o:ident| $other:expr) => {
-        impl<T: $bound> ops::$trait<$right> for Tensor<T> {
-            type Output = Tensor<T>;
-            #[track_caller]
-            fn $method(self, $o: $right) -> Tensor<T> {
-                #[concrete]
-                fn reusing<T: $bound>(x: Tensor<T>, other: &Tensor<T>) -> Result<Tensor<T>> {
-                    reuse(x, other, |$a: T, $b: T| $value).or_else(|x| x.$try(other))
+        $(
+            impl OnConstant<$t> for $row {
+                fn on(self, x: &Tensor<$t>, constant: $t) -> Tensor<$t> {
+                    with_constant(self, x, constant, |$g, $c| $slope)
                 }
-                or_panic(reusing(self, $other))
             }
-        }
-    };
-    (@ $bound:ident, $try:ident, $trait:ident :: $method:ident, $left:ty, $right:ty, |$a:ident, $b:ident| $x:expr, $y:expr) => {
+        )+
+        operators!(@ $bound, $trait::$method, &Tensor<T>, &Tensor<T>, |a, b| or_panic(a.$try(b)));
+        operators!(@ $bound, $trait::$method, &Tensor<T>, Tensor<T>, |a, b| or_panic(a.$try(&b)));
+        operators!(@ $bound, $trait::$method, Tensor<T>, &Tensor<T>, |a, b| or_panic(elementwise::$class::pairs_onto($row, a, b)));
+        operators!(@ $bound, $trait::$method, Tensor<T>, Tensor<T>, |a, b| or_panic(elementwise::$class::pairs_onto($row, a, &b)));
+        operators!(@ $bound, $trait::$method, &Tensor<T>, T, |a, b| elementwise::$class::constant($row, a, b));
+        operators!(@ $bound, $trait::$method, Tensor<T>, T, |a, b| elementwise::$class::constant($row, &a, b));
+    )*};
+    (@ $bound:ident, $trait:ident :: $method:ident, $left:ty, $right:ty, |$a:ident, $b:ident| $value:expr) => {
         impl<T: $bound> ops::$trait<$right> for $left {
             type Output = Tensor<T>;
             #[track_caller]
             fn $method(self, other: $right) -> Tensor<T> {
                 let ($a, $b) = (self, other);
-                or_panic($x.$try($y))
+                $value
             }
         }
     };
@@ -130,47 +75,18 @@ macro_rules! operators {
 
 operators! {
     /// `self + other`, broadcasting.
-    Number, try_add, Add::add, |a, b| a.plus(b), keep |_x, _y| [false, false], |g, _x, _y| g.clone(), g.clone();
+    number Number [f32, f64, i64], Sum, try_add, Add::add, |g, _c| g.clone();
     /// `self - other`, broadcasting.
-    Number, try_sub, Sub::sub, |a, b| a.minus(b), keep |_x, _y| [false, false], |g, _x, _y| g.clone(), -g;
-    /// `self * other`, element by element, broadcasting.
-    Number, try_mul, Mul::mul, |a, b| a.times(b), keep |x, y| [y, x], |g, x, y| g * y, g * x;
-    /// `self / other`, element by element, broadcasting. Integers divide with [`Tensor::div_floor`] or
-    /// [`Tensor::div_trunc`]: PyTorch's `/` makes floats of them.
-    Real, try_div, Div::div, |a, b| a / b, keep |_x, y| [y, true], |g, x, y| g / y, -(g * (x / y / y));
+    number Number [f32, f64, i64], Difference, try_sub, Sub::sub, |g, _c| g.clone();
+    /// `self * other`, elementwise, broadcasting.
+    number Number [f32, f64, i64], Product, try_mul, Mul::mul, |g, c| g * c;
+    /// `self / other`, elementwise, broadcasting. For integers use [`Tensor::div_floor`] or [`Tensor::div_trunc`]:
+    /// PyTorch's `/` converts them to floats.
+    real Real [f32, f64], Quotient, try_div, Div::div, |g, c| g / c;
 }
 
-/// Each operator with a scalar on the right, and on the left for `f32`, `f64` and `i64`.
-macro_rules! scalar {
-    ($($bound:ident, $trait:ident :: $method:ident, $name:literal, |$x:ident, $c:ident| $value:expr, |$g:ident| $grad:expr;)*) => {$(
-        impl<T: $bound> ops::$trait<T> for &Tensor<T> {
-            type Output = Tensor<T>;
-            fn $method(self, scalar: T) -> Tensor<T> {
-                #[concrete]
-                fn with_scalar<T: $bound>(x: &Tensor<T>, $c: T) -> Tensor<T> {
-                    let out = map(x.view(), |$x| $value);
-                    Tensor::op($name, out, [x], move |$g, _| Ok([Some($grad)]))
-                }
-                with_scalar(self, scalar)
-            }
-        }
-        impl<T: $bound> ops::$trait<T> for Tensor<T> {
-            type Output = Tensor<T>;
-            fn $method(self, scalar: T) -> Tensor<T> {
-                ops::$trait::$method(&self, scalar)
-            }
-        }
-    )*};
-}
-
-scalar! {
-    Number, Add::add, "add", |x, c| x.plus(c), |g| g.clone();
-    Number, Sub::sub, "sub", |x, c| x.minus(c), |g| g.clone();
-    Number, Mul::mul, "mul", |x, c| x.times(c), |g| g * c;
-    Real, Div::div, "div", |x, c| x / c, |g| g / c;
-}
-
-/// A scalar on the left; only for each type by name, since Rust allows no foreign trait on every `T`.
+/// A scalar on the left; only for each type by name, since Rust does not allow to implement a foreign trait for every
+/// `T`.
 macro_rules! scalar_left {
     ($($t:ty),*) => {$(
         impl ops::Add<&Tensor<$t>> for $t {
@@ -217,11 +133,8 @@ scalar_left!(div f32, f64);
 impl<T: Number> ops::Neg for &Tensor<T> {
     type Output = Tensor<T>;
     fn neg(self) -> Tensor<T> {
-        #[concrete]
-        fn negated<T: Number>(x: &Tensor<T>) -> Tensor<T> {
-            Tensor::op("neg", map(x.view(), T::negated), [x], |g, _| Ok([Some(-g)]))
-        }
-        negated(self)
+        row!(number Number "neg", (), vectors, |x| x.negated(), from nothing |g, x| -g);
+        elementwise::number::one(Row {}, self)
     }
 }
 
@@ -234,26 +147,19 @@ impl<T: Number> ops::Neg for Tensor<T> {
 
 // ------------------------------------------------------------------------------------------------------ whole quotients
 
-fn refuse_zero<T: Number>(op: &str, divisor: &Tensor<T>) -> Result<()> {
-    match T::DTYPE == DType::I64 && row_major(&divisor.view()).contains(&T::ZERO) {
-        true => Err(Error::value(op, "an integer is divided by zero; use floats, or fill the zeros first")),
-        false => Ok(()),
-    }
-}
-
-/// What is left of `a / b` truncated; has the sign of `a`.
+/// The remainder of `a / b` truncated; has the sign of `a`.
 fn rem<T: Number>(a: T, b: T) -> T {
     // i64::MIN % -1 would overflow.
     if T::DTYPE == DType::I64 && b == -T::ONE { T::ZERO } else { a % b }
 }
 
-/// What is left of `a / b` rounded down; has the sign of `b`.
+/// The remainder of `a / b` rounded down; has the sign of `b`.
 fn rem_floor<T: Number>(a: T, b: T) -> T {
     let rest = rem(a, b);
     if rest != T::ZERO && (b < T::ZERO) != (rest < T::ZERO) { rest + b } else { rest }
 }
 
-fn quotient_trunc<T: Number>(a: T, b: T) -> T {
+pub(super) fn quotient_trunc<T: Number>(a: T, b: T) -> T {
     match T::DTYPE {
         DType::I64 if b == -T::ONE => a.negated(),
         DType::I64 => a / b,
@@ -261,7 +167,7 @@ fn quotient_trunc<T: Number>(a: T, b: T) -> T {
     }
 }
 
-fn quotient_floor<T: Number>(a: T, b: T) -> T {
+pub(super) fn quotient_floor<T: Number>(a: T, b: T) -> T {
     if T::DTYPE == DType::I64 {
         let down = rem(a, b) != T::ZERO && (a < T::ZERO) != (b < T::ZERO);
         return quotient_trunc(a, b) - if down { T::ONE } else { T::ZERO };
@@ -276,9 +182,35 @@ fn quotient_floor<T: Number>(a: T, b: T) -> T {
     if quotient == 0. { T::of(0f64.copysign((a / b).as_f64())) } else { T::of(quotient.round_ties_even()) }
 }
 
-/// `-g q`, the gradient of the divisor of a remainder, which is flat where the whole quotient `q` is 0.
-fn times_quotient<T: Number>(g: &Tensor<T>, q: Tensor<T>) -> Result<Tensor<T>> {
-    Ok(-(keep_where(g, &q, |q| q != T::ZERO) * q))
+pairs! {
+    number Number QuotientFloor, "div_floor", composed plain reads [[false, false], [false, false]]:
+        |x, y| quotient_floor(x, y), |g, x, y| g.zero(), g.zero();
+    number Number QuotientTrunc, "div_trunc", composed plain reads [[false, false], [false, false]]:
+        |x, y| quotient_trunc(x, y), |g, x, y| g.zero(), g.zero();
+    // Flat in the divisor where the whole quotient is 0.
+    number Number RemainderFloor, "remainder", composed plain reads [[false, false], [true, true]]:
+        |x, y| rem_floor(x, y), |g, x, y| g, {
+            let q = x.div_floor(y);
+            -(g.kept(!q.equals(0.)) * q)
+        };
+    number Number RemainderTrunc, "fmod", composed plain reads [[false, false], [true, true]]:
+        |x, y| rem(x, y), |g, x, y| g, {
+            let q = x.div_trunc(y);
+            -(g.kept(!q.equals(0.)) * q)
+        };
+}
+
+/// A quotient or remainder; returns an error if an integer is divided by zero.
+fn whole_division<T: Number>(
+    op: &str,
+    row: impl OnPairs<f32> + OnPairs<f64> + OnPairs<i64>,
+    x: &Tensor<T>,
+    y: &Tensor<T>,
+) -> Result<Tensor<T>> {
+    match T::DTYPE == DType::I64 && row_major(&y.view()).contains(&T::ZERO) {
+        true => Err(Error::value(op, "an integer is divided by zero; use floats, or fill the zeros first")),
+        false => elementwise::number::pairs(row, x, y),
+    }
 }
 
 impl<T: Number> Tensor<T> {
@@ -295,10 +227,7 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together, or an integer is divided by zero.
     pub fn div_floor(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        let other = other.operand();
-        refuse_zero("div_floor", &other)?;
-        let zero = |g: &Tensor<T>, _: &Tensor<T>, _: &Tensor<T>| Ok(g.zeros_like());
-        binary("div_floor", [self, &other], quotient_floor, [false, false], zero, zero)
+        whole_division("div_floor", QuotientFloor, self, &other.operand())
     }
 
     /// `self / other` rounded towards zero, broadcasting, for floats and integers; the gradient is zero. PyTorch's `div`
@@ -307,44 +236,23 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together, or an integer is divided by zero.
     pub fn div_trunc(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        let other = other.operand();
-        refuse_zero("div_trunc", &other)?;
-        let zero = |g: &Tensor<T>, _: &Tensor<T>, _: &Tensor<T>| Ok(g.zeros_like());
-        binary("div_trunc", [self, &other], quotient_trunc, [false, false], zero, zero)
+        whole_division("div_trunc", QuotientTrunc, self, &other.operand())
     }
 
-    /// `self - other · ⌊self / other⌋`, broadcasting: what is left of the division, with the sign of `other`. Python's `%`.
+    /// `self - other · ⌊self / other⌋`, broadcasting: the remainder, with the sign of `other`. Python's `%`.
     ///
     /// # Errors
     /// If the shapes do not broadcast together, or an integer is divided by zero.
     pub fn remainder(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        let other = other.operand();
-        refuse_zero("remainder", &other)?;
-        binary(
-            "remainder",
-            [self, &other],
-            rem_floor,
-            [true, true],
-            |g, _, _| Ok(g.clone()),
-            |g, x, y| times_quotient(g, x.div_floor(y)?),
-        )
+        whole_division("remainder", RemainderFloor, self, &other.operand())
     }
 
-    /// What is left of the division rounded towards zero, broadcasting; has the sign of `self`. Rust's `%`.
+    /// The remainder of the division rounded towards zero, broadcasting; has the sign of `self`. Rust's `%`.
     ///
     /// # Errors
     /// If the shapes do not broadcast together, or an integer is divided by zero.
     pub fn fmod(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        let other = other.operand();
-        refuse_zero("fmod", &other)?;
-        binary(
-            "fmod",
-            [self, &other],
-            rem,
-            [true, true],
-            |g, _, _| Ok(g.clone()),
-            |g, x, y| times_quotient(g, x.div_trunc(y)?),
-        )
+        whole_division("fmod", RemainderTrunc, self, &other.operand())
     }
 
     /// `self + value · a · b`, broadcasting.
@@ -365,7 +273,7 @@ impl<T: Real> Tensor<T> {
         self.try_add(&(a.try_div(b)? * value))
     }
 
-    /// `self + weight · (end - self)`, broadcasting: exactly `self` at weight 0 and `end` at weight 1.
+    /// `self + weight · (end - self)`, broadcasting: exactly `self` for weight 0 and `end` for weight 1.
     ///
     /// ```
     /// use ndnn::prelude::*;

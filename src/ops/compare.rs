@@ -21,7 +21,7 @@ fn pairwise<A: Element, B: Element, C: Element>(
     Ok(zip(a.view(), b.view(), &broadcast(op, a, b)?, f).into())
 }
 
-/// A row a comparison.
+/// One row per comparison.
 macro_rules! comparisons {
     ($($(#[$doc:meta])* $name:ident: $op:tt;)*) => {
         impl<T: Element> Tensor<T> {$(
@@ -38,7 +38,7 @@ macro_rules! comparisons {
 }
 
 comparisons! {
-    /// Where `self == other`, element by element, with a tensor or a scalar; the operator `==` compares whole tensors.
+    /// Where `self == other`, elementwise, with a tensor or a scalar; the operator `==` compares whole tensors.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -46,7 +46,7 @@ comparisons! {
     /// # Ok::<(), ndnn::Error>(())
     /// ```
     eq: ==;
-    /// Where `self != other`, element by element, with a tensor or a scalar.
+    /// Where `self != other`, elementwise, with a tensor or a scalar.
     ne: !=;
     /// Where `self < other`, with a tensor or a scalar.
     lt: <;
@@ -58,7 +58,7 @@ comparisons! {
     ge: >=;
 }
 
-/// A row a logical operation; an element is true if it is not zero, so NaN is.
+/// One row per logical operation; an element is true if it is not zero, so NaN is true.
 macro_rules! logic {
     ($($(#[$doc:meta])* $name:ident: $op:tt;)*) => {
         impl<T: Element> Tensor<T> {$(
@@ -74,15 +74,16 @@ macro_rules! logic {
 }
 
 logic! {
-    /// Where both are not zero.
+    /// Where both are nonzero.
     logical_and: &;
-    /// Where one or both are not zero.
+    /// Where one or both are nonzero.
     logical_or: |;
-    /// Where exactly one is not zero.
+    /// Where exactly one is nonzero.
     logical_xor: ^;
 }
 
-/// `&`, `|`, `^` on masks, on every mix of values and references; panics where shapes do not broadcast, as `+` does.
+/// `&`, `|`, `^` on masks, for every combination of values and references; they panic if shapes do not broadcast, as
+/// `+` does.
 macro_rules! mask_operators {
     ($($trait:ident :: $method:ident = $logical:ident;)*) => {$(
         mask_operators!(@ $trait::$method = $logical, &Tensor<bool>, &Tensor<bool>);
@@ -122,17 +123,18 @@ impl ops::Not for Tensor<bool> {
     }
 }
 
-/// A row a question about each element, asked of its value as `f64`.
+/// One row per test of each element, on its value as `f64`.
 macro_rules! questions {
     ($($(#[$doc:meta])* $name:ident: |$x:ident| $value:expr;)*) => {
         impl<T: Element> Tensor<T> {$(
             $(#[$doc])*
+            #[concrete(Element)]
             pub fn $name(&self) -> Tensor<bool> {
-                map(self.view(), |x: T| {
+                let answer = |x: T| {
                     let $x = x.as_f64();
                     $value
-                })
-                .into()
+                };
+                map(self.view(), answer).into()
             }
         )*}
     };
@@ -141,7 +143,7 @@ macro_rules! questions {
 questions! {
     /// Where an element is zero (or `false`).
     logical_not: |x| x == 0.;
-    /// Where an element is not a number.
+    /// Where an element is NaN.
     isnan: |x| x.is_nan();
     /// Where an element is infinite.
     isinf: |x| x.is_infinite();
@@ -172,14 +174,14 @@ impl<T: Number> Tensor<T> {
                 DType::I64 => a.as_i64().abs_diff(b.as_i64()) as f64,
                 _ => (x - y).abs(),
             };
-            // Infinities that differ are not close, though their distance is within an infinite tolerance.
+            // Different infinities are not close, although their distance is within an infinite tolerance.
             a == b
                 || (equal_nan && x.is_nan() && y.is_nan())
                 || (distance.is_finite() && distance <= atol + (rtol * y).abs())
         })
     }
 
-    /// Whether all elements are close, as [`isclose`](Tensor::isclose) tells.
+    /// Whether all elements are close, as defined by [`isclose`](Tensor::isclose).
     ///
     /// # Errors
     /// As [`isclose`](Tensor::isclose).

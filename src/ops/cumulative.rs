@@ -2,10 +2,7 @@
 
 use crate::{
     Error, Result,
-    kernels::{
-        products,
-        reduce::{self as kernel, is_nan},
-    },
+    kernels::{products, reduce as kernel, scalar::is_nan},
     tensor::{DType, Element, Number, Real, Tensor, axis},
 };
 

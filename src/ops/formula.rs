@@ -1,83 +1,183 @@
-//! What derivatives are written in, so that each stands once.
+//! The language of derivatives, so that each is written once: as mathematics, for numbers and for tensors.
 
 use std::{
+    cell::OnceCell,
     marker::PhantomData,
-    ops::{Add, Mul, Neg},
+    ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub},
+    ptr,
 };
 
-use super::{select::keep_where, step};
+use ndarray::Dimension;
+
+use super::select::{connected, step};
 use crate::{
     kernels::{
-        elementwise::{Map, map, map_with},
+        elementwise::{Map, map, map_with, zip},
         isa::Isa,
+        scalar::{self, is_nan},
         special_f64,
     },
     tensor::{Number, Real, Tensor},
 };
 
-/// What a derivative is written in: numbers ([`Lane`]), for the fast first-order pass, or tensors, where it is
+/// The operands of a derivative: numbers ([`Lane`]) in the fast first-order pass, or tensors ([`Symbol`]) if it is
 /// differentiated again.
-pub(crate) trait Formula<T: Number>:
-    Clone + Add<Output = Self> + Mul<Output = Self> + Neg<Output = Self> + Add<T, Output = Self> + Mul<T, Output = Self>
+pub(crate) trait Formula<T: Real>:
+    Functions<T>
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + Add<f64, Output = Self>
+    + Sub<f64, Output = Self>
+    + Mul<f64, Output = Self>
 {
-    /// Itself where the condition holds for `by`, 0 elsewhere, whatever it is there: how a gradient passes a function that
-    /// is flat in parts. A factor of 0 would make NaN of an infinite gradient.
-    fn kept(self, by: &Self, keep: impl Fn(T) -> bool + Sync) -> Self;
-    /// Itself where the condition holds for it, 0 elsewhere.
-    fn only(self, keep: impl Fn(T) -> bool + Sync) -> Self {
-        let by = self.clone();
-        self.kept(&by, keep)
+    /// The mask of a condition.
+    type Truth: Copy + BitAnd<Output = Self::Truth> + BitOr<Output = Self::Truth> + Not<Output = Self::Truth>;
+
+    fn test(self, holds: impl Fn(T) -> bool + Sync) -> Self::Truth;
+    fn test_with(self, other: Self, holds: impl Fn(T, T) -> bool + Sync) -> Self::Truth;
+
+    /// Itself where the condition holds, 0 elsewhere, whatever its value is there: this is how a gradient passes a
+    /// function that is flat in parts. A factor of 0 would turn an infinite gradient into NaN.
+    fn kept(self, truth: Self::Truth) -> Self;
+    /// One number where the condition holds, another one elsewhere: its derivative is 0.
+    fn either(truth: Self::Truth, yes: f64, no: f64) -> Self;
+    /// Limited to `-limit` and `limit`: for a factor of something that is 0 beyond them, since ∞ · 0 is NaN.
+    fn bounded(self, limit: f64) -> Self;
+    /// 0, which depends on nothing.
+    fn zero(self) -> Self;
+    /// `xᵉ`
+    fn power(self, exponent: f64) -> Self;
+    /// `baseˣ`
+    fn power_of(self, base: f64) -> Self;
+    /// See [`Tensor::polygamma`]; `n` is at least 1.
+    fn polygamma(self, n: u32) -> Self;
+
+    #[inline(always)]
+    fn gt(self, limit: f64) -> Self::Truth {
+        self.test(|x| x > T::of(limit))
     }
-    /// Itself between `-limit` and `limit`, the nearer of these beyond: in a factor of what is 0 there, as ∞ · 0 is NaN.
-    fn bounded(self, limit: T) -> Self;
-    /// A function of it that is constant piece by piece: its derivative is 0.
-    fn step(self, f: impl Fn(T) -> T + Sync) -> Self;
+    #[inline(always)]
+    fn ge(self, limit: f64) -> Self::Truth {
+        self.test(|x| x >= T::of(limit))
+    }
+    #[inline(always)]
+    fn lt(self, limit: f64) -> Self::Truth {
+        self.test(|x| x < T::of(limit))
+    }
+    #[inline(always)]
+    fn le(self, limit: f64) -> Self::Truth {
+        self.test(|x| x <= T::of(limit))
+    }
+    #[inline(always)]
+    fn equals(self, other: f64) -> Self::Truth {
+        self.test(|x| x == T::of(other))
+    }
+    #[inline(always)]
+    fn is_nan(self) -> Self::Truth {
+        self.test(is_nan)
+    }
+    #[inline(always)]
+    fn is_finite(self) -> Self::Truth {
+        self.test(T::is_finite)
+    }
+    /// Where it is above the other, or one of them is NaN.
+    #[inline(always)]
+    fn above(self, other: Self) -> Self::Truth {
+        self.test_with(other, |x, y| {
+            !matches!(x.partial_cmp(&y), Some(std::cmp::Ordering::Less | std::cmp::Ordering::Equal))
+        })
+    }
+    #[inline(always)]
+    fn same(self, other: Self) -> Self::Truth {
+        self.test_with(other, |x, y| x == y)
+    }
 }
 
+// --------------------------------------------------------------------------------------------------------- on numbers
+
 /// A number in a loop that is compiled for `I`.
-#[derive(Clone, Copy)]
 pub(crate) struct Lane<I, T>(pub T, PhantomData<I>);
 
-impl<I, T> Lane<I, T> {
+impl<I, T: Copy> Clone for Lane<I, T> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<I, T: Copy> Copy for Lane<I, T> {}
+
+impl<I, T: Copy> Lane<I, T> {
     #[inline(always)]
     pub fn new(x: T) -> Self {
         Lane(x, PhantomData)
     }
-}
 
-impl<I, T: Add<Output = T>> Add for Lane<I, T> {
-    type Output = Self;
+    /// A function of the number itself.
     #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        Lane::new(self.0 + other.0)
+    pub fn by(self, f: impl FnOnce(T) -> T) -> Self {
+        Lane::new(f(self.0))
     }
 }
 
-impl<I, T: Mul<Output = T>> Mul for Lane<I, T> {
-    type Output = Self;
+impl<I: Isa, T: Real> Lane<I, T> {
     #[inline(always)]
-    fn mul(self, other: Self) -> Self {
-        Lane::new(self.0 * other.0)
+    pub fn constant(self, value: f64) -> Self {
+        Lane::new(T::of(value))
+    }
+    /// `min(max(x, low), high)`; NaN stays NaN.
+    #[inline(always)]
+    pub fn clamp(self, low: f64, high: f64) -> Self {
+        self.by(|x| scalar::clamp(x, T::of(low), T::of(high)))
+    }
+    /// `max(x, low)`; NaN stays NaN.
+    #[inline(always)]
+    pub fn not_below(self, low: f64) -> Self {
+        self.by(|x| scalar::max_nan(x, T::of(low)))
+    }
+    /// `log(1 + eˣ)`, without overflow.
+    #[inline(always)]
+    pub fn softplus(self) -> Self {
+        self.by(|x| scalar::max_nan(x, T::ZERO)) + (-self.abs()).exp().log1p()
     }
 }
 
-impl<I, T: Add<Output = T>> Add<T> for Lane<I, T> {
-    type Output = Self;
-    #[inline(always)]
-    fn add(self, other: T) -> Self {
-        Lane::new(self.0 + other)
-    }
+/// The operators, for numbers and tensors, with each other and with a constant.
+macro_rules! operators {
+    ($($trait:ident :: $method:ident, $op:tt;)*) => {$(
+        impl<I, T: Real> $trait for Lane<I, T> {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                Lane::new(self.0 $op other.0)
+            }
+        }
+        impl<I, T: Real> $trait<f64> for Lane<I, T> {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, constant: f64) -> Self {
+                Lane::new(self.0 $op T::of(constant))
+            }
+        }
+        impl<T: Real> $trait for Symbol<'_, T> {
+            type Output = Self;
+            fn $method(self, other: Self) -> Self {
+                self.page.keep(self.of $op other.of)
+            }
+        }
+        impl<T: Real> $trait<f64> for Symbol<'_, T> {
+            type Output = Self;
+            fn $method(self, constant: f64) -> Self {
+                self.page.keep(self.of $op T::of(constant))
+            }
+        }
+    )*};
 }
+operators! { Add::add, +; Sub::sub, -; Mul::mul, *; Div::div, /; }
 
-impl<I, T: Mul<Output = T>> Mul<T> for Lane<I, T> {
-    type Output = Self;
-    #[inline(always)]
-    fn mul(self, other: T) -> Self {
-        Lane::new(self.0 * other)
-    }
-}
-
-impl<I, T: Neg<Output = T>> Neg for Lane<I, T> {
+impl<I, T: Real> Neg for Lane<I, T> {
     type Output = Self;
     #[inline(always)]
     fn neg(self) -> Self {
@@ -85,88 +185,263 @@ impl<I, T: Neg<Output = T>> Neg for Lane<I, T> {
     }
 }
 
-impl<I: Isa, T: Number> Formula<T> for Lane<I, T> {
+impl<I: Isa, T: Real> Formula<T> for Lane<I, T> {
+    type Truth = bool;
+
     #[inline(always)]
-    fn kept(self, by: &Self, keep: impl Fn(T) -> bool + Sync) -> Self {
-        if keep(by.0) { self } else { Lane::new(T::ZERO) }
+    fn test(self, holds: impl Fn(T) -> bool + Sync) -> bool {
+        holds(self.0)
     }
     #[inline(always)]
-    fn bounded(self, limit: T) -> Self {
+    fn test_with(self, other: Self, holds: impl Fn(T, T) -> bool + Sync) -> bool {
+        holds(self.0, other.0)
+    }
+    #[inline(always)]
+    fn kept(self, truth: bool) -> Self {
+        if truth { self } else { Lane::new(T::ZERO) }
+    }
+    #[inline(always)]
+    fn either(truth: bool, yes: f64, no: f64) -> Self {
+        Lane::new(if truth { T::of(yes) } else { T::of(no) })
+    }
+    #[inline(always)]
+    fn bounded(self, limit: f64) -> Self {
+        let limit = T::of(limit);
         let below = if self.0 > limit { limit } else { self.0 };
         Lane::new(if below < -limit { -limit } else { below })
     }
     #[inline(always)]
-    fn step(self, f: impl Fn(T) -> T + Sync) -> Self {
-        Lane::new(f(self.0))
+    fn zero(self) -> Self {
+        Lane::new(T::ZERO)
+    }
+    #[inline(always)]
+    fn power(self, exponent: f64) -> Self {
+        self.by(|x| x.powf(T::of(exponent)))
+    }
+    #[inline(always)]
+    fn power_of(self, base: f64) -> Self {
+        self.by(|x| T::of(base).powf(x))
+    }
+    #[inline(always)]
+    fn polygamma(self, n: u32) -> Self {
+        self.by(|x| scalar::via_f64(x, |x| special_f64::polygamma(n, x)))
     }
 }
 
-impl<T: Number> Formula<T> for Tensor<T> {
-    fn kept(self, by: &Self, keep: impl Fn(T) -> bool + Sync) -> Self {
-        keep_where(&self, by, keep)
+// --------------------------------------------------------------------------------------------------------- on tensors
+
+/// A tensor in a formula. Intermediate results are stored on a [`Page`], so that this can be copied as a number can.
+pub(crate) struct Symbol<'a, T: Real> {
+    of: &'a Tensor<T>,
+    page: &'a Page<T>,
+}
+
+impl<T: Real> Clone for Symbol<'_, T> {
+    fn clone(&self) -> Self {
+        *self
     }
-    fn bounded(self, limit: T) -> Self {
-        self.clamp(-limit, limit)
+}
+impl<T: Real> Copy for Symbol<'_, T> {}
+
+/// The tensors of a formula.
+pub(crate) struct Page<T: Real> {
+    lines: [OnceCell<Tensor<T>>; 4],
+    next: OnceCell<Box<Page<T>>>,
+}
+
+impl<T: Real> Page<T> {
+    fn new() -> Self {
+        Page { lines: [const { OnceCell::new() }; 4], next: OnceCell::new() }
     }
-    fn step(self, f: impl Fn(T) -> T + Sync) -> Self {
-        step(&self, f)
+
+    /// An input of the formula.
+    pub fn symbol<'a>(&'a self, of: &'a Tensor<T>) -> Symbol<'a, T> {
+        Symbol { of, page: self }
+    }
+
+    fn keep(&self, tensor: Tensor<T>) -> Symbol<'_, T> {
+        self.symbol(self.write(tensor))
+    }
+
+    fn write(&self, mut tensor: Tensor<T>) -> &Tensor<T> {
+        for line in &self.lines {
+            match line.set(tensor) {
+                Ok(()) => return line.get().expect("just written"),
+                Err(back) => tensor = back,
+            }
+        }
+        self.next.get_or_init(|| Box::new(Page::new())).write(tensor)
+    }
+
+    /// The tensor at this address, if it is on this page.
+    fn take(&mut self, at: *const Tensor<T>) -> Option<Tensor<T>> {
+        let here = self.lines.iter_mut().find(|line| line.get().is_some_and(|tensor| ptr::eq(tensor, at)));
+        match here {
+            Some(line) => line.take(),
+            None => self.next.get_mut()?.take(at),
+        }
     }
 }
 
-/// The gradient that a row of a table names: with one name the slope, by which `g` is multiplied; with two the gradient
-/// itself, where a product would not do.
-macro_rules! gradient_of {
-    ($g:expr, $kept:expr, |$k:ident| $slope:expr) => {{
-        let $k = $kept;
-        $g * $slope
-    }};
-    ($g:expr, $kept:expr, |$gradient:ident, $k:ident| $whole:expr) => {{
-        let ($gradient, $k) = ($g, $kept);
-        $whole
-    }};
+/// The value of a formula on tensors.
+pub(crate) fn on_tensors<T: Real>(
+    inputs: [&Tensor<T>; 3],
+    formula: impl FnOnce([Symbol<'_, T>; 3]) -> Symbol<'_, T>,
+) -> Tensor<T> {
+    let mut page = Page::new();
+    let at = ptr::from_ref(formula(inputs.map(|input| page.symbol(input))).of);
+    page.take(at).unwrap_or_else(|| {
+        inputs.into_iter().find(|&input| ptr::eq(input, at)).expect("an input of the formula").clone()
+    })
 }
-pub(crate) use gradient_of;
 
-/// A row a function: on numbers, and on tensors.
+/// A mask of ones and zeros for a condition, and the tensors that were compared.
+pub(crate) struct Marks<'a, T: Real> {
+    ones: &'a Tensor<T>,
+    by: Symbol<'a, T>,
+}
+
+impl<T: Real> Clone for Marks<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T: Real> Copy for Marks<'_, T> {}
+
+impl<'a, T: Real> Marks<'a, T> {
+    fn with(self, other: &Tensor<T>, f: fn(T, T) -> T) -> Self {
+        Marks { ones: self.by.page.write(self.ones.combined(other, f)), by: self.by }
+    }
+}
+
+impl<T: Real> BitAnd for Marks<'_, T> {
+    type Output = Self;
+    fn bitand(self, other: Self) -> Self {
+        self.with(other.ones, |a, b| a * b)
+    }
+}
+impl<T: Real> BitOr for Marks<'_, T> {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        self.with(other.ones, |a, b| if a > b { a } else { b })
+    }
+}
+impl<T: Real> Not for Marks<'_, T> {
+    type Output = Self;
+    fn not(self) -> Self {
+        self.with(self.ones, |a, _| T::ONE - a)
+    }
+}
+
+impl<T: Real> Tensor<T> {
+    /// `f` of each pair, broadcasting; no gradient flows.
+    fn combined(&self, other: &Tensor<T>, f: impl Fn(T, T) -> T + Sync) -> Tensor<T> {
+        let shape = super::broadcast("formula", self, other).expect("shapes that the operation has checked");
+        zip(self.view(), other.view(), &shape, f).into()
+    }
+}
+
+impl<T: Real> Neg for Symbol<'_, T> {
+    type Output = Self;
+    fn neg(self) -> Self {
+        self.page.keep(-self.of)
+    }
+}
+
+fn one<T: Number>(holds: bool) -> T {
+    if holds { T::ONE } else { T::ZERO }
+}
+
+impl<'a, T: Real> Formula<T> for Symbol<'a, T> {
+    type Truth = Marks<'a, T>;
+
+    fn test(self, holds: impl Fn(T) -> bool + Sync) -> Marks<'a, T> {
+        Marks { ones: self.page.write(map(self.of.view(), |x| one(holds(x))).into()), by: self }
+    }
+    fn test_with(self, other: Self, holds: impl Fn(T, T) -> bool + Sync) -> Marks<'a, T> {
+        let ones = self.of.combined(other.of, |x, y| one(holds(x, y)));
+        Marks { ones: self.page.write(ones), by: self }
+    }
+    fn kept(self, truth: Marks<'a, T>) -> Self {
+        self.page.keep(connected(self.of, truth.ones, truth.by.of))
+    }
+    fn either(truth: Marks<'a, T>, yes: f64, no: f64) -> Self {
+        let value = map(truth.ones.view(), |one| T::of(if one == T::ONE { yes } else { no }));
+        let shape = truth.by.of.data().raw_dim();
+        let flat = move |_: &Tensor<T>, _: [bool; 1]| Ok([Some(Tensor::zeros(shape.slice()))]);
+        truth.by.page.keep(Tensor::op("either", value, [truth.by.of], flat))
+    }
+    fn bounded(self, limit: f64) -> Self {
+        self.page.keep(self.of.clamp(T::of(-limit), T::of(limit)))
+    }
+    fn zero(self) -> Self {
+        self.page.keep(self.of.zeros_like())
+    }
+    fn power(self, exponent: f64) -> Self {
+        self.page.keep(self.of.pow_scalar(T::of(exponent)))
+    }
+    fn power_of(self, base: f64) -> Self {
+        self.page.keep(self.of.rpow(T::of(base)))
+    }
+    fn polygamma(self, n: u32) -> Self {
+        self.page.keep(self.of.polygamma(n))
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------- functions
+
+/// One row per function of one number: for numbers, and for tensors. Then the functions of two.
 macro_rules! functions {
-    ($($(#[$doc:meta])* $name:ident: |$x:ident| $number:expr, |$t:ident| $tensor:expr;)*) => {
-        /// The functions of a [`Formula`] in floating-point numbers.
-        pub(crate) trait RealFormula<T: Real>: Formula<T> {
-            /// The quotient: where `1 / other` overflows, it need not.
-            fn over(self, other: Self) -> Self;
+    (one { $($(#[$doc:meta])* $name:ident: |$x:ident| $number:expr, |$t:ident| $tensor:expr;)* }
+     two { $($(#[$doc2:meta])* $name2:ident: |$x2:ident, $y2:ident| $number2:expr, |$t2:ident, $u2:ident| $tensor2:expr;)* }) => {
+        /// The functions in a [`Formula`].
+        pub(crate) trait Functions<T: Real>: Copy {
             $(
-            $(#[$doc])*
-            fn $name(self) -> Self;
-        )*}
+                $(#[$doc])*
+                fn $name(self) -> Self;
+            )*
+            $(
+                $(#[$doc2])*
+                fn $name2(self, other: Self) -> Self;
+            )*
+        }
 
-        impl<I: Isa, T: Real> RealFormula<T> for Lane<I, T> {
-            #[inline(always)]
-            fn over(self, other: Self) -> Self {
-                Lane::new(self.0 / other.0)
-            }
+        impl<I: Isa, T: Real> Functions<T> for Lane<I, T> {
             $(
-            #[inline(always)]
-            fn $name(self) -> Self {
-                let $x = self.0;
-                Lane::new($number)
-            }
-        )*}
+                #[inline(always)]
+                fn $name(self) -> Self {
+                    let $x = self.0;
+                    Lane::new($number)
+                }
+            )*
+            $(
+                #[inline(always)]
+                fn $name2(self, other: Self) -> Self {
+                    let ($x2, $y2) = (self.0, other.0);
+                    Lane::new($number2)
+                }
+            )*
+        }
 
-        impl<T: Real> RealFormula<T> for Tensor<T> {
-            fn over(self, other: Self) -> Self {
-                self / other
-            }
+        impl<T: Real> Functions<T> for Symbol<'_, T> {
             $(
-            fn $name(self) -> Self {
-                let $t = &self;
-                $tensor
-            }
-        )*}
+                fn $name(self) -> Self {
+                    let $t = self.of;
+                    self.page.keep($tensor)
+                }
+            )*
+            $(
+                fn $name2(self, other: Self) -> Self {
+                    let ($t2, $u2) = (self.of, other.of);
+                    self.page.keep($tensor2.expect("shapes that the operation has checked"))
+                }
+            )*
+        }
     };
 }
 
 #[inline(always)]
-fn sech_square<I: Isa, T: Real>(x: T) -> T {
+fn sech_square_of<I: Isa, T: Real>(x: T) -> T {
     (x + x).vsigmoid::<I>() * (-x - x).vsigmoid::<I>() * T::of(4.)
 }
 
@@ -175,40 +450,65 @@ struct SechSquare;
 impl<T: Real> Map<T, T> for SechSquare {
     #[inline(always)]
     fn at<I: Isa>(&self, x: T) -> T {
-        sech_square::<I, T>(x)
+        sech_square_of::<I, T>(x)
     }
 }
 
+fn sech_square<T: Real>(x: &Tensor<T>) -> Tensor<T> {
+    let kept = x.clone();
+    Tensor::op("sech_square", map_with(x.view(), SechSquare), [x], move |g, _| {
+        Ok([Some(g * (kept.tanh() * sech_square(&kept) * T::of(-2.)))])
+    })
+}
+
+fn one_less_square<T: Real>(x: &Tensor<T>) -> Tensor<T> {
+    let kept = x.clone();
+    let value = map(x.view(), |x| (T::ONE - x) * (T::ONE + x));
+    Tensor::op("one_less_square", value, [x], move |g, _| Ok([Some(g * (&kept * T::of(-2.)))]))
+}
+
 functions! {
-    abs: |x| num_traits::Float::abs(x), |x| x.abs();
+    one {
+    abs: |x| x.abs(), |x| x.abs();
+    sign: |x| scalar::sign(x), |x| x.sign();
+    /// 1 with the sign of the number, also for zeros; its derivative is 0.
+    signum: |x| T::ONE.copysign(x), |x| step(x, |x| T::ONE.copysign(x));
     reciprocal: |x| x.recip(), |x| x.reciprocal();
+    sqrt: |x| x.sqrt(), |x| x.sqrt();
     rsqrt: |x| x.sqrt().recip(), |x| x.rsqrt();
-    digamma: |x| T::of(special_f64::digamma(x.as_f64())), |x| x.digamma();
-    /// The derivative of `digamma`.
-    trigamma: |x| T::of(special_f64::polygamma(1, x.as_f64())), |x| x.polygamma(1);
     exp: |x| x.vexp::<I>(), |x| x.exp();
-    tanh: |x| x.vtanh::<I>(), |x| x.tanh();
-    sigmoid: |x| x.vsigmoid::<I>(), |x| x.sigmoid();
-    /// `1 − x²`, whose derivative keeps its digits near 0.
-    one_less_square: |x| (T::ONE - x) * (T::ONE + x), |x| {
-        let slope = x.clone();
-        let value = map(x.view(), |x| (T::ONE - x) * (T::ONE + x));
-        Tensor::op("one_less_square", value, [x], move |g, _| Ok([Some(g * (&slope * T::of(-2.)))]))
-    };
-    /// The derivative of `tanh`, worked out from its input.
-    sech_square: |x| sech_square::<I, T>(x), |x| {
-        let kept = x.clone();
-        let value = map_with(x.view(), SechSquare);
-        Tensor::op("sech_square", value, [x], move |g, _| Ok([Some(g * (Tensor::tanh(&kept) * kept.clone().sech_square() * T::of(-2.)))]))
-    };
-    /// `√(x² + 1)`, without overflow.
-    hypot_1: |x| x.hypot(T::ONE), |x| x.hypot(T::ONE).expect("a scalar broadcasts");
+    expm1: |x| x.vexp_m1::<I>(), |x| x.expm1();
+    log: |x| x.vln::<I>(), |x| x.log();
+    log1p: |x| x.vln_1p::<I>(), |x| x.log1p();
     sin: |x| x.sin(), |x| x.sin();
     cos: |x| x.cos(), |x| x.cos();
     sinh: |x| x.sinh(), |x| x.sinh();
     cosh: |x| x.cosh(), |x| x.cosh();
+    tanh: |x| x.vtanh::<I>(), |x| x.tanh();
+    sigmoid: |x| x.vsigmoid::<I>(), |x| x.sigmoid();
+    erf: |x| x.verf::<I>(), |x| x.erf();
     /// `e^(-x²/2)`
     bell: |x| x.vbell::<I>(), |x| (x * x * T::of(-0.5)).exp();
     /// The distribution function of the standard normal distribution.
-    normal_cdf: |x| x.vnormal_cdf::<I>(), |x| (x * -T::FRAC_1_SQRT_2()).erfc() * T::of(0.5);
+    normal_cdf: |x| x.vnormal_cdf::<I>(), |x| x.ndtr();
+    digamma: |x| T::of(special_f64::digamma(x.as_f64())), |x| x.digamma();
+    /// `1 − x`
+    rest: |x| T::ONE - x, |x| -x + T::ONE;
+    /// `1 − x²`, whose derivative is accurate near 0.
+    one_less_square: |x| (T::ONE - x) * (T::ONE + x), |x| one_less_square(x);
+    /// The derivative of `tanh`, computed from its input.
+    sech_square: |x| sech_square_of::<I, T>(x), |x| sech_square(x);
+    /// `√(x² + 1)`, without overflow.
+    hypot_1: |x| x.hypot(T::ONE), |x| x.hypot(T::ONE).expect("a scalar broadcasts");
+    }
+    two {
+    pow: |x, y| x.powf(y), |x, y| x.pow(y);
+    hypot: |x, y| x.hypot(y), |x, y| x.hypot(y);
+    /// `x log y`, 0 where `x` is 0.
+    xlogy: |x, y| scalar::x_log_y(x, y), |x, y| x.xlogy(y);
+    /// `⌊x / y⌋`; its derivatives are 0.
+    div_floor: |x, y| super::arithmetic::quotient_floor(x, y), |x, y| x.div_floor(y);
+    /// `x / y` without its fractional part; its derivatives are 0.
+    div_trunc: |x, y| super::arithmetic::quotient_trunc(x, y), |x, y| x.div_trunc(y);
+    }
 }

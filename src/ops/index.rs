@@ -26,7 +26,7 @@ pub enum Index {
     Mask(Tensor<bool>),
 }
 
-/// The end of a range that contains `last`: after the last of all there is none.
+/// The end of a range that includes `last`; `None` if it includes the last element of the axis.
 fn after(last: isize) -> Option<isize> {
     (last != -1).then(|| last.saturating_add(1))
 }

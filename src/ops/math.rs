@@ -1,183 +1,109 @@
 //! Elementwise mathematics: a table of values and derivatives.
 
-use std::mem::MaybeUninit;
+use std::f64::consts::{LN_2, LOG2_E, LOG10_E};
 
 use num_traits::Float;
 
-use super::{
-    Lane,
-    arithmetic::{binary, broadcast},
-    select::{gate, keep_where},
-    special::via_f64,
-};
+use super::elementwise::{pairs, real, row};
 use crate::{
     Result,
     kernels::{
-        elementwise::{Map, map, map_with, zip, zip_with},
-        isa::Isa,
+        scalar::{self, artanh, half_to_even, via_f64},
         special_f64,
     },
-    tensor::{DType, Number, Operand, Real, Tensor, grad_enabled},
+    ops::Formula,
+    tensor::{Number, Operand, Real, Tensor},
 };
 
-/// A row an operation: its value on numbers, in a loop compiled for `I` (in brackets the function of many elements, where
-/// [`VectorMath`](crate::kernels::vmath::VectorMath) has one), and its derivative as a [`Formula`](super::Formula) of the
-/// input (`from input`) or of the output (`from output`), or `zero`; the row says thereby what is kept for the backward
-/// pass. `in f64 from input` is another form for `f64`. What a derivative of two names is, says [`gradient_of`].
+/// One row per method of a tensor: see [`row`].
 macro_rules! unary {
-    ($bound:ident, $formula:ident: $($(#[$doc:meta])* $name:ident $(($each:ident))?: |$v:ident| $value:expr,
-     $kind:ident $($kept:ident |$($k:ident),+| $derivative:expr $(, in f64 from input |$wide:ident| $exact:expr)?)?;)*) => {
+    ($class:ident $bound:ident: $($(#[$doc:meta])* $name:ident $speed:ident $(many $each:ident)?: |$x:ident| $value:expr,
+     from $from:ident |$($k:ident),+| $derivative:expr $(, in f64 from input |$($w:ident),+| $wide:expr)?;)*) => {
         impl<T: $bound> Tensor<T> {$(
             $(#[$doc])*
             pub fn $name(&self) -> Tensor<T> {
-                struct Row;
-                impl<T: $bound> Map<T, T> for Row {
-                    #[inline(always)]
-                    fn at<I: Isa>(&self, $v: T) -> T {
-                        $value
-                    }
-                    $(
-                        #[inline(always)]
-                        fn each<I: Isa>(&self, x: &[T], out: &mut [MaybeUninit<T>]) {
-                            T::$each::<I>(x, out)
-                        }
-                    )?
-                }
-                let out = map_with(self.view(), Row);
-                $($(
-                    if T::DTYPE == DType::F64 {
-                        return unary!(@ from input $bound, $formula, self, stringify!($name), out, |$wide| $exact);
-                    }
-                )?)?
-                unary!(@ $kind $($kept)? $bound, $formula, self, stringify!($name), out $(, |$($k),+| $derivative)?)
+                row!($class $bound stringify!($name), (), $speed $(many $each)?, |$x| $value,
+                     from $from |$($k),+| $derivative $(, in f64 from input |$($w),+| $wide)?);
+                $crate::ops::elementwise::$class::one(Row {}, self)
             }
         )*}
-    };
-    (@ from input $bound:ident, $formula:ident, $x:ident, $name:expr, $out:ident, $($derivative:tt)*) => {{
-        unary!(@ gradient $bound, $formula, $($derivative)*);
-        let kept = $x.clone();
-        Tensor::op($name, $out, [$x], move |g, _| Ok([Some(gradient(g, &kept))]))
-    }};
-    (@ from output $bound:ident, $formula:ident, $x:ident, $name:expr, $out:ident, $($derivative:tt)*) => {{
-        unary!(@ gradient $bound, $formula, $($derivative)*);
-        Tensor::op_with_output($name, $out, [$x], |g, _, kept| Ok([Some(gradient(g, kept))]))
-    }};
-    (@ zero $bound:ident, $formula:ident, $x:ident, $name:expr, $out:ident) => {
-        Tensor::op($name, $out, [$x], |g, _| Ok([Some(g.zeros_like())]))
-    };
-    // `gradient(g, kept)`: one pass over numbers, or tensor operations where these are recorded.
-    (@ gradient $bound:ident, $formula:ident, $($derivative:tt)*) => {
-        #[inline(always)]
-        fn formula<T: $bound, E: $crate::ops::$formula<T>>(g: E, kept: E) -> E {
-            $crate::ops::gradient_of!(g, kept, $($derivative)*)
-        }
-        struct Slope;
-        impl<T: $bound> Map<(T, T), T> for Slope {
-            #[inline(always)]
-            fn at<I: Isa>(&self, (g, kept): (T, T)) -> T {
-                formula::<T, Lane<I, T>>(Lane::new(g), Lane::new(kept)).0
-            }
-        }
-        fn gradient<T: $bound>(g: &Tensor<T>, kept: &Tensor<T>) -> Tensor<T> {
-            match grad_enabled() {
-                true => formula::<T, Tensor<T>>(g.clone(), kept.clone()),
-                false => zip_with(g.view(), kept.view(), g.shape(), Slope).into(),
-            }
-        }
     };
 }
 pub(super) use unary;
 
-unary! { Number, Formula:
+unary! { number Number:
     /// `|x|`; the gradient at 0 is 0.
-    abs: |x| x.magnitude(), from input |g, x| g.kept(&x, |x| sign_of(x) != T::ZERO) * x.step(sign_of);
+    abs vectors: |x| x.magnitude(), from input |g, x| g.kept(x.gt(0.) | x.lt(0.)) * x.sign();
     /// -1, 0 or 1, as `x` is negative, zero (or NaN) or positive; the gradient is 0.
-    sign: |x| sign_of(x), zero;
+    sign vectors: |x| scalar::sign(x), from nothing |g, x| g.zero();
     /// `x²`
-    square: |x| x.times(x), from input |x| x * T::of(2.);
+    square vectors: |x| x.times(x), from input |x| x * 2.;
+    /// `max(x, 0)`; NaN stays NaN. The gradient is 0 at 0 and passes at NaN, as in PyTorch.
+    relu vectors: |x| if x < T::ZERO { T::ZERO } else { x }, from output |g, y| g.kept(y.gt(0.) | y.is_nan());
 }
 
-unary! { Real, RealFormula:
+unary! { real Real:
     /// `eˣ`
-    exp: |x| x.vexp::<I>(), from output |y| y;
+    exp vectors: |x| x.exp(), from output |y| y;
     /// `2ˣ`
-    exp2: |x| x.exp2(), from output |y| y * T::LN_2();
-    /// `eˣ - 1`, exact near 0.
-    expm1: |x| x.vexp_m1::<I>(), from input |x| x.exp();
+    exp2 plain: |x| x.by(T::exp2), from output |y| y * LN_2;
+    /// `eˣ - 1`, accurate near 0.
+    expm1 vectors: |x| x.expm1(), from input |x| x.exp();
     /// The natural logarithm.
-    log: |x| x.vln::<I>(), from input |g, x| g.over(x);
+    log vectors: |x| x.log(), from input |g, x| g / x;
     /// The logarithm to base 2.
-    log2: |x| x.log2(), from input |g, x| (g * T::LOG2_E()).over(x);
+    log2 plain: |x| x.by(T::log2), from input |g, x| g * LOG2_E / x;
     /// The logarithm to base 10.
-    log10: |x| x.log10(), from input |g, x| (g * T::LOG10_E()).over(x);
-    /// `log(1 + x)`, exact near 0.
-    log1p: |x| x.vln_1p::<I>(), from input |x| (x + T::ONE).reciprocal();
+    log10 plain: |x| x.by(T::log10), from input |g, x| g * LOG10_E / x;
+    /// `log(1 + x)`, accurate near 0.
+    log1p vectors: |x| x.log1p(), from input |x| (x + 1.).reciprocal();
     /// `√x`
-    sqrt: |x| x.sqrt(), from output |y| (y * T::of(2.)).reciprocal();
+    sqrt vectors: |x| x.sqrt(), from output |y| (y * 2.).reciprocal();
     /// `1/√x`
-    rsqrt: |x| x.sqrt().recip(), from output |g, y| g * T::of(-0.5) * y.clone() * y.clone() * y;
+    rsqrt vectors: |x| x.rsqrt(), from output |g, y| g * -0.5 * y * y * y;
     /// `1/x`
-    reciprocal: |x| x.recip(), from output |g, y| -(g * y.clone() * y);
-    /// The sine, of radians.
-    sin: |x| x.sin(), from input |x| x.cos();
-    /// The cosine, of radians.
-    cos: |x| x.cos(), from input |x| -x.sin();
-    /// The tangent, of radians.
-    tan: |x| x.tan(), from output |y| y.clone() * y + T::ONE;
+    reciprocal vectors: |x| x.reciprocal(), from output |g, y| -(g * y * y);
+    /// The sine of an angle in radians.
+    sin plain: |x| x.sin(), from input |x| x.cos();
+    /// The cosine of an angle in radians.
+    cos plain: |x| x.cos(), from input |x| -x.sin();
+    /// The tangent of an angle in radians.
+    tan plain: |x| x.by(T::tan), from output |y| y * y + 1.;
     /// The inverse sine, in radians; NaN outside [-1, 1].
-    asin: |x| x.asin(), from input |x| x.one_less_square().rsqrt();
+    asin plain: |x| x.by(T::asin), from input |x| x.one_less_square().rsqrt();
     /// The inverse cosine, in radians; NaN outside [-1, 1].
-    acos: |x| x.acos(), from input |x| -x.one_less_square().rsqrt();
+    acos plain: |x| x.by(T::acos), from input |x| -x.one_less_square().rsqrt();
     /// The inverse tangent, in radians.
-    atan: |x| x.atan(), from input |g, x| {
+    atan plain: |x| x.by(T::atan), from input |g, x| {
         let r = x.hypot_1().reciprocal();
-        g * r.clone() * r
+        g * r * r
     };
     /// The hyperbolic sine.
-    sinh: |x| x.sinh(), from input |x| x.cosh();
+    sinh plain: |x| x.sinh(), from input |x| x.cosh();
     /// The hyperbolic cosine.
-    cosh: |x| x.cosh(), from input |x| x.sinh();
+    cosh plain: |x| x.cosh(), from input |x| x.sinh();
     /// The hyperbolic tangent.
-    tanh (vtanh_each): |x| x.vtanh::<I>(), from output |y| y.one_less_square(),
+    tanh vectors many vtanh_each: |x| x.tanh(), from output |y| y.one_less_square(),
         in f64 from input |x| x.sech_square();
     /// The inverse hyperbolic sine.
-    asinh: |x| via_f64(x, special_f64::asinh), from input |x| x.hypot_1().reciprocal();
+    asinh plain: |x| x.by(|x| via_f64(x, special_f64::asinh)), from input |x| x.hypot_1().reciprocal();
     /// The inverse hyperbolic cosine; NaN below 1.
-    acosh: |x| via_f64(x, special_f64::acosh), from input |x| (x.clone() + -T::ONE).rsqrt() * (x + T::ONE).rsqrt();
+    acosh plain: |x| x.by(|x| via_f64(x, special_f64::acosh)), from input |x| (x - 1.).rsqrt() * (x + 1.).rsqrt();
     /// The inverse hyperbolic tangent; NaN outside [-1, 1].
-    atanh: |x| artanh(x), from input |x| x.one_less_square().reciprocal();
+    atanh plain: |x| x.by(artanh), from input |x| x.one_less_square().reciprocal();
     /// `1 / (1 + e⁻ˣ)`
-    sigmoid: |x| x.vsigmoid::<I>(), from output |y| y.clone() * (-y + T::ONE),
-        in f64 from input |x| x.clone().sigmoid() * (-x).sigmoid();
+    sigmoid vectors: |x| x.sigmoid(), from output |y| y * y.rest(),
+        in f64 from input |x| x.sigmoid() * (-x).sigmoid();
     /// The largest whole number that is not above `x`; the gradient is 0.
-    floor: |x| x.floor(), zero;
+    floor vectors: |x| x.by(T::floor), from nothing |g, x| g.zero();
     /// The smallest whole number that is not below `x`; the gradient is 0.
-    ceil: |x| x.ceil(), zero;
-    /// `x` without its fraction; the gradient is 0.
-    trunc: |x| x.trunc(), zero;
-    /// The nearest whole number, halves going to the even one; the gradient is 0.
-    round: |x| half_to_even(x), zero;
-}
-
-fn sign_of<T: Number>(x: T) -> T {
-    if x > T::ZERO {
-        T::ONE
-    } else if x < T::ZERO {
-        -T::ONE
-    } else {
-        T::ZERO
-    }
-}
-
-fn artanh<T: Real>(x: T) -> T {
-    // std's formula loses digits near -1, where ln_1p's argument is near -1 too.
-    let a = x.abs();
-    (((a + a) / (T::ONE - a)).ln_1p() * T::of(0.5)).copysign(x)
-}
-
-fn half_to_even<T: Real>(x: T) -> T {
-    // Exact: every f32 is an f64, and whole numbers that round to are in both.
-    T::of(x.as_f64().round_ties_even())
+    ceil vectors: |x| x.by(T::ceil), from nothing |g, x| g.zero();
+    /// `x` without its fractional part; the gradient is 0.
+    trunc vectors: |x| x.by(T::trunc), from nothing |g, x| g.zero();
+    /// The nearest whole number, with halves rounded to even; the gradient is 0.
+    round vectors: |x| x.by(half_to_even), from nothing |g, x| g.zero();
+    /// `x - trunc(x)`; has the sign of `x`.
+    frac vectors: |x| x.by(|x| x - x.trunc()), from nothing |g, x| g;
 }
 
 impl<T: Number> Tensor<T> {
@@ -186,66 +112,60 @@ impl<T: Number> Tensor<T> {
         -self
     }
 
-    /// [`sign`](Tensor::sign): PyTorch has both, and they differ for complex numbers only.
+    /// [`sign`](Tensor::sign): PyTorch has both, which differ only for complex numbers.
     pub fn sgn(&self) -> Tensor<T> {
         self.sign()
     }
 }
 
 impl<T: Real> Tensor<T> {
-    /// `x - trunc(x)`; has the sign of `x`.
-    pub fn frac(&self) -> Tensor<T> {
-        Tensor::op("frac", map(self.view(), |x| x - x.trunc()), [self], |g, _| Ok([Some(g.clone())]))
-    }
-
-    /// `x` rounded to so many decimals, or, if negative, to tens, hundreds, …; the gradient is 0.
+    /// `x` rounded to this number of decimals or, if it is negative, to tens, hundreds, …; the gradient is 0.
     pub fn round_decimals(&self, decimals: i32) -> Tensor<T> {
-        let ten = T::of(10f64.powi(decimals.saturating_abs()));
-        let out = map(self.view(), |x| match decimals {
-            0 => half_to_even(x),
-            1.. => half_to_even(x * ten) / ten,
-            _ => half_to_even(x / ten) * ten,
-        });
-        Tensor::op("round", out, [self], |g, _| Ok([Some(g.zeros_like())]))
+        row!(real Real "round", (decimals, power), plain, |x| x.by(|x| match T::of(power) {
+            _ if decimals == 0. => half_to_even(x),
+            ten if decimals > 0. => half_to_even(x * ten) / ten,
+            ten => half_to_even(x / ten) * ten,
+        }), from nothing |g, x| g.zero());
+        real::one(Row { decimals: decimals.into(), power: 10f64.powi(decimals.saturating_abs()) }, self)
     }
 
-    /// NaN, +∞ and -∞ replaced by these values, by default 0, the type's largest and its smallest number; they get no
+    /// Replaces NaN, +∞ and -∞ by these values, by default 0 and the type's largest and smallest number; they get no
     /// gradient.
     pub fn nan_to_num(&self, nan: Option<T>, posinf: Option<T>, neginf: Option<T>) -> Tensor<T> {
-        let (nan, posinf, neginf) =
-            (nan.unwrap_or(T::ZERO), posinf.unwrap_or(Float::max_value()), neginf.unwrap_or(Float::min_value()));
-        let out = map(self.view(), |x: T| match x {
+        row!(real Real "nan_to_num", (nan, posinf, neginf), vectors, |x| x.by(|x| match x {
             x if x.is_finite() => x,
-            x if x.is_nan() => nan,
-            x if x > T::ZERO => posinf,
-            _ => neginf,
-        });
-        let x = self.clone();
-        Tensor::op("nan_to_num", out, [self], move |g, _| Ok([Some(gate(g, &x, |x| x.is_finite()))]))
+            x if x.is_nan() => T::of(nan),
+            x => T::of(if x > T::ZERO { posinf } else { neginf }),
+        }), from input |g, x| g.kept(x.is_finite()));
+        let or = |value: Option<T>, default: T| value.unwrap_or(default).as_f64();
+        let (posinf, neginf) = (or(posinf, Float::max_value()), or(neginf, Float::min_value()));
+        real::one(Row { nan: or(nan, T::ZERO), posinf, neginf }, self)
     }
 
-    /// `xᵉ` for one exponent; the gradient is 0 where the exponent is.
+    /// `xᵉ` for one exponent; the gradient is 0 if the exponent is.
     pub fn pow_scalar(&self, exponent: T) -> Tensor<T> {
-        let out = match exponent.as_f64() {
-            1. => map(self.view(), |x| x),
-            2. => map(self.view(), |x: T| x * x),
-            3. => map(self.view(), |x: T| x * x * x),
-            0.5 => map(self.view(), |x: T| x.sqrt()),
-            -0.5 => map(self.view(), |x: T| x.sqrt().recip()),
-            -1. => map(self.view(), |x: T| x.recip()),
-            -2. => map(self.view(), |x: T| (x * x).recip()),
-            _ => map(self.view(), |x: T| x.powf(exponent)),
-        };
-        let x = self.clone();
-        Tensor::op("pow", out, [self], move |g, _| {
-            let slope = |e: T| g * (x.pow_scalar(e - T::ONE) * e);
-            Ok([Some(if exponent == T::ZERO { g.zeros_like() } else { slope(exponent) })])
-        })
+        row!(real Real "pow", (exponent), plain, |x| match exponent {
+            1. => x,
+            3. => x * x * x,
+            -2. => (x * x).reciprocal(),
+            _ => x.power(exponent),
+        }, from input |g, x| match exponent {
+            0. => g.zero(),
+            _ => g * (x.power(exponent - 1.) * exponent),
+        });
+        match exponent.as_f64() {
+            2. => self.square(),
+            0.5 => self.sqrt(),
+            -0.5 => self.rsqrt(),
+            -1. => self.reciprocal(),
+            exponent => real::one(Row { exponent }, self),
+        }
     }
 
-    /// `selfᵉ`, element by element, broadcasting; the exponent is a tensor or a scalar.
+    /// `selfᵉ`, elementwise, broadcasting; the exponent is a tensor or a scalar.
     ///
-    /// The base gets no gradient where the exponent is 0, the exponent none where the base is 0 and it is not negative.
+    /// The base gets no gradient where the exponent is 0; the exponent gets none where the base is 0 and the exponent
+    /// is not negative.
     ///
     /// # Errors
     /// If the shapes do not broadcast together.
@@ -254,32 +174,21 @@ impl<T: Real> Tensor<T> {
         if exponent.ndim() == 0 && !exponent.requires_grad() {
             return Ok(self.pow_scalar(exponent.item()?));
         }
-        binary(
-            "pow",
-            [self, &exponent],
-            |x, e| x.powf(e),
-            [true, true],
-            |g, x, e| (g * (e * x.pow(&(e - T::ONE))?)).masked_fill(&e.eq(T::ZERO)?, T::ZERO),
-            |g, x, e| {
-                let flat = &x.eq(T::ZERO)?.logical_and(&e.ge(T::ZERO)?)?;
-                (g * (x.pow(e)? * x.log())).masked_fill(flat, T::ZERO)
-            },
-        )
+        real::pairs(Power, self, &exponent)
     }
 
     /// `baseˣ`: Python's `base ** x`.
     pub fn rpow(&self, base: T) -> Tensor<T> {
-        let out = map(self.view(), |x| base.powf(x));
-        let x = self.clone();
-        Tensor::op_with_output("rpow", out, [self], move |g, _, y| {
-            let grad = g * (y * base.ln());
-            Ok([Some(match base {
+        row!(real Real "rpow", (base), plain, |x| x.power_of(base), from input |g, x| {
+            let grad = g * (x.power_of(base) * base.ln());
+            match base {
                 // 1 everywhere.
-                b if b == T::ONE => g.zeros_like(),
-                b if b == T::ZERO => gate(&grad, &x, |x| x < T::ZERO || x.is_nan()),
+                1. => g.zero(),
+                0. => grad.kept(x.lt(0.) | x.is_nan()),
                 _ => grad,
-            })])
-        })
+            }
+        });
+        real::one(Row { base: base.as_f64() }, self)
     }
 
     /// The angle of the point `(other, self)`, in (-π, π], broadcasting; no gradient at the origin.
@@ -287,18 +196,7 @@ impl<T: Real> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together.
     pub fn atan2(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        fn over_square<T: Real>(y: &Tensor<T>, x: &Tensor<T>) -> Result<Tensor<T>> {
-            let square = x * x + y * y;
-            square.reciprocal().masked_fill(&square.eq(T::ZERO)?, T::ZERO)
-        }
-        binary(
-            "atan2",
-            [self, &other.operand()],
-            |y, x| y.atan2(x),
-            [true, true],
-            |g, y, x| Ok(g * x * over_square(y, x)?),
-            |g, y, x| Ok(-(g * y * over_square(y, x)?)),
-        )
+        real::pairs(Angle, self, &other.operand())
     }
 
     /// `√(self² + other²)`, broadcasting, without overflow; the gradient at (0, 0) is NaN, as in PyTorch.
@@ -306,23 +204,7 @@ impl<T: Real> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together.
     pub fn hypot(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        // `x / √(x² + y²)`, also where the root is beyond all numbers.
-        fn cosine<T: Real>(x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
-            let large = |x: T, y: T| x.abs() > T::ONE || y.abs() > T::ONE;
-            let shape = broadcast("hypot", x, y)?;
-            let scale: Tensor<T> =
-                zip(x.view(), y.view(), &shape, |x, y| if large(x, y) { T::of(0.5) } else { T::ONE }).into();
-            let (x, y) = (x * &scale, y * &scale);
-            x.try_div(&x.hypot(&y)?)
-        }
-        binary(
-            "hypot",
-            [self, &other.operand()],
-            |x, y| x.hypot(y),
-            [true, true],
-            |g, x, y| Ok(g * cosine(x, y)?),
-            |g, x, y| Ok(g * cosine(y, x)?),
-        )
+        real::pairs(Hypotenuse, self, &other.operand())
     }
 
     /// `|self|` with the sign of `other`, broadcasting; the gradient at 0 is 0.
@@ -330,16 +212,34 @@ impl<T: Real> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together.
     pub fn copysign(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        binary(
-            "copysign",
-            [self, &other.operand()],
-            |x, y| x.abs().copysign(y),
-            [true, true],
-            |g, x, y| {
-                let one = Tensor::scalar(T::ONE);
-                Ok(keep_where(g, &x.broadcast_to(g.shape())?, |x| x != T::ZERO) * (x.sign() * one.copysign(y)?))
-            },
-            |g, _, _| Ok(g.zeros_like()),
-        )
+        real::pairs(CopySign, self, &other.operand())
     }
+}
+
+pairs! {
+    real Real Power, "pow", composed plain: |x, e| x.powf(e), |g, x, e|
+        (g * (e * x.pow(e - 1.))).kept(!e.equals(0.)),
+        (g * (x.pow(e) * x.log())).kept(!(x.equals(0.) & e.ge(0.)));
+
+    real Real Angle, "atan2", composed plain: |y, x| y.atan2(x), |g, y, x| g * x * over_square(x, y), -(g * y * over_square(x, y));
+
+    real Real Hypotenuse, "hypot", composed plain: |x, y| x.hypot(y), |g, x, y| g * cosine(x, y), g * cosine(y, x);
+
+    real Real CopySign, "copysign", composed vectors: |x, y| x.abs().copysign(y), |g, x, y|
+        g.kept(!x.equals(0.)) * (x.sign() * y.signum()), g.zero();
+}
+
+/// `1 / (x² + y²)`, and 0 at the origin.
+#[inline(always)]
+fn over_square<T: Real, E: Formula<T>>(x: E, y: E) -> E {
+    let square = x * x + y * y;
+    square.reciprocal().kept(!square.equals(0.))
+}
+
+/// `x / √(x² + y²)`, even if the root overflows.
+#[inline(always)]
+fn cosine<T: Real, E: Formula<T>>(x: E, y: E) -> E {
+    let large = |x: T, y: T| x.abs() > T::ONE || y.abs() > T::ONE;
+    let scale = E::either(x.test_with(y, large), 0.5, 1.);
+    (x * scale) / (x * scale).hypot(y * scale)
 }

@@ -1,9 +1,10 @@
-//! The operations of a tensor, each with its derivative beside it.
+//! The operations of a tensor, each with its derivative.
 
 mod arithmetic;
 mod compare;
 mod cumulative;
 mod einsum;
+pub(crate) mod elementwise;
 mod formula;
 mod gather;
 mod index;
@@ -22,8 +23,9 @@ mod special;
 mod variance;
 
 pub(crate) use arithmetic::broadcast;
-pub(crate) use formula::{Formula, Lane, RealFormula, gradient_of};
+pub(crate) use elementwise::{Binary, Total, Totals, compiled, loss, pairs, real, row};
+pub(crate) use formula::{Formula, Functions, Lane};
 pub use index::{Index, Indices};
 pub use scatter::Reduce;
-pub(crate) use select::{scaled, shared, step};
+pub(crate) use select::{scaled, shared};
 pub(crate) use variance::faint;

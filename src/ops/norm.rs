@@ -7,13 +7,15 @@ use crate::{
     Error, Result,
     kernels::{
         elementwise::{map, zip},
-        reduce::{self as kernel, greater, is_nan, smaller},
+        reduce as kernel,
+        scalar::{is_nan, max_nan, min_nan, sign},
     },
     tensor::{Ints, Real, Tensor},
 };
 
-fn sign<T: Real>(x: T) -> T {
-    if x == T::ZERO || is_nan(x) { x } else { x.signum() }
+/// `size` with the sign of `x`; 0 where `x` is, and NaN where it is that.
+fn signed<T: Real>(x: T, size: T) -> T {
+    if is_nan(x) { x } else { sign(x) * size }
 }
 
 impl<T: Real> Tensor<T> {
@@ -36,8 +38,8 @@ impl<T: Real> Tensor<T> {
         let power = T::of(q);
         let data = map(self.view(), |x| match x == T::ZERO {
             true => T::ZERO,
-            false if q == 0. => sign(x),
-            false => sign(x) * x.abs().powf(power),
+            false if q == 0. => signed(x, T::ONE),
+            false => signed(x, x.abs().powf(power)),
         });
         Tensor::op("signed_pow", data, [self], move |g, _| {
             Ok([if q == 0. { None } else { Some(g.try_mul(&(x.abs_pow(q - 1.) * T::of(q)))?) }])
@@ -80,7 +82,7 @@ impl<T: Real> Tensor<T> {
             let [g, y] = [g.reshape(r.kept.as_slice())?, y.reshape(r.kept.as_slice())?];
             if p == 1. {
                 // As for `abs`, even where x is NaN.
-                let slopes = map(x.view(), |x| if is_nan(x) { T::ZERO } else { sign(x) });
+                let slopes = map(x.view(), sign);
                 return Ok([Some(shared(&g, &slopes.into())?)]);
             }
             let zero = Tensor::from(map(y.view(), |y| y == T::ZERO));
@@ -109,8 +111,8 @@ impl<T: Real> Tensor<T> {
     fn largest(&self, r: &Reduction, p: f64) -> ArrayD<T> {
         let size = map(self.view(), |x| x.abs());
         let size = match p > 0. {
-            true => kernel::fold(size.view(), &r.axes, T::ZERO, greater),
-            false => kernel::fold(size.view(), &r.axes, T::infinity(), smaller),
+            true => kernel::fold(size.view(), &r.axes, T::ZERO, max_nan),
+            false => kernel::fold(size.view(), &r.axes, T::infinity(), min_nan),
         };
         r.keep(map(size.view(), |s| if s > T::ZERO && s.is_finite() { s } else { T::ONE }))
     }
@@ -144,8 +146,8 @@ impl<T: Real> Tensor<T> {
     fn infinity_norm(&self, r: &Reduction, greatest: bool) -> Tensor<T> {
         let size = map(self.view(), |x| x.abs());
         let fold = |size: &ArrayD<T>| match greatest {
-            true => kernel::fold(size.view(), &r.axes, T::ZERO, greater),
-            false => kernel::fold(size.view(), &r.axes, T::infinity(), smaller),
+            true => kernel::fold(size.view(), &r.axes, T::ZERO, max_nan),
+            false => kernel::fold(size.view(), &r.axes, T::infinity(), min_nan),
         };
         let extreme = r.keep(fold(&size));
         let x = self.detach();
@@ -157,7 +159,7 @@ impl<T: Real> Tensor<T> {
             });
             let count = kernel::sum(hit.view(), &axes).into_shape_with_order(kept.as_slice()).expect("as many");
             let share = zip(hit.view(), count.view(), x.shape(), |h, n| h / n);
-            let slope = Tensor::from(zip(x.view(), share.view(), x.shape(), |x, s| sign(x) * s));
+            let slope = Tensor::from(zip(x.view(), share.view(), x.shape(), signed));
             Ok([Some(slope.try_mul(&g.reshape(kept.as_slice())?)?)])
         })
     }

@@ -10,8 +10,8 @@ use crate::{
         copy::contiguous,
         elementwise::{map, zip},
         layout::row_major,
-        products,
-        reduce::{self as kernel, greater, is_nan, smaller},
+        products, reduce as kernel,
+        scalar::{is_nan, max_nan, min_nan},
         sizes::room,
     },
     tensor::{DType, Element, Ints, Number, Real, Tensor, axes},
@@ -219,7 +219,7 @@ impl<T: Number> Tensor<T> {
     /// The sum of a matrix's diagonal.
     ///
     /// # Errors
-    /// If this is no matrix.
+    /// If this is not a matrix.
     pub fn trace(&self) -> Result<Tensor<T>> {
         if self.ndim() != 2 {
             return Err(Error::shape("trace", format!("expected a matrix, got {:?}", self.shape())));
@@ -299,7 +299,7 @@ impl<T: Number> Tensor<T> {
     /// If there is no such axis, one is named twice, or there are no elements to choose from.
     #[concrete(Number)]
     pub fn amax(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        self.extreme("amax", &dims.into(), keepdim, Ties::Equal, greater)
+        self.extreme("amax", &dims.into(), keepdim, Ties::Equal, max_nan)
     }
 
     /// The smallest element over the given axes (an empty list means all), as [`amax`](Tensor::amax).
@@ -308,7 +308,7 @@ impl<T: Number> Tensor<T> {
     /// As [`amax`](Tensor::amax).
     #[concrete(Number)]
     pub fn amin(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        self.extreme("amin", &dims.into(), keepdim, Ties::Equal, smaller)
+        self.extreme("amin", &dims.into(), keepdim, Ties::Equal, min_nan)
     }
 
     /// The largest element; NaN if there is one.
@@ -317,7 +317,7 @@ impl<T: Number> Tensor<T> {
     /// If there are no elements.
     #[concrete(Number)]
     pub fn max(&self) -> Result<Tensor<T>> {
-        self.extreme("max", &ALL, false, Ties::EqualOrNan, greater)
+        self.extreme("max", &ALL, false, Ties::EqualOrNan, max_nan)
     }
 
     /// The smallest element; NaN if there is one.
@@ -326,7 +326,7 @@ impl<T: Number> Tensor<T> {
     /// If there are no elements.
     #[concrete(Number)]
     pub fn min(&self) -> Result<Tensor<T>> {
-        self.extreme("min", &ALL, false, Ties::EqualOrNan, smaller)
+        self.extreme("min", &ALL, false, Ties::EqualOrNan, min_nan)
     }
 
     /// The largest element over one axis and its position, the first one if there are several; NaN counts as the

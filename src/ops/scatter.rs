@@ -1,4 +1,4 @@
-//! Writing into a tensor by index: always a new tensor, the old one stays.
+//! Writing into a tensor by index: the result is a new tensor, and the old one is unchanged.
 
 use super::gather::{fits, positions, vector};
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
         gather::{Rows, places, put_rows},
         layout::{array, row_major},
         memory::{collected, filled, push},
+        scalar::{max_nan, min_nan},
         sizes::room,
     },
     tensor::{DType, Element, Operand, Real, Tensor, axis, grad_enabled},
@@ -16,10 +17,12 @@ use crate::{
 // ------------------------------------------------------------------------------------------------------- slice by slice
 
 impl<T: Element> Tensor<T> {
-    /// `self` with slice `k` of `source` added to the slice that `index[k]` names. Scale the source for PyTorch's `alpha`.
+    /// `self` with slice `k` of `source` added to the slice with the index `index[k]`. For PyTorch's `alpha`, scale the
+    /// source.
     ///
     /// # Errors
-    /// If there is no such axis, an index is negative or beyond it, or `source` is not `self` with `index.len()` there.
+    /// If there is no such axis, an index is negative or out of range, or the shape of `source` is not that of `self`
+    /// with `index.len()` on this axis.
     pub fn index_add(&self, dim: isize, index: &Tensor<i64>, source: &Tensor<T>) -> Result<Tensor<T>> {
         const OP: &str = "index_add";
         let at = axis(OP, dim, self.ndim())?;
@@ -28,7 +31,7 @@ impl<T: Element> Tensor<T> {
         Ok(self.rows_added(at, &index, source))
     }
 
-    /// The derivative of taking rows, and the reverse; the indices and shapes are known to be right.
+    /// The derivative of taking rows, and vice versa; the indices and shapes were checked.
     pub(crate) fn rows_added(&self, at: usize, index: &[usize], source: &Tensor<T>) -> Tensor<T> {
         let mut out = self.to_vec();
         put_rows(&mut out, Rows::new(self.shape(), at), index, &row_major(&source.view()), T::plus);
@@ -38,10 +41,11 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// `self` with the slice that `index[k]` names replaced by slice `k` of `source`.
+    /// `self` with the slice with the index `index[k]` replaced by slice `k` of `source`.
     ///
     /// # Errors
-    /// If there is no such axis, an index is negative or beyond it, or `source` is not `self` with `index.len()` there.
+    /// If there is no such axis, an index is negative or out of range, or the shape of `source` is not that of `self`
+    /// with `index.len()` on this axis.
     pub fn index_copy(&self, dim: isize, index: &Tensor<i64>, source: &Tensor<T>) -> Result<Tensor<T>> {
         const OP: &str = "index_copy";
         let at = axis(OP, dim, self.ndim())?;
@@ -62,21 +66,21 @@ impl<T: Element> Tensor<T> {
         })
     }
 
-    /// The rows that `index` names, in the shape of the source that they came from.
+    /// The rows that `index` names, in the shape of the source.
     fn rows_or_scalar(&self, at: usize, index: &[usize], shape: &[usize]) -> Result<Tensor<T>> {
         self.rows_taken("index_select", at, index.to_vec())?.reshape(shape)
     }
 
     /// `self` with the slices that `index` names (negative counts from the end) filled with one value: a number, or a
-    /// tensor of no axes, which gets a gradient.
+    /// tensor with no axes, which gets a gradient.
     ///
     /// # Errors
-    /// If there is no such axis, an index is beyond it, or `value` has axes.
+    /// If there is no such axis, an index is out of range, or `value` has axes.
     pub fn index_fill(&self, dim: isize, index: &Tensor<i64>, value: impl Operand<T>) -> Result<Tensor<T>> {
         const OP: &str = "index_fill";
         let (at, value) = (axis(OP, dim, self.ndim())?, value.operand());
         let mut index = vector(OP, index, at, self.shape(), true)?;
-        // An index named twice is filled once, and so is its share of the gradient.
+        // An index that occurs twice is filled once, and counts once in the gradient.
         index.sort_unstable();
         index.dedup();
         if value.ndim() != 0 {
@@ -88,7 +92,7 @@ impl<T: Element> Tensor<T> {
     }
 }
 
-/// Whether `source` is `shape` with `count` on axis `at`; a scalar counts as a vector of one.
+/// Checks that `source` has the shape `shape` with `count` on axis `at`; a scalar counts as a vector of one element.
 fn slices_fit(op: &str, shape: &[usize], at: usize, count: usize, source: &[usize], ranks: bool) -> Result<()> {
     let mut wanted = if shape.is_empty() { vec![1] } else { shape.to_vec() };
     wanted[at] = count;
@@ -103,7 +107,7 @@ fn slices_fit(op: &str, shape: &[usize], at: usize, count: usize, source: &[usiz
 
 // --------------------------------------------------------------------------------------------------- element by element
 
-/// How [`Tensor::scatter_reduce`] joins the elements that go to one place.
+/// How [`Tensor::scatter_reduce`] combines the elements that go to one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduce {
     /// Their sum.
@@ -118,7 +122,7 @@ pub enum Reduce {
     Amax,
 }
 
-/// The axis and the positions of a scatter; and whether index, target and source fit together.
+/// The axis and the positions of a scatter; checks that index, target and source match.
 fn targets<T: Element>(
     op: &str,
     target: &Tensor<T>,
@@ -137,13 +141,13 @@ fn targets<T: Element>(
 }
 
 impl<T: Element> Tensor<T> {
-    /// `self` with `self[index[i][j][k]][j][k] = src[i][j][k]` for `dim` 0, and likewise for the others.
+    /// `self` with `self[index[i][j][k]][j][k] = src[i][j][k]` for `dim` 0, and accordingly for the others.
     ///
     /// The index has as many axes as `self` and `src` and is no larger than `src`, nor than `self` on any axis but
-    /// `dim`. Where two elements go to one place the later one stays, and the gradient flows to both, as in PyTorch.
+    /// `dim`. If two elements go to one place the later one is used, and the gradient flows to both, as in PyTorch.
     ///
     /// # Errors
-    /// If the shapes do not fit, or an index is negative or beyond the axis.
+    /// If the shapes do not match, or an index is negative or out of range.
     pub fn scatter(&self, dim: isize, index: &Tensor<i64>, src: &Tensor<T>) -> Result<Tensor<T>> {
         let (at, position) = targets("scatter", self, dim, index, Some(src))?;
         Ok(self.replaced(at, index.shape().to_vec(), position, &src.first_part(index)?))
@@ -167,7 +171,7 @@ impl<T: Element> Tensor<T> {
         Ok(self.added(at, index.shape(), &position, &src.first_part(index)?))
     }
 
-    /// The elements of `self` that an index no larger than it uses.
+    /// The elements of `self` in the shape of an index that is no larger.
     fn first_part(&self, index: &Tensor<i64>) -> Result<Tensor<T>> {
         if index.numel() == 0 || self.ndim() != index.ndim() {
             return self.reshape(self.numel() as isize)?.narrow(0, 0, index.numel())?.reshape(index.shape());
@@ -179,7 +183,7 @@ impl<T: Element> Tensor<T> {
         Ok(part)
     }
 
-    /// `self` with the elements of `src`, which has the index's shape, added at their places.
+    /// `self` with the elements of `src`, which has the shape of the index, added at their places.
     pub(crate) fn added(&self, at: usize, index_shape: &[usize], position: &[usize], src: &Tensor<T>) -> Tensor<T> {
         let mut out = self.to_vec();
         let view = src.view();
@@ -209,10 +213,10 @@ fn index_tensor(shape: &[usize], position: &[usize]) -> Tensor<i64> {
 }
 
 impl<T: Real> Tensor<T> {
-    /// As [`scatter`](Tensor::scatter), joining all elements that go to one place, and with `include_self` the one that
-    /// is there.
+    /// As [`scatter`](Tensor::scatter), but combines all elements that go to one place, with `include_self` also the
+    /// one that is already there.
     ///
-    /// Elements that tie for the smallest or largest share the gradient evenly.
+    /// Elements that tie for the smallest or largest share the gradient equally.
     ///
     /// # Errors
     /// As [`scatter`](Tensor::scatter).
@@ -226,7 +230,7 @@ impl<T: Real> Tensor<T> {
     ) -> Result<Tensor<T>> {
         let (at, position) = targets("scatter_reduce", self, dim, index, Some(src))?;
         if reduce == Reduce::Prod && T::DTYPE == DType::F32 {
-            // A product of f32 may leave their range where its parts, and the gradients from them, do not.
+            // A product of f32 may overflow or underflow where its factors, and the gradients from them, do not.
             let [x, src] = [self, src].map(|t| t.cast::<f64>());
             return Ok(x.scatter_reduce(dim, index, &src, reduce, include_self)?.cast());
         }
@@ -245,7 +249,7 @@ impl<T: Real> Tensor<T> {
                 }
                 Reduce::Amin | Reduce::Amax => {
                     let mine = x.eq(out)?;
-                    // What is written over takes no part in a tie.
+                    // Elements that are overwritten take no part in a tie.
                     let mine = if include_self { mine } else { mine.scatter_value(dim, &index, false)? };
                     let theirs = s.eq(&out.gather(dim, &index)?)?;
                     let share = g / &mine.cast::<T>().scatter_add(dim, &index, &theirs.cast())?;
@@ -260,7 +264,7 @@ impl<T: Real> Tensor<T> {
     }
 }
 
-/// The value of a scatter_reduce.
+/// The value of scatter_reduce.
 fn reduced<T: Real>(
     x: &Tensor<T>,
     at: usize,
@@ -274,24 +278,11 @@ fn reduced<T: Real>(
     let mut count = filled(out.len(), usize::from(include_self));
     let view = src.view();
     let source = row_major(&view);
-    // A NaN wins over any number.
     let join = |a: T, b: T| match reduce {
         Reduce::Sum | Reduce::Mean => a + b,
         Reduce::Prod => a * b,
-        Reduce::Amin => {
-            if b < a || b.is_nan() {
-                b
-            } else {
-                a
-            }
-        }
-        Reduce::Amax => {
-            if b > a || b.is_nan() {
-                b
-            } else {
-                a
-            }
-        }
+        Reduce::Amin => min_nan(a, b),
+        Reduce::Amax => max_nan(a, b),
     };
     places(x.shape(), index.shape(), at, position, |to, k| {
         out[to] = if count[to] == 0 { source[k] } else { join(out[to], source[k]) };
@@ -303,8 +294,8 @@ fn reduced<T: Real>(
     array(x.shape(), out)
 }
 
-/// The gradients of a scattered product for the tensor and the source: the product of all other factors, also where one
-/// factor is zero.
+/// The gradients of a scattered product with respect to the tensor and the source: the product of all other factors,
+/// even if one factor is zero.
 fn product_grads<T: Real>(
     g: &Tensor<T>,
     x: &Tensor<T>,
@@ -332,8 +323,8 @@ fn product_grads<T: Real>(
     Ok((dx, ds))
 }
 
-/// The source's gradient where `several` zeros go to one place, which the formula above gives but cannot be asked for its
-/// derivatives: all factors of such a place in a row of a table, whose products have all derivatives.
+/// The gradient of the source where `several` zeros go to one place. The formula above gives its value, but not its
+/// derivatives: this puts all factors of such a place into one row of a table, whose products have all derivatives.
 fn product_grads_by_rows<T: Real>(
     g: &Tensor<T>,
     x: &Tensor<T>,
@@ -365,7 +356,7 @@ fn product_grads_by_rows<T: Real>(
     let flat = |x: &Tensor<T>| x.reshape(-1);
     let factors = Tensor::cat(&[flat(x)?, flat(src)?, Tensor::ones([1])], 0)?;
     let factors = factors.index_select(0, &table.collect())?.reshape([rows.len() as isize, width as isize])?;
-    // The gradient of the last of each row's running products.
+    // The gradient with respect to the last of each row's running products.
     let last = flat(g)?.index_select(0, &targets.into())?.unsqueeze(1)?;
     let before = (width as isize).saturating_sub(1);
     let weights = last.constant_pad(&[(0, 0), (before, 0)], T::ZERO)?;

@@ -1,28 +1,36 @@
-//! What chooses between elements: by a mask, or by comparing them.
+//! Choosing between elements: by a mask, or by comparing them.
 
-use super::{arithmetic::binary, broadcast};
+use ndarray::Dimension;
+
+use super::{
+    broadcast, compiled,
+    elementwise::{Reads, Unary, number, pairs},
+    formula::Formula,
+};
 use crate::{
     Error, Result,
     kernels::{
         elementwise::{broadcast_shape, map, zip, zip3},
-        reduce::is_nan,
+        isa::Isa,
+        scalar::{self, is_nan, max_nan, min_nan},
         sizes::room,
     },
-    tensor::{Element, Number, Operand, Real, Tensor, grad_enabled},
+    tensor::{DType, Element, Number, Operand, Real, Tensor},
 };
 use ndnn_derive::concrete;
 
 // ------------------------------------------------------------------------------------------------- choosing by a mask
 
 impl<T: Element> Tensor<T> {
-    /// `self` where `mask` is `when`, zero elsewhere, in the shape of `self`: linear, and its own derivative.
+    /// `self` where `mask` equals `when`, zero elsewhere, in the shape of `self`: linear, and its own derivative.
+    #[concrete(Element)]
     fn masked(&self, mask: &Tensor<bool>, when: bool) -> Tensor<T> {
         let out = zip(self.view(), mask.view(), self.shape(), |x, m| if m == when { x } else { T::ZERO });
         let mask = mask.clone();
         Tensor::op("masked", out, [self], move |g, _| Ok([Some(g.masked(&mask, when))]))
     }
 
-    /// Zero where `mask`; no gradient flows there.
+    /// Zero where `mask` is true; no gradient flows there.
     pub(crate) fn zero_where(&self, mask: &Tensor<bool>) -> Tensor<T> {
         self.masked(mask, false)
     }
@@ -56,7 +64,8 @@ impl<T: Element> Tensor<T> {
         }))
     }
 
-    /// `value` where `mask` is true, `self` elsewhere, broadcast together; `value` is a scalar or a tensor of no axes.
+    /// `value` where `mask` is true, `self` elsewhere, broadcast together; `value` is a scalar or a tensor with no
+    /// axes.
     ///
     /// # Errors
     /// If the shapes do not broadcast together, or `value` has axes.
@@ -75,51 +84,33 @@ impl<T: Element> Tensor<T> {
 
 // ------------------------------------------------------------------------------------------- choosing by comparison
 
-/// `g · weight(x, y)`, but zero where the weight is, whatever `g`; linear in `g`, and its own derivative.
-fn route<T: Number>(g: &Tensor<T>, x: &Tensor<T>, y: &Tensor<T>, weight: fn(T, T) -> f64) -> Result<Tensor<T>> {
-    let out = zip3(g.view(), x.view(), y.view(), g.shape(), |g, x, y| match weight(x, y) {
-        0. => T::ZERO,
-        1. => g,
-        w => g * T::of(w),
-    });
-    let (x, y) = (x.detach(), y.detach());
-    Ok(Tensor::op("route", out, [g], move |g, _| Ok([Some(route(g, &x, &y, weight)?)])))
+/// `g` times a mask of ones and zeros, but 0 where the mask is, whatever `g` is; connected to the tensors that decided
+/// about the mask, with a gradient of 0.
+pub(super) fn connected<T: Real>(g: &Tensor<T>, ones: &Tensor<T>, by: &Tensor<T>) -> Tensor<T> {
+    let shape = broadcast("kept", g, ones).expect("shapes that the operation has checked");
+    let out = zip(g.view(), ones.view(), &shape, weighed);
+    let (from, ones, flat) = (g.shape().to_vec(), ones.clone(), by.data().raw_dim());
+    Tensor::op("kept", out, [g, by], move |u, [dg, dx]| {
+        let dg = if dg { Some(shared(u, &ones)?.sum_to(&from)?) } else { None };
+        Ok([dg, dx.then(|| Tensor::zeros(flat.slice()))])
+    })
 }
 
-/// `g` where `keep(x)`, zero elsewhere; linear in `g`, and its own derivative.
-pub(super) fn gate<T: Number>(
-    g: &Tensor<T>,
-    x: &Tensor<T>,
-    keep: impl Fn(T) -> bool + Copy + Send + Sync + 'static,
-) -> Tensor<T> {
-    let out = zip(g.view(), x.view(), g.shape(), |g, x| if keep(x) { g } else { T::ZERO });
-    let x = x.detach();
-    Tensor::op("gate", out, [g], move |g, _| Ok([Some(gate(g, &x, keep))]))
+/// `g · factor`; 0 where the factor is 0, whatever `g` is.
+#[inline(always)]
+fn weighed<T: Number>(g: T, factor: T) -> T {
+    if factor == T::ZERO { T::ZERO } else { g * factor }
 }
 
-/// `g` where `keep(x)`, zero elsewhere, as [`gate`], but connected to `x`, with a gradient of 0.
-pub(super) fn keep_where<T: Number>(g: &Tensor<T>, x: &Tensor<T>, keep: impl Fn(T) -> bool + Sync) -> Tensor<T> {
-    let mask: Tensor<bool> = map(x.view(), keep).into();
-    let out = zip(g.view(), mask.view(), g.shape(), |g, m| if m { g } else { T::ZERO });
-    Tensor::op("gate", out, [g, x], move |g, [_, dx]| Ok([Some(g.masked(&mask, true)), dx.then(|| g.zeros_like())]))
-}
-
-/// `g · factor`, broadcasting, but zero where the factor is, whatever `g`; linear in `g`, and its own derivative.
+/// `g · factor`, broadcasting, but zero where the factor is, whatever `g` is; linear in `g`, and its own derivative.
+#[concrete]
 pub(crate) fn shared<T: Number>(g: &Tensor<T>, factor: &Tensor<T>) -> Result<Tensor<T>> {
-    let out =
-        zip(
-            g.view(),
-            factor.view(),
-            &broadcast("shared", g, factor)?,
-            |g, f| {
-                if f == T::ZERO { T::ZERO } else { g * f }
-            },
-        );
+    let out = zip(g.view(), factor.view(), &broadcast("shared", g, factor)?, weighed);
     let (from, factor) = (g.shape().to_vec(), factor.detach());
     Ok(Tensor::op("shared", out, [g], move |u, _| Ok([Some(shared(u, &factor)?.sum_to(&from)?)])))
 }
 
-/// `x · by`, but 0 where `by` is 0, also of an infinite or missing `x`; derivatives are the product's.
+/// `x · by`, but 0 where `by` is 0, even if `x` is infinite or NaN; its derivatives are those of the product.
 pub(crate) fn scaled<T: Real>(x: &Tensor<T>, by: &Tensor<T>) -> Result<Tensor<T>> {
     let shape = broadcast("scaled", x, by)?;
     let lost = |x: T, by: T| by == T::ZERO && !x.is_finite();
@@ -130,21 +121,12 @@ pub(crate) fn scaled<T: Real>(x: &Tensor<T>, by: &Tensor<T>) -> Result<Tensor<T>
     }
 }
 
-/// `f` of each element, which is constant piece by piece: connected to `x`, with a gradient of 0.
+/// `f` of each element, which is piecewise constant: connected to `x`, with a gradient of 0.
 pub(crate) fn step<T: Number>(x: &Tensor<T>, f: impl Fn(T) -> T + Sync) -> Tensor<T> {
     Tensor::op("step", map(x.view(), f), [x], |g, _| Ok([Some(g.zeros_like())]))
 }
 
-/// How much of the gradient goes to the one that is larger: all, half at a tie, none. NaN counts as larger than all.
-fn larger<T: Number>(x: T, y: T) -> f64 {
-    match x.partial_cmp(&y) {
-        Some(std::cmp::Ordering::Less) => 0.,
-        Some(std::cmp::Ordering::Equal) => 0.5,
-        _ => 1.,
-    }
-}
-
-/// What of the gradient of a clamp goes to the value, to the lower and to the upper bound.
+/// The parts of the gradient of a clamp that go to the value, to the lower and to the upper bound.
 fn clamp_shares<T: Number>(x: T, lo: T, hi: T) -> [f64; 3] {
     if is_nan(x) {
         [1., 0., 0.]
@@ -161,58 +143,76 @@ fn clamp_shares<T: Number>(x: T, lo: T, hi: T) -> [f64; 3] {
     }
 }
 
-fn max<T: Number>(a: T, b: T) -> T {
-    // NaN on either side wins.
-    #[allow(clippy::eq_op)]
-    if a > b || a != a { a } else { b }
+pairs! {
+    // At a tie each gets half; if one is NaN, each gets all.
+    number Number Maximum, "maximum", fused vectors: |x, y| max_nan(x, y), |g, x, y|
+        g.kept(x.above(y)) + g.kept(x.same(y)) * 0.5, g.kept(y.above(x)) + g.kept(x.same(y)) * 0.5;
+    number Number Minimum, "minimum", fused vectors: |x, y| min_nan(x, y), |g, x, y|
+        g.kept(y.above(x)) + g.kept(x.same(y)) * 0.5, g.kept(x.above(y)) + g.kept(x.same(y)) * 0.5;
 }
 
-fn min<T: Number>(a: T, b: T) -> T {
-    #[allow(clippy::eq_op)]
-    if a < b || a != a { a } else { b }
+/// The bounds of a clamp: as floats and as integers, which floats cannot represent exactly in all cases.
+#[derive(Clone, Copy)]
+struct Clamp {
+    low: (f64, i64),
+    high: (f64, i64),
+    /// Which bounds are given.
+    bounded: [bool; 2],
 }
+
+impl Clamp {
+    fn new<T: Number>(low: Option<T>, high: Option<T>) -> Self {
+        let bound = |of: Option<T>, none| of.map_or(none, |of| (of.as_f64(), of.as_i64()));
+        Clamp {
+            low: bound(low, (f64::NEG_INFINITY, i64::MIN)),
+            high: bound(high, (f64::INFINITY, i64::MAX)),
+            bounded: [low.is_some(), high.is_some()],
+        }
+    }
+}
+
+impl<T: Number> Unary<T> for Clamp {
+    const NAME: &'static str = "clamp";
+    const READS: Reads = Reads::Input;
+
+    #[inline(always)]
+    fn value<I: Isa>(self, x: T) -> T {
+        let of = |(float, whole)| if T::DTYPE == DType::I64 { T::of_i64(whole) } else { T::of(float) };
+        scalar::clamp(x, of(self.low), of(self.high))
+    }
+    #[inline(always)]
+    fn gradient<E: Formula<T>>(self, g: E, x: E) -> E
+    where
+        T: Real,
+    {
+        match self.bounded {
+            [true, true] => g.kept(x.gt(self.low.0) & x.lt(self.high.0)),
+            [true, false] => g.kept(x.gt(self.low.0)),
+            _ => g.kept(x.lt(self.high.0)),
+        }
+    }
+}
+compiled!(unary number Clamp);
 
 impl<T: Number> Tensor<T> {
-    /// The larger of each pair, broadcasting; NaN where one is NaN. At a tie each gets half of the gradient.
+    /// The larger of each pair, broadcasting; NaN if one is NaN. At a tie each gets half of the gradient.
     ///
     /// # Errors
     /// If the shapes do not broadcast together.
     pub fn maximum(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        binary(
-            "maximum",
-            [self, &other.operand()],
-            max,
-            [true, true],
-            |g, x, y| route(g, x, y, larger),
-            |g, x, y| route(g, y, x, larger),
-        )
+        number::pairs(Maximum, self, &other.operand())
     }
 
-    /// The smaller of each pair, broadcasting; NaN where one is NaN. At a tie each gets half of the gradient.
+    /// The smaller of each pair, broadcasting; NaN if one is NaN. At a tie each gets half of the gradient.
     ///
     /// # Errors
     /// If the shapes do not broadcast together.
     pub fn minimum(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        // `1 - larger`, but NaN takes all here too.
-        fn smaller<T: Number>(x: T, y: T) -> f64 {
-            match larger(x, y) {
-                0. => 1.,
-                1. if x > y => 0.,
-                same => same,
-            }
-        }
-        binary(
-            "minimum",
-            [self, &other.operand()],
-            min,
-            [true, true],
-            |g, x, y| route(g, x, y, smaller),
-            |g, x, y| route(g, y, x, smaller),
-        )
+        number::pairs(Minimum, self, &other.operand())
     }
 
-    /// `min(max(self, min), max)`, either bound may be `None`: NaN stays NaN, and all becomes `max` where `min > max`.
-    /// The gradient is 1 strictly inside the bounds, 0 at them and beyond.
+    /// `min(max(self, min), max)`, where either bound may be `None`: NaN stays NaN, and everything becomes `max` if
+    /// `min > max`. The gradient is 1 strictly inside the bounds, 0 at them and beyond.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -220,17 +220,10 @@ impl<T: Number> Tensor<T> {
     /// assert_eq!(tensor![-2.0, 0.5, 2.0].clamp(None, 1.0), tensor![-2.0, 0.5, 1.0]);
     /// ```
     pub fn clamp(&self, min: impl Into<Option<T>>, max: impl Into<Option<T>>) -> Tensor<T> {
-        let (lo, hi) = (min.into(), max.into());
-        let out = match (lo, hi) {
-            (Some(lo), Some(hi)) => map(self.view(), |x| self::min(self::max(x, lo), hi)),
-            (Some(lo), None) => map(self.view(), |x| self::max(x, lo)),
-            (None, Some(hi)) => map(self.view(), |x| self::min(x, hi)),
-            (None, None) => return self.clone(),
-        };
-        let x = self.clone();
-        Tensor::op("clamp", out, [self], move |g, _| {
-            Ok([Some(gate(g, &x, move |x| lo.is_none_or(|lo| x > lo) && hi.is_none_or(|hi| x < hi)))])
-        })
+        match (min.into(), max.into()) {
+            (None, None) => self.clone(),
+            (low, high) => number::one(Clamp::new(low, high), self),
+        }
     }
 
     /// `max(self, min)`.
@@ -259,7 +252,7 @@ impl<T: Number> Tensor<T> {
             Error::shape("clamp", format!("{x:?}, min {lo:?} and max {hi:?} do not broadcast together"))
         })?;
         room::<T>("clamp", &shape)?;
-        let out = zip3(self.view(), lo.view(), hi.view(), &shape, |x, lo, hi| self::min(self::max(x, lo), hi));
+        let out = zip3(self.view(), lo.view(), hi.view(), &shape, |x, lo, hi| scalar::clamp(x, lo, hi));
         let kept = [self, lo, hi].map(Tensor::detach);
         Ok(Tensor::op("clamp", out, [self, lo, hi], move |g, needed| {
             let mut grads = [None, None, None];
@@ -272,19 +265,5 @@ impl<T: Number> Tensor<T> {
             }
             Ok(grads)
         }))
-    }
-
-    /// `max(self, 0)`, NaN staying NaN; the gradient at 0 is 0.
-    #[concrete(Number)]
-    pub fn relu(&self) -> Tensor<T> {
-        let out = map(self.view(), |x| if x < T::ZERO { T::ZERO } else { x });
-        // As in PyTorch a NaN lets the gradient through.
-        Tensor::op_with_output("relu", out, [self], |g, _, y| {
-            let open = |y: T| y > T::ZERO || y.as_f64().is_nan();
-            Ok([Some(match grad_enabled() {
-                true => keep_where(g, y, open),
-                false => gate(g, y, open),
-            })])
-        })
     }
 }

@@ -5,7 +5,8 @@ use crate::{
     Result,
     kernels::{
         elementwise::{map, zip},
-        reduce::{self as reduce, greater},
+        reduce,
+        scalar::max_nan,
         softmax as kernel,
     },
     tensor::{Ints, Real, Tensor, axis, grad_enabled},
@@ -27,7 +28,7 @@ impl<T: Real> Tensor<T> {
         self.softmax_op("softmax", dim, false)
     }
 
-    /// `yᵢ = xᵢ − log Σⱼ eˣʲ` along one axis: the logarithm of [`softmax`](Tensor::softmax), more accurate than taking it.
+    /// `yᵢ = xᵢ − log Σⱼ eˣʲ` along one axis: the logarithm of [`softmax`](Tensor::softmax), computed more accurately.
     ///
     /// # Errors
     /// If there is no such axis.
@@ -57,17 +58,18 @@ impl<T: Real> Tensor<T> {
         }))
     }
 
-    /// `log Σ eˣ` over the given axes (none given: over all), which stay with length 1 if `keepdim`, without overflow.
+    /// `log Σ eˣ` over the given axes (an empty list means all), which stay with length 1 if `keepdim`, without
+    /// overflow.
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
     #[concrete(Real)]
     pub fn logsumexp(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
         let r = Reduction::new("logsumexp", self.shape(), &dims.into(), keepdim)?;
-        let max = reduce::fold(self.view(), &r.axes, T::neg_infinity(), greater);
+        let max = reduce::fold(self.view(), &r.axes, T::neg_infinity(), max_nan);
         // An infinite maximum would give ∞ − ∞.
         let shift = map(r.keep(max).view(), |m| if m.is_infinite() { T::ZERO } else { m });
-        // The largest apart, whose power is 1: beside it a small rest would be lost.
+        // The largest, whose power is 1, is kept apart: added to it, a small rest would be lost.
         let sum = |f: fn(T) -> T| {
             let terms = zip(self.view(), shift.view(), self.shape(), |x, m| f(x - m));
             r.keep(reduce::sum(terms.view(), &r.axes))

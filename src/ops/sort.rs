@@ -77,7 +77,7 @@ impl<T: Number> Tensor<T> {
     /// agree.
     ///
     /// # Errors
-    /// If the shapes do not fit.
+    /// If the shapes do not match.
     pub fn searchsorted(&self, values: &Tensor<T>, right: bool) -> Result<Tensor<i64>> {
         let (n, v) = (self.ndim(), values.ndim());
         if n == 0 || (n > 1 && (v != n || self.shape()[..n - 1] != values.shape()[..n - 1])) {

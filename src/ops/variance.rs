@@ -9,7 +9,8 @@ use crate::{
     kernels::{
         elementwise::{map, zip},
         normalization::{is_rough, spread},
-        reduce::{self as kernel, greater},
+        reduce as kernel,
+        scalar::max_nan,
     },
     tensor::{Ints, Real, Tensor},
 };
@@ -81,7 +82,7 @@ impl<T: Real> Tensor<T> {
     /// it is at least `floor`: products of the scaled elements neither overflow nor underflow. `None` if all are 1.
     pub(crate) fn balance(&self, axes: &[usize], floor: T) -> Option<Tensor<T>> {
         let r = Reduction::over(self.shape(), axes.to_vec(), true);
-        let sizes = kernel::fold(map(self.view(), |x| x.abs()).view(), axes, floor, greater);
+        let sizes = kernel::fold(map(self.view(), |x| x.abs()).view(), axes, floor, max_nan);
         let scale = r.keep(map(sizes.view(), inverse_power));
         scale.iter().any(|&s| s != T::ONE).then(|| scale.into())
     }

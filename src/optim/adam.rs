@@ -17,20 +17,20 @@ optimizer_options! {
         eps: f64 = 1e-8, if |e| at_least_0(e), "eps is at least 0 and finite, got {}";
         /// The weight decay; 0 by default in Adam, 0.01 in AdamW.
         weight_decay: f64 = 0., if |w| at_least_0(w), "a weight decay is at least 0 and finite, got {}";
-        /// Divides by the largest mean square so far: AMSGrad.
+        /// Divides by the largest mean square so far (AMSGrad).
         amsgrad: bool = false;
-        /// Climbs instead of descending.
+        /// Maximizes the objective instead of minimizing it.
         maximize: bool = false;
     }
 }
 
-/// The rule of [`Adam`], and, with the weight decay decoupled from the gradient, of [`AdamW`].
+/// The rule of [`Adam`] and, with weight decay decoupled from the gradient, of [`AdamW`].
 pub struct AdamRule<const DECOUPLED: bool>;
 
-/// Adam: steps by the running mean of the gradient over the root of that of its square.
+/// Adam: steps by the running mean of the gradient divided by the root of the running mean of its square.
 ///
-/// `g ← ∇ + λθ`, `m ← β₁m + (1 − β₁)g`, `v ← β₂v + (1 − β₂)g²`, `θ ← θ − γ · m/(1 − β₁ᵗ) / (√(v/(1 − β₂ᵗ)) + ε)`; γ the
-/// learning rate, λ the weight decay, t the step. With AMSGrad, v is the largest so far. As
+/// `g ← ∇ + λθ`, `m ← β₁m + (1 − β₁)g`, `v ← β₂v + (1 − β₂)g²`, `θ ← θ − γ · m/(1 − β₁ᵗ) / (√(v/(1 − β₂ᵗ)) + ε)`; γ is
+/// the learning rate, λ the weight decay, t the step. With AMSGrad, v is the largest one so far. As
 /// [torch.optim.Adam](https://docs.pytorch.org/docs/stable/generated/torch.optim.Adam.html); Kingma and Ba, 2015.
 ///
 /// ```
@@ -49,7 +49,7 @@ pub type Adam = RuleOptimizer<Each<AdamRule<false>>>;
 pub type AdamW = RuleOptimizer<Each<AdamRule<true>>>;
 
 impl Adam {
-    /// An optimizer of these parameters with a learning rate.
+    /// An optimizer for these parameters with a learning rate.
     #[track_caller]
     pub fn new(params: impl Parameters, lr: f64) -> Self {
         RuleOptimizer::with_options(params, AdamOptions::new(lr))
@@ -57,14 +57,14 @@ impl Adam {
 }
 
 impl AdamW {
-    /// An optimizer of these parameters with a learning rate.
+    /// An optimizer for these parameters with a learning rate.
     #[track_caller]
     pub fn new(params: impl Parameters, lr: f64) -> Self {
         RuleOptimizer::with_options(params, AdamOptions::new(lr).weight_decay(0.01))
     }
 }
 
-/// The rules of [`Adam`] and [`AdamW`], which are compiled here: see [`compiled`].
+/// The rules of [`Adam`] and [`AdamW`], which are compiled in this crate: see [`compiled`].
 macro_rules! adam {
     ($($decoupled:literal)*) => {$(
         impl ParamRule for AdamRule<$decoupled> {
@@ -86,16 +86,16 @@ macro_rules! adam {
 }
 adam!(false true);
 
-/// The numbers of one step.
+/// The constants of one step.
 struct Moments<T> {
     step_size: T,
-    /// By what the root of the mean square is multiplied.
+    /// The factor of the root of the mean square.
     root: T,
     eps: T,
-    /// The share of the new gradient and of its square.
+    /// The weights of the new gradient and of its square in the running means.
     fresh: [T; 2],
     kept: T,
-    /// By what the decoupled decay multiplies the value.
+    /// The factor by which decoupled decay multiplies the value.
     shrink: T,
     /// The weight decay in the gradient.
     penalty: T,
@@ -104,7 +104,7 @@ struct Moments<T> {
 
 impl<T: Real> Moments<T> {
     fn new(o: &AdamOptions, decoupled: bool, step: u64) -> Self {
-        // The corrections in f64: at 1 − β₂ᵗ an f32 would lose digits.
+        // The corrections are computed in f64: for 1 − β₂ᵗ an f32 would lose digits.
         let correction = |beta: f64| 1. - beta.powf(step as f64);
         let (shrink, penalty) = if decoupled { (1. - o.lr * o.weight_decay, 0.) } else { (1., o.weight_decay) };
         Moments {
@@ -119,7 +119,7 @@ impl<T: Real> Moments<T> {
         }
     }
 
-    /// One element: its value and its means; `largest` makes of the new mean square what to divide by.
+    /// Updates one element: its value and its means; `largest` maps the new mean square to the divisor.
     #[inline(always)]
     fn step(&self, value: T, grad: T, [mean, square]: [T; 2], largest: impl FnOnce(T) -> T) -> (T, [T; 2]) {
         let theta = value * self.shrink;

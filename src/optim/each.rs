@@ -1,4 +1,5 @@
-//! [`ParamRule`]: what an optimizer does to one parameter by itself, and [`Each`], the rule that does so to all.
+//! [`ParamRule`]: what an optimizer does to one parameter independently of the others, and [`Each`], the rule that
+//! applies it to all.
 
 use std::marker::PhantomData;
 
@@ -19,25 +20,25 @@ use crate::{
     state::StateDict,
 };
 
-/// One array that a rule remembers of a parameter.
+/// One array of an optimizer's state for a parameter.
 #[derive(Default)]
 pub struct Slot<T> {
-    /// The elements in row-major order; none before the first step that uses the slot.
+    /// The elements in row-major order; empty before the first step that uses the slot.
     pub values: Vec<T>,
-    /// How many steps have used it since it was made or loaded, this one included.
+    /// How many steps have used it since it was created or loaded, including this one.
     pub(super) uses: u64,
     /// Whether this step uses it.
     pub(super) used: bool,
 }
 
 impl<T> Slot<T> {
-    /// Whether no step before this one used it.
+    /// Whether no earlier step used it.
     pub fn is_new(&self) -> bool {
         self.uses <= 1
     }
 }
 
-/// What [`Each`] remembers of one parameter.
+/// The state that [`Each`] keeps for one parameter.
 #[derive(Default)]
 pub struct ParamState<T> {
     pub(super) step: u64,
@@ -45,13 +46,13 @@ pub struct ParamState<T> {
     pub(super) slots: Vec<Slot<T>>,
 }
 
-/// One step of one parameter.
+/// One step for one parameter.
 pub struct Step<'a, T> {
-    /// Counts from 1, the steps in which this parameter had a gradient.
+    /// The number of steps in which this parameter had a gradient, including this one.
     pub count: u64,
     /// The parameter's shape.
     pub shape: &'a [usize],
-    /// The parameter in row-major order, to change.
+    /// The parameter in row-major order, for writing.
     pub value: &'a mut [T],
     /// The gradient in row-major order.
     pub grad: &'a [T],
@@ -70,7 +71,7 @@ impl<T: Real> Step<'_, T> {
     }
 }
 
-/// What an optimizer does to one parameter by itself, and what it remembers of it.
+/// What an optimizer does to one parameter independently of the others, and the state that it keeps for it.
 ///
 /// ```
 /// use ndnn::{Real, optim::{Each, ParamRule, RuleOptimizer, SGDOptions, Step}, prelude::*};
@@ -100,21 +101,22 @@ pub trait ParamRule: Sized + Send + Sync {
     /// The options of a group.
     type Options: GroupOptions;
 
-    /// The names of the arrays that it remembers, as PyTorch names them in its state.
+    /// The names of the arrays in its state, as PyTorch names them.
     const SLOTS: &'static [&'static str] = &[];
 
-    /// The names of the numbers that it remembers beside the count of steps, as PyTorch names them.
+    /// The names of the numbers in its state besides the step count, as PyTorch names them.
     const SCALARS: &'static [&'static str] = &[];
 
-    /// Whether it can serve a parameter of this shape.
+    /// Whether it supports parameters of this shape.
     ///
     /// # Errors
-    /// If not.
+    /// If it does not.
     fn accept(_shape: &[usize]) -> Result<()> {
         Ok(())
     }
 
-    /// Whether a slot is used with these options for a parameter of this shape. One that no longer is keeps what it has.
+    /// Whether a slot is used with these options for a parameter of this shape. A slot that is no longer used keeps its
+    /// values.
     fn uses(_options: &Self::Options, _slot: usize, _shape: &[usize]) -> bool {
         true
     }
@@ -124,17 +126,17 @@ pub trait ParamRule: Sized + Send + Sync {
         shape.to_vec()
     }
 
-    /// What a slot is filled with when it is first used.
+    /// The initial value of the elements of a slot.
     fn initial(_options: &Self::Options, _slot: usize) -> f64 {
         0.
     }
 
-    /// What a scalar is before the first step.
+    /// The value of a scalar before the first step.
     fn initial_scalar(_options: &Self::Options, _scalar: usize) -> f64 {
         0.
     }
 
-    /// Changes the parameter by its gradient, and what is remembered of it.
+    /// Updates the parameter by its gradient, and its state.
     fn update<T: Real>(options: &Self::Options, step: &mut Step<'_, T>);
 
     #[doc(hidden)]
@@ -148,7 +150,7 @@ pub trait ParamRule: Sized + Send + Sync {
     }
 }
 
-/// Inside the `impl` of a [`ParamRule`]: compiles its steps here, and not again in each program.
+/// Inside the `impl` of a [`ParamRule`]: compiles its steps in this crate, and not again in each program.
 macro_rules! compiled {
     () => {
         fn step_f32(o: &Self::Options, p: &$crate::module::Param<f32>, s: &mut $crate::optim::each::ParamState<f32>) {
@@ -162,14 +164,14 @@ macro_rules! compiled {
 }
 pub(super) use compiled;
 
-/// `gradient + decay · value`. Without a decay the value plays no part: 0 times an infinite one is NaN.
+/// `gradient + decay · value`. Without a decay the value is not used: 0 times an infinite one is NaN.
 #[inline(always)]
 pub(super) fn penalized<T: Real>(gradient: T, decay: T, value: T) -> T {
     if decay == T::ZERO { gradient } else { gradient + decay * value }
 }
 
-/// `(1 − weight) · from + weight · to`, from the nearer end, as torch.lerp does: with a weight of 1 it is `to`, however
-/// large `from` is.
+/// `(1 − weight) · from + weight · to`, computed from the nearer end, as torch.lerp does: with a weight of 1 it is
+/// exactly `to`, however large `from` is.
 #[inline(always)]
 pub(super) fn lerp<T: Real>(from: T, to: T, weight: T) -> T {
     if weight < T::of(0.5) { from + weight * (to - from) } else { to - (T::ONE - weight) * (to - from) }
@@ -198,7 +200,7 @@ pub(super) fn step_one<R: ParamRule, T: Real>(options: &R::Options, param: &Para
     });
 }
 
-/// [`ParamState`] of either element type.
+/// A [`ParamState`] of either element type.
 pub(super) enum AnyState {
     F32(ParamState<f32>),
     F64(ParamState<f64>),
@@ -215,7 +217,7 @@ impl AnyState {
 
 /// The [`Rule`] that applies a [`ParamRule`] to each parameter that has a gradient.
 pub struct Each<R> {
-    /// By member.
+    /// One per member.
     pub(super) states: Vec<AnyState>,
     rule: PhantomData<R>,
 }

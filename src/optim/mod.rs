@@ -1,6 +1,6 @@
 //! Optimizers: [`SGD`], [`Adam`], [`AdamW`], [`RMSprop`]; parameter groups chosen by name; saving and resuming.
 //!
-//! An optimizer holds handles of the parameters that it was given. After `backward`, [`step`](Optimizer::step) changes
+//! An optimizer holds handles to the parameters that it was given. After `backward`, [`step`](Optimizer::step) updates
 //! those that have a gradient:
 //!
 //! ```
@@ -18,11 +18,11 @@
 //! # Ok::<(), ndnn::Error>(())
 //! ```
 //!
-//! [`set_lr`](Optimizer::set_lr), [`set_option`](Optimizer::set_option) and
-//! [`groups_mut`](RuleOptimizer::groups_mut) change options while training;
-//! [`state_dict`](Optimizer::state_dict) is what to save so that training can go on later.
+//! [`set_lr`](Optimizer::set_lr), [`set_option`](Optimizer::set_option) and [`groups_mut`](RuleOptimizer::groups_mut)
+//! change options during training; [`state_dict`](Optimizer::state_dict) is what to save in order to resume training
+//! later.
 //!
-//! An optimizer of one's own is a [`ParamRule`], if it treats each parameter by itself, or else a [`Rule`].
+//! To write an optimizer, implement [`ParamRule`], if it treats each parameter independently, or else [`Rule`].
 
 mod adam;
 mod each;

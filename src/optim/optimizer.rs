@@ -16,9 +16,9 @@ use crate::{
     tensor::Tensor,
 };
 
-/// Changes parameters by their gradients.
+/// Updates parameters by their gradients.
 pub trait Optimizer {
-    /// Changes every parameter that has a gradient.
+    /// Updates every parameter that has a gradient.
     ///
     /// # Errors
     /// If no parameter has one, an option of a group is outside its range, or the options contradict each other; then
@@ -28,7 +28,7 @@ pub trait Optimizer {
     /// As [`step`](Optimizer::step), with a closure that computes the loss and the gradients; returns the loss before the
     /// step.
     ///
-    /// Some optimizers call it several times in a step (L-BFGS), others once.
+    /// Some optimizers (L-BFGS) call it several times per step, others once.
     ///
     /// ```
     /// use ndnn::{functional as F, optim, prelude::*};
@@ -61,13 +61,14 @@ pub trait Optimizer {
         first.ok_or_else(|| Error::new(ErrorKind::Graph, "step_with", "the optimizer did not ask for the loss"))
     }
 
-    /// What [`step_with`](Optimizer::step_with) calls; the closure returns the loss as a number.
+    /// The part of [`step_with`](Optimizer::step_with) that does not depend on the type; the closure returns the loss
+    /// as a number.
     ///
     /// # Errors
     /// Those of the closure, and as [`step`](Optimizer::step).
     fn step_closure(&mut self, closure: &mut Closure<'_>) -> Result<()>;
 
-    /// Forgets the gradient of every parameter.
+    /// Clears the gradient of every parameter.
     fn zero_grad(&self);
 
     /// The learning rate of the first group.
@@ -86,13 +87,13 @@ pub trait Optimizer {
     /// The names of the options that each group has, such as `lr` and `betas.0`.
     fn option_names(&self) -> Vec<String>;
 
-    /// An option of a group by its name; see [`GroupOptions`].
+    /// An option of a group, by name; see [`GroupOptions`].
     ///
     /// # Errors
     /// If there is no such group or option.
     fn option(&self, group: usize, name: &str) -> Result<f64>;
 
-    /// Sets an option of a group by its name: what a schedule changes.
+    /// Sets an option of a group, by name, as a schedule does.
     ///
     /// ```
     /// use ndnn::{optim, prelude::*};
@@ -110,7 +111,7 @@ pub trait Optimizer {
     /// If there is no such group or option, or the value is out of its range; then nothing is changed.
     fn set_option(&mut self, group: usize, name: &str, value: f64) -> Result<()>;
 
-    /// All that the optimizer remembers, and its options, to be saved beside the model: training goes on from there with
+    /// The state and the options of the optimizer, to be saved together with the model: training resumes from it with
     /// the same bits.
     ///
     /// | name | what |
@@ -138,15 +139,15 @@ pub trait Optimizer {
     /// If two parameters have the same name.
     fn state_dict(&self) -> Result<StateDict>;
 
-    /// Takes over a state_dict of an optimizer of the same kind, with the same parameters and groups; numbers are
-    /// converted to the parameters' types.
+    /// Loads a state_dict of an optimizer of the same kind, with the same parameters and groups; numbers are converted
+    /// to the types of the parameters.
     ///
     /// # Errors
-    /// Names everything that is missing, left over or does not fit, and changes nothing.
+    /// If anything is missing, unexpected or does not match: the error names everything, and nothing is changed.
     fn load_state_dict(&mut self, state: &StateDict) -> Result<()>;
 }
 
-/// After so many steps an optimizer tells which parameters had no gradient in any of them.
+/// Number of steps after which an optimizer reports which parameters had no gradient in any of them.
 const FIRST_STEPS: usize = 3;
 
 /// The optimizer of a [`Rule`]: [`SGD`](super::SGD), [`Adam`](super::Adam), and all others.
@@ -155,14 +156,14 @@ pub struct RuleOptimizer<R: Rule> {
     members: Vec<Member>,
     groups: Vec<R::Options>,
     rule: R,
-    /// How many steps are left until it tells which parameters had no gradient; 0 if it has, or is not to.
+    /// How many steps are left until it reports which parameters had no gradient; 0 if it has done so or should not.
     until_told: usize,
 }
 
 /// The parameters, each once.
 ///
 /// # Panics
-/// If one has no values of its own to step.
+/// If a parameter has no values of its own that could be updated.
 #[track_caller]
 fn members(params: impl Parameters) -> Vec<Member> {
     let mut known = HashSet::new();
@@ -193,7 +194,7 @@ fn any_gradient(members: &[Member]) -> Result<()> {
 }
 
 /// # Errors
-/// If two parameters have one name.
+/// If two parameters have the same name.
 fn unique(op: &str, members: &[Member]) -> Result<()> {
     let mut known = HashSet::new();
     match members.iter().find(|m| !known.insert(m.name.as_str())) {
@@ -209,10 +210,10 @@ fn unique(op: &str, members: &[Member]) -> Result<()> {
 }
 
 impl<R: Rule> RuleOptimizer<R> {
-    /// An optimizer of these parameters, all in one group. A parameter that is listed twice is stepped once.
+    /// An optimizer for these parameters, all in one group. A parameter that is listed twice is updated once.
     ///
     /// # Panics
-    /// If there are no parameters, or one that the rule cannot serve.
+    /// If there are no parameters, or the rule does not support one of them.
     #[track_caller]
     pub fn with_options(params: impl Parameters, options: R::Options) -> Self {
         let members = members(params);
@@ -223,8 +224,8 @@ impl<R: Rule> RuleOptimizer<R> {
 
     /// Changes the options of the parameters whose names match a pattern such as `*.bias` or `head.*`.
     ///
-    /// `change` is handed the options that these parameters have by now, so that calls compose. Where only some of a
-    /// group's parameters match, they move into a new group behind the others.
+    /// `change` receives the current options of these parameters, so that calls compose. If only some parameters of a
+    /// group match, they move into a new group after the others.
     ///
     /// ```
     /// use ndnn::{optim, prelude::*};
@@ -267,7 +268,8 @@ impl<R: Rule> RuleOptimizer<R> {
         &self.groups
     }
 
-    /// The options of each group, to change. The next [`step`](Optimizer::step) refuses what is outside its range.
+    /// The options of each group, for writing. The next [`step`](Optimizer::step) returns an error if one is out of
+    /// range.
     pub fn groups_mut(&mut self) -> &mut [R::Options] {
         &mut self.groups
     }
@@ -277,8 +279,8 @@ impl<R: Rule> RuleOptimizer<R> {
         self.members.iter().filter(|m| m.group == group).map(|m| m.name.as_str()).collect()
     }
 
-    /// The names of the parameters that had no gradient in any step so far: what a forward pass does not use, or cuts
-    /// off. Frozen parameters are left out.
+    /// The names of the parameters that had no gradient in any step so far, because the forward pass does not use them
+    /// or detaches them. Frozen parameters are left out.
     ///
     /// ```
     /// use ndnn::{optim, prelude::*};
@@ -294,14 +296,14 @@ impl<R: Rule> RuleOptimizer<R> {
         self.members.iter().filter(silent).map(|m| m.name.as_str()).collect()
     }
 
-    /// Whether the optimizer writes to standard error, once, after its third step, which parameters had
-    /// [no gradient](RuleOptimizer::without_gradient) in any of the three; `true` by default.
+    /// Whether the optimizer writes to standard error, once, after its third step, which parameters had [no
+    /// gradient](RuleOptimizer::without_gradient) in any of the three; `true` by default.
     pub fn warn_without_gradient(mut self, warn: bool) -> Self {
         self.until_told = if warn { FIRST_STEPS } else { 0 };
         self
     }
 
-    /// After the first steps, what there is to tell.
+    /// Reports, after the first steps.
     fn tell(&mut self) {
         if self.until_told == 0 {
             return;
@@ -319,7 +321,7 @@ impl<R: Rule> RuleOptimizer<R> {
         }
     }
 
-    /// Whether the options of every group can be; the error names the group's parameters.
+    /// Checks the options of every group; the error names the parameters of the group.
     fn check(&self) -> Result<()> {
         if let Some(member) = self.members.iter().find(|m| m.param.is_parametrized()) {
             let what = "a parametrization computes it now; make the optimizer after registering one";
@@ -332,7 +334,7 @@ impl<R: Rule> RuleOptimizer<R> {
         })
     }
 
-    /// After a step: notes which parameters had a gradient.
+    /// After a step: records which parameters had a gradient.
     fn stepped(&mut self) {
         self.members.iter_mut().filter(|m| !m.stepped).for_each(|m| m.stepped = m.param.has_grad());
         self.tell();
@@ -345,7 +347,7 @@ impl<R: Rule> RuleOptimizer<R> {
         self.groups.get(group).ok_or_else(missing)
     }
 
-    /// The options as a state_dict has them.
+    /// Reads the options from a state_dict.
     fn load_groups(&self, state: &mut StateReader<'_>) -> Vec<R::Options> {
         for member in &self.members {
             let name = format!("state.{}.group", member.name);

@@ -4,8 +4,8 @@ use crate::{Error, Result, error::listed};
 
 /// The options of one group of parameters.
 ///
-/// Each can be read and set as a number by its name, which is what schedules and files do; a pair such as `betas` is
-/// two, `betas.0` and `betas.1`, and `true` is 1.
+/// Each can be read and set as a number by its name, as schedules and files do; a pair such as `betas` is two numbers,
+/// `betas.0` and `betas.1`, and `true` is 1.
 ///
 /// ```
 /// use ndnn::optim::{AdamOptions, GroupOptions};
@@ -20,33 +20,33 @@ pub trait GroupOptions: Clone + Send + Sync {
     /// The names of all options; `lr`, the learning rate, is one of them.
     fn names() -> Vec<String>;
 
-    /// The option of that name.
+    /// The option with this name.
     ///
     /// # Errors
-    /// If there is none; the error lists those there are.
+    /// If there is no such option; the error lists the ones that exist.
     fn get(&self, name: &str) -> Result<f64>;
 
-    /// Sets the option of that name.
+    /// Sets the option with this name.
     ///
     /// # Errors
-    /// If there is none, or the value is out of its range; then nothing is changed.
+    /// If there is no such option, or the value is out of its range; then nothing is changed.
     fn set(&mut self, name: &str, value: f64) -> Result<()>;
 
-    /// Whether each option is in its range, and they go together.
+    /// Checks that each option is in its range, and that they are compatible.
     ///
     /// # Errors
-    /// If not.
+    /// If they are not.
     fn check(&self) -> Result<()>;
 }
 
 /// The type of an option: one or more numbers.
 pub(super) trait OptionValue {
-    /// What follows the option's name in the name of each number.
+    /// The suffix of the option's name for each number.
     const PARTS: &'static [&'static str];
 
     fn part(&self, part: usize) -> f64;
 
-    /// Sets one of the numbers, or says what it can be.
+    /// Sets one of the numbers; the error says which values are possible.
     fn set_part(&mut self, part: usize, value: f64) -> std::result::Result<(), &'static str>;
 }
 
@@ -89,7 +89,7 @@ impl OptionValue for (f64, f64) {
     }
 }
 
-/// Which number of the option `field` is called `name`.
+/// The index of the number of option `field` that is called `name`.
 pub(super) fn part_named<V: OptionValue>(_: &V, field: &str, name: &str) -> Option<usize> {
     let part = name.strip_prefix(field)?;
     V::PARTS.iter().position(|&p| p == part)
@@ -100,19 +100,19 @@ pub(super) fn no_option<O: GroupOptions>(options: &str, name: &str) -> Error {
     Error::value(options, format!("there is no option `{name}`; there are {}", listed(names.iter())))
 }
 
-/// What most options are: neither negative nor infinite nor NaN.
+/// The range of most options: not negative, infinite or NaN.
 pub(super) fn at_least_0(value: f64) -> bool {
     (0. ..f64::INFINITY).contains(&value)
 }
 
-/// What [`at_least_0`] refuses of a learning rate.
+/// The message for a learning rate that [`at_least_0`] refuses.
 pub(super) const LR_RANGE: &str = "a learning rate is at least 0 and finite, got";
 
-/// The options of an optimizer, the learning rate first: a struct with setters, its [`GroupOptions`], and the setters on the
-/// optimizer for all groups.
+/// The options of an optimizer, the learning rate first: a struct with setters, its [`GroupOptions`], and setters on
+/// the optimizer that apply to all groups.
 ///
-/// A row has a field's name, type and default, and the range that is checked when it is set and at each step. What
-/// options must go together stands behind the rows. A value that can never be right panics where it is set.
+/// A row has a field's name, type and default, and the range that is checked when it is set and at each step.
+/// Conditions on several options follow the rows. A value that is never valid panics where it is set.
 macro_rules! optimizer_options {
     (
         $(#[$doc:meta])*
@@ -142,7 +142,7 @@ macro_rules! optimizer_options {
                 options.lr(lr)
             }
 
-            /// Whether each option is in its range, or the only one that is asked for: a field can be written without its
+            /// Checks that each option is in its range, or only the given one: a field can be written without its
             /// setter.
             #[inline(always)]
             fn in_range(&self, only: Option<&str>) -> std::result::Result<(), String> {
@@ -243,7 +243,7 @@ macro_rules! optimizer_options {
             $(#[$field_doc])*
             #[track_caller]
             pub fn $field(mut self, $field: $ty) -> Self {
-                // No closure: it would lose the caller's place.
+                // Not a closure, which would lose the caller's line.
                 for group in self.groups_mut() {
                     *group = group.clone().$field($field);
                 }

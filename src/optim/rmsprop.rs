@@ -16,11 +16,11 @@ optimizer_options! {
         eps: f64 = 1e-8, if |e| at_least_0(e), "eps is at least 0 and finite, got {}";
         /// The L2 penalty, added to the gradient; 0 by default.
         weight_decay: f64 = 0., if |w| at_least_0(w), "a weight decay is at least 0 and finite, got {}";
-        /// The share of the last step's direction that is kept; 0 by default.
+        /// The factor of the previous step's direction in this one; 0 by default.
         momentum: f64 = 0., if |m| at_least_0(m), "a momentum is at least 0 and finite, got {}";
         /// Divides by the standard deviation of the gradient instead of the root of its mean square.
         centered: bool = false;
-        /// Climbs instead of descending.
+        /// Maximizes the objective instead of minimizing it.
         maximize: bool = false;
     }
 }
@@ -28,12 +28,12 @@ optimizer_options! {
 /// The rule of [`RMSprop`].
 pub struct RMSpropRule;
 
-/// RMSprop: steps by the gradient over the root of the running mean of its square.
+/// RMSprop: steps by the gradient divided by the root of the running mean of its square.
 ///
-/// `g ← ∇ + λθ`, `v ← αv + (1 − α)g²`, `b ← μb + g / (√v + ε)`, `θ ← θ − γb`; γ the learning rate, λ the weight decay, μ the
-/// momentum. If centered, `v − ḡ²` stands under the root, with `ḡ ← αḡ + (1 − α)g`. As
-/// [torch.optim.RMSprop](https://docs.pytorch.org/docs/stable/generated/torch.optim.RMSprop.html), whose learning rate is 0.01
-/// by default; Hinton's lecture notes, 2012, and, centered, Graves, 2013.
+/// `g ← ∇ + λθ`, `v ← αv + (1 − α)g²`, `b ← μb + g / (√v + ε)`, `θ ← θ − γb`; γ is the learning rate, λ the weight
+/// decay, μ the momentum. If centered, the root is taken of `v − ḡ²`, with `ḡ ← αḡ + (1 − α)g`. As
+/// [torch.optim.RMSprop](https://docs.pytorch.org/docs/stable/generated/torch.optim.RMSprop.html), whose learning rate
+/// is 0.01 by default; Hinton's lecture notes, 2012, and for the centered form Graves, 2013.
 ///
 /// ```
 /// use ndnn::{optim, prelude::*};
@@ -44,7 +44,7 @@ pub struct RMSpropRule;
 pub type RMSprop = RuleOptimizer<Each<RMSpropRule>>;
 
 impl RMSprop {
-    /// An optimizer of these parameters with a learning rate.
+    /// An optimizer for these parameters with a learning rate.
     #[track_caller]
     pub fn new(params: impl Parameters, lr: f64) -> Self {
         RuleOptimizer::with_options(params, RMSpropOptions::new(lr))
@@ -71,7 +71,7 @@ impl ParamRule for RMSpropRule {
     compiled!();
 }
 
-/// The numbers of one step.
+/// The constants of one step.
 struct Root<T, const CENTERED: bool> {
     lr: T,
     alpha: T,
@@ -90,7 +90,7 @@ impl<T: Real, const CENTERED: bool> Root<T, CENTERED> {
     }
 }
 
-/// Over the mean square, the mean if centered, and the momentum, if there is one, last.
+/// The slots are the mean square, the mean if centered, and the momentum, if there is one, last.
 impl<T: Real, const CENTERED: bool, const N: usize> Pass<T, N> for Root<T, CENTERED> {
     #[inline(always)]
     fn element(&self, value: T, grad: T, mut slots: [T; N]) -> (T, [T; N]) {
@@ -99,7 +99,7 @@ impl<T: Real, const CENTERED: bool, const N: usize> Pass<T, N> for Root<T, CENTE
         let mut square = slots[0];
         if CENTERED {
             slots[1] = lerp(slots[1], g, self.fresh);
-            // An infinite square stays: less the mean's, which overflows too, it would be NaN.
+            // An infinite square is kept: minus the square of the mean, which also overflows, it would be NaN.
             square = if square.is_infinite() { square } else { square - slots[1] * slots[1] };
         }
         let root = square.sqrt() + self.eps;

@@ -1,4 +1,4 @@
-//! [`Rule`]: what an optimizer does at a step to all its parameters.
+//! [`Rule`]: what an optimizer does to all its parameters in a step.
 
 use super::{options::GroupOptions, state::StateReader};
 use crate::{Result, module::AnyParam, state::StateDict};
@@ -8,7 +8,7 @@ pub struct Member {
     pub(super) name: String,
     pub(super) param: AnyParam,
     pub(super) group: usize,
-    /// Whether any step found a gradient.
+    /// Whether it had a gradient in any step.
     pub(super) stepped: bool,
 }
 
@@ -29,14 +29,14 @@ impl Member {
     }
 }
 
-/// Computes the loss and the gradients anew; see [`Optimizer::step_with`](super::Optimizer::step_with).
+/// Computes the loss and new gradients; see [`Optimizer::step_with`](super::Optimizer::step_with).
 pub type Closure<'a> = dyn FnMut() -> Result<f64> + 'a;
 
-/// What an optimizer does at a step to all parameters of all groups, and what it remembers meanwhile.
+/// What an optimizer does to all parameters of all groups in a step, and the state that it keeps.
 ///
-/// Most optimizers treat each parameter by itself: they are a [`ParamRule`](super::ParamRule), of which
-/// [`Each`](super::Each) makes a `Rule`. What needs all of them at once (L-BFGS, a line search, clipping by the norm of all
-/// gradients) is a `Rule` of its own.
+/// Most optimizers treat each parameter independently: they implement [`ParamRule`](super::ParamRule), which
+/// [`Each`](super::Each) turns into a `Rule`. Optimizers that need all parameters at once (L-BFGS, a line search,
+/// clipping by the norm of all gradients) implement `Rule`.
 pub trait Rule: Sized + Send + Sync {
     /// The options of a group.
     type Options: GroupOptions;
@@ -44,17 +44,17 @@ pub trait Rule: Sized + Send + Sync {
     /// The rule for these parameters, before its first step.
     ///
     /// # Errors
-    /// If there is a parameter that it cannot serve.
+    /// If it does not support one of the parameters.
     fn new(members: &[Member]) -> Result<Self>;
 
-    /// Changes the parameters by their gradients, of which there is at least one; `groups` are the options by the members'
-    /// [`group`](Member::group).
+    /// Updates the parameters by their gradients, of which there is at least one; `groups` holds the options, indexed
+    /// by the members' [`group`](Member::group).
     ///
     /// # Errors
     /// If the rule needs the loss: see [`step_with`](Rule::step_with).
     fn step(&mut self, members: &[Member], groups: &[Self::Options]) -> Result<()>;
 
-    /// As [`step`](Rule::step), with a closure that computes loss and gradients for the parameters as they are; by default
+    /// As [`step`](Rule::step), with a closure that computes loss and gradients for the current parameters; by default
     /// it is called once.
     ///
     /// # Errors
@@ -64,9 +64,11 @@ pub trait Rule: Sized + Send + Sync {
         self.step(members, groups)
     }
 
-    /// Adds what the rule remembers to a state_dict: of a parameter under `state.<parameter>.`, else under `rule.`.
+    /// Adds the rule's state to a state_dict: under `state.<parameter>.` if it belongs to a parameter, else under
+    /// `rule.`.
     fn save(&self, members: &[Member], groups: &[Self::Options], state: &mut StateDict);
 
-    /// The rule as [`save`](Rule::save) left it; `state` notes what is missing or does not fit, and then refuses all.
+    /// The rule as [`save`](Rule::save) saved it. `state` records what is missing or does not match; if there is
+    /// anything, loading fails.
     fn load(members: &[Member], groups: &[Self::Options], state: &mut StateReader<'_>) -> Self;
 }

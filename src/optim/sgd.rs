@@ -10,15 +10,15 @@ use crate::{kernels::optimizer_pass::Pass, module::Parameters, number::Real};
 optimizer_options! {
     /// The options of [`SGD`] for one group of parameters.
     pub struct SGDOptions for SGDRule {
-        /// The share of the last step's direction that is kept; 0 by default.
+        /// The factor of the previous step's direction in this one; 0 by default.
         momentum: f64 = 0., if |m| at_least_0(m), "a momentum is at least 0 and finite, got {}";
-        /// How much less of the new gradient enters the momentum; 0 by default.
+        /// The new gradient enters the momentum with the factor 1 − `dampening`; 0 by default.
         dampening: f64 = 0., if |d| d.is_finite(), "a dampening is finite, got {}";
         /// The L2 penalty, added to the gradient; 0 by default.
         weight_decay: f64 = 0., if |w| at_least_0(w), "a weight decay is at least 0 and finite, got {}";
-        /// Nesterov's momentum; needs a momentum and no dampening.
+        /// Nesterov momentum; requires a momentum and no dampening.
         nesterov: bool = false;
-        /// Climbs instead of descending.
+        /// Maximizes the objective instead of minimizing it.
         maximize: bool = false;
     }
     if |o| !o.nesterov || (o.momentum > 0. && o.dampening == 0.),
@@ -28,10 +28,10 @@ optimizer_options! {
 /// The rule of [`SGD`].
 pub struct SGDRule;
 
-/// Stochastic gradient descent, with momentum if asked for.
+/// Stochastic gradient descent, optionally with momentum.
 ///
 /// `g ← ∇ + λθ`, `b ← μb + (1 − τ)g` (`b = g` in the first step with a momentum), `θ ← θ − γb`, or `θ − γ(g + μb)` with
-/// Nesterov's momentum; γ the learning rate, μ the momentum, τ the dampening, λ the weight decay. As
+/// Nesterov momentum; γ is the learning rate, μ the momentum, τ the dampening, λ the weight decay. As
 /// [torch.optim.SGD](https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html).
 ///
 /// ```
@@ -43,7 +43,7 @@ pub struct SGDRule;
 pub type SGD = RuleOptimizer<Each<SGDRule>>;
 
 impl SGD {
-    /// An optimizer of these parameters with a learning rate.
+    /// An optimizer for these parameters with a learning rate.
     #[track_caller]
     pub fn new(params: impl Parameters, lr: f64) -> Self {
         RuleOptimizer::with_options(params, SGDOptions::new(lr))
@@ -61,7 +61,7 @@ impl ParamRule for SGDRule {
     fn update<T: Real>(o: &SGDOptions, step: &mut Step<'_, T>) {
         let [momentum, decay, lr] = [o.momentum, o.weight_decay, o.lr].map(T::of);
         let sign = if o.maximize { -T::ONE } else { T::ONE };
-        // The first gradient enters whole, whatever the dampening.
+        // The first gradient enters completely, whatever the dampening.
         let fresh = if step.slots[0].is_new() { T::ONE } else { T::of(1. - o.dampening) };
         let descent = Descent { lr, sign, decay, momentum, fresh };
         match (o.momentum == 0., o.nesterov) {
@@ -74,7 +74,7 @@ impl ParamRule for SGDRule {
     compiled!();
 }
 
-/// The numbers of one step.
+/// The constants of one step.
 struct Descent<T> {
     lr: T,
     sign: T,
@@ -84,7 +84,7 @@ struct Descent<T> {
 }
 
 impl<T: Real> Descent<T> {
-    /// The gradient with the penalty.
+    /// The gradient with the L2 penalty.
     #[inline(always)]
     fn gradient(&self, value: T, grad: T) -> T {
         penalized(self.sign * grad, self.decay, value)
@@ -97,7 +97,7 @@ impl<T: Real> Descent<T> {
     }
 }
 
-// One type per formula, and not one formula with factors of 0: 0 times an infinite gradient is NaN.
+// One type per formula, instead of one formula with factors of 0: 0 times an infinite gradient is NaN.
 
 struct Plain<T>(Descent<T>);
 

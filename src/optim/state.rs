@@ -1,4 +1,4 @@
-//! The state of an optimizer under names: written to a [`StateDict`] and read from one, whole or not at all.
+//! The state of an optimizer by name: written to a [`StateDict`], and read from one completely or not at all.
 
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ use crate::{
     tensor::{AnyTensor, Tensor},
 };
 
-/// A state_dict from which an optimizer is loaded: notes what is missing, left over or does not fit.
+/// A state_dict from which an optimizer is loaded: records what is missing, unexpected or does not match.
 pub struct StateReader<'s> {
     state: &'s StateDict,
     taken: HashSet<String>,
@@ -34,7 +34,7 @@ impl<'s> StateReader<'s> {
         self.state.get(name).map(AnyTensor::shape)
     }
 
-    /// An entry; `None`, and noted, where it is missing or of another shape.
+    /// An entry; if it is missing or has another shape, records this and returns `None`.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Option<&'s AnyTensor> {
         let found = self.state.get(name);
         match found {
@@ -50,12 +50,12 @@ impl<'s> StateReader<'s> {
         found
     }
 
-    /// A number; 0, and noted, where it is missing or has axes.
+    /// A number; if it is missing or has axes, records this and returns 0.
     pub fn number(&mut self, name: &str) -> f64 {
         self.take(name, &[]).map_or(0., |tensor| tensor.to::<f64>().to_vec()[0])
     }
 
-    /// A number that counts; 0, and noted, where it does not.
+    /// A non-negative integer; if it is not one, records this and returns 0.
     pub fn count(&mut self, name: &str) -> u64 {
         let number = self.number(name);
         if number < 0. || number.fract() != 0. {
@@ -64,13 +64,13 @@ impl<'s> StateReader<'s> {
         number as u64
     }
 
-    /// Notes anything else that does not fit.
+    /// Records anything else that does not match.
     pub fn refuse(&mut self, what: impl Into<String>) {
         self.faults.push(what.into());
     }
 
     /// # Errors
-    /// If anything was noted, or not everything was taken.
+    /// If anything was recorded, or an entry was not used.
     pub(super) fn finish(mut self) -> Result<()> {
         let unexpected = self.state.iter().filter(|(name, _)| !self.taken.contains(*name));
         self.report.unexpected = unexpected.map(|(name, tensor)| (name.to_string(), tensor.shape().to_vec())).collect();
@@ -84,7 +84,7 @@ impl<'s> StateReader<'s> {
     }
 }
 
-/// How a parameter's state stands in a state_dict.
+/// How the state of a parameter is stored in a state_dict.
 pub(super) struct Layout<'m> {
     parameter: &'m str,
     scalars: &'static [&'static str],
@@ -98,8 +98,8 @@ struct SlotLayout {
 }
 
 impl SlotLayout {
-    /// What a slot is saved as that the options use but no step has: without elements, to keep its place, so that a file
-    /// without it is refused.
+    /// The shape under which a slot is saved that the options use but no step has used yet: without elements, as a
+    /// placeholder, so that a file that lacks the slot is refused.
     fn vacant(&self) -> &[usize] {
         if self.shape.contains(&0) { &self.shape } else { &[0] }
     }
@@ -149,7 +149,7 @@ impl<'m> Layout<'m> {
                 _ => &layout.shape,
             };
             let values = state.take(&name, shape).map(|t| t.to::<T>().to_vec()).unwrap_or_default();
-            // Made, but not used since it was loaded: never new.
+            // A slot that was saved with values does not count as new.
             Slot { uses: u64::from(shape == layout.shape), values, used: false }
         });
         ParamState { step, scalars, slots: slots.collect() }

@@ -15,17 +15,23 @@ fn same<A: Any, B: Any>(value: A) -> Option<B> {
     (&mut value as &mut dyn Any).downcast_mut::<Option<B>>()?.take()
 }
 
-fn is<A: Any, B: Any>(value: A) -> B {
+/// `value` as the type that it is, which `DTYPE` has told.
+pub(crate) fn known<A: Any, B: Any>(value: A) -> B {
     same(value).expect("the type that DTYPE names")
+}
+
+/// The same of a reference.
+pub(crate) fn known_ref<A: Any, B: Any>(value: &A) -> &B {
+    (value as &dyn Any).downcast_ref().expect("the type that DTYPE names")
 }
 
 /// A tensor as an enum of all element types.
 pub(super) fn erase<T: Element>(tensor: Tensor<T>) -> AnyTensor {
     match T::DTYPE {
-        DType::F32 => AnyTensor::F32(is(tensor)),
-        DType::F64 => AnyTensor::F64(is(tensor)),
-        DType::I64 => AnyTensor::I64(is(tensor)),
-        DType::Bool => AnyTensor::Bool(is(tensor)),
+        DType::F32 => AnyTensor::F32(known(tensor)),
+        DType::F64 => AnyTensor::F64(known(tensor)),
+        DType::I64 => AnyTensor::I64(known(tensor)),
+        DType::Bool => AnyTensor::Bool(known(tensor)),
     }
 }
 
@@ -42,8 +48,8 @@ pub(crate) fn unerase<T: Element>(tensor: AnyTensor) -> Option<Tensor<T>> {
 /// A node as an enum of the element types that have gradients, f32 and f64.
 pub(crate) fn erase_node<T: Element>(node: Arc<Node<T>>) -> AnyNode {
     match T::DTYPE {
-        DType::F32 => AnyNode::F32(is(node)),
-        DType::F64 => AnyNode::F64(is(node)),
+        DType::F32 => AnyNode::F32(known(node)),
+        DType::F64 => AnyNode::F64(known(node)),
         other => unreachable!("{other} has no gradients"),
     }
 }

@@ -125,7 +125,7 @@ impl<'a, T: Element> Elements<'a, T> {
         let counts = |x: T| !floats || (x.as_f64().is_finite() && x != T::ZERO);
         if floats {
             let mut seen = Seen::default();
-            elements.each(elements.view.view(), &mut |x| {
+            elements.visit(elements.view.view(), &mut |x| {
                 if counts(x) {
                     seen.add(x.as_f64())
                 }
@@ -133,7 +133,7 @@ impl<'a, T: Element> Elements<'a, T> {
             elements.style = seen.style();
         }
         let mut width = None;
-        elements.each(elements.view.view(), &mut |x| {
+        elements.visit(elements.view.view(), &mut |x| {
             if counts(x) {
                 width = width.max(Some(elements.number(x).len()));
             }
@@ -151,12 +151,12 @@ impl<'a, T: Element> Elements<'a, T> {
     }
 
     /// Calls `f` with every element that is printed.
-    fn each(&self, view: ArrayViewD<'_, T>, f: &mut dyn FnMut(T)) {
+    fn visit(&self, view: ArrayViewD<'_, T>, f: &mut dyn FnMut(T)) {
         match view.ndim() {
             0 => view.first().copied().into_iter().for_each(f),
             // Without elements an axis may have any length.
             _ if view.is_empty() => {}
-            _ => self.edges(view.len_of(Axis(0))).flatten().for_each(|i| self.each(view.index_axis(Axis(0), i), f)),
+            _ => self.edges(view.len_of(Axis(0))).flatten().for_each(|i| self.visit(view.index_axis(Axis(0), i), f)),
         }
     }
 

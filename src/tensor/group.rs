@@ -1,12 +1,13 @@
-//! [`Tensors`]: a tensor, or a group of them.
+//! [`Tensors`]: a tensor, or a group of tensors.
 
 use super::{AnyTensor, Tensor, erase::unerase};
 use crate::{Error, Result, number::Element};
 
-/// A tensor of any type, or a tuple, array, `Vec` or `Option` of such: what a hook sees and returns, what
-/// [`summary`](crate::nn::summary()) measures, what a batch of data is, what [`gradcheck`](crate::autograd::gradcheck) compares.
+/// A tensor of any type, or a tuple, array, `Vec` or `Option` of such: what hooks see and return, what
+/// [`summary`](crate::nn::summary()) measures, what a batch of data consists of, what
+/// [`gradcheck`](crate::autograd::gradcheck) compares.
 ///
-/// A struct of your own is one too, by one method:
+/// Your own structs can implement it with one method:
 ///
 /// ```
 /// use ndnn::{AnyTensor, Tensors, prelude::*};
@@ -20,7 +21,7 @@ use crate::{Error, Result, number::Element};
 /// assert_eq!(boxes.tensors()[1].shape(), [5]);
 /// ```
 pub trait Tensors: Sized {
-    /// The same group with `f` of each tensor in its place, from the first to the last.
+    /// The same group with each tensor replaced by `f` of it, from the first to the last.
     ///
     /// # Errors
     /// Those of `f`, and if it returns a tensor of another element type where the type is fixed.

@@ -1,4 +1,4 @@
-//! [`Leaf`]: where a gradient gathers, and the hooks that wait for it.
+//! [`Leaf`]: where a gradient accumulates, and the hooks that wait for it.
 
 use std::sync::{
     Arc, Mutex, OnceLock,
@@ -16,11 +16,11 @@ pub struct Leaf<T: Element> {
 
 type Hooks<T> = Vec<(u64, LeafHook<T>)>;
 
-/// What runs once the gradient of one backward pass is complete.
+/// What runs when the gradient of one backward pass is complete.
 pub enum LeafHook<T: Element> {
-    /// Before it is added to what was gathered: may return another.
+    /// Before it is added to the accumulated gradient; may return another one.
     Before(Arc<GradientHook<T>>),
-    /// After that.
+    /// After it was added.
     After(Arc<dyn Fn() + Send + Sync>),
 }
 
@@ -45,12 +45,12 @@ impl<T: Element> Leaf<T> {
         self.hooks.get().map(|hooks| lock(hooks).clone()).unwrap_or_default()
     }
 
-    /// Whether gradients have to wait until they are complete.
+    /// Whether gradients must wait until they are complete.
     pub(crate) fn is_hooked(&self) -> bool {
         self.hooks.get().is_some_and(|hooks| !lock(hooks).is_empty())
     }
 
-    /// Adds a hook; its number is for [`remove_hook`](Leaf::remove_hook).
+    /// Adds a hook; returns its number for [`remove_hook`](Leaf::remove_hook).
     pub(crate) fn add_hook(&self, hook: LeafHook<T>) -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -64,15 +64,15 @@ impl<T: Element> Leaf<T> {
             let at = hooks.iter().position(|(i, _)| *i == id)?;
             Some(hooks.remove(at))
         });
-        // After the lock: what a hook captured may come back here.
+        // After the lock is released: what a hook captured may access this leaf again.
         drop(removed);
     }
 }
 
 impl<T: Real> Leaf<T> {
-    /// Adds to what was gathered.
+    /// Adds to the accumulated gradient.
     pub(crate) fn gather(&self, grad: Tensor<T>) {
-        // A backward may hand on a tensor that it captured, with its graph: a gradient that is kept has none.
+        // A backward function may return a tensor that it captured, with its graph: an accumulated gradient has none.
         let grad = grad.into_detached();
         let mut slot = lock(&self.grad);
         *slot = Some(match slot.take() {
@@ -111,7 +111,7 @@ fn replaced<T: Element>(grad: &Tensor<T>, other: Option<Tensor<T>>) -> Result<Te
     }
 }
 
-/// A hook that returns nothing, or the gradient to go on with.
+/// The result of a hook: nothing, or the gradient to continue with.
 pub(crate) fn gradient_hook<T: Element, H: Tensors>(
     hook: impl Fn(&Tensor<T>) -> H,
 ) -> impl Fn(&Tensor<T>) -> Result<Option<Tensor<T>>> {
@@ -126,11 +126,11 @@ pub(crate) fn gradient_hook<T: Element, H: Tensors>(
 }
 
 impl<T: Real> Tensor<T> {
-    /// This tensor with a hook: `hook(gradient)` runs when a backward pass has worked out its gradient, and what it returns, if it
-    /// is not `()`, takes the gradient's place.
+    /// This tensor with a hook: `hook(gradient)` runs when a backward pass has computed its gradient, and what it
+    /// returns, unless it is `()`, replaces the gradient.
     ///
-    /// A tensor is a value: the hook is on the one that is returned, as long as its graph lives, and not on this one. That of a
-    /// parameter is [`Param::register_hook`](crate::nn::Param::register_hook).
+    /// A tensor is a value: the hook belongs to the returned tensor, as long as its graph exists, and not to this one.
+    /// For parameters there is [`Param::register_hook`](crate::nn::Param::register_hook).
     ///
     /// ```
     /// use ndnn::prelude::*;

@@ -19,7 +19,7 @@ pub use creation::{tensor_default, tensor_of};
 pub use dims::{Int, Ints, Sizes};
 pub(crate) use dims::{axes, axis};
 use erase::erase;
-pub(crate) use erase::{erase_node, unerase};
+pub(crate) use erase::{erase_node, known, known_ref, unerase};
 pub use group::Tensors;
 pub(crate) use held::Held;
 pub(crate) use leaf::{Leaf, LeafHook, gradient_hook};
@@ -121,7 +121,7 @@ impl AnyTensor {
         any_tensor!(self, t => same(t, other))
     }
 
-    /// The tensor converted to elements of type `T`, cut off from its graph.
+    /// The tensor converted to elements of type `T`, detached from its graph.
     pub fn to<T: Element>(&self) -> Tensor<T> {
         any_tensor!(self, t => t.detach().cast())
     }

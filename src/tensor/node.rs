@@ -270,13 +270,13 @@ impl<T: Element> Deref for Inputs<T> {
 
 /// A backward function with any number of inputs. It receives the gradient, which inputs need one, and the output if it
 /// is kept, and passes on the gradients of the inputs.
-type Run<T> = dyn Fn(&Tensor<T>, &[bool], Option<&Tensor<T>>, &mut Grads<'_, T>) -> Result<()> + Send + Sync;
+type BackwardFn<T> = dyn Fn(&Tensor<T>, &[bool], Option<&Tensor<T>>, &mut Grads<'_, T>) -> Result<()> + Send + Sync;
 
 /// Receives the gradients of an operation's inputs.
 type Grads<'a, T> = dyn FnMut(&mut [Option<Tensor<T>>]) -> Result<()> + 'a;
 
 /// A backward closure: a value that it captured may panic when it is dropped.
-struct Closure<T: Element>(Option<Box<Run<T>>>);
+struct Closure<T: Element>(Option<Box<BackwardFn<T>>>);
 
 impl<T: Element> Drop for Closure<T> {
     fn drop(&mut self) {
@@ -490,7 +490,7 @@ impl<T: Element> Tensor<T> {
         data: Array<T>,
         inputs: &[&Tensor<T>],
         keep_output: bool,
-        backward: Box<Run<T>>,
+        backward: Box<BackwardFn<T>>,
     ) -> Tensor<T> {
         let data = Held::from(data);
         let state = OpState {

@@ -77,11 +77,11 @@ impl<T: Element> Tensor<T> {
         distribution: impl Distribution<T> + Sync,
         rng: &mut (impl Rng + ?Sized),
     ) -> Tensor<T> {
-        Self::filled(shape.as_ref(), Key::of(rng), |out, key| fill(out, &distribution, key))
+        Self::drawn(shape.as_ref(), Key::of(rng), |out, key| fill(out, &distribution, key))
     }
 
     #[track_caller]
-    fn filled(shape: &[usize], key: Key, fill: impl FnOnce(&mut [T], Key)) -> Tensor<T> {
+    fn drawn(shape: &[usize], key: Key, fill: impl FnOnce(&mut [T], Key)) -> Tensor<T> {
         let mut out = memory::full("sample", shape, T::ZERO);
         fill(out.as_slice_mut().expect("elements in order"), key);
         out.into()
@@ -104,7 +104,7 @@ impl<T: Element> Tensor<T> {
             .map_err(|_| Error::value("bernoulli", format!("expected a probability from 0 to 1, got {p}")))?;
         room::<T>("bernoulli", shape.as_ref())?;
         // Converted afterwards: choosing between two numbers would be a branch, which is mispredicted half the time.
-        Ok(Tensor::filled(shape.as_ref(), Key::of(rng), |out, key| coins(out, coin, key)).cast())
+        Ok(Tensor::drawn(shape.as_ref(), Key::of(rng), |out, key| coins(out, coin, key)).cast())
     }
 }
 
@@ -118,7 +118,7 @@ impl<T: Real> Tensor<T> {
     /// As [`rand`](Tensor::rand), from the caller's generator.
     #[track_caller]
     pub fn rand_with(shape: impl AsRef<[usize]>, rng: &mut (impl Rng + ?Sized)) -> Tensor<T> {
-        Self::filled(shape.as_ref(), Key::of(rng), units)
+        Self::drawn(shape.as_ref(), Key::of(rng), units)
     }
 
     /// Normal, with mean 0 and standard deviation 1.
@@ -130,7 +130,7 @@ impl<T: Real> Tensor<T> {
     /// As [`randn`](Tensor::randn), from the caller's generator.
     #[track_caller]
     pub fn randn_with(shape: impl AsRef<[usize]>, rng: &mut (impl Rng + ?Sized)) -> Tensor<T> {
-        Self::filled(shape.as_ref(), Key::of(rng), |out, key| normals(out, T::ZERO, T::ONE, key))
+        Self::drawn(shape.as_ref(), Key::of(rng), |out, key| normals(out, T::ZERO, T::ONE, key))
     }
 
     /// Uniform over [`low`, `high`).
@@ -156,7 +156,7 @@ impl<T: Real> Tensor<T> {
             return Err(Error::value("uniform", format!("expected a finite range, got {low} to {high}")));
         }
         room::<T>("uniform", shape.as_ref())?;
-        Ok(Self::filled(shape.as_ref(), Key::of(rng), |out, key| between(out, low, high, key)))
+        Ok(Self::drawn(shape.as_ref(), Key::of(rng), |out, key| between(out, low, high, key)))
     }
 
     /// Normal, with the given mean and standard deviation.
@@ -181,7 +181,7 @@ impl<T: Real> Tensor<T> {
             return Err(Error::value("normal", format!("expected a standard deviation of 0 or more, got {std}")));
         }
         room::<T>("normal", shape.as_ref())?;
-        Ok(Self::filled(shape.as_ref(), Key::of(rng), |out, key| normals(out, mean, std, key)))
+        Ok(Self::drawn(shape.as_ref(), Key::of(rng), |out, key| normals(out, mean, std, key)))
     }
 }
 
@@ -211,8 +211,8 @@ impl<T: Real> Tensor<T> {
     /// ```
     ///
     /// # Errors
-    /// If there are not 1 or 2 axes, `num_samples` is 0, a weight is negative, infinite or NaN, a row has no weight above 0 or,
-    /// without `replacement`, fewer such than samples.
+    /// If there are not 1 or 2 axes, `num_samples` is 0, a weight is negative, infinite or NaN, or a row has no weight
+    /// above 0 or, without `replacement`, fewer of them than samples.
     pub fn multinomial(&self, num_samples: usize, replacement: bool) -> Result<Tensor<i64>> {
         let (rows, categories) = match *self.shape() {
             [categories] => (1, categories),
@@ -266,7 +266,7 @@ mod draws {
             let mut sums = scaled(&weights[row * categories..][..categories], row)?;
             (1..categories).for_each(|i| sums[i] += sums[i - 1]);
             let total = sums.last().copied().unwrap_or(0.);
-            // The first sum above the number: never a category without weight, since its sum is that before it.
+            // The first sum above the number: never a category of weight 0, whose sum equals the one before it.
             let last = sums.partition_point(|&sum| sum < total);
             let of = |u: &f64| sums.partition_point(|&sum| sum <= u * total).min(last) as i64;
             drawn.extend(uniform[row * samples..][..samples].iter().map(of));
@@ -274,7 +274,8 @@ mod draws {
         Ok(drawn)
     }
 
-    /// Each category waits for an exponential time with its weight for a rate; they are drawn in the order in which they come.
+    /// Each category gets a random time from the exponential distribution whose rate is its weight; categories are drawn
+    /// in the order of their times.
     pub(super) fn distinct(weights: &[f64], sizes: [usize; 2], samples: usize) -> Result<Vec<i64>> {
         checked(sizes, samples)?;
         let [rows, categories] = sizes;
@@ -282,7 +283,7 @@ mod draws {
         let mut drawn = memory::buffer(rows * samples);
         for row in 0..rows {
             let weights = scaled(&weights[row * categories..][..categories], row)?;
-            // In logarithms, which tell the smallest weights apart.
+            // Logarithms of the times, which distinguish even the smallest weights.
             let time = |(u, w): (&f64, &f64)| (-(1. - u).ln()).ln() - w.ln();
             let times: Vec<f64> = uniform[row * categories..].iter().zip(&weights).map(time).collect();
             let mut order: Vec<usize> = (0..categories).filter(|&i| weights[i] > 0.).collect();

@@ -1,9 +1,9 @@
 //! [`Args`]: the arguments of one call, as PyTorch passes them.
 //!
 //! Every accessor takes the argument's position in PyTorch's signature ([`KW`] for keyword-only ones) and its keyword;
-//! `"dim|axis"` names an alias. It **marks** the argument as used: an argument that is there, is not None, and that
-//! nothing asked for fails the case, so that no option can be ignored silently. A missing argument or one of another type
-//! is an `Err`. Read arguments only once the target is known to be yours.
+//! `"dim|axis"` names an alias. It **marks** the argument as used: an argument that is given, is not None, and was
+//! never read fails the case, so that no option can be ignored silently. A missing argument or one of another type is
+//! an `Err`. Read arguments only once the target is known to be yours.
 
 use std::{
     cell::RefCell,
@@ -18,19 +18,19 @@ use crate::values::{Value, strided};
 /// The position of a keyword-only argument.
 pub const KW: usize = usize::MAX;
 
-/// What a value is made of where PyTorch takes a number or a tensor.
+/// A value from which an argument is made where PyTorch accepts a number or a tensor.
 #[derive(Clone, Debug)]
 pub enum Operand<T: Real> {
     Tensor(Tensor<T>),
     Number(f64),
 }
 
-/// How the tensors of a call are handed out.
+/// How the tensors of a call are returned.
 #[derive(Clone, Copy)]
 pub struct Mode {
-    /// Floating ones of two or more axes as strided copies.
+    /// Floating tensors with two or more axes as strided copies.
     pub strided: bool,
-    /// Floating ones as leaves that want a gradient.
+    /// Floating tensors as leaves that require a gradient.
     pub tracked: bool,
 }
 
@@ -38,13 +38,13 @@ pub struct Mode {
 pub struct Args<T: Real> {
     args: Vec<Value>,
     kwargs: Vec<(String, Value)>,
-    /// What the paths of a module passed as an argument begin with; empty at the top.
+    /// The prefix of the paths in a module passed as an argument; empty at the top level.
     prefix: String,
     mode: Mode,
     shared: Rc<Shared<T>>,
 }
 
-/// What the calls on one set of arguments, and on those inside it, leave behind.
+/// What the calls on one set of arguments, and on those nested in it, record.
 struct Shared<T: Real> {
     leaves: RefCell<BTreeMap<String, Tensor<T>>>,
     used: RefCell<HashSet<String>>,
@@ -86,7 +86,7 @@ impl<T: Real> Args<T> {
         self.find_value(index, name).ok_or_else(|| Error::value("case", format!("the argument `{name}` is missing")))
     }
 
-    /// Whether the argument is there and is not None; does not mark it.
+    /// Whether the argument is given and is not None; does not mark it.
     pub fn has(&self, index: usize, name: &str) -> bool {
         self.peek(index, name).is_some()
     }
@@ -106,7 +106,7 @@ impl<T: Real> Args<T> {
         matches!(self.peek(index, name), Some(Value::List(_)))
     }
 
-    /// Whether the argument is a text; does not mark it.
+    /// Whether the argument is a string; does not mark it.
     pub fn is_str(&self, index: usize, name: &str) -> bool {
         matches!(self.peek(index, name), Some(Value::Str(_)))
     }
@@ -133,12 +133,12 @@ impl<T: Real> Args<T> {
         Some(value).filter(|value| !matches!(value, Value::Null))
     }
 
-    /// The argument as it stands, unless it is missing or None.
+    /// The argument as it is, unless it is missing or None.
     pub fn value(&self, index: usize, name: &str) -> Option<&Value> {
         Some(self.find_value(index, name)?.1)
     }
 
-    /// Marks an argument that means nothing here (`inplace`, `out`, `device`) as used.
+    /// Marks an argument that has no meaning here (`inplace`, `out`, `device`) as used.
     pub fn ignore(&self, index: usize, name: &str) {
         self.find(index, name);
     }
@@ -150,7 +150,7 @@ impl<T: Real> Args<T> {
 
     // ------------------------------------------------------------------------------------------------------ tensors
 
-    /// A floating tensor of type `T`: a leaf, the same one each time it is asked for.
+    /// A floating tensor of type `T`: a leaf, the same one for each call.
     pub fn tensor(&self, index: usize, name: &str) -> Result<Tensor<T>> {
         let (path, value) = self.need(index, name)?;
         self.leaf(&path, name, value)
@@ -185,7 +185,7 @@ impl<T: Real> Args<T> {
         self.find_value(index, name).map(|(_, value)| typed(name, value)).transpose()
     }
 
-    /// A tensor of whatever type it is; a floating one wants a gradient.
+    /// A tensor of its own type; a floating one requires a gradient.
     pub fn any(&self, index: usize, name: &str) -> Result<AnyTensor> {
         let (path, value) = self.need(index, name)?;
         self.any_at(&path, name, value)
@@ -195,7 +195,8 @@ impl<T: Real> Args<T> {
         self.find_value(index, name).map(|(path, value)| self.any_at(&path, name, value)).transpose()
     }
 
-    /// A tensor or a number as a tensor of type `T`, as PyTorch promotes integers, bools and numbers beside floats.
+    /// A tensor or a number as a tensor of type `T`, as PyTorch promotes integers, bools and numbers together with
+    /// floats.
     pub fn promoted(&self, index: usize, name: &str) -> Result<Tensor<T>> {
         let (path, value) = self.need(index, name)?;
         match value {
@@ -206,7 +207,7 @@ impl<T: Real> Args<T> {
         }
     }
 
-    /// A tensor or a number, told apart.
+    /// A tensor or a number, distinguished.
     pub fn operand(&self, index: usize, name: &str) -> Result<Operand<T>> {
         match self.need(index, name)? {
             (path, value @ Value::Tensor(_)) => Ok(Operand::Tensor(self.leaf(&path, name, value)?)),
@@ -214,17 +215,17 @@ impl<T: Real> Args<T> {
         }
     }
 
-    /// A list of tensors, or all the positional ones from here on.
+    /// A list of tensors, or all positional arguments from here on.
     pub fn tensors(&self, index: usize, name: &str) -> Result<Vec<Tensor<T>>> {
         self.each(index, name)?.into_iter().map(|(path, value)| self.leaf(&path, name, value)).collect()
     }
 
-    /// As [`tensors`](Args::tensors), of whatever type.
+    /// As [`tensors`](Args::tensors), of any type.
     pub fn any_list(&self, index: usize, name: &str) -> Result<Vec<AnyTensor>> {
         self.each(index, name)?.into_iter().map(|(path, value)| self.any_at(&path, name, value)).collect()
     }
 
-    /// The elements of a list with their paths, or all the positional arguments from here on.
+    /// The elements of a list with their paths, or all positional arguments from here on.
     fn each(&self, index: usize, name: &str) -> Result<Vec<(String, &Value)>> {
         let (path, value) = self.need(index, name)?;
         if let Value::List(list) = value {
@@ -245,7 +246,8 @@ impl<T: Real> Args<T> {
 
     fn any_at(&self, path: &str, name: &str, value: &Value) -> Result<AnyTensor> {
         match value {
-            // All leaves are of type T, so that one call gives all gradients: another float type is cast from its leaf.
+            // All leaves are of type T, so that one call returns all gradients: another float type is cast from its
+            // leaf.
             Value::Tensor(tensor @ AnyTensor::F32(_)) => Ok(self.gathering(path, tensor).cast::<f32>().into()),
             Value::Tensor(tensor @ AnyTensor::F64(_)) => Ok(self.gathering(path, tensor).cast::<f64>().into()),
             Value::Tensor(tensor) => Ok(tensor.clone()),
@@ -286,7 +288,7 @@ impl<T: Real> Args<T> {
         self.find_value(index, name).map(|(_, value)| integers(name, value)).transpose()
     }
 
-    /// A list, or all the positional numbers from here on: `x.permute(2, 0, 1)`; none at all is an empty list.
+    /// A list, or all positional numbers from here on: `x.permute(2, 0, 1)`; no numbers are an empty list.
     pub fn rest_ints(&self, index: usize, name: &str) -> Result<Vec<isize>> {
         if !self.has(index, name) {
             return Ok(Vec::new());
@@ -307,7 +309,7 @@ impl<T: Real> Args<T> {
         }
     }
 
-    /// A number that cannot be negative in ndnn's signature.
+    /// A number that is unsigned in ndnn's signature.
     pub fn size(&self, index: usize, name: &str) -> Result<usize> {
         unsigned(name, self.int(index, name)?)
     }
@@ -320,7 +322,7 @@ impl<T: Real> Args<T> {
         Ok(self.opt_size(index, name)?.unwrap_or(default))
     }
 
-    /// One number or a list, none negative.
+    /// One number or a list, none of them negative.
     pub fn sizes(&self, index: usize, name: &str) -> Result<Vec<usize>> {
         self.ints(index, name)?.into_iter().map(|n| unsigned(name, n)).collect()
     }
@@ -363,7 +365,7 @@ impl<T: Real> Args<T> {
         Ok(self.opt_bool(index, name)?.unwrap_or(default))
     }
 
-    /// A text, or the name of a callable.
+    /// A string, or the name of a callable.
     pub fn opt_str(&self, index: usize, name: &str) -> Result<Option<&str>> {
         match self.find_value(index, name) {
             None => Ok(None),
@@ -390,7 +392,7 @@ impl<T: Real> Args<T> {
         }
     }
 
-    /// A module passed as an argument: its class, and its constructor's arguments, which must be used up too.
+    /// A module passed as an argument: its class, and the arguments of its constructor, which must all be used too.
     pub fn module(&self, index: usize, name: &str) -> Result<Option<(String, Args<T>)>> {
         let Some((path, value)) = self.find_value(index, name) else { return Ok(None) };
         let Value::Module { target, args, kwargs } = value else { return Err(wrong(name, value, "a module")) };
@@ -407,7 +409,7 @@ impl<T: Real> Args<T> {
 
     // -------------------------------------------------------------------------------------------- for the runner
 
-    /// Says what an argument would hold after the call, where PyTorch changes it in place (running statistics).
+    /// Records what an argument would hold after the call, if PyTorch changes it in place (running statistics).
     pub fn report_mutated(&self, index: usize, name: &str, now: impl Into<AnyTensor>) {
         if let Some((path, _)) = self.find(index, name) {
             self.shared.mutated.borrow_mut().insert(path, now.into());
@@ -418,12 +420,12 @@ impl<T: Real> Args<T> {
         self.shared.mutated.borrow().get(path).cloned()
     }
 
-    /// Every leaf that was handed out, by path.
+    /// Every leaf that was returned, by path.
     pub fn leaves(&self) -> BTreeMap<String, Tensor<T>> {
         self.shared.leaves.borrow().clone()
     }
 
-    /// The arguments, not None, that nothing asked for.
+    /// The arguments that are not None and were never read.
     pub fn unused(&self) -> Vec<String> {
         let used = self.shared.used.borrow();
         let inside = self.shared.unused_inside.borrow();
@@ -431,7 +433,7 @@ impl<T: Real> Args<T> {
         all.filter(|(path, _)| !used.contains(path)).map(|(_, name)| name).collect()
     }
 
-    /// Each argument that is not None: its path, and what to call it.
+    /// Each argument that is not None: its path, and its name for messages.
     fn paths(&self) -> Vec<(String, String)> {
         let positional = self.args.iter().enumerate().map(|(i, v)| (format!("args/{i}"), format!("number {i}"), v));
         let keywords = self.kwargs.iter().map(|(k, v)| (format!("kwargs/{k}"), format!("`{k}`"), v));

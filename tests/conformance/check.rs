@@ -1,8 +1,8 @@
-//! What a case expects against what came: values, gradients, and the words for a difference.
+//! Compares what a case expects with the result: values, gradients, and the texts of differences.
 
 use ndnn::{AnyTensor, Element, Real, Result, Tensor, autograd::grad_with};
 
-/// Everything that differed in one run of a case.
+/// Everything that differs in one run of a case.
 #[derive(Default)]
 pub struct Differences(pub Vec<String>);
 
@@ -11,14 +11,14 @@ impl Differences {
         self.0.push(what.into());
     }
 
-    /// Notes how `got` differs from `expected`, if it does.
+    /// Records how `got` differs from `expected`, if it does.
     pub fn compare(&mut self, what: &str, got: &AnyTensor, expected: &AnyTensor) {
         if let Err(difference) = equal(got, expected) {
             self.add(format!("{what}: {difference}"));
         }
     }
 
-    /// As [`compare`](Differences::compare), for lists of one length.
+    /// As [`compare`](Differences::compare), for lists, which must have the same length.
     pub fn compare_all(&mut self, what: &str, got: &[AnyTensor], expected: &[AnyTensor]) {
         if got.len() != expected.len() {
             self.add(format!("{what}: {} came, {} were expected", got.len(), expected.len()));
@@ -28,11 +28,11 @@ impl Differences {
         }
     }
 
-    /// Compares gradients by name; one that is not expected is no difference.
+    /// Compares gradients by name; a gradient that is not expected is not a difference.
     pub fn compare_grads<T: Real>(&mut self, what: &str, got: &Grads<T>, expected: &[(String, AnyTensor)]) {
         for (name, expected) in expected {
             match got.iter().find(|(key, _)| key == name) {
-                // A gradient has the type of its tensor, which may not be that of the case.
+                // A gradient has the type of its tensor, which may differ from that of the case.
                 Some((_, Some(grad))) => self.compare(&format!("{what} {name}"), &like(grad, expected), expected),
                 Some((_, None)) => {
                     self.add(format!("{what} {name}: no gradient came, {:?} expected", expected.shape()))
@@ -125,7 +125,8 @@ pub fn differentiable<T: Real>(outputs: &[AnyTensor]) -> Vec<Tensor<T>> {
 /// Gradients by the name of their tensor.
 pub type Grads<T> = Vec<(String, Option<Tensor<T>>)>;
 
-/// The gradients of FORMAT.md's loss `Σⱼ Σᵢ oⱼ[i]·cos(1+i)` over `outputs`, as they gather in the leaves; keeps the graph.
+/// The gradients of FORMAT.md's loss `Σⱼ Σᵢ oⱼ[i]·cos(1+i)` over `outputs`, accumulated in the leaves; retains the
+/// graph.
 pub fn backward<T: Real>(outputs: &[Tensor<T>], leaves: &[(String, Tensor<T>)]) -> Result<Grads<T>> {
     let mut loss = Tensor::scalar(T::ZERO);
     for output in outputs {
@@ -137,7 +138,7 @@ pub fn backward<T: Real>(outputs: &[Tensor<T>], leaves: &[(String, Tensor<T>)]) 
     Ok(leaves.iter().filter(|(_, leaf)| leaf.requires_grad()).map(|(name, leaf)| (name.clone(), leaf.grad())).collect())
 }
 
-/// The same gradients, to be differentiated again.
+/// The same gradients, which can be differentiated again.
 pub fn gradients<T: Real>(outputs: &[Tensor<T>], leaves: &[(String, Tensor<T>)]) -> Result<Grads<T>> {
     let leaves: Vec<_> = leaves.iter().filter(|(_, leaf)| leaf.requires_grad()).collect();
     let names = leaves.iter().map(|(name, _)| name.clone());

@@ -1,9 +1,10 @@
-//! The conformance runner: PyTorch's answers, case by case. FORMAT.md, which comes with the cases, says what they are.
+//! The conformance runner: compares ndnn with PyTorch's results, case by case. FORMAT.md, which comes with the cases,
+//! describes them.
 //!
-//! `CONFORMANCE_CASES` names another folder of cases; `CONFORMANCE_ONLY=module/Conv2d,tensor/add/F64/3` restricts to
-//! targets or cases by prefix. Without either, the targets run that are built (`BUILT` in `targets/`).
+//! `CONFORMANCE_CASES` names another folder of cases; `CONFORMANCE_ONLY=module/Conv2d,tensor/add/F64/3` selects targets
+//! or cases by prefix. Without either, it runs the targets that are built (`BUILT` in `targets/`).
 
-// The interface of every dispatch file, some of which do not use some of it.
+// The interface for every dispatch file; some of them do not use all of it.
 #[allow(dead_code)]
 mod args;
 mod check;
@@ -30,7 +31,7 @@ use values::CaseFile;
 
 const KINDS: [&str; 5] = ["tensor", "functional", "module", "optim", "sched"];
 
-/// What the environment asks for.
+/// The cases that the environment selects.
 struct Selection {
     folder: PathBuf,
     /// Prefixes of `kind/target` or `kind/target/case`; empty for all.
@@ -57,9 +58,9 @@ impl Selection {
         self.only.is_empty() || self.only.iter().any(|p| target.starts_with(p.as_str()) || name.starts_with(p.as_str()))
     }
 
-    /// Whether a file may hold cases that are asked for.
+    /// Whether a file may contain selected cases.
     fn opens(&self, target: &str, kind: &str) -> bool {
-        // The schedulers' one file holds cases of many names.
+        // The only file of the schedulers contains cases of many names.
         let whole = if kind == "sched" { "sched" } else { target };
         let inside = |p: &str| p.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         self.only.is_empty() || self.only.iter().any(|p| target.starts_with(p.as_str()) || inside(p))
@@ -74,7 +75,7 @@ struct Target {
     path: PathBuf,
 }
 
-/// The case files asked for, in order, and the names of those that are not built.
+/// The selected case files, in order, and the names of those that are not built.
 fn find(selection: &Selection) -> (Vec<Target>, Vec<String>) {
     let (mut targets, mut missing) = (Vec::new(), Vec::new());
     for kind in KINDS {
@@ -96,7 +97,7 @@ fn find(selection: &Selection) -> (Vec<Target>, Vec<String>) {
     (targets, missing)
 }
 
-/// What became of one target's cases.
+/// The results of the cases of one target.
 #[derive(Clone, Default)]
 struct Report {
     passed: usize,
@@ -134,7 +135,7 @@ fn run_target(target: &Target, selection: &Selection) -> Report {
     report
 }
 
-/// Runs the targets on every core and prints their reports in order, each as soon as all before it are there.
+/// Runs the targets on all cores and prints their reports in order, each as soon as all reports before it were printed.
 fn run_all(targets: &[Target], selection: &Selection) -> Report {
     let next = AtomicUsize::new(0);
     let printed: Mutex<(usize, Vec<Option<Report>>, Report)> =
@@ -175,7 +176,7 @@ fn print_report(target: &Target, report: &Report) {
     }
 }
 
-/// What `cargo test` and nextest say on the command line to a test without libtest's harness.
+/// What `cargo test` and nextest request on the command line of a test without libtest's harness.
 enum Request {
     Run,
     List,

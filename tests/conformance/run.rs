@@ -1,4 +1,4 @@
-//! One case: both runs of it, a panic caught.
+//! Both runs of one case; panics are caught.
 
 use std::{
     any::Any,
@@ -16,21 +16,21 @@ use crate::{
     values::CaseFile,
 };
 
-/// What became of a case.
+/// The result of a case.
 pub enum Outcome {
     Passed,
     Failed(Vec<String>),
     Skipped,
 }
 
-/// Why a case could not be judged: what the runner, ndnn or the case said.
+/// Why a case could not be judged: a message of the runner, of ndnn or of the case.
 pub type Trouble = String;
 
 thread_local! {
     static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps panics off the terminal: they are a case's failure, told with it.
+/// Does not print panics: they are reported as the failure of a case.
 pub fn quiet_panics() {
     panic::set_hook(Box::new(|info| {
         let at = info.location().map(|l| format!("{}:{}", l.file(), l.line()));
@@ -128,8 +128,8 @@ fn call<T: Real>(file: &CaseFile, case: &Json, strided: bool) -> Result<Differen
     Ok(differences)
 }
 
-/// Compares first gradients, got by `backward`, and by `grad` with a graph of themselves (which has formulas where the
-/// former may have faster kernels). Answers the latter.
+/// Compares first gradients, computed by `backward` and by `grad` with a graph of their own (which uses formulas where
+/// the former may use faster kernels). Returns the latter.
 pub fn compare_both<T: Real>(
     differences: &mut Differences,
     outputs: &[Tensor<T>],
@@ -146,14 +146,14 @@ pub fn compare_both<T: Real>(
     Ok(recorded)
 }
 
-/// Every argument that is not None must have been asked for.
+/// Every argument that is not None must have been read.
 pub fn unused<T: Real>(differences: &mut Differences, args: &Args<T>) {
     for argument in args.unused() {
         differences.add(format!("the argument {argument} was not used"));
     }
 }
 
-/// Values, or, where chance decides them, shapes.
+/// Compares values or, if they are random, shapes.
 pub fn compare_outputs(
     differences: &mut Differences,
     file: &CaseFile,
@@ -180,7 +180,7 @@ fn call_error<T: Real>(file: &CaseFile, case: &Json, strided: bool) -> Result<Di
     Ok(differences)
 }
 
-/// Says that a call went through that should not have.
+/// Reports that a call succeeded that should have failed.
 pub fn expected_error(differences: &mut Differences, case: &Json, outputs: &[AnyTensor]) {
     let shapes: Vec<_> = outputs.iter().map(AnyTensor::shape).collect();
     differences.add(format!("no error came but outputs {shapes:?}; PyTorch says {}", case["torch_message"]));

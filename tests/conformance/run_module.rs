@@ -14,7 +14,7 @@ use crate::{
     values::CaseFile,
 };
 
-/// What a constructor's tensors are: no leaves.
+/// The tensors of a constructor are not leaves.
 const CONSTRUCTOR: Mode = Mode { strided: false, tracked: false };
 
 fn construct<T: Real>(case: &Json, args: &Args<T>) -> Result<ndnn::Result<Box<dyn Case<T>>>, Trouble> {
@@ -44,7 +44,7 @@ pub fn module<T: Real>(file: &CaseFile, case: &Json, strided: bool) -> Result<Di
     Ok(differences)
 }
 
-/// The entries that forward changes, and that it leaves the others alone.
+/// Checks the entries that forward changes, and that it leaves the others unchanged.
 fn compare_state(
     differences: &mut Differences,
     file: &CaseFile,
@@ -83,7 +83,7 @@ fn compare_gradients<T: Real>(
     if case.get("input_grads").is_none() {
         return Ok(());
     }
-    // An input and a parameter may have one name: gradients are kept apart by a prefix.
+    // An input and a parameter may have the same name: a prefix distinguishes their gradients.
     let named = |key: &str| -> Result<Vec<(String, AnyTensor)>, Trouble> {
         let prefix = if key.ends_with("input_grads") { "input" } else { "param" };
         Ok(file.named_tensors(&case[key])?.into_iter().map(|(name, t)| (format!("{prefix} {name}"), t)).collect())
@@ -98,7 +98,7 @@ fn compare_gradients<T: Real>(
     let second = [named("second_input_grads")?, named("second_param_grads")?].concat();
     let first = compare_both(differences, &outputs, &leaves, &expected)?;
     if !second.is_empty() {
-        // Only of what PyTorch differentiated: here, every floating input has a gradient.
+        // Only for what PyTorch differentiated: here, every floating input has a gradient.
         let first = first.into_iter().filter(|(name, _)| expected.iter().any(|(key, _)| key == name));
         let first: Vec<_> = first.filter_map(|(_, grad)| grad).filter(Tensor::requires_grad).collect();
         let grads = gradients(&first, &leaves).map_err(|e| format!("second gradients: {e}"))?;

@@ -40,7 +40,7 @@ pub fn optim<T: Real>(file: &CaseFile, case: &Json) -> Result<Differences, Troub
     Ok(differences)
 }
 
-/// `Σ log cosh(p − target)` with fresh gradients.
+/// `Σ log cosh(p − target)` with new gradients.
 fn objective<T: Real>(params: &[Param<T>], targets: &[Tensor<T>]) -> Result<Tensor<T>> {
     let mut total = Tensor::scalar(T::ZERO);
     for (param, target) in params.iter().zip(targets) {

@@ -1,4 +1,4 @@
-//! What is left out on purpose, and why: the one table.
+//! The table of what is left out on purpose, and why.
 
 use serde_json::Value as Json;
 
@@ -28,7 +28,7 @@ fn nuclear(case: &Json) -> bool {
         && (case["variant"] == "nuc" || case["kwargs"]["p"] == "nuc" || case["args"].get(1).is_some_and(|p| p == "nuc"))
 }
 
-/// Whether a dtype of this list stands anywhere in the case.
+/// Whether the case contains a dtype of this list.
 fn mentions_dtype(json: &Json, dtypes: &[&str]) -> bool {
     match json {
         Json::Array(list) => list.iter().any(|v| mentions_dtype(v, dtypes)),
@@ -40,7 +40,7 @@ fn mentions_dtype(json: &Json, dtypes: &[&str]) -> bool {
     }
 }
 
-/// Whether chance decides the answer of a function: it drops or draws with a probability between 0 and 1.
+/// Whether the result of a function is random: it drops or draws with a probability between 0 and 1.
 fn by_chance(case: &Json) -> bool {
     let given = |at: usize, name: &str| case["args"].get(at).unwrap_or(&case["kwargs"][name]).clone();
     let training = |at: usize, default: bool| given(at, "training").as_bool().unwrap_or(default);
@@ -55,7 +55,7 @@ fn by_chance(case: &Json) -> bool {
     }
 }
 
-/// Marks a case whose answer is one draw among many as `stochastic`, where it does not say so: then shapes are compared.
+/// Marks a case whose result is random as `stochastic`, if it is not marked: then only shapes are compared.
 pub fn mark_chance(case: &mut Json, shape: impl Fn(&str) -> Vec<usize>) {
     if case["kind"] != "functional" || case["stochastic"] == true || !by_chance(case) {
         return;

@@ -1,4 +1,4 @@
-//! The values of FORMAT.md: JSON on one side, ndnn's tensors on the other.
+//! The values of FORMAT.md: from JSON to ndnn's tensors.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value as Json;
 
 /// An argument as a case gives it.
-// Some are read by few dispatch files, or in messages only.
+// Some are read by few dispatch files, or only in messages.
 #[allow(dead_code)]
 #[derive(Clone, Debug)]
 pub enum Value {
@@ -34,7 +34,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// What it is, for a message.
+    /// The kind of value, for a message.
     pub fn describe(&self) -> String {
         match self {
             Value::Tensor(t) => format!("a tensor of {} {:?}", t.dtype(), t.shape()),
@@ -143,7 +143,7 @@ fn entries(json: &Json) -> impl Iterator<Item = (&String, &Json)> {
     json.as_object().into_iter().flatten()
 }
 
-/// A stored tensor; `None` where ndnn has no such type.
+/// A stored tensor; `None` if ndnn has no such type.
 fn tensor(view: &TensorView<'_>) -> Option<AnyTensor> {
     fn read<T: Element, const N: usize>(view: &TensorView<'_>, of: fn([u8; N]) -> T) -> AnyTensor {
         let elements = view.data().chunks_exact(N).map(|b| of(b.try_into().expect("N bytes"))).collect();
@@ -158,7 +158,7 @@ fn tensor(view: &TensorView<'_>) -> Option<AnyTensor> {
     })
 }
 
-/// The same elements with gaps between them and the axes in reverse order in memory.
+/// The same elements, with gaps between them and the axes in reverse order in memory.
 pub fn strided<T: Element>(tensor: &Tensor<T>) -> Tensor<T> {
     let shape = tensor.shape();
     if shape.len() < 2 {

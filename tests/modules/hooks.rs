@@ -1,4 +1,4 @@
-//! Hooks of all kinds, and what a call tells of errors and to a summary.
+//! Hooks of all kinds, the places that errors of calls name, and calls in a summary.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -27,7 +27,7 @@ fn model() -> Sequential<f64> {
     model
 }
 
-/// PyTorch's order and numbers, printed by the same hooks there.
+/// The order and the numbers of PyTorch, printed by the same hooks there.
 #[test]
 fn the_order_and_the_numbers_are_pytorchs() {
     let (model, log) = (model(), Log::default());
@@ -71,14 +71,14 @@ fn the_order_and_the_numbers_are_pytorchs() {
     assert_eq!(*log.lock().unwrap(), expected);
     assert_eq!(shown(&[x.grad().unwrap().into()]), "-0.1153 0.0116");
     assert_eq!(shown(&[model.parameters()[0].grad().unwrap()]), "1.9845 -1.9845 -0.9691 0.9691");
-    // Where no input needs a gradient, the hooks run with that of the output alone, as there.
+    // If no input needs a gradient, the hooks run with that of the output alone, as in PyTorch.
     drop((doubled, raised));
     log.lock().unwrap().clear();
     model.forward(&x.detach()).unwrap().sum().backward().unwrap();
     let backward: Vec<String> = log.lock().unwrap().iter().filter(|l| l.starts_with('b')).cloned().collect();
     assert_eq!(backward[..2], ["bpre ``  | 1.0000", "bwd ``  | 1.0000"]);
     assert_eq!(backward.last().unwrap(), "bwd `0`  | 0.4923 -0.9845");
-    // None is left.
+    // No hook is left.
     drop(handles);
     log.lock().unwrap().clear();
     model.forward(&x).unwrap().sum().backward().unwrap();
@@ -118,7 +118,7 @@ fn several_tensors_are_hooked_together() {
     let swap = |_: &str, x: &[AnyTensor]| vec![x[0].clone(), tensor![5.0].into()];
     let (y, z) = hooks::during_pre(&two, "", swap, || two.forward(&a, &b, 1.)).unwrap();
     assert_eq!((y, z.unwrap()), (tensor![10.0], tensor![7.0]));
-    // An option that is none shows nothing.
+    // An option that is `None` shows nothing.
     let _ = hooks::during(&two, "", |_, _, y| assert_eq!(y.len(), 1), || two.forward(&a, &b, 0.)).unwrap();
 }
 
@@ -209,7 +209,7 @@ fn a_hook_that_panics_leaves_nothing_behind() {
     let panics = || hooks::during(&net, "1", |_, _, _| -> () { panic!("half way") }, forward);
     assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
     let y = forward().unwrap();
-    // One inside another; both run, the outer first.
+    // Nested: both run, the outer one first.
     let mut order = Vec::new();
     let order_of = &Mutex::new(&mut order);
     let inner = || hooks::during(&net, "1", |_, _, _| order_of.lock().unwrap().push(2), forward);
@@ -248,7 +248,7 @@ fn a_hooked_module_moves_and_trains() {
     assert!(moved.clone().forward(&x).unwrap().lt(50.0).unwrap().all().item().unwrap(), "a clone has no hooks");
     handle.remove();
     assert!(moved.forward(&x).unwrap().lt(50.0).unwrap().all().item().unwrap());
-    // Two layers without fields of their own kind have a place each.
+    // Two layers that have no fields of their own still have different identities.
     #[derive(Module)]
     struct Nothing;
     #[forward]
@@ -330,7 +330,7 @@ fn an_error_has_one_path_through_fields_lists_and_boxes() {
     let place = |e: &str| e.split("; ").skip(1).map(str::to_string).collect::<Vec<_>>().join("; ");
     assert_eq!(place(&error(&[1, 4])), "in Deep.self.1.convs.0 (Linear(in_features=3, out_features=3, bias=True))");
     assert_eq!(place(&error(&[1, 3])), "in Deep.self.1 (Block)");
-    // One that is no part of the model stands alone, before the place in the model.
+    // A module that is not a part of the model is named alone, before the place in the model.
     #[derive(Module)]
     struct Temporary {
         n: usize,
@@ -373,7 +373,7 @@ fn a_sequential_may_begin_with_labels() {
     net.eval();
     assert_eq!(net.parameters().len(), 7);
     assert_eq!((net.len(), net.clone().to_string()), (3, net.to_string()));
-    // The labels are the input that a hook sees.
+    // The hook sees the labels as the input.
     let see = |_: &str, x: &[AnyTensor], _: &[AnyTensor]| assert_eq!(x[0].dtype(), ndnn::DType::I64);
     let _ = hooks::during(&net, "", see, || net.forward(&tensor![[1]])).unwrap();
     let double = sequential![f64; Embedding::new(10, 4), Linear::new(4, 2)];

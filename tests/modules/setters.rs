@@ -1,4 +1,4 @@
-//! Setters of layers: what one takes away another restores, in any order.
+//! Setters of layers: what one removes another restores, in any order.
 
 use ndnn::{DType, prelude::*};
 
@@ -9,7 +9,7 @@ fn shapes(module: &impl Module) -> Vec<(String, Vec<usize>)> {
     module.state_dict().iter().map(|(name, t)| (name.to_string(), t.shape().to_vec())).collect()
 }
 
-/// Fails unless both have the same state and print the same.
+/// Fails unless both have the same state and the same printed form.
 fn alike<M: Module, N: Module>(a: M, b: N) {
     assert_eq!((shapes(&a), ndnn::module::repr(&a)), (shapes(&b), ndnn::module::repr(&b)));
 }
@@ -23,6 +23,7 @@ fn a_setter_restores_what_another_took_away() {
     alike(Conv2d::new(2, 4, 3).bias(false).groups(2).bias(true), Conv2d::new(2, 4, 3).groups(2));
     alike(Conv3d::new(2, 4, 3).groups(2).bias(false).groups(1), Conv3d::new(2, 4, 3).bias(false));
     alike(LSTM::new(3, 4).bias(false).num_layers(2).bias(true), LSTM::new(3, 4).num_layers(2));
+    alike(GRUCell::new(3, 4).bias(false).bias(true), GRUCell::new(3, 4));
     let attention = || MultiheadAttention::new(4, 2);
     alike(attention().bias(false).bias(true), attention());
     alike(attention().add_bias_kv(true).add_bias_kv(false), attention());
@@ -37,7 +38,7 @@ fn a_setter_restores_what_another_took_away() {
     let groups = || GroupNorm::new(2, 4);
     alike(groups().affine(false).affine(true), groups());
     alike(groups().bias(false).bias(true), groups());
-    // After a conversion too, in the new type.
+    // After a conversion too, with the new type.
     let wide = Linear::new(3, 2).bias(false).dtype::<f64>().bias(true);
     assert!(wide.parameters().iter().all(|p| p.dtype() == DType::F64));
     alike(norm().affine(false).dtype::<f64>().affine(true), norm());
@@ -80,19 +81,20 @@ fn what_a_setter_restores_starts_as_it_does_in_a_new_layer() {
         values.iter().any(|v| *v != 0.0) && values.iter().all(|v| v.abs() <= bound)
     };
     assert!(within(&Linear::new(4, 100).bias(false).bias(true).bias, 0.5));
+    assert!(within(&GRUCell::new(3, 100).bias(false).bias(true).bias_hh, 0.1));
     assert!(within(&Bilinear::new(4, 3, 100).bias(false).bias(true).bias, 0.5));
     assert!(within(&Conv2d::new(4, 64, 2).bias(false).bias(true).bias, 0.25));
     assert!(within(&Conv2d::new(4, 64, 2).bias(false).groups(4).bias(true).bias, 0.5));
-    // Nothing comes in: PyTorch's bias is 0.
+    // Without inputs, PyTorch's bias is 0.
     assert_eq!(Linear::new(0, 3).bias.unwrap().detach(), Tensor::zeros([3]));
     let norm = BatchNorm1d::new(3).affine(false).track_running_stats(false).affine(true).track_running_stats(true);
     assert_eq!(values(&norm), values(&BatchNorm1d::new(3)));
-    // What is there stays.
+    // What exists is kept.
     let (linear, attention) = (Linear::new(3, 2), MultiheadAttention::new(4, 2).add_bias_kv(true));
     let (bias, key) = (linear.bias.clone().unwrap(), attention.bias_k.clone().unwrap());
     assert!(linear.bias(true).bias.unwrap().is_same(&bias));
     assert!(attention.add_bias_kv(true).bias(true).bias_k.unwrap().is_same(&key));
-    // A padding row that is one no more has its values again.
+    // A row that is no longer the padding row has its values again.
     let rows: Tensor = Tensor::randn([4, 3]);
     let table = Embedding::from_pretrained(&rows, false).unwrap().padding_idx(1).padding_idx(-1);
     let now = table.weight.detach();
@@ -114,10 +116,11 @@ fn a_setter_that_changes_no_shape_keeps_the_weights() {
     kept(Conv2d::new(4, 4, 3), |l| l.groups(1).bias(true));
     kept(LSTM::new(3, 4), |l| l.num_layers(1).bias(true).bidirectional(false).proj_size(0));
     kept(LSTM::new(3, 4), |l| l.num_layers(2).num_layers(1).bidirectional(true).bidirectional(false));
+    kept(GRU::new(3, 4), |l| l.num_layers(2).bidirectional(true).bidirectional(false).num_layers(1).batch_first(true));
     kept(MultiheadAttention::new(4, 2), |l| l.kdim(4).vdim(4).bias(true));
     kept(MultiheadAttention::new(4, 2).kdim(3), |l| l.kdim(3).vdim(4));
     kept(PReLU::new(), |l| l.num_parameters(1));
-    // What is left in its shape stays beside what is new.
+    // What keeps its shape stays, next to what is new.
     let lstm = LSTM::new(3, 4);
     let weight = lstm.weight("weight_ih_l0").unwrap().clone();
     let lstm = lstm.bias(false).num_layers(2).bias(true);

@@ -1,4 +1,4 @@
-//! What stands behind a parameter: a parametrization, nothing yet, or another tensor in a scope.
+//! The source of a parameter: a parametrization, nothing yet (lazy), or another tensor in a scope.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -39,7 +39,7 @@ fn close(got: &Tensor<f64>, expected: &[f64]) {
     }
 }
 
-/// Upper triangle, mirrored; it has no right inverse.
+/// Mirrors the upper triangle; it has no right inverse.
 #[derive(Module)]
 struct Symmetric;
 
@@ -49,7 +49,7 @@ impl Parametrization for Symmetric {
     }
 }
 
-/// Holds a parameter, a buffer and a mode of its own.
+/// Has a parameter, a buffer and a mode of its own.
 #[derive(Module)]
 #[module(repr)]
 struct Scale {
@@ -80,7 +80,7 @@ impl Parametrization for Scale {
 // ---------------------------------------------------------------------------------------------------- parametrizations
 
 /// PyTorch 2.15's numbers of `v * (g / v.norm(…))`: the gradients of `g` and `v`, and those of the sum of their squares. The
-/// second derivative of PyTorch's own fused `_weight_norm` by `v` is another, and fails its gradgradcheck.
+/// second derivative of PyTorch's own fused `_weight_norm` with respect to `v` differs, and fails its gradgradcheck.
 #[test]
 fn weight_norm_in_numbers() {
     #[rustfmt::skip]
@@ -184,7 +184,7 @@ fn a_parametrized_layer_prints_and_names_as_in_pytorch() {
     assert_eq!(model.num_parameters(), 2 + 2 + 6 + 18 + 2 + 9 + 1 + 3 + 1);
     let table = ndnn::nn::summary(linear(0), &[4, 3]).unwrap();
     assert_eq!((table.parameters, table.rows[0].parameters), (10, 10));
-    // Modes inside are set with the others, and a clone shares nothing.
+    // Modes inside a parametrization are set with the others, and a clone shares nothing.
     let mut copy = model.clone();
     assert_eq!(values(&copy), values(&model));
     assert!(copy.is_training());
@@ -216,7 +216,7 @@ fn a_parametrized_parameter_learns_through_its_originals() {
     handle.zero_grad();
     assert!(!layer.parameters()[0].has_grad());
 
-    // Frozen, and what makes no sense.
+    // Frozen parameters, and calls that make no sense.
     handle.set_requires_grad(false);
     assert!(!handle.requires_grad() && !layer.parameters()[0].requires_grad() && !handle.tensor().requires_grad());
     let error = message(handle.set(&Tensor::zeros([3, 3])));
@@ -232,7 +232,7 @@ fn a_parametrized_parameter_learns_through_its_originals() {
     let error = message(remove_parametrizations(&Linear::new(1, 1).weight, true));
     assert_eq!(error, "remove_parametrizations: the parameter has no parametrization");
 
-    // Set through right inverses.
+    // Setting a value uses the right inverses.
     let scaled = Linear::new(2, 2).bias(false);
     let weight = scaled.weight.detach();
     register_parametrization(&scaled.weight, Scale::new(2.0)).unwrap();
@@ -303,7 +303,7 @@ fn older_files_load() {
     assert_eq!(values(&copy), values(&model));
     let report = copy.load_state_dict_partial(&old).unwrap();
     assert!(report.is_complete(), "{report}");
-    // A model without the parametrization does not take them; a norm that has no statistics in the file misses its count.
+    // A model without the parametrization does not accept them; a norm without statistics in the file lacks its count.
     let error = message(Sequential::<f32>::load_state_dict(&sequential![Linear::new(3, 2), BatchNorm1d::new(2)], &old));
     assert!(error.contains("missing: 0.weight [2, 3]; unexpected: "), "{error}");
     let _ = old.remove("1.running_mean");
@@ -384,7 +384,7 @@ fn a_lazy_parameter_says_what_to_do() {
     assert_eq!(error, format!("register_parametrization: {why}; {first}"));
     assert_eq!(format!("{:?}", layer.weight), "<UninitializedParameter>");
 
-    // A state_dict gives it its shape, and is looked at before.
+    // A state_dict determines its shape, and is checked first.
     let state = |sizes: [usize; 3]| {
         let [a, b, c] = sizes;
         StateDict::from([("0.weight", Tensor::<f32>::ones([a, b])), ("0.bias", Tensor::ones([c]))])
@@ -419,7 +419,7 @@ fn functional_call_replaces_parameters_and_buffers() {
     assert_eq!(got, other.forward(&x).unwrap());
     assert_eq!(values(&model), own, "what is written to a buffer that was given is dropped");
 
-    // Only some, and differentiably; the model's own buffers are written.
+    // Only some parameters, differentiably; the model's own buffers are updated.
     let w = tensor![[0.1, 0.2, 0.3]].set_requires_grad(true);
     let some = StateDict::from([("2.weight", w.clone())]);
     functional_call(&model, &some, || model.forward(&x)).unwrap().sum().backward().unwrap();
@@ -428,7 +428,7 @@ fn functional_call_replaces_parameters_and_buffers() {
     assert!(model.named_parameters().iter().all(|(name, p)| p.has_grad() == (name != "2.weight")));
     assert_ne!(values(&model), own);
 
-    // A panic and an error leave nothing behind; scopes inside others, and other threads.
+    // A panic and an error leave nothing behind; nested scopes, and other threads.
     let inside = || functional_call(&model, &some, || -> Result<()> { panic!("inside") });
     assert_eq!(panic_of(inside), "inside");
     let weight = |model: &Sequential| model.named_parameters()[4].1.detach();
@@ -472,7 +472,7 @@ fn functional_call_is_strict() {
         error(StateDict::from([("0.weight", a.cast::<f64>())])),
         "functional_call: `0.weight` is f32 [2, 2], the tensor for it is f64 [2, 2]"
     );
-    // By the names of the originals.
+    // Under the names of the originals.
     let layer = Linear::new(2, 2).bias(false);
     weight_norm(&layer.weight, 0).unwrap();
     let doubled =
@@ -480,7 +480,7 @@ fn functional_call_is_strict() {
     let x = tensor![[1.0, -3.0]];
     let twice = functional_call(&layer, &doubled, || layer.forward(&x)).unwrap();
     assert!((twice - layer.forward(&x).unwrap() * 2.0).abs().sum().item().unwrap() < 1e-6);
-    // Twice differentiable with respect to what is handed over.
+    // Twice differentiable with respect to the tensors that are passed.
     let model = sequential![f64; Linear::new(2, 3), Tanh, Linear::new(3, 1)];
     let inputs: Vec<Tensor<f64>> = model.parameters().iter().map(|p| p.detach().to()).collect();
     let names = names(&model);
@@ -492,7 +492,7 @@ fn functional_call_is_strict() {
     gradgradcheck(f, &inputs, Default::default()).unwrap();
 }
 
-/// What DataParallel, checkpoint and SyncBatchNorm stand on.
+/// What DataParallel, checkpoint and SyncBatchNorm will be built on.
 #[test]
 fn a_scope_keeps_what_is_written_and_replays() {
     let norm = BatchNorm1d::new(2);
@@ -512,7 +512,7 @@ fn a_scope_keeps_what_is_written_and_replays() {
     written.iter().for_each(|(buffer, value)| buffer.set(value).unwrap());
     assert_eq!(norm.num_batches_tracked.as_ref().unwrap().tensor(), Tensor::scalar(2));
 
-    // Leaves of its own for a part of a batch, and the same draws again.
+    // Separate leaves for a part of a batch, and the same random draws again.
     let model: Sequential = sequential![Linear::new(2, 2), Dropout::new(0.5)];
     let layer = (model.get(0).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap();
     let leaf = layer.weight.detach().set_requires_grad(true);

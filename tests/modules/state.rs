@@ -1,4 +1,4 @@
-//! State and its files: names, order, many entries, messages for what does not fit.
+//! State and its files: names, order, many entries, and messages for what does not match.
 
 use std::{collections::BTreeMap, fs};
 
@@ -10,7 +10,7 @@ fn layer() -> Linear {
     Linear::new(1, 1)
 }
 
-/// The panic's text, and that it names this file.
+/// Checks the panic's text, and that it names this file.
 #[track_caller]
 fn panics(expected: &str, f: impl FnOnce() + std::panic::UnwindSafe) {
     let panic = std::panic::catch_unwind(f).unwrap_err();
@@ -46,7 +46,7 @@ fn a_name_stands_for_one_thing() {
 #[test]
 fn two_entries_of_one_name_are_not_saved() {
     let folder = Folder::new("twice");
-    // Keys with dots in a map of one's own.
+    // Keys with dots, in a map of the user's own.
     #[derive(Module)]
     struct Clash {
         maps: BTreeMap<String, Sequential>,
@@ -78,7 +78,7 @@ fn what_cannot_be_read_back_is_not_written() {
         assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Format, text));
     }
     assert_eq!((fs::read_to_string(&path).unwrap().as_str(), folder.names().len()), ("old", 1));
-    // In a file it is a remark, and every other name goes both ways.
+    // In a file it is metadata, and every other name survives writing and reading.
     state.remove("__metadata__");
     for name in ["", "a\"b\\c", "ä\n\u{1}\u{1F600}", "__metadata__.weight"] {
         state.insert(name, tensor![2.0]);
@@ -95,7 +95,8 @@ fn a_file_keeps_the_order() {
     let folder = Folder::new("order");
     let mut state = StateDict::new();
     for i in 0..40 {
-        // No order that sorts by name, type or size; several are empty, and so begin where the next begins.
+        // An order that is not sorted by name, type or size; several tensors are empty, and so begin where the next one
+        // begins.
         let (name, n) = (format!("{}", (i * 17) % 40), i % 3);
         match i % 4 {
             0 => state.insert(name, Tensor::<bool>::zeros([n])),
@@ -111,7 +112,7 @@ fn a_file_keeps_the_order() {
     let again = safetensors::load(&path).unwrap();
     let all = |s: &StateDict| s.iter().map(|(n, t)| (n.to_string(), t.dtype(), t.to::<f64>())).collect::<Vec<_>>();
     assert_eq!(all(&again), all(&state));
-    // Each tensor begins at a multiple of its element's width, as PyTorch's reader asks.
+    // Each tensor begins at a multiple of its element's width, as PyTorch's reader requires.
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
     for entry in header.as_object().unwrap().values() {
@@ -123,7 +124,7 @@ fn a_file_keeps_the_order() {
         assert_eq!(entry["data_offsets"][0].as_u64().unwrap() % width, 0);
     }
     assert_eq!(length % 8, 0);
-    // A header in another order than its bytes.
+    // A header whose order differs from that of its bytes.
     let header = r#"{"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     let data = [1f32.to_le_bytes(), 2f32.to_le_bytes()].concat();
     let state =
@@ -132,7 +133,7 @@ fn a_file_keeps_the_order() {
     assert_eq!(values, [("b", vec![2.0]), ("a", vec![1.0])]);
 }
 
-/// Were any step to look at all names for each, it would take 10^10 comparisons: minutes.
+/// If any step looked at all names for each name, it would take 10^10 comparisons, which is minutes.
 #[test]
 fn a_hundred_thousand_names() {
     let mut net: ParameterDict = ParameterDict::default();
@@ -179,7 +180,7 @@ fn a_common_prefix_is_noticed() {
     );
     let outer = Sequential::default().push_named("body", net.clone());
     assert!(partial(&outer, &net.state_dict()).contains("they would with the prefix `body.` added"));
-    // No prefix mends these.
+    // For these no prefix helps.
     assert_eq!(
         partial(&net, &StateDict::new()),
         "load_state_dict_partial: the state_dict is empty; nothing was changed"
@@ -224,10 +225,10 @@ fn files_of_another_kind_are_recognised() {
     let pytorch = " but look like PyTorch's own format, as torch.save writes it; write them in Python with \
                    safetensors.torch.save_file(model.state_dict(), path): ";
     let lfs = " but a pointer of Git LFS to one; fetch the file itself with `git lfs pull`: ";
-    // Nothing comes to an end here.
+    // This file has no end.
     #[cfg(unix)]
     assert_eq!(safetensors::load("/dev/zero").unwrap_err().kind(), ErrorKind::Format);
-    // torch.save's archive, its older form, a bare pickle, and what is none of them.
+    // torch.save's archive, its older form, a plain pickle, and files that are none of them.
     let zip = [b"PK\x03\x04\x00\x00\x08\x08\x00\x00".as_slice(), &[0; 200]].concat();
     let kinds: [(&[u8], &str); 6] = [
         (&zip, pytorch),

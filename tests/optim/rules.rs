@@ -1,4 +1,4 @@
-//! Rules of every kind that torch.optim has, each as small as shows it.
+//! Rules of every kind that torch.optim has, each as small as possible.
 
 use ndnn::{
     AnyTensor, Error, Result,
@@ -18,7 +18,8 @@ fn number(state: &StateDict, name: &str) -> f64 {
     state.get(name).unwrap_or_else(|| panic!("{name}")).to::<f64>().item().unwrap()
 }
 
-/// As Adafactor: a matrix is divided by the root mean squares of its rows and columns, anything else by its own.
+/// Like Adafactor: a matrix is divided by the root mean squares of its rows and columns, any other parameter by its
+/// own.
 struct FactorRule;
 
 impl ParamRule for FactorRule {
@@ -69,7 +70,7 @@ fn slots_of_other_shapes() {
     let before = model.weight.detach();
     let make = || RuleOptimizer::<Each<FactorRule>>::with_options(&model, SGDOptions::new(0.5));
     let mut factor = make();
-    // What has had no gradient has no slots.
+    // A parameter that never had a gradient has no slots.
     model.weight.set_grad(Some(g.clone())).unwrap();
     factor.step().unwrap();
     let state = factor.state_dict().unwrap();
@@ -97,7 +98,7 @@ fn shapes_that_a_rule_does_not_serve() {
     let _ = RuleOptimizer::<Each<FactorRule>>::with_options(params, SGDOptions::new(1.));
 }
 
-/// As Rprop and NAdam: a slot that begins with the learning rate, and a number beside the arrays.
+/// Like Rprop and NAdam: a slot that starts with the learning rate, and a number in addition to the arrays.
 struct ProductRule;
 
 impl ParamRule for ProductRule {
@@ -130,7 +131,7 @@ fn numbers_beside_the_arrays() {
     let mut rule = make(0.25);
     rule.step().unwrap();
     close(value(&p), 1. - 0.25 * 1.5);
-    // Later rates do not count: the slot began with the first.
+    // Later learning rates do not matter: the slot started with the first one.
     rule.set_lr(10.);
     rule.step().unwrap();
     close(value(&p), 0.625 - 0.125 * 1.5 * 2.5);
@@ -143,7 +144,8 @@ fn numbers_beside_the_arrays() {
     close(value(&p), before - 0.0625 * 3.75 * 3.5);
 }
 
-/// As L-BFGS: steps along the gradient of all parameters as far as lowers the loss enough, which takes the closure.
+/// Like L-BFGS: steps along the gradient of all parameters as far as that lowers the loss enough, which requires the
+/// closure.
 struct LineSearchRule {
     evaluations: i64,
 }
@@ -193,7 +195,7 @@ impl Rule for LineSearchRule {
 
 #[test]
 fn a_rule_over_all_parameters_that_needs_the_loss() {
-    // 50x² + y²: a step of 1 along its gradient climbs.
+    // 50x² + y²: a step of 1 along its gradient increases it.
     let (x, y) = (param(1., 0.), param(-2., 0.));
     let make = || RuleOptimizer::<LineSearchRule>::with_options(vec![x.clone(), y.clone()], SGDOptions::new(1.));
     let closure = || {
@@ -215,7 +217,7 @@ fn a_rule_over_all_parameters_that_needs_the_loss() {
     resumed.load_state_dict(&state).unwrap();
     assert_eq!(resumed.state_dict().unwrap().keys().collect::<Vec<_>>(), state.keys().collect::<Vec<_>>());
     assert_eq!(number(&resumed.state_dict().unwrap(), "rule.evaluations"), number(&state, "rule.evaluations"));
-    // An error of the closure comes back, and a closure without gradients is refused.
+    // An error of the closure is returned, and a closure that computes no gradients is refused.
     let failed = resumed.step_with(|| Tensor::<f64>::ones([2]).reshape([3]));
     assert!(failed.unwrap_err().to_string().starts_with("reshape: "));
     [&x, &y].iter().for_each(|p| p.zero_grad());
@@ -223,7 +225,7 @@ fn a_rule_over_all_parameters_that_needs_the_loss() {
     assert!(error.to_string().starts_with("step: none of the 2 parameters has a gradient"), "{error}");
 }
 
-/// A rule made of another: clips by the norm of all gradients before it steps.
+/// A rule that wraps another one: it clips by the norm of all gradients before it steps.
 struct ClippedRule(Each<SGDRule>);
 
 impl Rule for ClippedRule {

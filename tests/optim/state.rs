@@ -43,12 +43,12 @@ fn options_by_name() {
         assert_eq!(adam, by_setters);
     }
     assert!(adam.get("betas.2").is_err());
-    // Whatever else is out of range, one option can be set.
+    // An option can be set even if another one is out of range.
     adam.eps = -1.;
     adam.set("lr", 0.5).unwrap();
 }
 
-/// As a schedule does it: over any optimizer, of which it knows names.
+/// As a schedule does it: over any optimizer, of which it knows only names.
 #[test]
 fn options_of_any_optimizer() {
     let model = sequential![Linear::new(3, 4), Linear::new(4, 1)];
@@ -73,7 +73,7 @@ fn options_of_any_optimizer() {
         (ErrorKind::Index, "set_option: there is no group 2; there are 2".into())
     );
     assert_eq!(any[0].option(7, "lr").unwrap_err().to_string(), "option: there is no group 7; there are 2");
-    // `step_with` of one in a box.
+    // `step_with` of a boxed optimizer.
     let loss: Tensor<f32> = any[0]
         .step_with(|| {
             model.zero_grad();
@@ -85,7 +85,7 @@ fn options_of_any_optimizer() {
     assert!(loss.item().unwrap() > 0.);
 }
 
-/// A step of training; returns the loss's bits.
+/// Trains for some steps; returns the bits of the losses.
 fn train<O: Optimizer>(model: &Sequential, optimizer: &mut O, from: usize, to: usize) -> Vec<u32> {
     let batch = |step: usize| {
         let x: Tensor = Tensor::from_vec([4, 3], (0..12).map(|i| ((i + 5 * step) % 7) as f32 - 3.).collect()).unwrap();
@@ -102,7 +102,7 @@ fn train<O: Optimizer>(model: &Sequential, optimizer: &mut O, from: usize, to: u
     (from..to).map(step).collect()
 }
 
-/// Ten steps are five, saved, loaded into a new model and optimizer, and five more, bit for bit.
+/// Ten steps equal five steps, saving, loading into a new model and optimizer, and five more, bit for bit.
 fn resumes<O: Optimizer>(make: impl Fn(&Sequential) -> O, slots: &[&str]) {
     let model = || {
         ndnn::manual_seed(1);
@@ -115,7 +115,7 @@ fn resumes<O: Optimizer>(make: impl Fn(&Sequential) -> O, slots: &[&str]) {
     let first = model();
     let mut optimizer = make(&first);
     train(&first, &mut optimizer, 0, 5);
-    // A rate that was changed while training goes into the file.
+    // A learning rate that was changed while training is saved.
     optimizer.set_option(0, "lr", optimizer.lr()).unwrap();
     let state = optimizer.state_dict().unwrap();
     let names: Vec<&str> = state.keys().filter_map(|name| name.strip_prefix("state.0.weight.")).collect();
@@ -146,7 +146,7 @@ fn training_resumes_with_the_same_bits() {
     resumes(|m| RMSprop::new(m, 0.01).momentum(0.9).centered(true).group(group, |g| g.alpha(0.5)).unwrap(), &all);
 }
 
-/// An optimizer of two groups that has stepped once, its model, and its state.
+/// An optimizer with two groups that has stepped once, its model, and its state.
 fn stepped() -> (Linear, Adam, StateDict) {
     let model = Linear::new(2, 3);
     model.forward(&Tensor::ones([1, 2])).unwrap().sum().backward().unwrap();
@@ -229,14 +229,14 @@ fn names_that_are_not_unique() {
 
 #[test]
 fn a_momentum_that_is_switched_on_later() {
-    // PyTorch: 0.9, then 0.8, since the first gradient enters the buffer whole, then 0.675.
+    // PyTorch: 0.9, then 0.8, since the first gradient enters the buffer completely, then 0.675.
     let p = param(1., 1.);
     let make = || SGD::new(vec![p.clone()], 0.1).dampening(0.25);
     let mut sgd = make();
     sgd.step().unwrap();
     close(value(&p), 0.9);
     sgd.set_option(0, "momentum", 0.5).unwrap();
-    // A file written before the first step with the buffer keeps its place with an empty tensor.
+    // A state saved before the first step with the buffer has an empty tensor in its place.
     let state = sgd.state_dict().unwrap();
     assert_eq!(state.get("state.0.momentum_buffer").unwrap().shape(), [0]);
     let mut sgd = make();
@@ -244,12 +244,12 @@ fn a_momentum_that_is_switched_on_later() {
     for expected in [0.8, 0.675] {
         sgd.step().unwrap();
         close(value(&p), expected);
-        // What is loaded is not new.
+        // A loaded buffer does not count as new.
         let state = sgd.state_dict().unwrap();
         sgd = make();
         sgd.load_state_dict(&state).unwrap();
     }
-    // Switched off, it waits, in a file too.
+    // Switched off, the buffer is kept, in a file too.
     sgd.set_option(0, "momentum", 0.).unwrap();
     sgd.step().unwrap();
     let state = sgd.state_dict().unwrap();
@@ -269,7 +269,7 @@ fn parameters_of_all_sizes_and_types() {
     large.set_grad(Some(Tensor::ones([300, 300]))).unwrap();
     let mut rms = RMSprop::new(all.clone(), 0.1).momentum(0.5).centered(true);
     rms.step().unwrap();
-    // All elements by the same formula, on one thread or several.
+    // All elements follow the same formula, on one thread or several.
     assert!(large.detach().to_vec().iter().all(|&x| x == single.detach().to_vec()[0]));
     let state = safetensors::from_bytes(&safetensors::to_bytes(&rms.state_dict().unwrap()).unwrap()).unwrap();
     assert_eq!(state.get("state.0.square_avg").unwrap().shape(), [0, 3]);
@@ -277,7 +277,7 @@ fn parameters_of_all_sizes_and_types() {
     resumed.load_state_dict(&state).unwrap();
     resumed.step().unwrap();
     assert_eq!(state.len(), resumed.state_dict().unwrap().len());
-    // A slot that no step has used yet, also of a parameter without elements.
+    // A slot that no step has used yet, including one of a parameter without elements.
     let mut sgd = SGD::new(all.clone(), 0.1);
     sgd.step().unwrap();
     sgd.set_option(0, "momentum", 0.5).unwrap();

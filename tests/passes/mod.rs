@@ -1,9 +1,9 @@
-//! The gradient of an elementwise function beside infinities: the fast and the differentiable pass agree, and where the
-//! function is flat nothing passes, whatever comes from above.
+//! The gradient of an elementwise function at infinities: the fast and the differentiable pass agree, and where the
+//! function is flat the gradient is 0, whatever the incoming gradient.
 
 use ndnn::{Real, Result, Tensor, autograd::grad_with};
 
-/// Points and gradients that no finite formula is made for.
+/// Points and gradients for which ordinary formulas fail.
 const POINTS: [f64; 26] = [
     f64::NAN,
     f64::NEG_INFINITY,
@@ -43,7 +43,8 @@ pub fn slope<T: Real>(f: &dyn Fn(&Tensor<T>) -> Result<Tensor<T>>, x: f64, g: f6
     grads[0].as_ref().unwrap().to_vec()[0].as_f64()
 }
 
-/// Both passes agree at every point, to `tolerance` relative to the slope or to 1, and nothing passes where `flat` says.
+/// Both passes agree at every point, to `tolerance` relative to the slope or to 1, and the gradient is 0 where `flat`
+/// says so.
 pub fn check<T: Real>(
     name: &str,
     f: &dyn Fn(&Tensor<T>) -> Result<Tensor<T>>,

@@ -1,4 +1,4 @@
-//! Gradients of programs: against finite differences, and the ways to work them out against each other.
+//! Gradients of programs: compared with finite differences, and the ways to compute them with one another.
 
 use ndnn::{AnyTensor, Tensor, autograd::grad};
 
@@ -8,7 +8,7 @@ type X = Tensor<f64>;
 
 const STEP: f64 = 1e-5;
 
-/// The leaves of a program, and what its loss adds up: all that no later step used.
+/// The leaves of a program, and the values that its loss sums: all those that no later step used.
 struct Graph<'p> {
     program: &'p Program,
     leaves: Vec<usize>,
@@ -35,7 +35,7 @@ impl<'p> Graph<'p> {
         Graph { program, leaves, ends }
     }
 
-    /// The values that the leaves have, as new leaves.
+    /// The values of the leaves, as new leaves.
     fn tracked(&self) -> Vec<X> {
         let value = |i: usize| match &self.program.values[i] {
             Some((AnyTensor::F64(x), _)) => x.set_requires_grad(true),
@@ -54,7 +54,7 @@ impl<'p> Graph<'p> {
         self.ends.iter().map(end).reduce(|a, b| a + b).expect("a value")
     }
 
-    /// The reference's loss, one element of one leaf moved.
+    /// The loss of the reference, with one element of one leaf moved.
     fn naive_loss(&self, leaf: usize, k: usize, by: f64) -> f64 {
         let mut values: Vec<Option<Array>> = Vec::new();
         for (i, step) in self.program.steps.iter().enumerate() {
@@ -74,14 +74,14 @@ impl<'p> Graph<'p> {
         self.ends.iter().map(end).sum()
     }
 
-    /// The gradients of the loss, zeros where it does not depend on a leaf.
+    /// The gradients of the loss; zeros if it does not depend on a leaf.
     fn gradients(&self, leaves: &[X], create_graph: bool) -> Vec<X> {
         let found = grad(&[&self.loss(leaves)], &leaves.iter().collect::<Vec<_>>(), create_graph).unwrap();
         found.into_iter().zip(leaves).map(|(g, x)| g.unwrap_or_else(|| x.zeros_like().detach())).collect()
     }
 }
 
-/// The derivative at 0 by central differences; `None` at a kink, where the slopes of the two sides do not draw nearer.
+/// The derivative at 0 by central differences; `None` at a kink, where the slopes of the two sides do not converge.
 fn derivative(f: impl Fn(f64) -> f64) -> Option<f64> {
     let at = f(0.);
     let sides = |h: f64| ((f(h) - at) / h, (at - f(-h)) / h);
@@ -133,7 +133,7 @@ pub fn check(program: &Program) -> Result<(), String> {
     if program.mode == crate::program::Mode::Gradients(true) { second(&graph, &leaves, &first) } else { Ok(()) }
 }
 
-/// The gradient of a weighted sum of the first gradients, against differences of that sum.
+/// Checks the gradient of a weighted sum of the first gradients against differences of that sum.
 fn second(graph: &Graph, leaves: &[X], first: &[X]) -> Result<(), String> {
     let sum = |gradients: &[X]| {
         let sums = gradients.iter().enumerate().map(|(i, g)| weighted(g, i));

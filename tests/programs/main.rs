@@ -1,9 +1,9 @@
-//! Random programs: operations drawn by a seed, each compared with a plain reference (`naive.rs`) as soon as it ran:
-//! shape, elements, and whether it is refused. Gradients against finite differences of the reference; equal bits on any
-//! number of threads.
+//! Random programs: operations drawn with a seed, each compared with a plain reference (`naive.rs`) as soon as it ran:
+//! its shape, its elements, and whether it is refused. Also gradients against finite differences of the reference, and
+//! equal bits on any number of threads.
 //!
-//! `NDNN_PROGRAMS=20000` runs as many programs instead of 300, `NDNN_PROGRAM_SEED=7` the one of that seed, as a failure
-//! names it.
+//! `NDNN_PROGRAMS=20000` runs that many programs instead of 300; `NDNN_PROGRAM_SEED=7` runs the one program with that
+//! seed, which a failure message names.
 
 mod gradients;
 mod naive;
@@ -23,7 +23,7 @@ use naive::Array;
 use ndnn::{AnyTensor, DType};
 use program::{Kind, Mode, Program, Step};
 
-/// Runs `check` on the seeds of as many programs as asked for, or on the one asked for.
+/// Runs `check` on as many seeds as requested, or on the requested seed.
 fn seeds(programs: u64, check: impl Fn(u64) -> Result<(), String>) {
     let number = |name: &str| env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seeds = match (number("NDNN_PROGRAM_SEED"), number("NDNN_PROGRAMS")) {
@@ -70,7 +70,7 @@ fn bits_do_not_depend_on_the_number_of_threads() {
     });
 }
 
-/// Runs a function while the locals of its thread are destroyed, after all that were made later.
+/// Runs a function while the thread-locals of its thread are destroyed, after all that were created later.
 struct AtEnd(Option<Box<dyn FnOnce()>>);
 
 impl Drop for AtEnd {
@@ -93,7 +93,7 @@ fn every_operation_works_while_a_thread_ends() {
     };
     let (sender, ended) = mpsc::channel();
     let thread = thread::spawn(move || {
-        // The first local of the thread, so the last to go.
+        // The first thread-local of the thread, so the last one to be destroyed.
         AT_END.with_borrow_mut(|at_end| at_end.0 = None);
         programs();
         let again = move || sender.send(catch_unwind(programs).is_ok()).expect("waited for");
@@ -108,7 +108,7 @@ fn grow(mode: Mode, seed: u64) -> Result<Program, String> {
     let fits = |(name, kind, _): &&(&str, Kind, _)| match mode {
         Mode::Values => true,
         Mode::Gradients(smooth) => *kind == Kind::Smooth || (*kind == Kind::Kinked && !smooth),
-        // Its result is quadratic in an axis.
+        // The size of its result is quadratic in that of an axis.
         Mode::Large => *name != "diag_embed",
     };
     let rows: Vec<_> = rows::ROWS.iter().filter(fits).collect();
@@ -126,7 +126,7 @@ fn grow(mode: Mode, seed: u64) -> Result<Program, String> {
     Ok(program)
 }
 
-/// What comes out of a step, if later ones may use it; an error where ndnn and the reference differ.
+/// The result of a step, if later steps may use it; an error if ndnn and the reference differ.
 fn run(step: &Step, program: &Program) -> Result<Option<(AnyTensor, Array)>, String> {
     let inputs: Vec<&(AnyTensor, Array)> =
         step.inputs.iter().map(|&i| program.values[i].as_ref().expect("a value")).collect();
@@ -137,7 +137,7 @@ fn run(step: &Step, program: &Program) -> Result<Option<(AnyTensor, Array)>, Str
     })?;
     if program.mode == Mode::Large {
         let fits = |t: &AnyTensor| naive::count(t.shape()) < 1 << 19 && elements(t).iter().all(|x| x.abs() < 1e3);
-        // The reference's elements are not looked at.
+        // The elements of the reference are not compared.
         return Ok(ours.ok().filter(fits).map(|t| (t, Array { shape: vec![], data: vec![] })));
     }
     let (tensor, expected) = match (ours, (step.naive)(&arrays)) {
@@ -156,13 +156,13 @@ fn run(step: &Step, program: &Program) -> Result<Option<(AnyTensor, Array)>, Str
     }
     let modest =
         got.iter().all(|x| x.abs() <= 16.) && got.len() <= if program.mode == Mode::Values { 1500 } else { 150 };
-    // From here on both go on from the same numbers, so that roundings do not add up.
+    // From here on both continue with the same numbers, so that roundings do not accumulate.
     let shape = expected.shape;
     Ok(modest.then_some((tensor, Array { shape, data: got })))
 }
 
-/// Whether two elements are equal but for roundings. What an operation adds up is at most the sum of its inputs' elements,
-/// multiplied by the largest.
+/// Whether two elements are equal except for roundings. A sum inside an operation is at most the sum of all input
+/// elements times the largest one.
 fn tolerance(step: &Step, result: &AnyTensor, inputs: &[&Array]) -> impl Fn(f64, f64) -> bool + use<> {
     let all = || inputs.iter().flat_map(|a| &a.data).map(|x| x.abs());
     let scale = all().fold(1., f64::max) * all().sum::<f64>().max(1.);
@@ -182,7 +182,7 @@ fn elements(tensor: &AnyTensor) -> Vec<f64> {
     tensor.to::<f64>().to_vec()
 }
 
-/// What ndnn makes of a program, some leaves replaced by others.
+/// The results of ndnn for a program, with some leaves replaced by others.
 fn outputs(steps: &[Step], leaves: &[(usize, AnyTensor)]) -> Vec<Option<AnyTensor>> {
     let mut values: Vec<Option<AnyTensor>> = Vec::new();
     for (i, step) in steps.iter().enumerate() {

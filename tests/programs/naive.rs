@@ -1,5 +1,5 @@
-//! The reference: arrays as a shape and a `Vec<f64>`, and each operation as a plain loop over positions. It shares nothing
-//! with ndnn. `None` says that the operation must be refused.
+//! The reference: arrays as a shape and a `Vec<f64>`, and each operation as a plain loop over positions. It shares no
+//! code with ndnn. `None` means that the operation must be refused.
 
 /// Elements in row-major order. Integers are whole numbers, `bool` is 0 or 1.
 #[derive(Clone, Debug, PartialEq)]
@@ -8,13 +8,13 @@ pub struct Array {
     pub data: Vec<f64>,
 }
 
-/// The axis that `dim` means; a scalar takes 0 and -1.
+/// The axis that `dim` refers to; a scalar accepts 0 and -1.
 pub fn axis(dim: isize, ndim: usize) -> Option<usize> {
     let n = ndim.max(1) as isize;
     (-n..n).contains(&dim).then_some(dim.rem_euclid(n) as usize)
 }
 
-/// The axes that `dims` means; none means all.
+/// The axes that `dims` refers to; none means all.
 fn axes(dims: &[isize], ndim: usize) -> Option<Vec<usize>> {
     if dims.is_empty() {
         return Some((0..ndim).collect());
@@ -77,7 +77,7 @@ impl Array {
         self.data[self.place(at)]
     }
 
-    /// The element that stands at a position of a shape to which this one is broadcast.
+    /// The element at a position of a shape to which this array is broadcast.
     fn spread(&self, at: &[usize]) -> f64 {
         let own: Vec<usize> =
             at[at.len() - self.ndim()..].iter().zip(&self.shape).map(|(&i, &n)| if n == 1 { 0 } else { i }).collect();
@@ -98,7 +98,7 @@ impl Array {
         Some(build(&shape, |at| if mask.spread(at) != 0. { a.spread(at) } else { b.spread(at) }))
     }
 
-    /// Each run of elements along an axis replaced by `f` of it, which has `len`.
+    /// Replaces the elements along an axis by `f` of them, `len` elements.
     pub fn along(&self, dim: isize, len: usize, f: impl Fn(&[f64]) -> Vec<f64>) -> Option<Array> {
         let at = axis(dim, self.ndim())?;
         let mut shape = if self.shape.is_empty() { vec![1] } else { self.shape.clone() };
@@ -116,24 +116,24 @@ impl Array {
         Some(Array { shape: if self.shape.is_empty() { vec![] } else { shape }, data })
     }
 
-    /// The length of an axis; of a scalar 1.
+    /// The length of an axis; 1 for a scalar.
     pub fn size(&self, dim: isize) -> Option<usize> {
         Some(self.shape.get(axis(dim, self.ndim())?).copied().unwrap_or(1))
     }
 
-    /// The length of an axis that a scalar has not.
+    /// The length of an axis; a scalar has none.
     pub fn real_size(&self, dim: isize) -> Option<usize> {
         if self.ndim() == 0 { None } else { self.size(dim) }
     }
 
-    /// The elements of an axis that stand at the given places.
+    /// The elements at the given places along an axis.
     pub fn take(&self, dim: isize, places: &[usize]) -> Option<Array> {
         self.along(dim, places.len(), |lane| places.iter().map(|&p| lane[p]).collect())
     }
 
     // -------------------------------------------------------------------------------------------------------- reductions
 
-    /// `f` of the elements that fall together, in row-major order.
+    /// `f` of the elements that are reduced to one, in row-major order.
     pub fn reduce(&self, dims: &[isize], keepdim: bool, f: impl Fn(&[f64]) -> f64) -> Option<Array> {
         let axes = axes(dims, self.ndim())?;
         let kept: Vec<usize> = (0..self.ndim()).map(|i| if axes.contains(&i) { 1 } else { self.shape[i] }).collect();
@@ -148,7 +148,7 @@ impl Array {
         Some(Array { shape: if keepdim { kept } else { gone }, data: groups.iter().map(|g| f(g)).collect() })
     }
 
-    /// As [`reduce`](Self::reduce), refused where there is nothing to choose from.
+    /// As [`reduce`](Self::reduce), but refused if there are no elements to choose from.
     pub fn choice(&self, dims: &[isize], keepdim: bool, f: impl Fn(&[f64]) -> f64) -> Option<Array> {
         let axes = axes(dims, self.ndim())?;
         if axes.iter().any(|&a| self.shape[a] == 0) { None } else { self.reduce(dims, keepdim, f) }
@@ -292,7 +292,7 @@ impl Array {
         if parts.iter().any(|p| p.ndim() == 0) {
             return None;
         }
-        // Of shape [0] goes with everything.
+        // A tensor of shape [0] is accepted with any others.
         let real: Vec<&Array> = parts.iter().copied().filter(|p| p.shape != [0]).collect();
         let Some(first) = real.first() else { return axis(dim, 1).map(|_| parts[0].clone()) };
         let at = axis(dim, first.ndim())?;
@@ -330,7 +330,8 @@ impl Array {
         }))
     }
 
-    /// Piece `k` (modulo their number) of pieces of `size` along an axis, the last one of what is left.
+    /// Piece `k` (modulo the number of pieces) of the pieces of `size` elements along an axis, the last of which may be
+    /// smaller.
     pub fn split(&self, size: usize, dim: isize, k: usize) -> Option<Array> {
         let n = self.real_size(dim)?;
         if size == 0 && n > 0 {
@@ -354,12 +355,13 @@ impl Array {
         self.take(dim, &index.data.iter().map(|&i| i as usize).collect::<Vec<_>>())
     }
 
-    /// With at least one axis: a scalar counts as a vector of one.
+    /// With at least one axis: a scalar counts as a vector of one element.
     fn vector(&self) -> Array {
         Array { shape: if self.ndim() == 0 { vec![1] } else { self.shape.clone() }, data: self.data.clone() }
     }
 
-    /// Where an index reaches, if it fits: no larger than `self` on any axis but `dim`, nor than `source` on any.
+    /// The axis that an index refers to, if the index is no larger than `self` on any axis but `dim`, nor than `source`
+    /// on any axis.
     fn reached(&self, dim: isize, index: &Array, source: Option<&Array>) -> Option<usize> {
         let at = axis(dim, self.ndim())?;
         let reach = index.vector().shape;
@@ -379,7 +381,7 @@ impl Array {
         Some(Array { shape: index.shape.clone(), data: out.data })
     }
 
-    /// Each element of `source` joined by `f` with what stands where the index says.
+    /// Combines each element of `source` by `f` with the element that the index refers to.
     pub fn scatter(&self, dim: isize, index: &Array, source: &Array, f: impl Fn(f64, f64) -> f64) -> Option<Array> {
         let at = self.reached(dim, index, Some(source))?;
         let (mut out, places, source) = (self.vector(), index.vector(), source.vector());
@@ -393,12 +395,13 @@ impl Array {
 
     // --------------------------------------------------------------------------------------------------- along one axis
 
-    /// The order of the elements along an axis (of equal ones the first first), `len` of them: values or positions.
+    /// The order of the elements along an axis (of equal elements, the first one first), `len` of them: values or
+    /// positions.
     pub fn ordered(&self, dim: isize, len: usize, falling: bool, positions: bool) -> Option<Array> {
         if len > self.size(dim)? {
             return None;
         }
-        // As in PyTorch, of a scalar its element, whatever the number asked for.
+        // As in PyTorch, a scalar returns its element, whatever `len` is.
         let len = if self.ndim() == 0 { 1 } else { len };
         let order = |lane: &[f64]| {
             let mut order: Vec<usize> = (0..lane.len()).collect();
@@ -437,7 +440,7 @@ impl Array {
         }))
     }
 
-    /// The last axis lengthened: `"constant"` (with `value`), `"reflect"`, `"replicate"` or `"circular"`.
+    /// Pads the last axis: `"constant"` (with `value`), `"reflect"`, `"replicate"` or `"circular"`.
     pub fn pad_last(&self, before: usize, after: usize, mode: &str, value: f64) -> Option<Array> {
         let n = self.real_size(-1)?;
         let refused = match mode {

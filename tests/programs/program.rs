@@ -1,4 +1,4 @@
-//! Programs: steps with what ndnn and the reference make of them, and the generator's choices.
+//! Programs: steps with the results of ndnn and of the reference, and the choices of the generator.
 
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 use ndnn::{AnyTensor, DType, Element, Result, Tensor};
@@ -10,9 +10,9 @@ use crate::naive::{Array, count};
 pub enum Kind {
     /// Twice differentiable.
     Smooth,
-    /// Once, but for kinks.
+    /// Differentiable except at kinks.
     Kinked,
-    /// No.
+    /// Not differentiable.
     Flat,
 }
 
@@ -20,17 +20,18 @@ pub enum Kind {
 pub struct Step {
     pub text: String,
     pub inputs: Vec<usize>,
-    /// Only copies elements or compares them: the bits are to be the reference's.
+    /// Whether the operation only copies or compares elements, so that the bits must be equal.
     pub exact: bool,
     pub ours: Box<dyn Fn(&[&AnyTensor]) -> Result<AnyTensor>>,
     pub naive: Box<dyn Fn(&[&Array]) -> Option<Array>>,
 }
 
-/// How a tensor's elements lie in memory.
+/// The number of memory layouts.
 const LAYOUTS: usize = 7;
 
-/// The array as a tensor, its elements in memory in row-major order, in column-major order, with gaps, reversed, behind
-/// others, with the first axis as the last, or all of it: in another order, with gaps, every other axis reversed.
+/// The array as a tensor whose elements are in memory in row-major order, in column-major order, with gaps, reversed,
+/// after other elements, or with the first axis last, or all of these: in another order, with gaps, every other axis
+/// reversed.
 pub fn laid<T: Element>(array: &Array, layout: usize) -> Tensor<T> {
     let plain = ArrayD::from_shape_vec(IxDyn(&array.shape), array.data.iter().map(|&x| T::of(x)).collect()).unwrap();
     let n = array.shape.len();
@@ -105,22 +106,22 @@ pub fn tensor(array: &Array, dtype: DType, layout: usize) -> AnyTensor {
     }
 }
 
-/// What a program is to be.
+/// The kind of program to generate.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Mode {
     /// Small, every operation, all types.
     Values,
     /// Small, f64, operations with gradients; without kinks if true.
     Gradients(bool),
-    /// Large enough to be shared among threads; the reference plays no part.
+    /// Large enough to be split among threads; the reference is not used.
     Large,
 }
 
-/// A program as it grows, and the choices still to be made.
+/// A program while it is generated, and the source of its choices.
 pub struct Program {
     pub mode: Mode,
     pub steps: Vec<Step>,
-    /// What came out of each step, as far as later ones may use it.
+    /// The result of each step, if later steps may use it.
     pub values: Vec<Option<(AnyTensor, Array)>>,
     state: u64,
 }
@@ -141,7 +142,7 @@ impl Program {
         z ^ (z >> 31)
     }
 
-    /// From 0 up to but without `n`.
+    /// From 0 (included) to `n` (excluded).
     pub fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
@@ -171,7 +172,7 @@ impl Program {
         }
     }
 
-    /// A size that, as one more axis or instead of a 1, does not make a shape of `n` elements too large.
+    /// A size that does not make a shape of `n` elements too large, as an additional axis or in place of a 1.
     pub fn beside(&mut self, n: usize) -> usize {
         let most = if self.mode == Mode::Large { (400_000 / n.max(1)).max(1) } else { usize::MAX };
         self.size().min(most)
@@ -195,13 +196,13 @@ impl Program {
         self.shape(ndim)
     }
 
-    /// Nearly always an axis that there is.
+    /// An axis, which nearly always exists.
     pub fn axis(&mut self, shape: &[usize]) -> isize {
         let n = shape.len().max(1) as isize;
         if self.percent(3) { self.pick(&[n, -n - 1]) } else { self.between(-n, n - 1) }
     }
 
-    /// Nearly always different axes, or none.
+    /// Axes, which are nearly always different, or none.
     pub fn axes(&mut self, shape: &[usize]) -> Vec<isize> {
         let n = shape.len() as isize;
         if self.percent(4) {
@@ -228,7 +229,7 @@ impl Program {
         dims
     }
 
-    /// Sizes for as many elements (nearly always), one perhaps -1.
+    /// Sizes with (nearly always) the same number of elements; one of them may be -1.
     pub fn resized(&mut self, shape: &[usize]) -> Vec<isize> {
         let mut sizes: Vec<isize> = shape.iter().map(|&n| n as isize).collect();
         for _ in 0..3 {
@@ -278,7 +279,7 @@ impl Program {
         other
     }
 
-    /// A shape to multiply a matrix with, stacks and vectors too.
+    /// A shape by which a matrix can be multiplied, including stacks and vectors.
     pub fn factor(&mut self, shape: &[usize]) -> Vec<usize> {
         let inner = shape.last().copied().unwrap_or(1);
         if self.percent(20) {
@@ -303,7 +304,7 @@ impl Program {
         Given { array: Array { shape: shape.to_vec(), data }, layout: self.below(LAYOUTS) }
     }
 
-    /// Places on an axis, one of them wrong now and then.
+    /// Places on an axis, one of them out of range now and then.
     pub fn index(&mut self, shape: &[usize], shape_of: &[usize], dim: isize) -> Given {
         let at = crate::naive::axis(dim, shape_of.len()).unwrap_or(0);
         let n = shape_of.get(at).copied().unwrap_or(1).max(1);
@@ -315,7 +316,7 @@ impl Program {
         Given { array: Array { shape: shape.to_vec(), data }, layout: self.below(LAYOUTS) }
     }
 
-    /// No larger than the shape on any axis.
+    /// A shape that is no larger on any axis.
     pub fn smaller(&mut self, shape: &[usize]) -> Vec<usize> {
         shape.iter().map(|&n| if self.percent(60) { n } else { self.below(n + 1) }).collect()
     }
@@ -333,7 +334,7 @@ impl Program {
     fn choose(&mut self, fits: impl Fn(&AnyTensor) -> bool) -> Option<usize> {
         let found: Vec<usize> =
             (0..self.values.len()).filter(|&i| self.values[i].as_ref().is_some_and(|v| fits(&v.0))).collect();
-        // What came last is what nothing has used yet.
+        // The last value is one that nothing has used yet.
         let recent = if self.percent(50) { found.len().saturating_sub(3) } else { 0 };
         if found.is_empty() { None } else { Some(found[recent + self.below(found.len() - recent)]) }
     }
@@ -354,7 +355,7 @@ impl Program {
         self.given(dtype, shape)
     }
 
-    /// A value of this type and nearly always of this shape: one that there is, or a new leaf.
+    /// A value of this type and nearly always of this shape: an existing one, or a new leaf.
     pub fn given(&mut self, dtype: DType, mut shape: Vec<usize>) -> usize {
         if self.percent(4) {
             let at = self.below(shape.len() + 1);
@@ -377,7 +378,7 @@ impl Program {
                 DType::Bool => self.below(2) as f64,
                 DType::I64 => self.between(-4, 4) as f64,
                 _ if ties => self.between(-4, 4) as f64 / 2.,
-                // Of as many digits as an f32 has.
+                // With as many digits as an f32 has.
                 _ => self.real() as f32 as f64,
             })
             .collect();
@@ -399,7 +400,7 @@ impl Program {
     }
 }
 
-/// One step a line: those that led to the last one, or, where gradients go through all, all.
+/// One line per step: those that led to the last one, or all of them if gradients flow through all.
 impl std::fmt::Display for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut needed = vec![matches!(self.mode, Mode::Gradients(_)); self.steps.len()];

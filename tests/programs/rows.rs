@@ -1,7 +1,7 @@
-//! The operations: a row each. `name: class kind (inputs, of which shapes) [arguments] ndnn's, the reference's;`. In the
-//! arguments an input's name is its shape.
+//! The operations, one row each: `name: class kind (inputs and their shapes) [arguments] ndnn's call, the reference's
+//! call;`. In the arguments, the name of an input is its shape.
 
-// An input that only its shape is wanted of, and arguments that are copied.
+// Some inputs are only used for their shape, and some arguments are copied.
 #![allow(unused_variables, clippy::clone_on_copy, clippy::redundant_closure_call)]
 
 use ndnn::{
@@ -15,7 +15,7 @@ use crate::{
     windows::Window,
 };
 
-/// A number as an element of this tensor.
+/// A number as an element of this tensor's type.
 fn like<T: Element>(_: &Tensor<T>, value: f64) -> T {
     T::of(value)
 }
@@ -26,7 +26,7 @@ fn any(result: Result<impl Into<AnyTensor>>) -> Result<AnyTensor> {
 
 const TYPES: [DType; 4] = [DType::F64, DType::F32, DType::I64, DType::Bool];
 
-/// How many of [`TYPES`] a class takes.
+/// How many of [`TYPES`] a class has.
 macro_rules! types {
     (real) => {
         &TYPES[..2]
@@ -39,7 +39,7 @@ macro_rules! types {
     };
 }
 
-/// One expression for each of a class's types.
+/// One expression for each type of a class.
 macro_rules! on {
     (real, $t:ident, [$($x:ident),+], $body:expr) => { on!(@ $t, [$($x),+], $body; F64: [$($x),+], F32: [$($x),+]) };
     (number, $t:ident, [$($x:ident),+], $body:expr) => {
@@ -92,7 +92,8 @@ macro_rules! rows {
     (@ $want:expr) => { Some($want) };
 }
 
-/// An operator in one of its forms. By value, an operand is one that nothing else holds, so that its memory is used again.
+/// An operator in one of its forms. An operand passed by value is referenced nowhere else, so that its memory is
+/// reused.
 macro_rules! operator {
     ($how:ident, $x:ident $op:tt $y:ident, $try:ident) => {{
         let fresh = |t| t * like(t, 1.);
@@ -125,6 +126,7 @@ rows! { |g|
     tanh: real Smooth (x) [] Ok(x.tanh()), Some(x.map(f64::tanh));
     sin: real Smooth (x) [] Ok(x.sin()), Some(x.map(f64::sin));
     sigmoid: real Smooth (x) [] Ok(x.sigmoid()), Some(x.map(|a| 1. / (1. + (-a).exp())));
+    ndtr: real Smooth (x) [] Ok(x.ndtr()), Some(x.map(|a| 0.5 * libm::erfc(-a * std::f64::consts::FRAC_1_SQRT_2)));
     sqrt: real Smooth (x) [] Ok((x.square() + like(x, 0.5)).sqrt()), Some(x.map(|a| (a * a + 0.5).sqrt()));
     log: real Smooth (x) [] Ok((x.square() + like(x, 0.5)).log()), Some(x.map(|a| (a * a + 0.5).ln()));
     relu: real Kinked (x) [] Ok(F::relu(x)), Some(x.map(|a| a.max(0.)));
@@ -357,7 +359,7 @@ rows! { |g|
 
 // -------------------------------------------------------------------------------- what some rows need on either side
 
-/// An index that reaches no further than both.
+/// An index that is no larger than either shape.
 fn reach(g: &mut Program, shape: &[usize], source: &[usize], dim: isize) -> Given {
     let least: Vec<usize> = shape.iter().zip(source).map(|(&a, &b)| a.min(b)).collect();
     let reached = g.smaller(&least);
@@ -389,7 +391,7 @@ fn attended(q: &Array, k: &Array, v: &Array) -> Option<Array> {
 
 fn batch_normed(x: &Array, w: &Array, b: &Array) -> Option<Array> {
     let channels = *x.shape.get(1)?;
-    // One value a channel has no variance, also where there are no channels; none of their values give nothing.
+    // A channel with one value has no variance, even if there are no channels; channels without values give no result.
     if x.shape[0] * count(&x.shape[2..]) == 1 || w.shape != [channels] || b.shape != [channels] {
         return None;
     }
@@ -426,7 +428,7 @@ fn variance(v: &[f64], less: usize) -> f64 {
     v.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / v.len().saturating_sub(less) as f64
 }
 
-/// The place of the first element that comes before all others.
+/// The place of the first element that precedes all others.
 fn first(v: &[f64], before: fn(f64, f64) -> bool) -> usize {
     (0..v.len()).find(|&i| !v.iter().any(|&x| before(x, v[i]))).expect("an element")
 }
@@ -445,7 +447,7 @@ fn padding_mode(mode: usize) -> PaddingMode {
     MODES[mode].into()
 }
 
-/// Each axis lengthened by ones, or cut.
+/// Lengthens each axis by ones, or cuts it.
 fn padded(x: &Array, pads: &[(isize, isize)]) -> Option<Array> {
     let mut out = x.clone();
     for (i, &(before, after)) in pads.iter().enumerate() {
@@ -460,7 +462,7 @@ fn padded(x: &Array, pads: &[(isize, isize)]) -> Option<Array> {
     Some(out)
 }
 
-/// Sizes that the shape expands to, axes in front perhaps, and -1 for what stays.
+/// Sizes to which the shape expands, possibly with axes in front, and -1 for axes that keep their length.
 fn expanded(g: &mut Program, shape: &[usize]) -> Vec<isize> {
     let (mut sizes, mut total) = (Vec::new(), count(shape));
     let mut wider = |g: &mut Program| {
@@ -515,7 +517,7 @@ fn indexed(x: &Array, entries: &[Index]) -> Option<Array> {
     Some(out)
 }
 
-/// The shape of a stack of images over `n` axes, or of one.
+/// The shape of a stack of images over `n` axes, or of a single image.
 fn images(g: &mut Program, n: usize) -> Vec<usize> {
     let large = g.mode == crate::program::Mode::Large;
     let mut shape = if g.percent(70) { vec![if g.percent(10) { 0 } else { 1 + g.below(3) }] } else { vec![] };
@@ -524,7 +526,7 @@ fn images(g: &mut Program, n: usize) -> Vec<usize> {
     shape
 }
 
-/// The shape of kernels for them, whose groups may be 1 or 2.
+/// The shape of kernels for them, in 1 or 2 groups.
 fn kernels(g: &mut Program, images: &[usize], n: usize) -> Vec<usize> {
     let channels = images[images.len().saturating_sub(n + 1)];
     let groups = if channels.is_multiple_of(2) && g.percent(40) { 2 } else { 1 };
@@ -533,7 +535,7 @@ fn kernels(g: &mut Program, images: &[usize], n: usize) -> Vec<usize> {
     shape
 }
 
-/// Options over two axes, of which over one axis only the second counts.
+/// Options over two axes; for one axis only the second counts.
 fn window(g: &mut Program, images: &[usize], kernels: &[usize], n: usize) -> Window {
     let channels = images[images.len().saturating_sub(n + 1)];
     let mut two = |low: usize, high: usize, off: usize| {
@@ -544,7 +546,7 @@ fn window(g: &mut Program, images: &[usize], kernels: &[usize], n: usize) -> Win
     Window { stride, padding, dilation, groups: (channels / kernels[1].max(1)).max(1) }
 }
 
-/// A convolution over one axis, padded in any way.
+/// A convolution over one axis, with any padding.
 fn convolved(x: &Array, w: &Array, b: Option<&Array>, window: Window, mode: usize) -> Option<Array> {
     let (mut x, mut window) = (x.clone(), window);
     if mode > 0 {

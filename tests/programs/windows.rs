@@ -1,4 +1,4 @@
-//! The reference's products of matrices, and what goes over windows.
+//! Matrix products and windowed operations of the reference.
 
 use crate::naive::{Array, broadcast, build, count};
 
@@ -85,7 +85,7 @@ impl Array {
         Some(out)
     }
 
-    /// The largest of each window over the last two axes.
+    /// The largest element of each window over the last two axes.
     pub fn max_pool2d(&self, kernel: [usize; 2], w: Window) -> Option<Array> {
         if !(3..=4).contains(&self.ndim()) || count(&self.shape[self.ndim() - 3..]) == 0 {
             return None;
@@ -97,7 +97,7 @@ impl Array {
         let (height, width) = (self.shape[lead], self.shape[lead + 1]);
         let (oh, ow) = (w.places(height, kernel[0], 0)?, w.places(width, kernel[1], 1)?);
         let shape = [&self.shape[..lead], &[oh, ow]].concat();
-        // A window that lies wholly in the padding has no largest element.
+        // A window that is entirely in the padding has no largest element.
         let empty = |places: usize, size, i: usize| {
             (0..places).any(|place| (0..kernel[i]).all(|tap| w.source(place, tap, size, i).is_none()))
         };
@@ -116,7 +116,8 @@ impl Array {
         }))
     }
 
-    /// With an axis of 1 before the last, so that what is over one axis is over two; and without it.
+    /// Adds an axis of length 1 before the last one, so that operations over one axis become operations over two; and
+    /// removes it.
     pub fn lifted(&self) -> Option<Array> {
         self.unsqueeze(-2)
     }
@@ -126,7 +127,7 @@ impl Array {
     }
 }
 
-/// Where the windows of a convolution or of a pooling lie.
+/// The positions of the windows of a convolution or a pooling.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     pub stride: [usize; 2],
@@ -136,13 +137,13 @@ pub struct Window {
 }
 
 impl Window {
-    /// How many there are along an axis.
+    /// The number of windows along an axis.
     fn places(&self, size: usize, kernel: usize, i: usize) -> Option<usize> {
         let room = (size + 2 * self.padding[i]).checked_sub((kernel - 1) * self.dilation[i] + 1)?;
         (size > 0).then(|| room / self.stride[i] + 1)
     }
 
-    /// Which element a tap of a window reads, unless it lies in the padding.
+    /// The element that a tap of a window reads, unless it is in the padding.
     fn source(&self, place: usize, tap: usize, size: usize, i: usize) -> Option<usize> {
         let at = (place * self.stride[i] + tap * self.dilation[i]).checked_sub(self.padding[i])?;
         (at < size).then_some(at)

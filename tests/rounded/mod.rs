@@ -1,5 +1,5 @@
-//! A number as exact arithmetic has it, and how far an `f32` that is computed in the same steps may be from it: the errors
-//! of all roundings, carried along to first order. So a test needs no tolerance that somebody chose.
+//! A number as exact arithmetic gives it, and a bound for the error of an `f32` that is computed in the same steps: the
+//! errors of all roundings, propagated to first order. So a test needs no tolerance that was chosen by hand.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -13,7 +13,7 @@ pub struct Rounded {
 }
 
 impl Rounded {
-    /// What an `f32` holds without error.
+    /// A number that an `f32` represents exactly.
     pub fn exact(value: f64) -> Self {
         Rounded { value, error: 0. }
     }
@@ -23,7 +23,7 @@ impl Rounded {
         Self::new(value, 0., 1.)
     }
 
-    /// A result with the errors of its inputs, and so many roundings (half an ulp each) of its own.
+    /// A result with the errors of its inputs and a number of roundings (half an ulp each) of its own.
     fn new(value: f64, inherited: f64, roundings: f64) -> Self {
         Rounded { value, error: inherited + roundings * ROUNDING * value.abs() }
     }
@@ -34,7 +34,7 @@ impl Rounded {
     }
 
     pub fn exp(self) -> Self {
-        // To first order in the relative error, which is large where a sum is.
+        // To first order in the relative error, which may be large for a sum.
         self.function(f64::exp, self.value.exp() * self.error.exp(), 1.1)
     }
 
@@ -58,12 +58,12 @@ impl Rounded {
         Rounded { value: self.value.abs(), ..self }
     }
 
-    /// A sum by halves, or by levels: no number passes more than so many additions.
+    /// A sum by halves or by levels: no number takes part in more than this many additions.
     pub fn sum(terms: impl IntoIterator<Item = Self>) -> Self {
         Self::added(terms, |n| n.min(40 + n / 16))
     }
 
-    /// A sum of one after another.
+    /// A sum of one number after another.
     pub fn sum_in_order(terms: impl IntoIterator<Item = Self>) -> Self {
         Self::added(terms, |n| n)
     }
@@ -76,7 +76,8 @@ impl Rounded {
         Rounded { value, error: error + additions(n) as f64 * ROUNDING * size }
     }
 
-    /// Whether `got` is this number as near as its roundings allow. Below the normal numbers a rounding is absolute.
+    /// Whether `got` is as close to this number as the roundings allow. Below the normal numbers a rounding is
+    /// absolute.
     pub fn allows(self, got: f32) -> bool {
         let got = f64::from(got);
         got == self.value

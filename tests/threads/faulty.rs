@@ -1,4 +1,4 @@
-//! What a user writes panics, wherever the library calls it: everything works on.
+//! User code panics, wherever the library calls it: everything continues to work.
 
 use std::{
     env,
@@ -15,7 +15,7 @@ use ndnn::{
     random::{Distribution, Rng},
 };
 
-/// A distribution, a data set, a sample, a layer and a list of parameters: each panics at the place that it is told.
+/// A distribution, a data set, a sample, a layer and a list of parameters: each panics at the place it is told to.
 struct Faulty(&'static str);
 
 impl Faulty {
@@ -87,7 +87,7 @@ impl Parameters for Faulty {
     }
 }
 
-/// Calls of everything that runs a user's code, each with the place where it panics.
+/// Calls of everything that runs user code, each with the place where it panics.
 fn calls() -> Vec<(&'static str, Box<dyn Fn(Faulty)>)> {
     let x = tensor![0.5, -1.0; f64];
     let check = move |f: fn(&Tensor<f64>)| {

@@ -1,4 +1,4 @@
-// A tensor is a value: what an operation returns is all it does.
+// A tensor is a value: an operation does nothing but return its result.
 #![deny(unused_must_use)]
 
 use ndnn::prelude::*;

@@ -1,41 +1,39 @@
-//! Cross entropy between probabilities of yes and no.
+//! Cross entropy of binary probabilities.
 
 use super::{
     Reduction, broadcasts_to,
-    pairs::{Logistic, of_pairs},
+    pairs::{Logistic, SoftMargin, of_pairs},
     same_shape,
 };
 use crate::{
     Error, Result,
-    functional::{activation::logsigmoid, options},
+    functional::activation::logsigmoid,
     kernels::{elementwise::zip, layout::row_major},
     ops::scaled,
     tensor::{Real, Tensor, no_grad},
 };
 
-options! {
-    /// What [`binary_cross_entropy`] takes besides input and target.
-    pub struct BceOptions['a, T: Real]['a, T], setters bce_setters {
-        /// A weight for each loss, broadcast to the input's shape; none by default.
-        weight: into Option<&'a Tensor<T>> = None;
-        /// What becomes of the elements' losses; their mean by default.
-        reduction: of Reduction = Reduction::Mean;
-    }
+loss_options! {
+    /// The options of [`binary_cross_entropy`].
+    pub struct BCELossOptions, setters bce_setters,
+    weight "A weight for each loss, broadcast to the input's shape; none by default." {}
 }
 
-options! {
-    /// What [`binary_cross_entropy_with_logits`] takes besides input and target.
-    pub struct BceWithLogitsOptions['a, T: Real]['a, T], setters bce_with_logits_setters {
-        /// A weight for each loss, broadcast to the input's shape; none by default.
-        weight: into Option<&'a Tensor<T>> = None;
-        /// What a positive counts for beside a negative, broadcast to the input's shape; none (1) by default.
+loss_options! {
+    /// The options of [`binary_cross_entropy_with_logits`].
+    pub struct BCEWithLogitsLossOptions, setters bce_with_logits_setters,
+    weight "A weight for each loss, broadcast to the input's shape; none by default." {
+        /// The weight of positives relative to negatives, broadcast to the input's shape; none (1) by default.
         pos_weight: into Option<&'a Tensor<T>> = None;
-        /// What becomes of the elements' losses; their mean by default.
-        reduction: of Reduction = Reduction::Mean;
     }
 }
 
-/// Refuses an element outside [0, 1], NaN too, and says where it is.
+loss_options! {
+    /// The options of [`soft_margin_loss`].
+    pub struct SoftMarginLossOptions, setters soft_margin_setters {}
+}
+
+/// Returns an error for an element outside [0, 1], including NaN, with its position.
 fn probabilities<T: Real>(op: &str, what: &str, x: &Tensor<T>, hint: &str) -> Result<()> {
     let inside = |x: T| x >= T::ZERO && x <= T::ONE;
     if row_major(&x.view()).iter().all(|&x| inside(x)) {
@@ -64,8 +62,8 @@ fn weighted<T: Real>(op: &str, losses: Tensor<T>, weight: Option<&Tensor<T>>) ->
 
 const EPS: f64 = 1e-12;
 
-/// `g (x − y) / max(x (1 − x), ε)`. The derivative of that would be 1/ε near 0 and 1; it is the loss's
-/// second, `(1 − y) / (1 − x)² + y / x²`, where neither divisor is below ε².
+/// `g (x − y) / max(x (1 − x), ε)`. The derivative of that would be 1/ε near 0 and 1; instead this uses the loss's
+/// second derivative, `(1 − y) / (1 − x)² + y / x²`, where neither divisor is below ε².
 fn input_gradient<T: Real>(g: &Tensor<T>, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
     let over_variance = |r: T, x: T| r / (x * (T::ONE - x)).max(T::of(EPS));
     let slopes: Tensor<T> = zip(x.view(), y.view(), x.shape(), |x, y| over_variance(x - y, x)).into();
@@ -86,18 +84,18 @@ fn input_gradient<T: Real>(g: &Tensor<T>, x: &Tensor<T>, y: &Tensor<T>) -> Resul
     }))
 }
 
-/// `−(y log x + (1 − y) log(1 − x))` for probabilities `x`, where no logarithm goes below −100.
+/// `−(y log x + (1 − y) log(1 − x))` for probabilities `x`, where logarithms are limited to −100 from below.
 ///
-/// `input` and `target` have one shape `(*)`; the result is a scalar, or `(*)` without a reduction. As in PyTorch the
-/// gradient of the input is `(x − y) / max(x (1 − x), 10⁻¹²)`, that of the target is not bounded.
-/// [`binary_cross_entropy_with_logits`] is more accurate than a sigmoid followed by this.
+/// `input` and `target` have the same shape `(*)`; the result is a scalar, or `(*)` without a reduction. As in PyTorch
+/// the gradient of the input is `(x − y) / max(x (1 − x), 10⁻¹²)`, while that of the target is not limited.
+/// [`binary_cross_entropy_with_logits`] is more accurate than a sigmoid followed by this function.
 ///
 /// # Errors
 /// If the shapes differ, or an element of either is outside [0, 1].
 pub fn binary_cross_entropy<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,
-    options: BceOptions<'_, T>,
+    options: BCELossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let op = "binary_cross_entropy";
     same_shape(op, input, target)?;
@@ -116,11 +114,11 @@ pub fn binary_cross_entropy<T: Real>(
     Ok(options.reduction.apply(weighted(op, losses, options.weight)?))
 }
 
-/// `−(p y log σ(x) + (1 − y) log(1 − σ(x)))` for scores `x` (logits) and the weight `p` of positives, exact for scores of
-/// any size.
+/// `−(p y log σ(x) + (1 − y) log(1 − σ(x)))` for scores `x` (logits) and the weight `p` of positives, exact for scores
+/// of any size.
 ///
-/// `input` and `target` have one shape `(*)`; the result is a scalar, or `(*)` without a reduction. Gradients flow to the
-/// input, the target and the weights.
+/// `input` and `target` have the same shape `(*)`; the result is a scalar, or `(*)` without a reduction. Gradients flow
+/// to the input, the target and the weights.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
@@ -134,7 +132,7 @@ pub fn binary_cross_entropy<T: Real>(
 pub fn binary_cross_entropy_with_logits<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,
-    options: BceWithLogitsOptions<'_, T>,
+    options: BCEWithLogitsLossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let op = "binary_cross_entropy_with_logits";
     let Some(p) = options.pos_weight else {
@@ -148,9 +146,9 @@ pub fn binary_cross_entropy_with_logits<T: Real>(
     Ok(options.reduction.apply(weighted(op, losses, options.weight)?))
 }
 
-/// `−p y log σ(x) − (1 − y) log σ(−x)`: a term whose weight is 0 is 0, also where its logarithm is infinite.
+/// `−p y log σ(x) − (1 − y) log σ(−x)`: a term whose weight is 0 is 0, even if its logarithm is infinite.
 fn weighted_logistic<T: Real>(op: &'static str, x: &Tensor<T>, y: &Tensor<T>, p: &Tensor<T>) -> Result<Tensor<T>> {
-    // The two terms apart: with `p − 1` as a factor of one, a small weight would be lost.
+    // The two terms separately: with `p − 1` as a factor of one term, a small weight would be lost.
     let value = no_grad(|| {
         let yes = scaled(&logsigmoid(x), &y.try_mul(p)?)?;
         Ok(-(yes + scaled(&logsigmoid(&-x), &(-y + T::ONE))?))
@@ -168,4 +166,27 @@ fn weighted_logistic<T: Real>(op: &'static str, x: &Tensor<T>, y: &Tensor<T>, p:
             of(dp, &|| g.try_mul(&-scaled(&logsigmoid(x), y)?)?.sum_to(p.shape()))?,
         ])
     }))
+}
+
+/// `log(1 + e^(−y x))` for scores `x` and targets `y` of −1 or 1, exact for scores of any size, where PyTorch
+/// overflows.
+///
+/// `input` and `target` have the same shape `(*)`; the result is a scalar, or `(*)` without a reduction. Gradients flow
+/// to both.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*};
+/// let loss = F::soft_margin_loss(&tensor![0.0, 200.0], &tensor![1.0, -1.0], Reduction::Sum.into())?;
+/// assert_eq!(loss.item()?, std::f32::consts::LN_2 + 200.0);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes differ.
+pub fn soft_margin_loss<T: Real>(
+    input: &Tensor<T>,
+    target: &Tensor<T>,
+    options: SoftMarginLossOptions,
+) -> Result<Tensor<T>> {
+    of_pairs("soft_margin_loss", input, target, options.reduction, SoftMargin)
 }

@@ -6,63 +6,56 @@ use ndnn_derive::concrete;
 use super::{Reduction, same_shape};
 use crate::{
     Error, Result,
-    functional::options,
     kernels::{
         copy::contiguous,
         cross_entropy::{Targets, gradient, losses},
         layout::row_major,
         memory::{Aligned, collected, full, vector},
-        reduce::fold_run,
+        reduce::fold_contiguous,
     },
     ops::shared,
     tensor::{Real, Tensor, grad_enabled},
 };
 
-options! {
-    /// What [`cross_entropy`] takes besides input and target.
-    pub struct CrossEntropyOptions['a, T: Real]['a, T], setters cross_entropy_setters {
-        /// A weight for each class, `(C)`; none by default. With class indices the mean divides by the sum of the targets'
-        /// weights.
-        weight: into Option<&'a Tensor<T>> = None;
-        /// The class index that does not count; -100 by default. Not for probabilities.
+loss_options! {
+    /// The options of [`cross_entropy`].
+    pub struct CrossEntropyLossOptions, setters cross_entropy_setters,
+    weight "A weight for each class, `(C)`; none by default. With class indices the mean divides by the sum of the targets'
+weights." {
+        /// The class index that is ignored; -100 by default. Not for probabilities.
         ignore_index: of i64 = -100;
-        /// What becomes of the positions' losses; their mean by default.
-        reduction: of Reduction = Reduction::Mean;
-        /// How much of the target is spread evenly over all classes, from 0 to 1; 0 by default.
+        /// The part of the target that is spread evenly over all classes, from 0 to 1; 0 by default.
         label_smoothing: of f64 = 0.;
     }
 }
 
-options! {
-    /// What [`nll_loss`] takes besides input and target.
-    pub struct NllLossOptions['a, T: Real]['a, T], setters nll_loss_setters {
-        /// A weight for each class, `(C)`; none by default. The mean divides by the sum of the targets' weights.
-        weight: into Option<&'a Tensor<T>> = None;
-        /// The class index that does not count; -100 by default.
+loss_options! {
+    /// The options of [`nll_loss`].
+    pub struct NLLLossOptions, setters nll_loss_setters,
+    weight "A weight for each class, `(C)`; none by default. The mean divides by the sum of the targets' weights." {
+        /// The class index that is ignored; -100 by default.
         ignore_index: of i64 = -100;
-        /// What becomes of the positions' losses; their mean by default.
-        reduction: of Reduction = Reduction::Mean;
     }
 }
 
-/// What [`cross_entropy`] compares with: made from a `&Tensor<i64>` or a `&Tensor<T>`.
+/// The target of [`cross_entropy`]: made from a `&Tensor<i64>` or a `&Tensor<T>`.
 #[derive(Clone, Copy, Debug)]
-pub enum Target<'a, T: Real> {
+pub enum CrossEntropyTarget<'a, T: Real> {
     /// The index of the right class at each position: the input's shape without the class axis.
     Classes(&'a Tensor<i64>),
     /// The probability of each class at each position: the input's shape.
     Probabilities(&'a Tensor<T>),
 }
 
-impl<'a, T: Real> From<&'a Tensor<i64>> for Target<'a, T> {
+impl<'a, T: Real> From<&'a Tensor<i64>> for CrossEntropyTarget<'a, T> {
     fn from(classes: &'a Tensor<i64>) -> Self {
-        Target::Classes(classes)
+        CrossEntropyTarget::Classes(classes)
     }
 }
 
-impl<'a, T: Real> From<&'a Tensor<T>> for Target<'a, T> {
+impl<'a, T: Real> From<&'a Tensor<T>> for CrossEntropyTarget<'a, T> {
     fn from(probabilities: &'a Tensor<T>) -> Self {
-        Target::Probabilities(probabilities)
+        CrossEntropyTarget::Probabilities(probabilities)
     }
 }
 
@@ -74,7 +67,7 @@ fn class_axis(op: &str, shape: &[usize]) -> Result<usize> {
     }
 }
 
-/// Refuses a weight that is not one for each class.
+/// Returns an error unless the weight has one number per class.
 fn one_a_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, classes: usize) -> Result<()> {
     match weight {
         Some(w) if w.shape() != [classes] => Err(Error::shape(
@@ -87,27 +80,27 @@ fn one_a_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, classes: usize) ->
 
 // ----------------------------------------------------------------------------------------------------- class indices
 
-/// Targets as class indices, checked, and what they count for.
+/// Targets as class indices, checked, and their weights.
 struct Labels<T> {
     axis: usize,
     /// The input's shape.
     shape: Vec<usize>,
     /// The class at each position in row-major order; `None` where it is ignored.
     classes: Vec<Option<usize>>,
-    /// The weight of each class; none where all are 1.
+    /// The weight of each class; `None` if all are 1.
     weight: Option<Vec<T>>,
     reduction: Reduction,
 }
 
 impl<T: Real> Labels<T> {
-    fn new(op: &str, input: &Tensor<T>, target: &Tensor<i64>, options: NllLossOptions<'_, T>) -> Result<Self> {
+    fn new(op: &str, input: &Tensor<T>, target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Self> {
         let shape = input.shape().to_vec();
         let axis = class_axis(op, &shape)?;
         let n = shape[axis];
         one_a_class(op, options.weight, n)?;
         let mut positions = shape.clone();
         positions.remove(axis);
-        // As in PyTorch, scores without a batch take their target as a scalar or as one element.
+        // As in PyTorch, scores without a batch accept a scalar or one element as their target.
         if target.shape() != positions && !(positions.is_empty() && target.shape() == [1]) {
             let hint = match target.shape() == shape {
                 true => "; probabilities must be of the input's floating type",
@@ -162,34 +155,34 @@ impl<T: Real> Labels<T> {
         self.weight.as_ref().map_or(T::ONE, |w| w[class])
     }
 
-    /// What the losses, or a gradient, are divided by.
+    /// The divisor of the losses or of a gradient.
     fn divisor(&self) -> T {
         match self.reduction {
             Reduction::Mean if self.weight.is_none() => T::of(self.classes.iter().flatten().count() as f64),
             Reduction::Mean => {
                 let weights = self.classes.iter().map(|class| class.map_or(T::ZERO, |c| self.weight(c)));
-                fold_run(&collected(weights), T::ZERO, |a, b| a + b)
+                fold_contiguous(&collected(weights), T::ZERO, |a, b| a + b)
             }
             _ => T::ONE,
         }
     }
 
-    /// From a loss for each position.
+    /// Reduces one loss per position.
     fn reduce(&self, losses: Aligned<T>) -> ArrayD<T> {
         match self.reduction {
             Reduction::None => losses.array(self.positions()),
-            _ => ndarray::arr0(fold_run(&losses, T::ZERO, |a, b| a + b) / self.divisor()).into_dyn(),
+            _ => ndarray::arr0(fold_contiguous(&losses, T::ZERO, |a, b| a + b) / self.divisor()).into_dyn(),
         }
     }
 
-    /// One number a position as a tensor that broadcasts with the input.
+    /// One number per position, as a tensor that broadcasts with the input.
     fn beside_input<E: crate::Element>(&self, values: Vec<E>) -> Tensor<E> {
         let mut shape = self.shape.clone();
         shape[self.axis] = 1;
         Tensor::from_vec(shape, values).expect("a value for each position")
     }
 
-    /// The gradient of each position's loss, from that of the result, in a shape that broadcasts with the input.
+    /// The gradient of the loss of each position, from that of the result, in a shape that broadcasts with the input.
     fn gradients(&self, g: &Tensor<T>) -> Result<Tensor<T>> {
         let g = g / self.divisor();
         match self.reduction {
@@ -198,8 +191,8 @@ impl<T: Real> Labels<T> {
         }
     }
 
-    /// How much each class at each position should get: `keep` times its weight at the right one, and everywhere `spread`
-    /// times its weight.
+    /// The target distribution times the weights: each class at each position has `spread` times its weight, and the
+    /// right class additionally `keep` times its weight.
     fn wanted(&self, keep: T, spread: T) -> Tensor<T> {
         let mut wanted = full("cross_entropy", &self.shape, T::ZERO);
         for (mut lane, class) in wanted.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes) {
@@ -213,7 +206,7 @@ impl<T: Real> Labels<T> {
         wanted.into()
     }
 
-    /// The gradient of `−w[y] x[y]`, where `g` is one number for all positions or one each.
+    /// The gradient of `−w[y] x[y]`, where `g` is one number for all positions, or one per position.
     fn picked(&self, g: &[T]) -> Tensor<T> {
         let mut grad = full("cross_entropy", &self.shape, T::ZERO);
         for (i, (mut lane, class)) in grad.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes).enumerate() {
@@ -225,7 +218,7 @@ impl<T: Real> Labels<T> {
         grad.into()
     }
 
-    /// The scores with the classes' axis last.
+    /// The scores with the axis of the classes last.
     fn rows<'a>(&self, x: &'a Tensor<T>) -> CowArray<'a, T, IxDyn> {
         let mut order: Vec<usize> = (0..self.shape.len()).filter(|&a| a != self.axis).collect();
         order.push(self.axis);
@@ -233,7 +226,7 @@ impl<T: Real> Labels<T> {
         if x.is_standard_layout() { x.into() } else { contiguous(x).into() }
     }
 
-    /// From the order of [`rows`](Labels::rows) back to the input's.
+    /// From the order of [`rows`](Labels::rows) back to that of the input.
     fn unrows(&self, elements: Aligned<T>) -> ArrayD<T> {
         let mut shape = self.positions();
         shape.push(self.shape[self.axis]);
@@ -243,7 +236,7 @@ impl<T: Real> Labels<T> {
         if out.is_standard_layout() { out } else { contiguous(out.view()) }
     }
 
-    /// Where the right class is.
+    /// A mask of the right class at each position.
     fn right(&self) -> Tensor<bool> {
         let mut right = full("cross_entropy", &self.shape, false);
         for (mut lane, class) in right.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes) {
@@ -252,7 +245,7 @@ impl<T: Real> Labels<T> {
         right.into()
     }
 
-    /// Zero at the positions that are ignored, even where the divisor was 0.
+    /// Zero at ignored positions, even if the divisor was 0.
     fn without(&self, ignored: impl Fn(Option<usize>) -> bool, grad: Tensor<T>) -> Result<Tensor<T>> {
         let ignored = collected(self.classes.iter().map(|&class| ignored(class)));
         if !ignored.contains(&true) {
@@ -262,11 +255,12 @@ impl<T: Real> Labels<T> {
     }
 }
 
-/// `−w[y] x[y]`: the negative log likelihood of the class `y`, where `x` are log probabilities and `w` weights of classes.
+/// `−w[y] x[y]`: the negative log likelihood of the class `y`, where `x` are log probabilities and `w` weights of
+/// classes.
 ///
-/// `input` is `(C)`, `(N, C)` or `(N, C, d₁, …)`, `target` holds class indices and has the same shape without `C`. The result
-/// is a scalar, or has the target's shape without a reduction. The mean divides by Σ w\[y\] over the targets that are not
-/// ignored; where there are none it is NaN. No gradient flows to the weight.
+/// `input` is `(C)`, `(N, C)` or `(N, C, d₁, …)`, `target` holds class indices and has the same shape without `C`. The
+/// result is a scalar, or has the target's shape without a reduction. The mean divides by Σ w\[y\] over the targets
+/// that are not ignored; if there are none it is NaN. No gradient flows to the weight.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
@@ -277,9 +271,9 @@ impl<T: Real> Labels<T> {
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit together, or a target is not a class.
+/// If the shapes do not match, or a target is not a class.
 #[concrete]
-pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLossOptions<'_, T>) -> Result<Tensor<T>> {
+pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Tensor<T>> {
     let labels = Labels::new("nll_loss", input, target, options)?;
     let lanes = input.view();
     let lanes = lanes.lanes(Axis(labels.axis)).into_iter().zip(&labels.classes);
@@ -291,7 +285,7 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLo
             return Ok([Some(labels.picked(&labels.gradients(g)?.to_vec()))]);
         }
         let grad = shared(&labels.gradients(g)?, &labels.wanted(-T::ONE, T::ZERO))?;
-        // Linear in the input: as in PyTorch the second derivative is not absent but 0.
+        // Linear in the input: as in PyTorch the second derivative is 0, not absent.
         let linked = Tensor::op("nll_loss_backward", grad.data().clone(), [&grad, &x], |g, [dg, dx]| {
             Ok([dg.then(|| g.clone()), dx.then(|| g.zeros_like())])
         });
@@ -299,13 +293,13 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLo
     }))
 }
 
-/// `−log softmax(x)[y]`, the cross entropy of scores `x` (logits) and the right class `y`, or of `x` and probabilities `p`:
-/// `−Σ p log softmax(x)`.
+/// `−log softmax(x)[y]`, the cross entropy of scores `x` (logits) and the right class `y`, or of `x` and probabilities
+/// `p`: `−Σ p log softmax(x)`.
 ///
-/// `input` is `(C)`, `(N, C)` or `(N, C, d₁, …)`; `target` is a `&Tensor<i64>` of class indices, of the same shape without
-/// `C`, or a `&Tensor<T>` of probabilities, of the same shape. The result is a scalar, or has the shape without `C` if
-/// nothing is reduced. With class indices the mean divides by the sum of the weights of the targets that are not ignored
-/// (NaN where there are none), with probabilities by the number of positions. With label smoothing ε the target is
+/// `input` is `(C)`, `(N, C)` or `(N, C, d₁, …)`; `target` is a `&Tensor<i64>` of class indices, with the same shape
+/// without `C`, or a `&Tensor<T>` of probabilities, with the same shape. The result is a scalar, or without a reduction
+/// has the shape without `C`. With class indices the mean divides by the sum of the weights of the targets that are not
+/// ignored (NaN if there are none), with probabilities by the number of positions. With label smoothing ε the target is
 /// `(1 − ε) p + ε/C`. Gradients flow to the input and to probabilities.
 ///
 /// ```
@@ -314,19 +308,19 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NllLo
 /// let by_index = F::cross_entropy(&logits, &tensor![0, 1], Default::default())?;
 /// let by_probability = F::cross_entropy(&logits, &tensor![[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], Default::default())?;
 /// assert!((by_index.item()? - by_probability.item()?).abs() < 1e-6);
-/// let options = F::CrossEntropyOptions::default().ignore_index(1).reduction(F::Reduction::Sum);
+/// let options = F::CrossEntropyLossOptions::default().ignore_index(1).reduction(F::Reduction::Sum);
 /// assert!((F::cross_entropy(&logits, &tensor![0, 1], options)?.item()? - 0.417).abs() < 1e-4);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit together, a target is not a class, `label_smoothing` is not from 0 to 1, or an `ignore_index`
-/// from 0 on comes with probabilities.
+/// If the shapes do not match, a target is not a class, `label_smoothing` is not from 0 to 1, or an `ignore_index` of 0
+/// or more is given with probabilities.
 #[concrete]
 pub fn cross_entropy<'t, T: Real>(
     input: &Tensor<T>,
-    target: impl Into<Target<'t, T>>,
-    options: CrossEntropyOptions<'_, T>,
+    target: impl Into<CrossEntropyTarget<'t, T>>,
+    options: CrossEntropyLossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let op = "cross_entropy";
     if !(0. ..=1.).contains(&options.label_smoothing) {
@@ -336,16 +330,16 @@ pub fn cross_entropy<'t, T: Real>(
         ));
     }
     match target.into() {
-        Target::Probabilities(target) => with_probabilities(op, input, target, options),
-        Target::Classes(target) => {
-            let CrossEntropyOptions { weight, ignore_index, reduction, label_smoothing } = options;
-            let labels = Labels::new(op, input, target, NllLossOptions { weight, ignore_index, reduction })?;
+        CrossEntropyTarget::Probabilities(target) => with_probabilities(op, input, target, options),
+        CrossEntropyTarget::Classes(target) => {
+            let CrossEntropyLossOptions { weight, ignore_index, reduction, label_smoothing } = options;
+            let labels = Labels::new(op, input, target, NLLLossOptions { weight, ignore_index, reduction })?;
             Ok(with_classes(op, input, labels, label_smoothing))
         }
     }
 }
 
-/// One operation for `−Σ q log softmax(x)`, where `q` is what [`Labels::wanted`] says.
+/// One operation for `−Σ q log softmax(x)`, where `q` is [`Labels::wanted`].
 fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>, smoothing: f64) -> Tensor<T> {
     let n = labels.shape[labels.axis];
     let (keep, spread) = (T::of(1. - smoothing), T::of(smoothing / n.max(1) as f64));
@@ -356,13 +350,13 @@ fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>,
         if grad_enabled() {
             let (wanted, dim) = (labels.wanted(keep, spread), labels.axis as isize);
             let (log, total) = (x.log_softmax(dim)?, wanted.sum_dim(dim, true)?);
-            // At the right class without the digits that `p − 1` loses.
+            // At the right class, computed without `p − 1`, which loses digits.
             let right = log.expm1().try_mul(&total)? + (&total - &wanted);
             let slopes = Tensor::where_(&labels.right(), right, log.exp().try_mul(&total)? - wanted)?;
             let ignored = |class: Option<usize>| class.is_none_or(|c| labels.targets(keep, spread).ignores(c));
             return Ok([Some(labels.without(ignored, slopes.try_mul(&g)?)?)]);
         }
-        let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| fold_run(w, T::ZERO, |a, b| a + b));
+        let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| fold_contiguous(w, T::ZERO, |a, b| a + b));
         let targets = labels.targets(keep, spread);
         let grad = gradient(slice(&labels.rows(&x)), &targets, &sums, all, &row_major(&g.view()));
         Ok([Some(labels.unrows(grad).into())])
@@ -379,7 +373,7 @@ fn with_probabilities<T: Real>(
     op: &str,
     input: &Tensor<T>,
     target: &Tensor<T>,
-    options: CrossEntropyOptions<'_, T>,
+    options: CrossEntropyLossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let axis = class_axis(op, input.shape())?;
     let n = input.shape()[axis];
@@ -402,7 +396,7 @@ fn with_probabilities<T: Real>(
         s => target * T::of(1. - s) + T::of(s / n as f64),
     };
     let losses = -likelihoods.try_mul(&smoothed)?.sum_dim(axis as isize, false)?;
-    // PyTorch's mean of no scores is NaN even where there are positions.
+    // PyTorch's mean over empty scores is NaN even if there are positions.
     if n == 0 && options.reduction == Reduction::Mean {
         return Ok(losses.mean() * T::nan());
     }

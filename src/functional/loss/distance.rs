@@ -2,44 +2,38 @@
 
 use super::{
     Reduction,
-    pairs::{Absolute, Bent, Loss, Square, of_pairs},
+    pairs::{Absolute, Bent, Square, of_pairs},
 };
 use crate::{
     Error, Result,
-    functional::options,
+    ops::Totals,
     tensor::{Real, Tensor},
 };
 
-options! {
-    /// What [`mse_loss`] and [`l1_loss`] take besides input and target.
-    pub struct DistanceOptions['a, T: Real]['a, T], setters distance_setters {
-        /// A weight for each element, of the input's shape; the mean then divides by the sum of the weights. None by default.
-        weight: into Option<&'a Tensor<T>> = None;
-        /// What becomes of the elements' losses; their mean by default.
-        reduction: of Reduction = Reduction::Mean;
-    }
+loss_options! {
+    /// The options of [`mse_loss`] and [`l1_loss`].
+    pub struct MSELossOptions, setters mse_setters,
+    weight "A weight for each element, of the input's shape; the mean then divides by the sum of the weights. None by default." {}
 }
 
-options! {
-    /// What [`smooth_l1_loss`] takes besides input and target.
+/// The options of [`l1_loss`].
+pub type L1LossOptions<'a, T> = MSELossOptions<'a, T>;
+
+loss_options! {
+    /// The options of [`smooth_l1_loss`].
     pub struct SmoothL1LossOptions, setters smooth_l1_setters {
         /// The difference from which on the loss is linear, at least 0; 1 by default.
         beta: of f64 = 1.;
-        /// What becomes of the elements' losses; their mean by default.
-        reduction: of Reduction = Reduction::Mean;
     }
 }
 
-options! {
-    /// What [`huber_loss`] takes besides input and target.
-    pub struct HuberLossOptions['a, T: Real]['a, T], setters huber_setters {
+loss_options! {
+    /// The options of [`huber_loss`].
+    pub struct HuberLossOptions, setters huber_setters,
+    weight "A weight for each element, of the input's shape; the mean divides by the number of elements all the same. None
+by default." {
         /// The difference from which on the loss is linear, above 0; 1 by default.
         delta: of f64 = 1.;
-        /// A weight for each element, of the input's shape; the mean divides by the number of elements all the same. None
-        /// by default.
-        weight: into Option<&'a Tensor<T>> = None;
-        /// What becomes of the elements' losses; their mean by default.
-        reduction: of Reduction = Reduction::Mean;
     }
 }
 
@@ -55,12 +49,12 @@ fn weighted<T: Real>(op: &str, losses: Tensor<T>, weight: Option<&Tensor<T>>) ->
     }
 }
 
-/// [`of_pairs`], where the mean with weights is the weighted mean.
+/// [`of_pairs`], but with weights the mean is the weighted mean.
 fn distance<T: Real>(
     op: &'static str,
     [input, target]: [&Tensor<T>; 2],
-    options: DistanceOptions<'_, T>,
-    loss: impl Loss<T>,
+    options: MSELossOptions<'_, T>,
+    loss: impl Totals<f32> + Totals<f64>,
 ) -> Result<Tensor<T>> {
     let Some(weight) = options.weight else { return of_pairs(op, input, target, options.reduction, loss) };
     let losses = weighted(op, of_pairs(op, input, target, Reduction::None, loss)?, Some(weight))?;
@@ -72,8 +66,8 @@ fn distance<T: Real>(
 
 /// The squared error, `(x − y)²`.
 ///
-/// `input` and `target` have one shape `(*)`; the result is a scalar, or `(*)` without a reduction. Where PyTorch
-/// broadcasts with a warning, this is an error. Gradients flow to the input, the target and the weight.
+/// `input` and `target` have the same shape `(*)`; the result is a scalar, or `(*)` without a reduction. Where PyTorch
+/// broadcasts with a warning, this returns an error. Gradients flow to the input, the target and the weight.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
@@ -84,7 +78,7 @@ fn distance<T: Real>(
 ///
 /// # Errors
 /// If the shapes differ.
-pub fn mse_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: DistanceOptions<'_, T>) -> Result<Tensor<T>> {
+pub fn mse_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: MSELossOptions<'_, T>) -> Result<Tensor<T>> {
     distance("mse_loss", [input, target], options, Square)
 }
 
@@ -94,11 +88,11 @@ pub fn mse_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: Distanc
 ///
 /// # Errors
 /// If the shapes differ.
-pub fn l1_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: DistanceOptions<'_, T>) -> Result<Tensor<T>> {
+pub fn l1_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: L1LossOptions<'_, T>) -> Result<Tensor<T>> {
     distance("l1_loss", [input, target], options, Absolute)
 }
 
-/// The absolute error, rounded off near 0: `d² / 2β` while `|d| = |x − y| < β`, then `|d| − β/2`; for β = 0 it is
+/// The absolute error, smooth near 0: `d² / 2β` while `|d| = |x − y| < β`, otherwise `|d| − β/2`; for β = 0 it is
 /// [`l1_loss`].
 ///
 /// Shapes and gradients as in [`mse_loss`].
@@ -114,14 +108,14 @@ pub fn smooth_l1_loss<T: Real>(
     if options.beta < 0. || options.beta.is_nan() {
         return Err(Error::value(op, format!("beta is {}, expected at least 0", options.beta)));
     }
-    let beta = T::of(options.beta);
-    if beta == T::ZERO {
+    let beta = options.beta;
+    if T::of(beta) == T::ZERO {
         return of_pairs(op, input, target, options.reduction, Absolute);
     }
-    of_pairs(op, input, target, options.reduction, Bent { bend: beta, scale: beta, slope: T::ONE })
+    of_pairs(op, input, target, options.reduction, Bent { bend: beta, scale: beta, slope: 1. })
 }
 
-/// The squared error, made linear far from 0: `d² / 2` while `|d| = |x − y| < δ`, then `δ (|d| − δ/2)`.
+/// The squared error, linear far from 0: `d² / 2` while `|d| = |x − y| < δ`, otherwise `δ (|d| − δ/2)`.
 ///
 /// Shapes and gradients as in [`mse_loss`].
 ///
@@ -136,8 +130,8 @@ pub fn huber_loss<T: Real>(
     if options.delta <= 0. || options.delta.is_nan() {
         return Err(Error::value(op, format!("delta is {}, expected above 0", options.delta)));
     }
-    let delta = T::of(options.delta);
-    let loss = Bent { bend: delta, scale: T::ONE, slope: delta };
+    let delta = options.delta;
+    let loss = Bent { bend: delta, scale: 1., slope: delta };
     let reduction = if options.weight.is_some() { Reduction::None } else { options.reduction };
     let losses = of_pairs(op, input, target, reduction, loss)?;
     match options.weight {

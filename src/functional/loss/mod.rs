@@ -1,8 +1,44 @@
-//! Losses: how far predictions are from what they should be.
+//! Losses: how much predictions differ from their targets.
 //!
-//! `distance` compares numbers, `binary` probabilities of yes and no, `classes` scores of classes. What is worked out for
-//! each pair of an input and a target stands in `pairs`.
+//! `distance` compares numbers, `binary` binary probabilities, `classes` scores of classes. `pairs` computes losses of
+//! pairs of an input and a target.
 
+/// The options of a loss: its own, PyTorch's `reduction`, and a `weight` if a text describes it. A [`Reduction`] can
+/// replace all of them: `Reduction::Sum.into()`.
+macro_rules! loss_options {
+    ($(#[$doc:meta])* pub struct $name:ident, setters $setters:ident, weight $weight:literal { $($own:tt)* }) => {
+        crate::functional::options! {
+            $(#[$doc])*
+            pub struct $name['a, T: Real]['a, T], setters $setters {
+                #[doc = $weight]
+                weight: into Option<&'a Tensor<T>> = None;
+                $($own)*
+                /// How the losses of the elements are reduced; to their mean by default.
+                reduction: of Reduction = Reduction::Mean;
+            }
+        }
+        impl<T: Real> From<Reduction> for $name<'_, T> {
+            fn from(reduction: Reduction) -> Self {
+                Self::default().reduction(reduction)
+            }
+        }
+    };
+    ($(#[$doc:meta])* pub struct $name:ident, setters $setters:ident { $($own:tt)* }) => {
+        crate::functional::options! {
+            $(#[$doc])*
+            pub struct $name, setters $setters {
+                $($own)*
+                /// How the losses of the elements are reduced; to their mean by default.
+                reduction: of Reduction = Reduction::Mean;
+            }
+        }
+        impl From<Reduction> for $name {
+            fn from(reduction: Reduction) -> Self {
+                Self::default().reduction(reduction)
+            }
+        }
+    };
+}
 mod binary;
 mod classes;
 mod distance;
@@ -10,10 +46,13 @@ mod pairs;
 
 use std::{fmt, str::FromStr};
 
-pub use binary::{BceOptions, BceWithLogitsOptions, binary_cross_entropy, binary_cross_entropy_with_logits};
-pub use classes::{CrossEntropyOptions, NllLossOptions, Target, cross_entropy, nll_loss};
+pub use binary::{
+    BCELossOptions, BCEWithLogitsLossOptions, SoftMarginLossOptions, binary_cross_entropy,
+    binary_cross_entropy_with_logits, soft_margin_loss,
+};
+pub use classes::{CrossEntropyLossOptions, CrossEntropyTarget, NLLLossOptions, cross_entropy, nll_loss};
 pub use distance::{
-    DistanceOptions, HuberLossOptions, SmoothL1LossOptions, huber_loss, l1_loss, mse_loss, smooth_l1_loss,
+    HuberLossOptions, L1LossOptions, MSELossOptions, SmoothL1LossOptions, huber_loss, l1_loss, mse_loss, smooth_l1_loss,
 };
 
 use crate::{
@@ -22,12 +61,12 @@ use crate::{
     tensor::{Real, Tensor},
 };
 
-/// What becomes of the losses of the elements: PyTorch's `reduction`.
+/// How the losses of the elements are reduced: PyTorch's `reduction`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Reduction {
-    /// They are the answer.
+    /// They are returned.
     None,
-    /// Their mean, the default; NaN where there are none.
+    /// Their mean, the default; NaN if there are none.
     #[default]
     Mean,
     /// Their sum.
@@ -55,7 +94,7 @@ impl fmt::Display for Reduction {
     }
 }
 
-/// From PyTorch's name of it.
+/// From PyTorch's name.
 impl FromStr for Reduction {
     type Err = Error;
     fn from_str(name: &str) -> Result<Self> {
@@ -68,7 +107,7 @@ impl FromStr for Reduction {
     }
 }
 
-/// Refuses what PyTorch broadcasts with a warning: `[64, 1]` against `[64]` would compare all with all.
+/// Returns an error where PyTorch broadcasts with a warning: `[64, 1]` and `[64]` would be compared all with all.
 fn same_shape<T: Real>(op: &str, input: &Tensor<T>, target: &Tensor<T>) -> Result<()> {
     if input.shape() == target.shape() {
         return Ok(());
@@ -83,7 +122,7 @@ fn same_shape<T: Real>(op: &str, input: &Tensor<T>, target: &Tensor<T>) -> Resul
     ))
 }
 
-/// Refuses a weight that does not broadcast to the input's shape.
+/// Returns an error if a weight does not broadcast to the input's shape.
 fn broadcasts_to<T: Real>(op: &str, what: &str, weight: &Tensor<T>, input: &Tensor<T>) -> Result<()> {
     if broadcast_shape(weight.shape(), input.shape()).is_some_and(|shape| shape == input.shape()) {
         return Ok(());

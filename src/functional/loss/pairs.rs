@@ -1,216 +1,121 @@
-//! Losses of pairs of an input `x` and a target `y`, element by element: a value, its derivatives, and one operation for
-//! all of them.
-
-use ndarray::arr0;
+//! Losses of pairs of an input `x` and a target `y`, elementwise: a value and its derivatives.
 
 use super::{Reduction, same_shape};
 use crate::{
     Result,
-    functional::activation::softplus_of,
-    kernels::{
-        elementwise::{Map, zip_with, zip3_with},
-        isa::Isa,
-        layout::row_major,
-        reduce::{Term, sum_of},
-    },
-    ops::{Lane, RealFormula},
-    tensor::{Real, Tensor, grad_enabled},
+    kernels::isa::Isa,
+    ops::{Binary, Formula, Lane, Total, Totals, compiled, loss, pairs},
+    tensor::{Real, Tensor},
 };
-
-/// One loss. All of it is to be `#[inline(always)]`.
-pub(super) trait Loss<T: Real>: Copy + Send + Sync + 'static {
-    /// Its value.
-    fn value<I: Isa>(self, x: T, y: T) -> T;
-    /// The gradient of the input from that of the loss.
-    fn gradient<E: RealFormula<T>>(self, g: E, x: E, y: E) -> E;
-    /// The gradient of the target: the negated one, as for all losses of `x − y`.
-    #[inline(always)]
-    fn target_gradient<E: RealFormula<T>>(self, g: E, x: E, y: E) -> E {
-        -self.gradient(g, x, y)
-    }
-}
 
 /// `(x − y)²`
 #[derive(Clone, Copy)]
 pub(super) struct Square;
 
-impl<T: Real> Loss<T> for Square {
+impl<T: Real> Binary<T> for Square {
     #[inline(always)]
     fn value<I: Isa>(self, x: T, y: T) -> T {
         (x - y) * (x - y)
     }
     #[inline(always)]
-    fn gradient<E: RealFormula<T>>(self, g: E, x: E, y: E) -> E {
-        g * ((x + -y) * T::of(2.))
+    fn gradient<E: Formula<T>>(self, g: E, x: E, y: E) -> E {
+        g * ((x - y) * 2.)
     }
 }
-
-/// −1 below 0, else 1.
-#[inline(always)]
-fn sign<T: Real>(d: T) -> T {
-    if d < T::ZERO { -T::ONE } else { T::ONE }
-}
+compiled!(loss Square);
 
 /// `|x − y|`
 #[derive(Clone, Copy)]
 pub(super) struct Absolute;
 
-impl<T: Real> Loss<T> for Absolute {
+impl<T: Real> Binary<T> for Absolute {
     #[inline(always)]
     fn value<I: Isa>(self, x: T, y: T) -> T {
         (x - y).abs()
     }
     #[inline(always)]
-    fn gradient<E: RealFormula<T>>(self, g: E, x: E, y: E) -> E {
-        let d = x + -y;
-        // As in PyTorch a NaN gets nothing, as if it were 0.
-        g.kept(&d, |d| d.abs() > T::ZERO) * d.step(sign)
+    fn gradient<E: Formula<T>>(self, g: E, x: E, y: E) -> E {
+        let d = x - y;
+        // As in PyTorch a NaN gets gradient 0.
+        g.kept(d.lt(0.) | d.gt(0.)) * d.sign()
     }
 }
+compiled!(loss Absolute);
 
-/// `d² / 2·scale` while `|d| < bend`, then `slope · (|d| − bend/2)`, where `d = x − y`.
+/// `d² / 2·scale` while `|d| < bend`, otherwise `slope · (|d| − bend/2)`, where `d = x − y`.
 #[derive(Clone, Copy)]
-pub(super) struct Bent<T> {
-    pub bend: T,
-    pub scale: T,
-    pub slope: T,
+pub(super) struct Bent {
+    pub bend: f64,
+    pub scale: f64,
+    pub slope: f64,
 }
 
-impl<T: Real> Loss<T> for Bent<T> {
+impl<T: Real> Binary<T> for Bent {
     #[inline(always)]
     fn value<I: Isa>(self, x: T, y: T) -> T {
+        let [bend, scale, slope] = [self.bend, self.scale, self.slope].map(T::of);
         let half = T::of(0.5);
         let a = (x - y).abs();
-        let (near, far) = (half * a * (a / self.scale), self.slope * (a - half * self.bend));
-        if a < self.bend { near } else { far }
+        let (near, far) = (half * a * (a / scale), slope * (a - half * bend));
+        if a < bend { near } else { far }
     }
     #[inline(always)]
-    fn gradient<E: RealFormula<T>>(self, g: E, x: E, y: E) -> E {
-        let d = x + -y;
-        // A NaN counts as within the bend, so that it stays one.
-        let far = |d: T| d.abs() >= self.bend;
-        // The reciprocal of a number below the normal ones may be ∞.
-        let up = if self.scale < T::min_positive_value() { T::epsilon().recip() } else { T::ONE };
-        let near = d.clone().only(|d| !far(d)) * up * (self.scale * up).recip();
-        g * (near + d.step(|d| if far(d) { sign(d) * self.slope } else { T::ZERO }))
+    fn gradient<E: Formula<T>>(self, g: E, x: E, y: E) -> E {
+        let d = x - y;
+        // A NaN counts as within the bend, so that the result is NaN.
+        let far = d.ge(self.bend) | d.le(-self.bend);
+        // The reciprocal of a subnormal number may be ∞.
+        let up = if T::of(self.scale) < T::min_positive_value() { T::epsilon().recip().as_f64() } else { 1. };
+        let near = d.kept(!far) * up * (self.scale * up).recip();
+        g * (near + (d.sign() * self.slope).kept(far))
     }
 }
+compiled!(loss Bent);
 
-/// `log(1 + eˣ) − y x`, of which nothing cancels: `(1 − y) x + log(1 + e⁻ˣ)` above 0, `−y x + log(1 + eˣ)` below.
+/// `log(1 + eˣ) − y x` without cancellation: `(1 − y) x + log(1 + e⁻ˣ)` above 0, `−y x + log(1 + eˣ)` below.
 #[derive(Clone, Copy)]
 pub(super) struct Logistic;
 
-impl<T: Real> Loss<T> for Logistic {
+impl<T: Real> Binary<T> for Logistic {
     #[inline(always)]
     fn value<I: Isa>(self, x: T, y: T) -> T {
         let (size, wrong) = (x.abs(), if x > T::ZERO { T::ONE - y } else { y });
         let far = if wrong == T::ZERO { T::ZERO } else { size * wrong };
-        far + softplus_of::<I, T>(-size)
+        far + Lane::<I, T>::new(-size).softplus().0
     }
     #[inline(always)]
-    fn gradient<E: RealFormula<T>>(self, g: E, x: E, y: E) -> E {
-        // `σ(x) − y`, above 0 as `(1 − y) − σ(−x)`: where σ is near 1, it has no digits left of the difference.
-        let above = |x: T| x > T::ZERO;
-        let sign = x.clone().step(|x| if above(x) { -T::ONE } else { T::ONE });
-        let wrong = y * sign.clone() + x.clone().step(|x| if above(x) { T::ONE } else { T::ZERO });
-        g * (((x * sign.clone()).sigmoid() + -wrong) * sign)
+    fn gradient<E: Formula<T>>(self, g: E, x: E, y: E) -> E {
+        // `σ(x) − y`, above 0 as `(1 − y) − σ(−x)`: if σ is near 1, the difference has no digits left.
+        let sign = E::either(x.gt(0.), -1., 1.);
+        let wrong = y * sign + E::either(x.gt(0.), 1., 0.);
+        g * (((x * sign).sigmoid() - wrong) * sign)
     }
     #[inline(always)]
-    fn target_gradient<E: RealFormula<T>>(self, g: E, x: E, _: E) -> E {
+    fn second_gradient<E: Formula<T>>(self, g: E, x: E, _: E) -> E {
         g * -x
     }
 }
+compiled!(loss Logistic);
 
-// --------------------------------------------------------------------------------------------------------- as kernels
-
-/// A loss where its value is wanted.
-struct Value<L>(L);
-
-impl<T: Real, L: Loss<T>> Map<(T, T), T> for Value<L> {
-    #[inline(always)]
-    fn at<I: Isa>(&self, (x, y): (T, T)) -> T {
-        self.0.value::<I>(x, y)
-    }
+pairs! {
+    /// `log(1 + e^(−y x))`
+    loss Real SoftMargin, "soft_margin_loss", fused vectors: |x, y| Lane::<I, T>::new(-(x * y)).softplus().0, |g, x, y|
+        -(g * y * (-(x * y)).sigmoid()), -(g * x * (-(x * y)).sigmoid());
 }
 
-impl<T: Real, L: Loss<T>> Term<T> for Value<L> {
-    #[inline(always)]
-    fn term<I: Isa>(&self, x: T, y: T) -> T {
-        self.0.value::<I>(x, y)
-    }
-}
-
-/// A loss where its gradient is wanted, by the target or by the input, from one of its value for each element.
-struct Gradient<L> {
-    loss: L,
-    by_target: bool,
-}
-
-impl<L> Gradient<L> {
-    #[inline(always)]
-    fn of<T: Real, E: RealFormula<T>>(&self, g: E, x: E, y: E) -> E
-    where
-        L: Loss<T>,
-    {
-        if self.by_target { self.loss.target_gradient(g, x, y) } else { self.loss.gradient(g, x, y) }
-    }
-}
-
-impl<T: Real, L: Loss<T>> Map<(T, T, T), T> for Gradient<L> {
-    #[inline(always)]
-    fn at<I: Isa>(&self, (x, y, g): (T, T, T)) -> T {
-        self.of(Lane::<I, T>::new(g), Lane::new(x), Lane::new(y)).0
-    }
-}
-
-/// The same from one for all elements.
-struct OfOne<T, L> {
-    g: T,
-    gradient: Gradient<L>,
-}
-
-impl<T: Real, L: Loss<T>> Map<(T, T), T> for OfOne<T, L> {
-    #[inline(always)]
-    fn at<I: Isa>(&self, (x, y): (T, T)) -> T {
-        self.gradient.at::<I>((x, y, self.g))
-    }
-}
-
-// ------------------------------------------------------------------------------------------------------ the operation
-
-/// The losses of pairs, reduced: one operation.
+/// The reduced losses of pairs, as one operation.
 pub(super) fn of_pairs<T: Real>(
     op: &'static str,
     input: &Tensor<T>,
     target: &Tensor<T>,
     reduction: Reduction,
-    loss: impl Loss<T>,
+    row: impl Totals<f32> + Totals<f64>,
 ) -> Result<Tensor<T>> {
     same_shape(op, input, target)?;
-    let count = match reduction {
-        Reduction::Mean => T::of(input.numel() as f64),
-        _ => T::ONE,
+    let total = match reduction {
+        Reduction::None => Total::Each,
+        Reduction::Mean => Total::Mean,
+        Reduction::Sum => Total::Sum,
     };
-    let out = match reduction {
-        Reduction::None => zip_with(input.view(), target.view(), input.shape(), Value(loss)),
-        _ => {
-            let (x, y) = (input.view(), target.view());
-            arr0(sum_of(&row_major(&x), &row_major(&y), &Value(loss)) / count).into_dyn()
-        }
-    };
-    let (x, y) = (input.clone(), target.clone());
-    Ok(Tensor::op(op, out, [input, target], move |g, needed| {
-        let grad = |by_target: bool| -> Result<Tensor<T>> {
-            let gradient = Gradient { loss, by_target };
-            if grad_enabled() {
-                return Ok(gradient.of((g / count).broadcast_to(x.shape())?, x.clone(), y.clone()));
-            }
-            Ok(match reduction {
-                Reduction::None => zip3_with(x.view(), y.view(), g.view(), x.shape(), gradient),
-                _ => zip_with(x.view(), y.view(), x.shape(), OfOne { g: g.item()? / count, gradient }),
-            }
-            .into())
-        };
-        Ok([needed[0].then(|| grad(false)).transpose()?, needed[1].then(|| grad(true)).transpose()?])
-    }))
+    loss(op, row, input, target, total)
 }

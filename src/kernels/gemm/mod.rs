@@ -23,16 +23,11 @@ use super::{
     memory,
     sizes::{must, saturating},
     threads,
+    thresholds::{DOTS_PARALLEL, PRODUCT_FINE, PRODUCT_PARALLEL as PARALLEL},
 };
 use block::{PACKED_STEPS, STEPS, block};
 use tile::{DOT_ROWS, Dots, Kernels};
 
-/// Minimum number of multiply-adds for which the work is split among threads.
-const PARALLEL: usize = 1 << 20;
-/// Minimum number of multiply-adds for which each thread gets several parts.
-const LARGE: usize = 1 << 26;
-/// Elements of a matrix per thread, if each element is used only once.
-const PARALLEL_ONCE: usize = 1 << 19;
 /// Maximum number of products that one loop adds; longer sums are split into halves, for accuracy.
 const DOT_STEPS: usize = 1 << 10;
 /// Minimum number of bytes of a result that does not stay in the caches. (Tests use a small limit.)
@@ -223,7 +218,7 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let by_columns = copied(strategy.pack_rows, a) <= copied(strategy.pack_columns, b);
     let by_columns = if by_columns { panels >= 2 * threads || panels >= blocks } else { blocks < 2 * threads };
     // Large products are cut into smaller parts, so that no thread waits long for the last one.
-    let fine = if work < LARGE { threads } else { 4 * threads };
+    let fine = if work < PRODUCT_FINE { threads } else { 4 * threads };
     let parts = |n: usize| if n < 2 * threads { n.min(threads) } else { n.min(fine) };
     match threads {
         1 => block(kernels, strategy, a, b, c, start),
@@ -250,7 +245,7 @@ fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T
         values.copy_to(c);
     }
     let add = !matches!(start, Start::Zero);
-    let threads = if b.rows * b.columns < PARALLEL_ONCE { 1 } else { threads::num_threads() };
+    let threads = if b.rows * b.columns < DOTS_PARALLEL { 1 } else { threads::num_threads() };
     threads::for_each(b.rows * b.columns, threads, |i| {
         let [from, to] = [i, i + 1].map(|i| b.columns * i / threads);
         some_dots(kernels, a, b.part(0..b.rows, from..to), c.part(0..c.rows, from..to), add);

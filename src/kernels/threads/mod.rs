@@ -409,12 +409,10 @@ impl ThreadPool {
     }
 }
 
-/// The kind of a region: the loop `F`, with this much work in this number of tasks.
-fn key<F: Fn(usize) + Sync>(tasks: usize, work: usize) -> Key {
-    // The function calls the loop, so each loop has an address of its own; loops that the linker merged count as one.
-    let address = for_each::<F> as fn(usize, usize, F) as usize;
+/// The kind of a region: its loop, with this much work in this number of tasks.
+fn key(kind: usize, tasks: usize, work: usize) -> Key {
     let mut hash = 0u64;
-    for part in [address, tasks, work] {
+    for part in [kind, tasks, work] {
         hash = (hash ^ part as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         hash ^= hash >> 29;
     }
@@ -427,9 +425,15 @@ fn key<F: Fn(usize) + Sync>(tasks: usize, work: usize) -> Key {
 /// depends on how long earlier regions of this loop took, with the same number of tasks and the same amount of `work`
 /// (in any unit).
 pub fn for_each<F: Fn(usize) + Sync>(work: usize, tasks: usize, task: F) {
+    // It calls the loop, so that each loop has an address of its own; those that the linker merged are alike.
+    for_each_of(for_each::<F> as fn(usize, usize, F) as usize, work, tasks, &task);
+}
+
+/// As [`for_each`]; `kind` tells one loop from another.
+pub fn for_each_of(kind: usize, work: usize, tasks: usize, task: &Task<'_>) {
     let participants = num_threads().min(tasks);
     if participants > 1 && !INSIDE.get() {
-        return POOL.share(key::<F>(tasks, work), tasks, participants, &task);
+        return POOL.share(key(kind, tasks, work), tasks, participants, task);
     }
     (0..tasks).for_each(task);
 }

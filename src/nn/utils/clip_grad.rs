@@ -7,7 +7,7 @@ use crate::{
     tensor::{AnyTensor, Real, Tensor, no_grad},
 };
 
-/// Scales the gradients of all parameters so that their global 2-norm is at most `max_norm`; answers the norm before.
+/// Scales the gradients of all parameters so that their global 2-norm is at most `max_norm`; returns the norm before.
 ///
 /// The norm is that of all gradients as one vector, as in torch.nn.utils.clip_grad_norm_.
 ///
@@ -21,8 +21,8 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// If `max_norm` is negative or NaN, or a gradient is not finite: the error names the parameters, and the gradients stay
-/// as they were. A norm too large for an `f64` is infinite, and the gradients are clipped by it all the same.
+/// If `max_norm` is negative or NaN, or a gradient is not finite: the error names the parameters, and the gradients are
+/// unchanged. A norm that is too large for an `f64` is returned as infinite, but the gradients are clipped correctly.
 pub fn clip_grad_norm(params: impl Parameters, max_norm: f64) -> Result<f64> {
     clip_grad_norm_p(params, max_norm, 2.)
 }
@@ -50,7 +50,7 @@ pub fn clip_grad_norm_p(params: impl Parameters, max_norm: f64, norm_type: f64) 
             format!("the gradient is not finite in {}; no gradient was changed", bad.join(", ")),
         ));
     }
-    // The norm is `most · parts`: powers of what is at most 1 do not overflow.
+    // The norm is `most · parts`: powers of numbers up to 1 do not overflow.
     let parts = match norm_type {
         f64::INFINITY => 1.,
         _ => {
@@ -77,7 +77,7 @@ pub fn clip_grad_value(params: impl Parameters, clip_value: f64) -> Result<()> {
         return Err(Error::value("clip_grad_value", format!("clip_value is at least 0, got {clip_value}")));
     }
     fn limit<T: Real>(g: &Tensor<T>, to: T) -> Tensor<T> {
-        // Not min and max, which would make a number of a NaN.
+        // Not min and max, which would turn NaN into a number.
         let limited = |x: T| match () {
             () if x > to => to,
             () if x < -to => -to,
@@ -89,7 +89,7 @@ pub fn clip_grad_value(params: impl Parameters, clip_value: f64) -> Result<()> {
     Ok(())
 }
 
-/// `f` of what came before and each element, as `f64`.
+/// Folds the elements, as `f64`.
 fn fold(grad: &AnyTensor, start: f64, f: impl Fn(f64, f64) -> f64) -> f64 {
     match grad {
         AnyTensor::F32(g) => row_major(&g.view()).iter().fold(start, |before, &x| f(before, f64::from(x))),

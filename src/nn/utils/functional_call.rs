@@ -1,4 +1,4 @@
-//! [`functional_call`]: a model with other tensors in place of its own.
+//! [`functional_call`]: runs a model with other tensors in place of its own.
 
 use crate::{
     Result,
@@ -6,12 +6,12 @@ use crate::{
     state::StateDict,
 };
 
-/// Runs `f` while the named tensors stand for the parameters and buffers of `model` under these names: torch.func's
-/// functional_call.
+/// Runs `f` while the named tensors replace the parameters and buffers of `model` with these names, as
+/// torch.func.functional_call does.
 ///
-/// Gradients flow to the tensors. What is not named is the model's own. A tied parameter has its tensor under all its names. What is
-/// written to a named buffer is dropped at the end. This holds for this thread alone, so that other threads may use the
-/// model meanwhile.
+/// Gradients flow to the tensors. Parameters and buffers that are not named are the model's own. A tied parameter has
+/// its tensor under all its names. What is written to a named buffer is discarded at the end. This applies only to this
+/// thread, so that other threads may use the model meanwhile.
 ///
 /// ```
 /// use ndnn::{autograd::grad, nn::{StateDict, functional_call}, prelude::*};
@@ -29,8 +29,8 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// If the model has no such name, a tensor is of another type or shape, or tied names are given different tensors; and those
-/// of `f`.
+/// If the model has no such name, a tensor has another type or shape, or tied names are given different tensors; and
+/// the errors of `f`.
 pub fn functional_call<M: Module + ?Sized, R>(
     model: &M,
     tensors: &StateDict,

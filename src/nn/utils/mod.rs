@@ -1,4 +1,4 @@
-//! Helpers: clipping gradients, parametrizations, a model with other parameters.
+//! Utilities: clipping gradients, parametrizations, running a model with other parameters.
 
 mod clip_grad;
 mod functional_call;

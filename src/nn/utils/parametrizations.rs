@@ -6,18 +6,18 @@ use crate::{
     nn::{Module, Param},
 };
 
-/// Computes a weight from its length and its direction, `w = g · v / ‖v‖`, which are learnt instead of it (Salimans and Kingma
-/// 2016): `parametrizations.weight.original0` and `original1`.
+/// Computes a weight from its length and its direction, `w = g · v / ‖v‖`, which are learned instead of the weight
+/// (Salimans and Kingma 2016): `parametrizations.weight.original0` and `original1`.
 ///
-/// The norm is taken over all axes but `dim`, usually 0, or over all for `None`. Files that have `weight_g` and `weight_v`
-/// load.
+/// The norm is taken over all axes but `dim`, usually 0, or over all axes for `None`. Files with `weight_g` and
+/// `weight_v` can be loaded.
 ///
 /// ```
 /// use ndnn::{nn::utils::parametrizations::weight_norm, prelude::*};
 /// let layer = Linear::new(20, 40);
 /// let before = layer.weight.detach();
 /// weight_norm(&layer.weight, 0)?;
-/// assert!((layer.weight.tensor() - before).abs().max().item()? < 1e-6);
+/// assert!((layer.weight.tensor() - before).abs().max()?.item()? < 1e-6);
 /// assert_eq!(layer.state_dict().get("parametrizations.weight.original0").unwrap().shape(), [40, 1]);
 /// # Ok::<(), ndnn::Error>(())
 /// ```

@@ -5,9 +5,9 @@ use std::sync::Arc;
 pub use crate::module::Parametrization;
 use crate::{Real, Result, nn::Param};
 
-/// Lets a [`Parametrization`] compute a parameter from now on, whichever layers share it; behind those that do so already.
+/// Lets a [`Parametrization`] compute a parameter from now on, in all layers that share it; it is applied after existing ones.
 ///
-/// What it computes it from is in its place under PyTorch's names, such as `parametrizations.weight.original`, in
+/// Its originals appear in its place under PyTorch's names, such as `parametrizations.weight.original`, in
 /// `named_parameters`, the state_dict, the printed form and a new optimizer; `named_modules` and `children` do not list it. Make
 /// optimizers afterwards.
 ///
@@ -36,11 +36,11 @@ pub fn register_parametrization<T: Real>(param: &Param<T>, parametrization: impl
     param.parametrize(Arc::new(parametrization))
 }
 
-/// Takes all parametrizations off a parameter. Its values are then those that are computed now, or, without
-/// `leave_parametrized`, the original's.
+/// Removes all parametrizations from a parameter. It then has its current values or, without `leave_parametrized`, those of
+/// the original.
 ///
 /// # Errors
-/// If there is none, or, without `leave_parametrized`, the parameter is computed from several originals.
+/// If it has none or, without `leave_parametrized`, the parameter is computed from several originals.
 pub fn remove_parametrizations<T: Real>(param: &Param<T>, leave_parametrized: bool) -> Result<()> {
     param.unparametrize(leave_parametrized)
 }

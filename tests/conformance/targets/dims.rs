@@ -1,4 +1,4 @@
-//! Arguments that are a size along each of N axes, and options that are refused where they are set.
+//! Arguments that hold one size per axis, and options that are refused where they are set.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -6,7 +6,7 @@ use ndnn::{Error, Real, Result, functional::Dims};
 
 use crate::args::Args;
 
-/// One number, or a list of one or of N; `None` where it is missing, None or an empty list.
+/// One number, or a list of one or of N; `None` if it is missing, None or an empty list.
 pub fn dims<const N: usize, T: Real>(a: &Args<T>, index: usize, name: &str) -> Result<Option<Dims<N>>> {
     let is_list = a.is_list(index, name);
     let Some(sizes) = a.opt_sizes(index, name)? else { return Ok(None) };
@@ -23,7 +23,7 @@ pub fn dims_or<const N: usize, T: Real>(a: &Args<T>, index: usize, name: &str, d
     Ok(dims(a, index, name)?.unwrap_or(default.into()))
 }
 
-/// What `make` gives; its panic as an error: PyTorch's constructors raise where ndnn's setters panic.
+/// The result of `make`; a panic becomes an error: PyTorch's constructors raise where ndnn's setters panic.
 pub fn refused<R>(make: impl FnOnce() -> R) -> Result<R> {
     catch_unwind(AssertUnwindSafe(make)).map_err(|_| Error::value("case", "refused where it was set"))
 }

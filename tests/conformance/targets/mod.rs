@@ -1,7 +1,7 @@
-//! From a target's name to a call: the one place where cases and ndnn meet.
+//! From the name of a target to a call: the only place where cases and ndnn meet.
 //!
-//! Each family file has `BUILT`, the targets that it answers and that the default run covers, and `call`, one arm a
-//! target. `Ok(None)` means "not mine"; so read arguments inside the arms only.
+//! Each family file has `BUILT`, the targets that it implements and the default run covers, and `call`, with one arm
+//! per target. `Ok(None)` means that the target belongs to another file, so read arguments only inside the arms.
 
 mod dims;
 mod functional;
@@ -16,10 +16,10 @@ use ndnn::{AnyTensor, Real, Result};
 
 use crate::args::Args;
 
-/// What a call returned, flattened in order; `None` where the target is not implemented.
+/// What a call returned, flattened in order; `None` if the target is not implemented.
 pub type Called = Result<Option<Vec<AnyTensor>>>;
 
-/// The outputs of a call, of whatever types: `out![values, indices]`.
+/// The outputs of a call, of any types: `out![values, indices]`.
 macro_rules! out {
     ($($tensor:expr),+ $(,)?) => { vec![$(ndnn::AnyTensor::from($tensor)),+] };
 }
@@ -31,7 +31,7 @@ pub fn list<T: ndnn::Element>(tensors: impl IntoIterator<Item = ndnn::Tensor<T>>
     tensors.into_iter().map(AnyTensor::from).collect()
 }
 
-/// Asks each family in turn, until one knows the target.
+/// Asks each family in turn, until one implements the target.
 macro_rules! families {
     ($function:ident $arguments:tt; $($family:path),+ $(,)?) => {{
         $({

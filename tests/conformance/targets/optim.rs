@@ -10,7 +10,7 @@ use crate::args::Args;
 
 pub const BUILT: &[&str] = &["SGD", "Adam", "AdamW", "RMSprop"];
 
-/// An optimizer in the runner's hands; `closure` forgets the gradients, computes the objective and its gradients anew.
+/// An optimizer as the runner uses it; `closure` clears the gradients, computes the objective and new gradients.
 pub trait Steps<T: Real> {
     fn step(&mut self, closure: &mut dyn FnMut() -> Result<Tensor<T>>) -> Result<()>;
 }
@@ -40,9 +40,9 @@ fn adam<T: Real, R: Rule<Options = AdamOptions>>(
     Ok(optimizer)
 }
 
-/// An optimizer of these parameters by its name; the case's kwargs are keyword-only here.
+/// The optimizer with this name over these parameters; the case's kwargs are keyword-only here.
 pub fn build<T: Real>(target: &str, params: &[Param<T>], a: &Args<T>) -> Result<Option<Box<dyn Steps<T>>>> {
-    // How PyTorch computes, not what.
+    // These change how PyTorch computes, not what.
     ["foreach", "fused", "capturable", "differentiable"].iter().for_each(|name| a.ignore(KW, name));
     let params = params.to_vec();
     Ok(Some(match target {

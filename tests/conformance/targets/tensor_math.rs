@@ -15,7 +15,7 @@ pub const BUILT: &[&str] = &[
     "xlogy",
 ];
 
-/// The arms of operations whose signature is the tensor alone (`unary`), or two that broadcast (`binary`).
+/// The arms of operations whose signature is one tensor (`unary`), or two that broadcast (`binary`).
 macro_rules! by_name {
     ($target:expr, $a:expr; unary $($unary:ident)*; binary $($binary:ident)*) => {
         match $target {

@@ -75,7 +75,7 @@ macro_rules! any {
     };
 }
 
-/// The input, converted first where there is a `dtype`.
+/// The input, converted first if there is a `dtype`.
 fn input<T: Real>(a: &Args<T>, dtype_at: usize) -> Result<AnyTensor> {
     let dtype = a.dtype(dtype_at, "dtype")?;
     let x = a.any(0, "input|self")?;
@@ -101,7 +101,7 @@ macro_rules! real {
 
 pub fn call<T: Real>(target: &str, variant: &str, a: &Args<T>) -> Called {
     if BUILT.contains(&target) && a.has(KW, "out") {
-        // Tensors are values: nothing can be written into a given one, so the argument does not exist.
+        // Tensors are values: a given one cannot be written to, so the argument does not exist.
         return Err(Error::value(target, "there is no `out`"));
     }
     let first = || a.tensor(0, "input|self");

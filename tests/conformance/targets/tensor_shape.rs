@@ -55,7 +55,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     if !BUILT.contains(&target) {
         return Ok(None);
     }
-    // Tensors are values: nothing can be written into a given one, so the argument does not exist.
+    // Tensors are values: a given one cannot be written to, so the argument does not exist.
     if a.has(KW, "out") {
         return Err(Error::value(target, "there is no `out`"));
     }

@@ -56,7 +56,7 @@ proptest! {
     fn sums(shape in prop::collection::vec(0..5usize, 1..5), mask in 0..16usize, order in 0..24usize) {
         let x = values(&shape, 1);
         let n = shape.len();
-        // Some order of the axes in memory.
+        // A random order of the axes in memory.
         let mut axes: Vec<isize> = (0..n as isize).collect();
         axes.rotate_left(order % n);
         if order >= 12 { axes.reverse() }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 type X = Tensor<f64>;
 
-/// Values without ties, zeros or a pattern that an axis swapped would leave as it is.
+/// Values without ties, zeros or a pattern that would survive swapping two axes.
 fn values(shape: &[usize], seed: usize) -> X {
     let n = shape.iter().product();
     let elements = (0..n).map(|i| 2. * ((i + 1) as f64 * 0.7 + seed as f64 * 1.3).sin() + 0.1 * i as f64).collect();
@@ -26,7 +26,7 @@ fn shape(rank: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<usi
     prop::collection::vec(0usize..5, rank)
 }
 
-/// A shape with some axes made 1 and some in front left out, and the shape.
+/// A shape of which some axes have length 1 and some leading axes are left out, and the shape itself.
 fn broadcastable() -> impl Strategy<Value = (Vec<usize>, Vec<usize>)> {
     shape(0..=4).prop_flat_map(|full| {
         let n = full.len();
@@ -37,7 +37,7 @@ fn broadcastable() -> impl Strategy<Value = (Vec<usize>, Vec<usize>)> {
     })
 }
 
-/// A tensor of one axis or more, one of its axes and a seed.
+/// The shape of a tensor with at least one axis, one of its axes and a seed.
 fn with_axis() -> impl Strategy<Value = (Vec<usize>, usize, usize)> {
     shape(1..=4).prop_flat_map(|s| (0..s.len(), Just(s), 0usize..100)).prop_map(|(axis, s, seed)| (s, axis, seed))
 }
@@ -61,7 +61,7 @@ proptest! {
         let y = values(&full, 2);
         let sum: ArrayD<f64> = &y.view() + &x.view();
         prop_assert_eq!(&x + &y, X::from(sum));
-        // Summing back is the transpose of broadcasting: <Bx, y> = <x, Bᵀy>.
+        // Summing is the transpose of broadcasting: <Bx, y> = <x, Bᵀy>.
         let leaf = x.set_requires_grad(true);
         let g = grad_with(&[&leaf.broadcast_to(&full).unwrap().reshape(&full).unwrap()], &[Some(&y)], &[&leaf], false);
         let g = g.unwrap()[0].clone().unwrap();
@@ -139,7 +139,7 @@ proptest! {
     #[test]
     fn sorting_is_stds((s, axis, seed) in with_axis(), descending: bool) {
         let x = strided(&values(&s, seed));
-        // Few values, so that many are equal.
+        // Few different values, so that many are equal.
         let x: X = x.view().mapv(|v| v.round()).into();
         let (sorted, places) = x.sort(axis as isize, descending).unwrap();
         let (x, sorted, places) = (x.view(), sorted.view(), places.view());

@@ -2,7 +2,7 @@
 
 use ndnn::{
     DType, Error, Real, Result, Tensor,
-    functional::{self as F, Approximate},
+    functional::{self as F, GELUApproximate},
 };
 
 use crate::{
@@ -41,16 +41,16 @@ pub const BUILT: &[&str] = &[
     "threshold",
 ];
 
-/// PyTorch's name of an approximation of gelu.
-pub fn approximate<T: Real>(a: &Args<T>, index: usize) -> Result<Approximate> {
+/// PyTorch's name for an approximation of gelu.
+pub fn approximate<T: Real>(a: &Args<T>, index: usize) -> Result<GELUApproximate> {
     match a.str_or(index, "approximate", "none")? {
-        "none" => Ok(Approximate::None),
-        "tanh" => Ok(Approximate::Tanh),
+        "none" => Ok(GELUApproximate::None),
+        "tanh" => Ok(GELUApproximate::Tanh),
         other => Err(Error::value("gelu", format!("approximate is none or tanh, got {other}"))),
     }
 }
 
-/// A function along an axis, in the element type asked for.
+/// A function along an axis, in the requested element type.
 fn along<T: Real>(
     a: &Args<T>,
     single: fn(&Tensor<f32>, isize) -> Result<Tensor<f32>>,

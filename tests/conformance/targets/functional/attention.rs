@@ -20,7 +20,7 @@ pub fn mask<T: Real>(a: &Args<T>, index: usize, name: &str) -> Result<Option<Att
     })
 }
 
-/// The output, and the weights where there are any.
+/// The output, and the weights if there are any.
 pub fn outputs<T: Real>((output, weights): (Tensor<T>, Option<Tensor<T>>)) -> Vec<AnyTensor> {
     [Some(output), weights].into_iter().flatten().map(AnyTensor::from).collect()
 }

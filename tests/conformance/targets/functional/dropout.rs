@@ -1,4 +1,4 @@
-//! Dropout and its kin.
+//! Dropout and its variants.
 
 use ndnn::{Real, Result, Tensor, functional as F};
 
@@ -11,7 +11,7 @@ pub const BUILT: &[&str] =
     &["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"];
 
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
-    // PyTorch's functions differ in whether they train by default.
+    // PyTorch's functions differ in the default of `training`.
     let (function, training): (fn(&Tensor<T>, f64, bool) -> Result<Tensor<T>>, _) = match target {
         "alpha_dropout" => (F::alpha_dropout, false),
         "dropout" => (F::dropout, true),

@@ -19,9 +19,10 @@ pub const BUILT: &[&str] = &[
     "mse_loss",
     "nll_loss",
     "smooth_l1_loss",
+    "soft_margin_loss",
 ];
 
-/// The argument `reduction`, by PyTorch's name of it.
+/// The argument `reduction`, from PyTorch's name for it.
 pub fn reduction<T: Real>(a: &Args<T>, index: usize) -> Result<Reduction> {
     a.str_or(index, "reduction", "mean")?.parse()
 }
@@ -39,7 +40,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(out![match target {
         "mse_loss" | "l1_loss" => {
             let weight = a.opt_tensor(5, "weight")?;
-            let options = F::DistanceOptions::default().weight(weight.as_ref()).reduction(reduction(a, 4)?);
+            let options = F::MSELossOptions::default().weight(weight.as_ref()).reduction(reduction(a, 4)?);
             let loss = if target == "l1_loss" { F::l1_loss } else { F::mse_loss };
             loss(&input, &a.tensor(1, "target")?, options)?
         }
@@ -47,6 +48,9 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
             let options =
                 F::SmoothL1LossOptions::default().reduction(reduction(a, 4)?).beta(a.float_or(5, "beta", 1.)?);
             F::smooth_l1_loss(&input, &a.tensor(1, "target")?, options)?
+        }
+        "soft_margin_loss" => {
+            F::soft_margin_loss(&input, &a.tensor(1, "target")?, reduction(a, 4)?.into())?
         }
         "huber_loss" => {
             let (delta, weight) = (a.float_or(3, "delta", 1.)?, a.opt_tensor(4, "weight")?);
@@ -56,12 +60,12 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
         }
         "binary_cross_entropy" => {
             let weight = a.opt_detached(2, "weight")?;
-            let options = F::BceOptions::default().weight(weight.as_ref()).reduction(reduction(a, 5)?);
+            let options = F::BCELossOptions::default().weight(weight.as_ref()).reduction(reduction(a, 5)?);
             F::binary_cross_entropy(&input, &a.tensor(1, "target")?, options)?
         }
         "binary_cross_entropy_with_logits" => {
             let (weight, pos_weight) = (a.opt_detached(2, "weight")?, a.opt_detached(6, "pos_weight")?);
-            let options = F::BceWithLogitsOptions::default()
+            let options = F::BCEWithLogitsLossOptions::default()
                 .weight(weight.as_ref())
                 .pos_weight(pos_weight.as_ref())
                 .reduction(reduction(a, 5)?);
@@ -69,7 +73,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
         }
         "nll_loss" => {
             let weight = a.opt_detached(2, "weight")?;
-            let options = F::NllLossOptions::default()
+            let options = F::NLLLossOptions::default()
                 .weight(weight.as_ref())
                 .ignore_index(a.int_or(4, "ignore_index", -100)? as i64)
                 .reduction(reduction(a, 6)?);
@@ -77,7 +81,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
         }
         _ => {
             let weight = a.opt_tensor(2, "weight")?;
-            let options = F::CrossEntropyOptions::default()
+            let options = F::CrossEntropyLossOptions::default()
                 .weight(weight.as_ref())
                 .ignore_index(a.int_or(4, "ignore_index", -100)? as i64)
                 .reduction(reduction(a, 6)?)

@@ -1,4 +1,4 @@
-//! The functions of torch.nn.functional; the same file names as `src/functional/`.
+//! The functions of torch.nn.functional, in files with the names of `src/functional/`.
 
 pub mod activation;
 pub mod attention;

@@ -52,7 +52,7 @@ fn avg_pool<const N: usize, T: Real>(a: &Args<T>) -> Result<Vec<AnyTensor>> {
     Ok(out![F::avg_pool(&a.tensor(0, "input")?, kernel_size, options)?])
 }
 
-/// The arguments from `stride` on, which stands at `first`.
+/// The arguments from `stride` on, which is at position `first`.
 pub fn avg_pool_options<const N: usize, T: Real>(a: &Args<T>, first: usize) -> Result<AvgPoolOptions<N>> {
     let stride: PoolStride<N> = dims(a, first, "stride")?.into();
     let (padding, ceil_mode) = (dims_or(a, first + 1, "padding", 0)?, a.bool_or(first + 2, "ceil_mode", false)?);

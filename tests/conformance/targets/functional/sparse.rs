@@ -15,7 +15,7 @@ pub const BUILT: &[&str] = &["embedding"];
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(match target {
         "embedding" => {
-            // OpInfo's samples give the weight first.
+            // OpInfo's samples pass the weight first.
             let (first, second) = if a.tensor_dtype(0, "input") == Some(DType::I64) { (0, 1) } else { (1, 0) };
             let (input, weight) = (a.long(first, "input")?, a.tensor(second, "weight")?);
             let options = EmbeddingOptions::default()
@@ -24,7 +24,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
             a.ignore(6, "sparse");
             let norm_type = a.float_or(4, "norm_type", 2.)?;
             let weight = match a.opt_float(3, "max_norm")? {
-                // The weight changed in place is still the leaf whose gradient is asked for.
+                // The weight that was changed in place is still the leaf whose gradient is compared.
                 Some(max_norm) => {
                     let scaled = F::embedding_renorm(&weight, &input, max_norm, norm_type)?;
                     a.report_mutated(second, "weight", scaled.clone());

@@ -46,12 +46,12 @@ pub const BUILT: &[&str] = &[
 
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     let inplace = |index| a.bool_or(index, "inplace", false);
-    // As it is written, which is how it is printed: 2 or 2.0.
+    // As it is written, since that is how it is printed: 2 or 2.0.
     let number = |index, name, default| match a.is_int(index, name) {
         true => Ok(PyNumber::from(a.int(index, name)? as i32)),
         false => a.float_or(index, name, default).map(PyNumber::float),
     };
-    // What the constructors refuse by a panic is an error to the runner.
+    // The constructors panic; for the runner this must be an error.
     let refuse = |wrong: bool, message: String| if wrong { Err(Error::value(target, message)) } else { Ok(()) };
     Ok(Some(match target {
         "CELU" => layer(CELU::new(number(0, "alpha", 1.)?).inplace(inplace(1)?)),

@@ -1,4 +1,4 @@
-//! Dropout and its kin.
+//! Dropout and its variants.
 
 use ndnn::{
     Error, Real,
@@ -12,7 +12,7 @@ pub const BUILT: &[&str] = &["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d"
 
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     let p = || match a.float_or(0, "p", 0.5)? {
-        // What the constructors refuse by a panic is an error to the runner.
+        // The constructors panic; for the runner this must be an error.
         p if !(0. ..=1.).contains(&p) => Err(Error::value(target, format!("{p} is not a probability"))),
         p => Ok(p),
     };

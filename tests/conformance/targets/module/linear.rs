@@ -25,7 +25,7 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
         }
         "Flatten" => layer(Flatten.start_dim(a.int_or(0, "start_dim", 1)?).end_dim(a.int_or(1, "end_dim", -1)?)),
         "Identity" => {
-            // It takes anything.
+            // It accepts any arguments.
             (0..a.positional()).for_each(|i| a.ignore(i, ""));
             a.ignore(KW, "unused|unused1|unused2");
             layer(Identity)

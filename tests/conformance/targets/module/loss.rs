@@ -2,7 +2,10 @@
 
 use ndnn::{
     Real,
-    nn::{BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Dtype, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss},
+    nn::{
+        BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Dtype, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
+        SoftMarginLoss,
+    },
 };
 
 use super::{Built, case};
@@ -14,8 +17,17 @@ use crate::{
     },
 };
 
-pub const BUILT: &[&str] =
-    &["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "MSELoss", "NLLLoss", "SmoothL1Loss"];
+pub const BUILT: &[&str] = &[
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "HuberLoss",
+    "L1Loss",
+    "MSELoss",
+    "NLLLoss",
+    "SmoothL1Loss",
+    "SoftMarginLoss",
+];
 
 /// A loss, called with `input` and `target`, the latter read by `$target`.
 macro_rules! loss {
@@ -31,6 +43,7 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
         "SmoothL1Loss" => {
             loss!(SmoothL1Loss::new().reduction(reduction(a, 2)?).beta(a.float_or(3, "beta", 1.)?), tensor)
         }
+        "SoftMarginLoss" => loss!(SoftMarginLoss::new().reduction(reduction(a, 2)?), tensor),
         "HuberLoss" => loss!(HuberLoss::new().reduction(reduction(a, 0)?).delta(a.float_or(1, "delta", 1.)?), tensor),
         "CrossEntropyLoss" => {
             let layer = CrossEntropyLoss::new()

@@ -1,4 +1,4 @@
-//! The classes of torch.nn; the same file names as `src/nn/`.
+//! The classes of torch.nn, in files with the names of `src/nn/`.
 
 mod activation;
 mod attention;
@@ -19,10 +19,10 @@ use ndnn::{
 use super::{families, out};
 use crate::args::Args;
 
-/// A module made from a constructor's arguments; `None` where the target is not implemented.
+/// A module built from the arguments of a constructor; `None` if the target is not implemented.
 pub type Built<T> = Result<Option<Box<dyn Case<T>>>>;
 
-/// A module with the way to call it.
+/// A module, and how to call it.
 pub trait Case<T: Real> {
     fn module(&mut self) -> &mut dyn Module;
     fn forward(&self, args: &Args<T>) -> Result<Vec<AnyTensor>>;
@@ -43,7 +43,7 @@ impl<T: Real, M: Module, F: Fn(&M, &Args<T>) -> Result<Vec<AnyTensor>>> Case<T> 
     }
 }
 
-/// A module, and a closure that reads forward's arguments and calls it.
+/// A module, and a closure that reads the arguments of forward and calls it.
 pub fn case<T: Real, M: Module>(
     module: M,
     forward: impl Fn(&M, &Args<T>) -> Result<Vec<AnyTensor>> + 'static,
@@ -51,7 +51,7 @@ pub fn case<T: Real, M: Module>(
     Box::new(Called { module, forward })
 }
 
-/// A module of one tensor in, `input`, and one out.
+/// A module that takes one tensor, `input`, and returns one.
 pub fn layer<T: Real>(module: impl Forward<T>) -> Box<dyn Case<T>> {
     case(module, |module, a| Ok(out![module.forward(&a.tensor(0, "input")?)?]))
 }

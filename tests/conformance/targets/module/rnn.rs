@@ -1,8 +1,9 @@
 //! Recurrent networks.
 
 use ndnn::{
-    Error, Real, Result, Tensor,
-    nn::{Dtype, LSTM},
+    AnyTensor, Error, Real, Result, Tensor,
+    functional::{GruKind, LstmKind, RnnKind},
+    nn::{Dtype, Recurrent, RecurrentCell},
 };
 
 use super::{Built, case};
@@ -11,35 +12,71 @@ use crate::{
     targets::{dims::refused, out},
 };
 
-pub const BUILT: &[&str] = &["LSTM"];
+pub const BUILT: &[&str] = &["GRU", "GRUCell", "LSTM", "LSTMCell"];
 
-/// The state `(h, c)`, if there is one.
-fn state<T: Real>(a: &Args<T>) -> Result<Option<(Tensor<T>, Tensor<T>)>> {
-    if !a.has(1, "hx") {
-        return Ok(None);
+/// The state of a kind, as PyTorch hands it in and out.
+trait State: RnnKind {
+    fn read<T: Real>(a: &Args<T>) -> Result<Self::State<T>>;
+    fn listed<T: Real>(state: Self::State<T>) -> Vec<AnyTensor>;
+}
+
+impl State for LstmKind {
+    fn read<T: Real>(a: &Args<T>) -> Result<(Tensor<T>, Tensor<T>)> {
+        match a.tensors(1, "hx")?.as_slice() {
+            [h, c] => Ok((h.clone(), c.clone())),
+            other => Err(Error::value("case", format!("the state is of {} tensors, expected h and c", other.len()))),
+        }
     }
-    match a.tensors(1, "hx")?.as_slice() {
-        [h, c] => Ok(Some((h.clone(), c.clone()))),
-        other => Err(Error::value("case", format!("the state is of {} tensors, expected h and c", other.len()))),
+    fn listed<T: Real>((h, c): (Tensor<T>, Tensor<T>)) -> Vec<AnyTensor> {
+        out![h, c]
     }
 }
 
+impl State for GruKind {
+    fn read<T: Real>(a: &Args<T>) -> Result<Tensor<T>> {
+        a.tensor(1, "hx")
+    }
+    fn listed<T: Real>(h: Tensor<T>) -> Vec<AnyTensor> {
+        out![h]
+    }
+}
+
+fn state<K: State, T: Real>(a: &Args<T>) -> Result<Option<K::State<T>>> {
+    a.has(1, "hx").then(|| K::read(a)).transpose()
+}
+
+fn layer<K: State, T: Real>(a: &Args<T>, set: impl Fn(Recurrent<K>) -> Result<Recurrent<K>>) -> Built<T> {
+    let (inputs, hidden) = (a.size(0, "input_size")?, a.size(1, "hidden_size")?);
+    let (layers, bias) = (a.size_or(2, "num_layers", 1)?, a.bool_or(3, "bias", true)?);
+    let (batch_first, dropout) = (a.bool_or(4, "batch_first", false)?, a.float_or(5, "dropout", 0.)?);
+    let bidirectional = a.bool_or(6, "bidirectional", false)?;
+    let layer = refused(|| {
+        let layer = Recurrent::<K>::new(inputs, hidden).num_layers(layers).bias(bias).batch_first(batch_first);
+        layer.dropout(dropout).bidirectional(bidirectional)
+    })?;
+    Ok(Some(case(set(layer)?.dtype::<T>(), |layer, a| {
+        let (output, last) = layer.forward(&a.tensor(0, "input")?, state::<K, T>(a)?)?;
+        Ok([out![output], K::listed(last)].concat())
+    })))
+}
+
+fn cell<K: State, T: Real>(a: &Args<T>) -> Built<T> {
+    let (inputs, hidden) = (a.size(0, "input_size")?, a.size(1, "hidden_size")?);
+    let bias = a.bool_or(2, "bias", true)?;
+    Ok(Some(case(refused(|| RecurrentCell::<K>::new(inputs, hidden).bias(bias))?.dtype::<T>(), |cell, a| {
+        Ok(K::listed(cell.forward(&a.tensor(0, "input")?, state::<K, T>(a)?)?))
+    })))
+}
+
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
-    Ok(Some(match target {
+    match target {
+        "GRU" => layer::<GruKind, T>(a, Ok),
         "LSTM" => {
-            let (inputs, hidden) = (a.size(0, "input_size")?, a.size(1, "hidden_size")?);
-            let (layers, bias) = (a.size_or(2, "num_layers", 1)?, a.bool_or(3, "bias", true)?);
-            let (batch_first, dropout) = (a.bool_or(4, "batch_first", false)?, a.float_or(5, "dropout", 0.)?);
-            let (bidirectional, proj_size) = (a.bool_or(6, "bidirectional", false)?, a.size_or(7, "proj_size", 0)?);
-            let lstm = refused(|| {
-                let lstm = LSTM::new(inputs, hidden).num_layers(layers).bias(bias).batch_first(batch_first);
-                lstm.dropout(dropout).bidirectional(bidirectional).proj_size(proj_size)
-            })?;
-            case(lstm.dtype::<T>(), |lstm, a| {
-                let (output, (h, c)) = lstm.forward(&a.tensor(0, "input")?, state(a)?)?;
-                Ok(out![output, h, c])
-            })
+            let proj_size = a.size_or(7, "proj_size", 0)?;
+            layer::<LstmKind, T>(a, |lstm| refused(|| lstm.proj_size(proj_size)))
         }
-        _ => return Ok(None),
-    }))
+        "GRUCell" => cell::<GruKind, T>(a),
+        "LSTMCell" => cell::<LstmKind, T>(a),
+        _ => Ok(None),
+    }
 }

@@ -1,0 +1,40 @@
+//! From which size on work is split among threads, and how large a task is.
+//!
+//! `…_PARALLEL` is the minimum size for which work is split, `…_TASK` the approximate size of a task, both in the unit
+//! given at the pair. The size of the problem alone decides, never the number of threads, so that results have the same
+//! bits on any number of threads. Only matrix products are cut by the number of threads.
+
+/// Elementwise operations, in elements of the result.
+pub const ELEMENTWISE_PARALLEL: usize = 1 << 16;
+pub const ELEMENTWISE_TASK: usize = 1 << 15;
+
+/// One pass of an optimizer, in elements of the parameter.
+pub const OPTIMIZER_PARALLEL: usize = 1 << 16;
+pub const OPTIMIZER_TASK: usize = 1 << 14;
+
+/// Kernels that see one row each, in elements read.
+pub const ROW_PARALLEL: usize = 1 << 16;
+pub const ROW_TASK: usize = 1 << 14;
+
+/// Reductions, in elements of the input.
+pub const REDUCE_PARALLEL: usize = 1 << 17;
+pub const REDUCE_TASK: usize = 1 << 15;
+
+/// Copies, in bytes.
+pub const COPY_PARALLEL: usize = 1 << 18;
+pub const COPY_TASK: usize = 1 << 17;
+
+/// Pooling, in taps: windows times elements per window.
+pub const POOLING_PARALLEL: usize = 200_000;
+pub const POOLING_TASK: usize = 50_000;
+
+/// Convolutions, in multiply-adds.
+pub const CONV_PARALLEL: usize = 1_000_000;
+pub const CONV_TASK: usize = 250_000;
+
+/// Matrix products, in multiply-adds; from `PRODUCT_FINE` on each thread gets several parts.
+pub const PRODUCT_PARALLEL: usize = 1 << 20;
+pub const PRODUCT_FINE: usize = 1 << 26;
+
+/// Products of a few rows with a matrix each of whose elements is used once per row, in elements of the matrix.
+pub const DOTS_PARALLEL: usize = 1 << 19;

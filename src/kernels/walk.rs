@@ -1,0 +1,353 @@
+//! Going through several arrays together: in segments of elements, on all threads. It knows the addresses and sizes of
+//! elements, but neither their types nor what is done with them, so it is compiled once.
+
+use std::{marker::PhantomData, mem::MaybeUninit, ptr};
+
+use ndarray::ArrayViewD;
+
+use super::{
+    prefetch, threads,
+    thresholds::{ELEMENTWISE_PARALLEL as PARALLEL, ELEMENTWISE_TASK as TASK},
+};
+
+/// Elements that are written before the next ones are prefetched.
+const NOW: usize = 512;
+/// Maximum number of elements that are gathered at a time, if they are not contiguous or in short segments.
+const GATHERED: usize = 256;
+/// Minimum length of a segment that is a loop of its own.
+const LONG: usize = 32;
+/// Maximum number of arrays that are read together.
+pub const MOST: usize = 3;
+
+/// What is done with a segment of elements.
+#[derive(Clone, Copy)]
+pub struct Loop<'a> {
+    /// Its arguments are `f`; the contiguous elements of each source; where to write; and the number of elements.
+    pub run: unsafe fn(*const (), [*const u8; MOST], *mut u8, usize),
+    f: *const (),
+    life: PhantomData<&'a ()>,
+}
+
+impl<'a> Loop<'a> {
+    pub fn new<F: Sync>(run: unsafe fn(*const (), [*const u8; MOST], *mut u8, usize), f: &'a F) -> Self {
+        Loop { run, f: ptr::from_ref(f).cast(), life: PhantomData }
+    }
+}
+
+/// An array that is read, with elements of 1, 4 or 8 bytes.
+pub struct Source<'a> {
+    first: *const u8,
+    size: usize,
+    shape: &'a [usize],
+    /// In elements.
+    strides: &'a [isize],
+    /// Whether the result replaces it: then its elements are copied before they are overwritten.
+    replaced: bool,
+}
+
+// SAFETY: elements are only read through it, and they are `Sync`.
+#[allow(unsafe_code)]
+unsafe impl Sync for Source<'_> {}
+
+impl<'a> Source<'a> {
+    pub fn of<A: Copy + Sync>(x: &'a ArrayViewD<'_, A>) -> Self {
+        Source {
+            first: x.as_ptr().cast(),
+            size: size_of::<A>(),
+            shape: x.shape(),
+            strides: x.strides(),
+            replaced: false,
+        }
+    }
+
+    /// The elements at an address, which the result replaces.
+    pub fn replaced<A: Copy + Sync>(first: *const A, shape: &'a [usize]) -> Self {
+        Source { first: first.cast(), size: size_of::<A>(), shape, strides: &[1], replaced: true }
+    }
+
+    fn is_one(&self) -> bool {
+        self.shape.iter().all(|&n| n == 1)
+    }
+
+    fn is_row_major(&self) -> bool {
+        in_order(self.shape, self.strides, (0..self.shape.len()).rev())
+    }
+
+    /// The step along an axis of an array that is broadcast to `ndim` axes.
+    fn step(&self, axis: usize, ndim: usize) -> isize {
+        match (axis + self.shape.len()).checked_sub(ndim) {
+            Some(own) if self.shape[own] != 1 => self.strides[own],
+            _ => 0,
+        }
+    }
+}
+
+/// Whether elements have no gaps along the axes, of which the one with the smallest step comes first.
+fn in_order(shape: &[usize], strides: &[isize], mut axes: impl Iterator<Item = usize>) -> bool {
+    let mut next = 1;
+    shape.contains(&0)
+        || axes.all(|axis| {
+            let fits = shape[axis] == 1 || strides[axis] == next;
+            next *= shape[axis] as isize;
+            fits
+        })
+}
+
+/// How to go through arrays that are broadcast to one shape.
+pub struct Walk {
+    /// Lengths and steps of the axes over the segments.
+    axes: Vec<(usize, [isize; MOST])>,
+    /// Elements per segment, and the steps between them.
+    stretch: usize,
+    steps: [isize; MOST],
+    /// The number of elements.
+    pub len: usize,
+    /// The axes in order of falling stride, if the result should have the memory order of the sources and not be
+    /// row-major.
+    pub order: Option<Vec<usize>>,
+}
+
+impl Walk {
+    /// # Panics
+    /// If a source does not broadcast to `shape`.
+    pub fn new(shape: &[usize], sources: &[Source<'_>]) -> Walk {
+        let mut flat = [0; MOST];
+        let mut sequential = true;
+        for (step, source) in flat.iter_mut().zip(sources) {
+            *step = isize::from(source.shape == shape && !source.is_one());
+            sequential &= match *step {
+                1 => source.is_row_major(),
+                _ => source.is_one(),
+            };
+        }
+        let len = shape.iter().product();
+        if sequential {
+            return Walk { axes: Vec::new(), stretch: len, steps: flat, len, order: None };
+        }
+        if let Some(order) = shared_order(shape, sources) {
+            return Walk { axes: Vec::new(), stretch: len, steps: flat, len, order: Some(order) };
+        }
+        Walk::strided(shape, sources, len)
+    }
+
+    /// In segments along the last axis. Axes that can be merged in all arrays become one.
+    fn strided(shape: &[usize], sources: &[Source<'_>], len: usize) -> Walk {
+        let ndim = shape.len();
+        for source in sources {
+            let own = source.shape;
+            let fits =
+                own.len() <= ndim && own.iter().zip(&shape[ndim - own.len()..]).all(|(&n, &to)| n == to || n == 1);
+            assert!(fits, "a broadcastable shape");
+        }
+        let mut axes: Vec<(usize, [isize; MOST])> = Vec::with_capacity(ndim);
+        for (axis, &n) in shape.iter().enumerate().filter(|&(_, &n)| n != 1) {
+            let mut steps = [0; MOST];
+            steps.iter_mut().zip(sources).for_each(|(step, source)| *step = source.step(axis, ndim));
+            match axes.last_mut() {
+                Some((len, outer)) if outer.iter().zip(&steps).all(|(&o, &s)| o == s * n as isize) => {
+                    *len *= n;
+                    *outer = steps;
+                }
+                _ => axes.push((n, steps)),
+            }
+        }
+        let (stretch, steps) = axes.pop().unwrap_or((1, [0; MOST]));
+        Walk { axes, stretch, steps, len, order: None }
+    }
+
+    /// Advances to the next segment.
+    fn advance(&self, place: &mut Place) {
+        place.skip = 0;
+        for (at, (n, steps)) in place.index.iter_mut().zip(&self.axes).rev() {
+            *at += 1;
+            let back = if *at < *n { 0 } else { *n as isize };
+            for (offset, step) in place.offsets.iter_mut().zip(steps) {
+                *offset += step - back * step;
+            }
+            if back == 0 {
+                return;
+            }
+            *at = 0;
+        }
+    }
+
+    fn place(&self, element: usize) -> Place {
+        let (mut rest, skip) = (element / self.stretch, element % self.stretch);
+        let mut place = Place { index: vec![0; self.axes.len()], offsets: [0; MOST], skip };
+        for (at, (n, steps)) in place.index.iter_mut().zip(&self.axes).rev() {
+            (*at, rest) = (rest % n, rest / n);
+            for (offset, step) in place.offsets.iter_mut().zip(steps) {
+                *offset += step * *at as isize;
+            }
+        }
+        place
+    }
+}
+
+/// A position in a walk: the index of its segment along each axis, the offset of the segment in each array, and the
+/// number of elements before it in the segment.
+struct Place {
+    index: Vec<usize>,
+    offsets: [isize; MOST],
+    skip: usize,
+}
+
+/// The order of axes in which all sources, except those with one element, are contiguous in memory, with no axis
+/// reversed.
+fn shared_order(shape: &[usize], sources: &[Source<'_>]) -> Option<Vec<usize>> {
+    let mut whole = sources.iter().filter(|source| !source.is_one());
+    let first = whole.next()?;
+    if whole.any(|other| other.strides != first.strides || other.shape != first.shape) || first.shape != shape {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..shape.len()).collect();
+    order.sort_by_key(|&axis| std::cmp::Reverse(first.strides[axis]));
+    in_order(shape, first.strides, order.iter().rev().copied()).then_some(order)
+}
+
+/// Where elements that are not contiguous are gathered.
+type Near = [MaybeUninit<[u64; GATHERED]>; MOST];
+
+struct Job<'a> {
+    walk: &'a Walk,
+    sources: &'a [Source<'a>],
+    out: *mut u8,
+    size: usize,
+    run: Loop<'a>,
+}
+
+// SAFETY: each task writes its own elements; everything that the loop receives is `Sync`.
+#[allow(unsafe_code)]
+unsafe impl Sync for Job<'_> {}
+
+/// Calls `run` for all elements of the walk.
+///
+/// # Safety
+/// `walk` must belong to these sources, `out` must have space for its elements of `size` bytes each, which nothing else
+/// reads or writes at the time, and `run` must take elements of these sizes.
+#[allow(unsafe_code)]
+pub unsafe fn run(walk: &Walk, sources: &[Source<'_>], out: *mut u8, size: usize, run: Loop<'_>) {
+    let job = Job { walk, sources, out, size, run };
+    // SAFETY: the caller's promises; the tasks are parts of the whole that do not overlap.
+    unsafe {
+        if walk.len < PARALLEL {
+            return job.part(0, walk.len);
+        }
+        threads::for_each_of(run.run as usize, walk.len, walk.len.div_ceil(TASK), &|i| {
+            job.part(i * TASK, TASK.min(walk.len - i * TASK));
+        });
+    }
+}
+
+impl Job<'_> {
+    /// Processes elements from `start` on.
+    #[allow(unsafe_code)]
+    unsafe fn part(&self, start: usize, len: usize) {
+        let (walk, mut left) = (self.walk, len);
+        if len == 0 {
+            return;
+        }
+        let mut place = walk.place(start);
+        let mut near: Near = [const { MaybeUninit::uninit() }; MOST];
+        let near: [*mut u8; MOST] = near.each_mut().map(|near| near.as_mut_ptr().cast());
+        // The segment whose single element, with a step of 0, was already repeated, and how often.
+        let mut repeated = [(isize::MIN, 0); MOST];
+        let direct = self.sources.iter().zip(walk.steps).all(|(source, step)| step == 1 && !source.replaced);
+        let alone = walk.axes.is_empty() || walk.stretch >= LONG;
+        // SAFETY: a walk has the shape and the strides of the arrays themselves, so everything that it visits is inside
+        // them; at most `GATHERED` elements of at most 8 bytes are gathered.
+        unsafe {
+            let mut out = self.out.add(start * self.size);
+            while left > 0 {
+                let mut inputs = [ptr::null(); MOST];
+                let n = if alone {
+                    let n = left.min(walk.stretch - place.skip).min(if direct { NOW } else { GATHERED });
+                    if left > 3 * NOW {
+                        prefetch::for_writing(from_out(out.add((n + NOW) * self.size), NOW * self.size));
+                    }
+                    for (k, source) in self.sources.iter().enumerate() {
+                        let step = walk.steps[k];
+                        if step == 1 && !source.replaced {
+                            inputs[k] =
+                                source.first.offset((place.offsets[k] + place.skip as isize) * source.size as isize);
+                            continue;
+                        }
+                        inputs[k] = near[k];
+                        if step != 0 || repeated[k].0 != place.offsets[k] || repeated[k].1 < n {
+                            self.bring(k, &place, near[k], n);
+                            repeated[k] = (place.offsets[k], n);
+                        }
+                    }
+                    place.skip += n;
+                    n
+                } else {
+                    for (input, near) in inputs.iter_mut().zip(near) {
+                        *input = near;
+                    }
+                    self.together(&mut place, near, left.min(GATHERED))
+                };
+                (self.run.run)(self.run.f, inputs, out, n);
+                (left, out) = (left - n, out.add(n * self.size));
+                if place.skip == walk.stretch {
+                    walk.advance(&mut place);
+                }
+            }
+        }
+    }
+
+    /// Gathers the next `n` elements of short segments.
+    #[allow(unsafe_code)]
+    unsafe fn together(&self, place: &mut Place, near: [*mut u8; MOST], n: usize) -> usize {
+        let (walk, mut done) = (self.walk, 0);
+        while done < n {
+            if place.skip == walk.stretch {
+                walk.advance(place);
+            }
+            let now = (n - done).min(walk.stretch - place.skip);
+            for (k, source) in self.sources.iter().enumerate() {
+                // SAFETY: as in `part`.
+                unsafe { self.bring(k, place, near[k].add(done * source.size), now) };
+            }
+            (done, place.skip) = (done + now, place.skip + now);
+        }
+        n
+    }
+
+    /// Copies `n` elements of a source, from `place` on, into contiguous memory.
+    #[allow(unsafe_code)]
+    unsafe fn bring(&self, k: usize, place: &Place, to: *mut u8, n: usize) {
+        let (source, step) = (&self.sources[k], self.walk.steps[k]);
+        // SAFETY: as in `part`; both places are aligned for elements of this size.
+        unsafe {
+            let from = source.first.offset((place.offsets[k] + place.skip as isize * step) * source.size as isize);
+            match source.size {
+                1 => gather::<u8>(from, step, to, n),
+                4 => gather::<u32>(from.cast(), step, to.cast(), n),
+                8 => gather::<u64>(from.cast(), step, to.cast(), n),
+                other => unreachable!("elements of {other} bytes"),
+            }
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+#[inline]
+unsafe fn gather<E: Copy>(from: *const E, step: isize, to: *mut E, n: usize) {
+    // SAFETY: the caller promises that the elements exist and that `to` has space.
+    unsafe {
+        match step {
+            1 => ptr::copy_nonoverlapping(from, to, n),
+            0 => {
+                let one = *from;
+                (0..n).for_each(|i| to.add(i).write(one));
+            }
+            _ => (0..n).for_each(|i| to.add(i).write(*from.offset(i as isize * step))),
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+unsafe fn from_out<'a>(out: *mut u8, len: usize) -> &'a [MaybeUninit<u8>] {
+    // SAFETY: the caller promises that there are this many bytes.
+    unsafe { std::slice::from_raw_parts(out.cast(), len) }
+}

@@ -1,0 +1,562 @@
+//! The mechanism of all elementwise operations: functions of one number ([`Unary`]) and of two ([`Binary`]), each with
+//! a value and a derivative. The code that runs them is here: as fast loops if nothing is recorded, on tensors
+//! otherwise.
+//!
+//! A function is compiled in this crate for each element type ([`On`], [`OnPairs`]), once; its callers compile only the
+//! choice.
+
+use std::mem::MaybeUninit;
+
+use ndarray::{Dimension, arr0, aview0};
+
+use super::{
+    broadcast,
+    formula::{Formula, Lane, on_tensors},
+};
+use crate::{
+    Result,
+    kernels::{
+        elementwise::{Map, map_with, zip_in_place, zip_with, zip3_with},
+        isa::Isa,
+        layout::row_major,
+        reduce::{Term, sum_of},
+        vmath::fill,
+    },
+    tensor::{DType, Number, Real, Tensor, grad_enabled, known, known_ref},
+};
+
+/// What the derivative of a function of one number is computed from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// From nothing: it is constant.
+    Nothing,
+    Input,
+    Output,
+}
+
+/// A function of one number. All of its methods must be `#[inline(always)]`.
+pub(crate) trait Unary<T: Number>: Copy + Send + Sync + 'static {
+    const NAME: &'static str;
+    const READS: Reads;
+    /// See [`Map::VECTORS`].
+    const VECTORS: bool = true;
+
+    fn value<I: Isa>(self, x: T) -> T;
+
+    /// See [`Map::each`].
+    #[inline(always)]
+    fn many<I: Isa>(self, x: &[T], out: &mut [MaybeUninit<T>]) {
+        fill(x, out, |x| self.value::<I>(x));
+    }
+
+    /// The gradient of the input, from that of the output.
+    fn gradient<E: Formula<T>>(self, g: E, kept: E) -> E
+    where
+        T: Real;
+}
+
+/// A function of two numbers. All of its methods must be `#[inline(always)]`.
+pub(crate) trait Binary<T: Number>: Copy + Send + Sync + 'static {
+    /// The name of the operation; for a loss the name is passed separately.
+    const NAME: &'static str = "loss";
+    /// Which operands the gradients of the first and of the second operand read.
+    const READS: [[bool; 2]; 2] = [[true, true]; 2];
+    /// Whether gradients have loops of their own, which does not pay if they are a single operation or rarely needed.
+    const FUSED: bool = true;
+    /// See [`Map::VECTORS`].
+    const VECTORS: bool = true;
+
+    fn value<I: Isa>(self, x: T, y: T) -> T;
+
+    /// The gradient of the first operand, from that of the output.
+    fn gradient<E: Formula<T>>(self, g: E, x: E, y: E) -> E
+    where
+        T: Real;
+
+    /// The gradient of the second operand: by default the negated one, as for all functions of `x − y`.
+    #[inline(always)]
+    fn second_gradient<E: Formula<T>>(self, g: E, x: E, y: E) -> E
+    where
+        T: Real,
+    {
+        -self.gradient(g, x, y)
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------- as kernels
+
+/// A function whose value is computed.
+#[derive(Clone, Copy)]
+struct Value<F>(F);
+
+/// A function whose gradient is computed; with two operands, that of operand `K`.
+#[derive(Clone, Copy)]
+struct Gradient<F, const K: usize>(F);
+
+impl<T: Number, F: Unary<T>> Map<T, T> for Value<F> {
+    const VECTORS: bool = F::VECTORS;
+    #[inline(always)]
+    fn at<I: Isa>(&self, x: T) -> T {
+        self.0.value::<I>(x)
+    }
+    #[inline(always)]
+    fn each<I: Isa>(&self, x: &[T], out: &mut [MaybeUninit<T>]) {
+        self.0.many::<I>(x, out);
+    }
+}
+
+impl<T: Real, F: Unary<T>> Map<(T, T), T> for Gradient<F, 0> {
+    const VECTORS: bool = F::VECTORS;
+    #[inline(always)]
+    fn at<I: Isa>(&self, (g, kept): (T, T)) -> T {
+        self.0.gradient(Lane::<I, T>::new(g), Lane::new(kept)).0
+    }
+}
+
+/// The same for two numbers.
+#[derive(Clone, Copy)]
+struct Pair<F>(F);
+
+impl<T: Number, F: Binary<T>> Map<(T, T), T> for Pair<F> {
+    const VECTORS: bool = F::VECTORS;
+    #[inline(always)]
+    fn at<I: Isa>(&self, (x, y): (T, T)) -> T {
+        self.0.value::<I>(x, y)
+    }
+}
+
+impl<T: Number, F: Binary<T>> Term<T> for Pair<F> {
+    #[inline(always)]
+    fn term<I: Isa>(&self, x: T, y: T) -> T {
+        self.0.value::<I>(x, y)
+    }
+}
+
+impl<T: Real, F: Binary<T>, const K: usize> Map<(T, T, T), T> for Gradient<F, K> {
+    const VECTORS: bool = F::VECTORS;
+    #[inline(always)]
+    fn at<I: Isa>(&self, (g, x, y): (T, T, T)) -> T {
+        let (g, x, y) = (Lane::<I, T>::new(g), Lane::new(x), Lane::new(y));
+        if K == 0 { self.0.gradient(g, x, y).0 } else { self.0.second_gradient(g, x, y).0 }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ the operations
+
+/// A function of one number as an operation.
+pub(crate) fn unary<T: Real, F: Unary<T>>(f: F, x: &Tensor<T>) -> Tensor<T> {
+    let out = map_with(x.view(), Value(f));
+    if !grad_enabled() || !x.requires_grad() {
+        return out.into();
+    }
+    match F::READS {
+        Reads::Nothing => {
+            Tensor::op(F::NAME, out, [x], move |g, _| Ok([Some(on_tensors([g; 3], |[g, ..]| f.gradient(g, g)))]))
+        }
+        Reads::Output => Tensor::op_with_output(F::NAME, out, [x], move |g, _, y| Ok([Some(gradient(f, g, y))])),
+        Reads::Input => {
+            let kept = x.clone();
+            Tensor::op(F::NAME, out, [x], move |g, _| Ok([Some(gradient(f, g, &kept))]))
+        }
+    }
+}
+
+fn gradient<T: Real, F: Unary<T>>(f: F, g: &Tensor<T>, kept: &Tensor<T>) -> Tensor<T> {
+    match grad_enabled() {
+        true => on_tensors([g, kept, kept], |[g, kept, _]| f.gradient(g, kept)),
+        false => zip_with(g.view(), kept.view(), g.shape(), Gradient::<F, 0>(f)).into(),
+    }
+}
+
+/// A function of two numbers as an operation, broadcasting.
+pub(crate) fn binary<T: Real, F: Binary<T>>(f: F, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
+    named(F::NAME, f, x, y)
+}
+
+/// It keeps the operands that the required gradients will read.
+fn named<T: Real, F: Binary<T>>(name: &'static str, f: F, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
+    let shape = broadcast(name, x, y)?;
+    let out = zip_with(x.view(), y.view(), &shape, Pair(f));
+    let tracked = [x.requires_grad(), y.requires_grad()];
+    if !grad_enabled() || tracked == [false; 2] {
+        return Ok(out.into());
+    }
+    let kept = |k: usize, of: &Tensor<T>| (0..2).any(|i| tracked[i] && F::READS[i][k]).then(|| of.clone());
+    let (kept_x, kept_y) = (kept(0, x), kept(1, y));
+    let (from_x, from_y) = (x.data().raw_dim(), y.data().raw_dim());
+    Ok(Tensor::op(name, out, [x, y], move |g, [left, right]| {
+        // Operands that are not read may hold anything.
+        let [x, y] = [&kept_x, &kept_y].map(|kept| kept.as_ref().unwrap_or(g));
+        let dx = if left { Some(pair_gradient::<T, F, 0>(f, g, x, y).sum_to(from_x.slice())?) } else { None };
+        let dy = if right { Some(pair_gradient::<T, F, 1>(f, g, x, y).sum_to(from_y.slice())?) } else { None };
+        Ok([dx, dy])
+    }))
+}
+
+/// The gradient of operand `K`, in the shape to which `x` and `y` broadcast, which is that of `g`.
+fn pair_gradient<T: Real, F: Binary<T>, const K: usize>(
+    f: F,
+    g: &Tensor<T>,
+    x: &Tensor<T>,
+    y: &Tensor<T>,
+) -> Tensor<T> {
+    if F::FUSED && !grad_enabled() {
+        return zip3_with(g.view(), x.view(), y.view(), g.shape(), Gradient::<F, K>(f)).into();
+    }
+    on_tensors([g, x, y], |[g, x, y]| match K {
+        0 => f.gradient(g, x, y),
+        _ => f.second_gradient(g, x, y),
+    })
+}
+
+/// What is done with the values of all pairs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Total {
+    /// They are returned.
+    Each,
+    Sum,
+    Mean,
+}
+
+/// The values of pairs of one shape, or their sum or mean, as one operation: for losses.
+pub(crate) fn total<T: Real, F: Binary<T>>(
+    name: &'static str,
+    f: F,
+    x: &Tensor<T>,
+    y: &Tensor<T>,
+    total: Total,
+) -> Result<Tensor<T>> {
+    if total == Total::Each {
+        return named(name, f, x, y);
+    }
+    let count = if total == Total::Mean { T::of(x.numel() as f64) } else { T::ONE };
+    let sum = sum_of(&row_major(&x.view()), &row_major(&y.view()), &Pair(f)) / count;
+    let kept = [x.clone(), y.clone()];
+    Ok(Tensor::op(name, arr0(sum).into_dyn(), [x, y], move |g, [left, right]| {
+        let [x, y] = &kept;
+        if !grad_enabled() {
+            // One for all.
+            let one = g.item()? / count;
+            let g = || aview0(&one).into_dyn();
+            let dx = || zip3_with(g(), x.view(), y.view(), x.shape(), Gradient::<F, 0>(f)).into();
+            let dy = || zip3_with(g(), x.view(), y.view(), x.shape(), Gradient::<F, 1>(f)).into();
+            return Ok([left.then(dx), right.then(dy)]);
+        }
+        let g = (g / count).broadcast_to(x.shape())?;
+        Ok([left.then(|| pair_gradient::<T, F, 0>(f, &g, x, y)), right.then(|| pair_gradient::<T, F, 1>(f, &g, x, y))])
+    }))
+}
+
+/// A function of a tensor and a constant; `slope` computes the gradient.
+pub(crate) fn with_constant<T: Number, F: Binary<T>>(
+    f: F,
+    x: &Tensor<T>,
+    constant: T,
+    slope: fn(&Tensor<T>, T) -> Tensor<T>,
+) -> Tensor<T> {
+    let out = zip_with(x.view(), aview0(&constant).into_dyn(), x.shape(), Pair(f));
+    Tensor::op(F::NAME, out, [x], move |g, _| Ok([Some(slope(g, constant))]))
+}
+
+/// The values for integers, which have no gradients.
+pub(crate) fn whole<F: Unary<i64>>(f: F, x: &Tensor<i64>) -> Tensor<i64> {
+    map_with(x.view(), Value(f)).into()
+}
+
+/// The same for two tensors.
+pub(crate) fn whole_pairs<F: Binary<i64>>(f: F, x: &Tensor<i64>, y: &Tensor<i64>) -> Result<Tensor<i64>> {
+    Ok(zip_with(x.view(), y.view(), &broadcast(F::NAME, x, y)?, Pair(f)).into())
+}
+
+/// `f` of each pair in the memory of `x`, if nothing else refers to it and nothing is recorded; otherwise returns `x`.
+pub(crate) fn reuse<T: Number, F: Binary<T>>(
+    f: F,
+    x: Tensor<T>,
+    y: &Tensor<T>,
+) -> std::result::Result<Tensor<T>, Tensor<T>> {
+    let recorded = grad_enabled() && (x.requires_grad() || y.requires_grad());
+    let Some(other) = y.data().as_slice().filter(|_| !recorded && x.shape() == y.shape()) else { return Err(x) };
+    if !x.data().is_standard_layout() {
+        return Err(x);
+    }
+    let Tensor { data, node } = x;
+    match data.into_inner().try_into_owned_nocopy() {
+        Ok(mut owned) => {
+            zip_in_place(owned.as_slice_mut().expect("row-major order"), other, Pair(f));
+            Ok(owned.into())
+        }
+        Err(shared) => Err(Tensor { data: shared.into(), node }),
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------- compiled once
+
+/// An operation on a tensor of `T`, compiled in this crate.
+pub(crate) trait On<T: Number>: Copy {
+    fn on(self, x: &Tensor<T>) -> Tensor<T>;
+}
+
+/// An operation on two tensors of `T`, compiled in this crate.
+pub(crate) trait OnPairs<T: Number>: Copy {
+    fn on(self, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>>;
+    /// The same if `x` is no longer needed.
+    fn onto(self, x: Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>>;
+}
+
+/// An operation on a tensor of `T` and a constant, compiled in this crate.
+pub(crate) trait OnConstant<T: Number>: Copy {
+    fn on(self, x: &Tensor<T>, constant: T) -> Tensor<T>;
+}
+
+/// A loss of two tensors of `T`, compiled in this crate.
+pub(crate) trait Totals<T: Real>: Copy {
+    fn total(self, name: &'static str, x: &Tensor<T>, y: &Tensor<T>, total: Total) -> Result<Tensor<T>>;
+}
+
+/// Compiles a row for its types: `real` for f32 and f64, `number` for i64 too. A parameter of a row is a field of the
+/// struct.
+macro_rules! compiled {
+    (unary real $row:ty) => {
+        $crate::ops::compiled!(@ unary $row: f32, f64);
+    };
+    (unary number $row:ty) => {
+        $crate::ops::compiled!(@ unary $row: f32, f64);
+        impl $crate::ops::elementwise::On<i64> for $row {
+            fn on(self, x: &$crate::tensor::Tensor<i64>) -> $crate::tensor::Tensor<i64> {
+                $crate::ops::elementwise::whole(self, x)
+            }
+        }
+    };
+    (binary real $row:ty) => {
+        $crate::ops::compiled!(@ binary binary $row: f32, f64);
+    };
+    (binary number $row:ty) => {
+        $crate::ops::compiled!(@ binary binary $row: f32, f64);
+        $crate::ops::compiled!(@ binary whole_pairs $row: i64);
+    };
+    (@ unary $row:ty: $($t:ty),+) => {$(
+        impl $crate::ops::elementwise::On<$t> for $row {
+            fn on(self, x: &$crate::tensor::Tensor<$t>) -> $crate::tensor::Tensor<$t> {
+                $crate::ops::elementwise::unary(self, x)
+            }
+        }
+    )+};
+    (@ binary $machine:ident $row:ty: $($t:ty),+) => {$(
+        impl $crate::ops::elementwise::OnPairs<$t> for $row {
+            fn on(self, x: &$crate::tensor::Tensor<$t>, y: &$crate::tensor::Tensor<$t>) -> $crate::Result<$crate::tensor::Tensor<$t>> {
+                $crate::ops::elementwise::$machine(self, x, y)
+            }
+            fn onto(self, x: $crate::tensor::Tensor<$t>, y: &$crate::tensor::Tensor<$t>) -> $crate::Result<$crate::tensor::Tensor<$t>> {
+                $crate::ops::elementwise::reuse(self, x, y).or_else(|x| $crate::ops::elementwise::OnPairs::<$t>::on(self, &x, y))
+            }
+        }
+    )+};
+    (binary loss $row:ty) => {
+        $crate::ops::compiled!(loss $row);
+    };
+    (loss $row:ty) => {
+        $crate::ops::compiled!(@ loss $row: f32, f64);
+    };
+    (@ loss $row:ty: $($t:ty),+) => {$(
+        impl $crate::ops::Totals<$t> for $row {
+            fn total(self, name: &'static str, x: &$crate::tensor::Tensor<$t>, y: &$crate::tensor::Tensor<$t>, total: $crate::ops::Total) -> $crate::Result<$crate::tensor::Tensor<$t>> {
+                $crate::ops::elementwise::total(name, self, x, y, total)
+            }
+        }
+    )+};
+}
+pub(crate) use compiled;
+
+/// The callers of a row, for the types of a class: only the choice is compiled where it is called.
+macro_rules! classes {
+    ($($(#[$doc:meta])* $class:ident $bound:ident: $($t:ty = $dtype:ident),+;)*) => {$(
+        $(#[$doc])*
+        // Of a list of bounds the last one ends it.
+        #[allow(clippy::implied_bounds_in_impls)]
+        pub(crate) mod $class {
+            use super::*;
+
+            /// A row on a tensor.
+            #[inline]
+            pub(crate) fn one<T: $bound>(row: impl $(On<$t> +)+ Copy, x: &Tensor<T>) -> Tensor<T> {
+                match T::DTYPE {
+                    $(DType::$dtype => known(On::<$t>::on(row, known_ref(x))),)+
+                    other => unreachable!("a row for {other}"),
+                }
+            }
+
+            /// A row on two tensors.
+            #[inline]
+            pub(crate) fn pairs<T: $bound>(row: impl $(OnPairs<$t> +)+ Copy, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
+                match T::DTYPE {
+                    $(DType::$dtype => OnPairs::<$t>::on(row, known_ref(x), known_ref(y)).map(known),)+
+                    other => unreachable!("a row for {other}"),
+                }
+            }
+
+            /// The same if the first tensor is no longer needed.
+            #[inline]
+            pub(crate) fn pairs_onto<T: $bound>(row: impl $(OnPairs<$t> +)+ Copy, x: Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
+                match T::DTYPE {
+                    $(DType::$dtype => OnPairs::<$t>::onto(row, known(x), known_ref(y)).map(known),)+
+                    other => unreachable!("a row for {other}"),
+                }
+            }
+
+            /// A row on a tensor and a constant.
+            #[inline]
+            pub(crate) fn constant<T: $bound>(row: impl $(OnConstant<$t> +)+ Copy, x: &Tensor<T>, constant: T) -> Tensor<T> {
+                match T::DTYPE {
+                    $(DType::$dtype => known(OnConstant::<$t>::on(row, known_ref(x), known(constant))),)+
+                    other => unreachable!("a row for {other}"),
+                }
+            }
+        }
+    )*};
+}
+
+classes! {
+    /// Rows of floating-point numbers.
+    real Real: f32 = F32, f64 = F64;
+    /// Rows of any numbers.
+    number Number: f32 = F32, f64 = F64, i64 = I64;
+}
+
+/// A loss of two tensors.
+#[inline]
+pub(crate) fn loss<T: Real>(
+    name: &'static str,
+    row: impl Totals<f32> + Totals<f64>,
+    x: &Tensor<T>,
+    y: &Tensor<T>,
+    total: Total,
+) -> Result<Tensor<T>> {
+    match T::DTYPE {
+        DType::F32 => Totals::<f32>::total(row, name, known_ref(x), known_ref(y), total).map(known),
+        _ => Totals::<f64>::total(row, name, known_ref(x), known_ref(y), total).map(known),
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ the rows
+
+/// A function of one number, as a struct `Row` whose fields are its parameters. `vectors` or `plain` is
+/// [`Map::VECTORS`]; `many` names the function of many elements, if [`VectorMath`](crate::kernels::vmath::VectorMath)
+/// has one. A `real` value is written in [`Lane`]s, that of any `number` in the number itself. The derivative is `from
+/// input`, `output` or `nothing`, which says what is kept for the backward pass; `in f64 from input` is a different
+/// form for `f64`. With one argument it is the slope, by which the gradient is multiplied; with two it is the gradient
+/// itself, for cases in which a product is not enough.
+macro_rules! row {
+    ($class:ident $bound:ident $name:expr, ($($param:ident),*), $speed:ident $(many $each:ident)?, |$x:ident| $value:expr,
+     $($derivative:tt)*) => {
+        #[derive(Clone, Copy)]
+        struct Row {
+            $($param: f64),*
+        }
+        #[allow(unused_variables)]
+        impl<T: $bound> $crate::ops::elementwise::Unary<T> for Row {
+            const NAME: &'static str = $name;
+            const READS: $crate::ops::elementwise::Reads = $crate::ops::row!(@ reads T $($derivative)*);
+            const VECTORS: bool = $crate::ops::row!(@ $speed);
+            #[inline(always)]
+            fn value<I: $crate::kernels::isa::Isa>(self, x: T) -> T {
+                let Row { $($param),* } = self;
+                $crate::ops::row!(@ value $class x |$x| $value)
+            }
+            $(
+                #[inline(always)]
+                fn many<I: $crate::kernels::isa::Isa>(self, x: &[T], out: &mut [std::mem::MaybeUninit<T>]) {
+                    T::$each::<I>(x, out)
+                }
+            )?
+            #[inline(always)]
+            fn gradient<E: $crate::ops::Formula<T>>(self, g: E, kept: E) -> E
+            where
+                T: $crate::number::Real,
+            {
+                let Row { $($param),* } = self;
+                $crate::ops::row!(@ gradient T g kept $($derivative)*)
+            }
+        }
+        $crate::ops::compiled!(unary $class Row);
+    };
+    (@ vectors) => { true };
+    (@ plain) => { false };
+    (@ reads $t:ident from input |$($k:ident),+| $d:expr) => { $crate::ops::elementwise::Reads::Input };
+    (@ reads $t:ident from output |$($k:ident),+| $d:expr) => { $crate::ops::elementwise::Reads::Output };
+    (@ reads $t:ident from nothing |$($k:ident),+| $d:expr) => { $crate::ops::elementwise::Reads::Nothing };
+    (@ reads $t:ident from output |$($k:ident),+| $d:expr, in f64 from input |$($w:ident),+| $wide:expr) => {
+        match $t::DTYPE {
+            $crate::tensor::DType::F64 => $crate::ops::elementwise::Reads::Input,
+            _ => $crate::ops::elementwise::Reads::Output,
+        }
+    };
+    (@ value real $v:ident |$x:ident| $value:expr) => {{
+        #[allow(unused_imports)]
+        use $crate::ops::{Formula as _, Functions as _};
+        let $x = $crate::ops::Lane::<I, T>::new($v);
+        $value.0
+    }};
+    (@ value number $v:ident |$x:ident| $value:expr) => {{
+        let $x = $v;
+        $value
+    }};
+    (@ gradient $t:ident $g:ident $kept:ident from $from:ident |$k:ident| $slope:expr) => {{
+        let $k = $kept;
+        $g * $slope
+    }};
+    (@ gradient $t:ident $g:ident $kept:ident from $from:ident |$gradient:ident, $k:ident| $whole:expr) => {{
+        let ($gradient, $k) = ($g, $kept);
+        $whole
+    }};
+    (@ gradient $t:ident $g:ident $kept:ident from output |$($k:ident),+| $d:expr, in f64 from input |$($w:ident),+| $wide:expr) => {
+        match $t::DTYPE {
+            $crate::tensor::DType::F64 => $crate::ops::row!(@ gradient $t $g $kept from input |$($w),+| $wide),
+            _ => $crate::ops::row!(@ gradient $t $g $kept from output |$($k),+| $d),
+        }
+    };
+}
+pub(crate) use row;
+
+/// One function of two numbers per row, as a struct: its class (`real` or `number`), the name of its operation, whether
+/// its gradients have loops of their own (`fused`, or `composed` of other operations) and versions for each instruction
+/// set (`vectors`, or `plain`); its value on numbers, and the gradient of each operand; `reads` says which operands
+/// they read, if not all.
+macro_rules! pairs {
+    ($($(#[$doc:meta])* $class:ident $bound:ident $row:ident, $name:literal, $fused:ident $speed:ident
+     $(reads $reads:tt)?: |$x:ident, $y:ident| $value:expr, |$g:ident, $a:ident, $b:ident| $dx:expr, $dy:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(crate) struct $row;
+        #[allow(unused_variables)]
+        impl<T: $bound> $crate::ops::elementwise::Binary<T> for $row {
+            const NAME: &'static str = $name;
+            $(const READS: [[bool; 2]; 2] = $reads;)?
+            const FUSED: bool = $crate::ops::pairs!(@ $fused);
+            const VECTORS: bool = $crate::ops::pairs!(@ $speed);
+            #[inline(always)]
+            fn value<I: $crate::kernels::isa::Isa>(self, $x: T, $y: T) -> T {
+                $value
+            }
+            #[inline(always)]
+            fn gradient<E: $crate::ops::Formula<T>>(self, $g: E, $a: E, $b: E) -> E
+            where
+                T: $crate::number::Real,
+            {
+                $dx
+            }
+            #[inline(always)]
+            fn second_gradient<E: $crate::ops::Formula<T>>(self, $g: E, $a: E, $b: E) -> E
+            where
+                T: $crate::number::Real,
+            {
+                $dy
+            }
+        }
+        $crate::ops::compiled!(binary $class $row);
+    )*};
+    (@ fused) => { true };
+    (@ composed) => { false };
+    (@ vectors) => { true };
+    (@ plain) => { false };
+}
+pub(crate) use pairs;
