@@ -196,14 +196,17 @@ pub fn avg_pool<const N: usize, T: Real>(
 
 /// The sum of each window.
 fn summed<T: Real>(op: &'static str, x: &Tensor<T>, windows: Windows, shape: &[usize]) -> Tensor<T> {
-    let (sums, from) = (T::sum_pool(&row_major(&x.view()), &windows).array(shape), x.shape().to_vec());
-    Tensor::op(op, sums, [x], move |g, _| Ok([Some(spread(g, windows, &from))]))
+    let (sums, x) = (T::sum_pool(&row_major(&x.view()), &windows).array(shape), x.clone());
+    Tensor::op(op, sums, [&x.clone()], move |g, _| Ok([Some(spread(g, &x, windows))]))
 }
 
-/// The derivative of [`summed`]: adds each element of `g` to all elements of its window.
-fn spread<T: Real>(g: &Tensor<T>, windows: Windows, shape: &[usize]) -> Tensor<T> {
-    let (spread, to) = (T::spread(&row_major(&g.view()), &windows).array(shape), g.shape().to_vec());
-    Tensor::op("sum_pool_backward", spread, [g], move |h, _| Ok([Some(summed("sum_pool", h, windows, &to))]))
+/// The derivative of [`summed`]: adds each element of `g` to all elements of its window. It does not depend on `x`, and is
+/// connected to it with a gradient of 0, as in PyTorch.
+fn spread<T: Real>(g: &Tensor<T>, x: &Tensor<T>, windows: Windows) -> Tensor<T> {
+    let (spread, to) = (T::spread(&row_major(&g.view()), &windows).array(x.shape()), g.shape().to_vec());
+    Tensor::op("sum_pool_backward", spread, [g, x], move |h, [by_g, by_x]| {
+        Ok([by_g.then(|| summed("sum_pool", h, windows, &to)), by_x.then(|| h.zeros_like())])
+    })
 }
 
 by_rank! {
