@@ -55,6 +55,7 @@ macro_rules! as_python {
 as_python! {
     [] bool, |value| py_bool(*value).into();
     [] f64, |value| py_float(*value);
+    [] i32, |value| value.to_string();
     [] usize, |value| value.to_string();
     [] isize, |value| value.to_string();
     [] i64, |value| value.to_string();

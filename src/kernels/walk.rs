@@ -10,7 +10,7 @@ use super::{
     thresholds::{ELEMENTWISE_PARALLEL as PARALLEL, ELEMENTWISE_TASK as TASK},
 };
 
-/// Elements that are written before the next ones are prefetched.
+/// Elements that are written at a time; as many ahead are prefetched.
 const NOW: usize = 2048;
 /// Maximum number of elements that are gathered at a time, if they are not contiguous or in short segments.
 const GATHERED: usize = 256;
@@ -263,7 +263,7 @@ impl Job<'_> {
                 let n = if alone {
                     let n = left.min(walk.stretch - place.skip).min(if direct { NOW } else { GATHERED });
                     if left > 3 * NOW {
-                        prefetch::for_writing(from_out(out.add(n * self.size), NOW * self.size));
+                        prefetch::for_writing(from_out(out.add(NOW * self.size), n * self.size));
                     }
                     for (k, source) in self.sources.iter().enumerate() {
                         let step = walk.steps[k];

@@ -97,7 +97,7 @@ impl AnyParam {
     ///
     /// ```
     /// use ndnn::prelude::*;
-    /// The soft update of a target network, or of an average of the weights:
+    /// // The soft update of a target network, or of an average of the weights:
     /// let (target, online) = (Linear::new(4, 2), Linear::new(4, 2));
     /// for (slow, fast) in target.parameters().iter().zip(online.parameters()) {
     ///     slow.lerp(&fast, 0.005)?;

@@ -59,7 +59,7 @@ fn proper(container: &str, name: String) -> String {
 /// use ndnn::prelude::*;
 /// let model = sequential![f64; Linear::new(1, 32), Tanh, Linear::new(32, 1)];
 /// assert_eq!(model.forward(&tensor![[0.5]; f64])?.dtype(), ndnn::DType::F64);
-/// Weights trained in f32 can be used in f64:
+/// // Weights trained in f32 can be used in f64:
 /// let trained = sequential![Linear::new(1, 32), Tanh, Linear::new(32, 1)];
 /// model.load_state_dict(&trained.state_dict())?;
 /// # Ok::<(), ndnn::Error>(())

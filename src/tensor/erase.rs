@@ -1,28 +1,27 @@
 //! From a static element type to an enum of all types, and back: this lets one tree hold f32 weights, f64 weights and
 //! i64 counters.
 
-use std::{any::Any, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     AnyTensor, Tensor,
     node::{AnyNode, Node},
 };
-use crate::number::{DType, Element};
-
-/// `value` as type `B`; `None` if its type is another one. With both types known at compile time it costs nothing.
-fn same<A: Any, B: Any>(value: A) -> Option<B> {
-    let mut value = Some(value);
-    (&mut value as &mut dyn Any).downcast_mut::<Option<B>>()?.take()
-}
+use crate::{
+    kernels::retype::{same, same_ref},
+    number::{DType, Element},
+};
 
 /// `value` as the type that it is, which `DTYPE` has told.
-pub(crate) fn known<A: Any, B: Any>(value: A) -> B {
+#[inline(always)]
+pub(crate) fn known<A: 'static, B: 'static>(value: A) -> B {
     same(value).expect("the type that DTYPE names")
 }
 
 /// The same of a reference.
-pub(crate) fn known_ref<A: Any, B: Any>(value: &A) -> &B {
-    (value as &dyn Any).downcast_ref().expect("the type that DTYPE names")
+#[inline(always)]
+pub(crate) fn known_ref<A: 'static, B: 'static>(value: &A) -> &B {
+    same_ref(value).expect("the type that DTYPE names")
 }
 
 /// A tensor as an enum of all element types.
