@@ -84,11 +84,12 @@ impl Map {
     /// The channel of the first element of row `i`, for rows of `n` elements.
     #[inline(always)]
     fn first(self, i: usize, n: usize) -> usize {
-        i * n / self.len % self.channels
+        if self.channels * self.len == n { 0 } else { i * n / self.len % self.channels }
     }
 }
 
-struct RowNorm<'a, T> {
+/// With `RUNS`, several elements in succession have the same weight and bias.
+struct RowNorm<'a, T, const RUNS: bool> {
     x: &'a [T],
     map: Map,
     weight: &'a [T],
@@ -97,25 +98,23 @@ struct RowNorm<'a, T> {
     eps: &'a [T],
 }
 
-impl<T: Real> RowKernel<T> for RowNorm<'_, T> {
+impl<T: Real, const RUNS: bool> RowKernel<T> for RowNorm<'_, T, RUNS> {
     type Note = Moments<T>;
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], Moments<T>) {
         let (n, len) = (out.len(), self.map.len);
         prefetch::for_reading(self.x, (i + 1) * n, n);
         let x = &self.x[i * n..][..n];
-        let (first, channels) = (self.map.first(i, n), n / len);
-        let (weight, bias) = (&self.weight[first..][..channels], &self.bias[first..][..channels]);
+        let first = self.map.first(i, n);
         let [mean, rest, var] = moments(x);
         let rstd = (var + self.eps[i % self.eps.len()]).sqrt().recip();
-        let normal = |x: T| ((x - mean) - rest) * rstd;
-        let out = if len == 1 {
-            let (weight, bias) = (&weight[..n], &bias[..n]);
-            write(out, |i| I::mul_add(normal(x[i]), weight[i], bias[i]))
+        let out = if !RUNS {
+            let (weight, bias) = (&self.weight[first..][..n], &self.bias[first..][..n]);
+            write(out, |i| I::mul_add(((x[i] - mean) - rest) * rstd, weight[i], bias[i]))
         } else {
             let run = |k: usize| {
-                let (x, weight, bias) = (&x[k * len..][..len], weight[k], bias[k]);
-                move |i: usize| I::mul_add(normal(x[i]), weight, bias)
+                let (x, weight, bias) = (&x[k * len..][..len], self.weight[first + k], self.bias[first + k]);
+                move |i: usize| I::mul_add(((x[i] - mean) - rest) * rstd, weight, bias)
             };
             write_rows(out, len, run, |_| ())
         };
@@ -136,8 +135,12 @@ pub fn row_norm<T: Real>(
     // Without rows there may be any number of channels.
     let channels = map.channels.min(x.len());
     let (weight, bias) = (or_all(weight, T::ONE, channels), or_all(bias, T::ZERO, channels));
-    let kernel = RowNorm { x, map, weight: &weight, bias: &bias, eps };
-    let (out, moments, _) = run(&kernel, Sizes { rows: x.len() / n.max(1), read: n, written: n, sums: 0 });
+    let sizes = Sizes { rows: x.len() / n.max(1), read: n, written: n, sums: 0 };
+    let (out, moments, _) = if map.len == 1 {
+        run(&RowNorm::<T, false> { x, map, weight: &weight, bias: &bias, eps }, sizes)
+    } else {
+        run(&RowNorm::<T, true> { x, map, weight: &weight, bias: &bias, eps }, sizes)
+    };
     (out, moments)
 }
 

@@ -10,8 +10,12 @@ use super::{
     thresholds::{ELEMENTWISE_PARALLEL as PARALLEL, ELEMENTWISE_TASK as TASK},
 };
 
-/// Elements that are written at a time; as many ahead are prefetched.
-const NOW: usize = 2048;
+/// Elements that are written at a time, if the result fits the caches.
+const NEAR: usize = 2048;
+/// Elements that are written at a time in a larger result, of which as many ahead are prefetched.
+const FAR: usize = 512;
+/// Minimum number of elements of a larger result.
+const LARGE: usize = 1 << 18;
 /// Maximum number of elements that are gathered at a time, if they are not contiguous or in short segments.
 const GATHERED: usize = 256;
 /// Minimum length of a segment that is a loop of its own.
@@ -254,6 +258,14 @@ impl Job<'_> {
         let mut repeated = [(isize::MIN, 0); MOST];
         let direct = self.sources.iter().zip(walk.steps).all(|(source, step)| step == 1 && !source.replaced);
         let alone = walk.axes.is_empty() || walk.stretch >= LONG;
+        let large = walk.len >= LARGE;
+        let most = if !direct {
+            GATHERED
+        } else if large {
+            FAR
+        } else {
+            NEAR
+        };
         // SAFETY: a walk has the shape and the strides of the arrays themselves, so everything that it visits is inside
         // them; at most `GATHERED` elements of at most 8 bytes are gathered.
         unsafe {
@@ -261,9 +273,9 @@ impl Job<'_> {
             while left > 0 {
                 let mut inputs = [ptr::null(); MOST];
                 let n = if alone {
-                    let n = left.min(walk.stretch - place.skip).min(if direct { NOW } else { GATHERED });
-                    if left > 3 * NOW {
-                        prefetch::for_writing(from_out(out.add(NOW * self.size), n * self.size));
+                    let n = left.min(walk.stretch - place.skip).min(most);
+                    if large && left > 3 * FAR {
+                        prefetch::for_writing(from_out(out.add(2 * FAR * self.size), n * self.size));
                     }
                     for (k, source) in self.sources.iter().enumerate() {
                         let step = walk.steps[k];

@@ -37,9 +37,12 @@ const EVIDENCE: f32 = 4_000.;
 const TRIAL: f32 = 10_000.;
 /// Microseconds of loss that end a trial.
 const LOST: f32 = 1_500.;
-/// The time between trials, as a multiple of what the last one lost, and the bounds within which that loss is taken.
+/// The time before the first trial, as a multiple of what was lost, and the bounds within which that loss is taken. Each
+/// trial that fails doubles the time before the next one, this number of times at most: what a trial costs besides its
+/// loss (threads that wake up, caches that they fill) cannot be measured.
 const PAUSE: f32 = 64.;
 const LOSS: [f32; 2] = [1_000., 4_000.];
+const DOUBLINGS: i32 = 2;
 
 /// The time that a kind of region takes in one of the two ways, in microseconds; 0 if it was not measured yet.
 #[derive(Clone, Copy)]
@@ -129,11 +132,13 @@ pub struct Judge {
     took: f32,
     /// Microseconds that the same regions take alone.
     alone: f32,
+    /// Number of trials that failed one after another.
+    failed: i32,
 }
 
 impl Judge {
     pub const fn new() -> Judge {
-        Judge { kinds: [Kind::NONE; KINDS], mode: Mode::Together, took: 0., alone: 0. }
+        Judge { kinds: [Kind::NONE; KINDS], mode: Mode::Together, took: 0., alone: 0., failed: 0 }
     }
 
     fn kind(&mut self, key: Key) -> &mut Kind {
@@ -193,7 +198,8 @@ impl Judge {
     }
 
     fn give_up(&mut self, lost: f32) {
-        self.begin(Mode::Alone(PAUSE * lost.clamp(LOSS[0], LOSS[1])));
+        self.failed = if self.mode == Mode::Trial { (self.failed + 1).min(DOUBLINGS) } else { 0 };
+        self.begin(Mode::Alone(PAUSE * 2f32.powi(self.failed) * lost.clamp(LOSS[0], LOSS[1])));
     }
 
     fn begin(&mut self, mode: Mode) {
