@@ -11,6 +11,39 @@ use crate::{
     tensor::{Real, Sizes, Tensor},
 };
 
+/// The setters of a norm with weight and bias: `eps`, the one that switches both, named as PyTorch names it, and `bias`.
+macro_rules! affine_setters {
+    ($affine:ident, |$norm:ident| $shape:expr) => {
+        /// Added to the variance; 1e-5 by default.
+        pub fn eps(mut self, eps: f64) -> Self {
+            self.eps = eps;
+            self
+        }
+
+        /// With (the default) or without weight and bias.
+        #[track_caller]
+        pub fn $affine(mut self, affine: bool) -> Self {
+            self.affine = affine;
+            self.settled()
+        }
+
+        /// With (the default) or without a bias in addition to the weight; without the weight there is no bias.
+        #[track_caller]
+        pub fn bias(mut self, bias: bool) -> Self {
+            self.biased = bias;
+            self.settled()
+        }
+
+        #[track_caller]
+        fn settled(mut self) -> Self {
+            let pair = (self.weight.take(), self.bias.take());
+            let $norm = &self;
+            (self.weight, self.bias) = affine(pair, &$shape, self.affine, self.biased);
+            self
+        }
+    };
+}
+
 /// Batch norm over inputs with N spatial axes: [`BatchNorm1d`], [`BatchNorm2d`], [`BatchNorm3d`]; see
 /// [`functional::batch_norm`](crate::functional::batch_norm).
 ///
@@ -87,12 +120,6 @@ impl<const N: usize> BatchNorm<N> {
 }
 
 impl<const N: usize, T: Real> BatchNorm<N, T> {
-    /// Added to the variance; 1e-5 by default.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.eps = eps;
-        self
-    }
-
     /// The weight of a batch in the running statistics; 0.1 by default. With `None` they are the average over all
     /// batches.
     pub fn momentum(mut self, momentum: impl Into<Option<f64>>) -> Self {
@@ -100,26 +127,7 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
         self
     }
 
-    /// With (the default) or without weight and bias.
-    #[track_caller]
-    pub fn affine(mut self, affine: bool) -> Self {
-        self.affine = affine;
-        self.settled()
-    }
-
-    /// With (the default) or without a bias in addition to the weight; without the weight there is no bias.
-    #[track_caller]
-    pub fn bias(mut self, bias: bool) -> Self {
-        self.biased = bias;
-        self.settled()
-    }
-
-    #[track_caller]
-    fn settled(mut self) -> Self {
-        let pair = (self.weight, self.bias);
-        (self.weight, self.bias) = affine(pair, &[self.num_features], self.affine, self.biased);
-        self
-    }
+    affine_setters!(affine, |norm| [norm.num_features]);
 
     /// With (the default) or without running statistics; without them, those of the batch are always used.
     pub fn track_running_stats(mut self, track: bool) -> Self {
@@ -231,32 +239,7 @@ impl LayerNorm {
 }
 
 impl<T: Real> LayerNorm<T> {
-    /// Added to the variance; 1e-5 by default.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.eps = eps;
-        self
-    }
-
-    /// With (the default) or without weight and bias.
-    #[track_caller]
-    pub fn elementwise_affine(mut self, affine: bool) -> Self {
-        self.affine = affine;
-        self.settled()
-    }
-
-    /// With (the default) or without a bias in addition to the weight; without the weight there is no bias.
-    #[track_caller]
-    pub fn bias(mut self, bias: bool) -> Self {
-        self.biased = bias;
-        self.settled()
-    }
-
-    #[track_caller]
-    fn settled(mut self) -> Self {
-        let pair = (self.weight, self.bias);
-        (self.weight, self.bias) = affine(pair, &self.normalized_shape, self.affine, self.biased);
-        self
-    }
+    affine_setters!(elementwise_affine, |norm| norm.normalized_shape);
 
     fn extra_repr(&self) -> String {
         ExtraRepr::new()
@@ -320,32 +303,7 @@ impl GroupNorm {
 }
 
 impl<T: Real> GroupNorm<T> {
-    /// Added to the variance; 1e-5 by default.
-    pub fn eps(mut self, eps: f64) -> Self {
-        self.eps = eps;
-        self
-    }
-
-    /// With (the default) or without weight and bias.
-    #[track_caller]
-    pub fn affine(mut self, affine: bool) -> Self {
-        self.affine = affine;
-        self.settled()
-    }
-
-    /// With (the default) or without a bias in addition to the weight; without the weight there is no bias.
-    #[track_caller]
-    pub fn bias(mut self, bias: bool) -> Self {
-        self.biased = bias;
-        self.settled()
-    }
-
-    #[track_caller]
-    fn settled(mut self) -> Self {
-        let pair = (self.weight, self.bias);
-        (self.weight, self.bias) = affine(pair, &[self.num_channels], self.affine, self.biased);
-        self
-    }
+    affine_setters!(affine, |norm| [norm.num_channels]);
 
     fn extra_repr(&self) -> String {
         ExtraRepr::new()
