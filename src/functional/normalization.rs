@@ -226,8 +226,8 @@ pub fn layer_norm<T: Real>(
 /// ```
 ///
 /// # Errors
-/// If the input has no channels or fewer than 2 axes, the channels cannot be divided into this number of groups, weight
-/// or bias have another shape, or there is a single sample with one value per group.
+/// If the input has fewer than 2 axes, no channels or no values per channel, the channels cannot be divided into this
+/// number of groups, weight or bias have another shape, or there is a single sample with one value per group.
 pub fn group_norm<T: Real>(
     input: &Tensor<T>,
     num_groups: usize,
