@@ -114,11 +114,7 @@ pub fn scaled_dot_product_attention<T: Real>(
             ));
         }
         (Some(mask), false) => Some(mask.added(false)),
-        (None, true) => {
-            let keys = key.size(-2)?;
-            room::<T>(OP, &[len, keys])?;
-            Some(causal(len, keys)?)
-        }
+        (None, true) => Some(causal(OP, len, key.size(-2)?)?),
         (None, false) => None,
     };
     let scale = options.scale.unwrap_or(1. / (features as f64).sqrt());
@@ -135,8 +131,8 @@ pub fn scaled_dot_product_attention<T: Real>(
 }
 
 /// Numbers that are added to the scores so that query i attends only to the keys 0 to i.
-fn causal<T: Real>(len: usize, keys: usize) -> Result<Tensor<T>> {
-    let zeros = filled(room::<T>("scaled_dot_product_attention", &[len, keys])?, T::ZERO);
+fn causal<T: Real>(op: &str, len: usize, keys: usize) -> Result<Tensor<T>> {
+    let zeros = filled(room::<T>(op, &[len, keys])?, T::ZERO);
     Ok(mask_matrix(zeros, &[len, keys], T::neg_infinity(), |i, j| j <= i).into())
 }
 

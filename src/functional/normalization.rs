@@ -72,14 +72,15 @@ pub fn batch_norm<T: Real>(
 
 /// As [`batch_norm`], but leaves the running statistics to the caller: it also returns mean and unbiased variance of a
 /// training batch.
+#[concrete]
 pub(crate) fn batch_norm_and_moments<T: Real>(
     input: &Tensor<T>,
-    [running_mean, running_var]: [Option<&Tensor<T>>; 2],
+    running: [Option<&Tensor<T>>; 2],
     weight: Option<&Tensor<T>>,
     bias: Option<&Tensor<T>>,
     options: BatchNormOptions,
 ) -> Result<(Tensor<T>, Option<[Vec<T>; 2]>)> {
-    let shape = input.shape();
+    let ([running_mean, running_var], shape) = (running, input.shape());
     if input.ndim() == 1 && input.numel() == 0 {
         // If there is neither a channel nor a value, PyTorch returns the input.
         return Ok((input.clone(), None));
@@ -186,7 +187,6 @@ fn slices<T>(moments: &[Vec<T>; 3]) -> [&[T]; 3] {
 ///
 /// # Errors
 /// If the last axes, the weight or the bias have another shape.
-#[concrete]
 pub fn layer_norm<T: Real>(
     input: &Tensor<T>,
     normalized_shape: &[usize],
@@ -226,8 +226,8 @@ pub fn layer_norm<T: Real>(
 /// ```
 ///
 /// # Errors
-/// If the input has no channels or fewer than 2 axes, the channels cannot be divided into this number of groups, weight
-/// or bias have another shape, or there is a single sample with one value per group.
+/// If the input has fewer than 2 axes, no channels or no values per channel, the channels cannot be divided into this
+/// number of groups, weight or bias have another shape, or there is a single sample with one value per group.
 pub fn group_norm<T: Real>(
     input: &Tensor<T>,
     num_groups: usize,
@@ -258,6 +258,7 @@ pub fn group_norm<T: Real>(
 }
 
 /// The norm over rows, one per `(outer, group)`.
+#[concrete]
 fn row_norm<T: Real>(
     op: &'static str,
     input: &Tensor<T>,

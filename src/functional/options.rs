@@ -242,6 +242,7 @@ macro_rules! options {
         impl $(<$($generics)*>)? $name $(<$($args)*>)? {
             $(
                 $(#[$field_doc])*
+                $(#[doc = $crate::functional::panics!($message)])?
                 #[track_caller]
                 pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
                     self.$field = $field.into();
@@ -277,6 +278,7 @@ macro_rules! options {
                 };
                 (@$field [$d($d through:ident)?]) => {
                     $(#[$field_doc])*
+                    $(#[doc = $crate::functional::panics!($message)])?
                     #[track_caller]
                     pub fn $field(self, $field: $crate::functional::argument!($kind $ty)) -> Self {
                         let options = self.options.$field($field);
@@ -294,6 +296,13 @@ macro_rules! options {
 macro_rules! argument {
     (into $ty:ty) => { impl Into<$ty> };
     (of $ty:ty) => { $ty };
+}
+
+/// The documentation of a setter that refuses a value with this message.
+macro_rules! panics {
+    ($message:literal) => {
+        concat!("\n# Panics\nIf the value is not valid: ", $message, ".")
+    };
 }
 
 /// A layer with changed options: set directly, or passed to its method.
@@ -355,7 +364,7 @@ macro_rules! by_rank {
     };
 }
 
-pub(crate) use {argument, by_rank, changed, options, words};
+pub(crate) use {argument, by_rank, changed, options, panics, words};
 
 #[cfg(test)]
 mod tests {

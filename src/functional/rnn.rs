@@ -139,6 +139,31 @@ pub trait RnnKind: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     ) -> Result<Self::State<T>>;
 }
 
+/// The two functions of a kind, for its implementation of [`RnnKind`]: through them, not directly through the driver, a
+/// layer runs code that is compiled in this crate.
+macro_rules! called {
+    ($sequence:ident, $cell:ident) => {
+        fn sequence<T: Real>(
+            self,
+            input: &Tensor<T>,
+            state: Option<Self::State<T>>,
+            weights: &[RnnWeights<T>],
+            options: RnnOptions,
+        ) -> Result<(Tensor<T>, Self::State<T>)> {
+            $sequence(input, state, weights, options)
+        }
+
+        fn cell<T: Real>(
+            self,
+            input: &Tensor<T>,
+            state: Option<Self::State<T>>,
+            weights: &RnnWeights<T>,
+        ) -> Result<Self::State<T>> {
+            $cell(input, state, weights)
+        }
+    };
+}
+
 /// `W_hh h`, plus `b_hh` if it is not in the input's part.
 fn of_hidden<T: Real>(h: &Tensor<T>, weights: &RnnWeights<T>) -> Result<Tensor<T>> {
     linear(h, &weights.weight_hh, weights.bias_hh.as_ref())
@@ -166,24 +191,7 @@ impl RnnKind for LstmKind {
         Ok((h, c))
     }
 
-    fn sequence<T: Real>(
-        self,
-        input: &Tensor<T>,
-        state: Option<LstmState<T>>,
-        weights: &[RnnWeights<T>],
-        options: RnnOptions,
-    ) -> Result<(Tensor<T>, LstmState<T>)> {
-        lstm(input, state, weights, options)
-    }
-
-    fn cell<T: Real>(
-        self,
-        input: &Tensor<T>,
-        state: Option<LstmState<T>>,
-        weights: &RnnWeights<T>,
-    ) -> Result<LstmState<T>> {
-        lstm_cell(input, state, weights)
-    }
+    called!(lstm, lstm_cell);
 }
 
 /// Long short-term memory over a sequence: [`lstm_cell`] step by step, in one or more layers, each in one direction or
@@ -264,19 +272,7 @@ impl RnnKind for GruKind {
         h.try_sub(&n)?.try_mul(&z)?.try_add(&n)
     }
 
-    fn sequence<T: Real>(
-        self,
-        input: &Tensor<T>,
-        state: Option<Tensor<T>>,
-        weights: &[RnnWeights<T>],
-        options: RnnOptions,
-    ) -> Result<(Tensor<T>, Tensor<T>)> {
-        gru(input, state, weights, options)
-    }
-
-    fn cell<T: Real>(self, input: &Tensor<T>, state: Option<Tensor<T>>, weights: &RnnWeights<T>) -> Result<Tensor<T>> {
-        gru_cell(input, state, weights)
-    }
+    called!(gru, gru_cell);
 }
 
 /// Gated recurrent units over a sequence: [`gru_cell`] step by step, in one or more layers, each in one direction or

@@ -1,10 +1,10 @@
 //! Attention layers; see [`functional::multi_head_attention_forward`](crate::functional::multi_head_attention_forward).
 
-use crate::module::optional;
 use crate::{
     Result, forward,
     functional::{self as F, AttentionOptions, Heads, InProjection},
     kernels::sizes::must,
+    module::optional,
     nn::{Forward, Linear, Mode, Module, Param, init},
     tensor::{Real, Tensor},
 };

@@ -57,7 +57,7 @@ macro_rules! layers {
             fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
                 $function(x, self.p, self.mode.is_training())
             }
-                }
+        }
     )*};
 }
 

@@ -80,24 +80,31 @@ fn fans(op: &str, shape: &[usize]) -> Result<(usize, usize)> {
     }
 }
 
-#[track_caller]
-fn fill<T: Real>(param: &Param<T>, values: Tensor<T>) {
-    or_panic(param.set(&values));
-}
-
 // ------------------------------------------------------------------------------------------------- without randomness
 
 /// Fills with one value.
+///
+/// # Panics
+/// If the parameter has no values yet, or cannot be set: see [`Param::set`].
+#[track_caller]
 pub fn constant<T: Real>(param: &Param<T>, value: T) {
-    fill(param, Tensor::full(param.shape(), value));
+    or_panic(param.set(&Tensor::full(param.shape(), value)));
 }
 
 /// Fills with 1.
+///
+/// # Panics
+/// As [`constant`].
+#[track_caller]
 pub fn ones<T: Real>(param: &Param<T>) {
     constant(param, T::ONE);
 }
 
 /// Fills with 0.
+///
+/// # Panics
+/// As [`constant`].
+#[track_caller]
 pub fn zeros<T: Real>(param: &Param<T>) {
     constant(param, T::ZERO);
 }
@@ -111,7 +118,7 @@ pub fn eye<T: Real>(param: &Param<T>) -> Result<()> {
     if shape.len() != 2 {
         return Err(Error::shape("eye", format!("needs a parameter of 2 axes, got {shape:?}")));
     }
-    zeros(param);
+    param.set(&Tensor::zeros(shape.as_slice()))?;
     param.update(|mut values| values.diag_mut().fill(T::ONE));
     Ok(())
 }
@@ -129,7 +136,7 @@ pub fn dirac<T: Real>(param: &Param<T>, groups: usize) -> Result<()> {
     if groups == 0 || !shape[0].is_multiple_of(groups) {
         return Err(Error::shape("dirac", format!("the first axis of {shape:?} does not divide into {groups} groups")));
     }
-    zeros(param);
+    param.set(&Tensor::zeros(shape.as_slice()))?;
     let per_group = shape[0] / groups;
     param.update(|mut values| {
         for channel in 0..per_group.min(shape[1]) {
@@ -150,8 +157,7 @@ pub fn dirac<T: Real>(param: &Param<T>, groups: usize) -> Result<()> {
 /// # Errors
 /// If `low` is above `high`, or one is not finite.
 pub fn uniform<T: Real>(param: &Param<T>, low: T, high: T) -> Result<()> {
-    fill(param, Tensor::uniform(param.shape(), low, high)?);
-    Ok(())
+    param.set(&Tensor::uniform(param.shape(), low, high)?)
 }
 
 /// Fills from N(mean, std²).
@@ -159,8 +165,7 @@ pub fn uniform<T: Real>(param: &Param<T>, low: T, high: T) -> Result<()> {
 /// # Errors
 /// If `std` is negative or not finite.
 pub fn normal<T: Real>(param: &Param<T>, mean: T, std: T) -> Result<()> {
-    fill(param, Tensor::normal(param.shape(), mean, std)?);
-    Ok(())
+    param.set(&Tensor::normal(param.shape(), mean, std)?)
 }
 
 /// Fills from N(mean, std²), truncated to `low` to `high`.
@@ -177,8 +182,7 @@ pub fn trunc_normal<T: Real>(param: &Param<T>, mean: f64, std: f64, low: f64, hi
     let of = |x: f64| erf((x - mean) / std / root);
     let uniform = Tensor::<f64>::uniform(param.shape(), of(low), of(high))?;
     let values = map(uniform.view(), |u| T::of((mean + std * root * erfinv(u)).clamp(low, high)));
-    fill(param, values.into());
-    Ok(())
+    param.set(&values.into())
 }
 
 /// Fills from U(−a, a) with a = gain · √(6 / (inputs + outputs)): Glorot's initialisation.
@@ -233,8 +237,7 @@ pub fn orthogonal<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
     let basis = orthonormal(Tensor::<f64>::randn([short, long]).to_vec(), long);
     let at = |r: usize, c: usize| if rows < columns { basis[r * long + c] } else { basis[c * long + r] };
     let values = collected((0..rows * columns).map(|i| T::of(gain * at(i / columns, i % columns))));
-    fill(param, Tensor::from_vec(shape, values)?);
-    Ok(())
+    param.set(&Tensor::from_vec(shape, values)?)
 }
 
 /// Fills a matrix from N(0, std²), with a proportion `sparsity` of each column set to 0. Martens, 2010.

@@ -97,7 +97,7 @@ losses! {
 
     /// The absolute error; see [`l1_loss`](F::l1_loss()).
     L1Loss stateless { reduction: Reduction }
-        forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = l1_loss, MSELossOptions<f32>;
+        forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = l1_loss, L1LossOptions<f32>;
 
     /// The absolute error, smooth near 0; see [`smooth_l1_loss`](F::smooth_l1_loss()).
     SmoothL1Loss stateless { reduction: Reduction, beta: f64 }

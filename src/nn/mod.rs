@@ -5,13 +5,16 @@
 macro_rules! bias_setter {
     (|$shape:ident| $inputs:expr) => {
         /// With (the default) or without a bias; a bias that was removed before is initialised again.
+        #[track_caller]
         pub fn bias(mut self, bias: bool) -> Self {
             let known = self.weight.known_shape();
-            let new = || match known.iter().copied().collect::<Option<Vec<usize>>>() {
-                Some($shape) => $crate::nn::init::drawn(&$shape[..1], $inputs),
-                None => $crate::nn::Param::lazy(&known[..1]),
+            // Not a closure, which would lose the caller's line.
+            self.bias = match (self.bias.take(), known.iter().copied().collect::<Option<Vec<usize>>>()) {
+                _ if !bias => None,
+                (Some(kept), _) => Some(kept),
+                (None, Some($shape)) => Some($crate::nn::init::drawn(&$shape[..1], $inputs)),
+                (None, None) => Some($crate::nn::Param::lazy(&known[..1])),
             };
-            self.bias = $crate::module::optional(self.bias, bias, new);
             self
         }
     };

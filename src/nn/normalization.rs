@@ -1,12 +1,11 @@
 //! Normalization layers; see [`functional::batch_norm`](crate::functional::batch_norm),
 //! [`functional::layer_norm`](crate::functional::layer_norm) and [`functional::group_norm`](crate::functional::group_norm).
 
-use crate::module::optional;
 use crate::{
     Error, Result, forward,
     functional::{self as F, BatchNormOptions},
     kernels::sizes::must,
-    module::ExtraRepr,
+    module::{ExtraRepr, optional},
     nn::{Buffer, Forward, Mode, Module, Param, StateDict},
     tensor::{Real, Sizes, Tensor},
 };
@@ -44,6 +43,19 @@ macro_rules! affine_setters {
     };
 }
 
+/// Weight and bias of a norm as its options require: the existing ones, or new ones that start at 1 and 0.
+#[track_caller]
+fn affine<T: Real>(
+    (weight, bias): (Option<Param<T>>, Option<Param<T>>),
+    shape: &[usize],
+    affine: bool,
+    biased: bool,
+) -> (Option<Param<T>>, Option<Param<T>>) {
+    must::<T>("parameter", shape);
+    let weight = optional(weight, affine, || Param::new(Tensor::ones(shape)));
+    (weight, optional(bias, affine && biased, || Param::new(Tensor::zeros(shape))))
+}
+
 /// Batch norm over inputs with N spatial axes: [`BatchNorm1d`], [`BatchNorm2d`], [`BatchNorm3d`]; see
 /// [`functional::batch_norm`](crate::functional::batch_norm).
 ///
@@ -76,19 +88,6 @@ pub struct BatchNorm<const N: usize, T: Real = f32> {
     affine: bool,
     biased: bool,
     mode: Mode,
-}
-
-/// Weight and bias of a norm as its options require: the existing ones, or new ones that start at 1 and 0.
-#[track_caller]
-fn affine<T: Real>(
-    (weight, bias): (Option<Param<T>>, Option<Param<T>>),
-    shape: &[usize],
-    affine: bool,
-    biased: bool,
-) -> (Option<Param<T>>, Option<Param<T>>) {
-    must::<T>("parameter", shape);
-    let weight = optional(weight, affine, || Param::new(Tensor::ones(shape)));
-    (weight, optional(bias, affine && biased, || Param::new(Tensor::zeros(shape))))
 }
 
 /// Batch norm over `(N, C)` or `(N, C, L)`.

@@ -68,7 +68,7 @@ fn class_axis(op: &str, shape: &[usize]) -> Result<usize> {
 }
 
 /// Returns an error unless the weight has one number per class.
-fn one_a_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, classes: usize) -> Result<()> {
+fn one_per_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, classes: usize) -> Result<()> {
     match weight {
         Some(w) if w.shape() != [classes] => Err(Error::shape(
             op,
@@ -97,7 +97,7 @@ impl<T: Real> Labels<T> {
         let shape = input.shape().to_vec();
         let axis = class_axis(op, &shape)?;
         let n = shape[axis];
-        one_a_class(op, options.weight, n)?;
+        one_per_class(op, options.weight, n)?;
         let mut positions = shape.clone();
         positions.remove(axis);
         // As in PyTorch, scores without a batch accept a scalar or one element as their target.
@@ -378,7 +378,7 @@ fn with_probabilities<T: Real>(
     let axis = class_axis(op, input.shape())?;
     let n = input.shape()[axis];
     same_shape(op, input, target)?;
-    one_a_class(op, options.weight, n)?;
+    one_per_class(op, options.weight, n)?;
     if options.ignore_index >= 0 {
         return Err(Error::value(
             op,
