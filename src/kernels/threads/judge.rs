@@ -106,8 +106,11 @@ impl Kind {
     fn together(&mut self) -> bool {
         self.turn += 1;
         // A new kind may have been measured badly.
-        let (every, most) =
-            if self.gains() { (self.alone_every(), true) } else { (TOGETHER_EVERY.min(4 * self.tried), false) };
+        let (every, most) = if self.gains() {
+            (self.alone_every(), true)
+        } else {
+            (TOGETHER_EVERY.min(self.tried.saturating_mul(4)), false)
+        };
         let other = self.turn >= every || (!self.alone.known() && self.tried >= 2);
         if other {
             self.turn = 0;
@@ -354,5 +357,12 @@ mod tests {
         let regions = 10_000;
         let together = together(&mut Judge::new(), regions, 640., 10.);
         assert!((regions - together) as f32 * 640. < 0.05 * regions as f32 * 10., "{together}");
+    }
+    #[test]
+    fn the_number_of_regions_has_no_end() {
+        let mut kind = Kind { tried: u32::MAX, ..Kind::NONE };
+        kind.alone.add(1.);
+        kind.together.add(1.);
+        assert!((1..TOGETHER_EVERY).all(|_| !kind.together()) && kind.together());
     }
 }
