@@ -163,7 +163,7 @@ pub struct RuleOptimizer<R: Rule> {
 /// The parameters, each once.
 ///
 /// # Panics
-/// If a parameter has no values of its own that could be updated.
+/// If a parameter has no values yet.
 #[track_caller]
 fn members(params: impl Parameters) -> Vec<Member> {
     let mut known = HashSet::new();
@@ -321,7 +321,8 @@ impl<R: Rule> RuleOptimizer<R> {
         }
     }
 
-    /// Checks the options of every group; the error names the parameters of the group.
+    /// Checks that every parameter has values of its own, and the options of every group; the error names the
+    /// parameters concerned.
     fn check(&self) -> Result<()> {
         if let Some(member) = self.members.iter().find(|m| m.param.is_parametrized()) {
             let what = "a parametrization computes it now; make the optimizer after registering one";
