@@ -21,8 +21,8 @@ pub trait Optimizer {
     /// Updates every parameter that has a gradient.
     ///
     /// # Errors
-    /// If no parameter has one, an option of a group is outside its range, or the options contradict each other; then
-    /// nothing is changed.
+    /// If no parameter has one, a parametrization that was registered since computes a parameter, an option of a group is
+    /// outside its range, or the options contradict each other; then nothing is changed.
     fn step(&mut self) -> Result<()>;
 
     /// As [`step`](Optimizer::step), with a closure that computes the loss and the gradients; returns the loss before the
@@ -213,7 +213,8 @@ impl<R: Rule> RuleOptimizer<R> {
     /// An optimizer for these parameters, all in one group. A parameter that is listed twice is updated once.
     ///
     /// # Panics
-    /// If there are no parameters, or the rule does not support one of them.
+    /// If there are no parameters, one has no values yet (a lazy layer before its first input), or the rule does not
+    /// support one of them.
     #[track_caller]
     pub fn with_options(params: impl Parameters, options: R::Options) -> Self {
         let members = members(params);
