@@ -15,17 +15,21 @@ pub fn py_float(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0. { "inf".into() } else { "-inf".into() };
     }
-    let exponent = if value == 0. { 0 } else { value.abs().log10().floor() as i32 };
     // `{:e}` gives the shortest digits that round-trip, as Python does; only the layout differs.
-    let scientific = format!("{value:e}");
-    let (digits, power) = scientific.split_once('e').expect("an exponent");
-    let power: i32 = power.parse().unwrap_or(exponent);
+    let (scientific, power) = py_scientific(&format!("{value:e}"));
     if (-4..16).contains(&power) {
         let plain = format!("{value}");
         return if plain.contains('.') { plain } else { format!("{plain}.0") };
     }
+    scientific
+}
+
+/// A number that Rust wrote as `1e-8` as C and Python write it, `1e-08`; and its exponent.
+pub fn py_scientific(text: &str) -> (String, i32) {
+    let (digits, power) = text.split_once('e').expect("written with an exponent");
+    let power: i32 = power.parse().expect("a whole number");
     let sign = if power < 0 { '-' } else { '+' };
-    format!("{digits}e{sign}{:02}", power.abs())
+    (format!("{digits}e{sign}{:02}", power.abs()), power)
 }
 
 /// A tuple as Python writes it: `(3,)`, `(3, 5)`.

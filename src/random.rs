@@ -28,7 +28,7 @@ use std::{
 
 pub use rand::{Rng, SeedableRng, distr::Distribution};
 
-use crate::sync::lock;
+use crate::sync::{Restore, lock};
 
 pub use crate::kernels::random::Generator;
 
@@ -121,12 +121,6 @@ pub fn with<R>(rng: &mut (impl Rng + ?Sized), f: impl FnOnce() -> R) -> R {
 
 /// Runs `f`, in which this thread draws from that state; later draws are as if `f` had drawn nothing.
 pub fn from_state<R>(state: State, f: impl FnOnce() -> R) -> R {
-    struct Restore(Option<State>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            WITHIN.set(self.0);
-        }
-    }
-    let _restore = Restore(WITHIN.replace(Some(state)));
+    let _restored = Restore::set(&WITHIN, Some(state));
     f()
 }

@@ -26,6 +26,22 @@ pub fn write<T: ?Sized>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Sets a thread's cell, and restores it when dropped, even if a panic unwinds.
+#[must_use = "it restores the cell at once if it is not kept"]
+pub struct Restore<T: Copy + 'static>(&'static LocalKey<Cell<T>>, T);
+
+impl<T: Copy + 'static> Restore<T> {
+    pub fn set(key: &'static LocalKey<Cell<T>>, value: T) -> Self {
+        Restore(key, key.replace(value))
+    }
+}
+
+impl<T: Copy + 'static> Drop for Restore<T> {
+    fn drop(&mut self) {
+        self.0.set(self.1);
+    }
+}
+
 /// A thread-local value that exists while a function runs; [`during`] sets and removes it.
 ///
 /// It has no destructor, so it can be used until the very end of the thread: another thread-local's destructor may drop
@@ -57,15 +73,15 @@ impl<T> Scoped<T> {
 /// Runs `f` with `value` in `place`; returns the result of `f` and the value as it is then. The previous value is
 /// restored, even if `f` panics.
 pub fn during<T, R>(place: &'static LocalKey<Scoped<T>>, value: T, f: impl FnOnce() -> R) -> (R, T) {
-    struct Restore<T: 'static>(&'static LocalKey<Scoped<T>>, Option<T>);
-    impl<T> Drop for Restore<T> {
+    struct Before<T: 'static>(&'static LocalKey<Scoped<T>>, Option<T>);
+    impl<T> Drop for Before<T> {
         fn drop(&mut self) {
             let before = self.1.take();
             // Dropped after the borrow ended, since its destructor may access this value again.
             drop(self.0.with(|p| p.with(|now| std::mem::replace(now, before))));
         }
     }
-    let restore = Restore(place, place.with(|p| p.with(|now| now.replace(value))));
+    let restore = Before(place, place.with(|p| p.with(|now| now.replace(value))));
     let result = f();
     let value = place.with(|p| p.with(Option::take)).expect("put there above");
     drop(restore);

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     Error, Result,
     error::ErrorKind,
-    tensor::{AnyNode, AnyTensor, Leaf, Real, Tensor, erase_node, unerase, with_grad},
+    tensor::{AnyNode, AnyTensor, Leaf, Real, Tensor, erase_node, no_grad, unerase, with_grad},
 };
 
 /// Gradients whose nodes were not run yet, in ascending order of id: the newest node is last and runs next, which is
@@ -116,7 +116,7 @@ impl<T: Real> Tensor<T> {
     /// # Errors
     /// If this is not a single element, has no graph, or its graph was freed by an earlier call.
     pub fn backward(&self) -> Result<()> {
-        self.backward_from(None, true, false)
+        self.backward_from(None, true)
     }
 
     /// As [`backward`](Tensor::backward), but retains the graph for another pass.
@@ -124,7 +124,7 @@ impl<T: Real> Tensor<T> {
     /// # Errors
     /// As [`backward`](Tensor::backward).
     pub fn backward_retain(&self) -> Result<()> {
-        self.backward_from(None, false, false)
+        self.backward_from(None, false)
     }
 
     /// As [`backward`](Tensor::backward) for a tensor of any shape, with the gradient to start from.
@@ -132,11 +132,11 @@ impl<T: Real> Tensor<T> {
     /// # Errors
     /// As [`backward`](Tensor::backward), and if `gradient` has another shape.
     pub fn backward_with(&self, gradient: &Tensor<T>) -> Result<()> {
-        self.backward_from(Some(gradient), true, false)
+        self.backward_from(Some(gradient), true)
     }
 
     #[concrete(Real)]
-    fn backward_from(&self, gradient: Option<&Tensor<T>>, free: bool, create_graph: bool) -> Result<()> {
+    fn backward_from(&self, gradient: Option<&Tensor<T>>, free: bool) -> Result<()> {
         let root = node_of("backward", self)?;
         let start = start("backward", self, gradient)?;
         let mut pending = Pending::default();
@@ -146,7 +146,7 @@ impl<T: Real> Tensor<T> {
                 pending.add(node, grad);
             }
         };
-        with_grad(create_graph, || {
+        no_grad(|| {
             add(&mut pending, root, AnyTensor::from(start));
             while let Some((node, grad)) = pending.next() {
                 if !complete(&node, &grad)? {

@@ -2,11 +2,13 @@
 //!
 //! - The machine: [`isa`] chooses the instruction set, [`threads`] share work, `thresholds` says from which size on,
 //!   [`memory`] keeps buffers, [`prefetch`] fetches ahead, [`profile`] counts multiply-adds, [`sizes`] multiplies lengths
-//!   without overflow, [`lend`] lets a borrowed closure be called from elsewhere,
-//!   [`retype`] takes a value as the type that it is.
+//!   without overflow, [`lend`] lets a borrowed closure be called from elsewhere, [`retype`] takes a value as the type
+//!   that it is.
 //! - Arrays: [`layout`] (the order of elements in memory), [`copy`] (any strides to any strides), [`gather`] (by index).
-//! - Mathematics of one number: [`scalar`] (maximum, sign and similar, with their rules for NaN), [`vmath`] (f32 in vectors), [`special_f64`] (gamma, erf and related functions, in f64).
-//! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions of sliding windows).
+//! - Mathematics of one number: [`scalar`] (maximum, sign and similar, with their rules for NaN), [`vmath`] (f32 in
+//!   vectors), [`special_f64`] (gamma, erf and related functions, in f64).
+//! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions
+//!   of sliding windows).
 //! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`normalization`], [`pooling`],
 //!   [`products`], [`random`], [`softmax`], [`sort`], and [`optimizer_pass`].
 //! - Products of matrices: [`gemm`].

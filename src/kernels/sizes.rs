@@ -7,7 +7,7 @@
 //! product saturates.
 
 use super::memory;
-use crate::{Error, Result};
+use crate::{Error, Result, error::or_panic};
 
 /// The product of the lengths that are not 0, if it is at most `isize::MAX`; and whether any length is 0.
 #[inline]
@@ -55,10 +55,7 @@ pub fn room<T>(op: &str, shape: &[usize]) -> Result<usize> {
 /// Where [`room`] has an error, with its message.
 #[track_caller]
 pub fn must<T>(op: &str, shape: &[usize]) -> usize {
-    match room::<T>(op, shape) {
-        Ok(len) => len,
-        Err(error) => panic!("{error}"),
-    }
+    or_panic(room::<T>(op, shape))
 }
 
 /// The product, or `usize::MAX` if it overflows: an amount of work that is only compared.

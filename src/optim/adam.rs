@@ -50,6 +50,9 @@ pub type AdamW = RuleOptimizer<Each<AdamRule<true>>>;
 
 impl Adam {
     /// An optimizer for these parameters with a learning rate.
+    ///
+    /// # Panics
+    /// As [`with_options`](RuleOptimizer::with_options), and if the learning rate is negative, infinite or NaN.
     #[track_caller]
     pub fn new(params: impl Parameters, lr: f64) -> Self {
         RuleOptimizer::with_options(params, AdamOptions::new(lr))
@@ -58,6 +61,9 @@ impl Adam {
 
 impl AdamW {
     /// An optimizer for these parameters with a learning rate.
+    ///
+    /// # Panics
+    /// As [`with_options`](RuleOptimizer::with_options), and if the learning rate is negative, infinite or NaN.
     #[track_caller]
     pub fn new(params: impl Parameters, lr: f64) -> Self {
         RuleOptimizer::with_options(params, AdamOptions::new(lr).weight_decay(0.01))

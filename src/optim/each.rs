@@ -183,7 +183,7 @@ pub(super) fn step_one<R: ParamRule, T: Real>(options: &R::Options, param: &Para
     let (shape, grad) = (grad.shape(), grad.view());
     let grad = row_major(&grad);
     if state.step == 0 {
-        state.slots.resize_with(R::SLOTS.len(), || Slot { values: Vec::new(), uses: 0, used: false });
+        state.slots.resize_with(R::SLOTS.len(), Slot::default);
         state.scalars = (0..R::SCALARS.len()).map(|i| R::initial_scalar(options, i)).collect();
     }
     state.step += 1;

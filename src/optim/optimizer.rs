@@ -21,8 +21,8 @@ pub trait Optimizer {
     /// Updates every parameter that has a gradient.
     ///
     /// # Errors
-    /// If no parameter has one, an option of a group is outside its range, or the options contradict each other; then
-    /// nothing is changed.
+    /// If no parameter has one, a parametrization that was registered since computes a parameter, an option of a group is
+    /// outside its range, or the options contradict each other; then nothing is changed.
     fn step(&mut self) -> Result<()>;
 
     /// As [`step`](Optimizer::step), with a closure that computes the loss and the gradients; returns the loss before the
@@ -163,7 +163,7 @@ pub struct RuleOptimizer<R: Rule> {
 /// The parameters, each once.
 ///
 /// # Panics
-/// If a parameter has no values of its own that could be updated.
+/// If a parameter has no values yet.
 #[track_caller]
 fn members(params: impl Parameters) -> Vec<Member> {
     let mut known = HashSet::new();
@@ -213,7 +213,8 @@ impl<R: Rule> RuleOptimizer<R> {
     /// An optimizer for these parameters, all in one group. A parameter that is listed twice is updated once.
     ///
     /// # Panics
-    /// If there are no parameters, or the rule does not support one of them.
+    /// If there are no parameters, one has no values yet (a lazy layer before its first input), or the rule does not
+    /// support one of them.
     #[track_caller]
     pub fn with_options(params: impl Parameters, options: R::Options) -> Self {
         let members = members(params);
@@ -321,7 +322,8 @@ impl<R: Rule> RuleOptimizer<R> {
         }
     }
 
-    /// Checks the options of every group; the error names the parameters of the group.
+    /// Checks that every parameter has values of its own, and the options of every group; the error names the
+    /// parameters concerned.
     fn check(&self) -> Result<()> {
         if let Some(member) = self.members.iter().find(|m| m.param.is_parametrized()) {
             let what = "a parametrization computes it now; make the optimizer after registering one";

@@ -45,6 +45,9 @@ pub type RMSprop = RuleOptimizer<Each<RMSpropRule>>;
 
 impl RMSprop {
     /// An optimizer for these parameters with a learning rate.
+    ///
+    /// # Panics
+    /// As [`with_options`](RuleOptimizer::with_options), and if the learning rate is negative, infinite or NaN.
     #[track_caller]
     pub fn new(params: impl Parameters, lr: f64) -> Self {
         RuleOptimizer::with_options(params, RMSpropOptions::new(lr))

@@ -44,6 +44,9 @@ pub type SGD = RuleOptimizer<Each<SGDRule>>;
 
 impl SGD {
     /// An optimizer for these parameters with a learning rate.
+    ///
+    /// # Panics
+    /// As [`with_options`](RuleOptimizer::with_options), and if the learning rate is negative, infinite or NaN.
     #[track_caller]
     pub fn new(params: impl Parameters, lr: f64) -> Self {
         RuleOptimizer::with_options(params, SGDOptions::new(lr))

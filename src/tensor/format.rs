@@ -6,6 +6,7 @@ use ndarray::{ArrayViewD, Axis};
 use ndnn_derive::concrete;
 
 use super::{DType, Element, Tensor};
+use crate::python::py_scientific;
 
 /// The number of elements above which only the edges are printed.
 const THRESHOLD: usize = 1000;
@@ -196,13 +197,7 @@ impl<'a, T: Element> Elements<'a, T> {
             _ if v.is_infinite() => v.to_string(),
             Style::Whole => format!("{v:.0}."),
             Style::Fixed => format!("{v:.0$}", self.precision),
-            Style::Scientific => {
-                // Rust writes 1e-8 where C and Python write 1e-08.
-                let text = format!("{v:.0$e}", self.precision);
-                let (digits, exponent) = text.split_once('e').expect("written with an exponent");
-                let exponent: i32 = exponent.parse().expect("a whole number");
-                format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
-            }
+            Style::Scientific => py_scientific(&format!("{v:.0$e}", self.precision)).0,
         }
     }
 }

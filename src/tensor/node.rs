@@ -22,7 +22,7 @@ use crate::{
     Error, Result,
     error::ErrorKind,
     kernels::profile,
-    sync::{Scoped, during, lock},
+    sync::{Restore, Scoped, during, lock},
 };
 
 /// One operation of a computation: it knows the nodes of its inputs, and how a gradient flows back to them.
@@ -525,13 +525,7 @@ pub fn grad_enabled() -> bool {
 
 /// Runs `f` with recording switched on or off; a panic inside restores the previous state.
 pub(crate) fn with_grad<R>(enabled: bool, f: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            GRAD_ENABLED.set(self.0);
-        }
-    }
-    let _restore = Restore(GRAD_ENABLED.replace(enabled));
+    let _restored = Restore::set(&GRAD_ENABLED, enabled);
     f()
 }
 

@@ -158,7 +158,7 @@ unsafe fn transpose_plain<T: Copy>(x: Mat<T>, from: usize, out: *mut T, wide: us
 /// `c[j, i] = x[i, j]`, or `+=` with `add`; the elements of a row of `c` are contiguous.
 ///
 /// # Safety
-/// `space` has space for 64 elements.
+/// `x` is valid for reading all its elements, `c`, which has the shape of the transpose, for reading and writing.
 #[allow(unsafe_code)]
 pub unsafe fn unpack<T: Element>(x: Mat<T>, c: Mat<T>, add: bool) {
     let mut block = [T::default(); 8 * 9];

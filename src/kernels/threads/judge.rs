@@ -106,8 +106,11 @@ impl Kind {
     fn together(&mut self) -> bool {
         self.turn += 1;
         // A new kind may have been measured badly.
-        let (every, most) =
-            if self.gains() { (self.alone_every(), true) } else { (TOGETHER_EVERY.min(4 * self.tried), false) };
+        let (every, most) = if self.gains() {
+            (self.alone_every(), true)
+        } else {
+            (TOGETHER_EVERY.min(self.tried.saturating_mul(4)), false)
+        };
         let other = self.turn >= every || (!self.alone.known() && self.tried >= 2);
         if other {
             self.turn = 0;
@@ -354,5 +357,38 @@ mod tests {
         let regions = 10_000;
         let together = together(&mut Judge::new(), regions, 640., 10.);
         assert!((regions - together) as f32 * 640. < 0.05 * regions as f32 * 10., "{together}");
+    }
+    /// The mode after regions that each take `micros` together and 1,000 alone, first through the pause, if there is one.
+    fn next_mode(judge: &mut Judge, micros: f32) -> Mode {
+        judge.ran_alone(3, 1_000.);
+        while matches!(judge.mode, Mode::Alone(_)) {
+            if !judge.together(3) {
+                judge.ran_alone(3, 1_000.);
+            }
+        }
+        let mode = judge.mode;
+        while judge.mode == mode {
+            judge.ran_together(3, micros);
+        }
+        judge.mode
+    }
+
+    #[test]
+    fn trials_that_fail_double_the_pause_and_a_success_resets_it() {
+        let mut judge = Judge::new();
+        // Each loss is more than the most that counts.
+        let pauses = |factors: &[f32]| factors.iter().map(|f| Mode::Alone(f * PAUSE * LOSS[1])).collect::<Vec<_>>();
+        let failures = |judge: &mut Judge, n: usize| (0..n).map(|_| next_mode(judge, 9_000.)).collect::<Vec<_>>();
+        assert_eq!(failures(&mut judge, 5), pauses(&[1., 2., 4., 4., 4.]));
+        assert_eq!(next_mode(&mut judge, 100.), Mode::Together);
+        assert_eq!(failures(&mut judge, 3), pauses(&[1., 2., 4.]));
+    }
+
+    #[test]
+    fn the_number_of_regions_has_no_end() {
+        let mut kind = Kind { tried: u32::MAX, ..Kind::NONE };
+        kind.alone.add(1.);
+        kind.together.add(1.);
+        assert!((1..TOGETHER_EVERY).all(|_| !kind.together()) && kind.together());
     }
 }

@@ -26,7 +26,7 @@ use std::{
 use judge::{Judge, Key};
 
 use super::memory::collected;
-use crate::sync::lock;
+use crate::sync::{Restore, lock};
 
 /// Maximum number of threads that share one region.
 const MOST: usize = 64;
@@ -80,21 +80,6 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
     /// The number of threads set by [`with_num_threads`] on this thread; 0 outside of it.
     static OWN_THREADS: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Sets a thread's cell, and restores it when dropped, even if a panic unwinds.
-struct Restore<T: Copy + 'static>(&'static thread::LocalKey<Cell<T>>, T);
-
-impl<T: Copy + 'static> Restore<T> {
-    fn set(key: &'static thread::LocalKey<Cell<T>>, value: T) -> Self {
-        Restore(key, key.replace(value))
-    }
-}
-
-impl<T: Copy + 'static> Drop for Restore<T> {
-    fn drop(&mut self) {
-        self.0.set(self.1);
-    }
 }
 
 /// Drops the payload of a panic. If that panics in turn, the new payload is leaked, since it cannot be reported.
