@@ -275,7 +275,7 @@ impl Job<'_> {
                 let n = if alone {
                     let n = left.min(walk.stretch - place.skip).min(most);
                     if large && left > 3 * FAR {
-                        prefetch::for_writing(from_out(out.add(2 * FAR * self.size), n * self.size));
+                        prefetch::for_writing(out.wrapping_add(2 * FAR * self.size), n * self.size);
                     }
                     for (k, source) in self.sources.iter().enumerate() {
                         let step = walk.steps[k];
@@ -356,10 +356,4 @@ unsafe fn gather<E: Copy>(from: *const E, step: isize, to: *mut E, n: usize) {
             _ => (0..n).for_each(|i| to.add(i).write(*from.offset(i as isize * step))),
         }
     }
-}
-
-#[allow(unsafe_code)]
-unsafe fn from_out<'a>(out: *mut u8, len: usize) -> &'a [MaybeUninit<u8>] {
-    // SAFETY: the caller promises that there are this many bytes.
-    unsafe { std::slice::from_raw_parts(out.cast(), len) }
 }
