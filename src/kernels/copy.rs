@@ -11,6 +11,7 @@ use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, Slice};
 
 use super::{
     isa::{Isa, Kernel, dispatch},
+    layout::assert_word,
     memory::{Aligned, buffer, full, recycle, vector},
     threads,
     thresholds::{COPY_PARALLEL as PARALLEL, COPY_TASK as TASK},
@@ -227,12 +228,7 @@ impl<E> Ends<E> {
 /// Those of `from` must be readable, those of `to` writable and distinct, and the two must not overlap.
 #[allow(unsafe_code)]
 unsafe fn strided<T: Copy>(shape: &[usize], to: *mut T, to_strides: &[isize], from: *const T, from_strides: &[isize]) {
-    const {
-        let (size, align) = (size_of::<T>(), align_of::<T>());
-        assert!(
-            matches!(size, 1 | 4 | 8) && align == [1, 1, align_of::<u32>(), align_of::<u64>()][size.ilog2() as usize]
-        );
-    }
+    const { assert_word::<T>() };
     // SAFETY: the caller's promise; a word has the size and the alignment of `T` and may hold any bytes.
     unsafe { words(size_of::<T>(), shape, to.cast(), to_strides, from.cast(), from_strides) }
 }

@@ -56,7 +56,7 @@ pub trait Map<X, Y>: Sync {
 
 /// Closures do not know the instruction set.
 struct One<F>(F);
-pub struct Two<F>(pub F);
+struct Two<F>(F);
 struct Three<F>(F);
 
 impl<A, B, F: Fn(A) -> B + Sync> Map<A, B> for One<F> {
@@ -356,7 +356,18 @@ mod tests {
     /// Tasks begin and end in the middle of rows; the last one is short.
     #[test]
     fn large_arrays_are_split_and_come_out_whole() {
-        let base = Array::from_shape_fn((7, 150, 101), |(i, j, k)| (i * 20_000 + j * 110 + k) as i64).into_dyn();
+        large_arrays([7, 150, 101]);
+    }
+
+    /// Beyond this size segments are shorter, and what follows is prefetched.
+    #[test]
+    fn still_larger_arrays_too() {
+        large_arrays([7, 400, 101]);
+        const { assert!(7 * 400 * 101 > walk::LARGE) };
+    }
+
+    fn large_arrays(sizes: [usize; 3]) {
+        let base = Array::from_shape_fn(sizes, |(i, j, k)| (i * 50_000 + j * 110 + k) as i64).into_dyn();
         assert!(base.len() > PARALLEL && !base.len().is_multiple_of(TASK));
         let views = [
             base.view(),
@@ -365,7 +376,7 @@ mod tests {
             base.slice(s![.., 3..4, 5..6]).into_dyn(),
         ];
         for a in &views {
-            let shape = broadcast_shape(a.shape(), &[7, 150, 101]).unwrap_or(a.shape().to_vec());
+            let shape = broadcast_shape(a.shape(), &sizes).unwrap_or(a.shape().to_vec());
             let wide = a.broadcast(IxDyn(&shape)).unwrap();
             let scalar = ndarray::arr0(3).into_dyn();
             assert_eq!(map(wide.view(), |x| x + 1), wide.mapv(|x| x + 1));

@@ -16,6 +16,18 @@ pub fn memory_order<T>(x: &ArrayViewD<'_, T>) -> Vec<usize> {
     order
 }
 
+/// Fails to compile unless elements of this type can be moved as `u8`, `u32` or `u64`: unless they have the size and the
+/// alignment of one of them.
+pub const fn assert_word<T>() {
+    let align = match size_of::<T>() {
+        1 => align_of::<u8>(),
+        4 => align_of::<u32>(),
+        8 => align_of::<u64>(),
+        _ => panic!("elements of 1, 4 or 8 bytes"),
+    };
+    assert!(align_of::<T>() == align, "elements aligned as words of their size");
+}
+
 /// An array of the given shape from its elements.
 pub fn array<T>(shape: &[usize], elements: Vec<T>) -> ArrayD<T> {
     ArrayD::from_shape_vec(IxDyn(shape), elements).expect("as many elements as the shape has")

@@ -1,8 +1,6 @@
 //! Prefetching cache lines. The CPU itself prefetches what is read in order, but hardly what is written: without this,
 //! a store to memory that is not in the cache waits until its line has been read.
 
-use std::mem::MaybeUninit;
-
 use super::memory::LINE;
 
 /// Maximum number of bytes of a row that is prefetched.
@@ -25,19 +23,17 @@ pub fn for_reading<T>(x: &[T], from: usize, len: usize) {
     let _ = (x, from, len, SHORT, LINE);
 }
 
-/// Prefetches elements that will be written soon. It helps if the data are far larger than the second-level cache; in
+/// Prefetches `len` bytes from `out` on, which will be written soon. It helps if the data are far larger than the second-level cache; in
 /// the rows of `row_kernel.rs` it cost more than it saved.
 #[inline(always)]
 #[allow(unsafe_code)]
-pub fn for_writing<T>(out: &[MaybeUninit<T>]) {
+pub fn for_writing(out: *const u8, len: usize) {
     #[cfg(target_arch = "x86_64")]
-    if size_of::<T>() > 0 {
-        for at in (0..out.len()).step_by(LINE / size_of::<T>()) {
-            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            // SAFETY: nothing is read or written that a program could observe.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(out.as_ptr().add(at).cast()) };
-        }
+    for at in (0..len).step_by(LINE) {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        // SAFETY: nothing is read or written that a program could observe, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(out.wrapping_add(at).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = out;
+    let _ = (out, len);
 }

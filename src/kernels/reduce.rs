@@ -11,7 +11,7 @@ use super::{
     copy::{contiguous, copy_into},
     elementwise::zip,
     isa::{Isa, Kernel, dispatch},
-    layout::{memory_order, row_major},
+    layout::{array, memory_order, row_major},
     memory::{collected, filled, full, recycle},
     scalar::{is_nan, log_add_exp},
     threads,
@@ -403,7 +403,7 @@ fn fold_slice<T: Element>(
     if x.is_empty() {
         // Reducing axis by axis might make it larger in between.
         let data = filled(kept.iter().product(), identity);
-        return ArrayD::from_shape_vec(IxDyn(&kept), data).expect("the kept axes");
+        return array(&kept, data);
     }
     // Neighbouring axes that are both kept or both reduced become one; axes of length 1 are dropped.
     let mut groups: Vec<(bool, usize)> = Vec::with_capacity(shape.len());
@@ -422,7 +422,7 @@ fn fold_slice<T: Element>(
         groups.remove(at);
     }
     let data = data.unwrap_or_else(|| collected(x.iter().copied()));
-    ArrayD::from_shape_vec(IxDyn(&kept), data).expect("the kept axes")
+    array(&kept, data)
 }
 
 /// The sum along `axes`; of `bool`, whether any is true.

@@ -6,6 +6,7 @@ use std::{marker::PhantomData, mem::MaybeUninit, ptr};
 use ndarray::ArrayViewD;
 
 use super::{
+    layout::assert_word,
     prefetch, threads,
     thresholds::{ELEMENTWISE_PARALLEL as PARALLEL, ELEMENTWISE_TASK as TASK},
 };
@@ -15,7 +16,7 @@ const NEAR: usize = 2048;
 /// Elements that are written at a time in a larger result, of which as many ahead are prefetched.
 const FAR: usize = 512;
 /// Minimum number of elements of a larger result.
-const LARGE: usize = 1 << 18;
+pub const LARGE: usize = 1 << 18;
 /// Maximum number of elements that are gathered at a time, if they are not contiguous or in short segments.
 const GATHERED: usize = 256;
 /// Minimum length of a segment that is a loop of its own.
@@ -38,7 +39,7 @@ impl<'a> Loop<'a> {
     }
 }
 
-/// An array that is read, with elements of 1, 4 or 8 bytes.
+/// An array that is read, whose elements are words: see [`assert_word`].
 pub struct Source<'a> {
     first: *const u8,
     size: usize,
@@ -55,6 +56,7 @@ unsafe impl Sync for Source<'_> {}
 
 impl<'a> Source<'a> {
     pub fn of<A: Copy + Sync>(x: &'a ArrayViewD<'_, A>) -> Self {
+        const { assert_word::<A>() };
         Source {
             first: x.as_ptr().cast(),
             size: size_of::<A>(),
@@ -66,6 +68,7 @@ impl<'a> Source<'a> {
 
     /// The elements at an address, which the result replaces.
     pub fn replaced<A: Copy + Sync>(first: *const A, shape: &'a [usize]) -> Self {
+        const { assert_word::<A>() };
         Source { first: first.cast(), size: size_of::<A>(), shape, strides: &[1], replaced: true }
     }
 
@@ -227,8 +230,9 @@ unsafe impl Sync for Job<'_> {}
 /// Calls `run` for all elements of the walk.
 ///
 /// # Safety
-/// `walk` must belong to these sources, `out` must have space for its elements of `size` bytes each, which nothing else
-/// reads or writes at the time, and `run` must take elements of these sizes.
+/// `walk` must belong to these sources, whose elements must exist; `out` must have space for its elements of `size` bytes
+/// each, which nothing else reads or writes at the time, except that a replaced source is at `out` itself; and `run` must
+/// take elements of these sizes.
 #[allow(unsafe_code)]
 pub unsafe fn run(walk: &Walk, sources: &[Source<'_>], out: *mut u8, size: usize, run: Loop<'_>) {
     let job = Job { walk, sources, out, size, run };
@@ -275,7 +279,7 @@ impl Job<'_> {
                 let n = if alone {
                     let n = left.min(walk.stretch - place.skip).min(most);
                     if large && left > 3 * FAR {
-                        prefetch::for_writing(from_out(out.add(2 * FAR * self.size), n * self.size));
+                        prefetch::for_writing(out.wrapping_add(2 * FAR * self.size), n * self.size);
                     }
                     for (k, source) in self.sources.iter().enumerate() {
                         let step = walk.steps[k];
@@ -329,7 +333,7 @@ impl Job<'_> {
     #[allow(unsafe_code)]
     unsafe fn bring(&self, k: usize, place: &Place, to: *mut u8, n: usize) {
         let (source, step) = (&self.sources[k], self.walk.steps[k]);
-        // SAFETY: as in `part`; both places are aligned for elements of this size.
+        // SAFETY: as in `part`; both places are aligned for words of this size, as which the elements can be read (`assert_word`).
         unsafe {
             let from = source.first.offset((place.offsets[k] + place.skip as isize * step) * source.size as isize);
             match source.size {
@@ -356,10 +360,4 @@ unsafe fn gather<E: Copy>(from: *const E, step: isize, to: *mut E, n: usize) {
             _ => (0..n).for_each(|i| to.add(i).write(*from.offset(i as isize * step))),
         }
     }
-}
-
-#[allow(unsafe_code)]
-unsafe fn from_out<'a>(out: *mut u8, len: usize) -> &'a [MaybeUninit<u8>] {
-    // SAFETY: the caller promises that there are this many bytes.
-    unsafe { std::slice::from_raw_parts(out.cast(), len) }
 }

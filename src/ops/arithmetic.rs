@@ -97,8 +97,9 @@ macro_rules! scalar_left {
         }
         impl ops::Sub<&Tensor<$t>> for $t {
             type Output = Tensor<$t>;
+            #[track_caller]
             fn sub(self, x: &Tensor<$t>) -> Tensor<$t> {
-                -x + self
+                or_panic(Tensor::scalar(self).try_sub(x))
             }
         }
         impl ops::Mul<&Tensor<$t>> for $t {
@@ -112,6 +113,7 @@ macro_rules! scalar_left {
     (by value $t:ty: $($trait:ident :: $method:ident),*) => {$(
         impl ops::$trait<Tensor<$t>> for $t {
             type Output = Tensor<$t>;
+            #[track_caller]
             fn $method(self, x: Tensor<$t>) -> Tensor<$t> {
                 ops::$trait::$method(self, &x)
             }
@@ -120,8 +122,9 @@ macro_rules! scalar_left {
     (div $($t:ty),*) => {$(
         impl ops::Div<&Tensor<$t>> for $t {
             type Output = Tensor<$t>;
+            #[track_caller]
             fn div(self, x: &Tensor<$t>) -> Tensor<$t> {
-                Tensor::scalar(self).try_div(x).expect("a scalar broadcasts")
+                or_panic(Tensor::scalar(self).try_div(x))
             }
         }
         scalar_left!(by value $t: Div::div);

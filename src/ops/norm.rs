@@ -68,7 +68,7 @@ impl<T: Real> Tensor<T> {
             return Err(Error::shape("norm", message));
         }
         if p.is_infinite() {
-            return Ok(self.infinity_norm(&r, p > 0.));
+            return Ok(self.infinity_norm(r, p > 0.));
         }
         if p == 0. {
             let ones = map(self.view(), |x| if x == T::ZERO { T::ZERO } else { T::ONE });
@@ -109,12 +109,8 @@ impl<T: Real> Tensor<T> {
     /// The magnitude that determines a norm: the largest one, or the smallest for a negative `p`; 1 if that is 0 or
     /// NaN.
     fn largest(&self, r: &Reduction, p: f64) -> ArrayD<T> {
-        let size = map(self.view(), |x| x.abs());
-        let size = match p > 0. {
-            true => kernel::fold(size.view(), &r.axes, T::ZERO, max_nan),
-            false => kernel::fold(size.view(), &r.axes, T::infinity(), min_nan),
-        };
-        r.keep(map(size.view(), |s| if s > T::ZERO && s.is_finite() { s } else { T::ONE }))
+        let size = extreme(map(self.view(), |x| x.abs()).view(), r, p > 0.);
+        map(size.view(), |s| if s > T::ZERO && s.is_finite() { s } else { T::ONE })
     }
 
     /// The norm, with length 1 for its axes; where powers of the elements overflow or underflow, the elements are first
@@ -143,24 +139,22 @@ impl<T: Real> Tensor<T> {
         zip(sum(parts.view()).view(), size.view(), size.shape(), |sum, size| root(sum) * size)
     }
 
-    fn infinity_norm(&self, r: &Reduction, greatest: bool) -> Tensor<T> {
+    fn infinity_norm(&self, r: Reduction, greatest: bool) -> Tensor<T> {
         let size = map(self.view(), |x| x.abs());
-        let fold = |size: &ArrayD<T>| match greatest {
-            true => kernel::fold(size.view(), &r.axes, T::ZERO, max_nan),
-            false => kernel::fold(size.view(), &r.axes, T::infinity(), min_nan),
-        };
-        let extreme = r.keep(fold(&size));
+        let extreme = extreme(size.view(), &r, greatest);
         let x = self.detach();
-        let (axes, kept) = (r.axes.clone(), r.kept.clone());
-        let data = r.place(extreme.clone());
-        Tensor::op("norm", data, [self], move |g, _| {
-            let hit = zip(size.view(), extreme.view(), x.shape(), |s, e| {
-                if s == e || (is_nan(s) && is_nan(e)) { T::ONE } else { T::ZERO }
-            });
-            let count = kernel::sum(hit.view(), &axes).into_shape_with_order(kept.as_slice()).expect("as many");
-            let share = zip(hit.view(), count.view(), x.shape(), |h, n| h / n);
-            let slope = Tensor::from(zip(x.view(), share.view(), x.shape(), signed));
-            Ok([Some(slope.try_mul(&g.reshape(kept.as_slice())?)?)])
+        Tensor::op("norm", r.place(extreme.clone()), [self], move |g, _| {
+            let share = r.shares(size.view(), extreme.view(), |s, e| s == e || (is_nan(s) && is_nan(e)));
+            let slope = zip(x.view(), share.view(), x.shape(), signed);
+            Ok([Some(shared(&g.reshape(r.kept.as_slice())?, &slope.into())?)])
         })
     }
+}
+
+/// The largest or the smallest of some magnitudes, with length 1 for the axes; NaN if there is one.
+fn extreme<T: Real>(size: ArrayViewD<'_, T>, r: &Reduction, greatest: bool) -> ArrayD<T> {
+    r.keep(match greatest {
+        true => kernel::fold(size, &r.axes, T::ZERO, max_nan),
+        false => kernel::fold(size, &r.axes, T::infinity(), min_nan),
+    })
 }

@@ -67,6 +67,18 @@ impl Reduction {
         }
     }
 
+    /// What part of the gradient of an extreme each element gets: those that are the `same` share it equally.
+    pub fn shares<T: Number>(
+        &self,
+        x: ArrayViewD<'_, T>,
+        extreme: ArrayViewD<'_, T>,
+        same: impl Fn(T, T) -> bool + Sync,
+    ) -> ArrayD<T> {
+        let hit = zip(x.view(), extreme, x.shape(), |x, y| if same(x, y) { T::ONE } else { T::ZERO });
+        let count = self.keep(kernel::sum(hit.view(), &self.axes));
+        zip(hit.view(), count.view(), hit.shape(), |h, n| h / n)
+    }
+
     /// The reduced array in the shape of the result.
     pub fn place<T: Element>(&self, data: ArrayD<T>) -> ArrayD<T> {
         shaped(data, &self.shape)
@@ -281,14 +293,12 @@ impl<T: Number> Tensor<T> {
         let identity = if f(infinity, lowest) == infinity { lowest } else { infinity };
         let data = kernel::fold(self.view(), &r.axes, identity, f);
         let x = self.detach();
-        let (kept, axes) = (r.kept.clone(), r.axes.clone());
-        Ok(Tensor::op_with_output(op, r.place(data), [self], move |g, _, y| {
+        let data = r.place(data);
+        Ok(Tensor::op_with_output(op, data, [self], move |g, _, y| {
             let same = |x: T, y: T| x == y || (ties == Ties::EqualOrNan && is_nan(x) && is_nan(y));
-            let y = y.detach().reshape(kept.as_slice())?;
-            let hit = zip(x.view(), y.view(), x.shape(), |x, y| if same(x, y) { T::ONE } else { T::ZERO });
-            let count = shaped(kernel::sum(hit.view(), &axes), &kept);
-            let share = Tensor::from(zip(hit.view(), count.view(), x.shape(), |h, n| h / n));
-            Ok([Some(shared(&g.reshape(kept.as_slice())?, &share)?)])
+            let y = y.detach().reshape(r.kept.as_slice())?;
+            let share = r.shares(x.view(), y.view(), same);
+            Ok([Some(shared(&g.reshape(r.kept.as_slice())?, &share.into())?)])
         }))
     }
 
