@@ -230,76 +230,6 @@ fn lent<M: Module, R>(
     })
 }
 
-/// Runs `run`; meanwhile, on this thread, the forward hook `hook(path, input, output)` of each module of `model` whose
-/// path matches `pattern` is active (`"layer4.*"`; `""` is the model itself).
-///
-/// What the hook returns replaces the output, unless it is `()`.
-///
-/// ```
-/// use ndnn::{module::hooks, prelude::*};
-/// let model = sequential![Linear::new(2, 2), ReLU];
-/// let (x, double) = (tensor![[1.0, 2.0]], |output: &[ndnn::AnyTensor]| output[0].get::<f32>().map(|y| y * 2.0));
-/// let y = hooks::during(&model, "1", |_, _, output| double(output), || model.forward(&x))?;
-/// assert_eq!(y, model.forward(&x)? * 2.0);
-/// # Ok::<(), ndnn::Error>(())
-/// ```
-///
-/// # Errors
-/// Those of `run`; if no path matches; if the hook returns a different number or type of tensors than it may replace.
-pub fn during<M: Module, H: Tensors, R>(
-    model: &M,
-    pattern: &str,
-    mut hook: impl FnMut(&str, &[AnyTensor], &[AnyTensor]) -> H,
-    run: impl FnOnce() -> Result<R>,
-) -> Result<R> {
-    let mut hook = |e: &mut Event| e.returned = hook(&e.path, &e.input, &e.output).tensors();
-    lent(model, pattern, Kind::Forward, &mut hook, run)
-}
-
-/// As [`during`], with a forward pre-hook `hook(path, input)`, whose result replaces the input.
-///
-/// # Errors
-/// As [`during`].
-pub fn during_pre<M: Module, H: Tensors, R>(
-    model: &M,
-    pattern: &str,
-    mut hook: impl FnMut(&str, &[AnyTensor]) -> H,
-    run: impl FnOnce() -> Result<R>,
-) -> Result<R> {
-    let mut hook = |e: &mut Event| e.returned = hook(&e.path, &e.input).tensors();
-    lent(model, pattern, Kind::ForwardPre, &mut hook, run)
-}
-
-/// As [`during`], with a backward hook `hook(path, grad_input, grad_output)`, whose result replaces the gradient of the
-/// input. `run` calls both `forward` and `backward`.
-///
-/// # Errors
-/// As [`during`].
-pub fn during_backward<M: Module, H: Tensors, R>(
-    model: &M,
-    pattern: &str,
-    mut hook: impl FnMut(&str, &[AnyTensor], &[AnyTensor]) -> H,
-    run: impl FnOnce() -> Result<R>,
-) -> Result<R> {
-    let mut hook = |e: &mut Event| e.returned = hook(&e.path, &e.input, &e.output).tensors();
-    lent(model, pattern, Kind::Backward, &mut hook, run)
-}
-
-/// As [`during_backward`], with a backward pre-hook `hook(path, grad_output)`, whose result replaces the gradient of
-/// the output.
-///
-/// # Errors
-/// As [`during`].
-pub fn during_backward_pre<M: Module, H: Tensors, R>(
-    model: &M,
-    pattern: &str,
-    mut hook: impl FnMut(&str, &[AnyTensor]) -> H,
-    run: impl FnOnce() -> Result<R>,
-) -> Result<R> {
-    let mut hook = |e: &mut Event| e.returned = hook(&e.path, &e.output).tensors();
-    lent(model, pattern, Kind::BackwardPre, &mut hook, run)
-}
-
 // ---------------------------------------------------------------------------------------------------------- until removed
 
 /// A registered hook; dropping it, or [`remove`](Handle::remove), removes the hook.
@@ -358,10 +288,26 @@ fn unregister(which: impl Fn(&Registered) -> bool) {
     drop(removed);
 }
 
-/// The four functions that register hooks, by pattern and on a [`Hooked`] module.
-macro_rules! registers {
-    ($($(#[$doc:meta])* $name:ident, $kind:ident, ($($arg:ident),+);)*) => {
+/// The functions for the four kinds of hooks, each with what such a hook sees: while a function runs, until removed, and on
+/// a [`Hooked`] module.
+macro_rules! kinds {
+    ($(
+        $kind:ident, ($($arg:ident),+):
+        $(#[$during_doc:meta])* $during:ident,
+        $(#[$doc:meta])* $name:ident;
+    )*) => {
         $(
+            $(#[$during_doc])*
+            pub fn $during<M: Module, H: Tensors, R>(
+                model: &M,
+                pattern: &str,
+                mut hook: impl FnMut(&str, $(kinds!(@ $arg)),+) -> H,
+                run: impl FnOnce() -> Result<R>,
+            ) -> Result<R> {
+                let mut hook = |e: &mut Event| e.returned = hook(&e.path, $(&e.$arg),+).tensors();
+                lent(model, pattern, Kind::$kind, &mut hook, run)
+            }
+
             $(#[$doc])*
             ///
             /// # Errors
@@ -369,7 +315,7 @@ macro_rules! registers {
             pub fn $name<'a, M: Module, H: Tensors>(
                 model: &'a M,
                 pattern: &str,
-                hook: impl Fn(&str, $(registers!(@ $arg)),+) -> H + Send + Sync + 'static,
+                hook: impl Fn(&str, $(kinds!(@ $arg)),+) -> H + Send + Sync + 'static,
             ) -> Result<Handle<'a>> {
                 let places = places(model, pattern)?;
                 Ok(register(places, Kind::$kind, move |e| e.returned = hook(&e.path, $(&e.$arg),+).tensors()))
@@ -381,7 +327,7 @@ macro_rules! registers {
                 #[doc = concat!("As [`", stringify!($name), "`](", stringify!($name), "()), of this module, without a path.")]
                 pub fn $name<H: Tensors>(
                     &self,
-                    hook: impl Fn($(registers!(@ $arg)),+) -> H + Send + Sync + 'static,
+                    hook: impl Fn($(kinds!(@ $arg)),+) -> H + Send + Sync + 'static,
                 ) -> Handle<'static> {
                     let place = vec![(self.place(), Arc::from(""))];
                     register(place, Kind::$kind, move |e| e.returned = hook($(&e.$arg),+).tensors())
@@ -391,9 +337,35 @@ macro_rules! registers {
     };
     (@ $arg:ident) => { &[AnyTensor] };
 }
-registers! {
+kinds! {
+    ForwardPre, (input):
+    /// As [`during`], with a forward pre-hook `hook(path, input)`, whose result replaces the input.
+    ///
+    /// # Errors
+    /// As [`during`].
+    during_pre,
+
     /// Registers the forward pre-hook `hook(path, input)` of each module whose path matches, for all threads.
-    register_forward_pre_hook, ForwardPre, (input);
+    register_forward_pre_hook;
+
+    Forward, (input, output):
+    /// Runs `run`; meanwhile, on this thread, the forward hook `hook(path, input, output)` of each module of `model` whose
+    /// path matches `pattern` is active (`"layer4.*"`; `""` is the model itself).
+    ///
+    /// What the hook returns replaces the output, unless it is `()`.
+    ///
+    /// ```
+    /// use ndnn::{module::hooks, prelude::*};
+    /// let model = sequential![Linear::new(2, 2), ReLU];
+    /// let (x, double) = (tensor![[1.0, 2.0]], |output: &[ndnn::AnyTensor]| output[0].get::<f32>().map(|y| y * 2.0));
+    /// let y = hooks::during(&model, "1", |_, _, output| double(output), || model.forward(&x))?;
+    /// assert_eq!(y, model.forward(&x)? * 2.0);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `run`; if no path matches; if the hook returns a different number or type of tensors than it may replace.
+    during,
 
     /// Registers the forward hook `hook(path, input, output)` of each module whose path matches, for all threads.
     ///
@@ -410,13 +382,29 @@ registers! {
     /// assert_eq!(CALLS.load(Relaxed), 4, "three layers, and the model");
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    register_forward_hook, Forward, (input, output);
+    register_forward_hook;
+
+    BackwardPre, (output):
+    /// As [`during_backward`], with a backward pre-hook `hook(path, grad_output)`, whose result replaces the gradient of
+    /// the output.
+    ///
+    /// # Errors
+    /// As [`during`].
+    during_backward_pre,
 
     /// Registers the backward pre-hook `hook(path, grad_output)` of each module whose path matches, for all threads.
-    register_full_backward_pre_hook, BackwardPre, (output);
+    register_full_backward_pre_hook;
+
+    Backward, (input, output):
+    /// As [`during`], with a backward hook `hook(path, grad_input, grad_output)`, whose result replaces the gradient of the
+    /// input. `run` calls both `forward` and `backward`.
+    ///
+    /// # Errors
+    /// As [`during`].
+    during_backward,
 
     /// Registers the backward hook `hook(path, grad_input, grad_output)` of each module whose path matches, for all threads.
-    register_full_backward_hook, Backward, (input, output);
+    register_full_backward_hook;
 }
 
 // ------------------------------------------------------------------------------------------------- hooks that move along
