@@ -534,6 +534,7 @@ macro_rules! parameters {
 
         impl<T: Real> Dtype for $name<T> {
             type With<U: Real> = $name<U>;
+            #[track_caller]
             fn dtype<U: Real>(self) -> $name<U> {
                 let ($inner, $f) = (&self.0, |p: &Param<T>| p.cast::<U>());
                 copying(|| $name($map))

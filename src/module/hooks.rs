@@ -505,7 +505,7 @@ impl<T: Real> Param<T> {
     /// ```
     ///
     /// # Panics
-    /// If the parameter is frozen, or is computed from others.
+    /// If the parameter is frozen, is [lazy](Param::is_lazy), or is computed from others.
     #[track_caller]
     pub fn register_hook<H: Tensors + 'static>(
         &self,
@@ -533,7 +533,7 @@ impl<T: Real> Param<T> {
     /// ```
     ///
     /// # Panics
-    /// If the parameter is frozen, or is computed from others.
+    /// If the parameter is frozen, is [lazy](Param::is_lazy), or is computed from others.
     #[track_caller]
     pub fn register_post_accumulate_grad_hook(
         &self,
