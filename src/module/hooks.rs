@@ -21,8 +21,8 @@
 //!   borrows the model, so its layers cannot move meanwhile.
 //! - [`Hooked`] is a wrapper around a module, whose hooks stay while it is moved, trained and evaluated.
 //!
-//! Hooks run in the order in which they were registered. If one panics, the panic propagates, and hooks of [`during`]
-//! are removed.
+//! A module in several places of a model has one hook, which gets the first path that matches. Hooks run in the order in
+//! which they were registered. If one panics, the panic propagates, and hooks of [`during`] are removed.
 //!
 //! ```
 //! use ndnn::{module::hooks, prelude::*};
@@ -39,6 +39,7 @@
 //! ```
 
 use std::{
+    collections::HashSet,
     fmt,
     marker::PhantomData,
     ops::{Deref, DerefMut},
@@ -199,12 +200,15 @@ impl Hook {
     }
 }
 
-/// The identities of the modules whose path matches; the model's own path is empty.
+/// The identities of the modules whose path matches, each once with its first path; the model's own path is empty.
 fn places<M: Module>(model: &M, pattern: &str) -> Result<Vec<(Place, Arc<str>)>> {
     let mut modules: Vec<(String, &dyn Module)> = vec![(String::new(), model)];
     modules.extend(walk::named_modules(walk::members(model)));
     let found = modules.iter().filter(|(path, _)| pattern::matches(pattern, path));
-    let found: Vec<_> = found.map(|(path, module)| (module.place(), Arc::from(&**path))).collect();
+    // A call of a module in several places of the model is one call.
+    let mut seen = HashSet::new();
+    let found = found.map(|(path, module)| (module.place(), Arc::from(&**path)));
+    let found: Vec<_> = found.filter(|(place, _)| seen.insert(*place)).collect();
     if found.is_empty() {
         let paths = crate::error::listed(modules[1..].iter().map(|(path, _)| path));
         return Err(Error::state("hooks", format!("`{pattern}` matches no module; there are {paths}")));
@@ -557,4 +561,19 @@ fn on_leaf<T: Real>(tensor: &Tensor<T>, hook: LeafHook<T>) -> Handle<'static> {
             node.op.leaf().into_iter().for_each(|leaf| leaf.remove_hook(id));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    #[test]
+    fn a_shared_module_has_one_hook() {
+        let tanh = Arc::new(Tanh);
+        let model: Sequential = sequential![tanh.clone(), ReLU, tanh];
+        let (mut paths, x) = (Vec::new(), Tensor::ones([1]));
+        let y = during(&model, "*", |path, _, _| paths.push(path.to_string()), || model.forward(&x)).unwrap();
+        assert_eq!((y.shape(), paths), (&[1][..], ["0", "1", "0", ""].map(String::from).to_vec()));
+    }
 }
