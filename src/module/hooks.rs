@@ -550,14 +550,13 @@ impl<T: Real> Param<T> {
 
 #[track_caller]
 fn on_leaf<T: Real>(tensor: &Tensor<T>, hook: LeafHook<T>) -> Handle<'static> {
-    let Some(node) = tensor.node.0.as_ref().filter(|n| n.op.leaf().is_some()) else {
-        panic!(
-            "a hook waits for a gradient, and none flows to this parameter: it is frozen, or worked out from others"
-        );
+    let added = tensor.node.0.as_ref().and_then(|node| Some((node, node.op.leaf()?.add_hook(hook))));
+    let Some((node, id)) = added else {
+        panic!("a hook waits for a gradient, and none flows to this parameter: it is frozen, or computed from others");
     };
-    let (id, weak) = (node.op.leaf().map(|leaf| leaf.add_hook(hook)), Arc::downgrade(node));
+    let weak = Arc::downgrade(node);
     Handle::new(move || {
-        if let (Some(node), Some(id)) = (weak.upgrade(), id) {
+        if let Some(node) = weak.upgrade() {
             node.op.leaf().into_iter().for_each(|leaf| leaf.remove_hook(id));
         }
     })
