@@ -3,8 +3,8 @@
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{
-    Error, FnArg, GenericArgument, GenericParam, Ident, ItemFn, Pat, PathArguments, Result, ReturnType, Type,
-    TypeParamBound, parse_quote, spanned::Spanned,
+    Error, FnArg, GenericArgument, GenericParam, Ident, ItemFn, Pat, PathArguments, Result, Type, TypeParamBound,
+    parse_quote, spanned::Spanned,
 };
 
 const EXPECTED: &str = "expected impl Into<…>, impl AsRef<…>, impl Operand<…> or impl Int";
@@ -40,10 +40,7 @@ pub fn expand(bound: Option<Ident>, function: ItemFn) -> Result<TokenStream> {
         FnArg::Receiver(_) => quote!(self),
         FnArg::Typed(_) => quote!(#name),
     });
-    let output = match &function.sig.output {
-        ReturnType::Default => quote!(),
-        output => quote!(#output),
-    };
+    let output = &function.sig.output;
     let forms = format_ident!("{bound}Forms");
     let form = format_ident!("{}_form", bound.to_string().to_lowercase());
     let (attributes, visibility, body) = (&function.attrs, &function.vis, &function.block);

@@ -1,6 +1,6 @@
 //! `#[forward]`: turns the body of a `forward` into a call that hooks, summaries and errors see.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{
     Error, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Pat, ReceiverKind, Result, ReturnType, Signature, Type,
@@ -46,15 +46,12 @@ fn wrap(function: &mut ImplItemFn) -> Result<()> {
     let output = check(&function.sig)?;
     let arguments = arguments(&function.sig);
     let body = &function.block;
-    let shown = arguments.iter().map(|(name, passed, _)| match passed {
-        Passed::Reference => quote!((&Arg(#name)).show(call);),
-        Passed::Value => quote!((&Arg(&#name)).show(call);),
-    });
-    let slots: Vec<Ident> = arguments.iter().map(|(name, ..)| format_ident!("__{}", plain(name))).collect();
-    let taken = arguments.iter().zip(&slots).map(|((name, passed, _), slot)| match passed {
-        Passed::Reference => quote!(#slot = (&Arg(#name)).taken(call)?;),
-        Passed::Value => quote!(#slot = (&Arg(&#name)).taken(call)?;),
-    });
+    let arg = |(name, passed, _): &(Ident, Passed, _)| match passed {
+        Passed::Reference => quote!((&Arg(#name))),
+        Passed::Value => quote!((&Arg(&#name))),
+    };
+    let slot = |(name, ..): &(Ident, Passed, _)| format_ident!("__{}", name, span = Span::call_site());
+    let (args, slots): (Vec<_>, Vec<_>) = arguments.iter().map(|a| (arg(a), slot(a))).unzip();
     let bound = arguments.iter().zip(&slots).map(|((name, passed, mutable), slot)| {
         let given = match passed {
             Passed::Reference => quote!(::core::option::Option::as_ref(&#slot)),
@@ -73,9 +70,9 @@ fn wrap(function: &mut ImplItemFn) -> Result<()> {
         if let ::core::option::Option::Some(call) = &mut __call {
             #[allow(unused_imports)]
             use ::ndnn::__private::{Arg, Seen as _, Unseen as _};
-            #(#shown)*
+            #(#args.show(call);)*
             call.before()?;
-            #(#taken)*
+            #(#slots = #args.taken(call)?;)*
         }
         #(#bound)*
         let __output = ::ndnn::__private::run(self, || -> #output #body);
@@ -148,8 +145,4 @@ fn is_sized(ty: &Type) -> bool {
         Type::Tuple(_) | Type::Array(_) | Type::Reference(_) => true,
         _ => false,
     }
-}
-
-fn plain(name: &Ident) -> String {
-    name.to_string().trim_start_matches("r#").to_string()
 }

@@ -1,4 +1,5 @@
-//! The macros of ndnn: `#[derive(Module)]`, `#[forward]` and `tensor!`; inside ndnn, `#[concrete]`.
+//! The macros of ndnn: `#[derive(Module)]`, `#[forward]` and `tensor!`; inside ndnn, `#[concrete]` and
+//! `#[derive(Getters)]`.
 
 mod concrete;
 mod forward;
@@ -70,7 +71,7 @@ pub fn derive_module(input: TokenStream) -> TokenStream {
 /// the function for another type only if it uses it.
 ///
 /// On a function in `impl<T: Real> Tensor<T>` its argument is the bound of `T`: `#[concrete(Real)]`. `impl Into<X>`,
-/// `impl AsRef<X>` and `impl Operand<T>` are converted before the call.
+/// `impl AsRef<X>`, `impl Operand<T>` and `impl Int` are converted before the call.
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn concrete(bound: TokenStream, function: TokenStream) -> TokenStream {

@@ -5,7 +5,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
     Attribute, Data, DeriveInput, Error, Fields, GenericParam, Ident, Index, LitStr, Member, Result, Token, Type,
-    TypeParamBound, WherePredicate, meta::ParseNestedMeta, parse_quote, spanned::Spanned, visit::Visit,
+    TypeParamBound, WherePredicate, ext::IdentExt, meta::ParseNestedMeta, parse_quote, spanned::Spanned, visit::Visit,
 };
 
 /// How a field is treated.
@@ -155,7 +155,7 @@ fn fields(fields: &Fields) -> Result<Vec<Field>> {
         let member =
             field.ident.clone().map_or(Member::Unnamed(Index { index: i as u32, span: field.span() }), Member::Named);
         let name = renamed.unwrap_or_else(|| match &member {
-            Member::Named(ident) => ident.to_string().trim_start_matches("r#").to_string(),
+            Member::Named(ident) => ident.unraw().to_string(),
             Member::Unnamed(index) => index.index.to_string(),
         });
         if name.is_empty() || name.contains('.') {
@@ -172,15 +172,15 @@ fn fields(fields: &Fields) -> Result<Vec<Field>> {
     Ok(found)
 }
 
-/// Whether a type names one of the given type parameters.
-fn mentions(ty: &Type, params: &[Ident]) -> bool {
+/// Whether a type contains one of the given names.
+fn mentions(ty: &Type, names: &[Ident]) -> bool {
     struct Search<'a>(&'a [Ident], bool);
     impl<'ast> Visit<'ast> for Search<'_> {
         fn visit_ident(&mut self, ident: &'ast Ident) {
             self.1 |= self.0.contains(ident);
         }
     }
-    let mut search = Search(params, false);
+    let mut search = Search(names, false);
     search.visit_type(ty);
     search.1
 }

@@ -9,11 +9,10 @@ use ndarray::ArrayViewMutD;
 
 use super::{
     copies::{Handle, cloned, converted},
-    param::same_shape,
     scope,
 };
 use crate::{
-    Element, Result, Tensor,
+    Element, Error, Result, Tensor,
     kernels::copy::contiguous,
     sync::{read, write},
 };
@@ -52,7 +51,10 @@ impl<T: Element> Buffer<T> {
     pub fn set(&self, values: &Tensor<T>) -> Result<()> {
         let keeper = scope::keeper(self.address());
         let mut state = write(&self.0);
-        same_shape("buffer", state.shape(), values.shape())?;
+        if state.shape() != values.shape() {
+            let shapes = format!("the buffer is {:?}, the new values are {:?}", state.shape(), values.shape());
+            return Err(Error::shape("set", shapes));
+        }
         match keeper {
             Some(scope) => scope.keep(self, values.detach()),
             None => *state = values.detach(),

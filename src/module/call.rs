@@ -85,8 +85,7 @@ impl<'m> Call<'m> {
         self.taken = 0;
         self.replaced = false;
         for hook in self.hooks.iter().filter(|h| h.kind == kind) {
-            let shown = self.event.run(hook).map_err(|e| locate(self.module, e))?;
-            self.replaced |= shown;
+            self.replaced |= self.event.run(hook).map_err(|e| locate(self.module, e))?;
         }
         Ok(())
     }

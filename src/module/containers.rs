@@ -67,16 +67,16 @@ fn proper(container: &str, name: String) -> String {
 #[macro_export]
 macro_rules! sequential {
     () => {
-        $crate::nn::Sequential::default()
+        $crate::module::Sequential::default()
     };
     ($first:expr $(, $layer:expr)* $(,)?) => {
-        $crate::nn::Sequential::from((
+        $crate::module::Sequential::from((
             $crate::__private::first($first),
             ::std::vec![$($crate::__private::further($layer)),*],
         ))
     };
     ($t:ty; $($layer:expr),* $(,)?) => {
-        $crate::sequential![$($crate::nn::Dtype::dtype::<$t>($layer)),*]
+        $crate::sequential![$($crate::module::Dtype::dtype::<$t>($layer)),*]
     };
 }
 
@@ -480,19 +480,6 @@ impl<T: Real> FromIterator<Param<T>> for ParameterList<T> {
     }
 }
 
-impl<T: Real> Deref for ParameterList<T> {
-    type Target = Vec<Param<T>>;
-    fn deref(&self) -> &Vec<Param<T>> {
-        &self.0
-    }
-}
-
-impl<T: Real> DerefMut for ParameterList<T> {
-    fn deref_mut(&mut self) -> &mut Vec<Param<T>> {
-        &mut self.0
-    }
-}
-
 /// Parameters by name, in order of insertion.
 #[derive(Default)]
 pub struct ParameterDict<T: Real = f32>(Named<Param<T>>);
@@ -504,22 +491,22 @@ impl<T: Real, N: Into<String>, const K: usize> From<[(N, Param<T>); K]> for Para
     }
 }
 
-impl<T: Real> Deref for ParameterDict<T> {
-    type Target = Named<Param<T>>;
-    fn deref(&self) -> &Named<Param<T>> {
-        &self.0
-    }
-}
-
-impl<T: Real> DerefMut for ParameterDict<T> {
-    fn deref_mut(&mut self) -> &mut Named<Param<T>> {
-        &mut self.0
-    }
-}
-
-/// What both collections of parameters share: members, printing, and a clone that copies.
+/// What both collections of parameters share: access to the collection inside, members, printing, and a clone that copies.
 macro_rules! parameters {
-    ($name:ident, |$self:ident| $entries:expr, |$t:ident| $type_name:expr, |$inner:ident, $f:ident| $map:expr) => {
+    ($name:ident: $inside:ty, |$self:ident| $entries:expr, |$t:ident| $type_name:expr, |$inner:ident, $f:ident| $map:expr) => {
+        impl<T: Real> Deref for $name<T> {
+            type Target = $inside;
+            fn deref(&self) -> &$inside {
+                &self.0
+            }
+        }
+
+        impl<T: Real> DerefMut for $name<T> {
+            fn deref_mut(&mut self) -> &mut $inside {
+                &mut self.0
+            }
+        }
+
         impl<T: Real> Module for $name<T> {
             fn members<'a>(&'a $self, members: &mut Members<'a>) {
                 $entries.for_each(|(name, p)| members.field(&name, p));
@@ -547,6 +534,7 @@ macro_rules! parameters {
 
         impl<T: Real> Dtype for $name<T> {
             type With<U: Real> = $name<U>;
+            #[track_caller]
             fn dtype<U: Real>(self) -> $name<U> {
                 let ($inner, $f) = (&self.0, |p: &Param<T>| p.cast::<U>());
                 copying(|| $name($map))
@@ -561,13 +549,13 @@ macro_rules! parameters {
     };
 }
 parameters!(
-    ParameterList,
+    ParameterList: Vec<Param<T>>,
     |self| self.0.iter().enumerate().map(|(i, p)| (i.to_string(), p)),
     |dtype| if dtype == DType::F32 { "float32" } else { "float64" },
     |params, f| params.iter().map(f).collect()
 );
 parameters!(
-    ParameterDict,
+    ParameterDict: Named<Param<T>>,
     |self| self.0.iter().map(|(n, p)| (n.to_string(), p)),
     |dtype| if dtype == DType::F32 { "FloatTensor" } else { "DoubleTensor" },
     |params, f| params.iter().map(|(n, p)| (n, f(p))).collect()

@@ -26,6 +26,7 @@ pub trait Dtype {
 
 impl<T: Real> Dtype for Param<T> {
     type With<U: Real> = Param<U>;
+    #[track_caller]
     fn dtype<U: Real>(self) -> Param<U> {
         self.cast()
     }

@@ -101,7 +101,7 @@ macro_rules! plain {
     ($([$($generics:tt)*] $t:ty),* $(,)?) => {$(
         impl<$($generics)*> Field for $t {
             fn show<'a>(&'a self, _: &str, _: &mut Members<'a>) {}
-                    fn copy(&self) -> Self {
+            fn copy(&self) -> Self {
                 self.clone()
             }
         }

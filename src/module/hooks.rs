@@ -21,8 +21,8 @@
 //!   borrows the model, so its layers cannot move meanwhile.
 //! - [`Hooked`] is a wrapper around a module, whose hooks stay while it is moved, trained and evaluated.
 //!
-//! Hooks run in the order in which they were registered. If one panics, the panic propagates, and hooks of [`during`]
-//! are removed.
+//! A module in several places of a model has one hook, which gets the first path that matches. Hooks run in the order in
+//! which they were registered. If one panics, the panic propagates, and hooks of [`during`] are removed.
 //!
 //! ```
 //! use ndnn::{module::hooks, prelude::*};
@@ -39,6 +39,7 @@
 //! ```
 
 use std::{
+    collections::HashSet,
     fmt,
     marker::PhantomData,
     ops::{Deref, DerefMut},
@@ -199,12 +200,15 @@ impl Hook {
     }
 }
 
-/// The identities of the modules whose path matches; the model's own path is empty.
+/// The identities of the modules whose path matches, each once with its first path; the model's own path is empty.
 fn places<M: Module>(model: &M, pattern: &str) -> Result<Vec<(Place, Arc<str>)>> {
     let mut modules: Vec<(String, &dyn Module)> = vec![(String::new(), model)];
     modules.extend(walk::named_modules(walk::members(model)));
     let found = modules.iter().filter(|(path, _)| pattern::matches(pattern, path));
-    let found: Vec<_> = found.map(|(path, module)| (module.place(), Arc::from(&**path))).collect();
+    // A call of a module in several places of the model is one call.
+    let mut seen = HashSet::new();
+    let found = found.map(|(path, module)| (module.place(), Arc::from(&**path)));
+    let found: Vec<_> = found.filter(|(place, _)| seen.insert(*place)).collect();
     if found.is_empty() {
         let paths = crate::error::listed(modules[1..].iter().map(|(path, _)| path));
         return Err(Error::state("hooks", format!("`{pattern}` matches no module; there are {paths}")));
@@ -228,76 +232,6 @@ fn lent<M: Module, R>(
         here.extend(places.into_iter().map(|(place, path)| Hook { id, kind, place, path, call: call() }));
         sync::during(&HERE, here, run).0
     })
-}
-
-/// Runs `run`; meanwhile, on this thread, the forward hook `hook(path, input, output)` of each module of `model` whose
-/// path matches `pattern` is active (`"layer4.*"`; `""` is the model itself).
-///
-/// What the hook returns replaces the output, unless it is `()`.
-///
-/// ```
-/// use ndnn::{module::hooks, prelude::*};
-/// let model = sequential![Linear::new(2, 2), ReLU];
-/// let (x, double) = (tensor![[1.0, 2.0]], |output: &[ndnn::AnyTensor]| output[0].get::<f32>().map(|y| y * 2.0));
-/// let y = hooks::during(&model, "1", |_, _, output| double(output), || model.forward(&x))?;
-/// assert_eq!(y, model.forward(&x)? * 2.0);
-/// # Ok::<(), ndnn::Error>(())
-/// ```
-///
-/// # Errors
-/// Those of `run`; if no path matches; if the hook returns a different number or type of tensors than it may replace.
-pub fn during<M: Module, H: Tensors, R>(
-    model: &M,
-    pattern: &str,
-    mut hook: impl FnMut(&str, &[AnyTensor], &[AnyTensor]) -> H,
-    run: impl FnOnce() -> Result<R>,
-) -> Result<R> {
-    let mut hook = |e: &mut Event| e.returned = hook(&e.path, &e.input, &e.output).tensors();
-    lent(model, pattern, Kind::Forward, &mut hook, run)
-}
-
-/// As [`during`], with a forward pre-hook `hook(path, input)`, whose result replaces the input.
-///
-/// # Errors
-/// As [`during`].
-pub fn during_pre<M: Module, H: Tensors, R>(
-    model: &M,
-    pattern: &str,
-    mut hook: impl FnMut(&str, &[AnyTensor]) -> H,
-    run: impl FnOnce() -> Result<R>,
-) -> Result<R> {
-    let mut hook = |e: &mut Event| e.returned = hook(&e.path, &e.input).tensors();
-    lent(model, pattern, Kind::ForwardPre, &mut hook, run)
-}
-
-/// As [`during`], with a backward hook `hook(path, grad_input, grad_output)`, whose result replaces the gradient of the
-/// input. `run` calls both `forward` and `backward`.
-///
-/// # Errors
-/// As [`during`].
-pub fn during_backward<M: Module, H: Tensors, R>(
-    model: &M,
-    pattern: &str,
-    mut hook: impl FnMut(&str, &[AnyTensor], &[AnyTensor]) -> H,
-    run: impl FnOnce() -> Result<R>,
-) -> Result<R> {
-    let mut hook = |e: &mut Event| e.returned = hook(&e.path, &e.input, &e.output).tensors();
-    lent(model, pattern, Kind::Backward, &mut hook, run)
-}
-
-/// As [`during_backward`], with a backward pre-hook `hook(path, grad_output)`, whose result replaces the gradient of
-/// the output.
-///
-/// # Errors
-/// As [`during`].
-pub fn during_backward_pre<M: Module, H: Tensors, R>(
-    model: &M,
-    pattern: &str,
-    mut hook: impl FnMut(&str, &[AnyTensor]) -> H,
-    run: impl FnOnce() -> Result<R>,
-) -> Result<R> {
-    let mut hook = |e: &mut Event| e.returned = hook(&e.path, &e.output).tensors();
-    lent(model, pattern, Kind::BackwardPre, &mut hook, run)
 }
 
 // ---------------------------------------------------------------------------------------------------------- until removed
@@ -358,10 +292,26 @@ fn unregister(which: impl Fn(&Registered) -> bool) {
     drop(removed);
 }
 
-/// The four functions that register hooks, by pattern and on a [`Hooked`] module.
-macro_rules! registers {
-    ($($(#[$doc:meta])* $name:ident, $kind:ident, ($($arg:ident),+);)*) => {
+/// The functions for the four kinds of hooks, each with what such a hook sees: while a function runs, until removed, and on
+/// a [`Hooked`] module.
+macro_rules! kinds {
+    ($(
+        $kind:ident, ($($arg:ident),+):
+        $(#[$during_doc:meta])* $during:ident,
+        $(#[$doc:meta])* $name:ident;
+    )*) => {
         $(
+            $(#[$during_doc])*
+            pub fn $during<M: Module, H: Tensors, R>(
+                model: &M,
+                pattern: &str,
+                mut hook: impl FnMut(&str, $(kinds!(@ $arg)),+) -> H,
+                run: impl FnOnce() -> Result<R>,
+            ) -> Result<R> {
+                let mut hook = |e: &mut Event| e.returned = hook(&e.path, $(&e.$arg),+).tensors();
+                lent(model, pattern, Kind::$kind, &mut hook, run)
+            }
+
             $(#[$doc])*
             ///
             /// # Errors
@@ -369,7 +319,7 @@ macro_rules! registers {
             pub fn $name<'a, M: Module, H: Tensors>(
                 model: &'a M,
                 pattern: &str,
-                hook: impl Fn(&str, $(registers!(@ $arg)),+) -> H + Send + Sync + 'static,
+                hook: impl Fn(&str, $(kinds!(@ $arg)),+) -> H + Send + Sync + 'static,
             ) -> Result<Handle<'a>> {
                 let places = places(model, pattern)?;
                 Ok(register(places, Kind::$kind, move |e| e.returned = hook(&e.path, $(&e.$arg),+).tensors()))
@@ -381,7 +331,7 @@ macro_rules! registers {
                 #[doc = concat!("As [`", stringify!($name), "`](", stringify!($name), "()), of this module, without a path.")]
                 pub fn $name<H: Tensors>(
                     &self,
-                    hook: impl Fn($(registers!(@ $arg)),+) -> H + Send + Sync + 'static,
+                    hook: impl Fn($(kinds!(@ $arg)),+) -> H + Send + Sync + 'static,
                 ) -> Handle<'static> {
                     let place = vec![(self.place(), Arc::from(""))];
                     register(place, Kind::$kind, move |e| e.returned = hook($(&e.$arg),+).tensors())
@@ -391,9 +341,35 @@ macro_rules! registers {
     };
     (@ $arg:ident) => { &[AnyTensor] };
 }
-registers! {
+kinds! {
+    ForwardPre, (input):
+    /// As [`during`], with a forward pre-hook `hook(path, input)`, whose result replaces the input.
+    ///
+    /// # Errors
+    /// As [`during`].
+    during_pre,
+
     /// Registers the forward pre-hook `hook(path, input)` of each module whose path matches, for all threads.
-    register_forward_pre_hook, ForwardPre, (input);
+    register_forward_pre_hook;
+
+    Forward, (input, output):
+    /// Runs `run`; meanwhile, on this thread, the forward hook `hook(path, input, output)` of each module of `model` whose
+    /// path matches `pattern` is active (`"layer4.*"`; `""` is the model itself).
+    ///
+    /// What the hook returns replaces the output, unless it is `()`.
+    ///
+    /// ```
+    /// use ndnn::{module::hooks, prelude::*};
+    /// let model = sequential![Linear::new(2, 2), ReLU];
+    /// let (x, double) = (tensor![[1.0, 2.0]], |output: &[ndnn::AnyTensor]| output[0].get::<f32>().map(|y| y * 2.0));
+    /// let y = hooks::during(&model, "1", |_, _, output| double(output), || model.forward(&x))?;
+    /// assert_eq!(y, model.forward(&x)? * 2.0);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `run`; if no path matches; if the hook returns a different number or type of tensors than it may replace.
+    during,
 
     /// Registers the forward hook `hook(path, input, output)` of each module whose path matches, for all threads.
     ///
@@ -410,13 +386,29 @@ registers! {
     /// assert_eq!(CALLS.load(Relaxed), 4, "three layers, and the model");
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    register_forward_hook, Forward, (input, output);
+    register_forward_hook;
+
+    BackwardPre, (output):
+    /// As [`during_backward`], with a backward pre-hook `hook(path, grad_output)`, whose result replaces the gradient of
+    /// the output.
+    ///
+    /// # Errors
+    /// As [`during`].
+    during_backward_pre,
 
     /// Registers the backward pre-hook `hook(path, grad_output)` of each module whose path matches, for all threads.
-    register_full_backward_pre_hook, BackwardPre, (output);
+    register_full_backward_pre_hook;
+
+    Backward, (input, output):
+    /// As [`during`], with a backward hook `hook(path, grad_input, grad_output)`, whose result replaces the gradient of the
+    /// input. `run` calls both `forward` and `backward`.
+    ///
+    /// # Errors
+    /// As [`during`].
+    during_backward,
 
     /// Registers the backward hook `hook(path, grad_input, grad_output)` of each module whose path matches, for all threads.
-    register_full_backward_hook, Backward, (input, output);
+    register_full_backward_hook;
 }
 
 // ------------------------------------------------------------------------------------------------- hooks that move along
@@ -517,7 +509,7 @@ impl<T: Real> Param<T> {
     /// ```
     ///
     /// # Panics
-    /// If the parameter is frozen, or is computed from others.
+    /// If the parameter is frozen, is [lazy](Param::is_lazy), or is computed from others.
     #[track_caller]
     pub fn register_hook<H: Tensors + 'static>(
         &self,
@@ -545,7 +537,7 @@ impl<T: Real> Param<T> {
     /// ```
     ///
     /// # Panics
-    /// If the parameter is frozen, or is computed from others.
+    /// If the parameter is frozen, is [lazy](Param::is_lazy), or is computed from others.
     #[track_caller]
     pub fn register_post_accumulate_grad_hook(
         &self,
@@ -558,15 +550,29 @@ impl<T: Real> Param<T> {
 
 #[track_caller]
 fn on_leaf<T: Real>(tensor: &Tensor<T>, hook: LeafHook<T>) -> Handle<'static> {
-    let Some(node) = tensor.node.0.as_ref().filter(|n| n.op.leaf().is_some()) else {
-        panic!(
-            "a hook waits for a gradient, and none flows to this parameter: it is frozen, or worked out from others"
-        );
+    let added = tensor.node.0.as_ref().and_then(|node| Some((node, node.op.leaf()?.add_hook(hook))));
+    let Some((node, id)) = added else {
+        panic!("a hook waits for a gradient, and none flows to this parameter: it is frozen, or computed from others");
     };
-    let (id, weak) = (node.op.leaf().map(|leaf| leaf.add_hook(hook)), Arc::downgrade(node));
+    let weak = Arc::downgrade(node);
     Handle::new(move || {
-        if let (Some(node), Some(id)) = (weak.upgrade(), id) {
+        if let Some(node) = weak.upgrade() {
             node.op.leaf().into_iter().for_each(|leaf| leaf.remove_hook(id));
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    #[test]
+    fn a_shared_module_has_one_hook() {
+        let tanh = Arc::new(Tanh);
+        let model: Sequential = sequential![tanh.clone(), ReLU, tanh];
+        let (mut paths, x) = (Vec::new(), Tensor::ones([1]));
+        let y = during(&model, "*", |path, _, _| paths.push(path.to_string()), || model.forward(&x)).unwrap();
+        assert_eq!((y.shape(), paths), (&[1][..], ["0", "1", "0", ""].map(String::from).to_vec()));
+    }
 }

@@ -26,8 +26,11 @@ mod walk;
 
 use std::any::Any;
 
+pub use crate::python::AsPython;
 use crate::{
-    Result, io,
+    Result,
+    error::or_panic,
+    io,
     state::{StateDict, pattern},
 };
 pub use any::{AnyBuffer, AnyParam, Parameters};
@@ -48,8 +51,6 @@ pub(crate) use param::optional;
 pub use parametrization::{CloneParametrization, Parametrization};
 pub use printing::{ExtraRepr, repr};
 pub use scope::Scope;
-
-pub use crate::python::AsPython;
 pub use summary::{Row, Summary, summary, summary_of};
 
 /// A part of a network: it names its parameters, buffers and children. `#[derive(Module)]` implements it.
@@ -131,10 +132,8 @@ pub trait Module: Any + Send + Sync {
     #[track_caller]
     fn num_parameters(&self) -> usize {
         let params = self.named_parameters();
-        match walk::no_lazy("num_parameters", params.iter().map(|(name, p)| (name.as_str(), p))) {
-            Ok(()) => params.iter().map(|(_, p)| p.numel()).sum(),
-            Err(e) => panic!("{e}"),
-        }
+        or_panic(walk::no_lazy("num_parameters", params.iter().map(|(name, p)| (name.as_str(), p))));
+        params.iter().map(|(_, p)| p.numel()).sum()
     }
 
     // ---------------------------------------------------------------------------------------------------------- state
@@ -146,10 +145,7 @@ pub trait Module: Any + Send + Sync {
     /// of a map of modules; or if a parameter is [lazy](Param::is_lazy).
     #[track_caller]
     fn state_dict(&self) -> StateDict {
-        match walk::state_dict("state_dict", walk::members(self)) {
-            Ok(state) => state,
-            Err(e) => panic!("{e}"),
-        }
+        or_panic(walk::state_dict("state_dict", walk::members(self)))
     }
 
     /// Loads a state_dict; nothing may be missing, unexpected or of another shape.

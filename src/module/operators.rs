@@ -42,12 +42,14 @@ operators! {
 
 impl<T: Real> ops::Neg for &Param<T> {
     type Output = Tensor<T>;
+    #[track_caller]
     fn neg(self) -> Tensor<T> {
         -&self.tensor()
     }
 }
 
 impl<T: Real> Operand<T> for &Param<T> {
+    #[track_caller]
     fn operand(self) -> Tensor<T> {
         self.tensor()
     }

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    error::or_panic,
     kernels::{copy::contiguous, profile},
     sync::{read, write},
     tensor::{Real, Tensor, no_grad},
@@ -173,10 +174,7 @@ impl<T: Real> Param<T> {
                 Source::Computed(list) => list.clone(),
             }
         };
-        match computed.tensor() {
-            Ok(tensor) => Some(tensor),
-            Err(e) => panic!("{e}"),
-        }
+        Some(or_panic(computed.tensor()))
     }
 
     /// The current values, detached: gradients of what is computed from them do not reach this parameter.
@@ -351,7 +349,7 @@ impl<T: Real> Param<T> {
         }
     }
 
-    /// Identifies it as long as it exists.
+    /// Returns the parameter as long as a handle to it exists, without keeping it.
     pub(super) fn weak(&self) -> impl Fn() -> Option<Param<T>> + Send + Sync + 'static {
         let weak = Arc::downgrade(&self.0);
         move || weak.upgrade().map(Param)
@@ -423,14 +421,6 @@ impl<T: Real> Handle for Param<T> {
     fn address(&self) -> usize {
         Arc::as_ptr(&self.0) as *const () as usize
     }
-}
-
-/// Checks the shape of the new values in `set` of a buffer.
-pub(super) fn same_shape(of: &str, shape: &[usize], values: &[usize]) -> Result<()> {
-    if shape == values {
-        return Ok(());
-    }
-    Err(Error::shape("set", format!("the {of} is {shape:?}, the new values are {values:?}")))
 }
 
 /// The member after a setter such as `bias(true)`: none if it is not wanted, the existing one, or a new one.

@@ -118,7 +118,7 @@ pub struct Summary {
 /// ```
 ///
 /// # Errors
-/// If the model does not accept an input of that shape.
+/// If the model does not accept an input of that shape; if a parameter is still [lazy](super::Param::is_lazy) after it.
 pub fn summary<T: Real>(model: &impl Forward<T>, input: &[usize]) -> Result<Summary> {
     summary_of(model, || model.forward(&Tensor::try_full("summary", input, T::ZERO)?))
 }
@@ -126,12 +126,14 @@ pub fn summary<T: Real>(model: &impl Forward<T>, input: &[usize]) -> Result<Summ
 /// As [`summary`], for a model with a different `forward`: `run` calls it once.
 ///
 /// # Errors
-/// Those of `run`.
+/// Those of `run`; if a parameter is still [lazy](super::Param::is_lazy) after it.
 pub fn summary_of<M: Module, R: Tensors>(model: &M, run: impl FnOnce() -> Result<R>) -> Result<Summary> {
     let _watch = Watch::new();
     let recorded = during(&RECORDING, Recording::default(), || profile::counting(|| no_grad(run)));
     let ((output, multiply_adds), Recording { mut calls, .. }) = recorded;
     let output = output?.tensors().first().map(|t| t.shape().to_vec());
+    let params = model.named_parameters();
+    walk::no_lazy("summary", params.iter().map(|(name, p)| (name.as_str(), p)))?;
     let own_adds = calls.get_mut(&model.place()).and_then(VecDeque::pop_front).map_or(0, |seen| seen.multiply_adds);
 
     let own = |members| walk::own_parameters(members).iter().map(|p| p.numel()).sum();
@@ -152,8 +154,7 @@ pub fn summary_of<M: Module, R: Tensors>(model: &M, run: impl FnOnce() -> Result
             multiply_adds: call.map_or(0, |c| c.multiply_adds),
         });
     }
-    let params = model.parameters();
-    let trainable = params.iter().filter(|p| p.requires_grad()).map(|p| p.numel()).sum();
+    let trainable = params.iter().filter(|(_, p)| p.requires_grad()).map(|(_, p)| p.numel()).sum();
     Ok(Summary { rows, parameters: model.num_parameters(), trainable, multiply_adds })
 }
 
@@ -203,6 +204,13 @@ mod tests {
 
     use super::*;
     use crate::prelude::*;
+
+    #[test]
+    fn a_layer_that_did_not_run_may_have_no_values() {
+        let model = sequential![Linear::new(3, 2), LazyLinear::new(2)];
+        let error = summary_of(&model, || model.get(0).unwrap().forward(&Tensor::ones([5, 3]))).unwrap_err();
+        assert!(error.to_string().starts_with("summary: `1.weight` has no values yet"), "{error}");
+    }
 
     #[test]
     fn a_panic_ends_the_recording() {
