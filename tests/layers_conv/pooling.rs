@@ -147,8 +147,9 @@ fn means_are_pytorchs() {
     for kernel in [[3, 3], [3, 1], [1, 3], [30, 30]] {
         let x = strided(&[8, 16, 30, 30], &mut rng);
         for options in [AvgPoolOptions::default(), AvgPoolOptions::default().stride([1, 2]).padding([1, 0])] {
-            let y = F::avg_pool2d(&x, kernel, if kernel[0] == 1 { Default::default() } else { options }).unwrap();
-            let options = if kernel[0] == 1 { Default::default() } else { options };
+            // A window of one row takes no padding.
+            let options = if kernel[0] == 1 { options.padding(0) } else { options };
+            let y = F::avg_pool2d(&x, kernel, options).unwrap();
             close(&y, &plain_mean(&x, y.shape(), kernel, options));
         }
     }
