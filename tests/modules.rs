@@ -551,3 +551,18 @@ fn a_parameter_is_an_operand_and_learns() {
     w.set_requires_grad(true);
     assert!((&w * &x).requires_grad() && !(w.detach() * &x).requires_grad());
 }
+
+#[test]
+fn a_sequential_is_a_container() {
+    let mut net = sequential![Linear::new(2, 2)].push_named("norm", BatchNorm1d::new(2));
+    net.get_mut(1).unwrap().eval();
+    assert!(!net.get_named("norm").unwrap().is_training() && net.get(0).unwrap().is_training());
+    assert!(net.get_named("other").is_none() && net.get(2).is_none() && net.get_mut(2).is_none());
+    net.iter_mut().for_each(|layer| layer.train());
+    assert!(net.get_named("norm").unwrap().is_training());
+    net.extend([Box::new(Tanh) as Box<dyn Forward>, Box::new(Linear::new(2, 1))]);
+    let names: Vec<String> = net.children().into_iter().map(|(name, _)| name).collect();
+    assert_eq!((names, net.iter().count()), (["0", "norm", "2", "3"].map(String::from).to_vec(), 4));
+    let empty = Sequential::<f32>::default();
+    assert_eq!(empty.forward(&tensor![1.0]).unwrap(), tensor![1.0]);
+}

@@ -1,8 +1,8 @@
 //! State and its files: names, order, many entries, and messages for what does not match.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
-use ndnn::{ErrorKind, io::safetensors, nn::StateDict, prelude::*};
+use ndnn::{ErrorKind, io::safetensors, module::hooks::Hooked, nn::StateDict, prelude::*};
 
 use super::{Folder, values};
 
@@ -10,7 +10,7 @@ fn layer() -> Linear {
     Linear::new(1, 1)
 }
 
-/// Checks the panic's text, and that it names this file.
+/// Checks the beginning of the panic's text.
 #[track_caller]
 fn panics(expected: &str, f: impl FnOnce() + std::panic::UnwindSafe) {
     let panic = std::panic::catch_unwind(f).unwrap_err();
@@ -246,4 +246,20 @@ fn files_of_another_kind_are_recognised() {
             assert!(error.to_string().starts_with(&expected), "{error}");
         }
     }
+}
+
+#[test]
+fn an_older_file_reaches_what_stands_in_anothers_place() {
+    #[derive(Module)]
+    struct Wrapped<M> {
+        #[module(flatten)]
+        inner: M,
+    }
+    let norm = || BatchNorm1d::new(2);
+    let mut old = norm().state_dict();
+    assert!(old.remove("num_batches_tracked").is_some());
+    Wrapped { inner: norm() }.load_state_dict(&old).unwrap();
+    Hooked::new(norm()).load_state_dict(&old).unwrap();
+    Box::new(norm()).load_state_dict(&old).unwrap();
+    Arc::new(Wrapped { inner: Box::new(norm()) }).load_state_dict(&old).unwrap();
 }

@@ -110,13 +110,16 @@ fn resumes<O: Optimizer>(make: impl Fn(&Sequential) -> O, slots: &[&str]) {
     };
     let whole = model();
     let mut optimizer = make(&whole);
-    let losses = train(&whole, &mut optimizer, 0, 10);
+    // A learning rate that was changed while training is saved.
+    let halve = |optimizer: &mut O| optimizer.set_option(0, "lr", optimizer.lr() / 2.).unwrap();
+    let mut losses = train(&whole, &mut optimizer, 0, 5);
+    halve(&mut optimizer);
+    losses.extend(train(&whole, &mut optimizer, 5, 10));
 
     let first = model();
     let mut optimizer = make(&first);
     train(&first, &mut optimizer, 0, 5);
-    // A learning rate that was changed while training is saved.
-    optimizer.set_option(0, "lr", optimizer.lr()).unwrap();
+    halve(&mut optimizer);
     let state = optimizer.state_dict().unwrap();
     let names: Vec<&str> = state.keys().filter_map(|name| name.strip_prefix("state.0.weight.")).collect();
     assert_eq!(names, [&["group", "step"], slots].concat());

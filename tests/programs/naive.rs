@@ -360,8 +360,8 @@ impl Array {
         Array { shape: if self.ndim() == 0 { vec![1] } else { self.shape.clone() }, data: self.data.clone() }
     }
 
-    /// The axis that an index refers to, if the index is no larger than `self` on any axis but `dim`, nor than `source`
-    /// on any axis.
+    /// The axis `dim`, if it has every place in the index, and the index is no larger than `self` on the other axes, nor
+    /// than `source` on any axis.
     fn reached(&self, dim: isize, index: &Array, source: Option<&Array>) -> Option<usize> {
         let at = axis(dim, self.ndim())?;
         let reach = index.vector().shape;

@@ -1,0 +1,228 @@
+//! Attention: ways that agree, masks, derivatives, names, errors.
+
+use ndnn::{
+    autograd::{CheckOptions, gradcheck, gradgradcheck},
+    functional::{self as F, AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions},
+    prelude::*,
+};
+
+use super::{T, close, numbers};
+
+fn dot(q: &T, k: &T, v: &T, mask: Option<&AttentionMask<f64>>, options: ScaledDotProductOptions) -> Result<T> {
+    F::scaled_dot_product_attention(q, k, v, mask, options)
+}
+
+/// True where query i may attend to key j.
+fn seen(len: usize, keys: usize) -> Tensor<bool> {
+    Tensor::from_vec([len, keys], (0..len * keys).map(|n| n % keys <= n / keys).collect()).unwrap()
+}
+
+#[test]
+fn causal_is_an_explicit_mask() {
+    let (q, k, v) = (numbers(1, &[2, 3, 4]), numbers(2, &[2, 5, 4]), numbers(3, &[2, 5, 6]));
+    let options = ScaledDotProductOptions::default();
+    let causal = dot(&q, &k, &v, None, options.is_causal(true)).unwrap();
+    close(&causal, &dot(&q, &k, &v, Some(&(&seen(3, 5)).into()), options).unwrap());
+    let added = T::zeros([3, 5]).masked_fill(&seen(3, 5).logical_not(), f64::NEG_INFINITY).unwrap();
+    close(&causal, &dot(&q, &k, &v, Some(&(&added).into()), options).unwrap());
+    close(&causal.select(1, 0).unwrap(), &v.select(1, 0).unwrap());
+    assert!(
+        dot(&q, &k, &v, Some(&(&added).into()), options.is_causal(true)).unwrap_err().to_string().contains("not both")
+    );
+}
+
+#[test]
+fn blind_queries_give_zeros_and_no_gradient() {
+    let q = numbers(1, &[3, 4]).set_requires_grad(true);
+    let (k, v) = (numbers(2, &[5, 4]), numbers(3, &[5, 2]));
+    let mask = Tensor::from_vec([3, 5], (0..15).map(|i| i >= 5).collect::<Vec<bool>>()).unwrap();
+    let y = dot(&q, &k, &v, Some(&(&mask).into()), ScaledDotProductOptions::default()).unwrap();
+    close(&y.select(0, 0).unwrap(), &T::zeros([2]));
+    y.square().sum().backward().unwrap();
+    let gradient = q.grad().unwrap();
+    close(&gradient.select(0, 0).unwrap(), &T::zeros([4]));
+    assert!(gradient.select(0, 1).unwrap().abs().sum().item().unwrap() > 0.0);
+}
+
+#[test]
+fn groups_of_heads_share_keys() {
+    let (q, k, v) = (numbers(1, &[2, 6, 3, 4]), numbers(2, &[2, 3, 5, 4]), numbers(3, &[2, 2, 5, 4]));
+    let options = ScaledDotProductOptions::default().enable_gqa(true).scale(0.3);
+    let y = dot(&q, &k, &v, None, options).unwrap();
+    let head = |t: &T, i: isize| t.select(1, i).unwrap();
+    for i in 0..6 {
+        let alone = dot(&head(&q, i), &head(&k, i / 2), &head(&v, i / 3), None, options.enable_gqa(false)).unwrap();
+        close(&head(&y, i), &alone);
+    }
+    let error = dot(&q, &numbers(2, &[2, 4, 5, 4]), &v, None, options).unwrap_err().to_string();
+    assert!(error.contains("must divide"), "{error}");
+}
+
+#[test]
+fn attention_derivatives() {
+    let heads = |t: &[T]| Heads {
+        num_heads: 2,
+        in_proj_weight: InProjection::Separate([t[3].clone(), t[4].clone(), t[5].clone()]),
+        in_proj_bias: Some(t[6].clone()),
+        bias_kv: Some((t[7].clone(), t[8].clone())),
+        add_zero_attn: true,
+        out_proj_weight: t[9].clone(),
+        out_proj_bias: Some(t[10].clone()),
+        dropout_p: 0.0,
+        training: true,
+    };
+    let shapes: [&[usize]; 12] = [
+        &[2, 2, 4],
+        &[3, 2, 3],
+        &[3, 2, 2],
+        &[4, 4],
+        &[4, 3],
+        &[4, 2],
+        &[12],
+        &[1, 1, 4],
+        &[1, 1, 4],
+        &[4, 4],
+        &[4],
+        &[2, 3],
+    ];
+    let inputs: Vec<T> = shapes.iter().enumerate().map(|(i, shape)| numbers(i as u64, shape)).collect();
+    for need in [true, false] {
+        let f = |t: &[T]| {
+            let options = AttentionOptions::default().attn_mask(&t[11]).need_weights(need);
+            let (y, weights) = F::multi_head_attention_forward(&t[0], &t[1], &t[2], &heads(t), options)?;
+            Ok([Some(y), weights].into_iter().flatten().collect::<Vec<T>>())
+        };
+        gradcheck(f, &inputs, CheckOptions::default()).unwrap();
+        gradgradcheck(f, &inputs, CheckOptions::default()).unwrap();
+    }
+}
+
+fn attention() -> MultiheadAttention<f64> {
+    ndnn::manual_seed(3);
+    let attention = MultiheadAttention::new(4, 2).dtype::<f64>();
+    attention.in_proj_bias.as_ref().unwrap().set(&numbers(5, &[12])).unwrap();
+    attention
+}
+
+#[test]
+fn the_ways_through_attention_agree() {
+    let attention = attention();
+    let (x, keys) = (numbers(1, &[3, 2, 4]), numbers(2, &[5, 2, 4]));
+    let options = AttentionOptions::default;
+    // One product for all three, or one for each.
+    let copy = || T::from(x.view().to_owned());
+    let (y, weights) = attention.forward(&x, &x, &x, options()).unwrap();
+    close(&y, &attention.forward(&x, &copy(), &copy(), options()).unwrap().0);
+    close(&y, &Forward::forward(&attention, &x).unwrap());
+    close(&weights.unwrap().sum_dim(-1, false).unwrap(), &T::ones([2, 3]));
+    // With and without weights; each head's weights and their mean.
+    let mask = seen(3, 5).logical_not();
+    let padding = Tensor::from_vec([2, 5], (0..10).map(|i| i == 4 || i == 8).collect::<Vec<bool>>()).unwrap();
+    let masked = || options().attn_mask(&mask).key_padding_mask(&padding);
+    let (y, mean) = attention.forward(&x, &keys, &keys, masked()).unwrap();
+    let (without, none) = attention.forward(&x, &keys, &keys, masked().need_weights(false)).unwrap();
+    let (_, each) = attention.forward(&x, &keys, &keys, masked().average_attn_weights(false)).unwrap();
+    close(&y, &without);
+    assert!(none.is_none());
+    close(&mean.unwrap(), &each.unwrap().mean_dim(1, false).unwrap());
+    // A mask of floats, a mask for each head, the batch first, without a batch.
+    let added = T::zeros([3, 5]).masked_fill(&mask, f64::NEG_INFINITY).unwrap();
+    let floats = options().attn_mask(&added.repeat([4, 1, 1]).unwrap()).key_padding_mask(&padding);
+    close(&y, &attention.forward(&x, &keys, &keys, floats).unwrap().0);
+    let first = attention.clone().batch_first(true);
+    let swap = |t: &T| t.transpose(0, 1).unwrap();
+    close(&swap(&y), &first.forward(&swap(&x), &swap(&keys), &swap(&keys), masked()).unwrap().0);
+    let one = |t: &T| t.select(1, 1).unwrap();
+    let alone = options().attn_mask(&mask).key_padding_mask(&padding.select(0, 1).unwrap());
+    let (y1, w1) = attention.forward(&one(&x), &one(&keys), &one(&keys), alone).unwrap();
+    close(&one(&y), &y1);
+    assert_eq!(w1.unwrap().shape(), [3, 5]);
+    // The hint in the message.
+    let causal = options().attn_mask(&mask).is_causal(true);
+    let (hinted, _) = attention.forward(&x, &keys, &keys, causal.clone().need_weights(false)).unwrap();
+    close(&hinted, &attention.forward(&x, &keys, &keys, causal).unwrap().0);
+}
+
+#[test]
+fn blind_queries_of_attention_are_as_pytorch_has_them() {
+    let attention = attention();
+    let x = numbers(1, &[3, 2, 4]);
+    let padding = Tensor::from_vec([2, 3], vec![true, true, true, false, true, false]).unwrap();
+    let options = AttentionOptions::default().key_padding_mask(&padding);
+    let (y, weights) = attention.forward(&x, &x, &x, options.clone()).unwrap();
+    assert!(y.select(1, 0).unwrap().to_vec().iter().all(|v| v.is_nan()));
+    assert!(weights.unwrap().select(0, 0).unwrap().to_vec().iter().all(|v| v.is_nan()));
+    assert!(y.select(1, 1).unwrap().to_vec().iter().all(|v| v.is_finite()));
+    let (y, _) = attention.forward(&x, &x, &x, options.need_weights(false)).unwrap();
+    close(&y.select(1, 0).unwrap(), &T::zeros([3, 4]));
+}
+
+#[test]
+fn attention_names_printing_and_start() {
+    let shapes = |m: &MultiheadAttention| -> Vec<(String, Vec<usize>)> {
+        m.named_parameters().into_iter().map(|(name, p)| (name, p.shape())).collect()
+    };
+    let own = |name: &str, shape: &[usize]| (name.to_string(), shape.to_vec());
+    let packed = MultiheadAttention::new(4, 2).add_bias_kv(true);
+    assert_eq!(
+        packed.to_string(),
+        "MultiheadAttention(\n  (out_proj): NonDynamicallyQuantizableLinear(in_features=4, out_features=4, bias=True)\n)"
+    );
+    let expected = [
+        own("in_proj_weight", &[12, 4]),
+        own("in_proj_bias", &[12]),
+        own("bias_k", &[1, 1, 4]),
+        own("bias_v", &[1, 1, 4]),
+        own("out_proj.weight", &[4, 4]),
+        own("out_proj.bias", &[4]),
+    ];
+    assert_eq!(shapes(&packed), expected);
+    let separate = MultiheadAttention::new(4, 2).kdim(3).vdim(4).bias(false);
+    let expected = [
+        own("q_proj_weight", &[4, 4]),
+        own("k_proj_weight", &[4, 3]),
+        own("v_proj_weight", &[4, 4]),
+        own("out_proj.weight", &[4, 4]),
+    ];
+    assert_eq!(shapes(&separate), expected);
+    let bound = (6f32 / 16.).sqrt();
+    let start = packed.in_proj_weight.as_ref().unwrap().detach().abs().max().unwrap().item().unwrap();
+    assert!(start <= bound && start > 0.8 * bound);
+    assert_eq!(packed.out_proj.bias.as_ref().unwrap().detach(), Tensor::zeros([4]));
+}
+
+#[test]
+fn attention_dropout_only_in_training() {
+    let mut attention = attention().dropout(0.5);
+    let x = numbers(1, &[6, 2, 4]);
+    let run = |m: &MultiheadAttention<f64>, need| {
+        m.forward(&x, &x, &x, AttentionOptions::default().need_weights(need)).unwrap().0
+    };
+    assert_ne!(run(&attention, true), run(&attention, true));
+    assert_ne!(run(&attention, false), run(&attention, false));
+    attention.eval();
+    close(&run(&attention, true), &run(&attention, false));
+}
+
+#[test]
+fn attention_errors() {
+    let attention = MultiheadAttention::new(4, 2);
+    let x = |shape: &[usize]| Tensor::<f32>::zeros(shape);
+    let options = AttentionOptions::default;
+    let message = |q: &[usize], k: &[usize], v: &[usize], options: AttentionOptions| {
+        attention.forward(&x(q), &x(k), &x(v), options).unwrap_err().to_string()
+    };
+    let contains = |text: String, part: &str| assert!(text.contains(part), "{text}");
+    contains(message(&[4], &[4], &[4], options()), "expected (L, N, E)");
+    contains(message(&[3, 2, 4], &[5, 4], &[5, 4], options()), "expected (L, N, E)");
+    contains(message(&[3, 2, 4], &[5, 2, 4], &[6, 2, 4], options()), "keys and values of one length");
+    contains(message(&[3, 2, 4], &[5, 3, 4], &[5, 3, 4], options()), "one batch size");
+    contains(message(&[3, 2, 6], &[5, 2, 6], &[5, 2, 6], options()), "in_proj_weight is [12, 4]");
+    contains(message(&[3, 2, 4], &[5, 2, 3], &[5, 2, 3], options()), "packed in_proj_weight");
+    let same = [3, 2, 4];
+    contains(message(&same, &same, &same, options().is_causal(true)), "attn_mask is needed");
+    contains(message(&same, &same, &same, options().attn_mask(&x(&[3, 4]))), "expected [3, 3] or [4, 3, 3]");
+    let padding = options().key_padding_mask(&Tensor::<bool>::zeros([3, 2]));
+    contains(message(&same, &same, &same, padding), "key_padding_mask is [3, 2], expected [2, 3]");
+    assert!(message(&[4], &[4], &[4], options()).ends_with("in MultiheadAttention"));
+}
