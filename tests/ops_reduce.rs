@@ -480,3 +480,18 @@ fn scattered_products_whose_parts_overflow() {
         close_to(&product(&[0.0, 1e30, 1e30], include).1, &[INF, 0., 0.], 0.);
     }
 }
+
+/// Where it is flat, the ∞-norm passes no gradient, not even an infinite one; ties share it.
+#[test]
+fn the_infinity_norm_in_flat_regions() {
+    let inf = f64::INFINITY;
+    for create_graph in [false, true] {
+        for (g, want) in [(1., [0., -0.5, 0.5]), (inf, [0., -inf, inf])] {
+            let x = tensor![1., -3., 3.; f64].set_requires_grad(true);
+            let y = x.norm(inf, (), false).unwrap();
+            let g = Tensor::scalar(g);
+            let dx = ndnn::autograd::grad_with(&[&y], &[Some(&g)], &[&x], create_graph).unwrap().remove(0).unwrap();
+            assert_eq!(dx.to_vec(), want, "gradient {g}, graph {create_graph}");
+        }
+    }
+}

@@ -194,7 +194,7 @@ fn a_norm_limit_loses_no_step_of_another_thread() {
     });
     let rows = table.weight.detach();
     assert_eq!(rows.select(0, 0).unwrap(), Tensor::full([4], 1.0 + STEPS as f32));
-    assert!((rows.select(0, 1).unwrap().square().sum().item().unwrap() - 0.25).abs() < 1e-5);
+    approx::assert_abs_diff_eq!(rows.select(0, 1).unwrap().square().sum().item().unwrap(), 0.25, epsilon = 1e-5);
 }
 
 // ------------------------------------------------------------------------------------------------------ after a panic
