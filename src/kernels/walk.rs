@@ -6,7 +6,7 @@ use std::{marker::PhantomData, mem::MaybeUninit, ptr};
 use ndarray::ArrayViewD;
 
 use super::{
-    layout::assert_word,
+    layout::{assert_word, by_stride},
     prefetch, threads,
     thresholds::{ELEMENTWISE_PARALLEL as PARALLEL, ELEMENTWISE_TASK as TASK},
 };
@@ -32,6 +32,13 @@ pub struct Loop<'a> {
     f: *const (),
     life: PhantomData<&'a ()>,
 }
+
+// SAFETY: it refers to a function that is `Sync`.
+#[allow(unsafe_code)]
+unsafe impl Sync for Loop<'_> {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Send for Loop<'_> {}
 
 impl<'a> Loop<'a> {
     pub fn new<F: Sync>(run: unsafe fn(*const (), [*const u8; MOST], *mut u8, usize), f: &'a F) -> Self {
@@ -207,8 +214,7 @@ fn shared_order(shape: &[usize], sources: &[Source<'_>]) -> Option<Vec<usize>> {
     if whole.any(|other| other.strides != first.strides || other.shape != first.shape) || first.shape != shape {
         return None;
     }
-    let mut order: Vec<usize> = (0..shape.len()).collect();
-    order.sort_by_key(|&axis| std::cmp::Reverse(first.strides[axis]));
+    let order = by_stride(first.strides);
     in_order(shape, first.strides, order.iter().rev().copied()).then_some(order)
 }
 

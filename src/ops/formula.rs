@@ -286,10 +286,11 @@ impl<T: Real> Page<T> {
 /// The value of a formula on tensors.
 pub(crate) fn on_tensors<T: Real>(
     inputs: [&Tensor<T>; 3],
-    formula: impl FnOnce([Symbol<'_, T>; 3]) -> Symbol<'_, T>,
+    formula: &dyn for<'a> Fn([Symbol<'a, T>; 3]) -> Symbol<'a, T>,
 ) -> Tensor<T> {
     let mut page = Page::new();
-    let at = ptr::from_ref(formula(inputs.map(|input| page.symbol(input))).of);
+    let [x, y, z] = inputs;
+    let at = ptr::from_ref(formula([page.symbol(x), page.symbol(y), page.symbol(z)]).of);
     page.take(at).unwrap_or_else(|| {
         inputs.into_iter().find(|&input| ptr::eq(input, at)).expect("an input of the formula").clone()
     })

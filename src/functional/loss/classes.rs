@@ -161,7 +161,7 @@ impl<T: Real> Labels<T> {
             Reduction::Mean if self.weight.is_none() => T::of(self.classes.iter().flatten().count() as f64),
             Reduction::Mean => {
                 let weights = self.classes.iter().map(|class| class.map_or(T::ZERO, |c| self.weight(c)));
-                fold_contiguous(&collected(weights), T::ZERO, |a, b| a + b)
+                fold_contiguous(&collected(weights), T::ZERO, T::plus)
             }
             _ => T::ONE,
         }
@@ -171,7 +171,7 @@ impl<T: Real> Labels<T> {
     fn reduce(&self, losses: Aligned<T>) -> ArrayD<T> {
         match self.reduction {
             Reduction::None => losses.array(self.positions()),
-            _ => ndarray::arr0(fold_contiguous(&losses, T::ZERO, |a, b| a + b) / self.divisor()).into_dyn(),
+            _ => ndarray::arr0(fold_contiguous(&losses, T::ZERO, T::plus) / self.divisor()).into_dyn(),
         }
     }
 
@@ -356,7 +356,7 @@ fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>,
             let ignored = |class: Option<usize>| class.is_none_or(|c| labels.targets(keep, spread).ignores(c));
             return Ok([Some(labels.without(ignored, slopes.try_mul(&g)?)?)]);
         }
-        let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| fold_contiguous(w, T::ZERO, |a, b| a + b));
+        let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| fold_contiguous(w, T::ZERO, T::plus));
         let targets = labels.targets(keep, spread);
         let grad = gradient(slice(&labels.rows(&x)), &targets, &sums, all, &row_major(&g.view()));
         Ok([Some(labels.unrows(grad).into())])
