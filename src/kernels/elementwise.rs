@@ -318,6 +318,18 @@ where
     unsafe { made(shape, &[Source::of(&a), Source::of(&b)], body.run) }
 }
 
+/// Writes the values for the pairs of two slices, on this thread.
+#[allow(unsafe_code)]
+pub fn write_pairs<'a, A, B, C>(x: &[A], y: &[B], out: &'a mut [MaybeUninit<C>], body: Body<'_, (A, B), C>) -> &'a [C] {
+    assert!(x.len() == out.len() && y.len() == out.len());
+    let inputs = [x.as_ptr().cast(), y.as_ptr().cast(), std::ptr::null()];
+    // SAFETY: as many elements to read and to write, all of which are written.
+    unsafe {
+        body.run.call(inputs, out.as_mut_ptr().cast(), out.len());
+        &*(std::ptr::from_mut(out) as *const [C])
+    }
+}
+
 /// `x[i] = f(x[i], y[i])`, by the loop of a function; `y` has as many elements as `x`, or one.
 #[allow(unsafe_code)]
 pub fn zip_in_place<A: Copy + Send + Sync>(x: &mut [A], y: &[A], body: Body<'_, (A, A), A>) {

@@ -3,13 +3,13 @@
 //! Elements are combined in lanes and in levels of a few elements each, split by length alone: sums of many `f32` stay
 //! accurate, and the bits do not depend on the number of threads.
 
-use std::{hint::black_box, ops::Range};
+use std::{hint::black_box, mem::MaybeUninit, ops::Range};
 
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
 
 use super::{
     copy::{contiguous, copy_into},
-    elementwise::{Body, zip, zip_by},
+    elementwise::{Body, write_pairs, zip},
     isa::{Isa, Kernel, dispatch, with_baseline},
     layout::{array, memory_order, row_major},
     memory::{collected, filled, full, recycle},
@@ -23,8 +23,8 @@ use crate::number::{DType, Element, Number, Real};
 const WIDE: usize = 1 << 11;
 /// Elements that are combined in parallel lanes.
 const LANES: usize = 32;
-/// Terms of a sum that are written at a time: they stay in the second-level cache.
-const NEAR: usize = 1 << 14;
+/// Terms of a sum that are written at a time: they stay in the first-level cache.
+const NEAR: usize = 1 << 12;
 /// Elements that are combined one after another before the next level takes their result.
 const LEVEL: usize = 16;
 
@@ -226,11 +226,9 @@ pub fn fold_contiguous<T: Element>(x: &[T], identity: T, f: impl Fn(T, T) -> T +
 /// `Σ term(x, y)` over the places of two slices of one length: the terms of a part are written, then added.
 pub fn sum_of<T: Number>(x: &[T], y: &[T], term: Body<'_, (T, T), T>) -> T {
     let sum = |part: Range<usize>| {
-        let [x, y] =
-            [&x[part.clone()], &y[part]].map(|x| ArrayViewD::from_shape(IxDyn(&[x.len()]), x).expect("a vector"));
-        let shape = [x.len()];
-        let terms = zip_by(x, y, &shape, term);
-        fold_contiguous(terms.as_slice().expect("row-major order"), T::ZERO, T::plus)
+        let mut terms = [MaybeUninit::uninit(); NEAR];
+        let terms = write_pairs(&x[part.clone()], &y[part.clone()], &mut terms[..part.len()], term);
+        fold_contiguous(terms, T::ZERO, T::plus)
     };
     let parts = x.len().div_ceil(NEAR);
     if parts < 2 {

@@ -41,6 +41,17 @@ unsafe impl Sync for Loop<'_> {}
 unsafe impl Send for Loop<'_> {}
 
 impl<'a> Loop<'a> {
+    /// Runs it on one segment.
+    ///
+    /// # Safety
+    /// There must be `n` elements of its types to read and to write.
+    #[allow(unsafe_code)]
+    #[inline]
+    pub unsafe fn call(&self, inputs: [*const u8; MOST], out: *mut u8, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.run)(self.f, inputs, out, n) }
+    }
+
     pub fn new<F: Sync>(run: unsafe fn(*const (), [*const u8; MOST], *mut u8, usize), f: &'a F) -> Self {
         Loop { run, f: ptr::from_ref(f).cast(), life: PhantomData }
     }
@@ -308,7 +319,7 @@ impl Job<'_> {
                     }
                     self.together(&mut place, near, left.min(GATHERED))
                 };
-                (self.run.run)(self.run.f, inputs, out, n);
+                self.run.call(inputs, out, n);
                 (left, out) = (left - n, out.add(n * self.size));
                 if place.skip == walk.stretch {
                     walk.advance(&mut place);
