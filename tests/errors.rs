@@ -210,7 +210,7 @@ fn options_that_can_never_be_right() {
             panic(|| {
                 let _ = Hardtanh::new(1.0, -1.0);
             }),
-            "max_val (-1.0) must be greater than min_val (1.0)",
+            "Hardtanh: min_val must be below max_val, got 1.0 and -1.0",
         ),
         (
             panic(|| {
@@ -305,6 +305,12 @@ fn panics_point_at_the_caller() {
         Embedding::new(2, 2).padding_idx(5),
         Hardtanh::new(1, 0),
         RReLU::new(1, 0),
+        RReLU.upper(f64::NAN),
+        CELU::new(0),
+        CELU.alpha(0.),
+        Softshrink::new(-1),
+        Softshrink.lambd(f64::NAN),
+        GELU.approximate("sigmoid"),
         ndnn::data::DataLoader::new(ndnn::data::TensorDataset::new(zeros(&[2])).unwrap(), 0),
     );
 }

@@ -1,14 +1,12 @@
 //! Activations: elementwise functions, and softmax and related functions along one axis.
 
-use std::{
-    f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2},
-    fmt,
-};
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
 
 use num_traits::Float;
 
 use crate::{
     Error, Result,
+    functional::words,
     kernels::{
         elementwise::{map, zip, zip3},
         scalar::clamp,
@@ -45,6 +43,18 @@ activations! {
     pub leaky_relu(negative_slope) vectors: |x| if x.gt(0.) { x } else { x * negative_slope }, from input |g, x| {
         let slope = E::either(x.gt(0.), 1., negative_slope);
         if negative_slope == 0. { g.kept(x.gt(0.)) } else { g * slope }
+    };
+
+    /// `max(x, 0)²`, which grows faster than ReLU and has no jump in its slope (So et al. 2021, Primer); torch.nn does not
+    /// have it.
+    ///
+    /// ```
+    /// use ndnn::{functional as F, prelude::*};
+    /// assert_eq!(F::squared_relu(&tensor![-1.0, 3.0]), tensor![0.0, 9.0]);
+    /// ```
+    pub squared_relu() vectors: |x| if x.le(0.) { x.zero() } else { x * x }, from input |g, x| {
+        let above = !x.le(0.);
+        g.kept(above) * x.kept(above) * 2.
     };
 
     /// `min(max(x, 0), 6)`
@@ -200,23 +210,14 @@ pub fn selu<T: Real>(input: &Tensor<T>) -> Tensor<T> {
     exponential(input, SELU_SCALE, SELU_ALPHA * SELU_SCALE, 1.)
 }
 
-/// How [`gelu`] computes the normal distribution.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GELUApproximate {
-    /// Exactly, with the error function.
-    #[default]
-    None,
-    /// `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`
-    Tanh,
-}
-
-/// As PyTorch names it: `none`, `tanh`.
-impl fmt::Display for GELUApproximate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            GELUApproximate::None => "none",
-            GELUApproximate::Tanh => "tanh",
-        })
+words! {
+    /// How [`gelu`] computes the normal distribution.
+    pub enum GELUApproximate, "approximate" {
+        /// Exactly, with the error function; the default.
+        #[default]
+        None = "none",
+        /// `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`
+        Tanh = "tanh",
     }
 }
 
