@@ -214,6 +214,24 @@ fn options_that_can_never_be_right() {
         ),
         (
             panic(|| {
+                let _ = HuberLoss::new().delta(-1.);
+            }),
+            "delta is above 0, got -1.0",
+        ),
+        (
+            panic(|| {
+                let _ = CrossEntropyLoss::new().label_smoothing(f64::NAN);
+            }),
+            "label_smoothing is a share, from 0 to 1, got nan",
+        ),
+        (
+            panic(|| {
+                let _ = MSELoss::new().reduction("max");
+            }),
+            "reduction: there is no \"max\"; expected one of \"none\", \"mean\", \"sum\"",
+        ),
+        (
+            panic(|| {
                 let _ = MultiheadAttention::new(5, 2);
             }),
             "5",
@@ -306,6 +324,14 @@ fn panics_point_at_the_caller() {
         Hardtanh::new(1, 0),
         RReLU::new(1, 0),
         RReLU.upper(f64::NAN),
+        HuberLoss::new().delta(0.),
+        HuberLoss::new().delta(f64::NAN),
+        SmoothL1Loss::new().beta(-1.),
+        SmoothL1Loss::new().beta(f64::NAN),
+        CrossEntropyLoss::new().label_smoothing(1.5),
+        CrossEntropyLoss::new().dtype::<f64>().label_smoothing(f64::NAN),
+        F::HuberLossOptions::<f32>::default().delta(-1.),
+        MSELoss::new().reduction("max"),
         CELU::new(0),
         CELU.alpha(0.),
         Softshrink::new(-1),

@@ -283,8 +283,9 @@ fn layers_print_and_save_as_pytorch() {
     let doubled = layer.dtype::<f64>();
     assert_eq!(doubled.pos_weight.unwrap().tensor(), tensor![3.0; f64]);
 
-    let defaults = CrossEntropyLoss::new();
-    assert_eq!((defaults.ignore_index, defaults.label_smoothing, defaults.reduction), (-100, 0.0, Reduction::Mean));
+    let defaults = F::CrossEntropyLossOptions::<f32>::default();
+    assert_eq!((defaults.get_ignore_index(), defaults.get_label_smoothing()), (-100, 0.0));
+    assert_eq!(defaults.get_reduction(), Reduction::Mean);
     assert_eq!(REDUCTIONS.map(|r| r.to_string()), ["none", "mean", "sum"]);
     assert_eq!("sum".parse::<Reduction>().unwrap(), Reduction::Sum);
 }
@@ -374,21 +375,13 @@ fn values_out_of_range() {
         "binary_cross_entropy: the target is -1 at [0], expected a probability from 0 to 1"
     );
     text(F::binary_cross_entropy(&tensor![0.5, f64::NAN; f64], &half, Default::default()), value);
-    for delta in [0.0, -1.0, f64::NAN] {
-        text(HuberLoss::new().delta(delta).forward(&half, &half), value);
-    }
-    for beta in [-1.0, f64::NAN] {
-        text(SmoothL1Loss::new().beta(beta).forward(&half, &half), value);
-    }
-    for share in [-0.1, 1.5, f64::NAN] {
-        let layer = CrossEntropyLoss::new().dtype::<f64>().label_smoothing(share);
-        text(layer.forward(&half, &Tensor::<i64>::scalar(0)), value);
-    }
     assert_eq!(
         text(F::cross_entropy(&half, &half, F::CrossEntropyLossOptions::default().ignore_index(1)), value),
         "cross_entropy: ignore_index = 1 is for class indices, the target holds probabilities"
     );
-    assert!("abc".parse::<Reduction>().unwrap_err().to_string().contains("there is no reduction \"abc\""));
+    assert!(
+        "abc".parse::<Reduction>().unwrap_err().to_string().contains("reduction: there is no \"abc\"; expected one of")
+    );
 }
 
 #[test]

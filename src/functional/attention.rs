@@ -21,17 +21,23 @@ pub enum AttentionMask<T: Real = f32> {
     Float(Tensor<T>),
 }
 
-impl<T: Real> From<&Tensor<bool>> for AttentionMask<T> {
-    fn from(mask: &Tensor<bool>) -> Self {
-        AttentionMask::Bool(mask.clone())
-    }
-}
+/// A mask, and the option of one, from a tensor.
+macro_rules! from_tensors {
+    ($($element:ty, $variant:ident;)*) => {$(
+        impl<T: Real> From<&Tensor<$element>> for AttentionMask<T> {
+            fn from(mask: &Tensor<$element>) -> Self {
+                AttentionMask::$variant(mask.clone())
+            }
+        }
 
-impl<T: Real> From<&Tensor<T>> for AttentionMask<T> {
-    fn from(mask: &Tensor<T>) -> Self {
-        AttentionMask::Float(mask.clone())
-    }
+        impl<T: Real> From<&Tensor<$element>> for Option<AttentionMask<T>> {
+            fn from(mask: &Tensor<$element>) -> Self {
+                Some(mask.into())
+            }
+        }
+    )*};
 }
+from_tensors! { bool, Bool; T, Float; }
 
 impl<T: Real> AttentionMask<T> {
     /// The length of each axis.
@@ -198,18 +204,14 @@ pub struct Heads<T: Real = f32> {
 
 /// The masks for one call of [`multi_head_attention_forward`] or
 /// [`MultiheadAttention::forward`](crate::nn::MultiheadAttention::forward), and what it returns.
+#[must_use = "a setter returns the options changed"]
 #[derive(Clone, Debug)]
 pub struct AttentionOptions<T: Real = f32> {
-    /// Keys that no query attends to; see [`key_padding_mask`](Self::key_padding_mask()).
-    pub key_padding_mask: Option<AttentionMask<T>>,
-    /// Keys that a query does not attend to; see [`attn_mask`](Self::attn_mask()).
-    pub attn_mask: Option<AttentionMask<T>>,
-    /// Whether the weights are returned.
-    pub need_weights: bool,
-    /// Whether the returned weights are averaged over the heads.
-    pub average_attn_weights: bool,
-    /// A hint that `attn_mask` is the causal mask.
-    pub is_causal: bool,
+    key_padding_mask: Option<AttentionMask<T>>,
+    attn_mask: Option<AttentionMask<T>>,
+    need_weights: bool,
+    average_attn_weights: bool,
+    is_causal: bool,
 }
 
 impl<T: Real> Default for AttentionOptions<T> {
@@ -226,15 +228,15 @@ impl<T: Real> Default for AttentionOptions<T> {
 
 impl<T: Real> AttentionOptions<T> {
     /// Keys that no query attends to, `(N, S)`, or `(S)` without a batch: `true` hides a key; a float mask is added.
-    pub fn key_padding_mask(mut self, mask: impl Into<AttentionMask<T>>) -> Self {
-        self.key_padding_mask = Some(mask.into());
+    pub fn key_padding_mask(mut self, mask: impl Into<Option<AttentionMask<T>>>) -> Self {
+        self.key_padding_mask = mask.into();
         self
     }
 
     /// Keys that a query does not attend to, `(L, S)` or `(N · num_heads, L, S)`: `true` hides a key; a float mask is
     /// added.
-    pub fn attn_mask(mut self, mask: impl Into<AttentionMask<T>>) -> Self {
-        self.attn_mask = Some(mask.into());
+    pub fn attn_mask(mut self, mask: impl Into<Option<AttentionMask<T>>>) -> Self {
+        self.attn_mask = mask.into();
         self
     }
 

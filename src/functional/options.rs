@@ -205,7 +205,7 @@ pub(crate) fn no_word(what: &str, word: &str, words: &[&str]) -> Error {
 /// ```
 ///
 /// A setter takes a value that converts `into` the option's type, or a value `of` the type. A value that is never valid
-/// panics where it is set, with the message after `if`, which belongs to one option or to all together. Outside the
+/// panics where it is set, with the message after `if` and the value; a condition on all together follows the braces. Outside the
 /// crate options change only through their setters, so nothing is checked again.
 ///
 /// A layer whose field `options` is such a struct gets all setters, except those that it implements itself, by
@@ -248,7 +248,7 @@ macro_rules! options {
                     self.$field = $field.into();
                     $({
                         let $value = self.$field;
-                        assert!($valid, $message);
+                        assert!($valid, "{}, got {}", $message, $crate::python::AsPython::python(&$value));
                     })?
                     self.checked()
                 }
@@ -374,7 +374,7 @@ mod tests {
         /// Options.
         pub struct WindowOptions[const N: usize][N], setters window_setters {
             /// The step.
-            stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1, not {s}";
+            stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1";
             /// Rounding up.
             ceil_mode: of bool = false;
         }
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a stride is at least 1, not (1, 0)")]
+    #[should_panic(expected = "a stride is at least 1, got (1, 0)")]
     fn refused_alone() {
         let _ = WindowOptions::<2>::default().stride([1, 0]);
     }

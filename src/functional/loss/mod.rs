@@ -14,7 +14,7 @@ macro_rules! loss_options {
                 weight: into Option<&'a Tensor<T>> = None;
                 $($own)*
                 /// How the losses of the elements are reduced; to their mean by default.
-                reduction: of Reduction = Reduction::Mean;
+                reduction: into Reduction = Reduction::Mean;
             }
         }
         impl<T: Real> From<Reduction> for $name<'_, T> {
@@ -29,7 +29,7 @@ macro_rules! loss_options {
             pub struct $name, setters $setters {
                 $($own)*
                 /// How the losses of the elements are reduced; to their mean by default.
-                reduction: of Reduction = Reduction::Mean;
+                reduction: into Reduction = Reduction::Mean;
             }
         }
         impl From<Reduction> for $name {
@@ -44,8 +44,6 @@ mod classes;
 mod distance;
 mod pairs;
 
-use std::{fmt, str::FromStr};
-
 pub use binary::{
     BCELossOptions, BCEWithLogitsLossOptions, SoftMarginLossOptions, binary_cross_entropy,
     binary_cross_entropy_with_logits, soft_margin_loss,
@@ -57,20 +55,22 @@ pub use distance::{
 
 use crate::{
     Error, Result,
+    functional::words,
     kernels::elementwise::broadcast_shape,
     tensor::{Real, Tensor},
 };
 
-/// How the losses of the elements are reduced: PyTorch's `reduction`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Reduction {
-    /// They are returned.
-    None,
-    /// Their mean, the default; NaN if there are none.
-    #[default]
-    Mean,
-    /// Their sum.
-    Sum,
+words! {
+    /// How the losses of the elements are reduced: PyTorch's `reduction`.
+    pub enum Reduction, "reduction" {
+        /// They are returned.
+        None = "none",
+        /// Their mean, the default; NaN if there are none.
+        #[default]
+        Mean = "mean",
+        /// Their sum.
+        Sum = "sum",
+    }
 }
 
 impl Reduction {
@@ -79,30 +79,6 @@ impl Reduction {
             Reduction::None => losses,
             Reduction::Mean => losses.mean(),
             Reduction::Sum => losses.sum(),
-        }
-    }
-}
-
-/// As PyTorch writes it: `none`, `mean`, `sum`.
-impl fmt::Display for Reduction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reduction::None => "none",
-            Reduction::Mean => "mean",
-            Reduction::Sum => "sum",
-        })
-    }
-}
-
-/// From PyTorch's name.
-impl FromStr for Reduction {
-    type Err = Error;
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "none" => Ok(Reduction::None),
-            "mean" => Ok(Reduction::Mean),
-            "sum" => Ok(Reduction::Sum),
-            _ => Err(Error::value("reduction", format!("there is no reduction {name:?}; expected none, mean or sum"))),
         }
     }
 }

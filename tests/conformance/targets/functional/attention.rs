@@ -63,11 +63,11 @@ fn multi_head<T: Real>(a: &Args<T>) -> Result<Vec<AnyTensor>> {
         out_proj_bias: a.opt_tensor(12, "out_proj_bias")?,
         training: a.bool_or(13, "training", true)?,
     };
-    let mut options = AttentionOptions::default()
+    let options = AttentionOptions::default()
         .need_weights(a.bool_or(15, "need_weights", true)?)
         .average_attn_weights(a.bool_or(23, "average_attn_weights", true)?)
+        .key_padding_mask(mask(a, 14, "key_padding_mask")?)
+        .attn_mask(mask(a, 16, "attn_mask")?)
         .is_causal(a.bool_or(24, "is_causal", false)?);
-    options.key_padding_mask = mask(a, 14, "key_padding_mask")?;
-    options.attn_mask = mask(a, 16, "attn_mask")?;
     F::multi_head_attention_forward(&q, &k, &v, &heads, options).map(outputs)
 }
