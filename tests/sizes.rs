@@ -296,7 +296,7 @@ fn long_axes_without_elements() {
             calm("embedding", &both, || F::embedding(&x.cast(), y, Default::default()));
             calm("attention", &both, || F::scaled_dot_product_attention(x, y, y, None, Default::default()));
             calm("attention", &both, || {
-                let options = F::ScaledDotProductOptions::default().is_causal(true);
+                let options = F::ScaledDotProductAttentionOptions::default().is_causal(true);
                 F::scaled_dot_product_attention(x, y, y, None, options)
             });
             calm("bilinear", &both, || F::bilinear(x, x, y, None));

@@ -20,8 +20,8 @@ pub use activation::{
     softshrink, softsign, squared_relu, tanh, tanhshrink, threshold,
 };
 pub use attention::{
-    AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions, multi_head_attention_forward,
-    scaled_dot_product_attention,
+    AttentionMask, AttentionOptions, InProjection, MultiheadAttentionParameters, ScaledDotProductAttentionOptions,
+    multi_head_attention_forward, scaled_dot_product_attention,
 };
 pub(crate) use conv::conv_setters;
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
@@ -45,9 +45,10 @@ pub use pooling::{
     max_pool3d_with_indices,
 };
 pub(crate) use pooling::{avg_pool_setters, max_pool_setters};
-pub(crate) use rnn::rnn_setters;
+pub(crate) use rnn::recurrent_setters;
 pub use rnn::{
-    GruKind, LstmKind, LstmState, RnnKind, RnnOptions, RnnState, RnnWeights, gru, gru_cell, lstm, lstm_cell,
+    GruKind, LstmKind, LstmState, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights, gru, gru_cell,
+    lstm, lstm_cell,
 };
 pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};

@@ -63,7 +63,7 @@ use crate::{
 
 /// When a hook runs.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Kind {
+pub(super) enum HookKind {
     ForwardPre,
     Forward,
     BackwardPre,
@@ -92,7 +92,7 @@ impl Event {
             Caller::Lent(f) => drop(f.call(self)),
         }
         let returned = std::mem::take(&mut self.returned);
-        let of_input = matches!(hook.kind, Kind::ForwardPre | Kind::Backward);
+        let of_input = matches!(hook.kind, HookKind::ForwardPre | HookKind::Backward);
         let place = if of_input { &mut self.input } else { &mut self.output };
         if returned.is_empty() {
             return Ok(false);
@@ -119,7 +119,7 @@ enum Caller {
 #[derive(Clone)]
 pub(super) struct Hook {
     pub id: u64,
-    pub kind: Kind,
+    pub kind: HookKind,
     place: Place,
     path: Arc<str>,
     call: Caller,
@@ -128,7 +128,7 @@ pub(super) struct Hook {
 /// A hook that is registered for all threads.
 struct Registered {
     id: u64,
-    kind: Kind,
+    kind: HookKind,
     place: Place,
     path: Arc<str>,
     call: Arc<dyn Fn(&mut Event) + Send + Sync>,
@@ -221,7 +221,7 @@ fn places<M: Module>(model: &M, pattern: &str) -> Result<Vec<(Place, Arc<str>)>>
 fn lent<M: Module, R>(
     model: &M,
     pattern: &str,
-    kind: Kind,
+    kind: HookKind,
     hook: &mut dyn FnMut(&mut Event),
     run: impl FnOnce() -> Result<R>,
 ) -> Result<R> {
@@ -277,7 +277,7 @@ impl fmt::Debug for Handle<'_> {
 
 fn register<'a>(
     places: Vec<(Place, Arc<str>)>,
-    kind: Kind,
+    kind: HookKind,
     call: impl Fn(&mut Event) + Send + Sync + 'static,
 ) -> Handle<'a> {
     let (id, call): (_, Arc<dyn Fn(&mut Event) + Send + Sync>) = (next_id(), Arc::new(call));
@@ -309,7 +309,7 @@ macro_rules! kinds {
                 run: impl FnOnce() -> Result<R>,
             ) -> Result<R> {
                 let mut hook = |e: &mut Event| e.returned = hook(&e.path, $(&e.$arg),+).tensors();
-                lent(model, pattern, Kind::$kind, &mut hook, run)
+                lent(model, pattern, HookKind::$kind, &mut hook, run)
             }
 
             $(#[$doc])*
@@ -322,7 +322,7 @@ macro_rules! kinds {
                 hook: impl Fn(&str, $(kinds!(@ $arg)),+) -> H + Send + Sync + 'static,
             ) -> Result<Handle<'a>> {
                 let places = places(model, pattern)?;
-                Ok(register(places, Kind::$kind, move |e| e.returned = hook(&e.path, $(&e.$arg),+).tensors()))
+                Ok(register(places, HookKind::$kind, move |e| e.returned = hook(&e.path, $(&e.$arg),+).tensors()))
             }
         )*
 
@@ -334,7 +334,7 @@ macro_rules! kinds {
                     hook: impl Fn($(kinds!(@ $arg)),+) -> H + Send + Sync + 'static,
                 ) -> Handle<'static> {
                     let place = vec![(self.place(), Arc::from(""))];
-                    register(place, Kind::$kind, move |e| e.returned = hook($(&e.$arg),+).tensors())
+                    register(place, HookKind::$kind, move |e| e.returned = hook($(&e.$arg),+).tensors())
                 }
             )*
         }

@@ -37,7 +37,7 @@ pub use any::{AnyBuffer, AnyParam, Parameters};
 pub use buffer::Buffer;
 #[doc(hidden)]
 pub use call::{Arg, Call, Place, Seen, Unseen, run};
-pub use containers::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
+pub use containers::{Dict, ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential};
 #[doc(hidden)]
 pub use containers::{first, further};
 pub use copies::copying;

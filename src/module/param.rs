@@ -37,9 +37,9 @@ use crate::{
 ///
 /// A parameter has values of its own; or a [parametrization](crate::nn::utils::parametrize) computes them from other
 /// parameters; or it is [lazy](Param::lazy) and has no values yet.
-pub struct Param<T: Real = f32>(Arc<RwLock<State<T>>>);
+pub struct Param<T: Real = f32>(Arc<RwLock<Content<T>>>);
 
-struct State<T: Real> {
+struct Content<T: Real> {
     source: Source<T>,
     requires_grad: bool,
 }
@@ -103,7 +103,7 @@ impl<T: Real> Param<T> {
     }
 
     fn of(source: Source<T>, requires_grad: bool) -> Self {
-        Param(Arc::new(RwLock::new(State { source, requires_grad })))
+        Param(Arc::new(RwLock::new(Content { source, requires_grad })))
     }
 
     /// A parameter without values, with the part of its shape that is known: a layer initialises it at its first input, by
@@ -365,7 +365,7 @@ impl<T: Real> Param<T> {
     }
 
     pub(super) fn set_source(&self, source: Source<T>, requires_grad: bool) {
-        *write(&self.0) = State { source, requires_grad };
+        *write(&self.0) = Content { source, requires_grad };
     }
 
     /// A copy that shares nothing with this one; within one clone of a module, tied parameters stay tied.

@@ -2,7 +2,7 @@
 
 use crate::{
     Result, forward,
-    functional::{self as F, AttentionOptions, Heads, InProjection},
+    functional::{self as F, AttentionOptions, InProjection, MultiheadAttentionParameters},
     kernels::sizes::must,
     module::optional,
     nn::{Forward, Linear, Mode, Module, Param, init},
@@ -172,7 +172,7 @@ impl<T: Real> MultiheadAttention<T> {
     }
 
     /// A snapshot of the weights, in the form that the function takes.
-    fn heads(&self) -> Heads<T> {
+    fn snapshot(&self) -> MultiheadAttentionParameters<T> {
         let tensor = |param: &Option<Param<T>>| param.as_ref().map(Param::tensor);
         let separate =
             || Some([tensor(&self.q_proj_weight)?, tensor(&self.k_proj_weight)?, tensor(&self.v_proj_weight)?]);
@@ -180,7 +180,7 @@ impl<T: Real> MultiheadAttention<T> {
             Some(weight) => InProjection::Packed(weight),
             None => InProjection::Separate(separate().expect("one weight or three")),
         };
-        Heads {
+        MultiheadAttentionParameters {
             num_heads: self.num_heads,
             in_proj_weight,
             in_proj_bias: tensor(&self.in_proj_bias),
@@ -211,7 +211,7 @@ impl<T: Real> MultiheadAttention<T> {
         let q = swap(query)?;
         let k = if key.is_same(query) { q.clone() } else { swap(key)? };
         let v = if value.is_same(key) { k.clone() } else { swap(value)? };
-        let (y, weights) = F::multi_head_attention_forward(&q, &k, &v, &self.heads(), options)?;
+        let (y, weights) = F::multi_head_attention_forward(&q, &k, &v, &self.snapshot(), options)?;
         Ok((swap(&y)?, weights))
     }
 }

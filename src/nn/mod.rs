@@ -38,7 +38,7 @@ pub mod utils;
 pub use crate::{
     functional::Reduction,
     module::{
-        AnyBuffer, AnyParam, Buffer, Dtype, Forward, LoadReport, Mode, Module, ModuleDict, ModuleList, Named, Param,
+        AnyBuffer, AnyParam, Buffer, Dict, Dtype, Forward, LoadReport, Mode, Module, ModuleDict, ModuleList, Param,
         ParameterDict, ParameterList, Parameters, Sequential, Summary, summary, summary_of,
     },
     state::StateDict,

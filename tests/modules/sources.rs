@@ -329,7 +329,7 @@ fn renaming_a_state() {
 fn a_lazy_linear_takes_its_size_from_the_first_input() {
     ndnn::random::with(&mut rand(7), || {
         let plain = sequential![Linear::new(5, 3), Linear::new(3, 2).bias(false)];
-        ndnn::random::set_state(ndnn::random::State { draws: 0, ..ndnn::random::state() });
+        ndnn::random::set_state(ndnn::random::RngState { draws: 0, ..ndnn::random::state() });
         let lazy = sequential![LazyLinear::new(3), LazyLinear::new(2).bias(false)];
         let expected = "Sequential(
   (0): LazyLinear(in_features=0, out_features=3, bias=True)

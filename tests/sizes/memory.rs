@@ -114,8 +114,14 @@ fn next_to_nothing() {
         (
             "causal",
             Box::new(move || {
-                F::scaled_dot_product_attention(&x, &x, &x, None, F::ScaledDotProductOptions::default().is_causal(true))
-                    .map(drop)
+                F::scaled_dot_product_attention(
+                    &x,
+                    &x,
+                    &x,
+                    None,
+                    F::ScaledDotProductAttentionOptions::default().is_causal(true),
+                )
+                .map(drop)
             }),
         ),
         ("max_pool", Box::new(move || F::max_pool1d(&line, 1, Default::default()).map(drop))),
