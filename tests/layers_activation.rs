@@ -538,6 +538,19 @@ fn prelu_at_0_twice() {
     let dw = ndnn::autograd::grad(&[&F::prelu(&x, &w).unwrap().sum()], &[&w], true).unwrap().remove(0).unwrap();
     dw.sum().backward().unwrap();
     assert_eq!(x.grad().unwrap(), tensor![1., 0., 0.; f64]);
+    let dx = ndnn::autograd::grad(&[&F::prelu(&x, &w).unwrap().sum()], &[&x], true).unwrap().remove(0).unwrap();
+    assert_eq!(dx.detach(), tensor![0.25, 0.25, 1.; f64]);
+    w.zero_grad();
+    dx.sum().backward().unwrap();
+    assert_eq!(w.grad().unwrap(), tensor![1.; f64]);
+    // A weight of 0 lets nothing through, an infinite one does not reach what is above 0.
+    let inf = f64::INFINITY;
+    let (x, w) = (tensor![[-1., 1.], [-1., 1.]; f64].set_requires_grad(true), tensor![0., inf; f64]);
+    let y = F::prelu(&x, &w).unwrap();
+    for create_graph in [true, false] {
+        let g = ndnn::autograd::grad_with(&[&y], &[Some(&Tensor::full([2, 2], inf))], &[&x], create_graph);
+        assert_eq!(g.unwrap().remove(0).unwrap().to_vec(), [0., inf, 0., inf]);
+    }
 }
 
 #[test]

@@ -8,11 +8,11 @@ use crate::{
     Error, Result,
     functional::words,
     kernels::{
-        elementwise::{map, zip, zip3},
+        elementwise::{map, zip},
         scalar::clamp,
     },
     ops::{self, Formula, pairs, real, row},
-    tensor::{Real, Tensor, axis, grad_enabled},
+    tensor::{Real, Tensor, axis},
 };
 
 /// From here on σ, Φ and similar functions are 0 or 1 in all types. Their argument as a factor in an activation is
@@ -257,6 +257,15 @@ pub fn softshrink<T: Real>(input: &Tensor<T>, lambd: f64) -> Result<Tensor<T>> {
     Ok(shrunk(input, lambd))
 }
 
+pairs! {
+    // At 0 the slope is the weight, and its derivative is 0, as in PyTorch.
+    real Real Leaky, "prelu", fused vectors: |x, w| if x > T::ZERO { x } else { w * x }, |g, x, w| {
+        let below = !x.gt(0.);
+        let slope = w.kept(below & !x.equals(0.)) + w.kept(x.equals(0.)).fixed();
+        g.kept(x.gt(0.)) + g.kept(below & (g.is_finite() | !w.equals(0.))) * slope
+    }, g.kept(!x.ge(0.)) * x.kept(!x.ge(0.));
+}
+
 /// `max(x, 0) + weight · min(x, 0)` with a learnable weight: one for all channels, or one per channel (axis 1 of
 /// `input`).
 ///
@@ -279,34 +288,7 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
         *at = n;
     }
     let weight = weight.reshape(&wide)?;
-    let out = zip(input.view(), weight.view(), shape, |x, w| if x > T::ZERO { x } else { w * x });
-    let (x, w) = (input.clone(), weight.clone());
-    Ok(Tensor::op("prelu", out, [input, &weight], move |g, [dx, dw]| {
-        let dx = match dx {
-            // At 0 the slope is the weight, and its derivative is 0, as in PyTorch.
-            true if grad_enabled() => {
-                let w = Tensor::where_(&x.eq(T::ZERO)?, w.detach(), &w)?;
-                Some(Tensor::where_(&x.gt(T::ZERO)?, g, &ops::scaled(g, &w)?)?)
-            }
-            true => {
-                let slope = |g: T, x: T, w: T| match x > T::ZERO {
-                    true => g,
-                    false if w == T::ZERO => T::ZERO,
-                    false => g * w,
-                };
-                Some(zip3(g.view(), x.view(), w.view(), x.shape(), slope).into())
-            }
-            false => None,
-        };
-        let dw = match dw {
-            true => {
-                let above = Tensor::from(map(x.view(), |x| x >= T::ZERO));
-                Some((g.zero_where(&above) * x.zero_where(&above)).sum_to(w.shape())?)
-            }
-            false => None,
-        };
-        Ok([dx, dw])
-    }))
+    real::pairs(Leaky, input, &weight)
 }
 
 /// Leaky ReLU with a slope drawn from U(lower, upper) for each element that is not above 0; outside training, with the

@@ -30,9 +30,9 @@ pub use dropout::{alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, featu
 pub use linear::{bilinear, linear};
 pub use loss::{
     BCELossOptions, BCEWithLogitsLossOptions, CrossEntropyLossOptions, CrossEntropyTarget, HuberLossOptions,
-    L1LossOptions, MSELossOptions, NLLLossOptions, Reduction, SmoothL1LossOptions, SoftMarginLossOptions,
-    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss,
-    smooth_l1_loss, soft_margin_loss,
+    L1LossOptions, MSELossOptions, MarginRankingLossOptions, NLLLossOptions, Reduction, SmoothL1LossOptions,
+    SoftMarginLossOptions, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss,
+    margin_ranking_loss, mse_loss, nll_loss, smooth_l1_loss, soft_margin_loss,
 };
 pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};

@@ -1,6 +1,6 @@
 //! Losses as layers; see [`functional`].
 //!
-//! A loss compares two tensors, so it has a different `forward(&input, &target)` and cannot be in a `Sequential`.
+//! A loss compares two or three tensors, so it has a different `forward(&input, &target)` and cannot be in a `Sequential`.
 
 use crate::{
     Result, forward,
@@ -123,6 +123,10 @@ losses! {
     /// The logistic loss of scores and targets of −1 or 1; see [`soft_margin_loss`](F::soft_margin_loss()).
     SoftMarginLoss stateless {}
         forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = soft_margin_loss, SoftMarginLossOptions;
+
+    /// Which of two scores should be larger; see [`margin_ranking_loss`](F::margin_ranking_loss()).
+    MarginRankingLoss stateless { margin: f64 }
+        forward[T: Real](input1: &Tensor<T>, input2: &Tensor<T>, target: &Tensor<T>) = margin_ranking_loss, MarginRankingLossOptions;
 
     /// Cross entropy of scores (logits) with class indices or probabilities; see [`cross_entropy`](F::cross_entropy()).
     ///

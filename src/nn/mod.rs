@@ -54,7 +54,8 @@ pub use dropout::{AlphaDropout, ChannelDropout, Dropout, Dropout1d, Dropout2d, D
 pub use flatten::{Flatten, Unflatten};
 pub use linear::{Bilinear, Identity, LazyLinear, Linear};
 pub use loss::{
-    BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss, SoftMarginLoss,
+    BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss, SmoothL1Loss,
+    SoftMarginLoss,
 };
 pub use ndnn_derive::Module;
 pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm};

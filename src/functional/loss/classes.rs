@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Axis, CowArray, IxDyn};
 use ndnn_derive::concrete;
 
-use super::{Reduction, same_shape};
+use super::{INPUT_AND_TARGET, Reduction, same_shape};
 use crate::{
     Error, Result,
     kernels::{
@@ -370,7 +370,7 @@ fn with_probabilities<T: Real>(
 ) -> Result<Tensor<T>> {
     let axis = class_axis(op, input.shape())?;
     let n = input.shape()[axis];
-    same_shape(op, input, target)?;
+    same_shape(op, INPUT_AND_TARGET, [input, target])?;
     one_per_class(op, options.weight, n)?;
     if options.ignore_index >= 0 {
         return Err(Error::value(

@@ -1,6 +1,6 @@
 //! Losses: how much predictions differ from their targets.
 //!
-//! `distance` compares numbers, `binary` binary probabilities, `classes` scores of classes. `pairs` computes losses of
+//! `distance` compares numbers, `margin` two scores, `binary` binary probabilities, `classes` scores of classes. `pairs` computes losses of
 //! pairs of an input and a target.
 
 /// The options of a loss: its own, PyTorch's `reduction`, and a `weight` if a text describes it. A [`Reduction`] can
@@ -42,6 +42,7 @@ macro_rules! loss_options {
 mod binary;
 mod classes;
 mod distance;
+mod margin;
 mod pairs;
 
 pub use binary::{
@@ -52,6 +53,8 @@ pub use classes::{CrossEntropyLossOptions, CrossEntropyTarget, NLLLossOptions, c
 pub use distance::{
     HuberLossOptions, L1LossOptions, MSELossOptions, SmoothL1LossOptions, huber_loss, l1_loss, mse_loss, smooth_l1_loss,
 };
+
+pub use margin::{MarginRankingLossOptions, margin_ranking_loss};
 
 use crate::{
     Error, Result,
@@ -84,19 +87,27 @@ impl Reduction {
 }
 
 /// Returns an error where PyTorch broadcasts with a warning: `[64, 1]` and `[64]` would be compared all with all.
-fn same_shape<T: Real>(op: &str, input: &Tensor<T>, target: &Tensor<T>) -> Result<()> {
-    if input.shape() == target.shape() {
+fn same_shape<T: Real>(op: &str, names: [&str; 2], [a, b]: [&Tensor<T>; 2]) -> Result<()> {
+    if a.shape() == b.shape() {
         return Ok(());
     }
-    let hint = match input.numel() == target.numel() {
+    let hint = match a.numel() == b.numel() {
         true => "reshape one of them",
         false => "losses do not broadcast; use broadcast_to if that is meant",
     };
     Err(Error::shape(
         op,
-        format!("the input is {:?}, the target {:?}, they must have one shape; {hint}", input.shape(), target.shape()),
+        format!(
+            "the {} is {:?}, the {} {:?}, they must have one shape; {hint}",
+            names[0],
+            a.shape(),
+            names[1],
+            b.shape()
+        ),
     ))
 }
+
+const INPUT_AND_TARGET: [&str; 2] = ["input", "target"];
 
 /// Returns an error if a weight does not broadcast to the input's shape.
 fn broadcasts_to<T: Real>(op: &str, what: &str, weight: &Tensor<T>, input: &Tensor<T>) -> Result<()> {

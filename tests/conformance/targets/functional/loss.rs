@@ -16,6 +16,7 @@ pub const BUILT: &[&str] = &[
     "cross_entropy",
     "huber_loss",
     "l1_loss",
+    "margin_ranking_loss",
     "mse_loss",
     "nll_loss",
     "smooth_l1_loss",
@@ -36,7 +37,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     if !BUILT.contains(&target) {
         return Ok(None);
     }
-    let input = a.tensor(0, "input|self")?;
+    let input = a.tensor(0, "input|self|input1")?;
     Ok(Some(out![match target {
         "mse_loss" | "l1_loss" => {
             let weight = a.opt_tensor(5, "weight")?;
@@ -51,6 +52,10 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
         }
         "soft_margin_loss" => {
             F::soft_margin_loss(&input, &a.tensor(1, "target")?, reduction(a, 4)?.into())?
+        }
+        "margin_ranking_loss" => {
+            let options = F::MarginRankingLossOptions::from(reduction(a, 6)?).margin(a.float_or(3, "margin", 0.)?);
+            F::margin_ranking_loss(&input, &a.tensor(1, "input2")?, &a.tensor(2, "target")?, options)?
         }
         "huber_loss" => {
             let (delta, weight) = (a.float_or(3, "delta", 1.)?, a.opt_tensor(4, "weight")?);

@@ -3,8 +3,8 @@
 use ndnn::{
     Real,
     nn::{
-        BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Dtype, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
-        SoftMarginLoss,
+        BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Dtype, HuberLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss,
+        SmoothL1Loss, SoftMarginLoss,
     },
 };
 
@@ -25,6 +25,7 @@ pub const BUILT: &[&str] = &[
     "HuberLoss",
     "L1Loss",
     "MSELoss",
+    "MarginRankingLoss",
     "NLLLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
@@ -46,6 +47,15 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
             loss!(refused(|| layer.beta(beta))?, tensor)
         }
         "SoftMarginLoss" => loss!(SoftMarginLoss::new().reduction(reduction(a, 2)?), tensor),
+        "MarginRankingLoss" => {
+            let layer = MarginRankingLoss::new().margin(a.float_or(0, "margin", 0.)?).reduction(reduction(a, 3)?);
+            case(layer, |layer, a: &Args<T>| {
+                let [x1, x2] = [a.tensor(0, "input1")?, a.tensor(1, "input2")?];
+                // Whole numbers in some cases, which PyTorch converts.
+                let target = a.long(2, "target").map(|target| target.cast()).or_else(|_| a.tensor(2, "target"))?;
+                Ok(out![layer.forward(&x1, &x2, &target)?])
+            })
+        }
         "HuberLoss" => {
             let (layer, delta) = (HuberLoss::new().reduction(reduction(a, 0)?), a.float_or(1, "delta", 1.)?);
             loss!(refused(|| layer.delta(delta))?, tensor)
