@@ -5,10 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use super::{
-    call::Place,
-    hooks::{self, Event, Hook, HookKind},
-};
+use super::hooks::{self, Event, Hook, HookKind, Key};
 use crate::{
     Error, Result,
     sync::lock,
@@ -21,7 +18,7 @@ pub(super) struct Gradients(Arc<Recorded>);
 
 struct Recorded {
     /// Looked up again when they run: a removed hook must not run, and the graph that keeps this may run on any thread.
-    hooks: Vec<(HookKind, (u64, Place))>,
+    hooks: Vec<(HookKind, Key)>,
     /// Whether a gradient flows to the input.
     to_input: AtomicBool,
     output: Mutex<Vec<AnyTensor>>,
@@ -66,8 +63,8 @@ impl Gradients {
 
     fn run(&self, kind: HookKind, input: Vec<AnyTensor>, output: Vec<AnyTensor>) -> Result<Event> {
         let mut event = Event::new(input, output);
-        for (_, (id, place)) in self.0.hooks.iter().filter(|(k, _)| *k == kind) {
-            if let Some(hook) = hooks::find(*id, *place) {
+        for (_, key) in self.0.hooks.iter().filter(|(k, _)| *k == kind) {
+            if let Some(hook) = hooks::find(key) {
                 event.run(&hook)?;
             }
         }

@@ -42,7 +42,7 @@ impl<'m> Call<'m> {
 
     #[cold]
     fn watched(module: &'m dyn Module) -> Option<Self> {
-        let (hooks, summary) = (hooks::of(module.place()), summary::Observed::begin());
+        let (hooks, summary) = (hooks::of(module), summary::Observed::begin());
         if hooks.is_empty() && summary.is_none() {
             return None;
         }

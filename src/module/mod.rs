@@ -18,6 +18,7 @@ mod load;
 mod mode;
 mod operators;
 mod param;
+mod param_hooks;
 mod parametrization;
 mod printing;
 mod scope;
