@@ -41,14 +41,16 @@
 //! ```
 
 use std::{
+    any::TypeId,
     collections::HashSet,
     fmt,
     marker::PhantomData,
     ops::{Deref, DerefMut},
+    ptr,
     rc::Rc,
     sync::{
         Arc, RwLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -464,7 +466,8 @@ kinds! {
 /// A module with permanent hooks: it replaces the module inside, with the same names, and may be moved, trained and
 /// evaluated while a hook is registered.
 ///
-/// A clone has no hooks.
+/// Hooks stay with the wrapper: if it holds a box, and another module is put into it, they are those of the new module. A
+/// clone has no hooks.
 ///
 /// ```
 /// use ndnn::{module::hooks::Hooked, prelude::*};
@@ -484,14 +487,26 @@ pub struct Hooked<M: Module> {
 
 struct Slot<M> {
     module: M,
-    /// A module without fields has no address of its own; this byte gives it one.
-    _place: u8,
+    /// Whether its hooks are parked, since the module may be replaced by one with another address. It also gives an address
+    /// to a module without fields.
+    parked: AtomicBool,
+}
+
+impl<M: Module> Slot<M> {
+    /// Where hooks wait that no call runs.
+    fn parking(&self) -> Place {
+        (ptr::from_ref(&self.parked) as usize, TypeId::of::<AtomicBool>())
+    }
+}
+
+fn move_hooks(from: Place, to: Place) {
+    write(&REGISTERED).iter_mut().filter(|h| h.place == Some(from)).for_each(|h| h.place = Some(to));
 }
 
 impl<M: Module + Clone> Hooked<M> {
     /// A module to which hooks can be added.
     pub fn new(module: M) -> Self {
-        Hooked { boxed: Box::new(Slot { module, _place: 0 }) }
+        Hooked { boxed: Box::new(Slot { module, parked: AtomicBool::new(false) }) }
     }
 }
 
@@ -499,7 +514,7 @@ impl<M: Module> Drop for Hooked<M> {
     fn drop(&mut self) {
         if is_anybody_watching() {
             // Another module may get the same address.
-            let place = self.boxed.module.place();
+            let place = (**self).place();
             unregister(|h| h.place == Some(place));
         }
     }
@@ -508,12 +523,21 @@ impl<M: Module> Drop for Hooked<M> {
 impl<M: Module> Deref for Hooked<M> {
     type Target = M;
     fn deref(&self) -> &M {
-        &self.boxed.module
+        let slot = &*self.boxed;
+        if slot.parked.load(Ordering::Acquire) {
+            move_hooks(slot.parking(), slot.module.place());
+            slot.parked.store(false, Ordering::Release);
+        }
+        &slot.module
     }
 }
 
 impl<M: Module> DerefMut for Hooked<M> {
     fn deref_mut(&mut self) -> &mut M {
+        if is_anybody_watching() {
+            move_hooks((**self).place(), self.boxed.parking());
+            self.boxed.parked.store(true, Ordering::Release);
+        }
         &mut self.boxed.module
     }
 }

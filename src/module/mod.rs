@@ -117,6 +117,10 @@ pub trait Module: Any + Send + Sync {
     }
 
     /// Every module inside with its path, parents before children, without this module itself.
+    ///
+    /// [Parametrizations](crate::nn::utils::parametrize) are not among them, since they may be removed from a parameter at
+    /// any time and so cannot be borrowed from it; [`apply`](Module::apply) visits them under PyTorch's names, such as
+    /// `parametrizations.weight.0`.
     fn named_modules(&self) -> Vec<(String, &dyn Module)> {
         walk::named_modules(walk::members(self))
     }
@@ -285,8 +289,8 @@ pub trait Module: Any + Send + Sync {
         Ok(chosen.len())
     }
 
-    /// Calls `f` with every module and its path, children before parents, and this module last with an empty path. To
-    /// change a layer, downcast: `(m as &dyn Any).downcast_ref::<Linear>()`.
+    /// Calls `f` with every module and its path, children before parents, and this module last with an empty path;
+    /// parametrizations too. To change a layer, downcast: `(m as &dyn Any).downcast_ref::<Linear>()`.
     fn apply(&self, mut f: impl FnMut(&str, &dyn Module))
     where
         Self: Sized,

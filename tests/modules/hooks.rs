@@ -424,3 +424,22 @@ fn hooks_of_all_modules() {
     assert_eq!(log.lock().unwrap().len(), expected.len());
     assert_eq!(y.detach(), model.forward(&(&x * 0.5)).unwrap().detach());
 }
+
+/// The hook goes along to the module that takes the place of the one in the box, and not to what gets its address.
+#[test]
+fn a_hooked_box_keeps_its_hooks() {
+    let log = Log::default();
+    let mut layer = Hooked::new(Box::new(Linear::new(2, 1)) as Box<dyn Forward>);
+    let note = log.clone();
+    let handle = layer.register_forward_hook(move |_, y| note.lock().unwrap().push(format!("{:?}", y[0].shape())));
+    let x = Tensor::ones([4, 2]);
+    *layer = Box::new(Linear::new(2, 3));
+    // Some of these get the address of the first one.
+    let others: Vec<Box<Linear>> = (0..100).map(|_| Box::new(Linear::new(2, 7))).collect();
+    others.iter().for_each(|other| drop(other.forward(&x).unwrap()));
+    let _ = layer.forward(&x).unwrap();
+    assert_eq!(*log.lock().unwrap(), ["[4, 3]"]);
+    handle.remove();
+    let _ = layer.forward(&x).unwrap();
+    assert_eq!(log.lock().unwrap().len(), 1);
+}

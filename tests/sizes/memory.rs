@@ -9,7 +9,7 @@ use ndnn::{
     prelude::*,
 };
 
-use super::{says, zeros};
+use super::{common, zeros};
 
 /// A data set that uses the default implementation of `batch`.
 struct Plain;
@@ -54,7 +54,7 @@ fn refusal(name: &str, call: &dyn Fn() -> Result<()>) -> String {
     ndnn::memory::clear();
     let text = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.expect_err(name).to_string(),
-        Err(payload) => says(payload),
+        Err(payload) => common::text(&*payload).to_string(),
     };
     assert!(text.contains("out of memory") || text.contains("does not fit into memory, it takes"), "{name}: {text}");
     text
