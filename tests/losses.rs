@@ -407,13 +407,16 @@ fn a_margin_between_two_scores() {
     let inf = f64::INFINITY;
     let options = F::MarginRankingLossOptions::default().margin(1.0).reduction("none");
     let leaf = |t: T| t.set_requires_grad(true);
-    let a = leaf(tensor![3.0, 1.0, 0.0, 1e300, inf, 1e-300; f64]);
-    let b = leaf(tensor![0.0, 0.0, 2.0, -1e300, 0.0, 0.0; f64]);
-    let y = leaf(tensor![1.0, 1.0, -1.0, -1.0, 1.0, 0.0; f64]);
+    let a = leaf(tensor![3.0, 1.0, 0.0, 1e300, inf, 1e-300, 2.0; f64]);
+    let b = leaf(tensor![0.0, 0.0, 2.0, -1e300, 0.0, 0.0, 0.0; f64]);
+    let y = leaf(tensor![1.0, 1.0, -1.0, -1.0, 1.0, 0.0, inf; f64]);
     let loss = F::margin_ranking_loss(&a, &b, &y, options).unwrap();
-    assert_eq!(loss.to_vec(), [0.0, 0.0, 0.0, 2e300, 0.0, 1.0]);
-    let want =
-        [[0.0, -1.0, 0.0, 1.0, 0.0, 0.0], [0.0, 1.0, 0.0, -1.0, 0.0, 0.0], [0.0, -1.0, 0.0, -2e300, 0.0, -1e-300]];
+    assert_eq!(loss.to_vec(), [0.0, 0.0, 0.0, 2e300, 0.0, 1.0, 0.0]);
+    let want = [
+        [0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0],
+        [0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0],
+        [0.0, -1.0, 0.0, -2e300, 0.0, -1e-300, 0.0],
+    ];
     for create_graph in [true, false] {
         let got = grad(&[&loss.sum()], &[&a, &b, &y], create_graph).unwrap();
         for (got, want) in got.into_iter().zip(want) {

@@ -517,10 +517,10 @@ macro_rules! row {
 }
 pub(crate) use row;
 
-/// One function of two numbers per row, as a struct with its parameters: its class (`real` or `number`), the name of its operation, whether
-/// its gradients have loops of their own (`fused`, or `composed` of other operations) and versions for each instruction
-/// set (`vectors`, or `plain`); its value on numbers, and the gradient of each operand (that of the second is the negated first if it is left out); `reads` says which operands
-/// they read, if not all.
+/// One function of two numbers per row, as a struct with its parameters: its class (`real` or `number`), the name of its
+/// operation, whether its gradients have loops of their own (`fused`, or `composed` of other operations) and versions for
+/// each instruction set (`vectors`, or `plain`); its value on numbers, and the gradient of each operand, where that of the
+/// second is the negated first if it is left out; `reads` says which operands they read, if not all.
 macro_rules! pairs {
     ($($(#[$doc:meta])* $class:ident $bound:ident $row:ident $(($($param:ident),+))?, $name:literal, $fused:ident $speed:ident
      $(reads $reads:tt)?: |$x:ident, $y:ident| $value:expr, |$g:ident, $a:ident, $b:ident| $dx:expr $(, $dy:expr)?;)*) => {$(
