@@ -37,7 +37,7 @@ pub use loss::{
 pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};
 pub use options::{Dims, PyNumber};
-pub(crate) use options::{argument, by_rank, changed, no_word, options, panics, words};
+pub(crate) use options::{argument, by_rank, changed, no_word, options, panics, refuse_unless, setters, words};
 pub use padding::{PadOptions, PaddingMode, pad};
 pub use pooling::{
     AvgPoolOptions, MaxPoolOptions, PoolStride, avg_pool, avg_pool1d, avg_pool2d, avg_pool3d, max_pool,

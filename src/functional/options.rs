@@ -246,10 +246,7 @@ macro_rules! options {
                 #[track_caller]
                 pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
                     self.$field = $field.into();
-                    $({
-                        let $value = self.$field;
-                        assert!($valid, "{}, got {}", $message, $crate::python::AsPython::python(&$value));
-                    })?
+                    $($crate::functional::refuse_unless!(self.$field, |$value| $valid, $message);)?
                     self.checked()
                 }
             )*
@@ -290,6 +287,31 @@ macro_rules! options {
         #[allow(unused_imports)]
         pub(crate) use $setters;
     };
+}
+
+/// Chained setters of a layer's own fields, a row each, as in [`options!`].
+macro_rules! setters {
+    ($(
+        $(#[$doc:meta])*
+        $field:ident: $kind:tt $ty:ty $(, if |$value:ident| $valid:expr, $message:literal)?;
+    )*) => {$(
+        $(#[$doc])*
+        $(#[doc = $crate::functional::panics!($message)])?
+        #[track_caller]
+        pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
+            self.$field = $field.into();
+            $($crate::functional::refuse_unless!(self.$field, |$value| $valid, $message);)?
+            self
+        }
+    )*};
+}
+
+/// Panics with the message and the value, unless it is valid.
+macro_rules! refuse_unless {
+    ($field:expr, |$value:ident| $valid:expr, $message:literal) => {{
+        let $value = $field;
+        assert!($valid, "{}, got {}", $message, $crate::python::AsPython::python(&$value));
+    }};
 }
 
 /// How a setter takes its value: `into` converts it, `of` takes the type itself.
@@ -364,7 +386,7 @@ macro_rules! by_rank {
     };
 }
 
-pub(crate) use {argument, by_rank, changed, options, panics, words};
+pub(crate) use {argument, by_rank, changed, options, panics, refuse_unless, setters, words};
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@
 
 use crate::{
     Error, Result, forward,
-    functional::{self as F, GELUApproximate, PyNumber, argument, panics},
+    functional::{self as F, GELUApproximate, PyNumber, argument, panics, setters},
     module::ExtraRepr,
     nn::{Forward, Mode, Module, Param},
     tensor::{Real, Tensor},
@@ -102,10 +102,9 @@ macro_rules! layers {
         }
     };
     (@ setter inplace) => {
-        /// Only printed, as in PyTorch: a tensor here is a value, and a layer never changes its input.
-        pub fn inplace(mut self, inplace: bool) -> Self {
-            self.inplace = inplace;
-            self
+        setters! {
+            /// Only printed, as in PyTorch: a tensor here is a value, and a layer never changes its input.
+            inplace: of bool;
         }
     };
     (@ setter mode) => {};

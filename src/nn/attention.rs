@@ -2,7 +2,7 @@
 
 use crate::{
     Result, forward,
-    functional::{self as F, AttentionOptions, InProjection, MultiheadAttentionParameters},
+    functional::{self as F, AttentionOptions, InProjection, MultiheadAttentionParameters, setters},
     kernels::sizes::must,
     module::optional,
     nn::{Forward, Linear, Mode, Module, Param, init},
@@ -148,27 +148,13 @@ impl<T: Real> MultiheadAttention<T> {
         self
     }
 
-    /// With or without (the default) an additional key and value of zeros.
-    pub fn add_zero_attn(mut self, add_zero_attn: bool) -> Self {
-        self.add_zero_attn = add_zero_attn;
-        self
-    }
-
-    /// The probability with which a weight is dropped in training; 0 by default.
-    ///
-    /// # Panics
-    /// If it is not a probability.
-    #[track_caller]
-    pub fn dropout(mut self, dropout: f64) -> Self {
-        assert!((0. ..=1.).contains(&dropout), "dropout is a probability, from 0 to 1, got {dropout}");
-        self.dropout = dropout;
-        self
-    }
-
-    /// Whether inputs and output are `(N, L, *)` and not `(L, N, *)`; `false` by default.
-    pub fn batch_first(mut self, batch_first: bool) -> Self {
-        self.batch_first = batch_first;
-        self
+    setters! {
+        /// With or without (the default) an additional key and value of zeros.
+        add_zero_attn: of bool;
+        /// The probability with which a weight is dropped in training; 0 by default.
+        dropout: of f64, if |p| (0. ..=1.).contains(&p), "dropout is a probability, from 0 to 1";
+        /// Whether inputs and output are `(N, L, *)` and not `(L, N, *)`; `false` by default.
+        batch_first: of bool;
     }
 
     /// A snapshot of the weights, in the form that the function takes.

@@ -4,7 +4,7 @@
 
 use crate::{
     Result, forward,
-    functional::{self as F, CrossEntropyTarget, Reduction},
+    functional::{self as F, CrossEntropyTarget, Reduction, setters},
     nn::{Buffer, Module},
     tensor::{Real, Tensor},
 };
@@ -74,11 +74,9 @@ macro_rules! losses {
                 self
             })*
 
-            #[doc = see!($options reduction)]
-            #[track_caller]
-            pub fn reduction(mut self, reduction: impl Into<Reduction>) -> Self {
-                self.reduction = reduction.into();
-                self
+            setters! {
+                #[doc = see!($options reduction)]
+                reduction: into Reduction;
             }
 
             #[doc = concat!("The loss; see [`", stringify!($function), "`](F::", stringify!($function), "()).")]
