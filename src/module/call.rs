@@ -6,7 +6,7 @@ use std::any::TypeId;
 use super::{
     Module,
     backward_hooks::Gradients,
-    hooks::{self, Event, Hook, Kind},
+    hooks::{self, Event, Hook, HookKind},
     printing, summary, walk,
 };
 use crate::{
@@ -42,7 +42,7 @@ impl<'m> Call<'m> {
 
     #[cold]
     fn watched(module: &'m dyn Module) -> Option<Self> {
-        let (hooks, summary) = (hooks::of(module.place()), summary::Observed::begin());
+        let (hooks, summary) = (hooks::of(module), summary::Observed::begin());
         if hooks.is_empty() && summary.is_none() {
             return None;
         }
@@ -57,7 +57,7 @@ impl<'m> Call<'m> {
 
     /// Runs the hooks before the body.
     pub fn before(&mut self) -> Result<()> {
-        self.run(Kind::ForwardPre)?;
+        self.run(HookKind::ForwardPre)?;
         if let Some(gradients) = &self.gradients {
             self.replaced |= gradients.watch_input(&mut self.event.input).map_err(|e| locate(self.module, e))?;
         }
@@ -71,7 +71,7 @@ impl<'m> Call<'m> {
 
     /// Runs the hooks after the body.
     pub fn after(&mut self) -> Result<()> {
-        self.run(Kind::Forward)?;
+        self.run(HookKind::Forward)?;
         if let Some(gradients) = &self.gradients {
             self.replaced |= gradients.watch_output(&mut self.event.output).map_err(|e| locate(self.module, e))?;
         }
@@ -81,7 +81,7 @@ impl<'m> Call<'m> {
         Ok(())
     }
 
-    fn run(&mut self, kind: Kind) -> Result<()> {
+    fn run(&mut self, kind: HookKind) -> Result<()> {
         self.taken = 0;
         self.replaced = false;
         for hook in self.hooks.iter().filter(|h| h.kind == kind) {

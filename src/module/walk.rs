@@ -217,5 +217,8 @@ pub(super) fn apply(module: &dyn Module, path: &str, f: &mut impl FnMut(&str, &d
     for (name, child) in members(module).children {
         apply(child, &join(path, &name), f);
     }
+    for (name, list) in members(module).parametrized {
+        apply(&*list, &join(path, &format!("parametrizations.{name}")), f);
+    }
     f(path, module);
 }

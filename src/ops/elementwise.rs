@@ -610,16 +610,14 @@ macro_rules! row {
 }
 pub(crate) use row;
 
-/// One function of two numbers per row, as a struct: its class (`real` or `number`), the name of its operation, whether
-/// its gradients have loops of their own (`fused`, or `composed` of other operations) and versions for each instruction
-/// set (`vectors`, or `plain`); its value on numbers, and the gradient of each operand; `reads` says which operands
-/// they read, if not all.
+/// One function of two numbers per row, as a struct with its parameters: its class (`real` or `number`), the name of its
+/// operation, whether its gradients have loops of their own (`fused`, or `composed` of other operations) and versions for
+/// each instruction set (`vectors`, or `plain`); its value on numbers, and the gradient of each operand, where that of the
+/// second is the negated first if it is left out; `reads` says which operands they read, if not all.
 macro_rules! pairs {
-    ($($(#[$doc:meta])* $class:ident $bound:ident $row:ident, $name:literal, $fused:ident $speed:ident
-     $(reads $reads:tt)?: |$x:ident, $y:ident| $value:expr, |$g:ident, $a:ident, $b:ident| $dx:expr, $dy:expr;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy)]
-        pub(crate) struct $row;
+    ($($(#[$doc:meta])* $class:ident $bound:ident $row:ident $(($($param:ident),+))?, $name:literal, $fused:ident $speed:ident
+     $(reads $reads:tt)?: |$x:ident, $y:ident| $value:expr, |$g:ident, $a:ident, $b:ident| $dx:expr $(, $dy:expr)?;)*) => {$(
+        $crate::ops::pairs! { @ struct $(#[$doc])* $row $($($param)+)? }
         #[allow(unused_variables)]
         impl<T: $bound> $crate::ops::elementwise::Binary<T> for $row {
             const NAME: &'static str = $name;
@@ -628,6 +626,7 @@ macro_rules! pairs {
             const VECTORS: bool = $crate::ops::pairs!(@ $speed);
             #[inline(always)]
             fn value<I: $crate::kernels::isa::Isa>(self, $x: T, $y: T) -> T {
+                let $row { $($($param),+)? } = self;
                 $value
             }
             #[inline(always)]
@@ -635,18 +634,34 @@ macro_rules! pairs {
             where
                 T: $crate::number::Real,
             {
+                let $row { $($($param),+)? } = self;
                 $dx
             }
-            #[inline(always)]
-            fn second_gradient<E: $crate::ops::Formula<T>>(self, $g: E, $a: E, $b: E) -> E
-            where
-                T: $crate::number::Real,
-            {
-                $dy
-            }
+            $crate::ops::pairs! { @ second [$row $($($param)+)?] |$g, $a, $b| $($dy)? }
         }
         $crate::ops::compiled!(binary $class $row);
     )*};
+    (@ struct $(#[$doc:meta])* $row:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(crate) struct $row;
+    };
+    (@ struct $(#[$doc:meta])* $row:ident $($param:ident)+) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(crate) struct $row { $(pub $param: f64),+ }
+    };
+    (@ second [$row:ident $($param:ident)*] |$g:ident, $a:ident, $b:ident|) => {};
+    (@ second [$row:ident $($param:ident)*] |$g:ident, $a:ident, $b:ident| $dy:expr) => {
+        #[inline(always)]
+        fn second_gradient<E: $crate::ops::Formula<T>>(self, $g: E, $a: E, $b: E) -> E
+        where
+            T: $crate::number::Real,
+        {
+            let $row { $($param),* } = self;
+            $dy
+        }
+    };
     (@ fused) => { true };
     (@ composed) => { false };
     (@ vectors) => { true };

@@ -48,6 +48,8 @@ pub(crate) trait Formula<T: Real>:
     fn bounded(self, limit: f64) -> Self;
     /// 0, which depends on nothing.
     fn zero(self) -> Self;
+    /// Itself as a constant: its derivative is 0.
+    fn fixed(self) -> Self;
     /// `xᵉ`
     fn power(self, exponent: f64) -> Self;
     /// `baseˣ`
@@ -215,6 +217,10 @@ impl<I: Isa, T: Real> Formula<T> for Lane<I, T> {
         Lane::new(T::ZERO)
     }
     #[inline(always)]
+    fn fixed(self) -> Self {
+        self
+    }
+    #[inline(always)]
     fn power(self, exponent: f64) -> Self {
         self.by(|x| x.powf(T::of(exponent)))
     }
@@ -377,6 +383,9 @@ impl<'a, T: Real> Formula<T> for Symbol<'a, T> {
     }
     fn zero(self) -> Self {
         self.page.keep(self.of.zeros_like())
+    }
+    fn fixed(self) -> Self {
+        self.page.keep(self.of.detach())
     }
     fn power(self, exponent: f64) -> Self {
         self.page.keep(self.of.pow_scalar(T::of(exponent)))
