@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod attention;
 mod conv;
+mod distance;
 mod dropout;
 mod linear;
 pub mod loss;
@@ -19,7 +20,7 @@ pub use conv::padding;
 pub use pooling::avg_pool_options;
 
 pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
-    families!(call (target, variant, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, sparse)
+    families!(call (target, variant, args); activation, attention, conv, distance, dropout, linear, loss, normalization, pooling, sparse)
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -27,6 +28,7 @@ pub fn built() -> Vec<&'static str> {
         activation::BUILT,
         attention::BUILT,
         conv::BUILT,
+        distance::BUILT,
         dropout::BUILT,
         linear::BUILT,
         loss::BUILT,
