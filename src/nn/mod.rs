@@ -56,7 +56,7 @@ pub use dropout::{AlphaDropout, ChannelDropout, Dropout, Dropout1d, Dropout2d, D
 pub use flatten::{Flatten, Unflatten};
 pub use linear::{Bilinear, Identity, LazyLinear, Linear};
 pub use loss::{
-    BCELoss, BCEWithLogitsLoss, CosineEmbeddingLoss, CrossEntropyLoss, Distance, GaussianNLLLoss, HingeEmbeddingLoss,
+    BCELoss, BCEWithLogitsLoss, CTCLoss, CosineEmbeddingLoss, CrossEntropyLoss, Distance, GaussianNLLLoss, HingeEmbeddingLoss,
     HuberLoss, KLDivLoss, L1Loss, MSELoss, MarginRankingLoss, MultiLabelMarginLoss, MultiLabelSoftMarginLoss,
     MultiMarginLoss, NLLLoss, NLLLoss2d, PoissonNLLLoss, SmoothL1Loss, SoftMarginLoss, TripletMarginLoss,
     TripletMarginWithDistanceLoss,

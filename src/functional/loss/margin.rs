@@ -140,9 +140,9 @@ pub fn multi_margin_loss<T: Real>(
     no_class(op, target, c, 0)?;
     let (x, right) = (input.reshape([n, c])?, target.reshape([n, 1])?);
     let short = x.try_sub(&x.gather(1, &right)?)? + T::of(options.margin);
+    let short = short.zero_where(&Tensor::full([n, c], false).scatter_value(1, &right, true)?);
     let terms = if options.p == 1 { relu(&short) } else { squared_relu(&short) };
-    let others = Tensor::<bool>::full([n, c], false).scatter_value(1, &right, true)?;
-    let mut losses = terms.zero_where(&others).sum_dim(1, false)? / T::of(c as f64);
+    let mut losses = terms.sum_dim(1, false)? / T::of(c as f64);
     if let Some(weight) = options.weight {
         losses = losses.try_mul(&weight.detach().index_select(0, &right.reshape([n])?)?)?;
     }

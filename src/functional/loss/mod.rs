@@ -1,6 +1,6 @@
 //! Losses: how much predictions differ from their targets.
 //!
-//! `distance` compares numbers, `margin` scores, `embedding` vectors, `likelihood` distributions, `binary` binary probabilities, `classes`
+//! `distance` compares numbers, `margin` scores, `embedding` vectors, `likelihood` distributions, `ctc` sequences, `binary` binary probabilities, `classes`
 //! scores of classes. `pairs` computes losses of pairs of an input and a target.
 
 /// The options of a loss: its own, PyTorch's `reduction`, and a `weight` if a text describes it. A [`Reduction`] can
@@ -41,6 +41,7 @@ macro_rules! loss_options {
 }
 mod binary;
 mod classes;
+mod ctc;
 mod distance;
 mod embedding;
 mod likelihood;
@@ -52,6 +53,7 @@ pub use binary::{
     binary_cross_entropy_with_logits, soft_margin_loss,
 };
 pub use classes::{CrossEntropyLossOptions, CrossEntropyTarget, NLLLossOptions, cross_entropy, nll_loss};
+pub use ctc::{CTCLossOptions, ctc_loss};
 pub use distance::{
     HuberLossOptions, L1LossOptions, MSELossOptions, SmoothL1LossOptions, huber_loss, l1_loss, mse_loss, smooth_l1_loss,
 };

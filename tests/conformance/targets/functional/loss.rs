@@ -16,6 +16,7 @@ pub const BUILT: &[&str] = &[
     "binary_cross_entropy_with_logits",
     "cosine_embedding_loss",
     "cross_entropy",
+    "ctc_loss",
     "gaussian_nll_loss",
     "hinge_embedding_loss",
     "huber_loss",
@@ -44,6 +45,14 @@ pub fn is_classes<T: Real>(a: &Args<T>) -> bool {
     a.tensor_dtype(1, "target") == Some(DType::I64)
 }
 
+/// The lengths of sequences: a tensor, or a list.
+pub fn lengths<T: Real>(a: &Args<T>, index: usize, name: &str) -> Result<Tensor<i64>> {
+    match a.is_tensor(index, name) {
+        true => a.long(index, name),
+        false => Ok(a.ints(index, name)?.into_iter().map(|n| n as i64).collect()),
+    }
+}
+
 /// The options of triplet_margin_with_distance_loss.
 pub fn triplet_options<T: Real>(a: &Args<T>) -> Result<F::TripletMarginWithDistanceLossOptions> {
     let options = F::TripletMarginWithDistanceLossOptions::from(reduction(a, KW)?).swap(a.bool_or(KW, "swap", false)?);
@@ -62,8 +71,14 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     if !BUILT.contains(&target) {
         return Ok(None);
     }
-    let input = a.tensor(0, "input|self|input1|anchor")?;
+    let input = a.tensor(0, "input|self|input1|anchor|log_probs")?;
     Ok(Some(out![match target {
+        "ctc_loss" => {
+            let options = F::CTCLossOptions::from(reduction(a, 5)?).blank(a.size_or(4, "blank", 0)?);
+            let options = options.zero_infinity(a.bool_or(6, "zero_infinity", false)?);
+            let lengths = [lengths(a, 2, "input_lengths")?, lengths(a, 3, "target_lengths")?];
+            F::ctc_loss(&input, &a.long(1, "targets")?, &lengths[0], &lengths[1], options)?
+        }
         "kl_div" => {
             let options = F::KLDivLossOptions::default().reduction(a.str_or(4, "reduction", "mean")?);
             F::kl_div(&input, &a.tensor(1, "target")?, options.log_target(a.bool_or(5, "log_target", false)?))?

@@ -3,7 +3,7 @@
 use ndnn::{
     Real,
     nn::{
-        BCELoss, BCEWithLogitsLoss, CosineEmbeddingLoss, CrossEntropyLoss, Dtype, GaussianNLLLoss, HingeEmbeddingLoss,
+        BCELoss, BCEWithLogitsLoss, CTCLoss, CosineEmbeddingLoss, CrossEntropyLoss, Dtype, GaussianNLLLoss, HingeEmbeddingLoss,
         HuberLoss, KLDivLoss, L1Loss, MSELoss, MarginRankingLoss, MultiLabelMarginLoss, MultiLabelSoftMarginLoss,
         MultiMarginLoss, NLLLoss, NLLLoss2d, PoissonNLLLoss, SmoothL1Loss, SoftMarginLoss, TripletMarginLoss,
         TripletMarginWithDistanceLoss,
@@ -15,7 +15,7 @@ use crate::{
     args::{Args, KW},
     targets::{
         dims::refused,
-        functional::loss::{distance, is_classes, reduction, triplet_options},
+        functional::loss::{distance, is_classes, lengths, reduction, triplet_options},
         out,
     },
 };
@@ -23,6 +23,7 @@ use crate::{
 pub const BUILT: &[&str] = &[
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CTCLoss",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
     "GaussianNLLLoss",
@@ -101,6 +102,14 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
             let layer = TripletMarginWithDistanceLoss::by(distance(a)?).margin(options.get_margin());
             let layer = layer.swap(options.get_swap()).reduction(options.get_reduction());
             loss!(layer, "anchor", "positive", "negative")
+        }
+        "CTCLoss" => {
+            let layer = CTCLoss::new().blank(a.size_or(0, "blank", 0)?).reduction(reduction(a, 1)?);
+            case(layer.zero_infinity(a.bool_or(2, "zero_infinity", false)?), |layer, a: &Args<T>| {
+                let (x, y) = (a.tensor(0, "log_probs")?, a.long(1, "targets")?);
+                let (steps, sizes) = (lengths(a, 2, "input_lengths")?, lengths(a, 3, "target_lengths")?);
+                Ok(out![layer.forward(&x, &y, &steps, &sizes)?])
+            })
         }
         "MultiMarginLoss" => {
             let layer = MultiMarginLoss::new().dtype::<T>().weight(a.opt_detached(2, "weight")?);
