@@ -21,6 +21,7 @@ macro_rules! bias_setter {
 }
 
 mod activation;
+mod adaptive;
 mod attention;
 mod conv;
 mod distance;
@@ -49,6 +50,7 @@ pub use activation::{
     RReLU, ReLU, ReLU6, SELU, SiLU, Sigmoid, Softmax, Softmax2d, Softmin, Softplus, Softshrink, Softsign, SquaredReLU,
     Tanh, Tanhshrink, Threshold,
 };
+pub use adaptive::AdaptiveLogSoftmaxWithLoss;
 pub use attention::MultiheadAttention;
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d};
 pub use distance::{CosineSimilarity, PairwiseDistance};
@@ -57,7 +59,7 @@ pub use flatten::{Flatten, Unflatten};
 pub use linear::{Bilinear, Identity, LazyLinear, Linear};
 pub use loss::{
     BCELoss, BCEWithLogitsLoss, CTCLoss, CosineEmbeddingLoss, CrossEntropyLoss, Distance, GaussianNLLLoss, HingeEmbeddingLoss,
-    HuberLoss, KLDivLoss, L1Loss, MSELoss, MarginRankingLoss, MultiLabelMarginLoss, MultiLabelSoftMarginLoss,
+    HuberLoss, KLDivLoss, L1Loss, LinearCrossEntropyLoss, MSELoss, MarginRankingLoss, MultiLabelMarginLoss, MultiLabelSoftMarginLoss,
     MultiMarginLoss, NLLLoss, NLLLoss2d, PoissonNLLLoss, SmoothL1Loss, SoftMarginLoss, TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 };
