@@ -132,30 +132,30 @@ pub fn summary_of<M: Module, R: Tensors>(model: &M, run: impl FnOnce() -> Result
     let recorded = during(&RECORDING, Recording::default(), || profile::counting(|| no_grad(run)));
     let ((output, multiply_adds), Recording { mut calls, .. }) = recorded;
     let output = output?.tensors().first().map(|t| t.shape().to_vec());
-    let params = model.named_parameters();
+    let params = walk::named_parameters(model);
     walk::no_lazy("summary", params.iter().map(|(name, p)| (name.as_str(), p)))?;
     let own_adds = calls.get_mut(&model.place()).and_then(VecDeque::pop_front).map_or(0, |seen| seen.multiply_adds);
 
-    let own = |members| walk::own_parameters(members).iter().map(|p| p.numel()).sum();
+    let own = |module| walk::own_parameters(module).iter().map(|p| p.numel()).sum();
     let mut rows = vec![Row {
         path: String::new(),
         type_name: model.type_name(),
         output,
-        parameters: own(walk::members(model)),
+        parameters: own(model),
         multiply_adds: own_adds,
     }];
-    for (path, module) in walk::named_modules(walk::members(model)) {
+    for (path, module) in walk::named_modules(model) {
         let call = calls.get_mut(&module.place()).and_then(VecDeque::pop_front);
         rows.push(Row {
             path,
             type_name: module.type_name(),
             output: call.as_ref().and_then(|c| c.shape.clone()),
-            parameters: own(walk::members(module)),
+            parameters: own(module),
             multiply_adds: call.map_or(0, |c| c.multiply_adds),
         });
     }
     let trainable = params.iter().filter(|(_, p)| p.requires_grad()).map(|(_, p)| p.numel()).sum();
-    Ok(Summary { rows, parameters: model.num_parameters(), trainable, multiply_adds })
+    Ok(Summary { rows, parameters: walk::num_parameters(model), trainable, multiply_adds })
 }
 
 /// Formats 1234567 as 1,234,567.
