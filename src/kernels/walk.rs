@@ -6,7 +6,7 @@ use std::{marker::PhantomData, mem::MaybeUninit, ptr};
 use ndarray::ArrayViewD;
 
 use super::{
-    layout::assert_word,
+    layout::{assert_word, sort_falling},
     prefetch, threads,
     thresholds::{ELEMENTWISE_PARALLEL as PARALLEL, ELEMENTWISE_TASK as TASK},
 };
@@ -208,7 +208,7 @@ fn shared_order(shape: &[usize], sources: &[Source<'_>]) -> Option<Vec<usize>> {
         return None;
     }
     let mut order: Vec<usize> = (0..shape.len()).collect();
-    order.sort_by_key(|&axis| std::cmp::Reverse(first.strides[axis]));
+    sort_falling(&mut order, |&axis| first.strides[axis]);
     in_order(shape, first.strides, order.iter().rev().copied()).then_some(order)
 }
 
