@@ -42,43 +42,43 @@ pub use crate::kernels::random::Generator;
 /// assert_eq!(a, Tensor::randn([2, 3]));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct State {
+pub struct RngState {
     /// The seed that [`manual_seed`] sets.
     pub seed: u64,
     /// The number of draws since then.
     pub draws: u64,
 }
 
-impl State {
+impl RngState {
     /// The standard library keys its hash maps with random numbers from the system.
     fn unseeded() -> Self {
-        State { seed: RandomState::new().hash_one(0), draws: 0 }
+        RngState { seed: RandomState::new().hash_one(0), draws: 0 }
     }
 }
 
-static PROCESS: Mutex<Option<State>> = Mutex::new(None);
+static PROCESS: Mutex<Option<RngState>> = Mutex::new(None);
 
 thread_local! {
     /// The state that replaces it while [`with`] runs.
-    static WITHIN: Cell<Option<State>> = const { Cell::new(None) };
+    static WITHIN: Cell<Option<RngState>> = const { Cell::new(None) };
 }
 
 /// Runs `f` on the state from which this thread draws.
-fn current<R>(f: impl FnOnce(&mut State) -> R) -> R {
+fn current<R>(f: impl FnOnce(&mut RngState) -> R) -> R {
     match WITHIN.get() {
         Some(mut state) => {
             let result = f(&mut state);
             WITHIN.set(Some(state));
             result
         }
-        None => f(lock(&PROCESS).get_or_insert_with(State::unseeded)),
+        None => f(lock(&PROCESS).get_or_insert_with(RngState::unseeded)),
     }
 }
 
 /// Sets the seed of every following draw, in the whole process; without a seed, each run uses a different one from the
 /// system. Inside [`with`] it sets that of the draws there.
 pub fn manual_seed(seed: u64) {
-    set_state(State { seed, draws: 0 });
+    set_state(RngState { seed, draws: 0 });
 }
 
 /// The seed that determines every draw: the one that was set, or the one from the system.
@@ -87,12 +87,12 @@ pub fn seed() -> u64 {
 }
 
 /// The state of the draws: saved with a checkpoint, it allows a run to be resumed exactly.
-pub fn state() -> State {
+pub fn state() -> RngState {
     current(|state| *state)
 }
 
 /// Continues drawing from this state.
-pub fn set_state(state: State) {
+pub fn set_state(state: RngState) {
     current(|now| *now = state);
 }
 
@@ -116,11 +116,11 @@ pub fn draw() -> Generator {
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 pub fn with<R>(rng: &mut (impl Rng + ?Sized), f: impl FnOnce() -> R) -> R {
-    from_state(State { seed: rng.next_u64(), draws: 0 }, f)
+    from_state(RngState { seed: rng.next_u64(), draws: 0 }, f)
 }
 
 /// Runs `f`, in which this thread draws from that state; later draws are as if `f` had drawn nothing.
-pub fn from_state<R>(state: State, f: impl FnOnce() -> R) -> R {
+pub fn from_state<R>(state: RngState, f: impl FnOnce() -> R) -> R {
     let _restored = Restore::set(&WITHIN, Some(state));
     f()
 }

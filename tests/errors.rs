@@ -1,6 +1,9 @@
 //! Bad input of every kind: an `Err` whose text says what was given, what was expected, and where. Files are tested in
 //! `modules.rs` and `data.rs`, optimizers in `optim.rs`.
 
+mod common;
+
+use common::panic_of;
 use ndnn::{
     Error,
     ErrorKind::{self, Graph, Index, Shape, Value},
@@ -172,54 +175,65 @@ fn values() {
     refused(Tensor::<f32>::arange(0.0, 1.0, 0.0), Value, &["arange: ", "0"]);
 }
 
-/// The text of a panic.
-fn panic(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
-    let payload = std::panic::catch_unwind(f).expect_err("a panic");
-    let text = payload.downcast_ref::<String>().cloned();
-    text.or_else(|| payload.downcast_ref::<&str>().map(|s| s.to_string())).unwrap()
-}
-
 #[test]
 fn options_that_can_never_be_right() {
     let parts: Vec<(String, &str)> = vec![
         (
-            panic(|| {
+            panic_of(|| {
                 let _ = Dropout::new(1.5);
             }),
             "1.5",
         ),
         (
-            panic(|| {
+            panic_of(|| {
                 let _ = Conv2d::new(3, 8, 3).stride(0);
             }),
             "stride",
         ),
         (
-            panic(|| {
+            panic_of(|| {
                 let _ = Conv2d::new(3, 8, 3).groups(2);
             }),
             "groups",
         ),
         (
-            panic(|| {
+            panic_of(|| {
                 let _ = MaxPool2d::new(2).stride(0);
             }),
             "stride",
         ),
         (
-            panic(|| {
+            panic_of(|| {
                 let _ = Hardtanh::new(1.0, -1.0);
             }),
-            "max_val (-1.0) must be greater than min_val (1.0)",
+            "Hardtanh: min_val must be below max_val, got 1.0 and -1.0",
         ),
         (
-            panic(|| {
+            panic_of(|| {
+                let _ = HuberLoss::new().delta(-1.);
+            }),
+            "delta is above 0, got -1.0",
+        ),
+        (
+            panic_of(|| {
+                let _ = CrossEntropyLoss::new().label_smoothing(f64::NAN);
+            }),
+            "label_smoothing is a share, from 0 to 1, got nan",
+        ),
+        (
+            panic_of(|| {
+                let _ = MSELoss::new().reduction("max");
+            }),
+            "reduction: there is no \"max\"; expected one of \"none\", \"mean\", \"sum\"",
+        ),
+        (
+            panic_of(|| {
                 let _ = MultiheadAttention::new(5, 2);
             }),
             "5",
         ),
         (
-            panic(|| {
+            panic_of(|| {
                 let _ = &zeros(&[2]) + &zeros(&[3]);
             }),
             "[2] and [3] do not broadcast",
@@ -305,6 +319,20 @@ fn panics_point_at_the_caller() {
         Embedding::new(2, 2).padding_idx(5),
         Hardtanh::new(1, 0),
         RReLU::new(1, 0),
+        RReLU.upper(f64::NAN),
+        HuberLoss::new().delta(0.),
+        HuberLoss::new().delta(f64::NAN),
+        SmoothL1Loss::new().beta(-1.),
+        SmoothL1Loss::new().beta(f64::NAN),
+        CrossEntropyLoss::new().label_smoothing(1.5),
+        CrossEntropyLoss::new().dtype::<f64>().label_smoothing(f64::NAN),
+        F::HuberLossOptions::<f32>::default().delta(-1.),
+        MSELoss::new().reduction("max"),
+        CELU::new(0),
+        CELU.alpha(0.),
+        Softshrink::new(-1),
+        Softshrink.lambd(f64::NAN),
+        GELU.approximate("sigmoid"),
         ndnn::data::DataLoader::new(ndnn::data::TensorDataset::new(zeros(&[2])).unwrap(), 0),
     );
 }

@@ -34,7 +34,7 @@ fn pairs() -> Vec<Pair> {
         ELU, |x| Ok(F::elu(x, 1.));
         ELU.alpha(0.5), |x| Ok(F::elu(x, 0.5));
         GELU, |x| Ok(F::gelu(x, GELUApproximate::None));
-        GELU.approximate(GELUApproximate::Tanh), |x| Ok(F::gelu(x, GELUApproximate::Tanh));
+        GELU.approximate("tanh"), |x| Ok(F::gelu(x, GELUApproximate::Tanh));
         GLU, |x| F::glu(x, -1);
         GLU::new(0), |x| F::glu(x, 0);
         Hardshrink, |x| Ok(F::hardshrink(x, 0.5));
@@ -50,6 +50,7 @@ fn pairs() -> Vec<Pair> {
         Mish, |x| Ok(F::mish(x));
         ReLU, |x| Ok(F::relu(x));
         ReLU6, |x| Ok(F::relu6(x));
+        SquaredReLU, |x| Ok(F::squared_relu(x));
         SELU, |x| Ok(F::selu(x));
         SiLU, |x| Ok(F::silu(x));
         Sigmoid, |x| Ok(F::sigmoid(x));
@@ -116,9 +117,10 @@ fn kinks() {
         x.grad().unwrap().item().unwrap()
     };
     let (nan, inf) = (f64::NAN, f64::INFINITY);
-    let same = |a: f64, b: f64| (a - b).abs() < 1e-12 || (a.is_nan() && b.is_nan());
+    let same = |a: f64, b: f64| a == b || (a - b).abs() < 1e-12 || (a.is_nan() && b.is_nan());
     let table: Vec<(&str, Box<dyn Fn(&T) -> T>, Vec<(f64, f64)>)> = vec![
         ("relu", Box::new(F::relu), vec![(0., 0.), (nan, 1.), (inf, 1.)]),
+        ("squared_relu", Box::new(F::squared_relu), vec![(0., 0.), (1e200, 2e200), (nan, nan), (inf, inf), (-inf, 0.)]),
         ("relu6", Box::new(F::relu6), vec![(0., 0.), (6., 0.), (nan, 0.)]),
         ("hardtanh", Box::new(|x| F::hardtanh(x, -1., 1.).unwrap()), vec![(-1., 0.), (1., 0.), (nan, 0.)]),
         ("threshold", Box::new(|x| F::threshold(x, 1., 5.)), vec![(1., 0.), (nan, 1.)]),
@@ -257,9 +259,31 @@ fn impossible_probability() {
 }
 
 #[test]
-#[should_panic(expected = "max_val (1.0) must be greater than min_val (1.0)")]
+#[should_panic(expected = "Hardtanh: min_val must be below max_val, got 1.0 and 1.0")]
 fn empty_range() {
     Hardtanh::new(1., 1.);
+}
+
+#[test]
+#[should_panic(expected = "CELU: expected an alpha other than 0, got 0")]
+fn celu_of_0() {
+    let _ = CELU.alpha(0);
+}
+
+#[test]
+#[should_panic(expected = "Softshrink: expected a lambd of 0 or more, got -0.5")]
+fn softshrink_apart() {
+    Softshrink::new(-0.5);
+}
+
+/// Setters come in any order, so they do not refuse bounds that the next one may mend; a call does.
+#[test]
+fn bounds_one_after_the_other() {
+    let x = tensor![1.0, 2.5, 9.0];
+    assert_eq!(Hardtanh.min_val(2).max_val(5).forward(&x).unwrap(), tensor![2.0, 2.5, 5.0]);
+    let error = Hardtanh.min_val(2).forward(&x).unwrap_err().to_string();
+    assert!(error.contains("min_val 2 is above max_val 1"), "{error}");
+    assert_eq!(RReLU.lower(1).upper(1).forward(&x).unwrap(), x);
 }
 
 #[test]
@@ -439,6 +463,7 @@ fn printed_and_named_as_in_pytorch() {
     }
     assert!(checked > 80, "only {checked} modules were checked");
     assert_eq!(ReLU.inplace(true).to_string(), "ReLU(inplace=True)");
+    assert_eq!(SquaredReLU::new().to_string(), "SquaredReLU()");
     assert_eq!(ELU.inplace(true).to_string(), "ELU(alpha=1.0, inplace=True)");
     assert_eq!(Dropout::new(0.5).inplace(true).to_string(), "Dropout(p=0.5, inplace=True)");
 }
@@ -455,8 +480,9 @@ fn dtype_and_clone() {
 fn beside_infinities<R: Real>(tolerance: f64) {
     type Row<'a, R> = (&'a str, &'a dyn Fn(&Tensor<R>) -> Result<Tensor<R>>, &'a dyn Fn(f64) -> bool);
     let never = |_: f64| false;
-    let rows: [Row<R>; 26] = [
+    let rows: [Row<R>; 27] = [
         ("relu", &|x| Ok(F::relu(x)), &|x| x <= 0.),
+        ("squared_relu", &|x| Ok(F::squared_relu(x)), &|x| x <= 0.),
         ("relu6", &|x| Ok(F::relu6(x)), &|x| x <= 0. || x >= 6.),
         ("hardtanh", &|x| F::hardtanh(x, -1., 1.), &|x| x.abs() >= 1.),
         ("threshold", &|x| Ok(F::threshold(x, 0.5, 7.)), &|x| x <= 0.5),
@@ -512,12 +538,26 @@ fn prelu_at_0_twice() {
     let dw = ndnn::autograd::grad(&[&F::prelu(&x, &w).unwrap().sum()], &[&w], true).unwrap().remove(0).unwrap();
     dw.sum().backward().unwrap();
     assert_eq!(x.grad().unwrap(), tensor![1., 0., 0.; f64]);
+    let dx = ndnn::autograd::grad(&[&F::prelu(&x, &w).unwrap().sum()], &[&x], true).unwrap().remove(0).unwrap();
+    assert_eq!(dx.detach(), tensor![0.25, 0.25, 1.; f64]);
+    w.zero_grad();
+    dx.sum().backward().unwrap();
+    assert_eq!(w.grad().unwrap(), tensor![1.; f64]);
+    // A weight of 0 lets nothing through, an infinite one does not reach what is above 0.
+    let inf = f64::INFINITY;
+    let (x, w) = (tensor![[-1., 1.], [-1., 1.]; f64].set_requires_grad(true), tensor![0., inf; f64]);
+    let y = F::prelu(&x, &w).unwrap();
+    for create_graph in [true, false] {
+        let g = ndnn::autograd::grad_with(&[&y], &[Some(&Tensor::full([2, 2], inf))], &[&x], create_graph);
+        assert_eq!(g.unwrap().remove(0).unwrap().to_vec(), [0., inf, 0., inf]);
+    }
 }
 
 #[test]
 fn the_ends_of_activations() {
     let inf = f64::INFINITY;
-    let ends: [(&str, fn(&T) -> T, [f64; 2]); 6] = [
+    let ends: [(&str, fn(&T) -> T, [f64; 2]); 7] = [
+        ("squared_relu", F::squared_relu, [0., inf]),
         ("silu", F::silu, [0., inf]),
         ("mish", F::mish, [0., inf]),
         ("gelu", |x| F::gelu(x, GELUApproximate::None), [0., inf]),

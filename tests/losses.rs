@@ -229,6 +229,11 @@ fn layers_are_their_functions() {
         let layer = HuberLoss::new().reduction(reduction).delta(0.4);
         same(&x, |x| layer.forward(x, &y), |x| F::huber_loss(x, &y, options));
 
+        let options = F::MarginRankingLossOptions::default().reduction(reduction).margin(0.4);
+        let layer = MarginRankingLoss::new().reduction(reduction).margin(0.4);
+        let signs = (&y * 3.0).sign();
+        same(&x, |x| layer.forward(x, &y, &signs), |x| F::margin_ranking_loss(x, &y, &signs, options));
+
         let layer = SoftMarginLoss::new().reduction(reduction);
         same(&x, |x| layer.forward(x, &y), |x| F::soft_margin_loss(x, &y, reduction.into()));
 
@@ -267,12 +272,24 @@ fn layers_print_and_save_as_pytorch() {
         SmoothL1Loss::default().beta(2.0).to_string(),
         HuberLoss::default().to_string(),
         SoftMarginLoss::default().to_string(),
+        MarginRankingLoss::default().margin(1.0).to_string(),
         CrossEntropyLoss::default().weight(tensor![1.0, 2.0]).to_string(),
         NLLLoss::default().to_string(),
         BCELoss::default().reduction(Reduction::Sum).to_string(),
         BCEWithLogitsLoss::default().to_string(),
     ];
-    let names = ["MSE", "L1", "SmoothL1", "Huber", "SoftMargin", "CrossEntropy", "NLL", "BCE", "BCEWithLogits"];
+    let names = [
+        "MSE",
+        "L1",
+        "SmoothL1",
+        "Huber",
+        "SoftMargin",
+        "MarginRanking",
+        "CrossEntropy",
+        "NLL",
+        "BCE",
+        "BCEWithLogits",
+    ];
     assert_eq!(printed, names.map(|name| format!("{name}Loss()")));
 
     let layer = BCEWithLogitsLoss::new().weight(tensor![1.0, 2.0]).pos_weight(tensor![3.0]);
@@ -283,8 +300,9 @@ fn layers_print_and_save_as_pytorch() {
     let doubled = layer.dtype::<f64>();
     assert_eq!(doubled.pos_weight.unwrap().tensor(), tensor![3.0; f64]);
 
-    let defaults = CrossEntropyLoss::new();
-    assert_eq!((defaults.ignore_index, defaults.label_smoothing, defaults.reduction), (-100, 0.0, Reduction::Mean));
+    let defaults = F::CrossEntropyLossOptions::<f32>::default();
+    assert_eq!((defaults.get_ignore_index(), defaults.get_label_smoothing()), (-100, 0.0));
+    assert_eq!(defaults.get_reduction(), Reduction::Mean);
     assert_eq!(REDUCTIONS.map(|r| r.to_string()), ["none", "mean", "sum"]);
     assert_eq!("sum".parse::<Reduction>().unwrap(), Reduction::Sum);
 }
@@ -374,21 +392,45 @@ fn values_out_of_range() {
         "binary_cross_entropy: the target is -1 at [0], expected a probability from 0 to 1"
     );
     text(F::binary_cross_entropy(&tensor![0.5, f64::NAN; f64], &half, Default::default()), value);
-    for delta in [0.0, -1.0, f64::NAN] {
-        text(HuberLoss::new().delta(delta).forward(&half, &half), value);
-    }
-    for beta in [-1.0, f64::NAN] {
-        text(SmoothL1Loss::new().beta(beta).forward(&half, &half), value);
-    }
-    for share in [-0.1, 1.5, f64::NAN] {
-        let layer = CrossEntropyLoss::new().dtype::<f64>().label_smoothing(share);
-        text(layer.forward(&half, &Tensor::<i64>::scalar(0)), value);
-    }
     assert_eq!(
         text(F::cross_entropy(&half, &half, F::CrossEntropyLossOptions::default().ignore_index(1)), value),
         "cross_entropy: ignore_index = 1 is for class indices, the target holds probabilities"
     );
-    assert!("abc".parse::<Reduction>().unwrap_err().to_string().contains("there is no reduction \"abc\""));
+    assert!(
+        "abc".parse::<Reduction>().unwrap_err().to_string().contains("reduction: there is no \"abc\"; expected one of")
+    );
+}
+
+/// As in PyTorch 2.15: at the bend the slope is that of the line, beyond it nothing passes, not even what is infinite.
+#[test]
+fn a_margin_between_two_scores() {
+    let inf = f64::INFINITY;
+    let options = F::MarginRankingLossOptions::default().margin(1.0).reduction("none");
+    let leaf = |t: T| t.set_requires_grad(true);
+    let a = leaf(tensor![3.0, 1.0, 0.0, 1e300, inf, 1e-300, 2.0; f64]);
+    let b = leaf(tensor![0.0, 0.0, 2.0, -1e300, 0.0, 0.0, 0.0; f64]);
+    let y = leaf(tensor![1.0, 1.0, -1.0, -1.0, 1.0, 0.0, inf; f64]);
+    let loss = F::margin_ranking_loss(&a, &b, &y, options).unwrap();
+    assert_eq!(loss.to_vec(), [0.0, 0.0, 0.0, 2e300, 0.0, 1.0, 0.0]);
+    let want = [
+        [0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0],
+        [0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0],
+        [0.0, -1.0, 0.0, -2e300, 0.0, -1e-300, 0.0],
+    ];
+    for create_graph in [true, false] {
+        let got = grad(&[&loss.sum()], &[&a, &b, &y], create_graph).unwrap();
+        for (got, want) in got.into_iter().zip(want) {
+            assert_eq!(got.unwrap().to_vec(), want, "{create_graph}");
+        }
+    }
+    let inputs = [values(&[3, 2], 0.3), values(&[3, 2], 1.1), values(&[3, 2], 2.3)];
+    let f = |t: &[T]| F::margin_ranking_loss(&t[0], &t[1], &t[2], options.reduction(Reduction::Mean));
+    gradcheck(f, &inputs, Default::default()).unwrap();
+    gradgradcheck(f, &inputs, Default::default()).unwrap();
+    assert_eq!(
+        text(F::margin_ranking_loss(&T::zeros([2, 1]), &T::zeros([2]), &T::zeros([2]), options), ErrorKind::Shape),
+        "margin_ranking_loss: the first input is [2, 1], the second [2], they must have one shape; reshape one of them"
+    );
 }
 
 #[test]

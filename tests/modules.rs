@@ -4,6 +4,7 @@ use std::{any::Any, fs, path::PathBuf, sync::Arc};
 
 use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 
+mod common;
 #[path = "modules/hooks.rs"]
 mod hooks;
 #[path = "modules/setters.rs"]
@@ -477,6 +478,32 @@ Multiply-adds: 30,208";
     assert!(summary(&model, &[2, 4, 8, 8]).unwrap_err().to_string().contains("in Sequential.0 (Conv2d(3, 8"));
     // An error leaves nothing behind.
     assert_eq!(summary(&model, &[2, 3, 8, 8]).unwrap(), table);
+}
+
+/// A layer that runs several times at one path says how often; one in several places shares its calls among them.
+#[test]
+fn the_summary_shows_repeated_calls() {
+    #[derive(Module)]
+    struct Twice {
+        inner: Linear,
+        act: Tanh,
+    }
+    #[forward]
+    impl Forward for Twice {
+        fn forward(&self, x: &Tensor) -> Result<Tensor> {
+            let x = self.act.forward(&self.inner.forward(x)?)?;
+            self.inner.forward(&self.inner.forward(&x)?)
+        }
+    }
+    let model = Twice { inner: Linear::new(4, 4), act: Tanh };
+    let table = summary(&model, &[2, 4]).unwrap();
+    let row = &table.rows[1];
+    assert_eq!((row.calls, row.multiply_adds, table.multiply_adds), (3, 3 * 32, 3 * 32));
+    assert!(table.to_string().contains("inner  Linear  [2, 4] × 3"), "{table}");
+    assert!(table.to_string().contains("act    Tanh    [2, 4]\n"), "{table}");
+    let shared = Arc::new(Linear::new(4, 4));
+    let table = summary(&sequential![shared.clone(), Tanh, shared], &[2, 4]).unwrap();
+    assert_eq!(table.rows.iter().map(|row| row.calls).collect::<Vec<_>>(), [1, 1, 1, 1]);
 }
 
 #[test]

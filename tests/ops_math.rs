@@ -3,7 +3,12 @@
 
 mod passes;
 
-use ndnn::{Result, autograd::grad_with, functional as F, prelude::*};
+use ndnn::{
+    Result,
+    autograd::{grad, grad_with},
+    functional as F,
+    prelude::*,
+};
 
 type T64 = Tensor<f64>;
 type Function<'a> = &'a dyn Fn(&[T64]) -> Result<T64>;
@@ -202,6 +207,14 @@ fn edges_of_binary_operations() {
         [&[0., 0., 0., -INF, INF], &[0., 0., 0., -INF, -INF], &[NAN, 0., 0., INF, -INF]],
     );
     expect(pair(|x, y| x.hypot(y), &[0., 3.], &[0., 4.]), [&[0., 5.], &[NAN, 0.6], &[NAN, 0.8]]);
+    // At the origin both passes are finite; PyTorch's second one is NaN.
+    let (y, x) = (Tensor::scalar(0f64).set_requires_grad(true), Tensor::scalar(0f64).set_requires_grad(true));
+    let first = grad(&[&y.atan2(&x).unwrap()], &[&y, &x], true).unwrap();
+    for first in first.into_iter().map(Option::unwrap) {
+        assert_eq!(first.item().unwrap(), 0.);
+        let second = grad(&[&first], &[&y, &x], true).unwrap();
+        assert!(second.into_iter().flatten().all(|second| second.item().unwrap() == 0.));
+    }
     expect(pair(|x, y| x.atan2(y), &[0., 0.], &[0., 1.]), [&[0., 0.], &[0., 1.], &[0., 0.]]);
     expect(
         pair(|x, y| x.logaddexp(y), &[INF, -INF, INF, NAN], &[INF, -INF, -INF, 1.]),

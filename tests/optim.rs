@@ -1,5 +1,6 @@
 //! Optimizers: single steps against their formulas, options, groups, the learning rate, clipping.
 
+mod common;
 #[path = "optim/rules.rs"]
 mod rules;
 #[path = "optim/state.rs"]
@@ -273,8 +274,7 @@ fn options_written_past_their_setters() {
 #[test]
 fn rates_that_cannot_be_panic_at_the_caller() {
     for bad in [f64::NAN, -0.1, f64::INFINITY] {
-        let panicked = std::panic::catch_unwind(|| SGD::new(vec![param(1., 1.)], 0.1).set_lr(bad));
-        let text = *panicked.unwrap_err().downcast::<String>().unwrap();
+        let text = common::panic_of(|| SGD::new(vec![param(1., 1.)], 0.1).set_lr(bad));
         assert_eq!(text, format!("a learning rate is at least 0 and finite, got {bad}"));
     }
 }

@@ -237,7 +237,7 @@ fn a_generator_serves_what_runs_inside() {
         assert_eq!((first, Tensor::rand([2])), expected);
         // A new seed applies inside only; another thread draws from the generator of the process.
         ndnn::manual_seed(6);
-        assert_eq!(random::state(), random::State { seed: 6, draws: 0 });
+        assert_eq!(random::state(), random::RngState { seed: 6, draws: 0 });
         assert_ne!(std::thread::spawn(random::seed).join().unwrap(), 6);
         let order = |epoch| {
             ndnn::data::DataLoader::new(

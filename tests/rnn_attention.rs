@@ -6,7 +6,7 @@ mod attention;
 use ndnn::{
     AnyTensor,
     autograd::{CheckOptions, gradcheck, gradgradcheck},
-    functional::{self as F, RnnKind, RnnOptions, RnnWeights},
+    functional::{self as F, RecurrentKind, RecurrentOptions, RecurrentWeights},
     module::hooks::Hooked,
     prelude::*,
     random::{Generator, SeedableRng},
@@ -25,27 +25,27 @@ fn close(a: &T, b: &T) {
     assert!(a.allclose(b, 0.0, 1e-12, false).unwrap(), "{a}\n{b}");
 }
 
-fn weights(seed: u64, gates: usize, input: usize, hidden: usize, proj: usize) -> RnnWeights<f64> {
+fn weights(seed: u64, gates: usize, input: usize, hidden: usize, proj: usize) -> RecurrentWeights<f64> {
     let width = if proj > 0 { proj } else { hidden };
     let rows = gates * hidden;
-    let of = RnnWeights::new(&numbers(seed, &[rows, input]), &numbers(seed + 1, &[rows, width]));
+    let of = RecurrentWeights::new(&numbers(seed, &[rows, input]), &numbers(seed + 1, &[rows, width]));
     let of = of.biases(&numbers(seed + 2, &[rows]), &numbers(seed + 3, &[rows]));
     if proj > 0 { of.projection(&numbers(seed + 4, &[proj, hidden])) } else { of }
 }
 
 /// Converts some weights to a list of tensors and back, for checking derivatives.
-fn listed(weights: &[RnnWeights<f64>]) -> Vec<T> {
-    let each = |w: &RnnWeights<f64>| {
+fn listed(weights: &[RecurrentWeights<f64>]) -> Vec<T> {
+    let each = |w: &RecurrentWeights<f64>| {
         let all = [Some(w.weight_ih.clone()), Some(w.weight_hh.clone()), w.bias_ih.clone(), w.bias_hh.clone()];
         all.into_iter().chain([w.weight_hr.clone()]).flatten().collect::<Vec<T>>()
     };
     weights.iter().flat_map(each).collect()
 }
 
-fn unlisted(tensors: &[T], like: &RnnWeights<f64>) -> Vec<RnnWeights<f64>> {
+fn unlisted(tensors: &[T], like: &RecurrentWeights<f64>) -> Vec<RecurrentWeights<f64>> {
     let each = listed(std::slice::from_ref(like)).len();
     let one = |t: &[T]| {
-        let of = RnnWeights::new(&t[0], &t[1]);
+        let of = RecurrentWeights::new(&t[0], &t[1]);
         let of = if like.bias_ih.is_some() { of.biases(&t[2], &t[3]) } else { of };
         if like.weight_hr.is_some() { of.projection(&t[each - 1]) } else { of }
     };
@@ -59,7 +59,7 @@ fn lstm_is_its_cell_step_by_step() {
     for (len, proj) in [(1, 0), (4, 0), (3, 2)] {
         let w = weights(1, 4, 2, 3, proj);
         let x = numbers(10, &[len, 5, 2]);
-        let (output, (h_n, c_n)) = F::lstm(&x, None, std::slice::from_ref(&w), RnnOptions::default()).unwrap();
+        let (output, (h_n, c_n)) = F::lstm(&x, None, std::slice::from_ref(&w), RecurrentOptions::default()).unwrap();
         let mut state = None;
         for t in 0..len as isize {
             let (h, c) = F::lstm_cell(&x.select(0, t).unwrap(), state, &w).unwrap();
@@ -77,7 +77,7 @@ fn gru_is_its_cell_step_by_step() {
     for len in [1, 4] {
         let w = weights(1, 3, 2, 3, 0);
         let x = numbers(10, &[len, 5, 2]);
-        let (output, h_n) = F::gru(&x, None, std::slice::from_ref(&w), RnnOptions::default()).unwrap();
+        let (output, h_n) = F::gru(&x, None, std::slice::from_ref(&w), RecurrentOptions::default()).unwrap();
         let mut state = None;
         for t in 0..len as isize {
             let h = F::gru_cell(&x.select(0, t).unwrap(), state, &w).unwrap();
@@ -117,7 +117,7 @@ fn gru_cell_is_its_formula() {
 #[test]
 fn lstm_cell_layer_and_function_agree() {
     let cell = LSTMCell::new(2, 3).bias(false).dtype::<f64>();
-    let w = RnnWeights::new(&cell.weight_ih.tensor(), &cell.weight_hh.tensor());
+    let w = RecurrentWeights::new(&cell.weight_ih.tensor(), &cell.weight_hh.tensor());
     let (x, h, c) = (numbers(10, &[5, 2]), numbers(11, &[5, 3]), numbers(12, &[5, 3]));
     let (h1, c1) = cell.forward(&x, Some((h.clone(), c.clone()))).unwrap();
     let (h2, c2) = F::lstm_cell(&x, Some((h, c)), &w).unwrap();
@@ -128,7 +128,7 @@ fn lstm_cell_layer_and_function_agree() {
 #[test]
 fn backwards_is_forwards_over_the_reversed_sequence() {
     let x = numbers(10, &[4, 5, 2]);
-    let options = RnnOptions::default();
+    let options = RecurrentOptions::default();
     let both = [weights(1, 4, 2, 3, 0), weights(20, 4, 2, 3, 0)];
     let (output, (h, c)) = F::lstm(&x, None, &both, options.bidirectional(true)).unwrap();
     let (first, (h0, _)) = F::lstm(&x, None, &both[..1], options).unwrap();
@@ -145,9 +145,9 @@ fn backwards_is_forwards_over_the_reversed_sequence() {
 }
 
 /// The weights of a layer, as its function takes them.
-fn weights_of<K: RnnKind>(layer: &Recurrent<K, f64>, places: &[&str]) -> Vec<RnnWeights<f64>> {
+fn weights_of<K: RecurrentKind>(layer: &Recurrent<K, f64>, places: &[&str]) -> Vec<RecurrentWeights<f64>> {
     let get = |name: String| layer.weight(&name).map(|p| p.tensor());
-    let at = |place: &&str| RnnWeights {
+    let at = |place: &&str| RecurrentWeights {
         weight_ih: get(format!("weight_ih_{place}")).unwrap(),
         weight_hh: get(format!("weight_hh_{place}")).unwrap(),
         bias_ih: get(format!("bias_ih_{place}")),
@@ -163,7 +163,7 @@ const PLACES: [&str; 4] = ["l0", "l0_reverse", "l1", "l1_reverse"];
 fn lstm_layer_and_function_agree() {
     let lstm = LSTM::new(4, 5).num_layers(2).bidirectional(true).proj_size(3).batch_first(true).dtype::<f64>();
     let (x, h, c) = (numbers(1, &[2, 6, 4]), numbers(2, &[4, 2, 3]), numbers(3, &[4, 2, 5]));
-    let options = RnnOptions::default().bidirectional(true).batch_first(true);
+    let options = RecurrentOptions::default().bidirectional(true).batch_first(true);
     let all = weights_of(&lstm, &PLACES);
     let (expected, (h1, c1)) = F::lstm(&x, Some((h.clone(), c.clone())), &all, options).unwrap();
     let (output, (h2, c2)) = lstm.forward(&x, Some((h, c))).unwrap();
@@ -185,7 +185,7 @@ fn lstm_layer_and_function_agree() {
 fn gru_layer_and_function_agree() {
     let gru = GRU::new(4, 5).num_layers(2).bidirectional(true).batch_first(true).dtype::<f64>();
     let (x, h) = (numbers(1, &[2, 6, 4]), numbers(2, &[4, 2, 5]));
-    let options = RnnOptions::default().bidirectional(true).batch_first(true);
+    let options = RecurrentOptions::default().bidirectional(true).batch_first(true);
     let (expected, h1) = F::gru(&x, Some(h.clone()), &weights_of(&gru, &PLACES), options).unwrap();
     let (output, h2) = gru.forward(&x, Some(h.clone())).unwrap();
     close(&output, &expected);
@@ -219,7 +219,7 @@ fn lstm_derivatives() {
     let mut inputs = vec![numbers(1, &[3, 2, 2]), numbers(2, &[2, 2, 1]), numbers(3, &[2, 2, 2])];
     inputs.extend(listed(&all));
     let f = |t: &[T]| {
-        let options = RnnOptions::default().bidirectional(true);
+        let options = RecurrentOptions::default().bidirectional(true);
         F::lstm(&t[0], Some((t[1].clone(), t[2].clone())), &unlisted(&t[3..], &all[0]), options)
     };
     gradcheck(f, &inputs, CheckOptions::default()).unwrap();
@@ -236,13 +236,13 @@ fn gru_derivatives() {
         let all: Vec<_> = (0..layers * directions)
             .map(|i| {
                 let w = weights(10 * i as u64 + 5, 3, 2, 2, 0);
-                if bias { w } else { RnnWeights::new(&w.weight_ih, &w.weight_hh) }
+                if bias { w } else { RecurrentWeights::new(&w.weight_ih, &w.weight_hh) }
             })
             .collect();
         let x = numbers(1, if batch_first { &[1, 3, 2] } else { &[3, 1, 2] });
         let inputs = [vec![x, numbers(2, &[all.len(), 1, 2])], listed(&all)].concat();
         let f = |t: &[T]| {
-            let options = RnnOptions::default().bidirectional(bidirectional).batch_first(batch_first);
+            let options = RecurrentOptions::default().bidirectional(bidirectional).batch_first(batch_first);
             F::gru(&t[0], Some(t[1].clone()), &unlisted(&t[2..], &all[0]), options)
         };
         gradcheck(f, &inputs, CheckOptions::default()).unwrap();
@@ -346,10 +346,10 @@ fn lstm_errors() {
     // An empty batch is accepted.
     assert_eq!(lstm.forward(&x(&[4, 0, 2]), None).unwrap().0.shape(), [4, 0, 3]);
     let w = weights(1, 4, 2, 3, 0);
-    let text = |all: &[RnnWeights<f64>], options| {
+    let text = |all: &[RecurrentWeights<f64>], options| {
         F::lstm(&numbers(1, &[4, 5, 2]), None, all, options).unwrap_err().to_string()
     };
-    let options = RnnOptions::default();
+    let options = RecurrentOptions::default();
     assert_eq!(text(&[], options), "lstm: expected at least one layer of weights, 1 per layer, got 0");
     assert!(text(std::slice::from_ref(&w), options.bidirectional(true)).contains("2 per layer, got 1"));
     let wide = weights(1, 4, 3, 5, 0);
@@ -378,10 +378,10 @@ fn gru_errors_and_sizes_of_none() {
     assert!(message(&[2], &[1, 3]).contains("expected [3]"));
     assert!(message(&[5, 4], &[5, 3]).contains("4 features, weight_ih [9, 2] expects 2"));
     let (w, x2) = (weights(1, 3, 2, 4, 0), numbers(1, &[5, 2]));
-    let text = |w: &RnnWeights<f64>| F::gru_cell(&x2, None, w).unwrap_err().to_string();
+    let text = |w: &RecurrentWeights<f64>| F::gru_cell(&x2, None, w).unwrap_err().to_string();
     let projects = text(&w.clone().projection(&numbers(1, &[4, 4])));
     assert_eq!(projects, "gru_cell: weight_hr is [4, 4], expected none: only an LSTM projects");
-    let four = RnnWeights::new(&numbers(1, &[16, 2]), &numbers(1, &[16, 4]));
+    let four = RecurrentWeights::new(&numbers(1, &[16, 2]), &numbers(1, &[16, 4]));
     assert_eq!(text(&four), "gru_cell: weight_ih is [16, 2], expected 3 gates of as many rows");
     let short = w.clone().biases(&numbers(1, &[12]), &numbers(1, &[4]));
     assert_eq!(text(&short), "gru_cell: bias_hh is [4], expected [12]");
@@ -398,7 +398,7 @@ fn gru_errors_and_sizes_of_none() {
 #[test]
 fn gru_at_extreme_numbers() {
     // Gates at their limits: z = 1 keeps the state, z = 0 and n = ±1 replace it; NaN is propagated.
-    let w = RnnWeights::new(&tensor![[0.0], [1.0], [1.0]; f64], &T::zeros([3, 1]));
+    let w = RecurrentWeights::new(&tensor![[0.0], [1.0], [1.0]; f64], &T::zeros([3, 1]));
     let next = |x: f64, h: f64| F::gru_cell(&tensor![x; f64], Some(tensor![h; f64]), &w).unwrap().item().unwrap();
     assert_eq!((next(1e30, 0.25), next(-1e30, 0.25)), (0.25, -1.0));
     assert_eq!(next(1e-30, 0.0), 5e-31);

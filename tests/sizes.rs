@@ -1,6 +1,7 @@
 //! Sizes and indices near the limits of their types: no panic, abort, endless loop or wrong shape, but the empty result
 //! that is mathematically correct, or an error that gives the shape and the bytes.
 
+mod common;
 #[cfg(target_os = "linux")]
 #[path = "sizes/memory.rs"]
 mod memory;
@@ -69,17 +70,11 @@ fn inputs() -> Vec<Tensor> {
     shapes.iter().map(|shape| zeros(shape)).collect()
 }
 
-/// The text of a panic.
-fn says(payload: Box<dyn std::any::Any + Send>) -> String {
-    let text = payload.downcast_ref::<String>().cloned();
-    text.unwrap_or_else(|| payload.downcast_ref::<&str>().expect("text").to_string())
-}
-
 /// Runs `f`: it must not panic, whatever it returns.
 fn calm<R>(name: &str, input: &dyn std::fmt::Debug, f: impl FnOnce() -> Result<R>) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(result) => result.ok(),
-        Err(payload) => panic!("{name} of {input:?}: {}", says(payload)),
+        Err(payload) => panic!("{name} of {input:?}: {}", common::text(&*payload)),
     }
 }
 
@@ -296,7 +291,7 @@ fn long_axes_without_elements() {
             calm("embedding", &both, || F::embedding(&x.cast(), y, Default::default()));
             calm("attention", &both, || F::scaled_dot_product_attention(x, y, y, None, Default::default()));
             calm("attention", &both, || {
-                let options = F::ScaledDotProductOptions::default().is_causal(true);
+                let options = F::ScaledDotProductAttentionOptions::default().is_causal(true);
                 F::scaled_dot_product_attention(x, y, y, None, options)
             });
             calm("bilinear", &both, || F::bilinear(x, x, y, None));
@@ -500,7 +495,7 @@ fn panics_tell_the_shape() {
         ("DataLoader", Box::new(move || drop(DataLoader::new(Endless, 3).try_epoch(0).next()))),
     ];
     for (op, call) in calls {
-        let text = says(catch_unwind(AssertUnwindSafe(call)).expect_err(op));
+        let text = common::panic_of(call);
         assert!(text.starts_with(&format!("{op}: a result of shape [")), "{op}: {text}");
     }
 }

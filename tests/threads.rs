@@ -1,10 +1,10 @@
 //! Threads: eight threads using one model, equal bits for any number of threads, graphs too deep for recursion, the
 //! state after a panic, and what still works while a thread ends.
 
+mod common;
+
 use std::{
-    cell::RefCell,
     env,
-    panic::{AssertUnwindSafe, catch_unwind},
     process::Command,
     sync::{
         Arc, Barrier, Mutex,
@@ -13,6 +13,7 @@ use std::{
     thread,
 };
 
+use common::{panic_of, until_the_end};
 use ndnn::{
     autograd::grad,
     functional as F,
@@ -199,19 +200,14 @@ fn a_norm_limit_loses_no_step_of_another_thread() {
 
 // ------------------------------------------------------------------------------------------------------ after a panic
 
-fn panics(f: impl FnOnce()) -> String {
-    let payload = catch_unwind(AssertUnwindSafe(f)).expect_err("a panic");
-    payload.downcast::<&str>().map_or("other".into(), |text| text.to_string())
-}
-
 #[test]
 fn a_parameter_lives_on_after_a_panic() {
     let w = Param::new(tensor![1.0, 2.0]);
     let before = w.tensor();
-    panics(|| w.update(|_| panic!("inside")));
-    panics(|| w.update_slice(|_| panic!("inside")));
+    panic_of(|| w.update(|_| panic!("inside")));
+    panic_of(|| w.update_slice(|_| panic!("inside")));
     let b = Buffer::new(tensor![1, 2]);
-    panics(|| b.update(|_| panic!("inside")));
+    panic_of(|| b.update(|_| panic!("inside")));
     assert_eq!((w.tensor(), b.tensor()), (before, tensor![1, 2]));
     w.update(|mut v| v += 1.0);
     (&w * 2.0).sum().backward().unwrap();
@@ -230,7 +226,7 @@ fn a_graph_lives_on_after_a_panic_in_backward() {
         assert!(counted.fetch_add(1, SeqCst) > 0, "the first time");
         Ok([Some(g.clone())])
     });
-    panics(|| y.sum().backward_retain().unwrap());
+    panic_of(|| y.sum().backward_retain().unwrap());
     assert!(ndnn::grad_enabled());
     y.sum().backward_retain().unwrap();
     y.sum().backward().unwrap();
@@ -263,21 +259,21 @@ fn a_graph_is_freed_although_a_value_in_it_panics() {
     let drops = Arc::new(AtomicUsize::new(0));
     for bad in [|i| i == 99, |i| i == 50, |i| i == 0, |i: usize| i.is_multiple_of(7), |_| true] {
         let graph = chain_of_values(100, &drops, bad);
-        panics(|| drop(graph));
+        panic_of(|| drop(graph));
         assert_eq!(drops.swap(0, SeqCst), 100);
         // Later graphs of this thread are freed.
         drop(chain_of_values(100, &drops, |_| false));
         assert_eq!(drops.swap(0, SeqCst), 100);
         // While another panic unwinds, that one continues.
         let graph = chain_of_values(100, &drops, bad);
-        let first = panics(|| {
+        let first = panic_of(|| {
             let _graph = graph;
             panic!("first");
         });
         assert_eq!((first.as_str(), drops.swap(0, SeqCst)), ("first", 100));
         // A pass that frees nodes as it visits them.
         let graph = chain_of_values(100, &drops, bad);
-        panics(|| graph.sum().backward().unwrap());
+        panic_of(|| graph.sum().backward().unwrap());
         drop(graph);
         assert_eq!(drops.swap(0, SeqCst), 100);
         assert!(ndnn::grad_enabled());
@@ -338,33 +334,15 @@ fn threads_run_one_kept_graph_at_once() {
 
 // ------------------------------------------------------------------------------------------------ while a thread ends
 
-/// Runs `f` when its thread ends, after ndnn's thread-locals that were first used later than this was created.
-struct AtEnd(Option<Box<dyn FnOnce()>>);
-
-impl Drop for AtEnd {
-    fn drop(&mut self) {
-        self.0.take().expect("once")();
-    }
-}
-
-thread_local! {
-    static AT_END: RefCell<Option<AtEnd>> = const { RefCell::new(None) };
-}
-
 /// Runs `before` on a new thread with a small stack, then `end` while the thread-locals of that thread are destroyed.
 fn at_end_of_thread<R: 'static>(before: impl FnOnce() -> R + Send + 'static, end: impl FnOnce(R) + Send + 'static) {
     let ended = Arc::new(AtomicUsize::new(0));
     let flag = ended.clone();
-    let run = move || {
-        // The first thread-local of the thread, so the last one to be destroyed.
-        AT_END.with_borrow_mut(|slot| *slot = None);
-        let kept = before();
-        let end = move || {
-            end(kept);
-            flag.store(1, SeqCst);
-        };
-        AT_END.with_borrow_mut(|slot| *slot = Some(AtEnd(Some(Box::new(end)))));
+    let end = move |kept| {
+        end(kept);
+        flag.store(1, SeqCst);
     };
+    let run = move || until_the_end(before, end);
     thread::Builder::new().stack_size(512 * 1024).spawn(run).unwrap().join().unwrap();
     assert_eq!(ended.load(SeqCst), 1, "the destructor did not come to its end");
 }

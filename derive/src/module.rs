@@ -10,7 +10,7 @@ use syn::{
 
 /// How a field is treated.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum FieldKind {
     /// It is shown under its name.
     Member,
     /// Its members appear among the struct's own.
@@ -24,7 +24,7 @@ struct Field {
     member: Member,
     name: String,
     ty: Type,
-    kind: Kind,
+    kind: FieldKind,
 }
 
 impl Field {
@@ -140,12 +140,12 @@ fn variants(input: &DeriveInput, options: &Options) -> Result<Vec<Variant>> {
 fn fields(fields: &Fields) -> Result<Vec<Field>> {
     let mut found = Vec::new();
     for (i, field) in fields.iter().enumerate() {
-        let (mut kind, mut renamed) = (Kind::Member, None);
+        let (mut kind, mut renamed) = (FieldKind::Member, None);
         for attr in field.attrs.iter().filter(|a| a.path().is_ident("module")) {
             attr.parse_nested_meta(|meta| {
                 match meta.path.to_token_stream().to_string().as_str() {
-                    "skip" => kind = Kind::Skipped,
-                    "flatten" => kind = Kind::Flattened,
+                    "skip" => kind = FieldKind::Skipped,
+                    "flatten" => kind = FieldKind::Flattened,
                     "name" => renamed = text(&meta)?,
                     _ => return Err(meta.error("a field takes #[module(skip)], flatten or name = \"…\"")),
                 }
@@ -162,7 +162,7 @@ fn fields(fields: &Fields) -> Result<Vec<Field>> {
             let why = "a name is not empty and has no dot, which separates the parts of a path";
             return Err(Error::new(field.span(), why));
         }
-        if kind == Kind::Member && mentions(&field.ty, &[format_ident!("HashMap")]) {
+        if kind == FieldKind::Member && mentions(&field.ty, &[format_ident!("HashMap")]) {
             let why = "a HashMap has no order, so that neither names nor draws would be the same twice: use \
                        BTreeMap<String, _> or ModuleDict; #[module(skip)] if there is nothing in it to learn or to save";
             return Err(Error::new(field.ty.span(), why));
@@ -197,9 +197,9 @@ fn bounded(input: &DeriveInput, variants: &[Variant]) -> syn::Generics {
     for field in variants.iter().flat_map(|v| &v.fields).filter(|f| mentions(&f.ty, &params)) {
         let ty = &field.ty;
         let bound = match field.kind {
-            Kind::Member => quote!(::ndnn::module::Field),
-            Kind::Flattened => quote!(::ndnn::module::Module + ::core::clone::Clone),
-            Kind::Skipped => quote!(::core::clone::Clone),
+            FieldKind::Member => quote!(::ndnn::module::Field),
+            FieldKind::Flattened => quote!(::ndnn::module::Module + ::core::clone::Clone),
+            FieldKind::Skipped => quote!(::core::clone::Clone),
         };
         generics.make_where_clause().predicates.push(parse_quote!(#ty: #bound));
     }
@@ -229,9 +229,13 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
     let show = arms(variants, &block, &|f| {
         let (Field { name, ty, .. }, binding) = (f, f.binding());
         match f.kind {
-            Kind::Member => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::show(#binding, #name, members);),
-            Kind::Flattened => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Module>::members(#binding, members);),
-            Kind::Skipped => TokenStream::new(),
+            FieldKind::Member => {
+                quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::show(#binding, #name, members);)
+            }
+            FieldKind::Flattened => {
+                quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Module>::members(#binding, members);)
+            }
+            FieldKind::Skipped => TokenStream::new(),
         }
     });
     let type_name = match options.name {
@@ -252,12 +256,12 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
             }
         }
     });
-    let flattened = variants.iter().flat_map(|v| &v.fields).any(|f| f.kind == Kind::Flattened);
+    let flattened = variants.iter().flat_map(|v| &v.fields).any(|f| f.kind == FieldKind::Flattened);
     let upgrade = (options.upgrade || flattened).then(|| {
         let own = options.upgrade.then(|| quote!(Self::upgrade(self, prefix, state);));
         // The module inside has no path of its own, so nothing else calls it.
         let inside = arms(variants, &block, &|f| match f.kind {
-            Kind::Flattened => {
+            FieldKind::Flattened => {
                 let binding = f.binding();
                 quote!(::ndnn::module::Module::upgrade(#binding, prefix, state);)
             }
@@ -300,9 +304,9 @@ fn clone(input: &DeriveInput, variants: &[Variant]) -> TokenStream {
     let copies = arms(variants, &made, &|f| {
         let (Field { ty, .. }, binding) = (f, f.binding());
         match f.kind {
-            Kind::Member => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::copy(#binding)),
-            Kind::Flattened => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Module>::copied(#binding)),
-            Kind::Skipped => quote_spanned!(ty.span()=> <#ty as ::core::clone::Clone>::clone(#binding)),
+            FieldKind::Member => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Field>::copy(#binding)),
+            FieldKind::Flattened => quote_spanned!(ty.span()=> <#ty as ::ndnn::module::Module>::copied(#binding)),
+            FieldKind::Skipped => quote_spanned!(ty.span()=> <#ty as ::core::clone::Clone>::clone(#binding)),
         }
     });
     quote! {

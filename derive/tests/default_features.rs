@@ -1,6 +1,8 @@
 //! ndnn as `cargo add ndnn` builds it. Its own tests always have the optional features, which its examples need; this
 //! package's dependency on it has none.
 
+#![allow(clippy::duplicate_mod)] // each of these files has its own `common`
+
 #[path = "../../tests/errors.rs"]
 mod errors;
 #[path = "../../tests/modules.rs"]

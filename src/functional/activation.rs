@@ -1,20 +1,18 @@
 //! Activations: elementwise functions, and softmax and related functions along one axis.
 
-use std::{
-    f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2},
-    fmt,
-};
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
 
 use num_traits::Float;
 
 use crate::{
     Error, Result,
+    functional::words,
     kernels::{
-        elementwise::{map, zip, zip3},
+        elementwise::{map, zip},
         scalar::clamp,
     },
     ops::{self, Formula, pairs, real, row},
-    tensor::{Real, Tensor, axis, grad_enabled},
+    tensor::{Real, Tensor, axis},
 };
 
 /// From here on σ, Φ and similar functions are 0 or 1 in all types. Their argument as a factor in an activation is
@@ -45,6 +43,18 @@ activations! {
     pub leaky_relu(negative_slope) vectors: |x| if x.gt(0.) { x } else { x * negative_slope }, from input |g, x| {
         let slope = E::either(x.gt(0.), 1., negative_slope);
         if negative_slope == 0. { g.kept(x.gt(0.)) } else { g * slope }
+    };
+
+    /// `max(x, 0)²`, which grows faster than ReLU and has no jump in its slope (So et al. 2021, Primer); torch.nn does not
+    /// have it.
+    ///
+    /// ```
+    /// use ndnn::{functional as F, prelude::*};
+    /// assert_eq!(F::squared_relu(&tensor![-1.0, 3.0]), tensor![0.0, 9.0]);
+    /// ```
+    pub squared_relu() vectors: |x| if x.le(0.) { x.zero() } else { x * x }, from input |g, x| {
+        let above = !x.le(0.);
+        g.kept(above) * x.kept(above) * 2.
     };
 
     /// `min(max(x, 0), 6)`
@@ -200,23 +210,14 @@ pub fn selu<T: Real>(input: &Tensor<T>) -> Tensor<T> {
     exponential(input, SELU_SCALE, SELU_ALPHA * SELU_SCALE, 1.)
 }
 
-/// How [`gelu`] computes the normal distribution.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GELUApproximate {
-    /// Exactly, with the error function.
-    #[default]
-    None,
-    /// `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`
-    Tanh,
-}
-
-/// As PyTorch names it: `none`, `tanh`.
-impl fmt::Display for GELUApproximate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            GELUApproximate::None => "none",
-            GELUApproximate::Tanh => "tanh",
-        })
+words! {
+    /// How [`gelu`] computes the normal distribution.
+    pub enum GELUApproximate, "approximate" {
+        /// Exactly, with the error function; the default.
+        #[default]
+        None = "none",
+        /// `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))`
+        Tanh = "tanh",
     }
 }
 
@@ -256,6 +257,15 @@ pub fn softshrink<T: Real>(input: &Tensor<T>, lambd: f64) -> Result<Tensor<T>> {
     Ok(shrunk(input, lambd))
 }
 
+pairs! {
+    // At 0 the slope is the weight, and its derivative is 0, as in PyTorch.
+    real Real Leaky, "prelu", fused vectors: |x, w| if x > T::ZERO { x } else { w * x }, |g, x, w| {
+        let below = !x.gt(0.);
+        let slope = w.kept(below & !x.equals(0.)) + w.kept(x.equals(0.)).fixed();
+        g.kept(x.gt(0.)) + g.kept(below & (g.is_finite() | !w.equals(0.))) * slope
+    }, g.kept(!x.ge(0.)) * x.kept(!x.ge(0.));
+}
+
 /// `max(x, 0) + weight · min(x, 0)` with a learnable weight: one for all channels, or one per channel (axis 1 of
 /// `input`).
 ///
@@ -278,34 +288,7 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
         *at = n;
     }
     let weight = weight.reshape(&wide)?;
-    let out = zip(input.view(), weight.view(), shape, |x, w| if x > T::ZERO { x } else { w * x });
-    let (x, w) = (input.clone(), weight.clone());
-    Ok(Tensor::op("prelu", out, [input, &weight], move |g, [dx, dw]| {
-        let dx = match dx {
-            // At 0 the slope is the weight, and its derivative is 0, as in PyTorch.
-            true if grad_enabled() => {
-                let w = Tensor::where_(&x.eq(T::ZERO)?, w.detach(), &w)?;
-                Some(Tensor::where_(&x.gt(T::ZERO)?, g, &ops::scaled(g, &w)?)?)
-            }
-            true => {
-                let slope = |g: T, x: T, w: T| match x > T::ZERO {
-                    true => g,
-                    false if w == T::ZERO => T::ZERO,
-                    false => g * w,
-                };
-                Some(zip3(g.view(), x.view(), w.view(), x.shape(), slope).into())
-            }
-            false => None,
-        };
-        let dw = match dw {
-            true => {
-                let above = Tensor::from(map(x.view(), |x| x >= T::ZERO));
-                Some((g.zero_where(&above) * x.zero_where(&above)).sum_to(w.shape())?)
-            }
-            false => None,
-        };
-        Ok([dx, dw])
-    }))
+    real::pairs(Leaky, input, &weight)
 }
 
 /// Leaky ReLU with a slope drawn from U(lower, upper) for each element that is not above 0; outside training, with the

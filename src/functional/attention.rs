@@ -21,17 +21,23 @@ pub enum AttentionMask<T: Real = f32> {
     Float(Tensor<T>),
 }
 
-impl<T: Real> From<&Tensor<bool>> for AttentionMask<T> {
-    fn from(mask: &Tensor<bool>) -> Self {
-        AttentionMask::Bool(mask.clone())
-    }
-}
+/// A mask, and the option of one, from a tensor.
+macro_rules! from_tensors {
+    ($($element:ty, $variant:ident;)*) => {$(
+        impl<T: Real> From<&Tensor<$element>> for AttentionMask<T> {
+            fn from(mask: &Tensor<$element>) -> Self {
+                AttentionMask::$variant(mask.clone())
+            }
+        }
 
-impl<T: Real> From<&Tensor<T>> for AttentionMask<T> {
-    fn from(mask: &Tensor<T>) -> Self {
-        AttentionMask::Float(mask.clone())
-    }
+        impl<T: Real> From<&Tensor<$element>> for Option<AttentionMask<T>> {
+            fn from(mask: &Tensor<$element>) -> Self {
+                Some(mask.into())
+            }
+        }
+    )*};
 }
+from_tensors! { bool, Bool; T, Float; }
 
 impl<T: Real> AttentionMask<T> {
     /// The length of each axis.
@@ -55,7 +61,7 @@ impl<T: Real> AttentionMask<T> {
 
 options! {
     /// The options of [`scaled_dot_product_attention`].
-    pub struct ScaledDotProductOptions, setters scaled_dot_product_setters {
+    pub struct ScaledDotProductAttentionOptions, setters scaled_dot_product_attention_setters {
         /// The probability with which a weight is dropped, in any mode: pass 0 (the default) outside training.
         dropout_p: of f64 = 0.;
         /// Whether query i attends only to the keys 0 to i; `false` by default.
@@ -75,9 +81,9 @@ options! {
 /// torch.nn.functional.scaled_dot_product_attention; Vaswani and others, 2017.
 ///
 /// ```
-/// use ndnn::{functional::{self as F, ScaledDotProductOptions}, prelude::*};
+/// use ndnn::{functional::{self as F, ScaledDotProductAttentionOptions}, prelude::*};
 /// let (q, v) = (Tensor::ones([2, 2]), tensor![[1.0, 2.0], [3.0, 4.0]]);
-/// let y = F::scaled_dot_product_attention(&q, &q, &v, None, ScaledDotProductOptions::default().is_causal(true))?;
+/// let y = F::scaled_dot_product_attention(&q, &q, &v, None, ScaledDotProductAttentionOptions::default().is_causal(true))?;
 /// assert_eq!(y, tensor![[1.0, 2.0], [2.0, 3.0]]);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
@@ -90,7 +96,7 @@ pub fn scaled_dot_product_attention<T: Real>(
     key: &Tensor<T>,
     value: &Tensor<T>,
     attn_mask: Option<&AttentionMask<T>>,
-    options: ScaledDotProductOptions,
+    options: ScaledDotProductAttentionOptions,
 ) -> Result<Tensor<T>> {
     const OP: &str = "scaled_dot_product_attention";
     let shapes = || format!("query {:?}, key {:?}, value {:?}", query.shape(), key.shape(), value.shape());
@@ -175,7 +181,7 @@ pub enum InProjection<T: Real = f32> {
 
 /// The weights and settings of a layer for [`multi_head_attention_forward`].
 #[derive(Clone, Debug)]
-pub struct Heads<T: Real = f32> {
+pub struct MultiheadAttentionParameters<T: Real = f32> {
     /// The number of heads among which the features are divided.
     pub num_heads: usize,
     /// The weights of the input projections.
@@ -198,18 +204,14 @@ pub struct Heads<T: Real = f32> {
 
 /// The masks for one call of [`multi_head_attention_forward`] or
 /// [`MultiheadAttention::forward`](crate::nn::MultiheadAttention::forward), and what it returns.
+#[must_use = "a setter returns the options changed"]
 #[derive(Clone, Debug)]
 pub struct AttentionOptions<T: Real = f32> {
-    /// Keys that no query attends to; see [`key_padding_mask`](Self::key_padding_mask()).
-    pub key_padding_mask: Option<AttentionMask<T>>,
-    /// Keys that a query does not attend to; see [`attn_mask`](Self::attn_mask()).
-    pub attn_mask: Option<AttentionMask<T>>,
-    /// Whether the weights are returned.
-    pub need_weights: bool,
-    /// Whether the returned weights are averaged over the heads.
-    pub average_attn_weights: bool,
-    /// A hint that `attn_mask` is the causal mask.
-    pub is_causal: bool,
+    key_padding_mask: Option<AttentionMask<T>>,
+    attn_mask: Option<AttentionMask<T>>,
+    need_weights: bool,
+    average_attn_weights: bool,
+    is_causal: bool,
 }
 
 impl<T: Real> Default for AttentionOptions<T> {
@@ -226,15 +228,15 @@ impl<T: Real> Default for AttentionOptions<T> {
 
 impl<T: Real> AttentionOptions<T> {
     /// Keys that no query attends to, `(N, S)`, or `(S)` without a batch: `true` hides a key; a float mask is added.
-    pub fn key_padding_mask(mut self, mask: impl Into<AttentionMask<T>>) -> Self {
-        self.key_padding_mask = Some(mask.into());
+    pub fn key_padding_mask(mut self, mask: impl Into<Option<AttentionMask<T>>>) -> Self {
+        self.key_padding_mask = mask.into();
         self
     }
 
     /// Keys that a query does not attend to, `(L, S)` or `(N · num_heads, L, S)`: `true` hides a key; a float mask is
     /// added.
-    pub fn attn_mask(mut self, mask: impl Into<AttentionMask<T>>) -> Self {
-        self.attn_mask = Some(mask.into());
+    pub fn attn_mask(mut self, mask: impl Into<Option<AttentionMask<T>>>) -> Self {
+        self.attn_mask = mask.into();
         self
     }
 
@@ -273,11 +275,11 @@ pub fn multi_head_attention_forward<T: Real>(
     query: &Tensor<T>,
     key: &Tensor<T>,
     value: &Tensor<T>,
-    heads: &Heads<T>,
+    parameters: &MultiheadAttentionParameters<T>,
     options: AttentionOptions<T>,
 ) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
     let batched = query.ndim() == 3;
-    heads.check(query, key, value)?;
+    parameters.check(query, key, value)?;
     let one = query.is_same(key) && key.is_same(value);
     let lifted = |t: &Tensor<T>| if batched { Ok(t.clone()) } else { t.unsqueeze(1) };
     let (query, key, value) = (lifted(query)?, lifted(key)?, lifted(value)?);
@@ -285,34 +287,34 @@ pub fn multi_head_attention_forward<T: Real>(
 
     // The hint is used only if there is no other mask to combine with the causal one.
     let causal = options.is_causal && options.key_padding_mask.is_none() && !options.need_weights;
-    let mask = heads.mask(&options, causal, [batch, len, key.shape()[0]], batched)?;
-    let [q, k, v] = heads.project(&query, &key, &value, one)?;
-    let [k, v] = heads.with_more([k, v])?;
-    let (q, k, v) = (heads.split(&q)?, heads.split(&k)?, heads.split(&v)?);
+    let mask = parameters.mask(&options, causal, [batch, len, key.shape()[0]], batched)?;
+    let [q, k, v] = parameters.project(&query, &key, &value, one)?;
+    let [k, v] = parameters.with_more([k, v])?;
+    let (q, k, v) = (parameters.split(&q)?, parameters.split(&k)?, parameters.split(&v)?);
     let (output, weights) = if options.need_weights {
         let scale = 1. / (q.shape()[2] as f64).sqrt();
         let scores = (&q * T::of(scale)).bmm(&k.transpose(1, 2)?)?;
         let scores = mask.map_or(Ok(scores.clone()), |mask| scores.try_add(&mask))?;
-        let weights = dropout(&scores.softmax(-1)?, heads.dropout_p, heads.training)?;
+        let weights = dropout(&scores.softmax(-1)?, parameters.dropout_p, parameters.training)?;
         (weights.bmm(&v)?, Some(weights))
     } else {
-        let dropout_p = if heads.training { heads.dropout_p } else { 0. };
-        let dot = ScaledDotProductOptions::default().dropout_p(dropout_p).is_causal(causal);
+        let dropout_p = if parameters.training { parameters.dropout_p } else { 0. };
+        let dot = ScaledDotProductAttentionOptions::default().dropout_p(dropout_p).is_causal(causal);
         let mask = mask.map(AttentionMask::Float);
         (scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), dot)?, None)
     };
     let output = output.transpose(0, 1)?.reshape(&[len * batch, features][..])?;
-    let output = linear(&output, &heads.out_proj_weight, heads.out_proj_bias.as_ref())?;
-    let output = output.reshape(&[len, batch, heads.out_proj_weight.shape()[0]][..])?;
+    let output = linear(&output, &parameters.out_proj_weight, parameters.out_proj_bias.as_ref())?;
+    let output = output.reshape(&[len, batch, parameters.out_proj_weight.shape()[0]][..])?;
     let weights = weights.map(|w| {
-        let w = w.reshape(&[batch, heads.num_heads, len, w.shape()[2]][..])?;
+        let w = w.reshape(&[batch, parameters.num_heads, len, w.shape()[2]][..])?;
         let w = if options.average_attn_weights { w.mean_dim(1, false)? } else { w };
         if batched { Ok(w) } else { w.squeeze_dim(0) }
     });
     Ok((if batched { output } else { output.squeeze_dim(1)? }, weights.transpose()?))
 }
 
-impl<T: Real> Heads<T> {
+impl<T: Real> MultiheadAttentionParameters<T> {
     fn check(&self, query: &Tensor<T>, key: &Tensor<T>, value: &Tensor<T>) -> Result<()> {
         let (q, k, v) = (query.shape(), key.shape(), value.shape());
         let came = format!("query {q:?}, key {k:?}, value {v:?}");

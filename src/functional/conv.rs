@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, Result,
     error::or_panic,
-    kernels::{self, conv::Plan, sizes::room},
+    kernels::{self, conv::ConvSizes, sizes::room},
     python::AsPython,
     tensor::{Real, Tensor},
 };
@@ -157,9 +157,9 @@ pub fn conv<const N: usize, T: Real>(
             0 => (&weight.narrow(0, 0, 0)?, bias.map(|b| b.narrow(0, 0, 0)).transpose()?),
             _ => (weight, bias.cloned()),
         };
-        let plan = Plan { axes: N, batch: x.shape()[0], groups, channels: x.shape()[1], features, windows };
-        room::<T>(op, &plan.output_shape())?;
-        Ok(planned(op, &x, weight, bias.as_ref(), plan))
+        let sizes = ConvSizes { axes: N, batch: x.shape()[0], groups, channels: x.shape()[1], features, windows };
+        room::<T>(op, &sizes.output_shape())?;
+        Ok(convolved(op, &x, weight, bias.as_ref(), sizes))
     })
 }
 
@@ -202,44 +202,44 @@ fn check_shapes<const N: usize, T: Real>(
 
 // ------------------------------------------------------------------------------- the three operations and their derivatives
 
-/// The convolution itself; all shapes are those of the plan.
+/// The convolution itself; `sizes` has all shapes.
 #[concrete]
-fn planned<T: Real>(
+fn convolved<T: Real>(
     op: &'static str,
     x: &Tensor<T>,
     weight: &Tensor<T>,
     bias: Option<&Tensor<T>>,
-    plan: Plan,
+    sizes: ConvSizes,
 ) -> Tensor<T> {
-    let out = kernels::conv::conv(x.view(), weight.view(), bias.map(Tensor::view), &plan);
+    let out = kernels::conv::conv(x.view(), weight.view(), bias.map(Tensor::view), &sizes);
     let inputs: Vec<&Tensor<T>> = [x, weight].into_iter().chain(bias).collect();
     let (x, w) = (x.clone(), weight.clone());
     Tensor::op_many(op, out, &inputs, move |g, needed| {
-        let mut grads = vec![needed[0].then(|| input_grad(g, &w, plan)), needed[1].then(|| weight_grad(&x, g, plan))];
+        let mut grads = vec![needed[0].then(|| input_grad(g, &w, sizes)), needed[1].then(|| weight_grad(&x, g, sizes))];
         if let Some(&bias) = needed.get(2) {
-            let all_but_features: Vec<isize> = (0..plan.axes as isize + 2).filter(|&axis| axis != 1).collect();
+            let all_but_features: Vec<isize> = (0..sizes.axes as isize + 2).filter(|&axis| axis != 1).collect();
             grads.push(bias.then(|| g.sum_dim(all_but_features, false)).transpose()?);
         }
         Ok(grads)
     })
 }
 
-/// The derivative with respect to the input: from `g`, in the shape of the output, to the plan's input. This is the
+/// The derivative with respect to the input: from `g`, in the shape of the output, to the input. This is the
 /// transposed convolution.
-pub(crate) fn input_grad<T: Real>(g: &Tensor<T>, weight: &Tensor<T>, plan: Plan) -> Tensor<T> {
-    let out = kernels::conv::input_grad(g.view(), weight.view(), &plan);
+pub(crate) fn input_grad<T: Real>(g: &Tensor<T>, weight: &Tensor<T>, sizes: ConvSizes) -> Tensor<T> {
+    let out = kernels::conv::input_grad(g.view(), weight.view(), &sizes);
     let (y, w) = (g.clone(), weight.clone());
     Tensor::op("conv_input_grad", out, [g, weight], move |h, [by_g, by_weight]| {
-        Ok([by_g.then(|| planned("conv", h, &w, None, plan)), by_weight.then(|| weight_grad(h, &y, plan))])
+        Ok([by_g.then(|| convolved("conv", h, &w, None, sizes)), by_weight.then(|| weight_grad(h, &y, sizes))])
     })
 }
 
-/// The derivative with respect to the weight: from the input and `g`, in the shape of the output, to the plan's weight.
-fn weight_grad<T: Real>(x: &Tensor<T>, g: &Tensor<T>, plan: Plan) -> Tensor<T> {
-    let out = kernels::conv::weight_grad(x.view(), g.view(), &plan);
+/// The derivative with respect to the weight: from the input and `g`, in the shape of the output, to the weight.
+fn weight_grad<T: Real>(x: &Tensor<T>, g: &Tensor<T>, sizes: ConvSizes) -> Tensor<T> {
+    let out = kernels::conv::weight_grad(x.view(), g.view(), &sizes);
     let (input, y) = (x.clone(), g.clone());
     Tensor::op("conv_weight_grad", out, [x, g], move |h, [by_x, by_g]| {
-        Ok([by_x.then(|| input_grad(&y, h, plan)), by_g.then(|| planned("conv", &input, h, None, plan))])
+        Ok([by_x.then(|| input_grad(&y, h, sizes)), by_g.then(|| convolved("conv", &input, h, None, sizes))])
     })
 }
 

@@ -14,7 +14,7 @@ const SATURATION: f64 = super::activation::SELU_ALPHA * super::activation::SELU_
 
 /// What is dropped, and what replaces it.
 #[derive(Clone, Copy)]
-struct Kind {
+struct DropoutKind {
     op: &'static str,
     drawn: Drawn,
     /// Replaces by SELU's limit instead of 0, and scales and shifts everything to mean 0 and variance 1.
@@ -30,7 +30,7 @@ enum Drawn {
     },
 }
 
-impl Kind {
+impl DropoutKind {
     /// The shape of the mask, which broadcasts to the input's.
     fn mask_shape(self, shape: &[usize]) -> Result<Vec<usize>> {
         let Drawn::Channels { batched_rank } = self.drawn else { return Ok(shape.to_vec()) };
@@ -69,7 +69,7 @@ impl Kind {
     }
 }
 
-/// Elements that are kept, times `scale`, plus `kept`; `dropped` replaces the others; see [`Kind::alpha`].
+/// Elements that are kept, times `scale`, plus `kept`; `dropped` replaces the others; see [`DropoutKind::alpha`].
 #[concrete]
 fn masked<T: Real>(op: &'static str, input: &Tensor<T>, keep: &Tensor<T>, numbers: [T; 3], alpha: bool) -> Tensor<T> {
     let [scale, kept, dropped] = numbers;
@@ -93,7 +93,7 @@ macro_rules! functions {
         /// If `p` is not a probability, or `input` has no channels to drop.
         pub fn $name<T: Real>(input: &Tensor<T>, p: f64, training: bool) -> Result<Tensor<T>> {
             $($check(input.shape())?;)?
-            let kind = Kind { op: stringify!($name), drawn: $drawn, alpha: $alpha };
+            let kind = DropoutKind { op: stringify!($name), drawn: $drawn, alpha: $alpha };
             kind.apply(input, p, training)
         }
     )*};

@@ -17,11 +17,11 @@ mod windows;
 pub use activation::{
     GELUApproximate, celu, elu, gelu, glu, gumbel_softmax, hardshrink, hardsigmoid, hardswish, hardtanh, leaky_relu,
     log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, selu, sigmoid, silu, softmax, softmin, softplus,
-    softshrink, softsign, tanh, tanhshrink, threshold,
+    softshrink, softsign, squared_relu, tanh, tanhshrink, threshold,
 };
 pub use attention::{
-    AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions, multi_head_attention_forward,
-    scaled_dot_product_attention,
+    AttentionMask, AttentionOptions, InProjection, MultiheadAttentionParameters, ScaledDotProductAttentionOptions,
+    multi_head_attention_forward, scaled_dot_product_attention,
 };
 pub(crate) use conv::conv_setters;
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
@@ -30,14 +30,14 @@ pub use dropout::{alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, featu
 pub use linear::{bilinear, linear};
 pub use loss::{
     BCELossOptions, BCEWithLogitsLossOptions, CrossEntropyLossOptions, CrossEntropyTarget, HuberLossOptions,
-    L1LossOptions, MSELossOptions, NLLLossOptions, Reduction, SmoothL1LossOptions, SoftMarginLossOptions,
-    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss,
-    smooth_l1_loss, soft_margin_loss,
+    L1LossOptions, MSELossOptions, MarginRankingLossOptions, NLLLossOptions, Reduction, SmoothL1LossOptions,
+    SoftMarginLossOptions, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss,
+    margin_ranking_loss, mse_loss, nll_loss, smooth_l1_loss, soft_margin_loss,
 };
 pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};
 pub use options::{Dims, PyNumber};
-pub(crate) use options::{argument, by_rank, changed, no_word, options, panics, words};
+pub(crate) use options::{argument, by_rank, changed, no_word, options, panics, refuse_unless, setters, words};
 pub use padding::{PadOptions, PaddingMode, pad};
 pub use pooling::{
     AvgPoolOptions, MaxPoolOptions, PoolStride, avg_pool, avg_pool1d, avg_pool2d, avg_pool3d, max_pool,
@@ -45,9 +45,10 @@ pub use pooling::{
     max_pool3d_with_indices,
 };
 pub(crate) use pooling::{avg_pool_setters, max_pool_setters};
-pub(crate) use rnn::rnn_setters;
+pub(crate) use rnn::recurrent_setters;
 pub use rnn::{
-    GruKind, LstmKind, LstmState, RnnKind, RnnOptions, RnnState, RnnWeights, gru, gru_cell, lstm, lstm_cell,
+    GruKind, LstmKind, LstmState, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights, gru, gru_cell,
+    lstm, lstm_cell,
 };
 pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};

@@ -205,7 +205,7 @@ pub(crate) fn no_word(what: &str, word: &str, words: &[&str]) -> Error {
 /// ```
 ///
 /// A setter takes a value that converts `into` the option's type, or a value `of` the type. A value that is never valid
-/// panics where it is set, with the message after `if`, which belongs to one option or to all together. Outside the
+/// panics where it is set, with the message after `if` and the value; a condition on all together follows the braces. Outside the
 /// crate options change only through their setters, so nothing is checked again.
 ///
 /// A layer whose field `options` is such a struct gets all setters, except those that it implements itself, by
@@ -246,10 +246,7 @@ macro_rules! options {
                 #[track_caller]
                 pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
                     self.$field = $field.into();
-                    $({
-                        let $value = self.$field;
-                        assert!($valid, $message);
-                    })?
+                    $($crate::functional::refuse_unless!(self.$field, |$value| $valid, $message);)?
                     self.checked()
                 }
             )*
@@ -290,6 +287,31 @@ macro_rules! options {
         #[allow(unused_imports)]
         pub(crate) use $setters;
     };
+}
+
+/// Chained setters of a layer's own fields, a row each, as in [`options!`].
+macro_rules! setters {
+    ($(
+        $(#[$doc:meta])*
+        $field:ident: $kind:tt $ty:ty $(, if |$value:ident| $valid:expr, $message:literal)?;
+    )*) => {$(
+        $(#[$doc])*
+        $(#[doc = $crate::functional::panics!($message)])?
+        #[track_caller]
+        pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
+            self.$field = $field.into();
+            $($crate::functional::refuse_unless!(self.$field, |$value| $valid, $message);)?
+            self
+        }
+    )*};
+}
+
+/// Panics with the message and the value, unless it is valid.
+macro_rules! refuse_unless {
+    ($field:expr, |$value:ident| $valid:expr, $message:literal) => {{
+        let $value = $field;
+        assert!($valid, "{}, got {}", $message, $crate::python::AsPython::python(&$value));
+    }};
 }
 
 /// How a setter takes its value: `into` converts it, `of` takes the type itself.
@@ -364,7 +386,7 @@ macro_rules! by_rank {
     };
 }
 
-pub(crate) use {argument, by_rank, changed, options, panics, words};
+pub(crate) use {argument, by_rank, changed, options, panics, refuse_unless, setters, words};
 
 #[cfg(test)]
 mod tests {
@@ -374,7 +396,7 @@ mod tests {
         /// Options.
         pub struct WindowOptions[const N: usize][N], setters window_setters {
             /// The step.
-            stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1, not {s}";
+            stride: into Dims<N> = Dims::from(1), if |s| s.is_positive(), "a stride is at least 1";
             /// Rounding up.
             ceil_mode: of bool = false;
         }
@@ -399,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a stride is at least 1, not (1, 0)")]
+    #[should_panic(expected = "a stride is at least 1, got (1, 0)")]
     fn refused_alone() {
         let _ = WindowOptions::<2>::default().stride([1, 0]);
     }

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     Error, Result,
     kernels::{layout::row_major, pooling::unpool, sizes::room, windows::Windows},
+    python::AsPython,
     tensor::{Real, Tensor, grad_enabled},
 };
 
@@ -20,6 +21,12 @@ impl<const N: usize> PoolStride<N> {
     /// The step for windows of this size.
     pub fn or(self, kernel_size: Dims<N>) -> Dims<N> {
         self.0.unwrap_or(kernel_size)
+    }
+}
+
+impl<const N: usize> AsPython for PoolStride<N> {
+    fn python(&self) -> String {
+        self.0.python()
     }
 }
 

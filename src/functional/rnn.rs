@@ -11,7 +11,7 @@ use crate::{
 
 options! {
     /// The options of recurrent networks such as [`lstm`] and [`gru`].
-    pub struct RnnOptions, setters rnn_setters {
+    pub struct RecurrentOptions, setters recurrent_setters {
         /// Whether each layer also runs from the end to the start, with separate weights; `false` by default.
         bidirectional: of bool = false;
         /// Whether input and output are `(N, L, *)` and not `(L, N, *)`; `false` by default. It does not apply to the
@@ -26,7 +26,7 @@ options! {
 
 /// The weights of one layer in one direction: G blocks of `hidden` rows, one per gate (4 for an LSTM, 3 for a GRU).
 #[derive(Clone, Debug)]
-pub struct RnnWeights<T: Real = f32> {
+pub struct RecurrentWeights<T: Real = f32> {
     /// `[G · hidden, input]`
     pub weight_ih: Tensor<T>,
     /// `[G · hidden, hidden]`, or `[G · hidden, proj]`
@@ -39,11 +39,11 @@ pub struct RnnWeights<T: Real = f32> {
     pub weight_hr: Option<Tensor<T>>,
 }
 
-impl<T: Real> RnnWeights<T> {
+impl<T: Real> RecurrentWeights<T> {
     /// The weights of the input and of the hidden state, without biases.
     pub fn new(weight_ih: &Tensor<T>, weight_hh: &Tensor<T>) -> Self {
         let (weight_ih, weight_hh) = (weight_ih.clone(), weight_hh.clone());
-        RnnWeights { weight_ih, weight_hh, bias_ih: None, bias_hh: None, weight_hr: None }
+        RecurrentWeights { weight_ih, weight_hh, bias_ih: None, bias_hh: None, weight_hr: None }
     }
 
     /// With biases.
@@ -64,7 +64,7 @@ mod sealed {
 }
 
 /// The state of a recurrent network between two steps: `h`, or `(h, c)`.
-pub trait RnnState<T: Real>: sealed::Sealed + Tensors {
+pub trait RecurrentState<T: Real>: sealed::Sealed + Tensors {
     #[doc(hidden)]
     const PARTS: usize;
     #[doc(hidden)]
@@ -74,7 +74,7 @@ pub trait RnnState<T: Real>: sealed::Sealed + Tensors {
 }
 
 impl<T: Real> sealed::Sealed for Tensor<T> {}
-impl<T: Real> RnnState<T> for Tensor<T> {
+impl<T: Real> RecurrentState<T> for Tensor<T> {
     const PARTS: usize = 1;
     fn part(&self, _: usize) -> &Tensor<T> {
         self
@@ -88,7 +88,7 @@ impl<T: Real> RnnState<T> for Tensor<T> {
 pub type LstmState<T = f32> = (Tensor<T>, Tensor<T>);
 
 impl<T: Real> sealed::Sealed for LstmState<T> {}
-impl<T: Real> RnnState<T> for LstmState<T> {
+impl<T: Real> RecurrentState<T> for LstmState<T> {
     const PARTS: usize = 2;
     fn part(&self, part: usize) -> &Tensor<T> {
         if part == 0 { &self.0 } else { &self.1 }
@@ -100,7 +100,7 @@ impl<T: Real> RnnState<T> for LstmState<T> {
 
 /// What distinguishes one kind of recurrent network from another: [`LstmKind`], [`GruKind`]. The layers
 /// [`Recurrent`](crate::nn::Recurrent) and [`RecurrentCell`](crate::nn::RecurrentCell) are written once for all kinds.
-pub trait RnnKind: sealed::Sealed + Copy + Default + Send + Sync + 'static {
+pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     /// The name of its layer; that of its cell is this name followed by `Cell`.
     const NAME: &'static str;
     /// The number of blocks of `hidden` rows in a weight.
@@ -113,11 +113,16 @@ pub trait RnnKind: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     #[doc(hidden)]
     const PROJECTS: bool;
     /// The state that is passed from step to step: its first or only part is the output.
-    type State<T: Real>: RnnState<T>;
+    type State<T: Real>: RecurrentState<T>;
 
     /// The next state, from the input's part of the gates, `(N, G · hidden)`, and the state.
     #[doc(hidden)]
-    fn step<T: Real>(self, gates: &Tensor<T>, state: &Self::State<T>, w: &RnnWeights<T>) -> Result<Self::State<T>>;
+    fn step<T: Real>(
+        self,
+        gates: &Tensor<T>,
+        state: &Self::State<T>,
+        w: &RecurrentWeights<T>,
+    ) -> Result<Self::State<T>>;
 
     /// The function of this kind over a sequence.
     #[doc(hidden)]
@@ -125,8 +130,8 @@ pub trait RnnKind: sealed::Sealed + Copy + Default + Send + Sync + 'static {
         self,
         input: &Tensor<T>,
         state: Option<Self::State<T>>,
-        weights: &[RnnWeights<T>],
-        options: RnnOptions,
+        weights: &[RecurrentWeights<T>],
+        options: RecurrentOptions,
     ) -> Result<(Tensor<T>, Self::State<T>)>;
 
     /// The function of this kind for one step.
@@ -135,11 +140,11 @@ pub trait RnnKind: sealed::Sealed + Copy + Default + Send + Sync + 'static {
         self,
         input: &Tensor<T>,
         state: Option<Self::State<T>>,
-        weights: &RnnWeights<T>,
+        weights: &RecurrentWeights<T>,
     ) -> Result<Self::State<T>>;
 }
 
-/// The two functions of a kind, for its implementation of [`RnnKind`]: through them, not directly through the driver, a
+/// The two functions of a kind, for its implementation of [`RecurrentKind`]: through them, not directly through the driver, a
 /// layer runs code that is compiled in this crate.
 macro_rules! called {
     ($sequence:ident, $cell:ident) => {
@@ -147,8 +152,8 @@ macro_rules! called {
             self,
             input: &Tensor<T>,
             state: Option<Self::State<T>>,
-            weights: &[RnnWeights<T>],
-            options: RnnOptions,
+            weights: &[RecurrentWeights<T>],
+            options: RecurrentOptions,
         ) -> Result<(Tensor<T>, Self::State<T>)> {
             $sequence(input, state, weights, options)
         }
@@ -157,7 +162,7 @@ macro_rules! called {
             self,
             input: &Tensor<T>,
             state: Option<Self::State<T>>,
-            weights: &RnnWeights<T>,
+            weights: &RecurrentWeights<T>,
         ) -> Result<Self::State<T>> {
             $cell(input, state, weights)
         }
@@ -165,7 +170,7 @@ macro_rules! called {
 }
 
 /// `W_hh h`, plus `b_hh` if it is not in the input's part.
-fn of_hidden<T: Real>(h: &Tensor<T>, weights: &RnnWeights<T>) -> Result<Tensor<T>> {
+fn of_hidden<T: Real>(h: &Tensor<T>, weights: &RecurrentWeights<T>) -> Result<Tensor<T>> {
     linear(h, &weights.weight_hh, weights.bias_hh.as_ref())
 }
 
@@ -176,14 +181,14 @@ fn of_hidden<T: Real>(h: &Tensor<T>, weights: &RnnWeights<T>) -> Result<Tensor<T
 pub struct LstmKind;
 
 impl sealed::Sealed for LstmKind {}
-impl RnnKind for LstmKind {
+impl RecurrentKind for LstmKind {
     const NAME: &'static str = "LSTM";
     const GATES: usize = 4;
     const SUMS_BIASES: bool = true;
     const PROJECTS: bool = true;
     type State<T: Real> = LstmState<T>;
 
-    fn step<T: Real>(self, input: &Tensor<T>, (h, c): &LstmState<T>, w: &RnnWeights<T>) -> Result<LstmState<T>> {
+    fn step<T: Real>(self, input: &Tensor<T>, (h, c): &LstmState<T>, w: &RecurrentWeights<T>) -> Result<LstmState<T>> {
         let gates = input.try_add(&of_hidden(h, w)?)?.chunk(4, -1)?;
         let c = gates[1].sigmoid().try_mul(c)?.try_add(&gates[0].sigmoid().try_mul(&gates[2].tanh())?)?;
         let h = gates[3].sigmoid().try_mul(&c.tanh())?;
@@ -204,11 +209,11 @@ impl RnnKind for LstmKind {
 /// torch.nn.LSTM; Hochreiter and Schmidhuber, 1997.
 ///
 /// ```
-/// use ndnn::{functional::{self as F, RnnOptions, RnnWeights}, prelude::*};
-/// let weights: [RnnWeights; 1] = [RnnWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]))];
-/// let (output, (h, c)) = F::lstm(&Tensor::ones([7, 5, 2]), None, &weights, RnnOptions::default())?;
+/// use ndnn::{functional::{self as F, RecurrentOptions, RecurrentWeights}, prelude::*};
+/// let weights: [RecurrentWeights; 1] = [RecurrentWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]))];
+/// let (output, (h, c)) = F::lstm(&Tensor::ones([7, 5, 2]), None, &weights, RecurrentOptions::default())?;
 /// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
-/// let (output, _) = F::lstm(&Tensor::ones([7, 5, 2]), Some((h, c)), &weights, RnnOptions::default())?;
+/// let (output, _) = F::lstm(&Tensor::ones([7, 5, 2]), Some((h, c)), &weights, RecurrentOptions::default())?;
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 ///
@@ -218,8 +223,8 @@ impl RnnKind for LstmKind {
 pub fn lstm<T: Real>(
     input: &Tensor<T>,
     state: Option<LstmState<T>>,
-    weights: &[RnnWeights<T>],
-    options: RnnOptions,
+    weights: &[RecurrentWeights<T>],
+    options: RecurrentOptions,
 ) -> Result<(Tensor<T>, LstmState<T>)> {
     Driver { kind: LstmKind, op: "lstm" }.sequence(input, state, weights, options)
 }
@@ -232,8 +237,8 @@ pub fn lstm<T: Real>(
 /// `None`; the result has the form of the state.
 ///
 /// ```
-/// use ndnn::{functional::{self as F, RnnWeights}, prelude::*};
-/// let weights: RnnWeights = RnnWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]));
+/// use ndnn::{functional::{self as F, RecurrentWeights}, prelude::*};
+/// let weights: RecurrentWeights = RecurrentWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]));
 /// let (h, c) = F::lstm_cell(&Tensor::ones([5, 2]), None, &weights)?;
 /// let (h, c) = F::lstm_cell(&Tensor::ones([5, 2]), Some((h, c)), &weights)?;
 /// assert_eq!((h.shape(), c.shape()), (&[5, 3][..], &[5, 3][..]));
@@ -246,7 +251,7 @@ pub fn lstm<T: Real>(
 pub fn lstm_cell<T: Real>(
     input: &Tensor<T>,
     state: Option<LstmState<T>>,
-    weights: &RnnWeights<T>,
+    weights: &RecurrentWeights<T>,
 ) -> Result<LstmState<T>> {
     Driver { kind: LstmKind, op: "lstm_cell" }.cell(input, state, weights)
 }
@@ -258,14 +263,14 @@ pub fn lstm_cell<T: Real>(
 pub struct GruKind;
 
 impl sealed::Sealed for GruKind {}
-impl RnnKind for GruKind {
+impl RecurrentKind for GruKind {
     const NAME: &'static str = "GRU";
     const GATES: usize = 3;
     const SUMS_BIASES: bool = false;
     const PROJECTS: bool = false;
     type State<T: Real> = Tensor<T>;
 
-    fn step<T: Real>(self, input: &Tensor<T>, h: &Tensor<T>, w: &RnnWeights<T>) -> Result<Tensor<T>> {
+    fn step<T: Real>(self, input: &Tensor<T>, h: &Tensor<T>, w: &RecurrentWeights<T>) -> Result<Tensor<T>> {
         let (x, by) = (input.chunk(3, -1)?, of_hidden(h, w)?.chunk(3, -1)?);
         let (r, z) = (x[0].try_add(&by[0])?.sigmoid(), x[1].try_add(&by[1])?.sigmoid());
         let n = x[2].try_add(&r.try_mul(&by[2])?)?.tanh();
@@ -284,11 +289,11 @@ impl RnnKind for GruKind {
 /// forward and backward, then those of layer 1, …. As torch.nn.GRU; Cho et al., 2014.
 ///
 /// ```
-/// use ndnn::{functional::{self as F, RnnOptions, RnnWeights}, prelude::*};
-/// let weights: [RnnWeights; 1] = [RnnWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]))];
-/// let (output, h) = F::gru(&Tensor::ones([7, 5, 2]), None, &weights, RnnOptions::default())?;
+/// use ndnn::{functional::{self as F, RecurrentOptions, RecurrentWeights}, prelude::*};
+/// let weights: [RecurrentWeights; 1] = [RecurrentWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]))];
+/// let (output, h) = F::gru(&Tensor::ones([7, 5, 2]), None, &weights, RecurrentOptions::default())?;
 /// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
-/// let (output, _) = F::gru(&Tensor::ones([7, 5, 2]), Some(h), &weights, RnnOptions::default())?;
+/// let (output, _) = F::gru(&Tensor::ones([7, 5, 2]), Some(h), &weights, RecurrentOptions::default())?;
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 ///
@@ -298,8 +303,8 @@ impl RnnKind for GruKind {
 pub fn gru<T: Real>(
     input: &Tensor<T>,
     state: Option<Tensor<T>>,
-    weights: &[RnnWeights<T>],
-    options: RnnOptions,
+    weights: &[RecurrentWeights<T>],
+    options: RecurrentOptions,
 ) -> Result<(Tensor<T>, Tensor<T>)> {
     Driver { kind: GruKind, op: "gru" }.sequence(input, state, weights, options)
 }
@@ -311,8 +316,8 @@ pub fn gru<T: Real>(
 /// result has the form of the state. The blocks of the weights are those of r, z and n.
 ///
 /// ```
-/// use ndnn::{functional::{self as F, RnnWeights}, prelude::*};
-/// let weights: RnnWeights = RnnWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]));
+/// use ndnn::{functional::{self as F, RecurrentWeights}, prelude::*};
+/// let weights: RecurrentWeights = RecurrentWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]));
 /// let h = F::gru_cell(&Tensor::ones([5, 2]), None, &weights)?;
 /// let h = F::gru_cell(&Tensor::ones([5, 2]), Some(h), &weights)?;
 /// assert_eq!(h.shape(), [5, 3]);
@@ -322,7 +327,11 @@ pub fn gru<T: Real>(
 /// # Errors
 /// If the shapes do not match.
 #[concrete]
-pub fn gru_cell<T: Real>(input: &Tensor<T>, state: Option<Tensor<T>>, weights: &RnnWeights<T>) -> Result<Tensor<T>> {
+pub fn gru_cell<T: Real>(
+    input: &Tensor<T>,
+    state: Option<Tensor<T>>,
+    weights: &RecurrentWeights<T>,
+) -> Result<Tensor<T>> {
     Driver { kind: GruKind, op: "gru_cell" }.cell(input, state, weights)
 }
 
@@ -334,20 +343,20 @@ struct Driver<K> {
     op: &'static str,
 }
 
-impl<K: RnnKind> Driver<K> {
+impl<K: RecurrentKind> Driver<K> {
     /// The number of values of each part of the state: the first is what `weight_hh` takes, the others are not
     /// projected.
-    fn widths<T: Real>(&self, weights: &RnnWeights<T>) -> Vec<usize> {
+    fn widths<T: Real>(&self, weights: &RecurrentWeights<T>) -> Vec<usize> {
         let hidden = weights.weight_ih.shape()[0] / K::GATES;
         (0..K::State::<T>::PARTS).map(|part| if part == 0 { weights.weight_hh.shape()[1] } else { hidden }).collect()
     }
 
     /// Returns an error if weights do not match one another or do not take `features` inputs.
-    fn check_weights<T: Real>(&self, weights: &RnnWeights<T>, features: usize) -> Result<()> {
+    fn check_weights<T: Real>(&self, weights: &RecurrentWeights<T>, features: usize) -> Result<()> {
         let wrong = |name: &str, shape: &[usize], expected: String| {
             Err(Error::shape(self.op, format!("{name} is {shape:?}, expected {expected}")))
         };
-        let RnnWeights { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr } = weights;
+        let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr } = weights;
         let &[rows, inputs] = weight_ih.shape() else {
             return wrong("weight_ih", weight_ih.shape(), "two axes".into());
         };
@@ -383,7 +392,7 @@ impl<K: RnnKind> Driver<K> {
     fn initial<T: Real>(
         &self,
         state: Option<K::State<T>>,
-        weights: &RnnWeights<T>,
+        weights: &RecurrentWeights<T>,
         lead: &[usize],
         input: &Tensor<T>,
     ) -> Result<K::State<T>> {
@@ -406,7 +415,11 @@ impl<K: RnnKind> Driver<K> {
     }
 
     /// The input's part of the gates for all steps at once, and the weights that are left for the steps.
-    fn project<T: Real>(&self, input: &Tensor<T>, weights: &RnnWeights<T>) -> Result<(Tensor<T>, RnnWeights<T>)> {
+    fn project<T: Real>(
+        &self,
+        input: &Tensor<T>,
+        weights: &RecurrentWeights<T>,
+    ) -> Result<(Tensor<T>, RecurrentWeights<T>)> {
         let mut weights = weights.clone();
         if let (Some(ih), Some(hh)) = (&weights.bias_ih, &weights.bias_hh)
             && K::SUMS_BIASES
@@ -420,7 +433,7 @@ impl<K: RnnKind> Driver<K> {
         &self,
         input: &Tensor<T>,
         state: Option<K::State<T>>,
-        weights: &RnnWeights<T>,
+        weights: &RecurrentWeights<T>,
     ) -> Result<K::State<T>> {
         let (lead, features) = match input.shape() {
             [lead @ .., last] if lead.len() <= 1 => (lead, *last),
@@ -439,7 +452,7 @@ impl<K: RnnKind> Driver<K> {
         &self,
         input: &Tensor<T>,
         mut state: K::State<T>,
-        weights: &RnnWeights<T>,
+        weights: &RecurrentWeights<T>,
         backwards: bool,
     ) -> Result<(Tensor<T>, K::State<T>)> {
         let (projected, weights) = self.project(input, weights)?;
@@ -462,8 +475,8 @@ impl<K: RnnKind> Driver<K> {
         &self,
         input: &Tensor<T>,
         state: Option<K::State<T>>,
-        weights: &[RnnWeights<T>],
-        options: RnnOptions,
+        weights: &[RecurrentWeights<T>],
+        options: RecurrentOptions,
     ) -> Result<(Tensor<T>, K::State<T>)> {
         let batched = input.ndim() == 3;
         let mut x = self.time_first(input, options)?;
@@ -504,7 +517,7 @@ impl<K: RnnKind> Driver<K> {
     }
 
     /// The input as `(L, N, input)`, with at least one step.
-    fn time_first<T: Real>(&self, input: &Tensor<T>, options: RnnOptions) -> Result<Tensor<T>> {
+    fn time_first<T: Real>(&self, input: &Tensor<T>, options: RecurrentOptions) -> Result<Tensor<T>> {
         let x = match (input.ndim(), options.batch_first) {
             (2, _) => input.unsqueeze(1)?,
             (3, false) => input.clone(),
@@ -522,7 +535,7 @@ impl<K: RnnKind> Driver<K> {
     }
 
     /// Returns an error for weights of another number of directions, or whose layers do not match one another.
-    fn check_layers<T: Real>(&self, weights: &[RnnWeights<T>], features: usize, directions: usize) -> Result<()> {
+    fn check_layers<T: Real>(&self, weights: &[RecurrentWeights<T>], features: usize, directions: usize) -> Result<()> {
         if weights.is_empty() || !weights.len().is_multiple_of(directions) {
             let what = format!("expected at least one layer of weights, {directions} per layer, got {}", weights.len());
             return Err(Error::value(self.op, what));

@@ -36,7 +36,7 @@ impl<T: LinalgScalar + Product> Scalar for T {}
 
 /// The sizes of one convolution.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct ConvSizes {
     /// The number of axes besides batch and channels, 1 to 3.
     pub axes: usize,
     pub batch: usize,
@@ -48,7 +48,7 @@ pub struct Plan {
     pub windows: Windows,
 }
 
-impl Plan {
+impl ConvSizes {
     fn shape(&self, lead: [usize; 2], sizes: [usize; 3]) -> Vec<usize> {
         [&lead[..], &sizes[3 - self.axes..]].concat()
     }
@@ -159,33 +159,33 @@ pub fn conv<T: Scalar>(
     x: ArrayViewD<'_, T>,
     weight: ArrayViewD<'_, T>,
     bias: Option<ArrayViewD<'_, T>>,
-    plan: &Plan,
+    sizes: &ConvSizes,
 ) -> ArrayD<T> {
-    let shape = IxDyn(&plan.output_shape());
+    let shape = IxDyn(&sizes.output_shape());
     if shape.slice().contains(&0) {
         return full("conv", shape.slice(), T::zero());
     }
     let (x, weight, bias) = (row_major(&x), row_major(&weight), bias.as_ref().map(row_major));
-    let ((_, features), len) = (plan.group(), plan.windows.output_len());
-    let mut out = zeros([plan.batch * plan.groups, features, len]);
-    let work = plan.work();
+    let ((_, features), len) = (sizes.group(), sizes.windows.output_len());
+    let mut out = zeros([sizes.batch * sizes.groups, features, len]);
+    let work = sizes.work();
     if let Some(bias) = &bias {
         for (i, mut out) in out.outer_iter_mut().enumerate() {
-            let bias = &bias[i % plan.groups * features..];
+            let bias = &bias[i % sizes.groups * features..];
             out.outer_iter_mut().zip(bias).for_each(|(mut row, &b)| row.fill(b));
         }
     }
     if work > 0 {
         let mut tasks = Vec::new();
         for (i, mut rest) in out.outer_iter_mut().enumerate() {
-            for at in plan.tiles(LEAST) {
+            for at in sizes.tiles(LEAST) {
                 let (part, behind) = rest.split_at(Axis(1), at.len());
                 push(&mut tasks, (i, at, part));
                 rest = behind;
             }
         }
         run_tasks(work, tasks, |space, (i, at, mut out)| {
-            product(plan.weight(&weight, i % plan.groups), plan.columns(&x, i, at, space), &mut out, true);
+            product(sizes.weight(&weight, i % sizes.groups), sizes.columns(&x, i, at, space), &mut out, true);
         });
     }
     out.into_shape_with_order(shape).expect("as many elements")
@@ -193,31 +193,31 @@ pub fn conv<T: Scalar>(
 
 /// The derivative with respect to the input: `dx[n, c] = Σ_f w[f, c] ∗ g[n, f]`, which is also the transposed
 /// convolution.
-pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, plan: &Plan) -> ArrayD<T> {
+pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, sizes: &ConvSizes) -> ArrayD<T> {
     let (g, weight) = (row_major(&g), row_major(&weight));
-    let ((channels, features), windows) = (plan.group(), &plan.windows);
+    let ((channels, features), windows) = (sizes.group(), &sizes.windows);
     let (taps, len) = (windows.kernel_len(), windows.input_len());
-    let mut out = full("conv", &plan.input_shape(), T::zero());
-    let work = plan.work();
+    let mut out = full("conv", &sizes.input_shape(), T::zero());
+    let work = sizes.work();
     if work == 0 {
         return out;
     }
     // The windows overlap, so one task takes all windows; where there are few samples, it takes only a part of the
     // channels.
-    let count = plan.batch * plan.groups;
+    let count = sizes.batch * sizes.groups;
     let part = if count >= SUMS { channels } else { channels.div_ceil(SUMS) };
     let blocks = out.as_slice_mut().expect("standard layout").chunks_mut(channels * len).enumerate();
     let tasks =
         collected(blocks.flat_map(|(i, block)| block.chunks_mut(part * len).enumerate().map(move |(j, x)| (i, j, x))));
     run_tasks(work, tasks, |space, (i, j, x)| {
         let rows = j * part * taps..(j * part + x.len() / len) * taps;
-        let weight = plan.weight(&weight, i % plan.groups).slice_move(s![.., rows.clone()]).reversed_axes();
+        let weight = sizes.weight(&weight, i % sizes.groups).slice_move(s![.., rows.clone()]).reversed_axes();
         let g = matrix(&g, i, features, windows.output_len());
         if windows.is_identity() {
             let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");
             return product(weight, g, &mut x, false);
         }
-        if let Some(apart) = plan.shifts() {
+        if let Some(apart) = sizes.shifts() {
             let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");
             for tap in 0..taps {
                 let mut seen = x.slice_mut(s![.., tap * apart..tap * apart + windows.output_len()]);
@@ -225,7 +225,7 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, pl
             }
             return;
         }
-        for at in plan.tiles(LEAST) {
+        for at in sizes.tiles(LEAST) {
             sized(space, saturating([rows.len(), at.len()]), T::zero());
             let mut columns = ArrayViewMut2::from_shape((rows.len(), at.len()), space).expect("as many elements");
             product(weight, g.slice(s![.., at.clone()]), &mut columns, false);
@@ -236,28 +236,28 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, pl
 }
 
 /// The derivative with respect to the weight: `dw[f, c] = Σ_n g[n, f] ⋆ x[n, c]`.
-pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, plan: &Plan) -> ArrayD<T> {
+pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, sizes: &ConvSizes) -> ArrayD<T> {
     let (x, g) = (row_major(&x), row_major(&g));
-    let ((_, features), rows, len) = (plan.group(), plan.rows(), plan.windows.output_len());
-    let mut out = full("conv", &plan.weight_shape(), T::zero());
-    let work = plan.work();
+    let ((_, features), rows, len) = (sizes.group(), sizes.rows(), sizes.windows.output_len());
+    let mut out = full("conv", &sizes.weight_shape(), T::zero());
+    let work = sizes.work();
     if work == 0 {
         return out;
     }
     // The weights of one group are a sum over samples and tiles, taken in a few parts that are added in a fixed order.
-    let least = if plan.shifts().is_some() { COLUMNS } else { LEAST };
-    let units = collected((0..plan.batch).flat_map(|n| plan.tiles(least).map(move |at| (n, at))));
-    let part = units.len().div_ceil((SUMS / plan.groups).max(1));
+    let least = if sizes.shifts().is_some() { COLUMNS } else { LEAST };
+    let units = collected((0..sizes.batch).flat_map(|n| sizes.tiles(least).map(move |at| (n, at))));
+    let part = units.len().div_ceil((SUMS / sizes.groups).max(1));
     let parts = collected(units.chunks(part));
-    let mut sums = zeros([plan.groups * parts.len(), features, rows]);
+    let mut sums = zeros([sizes.groups * parts.len(), features, rows]);
     let tasks = collected(sums.outer_iter_mut().enumerate());
     run_tasks(work, tasks, |space, (t, mut sum)| {
         let group = t / parts.len();
         for (n, at) in parts[t % parts.len()] {
-            let i = n * plan.groups + group;
+            let i = n * sizes.groups + group;
             let g = matrix(&g, i, features, len).slice_move(s![.., at.clone()]);
-            if let Some(apart) = plan.shifts() {
-                let (taps, size) = (plan.windows.kernel_len(), plan.windows.input_len());
+            if let Some(apart) = sizes.shifts() {
+                let (taps, size) = (sizes.windows.kernel_len(), sizes.windows.input_len());
                 for c in 0..rows / taps {
                     let line = &x[(i * (rows / taps) + c) * size..][..size][at.start..];
                     let seen = ArrayView2::from_shape((at.len(), taps).strides((1, apart)), line).expect("all inside");
@@ -265,7 +265,7 @@ pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, plan: 
                 }
                 continue;
             }
-            product(g, plan.columns(&x, i, at.clone(), space).reversed_axes(), &mut sum, true);
+            product(g, sizes.columns(&x, i, at.clone(), space).reversed_axes(), &mut sum, true);
         }
     });
     let blocks = out.as_slice_mut().expect("standard layout").chunks_mut(features * rows);

@@ -265,7 +265,12 @@ fn ordered<E: Word>(mut lines: Vec<Line>, mut ends: Ends<E>) -> (Vec<Line>, Ends
         ends = ends.along(*line, line.len - 1);
         (line.to, line.from) = (-line.to, -line.from);
     }
-    sort_falling(&mut lines, |line| line.to);
+    merge(&mut lines);
+    (lines, ends)
+}
+
+fn merge(lines: &mut Vec<Line>) {
+    sort_falling(lines, |line| line.to);
     lines.dedup_by(|inner, outer| {
         let whole = |step: isize| step.wrapping_mul(inner.len as isize);
         let follow = outer.to == whole(inner.to) && outer.from == whole(inner.from);
@@ -274,7 +279,6 @@ fn ordered<E: Word>(mut lines: Vec<Line>, mut ends: Ends<E>) -> (Vec<Line>, Ends
         }
         follow
     });
-    (lines, ends)
 }
 
 /// A copy for [`dispatch_narrow`]: see [`Word::walk`].
@@ -415,12 +419,12 @@ trait Word: Copy + Send + 'static {
     }
 }
 
-/// Row by row, element by element.
+/// Row by row, element by element; compiled once, since vector instructions do not help it.
 ///
 /// # Safety
 /// As [`strided`].
 #[allow(unsafe_code)]
-#[inline(always)]
+#[inline(never)]
 unsafe fn by_element<E: Word>(rows: Line, columns: Line, ends: Ends<E>) {
     for r in 0..rows.len {
         let Ends { to, from } = ends.along(rows, r);

@@ -4,6 +4,7 @@
 //! instruction set. [`walk`](super::walk) goes through the arrays.
 
 use std::{
+    marker::PhantomData,
     mem::MaybeUninit,
     slice::{from_raw_parts, from_raw_parts_mut},
 };
@@ -170,6 +171,32 @@ where
     }
 }
 
+/// The loop of a function from `X` to `Y`, which is no longer known: what goes through the arrays is compiled for the
+/// types alone.
+#[derive(Clone, Copy)]
+pub struct Body<'a, X, Y> {
+    run: Loop<'a>,
+    types: PhantomData<fn(X) -> Y>,
+}
+
+impl<'a, A: Copy, B> Body<'a, A, B> {
+    pub fn of_one<F: Map<A, B>>(f: &'a F) -> Self {
+        Body { run: Loop::new(over_one::<A, B, F>, f), types: PhantomData }
+    }
+}
+
+impl<'a, A: Copy, B: Copy, C> Body<'a, (A, B), C> {
+    pub fn of_two<F: Map<(A, B), C>>(f: &'a F) -> Self {
+        Body { run: Loop::new(over_pairs::<A, B, C, F>, f), types: PhantomData }
+    }
+}
+
+impl<'a, A: Copy, B: Copy, C: Copy, D> Body<'a, (A, B, C), D> {
+    pub fn of_three<F: Map<(A, B, C), D>>(f: &'a F) -> Self {
+        Body { run: Loop::new(over_triples::<A, B, C, D, F>, f), types: PhantomData }
+    }
+}
+
 /// A new array of `shape` with the results of the loop on the sources, which are broadcast to it.
 ///
 /// # Safety
@@ -205,14 +232,23 @@ where
 }
 
 /// As [`map`], for a function that is compiled for each instruction set.
-#[allow(unsafe_code)]
 pub fn map_with<A, B, F: Map<A, B>>(x: ArrayViewD<'_, A>, f: F) -> ArrayD<B>
 where
     A: Copy + Sync,
     B: Copy + Default + Send,
 {
-    // SAFETY: the loop over these types.
-    unsafe { made(x.shape(), &[Source::of(&x)], Loop::new(over_one::<A, B, F>, &f)) }
+    map_by(x, Body::of_one(&f))
+}
+
+/// As [`map`], for the loop of any function.
+#[allow(unsafe_code)]
+pub fn map_by<A, B>(x: ArrayViewD<'_, A>, body: Body<'_, A, B>) -> ArrayD<B>
+where
+    A: Copy + Sync,
+    B: Copy + Default + Send,
+{
+    // SAFETY: a loop over these types.
+    unsafe { made(x.shape(), &[Source::of(&x)], body.run) }
 }
 
 /// A closure for which one compiled version is enough.
@@ -251,7 +287,6 @@ where
 }
 
 /// As [`zip`], for a function that is compiled for each instruction set.
-#[allow(unsafe_code)]
 pub fn zip_with<A, B, C, F: Map<(A, B), C>>(
     a: ArrayViewD<'_, A>,
     b: ArrayViewD<'_, B>,
@@ -263,19 +298,47 @@ where
     B: Copy + Sync,
     C: Copy + Default + Send,
 {
-    // SAFETY: the loop over these types.
-    unsafe { made(shape, &[Source::of(&a), Source::of(&b)], Loop::new(over_pairs::<A, B, C, F>, &f)) }
+    zip_by(a, b, shape, Body::of_two(&f))
 }
 
-/// `x[i] = f(x[i], y[i])`; `y` has as many elements as `x`, or one.
+/// As [`zip`], for the loop of any function.
 #[allow(unsafe_code)]
-pub fn zip_in_place<A: Copy + Send + Sync, F: Map<(A, A), A>>(x: &mut [A], y: &[A], f: F) {
+pub fn zip_by<A, B, C>(
+    a: ArrayViewD<'_, A>,
+    b: ArrayViewD<'_, B>,
+    shape: &[usize],
+    body: Body<'_, (A, B), C>,
+) -> ArrayD<C>
+where
+    A: Copy + Sync,
+    B: Copy + Sync,
+    C: Copy + Default + Send,
+{
+    // SAFETY: a loop over these types.
+    unsafe { made(shape, &[Source::of(&a), Source::of(&b)], body.run) }
+}
+
+/// Writes the values for the pairs of two slices, on this thread.
+#[allow(unsafe_code)]
+pub fn write_pairs<'a, A, B, C>(x: &[A], y: &[B], out: &'a mut [MaybeUninit<C>], body: Body<'_, (A, B), C>) -> &'a [C] {
+    assert!(x.len() == out.len() && y.len() == out.len());
+    let inputs = [x.as_ptr().cast(), y.as_ptr().cast(), std::ptr::null()];
+    // SAFETY: as many elements to read and to write, all of which are written.
+    unsafe {
+        body.run.call(inputs, out.as_mut_ptr().cast(), out.len());
+        &*(std::ptr::from_mut(out) as *const [C])
+    }
+}
+
+/// `x[i] = f(x[i], y[i])`, by the loop of a function; `y` has as many elements as `x`, or one.
+#[allow(unsafe_code)]
+pub fn zip_in_place<A: Copy + Send + Sync>(x: &mut [A], y: &[A], body: Body<'_, (A, A), A>) {
     let (len, y) = (x.len(), ArrayViewD::from_shape(IxDyn(&[y.len()]), y).expect("as many elements"));
     let (start, shape) = (x.as_mut_ptr(), [len]);
     let sources = [Source::replaced(start, &shape), Source::of(&y)];
-    let (walk, run) = (Walk::new(&shape, &sources), Loop::new(over_pairs::<A, A, A, F>, &f));
+    let walk = Walk::new(&shape, &sources);
     // SAFETY: the elements of `x` are also read through `start`, and are copied before they are overwritten.
-    unsafe { walk::run(&walk, &sources, start.cast(), size_of::<A>(), run) };
+    unsafe { walk::run(&walk, &sources, start.cast(), size_of::<A>(), body.run) };
 }
 
 /// `f` of each triple of elements of three arrays broadcast to `shape`, in any order.
@@ -296,7 +359,6 @@ where
 }
 
 /// As [`zip3`], for a function that is compiled for each instruction set.
-#[allow(unsafe_code)]
 pub fn zip3_with<A, B, C, D, F: Map<(A, B, C), D>>(
     a: ArrayViewD<'_, A>,
     b: ArrayViewD<'_, B>,
@@ -310,9 +372,26 @@ where
     C: Copy + Sync,
     D: Copy + Default + Send,
 {
-    let sources = [Source::of(&a), Source::of(&b), Source::of(&c)];
-    // SAFETY: the loop over these types.
-    unsafe { made(shape, &sources, Loop::new(over_triples::<A, B, C, D, F>, &f)) }
+    zip3_by(a, b, c, shape, Body::of_three(&f))
+}
+
+/// As [`zip3`], for the loop of any function.
+#[allow(unsafe_code)]
+pub fn zip3_by<A, B, C, D>(
+    a: ArrayViewD<'_, A>,
+    b: ArrayViewD<'_, B>,
+    c: ArrayViewD<'_, C>,
+    shape: &[usize],
+    body: Body<'_, (A, B, C), D>,
+) -> ArrayD<D>
+where
+    A: Copy + Sync,
+    B: Copy + Sync,
+    C: Copy + Sync,
+    D: Copy + Default + Send,
+{
+    // SAFETY: a loop over these types.
+    unsafe { made(shape, &[Source::of(&a), Source::of(&b), Source::of(&c)], body.run) }
 }
 
 #[cfg(test)]

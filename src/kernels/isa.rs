@@ -128,9 +128,9 @@ unsafe fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
 }
 
-/// Compiled once, and not at each place that dispatches.
+/// Runs a kernel by what every CPU has; compiled once, and not at each place that dispatches.
 #[inline(never)]
-fn with_baseline<K: Kernel>(kernel: K) -> K::Output {
+pub fn with_baseline<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Baseline>()
 }
 

@@ -11,8 +11,13 @@ pub fn row_major<'a, T: Copy>(x: &'a ArrayViewD<'_, T>) -> RowMajor<'a, T> {
 
 /// The axes in order of falling stride: in this order a transposed array has no gaps in memory.
 pub fn memory_order<T>(x: &ArrayViewD<'_, T>) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..x.ndim()).collect();
-    sort_falling(&mut order, |&axis| x.strides()[axis]);
+    by_stride(x.strides())
+}
+
+/// The axes in order of falling stride.
+pub fn by_stride(strides: &[isize]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..strides.len()).collect();
+    sort_falling(&mut order, |&axis| strides[axis]);
     order
 }
 

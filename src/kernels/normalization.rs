@@ -2,10 +2,10 @@
 //! (batch norm).
 
 use super::{
-    isa::Isa,
+    isa::{Isa, Kernel, dispatch},
     memory::{Aligned, collected, filled, recycle},
     prefetch,
-    reduce::{self, Each, combine, fold_rows},
+    reduce::{self, Each, combine, fold_contiguous, fold_rows},
     row_kernel::{Blank, RowKernel, Sizes, run, write, write_rows},
 };
 use crate::number::Real;
@@ -47,23 +47,42 @@ fn is_settled<T: Real>(mean: T, variance: T) -> bool {
 #[inline(always)]
 fn moments<T: Real>(x: &[T]) -> [T; 3] {
     let count = T::of(x.len() as f64);
-    let about = |mean: T| reduce::sums([x], [], |[x]| ([x - mean, (x - mean) * (x - mean)], [])).map(|sum| sum / count);
-    let mut mean = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::ZERO, |a, b| a + b) / count;
-    if !mean.is_finite() {
-        // The sum overflows, but the mean need not.
-        mean = combine(Each([x], |[x]: [T; 1]| x / count), x.len(), T::ZERO, |a, b| a + b);
-    }
+    let mean = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::ZERO, |a, b| a + b) / count;
     let square = |[x]: [T; 1]| (x - mean) * (x - mean);
     let variance = combine(Each([x], square), x.len(), T::ZERO, |a, b| a + b) / count;
-    if is_settled(mean, variance) {
-        return [mean, T::ZERO, variance];
+    if is_settled(mean, variance) { [mean, T::ZERO, variance] } else { careful_moments(x, mean) }
+}
+
+/// [`moments`] where the mean is large beside the deviation from it, or its sum overflows.
+#[cold]
+fn careful_moments<T: Real>(x: &[T], mut mean: T) -> [T; 3] {
+    let count = T::of(x.len() as f64);
+    if !mean.is_finite() {
+        // The sum overflows, but the mean need not.
+        mean = fold_contiguous(&collected(x.iter().map(|&x| x / count)), T::ZERO, T::plus);
     }
+    let about = |mean| dispatch(About { x, mean }).map(|sum| sum / count);
     let [mut rest, mut square] = about(mean);
     if is_rough(rest, square) {
         mean += rest;
         [rest, square] = about(mean);
     }
     [mean, rest, spread(square, rest)]
+}
+
+/// The sums of the distances from a mean and of their squares.
+struct About<'a, T> {
+    x: &'a [T],
+    mean: T,
+}
+
+impl<T: Real> Kernel for About<'_, T> {
+    type Output = [T; 2];
+    #[inline(always)]
+    fn run<I: Isa>(self) -> [T; 2] {
+        let mean = self.mean;
+        reduce::sums([self.x], [], |[x]| ([x - mean, (x - mean) * (x - mean)], []))
+    }
 }
 
 /// A parameter, or a constant where there is none.
@@ -246,7 +265,7 @@ impl<T: Real, F: Fn([T; 4]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T
             reduce::sums(inputs, sums, |x| ([], f(x)));
             [T::ZERO; N]
         } else {
-            let (n, [mean, rest]) = (self.map.len, self.mean.map(|mean| mean[i % c]));
+            let (n, [mean, rest]) = (self.map.len, reduce::at_place(&self.mean, i % c));
             reduce::sums([&self.x[i * n..][..n], &self.y[i * n..][..n]], [], |[x, y]| (f([x, y, mean, rest]), []))
         };
         (write(out, |_| T::ZERO), note)
@@ -268,7 +287,7 @@ fn channel_sums<T: Real, const N: usize>(
     let out = std::array::from_fn(|k| {
         let mut out = filled(map.channels, T::ZERO);
         kind.iter_mut().zip(&notes).for_each(|(one, note): (&mut T, &[T; N])| *one = note[k]);
-        fold_rows(&kind, &mut out, T::ZERO, |a, b| a + b);
+        fold_rows(&kind, &mut out, T::ZERO, T::plus);
         out
     });
     recycle(kind);
@@ -283,11 +302,12 @@ pub fn batch_moments<T: Real>(x: &[T], map: Map) -> [Vec<T>; 3] {
     let about = |mean: &[T]| {
         channel_sums([x, x], map, [mean, &zeros], |[x, _, mean, _]| [x - mean, (x - mean) * (x - mean)]).map(over)
     };
-    let [mean] = channel_sums([x, x], map, [&zeros, &zeros], |[x, ..]| [x]);
+    let sums = |scale: T| channel_sums([x, x], map, [&zeros, &zeros], |[x, ..]| [x * scale]);
+    let [mean] = sums(T::ONE);
     let mut mean = over(mean);
     if !mean.iter().all(|mean| mean.is_finite()) {
         // The sum overflows, but the mean need not.
-        [mean] = channel_sums([x, x], map, [&zeros, &zeros], |[x, ..]| [x / count]);
+        [mean] = sums(count.recip());
     }
     let [var] = channel_sums([x, x], map, [&mean, &zeros], |[x, _, mean, _]| [(x - mean) * (x - mean)]).map(over);
     if mean.iter().zip(&var).all(|(&mean, &var)| is_settled(mean, var)) {
@@ -319,9 +339,9 @@ impl<T: Real, F: Fn(T, T, [T; 4]) -> T + Sync + Copy> RowKernel<T> for Channels<
         let (x, y) = (&self.x[i * n..][..n], &self.y[i * n..][..n]);
         if self.map.len == 1 {
             let numbers = self.numbers.map(|k| &k[..n]);
-            return (write(out, |j| f(x[j], y[j], numbers.map(|k| k[j]))), ());
+            return (write(out, |j| f(x[j], y[j], reduce::at_place(&numbers, j))), ());
         }
-        let numbers = self.numbers.map(|k| k[i % self.map.channels]);
+        let numbers = reduce::at_place(&self.numbers, i % self.map.channels);
         (write(out, |j| f(x[j], y[j], numbers)), ())
     }
 }

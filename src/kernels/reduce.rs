@@ -3,14 +3,14 @@
 //! Elements are combined in lanes and in levels of a few elements each, split by length alone: sums of many `f32` stay
 //! accurate, and the bits do not depend on the number of threads.
 
-use std::hint::black_box;
+use std::{hint::black_box, mem::MaybeUninit, ops::Range};
 
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Zip};
 
 use super::{
     copy::{contiguous, copy_into},
-    elementwise::zip,
-    isa::{Isa, Kernel, dispatch},
+    elementwise::{Body, write_pairs, zip},
+    isa::{Isa, Kernel, dispatch, with_baseline},
     layout::{array, memory_order, row_major},
     memory::{collected, filled, full, recycle},
     scalar::{is_nan, log_add_exp},
@@ -23,6 +23,8 @@ use crate::number::{DType, Element, Number, Real};
 const WIDE: usize = 1 << 11;
 /// Elements that are combined in parallel lanes.
 const LANES: usize = 32;
+/// Terms of a sum that are written at a time: they stay in the first-level cache.
+const NEAR: usize = 1 << 12;
 /// Elements that are combined one after another before the next level takes their result.
 const LEVEL: usize = 16;
 
@@ -41,12 +43,25 @@ pub(super) struct Each<'a, A, F, const K: usize>(pub [&'a [A]; K], pub F);
 impl<A: Copy, T: Element, F: Fn([A; K]) -> T + Copy, const K: usize> Terms<T> for Each<'_, A, F, K> {
     #[inline(always)]
     fn at<const N: usize>(self, from: usize) -> [T; N] {
-        let (inputs, mut out) = (self.0.map(|x| &x[from..from + N]), [T::ZERO; N]);
-        for i in 0..N {
-            out[i] = (self.1)(inputs.map(|x| x[i]));
+        let (mut inputs, mut out) = (self.0, [T::ZERO; N]);
+        for x in &mut inputs {
+            *x = &x[from..from + N];
+        }
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = (self.1)(at_place(&inputs, i));
         }
         out
     }
+}
+
+/// The elements at place `i`. (`map` of an array is compiled in ten pieces for each of its uses.)
+#[inline(always)]
+pub(super) fn at_place<A: Copy, const K: usize>(inputs: &[&[A]; K], i: usize) -> [A; K] {
+    let mut out = [inputs[0][i]; K];
+    for k in 1..K {
+        out[k] = inputs[k][i];
+    }
+    out
 }
 
 #[inline(always)]
@@ -105,7 +120,7 @@ pub(super) fn combine<T: Element>(terms: impl Terms<T>, n: usize, identity: T, f
 #[inline(always)]
 pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
     inputs: [&[T]; K],
-    mut per_place: [&mut [T]; M],
+    per_place: [&mut [T]; M],
     f: impl Fn([T; K]) -> ([T; S], [T; M]),
 ) -> [T; S] {
     let n = inputs[0].len();
@@ -152,27 +167,40 @@ pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
         }
     }
     for i in at..n {
-        let (over, here) = f(inputs.map(|x| x[i]));
-        (0..S).for_each(|s| total[s][i - at] += over[s]);
-        (0..M).for_each(|m| per_place[m][i] += here[m]);
+        let (over, here) = f(at_place(&inputs, i));
+        for s in 0..S {
+            total[s][i - at] += over[s];
+        }
+        for m in 0..M {
+            per_place[m][i] += here[m];
+        }
     }
     // As in `combine`.
-    let mut total = black_box(total);
-    total.each_mut().map(|lanes| {
+    let (mut total, mut out) = (black_box(total), [T::ZERO; S]);
+    for s in 0..S {
         let mut half = LANES / 2;
         while half > 0 {
             for i in 0..half {
-                lanes[i] += lanes[i + half];
+                total[s][i] += total[s][i + half];
             }
             half /= 2;
         }
-        lanes[0]
-    })
+        out[s] = total[s][0];
+    }
+    out
 }
 
 #[inline(always)]
 fn block<T: Copy>(x: &[T], at: usize) -> [T; LANES] {
     x[at..at + LANES].try_into().expect("so many lanes")
+}
+
+/// Integers and truth values are combined by what every CPU has: one version is compiled for them.
+fn choose<T: Element, K: Kernel>(kernel: K) -> K::Output {
+    match T::DTYPE {
+        DType::F32 | DType::F64 => dispatch(kernel),
+        _ => with_baseline(kernel),
+    }
 }
 
 struct FoldContiguous<T, S, F> {
@@ -192,39 +220,23 @@ impl<T: Element, S: Terms<T>, F: Fn(T, T) -> T + Copy> Kernel for FoldContiguous
 
 /// Combines a contiguous slice into one element, on this thread.
 pub fn fold_contiguous<T: Element>(x: &[T], identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
-    dispatch(FoldContiguous { terms: Each([x], |[x]: [T; 1]| x), n: x.len(), identity, f })
+    choose::<T, _>(FoldContiguous { terms: Each([x], |[x]: [T; 1]| x), n: x.len(), identity, f })
 }
 
-/// What is added up, place by place. It and everything that it calls must be `#[inline(always)]`.
-pub trait Term<T>: Sync {
-    /// The term for one place of both arrays.
-    fn term<I: Isa>(&self, x: T, y: T) -> T;
-}
-
-struct TermSum<'a, T, K> {
-    x: &'a [T],
-    y: &'a [T],
-    kernel: &'a K,
-}
-
-impl<T: Number, K: Term<T>> Kernel for TermSum<'_, T, K> {
-    type Output = T;
-    #[inline(always)]
-    fn run<I: Isa>(self) -> T {
-        let terms = Each([self.x, self.y], |[x, y]: [T; 2]| self.kernel.term::<I>(x, y));
-        combine(terms, self.x.len(), T::ZERO, |a, b| a + b)
+/// `Σ term(x, y)` over the places of two slices of one length: the terms of a part are written, then added.
+pub fn sum_of<T: Number>(x: &[T], y: &[T], term: Body<'_, (T, T), T>) -> T {
+    let sum = |part: Range<usize>| {
+        let mut terms = [MaybeUninit::uninit(); NEAR];
+        let terms = write_pairs(&x[part.clone()], &y[part.clone()], &mut terms[..part.len()], term);
+        fold_contiguous(terms, T::ZERO, T::plus)
+    };
+    let parts = x.len().div_ceil(NEAR);
+    if parts < 2 {
+        return sum(0..x.len());
     }
-}
-
-/// `Σ term(x, y)`
-pub fn sum_of<T: Number>(x: &[T], y: &[T], kernel: &impl Term<T>) -> T {
-    if x.len() < PARALLEL {
-        return dispatch(TermSum { x, y, kernel });
-    }
-    let part = |i: usize| i * TASK..x.len().min((i + 1) * TASK);
-    let parts =
-        threads::collect(x.len().div_ceil(TASK), |i| dispatch(TermSum { x: &x[part(i)], y: &y[part(i)], kernel }));
-    fold_contiguous(&parts, T::ZERO, |a, b| a + b)
+    let part = |i: usize| sum(i * NEAR..x.len().min((i + 1) * NEAR));
+    let sums = if x.len() < PARALLEL { collected((0..parts).map(part)) } else { threads::collect(parts, part) };
+    fold_contiguous(&sums, T::ZERO, T::plus)
 }
 
 // ---------------------------------------------------------------------------------------------------- rows of elements
@@ -250,18 +262,17 @@ impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for Columns<'_, T, F> {
             return;
         }
         let several = LANES / width;
-        if several > 1 && stride == width && rows >= 2 * several {
-            // Narrow rows: several side by side are treated as one.
-            let mut wide = [identity; LANES];
-            let wide = &mut wide[..several * width];
-            let (many, rest) = x[..rows * width].split_at(rows / several * wide.len());
-            level(many, wide.len(), rows / several, wide, identity, f);
-            for row in wide.chunks_exact(width).chain(rest.chunks_exact(width)) {
-                add_row(out, row, f);
-            }
-            return;
+        if several < 2 || stride != width || rows < 2 * several {
+            return level(x, stride, rows, out, identity, f);
         }
-        level(x, stride, rows, out, identity, f);
+        // Narrow rows: several side by side are treated as one.
+        let mut wide = [identity; LANES];
+        let wide = &mut wide[..several * width];
+        let (many, rest) = x[..rows * width].split_at(rows / several * wide.len());
+        level(many, wide.len(), rows / several, wide, identity, f);
+        for row in wide.chunks_exact(width).chain(rest.chunks_exact(width)) {
+            add_row(out, row, f);
+        }
     }
 }
 
@@ -276,14 +287,14 @@ fn add_row<T: Copy>(out: &mut [T], row: &[T], f: impl Fn(T, T) -> T) {
 #[inline(always)]
 fn level<T: Element>(x: &[T], stride: usize, rows: usize, out: &mut [T], identity: T, f: impl Fn(T, T) -> T + Copy) {
     const MANY: usize = 8 * LEVEL;
-    if rows <= MANY {
-        return by_eight(x, stride, rows, out, f);
-    }
-    let mut middle = filled(out.len(), identity);
+    let mut middle = filled(if rows > MANY { out.len() } else { 0 }, identity);
     for from in (0..rows).step_by(MANY) {
         middle.fill(identity);
-        by_eight(&x[from * stride..], stride, MANY.min(rows - from), &mut middle, f);
-        add_row(out, &middle, f);
+        let into = if rows > MANY { &mut middle[..] } else { &mut *out };
+        by_eight(&x[from * stride..], stride, MANY.min(rows - from), into, f);
+        if rows > MANY {
+            add_row(out, &middle, f);
+        }
     }
     recycle(middle);
 }
@@ -311,7 +322,7 @@ fn by_eight<T: Element>(x: &[T], stride: usize, rows: usize, out: &mut [T], f: i
 /// Combines rows of the length of `out` into it, on this thread.
 pub(super) fn fold_rows<T: Element>(x: &[T], out: &mut [T], identity: T, f: impl Fn(T, T) -> T + Copy) {
     if !out.is_empty() {
-        dispatch(Columns { x, stride: out.len(), rows: x.len() / out.len(), out, identity, f });
+        choose::<T, _>(Columns { x, stride: out.len(), rows: x.len() / out.len(), out, identity, f });
     }
 }
 
@@ -336,7 +347,7 @@ fn fold_middle<T: Element>(
     if x.is_empty() {
         return filled(outer * inner, identity);
     }
-    let columns = |x, stride, rows, out: &mut [T]| dispatch(Columns { x, stride, rows, out, identity, f });
+    let columns = |x, stride, rows, out: &mut [T]| choose::<T, _>(Columns { x, stride, rows, out, identity, f });
     let block = n * inner;
     // Rows per part.
     let part = (TASK / inner.min(WIDE)).next_multiple_of(8 * LEVEL);

@@ -4,7 +4,7 @@ use ndarray::{ArrayD, ArrayViewD};
 
 use super::{
     gather::Rows,
-    isa::Isa,
+    isa::{Isa, Kernel, dispatch},
     layout::{array, row_major},
     memory::{filled, recycle},
     prefetch,
@@ -239,6 +239,21 @@ pub struct LogSum<T> {
     pub log_sum: T,
 }
 
+/// `Σ e^(x − max)` without the largest, whose power is 1: added to it, a small rest would be lost.
+struct Rest<'a, T> {
+    x: &'a [T],
+    max: T,
+}
+
+impl<T: Real> Kernel for Rest<'_, T> {
+    type Output = T;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> T {
+        let power = |d| if d == T::ZERO { T::ZERO } else { T::vexp::<I>(d) };
+        combine(Each([self.x], |[x]: [T; 1]| power(x - self.max)), self.x.len(), T::ZERO, |a, b| a + b)
+    }
+}
+
 impl<T: Real> LogSum<T> {
     #[inline(always)]
     pub fn of<I: Isa>(x: &[T]) -> Self {
@@ -247,10 +262,7 @@ impl<T: Real> LogSum<T> {
         if sum >= T::of(2.) {
             return LogSum { max, log_sum: sum.ln() };
         }
-        // The largest, whose power is 1, is kept apart: added to it, a small rest would be lost.
-        let rest = |d| if d == T::ZERO { T::ZERO } else { T::vexp::<I>(d) };
-        let rest = combine(Each([x], |[x]: [T; 1]| rest(x - max)), x.len(), T::ZERO, |a, b| a + b);
-        LogSum { max, log_sum: rest.ln_1p() }
+        LogSum { max, log_sum: dispatch(Rest { x, max }).ln_1p() }
     }
 
     /// The log-softmax of the score `x`.

@@ -6,7 +6,7 @@ use std::{marker::PhantomData, mem::MaybeUninit, ptr};
 use ndarray::ArrayViewD;
 
 use super::{
-    layout::{assert_word, sort_falling},
+    layout::{assert_word, by_stride},
     prefetch, threads,
     thresholds::{ELEMENTWISE_PARALLEL as PARALLEL, ELEMENTWISE_TASK as TASK},
 };
@@ -33,7 +33,25 @@ pub struct Loop<'a> {
     life: PhantomData<&'a ()>,
 }
 
+// SAFETY: it refers to a function that is `Sync`.
+#[allow(unsafe_code)]
+unsafe impl Sync for Loop<'_> {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Send for Loop<'_> {}
+
 impl<'a> Loop<'a> {
+    /// Runs it on one segment.
+    ///
+    /// # Safety
+    /// There must be `n` elements of its types to read and to write.
+    #[allow(unsafe_code)]
+    #[inline]
+    pub unsafe fn call(&self, inputs: [*const u8; MOST], out: *mut u8, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.run)(self.f, inputs, out, n) }
+    }
+
     pub fn new<F: Sync>(run: unsafe fn(*const (), [*const u8; MOST], *mut u8, usize), f: &'a F) -> Self {
         Loop { run, f: ptr::from_ref(f).cast(), life: PhantomData }
     }
@@ -207,8 +225,7 @@ fn shared_order(shape: &[usize], sources: &[Source<'_>]) -> Option<Vec<usize>> {
     if whole.any(|other| other.strides != first.strides || other.shape != first.shape) || first.shape != shape {
         return None;
     }
-    let mut order: Vec<usize> = (0..shape.len()).collect();
-    sort_falling(&mut order, |&axis| first.strides[axis]);
+    let order = by_stride(first.strides);
     in_order(shape, first.strides, order.iter().rev().copied()).then_some(order)
 }
 
@@ -302,7 +319,7 @@ impl Job<'_> {
                     }
                     self.together(&mut place, near, left.min(GATHERED))
                 };
-                (self.run.run)(self.run.f, inputs, out, n);
+                self.run.call(inputs, out, n);
                 (left, out) = (left - n, out.add(n * self.size));
                 if place.skip == walk.stretch {
                     walk.advance(&mut place);

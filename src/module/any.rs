@@ -106,7 +106,7 @@ impl AnyParam {
     /// ```
     ///
     /// # Errors
-    /// If the shape differs.
+    /// If the shape differs, or one of them is [lazy](Param::is_lazy).
     pub fn lerp(&self, end: &AnyParam, weight: f64) -> Result<()> {
         fn lerp<T: Real>(param: &Param<T>, end: &AnyTensor, weight: f64) -> Result<()> {
             let (start, end) = (param.detach(), end.to::<T>());
@@ -116,6 +116,8 @@ impl AnyParam {
             }
             param.set(&start.lerp(&end, T::of(weight))?)
         }
+        any_param!(self, p => p.known("lerp"))?;
+        any_param!(end, p => p.known("lerp"))?;
         let end = end.detach();
         any_param!(self, p => lerp(p, &end, weight))
     }

@@ -5,10 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use super::{
-    call::Place,
-    hooks::{self, Event, Hook, Kind},
-};
+use super::hooks::{self, Event, Hook, HookKind, Key};
 use crate::{
     Error, Result,
     sync::lock,
@@ -17,11 +14,11 @@ use crate::{
 
 /// The backward hooks of one call; it keeps the gradient of the output until that of the input is known.
 #[derive(Clone)]
-pub(super) struct Gradients(Arc<State>);
+pub(super) struct Gradients(Arc<Recorded>);
 
-struct State {
+struct Recorded {
     /// Looked up again when they run: a removed hook must not run, and the graph that keeps this may run on any thread.
-    hooks: Vec<(Kind, (u64, Place))>,
+    hooks: Vec<(HookKind, Key)>,
     /// Whether a gradient flows to the input.
     to_input: AtomicBool,
     output: Mutex<Vec<AnyTensor>>,
@@ -30,13 +27,13 @@ struct State {
 impl Gradients {
     /// Returns `None` if no hook waits for a gradient.
     pub fn of(hooks: &[Hook]) -> Option<Self> {
-        let waiting = hooks.iter().filter(|h| matches!(h.kind, Kind::BackwardPre | Kind::Backward));
+        let waiting = hooks.iter().filter(|h| matches!(h.kind, HookKind::BackwardPre | HookKind::Backward));
         let hooks: Vec<_> = waiting.map(|h| (h.kind, h.key())).collect();
         if hooks.is_empty() {
             return None;
         }
         let (to_input, output) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-        Some(Gradients(Arc::new(State { hooks, to_input, output })))
+        Some(Gradients(Arc::new(Recorded { hooks, to_input, output })))
     }
 
     /// Replaces the input by tensors that pass their gradient to the hooks; returns whether there is such a gradient.
@@ -44,7 +41,7 @@ impl Gradients {
         let this = self.clone();
         let watched = watch(input, move |gradients| {
             let output = lock(&this.0.output).clone();
-            this.run(Kind::Backward, gradients, output).map(|e| e.input)
+            this.run(HookKind::Backward, gradients, output).map(|e| e.input)
         })?;
         self.0.to_input.store(watched, Ordering::Relaxed);
         Ok(watched)
@@ -54,20 +51,20 @@ impl Gradients {
     pub fn watch_output(&self, output: &mut [AnyTensor]) -> Result<bool> {
         let this = self.clone();
         watch(output, move |gradients| {
-            let gradients = this.run(Kind::BackwardPre, Vec::new(), gradients)?.output;
+            let gradients = this.run(HookKind::BackwardPre, Vec::new(), gradients)?.output;
             if this.0.to_input.load(Ordering::Relaxed) {
                 *lock(&this.0.output) = gradients.clone();
             } else {
-                this.run(Kind::Backward, Vec::new(), gradients.clone())?;
+                this.run(HookKind::Backward, Vec::new(), gradients.clone())?;
             }
             Ok(gradients)
         })
     }
 
-    fn run(&self, kind: Kind, input: Vec<AnyTensor>, output: Vec<AnyTensor>) -> Result<Event> {
+    fn run(&self, kind: HookKind, input: Vec<AnyTensor>, output: Vec<AnyTensor>) -> Result<Event> {
         let mut event = Event::new(input, output);
-        for (_, (id, place)) in self.0.hooks.iter().filter(|(k, _)| *k == kind) {
-            if let Some(hook) = hooks::find(*id, *place) {
+        for (_, key) in self.0.hooks.iter().filter(|(k, _)| *k == kind) {
+            if let Some(hook) = hooks::find(key) {
                 event.run(&hook)?;
             }
         }

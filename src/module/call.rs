@@ -6,7 +6,7 @@ use std::any::TypeId;
 use super::{
     Module,
     backward_hooks::Gradients,
-    hooks::{self, Event, Hook, Kind},
+    hooks::{self, Event, Hook, HookKind},
     printing, summary, walk,
 };
 use crate::{
@@ -74,7 +74,7 @@ struct Observed<'m> {
 
 /// What observes a call of this module now, if anything does.
 pub(super) fn observer(module: &dyn Module) -> Option<Box<dyn Observer + '_>> {
-    let (hooks, summary) = (hooks::of(module.place()), summary::Observed::begin());
+    let (hooks, summary) = (hooks::of(module), summary::Observed::begin());
     if hooks.is_empty() && summary.is_none() {
         return None;
     }
@@ -88,7 +88,7 @@ impl Observed<'_> {
         if self.ran { &mut self.event.output } else { &mut self.event.input }
     }
 
-    fn run(&mut self, kind: Kind) -> Result<()> {
+    fn run(&mut self, kind: HookKind) -> Result<()> {
         self.taken = 0;
         self.replaced = false;
         for hook in self.hooks.iter().filter(|h| h.kind == kind) {
@@ -100,7 +100,7 @@ impl Observed<'_> {
 
 impl Observer for Observed<'_> {
     fn before(&mut self) -> Result<()> {
-        self.run(Kind::ForwardPre)?;
+        self.run(HookKind::ForwardPre)?;
         if let Some(gradients) = &self.gradients {
             self.replaced |= gradients.watch_input(&mut self.event.input).map_err(|e| locate(self.module, e))?;
         }
@@ -112,7 +112,7 @@ impl Observer for Observed<'_> {
     }
 
     fn after(&mut self) -> Result<()> {
-        self.run(Kind::Forward)?;
+        self.run(HookKind::Forward)?;
         if let Some(gradients) = &self.gradients {
             self.replaced |= gradients.watch_output(&mut self.event.output).map_err(|e| locate(self.module, e))?;
         }

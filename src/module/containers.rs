@@ -357,29 +357,29 @@ impl<M: Dtype + Clone + 'static> Dtype for Arc<M> {
 // ------------------------------------------------------------------------------------------------ what has its own names
 
 /// Entries in order of insertion, each with a name: the basis of [`ModuleDict`] and [`ParameterDict`].
-pub struct Named<V>(Ordered<V>);
+pub struct Dict<V>(Ordered<V>);
 
-impl<V: Clone> Clone for Named<V> {
+impl<V: Clone> Clone for Dict<V> {
     fn clone(&self) -> Self {
-        copying(|| Named(self.0.clone()))
+        copying(|| Dict(self.0.clone()))
     }
 }
 
-impl<F: Dtype> Dtype for Named<F> {
-    type With<U: Real> = Named<F::With<U>>;
+impl<F: Dtype> Dtype for Dict<F> {
+    type With<U: Real> = Dict<F::With<U>>;
     #[track_caller]
-    fn dtype<U: Real>(self) -> Named<F::With<U>> {
-        copying(|| Named(self.0.into_iter().map(|(name, m)| (name, m.dtype::<U>())).collect()))
+    fn dtype<U: Real>(self) -> Dict<F::With<U>> {
+        copying(|| Dict(self.0.into_iter().map(|(name, m)| (name, m.dtype::<U>())).collect()))
     }
 }
 
-impl<V> Default for Named<V> {
+impl<V> Default for Dict<V> {
     fn default() -> Self {
-        Named(Ordered::default())
+        Dict(Ordered::default())
     }
 }
 
-impl<V> Named<V> {
+impl<V> Dict<V> {
     /// An empty collection.
     pub fn new() -> Self {
         Self::default()
@@ -420,11 +420,11 @@ impl<V> Named<V> {
     }
 }
 
-impl<N: Into<String>, V> FromIterator<(N, V)> for Named<V> {
-    /// As [`insert`](Named::insert) for each entry: if two entries have one name, the last one is kept, as in PyTorch.
+impl<N: Into<String>, V> FromIterator<(N, V)> for Dict<V> {
+    /// As [`insert`](Dict::insert) for each entry: if two entries have one name, the last one is kept, as in PyTorch.
     #[track_caller]
     fn from_iter<I: IntoIterator<Item = (N, V)>>(iter: I) -> Self {
-        let mut named = Named::new();
+        let mut named = Dict::new();
         for (name, value) in iter {
             named.insert(name, value);
         }
@@ -432,11 +432,11 @@ impl<N: Into<String>, V> FromIterator<(N, V)> for Named<V> {
     }
 }
 
-impl<N: Into<String>, V, const K: usize> From<[(N, V); K]> for Named<V> {
+impl<N: Into<String>, V, const K: usize> From<[(N, V); K]> for Dict<V> {
     #[track_caller]
     fn from(entries: [(N, V); K]) -> Self {
         // Not `collect`, which would lose the caller's line.
-        Named::from_iter(entries)
+        Dict::from_iter(entries)
     }
 }
 
@@ -448,9 +448,9 @@ impl<N: Into<String>, V, const K: usize> From<[(N, V); K]> for Named<V> {
 /// assert_eq!(heads.get("right").unwrap().forward(&Tensor::zeros([1, 4]))?.shape(), [1, 3]);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
-pub type ModuleDict<M = Box<dyn Forward>> = Named<M>;
+pub type ModuleDict<M = Box<dyn Forward>> = Dict<M>;
 
-impl<M: Module + Clone> Module for Named<M> {
+impl<M: Module + Clone> Module for Dict<M> {
     fn members<'a>(&'a self, members: &mut Members<'a>) {
         self.0.iter().for_each(|(name, m)| members.child(name, m));
     }
@@ -458,7 +458,7 @@ impl<M: Module + Clone> Module for Named<M> {
         "ModuleDict".into()
     }
     fn copied(&self) -> Self {
-        copying(|| Named(self.0.iter().map(|(name, m)| (name.to_string(), m.copied())).collect()))
+        copying(|| Dict(self.0.iter().map(|(name, m)| (name.to_string(), m.copied())).collect()))
     }
 }
 
@@ -482,12 +482,12 @@ impl<T: Real> FromIterator<Param<T>> for ParameterList<T> {
 
 /// Parameters by name, in order of insertion.
 #[derive(Default)]
-pub struct ParameterDict<T: Real = f32>(Named<Param<T>>);
+pub struct ParameterDict<T: Real = f32>(Dict<Param<T>>);
 
 impl<T: Real, N: Into<String>, const K: usize> From<[(N, Param<T>); K]> for ParameterDict<T> {
     #[track_caller]
     fn from(entries: [(N, Param<T>); K]) -> Self {
-        ParameterDict(Named::from(entries))
+        ParameterDict(Dict::from(entries))
     }
 }
 
@@ -555,7 +555,7 @@ parameters!(
     |params, f| params.iter().map(f).collect()
 );
 parameters!(
-    ParameterDict: Named<Param<T>>,
+    ParameterDict: Dict<Param<T>>,
     |self| self.0.iter().map(|(n, p)| (n.to_string(), p)),
     |dtype| if dtype == DType::F32 { "FloatTensor" } else { "DoubleTensor" },
     |params, f| params.iter().map(|(n, p)| (n, f(p))).collect()

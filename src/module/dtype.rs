@@ -1,6 +1,6 @@
 //! [`Dtype`]: a module in another floating type.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, marker::PhantomData};
 
 use super::{buffer::Buffer, copies::copying, param::Param};
 use crate::Real;
@@ -29,6 +29,14 @@ impl<T: Real> Dtype for Param<T> {
     #[track_caller]
     fn dtype<U: Real>(self) -> Param<U> {
         self.cast()
+    }
+}
+
+/// For a struct whose type parameter occurs in no value of its own.
+impl<T: Real> Dtype for PhantomData<T> {
+    type With<U: Real> = PhantomData<U>;
+    fn dtype<U: Real>(self) -> PhantomData<U> {
+        PhantomData
     }
 }
 

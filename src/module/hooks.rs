@@ -20,6 +20,8 @@
 //! - [`register_forward_hook`] and its variants are active until their [`Handle`] is dropped, on all threads. A handle
 //!   borrows the model, so its layers cannot move meanwhile.
 //! - [`Hooked`] is a wrapper around a module, whose hooks stay while it is moved, trained and evaluated.
+//! - [`register_module_forward_hook`] and its variants are active for every module of the program, until their handle is
+//!   dropped. They see the module as it prints, without its children, in the place of a path, and run before the other hooks.
 //!
 //! A module in several places of a model has one hook, which gets the first path that matches. Hooks run in the order in
 //! which they were registered. If one panics, the panic propagates, and hooks of [`during`] are removed.
@@ -39,19 +41,21 @@
 //! ```
 
 use std::{
+    any::TypeId,
     collections::HashSet,
     fmt,
     marker::PhantomData,
     ops::{Deref, DerefMut},
+    ptr,
     rc::Rc,
     sync::{
         Arc, OnceLock, RwLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use super::{
-    Forward, Module, Param,
+    Forward, Module,
     call::{self, Observer, Place},
     containers::as_inside,
     copies::copying,
@@ -62,14 +66,14 @@ use crate::{
     kernels::lend::{Lent, lend},
     state::pattern,
     sync::{self, Scoped, read, write},
-    tensor::{AnyTensor, LeafHook, Tensor, Tensors, gradient_hook},
+    tensor::{AnyTensor, Tensor, Tensors},
 };
 
 // ------------------------------------------------------------------------------------------------------------ the table
 
 /// When a hook runs.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Kind {
+pub(super) enum HookKind {
     ForwardPre,
     Forward,
     BackwardPre,
@@ -98,7 +102,7 @@ impl Event {
             Caller::Lent(f) => drop(f.call(self)),
         }
         let returned = std::mem::take(&mut self.returned);
-        let of_input = matches!(hook.kind, Kind::ForwardPre | Kind::Backward);
+        let of_input = matches!(hook.kind, HookKind::ForwardPre | HookKind::Backward);
         let place = if of_input { &mut self.input } else { &mut self.output };
         if returned.is_empty() {
             return Ok(false);
@@ -121,21 +125,30 @@ enum Caller {
     Lent(Rc<Lent<Event>>),
 }
 
-/// A hook of one module.
+/// A hook of one module, or of all.
 #[derive(Clone)]
 pub(super) struct Hook {
-    pub id: u64,
-    pub kind: Kind,
-    place: Place,
+    pub kind: HookKind,
+    id: u64,
+    /// The module; `None` for all.
+    place: Option<Place>,
+    /// What the hook sees as the path.
     path: Arc<str>,
     call: Caller,
+}
+
+/// Identifies a hook of a call, on any thread.
+pub(super) struct Key {
+    id: u64,
+    place: Option<Place>,
+    path: Arc<str>,
 }
 
 /// A hook that is registered for all threads.
 struct Registered {
     id: u64,
-    kind: Kind,
-    place: Place,
+    kind: HookKind,
+    place: Option<Place>,
     path: Arc<str>,
     call: Arc<dyn Fn(&mut Event) + Send + Sync>,
     _watch: Watch,
@@ -188,43 +201,51 @@ fn next_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn select(mut wanted: impl FnMut(u64, Place) -> bool) -> Vec<Hook> {
+fn select(wanted: impl Fn(u64, Option<Place>) -> bool) -> Vec<Hook> {
     let mut found = Vec::new();
     for Registered { id, kind, place, path, call, .. } in read(&REGISTERED).iter().filter(|h| wanted(h.id, h.place)) {
         let (path, call) = (path.clone(), Caller::Registered(call.clone()));
         found.push(Hook { id: *id, kind: *kind, place: *place, path, call });
     }
     HERE.with(|here| here.with(|h| found.extend(h.iter().flatten().filter(|h| wanted(h.id, h.place)).cloned())));
-    found.sort_by_key(|h| h.id);
+    found.sort_by_key(|h| (h.place.is_some(), h.id));
     found
 }
 
-/// The hooks of the module with this identity, in the order of registration.
-pub(super) fn of(place: Place) -> Vec<Hook> {
-    select(|_, at| at == place)
+/// The hooks for a call of this module: first those of all modules, each in the order of registration.
+pub(super) fn of(module: &dyn Module) -> Vec<Hook> {
+    let place = module.place();
+    let mut found = select(|_, at| at.is_none_or(|at| at == place));
+    let mut of_all = found.iter_mut().take_while(|h| h.place.is_none()).peekable();
+    if of_all.peek().is_some() {
+        let line: Arc<str> = printing::line(module).into();
+        of_all.for_each(|hook| hook.path = line.clone());
+    }
+    found
 }
 
-/// The hook with this number and identity, if it still exists and is active on this thread.
-pub(super) fn find(id: u64, place: Place) -> Option<Hook> {
-    select(|i, at| i == id && at == place).pop()
+/// The hook with this key, if it still exists and is active on this thread.
+pub(super) fn find(key: &Key) -> Option<Hook> {
+    let hook = select(|id, at| id == key.id && at == key.place).pop()?;
+    Some(Hook { path: key.path.clone(), ..hook })
 }
 
 impl Hook {
-    /// Identifies it, on any thread.
-    pub fn key(&self) -> (u64, Place) {
-        (self.id, self.place)
+    pub fn key(&self) -> Key {
+        Key { id: self.id, place: self.place, path: self.path.clone() }
     }
 }
 
 /// The identities of the modules whose path matches, each once with its first path; the model's own path is empty.
-fn places<M: Module>(model: &M, pattern: &str) -> Result<Vec<(Place, Arc<str>)>> {
+fn places<M: Module>(model: &M, pattern: &str) -> Result<Vec<(Option<Place>, Arc<str>)>> {
     let mut modules: Vec<(String, &dyn Module)> = vec![(String::new(), model)];
     modules.extend(walk::named_modules(model));
     let found = modules.iter().filter(|(path, _)| pattern::matches(pattern, path));
     // A call of a module in several places of the model is one call.
     let mut seen = HashSet::new();
     let found = found.map(|(path, module)| (module.place(), Arc::from(&**path)));
-    let found: Vec<_> = found.filter(|(place, _)| seen.insert(*place)).collect();
+    let found = found.filter(|(place, _)| seen.insert(*place));
+    let found: Vec<_> = found.map(|(place, path)| (Some(place), path)).collect();
     if found.is_empty() {
         let paths = crate::error::listed(modules[1..].iter().map(|(path, _)| path));
         return Err(Error::state("hooks", format!("`{pattern}` matches no module; there are {paths}")));
@@ -237,7 +258,7 @@ fn places<M: Module>(model: &M, pattern: &str) -> Result<Vec<(Place, Arc<str>)>>
 fn lent<M: Module, R>(
     model: &M,
     pattern: &str,
-    kind: Kind,
+    kind: HookKind,
     hook: &mut dyn FnMut(&mut Event),
     run: impl FnOnce() -> Result<R>,
 ) -> Result<R> {
@@ -254,7 +275,7 @@ fn lent<M: Module, R>(
 
 /// A registered hook; dropping it, or [`remove`](Handle::remove), removes the hook.
 ///
-/// The hook of a [`Hooked`] module, a tensor or a parameter can be made permanent with [`keep`](Handle::keep).
+/// The hook of a [`Hooked`] module, a tensor, a parameter or all modules can be made permanent with [`keep`](Handle::keep).
 #[must_use = "the hook is removed when the handle is dropped"]
 pub struct Handle<'a> {
     remove: Option<Box<dyn FnOnce() + Send + Sync>>,
@@ -271,7 +292,8 @@ impl Handle<'_> {
 }
 
 impl Handle<'static> {
-    /// Makes the hook permanent: it stays as long as its module, tensor or parameter exists.
+    /// Makes the hook permanent: it stays as long as its module, tensor or parameter exists; a hook of all modules, as long
+    /// as the program runs.
     pub fn keep(mut self) {
         self.remove = None;
     }
@@ -292,8 +314,8 @@ impl fmt::Debug for Handle<'_> {
 }
 
 fn register<'a>(
-    places: Vec<(Place, Arc<str>)>,
-    kind: Kind,
+    places: Vec<(Option<Place>, Arc<str>)>,
+    kind: HookKind,
     call: impl Fn(&mut Event) + Send + Sync + 'static,
 ) -> Handle<'a> {
     let (id, call): (_, Arc<dyn Fn(&mut Event) + Send + Sync>) = (next_id(), Arc::new(call));
@@ -308,13 +330,14 @@ fn unregister(which: impl Fn(&Registered) -> bool) {
     drop(removed);
 }
 
-/// The functions for the four kinds of hooks, each with what such a hook sees: while a function runs, until removed, and on
-/// a [`Hooked`] module.
+/// The functions for the four kinds of hooks, each with what such a hook sees: while a function runs, until removed, on a
+/// [`Hooked`] module, and on all modules.
 macro_rules! kinds {
     ($(
         $kind:ident, ($($arg:ident),+):
         $(#[$during_doc:meta])* $during:ident,
-        $(#[$doc:meta])* $name:ident;
+        $(#[$doc:meta])* $name:ident,
+        $(#[$all_doc:meta])* $all:ident;
     )*) => {
         $(
             $(#[$during_doc])*
@@ -325,7 +348,7 @@ macro_rules! kinds {
                 run: impl FnOnce() -> Result<R>,
             ) -> Result<R> {
                 let mut hook = |e: &mut Event| e.returned = hook(&e.path, $(&e.$arg),+).tensors();
-                lent(model, pattern, Kind::$kind, &mut hook, run)
+                lent(model, pattern, HookKind::$kind, &mut hook, run)
             }
 
             $(#[$doc])*
@@ -338,7 +361,17 @@ macro_rules! kinds {
                 hook: impl Fn(&str, $(kinds!(@ $arg)),+) -> H + Send + Sync + 'static,
             ) -> Result<Handle<'a>> {
                 let places = places(model, pattern)?;
-                Ok(register(places, Kind::$kind, move |e| e.returned = hook(&e.path, $(&e.$arg),+).tensors()))
+                Ok(register(places, HookKind::$kind, move |e| e.returned = hook(&e.path, $(&e.$arg),+).tensors()))
+            }
+
+            #[doc = concat!("As [`", stringify!($name), "`](", stringify!($name), "()), for every module of the program, on all threads: the hook")]
+            /// sees the module as it prints, without its children, and runs before those of the module itself.
+            $(#[$all_doc])*
+            pub fn $all<H: Tensors>(
+                hook: impl Fn(&str, $(kinds!(@ $arg)),+) -> H + Send + Sync + 'static,
+            ) -> Handle<'static> {
+                let everywhere = vec![(None, Arc::from(""))];
+                register(everywhere, HookKind::$kind, move |e| e.returned = hook(&e.path, $(&e.$arg),+).tensors())
             }
         )*
 
@@ -349,8 +382,8 @@ macro_rules! kinds {
                     &self,
                     hook: impl Fn($(kinds!(@ $arg)),+) -> H + Send + Sync + 'static,
                 ) -> Handle<'static> {
-                    let place = vec![(self.place(), Arc::from(""))];
-                    register(place, Kind::$kind, move |e| e.returned = hook($(&e.$arg),+).tensors())
+                    let place = vec![(Some(self.place()), Arc::from(""))];
+                    register(place, HookKind::$kind, move |e| e.returned = hook($(&e.$arg),+).tensors())
                 }
             )*
         }
@@ -366,7 +399,9 @@ kinds! {
     during_pre,
 
     /// Registers the forward pre-hook `hook(path, input)` of each module whose path matches, for all threads.
-    register_forward_pre_hook;
+    register_forward_pre_hook,
+
+    register_module_forward_pre_hook;
 
     Forward, (input, output):
     /// Runs `run`; meanwhile, on this thread, the forward hook `hook(path, input, output)` of each module of `model` whose
@@ -402,7 +437,18 @@ kinds! {
     /// assert_eq!(CALLS.load(Relaxed), 4, "three layers, and the model");
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    register_forward_hook;
+    register_forward_hook,
+
+    ///
+    /// ```
+    /// use ndnn::{module::hooks, prelude::*};
+    /// let model = sequential![Linear::new(4, 8), ReLU, Linear::new(8, 2)];
+    /// let handle = hooks::register_module_forward_hook(|module, _input, output| println!("{module}: {:?}", output[0].shape()));
+    /// model.forward(&Tensor::ones([5, 4]))?;  // Linear(in_features=4, out_features=8, bias=True): [5, 8] …
+    /// handle.remove();
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    register_module_forward_hook;
 
     BackwardPre, (output):
     /// As [`during_backward`], with a backward pre-hook `hook(path, grad_output)`, whose result replaces the gradient of
@@ -413,7 +459,9 @@ kinds! {
     during_backward_pre,
 
     /// Registers the backward pre-hook `hook(path, grad_output)` of each module whose path matches, for all threads.
-    register_full_backward_pre_hook;
+    register_full_backward_pre_hook,
+
+    register_module_full_backward_pre_hook;
 
     Backward, (input, output):
     /// As [`during`], with a backward hook `hook(path, grad_input, grad_output)`, whose result replaces the gradient of the
@@ -424,7 +472,9 @@ kinds! {
     during_backward,
 
     /// Registers the backward hook `hook(path, grad_input, grad_output)` of each module whose path matches, for all threads.
-    register_full_backward_hook;
+    register_full_backward_hook,
+
+    register_module_full_backward_hook;
 }
 
 // ------------------------------------------------------------------------------------------------- hooks that move along
@@ -432,7 +482,8 @@ kinds! {
 /// A module with permanent hooks: it replaces the module inside, with the same names, and may be moved, trained and
 /// evaluated while a hook is registered.
 ///
-/// A clone has no hooks.
+/// Hooks stay with the wrapper: if it holds a box, and another module is put into it, they are those of the new module. A
+/// clone has no hooks.
 ///
 /// ```
 /// use ndnn::{module::hooks::Hooked, prelude::*};
@@ -452,14 +503,26 @@ pub struct Hooked<M: Module> {
 
 struct Slot<M> {
     module: M,
-    /// A module without fields has no address of its own; this byte gives it one.
-    _place: u8,
+    /// Whether its hooks are parked, since the module may be replaced by one with another address. It also gives an address
+    /// to a module without fields.
+    parked: AtomicBool,
+}
+
+impl<M: Module> Slot<M> {
+    /// Where hooks wait that no call runs.
+    fn parking(&self) -> Place {
+        (ptr::from_ref(&self.parked) as usize, TypeId::of::<AtomicBool>())
+    }
+}
+
+fn move_hooks(from: Place, to: Place) {
+    write(&REGISTERED).iter_mut().filter(|h| h.place == Some(from)).for_each(|h| h.place = Some(to));
 }
 
 impl<M: Module + Clone> Hooked<M> {
     /// A module to which hooks can be added.
     pub fn new(module: M) -> Self {
-        Hooked { boxed: Box::new(Slot { module, _place: 0 }) }
+        Hooked { boxed: Box::new(Slot { module, parked: AtomicBool::new(false) }) }
     }
 }
 
@@ -467,8 +530,8 @@ impl<M: Module> Drop for Hooked<M> {
     fn drop(&mut self) {
         if is_anybody_watching() {
             // Another module may get the same address.
-            let place = self.boxed.module.place();
-            unregister(|h| h.place == place);
+            let place = (**self).place();
+            unregister(|h| h.place == Some(place));
         }
     }
 }
@@ -476,12 +539,21 @@ impl<M: Module> Drop for Hooked<M> {
 impl<M: Module> Deref for Hooked<M> {
     type Target = M;
     fn deref(&self) -> &M {
-        &self.boxed.module
+        let slot = &*self.boxed;
+        if slot.parked.load(Ordering::Acquire) {
+            move_hooks(slot.parking(), slot.module.place());
+            slot.parked.store(false, Ordering::Release);
+        }
+        &slot.module
     }
 }
 
 impl<M: Module> DerefMut for Hooked<M> {
     fn deref_mut(&mut self) -> &mut M {
+        if is_anybody_watching() {
+            move_hooks((**self).place(), self.boxed.parking());
+            self.boxed.parked.store(true, Ordering::Release);
+        }
         &mut self.boxed.module
     }
 }
@@ -506,76 +578,6 @@ impl<M: Module + Clone> fmt::Display for Hooked<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printing::repr(self))
     }
-}
-
-// ------------------------------------------------------------------------------------------------------ on a parameter
-
-impl<T: Real> Param<T> {
-    /// Registers `hook(gradient)`, which runs in each backward pass when this parameter's gradient is complete, before
-    /// it is added to the accumulated one; what it returns, unless it is `()`, replaces the gradient.
-    ///
-    /// ```
-    /// use ndnn::prelude::*;
-    /// let w = Param::new(tensor![1.0, 2.0]);
-    /// let handle = w.register_hook(|g| g * 10.0);
-    /// (&w + &w).sum().backward()?;
-    /// assert_eq!(w.grad(), Some(tensor![20.0, 20.0]));
-    /// handle.remove();
-    /// # Ok::<(), ndnn::Error>(())
-    /// ```
-    ///
-    /// # Panics
-    /// If the parameter is frozen, is [lazy](Param::is_lazy), or is computed from others.
-    #[track_caller]
-    pub fn register_hook<H: Tensors + 'static>(
-        &self,
-        hook: impl Fn(&Tensor<T>) -> H + Send + Sync + 'static,
-    ) -> Handle<'static> {
-        on_leaf(&self.tensor(), LeafHook::Before(Arc::new(gradient_hook(hook))))
-    }
-
-    /// Registers `hook(parameter)`, which runs in each backward pass when the parameter's gradient is complete and
-    /// accumulated: for example to update the parameter and clear the gradient at once, before the next one is
-    /// computed.
-    ///
-    /// ```
-    /// use ndnn::prelude::*;
-    /// let w = Param::new(tensor![1.0, 2.0]);
-    /// let step = w.register_post_accumulate_grad_hook(|w| {
-    ///     let gradient = w.grad().expect("it is complete");
-    ///     w.update(|mut values| values.scaled_add(-0.1, &gradient.view()));
-    ///     w.zero_grad();
-    /// });
-    /// (&w * 10.0).sum().backward()?;
-    /// assert_eq!((w.detach(), w.grad()), (tensor![0.0, 1.0], None));
-    /// # drop(step);
-    /// # Ok::<(), ndnn::Error>(())
-    /// ```
-    ///
-    /// # Panics
-    /// If the parameter is frozen, is [lazy](Param::is_lazy), or is computed from others.
-    #[track_caller]
-    pub fn register_post_accumulate_grad_hook(
-        &self,
-        hook: impl Fn(&Param<T>) + Send + Sync + 'static,
-    ) -> Handle<'static> {
-        let param = self.weak();
-        on_leaf(&self.tensor(), LeafHook::After(Arc::new(move || param().iter().for_each(&hook))))
-    }
-}
-
-#[track_caller]
-fn on_leaf<T: Real>(tensor: &Tensor<T>, hook: LeafHook<T>) -> Handle<'static> {
-    let added = tensor.node.0.as_ref().and_then(|node| Some((node, node.op.leaf()?.add_hook(hook))));
-    let Some((node, id)) = added else {
-        panic!("a hook waits for a gradient, and none flows to this parameter: it is frozen, or computed from others");
-    };
-    let weak = Arc::downgrade(node);
-    Handle::new(move || {
-        if let Some(node) = weak.upgrade() {
-            node.op.leaf().into_iter().for_each(|leaf| leaf.remove_hook(id));
-        }
-    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod load;
 mod mode;
 mod operators;
 mod param;
+mod param_hooks;
 mod parametrization;
 mod printing;
 mod scope;
@@ -32,7 +33,7 @@ pub use any::{AnyBuffer, AnyParam, Parameters};
 pub use buffer::Buffer;
 #[doc(hidden)]
 pub use call::{Arg, Call, Place, Seen, Unseen, run};
-pub use containers::{ModuleDict, ModuleList, Named, ParameterDict, ParameterList, Sequential};
+pub use containers::{Dict, ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential};
 #[doc(hidden)]
 pub use containers::{first, further};
 pub use copies::copying;
@@ -130,6 +131,10 @@ pub trait ModuleExt: Module {
     }
 
     /// Every module inside with its path, parents before children, without this module itself.
+    ///
+    /// [Parametrizations](crate::nn::utils::parametrize) are not among them, since they may be removed from a parameter at
+    /// any time and so cannot be borrowed from it; [`apply`](ModuleExt::apply) visits them under PyTorch's names, such as
+    /// `parametrizations.weight.0`.
     fn named_modules(&self) -> Vec<(String, &dyn Module)> {
         walk::named_modules(self.as_module())
     }
@@ -282,8 +287,8 @@ pub trait ModuleExt: Module {
         walk::set_requires_grad_matching(self.as_module(), pattern, requires_grad)
     }
 
-    /// Calls `f` with every module and its path, children before parents, and this module last with an empty path. To
-    /// change a layer, downcast: `(m as &dyn Any).downcast_ref::<Linear>()`.
+    /// Calls `f` with every module and its path, children before parents, and this module last with an empty path;
+    /// parametrizations too. To change a layer, downcast: `(m as &dyn Any).downcast_ref::<Linear>()`.
     fn apply(&self, mut f: impl FnMut(&str, &dyn Module)) {
         walk::apply(self.as_module(), "", &mut f);
     }

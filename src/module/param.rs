@@ -37,9 +37,9 @@ use crate::{
 ///
 /// A parameter has values of its own; or a [parametrization](crate::nn::utils::parametrize) computes them from other
 /// parameters; or it is [lazy](Param::lazy) and has no values yet.
-pub struct Param<T: Real = f32>(Arc<RwLock<State<T>>>);
+pub struct Param<T: Real = f32>(Arc<RwLock<Content<T>>>);
 
-struct State<T: Real> {
+struct Content<T: Real> {
     source: Source<T>,
     requires_grad: bool,
 }
@@ -103,7 +103,7 @@ impl<T: Real> Param<T> {
     }
 
     fn of(source: Source<T>, requires_grad: bool) -> Self {
-        Param(Arc::new(RwLock::new(State { source, requires_grad })))
+        Param(Arc::new(RwLock::new(Content { source, requires_grad })))
     }
 
     /// A parameter without values, with the part of its shape that is known: a layer initialises it at its first input, by
@@ -139,24 +139,34 @@ impl<T: Real> Param<T> {
     /// If the shape of these values contradicts the known part.
     #[track_caller]
     pub fn tensor_or(&self, values: impl FnOnce(&[Option<usize>]) -> Tensor<f32>) -> Tensor<T> {
+        or_panic(self.tensor_or_try(|known| Ok(values(known))))
+    }
+
+    /// As [`tensor_or`](Param::tensor_or), for values that may not be possible.
+    #[track_caller]
+    pub(crate) fn tensor_or_try(
+        &self,
+        values: impl FnOnce(&[Option<usize>]) -> Result<Tensor<f32>>,
+    ) -> Result<Tensor<T>> {
         match self.present() {
-            Some(tensor) => tensor,
+            Some(tensor) => Ok(tensor),
             None => {
-                self.begin(values);
-                self.tensor()
+                self.begin(values)?;
+                Ok(self.tensor())
             }
         }
     }
 
     /// Under the lock, so that only one of two simultaneous first inputs initialises it.
     #[track_caller]
-    fn begin(&self, values: impl FnOnce(&[Option<usize>]) -> Tensor<f32>) {
+    fn begin(&self, values: impl FnOnce(&[Option<usize>]) -> Result<Tensor<f32>>) -> Result<()> {
         let mut state = write(&self.0);
         if let Source::Lazy(known) = &state.source {
-            let values = values(known);
+            let values = values(known)?;
             assert!(fits(known, values.shape()), "tensor_or: {}", misfit(known, values.shape()));
             state.source = Source::own(values.cast());
         }
+        Ok(())
     }
 
     #[track_caller]
@@ -200,6 +210,14 @@ impl<T: Real> Param<T> {
             Source::Computed(list) => list.shape().to_vec(),
             Source::Lazy(_) => refuse("shape", LAZY),
         }
+    }
+
+    /// The length of each axis, for the operation `op`.
+    ///
+    /// # Errors
+    /// If it is lazy.
+    pub(crate) fn known(&self, op: &str) -> Result<Vec<usize>> {
+        if self.is_lazy() { Err(Error::state(op, LAZY)) } else { Ok(self.shape()) }
     }
 
     /// The number of elements.
@@ -258,6 +276,9 @@ impl<T: Real> Param<T> {
     }
 
     /// Updates the values in place; earlier snapshots keep the old values.
+    ///
+    /// Inside a [`Scope`](super::Scope) that replaces the parameter by a tensor, this still changes the parameter itself, whose
+    /// values are seen again when the scope is left; so do [`set`](Param::set) and an optimizer's step.
     ///
     /// The parameter is locked meanwhile: other threads wait, and if `f` reads or changes this same parameter, it waits
     /// forever. The view has everything that `f` needs.
@@ -365,7 +386,7 @@ impl<T: Real> Param<T> {
     }
 
     pub(super) fn set_source(&self, source: Source<T>, requires_grad: bool) {
-        *write(&self.0) = State { source, requires_grad };
+        *write(&self.0) = Content { source, requires_grad };
     }
 
     /// A copy that shares nothing with this one; within one clone of a module, tied parameters stay tied.

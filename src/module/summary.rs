@@ -21,8 +21,8 @@ struct Seen {
 
 #[derive(Default)]
 struct Recording {
-    /// The calls of each module. Modules without fields have no identity of their own; each uses the first unused call
-    /// of its type.
+    /// The calls of each module. Modules without fields have no identity of their own: they share the calls of their type,
+    /// as the places of a shared module share its calls.
     calls: HashMap<Place, VecDeque<Seen>>,
     /// For each running call, the multiply-adds of the calls inside it.
     inside: Vec<u64>,
@@ -83,12 +83,14 @@ pub struct Row {
     pub path: String,
     /// The layer's type.
     pub type_name: String,
-    /// The shape of its output; `None` if its forward was not seen because it did not run or is not marked
+    /// How often it was called.
+    pub calls: usize,
+    /// The shape of its output, at the first call; `None` if its forward was not seen because it did not run or is not marked
     /// [`#[forward]`](crate::forward).
     pub output: Option<Vec<usize>>,
     /// The number of learnable values of its own, without those of its children.
     pub parameters: usize,
-    /// The multiply-adds of its own in one forward, without those of its children.
+    /// The multiply-adds of its own in all calls, without those of its children.
     pub multiply_adds: u64,
 }
 
@@ -106,7 +108,7 @@ pub struct Summary {
 }
 
 /// Runs the model once on zeros of the given shape and returns a table of its layers: path, type, output shape,
-/// parameters, multiply-adds, and totals.
+/// parameters, multiply-adds, and totals. A layer that is called several times shows how often, as in `[64, 10] × 3`.
 ///
 /// ```
 /// use ndnn::{nn::summary, prelude::*};
@@ -134,24 +136,34 @@ pub fn summary_of<M: Module, R: Tensors>(model: &M, run: impl FnOnce() -> Result
     let output = output?.tensors().first().map(|t| t.shape().to_vec());
     let params = walk::named_parameters(model);
     walk::no_lazy("summary", params.iter().map(|(name, p)| (name.as_str(), p)))?;
-    let own_adds = calls.get_mut(&model.place()).and_then(VecDeque::pop_front).map_or(0, |seen| seen.multiply_adds);
+    let of_model = calls.remove(&model.place()).unwrap_or_default();
 
     let own = |module| walk::own_parameters(module).iter().map(|p| p.numel()).sum();
     let mut rows = vec![Row {
         path: String::new(),
         type_name: model.type_name(),
+        calls: of_model.len(),
         output,
         parameters: own(model),
-        multiply_adds: own_adds,
+        multiply_adds: of_model.iter().map(|seen| seen.multiply_adds).sum(),
     }];
-    for (path, module) in walk::named_modules(model) {
-        let call = calls.get_mut(&module.place()).and_then(VecDeque::pop_front);
+    let modules = walk::named_modules(model);
+    let mut places: HashMap<Place, usize> = HashMap::new();
+    modules.iter().for_each(|(_, module)| *places.entry(module.place()).or_default() += 1);
+    for (path, module) in modules {
+        // Each place takes one call, the last one those that are left.
+        let left = places.get_mut(&module.place()).expect("counted above");
+        *left -= 1;
+        let of_module = calls.entry(module.place()).or_default();
+        let here = if *left == 0 { of_module.len() } else { of_module.len().min(1) };
+        let here: Vec<Seen> = of_module.drain(..here).collect();
         rows.push(Row {
             path,
             type_name: module.type_name(),
-            output: call.as_ref().and_then(|c| c.shape.clone()),
+            calls: here.len(),
+            output: here.first().and_then(|seen| seen.shape.clone()),
             parameters: own(module),
-            multiply_adds: call.map_or(0, |c| c.multiply_adds),
+            multiply_adds: here.iter().map(|seen| seen.multiply_adds).sum(),
         });
     }
     let trainable = params.iter().filter(|(_, p)| p.requires_grad()).map(|(_, p)| p.numel()).sum();
@@ -174,7 +186,11 @@ impl fmt::Display for Summary {
             [
                 row.path.clone(),
                 row.type_name.clone(),
-                row.output.as_ref().map(|s| format!("{s:?}")).unwrap_or_default(),
+                match &row.output {
+                    Some(shape) if row.calls > 1 => format!("{shape:?} × {}", row.calls),
+                    Some(shape) => format!("{shape:?}"),
+                    None => String::new(),
+                },
                 zero_is_blank(row.parameters as u64),
                 zero_is_blank(row.multiply_adds),
             ]

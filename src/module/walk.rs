@@ -261,5 +261,8 @@ pub(super) fn apply(module: &dyn Module, path: &str, f: &mut dyn FnMut(&str, &dy
     for (name, child) in members(module).children {
         apply(child, &join(path, &name), f);
     }
+    for (name, list) in members(module).parametrized {
+        apply(&*list, &join(path, &format!("parametrizations.{name}")), f);
+    }
     f(path, module);
 }

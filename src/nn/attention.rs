@@ -2,7 +2,7 @@
 
 use crate::{
     Result, forward,
-    functional::{self as F, AttentionOptions, Heads, InProjection},
+    functional::{self as F, AttentionOptions, InProjection, MultiheadAttentionParameters, setters},
     kernels::sizes::must,
     module::optional,
     nn::{Forward, Linear, Mode, Module, Param, init},
@@ -148,31 +148,17 @@ impl<T: Real> MultiheadAttention<T> {
         self
     }
 
-    /// With or without (the default) an additional key and value of zeros.
-    pub fn add_zero_attn(mut self, add_zero_attn: bool) -> Self {
-        self.add_zero_attn = add_zero_attn;
-        self
-    }
-
-    /// The probability with which a weight is dropped in training; 0 by default.
-    ///
-    /// # Panics
-    /// If it is not a probability.
-    #[track_caller]
-    pub fn dropout(mut self, dropout: f64) -> Self {
-        assert!((0. ..=1.).contains(&dropout), "dropout is a probability, from 0 to 1, got {dropout}");
-        self.dropout = dropout;
-        self
-    }
-
-    /// Whether inputs and output are `(N, L, *)` and not `(L, N, *)`; `false` by default.
-    pub fn batch_first(mut self, batch_first: bool) -> Self {
-        self.batch_first = batch_first;
-        self
+    setters! {
+        /// With or without (the default) an additional key and value of zeros.
+        add_zero_attn: of bool;
+        /// The probability with which a weight is dropped in training; 0 by default.
+        dropout: of f64, if |p| (0. ..=1.).contains(&p), "dropout is a probability, from 0 to 1";
+        /// Whether inputs and output are `(N, L, *)` and not `(L, N, *)`; `false` by default.
+        batch_first: of bool;
     }
 
     /// A snapshot of the weights, in the form that the function takes.
-    fn heads(&self) -> Heads<T> {
+    fn snapshot(&self) -> MultiheadAttentionParameters<T> {
         let tensor = |param: &Option<Param<T>>| param.as_ref().map(Param::tensor);
         let separate =
             || Some([tensor(&self.q_proj_weight)?, tensor(&self.k_proj_weight)?, tensor(&self.v_proj_weight)?]);
@@ -180,7 +166,7 @@ impl<T: Real> MultiheadAttention<T> {
             Some(weight) => InProjection::Packed(weight),
             None => InProjection::Separate(separate().expect("one weight or three")),
         };
-        Heads {
+        MultiheadAttentionParameters {
             num_heads: self.num_heads,
             in_proj_weight,
             in_proj_bias: tensor(&self.in_proj_bias),
@@ -211,7 +197,7 @@ impl<T: Real> MultiheadAttention<T> {
         let q = swap(query)?;
         let k = if key.is_same(query) { q.clone() } else { swap(key)? };
         let v = if value.is_same(key) { k.clone() } else { swap(value)? };
-        let (y, weights) = F::multi_head_attention_forward(&q, &k, &v, &self.heads(), options)?;
+        let (y, weights) = F::multi_head_attention_forward(&q, &k, &v, &self.snapshot(), options)?;
         Ok((swap(&y)?, weights))
     }
 }

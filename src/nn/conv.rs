@@ -39,7 +39,7 @@ impl<const N: usize> Conv<N> {
     #[track_caller]
     pub fn new(in_channels: usize, out_channels: usize, kernel_size: impl Into<Dims<N>>) -> Self {
         let kernel_size = kernel_size.into();
-        assert!(kernel_size.is_positive(), "a kernel size is at least 1, not {kernel_size}");
+        assert!(kernel_size.is_positive(), "a kernel size is at least 1, got {kernel_size}");
         let weight = weight(out_channels, in_channels, &kernel_size.get());
         Conv { weight, bias: None, options: ConvOptions::default() }.bias(true)
     }

@@ -1,7 +1,8 @@
 //! Dropout layers; see [`functional::dropout`](crate::functional::dropout()).
 
 use crate::{
-    Result, forward, functional as F,
+    Result, forward,
+    functional::{self as F, setters},
     module::ExtraRepr,
     nn::{Forward, Mode, Module},
     tensor::{Real, Tensor},
@@ -37,10 +38,9 @@ macro_rules! layers {
                 Self { p, inplace: false, mode: Mode::training() }
             }
 
-            /// Only printed, as in PyTorch: a tensor here is a value, and a layer never changes its input.
-            pub fn inplace(mut self, inplace: bool) -> Self {
-                self.inplace = inplace;
-                self
+            setters! {
+                /// Only printed, as in PyTorch: a tensor here is a value, and a layer never changes its input.
+                inplace: of bool;
             }
 
             fn type_name(&self) -> String {

@@ -2,6 +2,7 @@
 
 use crate::{
     Result, forward,
+    functional::setters,
     module::ExtraRepr,
     nn::{Forward, Module},
     tensor::{Ints, Real, Tensor},
@@ -39,16 +40,11 @@ impl Flatten {
         Flatten
     }
 
-    /// The first axis to join; 1 by default.
-    pub fn start_dim(mut self, start_dim: isize) -> Self {
-        self.start_dim = start_dim;
-        self
-    }
-
-    /// The last axis to join; -1 by default.
-    pub fn end_dim(mut self, end_dim: isize) -> Self {
-        self.end_dim = end_dim;
-        self
+    setters! {
+        /// The first axis to join; 1 by default.
+        start_dim: of isize;
+        /// The last axis to join; -1 by default.
+        end_dim: of isize;
     }
 
     fn extra_repr(&self) -> String {

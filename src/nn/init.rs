@@ -1,6 +1,7 @@
 //! Initialising parameters: torch.nn.init.
 //!
-//! Each function fills a [`Param`] in place; the next forward pass uses the new values. Inside
+//! Each function fills a [`Param`] in place; the next forward pass uses the new values. A [lazy](Param::is_lazy) parameter is
+//! refused: its first input initialises it. Inside
 //! [`random::with`](crate::random::with) the numbers are drawn from the caller's generator.
 //!
 //! ```
@@ -88,7 +89,8 @@ fn fans(op: &str, shape: &[usize]) -> Result<(usize, usize)> {
 /// If the parameter has no values yet, or cannot be set: see [`Param::set`].
 #[track_caller]
 pub fn constant<T: Real>(param: &Param<T>, value: T) {
-    or_panic(param.set(&Tensor::full(param.shape(), value)));
+    let shape = or_panic(param.known("constant"));
+    or_panic(param.set(&Tensor::full(shape, value)));
 }
 
 /// Fills with 1.
@@ -114,7 +116,7 @@ pub fn zeros<T: Real>(param: &Param<T>) {
 /// # Errors
 /// If the parameter does not have two axes.
 pub fn eye<T: Real>(param: &Param<T>) -> Result<()> {
-    let shape = param.shape();
+    let shape = param.known("eye")?;
     if shape.len() != 2 {
         return Err(Error::shape("eye", format!("needs a parameter of 2 axes, got {shape:?}")));
     }
@@ -129,7 +131,7 @@ pub fn eye<T: Real>(param: &Param<T>) -> Result<()> {
 /// # Errors
 /// If the parameter does not have 3, 4 or 5 axes, or `groups` does not divide the length of the first one.
 pub fn dirac<T: Real>(param: &Param<T>, groups: usize) -> Result<()> {
-    let shape = param.shape();
+    let shape = param.known("dirac")?;
     if !matches!(shape.len(), 3..=5) {
         return Err(Error::shape("dirac", format!("needs a parameter of 3, 4 or 5 axes, got {shape:?}")));
     }
@@ -157,7 +159,7 @@ pub fn dirac<T: Real>(param: &Param<T>, groups: usize) -> Result<()> {
 /// # Errors
 /// If `low` is above `high`, or one is not finite.
 pub fn uniform<T: Real>(param: &Param<T>, low: T, high: T) -> Result<()> {
-    param.set(&Tensor::uniform(param.shape(), low, high)?)
+    param.set(&Tensor::uniform(param.known("uniform")?, low, high)?)
 }
 
 /// Fills from N(mean, std²).
@@ -165,7 +167,7 @@ pub fn uniform<T: Real>(param: &Param<T>, low: T, high: T) -> Result<()> {
 /// # Errors
 /// If `std` is negative or not finite.
 pub fn normal<T: Real>(param: &Param<T>, mean: T, std: T) -> Result<()> {
-    param.set(&Tensor::normal(param.shape(), mean, std)?)
+    param.set(&Tensor::normal(param.known("normal")?, mean, std)?)
 }
 
 /// Fills from N(mean, std²), truncated to `low` to `high`.
@@ -180,7 +182,7 @@ pub fn trunc_normal<T: Real>(param: &Param<T>, mean: f64, std: f64, low: f64, hi
     // Uses the inverse of the cumulative distribution function between the two bounds.
     let root = 2f64.sqrt();
     let of = |x: f64| erf((x - mean) / std / root);
-    let uniform = Tensor::<f64>::uniform(param.shape(), of(low), of(high))?;
+    let uniform = Tensor::<f64>::uniform(param.known("trunc_normal")?, of(low), of(high))?;
     let values = map(uniform.view(), |u| T::of((mean + std * root * erfinv(u)).clamp(low, high)));
     param.set(&values.into())
 }
@@ -190,7 +192,7 @@ pub fn trunc_normal<T: Real>(param: &Param<T>, mean: f64, std: f64, low: f64, hi
 /// # Errors
 /// If the parameter has fewer than 2 axes.
 pub fn xavier_uniform<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
-    let (inputs, outputs) = fans("xavier_uniform", &param.shape())?;
+    let (inputs, outputs) = fans("xavier_uniform", &param.known("xavier_uniform")?)?;
     let a = T::of(gain * (6. / (inputs + outputs).max(1) as f64).sqrt());
     uniform(param, -a, a)
 }
@@ -200,7 +202,7 @@ pub fn xavier_uniform<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
 /// # Errors
 /// If the parameter has fewer than 2 axes.
 pub fn xavier_normal<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
-    let (inputs, outputs) = fans("xavier_normal", &param.shape())?;
+    let (inputs, outputs) = fans("xavier_normal", &param.known("xavier_normal")?)?;
     normal(param, T::ZERO, T::of(gain * (2. / (inputs + outputs).max(1) as f64).sqrt()))
 }
 
@@ -209,7 +211,7 @@ pub fn xavier_normal<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
 /// # Errors
 /// If the parameter has fewer than 2 axes.
 pub fn kaiming_uniform<T: Real>(param: &Param<T>, fan: Fan, nonlinearity: Nonlinearity) -> Result<()> {
-    let a = T::of(3f64.sqrt() * kaiming("kaiming_uniform", &param.shape(), fan, nonlinearity)?);
+    let a = T::of(3f64.sqrt() * kaiming("kaiming_uniform", &param.known("kaiming_uniform")?, fan, nonlinearity)?);
     uniform(param, -a, a)
 }
 
@@ -218,7 +220,7 @@ pub fn kaiming_uniform<T: Real>(param: &Param<T>, fan: Fan, nonlinearity: Nonlin
 /// # Errors
 /// If the parameter has fewer than 2 axes.
 pub fn kaiming_normal<T: Real>(param: &Param<T>, fan: Fan, nonlinearity: Nonlinearity) -> Result<()> {
-    let std = kaiming("kaiming_normal", &param.shape(), fan, nonlinearity)?;
+    let std = kaiming("kaiming_normal", &param.known("kaiming_normal")?, fan, nonlinearity)?;
     normal(param, T::ZERO, T::of(std))
 }
 
@@ -227,7 +229,7 @@ pub fn kaiming_normal<T: Real>(param: &Param<T>, fan: Fan, nonlinearity: Nonline
 /// # Errors
 /// If the parameter has fewer than 2 axes.
 pub fn orthogonal<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
-    let shape = param.shape();
+    let shape = param.known("orthogonal")?;
     if shape.len() < 2 {
         return Err(Error::shape("orthogonal", format!("needs a parameter of 2 axes or more, got {shape:?}")));
     }
@@ -245,7 +247,7 @@ pub fn orthogonal<T: Real>(param: &Param<T>, gain: f64) -> Result<()> {
 /// # Errors
 /// If the parameter does not have 2 axes, or `sparsity` is outside 0 to 1.
 pub fn sparse<T: Real>(param: &Param<T>, sparsity: f64, std: T) -> Result<()> {
-    let shape = param.shape();
+    let shape = param.known("sparse")?;
     let &[rows, columns] = shape.as_slice() else {
         return Err(Error::shape("sparse", format!("needs a parameter of 2 axes, got {shape:?}")));
     };

@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Result, forward, functional as F,
+    kernels::sizes::{must, room},
     module::ExtraRepr,
     nn::{Forward, Module, Param, init},
     tensor::{Real, Tensor},
@@ -52,8 +53,13 @@ pub enum LazyLinear {}
 
 impl LazyLinear {
     /// The layer to `out_features`, with a bias.
+    ///
+    /// # Panics
+    /// If there is not enough memory for weights from a single feature.
     #[allow(clippy::new_ret_no_self)]
+    #[track_caller]
     pub fn new(out_features: usize) -> Linear {
+        must::<f32>("parameter", &[out_features]);
         Linear { weight: Param::lazy([Some(out_features), None]), bias: None, name: "Linear" }.bias(true)
     }
 }
@@ -83,10 +89,13 @@ impl<T: Real> Linear<T> {
             return Err(Error::shape("linear", "expected an input of at least 1 axis, got a scalar"));
         };
         let drawn = |param: &Param<T>| {
-            param
-                .tensor_or(|known| init::values(&known.iter().map(|n| n.unwrap_or(inputs)).collect::<Vec<_>>(), inputs))
+            param.tensor_or_try(|known| {
+                let shape: Vec<usize> = known.iter().map(|n| n.unwrap_or(inputs)).collect();
+                room::<T>("linear", &shape)?;
+                Ok(init::values(&shape, inputs))
+            })
         };
-        F::linear(x, &drawn(&self.weight), self.bias.as_ref().map(drawn).as_ref())
+        F::linear(x, &drawn(&self.weight)?, self.bias.as_ref().map(drawn).transpose()?.as_ref())
     }
 }
 

@@ -38,15 +38,15 @@ pub mod utils;
 pub use crate::{
     functional::Reduction,
     module::{
-        AnyBuffer, AnyParam, Buffer, Dtype, Forward, LoadReport, Mode, Module, ModuleDict, ModuleExt, ModuleList,
-        Named, Param, ParameterDict, ParameterList, Parameters, Sequential, Summary, summary, summary_of,
+        AnyBuffer, AnyParam, Buffer, Dict, Dtype, Forward, LoadReport, Mode, Module, ModuleDict, ModuleExt, ModuleList,
+        Param, ParameterDict, ParameterList, Parameters, Sequential, Summary, summary, summary_of,
     },
     state::StateDict,
 };
 pub use activation::{
     CELU, ELU, GELU, GLU, Hardshrink, Hardsigmoid, Hardswish, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU,
-    RReLU, ReLU, ReLU6, SELU, SiLU, Sigmoid, Softmax, Softmax2d, Softmin, Softplus, Softshrink, Softsign, Tanh,
-    Tanhshrink, Threshold,
+    RReLU, ReLU, ReLU6, SELU, SiLU, Sigmoid, Softmax, Softmax2d, Softmin, Softplus, Softshrink, Softsign, SquaredReLU,
+    Tanh, Tanhshrink, Threshold,
 };
 pub use attention::MultiheadAttention;
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d};
@@ -54,7 +54,8 @@ pub use dropout::{AlphaDropout, ChannelDropout, Dropout, Dropout1d, Dropout2d, D
 pub use flatten::{Flatten, Unflatten};
 pub use linear::{Bilinear, Identity, LazyLinear, Linear};
 pub use loss::{
-    BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss, SoftMarginLoss,
+    BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss, SmoothL1Loss,
+    SoftMarginLoss,
 };
 pub use ndnn_derive::Module;
 pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm};

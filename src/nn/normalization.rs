@@ -3,7 +3,7 @@
 
 use crate::{
     Error, Result, forward,
-    functional::{self as F, BatchNormOptions},
+    functional::{self as F, BatchNormOptions, setters},
     kernels::sizes::must,
     module::{ExtraRepr, optional},
     nn::{Buffer, Forward, Mode, Module, Param, StateDict},
@@ -13,10 +13,9 @@ use crate::{
 /// The setters of a norm with weight and bias: `eps`, the one that switches both, named as PyTorch names it, and `bias`.
 macro_rules! affine_setters {
     ($affine:ident, |$norm:ident| $shape:expr) => {
-        /// Added to the variance; 1e-5 by default.
-        pub fn eps(mut self, eps: f64) -> Self {
-            self.eps = eps;
-            self
+        setters! {
+            /// Added to the variance; 1e-5 by default.
+            eps: of f64;
         }
 
         /// With (the default) or without weight and bias.
@@ -119,11 +118,10 @@ impl<const N: usize> BatchNorm<N> {
 }
 
 impl<const N: usize, T: Real> BatchNorm<N, T> {
-    /// The weight of a batch in the running statistics; 0.1 by default. With `None` they are the average over all
-    /// batches.
-    pub fn momentum(mut self, momentum: impl Into<Option<f64>>) -> Self {
-        self.momentum = momentum.into();
-        self
+    setters! {
+        /// The weight of a batch in the running statistics; 0.1 by default. With `None` they are the average over all
+        /// batches.
+        momentum: into Option<f64>;
     }
 
     affine_setters!(affine, |norm| [norm.num_features]);

@@ -28,7 +28,7 @@ macro_rules! layers {
             #[track_caller]
             pub fn new(kernel_size: impl Into<Dims<N>>) -> Self {
                 let kernel_size = kernel_size.into();
-                assert!(kernel_size.is_positive(), "a kernel size is at least 1, not {kernel_size}");
+                assert!(kernel_size.is_positive(), "a kernel size is at least 1, got {kernel_size}");
                 Self { kernel_size, options: Default::default() }
             }
 

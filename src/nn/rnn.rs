@@ -3,7 +3,7 @@
 
 use crate::{
     Result, forward,
-    functional::{GruKind, LstmKind, RnnKind, RnnOptions, RnnWeights, rnn_setters},
+    functional::{GruKind, LstmKind, RecurrentKind, RecurrentOptions, RecurrentWeights, recurrent_setters},
     kernels::sizes::must,
     module::{ExtraRepr, optional},
     nn::{Forward, Mode, Module, Param, ParameterDict, init},
@@ -19,7 +19,7 @@ use crate::{
 /// with k = 1 / hidden_size.
 #[derive(Module)]
 #[module(repr, name)]
-pub struct Recurrent<K: RnnKind, T: Real = f32> {
+pub struct Recurrent<K: RecurrentKind, T: Real = f32> {
     #[module(skip)]
     kind: K,
     input_size: usize,
@@ -28,7 +28,7 @@ pub struct Recurrent<K: RnnKind, T: Real = f32> {
     bias: bool,
     /// 0 if the hidden state is not projected.
     proj_size: usize,
-    options: RnnOptions,
+    options: RecurrentOptions,
     /// By layer, then direction.
     #[module(flatten)]
     weights: ParameterDict<T>,
@@ -65,7 +65,7 @@ pub type LSTM<T = f32> = Recurrent<LstmKind, T>;
 /// ```
 pub type GRU<T = f32> = Recurrent<GruKind, T>;
 
-impl<K: RnnKind> Recurrent<K> {
+impl<K: RecurrentKind> Recurrent<K> {
     /// A network with one layer in one direction, with biases.
     ///
     /// # Panics
@@ -89,8 +89,8 @@ impl<K: RnnKind> Recurrent<K> {
     }
 }
 
-impl<K: RnnKind, T: Real> Recurrent<K, T> {
-    rnn_setters!(through with, except(training));
+impl<K: RecurrentKind, T: Real> Recurrent<K, T> {
+    recurrent_setters!(through with, except(training));
 
     /// The number of layers, each of which takes the outputs of the one before; 1 by default. Initialises the weights
     /// that are new or change their shape, as every setter does.
@@ -117,7 +117,7 @@ impl<K: RnnKind, T: Real> Recurrent<K, T> {
     }
 
     #[track_caller]
-    fn with(mut self, options: RnnOptions) -> Self {
+    fn with(mut self, options: RecurrentOptions) -> Self {
         self.options = options;
         self.drawn()
     }
@@ -159,10 +159,10 @@ impl<K: RnnKind, T: Real> Recurrent<K, T> {
     }
 
     /// A snapshot of the weights, as the functions take them: in the order in which they were initialised.
-    fn tensors(&self) -> Vec<RnnWeights<T>> {
+    fn tensors(&self) -> Vec<RecurrentWeights<T>> {
         let mut next = self.weights.iter().map(|(_, param)| param.tensor());
         std::iter::from_fn(|| {
-            Some(RnnWeights {
+            Some(RecurrentWeights {
                 weight_ih: next.next()?,
                 weight_hh: next.next()?,
                 bias_ih: self.bias.then(|| next.next()).flatten(),
@@ -178,7 +178,7 @@ impl<K: RnnKind, T: Real> Recurrent<K, T> {
     }
 
     fn extra_repr(&self) -> String {
-        let RnnOptions { batch_first, dropout, bidirectional, .. } = self.options;
+        let RecurrentOptions { batch_first, dropout, bidirectional, .. } = self.options;
         ExtraRepr::new()
             .value(self.input_size)
             .value(self.hidden_size)
@@ -217,7 +217,7 @@ impl<T: Real> LSTM<T> {
 }
 
 /// The output alone, from a state of zeros, for use in a `Sequential`.
-impl<K: RnnKind, T: Real> Forward<T> for Recurrent<K, T> {
+impl<K: RecurrentKind, T: Real> Forward<T> for Recurrent<K, T> {
     fn forward(&self, x: &Tensor<T>) -> Result<Tensor<T>> {
         Ok(Recurrent::forward(self, x, None)?.0)
     }
@@ -229,7 +229,7 @@ impl<K: RnnKind, T: Real> Forward<T> for Recurrent<K, T> {
 /// weights are drawn from U(−√k, √k) with k = 1 / hidden_size; G is the number of gates, 4 for an LSTM, 3 for a GRU.
 #[derive(Module)]
 #[module(repr, name)]
-pub struct RecurrentCell<K: RnnKind, T: Real = f32> {
+pub struct RecurrentCell<K: RecurrentKind, T: Real = f32> {
     #[module(skip)]
     kind: K,
     /// `[G · hidden_size, input_size]`
@@ -275,7 +275,7 @@ pub type LSTMCell<T = f32> = RecurrentCell<LstmKind, T>;
 /// ```
 pub type GRUCell<T = f32> = RecurrentCell<GruKind, T>;
 
-impl<K: RnnKind> RecurrentCell<K> {
+impl<K: RecurrentKind> RecurrentCell<K> {
     /// A cell with biases.
     #[track_caller]
     pub fn new(input_size: usize, hidden_size: usize) -> Self {
@@ -286,7 +286,7 @@ impl<K: RnnKind> RecurrentCell<K> {
     }
 }
 
-impl<K: RnnKind, T: Real> RecurrentCell<K, T> {
+impl<K: RecurrentKind, T: Real> RecurrentCell<K, T> {
     /// With (the default) or without biases; biases that were removed before are initialised again.
     pub fn bias(mut self, bias: bool) -> Self {
         let shape = self.weight_hh.shape();
@@ -311,7 +311,7 @@ impl<K: RnnKind, T: Real> RecurrentCell<K, T> {
     #[forward]
     pub fn forward(&self, x: &Tensor<T>, state: Option<K::State<T>>) -> Result<K::State<T>> {
         let bias = |param: &Option<Param<T>>| param.as_ref().map(Param::tensor);
-        let weights = RnnWeights {
+        let weights = RecurrentWeights {
             weight_ih: self.weight_ih.tensor(),
             weight_hh: self.weight_hh.tensor(),
             bias_ih: bias(&self.bias_ih),

@@ -2,6 +2,8 @@
 
 use std::ops;
 
+use ndnn_derive::concrete;
+
 use super::elementwise::{self, OnConstant, OnPairs, pairs, reuse, row, with_constant};
 use crate::{
     Error, Result,
@@ -21,6 +23,32 @@ pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Ten
     })?;
     room::<A>(op, &shape)?;
     Ok(shape)
+}
+
+/// `f` of three operands as an operation, broadcasting; `gradient(k, g, operands)` is that of operand `k`, in the shape of
+/// the result.
+pub(super) fn of_three<T: Number>(
+    op: &'static str,
+    operands: [&Tensor<T>; 3],
+    f: impl Fn(T, T, T) -> T + Sync,
+    gradient: impl Fn(usize, &Tensor<T>, [&Tensor<T>; 3]) -> Result<Tensor<T>> + Send + Sync + 'static,
+) -> Result<Tensor<T>> {
+    let [a, b, c] = operands;
+    let shape = broadcast_shape(a.shape(), b.shape()).and_then(|shape| broadcast_shape(&shape, c.shape()));
+    let shape = shape.ok_or_else(|| {
+        let (a, b, c) = (a.shape(), b.shape(), c.shape());
+        Error::shape(op, format!("shapes {a:?}, {b:?} and {c:?} do not broadcast together"))
+    })?;
+    room::<T>(op, &shape)?;
+    let out = zip3(a.view(), b.view(), c.view(), &shape, f);
+    let kept = operands.map(Tensor::clone);
+    Ok(Tensor::op(op, out, operands, move |g, needed| {
+        let mut gradients = [None, None, None];
+        for (k, slot) in gradients.iter_mut().enumerate().filter(|&(k, _)| needed[k]) {
+            *slot = Some(gradient(k, g, kept.each_ref())?.sum_to(kept[k].shape())?);
+        }
+        Ok(gradients)
+    }))
 }
 
 pairs! {
@@ -293,24 +321,16 @@ impl<T: Real> Tensor<T> {
     ///
     /// # Errors
     /// If the shapes do not broadcast together.
+    #[concrete(Real)]
     pub fn lerp(&self, end: &Tensor<T>, weight: impl Operand<T>) -> Result<Tensor<T>> {
-        let weight = weight.operand();
-        let shape = broadcast("lerp", self, end)?;
-        let shape = broadcast_shape(&shape, weight.shape()).ok_or_else(|| {
-            Error::shape("lerp", format!("weight {:?} does not broadcast with {shape:?}", weight.shape()))
-        })?;
-        room::<T>("lerp", &shape)?;
-        let out = zip3(self.view(), end.view(), weight.view(), &shape, |a, b, w| {
-            if w.abs() < T::of(0.5) { a + w * (b - a) } else { b - (b - a) * (T::ONE - w) }
-        });
-        let (a, b, w) = (self.clone(), end.clone(), weight.clone());
-        Ok(Tensor::op("lerp", out, [self, end, &weight], move |g, [da, db, dw]| {
-            Ok([
-                if da { Some((g * (-&w + T::ONE)).sum_to(a.shape())?) } else { None },
-                if db { Some((g * &w).sum_to(b.shape())?) } else { None },
-                if dw { Some((g * (&b - &a)).sum_to(w.shape())?) } else { None },
-            ])
-        }))
+        let near = |a: T, b: T, w: T| if w.abs() < T::of(0.5) { a + w * (b - a) } else { b - (b - a) * (T::ONE - w) };
+        of_three("lerp", [self, end, &weight.operand()], near, |k, g, [a, b, w]| {
+            g.try_mul(&match k {
+                0 => -w + T::ONE,
+                1 => w.clone(),
+                _ => b - a,
+            })
+        })
     }
 }
 

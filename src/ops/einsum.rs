@@ -159,13 +159,13 @@ impl<T: Number> Tensor<T> {
         let shape = [size(&a, &free_a), size(&b, &free_b)].concat();
         let k: usize = size(&a, &left).iter().product();
         let (m, n) = (size(&a, &free_a).iter().product(), size(&b, &free_b).iter().product());
-        let a = a.permute(ints([free_a, left].concat()))?.reshape([m, k].as_slice())?;
-        let b = b.permute(ints([right, free_b].concat()))?.reshape([k, n].as_slice())?;
+        let a = a.permute(signed([free_a, left].concat()))?.reshape([m, k].as_slice())?;
+        let b = b.permute(signed([right, free_b].concat()))?.reshape([k, n].as_slice())?;
         a.mm(&b)?.reshape(shape.as_slice())
     }
 }
 
-fn ints(dims: Vec<usize>) -> Vec<isize> {
+fn signed(dims: Vec<usize>) -> Vec<isize> {
     dims.into_iter().map(|d| d as isize).collect()
 }
 
@@ -236,7 +236,7 @@ fn arrange<T: Number>(x: &Tensor<T>, labels: &[Label], order: &[Label]) -> Resul
     }
     let at: Vec<Option<usize>> = order.iter().map(|l| labels.iter().position(|m| m == l)).collect();
     let shape: Vec<usize> = at.iter().map(|i| i.map_or(1, |i| x.shape()[i])).collect();
-    x.permute(ints(at.into_iter().flatten().collect()))?.reshape(shape.as_slice())
+    x.permute(signed(at.into_iter().flatten().collect()))?.reshape(shape.as_slice())
 }
 
 fn repeated(labels: &[Label]) -> Option<(usize, usize)> {
@@ -268,7 +268,7 @@ fn sum_product<T: Number>(a: &Tensor<T>, b: &Tensor<T>, sum: &[bool]) -> Result<
     let size = |dims: &[usize]| dims.iter().map(|&d| shape[d]).product::<usize>();
     let (count, m, n, k) = (size(&batch), size(&left), size(&right), size(&inner));
     let stack = |x: &Tensor<T>, order: [&Vec<usize>; 4], shape: [usize; 3]| {
-        x.permute(ints(order.map(Clone::clone).concat()))?.reshape(shape.as_slice())
+        x.permute(signed(order.map(Clone::clone).concat()))?.reshape(shape.as_slice())
     };
     let x = stack(&a, [&batch, &left, &inner, &right], [count, m, k])?;
     let y = stack(&b, [&batch, &inner, &right, &left], [count, k, n])?;
@@ -277,5 +277,5 @@ fn sum_product<T: Number>(a: &Tensor<T>, b: &Tensor<T>, sum: &[bool]) -> Result<
     let lengths: Vec<usize> = order.iter().map(|d| if inner.contains(d) { 1 } else { shape[*d] }).collect();
     let mut back = vec![0; order.len()];
     order.iter().enumerate().for_each(|(i, &d)| back[d] = i);
-    product.reshape(lengths.as_slice())?.permute(ints(back))
+    product.reshape(lengths.as_slice())?.permute(signed(back))
 }

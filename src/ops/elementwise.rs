@@ -11,18 +11,18 @@ use ndarray::{Dimension, arr0, aview0};
 
 use super::{
     broadcast,
-    formula::{Formula, Lane, on_tensors},
+    formula::{Formula, Lane, Symbol, on_tensors},
 };
 use crate::{
     Result,
     kernels::{
-        elementwise::{Map, map_with, zip_in_place, zip_with, zip3_with},
+        elementwise::{Body, Map, map_by, map_with, zip_by, zip_in_place, zip_with, zip3_by},
         isa::Isa,
         layout::row_major,
-        reduce::{Term, sum_of},
+        reduce::sum_of,
         vmath::fill,
     },
-    tensor::{DType, Number, Real, Tensor, grad_enabled, known, known_ref},
+    tensor::{BackwardFn, DType, Grads, Number, Real, Tensor, grad_enabled, known, known_ref},
 };
 
 /// What the derivative of a function of one number is computed from.
@@ -125,13 +125,6 @@ impl<T: Number, F: Binary<T>> Map<(T, T), T> for Pair<F> {
     }
 }
 
-impl<T: Number, F: Binary<T>> Term<T> for Pair<F> {
-    #[inline(always)]
-    fn term<I: Isa>(&self, x: T, y: T) -> T {
-        self.0.value::<I>(x, y)
-    }
-}
-
 impl<T: Real, F: Binary<T>, const K: usize> Map<(T, T, T), T> for Gradient<F, K> {
     const VECTORS: bool = F::VECTORS;
     #[inline(always)]
@@ -141,72 +134,150 @@ impl<T: Real, F: Binary<T>, const K: usize> Map<(T, T, T), T> for Gradient<F, K>
     }
 }
 
-// ------------------------------------------------------------------------------------------------------ the operations
+/// A function of one number as what an operation needs of it: operations are compiled once, for all functions.
+pub(crate) trait UnaryRow<T: Real>: BackwardFn<T> {
+    fn name(&self) -> &'static str;
+    fn reads(&self) -> Reads;
+    fn value(&self) -> Body<'_, T, T>;
+    /// `None` if it reads nothing, and so needs no loop of its own.
+    fn gradient(&self) -> Option<Body<'_, (T, T), T>>;
+    fn on_tensors<'a>(&self, g: Symbol<'a, T>, kept: Symbol<'a, T>) -> Symbol<'a, T>;
+    /// The same, to be kept.
+    fn boxed(&self) -> Box<dyn UnaryRow<T>>;
+}
 
-/// A function of one number as an operation.
-pub(crate) fn unary<T: Real, F: Unary<T>>(f: F, x: &Tensor<T>) -> Tensor<T> {
-    let out = map_with(x.view(), Value(f));
-    if !grad_enabled() || !x.requires_grad() {
-        return out.into();
+/// A function of two numbers as what an operation needs of it.
+pub(crate) trait BinaryRow<T: Real>: Send + Sync {
+    /// See [`Binary::READS`].
+    fn reads(&self) -> [[bool; 2]; 2];
+    fn value(&self) -> Body<'_, (T, T), T>;
+    /// The gradient of operand `k`; `None` if it has no loop of its own.
+    fn gradient(&self, k: usize) -> Option<Body<'_, (T, T, T), T>>;
+    fn on_tensors<'a>(&self, k: usize, inputs: [Symbol<'a, T>; 3]) -> Symbol<'a, T>;
+    /// The same, to be kept.
+    fn boxed(&self) -> Box<dyn BinaryRow<T>>;
+}
+
+/// A function with the loops of its value and of its gradients.
+#[derive(Clone, Copy)]
+struct Row<F>(Value<F>, Gradient<F, 0>);
+#[derive(Clone, Copy)]
+struct PairRow<F>(Pair<F>, Gradient<F, 0>, Gradient<F, 1>);
+
+impl<T: Real, F: Unary<T>> UnaryRow<T> for Row<F> {
+    fn name(&self) -> &'static str {
+        F::NAME
     }
-    match F::READS {
-        Reads::Nothing => {
-            Tensor::op(F::NAME, out, [x], move |g, _| Ok([Some(on_tensors([g; 3], |[g, ..]| f.gradient(g, g)))]))
+    fn reads(&self) -> Reads {
+        F::READS
+    }
+    fn value(&self) -> Body<'_, T, T> {
+        Body::of_one(&self.0)
+    }
+    fn gradient(&self) -> Option<Body<'_, (T, T), T>> {
+        if matches!(F::READS, Reads::Nothing) {
+            return None;
         }
-        Reads::Output => Tensor::op_with_output(F::NAME, out, [x], move |g, _, y| Ok([Some(gradient(f, g, y))])),
-        Reads::Input => {
-            let kept = x.clone();
-            Tensor::op(F::NAME, out, [x], move |g, _| Ok([Some(gradient(f, g, &kept))]))
-        }
+        Some(Body::of_two(&self.1))
+    }
+    fn on_tensors<'a>(&self, g: Symbol<'a, T>, kept: Symbol<'a, T>) -> Symbol<'a, T> {
+        self.0.0.gradient(g, kept)
+    }
+    fn boxed(&self) -> Box<dyn UnaryRow<T>> {
+        Box::new(*self)
     }
 }
 
-fn gradient<T: Real, F: Unary<T>>(f: F, g: &Tensor<T>, kept: &Tensor<T>) -> Tensor<T> {
-    match grad_enabled() {
-        true => on_tensors([g, kept, kept], |[g, kept, _]| f.gradient(g, kept)),
-        false => zip_with(g.view(), kept.view(), g.shape(), Gradient::<F, 0>(f)).into(),
+/// The gradient of a function that does not read its input.
+impl<T: Real, F: Unary<T>> BackwardFn<T> for Row<F> {
+    fn call(&self, g: &Tensor<T>, _: &[bool], y: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
+        grads(&mut [Some(gradient(self, g, y))])
+    }
+}
+
+impl<T: Real, F: Binary<T>> BinaryRow<T> for PairRow<F> {
+    fn reads(&self) -> [[bool; 2]; 2] {
+        F::READS
+    }
+    fn value(&self) -> Body<'_, (T, T), T> {
+        Body::of_two(&self.0)
+    }
+    fn gradient(&self, k: usize) -> Option<Body<'_, (T, T, T), T>> {
+        if !F::FUSED {
+            return None;
+        }
+        Some(if k == 0 { Body::of_three(&self.1) } else { Body::of_three(&self.2) })
+    }
+    fn on_tensors<'a>(&self, k: usize, [g, x, y]: [Symbol<'a, T>; 3]) -> Symbol<'a, T> {
+        if k == 0 { self.0.0.gradient(g, x, y) } else { self.0.0.second_gradient(g, x, y) }
+    }
+    fn boxed(&self) -> Box<dyn BinaryRow<T>> {
+        Box::new(*self)
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ the operations
+
+/// A function of one number as an operation.
+#[inline]
+pub(crate) fn unary<T: Real, F: Unary<T>>(f: F, x: &Tensor<T>) -> Tensor<T> {
+    unary_row(&Row(Value(f), Gradient(f)), x)
+}
+
+fn unary_row<T: Real>(f: &dyn UnaryRow<T>, x: &Tensor<T>) -> Tensor<T> {
+    let out = map_by(x.view(), f.value());
+    if !grad_enabled() || !x.requires_grad() {
+        return out.into();
+    }
+    let (name, reads, f) = (f.name(), f.reads(), f.boxed());
+    if reads != Reads::Input {
+        return Tensor::record(name, out.into(), &[x], reads == Reads::Output, f);
+    }
+    let kept = x.clone();
+    Tensor::op(name, out, [x], move |g, _| Ok([Some(gradient(&*f, g, Some(&kept)))]))
+}
+
+/// The gradient of the input of `f`, from what was kept if it reads anything.
+fn gradient<T: Real>(f: &dyn UnaryRow<T>, g: &Tensor<T>, kept: Option<&Tensor<T>>) -> Tensor<T> {
+    match (kept, f.gradient()) {
+        (Some(kept), Some(body)) if !grad_enabled() => zip_by(g.view(), kept.view(), g.shape(), body).into(),
+        _ => on_tensors([g, kept.unwrap_or(g), g], &|[g, kept, _]| f.on_tensors(g, kept)),
     }
 }
 
 /// A function of two numbers as an operation, broadcasting.
+#[inline]
 pub(crate) fn binary<T: Real, F: Binary<T>>(f: F, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
-    named(F::NAME, f, x, y)
+    binary_row(F::NAME, &PairRow(Pair(f), Gradient(f), Gradient(f)), x, y)
 }
 
 /// It keeps the operands that the required gradients will read.
-fn named<T: Real, F: Binary<T>>(name: &'static str, f: F, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
+fn binary_row<T: Real>(name: &'static str, f: &dyn BinaryRow<T>, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
     let shape = broadcast(name, x, y)?;
-    let out = zip_with(x.view(), y.view(), &shape, Pair(f));
+    let out = zip_by(x.view(), y.view(), &shape, f.value());
     let tracked = [x.requires_grad(), y.requires_grad()];
     if !grad_enabled() || tracked == [false; 2] {
         return Ok(out.into());
     }
-    let kept = |k: usize, of: &Tensor<T>| (0..2).any(|i| tracked[i] && F::READS[i][k]).then(|| of.clone());
+    let (f, reads) = (f.boxed(), f.reads());
+    let kept = |k: usize, of: &Tensor<T>| (0..2).any(|i| tracked[i] && reads[i][k]).then(|| of.clone());
     let (kept_x, kept_y) = (kept(0, x), kept(1, y));
     let (from_x, from_y) = (x.data().raw_dim(), y.data().raw_dim());
     Ok(Tensor::op(name, out, [x, y], move |g, [left, right]| {
         // Operands that are not read may hold anything.
-        let [x, y] = [&kept_x, &kept_y].map(|kept| kept.as_ref().unwrap_or(g));
-        let dx = if left { Some(pair_gradient::<T, F, 0>(f, g, x, y).sum_to(from_x.slice())?) } else { None };
-        let dy = if right { Some(pair_gradient::<T, F, 1>(f, g, x, y).sum_to(from_y.slice())?) } else { None };
+        let (x, y) = (kept_x.as_ref().unwrap_or(g), kept_y.as_ref().unwrap_or(g));
+        let dx = if left { Some(pair_gradient(&*f, 0, [g, x, y]).sum_to(from_x.slice())?) } else { None };
+        let dy = if right { Some(pair_gradient(&*f, 1, [g, x, y]).sum_to(from_y.slice())?) } else { None };
         Ok([dx, dy])
     }))
 }
 
-/// The gradient of operand `K`, in the shape to which `x` and `y` broadcast, which is that of `g`.
-fn pair_gradient<T: Real, F: Binary<T>, const K: usize>(
-    f: F,
-    g: &Tensor<T>,
-    x: &Tensor<T>,
-    y: &Tensor<T>,
-) -> Tensor<T> {
-    if F::FUSED && !grad_enabled() {
-        return zip3_with(g.view(), x.view(), y.view(), g.shape(), Gradient::<F, K>(f)).into();
+/// The gradient of operand `k`, in the shape to which `x` and `y` broadcast, which is that of `g`.
+fn pair_gradient<T: Real>(f: &dyn BinaryRow<T>, k: usize, [g, x, y]: [&Tensor<T>; 3]) -> Tensor<T> {
+    match f.gradient(k) {
+        Some(body) if !grad_enabled() => zip3_by(g.view(), x.view(), y.view(), g.shape(), body).into(),
+        _ => on_tensors([g, x, y], &|inputs| f.on_tensors(k, inputs)),
     }
-    on_tensors([g, x, y], |[g, x, y]| match K {
-        0 => f.gradient(g, x, y),
-        _ => f.second_gradient(g, x, y),
-    })
 }
 
 /// What is done with the values of all pairs.
@@ -219,6 +290,7 @@ pub(crate) enum Total {
 }
 
 /// The values of pairs of one shape, or their sum or mean, as one operation: for losses.
+#[inline]
 pub(crate) fn total<T: Real, F: Binary<T>>(
     name: &'static str,
     f: F,
@@ -226,24 +298,36 @@ pub(crate) fn total<T: Real, F: Binary<T>>(
     y: &Tensor<T>,
     total: Total,
 ) -> Result<Tensor<T>> {
+    total_row(name, &PairRow(Pair(f), Gradient(f), Gradient(f)), x, y, total)
+}
+
+fn total_row<T: Real>(
+    name: &'static str,
+    f: &dyn BinaryRow<T>,
+    x: &Tensor<T>,
+    y: &Tensor<T>,
+    total: Total,
+) -> Result<Tensor<T>> {
     if total == Total::Each {
-        return named(name, f, x, y);
+        return binary_row(name, f, x, y);
     }
     let count = if total == Total::Mean { T::of(x.numel() as f64) } else { T::ONE };
-    let sum = sum_of(&row_major(&x.view()), &row_major(&y.view()), &Pair(f)) / count;
-    let kept = [x.clone(), y.clone()];
+    let sum = sum_of(&row_major(&x.view()), &row_major(&y.view()), f.value()) / count;
+    let (f, kept_x, kept_y) = (f.boxed(), x.clone(), y.clone());
     Ok(Tensor::op(name, arr0(sum).into_dyn(), [x, y], move |g, [left, right]| {
-        let [x, y] = &kept;
+        let (x, y) = (&kept_x, &kept_y);
         if !grad_enabled() {
             // One for all.
             let one = g.item()? / count;
-            let g = || aview0(&one).into_dyn();
-            let dx = || zip3_with(g(), x.view(), y.view(), x.shape(), Gradient::<F, 0>(f)).into();
-            let dy = || zip3_with(g(), x.view(), y.view(), x.shape(), Gradient::<F, 1>(f)).into();
-            return Ok([left.then(dx), right.then(dy)]);
+            let gradient = |k| {
+                let body = f.gradient(k).expect("losses have loops");
+                zip3_by(aview0(&one).into_dyn(), x.view(), y.view(), x.shape(), body).into()
+            };
+            return Ok([left.then(|| gradient(0)), right.then(|| gradient(1))]);
         }
         let g = (g / count).broadcast_to(x.shape())?;
-        Ok([left.then(|| pair_gradient::<T, F, 0>(f, &g, x, y)), right.then(|| pair_gradient::<T, F, 1>(f, &g, x, y))])
+        let gradient = |k| pair_gradient(&*f, k, [&g, x, y]);
+        Ok([left.then(|| gradient(0)), right.then(|| gradient(1))])
     }))
 }
 
@@ -269,8 +353,17 @@ pub(crate) fn whole_pairs<F: Binary<i64>>(f: F, x: &Tensor<i64>, y: &Tensor<i64>
 }
 
 /// `f` of each pair in the memory of `x`, if nothing else refers to it and nothing is recorded; otherwise returns `x`.
+#[inline]
 pub(crate) fn reuse<T: Number, F: Binary<T>>(
     f: F,
+    x: Tensor<T>,
+    y: &Tensor<T>,
+) -> std::result::Result<Tensor<T>, Tensor<T>> {
+    reuse_by(Body::of_two(&Pair(f)), x, y)
+}
+
+fn reuse_by<T: Number>(
+    f: Body<'_, (T, T), T>,
     x: Tensor<T>,
     y: &Tensor<T>,
 ) -> std::result::Result<Tensor<T>, Tensor<T>> {
@@ -282,7 +375,7 @@ pub(crate) fn reuse<T: Number, F: Binary<T>>(
     let Tensor { data, node } = x;
     match data.into_inner().try_into_owned_nocopy() {
         Ok(mut owned) => {
-            zip_in_place(owned.as_slice_mut().expect("row-major order"), other, Pair(f));
+            zip_in_place(owned.as_slice_mut().expect("row-major order"), other, f);
             Ok(owned.into())
         }
         Err(shared) => Err(Tensor { data: shared.into(), node }),
@@ -517,16 +610,14 @@ macro_rules! row {
 }
 pub(crate) use row;
 
-/// One function of two numbers per row, as a struct: its class (`real` or `number`), the name of its operation, whether
-/// its gradients have loops of their own (`fused`, or `composed` of other operations) and versions for each instruction
-/// set (`vectors`, or `plain`); its value on numbers, and the gradient of each operand; `reads` says which operands
-/// they read, if not all.
+/// One function of two numbers per row, as a struct with its parameters: its class (`real` or `number`), the name of its
+/// operation, whether its gradients have loops of their own (`fused`, or `composed` of other operations) and versions for
+/// each instruction set (`vectors`, or `plain`); its value on numbers, and the gradient of each operand, where that of the
+/// second is the negated first if it is left out; `reads` says which operands they read, if not all.
 macro_rules! pairs {
-    ($($(#[$doc:meta])* $class:ident $bound:ident $row:ident, $name:literal, $fused:ident $speed:ident
-     $(reads $reads:tt)?: |$x:ident, $y:ident| $value:expr, |$g:ident, $a:ident, $b:ident| $dx:expr, $dy:expr;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy)]
-        pub(crate) struct $row;
+    ($($(#[$doc:meta])* $class:ident $bound:ident $row:ident $(($($param:ident),+))?, $name:literal, $fused:ident $speed:ident
+     $(reads $reads:tt)?: |$x:ident, $y:ident| $value:expr, |$g:ident, $a:ident, $b:ident| $dx:expr $(, $dy:expr)?;)*) => {$(
+        $crate::ops::pairs! { @ struct $(#[$doc])* $row $($($param)+)? }
         #[allow(unused_variables)]
         impl<T: $bound> $crate::ops::elementwise::Binary<T> for $row {
             const NAME: &'static str = $name;
@@ -535,6 +626,7 @@ macro_rules! pairs {
             const VECTORS: bool = $crate::ops::pairs!(@ $speed);
             #[inline(always)]
             fn value<I: $crate::kernels::isa::Isa>(self, $x: T, $y: T) -> T {
+                let $row { $($($param),+)? } = self;
                 $value
             }
             #[inline(always)]
@@ -542,18 +634,34 @@ macro_rules! pairs {
             where
                 T: $crate::number::Real,
             {
+                let $row { $($($param),+)? } = self;
                 $dx
             }
-            #[inline(always)]
-            fn second_gradient<E: $crate::ops::Formula<T>>(self, $g: E, $a: E, $b: E) -> E
-            where
-                T: $crate::number::Real,
-            {
-                $dy
-            }
+            $crate::ops::pairs! { @ second [$row $($($param)+)?] |$g, $a, $b| $($dy)? }
         }
         $crate::ops::compiled!(binary $class $row);
     )*};
+    (@ struct $(#[$doc:meta])* $row:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(crate) struct $row;
+    };
+    (@ struct $(#[$doc:meta])* $row:ident $($param:ident)+) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(crate) struct $row { $(pub $param: f64),+ }
+    };
+    (@ second [$row:ident $($param:ident)*] |$g:ident, $a:ident, $b:ident|) => {};
+    (@ second [$row:ident $($param:ident)*] |$g:ident, $a:ident, $b:ident| $dy:expr) => {
+        #[inline(always)]
+        fn second_gradient<E: $crate::ops::Formula<T>>(self, $g: E, $a: E, $b: E) -> E
+        where
+            T: $crate::number::Real,
+        {
+            let $row { $($param),* } = self;
+            $dy
+        }
+    };
     (@ fused) => { true };
     (@ composed) => { false };
     (@ vectors) => { true };

@@ -48,6 +48,8 @@ pub(crate) trait Formula<T: Real>:
     fn bounded(self, limit: f64) -> Self;
     /// 0, which depends on nothing.
     fn zero(self) -> Self;
+    /// Itself as a constant: its derivative is 0.
+    fn fixed(self) -> Self;
     /// `xᵉ`
     fn power(self, exponent: f64) -> Self;
     /// `baseˣ`
@@ -215,6 +217,10 @@ impl<I: Isa, T: Real> Formula<T> for Lane<I, T> {
         Lane::new(T::ZERO)
     }
     #[inline(always)]
+    fn fixed(self) -> Self {
+        self
+    }
+    #[inline(always)]
     fn power(self, exponent: f64) -> Self {
         self.by(|x| x.powf(T::of(exponent)))
     }
@@ -286,10 +292,11 @@ impl<T: Real> Page<T> {
 /// The value of a formula on tensors.
 pub(crate) fn on_tensors<T: Real>(
     inputs: [&Tensor<T>; 3],
-    formula: impl FnOnce([Symbol<'_, T>; 3]) -> Symbol<'_, T>,
+    formula: &dyn for<'a> Fn([Symbol<'a, T>; 3]) -> Symbol<'a, T>,
 ) -> Tensor<T> {
     let mut page = Page::new();
-    let at = ptr::from_ref(formula(inputs.map(|input| page.symbol(input))).of);
+    let [x, y, z] = inputs;
+    let at = ptr::from_ref(formula([page.symbol(x), page.symbol(y), page.symbol(z)]).of);
     page.take(at).unwrap_or_else(|| {
         inputs.into_iter().find(|&input| ptr::eq(input, at)).expect("an input of the formula").clone()
     })
@@ -376,6 +383,9 @@ impl<'a, T: Real> Formula<T> for Symbol<'a, T> {
     }
     fn zero(self) -> Self {
         self.page.keep(self.of.zeros_like())
+    }
+    fn fixed(self) -> Self {
+        self.page.keep(self.of.detach())
     }
     fn power(self, exponent: f64) -> Self {
         self.page.keep(self.of.pow_scalar(T::of(exponent)))

@@ -191,7 +191,8 @@ impl<T: Real> Tensor<T> {
         real::one(Row { base: base.as_f64() }, self)
     }
 
-    /// The angle of the point `(other, self)`, in (-π, π], broadcasting; no gradient at the origin.
+    /// The angle of the point `(other, self)`, in (-π, π], broadcasting. At the origin, which has no angle, the gradients
+    /// are 0, as in PyTorch.
     ///
     /// # Errors
     /// If the shapes do not broadcast together.
@@ -229,11 +230,12 @@ pairs! {
         g.kept(!x.equals(0.)) * (x.sign() * y.signum()), g.zero();
 }
 
-/// `1 / (x² + y²)`, and 0 at the origin.
+/// `1 / (x² + y²)`, and 0 at the origin, as are its derivatives.
 #[inline(always)]
 fn over_square<T: Real, E: Formula<T>>(x: E, y: E) -> E {
     let square = x * x + y * y;
-    square.reciprocal().kept(!square.equals(0.))
+    let origin = square.equals(0.);
+    (square + E::either(origin, 1., 0.)).reciprocal().kept(!origin)
 }
 
 /// `x / √(x² + y²)`, even if the root overflows.

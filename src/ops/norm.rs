@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, ArrayViewD};
 
-use super::{faint, reduce::Reduction, shared};
+use super::{faint, reduce::ReducedShapes, shared};
 use crate::{
     Error, Result,
     kernels::{
@@ -62,7 +62,7 @@ impl<T: Real> Tensor<T> {
     /// # Errors
     /// If there is no such axis, one is named twice, or `p` is infinite or negative and there are no elements.
     pub fn norm(&self, p: f64, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        let r = Reduction::new("norm", self.shape(), &dims.into(), keepdim)?;
+        let r = ReducedShapes::new("norm", self.shape(), &dims.into(), keepdim)?;
         if r.count == 0 && (p < 0. || p.is_infinite()) {
             let message = format!("there is no {p}-norm of no elements (the axes {:?} of {:?})", r.axes, self.shape());
             return Err(Error::shape("norm", message));
@@ -108,14 +108,14 @@ impl<T: Real> Tensor<T> {
 
     /// The magnitude that determines a norm: the largest one, or the smallest for a negative `p`; 1 if that is 0 or
     /// NaN.
-    fn largest(&self, r: &Reduction, p: f64) -> ArrayD<T> {
+    fn largest(&self, r: &ReducedShapes, p: f64) -> ArrayD<T> {
         let size = extreme(map(self.view(), |x| x.abs()).view(), r, p > 0.);
         map(size.view(), |s| if s > T::ZERO && s.is_finite() { s } else { T::ONE })
     }
 
     /// The norm, with length 1 for its axes; where powers of the elements overflow or underflow, the elements are first
     /// divided by the largest.
-    fn p_norm(&self, r: &Reduction, p: f64) -> ArrayD<T> {
+    fn p_norm(&self, r: &ReducedShapes, p: f64) -> ArrayD<T> {
         let power = T::of(p);
         let sum = |x: ArrayViewD<'_, T>| {
             let powers = match p {
@@ -139,7 +139,7 @@ impl<T: Real> Tensor<T> {
         zip(sum(parts.view()).view(), size.view(), size.shape(), |sum, size| root(sum) * size)
     }
 
-    fn infinity_norm(&self, r: Reduction, greatest: bool) -> Tensor<T> {
+    fn infinity_norm(&self, r: ReducedShapes, greatest: bool) -> Tensor<T> {
         let size = map(self.view(), |x| x.abs());
         let extreme = extreme(size.view(), &r, greatest);
         let x = self.detach();
@@ -152,7 +152,7 @@ impl<T: Real> Tensor<T> {
 }
 
 /// The largest or the smallest of some magnitudes, with length 1 for the axes; NaN if there is one.
-fn extreme<T: Real>(size: ArrayViewD<'_, T>, r: &Reduction, greatest: bool) -> ArrayD<T> {
+fn extreme<T: Real>(size: ArrayViewD<'_, T>, r: &ReducedShapes, greatest: bool) -> ArrayD<T> {
     r.keep(match greatest {
         true => kernel::fold(size, &r.axes, T::ZERO, max_nan),
         false => kernel::fold(size, &r.axes, T::infinity(), min_nan),

@@ -25,7 +25,7 @@ pub(crate) fn reduced_shapes(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Ve
 }
 
 /// The shapes of a reduction over some axes.
-pub(crate) struct Reduction {
+pub(crate) struct ReducedShapes {
     pub axes: Vec<usize>,
     /// The reduced shape in which the axes have length 1.
     pub kept: Vec<usize>,
@@ -35,9 +35,9 @@ pub(crate) struct Reduction {
     pub count: usize,
 }
 
-impl Reduction {
+impl ReducedShapes {
     /// Over `dims`; over all axes if the list is empty.
-    pub fn new(op: &str, shape: &[usize], dims: &Ints, keepdim: bool) -> Result<Reduction> {
+    pub fn new(op: &str, shape: &[usize], dims: &Ints, keepdim: bool) -> Result<ReducedShapes> {
         if shape.len() > MAX_AXES && !dims.0.is_empty() {
             let message = format!("a tensor of {} axes cannot be reduced over {:?}", shape.len(), dims.0);
             return Err(Error::shape(op, format!("{message}; expected at most {MAX_AXES} axes")));
@@ -51,10 +51,10 @@ impl Reduction {
         Ok(r)
     }
 
-    pub(super) fn over(shape: &[usize], axes: Vec<usize>, keepdim: bool) -> Reduction {
+    pub(super) fn over(shape: &[usize], axes: Vec<usize>, keepdim: bool) -> ReducedShapes {
         let (kept, gone) = reduced_shapes(shape, &axes);
         let count = axes.iter().map(|&a| shape[a]).product();
-        Reduction { axes, shape: if keepdim { kept.clone() } else { gone }, kept, count }
+        ReducedShapes { axes, shape: if keepdim { kept.clone() } else { gone }, kept, count }
     }
 
     /// The mean, with length 1 for the reduced axes; finite if only the sum overflows.
@@ -155,7 +155,7 @@ impl<T: Element> Tensor<T> {
         if dims.0.is_empty() {
             return Ok(truth.into());
         }
-        let r = Reduction::new(op, self.shape(), dims, keepdim)?;
+        let r = ReducedShapes::new(op, self.shape(), dims, keepdim)?;
         Ok(r.place(kernel::fold(truth.view(), &r.axes, identity, f)).into())
     }
 
@@ -164,7 +164,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no such axis, or one is named twice.
     pub fn count_nonzero(&self, dims: impl Into<Ints>) -> Result<Tensor<i64>> {
-        let r = Reduction::new("count_nonzero", self.shape(), &dims.into(), false)?;
+        let r = ReducedShapes::new("count_nonzero", self.shape(), &dims.into(), false)?;
         let ones = map(self.view(), |x| i64::from(x != T::ZERO));
         Ok(r.place(kernel::sum(ones.view(), &r.axes)).into())
     }
@@ -190,7 +190,7 @@ impl<T: Number> Tensor<T> {
     /// If there is no such axis, or one is named twice.
     #[concrete(Number)]
     pub fn sum_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        let r = Reduction::new("sum", self.shape(), &dims.into(), keepdim)?;
+        let r = ReducedShapes::new("sum", self.shape(), &dims.into(), keepdim)?;
         let data = r.place(kernel::sum(self.view(), &r.axes));
         let (from, kept) = (self.shape().to_vec(), r.kept);
         Ok(Tensor::op("sum", data, [self], move |g, _| Ok([Some(g.reshape(kept.as_slice())?.broadcast_to(&from)?)])))
@@ -208,7 +208,7 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If there is no such axis.
     pub fn prod_dim(&self, dim: isize, keepdim: bool) -> Result<Tensor<T>> {
-        let r = Reduction::new("prod", self.shape(), &dim.into(), keepdim)?;
+        let r = ReducedShapes::new("prod", self.shape(), &dim.into(), keepdim)?;
         let [axis] = r.axes[..] else { return Ok(self.clone()) };
         let product = match T::DTYPE {
             DType::I64 => kernel::fold(self.view(), &[axis], T::ONE, T::times),
@@ -253,7 +253,7 @@ impl<T: Real> Tensor<T> {
     /// If there is no such axis, or one is named twice.
     #[concrete(Real)]
     pub fn mean_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        let r = Reduction::new("mean", self.shape(), &dims.into(), keepdim)?;
+        let r = ReducedShapes::new("mean", self.shape(), &dims.into(), keepdim)?;
         Ok(self.mean_op(&r, r.mean(self.view())))
     }
 }
@@ -283,7 +283,7 @@ impl<T: Number> Tensor<T> {
         ties: Ties,
         f: impl Fn(T, T) -> T + Copy + Send + Sync,
     ) -> Result<Tensor<T>> {
-        let r = Reduction::new(op, self.shape(), dims, keepdim)?;
+        let r = ReducedShapes::new(op, self.shape(), dims, keepdim)?;
         if r.count == 0 {
             return Err(self.empty(op, &r.axes));
         }
@@ -368,7 +368,7 @@ impl<T: Number> Tensor<T> {
     ) -> Result<(Tensor<T>, Tensor<i64>)> {
         let indices = self.position(op, Some(dim), true, before)?;
         let values = self.gather(dim, &indices)?;
-        let r = Reduction::new(op, self.shape(), &dim.into(), keepdim)?;
+        let r = ReducedShapes::new(op, self.shape(), &dim.into(), keepdim)?;
         Ok((values.reshape(r.shape.as_slice())?, indices.reshape(r.shape.as_slice())?))
     }
 
@@ -398,7 +398,7 @@ impl<T: Number> Tensor<T> {
         keepdim: bool,
         before: impl Fn(T, T) -> bool + Copy + Send + Sync,
     ) -> Result<Tensor<i64>> {
-        let r = Reduction::new(op, self.shape(), &dim.map_or(ALL, Ints::from), keepdim)?;
+        let r = ReducedShapes::new(op, self.shape(), &dim.map_or(ALL, Ints::from), keepdim)?;
         if r.count == 0 {
             return Err(self.empty(op, &r.axes));
         }

@@ -3,6 +3,7 @@
 use ndarray::Dimension;
 
 use super::{
+    arithmetic::of_three,
     broadcast, compiled,
     elementwise::{Reads, Unary, number, pairs},
     formula::Formula,
@@ -240,6 +241,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// If the shapes do not broadcast together.
+    #[concrete(Number)]
     pub fn clamp_tensor(&self, min: Option<&Tensor<T>>, max: Option<&Tensor<T>>) -> Result<Tensor<T>> {
         let (lo, hi) = match (min, max) {
             (Some(lo), Some(hi)) => (lo, hi),
@@ -247,23 +249,9 @@ impl<T: Number> Tensor<T> {
             (None, Some(hi)) => return self.minimum(hi),
             (None, None) => return Ok(self.clone()),
         };
-        let shape = broadcast_shape(&broadcast("clamp", self, lo)?, hi.shape()).ok_or_else(|| {
-            let (x, lo, hi) = (self.shape(), lo.shape(), hi.shape());
-            Error::shape("clamp", format!("{x:?}, min {lo:?} and max {hi:?} do not broadcast together"))
-        })?;
-        room::<T>("clamp", &shape)?;
-        let out = zip3(self.view(), lo.view(), hi.view(), &shape, |x, lo, hi| scalar::clamp(x, lo, hi));
-        let kept = [self, lo, hi].map(Tensor::detach);
-        Ok(Tensor::op("clamp", out, [self, lo, hi], move |g, needed| {
-            let mut grads = [None, None, None];
-            for (i, grad) in grads.iter_mut().enumerate().filter(|&(i, _)| needed[i]) {
-                let [x, lo, hi] = &kept;
-                let weights: Tensor<T> =
-                    zip3(x.view(), lo.view(), hi.view(), g.shape(), |x, lo, hi| T::of(clamp_shares(x, lo, hi)[i]))
-                        .into();
-                *grad = Some(shared(g, &weights)?.sum_to(kept[i].shape())?);
-            }
-            Ok(grads)
-        }))
+        of_three("clamp", [self, lo, hi], scalar::clamp, |k, g, [x, lo, hi]| {
+            let share = |x, lo, hi| T::of(clamp_shares(x, lo, hi)[k]);
+            shared(g, &zip3(x.view(), lo.view(), hi.view(), g.shape(), share).into())
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! Softmax, its logarithm, and the logarithm of a sum of exponentials.
 
-use super::reduce::Reduction;
+use super::reduce::ReducedShapes;
 use crate::{
     Result,
     kernels::{
@@ -65,7 +65,7 @@ impl<T: Real> Tensor<T> {
     /// If there is no such axis, or one is named twice.
     #[concrete(Real)]
     pub fn logsumexp(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        let r = Reduction::new("logsumexp", self.shape(), &dims.into(), keepdim)?;
+        let r = ReducedShapes::new("logsumexp", self.shape(), &dims.into(), keepdim)?;
         let max = reduce::fold(self.view(), &r.axes, T::neg_infinity(), max_nan);
         // An infinite maximum would give ∞ − ∞.
         let shift = map(r.keep(max).view(), |m| if m.is_infinite() { T::ZERO } else { m });

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, ArrayViewD};
 use ndnn_derive::concrete;
 
-use super::reduce::{ALL, Reduction};
+use super::reduce::{ALL, ReducedShapes};
 use crate::{
     Result,
     kernels::{
@@ -38,7 +38,7 @@ struct Moments<T: Real> {
 }
 
 impl<T: Real> Moments<T> {
-    fn new(x: &Tensor<T>, r: &Reduction) -> Self {
+    fn new(x: &Tensor<T>, r: &ReducedShapes) -> Self {
         let [mean, squares] = Self::corrected(x.view(), r);
         if squares.iter().all(|&sum| sum.is_finite() && sum >= faint()) {
             return Moments { mean, squares, scale: None };
@@ -49,7 +49,7 @@ impl<T: Real> Moments<T> {
         Moments { mean, squares, scale: Some(scale) }
     }
 
-    fn corrected(x: ArrayViewD<'_, T>, r: &Reduction) -> [ArrayD<T>; 2] {
+    fn corrected(x: ArrayViewD<'_, T>, r: &ReducedShapes) -> [ArrayD<T>; 2] {
         let n = T::of(r.count as f64);
         let sum = |x: ArrayViewD<'_, T>| r.keep(kernel::sum(x, &r.axes));
         let about = |mean: &ArrayD<T>| {
@@ -81,7 +81,7 @@ impl<T: Real> Tensor<T> {
     /// Powers of two, one per group of elements along `axes`, that scale the largest of a group to 1 or just above, if
     /// it is at least `floor`: products of the scaled elements neither overflow nor underflow. `None` if all are 1.
     pub(crate) fn balance(&self, axes: &[usize], floor: T) -> Option<Tensor<T>> {
-        let r = Reduction::over(self.shape(), axes.to_vec(), true);
+        let r = ReducedShapes::over(self.shape(), axes.to_vec(), true);
         let sizes = kernel::fold(map(self.view(), |x| x.abs()).view(), axes, floor, max_nan);
         let scale = r.keep(map(sizes.view(), inverse_power));
         scale.iter().any(|&s| s != T::ONE).then(|| scale.into())
@@ -98,7 +98,7 @@ impl<T: Real> Tensor<T> {
     }
 
     /// The mean over the axes of `r`, whose values are `data`.
-    pub(super) fn mean_op(&self, r: &Reduction, data: ArrayD<T>) -> Tensor<T> {
+    pub(super) fn mean_op(&self, r: &ReducedShapes, data: ArrayD<T>) -> Tensor<T> {
         let (from, kept, n) = (self.shape().to_vec(), r.kept.clone(), T::of(r.count as f64));
         Tensor::op("mean", r.place(data), [self], move |g, _| {
             Ok([Some((g / n).reshape(kept.as_slice())?.broadcast_to(&from)?)])
@@ -120,12 +120,12 @@ impl<T: Real> Tensor<T> {
     /// If there is no such axis, or one is named twice.
     #[concrete(Real)]
     pub fn var_dim(&self, dims: impl Into<Ints>, correction: f64, keepdim: bool) -> Result<Tensor<T>> {
-        let r = Reduction::new("var", self.shape(), &dims.into(), keepdim)?;
+        let r = ReducedShapes::new("var", self.shape(), &dims.into(), keepdim)?;
         let moments = Moments::new(self, &r);
         Ok(self.var_op(r, correction, &moments))
     }
 
-    fn var_op(&self, r: Reduction, correction: f64, moments: &Moments<T>) -> Tensor<T> {
+    fn var_op(&self, r: ReducedShapes, correction: f64, moments: &Moments<T>) -> Tensor<T> {
         let freedom = r.count as f64 - correction;
         let divisor = T::of(freedom.max(0.));
         let data = r.place(moments.unscaled(&moments.squares, 2, |sum| sum / divisor));
@@ -163,12 +163,12 @@ impl<T: Real> Tensor<T> {
     /// # Errors
     /// As [`var_dim`](Tensor::var_dim).
     pub fn std_dim(&self, dims: impl Into<Ints>, correction: f64, keepdim: bool) -> Result<Tensor<T>> {
-        let r = Reduction::new("std", self.shape(), &dims.into(), keepdim)?;
+        let r = ReducedShapes::new("std", self.shape(), &dims.into(), keepdim)?;
         let moments = Moments::new(self, &r);
         Ok(self.std_op(r, correction, &moments))
     }
 
-    fn std_op(&self, r: Reduction, correction: f64, moments: &Moments<T>) -> Tensor<T> {
+    fn std_op(&self, r: ReducedShapes, correction: f64, moments: &Moments<T>) -> Tensor<T> {
         let freedom = r.count as f64 - correction;
         let divisor = T::of(freedom.max(0.));
         let data = r.place(moments.unscaled(&moments.squares, 1, |sum| (sum / divisor).sqrt()));
@@ -198,7 +198,7 @@ impl<T: Real> Tensor<T> {
         correction: f64,
         keepdim: bool,
     ) -> Result<(Tensor<T>, Tensor<T>)> {
-        let r = Reduction::new("var_mean", self.shape(), &dims.into(), keepdim)?;
+        let r = ReducedShapes::new("var_mean", self.shape(), &dims.into(), keepdim)?;
         let moments = Moments::new(self, &r);
         let mean = self.mean_op(&r, moments.unscaled(&moments.mean, 1, |mean| mean));
         Ok((self.var_op(r, correction, &moments), mean))
@@ -214,7 +214,7 @@ impl<T: Real> Tensor<T> {
         correction: f64,
         keepdim: bool,
     ) -> Result<(Tensor<T>, Tensor<T>)> {
-        let r = Reduction::new("std_mean", self.shape(), &dims.into(), keepdim)?;
+        let r = ReducedShapes::new("std_mean", self.shape(), &dims.into(), keepdim)?;
         let moments = Moments::new(self, &r);
         let mean = self.mean_op(&r, moments.unscaled(&moments.mean, 1, |mean| mean));
         Ok((self.std_op(r, correction, &moments), mean))

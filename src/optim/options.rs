@@ -159,6 +159,9 @@ macro_rules! optimizer_options {
             }
 
             /// The learning rate.
+            ///
+            /// # Panics
+            /// If it is negative, infinite or NaN.
             #[track_caller]
             pub fn lr(mut self, lr: f64) -> Self {
                 self.lr = lr;
@@ -170,6 +173,7 @@ macro_rules! optimizer_options {
 
             $(
                 $(#[$field_doc])*
+                $(#[doc = $crate::optim::options::panics!($message)])?
                 #[track_caller]
                 pub fn $field(mut self, $field: $ty) -> Self {
                     self.$field = $field;
@@ -241,6 +245,7 @@ macro_rules! optimizer_options {
             $crate::optim::Each<$rule $(<$($args)*>)?>: $crate::optim::Rule<Options = $options>,
         {$(
             $(#[$field_doc])*
+            $(#[doc = $crate::optim::options::panics!($message)])?
             #[track_caller]
             pub fn $field(mut self, $field: $ty) -> Self {
                 // Not a closure, which would lose the caller's line.
@@ -252,4 +257,11 @@ macro_rules! optimizer_options {
         )*}
     };
 }
-pub(super) use optimizer_options;
+
+/// The documentation of a setter that refuses values.
+macro_rules! panics {
+    ($message:literal) => {
+        "\n# Panics\nIf the value is not in its range."
+    };
+}
+pub(super) use {optimizer_options, panics};

@@ -16,6 +16,9 @@ use crate::{
     tensor::{AnyTensor, Tensor},
 };
 
+/// 2⁵³
+const EXACT: f64 = (1u64 << 53) as f64;
+
 /// A state_dict from which an optimizer is loaded: records what is missing, unexpected or does not match.
 pub struct StateReader<'s> {
     state: &'s StateDict,
@@ -55,13 +58,15 @@ impl<'s> StateReader<'s> {
         self.take(name, &[]).map_or(0., |tensor| tensor.to::<f64>().to_vec()[0])
     }
 
-    /// A non-negative integer; if it is not one, records this and returns 0.
+    /// A whole number from 0 to 2⁵³, up to which every whole number is exact in `f64`; if it is not one, records this and
+    /// returns 1, so that what belongs to a step is read all the same.
     pub fn count(&mut self, name: &str) -> u64 {
         let number = self.number(name);
-        if number < 0. || number.fract() != 0. {
-            self.refuse(format!("{name} is a whole number of at least 0, got {number}"));
+        if (0. ..=EXACT).contains(&number) && number.fract() == 0. {
+            return number as u64;
         }
-        number as u64
+        self.refuse(format!("{name} is a whole number from 0 to 2^53, got {number}"));
+        1
     }
 
     /// Records anything else that does not match.

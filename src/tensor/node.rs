@@ -270,13 +270,25 @@ impl<T: Element> Deref for Inputs<T> {
 
 /// A backward function with any number of inputs. It receives the gradient, which inputs need one, and the output if it
 /// is kept, and passes on the gradients of the inputs.
-type BackwardFn<T> = dyn Fn(&Tensor<T>, &[bool], Option<&Tensor<T>>, &mut Grads<'_, T>) -> Result<()> + Send + Sync;
+pub(crate) trait BackwardFn<T: Element>: Send + Sync {
+    fn call(&self, g: &Tensor<T>, needed: &[bool], output: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()>;
+}
+
+impl<T, F> BackwardFn<T> for F
+where
+    T: Element,
+    F: Fn(&Tensor<T>, &[bool], Option<&Tensor<T>>, &mut Grads<'_, T>) -> Result<()> + Send + Sync,
+{
+    fn call(&self, g: &Tensor<T>, needed: &[bool], y: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
+        self(g, needed, y, grads)
+    }
+}
 
 /// Receives the gradients of an operation's inputs.
-type Grads<'a, T> = dyn FnMut(&mut [Option<Tensor<T>>]) -> Result<()> + 'a;
+pub(crate) type Grads<'a, T> = dyn FnMut(&mut [Option<Tensor<T>>]) -> Result<()> + 'a;
 
 /// A backward closure: a value that it captured may panic when it is dropped.
-struct Closure<T: Element>(Option<Box<BackwardFn<T>>>);
+struct Closure<T: Element>(Option<Box<dyn BackwardFn<T>>>);
 
 impl<T: Element> Drop for Closure<T> {
     fn drop(&mut self) {
@@ -349,7 +361,7 @@ impl<T: Element> Backward<T> for Op<T> {
         };
         let output = state.output.clone().map(|data| Tensor { data, node: NodeRef(Some(node.clone())) });
         let run = state.backward.0.as_ref().expect("there until it drops");
-        run(grad, needed, output.as_ref(), &mut |grads| {
+        run.call(grad, needed, output.as_ref(), &mut |grads| {
             if grads.len() != inputs.len() {
                 return Err(miscounted(self.name, grads.len(), inputs.len()));
             }
@@ -439,13 +451,14 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, [bool; N]) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
+        let out = out.into();
         if !tracked(&inputs) {
-            return Tensor::from(out.into());
+            return Tensor::from(out);
         }
         let run = move |g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
-            grads(&mut backward(g, flags(needed))?)
+            pass(backward(g, flags(needed)), grads)
         };
-        Self::record(name, out.into(), &inputs, false, Box::new(run))
+        Self::record(name, out, &inputs, false, Box::new(run))
     }
 
     /// As [`Tensor::op`], for a derivative that reads the operation's own output: `backward(g, needed, output)`.
@@ -461,13 +474,14 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, [bool; N], &Tensor<T>) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
+        let out = out.into();
         if !tracked(&inputs) {
-            return Tensor::from(out.into());
+            return Tensor::from(out);
         }
         let run = move |g: &Tensor<T>, needed: &[bool], output: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
-            grads(&mut backward(g, flags(needed), output.expect("kept"))?)
+            pass(backward(g, flags(needed), output.expect("kept")), grads)
         };
-        Self::record(name, out.into(), &inputs, true, Box::new(run))
+        Self::record(name, out, &inputs, true, Box::new(run))
     }
 
     /// As [`Tensor::op`], for any number of inputs.
@@ -485,12 +499,12 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The result of an operation that is recorded.
-    fn record(
+    pub(crate) fn record(
         name: &'static str,
         data: Array<T>,
         inputs: &[&Tensor<T>],
         keep_output: bool,
-        backward: Box<BackwardFn<T>>,
+        backward: Box<dyn BackwardFn<T>>,
     ) -> Tensor<T> {
         let data = Held::from(data);
         let state = OpState {
@@ -506,6 +520,12 @@ impl<T: Element> Tensor<T> {
 /// Whether an operation on these inputs is recorded.
 fn tracked<T: Element>(inputs: &[&Tensor<T>]) -> bool {
     grad_enabled() && inputs.iter().any(|i| i.node.0.is_some())
+}
+
+/// Passes on what a backward function returned; compiled once for each number of inputs.
+#[inline(never)]
+fn pass<T: Element, const N: usize>(returned: Result<[Option<Tensor<T>>; N]>, grads: &mut Grads<'_, T>) -> Result<()> {
+    grads(&mut returned?)
 }
 
 fn flags<const N: usize>(needed: &[bool]) -> [bool; N] {

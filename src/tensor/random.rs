@@ -64,6 +64,9 @@ impl<T: Element> Tensor<T> {
     /// }
     /// assert!(Tensor::sample([10], Die).to_vec().iter().all(|n| (1..=6).contains(n)));
     /// ```
+    ///
+    /// # Panics
+    /// If there is not enough memory.
     #[track_caller]
     pub fn sample(shape: impl AsRef<[usize]>, distribution: impl Distribution<T> + Sync) -> Tensor<T> {
         Self::sample_with(shape, distribution, &mut draw())
@@ -71,6 +74,9 @@ impl<T: Element> Tensor<T> {
 
     /// As [`sample`](Tensor::sample), from the caller's generator. The generator only provides the key of the draw, so
     /// it advances by the same amount whatever the shape.
+    ///
+    /// # Panics
+    /// If there is not enough memory.
     #[track_caller]
     pub fn sample_with(
         shape: impl AsRef<[usize]>,
@@ -110,24 +116,36 @@ impl<T: Element> Tensor<T> {
 
 impl<T: Real> Tensor<T> {
     /// Uniform over [0, 1).
+    ///
+    /// # Panics
+    /// If there is not enough memory.
     #[track_caller]
     pub fn rand(shape: impl AsRef<[usize]>) -> Tensor<T> {
         Self::rand_with(shape, &mut draw())
     }
 
     /// As [`rand`](Tensor::rand), from the caller's generator.
+    ///
+    /// # Panics
+    /// If there is not enough memory.
     #[track_caller]
     pub fn rand_with(shape: impl AsRef<[usize]>, rng: &mut (impl Rng + ?Sized)) -> Tensor<T> {
         Self::drawn(shape.as_ref(), Key::of(rng), units)
     }
 
     /// Normal, with mean 0 and standard deviation 1.
+    ///
+    /// # Panics
+    /// If there is not enough memory.
     #[track_caller]
     pub fn randn(shape: impl AsRef<[usize]>) -> Tensor<T> {
         Self::randn_with(shape, &mut draw())
     }
 
     /// As [`randn`](Tensor::randn), from the caller's generator.
+    ///
+    /// # Panics
+    /// If there is not enough memory.
     #[track_caller]
     pub fn randn_with(shape: impl AsRef<[usize]>, rng: &mut (impl Rng + ?Sized)) -> Tensor<T> {
         Self::drawn(shape.as_ref(), Key::of(rng), |out, key| normals(out, T::ZERO, T::ONE, key))
@@ -324,12 +342,18 @@ impl Tensor<i64> {
     }
 
     /// The integers from 0 to `n` (excluded) in random order, all orders equally likely.
+    ///
+    /// # Panics
+    /// If there is not enough memory.
     #[track_caller]
     pub fn randperm(n: usize) -> Tensor<i64> {
         Self::randperm_with(n, &mut draw())
     }
 
     /// As [`randperm`](Tensor::randperm), from the caller's generator.
+    ///
+    /// # Panics
+    /// If there is not enough memory.
     #[track_caller]
     pub fn randperm_with(n: usize, rng: &mut (impl Rng + ?Sized)) -> Tensor<i64> {
         must::<i64>("randperm", &[n]);

@@ -8,6 +8,8 @@
 #[allow(dead_code)]
 mod args;
 mod check;
+#[path = "../common/mod.rs"]
+mod common;
 mod run;
 mod run_module;
 mod run_optim;

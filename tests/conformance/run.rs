@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use crate::{
     args::{Args, Mode},
     check::{Differences, Grads, backward, differentiable, gradients},
-    run_module, run_optim, skips, targets,
+    common, run_module, run_optim, skips, targets,
     values::CaseFile,
 };
 
@@ -58,8 +58,7 @@ pub fn run(file: &CaseFile, case: &Json) -> Outcome {
 }
 
 fn panic_message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("of no text");
+    let text = common::text(payload);
     match PANICKED_AT.with(|slot| slot.borrow_mut().take()) {
         Some(at) => format!("panic at {at}: {text}"),
         None => format!("panic: {text}"),

@@ -385,3 +385,61 @@ fn a_sequential_may_begin_with_labels() {
     let error = Sequential::<f32, Tensor<i64>>::default().forward(&tensor![1]).unwrap_err();
     assert!(error.to_string().contains("no layer makes a tensor of the input"), "{error}");
 }
+
+/// Hooks of all modules run first, see each module as it prints, and may replace; they see the other tests' modules too.
+#[test]
+fn hooks_of_all_modules() {
+    let (first, log) = ("Linear(in_features=3, out_features=5, bias=False)", Log::default());
+    let model = sequential![f64; Linear::new(3, 5).bias(false), Tanh];
+    let note = |kind: &'static str| {
+        let log = log.clone();
+        move |name: &str, _: &[AnyTensor], _: &[AnyTensor]| {
+            if name == first || name == "0" {
+                log.lock().unwrap().push(format!("{kind} {name}"));
+            }
+        }
+    };
+    let halved = move |name: &str, input: &[AnyTensor]| (name == first).then(|| input[0].get::<f64>().unwrap() * 0.5);
+    let own = hooks::register_forward_hook(&model, "0", note("own")).unwrap();
+    let own_backward = hooks::register_full_backward_hook(&model, "0", note("own backward")).unwrap();
+    let all = [
+        hooks::register_module_forward_pre_hook(halved),
+        hooks::register_module_forward_hook(note("all")),
+        hooks::register_module_full_backward_pre_hook({
+            let note = note("all backward pre");
+            move |name, g| note(name, &[], g)
+        }),
+        hooks::register_module_full_backward_hook(note("all backward")),
+    ];
+    let x = tensor![[1.0, -1.0, 2.0]; f64].set_requires_grad(true);
+    let y = model.forward(&x).unwrap();
+    y.sum().backward_retain().unwrap();
+    let seen = |names: [&str; 2]| names.map(|name| format!("{name} {first}"));
+    let [pre, backward] = seen(["all backward pre", "all backward"]);
+    let expected = [format!("all {first}"), "own 0".into(), pre, backward, "own backward 0".into()];
+    assert_eq!(*log.lock().unwrap(), expected);
+    drop((all, own, own_backward));
+    // The graph of the call outlives the hooks, which do not run any more.
+    y.sum().backward().unwrap();
+    assert_eq!(log.lock().unwrap().len(), expected.len());
+    assert_eq!(y.detach(), model.forward(&(&x * 0.5)).unwrap().detach());
+}
+
+/// The hook goes along to the module that takes the place of the one in the box, and not to what gets its address.
+#[test]
+fn a_hooked_box_keeps_its_hooks() {
+    let log = Log::default();
+    let mut layer = Hooked::new(Box::new(Linear::new(2, 1)) as Box<dyn Forward>);
+    let note = log.clone();
+    let handle = layer.register_forward_hook(move |_, y| note.lock().unwrap().push(format!("{:?}", y[0].shape())));
+    let x = Tensor::ones([4, 2]);
+    *layer = Box::new(Linear::new(2, 3));
+    // Some of these get the address of the first one.
+    let others: Vec<Box<Linear>> = (0..100).map(|_| Box::new(Linear::new(2, 7))).collect();
+    others.iter().for_each(|other| drop(other.forward(&x).unwrap()));
+    let _ = layer.forward(&x).unwrap();
+    assert_eq!(*log.lock().unwrap(), ["[4, 3]"]);
+    handle.remove();
+    let _ = layer.forward(&x).unwrap();
+    assert_eq!(log.lock().unwrap().len(), 1);
+}

@@ -1,7 +1,5 @@
 //! The source of a parameter: a parametrization, nothing yet (lazy), or another tensor in a scope.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use ndnn::{
     AnyTensor,
     autograd::{grad, gradcheck, gradgradcheck},
@@ -16,15 +14,10 @@ use ndnn::{
     optim::{Adam, SGD},
 };
 
-use super::*;
+use super::{common::panic_of, *};
 
 fn message(result: ndnn::Result<()>) -> String {
     result.unwrap_err().to_string()
-}
-
-fn panic_of<R>(f: impl FnOnce() -> R) -> String {
-    let Err(payload) = catch_unwind(AssertUnwindSafe(f)) else { panic!("no panic") };
-    payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|s| s.to_string())).unwrap()
 }
 
 fn names(module: &impl Module) -> Vec<String> {
@@ -329,7 +322,7 @@ fn renaming_a_state() {
 fn a_lazy_linear_takes_its_size_from_the_first_input() {
     ndnn::random::with(&mut rand(7), || {
         let plain = sequential![Linear::new(5, 3), Linear::new(3, 2).bias(false)];
-        ndnn::random::set_state(ndnn::random::State { draws: 0, ..ndnn::random::state() });
+        ndnn::random::set_state(ndnn::random::RngState { draws: 0, ..ndnn::random::state() });
         let lazy = sequential![LazyLinear::new(3), LazyLinear::new(2).bias(false)];
         let expected = "Sequential(
   (0): LazyLinear(in_features=0, out_features=3, bias=True)
@@ -373,11 +366,34 @@ fn a_lazy_parameter_says_what_to_do() {
         ("numel", |p| _ = p.numel()),
         ("update", |p| p.update(|_| ())),
         ("update_slice", |p| p.update_slice(|_| ())),
-        ("shape", |p| ndnn::nn::init::uniform(p, 0.0, 1.0).unwrap()),
+        ("constant", |p| ndnn::nn::init::zeros(p)),
     ] {
         assert!(panic_of(|| f(&layer.weight)).starts_with(&format!("{op}: {why}")), "{op}");
     }
     assert!(message(layer.weight.set_grad(None)).starts_with(&format!("set_grad: {why}")));
+    let fills: [(&str, fn(&Param) -> Result<()>); 11] = {
+        use ndnn::nn::init::{self, Fan::In, Nonlinearity::ReLU};
+        [
+            ("uniform", |p| init::uniform(p, 0.0, 1.0)),
+            ("normal", |p| init::normal(p, 0.0, 1.0)),
+            ("trunc_normal", |p| init::trunc_normal(p, 0.0, 1.0, -2.0, 2.0)),
+            ("eye", |p| init::eye(p)),
+            ("dirac", |p| init::dirac(p, 1)),
+            ("orthogonal", |p| init::orthogonal(p, 1.0)),
+            ("sparse", |p| init::sparse(p, 0.5, 1.0)),
+            ("xavier_uniform", |p| init::xavier_uniform(p, 1.0)),
+            ("xavier_normal", |p| init::xavier_normal(p, 1.0)),
+            ("kaiming_uniform", |p| init::kaiming_uniform(p, In, ReLU)),
+            ("kaiming_normal", |p| init::kaiming_normal(p, In, ReLU)),
+        ]
+    };
+    for (op, fill) in fills {
+        assert!(message(fill(&layer.weight)).starts_with(&format!("{op}: {why}")), "{op}");
+    }
+    let [lazy, filled] = [layer.clone(), Linear::new(4, 3)].map(|l| l.parameters().remove(0));
+    for (a, b) in [(&lazy, &filled), (&filled, &lazy)] {
+        assert!(message(a.lerp(b, 0.5)).starts_with(&format!("lerp: {why}")));
+    }
     assert!(layer.weight.grad().is_none() && layer.weight.requires_grad());
     layer.weight.zero_grad();
     let error = message(register_parametrization(&layer.weight, Symmetric));
@@ -536,4 +552,53 @@ fn a_soft_update() {
     a.lerp(b, 1.0).unwrap();
     assert_eq!(slow.weight.detach(), Tensor::full([2, 2], 2.0));
     assert_eq!(message(a.lerp(&fast.parameters()[1], 0.5)), "lerp: the parameter is [2, 2], the other is [2]");
+}
+
+/// What could never be allocated is refused where it is asked for: by the constructor, or by the first input.
+#[test]
+fn a_lazy_layer_of_any_size() {
+    assert!(panic_of(|| LazyLinear::new(usize::MAX)).starts_with("parameter: "));
+    let wide = LazyLinear::new(1 << 20).bias(false);
+    let error = wide.forward(&Tensor::zeros([0, 1 << 40])).unwrap_err().to_string();
+    assert!(error.starts_with("linear: ") && error.contains("[1048576, 1099511627776]"), "{error}");
+    assert!(wide.weight.is_lazy(), "a refused input initialises nothing");
+}
+
+/// A struct whose type parameter is in no value of its own.
+#[derive(Module)]
+struct Marked<T: Real = f32> {
+    linear: Linear<T>,
+    marker: std::marker::PhantomData<T>,
+}
+
+#[test]
+fn a_marker_is_converted() {
+    let model = Marked { linear: Linear::new(2, 1), marker: std::marker::PhantomData::<f32> }.dtype::<f64>();
+    let _: std::marker::PhantomData<f64> = model.marker;
+    assert_eq!(model.linear.weight.tensor().dtype(), ndnn::DType::F64);
+}
+
+/// `update`, `set` and an optimizer's step reach the parameter itself, behind the tensor that a scope puts in its place.
+#[test]
+fn a_change_inside_a_scope() {
+    let w = Param::new(tensor![1.0]);
+    let inside = || {
+        w.update(|mut values| values.fill(5.0));
+        w.tensor()
+    };
+    let (seen, _) = Scope::new().parameter(&w, tensor![2.0]).run(inside);
+    assert_eq!((seen, w.detach()), (tensor![2.0], tensor![5.0]));
+}
+
+/// The names of torch's `named_modules`, without the dictionary and the model itself.
+#[test]
+fn apply_visits_parametrizations() {
+    let model = sequential![Linear::new(3, 3), Tanh];
+    let layer = (model.get(0).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap();
+    register_parametrization(&layer.weight, Symmetric).unwrap();
+    let mut seen = Vec::new();
+    model.apply(|path, module| seen.push(format!("{path} {}", module.type_name())));
+    let list = ["0.parametrizations.weight.0 Symmetric", "0.parametrizations.weight ParametrizationList"];
+    assert_eq!(seen, [list[0], list[1], "0 Linear", "1 Tanh", " Sequential"]);
+    assert_eq!(model.named_modules().len(), 2);
 }

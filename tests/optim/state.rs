@@ -196,7 +196,10 @@ fn a_state_loads_whole_or_not_at_all() {
         "of another shape: groups.0.lr (model [], file [1]), state.weight.exp_avg (model [3, 2], file [2, 3])",
     );
     refused(&[("state.bias.group", number(0.))], "bias is in group 1, in the file in group 0");
-    refused(&[("state.bias.step", number(1.5))], "state.bias.step is a whole number of at least 0, got 1.5");
+    let range = "state.bias.step is a whole number from 0 to 2^53, got";
+    refused(&[("state.bias.step", number(1.5))], &format!("{range} 1.5"));
+    refused(&[("state.bias.step", number((1u64 << 54) as f32))], &format!("{range} 18014398509481984"));
+    refused(&[("state.bias.step", number(f32::NAN))], &format!("{range} NaN"));
     refused(&[("groups.0.lr", number(-1.))], "groups.0: AdamOptions: a learning rate is at least 0 and finite, got -1");
     refused(&[("groups.0.amsgrad", number(1.))], "missing: state.weight.max_exp_avg_sq [3, 2]");
     refused(

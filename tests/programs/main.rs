@@ -5,6 +5,8 @@
 //! `NDNN_PROGRAMS=20000` runs that many programs instead of 300; `NDNN_PROGRAM_SEED=7` runs the one program with that
 //! seed, which a failure message names.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod gradients;
 mod naive;
 mod program;
@@ -12,7 +14,6 @@ mod rows;
 mod windows;
 
 use std::{
-    cell::RefCell,
     env,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::mpsc,
@@ -70,19 +71,6 @@ fn bits_do_not_depend_on_the_number_of_threads() {
     });
 }
 
-/// Runs a function while the thread-locals of its thread are destroyed, after all that were created later.
-struct AtEnd(Option<Box<dyn FnOnce()>>);
-
-impl Drop for AtEnd {
-    fn drop(&mut self) {
-        self.0.take().into_iter().for_each(|f| f());
-    }
-}
-
-thread_local! {
-    static AT_END: RefCell<AtEnd> = const { RefCell::new(AtEnd(None)) };
-}
-
 #[test]
 fn every_operation_works_while_a_thread_ends() {
     let programs = || {
@@ -93,11 +81,7 @@ fn every_operation_works_while_a_thread_ends() {
     };
     let (sender, ended) = mpsc::channel();
     let thread = thread::spawn(move || {
-        // The first thread-local of the thread, so the last one to be destroyed.
-        AT_END.with_borrow_mut(|at_end| at_end.0 = None);
-        programs();
-        let again = move || sender.send(catch_unwind(programs).is_ok()).expect("waited for");
-        AT_END.with_borrow_mut(|at_end| at_end.0 = Some(Box::new(again)));
+        common::until_the_end(programs, move |()| sender.send(catch_unwind(programs).is_ok()).expect("waited for"));
     });
     assert!(thread.join().is_ok() && ended.recv() == Ok(true));
 }
@@ -131,10 +115,8 @@ fn run(step: &Step, program: &Program) -> Result<Option<(AnyTensor, Array)>, Str
     let inputs: Vec<&(AnyTensor, Array)> =
         step.inputs.iter().map(|&i| program.values[i].as_ref().expect("a value")).collect();
     let (tensors, arrays): (Vec<&AnyTensor>, Vec<&Array>) = inputs.iter().map(|(t, a)| (t, a)).unzip();
-    let ours = catch_unwind(AssertUnwindSafe(|| (step.ours)(&tensors))).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        format!("the last step panicked: {}", text.unwrap_or_default())
-    })?;
+    let ours = catch_unwind(AssertUnwindSafe(|| (step.ours)(&tensors)))
+        .map_err(|panic| format!("the last step panicked: {}", common::text(&*panic)))?;
     if program.mode == Mode::Large {
         let fits = |t: &AnyTensor| naive::count(t.shape()) < 1 << 19 && elements(t).iter().all(|x| x.abs() < 1e3);
         // The elements of the reference are not compared.

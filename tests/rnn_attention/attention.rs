@@ -2,13 +2,16 @@
 
 use ndnn::{
     autograd::{CheckOptions, gradcheck, gradgradcheck},
-    functional::{self as F, AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions},
+    functional::{
+        self as F, AttentionMask, AttentionOptions, InProjection, MultiheadAttentionParameters,
+        ScaledDotProductAttentionOptions,
+    },
     prelude::*,
 };
 
 use super::{T, close, numbers};
 
-fn dot(q: &T, k: &T, v: &T, mask: Option<&AttentionMask<f64>>, options: ScaledDotProductOptions) -> Result<T> {
+fn dot(q: &T, k: &T, v: &T, mask: Option<&AttentionMask<f64>>, options: ScaledDotProductAttentionOptions) -> Result<T> {
     F::scaled_dot_product_attention(q, k, v, mask, options)
 }
 
@@ -20,7 +23,7 @@ fn seen(len: usize, keys: usize) -> Tensor<bool> {
 #[test]
 fn causal_is_an_explicit_mask() {
     let (q, k, v) = (numbers(1, &[2, 3, 4]), numbers(2, &[2, 5, 4]), numbers(3, &[2, 5, 6]));
-    let options = ScaledDotProductOptions::default();
+    let options = ScaledDotProductAttentionOptions::default();
     let causal = dot(&q, &k, &v, None, options.is_causal(true)).unwrap();
     close(&causal, &dot(&q, &k, &v, Some(&(&seen(3, 5)).into()), options).unwrap());
     let added = T::zeros([3, 5]).masked_fill(&seen(3, 5).logical_not(), f64::NEG_INFINITY).unwrap();
@@ -36,7 +39,7 @@ fn blind_queries_give_zeros_and_no_gradient() {
     let q = numbers(1, &[3, 4]).set_requires_grad(true);
     let (k, v) = (numbers(2, &[5, 4]), numbers(3, &[5, 2]));
     let mask = Tensor::from_vec([3, 5], (0..15).map(|i| i >= 5).collect::<Vec<bool>>()).unwrap();
-    let y = dot(&q, &k, &v, Some(&(&mask).into()), ScaledDotProductOptions::default()).unwrap();
+    let y = dot(&q, &k, &v, Some(&(&mask).into()), ScaledDotProductAttentionOptions::default()).unwrap();
     close(&y.select(0, 0).unwrap(), &T::zeros([2]));
     y.square().sum().backward().unwrap();
     let gradient = q.grad().unwrap();
@@ -47,7 +50,7 @@ fn blind_queries_give_zeros_and_no_gradient() {
 #[test]
 fn groups_of_heads_share_keys() {
     let (q, k, v) = (numbers(1, &[2, 6, 3, 4]), numbers(2, &[2, 3, 5, 4]), numbers(3, &[2, 2, 5, 4]));
-    let options = ScaledDotProductOptions::default().enable_gqa(true).scale(0.3);
+    let options = ScaledDotProductAttentionOptions::default().enable_gqa(true).scale(0.3);
     let y = dot(&q, &k, &v, None, options).unwrap();
     let head = |t: &T, i: isize| t.select(1, i).unwrap();
     for i in 0..6 {
@@ -60,7 +63,7 @@ fn groups_of_heads_share_keys() {
 
 #[test]
 fn attention_derivatives() {
-    let heads = |t: &[T]| Heads {
+    let heads = |t: &[T]| MultiheadAttentionParameters {
         num_heads: 2,
         in_proj_weight: InProjection::Separate([t[3].clone(), t[4].clone(), t[5].clone()]),
         in_proj_bias: Some(t[6].clone()),

@@ -9,7 +9,7 @@ use ndnn::{
     prelude::*,
 };
 
-use super::{says, zeros};
+use super::{common, zeros};
 
 /// A data set that uses the default implementation of `batch`.
 struct Plain;
@@ -54,7 +54,7 @@ fn refusal(name: &str, call: &dyn Fn() -> Result<()>) -> String {
     ndnn::memory::clear();
     let text = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.expect_err(name).to_string(),
-        Err(payload) => says(payload),
+        Err(payload) => common::text(&*payload).to_string(),
     };
     assert!(text.contains("out of memory") || text.contains("does not fit into memory, it takes"), "{name}: {text}");
     text
@@ -114,8 +114,14 @@ fn next_to_nothing() {
         (
             "causal",
             Box::new(move || {
-                F::scaled_dot_product_attention(&x, &x, &x, None, F::ScaledDotProductOptions::default().is_causal(true))
-                    .map(drop)
+                F::scaled_dot_product_attention(
+                    &x,
+                    &x,
+                    &x,
+                    None,
+                    F::ScaledDotProductAttentionOptions::default().is_causal(true),
+                )
+                .map(drop)
             }),
         ),
         ("max_pool", Box::new(move || F::max_pool1d(&line, 1, Default::default()).map(drop))),

@@ -1,10 +1,6 @@
 //! User code panics, wherever the library calls it: everything continues to work.
 
-use std::{
-    env, fs,
-    panic::{AssertUnwindSafe, catch_unwind},
-    process,
-};
+use std::{env, fs, process};
 
 use ndnn::{
     AnyTensor, Tensors,
@@ -15,6 +11,8 @@ use ndnn::{
     prelude::*,
     random::{Distribution, Rng},
 };
+
+use super::panic_of;
 
 /// A distribution, a data set, a sample, a layer and a list of parameters: each panics at the place it is told to.
 struct Faulty(&'static str);
@@ -193,9 +191,7 @@ fn everything_lives_on_after_a_panic_in_a_users_code() {
     let threads = ndnn::num_threads();
     let square = Tensor::<f32>::ones([300, 300]);
     for (place, call) in calls() {
-        let text = catch_unwind(AssertUnwindSafe(|| call(Faulty(place)))).expect_err(place);
-        let text =
-            text.downcast::<String>().map_or_else(|text| text.downcast_ref::<&str>().unwrap().to_string(), |t| *t);
+        let text = panic_of(|| call(Faulty(place)));
         assert!(text.contains("told so"), "{place}: {text}");
         // Nothing is poisoned, switched off or left on this thread, and all other calls still work.
         assert!(ndnn::grad_enabled() && ndnn::num_threads() == threads, "{place}");

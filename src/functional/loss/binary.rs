@@ -1,7 +1,7 @@
 //! Cross entropy of binary probabilities.
 
 use super::{
-    Reduction, broadcasts_to,
+    INPUT_AND_TARGET, Reduction, broadcasts_to,
     pairs::{Logistic, SoftMargin, of_pairs},
     same_shape,
 };
@@ -98,7 +98,7 @@ pub fn binary_cross_entropy<T: Real>(
     options: BCELossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let op = "binary_cross_entropy";
-    same_shape(op, input, target)?;
+    same_shape(op, INPUT_AND_TARGET, [input, target])?;
     probabilities(op, "input", input, "; for scores use binary_cross_entropy_with_logits")?;
     probabilities(op, "target", target, "")?;
     let floor = T::of(-100.);
@@ -140,7 +140,7 @@ pub fn binary_cross_entropy_with_logits<T: Real>(
         let losses = of_pairs(op, input, target, if plain { options.reduction } else { Reduction::None }, Logistic)?;
         return Ok(if plain { losses } else { options.reduction.apply(weighted(op, losses, options.weight)?) });
     };
-    same_shape(op, input, target)?;
+    same_shape(op, INPUT_AND_TARGET, [input, target])?;
     broadcasts_to(op, "pos_weight", p, input)?;
     let losses = weighted_logistic(op, input, target, p)?;
     Ok(options.reduction.apply(weighted(op, losses, options.weight)?))

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Axis, CowArray, IxDyn};
 use ndnn_derive::concrete;
 
-use super::{Reduction, same_shape};
+use super::{INPUT_AND_TARGET, Reduction, same_shape};
 use crate::{
     Error, Result,
     kernels::{
@@ -25,7 +25,7 @@ weights." {
         /// The class index that is ignored; -100 by default. Not for probabilities.
         ignore_index: of i64 = -100;
         /// The part of the target that is spread evenly over all classes, from 0 to 1; 0 by default.
-        label_smoothing: of f64 = 0.;
+        label_smoothing: of f64 = 0., if |s| (0. ..=1.).contains(&s), "label_smoothing is a share, from 0 to 1";
     }
 }
 
@@ -161,7 +161,7 @@ impl<T: Real> Labels<T> {
             Reduction::Mean if self.weight.is_none() => T::of(self.classes.iter().flatten().count() as f64),
             Reduction::Mean => {
                 let weights = self.classes.iter().map(|class| class.map_or(T::ZERO, |c| self.weight(c)));
-                fold_contiguous(&collected(weights), T::ZERO, |a, b| a + b)
+                fold_contiguous(&collected(weights), T::ZERO, T::plus)
             }
             _ => T::ONE,
         }
@@ -171,7 +171,7 @@ impl<T: Real> Labels<T> {
     fn reduce(&self, losses: Aligned<T>) -> ArrayD<T> {
         match self.reduction {
             Reduction::None => losses.array(self.positions()),
-            _ => ndarray::arr0(fold_contiguous(&losses, T::ZERO, |a, b| a + b) / self.divisor()).into_dyn(),
+            _ => ndarray::arr0(fold_contiguous(&losses, T::ZERO, T::plus) / self.divisor()).into_dyn(),
         }
     }
 
@@ -314,8 +314,7 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NLLLo
 /// ```
 ///
 /// # Errors
-/// If the shapes do not match, a target is not a class, `label_smoothing` is not from 0 to 1, or an `ignore_index` of 0
-/// or more is given with probabilities.
+/// If the shapes do not match, a target is not a class, or an `ignore_index` of 0 or more is given with probabilities.
 #[concrete]
 pub fn cross_entropy<'t, T: Real>(
     input: &Tensor<T>,
@@ -323,12 +322,6 @@ pub fn cross_entropy<'t, T: Real>(
     options: CrossEntropyLossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let op = "cross_entropy";
-    if !(0. ..=1.).contains(&options.label_smoothing) {
-        return Err(Error::value(
-            op,
-            format!("label_smoothing is {}, expected a share from 0 to 1", options.label_smoothing),
-        ));
-    }
     match target.into() {
         CrossEntropyTarget::Probabilities(target) => with_probabilities(op, input, target, options),
         CrossEntropyTarget::Classes(target) => {
@@ -356,7 +349,7 @@ fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>,
             let ignored = |class: Option<usize>| class.is_none_or(|c| labels.targets(keep, spread).ignores(c));
             return Ok([Some(labels.without(ignored, slopes.try_mul(&g)?)?)]);
         }
-        let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| fold_contiguous(w, T::ZERO, |a, b| a + b));
+        let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| fold_contiguous(w, T::ZERO, T::plus));
         let targets = labels.targets(keep, spread);
         let grad = gradient(slice(&labels.rows(&x)), &targets, &sums, all, &row_major(&g.view()));
         Ok([Some(labels.unrows(grad).into())])
@@ -377,7 +370,7 @@ fn with_probabilities<T: Real>(
 ) -> Result<Tensor<T>> {
     let axis = class_axis(op, input.shape())?;
     let n = input.shape()[axis];
-    same_shape(op, input, target)?;
+    same_shape(op, INPUT_AND_TARGET, [input, target])?;
     one_per_class(op, options.weight, n)?;
     if options.ignore_index >= 0 {
         return Err(Error::value(

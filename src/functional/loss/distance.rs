@@ -23,7 +23,7 @@ loss_options! {
     /// The options of [`smooth_l1_loss`].
     pub struct SmoothL1LossOptions, setters smooth_l1_setters {
         /// The difference from which on the loss is linear, at least 0; 1 by default.
-        beta: of f64 = 1.;
+        beta: of f64 = 1., if |b| b >= 0., "beta is at least 0";
     }
 }
 
@@ -33,7 +33,7 @@ loss_options! {
     weight "A weight for each element, of the input's shape; the mean divides by the number of elements all the same. None
 by default." {
         /// The difference from which on the loss is linear, above 0; 1 by default.
-        delta: of f64 = 1.;
+        delta: of f64 = 1., if |d| d > 0., "delta is above 0";
     }
 }
 
@@ -98,17 +98,13 @@ pub fn l1_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: L1LossOp
 /// Shapes and gradients as in [`mse_loss`].
 ///
 /// # Errors
-/// If the shapes differ, or `beta` is negative.
+/// If the shapes differ.
 pub fn smooth_l1_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,
     options: SmoothL1LossOptions,
 ) -> Result<Tensor<T>> {
-    let op = "smooth_l1_loss";
-    if options.beta < 0. || options.beta.is_nan() {
-        return Err(Error::value(op, format!("beta is {}, expected at least 0", options.beta)));
-    }
-    let beta = options.beta;
+    let (op, beta) = ("smooth_l1_loss", options.beta);
     if T::of(beta) == T::ZERO {
         return of_pairs(op, input, target, options.reduction, Absolute);
     }
@@ -120,17 +116,13 @@ pub fn smooth_l1_loss<T: Real>(
 /// Shapes and gradients as in [`mse_loss`].
 ///
 /// # Errors
-/// If the shapes differ, or `delta` is not above 0.
+/// If the shapes differ.
 pub fn huber_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,
     options: HuberLossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
-    let op = "huber_loss";
-    if options.delta <= 0. || options.delta.is_nan() {
-        return Err(Error::value(op, format!("delta is {}, expected above 0", options.delta)));
-    }
-    let delta = options.delta;
+    let (op, delta) = ("huber_loss", options.delta);
     let loss = Bent { bend: delta, scale: 1., slope: delta };
     let reduction = if options.weight.is_some() { Reduction::None } else { options.reduction };
     let losses = of_pairs(op, input, target, reduction, loss)?;

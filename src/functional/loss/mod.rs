@@ -1,6 +1,6 @@
 //! Losses: how much predictions differ from their targets.
 //!
-//! `distance` compares numbers, `binary` binary probabilities, `classes` scores of classes. `pairs` computes losses of
+//! `distance` compares numbers, `margin` two scores, `binary` binary probabilities, `classes` scores of classes. `pairs` computes losses of
 //! pairs of an input and a target.
 
 /// The options of a loss: its own, PyTorch's `reduction`, and a `weight` if a text describes it. A [`Reduction`] can
@@ -14,7 +14,7 @@ macro_rules! loss_options {
                 weight: into Option<&'a Tensor<T>> = None;
                 $($own)*
                 /// How the losses of the elements are reduced; to their mean by default.
-                reduction: of Reduction = Reduction::Mean;
+                reduction: into Reduction = Reduction::Mean;
             }
         }
         impl<T: Real> From<Reduction> for $name<'_, T> {
@@ -29,7 +29,7 @@ macro_rules! loss_options {
             pub struct $name, setters $setters {
                 $($own)*
                 /// How the losses of the elements are reduced; to their mean by default.
-                reduction: of Reduction = Reduction::Mean;
+                reduction: into Reduction = Reduction::Mean;
             }
         }
         impl From<Reduction> for $name {
@@ -42,9 +42,8 @@ macro_rules! loss_options {
 mod binary;
 mod classes;
 mod distance;
+mod margin;
 mod pairs;
-
-use std::{fmt, str::FromStr};
 
 pub use binary::{
     BCELossOptions, BCEWithLogitsLossOptions, SoftMarginLossOptions, binary_cross_entropy,
@@ -55,22 +54,26 @@ pub use distance::{
     HuberLossOptions, L1LossOptions, MSELossOptions, SmoothL1LossOptions, huber_loss, l1_loss, mse_loss, smooth_l1_loss,
 };
 
+pub use margin::{MarginRankingLossOptions, margin_ranking_loss};
+
 use crate::{
     Error, Result,
+    functional::words,
     kernels::elementwise::broadcast_shape,
     tensor::{Real, Tensor},
 };
 
-/// How the losses of the elements are reduced: PyTorch's `reduction`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Reduction {
-    /// They are returned.
-    None,
-    /// Their mean, the default; NaN if there are none.
-    #[default]
-    Mean,
-    /// Their sum.
-    Sum,
+words! {
+    /// How the losses of the elements are reduced: PyTorch's `reduction`.
+    pub enum Reduction, "reduction" {
+        /// They are returned.
+        None = "none",
+        /// Their mean, the default; NaN if there are none.
+        #[default]
+        Mean = "mean",
+        /// Their sum.
+        Sum = "sum",
+    }
 }
 
 impl Reduction {
@@ -83,44 +86,28 @@ impl Reduction {
     }
 }
 
-/// As PyTorch writes it: `none`, `mean`, `sum`.
-impl fmt::Display for Reduction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reduction::None => "none",
-            Reduction::Mean => "mean",
-            Reduction::Sum => "sum",
-        })
-    }
-}
-
-/// From PyTorch's name.
-impl FromStr for Reduction {
-    type Err = Error;
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "none" => Ok(Reduction::None),
-            "mean" => Ok(Reduction::Mean),
-            "sum" => Ok(Reduction::Sum),
-            _ => Err(Error::value("reduction", format!("there is no reduction {name:?}; expected none, mean or sum"))),
-        }
-    }
-}
-
 /// Returns an error where PyTorch broadcasts with a warning: `[64, 1]` and `[64]` would be compared all with all.
-fn same_shape<T: Real>(op: &str, input: &Tensor<T>, target: &Tensor<T>) -> Result<()> {
-    if input.shape() == target.shape() {
+fn same_shape<T: Real>(op: &str, names: [&str; 2], [a, b]: [&Tensor<T>; 2]) -> Result<()> {
+    if a.shape() == b.shape() {
         return Ok(());
     }
-    let hint = match input.numel() == target.numel() {
+    let hint = match a.numel() == b.numel() {
         true => "reshape one of them",
         false => "losses do not broadcast; use broadcast_to if that is meant",
     };
     Err(Error::shape(
         op,
-        format!("the input is {:?}, the target {:?}, they must have one shape; {hint}", input.shape(), target.shape()),
+        format!(
+            "the {} is {:?}, the {} {:?}, they must have one shape; {hint}",
+            names[0],
+            a.shape(),
+            names[1],
+            b.shape()
+        ),
     ))
 }
+
+const INPUT_AND_TARGET: [&str; 2] = ["input", "target"];
 
 /// Returns an error if a weight does not broadcast to the input's shape.
 fn broadcasts_to<T: Real>(op: &str, what: &str, weight: &Tensor<T>, input: &Tensor<T>) -> Result<()> {

@@ -73,7 +73,7 @@ impl Time {
 }
 
 #[derive(Clone, Copy)]
-struct Kind {
+struct RegionKind {
     key: Key,
     alone: Time,
     together: Time,
@@ -82,8 +82,8 @@ struct Kind {
     tried: u32,
 }
 
-impl Kind {
-    const NONE: Kind = Kind { key: 0, alone: Time::NONE, together: Time::NONE, turn: 0, tried: 0 };
+impl RegionKind {
+    const NONE: RegionKind = RegionKind { key: 0, alone: Time::NONE, together: Time::NONE, turn: 0, tried: 0 };
 
     /// Whether it gains even with stalls. A stall may have made it look so, so the time alone counts only until there
     /// is a time together.
@@ -129,7 +129,7 @@ enum Mode {
 
 /// What is remembered of regions, and the mode that follows from it.
 pub struct Judge {
-    kinds: [Kind; KINDS],
+    kinds: [RegionKind; KINDS],
     mode: Mode,
     /// Microseconds that recent regions took together, including stalls.
     took: f32,
@@ -141,13 +141,13 @@ pub struct Judge {
 
 impl Judge {
     pub const fn new() -> Judge {
-        Judge { kinds: [Kind::NONE; KINDS], mode: Mode::Together, took: 0., alone: 0., failed: 0 }
+        Judge { kinds: [RegionKind::NONE; KINDS], mode: Mode::Together, took: 0., alone: 0., failed: 0 }
     }
 
-    fn kind(&mut self, key: Key) -> &mut Kind {
+    fn kind(&mut self, key: Key) -> &mut RegionKind {
         let kind = &mut self.kinds[(key % KINDS as u64) as usize];
         if kind.key != key {
-            *kind = Kind { key, ..Kind::NONE };
+            *kind = RegionKind { key, ..RegionKind::NONE };
         }
         kind
     }
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn the_number_of_regions_has_no_end() {
-        let mut kind = Kind { tried: u32::MAX, ..Kind::NONE };
+        let mut kind = RegionKind { tried: u32::MAX, ..RegionKind::NONE };
         kind.alone.add(1.);
         kind.together.add(1.);
         assert!((1..TOGETHER_EVERY).all(|_| !kind.together()) && kind.together());

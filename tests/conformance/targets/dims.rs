@@ -23,7 +23,10 @@ pub fn dims_or<const N: usize, T: Real>(a: &Args<T>, index: usize, name: &str, d
     Ok(dims(a, index, name)?.unwrap_or(default.into()))
 }
 
+/// The text of the error that [`refused`] makes of a panic.
+pub const REFUSED: &str = "refused where it was set";
+
 /// The result of `make`; a panic becomes an error: PyTorch's constructors raise where ndnn's setters panic.
 pub fn refused<R>(make: impl FnOnce() -> R) -> Result<R> {
-    catch_unwind(AssertUnwindSafe(make)).map_err(|_| Error::value("case", "refused where it was set"))
+    catch_unwind(AssertUnwindSafe(make)).map_err(|_| Error::value("case", REFUSED))
 }

@@ -3,7 +3,7 @@
 //! Each family file has `BUILT`, the targets that it implements and the default run covers, and `call`, with one arm
 //! per target. `Ok(None)` means that the target belongs to another file, so read arguments only inside the arms.
 
-mod dims;
+pub mod dims;
 mod functional;
 pub mod module;
 pub mod optim;

@@ -1,7 +1,7 @@
 //! Activations.
 
 use ndnn::{
-    DType, Error, Real, Result, Tensor,
+    DType, Real, Result, Tensor,
     functional::{self as F, GELUApproximate},
 };
 
@@ -43,11 +43,7 @@ pub const BUILT: &[&str] = &[
 
 /// PyTorch's name for an approximation of gelu.
 pub fn approximate<T: Real>(a: &Args<T>, index: usize) -> Result<GELUApproximate> {
-    match a.str_or(index, "approximate", "none")? {
-        "none" => Ok(GELUApproximate::None),
-        "tanh" => Ok(GELUApproximate::Tanh),
-        other => Err(Error::value("gelu", format!("approximate is none or tanh, got {other}"))),
-    }
+    a.str_or(index, "approximate", "none")?.parse()
 }
 
 /// A function along an axis, in the requested element type.

@@ -2,7 +2,10 @@
 
 use ndnn::{
     AnyTensor, DType, Real, Result, Tensor,
-    functional::{self as F, AttentionMask, AttentionOptions, Heads, InProjection, ScaledDotProductOptions},
+    functional::{
+        self as F, AttentionMask, AttentionOptions, InProjection, MultiheadAttentionParameters,
+        ScaledDotProductAttentionOptions,
+    },
 };
 
 use crate::{
@@ -29,7 +32,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(match target {
         "scaled_dot_product_attention" => {
             let (q, k, v) = (a.tensor(0, "query")?, a.tensor(1, "key")?, a.tensor(2, "value")?);
-            let options = ScaledDotProductOptions::default()
+            let options = ScaledDotProductAttentionOptions::default()
                 .dropout_p(a.float_or(4, "dropout_p", 0.)?)
                 .is_causal(a.bool_or(5, "is_causal", false)?)
                 .scale(a.opt_float(KW, "scale")?)
@@ -52,7 +55,7 @@ fn multi_head<T: Real>(a: &Args<T>) -> Result<Vec<AnyTensor>> {
         ]),
         false => InProjection::Packed(a.tensor(5, "in_proj_weight")?),
     };
-    let heads = Heads {
+    let heads = MultiheadAttentionParameters {
         num_heads: a.size(4, "num_heads")?,
         in_proj_weight,
         in_proj_bias: a.opt_tensor(6, "in_proj_bias")?,
@@ -63,11 +66,11 @@ fn multi_head<T: Real>(a: &Args<T>) -> Result<Vec<AnyTensor>> {
         out_proj_bias: a.opt_tensor(12, "out_proj_bias")?,
         training: a.bool_or(13, "training", true)?,
     };
-    let mut options = AttentionOptions::default()
+    let options = AttentionOptions::default()
         .need_weights(a.bool_or(15, "need_weights", true)?)
         .average_attn_weights(a.bool_or(23, "average_attn_weights", true)?)
+        .key_padding_mask(mask(a, 14, "key_padding_mask")?)
+        .attn_mask(mask(a, 16, "attn_mask")?)
         .is_causal(a.bool_or(24, "is_causal", false)?);
-    options.key_padding_mask = mask(a, 14, "key_padding_mask")?;
-    options.attn_mask = mask(a, 16, "attn_mask")?;
     F::multi_head_attention_forward(&q, &k, &v, &heads, options).map(outputs)
 }

@@ -7,7 +7,7 @@ use ndnn::{
 
 use crate::{
     args::Args,
-    targets::{Called, out},
+    targets::{Called, dims::refused, out},
 };
 
 pub const BUILT: &[&str] = &[
@@ -16,6 +16,7 @@ pub const BUILT: &[&str] = &[
     "cross_entropy",
     "huber_loss",
     "l1_loss",
+    "margin_ranking_loss",
     "mse_loss",
     "nll_loss",
     "smooth_l1_loss",
@@ -36,7 +37,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     if !BUILT.contains(&target) {
         return Ok(None);
     }
-    let input = a.tensor(0, "input|self")?;
+    let input = a.tensor(0, "input|self|input1")?;
     Ok(Some(out![match target {
         "mse_loss" | "l1_loss" => {
             let weight = a.opt_tensor(5, "weight")?;
@@ -45,17 +46,21 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
             loss(&input, &a.tensor(1, "target")?, options)?
         }
         "smooth_l1_loss" => {
-            let options =
-                F::SmoothL1LossOptions::default().reduction(reduction(a, 4)?).beta(a.float_or(5, "beta", 1.)?);
+            let (options, beta) = (F::SmoothL1LossOptions::from(reduction(a, 4)?), a.float_or(5, "beta", 1.)?);
+            let options = refused(|| options.beta(beta))?;
             F::smooth_l1_loss(&input, &a.tensor(1, "target")?, options)?
         }
         "soft_margin_loss" => {
             F::soft_margin_loss(&input, &a.tensor(1, "target")?, reduction(a, 4)?.into())?
         }
+        "margin_ranking_loss" => {
+            let options = F::MarginRankingLossOptions::from(reduction(a, 6)?).margin(a.float_or(3, "margin", 0.)?);
+            F::margin_ranking_loss(&input, &a.tensor(1, "input2")?, &a.tensor(2, "target")?, options)?
+        }
         "huber_loss" => {
             let (delta, weight) = (a.float_or(3, "delta", 1.)?, a.opt_tensor(4, "weight")?);
-            let options =
-                F::HuberLossOptions::default().delta(delta).weight(weight.as_ref()).reduction(reduction(a, 2)?);
+            let options = F::HuberLossOptions::from(reduction(a, 2)?).weight(weight.as_ref());
+            let options = refused(|| options.delta(delta))?;
             F::huber_loss(&input, &a.tensor(1, "target")?, options)?
         }
         "binary_cross_entropy" => {
@@ -84,8 +89,9 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
             let options = F::CrossEntropyLossOptions::default()
                 .weight(weight.as_ref())
                 .ignore_index(a.int_or(4, "ignore_index", -100)? as i64)
-                .reduction(reduction(a, 6)?)
-                .label_smoothing(a.float_or(7, "label_smoothing", 0.)?);
+                .reduction(reduction(a, 6)?);
+            let smoothing = a.float_or(7, "label_smoothing", 0.)?;
+            let options = refused(|| options.label_smoothing(smoothing))?;
             match is_classes(a) {
                 true => F::cross_entropy(&input, &a.long(1, "target")?, options)?,
                 false => F::cross_entropy(&input, &a.tensor(1, "target")?, options)?,

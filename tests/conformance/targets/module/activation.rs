@@ -1,7 +1,7 @@
 //! Activations.
 
 use ndnn::{
-    Error, Real,
+    Real,
     functional::PyNumber,
     nn::{
         CELU, Dtype, ELU, GELU, GLU, Hardshrink, Hardsigmoid, Hardswish, Hardtanh, LeakyReLU, LogSigmoid, LogSoftmax,
@@ -11,7 +11,10 @@ use ndnn::{
 };
 
 use super::{Built, layer};
-use crate::{args::Args, targets::functional::activation::approximate};
+use crate::{
+    args::Args,
+    targets::{dims::refused, functional::activation::approximate},
+};
 
 pub const BUILT: &[&str] = &[
     "CELU",
@@ -51,10 +54,11 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
         true => Ok(PyNumber::from(a.int(index, name)? as i32)),
         false => a.float_or(index, name, default).map(PyNumber::float),
     };
-    // The constructors panic; for the runner this must be an error.
-    let refuse = |wrong: bool, message: String| if wrong { Err(Error::value(target, message)) } else { Ok(()) };
     Ok(Some(match target {
-        "CELU" => layer(CELU::new(number(0, "alpha", 1.)?).inplace(inplace(1)?)),
+        "CELU" => {
+            let alpha = number(0, "alpha", 1.)?;
+            layer(refused(|| CELU::new(alpha))?.inplace(inplace(1)?))
+        }
         "ELU" => layer(ELU::new(number(0, "alpha", 1.)?).inplace(inplace(1)?)),
         "GELU" => layer(GELU.approximate(approximate(a, 0)?)),
         "GLU" => layer(GLU::new(a.int_or(0, "dim", -1)?)),
@@ -63,8 +67,7 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
         "Hardswish" => layer(Hardswish.inplace(inplace(0)?)),
         "Hardtanh" => {
             let (low, high) = (number(0, "min_val", -1.)?, number(1, "max_val", 1.)?);
-            refuse(low.get() >= high.get(), format!("{low} is not below {high}"))?;
-            layer(Hardtanh::new(low, high).inplace(inplace(2)?))
+            layer(refused(|| Hardtanh::new(low, high))?.inplace(inplace(2)?))
         }
         "LeakyReLU" => layer(LeakyReLU::new(number(0, "negative_slope", 0.01)?).inplace(inplace(1)?)),
         "LogSigmoid" => layer(LogSigmoid),
@@ -76,8 +79,7 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
         }
         "RReLU" => {
             let (lower, upper) = (number(0, "lower", 1. / 8.)?, number(1, "upper", 1. / 3.)?);
-            refuse(lower.get() > upper.get(), format!("{lower} is above {upper}"))?;
-            layer(RReLU::new(lower, upper).inplace(inplace(2)?))
+            layer(refused(|| RReLU::new(lower, upper))?.inplace(inplace(2)?))
         }
         "ReLU" => layer(ReLU.inplace(inplace(0)?)),
         "ReLU6" => layer(ReLU6.inplace(inplace(0)?)),
@@ -88,7 +90,10 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
         "Softmax2d" => layer(Softmax2d),
         "Softmin" => layer(Softmin::new(a.int(0, "dim")?)),
         "Softplus" => layer(Softplus::new(number(0, "beta", 1.)?, number(1, "threshold", 20.)?)),
-        "Softshrink" => layer(Softshrink::new(number(0, "lambd", 0.5)?)),
+        "Softshrink" => {
+            let lambd = number(0, "lambd", 0.5)?;
+            layer(refused(|| Softshrink::new(lambd))?)
+        }
         "Softsign" => layer(Softsign),
         "Tanh" => layer(Tanh),
         "Tanhshrink" => layer(Tanhshrink),

@@ -30,12 +30,12 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
                 attention.add_bias_kv(bias_kv).add_zero_attn(zeros).batch_first(batch_first)
             })?;
             case(attention.dtype::<T>(), |attention, a| {
-                let mut options = AttentionOptions::default()
+                let options = AttentionOptions::default()
                     .need_weights(a.bool_or(4, "need_weights", true)?)
                     .average_attn_weights(a.bool_or(6, "average_attn_weights", true)?)
+                    .key_padding_mask(mask(a, 3, "key_padding_mask")?)
+                    .attn_mask(mask(a, 5, "attn_mask")?)
                     .is_causal(a.bool_or(7, "is_causal", false)?);
-                options.key_padding_mask = mask(a, 3, "key_padding_mask")?;
-                options.attn_mask = mask(a, 5, "attn_mask")?;
                 let (q, k, v) = (a.tensor(0, "query")?, a.tensor(1, "key")?, a.tensor(2, "value")?);
                 attention.forward(&q, &k, &v, options).map(outputs)
             })

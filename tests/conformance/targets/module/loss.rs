@@ -3,8 +3,8 @@
 use ndnn::{
     Real,
     nn::{
-        BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Dtype, HuberLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
-        SoftMarginLoss,
+        BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Dtype, HuberLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss,
+        SmoothL1Loss, SoftMarginLoss,
     },
 };
 
@@ -12,6 +12,7 @@ use super::{Built, case};
 use crate::{
     args::Args,
     targets::{
+        dims::refused,
         functional::loss::{is_classes, reduction},
         out,
     },
@@ -24,6 +25,7 @@ pub const BUILT: &[&str] = &[
     "HuberLoss",
     "L1Loss",
     "MSELoss",
+    "MarginRankingLoss",
     "NLLLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
@@ -41,17 +43,31 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
         "MSELoss" => loss!(MSELoss::new().reduction(reduction(a, 2)?), tensor),
         "L1Loss" => loss!(L1Loss::new().reduction(reduction(a, 2)?), tensor),
         "SmoothL1Loss" => {
-            loss!(SmoothL1Loss::new().reduction(reduction(a, 2)?).beta(a.float_or(3, "beta", 1.)?), tensor)
+            let (layer, beta) = (SmoothL1Loss::new().reduction(reduction(a, 2)?), a.float_or(3, "beta", 1.)?);
+            loss!(refused(|| layer.beta(beta))?, tensor)
         }
         "SoftMarginLoss" => loss!(SoftMarginLoss::new().reduction(reduction(a, 2)?), tensor),
-        "HuberLoss" => loss!(HuberLoss::new().reduction(reduction(a, 0)?).delta(a.float_or(1, "delta", 1.)?), tensor),
+        "MarginRankingLoss" => {
+            let layer = MarginRankingLoss::new().margin(a.float_or(0, "margin", 0.)?).reduction(reduction(a, 3)?);
+            case(layer, |layer, a: &Args<T>| {
+                let [x1, x2] = [a.tensor(0, "input1")?, a.tensor(1, "input2")?];
+                // Whole numbers in some cases, which PyTorch converts.
+                let target = a.long(2, "target").map(|target| target.cast()).or_else(|_| a.tensor(2, "target"))?;
+                Ok(out![layer.forward(&x1, &x2, &target)?])
+            })
+        }
+        "HuberLoss" => {
+            let (layer, delta) = (HuberLoss::new().reduction(reduction(a, 0)?), a.float_or(1, "delta", 1.)?);
+            loss!(refused(|| layer.delta(delta))?, tensor)
+        }
         "CrossEntropyLoss" => {
             let layer = CrossEntropyLoss::new()
                 .dtype::<T>()
                 .weight(a.opt_detached(0, "weight")?)
                 .ignore_index(a.int_or(2, "ignore_index", -100)? as i64)
-                .reduction(reduction(a, 4)?)
-                .label_smoothing(a.float_or(5, "label_smoothing", 0.)?);
+                .reduction(reduction(a, 4)?);
+            let smoothing = a.float_or(5, "label_smoothing", 0.)?;
+            let layer = refused(|| layer.label_smoothing(smoothing))?;
             case(layer, |layer, a: &Args<T>| {
                 let input = a.tensor(0, "input")?;
                 Ok(out![match is_classes(a) {

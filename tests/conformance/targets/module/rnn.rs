@@ -2,7 +2,7 @@
 
 use ndnn::{
     AnyTensor, Error, Real, Result, Tensor,
-    functional::{GruKind, LstmKind, RnnKind},
+    functional::{GruKind, LstmKind, RecurrentKind},
     nn::{Dtype, Recurrent, RecurrentCell},
 };
 
@@ -15,7 +15,7 @@ use crate::{
 pub const BUILT: &[&str] = &["GRU", "GRUCell", "LSTM", "LSTMCell"];
 
 /// The state of a kind, as PyTorch hands it in and out.
-trait State: RnnKind {
+trait State: RecurrentKind {
     fn read<T: Real>(a: &Args<T>) -> Result<Self::State<T>>;
     fn listed<T: Real>(state: Self::State<T>) -> Vec<AnyTensor>;
 }
