@@ -38,8 +38,8 @@ pub mod utils;
 pub use crate::{
     functional::Reduction,
     module::{
-        AnyBuffer, AnyParam, Buffer, Dict, Dtype, Forward, LoadReport, Mode, Module, ModuleDict, ModuleList, Param,
-        ParameterDict, ParameterList, Parameters, Sequential, Summary, summary, summary_of,
+        AnyBuffer, AnyParam, Buffer, Dict, Dtype, Forward, LoadReport, Mode, Module, ModuleDict, ModuleExt, ModuleList,
+        Param, ParameterDict, ParameterList, Parameters, Sequential, Summary, summary, summary_of,
     },
     state::StateDict,
 };
