@@ -4,6 +4,8 @@ use std::{any::Any, fs, path::PathBuf, sync::Arc};
 
 use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 
+#[path = "modules/checkpoint.rs"]
+mod checkpoint;
 mod common;
 #[path = "modules/hooks.rs"]
 mod hooks;

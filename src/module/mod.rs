@@ -37,6 +37,7 @@ pub use containers::{Dict, ModuleDict, ModuleList, ParameterDict, ParameterList,
 #[doc(hidden)]
 pub use containers::{first, further};
 pub use copies::copying;
+pub(crate) use copies::sharing;
 pub use dtype::Dtype;
 pub use field::{Field, Members};
 pub use forward::{CloneForward, Forward};
