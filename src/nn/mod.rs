@@ -29,6 +29,7 @@ pub mod init;
 mod linear;
 mod loss;
 mod normalization;
+pub mod parallel;
 mod pooling;
 mod rnn;
 mod sparse;

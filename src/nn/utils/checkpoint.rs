@@ -1,11 +1,12 @@
 //! [`checkpoint`]: activations that are computed again in the backward pass instead of being kept.
 
+use super::snapshot::{Snapshot, apart, buffers, parameters};
 use crate::{
-    AnyTensor, Error, Real, Result, Tensor,
+    Error, Real, Result, Tensor,
     autograd::grad_with,
-    module::{AnyBuffer, AnyParam, Forward, Module, ModuleExt, Scope, sharing},
+    module::{Forward, Module, sharing},
     random::{self, RngState},
-    tensor::{grad_enabled, no_grad, unerase, with_grad},
+    tensor::{grad_enabled, no_grad, with_grad},
 };
 
 /// `module.forward(x)`, of which only `x` and the result are kept: the backward pass computes the rest again. This costs
@@ -55,39 +56,19 @@ pub fn checkpoint_with<T: Real, M: Module + Clone + 'static, const N: usize>(
     if !grad_enabled() {
         return f(module, inputs);
     }
-    let buffers = module.named_buffers().into_iter().map(|(_, buffer)| (buffer.clone(), buffer.tensor())).collect();
-    let random = random::state();
+    let (buffers, random) = (buffers(module), random::state());
     let out = no_grad(|| f(module, inputs))?;
     // After the pass, which may have been the first one of a lazy layer.
-    let start = Start { random, params: parameters(module)?, buffers };
+    let start = Start { random, snapshot: Snapshot { params: parameters("checkpoint", module)?, buffers } };
     let copy = sharing(|| module.clone());
     let again = move |inputs: &[Tensor<T>]| f(&copy, std::array::from_fn(|i| &inputs[i]));
     Ok(start.recorded(out, &inputs, Box::new(again)))
 }
 
-/// The parameters of a module that require a gradient, with their tensors.
-fn parameters<T: Real>(module: &dyn Module) -> Result<Vec<(AnyParam, Tensor<T>)>> {
-    let mut found = Vec::new();
-    for (name, param) in module.named_parameters() {
-        let tensor = param.tensor();
-        if !tensor.requires_grad() {
-            continue;
-        }
-        let dtype = tensor.dtype();
-        let tensor = unerase(tensor).ok_or_else(|| {
-            let why = format!("the parameter `{name}` is {dtype}, the inputs are {}; expected one type", T::DTYPE);
-            Error::value("checkpoint", why)
-        })?;
-        found.push((param, tensor));
-    }
-    Ok(found)
-}
-
 /// What the pass is repeated from.
 struct Start<T: Real> {
     random: RngState,
-    params: Vec<(AnyParam, Tensor<T>)>,
-    buffers: Vec<(AnyBuffer, AnyTensor)>,
+    snapshot: Snapshot<T>,
 }
 
 /// Computes the output from other inputs.
@@ -97,7 +78,7 @@ impl<T: Real> Start<T> {
     /// The output as an operation on the inputs and the parameters.
     fn recorded(self, out: Tensor<T>, inputs: &[&Tensor<T>], again: Again<T>) -> Tensor<T> {
         let all: Vec<Tensor<T>> =
-            inputs.iter().copied().chain(self.params.iter().map(|(_, tensor)| tensor)).cloned().collect();
+            inputs.iter().copied().chain(self.snapshot.params.iter().map(|(_, tensor)| tensor)).cloned().collect();
         let (kept, shape) = (all.clone(), out.shape().to_vec());
         let backward = move |g: &Tensor<T>, needed: &[bool]| self.gradients(&kept, &shape, g, needed, &again);
         Tensor::op_many("checkpoint", out.into_array(), &all.iter().collect::<Vec<_>>(), backward)
@@ -116,21 +97,12 @@ impl<T: Real> Start<T> {
         let start = |(tensor, &needed): (&Tensor<T>, &bool)| match (needed, differentiable) {
             (false, _) => tensor.detach(),
             (true, false) => tensor.detach().set_requires_grad(true),
-            (true, true) => {
-                Tensor::op("checkpoint", tensor.detach().into_array(), [tensor], |g, _| Ok([Some(g.clone())]))
-            }
+            (true, true) => apart(tensor),
         };
         let tensors: Vec<Tensor<T>> = kept.iter().zip(needed).map(start).collect();
-        let (inputs, values) = tensors.split_at(tensors.len() - self.params.len());
-        let mut scope = Scope::new().capture_buffers();
-        for ((param, _), value) in self.params.iter().zip(values) {
-            scope = scope.any_parameter(param, value.clone().into());
-        }
-        for (buffer, value) in &self.buffers {
-            scope = scope.any_buffer(buffer, value.clone());
-        }
+        let (inputs, values) = tensors.split_at(tensors.len() - self.snapshot.params.len());
         let run = || random::from_state(self.random, || with_grad(true, || again(inputs)));
-        let out = scope.run(run).0?;
+        let out = self.snapshot.scope(values).run(run).0?;
         if out.shape() != shape {
             let why = format!("computed again, the output has shape {:?}, before it had {shape:?}", out.shape());
             return Err(Error::shape("checkpoint", why));

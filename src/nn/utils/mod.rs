@@ -5,6 +5,7 @@ mod clip_grad;
 mod functional_call;
 pub mod parametrizations;
 pub mod parametrize;
+pub(super) mod snapshot;
 
 pub use checkpoint::{checkpoint, checkpoint_with};
 pub use clip_grad::{clip_grad_norm, clip_grad_norm_p, clip_grad_value};
