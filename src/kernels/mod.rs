@@ -9,7 +9,7 @@
 //!   vectors), [`special_f64`] (gamma, erf and related functions, in f64).
 //! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions
 //!   of sliding windows).
-//! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`normalization`], [`pooling`],
+//! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`interpolation`], [`normalization`], [`pooling`],
 //!   [`products`], [`random`], [`softmax`], [`sort`], and [`optimizer_pass`].
 //! - Products of matrices: [`gemm`].
 
@@ -20,6 +20,7 @@ pub mod elementwise;
 pub mod gather;
 pub mod gemm;
 pub mod im2col;
+pub mod interpolation;
 pub mod isa;
 pub mod layout;
 pub mod lend;
