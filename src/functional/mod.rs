@@ -13,6 +13,7 @@ mod pooling;
 mod rnn;
 mod sparse;
 mod upsampling;
+mod vision;
 mod windows;
 
 pub use activation::{
@@ -57,4 +58,8 @@ pub(crate) use sparse::{padding_row, renorm};
 pub(crate) use upsampling::interpolate_setters;
 pub use upsampling::{
     InterpolateMode, InterpolateOptions, Resize, interpolate, upsample, upsample_bilinear, upsample_nearest,
+};
+pub use vision::{
+    GridSampleMode, GridSampleOptions, GridSamplePadding, affine_grid, channel_shuffle, grid_sample, pixel_shuffle,
+    pixel_unshuffle,
 };

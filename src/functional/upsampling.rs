@@ -215,11 +215,7 @@ pub fn interpolate<T: Real>(
 ///
 /// # Errors
 /// As [`interpolate`].
-pub fn upsample<T: Real>(
-    input: &Tensor<T>,
-    to: Resize,
-    options: impl Into<InterpolateOptions>,
-) -> Result<Tensor<T>> {
+pub fn upsample<T: Real>(input: &Tensor<T>, to: Resize, options: impl Into<InterpolateOptions>) -> Result<Tensor<T>> {
     interpolated(input, to, options.into())
 }
 
@@ -251,7 +247,10 @@ pub fn upsample_bilinear<T: Real>(input: &Tensor<T>, to: Resize) -> Result<Tenso
 fn interpolated<T: Real>(input: &Tensor<T>, to: Resize, options: InterpolateOptions) -> Result<Tensor<T>> {
     let shape = input.shape();
     if !(3..=5).contains(&shape.len()) {
-        return Err(Error::shape(OP, format!("the input is {shape:?}, expected {}, {} or {}", AXES[0], AXES[1], AXES[2])));
+        return Err(Error::shape(
+            OP,
+            format!("the input is {shape:?}, expected {}, {} or {}", AXES[0], AXES[1], AXES[2]),
+        ));
     }
     options.check(shape, to)?;
     let (sizes, factors) = resized(&shape[2..], to)?;
@@ -300,7 +299,13 @@ fn taps<T: Real>(options: &InterpolateOptions, n: usize, m: usize, factor: Optio
     let (mode, aligned) = (options.mode, options.align_corners == Some(true));
     let number = |n: usize| T::of(n as f64);
     let step = match factor {
-        _ if aligned => if m > 1 { number(n - 1) / number(m - 1) } else { T::ZERO },
+        _ if aligned => {
+            if m > 1 {
+                number(n - 1) / number(m - 1)
+            } else {
+                T::ZERO
+            }
+        }
         Some(factor) => T::of(1. / factor),
         None => number(n) / number(m),
     };

@@ -140,7 +140,10 @@ fn along<'a, T: Real>(x: &[T], taps: &Taps<T>, inner: usize, out: &'a mut Blank<
         let rows = (x.chunks(taps.input * ROWS)).zip(out.chunks_mut(taps.output() * ROWS));
         rows.for_each(|(x, out)| match x.len() / taps.input {
             ROWS => across::<T, ROWS>(x, taps, out),
-            _ => x.chunks(taps.input).zip(out.chunks_mut(taps.output())).for_each(|(x, out)| across::<T, 1>(x, taps, out)),
+            _ => x
+                .chunks(taps.input)
+                .zip(out.chunks_mut(taps.output()))
+                .for_each(|(x, out)| across::<T, 1>(x, taps, out)),
         });
     } else {
         for (x, out) in x.chunks_exact(taps.input * inner).zip(out.chunks_exact_mut(taps.output() * inner)) {

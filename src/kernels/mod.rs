@@ -10,7 +10,7 @@
 //! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions
 //!   of sliding windows).
 //! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`interpolation`], [`normalization`], [`pooling`],
-//!   [`products`], [`random`], [`softmax`], [`sort`], and [`optimizer_pass`].
+//!   [`products`], [`random`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
 //! - Products of matrices: [`gemm`].
 
 pub mod conv;
@@ -35,6 +35,7 @@ pub mod random;
 pub mod reduce;
 pub mod retype;
 pub mod row_kernel;
+pub mod sampling;
 pub mod scalar;
 pub mod sizes;
 pub mod softmax;

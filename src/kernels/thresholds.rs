@@ -32,6 +32,10 @@ pub const POOLING_TASK: usize = 50_000;
 pub const INTERPOLATION_PARALLEL: usize = 1 << 16;
 pub const INTERPOLATION_TASK: usize = 1 << 14;
 
+/// Sampling at the places of a grid, in multiply-adds.
+pub const SAMPLING_PARALLEL: usize = 100_000;
+pub const SAMPLING_TASK: usize = 25_000;
+
 /// Convolutions, in multiply-adds.
 pub const CONV_PARALLEL: usize = 1_000_000;
 pub const CONV_TASK: usize = 250_000;

@@ -34,6 +34,7 @@ mod rnn;
 mod sparse;
 mod upsampling;
 pub mod utils;
+mod vision;
 
 #[doc(inline)]
 pub use crate::{
@@ -65,3 +66,4 @@ pub use rnn::{GRU, GRUCell, LSTM, LSTMCell, Recurrent, RecurrentCell};
 pub use sparse::Embedding;
 pub use upsampling::{Upsample, UpsamplingBilinear2d, UpsamplingNearest2d};
 pub use utils::functional_call;
+pub use vision::{ChannelShuffle, PixelShuffle, PixelUnshuffle};

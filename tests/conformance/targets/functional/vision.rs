@@ -2,7 +2,9 @@
 
 use ndnn::{
     AnyTensor, Error, Real, Result,
-    functional::{self as F, InterpolateMode, InterpolateOptions, Resize},
+    functional::{
+        self as F, GridSampleMode, GridSampleOptions, GridSamplePadding, InterpolateMode, InterpolateOptions, Resize,
+    },
 };
 
 use crate::{
@@ -10,11 +12,35 @@ use crate::{
     targets::{Called, dims::refused, out},
 };
 
-pub const BUILT: &[&str] = &["interpolate", "upsample", "upsample_bilinear", "upsample_nearest"];
+pub const BUILT: &[&str] = &[
+    "affine_grid",
+    "channel_shuffle",
+    "grid_sample",
+    "interpolate",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
+];
 
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(match target {
+        "affine_grid" => {
+            let (theta, size) = (a.tensor(0, "theta")?, a.sizes(1, "size")?);
+            out![F::affine_grid(&theta, size, a.bool_or(2, "align_corners", false)?)?]
+        }
+        "channel_shuffle" => out![F::channel_shuffle(&a.tensor(0, "input")?, a.size(1, "groups")?)?],
+        "grid_sample" => {
+            let mode: GridSampleMode = a.str_or(2, "mode", "bilinear")?.parse()?;
+            let padding: GridSamplePadding = a.str_or(3, "padding_mode", "zeros")?.parse()?;
+            let options = GridSampleOptions::default().mode(mode).padding_mode(padding);
+            let options = options.align_corners(a.bool_or(4, "align_corners", false)?);
+            out![F::grid_sample(&a.tensor(0, "input")?, &a.tensor(1, "grid")?, options)?]
+        }
         "interpolate" => interpolate(a)?,
+        "pixel_shuffle" => out![F::pixel_shuffle(&a.tensor(0, "input")?, a.size(1, "upscale_factor")?)?],
+        "pixel_unshuffle" => out![F::pixel_unshuffle(&a.tensor(0, "input")?, a.size(1, "downscale_factor")?)?],
         "upsample" => out![F::upsample(&a.tensor(0, "input")?, resize(a, 1)?, interpolate_options(a, 3)?)?],
         "upsample_bilinear" => out![F::upsample_bilinear(&a.tensor(0, "input")?, resize(a, 1)?)?],
         "upsample_nearest" => out![F::upsample_nearest(&a.tensor(0, "input")?, resize(a, 1)?)?],

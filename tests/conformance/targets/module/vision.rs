@@ -2,19 +2,35 @@
 
 use ndnn::{
     Real,
-    nn::{Upsample, UpsamplingBilinear2d, UpsamplingNearest2d},
+    nn::{ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample, UpsamplingBilinear2d, UpsamplingNearest2d},
 };
 
 use super::{Built, layer};
 use crate::{
     args::Args,
-    targets::functional::{interpolate_options, resize},
+    targets::{
+        dims::refused,
+        functional::{interpolate_options, resize},
+    },
 };
 
-pub const BUILT: &[&str] = &["Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"];
+pub const BUILT: &[&str] =
+    &["ChannelShuffle", "PixelShuffle", "PixelUnshuffle", "Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"];
 
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     Ok(Some(match target {
+        "ChannelShuffle" => {
+            let groups = a.size(0, "groups")?;
+            layer(refused(|| ChannelShuffle::new(groups))?)
+        }
+        "PixelShuffle" => {
+            let factor = a.size(0, "upscale_factor")?;
+            layer(refused(|| PixelShuffle::new(factor))?)
+        }
+        "PixelUnshuffle" => {
+            let factor = a.size(0, "downscale_factor")?;
+            layer(refused(|| PixelUnshuffle::new(factor))?)
+        }
         "Upsample" => {
             let (to, options) = (resize(a, 0)?, interpolate_options(a, 2)?);
             let recompute = a.opt_bool(4, "recompute_scale_factor")?;
