@@ -32,6 +32,7 @@ pub mod prefetch;
 pub mod products;
 pub mod profile;
 pub mod random;
+pub mod raw;
 pub mod reduce;
 pub mod retype;
 pub mod row_kernel;

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use super::{Module, buffer::Buffer, copies::Handle, param::Param};
+use super::{Module, buffer::Buffer, copies::Handle, param::Param, walk};
 use crate::{AnyTensor, DType, Element, Error, Real, Result};
 
 /// A parameter of either element type, so that one optimizer and one state_dict can hold both.
@@ -165,13 +165,13 @@ pub trait Parameters {
 
 impl<M: Module> Parameters for &M {
     fn named(self) -> Vec<(String, AnyParam)> {
-        self.named_parameters()
+        walk::named_parameters(self)
     }
 }
 
 impl<M: Module> Parameters for &mut M {
     fn named(self) -> Vec<(String, AnyParam)> {
-        self.named_parameters()
+        walk::named_parameters(self)
     }
 }
 

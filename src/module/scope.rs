@@ -77,9 +77,9 @@ impl Scope {
     ///
     /// # Errors
     /// If the model has no such name, a tensor has another type or shape, or one parameter is given two tensors.
-    pub fn of<M: Module + ?Sized>(model: &M, tensors: &StateDict) -> Result<Self> {
+    pub fn of(model: &dyn Module, tensors: &StateDict) -> Result<Self> {
         let op = "functional_call";
-        let entries = walk::entries(op, walk::members(model))?;
+        let entries = walk::entries(op, model)?;
         let unknown: Vec<&str> = tensors.keys().filter(|name| entries.get(name).is_none()).collect();
         if !unknown.is_empty() {
             let known: Vec<&str> = entries.keys().collect();

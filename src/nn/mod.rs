@@ -40,8 +40,8 @@ mod vision;
 pub use crate::{
     functional::Reduction,
     module::{
-        AnyBuffer, AnyParam, Buffer, Dict, Dtype, Forward, LoadReport, Mode, Module, ModuleDict, ModuleList, Param,
-        ParameterDict, ParameterList, Parameters, Sequential, Summary, summary, summary_of,
+        AnyBuffer, AnyParam, Buffer, Dict, Dtype, Forward, LoadReport, Mode, Module, ModuleDict, ModuleExt, ModuleList,
+        Param, ParameterDict, ParameterList, Parameters, Sequential, Summary, summary, summary_of,
     },
     state::StateDict,
 };
