@@ -89,6 +89,8 @@ def row_work(data, name):
         "conv_column": lambda: F.conv2d(*inputs),
         "max_pool1d": lambda: F.max_pool1d(x, 2),
         "max_pool2d": lambda: F.max_pool2d(x, 2),
+        "bilinear": lambda: F.interpolate(x, scale_factor=2.0, mode="bilinear"),
+        "bilinear_down": lambda: F.interpolate(x, scale_factor=0.75, mode="bilinear"),
     }[function]
     if direction == "forward":
         return None, lambda _: [call()]
@@ -183,6 +185,8 @@ SHAPES = {
     "conv_column": (4, 128, 256, 1),
     "max_pool1d": (4, 128, 256),
     "max_pool2d": (16, 32, 64, 64),
+    "bilinear": (8, 32, 56, 56),
+    "bilinear_down": (8, 32, 112, 112),
 }
 
 

@@ -12,6 +12,8 @@ mod padding;
 mod pooling;
 mod rnn;
 mod sparse;
+mod upsampling;
+mod vision;
 mod windows;
 
 pub use activation::{
@@ -36,7 +38,7 @@ pub use loss::{
 };
 pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};
-pub use options::{Dims, PyNumber};
+pub use options::{Dims, PerAxis, PyNumber};
 pub(crate) use options::{argument, by_rank, changed, no_word, options, panics, refuse_unless, setters, words};
 pub use padding::{PadOptions, PaddingMode, pad};
 pub use pooling::{
@@ -53,3 +55,11 @@ pub use rnn::{
 pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};
 pub(crate) use sparse::{padding_row, renorm};
+pub(crate) use upsampling::interpolate_setters;
+pub use upsampling::{
+    InterpolateMode, InterpolateOptions, Resize, interpolate, upsample, upsample_bilinear, upsample_nearest,
+};
+pub use vision::{
+    GridSampleMode, GridSampleOptions, GridSamplePadding, affine_grid, channel_shuffle, grid_sample, pixel_shuffle,
+    pixel_unshuffle,
+};

@@ -33,7 +33,9 @@ pub mod parallel;
 mod pooling;
 mod rnn;
 mod sparse;
+mod upsampling;
 pub mod utils;
+mod vision;
 
 #[doc(inline)]
 pub use crate::{
@@ -63,4 +65,6 @@ pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupN
 pub use pooling::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
 pub use rnn::{GRU, GRUCell, LSTM, LSTMCell, Recurrent, RecurrentCell};
 pub use sparse::Embedding;
+pub use upsampling::{Upsample, UpsamplingBilinear2d, UpsamplingNearest2d};
 pub use utils::functional_call;
+pub use vision::{ChannelShuffle, PixelShuffle, PixelUnshuffle};

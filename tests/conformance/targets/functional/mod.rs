@@ -9,6 +9,7 @@ pub mod loss;
 mod normalization;
 mod pooling;
 mod sparse;
+mod vision;
 
 use ndnn::Real;
 
@@ -17,9 +18,10 @@ use crate::args::Args;
 
 pub use conv::padding;
 pub use pooling::avg_pool_options;
+pub use vision::{interpolate_options, resize};
 
 pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
-    families!(call (target, variant, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, sparse)
+    families!(call (target, variant, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, sparse, vision)
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -33,6 +35,7 @@ pub fn built() -> Vec<&'static str> {
         normalization::BUILT,
         pooling::BUILT,
         sparse::BUILT,
+        vision::BUILT,
     ]
     .concat()
 }
