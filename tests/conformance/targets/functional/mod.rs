@@ -15,7 +15,7 @@ use ndnn::Real;
 use super::{Called, families};
 use crate::args::Args;
 
-pub use conv::padding;
+pub use conv::{fold_options, padding};
 pub use pooling::avg_pool_options;
 
 pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
