@@ -55,9 +55,9 @@ pub fn unfold<T: Real>(input: &Tensor<T>, kernel_size: impl Into<Dims<2>>, optio
     let image = Spatial::<2>::new("unfold", input.shape())?;
     image.filled(false)?;
     let windows = options.over(&image, kernel_size.into())?;
-    let rows = saturating([image.channels(), windows.kernel_len()]);
+    let (rows, len) = (saturating([image.channels(), windows.kernel_len()]), saturating(windows.output));
     batched::<2, T>(input, |x| {
-        room::<T>("unfold", &[x.shape()[0], rows, windows.output_len()])?;
+        room::<T>("unfold", &[x.shape()[0], rows, len])?;
         Ok(unfolded(x, windows))
     })
 }
@@ -103,7 +103,7 @@ pub fn fold<T: Real>(
         Error::shape("fold", format!("an output of {output_size} has no windows of {kernel_size} with these options"))
     };
     let windows = options.over(&Spatial::new("fold", &[channels, height, width])?, kernel_size).map_err(none)?;
-    let count = windows.output_len();
+    let count = saturating(windows.output);
     if len != count {
         let of = format!("an output of {output_size} has {count} windows of {kernel_size} with these options");
         return wrong(format!("the input {shape:?} has {len} windows, {of}"));
