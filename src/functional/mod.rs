@@ -4,6 +4,7 @@ mod activation;
 mod attention;
 mod conv;
 mod dropout;
+mod fold;
 mod linear;
 mod loss;
 mod normalization;
@@ -25,10 +26,15 @@ pub use attention::{
     AttentionMask, AttentionOptions, InProjection, MultiheadAttentionParameters, ScaledDotProductAttentionOptions,
     multi_head_attention_forward, scaled_dot_product_attention,
 };
-pub(crate) use conv::conv_setters;
-pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
+pub(crate) use conv::{CONV, CONV_TRANSPOSE, conv_setters, conv_transpose_setters, output_padding_for};
+pub use conv::{
+    ConvOptions, ConvTransposeOptions, Padding, conv, conv_tbc, conv_transpose, conv_transpose1d, conv_transpose2d,
+    conv_transpose3d, conv1d, conv2d, conv3d,
+};
 pub(crate) use dropout::channel_dropout;
 pub use dropout::{alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout};
+pub(crate) use fold::fold_setters;
+pub use fold::{FoldOptions, fold, unfold};
 pub use linear::{bilinear, linear};
 pub use loss::{
     BCELossOptions, BCEWithLogitsLossOptions, CrossEntropyLossOptions, CrossEntropyTarget, HuberLossOptions,
@@ -63,3 +69,4 @@ pub use vision::{
     GridSampleMode, GridSampleOptions, GridSamplePadding, affine_grid, channel_shuffle, grid_sample, pixel_shuffle,
     pixel_unshuffle,
 };
+pub(crate) use windows::Spatial;

@@ -109,7 +109,8 @@ macro_rules! plain {
 }
 plain! {
     [] F::Reduction, [] F::PaddingMode, [const N: usize] F::Padding<N>, [const N: usize] F::Dims<N>, [] F::PyNumber, [] F::GELUApproximate,
-    [const N: usize] F::PoolStride<N>, [const N: usize] F::ConvOptions<N>, [const N: usize] F::MaxPoolOptions<N>,
+    [const N: usize] F::PoolStride<N>, [const N: usize] F::ConvOptions<N>, [const N: usize] F::ConvTransposeOptions<N>, [] F::FoldOptions,
+    [const N: usize] F::MaxPoolOptions<N>,
     [const N: usize] F::AvgPoolOptions<N>,
     [] F::Resize, [] F::InterpolateOptions,
     [] F::EmbeddingOptions, [] F::BatchNormOptions, [] F::RecurrentOptions, [] F::PadOptions,

@@ -1,19 +1,26 @@
 //! Layers and their parts: structs with parameters, whose forward is a single call into [`functional`](crate::functional).
 
 /// The setter `bias` of a layer whose `weight` has the shape `[out, …]`, which determines the number of inputs: a bias that was
-/// removed before is initialised as in a new layer.
+/// removed before is initialised as in a new layer. If `out` is not the first axis, a method of the layer returns it.
 macro_rules! bias_setter {
-    (|$shape:ident| $inputs:expr) => {
+    (@outputs $layer:expr, $known:expr) => {
+        $known[0]
+    };
+    (@outputs $layer:expr, $known:expr, $outputs:ident) => {
+        $layer.$outputs()
+    };
+    (|$shape:ident| $inputs:expr $(, $outputs:ident)?) => {
         /// With (the default) or without a bias; a bias that was removed before is initialised again.
         #[track_caller]
         pub fn bias(mut self, bias: bool) -> Self {
             let known = self.weight.known_shape();
+            let outputs = bias_setter!(@outputs self, known $(, $outputs)?);
             // Not a closure, which would lose the caller's line.
             self.bias = match (self.bias.take(), known.iter().copied().collect::<Option<Vec<usize>>>()) {
                 _ if !bias => None,
                 (Some(kept), _) => Some(kept),
-                (None, Some($shape)) => Some($crate::nn::init::drawn(&$shape[..1], $inputs)),
-                (None, None) => Some($crate::nn::Param::lazy(&known[..1])),
+                (None, Some($shape)) => Some($crate::nn::init::drawn(outputs.as_slice(), $inputs)),
+                (None, None) => Some($crate::nn::Param::lazy([outputs])),
             };
             self
         }
@@ -25,6 +32,7 @@ mod attention;
 mod conv;
 mod dropout;
 mod flatten;
+mod fold;
 pub mod init;
 mod linear;
 mod loss;
@@ -52,9 +60,14 @@ pub use activation::{
     Tanh, Tanhshrink, Threshold,
 };
 pub use attention::MultiheadAttention;
-pub use conv::{Conv, Conv1d, Conv2d, Conv3d};
+pub use conv::{
+    Conv, Conv1d, Conv2d, Conv3d, ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, LazyConv,
+    LazyConv1d, LazyConv2d, LazyConv3d, LazyConvTranspose, LazyConvTranspose1d, LazyConvTranspose2d,
+    LazyConvTranspose3d,
+};
 pub use dropout::{AlphaDropout, ChannelDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout};
 pub use flatten::{Flatten, Unflatten};
+pub use fold::{Fold, Unfold};
 pub use linear::{Bilinear, Identity, LazyLinear, Linear};
 pub use loss::{
     BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss, SmoothL1Loss,

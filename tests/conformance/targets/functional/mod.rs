@@ -16,7 +16,7 @@ use ndnn::Real;
 use super::{Called, families};
 use crate::args::Args;
 
-pub use conv::padding;
+pub use conv::{fold_options, padding};
 pub use pooling::avg_pool_options;
 pub use vision::{interpolate_options, resize};
 
