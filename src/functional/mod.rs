@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod conv;
+mod distance;
 mod dropout;
 mod fold;
 mod linear;
@@ -31,16 +32,24 @@ pub use conv::{
     ConvOptions, ConvTransposeOptions, Padding, conv, conv_tbc, conv_transpose, conv_transpose1d, conv_transpose2d,
     conv_transpose3d, conv1d, conv2d, conv3d,
 };
+pub use distance::{CosineSimilarityOptions, PairwiseDistanceOptions, cosine_similarity, pairwise_distance, pdist};
+pub(crate) use distance::{cosine_similarity_setters, pairwise_distance_setters};
 pub(crate) use dropout::channel_dropout;
 pub use dropout::{alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout};
 pub(crate) use fold::fold_setters;
 pub use fold::{FoldOptions, fold, unfold};
 pub use linear::{bilinear, linear};
+pub(crate) use loss::triplet_margin_with_distance_setters;
 pub use loss::{
-    BCELossOptions, BCEWithLogitsLossOptions, CrossEntropyLossOptions, CrossEntropyTarget, HuberLossOptions,
-    L1LossOptions, MSELossOptions, MarginRankingLossOptions, NLLLossOptions, Reduction, SmoothL1LossOptions,
-    SoftMarginLossOptions, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss,
-    margin_ranking_loss, mse_loss, nll_loss, smooth_l1_loss, soft_margin_loss,
+    BCELossOptions, BCEWithLogitsLossOptions, CTCLossOptions, CosineEmbeddingLossOptions, CrossEntropyLossOptions,
+    CrossEntropyTarget, GaussianNLLLossOptions, HingeEmbeddingLossOptions, HuberLossOptions, KLDivLossOptions,
+    KLDivReduction, L1LossOptions, MSELossOptions, MarginRankingLossOptions, MultiLabelMarginLossOptions,
+    MultiLabelSoftMarginLossOptions, MultiMarginLossOptions, NLLLossOptions, PoissonNLLLossOptions, Reduction,
+    SmoothL1LossOptions, SoftMarginLossOptions, TripletMarginLossOptions, TripletMarginWithDistanceLossOptions,
+    binary_cross_entropy, binary_cross_entropy_with_logits, cosine_embedding_loss, cross_entropy, ctc_loss,
+    gaussian_nll_loss, hinge_embedding_loss, huber_loss, kl_div, l1_loss, margin_ranking_loss, mse_loss,
+    multi_margin_loss, multilabel_margin_loss, multilabel_soft_margin_loss, nll_loss, poisson_nll_loss, smooth_l1_loss,
+    soft_margin_loss, triplet_margin_loss, triplet_margin_with_distance_loss,
 };
 pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};

@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod attention;
 mod conv;
+mod distance;
 mod dropout;
 mod linear;
 pub mod loss;
@@ -21,7 +22,19 @@ pub use pooling::avg_pool_options;
 pub use vision::{interpolate_options, resize};
 
 pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
-    families!(call (target, variant, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, sparse, vision)
+    families!(call (target, variant, args);
+        activation,
+        attention,
+        conv,
+        distance,
+        dropout,
+        linear,
+        loss,
+        normalization,
+        pooling,
+        sparse,
+        vision,
+    )
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -29,6 +42,7 @@ pub fn built() -> Vec<&'static str> {
         activation::BUILT,
         attention::BUILT,
         conv::BUILT,
+        distance::BUILT,
         dropout::BUILT,
         linear::BUILT,
         loss::BUILT,

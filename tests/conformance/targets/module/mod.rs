@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod conv;
+mod distance;
 mod dropout;
 mod linear;
 mod loss;
@@ -58,7 +59,20 @@ pub fn layer<T: Real>(module: impl Forward<T>) -> Box<dyn Case<T>> {
 }
 
 pub fn build<T: Real>(target: &str, args: &Args<T>) -> Built<T> {
-    families!(build(target, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, rnn, sparse, vision)
+    families!(build(target, args);
+        activation,
+        attention,
+        conv,
+        distance,
+        dropout,
+        linear,
+        loss,
+        normalization,
+        pooling,
+        rnn,
+        sparse,
+        vision,
+    )
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -66,6 +80,7 @@ pub fn built() -> Vec<&'static str> {
         activation::BUILT,
         attention::BUILT,
         conv::BUILT,
+        distance::BUILT,
         dropout::BUILT,
         linear::BUILT,
         loss::BUILT,
