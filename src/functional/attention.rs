@@ -2,62 +2,11 @@
 
 use crate::{
     Error, Result,
-    functional::{dropout, linear, options},
-    kernels::{elementwise::map, gather::mask_matrix, memory::filled, sizes::room},
+    functional::{AttentionMask, dropout, linear, options},
+    kernels::{gather::mask_matrix, memory::filled, sizes::room},
     tensor::{Real, Tensor},
 };
 use ndnn_derive::concrete;
-
-/// Which keys a query may attend to.
-///
-/// A float mask is added to the scores. The meaning of `true` in a bool mask depends on the function: in
-/// [`scaled_dot_product_attention`] the query attends to the key; in [`multi_head_attention_forward`] and
-/// [`MultiheadAttention`](crate::nn::MultiheadAttention) the key is hidden, as in PyTorch.
-#[derive(Clone, Debug)]
-pub enum AttentionMask<T: Real = f32> {
-    /// Keys that are attended to, or hidden.
-    Bool(Tensor<bool>),
-    /// Numbers that are added to the scores; gradients flow through them.
-    Float(Tensor<T>),
-}
-
-/// A mask, and the option of one, from a tensor.
-macro_rules! from_tensors {
-    ($($element:ty, $variant:ident;)*) => {$(
-        impl<T: Real> From<&Tensor<$element>> for AttentionMask<T> {
-            fn from(mask: &Tensor<$element>) -> Self {
-                AttentionMask::$variant(mask.clone())
-            }
-        }
-
-        impl<T: Real> From<&Tensor<$element>> for Option<AttentionMask<T>> {
-            fn from(mask: &Tensor<$element>) -> Self {
-                Some(mask.into())
-            }
-        }
-    )*};
-}
-from_tensors! { bool, Bool; T, Float; }
-
-impl<T: Real> AttentionMask<T> {
-    /// The length of each axis.
-    pub fn shape(&self) -> &[usize] {
-        match self {
-            AttentionMask::Bool(mask) => mask.shape(),
-            AttentionMask::Float(mask) => mask.shape(),
-        }
-    }
-
-    /// The mask as numbers that are added to the scores: −∞ where a bool mask equals `hidden`.
-    fn added(&self, hidden: bool) -> Tensor<T> {
-        match self {
-            AttentionMask::Bool(mask) => {
-                map(mask.view(), |m| if m == hidden { T::neg_infinity() } else { T::ZERO }).into()
-            }
-            AttentionMask::Float(mask) => mask.clone(),
-        }
-    }
-}
 
 options! {
     /// The options of [`scaled_dot_product_attention`].
@@ -76,8 +25,7 @@ options! {
 /// `softmax(Q Kᵀ / √E + mask) V`, softmax over the keys.
 ///
 /// `query` is `(*, L, E)`, `key` `(*, S, E)`, `value` `(*, S, Ev)`; the result is `(*, L, Ev)`. The leading axes
-/// broadcast. `attn_mask` broadcasts to `(*, L, S)`: in a bool mask, `true` means that the query attends to the key; a
-/// float mask is added. A query that attends to no key gives zeros. As
+/// broadcast. `attn_mask` broadcasts to `(*, L, S)`. A query that attends to no key gives zeros, and passes no gradient. As
 /// torch.nn.functional.scaled_dot_product_attention; Vaswani and others, 2017.
 ///
 /// ```
@@ -119,8 +67,8 @@ pub fn scaled_dot_product_attention<T: Real>(
                 "is_causal stands for a mask of its own: give attn_mask or is_causal, not both",
             ));
         }
-        (Some(mask), false) => Some(mask.added(false)),
-        (None, true) => Some(causal(OP, len, key.size(-2)?)?),
+        (Some(mask), false) => Some(mask.numbers()),
+        (None, true) => Some(causal(OP, len, key.size(-2)?, 0)?),
         (None, false) => None,
     };
     let scale = options.scale.unwrap_or(1. / (features as f64).sqrt());
@@ -136,10 +84,10 @@ pub fn scaled_dot_product_attention<T: Real>(
     dropout(&weights, options.dropout_p, true)?.matmul(&value)
 }
 
-/// Numbers that are added to the scores so that query i attends only to the keys 0 to i.
-fn causal<T: Real>(op: &str, len: usize, keys: usize) -> Result<Tensor<T>> {
+/// Numbers that are added to the scores so that query i attends only to the keys 0 to `past` + i.
+pub(crate) fn causal<T: Real>(op: &str, len: usize, keys: usize, past: usize) -> Result<Tensor<T>> {
     let zeros = filled(room::<T>(op, &[len, keys])?, T::ZERO);
-    Ok(mask_matrix(zeros, &[len, keys], T::neg_infinity(), |i, j| j <= i).into())
+    Ok(mask_matrix(zeros, &[len, keys], T::neg_infinity(), |i, j| j <= i + past as isize).into())
 }
 
 /// Keys or values with each head repeated, so that they have as many heads as the query.
@@ -212,6 +160,8 @@ pub struct AttentionOptions<T: Real = f32> {
     need_weights: bool,
     average_attn_weights: bool,
     is_causal: bool,
+    static_k: Option<Tensor<T>>,
+    static_v: Option<Tensor<T>>,
 }
 
 impl<T: Real> Default for AttentionOptions<T> {
@@ -222,19 +172,20 @@ impl<T: Real> Default for AttentionOptions<T> {
             need_weights: true,
             average_attn_weights: true,
             is_causal: false,
+            static_k: None,
+            static_v: None,
         }
     }
 }
 
 impl<T: Real> AttentionOptions<T> {
-    /// Keys that no query attends to, `(N, S)`, or `(S)` without a batch: `true` hides a key; a float mask is added.
+    /// Keys that no query attends to, `(N, S)`, or `(S)` without a batch.
     pub fn key_padding_mask(mut self, mask: impl Into<Option<AttentionMask<T>>>) -> Self {
         self.key_padding_mask = mask.into();
         self
     }
 
-    /// Keys that a query does not attend to, `(L, S)` or `(N · num_heads, L, S)`: `true` hides a key; a float mask is
-    /// added.
+    /// Keys that a query does not attend to, `(L, S)` or `(N · num_heads, L, S)`.
     pub fn attn_mask(mut self, mask: impl Into<Option<AttentionMask<T>>>) -> Self {
         self.attn_mask = mask.into();
         self
@@ -257,6 +208,18 @@ impl<T: Real> AttentionOptions<T> {
         self.is_causal = is_causal;
         self
     }
+
+    /// Keys that stand in the place of the projected ones, `(N · num_heads, S, E / num_heads)`.
+    pub fn static_k(mut self, static_k: &Tensor<T>) -> Self {
+        self.static_k = Some(static_k.clone());
+        self
+    }
+
+    /// Values that stand in the place of the projected ones, `(N · num_heads, S, E / num_heads)`.
+    pub fn static_v(mut self, static_v: &Tensor<T>) -> Self {
+        self.static_v = Some(static_v.clone());
+        self
+    }
 }
 
 const MHA: &str = "multi_head_attention_forward";
@@ -265,12 +228,13 @@ const MHA: &str = "multi_head_attention_forward";
 /// features.
 ///
 /// `query` is `(L, N, E)`, `key` `(S, N, kdim)`, `value` `(S, N, vdim)`, or all without `N`. Returns the output, with
-/// the shape of the query, and if requested the weights, `(N, L, S)`, or `(N, num_heads, L, S)` for each head. A query
-/// that attends to no key gives NaN if the weights are requested, and otherwise zeros before the output projection, as
-/// torch.nn.functional.multi_head_attention_forward does.
+/// the shape of the query, and if requested the weights, `(N, L, S)`, or `(N, num_heads, L, S)` for each head. For a query
+/// that attends to no key, weights and result are zeros before the output projection, and no gradient passes (PyTorch
+/// gives NaN if the weights are requested). As torch.nn.functional.multi_head_attention_forward.
 ///
 /// # Errors
-/// If shapes or masks do not match, or `is_causal` is given without `attn_mask`.
+/// If shapes or masks do not match, `is_causal` is given without `attn_mask`, or static keys or values are given together
+/// with additional learnable ones.
 pub fn multi_head_attention_forward<T: Real>(
     query: &Tensor<T>,
     key: &Tensor<T>,
@@ -283,31 +247,22 @@ pub fn multi_head_attention_forward<T: Real>(
     let one = query.is_same(key) && key.is_same(value);
     let lifted = |t: &Tensor<T>| if batched { Ok(t.clone()) } else { t.unsqueeze(1) };
     let (query, key, value) = (lifted(query)?, lifted(key)?, lifted(value)?);
-    let (len, batch, features) = (query.shape()[0], query.shape()[1], query.shape()[2]);
 
     // The hint is used only if there is no other mask to combine with the causal one.
     let causal = options.is_causal && options.key_padding_mask.is_none() && !options.need_weights;
-    let mask = parameters.mask(&options, causal, [batch, len, key.shape()[0]], batched)?;
+    let keys = options.static_k.as_ref().filter(|k| k.ndim() == 3).map_or(key.shape()[0], |k| k.shape()[1]);
+    let mask = parameters.mask(&options, causal, [query.shape()[1], query.shape()[0], keys], batched)?;
     let [q, k, v] = parameters.project(&query, &key, &value, one)?;
-    let [k, v] = parameters.with_more([k, v])?;
-    let (q, k, v) = (parameters.split(&q)?, parameters.split(&k)?, parameters.split(&v)?);
-    let (output, weights) = if options.need_weights {
-        let scale = 1. / (q.shape()[2] as f64).sqrt();
-        let scores = (&q * T::of(scale)).bmm(&k.transpose(1, 2)?)?;
-        let scores = mask.map_or(Ok(scores.clone()), |mask| scores.try_add(&mask))?;
-        let weights = dropout(&scores.softmax(-1)?, parameters.dropout_p, parameters.training)?;
-        (weights.bmm(&v)?, Some(weights))
-    } else {
-        let dropout_p = if parameters.training { parameters.dropout_p } else { 0. };
-        let dot = ScaledDotProductAttentionOptions::default().dropout_p(dropout_p).is_causal(causal);
-        let mask = mask.map(AttentionMask::Float);
-        (scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), dot)?, None)
-    };
-    let output = output.transpose(0, 1)?.reshape(&[len * batch, features][..])?;
-    let output = linear(&output, &parameters.out_proj_weight, parameters.out_proj_bias.as_ref())?;
-    let output = output.reshape(&[len, batch, parameters.out_proj_weight.shape()[0]][..])?;
+    let [k, v] = parameters.with_bias([k, v])?;
+    let mut kv = [parameters.split(&k)?, parameters.split(&v)?];
+    for (t, (name, given)) in kv.iter_mut().zip([("static_k", &options.static_k), ("static_v", &options.static_v)]) {
+        if let Some(given) = given {
+            *t = parameters.in_place_of(t, name, given)?;
+        }
+    }
+    let (output, weights) = parameters.attend(&q, parameters.with_zeros(kv)?, mask, causal, options.need_weights)?;
     let weights = weights.map(|w| {
-        let w = w.reshape(&[batch, parameters.num_heads, len, w.shape()[2]][..])?;
+        let w = w.unflatten(0, [query.shape()[1] as isize, parameters.num_heads as isize])?;
         let w = if options.average_attn_weights { w.mean_dim(1, false)? } else { w };
         if batched { Ok(w) } else { w.squeeze_dim(0) }
     });
@@ -387,7 +342,7 @@ impl<T: Real> MultiheadAttentionParameters<T> {
                         format!("attn_mask is {got:?}, expected {two:?} or {whole:?} (N · num_heads, L, S){unbatched}");
                     return Err(Error::shape(MHA, what));
                 }
-                let added = mask.added(true);
+                let added = mask.numbers();
                 let added = if added.ndim() == 2 { added.unsqueeze(0)? } else { added };
                 (!causal).then(|| added.constant_pad(&[(0, 0), (0, 0), (0, more)], T::ZERO)).transpose()?
             }
@@ -398,7 +353,7 @@ impl<T: Real> MultiheadAttentionParameters<T> {
             let what = format!("key_padding_mask is {:?}, expected {expected:?}{unbatched}", padding.shape());
             return Err(Error::shape(MHA, what));
         }
-        let padding = padding.added(true).reshape(&[batch, keys][..])?.constant_pad(&[(0, 0), (0, more)], T::ZERO)?;
+        let padding = padding.numbers().reshape(&[batch, keys][..])?.constant_pad(&[(0, 0), (0, more)], T::ZERO)?;
         let padding = padding.unsqueeze(1)?.repeat_interleave(self.num_heads, 0)?;
         of_queries.map_or(Ok(padding.clone()), |mask| mask.try_add(&padding)).map(Some)
     }
@@ -419,21 +374,79 @@ impl<T: Real> MultiheadAttentionParameters<T> {
         Ok(three(inputs.map(project).collect::<Result<_>>()?))
     }
 
-    /// Keys and values `(S, N, E)` with the additional ones appended.
-    fn with_more(&self, mut kv: [Tensor<T>; 2]) -> Result<[Tensor<T>; 2]> {
-        let [batch, features] = [kv[0].shape()[1], kv[0].shape()[2]];
-        let one = [1, batch, features];
+    /// Keys and values `(S, N, E)` with the learnable ones appended.
+    fn with_bias(&self, mut kv: [Tensor<T>; 2]) -> Result<[Tensor<T>; 2]> {
+        let one = [1, kv[0].shape()[1], kv[0].shape()[2]];
         if let Some((bias_k, bias_v)) = &self.bias_kv {
             for (t, bias) in kv.iter_mut().zip([bias_k, bias_v]) {
                 *t = Tensor::cat(&[&*t, &bias.broadcast_to(one)?], 0)?;
             }
         }
+        Ok(kv)
+    }
+
+    /// Keys and values of the heads `(N · num_heads, S, E / num_heads)` with zeros appended.
+    fn with_zeros(&self, mut kv: [Tensor<T>; 2]) -> Result<[Tensor<T>; 2]> {
         if self.add_zero_attn {
             for t in &mut kv {
-                *t = Tensor::cat(&[&*t, &Tensor::try_full(MHA, &one, T::ZERO)?], 0)?;
+                let one = [t.shape()[0], 1, t.shape()[2]];
+                *t = Tensor::cat(&[&*t, &Tensor::try_full(MHA, &one, T::ZERO)?], 1)?;
             }
         }
         Ok(kv)
+    }
+
+    /// The given keys or values, in the place of the projected ones.
+    fn in_place_of(&self, projected: &Tensor<T>, name: &str, given: &Tensor<T>) -> Result<Tensor<T>> {
+        if self.bias_kv.is_some() {
+            let what = format!("{name} cannot be combined with additional learnable keys and values (add_bias_kv)");
+            return Err(Error::value(MHA, what));
+        }
+        let (is, heads) = (given.shape(), projected.shape());
+        if is.len() != 3 || is[0] != heads[0] || is[2] != heads[2] {
+            let what = format!(
+                "{name} is {is:?}, expected (N · num_heads, S, E / num_heads), which is [{}, S, {}]",
+                heads[0], heads[2]
+            );
+            return Err(Error::shape(MHA, what));
+        }
+        Ok(given.clone())
+    }
+
+    /// The output `(L, N, E)` of all heads, and their weights `(N · num_heads, L, S)` if requested, from projected queries
+    /// `(L, N, E)` and the heads' keys and values.
+    fn attend(
+        &self,
+        q: &Tensor<T>,
+        [k, v]: [Tensor<T>; 2],
+        mask: Option<Tensor<T>>,
+        causal: bool,
+        need_weights: bool,
+    ) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
+        if k.shape()[1] != v.shape()[1] {
+            let what = format!("expected as many keys as values, got {} and {}", k.shape()[1], v.shape()[1]);
+            return Err(Error::shape(MHA, what));
+        }
+        let (len, batch, features) = (q.shape()[0], q.shape()[1], q.shape()[2]);
+        let q = self.split(q)?;
+        let (output, weights) = if need_weights {
+            let scale = 1. / (q.shape()[2] as f64).sqrt();
+            let scores = (&q * T::of(scale)).bmm(&k.transpose(1, 2)?)?;
+            let weights = match mask {
+                Some(mask) => safe_softmax(&scores.try_add(&mask)?)?,
+                None => scores.softmax(-1)?,
+            };
+            let weights = dropout(&weights, self.dropout_p, self.training)?;
+            (weights.bmm(&v)?, Some(weights))
+        } else {
+            let dropout_p = if self.training { self.dropout_p } else { 0. };
+            let dot = ScaledDotProductAttentionOptions::default().dropout_p(dropout_p).is_causal(causal);
+            let mask = mask.as_ref().map(AttentionMask::added);
+            (scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), dot)?, None)
+        };
+        let output = output.transpose(0, 1)?.reshape(&[len * batch, features][..])?;
+        let output = linear(&output, &self.out_proj_weight, self.out_proj_bias.as_ref())?;
+        Ok((output.reshape(&[len, batch, self.out_proj_weight.shape()[0]][..])?, weights))
     }
 
     /// `(L, N, E)` as `(N · num_heads, L, E / num_heads)`.

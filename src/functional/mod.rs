@@ -2,12 +2,15 @@
 
 mod activation;
 mod attention;
+mod attention_mask;
 mod conv;
 mod dropout;
+mod lengths;
 mod linear;
 mod loss;
 mod normalization;
 mod options;
+pub(crate) mod packed;
 mod padding;
 mod pooling;
 mod rnn;
@@ -19,14 +22,17 @@ pub use activation::{
     log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, selu, sigmoid, silu, softmax, softmin, softplus,
     softshrink, softsign, squared_relu, tanh, tanhshrink, threshold,
 };
+pub(crate) use attention::causal;
 pub use attention::{
-    AttentionMask, AttentionOptions, InProjection, MultiheadAttentionParameters, ScaledDotProductAttentionOptions,
+    AttentionOptions, InProjection, MultiheadAttentionParameters, ScaledDotProductAttentionOptions,
     multi_head_attention_forward, scaled_dot_product_attention,
 };
+pub use attention_mask::AttentionMask;
 pub(crate) use conv::conv_setters;
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
 pub(crate) use dropout::channel_dropout;
 pub use dropout::{alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout};
+pub use lengths::Lengths;
 pub use linear::{bilinear, linear};
 pub use loss::{
     BCELossOptions, BCEWithLogitsLossOptions, CrossEntropyLossOptions, CrossEntropyTarget, HuberLossOptions,
@@ -38,6 +44,7 @@ pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};
 pub use options::{Dims, PyNumber};
 pub(crate) use options::{argument, by_rank, changed, no_word, options, panics, refuse_unless, setters, words};
+pub use packed::PackedSequence;
 pub use padding::{PadOptions, PaddingMode, pad};
 pub use pooling::{
     AvgPoolOptions, MaxPoolOptions, PoolStride, avg_pool, avg_pool1d, avg_pool2d, avg_pool3d, max_pool,
@@ -47,8 +54,8 @@ pub use pooling::{
 pub(crate) use pooling::{avg_pool_setters, max_pool_setters};
 pub(crate) use rnn::recurrent_setters;
 pub use rnn::{
-    GruKind, LstmKind, LstmState, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights, gru, gru_cell,
-    lstm, lstm_cell,
+    GruKind, LstmKind, LstmState, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights, RnnKind,
+    RnnNonlinearity, gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell,
 };
 pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};

@@ -4,7 +4,7 @@ use ndnn_derive::concrete;
 
 use crate::{
     Error, Result,
-    functional::{dropout, linear, options},
+    functional::{dropout, linear, options, relu, words},
     kernels::{memory::vector, sizes::room},
     tensor::{Real, Tensor, Tensors},
 };
@@ -98,7 +98,7 @@ impl<T: Real> RecurrentState<T> for LstmState<T> {
     }
 }
 
-/// What distinguishes one kind of recurrent network from another: [`LstmKind`], [`GruKind`]. The layers
+/// What distinguishes one kind of recurrent network from another: [`RnnKind`], [`LstmKind`], [`GruKind`]. The layers
 /// [`Recurrent`](crate::nn::Recurrent) and [`RecurrentCell`](crate::nn::RecurrentCell) are written once for all kinds.
 pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     /// The name of its layer; that of its cell is this name followed by `Cell`.
@@ -114,6 +114,12 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
     const PROJECTS: bool;
     /// The state that is passed from step to step: its first or only part is the output.
     type State<T: Real>: RecurrentState<T>;
+
+    /// What an RNN applies to each sum; the others have no choice.
+    #[doc(hidden)]
+    fn nonlinearity(self) -> RnnNonlinearity {
+        RnnNonlinearity::Tanh
+    }
 
     /// The next state, from the input's part of the gates, `(N, G · hidden)`, and the state.
     #[doc(hidden)]
@@ -147,7 +153,7 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
 /// The two functions of a kind, for its implementation of [`RecurrentKind`]: through them, not directly through the driver, a
 /// layer runs code that is compiled in this crate.
 macro_rules! called {
-    ($sequence:ident, $cell:ident) => {
+    ($sequence:ident, $cell:ident $(, |$kind:ident| $own:expr)?) => {
         fn sequence<T: Real>(
             self,
             input: &Tensor<T>,
@@ -155,7 +161,8 @@ macro_rules! called {
             weights: &[RecurrentWeights<T>],
             options: RecurrentOptions,
         ) -> Result<(Tensor<T>, Self::State<T>)> {
-            $sequence(input, state, weights, options)
+            $(let $kind = self;)?
+            $sequence(input, state, weights, $($own,)? options)
         }
 
         fn cell<T: Real>(
@@ -164,7 +171,8 @@ macro_rules! called {
             state: Option<Self::State<T>>,
             weights: &RecurrentWeights<T>,
         ) -> Result<Self::State<T>> {
-            $cell(input, state, weights)
+            $(let $kind = self;)?
+            $cell(input, state, weights $(, $own)?)
         }
     };
 }
@@ -172,6 +180,103 @@ macro_rules! called {
 /// `W_hh h`, plus `b_hh` if it is not in the input's part.
 fn of_hidden<T: Real>(h: &Tensor<T>, weights: &RecurrentWeights<T>) -> Result<Tensor<T>> {
     linear(h, &weights.weight_hh, weights.bias_hh.as_ref())
+}
+
+// ----------------------------------------------------------------------------------------------------------------- RNN
+
+words! {
+    /// What an [`rnn`] applies to each sum.
+    pub enum RnnNonlinearity, "nonlinearity" {
+        /// The hyperbolic tangent; the default.
+        #[default]
+        Tanh = "tanh",
+        /// `max(x, 0)`
+        Relu = "relu",
+    }
+}
+
+/// The kind of [`RNN`](crate::nn::RNN) and [`RNNCell`](crate::nn::RNNCell).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RnnKind {
+    pub(crate) nonlinearity: RnnNonlinearity,
+}
+
+impl sealed::Sealed for RnnKind {}
+impl RecurrentKind for RnnKind {
+    const NAME: &'static str = "RNN";
+    const GATES: usize = 1;
+    const SUMS_BIASES: bool = true;
+    const PROJECTS: bool = false;
+    type State<T: Real> = Tensor<T>;
+
+    fn nonlinearity(self) -> RnnNonlinearity {
+        self.nonlinearity
+    }
+
+    fn step<T: Real>(self, input: &Tensor<T>, h: &Tensor<T>, w: &RecurrentWeights<T>) -> Result<Tensor<T>> {
+        let sum = input.try_add(&of_hidden(h, w)?)?;
+        Ok(match self.nonlinearity {
+            RnnNonlinearity::Tanh => sum.tanh(),
+            RnnNonlinearity::Relu => relu(&sum),
+        })
+    }
+
+    called!(rnn, rnn_cell, |kind| kind.nonlinearity);
+}
+
+/// An Elman network over a sequence: [`rnn_cell`] step by step, in one or more layers, each in one direction or two,
+/// whose outputs are concatenated and are the input of the next layer.
+///
+/// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `h` is
+/// `(layers · directions, N, hidden)` (without `N` if the input has none), or zeros if it is `None`. Returns the output
+/// `(L, N, directions · hidden)`, with the axes of the input, and the last state. `weights` are those of layer 0,
+/// forward and backward, then those of layer 1, …. As torch.nn.RNN; Elman, 1990.
+///
+/// ```
+/// use ndnn::{functional::{self as F, RecurrentOptions, RecurrentWeights, RnnNonlinearity}, prelude::*};
+/// let weights: [RecurrentWeights; 1] = [RecurrentWeights::new(&Tensor::ones([3, 2]), &Tensor::ones([3, 3]))];
+/// let x = Tensor::ones([7, 5, 2]);
+/// let (output, h) = F::rnn(&x, None, &weights, RnnNonlinearity::Relu, RecurrentOptions::default())?;
+/// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the input, the state or the weights do not match, or the sequence is empty.
+#[concrete]
+pub fn rnn<T: Real>(
+    input: &Tensor<T>,
+    state: Option<Tensor<T>>,
+    weights: &[RecurrentWeights<T>],
+    nonlinearity: RnnNonlinearity,
+    options: RecurrentOptions,
+) -> Result<(Tensor<T>, Tensor<T>)> {
+    Driver { kind: RnnKind { nonlinearity }, op: "rnn" }.sequence(input, state, weights, options)
+}
+
+/// One step of an Elman network: `h' = tanh(W_ih x + b_ih + W_hh h + b_hh)`, or `max(…, 0)`.
+///
+/// `input` is `(N, input)` or `(input)`, the state `h` is `(N, hidden)` or `(hidden)`, or zeros if it is `None`; the
+/// result has the form of the state.
+///
+/// ```
+/// use ndnn::{functional::{self as F, RecurrentWeights, RnnNonlinearity}, prelude::*};
+/// let weights: RecurrentWeights = RecurrentWeights::new(&Tensor::ones([3, 2]), &Tensor::ones([3, 3]));
+/// let h = F::rnn_cell(&Tensor::ones([5, 2]), None, &weights, RnnNonlinearity::Relu)?;
+/// assert_eq!(h, Tensor::full([5, 3], 2.0));
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes do not match.
+#[concrete]
+pub fn rnn_cell<T: Real>(
+    input: &Tensor<T>,
+    state: Option<Tensor<T>>,
+    weights: &RecurrentWeights<T>,
+    nonlinearity: RnnNonlinearity,
+) -> Result<Tensor<T>> {
+    Driver { kind: RnnKind { nonlinearity }, op: "rnn_cell" }.cell(input, state, weights)
 }
 
 // ---------------------------------------------------------------------------------------------------------------- LSTM

@@ -18,11 +18,10 @@ use crate::{
 /// [`init::xavier_uniform`], `bias_k` and `bias_v` by [`init::xavier_normal`]; the other biases start at 0.
 ///
 /// ```
-/// use ndnn::{functional::AttentionOptions, prelude::*};
+/// use ndnn::{functional::{AttentionMask, AttentionOptions}, prelude::*};
 /// let attention = MultiheadAttention::new(8, 2).batch_first(true);
 /// let x = Tensor::ones([3, 5, 8]);
-/// let padding = Tensor::from_vec([3, 5], [false, false, false, false, true].repeat(3))?;
-/// let options = AttentionOptions::default().key_padding_mask(&padding);
+/// let options = AttentionOptions::default().key_padding_mask(AttentionMask::lengths(&[5, 4, 2], 5)?);
 /// let (y, weights) = attention.forward(&x, &x, &x, options)?;
 /// assert_eq!((y.shape(), weights.unwrap().shape()), (&[3, 5, 8][..], &[3, 5, 5][..]));
 /// # Ok::<(), ndnn::Error>(())

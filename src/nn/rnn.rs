@@ -1,16 +1,19 @@
-//! Recurrent layers and their cells; see [`functional::lstm`](crate::functional::lstm) and
-//! [`functional::gru`](crate::functional::gru).
+//! Recurrent layers and their cells; see [`functional::rnn`](crate::functional::rnn()),
+//! [`functional::lstm`](crate::functional::lstm) and [`functional::gru`](crate::functional::gru).
 
 use crate::{
     Result, forward,
-    functional::{GruKind, LstmKind, RecurrentKind, RecurrentOptions, RecurrentWeights, recurrent_setters},
+    functional::{
+        GruKind, LstmKind, RecurrentKind, RecurrentOptions, RecurrentWeights, RnnKind, RnnNonlinearity,
+        recurrent_setters,
+    },
     kernels::sizes::must,
     module::{ExtraRepr, optional},
     nn::{Forward, Mode, Module, Param, ParameterDict, init},
     tensor::{Real, Tensor},
 };
 
-/// A recurrent network over a sequence: [`LSTM`], [`GRU`].
+/// A recurrent network over a sequence: [`RNN`], [`LSTM`], [`GRU`].
 ///
 /// Input `(L, N, input_size)`, with `batch_first` `(N, L, input_size)`, or without a batch `(L, input_size)`; output
 /// the same with `directions · hidden_size` features. The parts of the state are `(layers · directions, N,
@@ -34,6 +37,21 @@ pub struct Recurrent<K: RecurrentKind, T: Real = f32> {
     weights: ParameterDict<T>,
     mode: Mode,
 }
+
+/// An Elman network over a sequence; see [`functional::rnn`](crate::functional::rnn()).
+///
+/// Input `(L, N, input_size)`, output the same with `directions · hidden_size` features, state `h`; for details see
+/// [`Recurrent`].
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let rnn = RNN::new(10, 20).num_layers(2).nonlinearity("relu");
+/// let (output, h) = rnn.forward(&Tensor::zeros([5, 3, 10]), None)?;
+/// assert_eq!((output.shape(), h.shape()), (&[5, 3, 20][..], &[2, 3, 20][..]));
+/// let (output, _) = rnn.forward(&Tensor::zeros([5, 3, 10]), Some(h))?;
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub type RNN<T = f32> = Recurrent<RnnKind, T>;
 
 /// Long short-term memory over a sequence; see [`functional::lstm`](crate::functional::lstm).
 ///
@@ -201,6 +219,25 @@ impl<K: RecurrentKind, T: Real> Recurrent<K, T> {
     }
 }
 
+/// The setter `nonlinearity` of an RNN and its cell.
+macro_rules! nonlinearity {
+    ($layer:ident) => {
+        impl<T: Real> $layer<T> {
+            /// What is applied to each sum: `"tanh"` (the default) or `"relu"`.
+            ///
+            /// # Panics
+            /// If the word is another one.
+            #[track_caller]
+            pub fn nonlinearity(mut self, nonlinearity: impl Into<RnnNonlinearity>) -> Self {
+                self.kind.nonlinearity = nonlinearity.into();
+                self
+            }
+        }
+    };
+}
+nonlinearity!(RNN);
+nonlinearity!(RNNCell);
+
 impl<T: Real> LSTM<T> {
     /// Projects the hidden state to this many values, fewer than `hidden_size`; 0 (the default) means no projection.
     /// Initialises the weights that are new or change their shape.
@@ -223,10 +260,11 @@ impl<K: RecurrentKind, T: Real> Forward<T> for Recurrent<K, T> {
     }
 }
 
-/// One step of a recurrent network: [`LSTMCell`], [`GRUCell`].
+/// One step of a recurrent network: [`RNNCell`], [`LSTMCell`], [`GRUCell`].
 ///
 /// Input `(N, input_size)` or `(input_size)`; the parts of the state are `(N, hidden_size)` or `(hidden_size)`. The
-/// weights are drawn from U(−√k, √k) with k = 1 / hidden_size; G is the number of gates, 4 for an LSTM, 3 for a GRU.
+/// weights are drawn from U(−√k, √k) with k = 1 / hidden_size; G is the number of gates, 4 for an LSTM, 3 for a
+/// GRU, 1 for an RNN.
 #[derive(Module)]
 #[module(repr, name)]
 pub struct RecurrentCell<K: RecurrentKind, T: Real = f32> {
@@ -241,6 +279,22 @@ pub struct RecurrentCell<K: RecurrentKind, T: Real = f32> {
     /// `[G · hidden_size]`
     pub bias_hh: Option<Param<T>>,
 }
+
+/// One step of an [`RNN`]; see [`functional::rnn_cell`](crate::functional::rnn_cell).
+///
+/// Input `(N, input_size)` or `(input_size)`, state `(N, hidden_size)` or `(hidden_size)`.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let cell = RNNCell::new(10, 20).nonlinearity("relu");
+/// let mut h = None;
+/// for x in Tensor::zeros([5, 3, 10]).unbind(0)? {
+///     h = Some(cell.forward(&x, h)?);
+/// }
+/// assert_eq!(h.expect("there were steps").shape(), [3, 20]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub type RNNCell<T = f32> = RecurrentCell<RnnKind, T>;
 
 /// One step of an [`LSTM`]; see [`functional::lstm_cell`](crate::functional::lstm_cell).
 ///
@@ -301,7 +355,8 @@ impl<K: RecurrentKind, T: Real> RecurrentCell<K, T> {
 
     fn extra_repr(&self) -> String {
         let sizes = ExtraRepr::new().value(self.weight_ih.shape()[1]).value(self.weight_hh.shape()[1]);
-        sizes.unless_default("bias", self.bias_ih.is_some(), true).finish()
+        let sizes = sizes.unless_default("bias", self.bias_ih.is_some(), true);
+        sizes.unless_default("nonlinearity", self.kind.nonlinearity(), RnnNonlinearity::Tanh).finish()
     }
 
     /// The next state. Without a state, it starts from zeros.

@@ -10,6 +10,7 @@ mod normalization;
 mod pooling;
 mod rnn;
 mod sparse;
+mod transformer;
 
 use ndnn::{
     AnyTensor, Real, Result,
@@ -57,7 +58,7 @@ pub fn layer<T: Real>(module: impl Forward<T>) -> Box<dyn Case<T>> {
 }
 
 pub fn build<T: Real>(target: &str, args: &Args<T>) -> Built<T> {
-    families!(build(target, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, rnn, sparse)
+    families!(build(target, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, rnn, sparse, transformer)
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -72,6 +73,7 @@ pub fn built() -> Vec<&'static str> {
         pooling::BUILT,
         rnn::BUILT,
         sparse::BUILT,
+        transformer::BUILT,
     ]
     .concat()
 }
