@@ -1,7 +1,11 @@
-//! Recurrent layers: layer and function agree, derivatives, names, errors.
+//! Recurrent layers: layer and function agree, derivatives, names, errors; attention and transformers.
 
 #[path = "rnn_attention/attention.rs"]
 mod attention;
+#[path = "rnn_attention/lengths.rs"]
+mod lengths;
+#[path = "rnn_attention/transformer.rs"]
+mod transformer;
 
 use ndnn::{
     AnyTensor,

@@ -270,7 +270,7 @@ pub fn multi_head_attention_forward<T: Real>(
 }
 
 impl<T: Real> MultiheadAttentionParameters<T> {
-    fn check(&self, query: &Tensor<T>, key: &Tensor<T>, value: &Tensor<T>) -> Result<()> {
+    pub(super) fn check(&self, query: &Tensor<T>, key: &Tensor<T>, value: &Tensor<T>) -> Result<()> {
         let (q, k, v) = (query.shape(), key.shape(), value.shape());
         let came = format!("query {q:?}, key {k:?}, value {v:?}");
         if !matches!(q.len(), 2 | 3) || k.len() != q.len() || v.len() != q.len() {
@@ -313,11 +313,6 @@ impl<T: Real> MultiheadAttentionParameters<T> {
         }
     }
 
-    /// The number of keys and values that are added to the given ones.
-    fn additional(&self) -> usize {
-        usize::from(self.bias_kv.is_some()) + usize::from(self.add_zero_attn)
-    }
-
     /// Both masks combined into one that is added to the scores `(N · num_heads, L, S)` and broadcasts to them.
     fn mask(
         &self,
@@ -326,7 +321,6 @@ impl<T: Real> MultiheadAttentionParameters<T> {
         [batch, len, keys]: [usize; 3],
         batched: bool,
     ) -> Result<Option<Tensor<T>>> {
-        let more = self.additional() as isize;
         let unbatched = if batched { "" } else { ", the input is without a batch" };
         let of_queries = match &options.attn_mask {
             None if options.is_causal => {
@@ -344,7 +338,7 @@ impl<T: Real> MultiheadAttentionParameters<T> {
                 }
                 let added = mask.numbers();
                 let added = if added.ndim() == 2 { added.unsqueeze(0)? } else { added };
-                (!causal).then(|| added.constant_pad(&[(0, 0), (0, 0), (0, more)], T::ZERO)).transpose()?
+                (!causal).then(|| self.with_columns(added)).transpose()?
             }
         };
         let Some(padding) = &options.key_padding_mask else { return Ok(of_queries) };
@@ -353,29 +347,54 @@ impl<T: Real> MultiheadAttentionParameters<T> {
             let what = format!("key_padding_mask is {:?}, expected {expected:?}{unbatched}", padding.shape());
             return Err(Error::shape(MHA, what));
         }
-        let padding = padding.numbers().reshape(&[batch, keys][..])?.constant_pad(&[(0, 0), (0, more)], T::ZERO)?;
+        let padding = self.with_columns(padding.numbers().reshape(&[batch, keys][..])?)?;
         let padding = padding.unsqueeze(1)?.repeat_interleave(self.num_heads, 0)?;
         of_queries.map_or(Ok(padding.clone()), |mask| mask.try_add(&padding)).map(Some)
     }
 
     /// Projected queries, keys and values `(L or S, N, E)`; in a single product if all three are `one` tensor.
-    fn project(&self, query: &Tensor<T>, key: &Tensor<T>, value: &Tensor<T>, one: bool) -> Result<[Tensor<T>; 3]> {
-        let three = |parts: Vec<Tensor<T>>| <[Tensor<T>; 3]>::try_from(parts).expect("three parts");
-        let weights = match &self.in_proj_weight {
-            InProjection::Packed(weight) if one => {
-                return Ok(three(linear(query, weight, self.in_proj_bias.as_ref())?.chunk(3, -1)?));
-            }
-            InProjection::Packed(weight) => three(weight.chunk(3, 0)?),
-            InProjection::Separate(weights) => weights.clone(),
+    pub(super) fn project(
+        &self,
+        query: &Tensor<T>,
+        key: &Tensor<T>,
+        value: &Tensor<T>,
+        one: bool,
+    ) -> Result<[Tensor<T>; 3]> {
+        if one && let InProjection::Packed(weight) = &self.in_proj_weight {
+            let all = linear(query, weight, self.in_proj_bias.as_ref())?.chunk(3, -1)?;
+            return Ok(all.try_into().expect("three parts"));
+        }
+        Ok([self.projected(0, query)?, self.projected(1, key)?, self.projected(2, value)?])
+    }
+
+    /// Projected queries alone.
+    pub(super) fn project_query(&self, query: &Tensor<T>) -> Result<Tensor<T>> {
+        self.projected(0, query)
+    }
+
+    /// The projection of queries (0), keys (1) or values (2).
+    fn projected(&self, which: usize, x: &Tensor<T>) -> Result<Tensor<T>> {
+        let part = |t: &Tensor<T>| t.chunk(3, 0).map(|mut parts| parts.swap_remove(which));
+        let weight = match &self.in_proj_weight {
+            InProjection::Packed(weight) => part(weight)?,
+            InProjection::Separate(weights) => weights[which].clone(),
         };
-        let biases = self.in_proj_bias.as_ref().map(|b| b.chunk(3, 0)).transpose()?;
-        let inputs = [query, key, value].into_iter().zip(&weights).enumerate();
-        let project = |(i, (x, w)): (usize, (&Tensor<T>, &Tensor<T>))| linear(x, w, biases.as_ref().map(|b| &b[i]));
-        Ok(three(inputs.map(project).collect::<Result<_>>()?))
+        linear(x, &weight, self.in_proj_bias.as_ref().map(part).transpose()?.as_ref())
+    }
+
+    /// A mask `(*, L, S)` that shows the keys that are added, too.
+    pub(super) fn with_columns(&self, mask: Tensor<T>) -> Result<Tensor<T>> {
+        let more = usize::from(self.bias_kv.is_some()) + usize::from(self.add_zero_attn);
+        if more == 0 {
+            return Ok(mask);
+        }
+        let mut pads = vec![(0, 0); mask.ndim()];
+        pads[mask.ndim() - 1].1 = more as isize;
+        mask.constant_pad(&pads, T::ZERO)
     }
 
     /// Keys and values `(S, N, E)` with the learnable ones appended.
-    fn with_bias(&self, mut kv: [Tensor<T>; 2]) -> Result<[Tensor<T>; 2]> {
+    pub(super) fn with_bias(&self, mut kv: [Tensor<T>; 2]) -> Result<[Tensor<T>; 2]> {
         let one = [1, kv[0].shape()[1], kv[0].shape()[2]];
         if let Some((bias_k, bias_v)) = &self.bias_kv {
             for (t, bias) in kv.iter_mut().zip([bias_k, bias_v]) {
@@ -386,7 +405,7 @@ impl<T: Real> MultiheadAttentionParameters<T> {
     }
 
     /// Keys and values of the heads `(N · num_heads, S, E / num_heads)` with zeros appended.
-    fn with_zeros(&self, mut kv: [Tensor<T>; 2]) -> Result<[Tensor<T>; 2]> {
+    pub(super) fn with_zeros(&self, mut kv: [Tensor<T>; 2]) -> Result<[Tensor<T>; 2]> {
         if self.add_zero_attn {
             for t in &mut kv {
                 let one = [t.shape()[0], 1, t.shape()[2]];
@@ -415,7 +434,7 @@ impl<T: Real> MultiheadAttentionParameters<T> {
 
     /// The output `(L, N, E)` of all heads, and their weights `(N · num_heads, L, S)` if requested, from projected queries
     /// `(L, N, E)` and the heads' keys and values.
-    fn attend(
+    pub(super) fn attend(
         &self,
         q: &Tensor<T>,
         [k, v]: [Tensor<T>; 2],
@@ -450,7 +469,7 @@ impl<T: Real> MultiheadAttentionParameters<T> {
     }
 
     /// `(L, N, E)` as `(N · num_heads, L, E / num_heads)`.
-    fn split(&self, t: &Tensor<T>) -> Result<Tensor<T>> {
+    pub(super) fn split(&self, t: &Tensor<T>) -> Result<Tensor<T>> {
         let [len, batch, features] = [t.shape()[0], t.shape()[1], t.shape()[2]];
         t.reshape(&[len, batch * self.num_heads, features / self.num_heads][..])?.transpose(0, 1)
     }

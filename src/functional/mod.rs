@@ -2,6 +2,7 @@
 
 mod activation;
 mod attention;
+mod attention_cache;
 mod attention_mask;
 mod conv;
 mod dropout;
@@ -27,6 +28,8 @@ pub use attention::{
     AttentionOptions, InProjection, MultiheadAttentionParameters, ScaledDotProductAttentionOptions,
     multi_head_attention_forward, scaled_dot_product_attention,
 };
+pub use attention_cache::{KeyValueCache, multi_head_attention_cached};
+pub(crate) use attention_cache::{Slot, attended};
 pub use attention_mask::AttentionMask;
 pub(crate) use conv::conv_setters;
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
@@ -55,7 +58,7 @@ pub(crate) use pooling::{avg_pool_setters, max_pool_setters};
 pub(crate) use rnn::recurrent_setters;
 pub use rnn::{
     GruKind, LstmKind, LstmState, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights, RnnKind,
-    RnnNonlinearity, gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell,
+    RnnNonlinearity, gru, gru_cell, gru_packed, lstm, lstm_cell, lstm_packed, rnn, rnn_cell, rnn_packed,
 };
 pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};

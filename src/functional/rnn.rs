@@ -4,8 +4,11 @@ use ndnn_derive::concrete;
 
 use crate::{
     Error, Result,
-    functional::{dropout, linear, options, relu, words},
-    kernels::{memory::vector, sizes::room},
+    functional::{PackedSequence, dropout, linear, options, relu, words},
+    kernels::{
+        memory::{filled, vector},
+        sizes::room,
+    },
     tensor::{Real, Tensor, Tensors},
 };
 
@@ -64,7 +67,7 @@ mod sealed {
 }
 
 /// The state of a recurrent network between two steps: `h`, or `(h, c)`.
-pub trait RecurrentState<T: Real>: sealed::Sealed + Tensors {
+pub trait RecurrentState<T: Real>: sealed::Sealed + Tensors + Clone {
     #[doc(hidden)]
     const PARTS: usize;
     #[doc(hidden)]
@@ -140,6 +143,16 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
         options: RecurrentOptions,
     ) -> Result<(Tensor<T>, Self::State<T>)>;
 
+    /// The function of this kind over packed sequences.
+    #[doc(hidden)]
+    fn packed<T: Real>(
+        self,
+        input: &PackedSequence<T>,
+        state: Option<Self::State<T>>,
+        weights: &[RecurrentWeights<T>],
+        options: RecurrentOptions,
+    ) -> Result<(PackedSequence<T>, Self::State<T>)>;
+
     /// The function of this kind for one step.
     #[doc(hidden)]
     fn cell<T: Real>(
@@ -150,10 +163,10 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
     ) -> Result<Self::State<T>>;
 }
 
-/// The two functions of a kind, for its implementation of [`RecurrentKind`]: through them, not directly through the driver, a
+/// The three functions of a kind, for its implementation of [`RecurrentKind`]: through them, not directly through the driver, a
 /// layer runs code that is compiled in this crate.
 macro_rules! called {
-    ($sequence:ident, $cell:ident $(, |$kind:ident| $own:expr)?) => {
+    ($sequence:ident, $packed:ident, $cell:ident $(, |$kind:ident| $own:expr)?) => {
         fn sequence<T: Real>(
             self,
             input: &Tensor<T>,
@@ -163,6 +176,17 @@ macro_rules! called {
         ) -> Result<(Tensor<T>, Self::State<T>)> {
             $(let $kind = self;)?
             $sequence(input, state, weights, $($own,)? options)
+        }
+
+        fn packed<T: Real>(
+            self,
+            input: &PackedSequence<T>,
+            state: Option<Self::State<T>>,
+            weights: &[RecurrentWeights<T>],
+            options: RecurrentOptions,
+        ) -> Result<(PackedSequence<T>, Self::State<T>)> {
+            $(let $kind = self;)?
+            $packed(input, state, weights, $($own,)? options)
         }
 
         fn cell<T: Real>(
@@ -221,7 +245,7 @@ impl RecurrentKind for RnnKind {
         })
     }
 
-    called!(rnn, rnn_cell, |kind| kind.nonlinearity);
+    called!(rnn, rnn_packed, rnn_cell, |kind| kind.nonlinearity);
 }
 
 /// An Elman network over a sequence: [`rnn_cell`] step by step, in one or more layers, each in one direction or two,
@@ -252,6 +276,22 @@ pub fn rnn<T: Real>(
     options: RecurrentOptions,
 ) -> Result<(Tensor<T>, Tensor<T>)> {
     Driver { kind: RnnKind { nonlinearity }, op: "rnn" }.sequence(input, state, weights, options)
+}
+
+/// [`rnn`](rnn()) over sequences of different lengths, each as if it ran alone; the state is in the order of the caller's
+/// batch.
+///
+/// # Errors
+/// As [`rnn`](rnn()).
+#[concrete]
+pub fn rnn_packed<T: Real>(
+    input: &PackedSequence<T>,
+    state: Option<Tensor<T>>,
+    weights: &[RecurrentWeights<T>],
+    nonlinearity: RnnNonlinearity,
+    options: RecurrentOptions,
+) -> Result<(PackedSequence<T>, Tensor<T>)> {
+    Driver { kind: RnnKind { nonlinearity }, op: "rnn" }.packed(input, state, weights, options)
 }
 
 /// One step of an Elman network: `h' = tanh(W_ih x + b_ih + W_hh h + b_hh)`, or `max(…, 0)`.
@@ -301,7 +341,7 @@ impl RecurrentKind for LstmKind {
         Ok((h, c))
     }
 
-    called!(lstm, lstm_cell);
+    called!(lstm, lstm_packed, lstm_cell);
 }
 
 /// Long short-term memory over a sequence: [`lstm_cell`] step by step, in one or more layers, each in one direction or
@@ -332,6 +372,21 @@ pub fn lstm<T: Real>(
     options: RecurrentOptions,
 ) -> Result<(Tensor<T>, LstmState<T>)> {
     Driver { kind: LstmKind, op: "lstm" }.sequence(input, state, weights, options)
+}
+
+/// [`lstm`] over sequences of different lengths, each as if it ran alone; the state is in the order of the caller's
+/// batch.
+///
+/// # Errors
+/// As [`lstm`].
+#[concrete]
+pub fn lstm_packed<T: Real>(
+    input: &PackedSequence<T>,
+    state: Option<LstmState<T>>,
+    weights: &[RecurrentWeights<T>],
+    options: RecurrentOptions,
+) -> Result<(PackedSequence<T>, LstmState<T>)> {
+    Driver { kind: LstmKind, op: "lstm" }.packed(input, state, weights, options)
 }
 
 /// One step of an LSTM:
@@ -382,7 +437,7 @@ impl RecurrentKind for GruKind {
         h.try_sub(&n)?.try_mul(&z)?.try_add(&n)
     }
 
-    called!(gru, gru_cell);
+    called!(gru, gru_packed, gru_cell);
 }
 
 /// Gated recurrent units over a sequence: [`gru_cell`] step by step, in one or more layers, each in one direction or
@@ -412,6 +467,21 @@ pub fn gru<T: Real>(
     options: RecurrentOptions,
 ) -> Result<(Tensor<T>, Tensor<T>)> {
     Driver { kind: GruKind, op: "gru" }.sequence(input, state, weights, options)
+}
+
+/// [`gru`] over sequences of different lengths, each as if it ran alone; the state is in the order of the caller's
+/// batch.
+///
+/// # Errors
+/// As [`gru`].
+#[concrete]
+pub fn gru_packed<T: Real>(
+    input: &PackedSequence<T>,
+    state: Option<Tensor<T>>,
+    weights: &[RecurrentWeights<T>],
+    options: RecurrentOptions,
+) -> Result<(PackedSequence<T>, Tensor<T>)> {
+    Driver { kind: GruKind, op: "gru" }.packed(input, state, weights, options)
 }
 
 /// One step of a GRU: `r = σ(W_ir x + b_ir + W_hr h + b_hr)`, `z = σ(W_iz x + b_iz + W_hz h + b_hz)`,
@@ -497,11 +567,11 @@ impl<K: RecurrentKind> Driver<K> {
     fn initial<T: Real>(
         &self,
         state: Option<K::State<T>>,
-        weights: &RecurrentWeights<T>,
+        weights: &[RecurrentWeights<T>],
         lead: &[usize],
         input: &Tensor<T>,
     ) -> Result<K::State<T>> {
-        let widths = self.widths(weights);
+        let widths = self.widths(&weights[0]);
         K::State::of(|i| {
             let expected = [lead, &widths[i..=i]].concat();
             let Some(part) = state.as_ref().map(|state| state.part(i)) else {
@@ -547,59 +617,80 @@ impl<K: RecurrentKind> Driver<K> {
             }
         };
         self.check_weights(weights, features)?;
-        let state = self.initial(state, weights, lead, input)?;
+        let state = self.initial(state, std::slice::from_ref(weights), lead, input)?;
         let (projected, weights) = self.project(input, weights)?;
         self.kind.step(&projected, &state, &weights)
     }
 
-    /// One layer in one direction over `(L, N, input)`.
+    /// One layer in one direction over packed steps `(sum of sizes, input)`; `sizes[t]` sequences, the first ones, have a
+    /// step t.
     fn sweep<T: Real>(
         &self,
         input: &Tensor<T>,
-        mut state: K::State<T>,
+        sizes: &[usize],
+        start: K::State<T>,
         weights: &RecurrentWeights<T>,
         backwards: bool,
     ) -> Result<(Tensor<T>, K::State<T>)> {
         let (projected, weights) = self.project(input, weights)?;
-        let mut steps = projected.unbind(0)?;
-        if backwards {
-            steps.reverse();
-        }
+        let steps = projected.split_with_sizes(sizes, 0)?;
+        let some = |state: &K::State<T>, from: usize, to: usize| {
+            K::State::of(|part| state.part(part).narrow(0, from as isize, to - from))
+        };
+        let all = |states: &[K::State<T>]| {
+            K::State::of(|part| {
+                let parts: Vec<&Tensor<T>> = states.iter().map(|state| state.part(part)).collect();
+                Tensor::cat(&parts, 0)
+            })
+        };
         let mut outputs = vector(steps.len());
-        for step in &steps {
+        let mut order: Vec<(&Tensor<T>, usize)> = steps.iter().zip(sizes.iter().copied()).collect();
+        if backwards {
+            order.reverse();
+        }
+        let mut running = order.first().map_or(0, |&(_, n)| n);
+        let mut state = if running == sizes[0] { start.clone() } else { some(&start, 0, running)? };
+        let mut ended = Vec::new();
+        for (step, n) in order {
+            if n > running {
+                // Backwards, a sequence begins at its own last step.
+                state = all(&[state, some(&start, running, n)?])?;
+            } else if n < running {
+                ended.push(some(&state, n, running)?);
+                state = some(&state, 0, n)?;
+            }
+            running = n;
             state = self.kind.step(step, &state, &weights)?;
             outputs.push(state.part(0).clone());
         }
         if backwards {
             outputs.reverse();
         }
-        Ok((Tensor::stack(&outputs, 0)?, state))
+        if !ended.is_empty() {
+            ended.push(state);
+            ended.reverse();
+            state = all(&ended)?;
+        }
+        Ok((Tensor::cat(&outputs, 0)?, state))
     }
 
-    fn sequence<T: Real>(
+    /// All layers over packed steps `(sum of sizes, input)`, from a state `(layers · directions, N, *)`.
+    fn layers<T: Real>(
         &self,
-        input: &Tensor<T>,
-        state: Option<K::State<T>>,
+        mut x: Tensor<T>,
+        sizes: &[usize],
+        state: &K::State<T>,
         weights: &[RecurrentWeights<T>],
         options: RecurrentOptions,
     ) -> Result<(Tensor<T>, K::State<T>)> {
-        let batched = input.ndim() == 3;
-        let mut x = self.time_first(input, options)?;
         let directions = 1 + usize::from(options.bidirectional);
-        self.check_layers(weights, x.shape()[2], directions)?;
-        let lead = [weights.len(), x.shape()[1]];
-        let state = self.initial(state, &weights[0], &lead[..1 + usize::from(batched)], input)?;
-
         let layers = weights.len() / directions;
         let mut last = vector(weights.len());
         for (layer, weights) in weights.chunks(directions).enumerate() {
             let mut outputs = Vec::with_capacity(directions);
             for (direction, weights) in weights.iter().enumerate() {
-                let own = K::State::of(|part| {
-                    let own = state.part(part).select(0, (layer * directions + direction) as isize)?;
-                    if batched { Ok(own) } else { own.unsqueeze(0) }
-                })?;
-                let (output, end) = self.sweep(&x, own, weights, direction == 1)?;
+                let own = K::State::of(|part| state.part(part).select(0, (layer * directions + direction) as isize))?;
+                let (output, end) = self.sweep(&x, sizes, own, weights, direction == 1)?;
                 outputs.push(output);
                 last.push(end);
             }
@@ -610,15 +701,56 @@ impl<K: RecurrentKind> Driver<K> {
         }
         let end = K::State::of(|part| {
             let parts: Vec<&Tensor<T>> = last.iter().map(|state| state.part(part)).collect();
-            let whole = Tensor::stack(&parts, 0)?;
-            if batched { Ok(whole) } else { whole.squeeze_dim(1) }
+            Tensor::stack(&parts, 0)
         })?;
-        let output = match (batched, options.batch_first) {
-            (false, _) => x.squeeze_dim(1)?,
-            (true, false) => x,
-            (true, true) => x.transpose(0, 1)?,
+        Ok((x, end))
+    }
+
+    fn sequence<T: Real>(
+        &self,
+        input: &Tensor<T>,
+        state: Option<K::State<T>>,
+        weights: &[RecurrentWeights<T>],
+        options: RecurrentOptions,
+    ) -> Result<(Tensor<T>, K::State<T>)> {
+        let batched = input.ndim() == 3;
+        let x = self.time_first(input, options)?;
+        let [steps, batch, features] = [x.shape()[0], x.shape()[1], x.shape()[2]];
+        self.check_layers(weights, features, options)?;
+        let lead = [weights.len(), batch];
+        let state = self.initial(state, weights, &lead[..1 + usize::from(batched)], input)?;
+        let state = if batched { state } else { K::State::of(|part| state.part(part).unsqueeze(1))? };
+        let sizes = filled(room::<usize>(self.op, &[steps])?, batch);
+        let (y, end) = self.layers(x.reshape(&[steps * batch, features][..])?, &sizes, &state, weights, options)?;
+        let y = y.reshape(&[steps, batch, y.shape()[1]][..])?;
+        Ok(match (batched, options.batch_first) {
+            (false, _) => (y.squeeze_dim(1)?, K::State::of(|part| end.part(part).squeeze_dim(1))?),
+            (true, false) => (y, end),
+            (true, true) => (y.transpose(0, 1)?, end),
+        })
+    }
+
+    fn packed<T: Real>(
+        &self,
+        input: &PackedSequence<T>,
+        state: Option<K::State<T>>,
+        weights: &[RecurrentWeights<T>],
+        options: RecurrentOptions,
+    ) -> Result<(PackedSequence<T>, K::State<T>)> {
+        let (data, sizes) = (input.data(), input.batch_sizes());
+        let &[_, features] = data.shape() else {
+            let what = format!("expected packed steps (total, input), got {:?}", data.shape());
+            return Err(Error::shape(self.op, what));
         };
-        Ok((output, end))
+        self.check_layers(weights, features, options)?;
+        let in_order = |state: K::State<T>, order: Option<&[usize]>| match order {
+            Some(order) => K::State::of(|part| state.part(part).rows_taken(self.op, 1, order.to_vec())),
+            None => Ok(state),
+        };
+        let state = self.initial(state, weights, &[weights.len(), sizes[0]], data)?;
+        let state = in_order(state, input.sorted_indices())?;
+        let (y, end) = self.layers(data.clone(), sizes, &state, weights, options)?;
+        Ok((input.with_data(y)?, in_order(end, input.unsorted_indices())?))
     }
 
     /// The input as `(L, N, input)`, with at least one step.
@@ -640,12 +772,17 @@ impl<K: RecurrentKind> Driver<K> {
     }
 
     /// Returns an error for weights of another number of directions, or whose layers do not match one another.
-    fn check_layers<T: Real>(&self, weights: &[RecurrentWeights<T>], features: usize, directions: usize) -> Result<()> {
+    fn check_layers<T: Real>(
+        &self,
+        weights: &[RecurrentWeights<T>],
+        mut features: usize,
+        options: RecurrentOptions,
+    ) -> Result<()> {
+        let directions = 1 + usize::from(options.bidirectional);
         if weights.is_empty() || !weights.len().is_multiple_of(directions) {
             let what = format!("expected at least one layer of weights, {directions} per layer, got {}", weights.len());
             return Err(Error::value(self.op, what));
         }
-        let mut features = features;
         for layer in weights.chunks(directions) {
             layer.iter().try_for_each(|w| self.check_weights(w, features))?;
             let first = self.widths(&weights[0]);

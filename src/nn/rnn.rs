@@ -2,9 +2,11 @@
 //! [`functional::lstm`](crate::functional::lstm) and [`functional::gru`](crate::functional::gru).
 
 use crate::{
-    Result, forward,
+    Error, Result, forward,
     functional::{
-        GruKind, LstmKind, RecurrentKind, RecurrentOptions, RecurrentWeights, RnnKind, RnnNonlinearity,
+        GruKind, Lengths, LstmKind, PackedSequence, RecurrentKind, RecurrentOptions, RecurrentWeights, RnnKind,
+        RnnNonlinearity,
+        packed::{PackOptions, PadPackedOptions, pack_padded_sequence, pad_packed_sequence},
         recurrent_setters,
     },
     kernels::sizes::must,
@@ -216,6 +218,67 @@ impl<K: RecurrentKind, T: Real> Recurrent<K, T> {
     #[forward]
     pub fn forward(&self, x: &Tensor<T>, state: Option<K::State<T>>) -> Result<(Tensor<T>, K::State<T>)> {
         self.kind.sequence(x, state, &self.tensors(), self.options.training(self.mode.is_training()))
+    }
+
+    /// The output and the last state for sequences of different lengths, in any order, of which the first `lengths[n]`
+    /// steps are there and the others are padding. Each is as if it ran alone: padding touches neither the state nor a
+    /// gradient, the reverse direction begins at the sequence's last step, and the output is 0 at padded steps.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let gru = GRU::new(10, 20).bidirectional(true).batch_first(true);
+    /// let (output, h) = gru.forward_lengths(&Tensor::ones([3, 5, 10]), None, &[2, 5, 4])?;
+    /// assert_eq!((output.shape(), h.shape()), (&[3, 5, 40][..], &[2, 3, 20][..]));
+    /// assert_eq!(output.select(0, 0)?.select(0, 2)?, Tensor::zeros([40]));
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If input or state do not match, there is not one length for each sequence, or one is 0 or longer than the input.
+    #[forward]
+    pub fn forward_lengths(
+        &self,
+        x: &Tensor<T>,
+        state: Option<K::State<T>>,
+        lengths: impl Into<Lengths>,
+    ) -> Result<(Tensor<T>, K::State<T>)> {
+        let batch_first = self.options.get_batch_first();
+        if x.ndim() != 3 {
+            let expected = if batch_first { "(N, L, input)" } else { "(L, N, input)" };
+            let what = format!("expected an input {expected} with the lengths of its sequences, got {:?}", x.shape());
+            return Err(Error::shape(K::NAME, what));
+        }
+        let options = PackOptions::default().batch_first(batch_first).enforce_sorted(false);
+        let packed = pack_padded_sequence(x, lengths, options)?;
+        let (packed, end) = self.run(&packed, state)?;
+        let options = PadPackedOptions::default().batch_first(batch_first);
+        let steps = x.shape()[usize::from(batch_first)];
+        Ok((pad_packed_sequence(&packed, options.total_length(steps))?.0, end))
+    }
+
+    /// The output and the last state for packed sequences; the state is in the order of the caller's batch.
+    ///
+    /// ```
+    /// use ndnn::{nn::utils::rnn::{pack_sequence, unpack_sequence}, prelude::*};
+    /// let packed = pack_sequence(&[Tensor::ones([2, 10]), Tensor::ones([5, 10])], false)?;
+    /// let (output, (h, c)) = LSTM::new(10, 20).forward_packed(&packed, None)?;
+    /// assert_eq!((unpack_sequence(&output)?[1].shape(), h.shape()), (&[5, 20][..], &[1, 2, 20][..]));
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If input or state do not match.
+    #[forward]
+    pub fn forward_packed(
+        &self,
+        x: &PackedSequence<T>,
+        state: Option<K::State<T>>,
+    ) -> Result<(PackedSequence<T>, K::State<T>)> {
+        self.run(x, state)
+    }
+
+    fn run(&self, x: &PackedSequence<T>, state: Option<K::State<T>>) -> Result<(PackedSequence<T>, K::State<T>)> {
+        self.kind.packed(x, state, &self.tensors(), self.options.training(self.mode.is_training()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     Error, Result, forward,
-    functional::{self as F, AttentionMask, AttentionOptions, words},
+    functional::{self as F, AttentionMask, AttentionOptions, KeyValueCache, Slot, words},
     module::{AnyParam, Dtype, Field, Members, ModuleList},
     nn::{Dropout, Forward, LayerNorm, Linear, Module, MultiheadAttention, init},
     tensor::{Real, Tensor},
@@ -279,6 +279,20 @@ impl<T: Real> TransformerEncoderLayer<T> {
         self.blocks(src, |x| Ok(self.self_attn.forward(x, x, x, options.src)?.0))
     }
 
+    /// The output for further steps of a sequence, each of which attends to the steps up to itself; earlier ones are in the
+    /// cache. See [`KeyValueCache`].
+    ///
+    /// # Errors
+    /// If the input does not match the layer or the cache.
+    #[forward]
+    pub fn forward_cached(&self, src: &Tensor<T>, cache: &mut KeyValueCache<T>) -> Result<Tensor<T>> {
+        cache.with(1, |slots| self.cached(src, &mut slots[0]))
+    }
+
+    fn cached(&self, src: &Tensor<T>, slot: &mut Slot<T>) -> Result<Tensor<T>> {
+        self.blocks(src, |x| self.self_attn.attended(x, None, slot))
+    }
+
     fn blocks(&self, src: &Tensor<T>, attention: impl FnOnce(&Tensor<T>) -> Result<Tensor<T>>) -> Result<Tensor<T>> {
         let x = residual(src, &self.norm1, self.norm_first, |x| self.dropout1.forward(&attention(x)?))?;
         residual(&x, &self.norm2, self.norm_first, |x| self.dropout2.forward(&self.fed_forward(x)?))
@@ -348,6 +362,31 @@ impl<T: Real> TransformerDecoderLayer<T> {
             tgt,
             |x| Ok(self.self_attn.forward(x, x, x, options.tgt)?.0),
             |x| Ok(self.multihead_attn.forward(x, memory, memory, options.memory)?.0),
+        )
+    }
+
+    /// The output for further steps of a target, each of which attends to the steps up to itself and to the memory; earlier
+    /// steps are in the cache, and so is what the first call read of the memory. See [`KeyValueCache`].
+    ///
+    /// # Errors
+    /// If the input does not match the layer or the cache.
+    #[forward]
+    pub fn forward_cached(
+        &self,
+        tgt: &Tensor<T>,
+        memory: &Tensor<T>,
+        cache: &mut KeyValueCache<T>,
+    ) -> Result<Tensor<T>> {
+        cache.with(2, |slots| self.cached(tgt, memory, slots))
+    }
+
+    /// The two slots are those of the target and of the memory.
+    fn cached(&self, tgt: &Tensor<T>, memory: &Tensor<T>, slots: &mut [Slot<T>]) -> Result<Tensor<T>> {
+        let [of_tgt, of_memory] = slots else { unreachable!("two slots per layer") };
+        self.blocks(
+            tgt,
+            |x| self.self_attn.attended(x, None, of_tgt),
+            |x| self.multihead_attn.attended(x, Some(memory), of_memory),
         )
     }
 
@@ -428,6 +467,22 @@ impl<T: Real> TransformerEncoder<T> {
         }
         self.normalized(x)
     }
+
+    /// The output for further steps of a sequence, each of which attends to the steps up to itself; earlier ones are in the
+    /// cache. See [`KeyValueCache`].
+    ///
+    /// # Errors
+    /// If the input does not match the layers or the cache.
+    #[forward]
+    pub fn forward_cached(&self, src: &Tensor<T>, cache: &mut KeyValueCache<T>) -> Result<Tensor<T>> {
+        let mut x = src.clone();
+        cache.with(self.layers.len(), |slots| {
+            for (layer, slot) in self.layers.iter().zip(slots) {
+                x = layer.cached(&x, slot)?;
+            }
+            self.normalized(x)
+        })
+    }
 }
 
 /// Without masks.
@@ -473,6 +528,27 @@ impl<T: Real> TransformerDecoder<T> {
             x = layer.forward(&x, memory, options.clone())?;
         }
         self.normalized(x)
+    }
+
+    /// The output for further steps of a target, each of which attends to the steps up to itself and to the memory; earlier
+    /// steps are in the cache, and so is what the first call read of the memory. See [`KeyValueCache`].
+    ///
+    /// # Errors
+    /// If the input does not match the layers or the cache.
+    #[forward]
+    pub fn forward_cached(
+        &self,
+        tgt: &Tensor<T>,
+        memory: &Tensor<T>,
+        cache: &mut KeyValueCache<T>,
+    ) -> Result<Tensor<T>> {
+        let mut x = tgt.clone();
+        cache.with(2 * self.layers.len(), |slots| {
+            for (layer, slots) in self.layers.iter().zip(slots.chunks_mut(2)) {
+                x = layer.cached(&x, memory, slots)?;
+            }
+            self.normalized(x)
+        })
     }
 }
 
