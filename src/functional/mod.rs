@@ -2,8 +2,6 @@
 
 mod activation;
 mod attention;
-mod attention_cache;
-mod attention_mask;
 mod conv;
 mod dropout;
 mod lengths;
@@ -11,7 +9,6 @@ mod linear;
 mod loss;
 mod normalization;
 mod options;
-pub(crate) mod packed;
 mod padding;
 mod pooling;
 mod rnn;
@@ -23,14 +20,12 @@ pub use activation::{
     log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, selu, sigmoid, silu, softmax, softmin, softplus,
     softshrink, softsign, squared_relu, tanh, tanhshrink, threshold,
 };
-pub(crate) use attention::causal;
 pub use attention::{
-    AttentionOptions, InProjection, MultiheadAttentionParameters, ScaledDotProductAttentionOptions,
-    multi_head_attention_forward, scaled_dot_product_attention,
+    AttentionMask, AttentionOptions, InProjection, KeyValueCache, MultiheadAttentionParameters,
+    ScaledDotProductAttentionOptions, multi_head_attention_cached, multi_head_attention_forward,
+    scaled_dot_product_attention,
 };
-pub use attention_cache::{KeyValueCache, multi_head_attention_cached};
-pub(crate) use attention_cache::{Slot, attended};
-pub use attention_mask::AttentionMask;
+pub(crate) use attention::{Slot, attended, causal};
 pub(crate) use conv::conv_setters;
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
 pub(crate) use dropout::channel_dropout;
@@ -47,7 +42,6 @@ pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
 pub(crate) use normalization::{batch_norm_and_moments, towards};
 pub use options::{Dims, PyNumber};
 pub(crate) use options::{argument, by_rank, changed, no_word, options, panics, refuse_unless, setters, words};
-pub use packed::PackedSequence;
 pub use padding::{PadOptions, PaddingMode, pad};
 pub use pooling::{
     AvgPoolOptions, MaxPoolOptions, PoolStride, avg_pool, avg_pool1d, avg_pool2d, avg_pool3d, max_pool,
@@ -55,11 +49,11 @@ pub use pooling::{
     max_pool3d_with_indices,
 };
 pub(crate) use pooling::{avg_pool_setters, max_pool_setters};
-pub(crate) use rnn::recurrent_setters;
 pub use rnn::{
-    GruKind, LstmKind, LstmState, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights, RnnKind,
-    RnnNonlinearity, gru, gru_cell, gru_packed, lstm, lstm_cell, lstm_packed, rnn, rnn_cell, rnn_packed,
+    GruKind, LstmKind, LstmState, PackedSequence, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights,
+    RnnKind, RnnNonlinearity, gru, gru_cell, gru_packed, lstm, lstm_cell, lstm_packed, rnn, rnn_cell, rnn_packed,
 };
+pub(crate) use rnn::{packed, recurrent_setters};
 pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};
 pub(crate) use sparse::{padding_row, renorm};

@@ -1,8 +1,8 @@
 //! Sequences of different lengths: packed one step after the other, and padded to one length.
 
-use super::{Lengths, options, words};
 use crate::{
     AnyTensor, Error, Result,
+    functional::{Lengths, options, words},
     kernels::memory::vector,
     tensor::{Element, Tensor, Tensors},
 };

@@ -1,6 +1,6 @@
 //! Attention step by step: keys and values of the steps so far are kept.
 
-use super::{MultiheadAttentionParameters, attention::causal};
+use super::{MultiheadAttentionParameters, causal};
 use crate::{
     Error, Result,
     tensor::{Real, Tensor},

@@ -1,8 +1,8 @@
 //! [`AttentionMask`]: which keys a query may attend to.
 
-use super::lengths::Lengths;
 use crate::{
     Result,
+    functional::Lengths,
     kernels::{elementwise::map, gather::mask_matrix, memory::filled, sizes::room},
     tensor::{Real, Tensor},
 };
