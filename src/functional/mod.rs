@@ -6,6 +6,7 @@ mod conv;
 mod distance;
 mod dropout;
 mod fold;
+mod lengths;
 mod linear;
 mod loss;
 mod normalization;
@@ -24,9 +25,11 @@ pub use activation::{
     softshrink, softsign, squared_relu, tanh, tanhshrink, threshold,
 };
 pub use attention::{
-    AttentionMask, AttentionOptions, InProjection, MultiheadAttentionParameters, ScaledDotProductAttentionOptions,
-    multi_head_attention_forward, scaled_dot_product_attention,
+    AttentionMask, AttentionOptions, InProjection, KeyValueCache, MultiheadAttentionParameters,
+    ScaledDotProductAttentionOptions, multi_head_attention_cached, multi_head_attention_forward,
+    scaled_dot_product_attention,
 };
+pub(crate) use attention::{Slot, attended, causal};
 pub(crate) use conv::{CONV, CONV_TRANSPOSE, conv_setters, conv_transpose_setters, output_padding_for};
 pub use conv::{
     ConvOptions, ConvTransposeOptions, Padding, conv, conv_tbc, conv_transpose, conv_transpose1d, conv_transpose2d,
@@ -38,6 +41,7 @@ pub(crate) use dropout::channel_dropout;
 pub use dropout::{alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout};
 pub(crate) use fold::fold_setters;
 pub use fold::{FoldOptions, fold, unfold};
+pub use lengths::Lengths;
 pub use linear::{bilinear, linear};
 pub(crate) use loss::triplet_margin_with_distance_setters;
 pub use loss::{
@@ -62,11 +66,11 @@ pub use pooling::{
     max_pool3d_with_indices,
 };
 pub(crate) use pooling::{avg_pool_setters, max_pool_setters};
-pub(crate) use rnn::recurrent_setters;
 pub use rnn::{
-    GruKind, LstmKind, LstmState, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights, gru, gru_cell,
-    lstm, lstm_cell,
+    GruKind, LstmKind, LstmState, PackedSequence, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights,
+    RnnKind, RnnNonlinearity, gru, gru_cell, gru_packed, lstm, lstm_cell, lstm_packed, rnn, rnn_cell, rnn_packed,
 };
+pub(crate) use rnn::{packed, recurrent_setters};
 pub(crate) use sparse::embedding_setters;
 pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};
 pub(crate) use sparse::{padding_row, renorm};

@@ -42,6 +42,7 @@ pub mod parallel;
 mod pooling;
 mod rnn;
 mod sparse;
+mod transformer;
 mod upsampling;
 pub mod utils;
 mod vision;
@@ -80,8 +81,12 @@ pub use loss::{
 pub use ndnn_derive::Module;
 pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm};
 pub use pooling::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
-pub use rnn::{GRU, GRUCell, LSTM, LSTMCell, Recurrent, RecurrentCell};
+pub use rnn::{GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell, Recurrent, RecurrentCell};
 pub use sparse::Embedding;
+pub use transformer::{
+    Transformer, TransformerActivation, TransformerDecoder, TransformerDecoderLayer, TransformerDecoderOptions,
+    TransformerEncoder, TransformerEncoderLayer, TransformerEncoderOptions, TransformerOptions,
+};
 pub use upsampling::{Upsample, UpsamplingBilinear2d, UpsamplingNearest2d};
 pub use utils::functional_call;
 pub use vision::{ChannelShuffle, PixelShuffle, PixelUnshuffle};

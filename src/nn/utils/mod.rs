@@ -1,10 +1,12 @@
-//! Utilities: clipping gradients, parametrizations, running a model with other parameters or with less memory.
+//! Utilities: clipping gradients, parametrizations, running a model with other parameters or with less memory, sequences of
+//! different lengths.
 
 mod checkpoint;
 mod clip_grad;
 mod functional_call;
 pub mod parametrizations;
 pub mod parametrize;
+pub mod rnn;
 pub(super) mod snapshot;
 
 pub use checkpoint::{checkpoint, checkpoint_with};

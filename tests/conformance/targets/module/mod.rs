@@ -11,6 +11,7 @@ mod normalization;
 mod pooling;
 mod rnn;
 mod sparse;
+mod transformer;
 mod vision;
 
 use ndnn::{
@@ -71,6 +72,7 @@ pub fn build<T: Real>(target: &str, args: &Args<T>) -> Built<T> {
         pooling,
         rnn,
         sparse,
+        transformer,
         vision,
     )
 }
@@ -88,6 +90,7 @@ pub fn built() -> Vec<&'static str> {
         pooling::BUILT,
         rnn::BUILT,
         sparse::BUILT,
+        transformer::BUILT,
         vision::BUILT,
     ]
     .concat()
