@@ -156,10 +156,10 @@ impl<T: Element> PackedSequence<T> {
         let mut rows: Vec<Vec<usize>> = self.lengths().into_iter().map(Vec::with_capacity).collect();
         let mut start = 0;
         for &n in &self.batch_sizes {
-            for sequence in 0..self.batch_sizes[0] {
+            for (sequence, rows) in rows.iter_mut().enumerate() {
                 let place = self.place(sequence);
                 if place < n {
-                    rows[sequence].push(start + place);
+                    rows.push(start + place);
                 }
             }
             start += n;
