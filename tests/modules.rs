@@ -7,6 +7,8 @@ use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 #[path = "modules/checkpoint.rs"]
 mod checkpoint;
 mod common;
+#[path = "modules/containers.rs"]
+mod containers;
 #[path = "modules/hooks.rs"]
 mod hooks;
 #[path = "modules/setters.rs"]
