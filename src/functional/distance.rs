@@ -106,7 +106,10 @@ pub fn pairwise_distance<T: Real>(
 #[concrete]
 pub fn pdist<T: Real>(input: &Tensor<T>, p: f64) -> Result<Tensor<T>> {
     let &[n, d] = input.shape() else {
-        return Err(Error::shape("pdist", format!("the input is {:?}, expected rows of vectors, (N, D)", input.shape())));
+        return Err(Error::shape(
+            "pdist",
+            format!("the input is {:?}, expected rows of vectors, (N, D)", input.shape()),
+        ));
     };
     if p.is_nan() || p < 0. {
         return Err(Error::value("pdist", format!("p is {p}, expected a degree of at least 0")));

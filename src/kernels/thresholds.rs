@@ -28,6 +28,14 @@ pub const COPY_TASK: usize = 1 << 17;
 pub const POOLING_PARALLEL: usize = 200_000;
 pub const POOLING_TASK: usize = 50_000;
 
+/// Interpolation, in elements of the input or of the result, whichever are more.
+pub const INTERPOLATION_PARALLEL: usize = 1 << 16;
+pub const INTERPOLATION_TASK: usize = 1 << 14;
+
+/// Sampling at the places of a grid, in multiply-adds.
+pub const SAMPLING_PARALLEL: usize = 100_000;
+pub const SAMPLING_TASK: usize = 25_000;
+
 /// Convolutions, in multiply-adds.
 pub const CONV_PARALLEL: usize = 1_000_000;
 pub const CONV_TASK: usize = 250_000;

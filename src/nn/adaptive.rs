@@ -109,7 +109,9 @@ impl<T: Real> AdaptiveLogSoftmaxWithLoss<T> {
             ([n, _], [m]) if n == m => (input.clone(), target.clone()),
             ([_], []) => (input.unsqueeze(0)?, target.unsqueeze(0)?),
             (x, y) => {
-                let message = format!("the input is {x:?}, the target {y:?}; expected (N, in_features) and (N), or (in_features) and a scalar");
+                let message = format!(
+                    "the input is {x:?}, the target {y:?}; expected (N, in_features) and (N), or (in_features) and a scalar"
+                );
                 return Err(Error::shape(OP, message));
             }
         };

@@ -4,7 +4,9 @@
 
 use crate::{
     Result, forward,
-    functional::{self as F, CrossEntropyTarget, KLDivReduction, Reduction, setters, triplet_margin_with_distance_setters},
+    functional::{
+        self as F, CrossEntropyTarget, KLDivReduction, Reduction, setters, triplet_margin_with_distance_setters,
+    },
     module::ExtraRepr,
     nn::{Buffer, Linear, Module, PairwiseDistance, Param, init},
     tensor::{Real, Tensor},

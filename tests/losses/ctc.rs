@@ -183,11 +183,7 @@ fn what_does_not_fit() {
     let (shape, value) = (ErrorKind::Shape, ErrorKind::Value);
     let loss = |x: &T, y: &Labels, steps: &Labels, sizes: &Labels| F::ctc_loss(x, y, steps, sizes, Default::default());
     for (result, kind, message) in [
-        (
-            loss(&x, &y, &tensor![5, 6], &sizes),
-            value,
-            "the input length of sample 1 is 6, expected 0 to 5",
-        ),
+        (loss(&x, &y, &tensor![5, 6], &sizes), value, "the input length of sample 1 is 6, expected 0 to 5"),
         (loss(&x, &y, &tensor![-1, 5], &sizes), value, "the input length of sample 0 is -1, expected 0 to 5"),
         (loss(&x, &y, &steps, &tensor![2, 3]), value, "the target length of sample 1 is 3, expected 0 to 2"),
         (loss(&x, &y, &steps, &tensor![2, -3]), value, "the target length of sample 1 is -3, expected 0 to 2"),
@@ -213,7 +209,11 @@ fn what_does_not_fit() {
             ErrorKind::Index,
             "label 1 of sample 1 is 3, expected 0 to 2",
         ),
-        (loss(&x, &tensor![1, -2, 1, 1], &steps, &sizes), ErrorKind::Index, "label 1 of sample 0 is -2, expected 0 to 2"),
+        (
+            loss(&x, &tensor![1, -2, 1, 1], &steps, &sizes),
+            ErrorKind::Index,
+            "label 1 of sample 0 is -2, expected 0 to 2",
+        ),
         (
             F::ctc_loss(&x, &y, &steps, &sizes, CTCLossOptions::default().blank(3)),
             value,

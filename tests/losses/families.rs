@@ -96,10 +96,7 @@ fn distances_at_the_edges() {
     }
 
     let shape = ErrorKind::Shape;
-    assert_eq!(
-        text(F::pdist(&T::zeros([3]), 2.0), shape),
-        "pdist: the input is [3], expected rows of vectors, (N, D)"
-    );
+    assert_eq!(text(F::pdist(&T::zeros([3]), 2.0), shape), "pdist: the input is [3], expected rows of vectors, (N, D)");
     assert_eq!(
         text(F::pdist(&T::zeros([3, 2]), -1.0), ErrorKind::Value),
         "pdist: p is -1, expected a degree of at least 0"
@@ -139,7 +136,9 @@ fn divergences_and_likelihoods() {
             }
             let options = F::GaussianNLLLossOptions::from(reduction).full(full);
             let f = |t: &[T]| F::gaussian_nll_loss(&t[0], &t[1], &t[2], options);
-            for (target, var) in [([2, 3], &[2, 3][..]), ([1, 3], &[2]), ([2, 1], &[2, 1]), ([2, 3], &[1, 3]), ([1, 1], &[])] {
+            for (target, var) in
+                [([2, 3], &[2, 3][..]), ([1, 3], &[2]), ([2, 1], &[2, 1]), ([2, 3], &[1, 3]), ([1, 1], &[])]
+            {
                 check(f, &[x.clone(), values(&target, 0.1), chances(var, 0.4)]);
             }
             let (y, v) = (values(&shape, 0.1), chances(&shape, 0.4));
@@ -374,7 +373,10 @@ fn margins_at_the_edges() {
     assert!((loss(tensor![3, 3, -1, 1]) - 0.65).abs() < 1e-12);
     assert!((loss(tensor![3, 0, -1, 1]) - 0.85).abs() < 1e-12);
     assert_eq!(loss(tensor![-1, 0, 1, 2]), 0.0);
-    assert_eq!(F::multilabel_margin_loss(&T::scalar(0.3), &Tensor::scalar(0), Default::default()).unwrap(), T::scalar(0.0));
+    assert_eq!(
+        F::multilabel_margin_loss(&T::scalar(0.3), &Tensor::scalar(0), Default::default()).unwrap(),
+        T::scalar(0.0)
+    );
     assert_eq!(F::multi_margin_loss(&T::scalar(0.3), &Tensor::scalar(0), Default::default()).unwrap(), T::scalar(0.0));
     // Beyond the margin nothing passes, not even to a score that is infinite.
     let x = tensor![[INF, 0.0, -INF], [0.0, 1.0, 3.0]; f64].set_requires_grad(true);
@@ -388,7 +390,13 @@ fn margins_at_the_edges() {
     let (none, some) = (T::zeros([0, 3]), Tensor::<i64>::zeros([0]));
     assert!(F::multi_margin_loss(&none, &some, Default::default()).unwrap().item().unwrap().is_nan());
     assert_eq!(F::multi_margin_loss(&none, &some, Reduction::None.into()).unwrap().shape(), [0]);
-    assert!(F::multilabel_soft_margin_loss(&T::zeros([3, 0]), &T::zeros([3, 0]), Default::default()).unwrap().item().unwrap().is_nan());
+    assert!(
+        F::multilabel_soft_margin_loss(&T::zeros([3, 0]), &T::zeros([3, 0]), Default::default())
+            .unwrap()
+            .item()
+            .unwrap()
+            .is_nan()
+    );
 }
 
 #[test]
@@ -427,7 +435,8 @@ fn margins_that_do_not_fit() {
         "multilabel_margin_loss: the target is -2 at [1, 2], expected a class from 0 to 2, or -1 after the last one"
     );
     text(labels(tensor![[0, 1, 3], [-1, 0, 0]]), ErrorKind::Index);
-    let soft = |x: &T, y: &T, w| F::multilabel_soft_margin_loss(x, y, F::MultiLabelSoftMarginLossOptions::default().weight(w));
+    let soft =
+        |x: &T, y: &T, w| F::multilabel_soft_margin_loss(x, y, F::MultiLabelSoftMarginLossOptions::default().weight(w));
     assert_eq!(
         text(soft(&T::scalar(0.0), &T::scalar(0.0), None), shape),
         "multilabel_soft_margin_loss: the input is a scalar, expected scores of classes, (*, C)"

@@ -147,9 +147,8 @@ pub fn triplet_margin_loss<T: Real>(
     options: TripletMarginLossOptions,
 ) -> Result<Tensor<T>> {
     let TripletMarginLossOptions { margin, p, eps, swap, reduction } = options;
-    let distance = |a: &Tensor<T>, b: &Tensor<T>| {
-        pairwise_distance(a, b, PairwiseDistanceOptions::default().p(p).eps(eps))
-    };
+    let distance =
+        |a: &Tensor<T>, b: &Tensor<T>| pairwise_distance(a, b, PairwiseDistanceOptions::default().p(p).eps(eps));
     let rest = TripletMarginWithDistanceLossOptions { margin, swap, reduction };
     triplets("triplet_margin_loss", [anchor, positive, negative], &distance, rest)
 }

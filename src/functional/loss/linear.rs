@@ -181,15 +181,17 @@ fn divisor<T: Real>(inputs: &Inputs<T>, call: &Call) -> Result<T> {
     let shape = [&inputs.input.shape()[..1], &call.scores].concat();
     match &inputs.target {
         Target::Classes(target) => {
-            let options = NLLLossOptions::default().weight(inputs.class_weight.as_ref()).ignore_index(call.ignore_index);
+            let options =
+                NLLLossOptions::default().weight(inputs.class_weight.as_ref()).ignore_index(call.ignore_index);
             Ok(Labels::new(OP, &shape, target, options)?.divisor())
         }
         Target::Probabilities(target) if target.shape() == shape => {
             Ok(T::of((shape.iter().product::<usize>() / shape[1].max(1)) as f64))
         }
-        Target::Probabilities(target) => {
-            Err(Error::shape(OP, format!("the scores are {shape:?}, the target {:?}, they must have one shape", target.shape())))
-        }
+        Target::Probabilities(target) => Err(Error::shape(
+            OP,
+            format!("the scores are {shape:?}, the target {:?}, they must have one shape", target.shape()),
+        )),
     }
 }
 
@@ -206,7 +208,8 @@ fn in_chunks<T: Real>(inputs: Inputs<T>, call: Call, size: usize) -> Result<Tens
             let (losses, all) = (kept.losses(&call, Reduction::None)?, kept.floats());
             return gradients(&losses, g, &all, needed, true);
         }
-        let by_sample = |i: usize| i == 0 || i == kept.floats().len() - 1 && matches!(kept.target, Target::Probabilities(_));
+        let by_sample =
+            |i: usize| i == 0 || i == kept.floats().len() - 1 && matches!(kept.target, Target::Probabilities(_));
         let mut parts = vec![Vec::new(); needed.len()];
         for (from, len) in chunks() {
             let grads = with_grad(true, || {

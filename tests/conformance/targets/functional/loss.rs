@@ -95,10 +95,14 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
                 .ignore_index(a.opt_int(KW, "ignore_index")?.map(|i| i as i64));
             let smoothing = a.float_or(KW, "label_smoothing", 0.)?;
             let options = refused(|| options.label_smoothing(smoothing))?;
-            let whole = by_class(a, 2, |target| F::linear_cross_entropy(&input, &a.tensor(1, "linear_weight")?, target, options))?;
+            let whole = by_class(a, 2, |target| {
+                F::linear_cross_entropy(&input, &a.tensor(1, "linear_weight")?, target, options)
+            })?;
             // The same in chunks.
             let chunked = options.batch_chunk_size(3);
-            let chunked = by_class(a, 2, |target| F::linear_cross_entropy(&input, &a.tensor(1, "linear_weight")?, target, chunked))?;
+            let chunked = by_class(a, 2, |target| {
+                F::linear_cross_entropy(&input, &a.tensor(1, "linear_weight")?, target, chunked)
+            })?;
             assert!(chunked.allclose(&whole, 1e-5, 1e-6, true)?);
             whole
         }

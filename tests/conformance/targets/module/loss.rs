@@ -4,10 +4,10 @@ use ndnn::{
     Real, Result, Tensor,
     functional::CrossEntropyTarget,
     nn::{
-        AdaptiveLogSoftmaxWithLoss, BCELoss, BCEWithLogitsLoss, CTCLoss, CosineEmbeddingLoss, CrossEntropyLoss, Dtype, GaussianNLLLoss, HingeEmbeddingLoss,
-        HuberLoss, KLDivLoss, L1Loss, LinearCrossEntropyLoss, MSELoss, MarginRankingLoss, Module, MultiLabelMarginLoss, MultiLabelSoftMarginLoss,
-        MultiMarginLoss, NLLLoss, NLLLoss2d, PoissonNLLLoss, SmoothL1Loss, SoftMarginLoss, TripletMarginLoss,
-        TripletMarginWithDistanceLoss,
+        AdaptiveLogSoftmaxWithLoss, BCELoss, BCEWithLogitsLoss, CTCLoss, CosineEmbeddingLoss, CrossEntropyLoss, Dtype,
+        GaussianNLLLoss, HingeEmbeddingLoss, HuberLoss, KLDivLoss, L1Loss, LinearCrossEntropyLoss, MSELoss,
+        MarginRankingLoss, Module, MultiLabelMarginLoss, MultiLabelSoftMarginLoss, MultiMarginLoss, NLLLoss, NLLLoss2d,
+        PoissonNLLLoss, SmoothL1Loss, SoftMarginLoss, TripletMarginLoss, TripletMarginWithDistanceLoss,
     },
 };
 
@@ -155,7 +155,10 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
             scores(layer, |layer, x, target| layer.forward(x, target))
         }
         "LinearCrossEntropyLoss" => {
-            let (layer, weight) = (LinearCrossEntropyLoss::new(a.size(0, "in_features")?, a.size(1, "num_classes")?), a.opt_detached(KW, "weight")?);
+            let (layer, weight) = (
+                LinearCrossEntropyLoss::new(a.size(0, "in_features")?, a.size(1, "num_classes")?),
+                a.opt_detached(KW, "weight")?,
+            );
             let layer = layer.out_features(a.opt_sizes(KW, "out_features")?.unwrap_or_default());
             let layer = layer.bias(a.bool_or(KW, "bias", false)?).dtype::<T>();
             let layer = refused(|| layer.weight(weight))?.reduction(reduction(a, KW)?);
@@ -164,7 +167,8 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
             scores(refused(|| layer.label_smoothing(smoothing))?, |layer, x, target| layer.forward(x, target))
         }
         "AdaptiveLogSoftmaxWithLoss" => {
-            let (features, classes, cutoffs) = (a.size(0, "in_features")?, a.size(1, "n_classes")?, a.sizes(2, "cutoffs")?);
+            let (features, classes, cutoffs) =
+                (a.size(0, "in_features")?, a.size(1, "n_classes")?, a.sizes(2, "cutoffs")?);
             let layer = refused(|| AdaptiveLogSoftmaxWithLoss::new(features, classes, cutoffs))?;
             let layer = layer.div_value(a.float_or(3, "div_value", 4.)?).head_bias(a.bool_or(4, "head_bias", false)?);
             case(layer.dtype::<T>(), |layer, a: &Args<T>| {

@@ -11,6 +11,8 @@ mod normalization;
 mod pooling;
 mod rnn;
 mod sparse;
+mod transformer;
+mod vision;
 
 use ndnn::{
     AnyTensor, Real, Result,
@@ -58,7 +60,21 @@ pub fn layer<T: Real>(module: impl Forward<T>) -> Box<dyn Case<T>> {
 }
 
 pub fn build<T: Real>(target: &str, args: &Args<T>) -> Built<T> {
-    families!(build(target, args); activation, attention, conv, distance, dropout, linear, loss, normalization, pooling, rnn, sparse)
+    families!(build(target, args);
+        activation,
+        attention,
+        conv,
+        distance,
+        dropout,
+        linear,
+        loss,
+        normalization,
+        pooling,
+        rnn,
+        sparse,
+        transformer,
+        vision,
+    )
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -74,6 +90,8 @@ pub fn built() -> Vec<&'static str> {
         pooling::BUILT,
         rnn::BUILT,
         sparse::BUILT,
+        transformer::BUILT,
+        vision::BUILT,
     ]
     .concat()
 }
