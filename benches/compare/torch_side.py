@@ -17,6 +17,7 @@ from torch import nn
 # The inputs of a function after x.
 INPUTS = ("weight", "bias", "conv1", "scale1", "shift1", "conv2", "scale2", "shift2")
 CHECKED = 20  # steps whose losses are compared
+CHUNK = 64  # samples whose scores are held at a time
 
 
 def network(name):
@@ -110,22 +111,27 @@ def row_work(data, name):
     return call, lambda y: torch.autograd.grad(y, inputs, data["grad"])
 
 
-def loss_work(data):
-    """The loss and the gradient of scores."""
+def loss_work(data, name):
+    """A loss and the gradients of its inputs."""
     x, target = data["x"].requires_grad_(), data["target"]
-    lengths = [torch.full((x.shape[1],), n) for n in (x.shape[0], target.shape[1])]
+    inputs = [x] + [data[n].requires_grad_() for n in ("weight",) if n in data]
+    lengths = [torch.full((x.shape[1],), n) for n in (x.shape[0], target.shape[-1])]
+    options = nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK) if name == "Lchunks" else None
 
     def step(_):
-        loss = F.ctc_loss(x.log_softmax(2), target, *lengths)
-        torch.autograd.grad(loss, x)
+        if name == "N":
+            loss = F.ctc_loss(x.log_softmax(2), target, *lengths)
+        else:
+            loss = F.linear_cross_entropy(*inputs, target, options=options)
+        torch.autograd.grad(loss, inputs)
         return [loss]
 
     return step
 
 
 def work(name, data):
-    if name == "N":
-        return None, loss_work(data)
+    if name in ("N", "L", "Lchunks"):
+        return None, loss_work(data, name)
     if name == "A":
         return None, training(data, name, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))
     if name == "Aadam":
@@ -231,6 +237,9 @@ def make(name):
         data = twice(torch.randn(64, 1024), torch.randn(64, 1024), torch.randn(64, 1024))
     elif name == "N":
         return {"x": torch.randn(50, 32, 20), "target": torch.randint(1, 20, (32, 15))}
+    elif name in ("L", "Lchunks"):
+        target = torch.randint(8192, (1024,))
+        return {"x": torch.randn(1024, 128), "weight": torch.randn(8192, 128) / 11, "target": target}
     elif name in ("C1", "C1024"):
         data = {"x": torch.randn(int(name[1:]), 784)}
     else:

@@ -214,3 +214,75 @@ pub fn bilinear<T: Real>(
     let out: Vec<usize> = lead.iter().copied().chain([outputs]).collect();
     y.reshape(&out)
 }
+
+/// Products of groups of matrices, whose sizes may differ along one axis.
+///
+/// `offsets`, `(G)`, are where the groups end along that axis, each where the next begins:
+///
+/// | `a` | `b` | result | |
+/// |---|---|---|---|
+/// | `(G, M, K)` | `(G, K, N)` | `(G, M, N)` | without offsets: [`bmm`](Tensor::bmm) |
+/// | `(M, K)` | `(G, K, N)` | `(M, N)` | groups of rows of `a`, each times its `b` |
+/// | `(G, M, K)` | `(K, N)` | `(M, N)` | groups of columns of `b` |
+/// | `(M, K)` | `(K, N)` | `(G, M, N)` | groups of columns of `a` and rows of `b` |
+///
+/// Rows and columns behind the last group give zeros.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*};
+/// let (a, b) = (tensor![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], tensor![[[1.0], [0.0]], [[0.0], [1.0]]]);
+/// assert_eq!(F::grouped_mm(&a, &b, Some(&tensor![1, 3]))?, tensor![[1.0], [4.0], [6.0]]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes do not fit, the offsets fall or leave the axis, or there are offsets for two tensors of three axes or none
+/// for another pair.
+pub fn grouped_mm<T: Real>(a: &Tensor<T>, b: &Tensor<T>, offsets: Option<&Tensor<i64>>) -> Result<Tensor<T>> {
+    let op = "grouped_mm";
+    let (x, y) = (a.shape(), b.shape());
+    let wrong = |what: &str| Error::shape(op, format!("the matrices are {x:?} and {y:?}; {what}"));
+    if ![x, y].iter().all(|shape| matches!(shape.len(), 2 | 3)) {
+        return Err(wrong("each has 2 or 3 axes"));
+    }
+    if x[x.len() - 1] != y[y.len() - 2] {
+        return Err(wrong("the columns of the first must be as many as the rows of the second"));
+    }
+    let Some(offsets) = offsets else {
+        return match (x, y) {
+            ([g, ..], [h, ..]) if x.len() == 3 && y.len() == 3 && g == h => a.bmm(b),
+            _ if x.len() == 3 && y.len() == 3 => Err(wrong("they must have as many groups")),
+            _ => Err(wrong("a matrix without an axis of groups takes offsets")),
+        };
+    };
+    // The axis that is cut: rows of a, columns of b, or what is summed over.
+    let (len, groups) = match (x.len(), y.len()) {
+        (2, 3) => (x[0], y[0]),
+        (3, 2) => (y[1], x[0]),
+        (2, 2) => (x[1], offsets.numel()),
+        _ => return Err(wrong("two with an axis of groups take no offsets")),
+    };
+    if offsets.shape() != [groups] {
+        return Err(wrong(&format!("the offsets are {:?}, expected [{groups}]: one for each group", offsets.shape())));
+    }
+    let mut parts = Vec::new();
+    let mut from = 0;
+    for (i, end) in offsets.to_vec().into_iter().enumerate() {
+        let size = usize::try_from(end).ok().filter(|&end| end <= len).and_then(|end| end.checked_sub(from));
+        let size = size.ok_or_else(|| Error::value(op, format!("offset {i} is {end}, expected {from} to {len}")))?;
+        parts.push(match (x.len(), y.len()) {
+            (2, 3) => a.narrow(0, from, size)?.mm(&b.select(0, i)?)?,
+            (3, 2) => a.select(0, i)?.mm(&b.narrow(1, from, size)?)?,
+            _ => a.narrow(1, from, size)?.mm(&b.narrow(0, from, size)?)?,
+        });
+        from += size;
+    }
+    let (rows, columns) = (x[x.len() - 2], y[y.len() - 1]);
+    match (x.len(), y.len()) {
+        (2, 3) => parts.push(Tensor::zeros([len - from, columns])),
+        (3, 2) => parts.push(Tensor::zeros([rows, len - from])),
+        _ if parts.is_empty() => return Ok(Tensor::zeros([0, rows, columns])),
+        _ => return Tensor::stack(&parts, 0),
+    }
+    Tensor::cat(&parts, if y.len() == 3 { 0 } else { 1 })
+}

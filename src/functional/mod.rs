@@ -42,7 +42,7 @@ pub use dropout::{alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, featu
 pub(crate) use fold::fold_setters;
 pub use fold::{FoldOptions, fold, unfold};
 pub use lengths::Lengths;
-pub use linear::{bilinear, linear};
+pub use linear::{bilinear, grouped_mm, linear};
 pub(crate) use loss::triplet_margin_with_distance_setters;
 pub use loss::{
     BCELossOptions, BCEWithLogitsLossOptions, CTCLossOptions, CosineEmbeddingLossOptions, CrossEntropyLossOptions,

@@ -7,13 +7,18 @@ use crate::{
     targets::{Called, out},
 };
 
-pub const BUILT: &[&str] = &["bilinear", "linear"];
+pub const BUILT: &[&str] = &["bilinear", "grouped_mm", "linear"];
 
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(match target {
         "bilinear" => {
             let (x1, x2) = (a.tensor(0, "input1")?, a.tensor(1, "input2")?);
             out![F::bilinear(&x1, &x2, &a.tensor(2, "weight")?, a.opt_tensor(3, "bias")?.as_ref())?]
+        }
+        "grouped_mm" => {
+            a.dtype(4, "out_dtype")?;
+            let (x, y) = (a.tensor(0, "mat_a|input")?, a.tensor(1, "mat_b|mat2")?);
+            out![F::grouped_mm(&x, &y, a.opt_long(2, "offs")?.as_ref())?]
         }
         "linear" => {
             out![F::linear(&a.tensor(0, "input")?, &a.tensor(1, "weight")?, a.opt_tensor(2, "bias")?.as_ref())?]
