@@ -34,8 +34,13 @@ pub use loss::{
     SoftMarginLossOptions, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss,
     margin_ranking_loss, mse_loss, nll_loss, smooth_l1_loss, soft_margin_loss,
 };
-pub use normalization::{BatchNormOptions, batch_norm, group_norm, layer_norm};
-pub(crate) use normalization::{batch_norm_and_moments, towards};
+pub use normalization::{
+    BatchNormOptions, InstanceNormOptions, LocalResponseNormOptions, NormalizeOptions, batch_norm, group_norm,
+    instance_norm, layer_norm, local_response_norm, normalize, rms_norm,
+};
+pub(crate) use normalization::{
+    batch_norm_and_moments, cross_map_lrn, instance_norm_and_moments, local_response_norm_setters, towards,
+};
 pub use options::{Dims, PyNumber};
 pub(crate) use options::{argument, by_rank, changed, no_word, options, panics, refuse_unless, setters, words};
 pub use padding::{PadOptions, PaddingMode, pad};

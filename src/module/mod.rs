@@ -137,7 +137,7 @@ pub trait Module: Any + Send + Sync {
     #[track_caller]
     fn num_parameters(&self) -> usize {
         let params = self.named_parameters();
-        or_panic(walk::no_lazy("num_parameters", params.iter().map(|(name, p)| (name.as_str(), p))));
+        or_panic(walk::no_lazy("num_parameters", params.iter().map(|(name, p)| (name.as_str(), p.is_lazy()))));
         params.iter().map(|(_, p)| p.numel()).sum()
     }
 
