@@ -55,6 +55,7 @@ pub use rnn::{
     GruKind, LstmKind, LstmState, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights, gru, gru_cell,
     lstm, lstm_cell,
 };
-pub(crate) use sparse::embedding_setters;
-pub use sparse::{EmbeddingOptions, embedding, embedding_renorm};
-pub(crate) use sparse::{padding_row, renorm};
+pub use sparse::{
+    EmbeddingBagMode, EmbeddingBagOptions, EmbeddingOptions, embedding, embedding_bag, embedding_renorm, one_hot,
+};
+pub(crate) use sparse::{embedding_bag_setters, embedding_setters, padding_row, renorm};

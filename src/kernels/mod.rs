@@ -34,6 +34,7 @@ pub mod random;
 pub mod reduce;
 pub mod retype;
 pub mod row_kernel;
+pub mod row_sums;
 pub mod scalar;
 pub mod sizes;
 pub mod softmax;

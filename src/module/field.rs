@@ -111,7 +111,7 @@ plain! {
     [] F::Reduction, [] F::PaddingMode, [const N: usize] F::Padding<N>, [const N: usize] F::Dims<N>, [] F::PyNumber, [] F::GELUApproximate,
     [const N: usize] F::PoolStride<N>, [const N: usize] F::ConvOptions<N>, [const N: usize] F::MaxPoolOptions<N>,
     [const N: usize] F::AvgPoolOptions<N>,
-    [] F::EmbeddingOptions, [] F::BatchNormOptions, [] F::LocalResponseNormOptions, [] F::RecurrentOptions, [] F::PadOptions,
+    [] F::EmbeddingOptions, [] F::EmbeddingBagOptions, [] F::BatchNormOptions, [] F::LocalResponseNormOptions, [] F::RecurrentOptions, [] F::PadOptions,
     [] bool, [] char, [] u8, [] u16, [] u32, [] u64, [] usize, [] i8, [] i16, [] i32, [] i64, [] isize, [] f32, [] f64,
     [] String, [] &'static str, [] Vec<usize>, [] Vec<isize>, [] Vec<i64>, [] Vec<f32>, [] Vec<f64>, [] Vec<bool>, [] Vec<String>,
     [const N: usize] [usize; N], [const N: usize] [isize; N], [const N: usize] [f32; N], [const N: usize] [f64; N],

@@ -66,5 +66,5 @@ pub use normalization::{
 };
 pub use pooling::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
 pub use rnn::{GRU, GRUCell, LSTM, LSTMCell, Recurrent, RecurrentCell};
-pub use sparse::Embedding;
+pub use sparse::{Embedding, EmbeddingBag};
 pub use utils::functional_call;

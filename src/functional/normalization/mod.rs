@@ -18,8 +18,8 @@ use crate::{
 
 pub use batch::{BatchNormOptions, batch_norm};
 pub(crate) use batch::{batch_norm_and_moments, towards};
-pub(crate) use response::{cross_map_lrn, local_response_norm_setters};
 pub use response::{LocalResponseNormOptions, NormalizeOptions, local_response_norm, normalize};
+pub(crate) use response::{cross_map_lrn, local_response_norm_setters};
 pub(crate) use rows::instance_norm_and_moments;
 pub use rows::{InstanceNormOptions, group_norm, instance_norm, layer_norm, rms_norm};
 

@@ -12,7 +12,11 @@ use super::{
 use crate::{
     Error, Result,
     functional::{BatchNormOptions, options},
-    kernels::{layout::row_major, memory::{collected, filled}, normalization as kernel},
+    kernels::{
+        layout::row_major,
+        memory::{collected, filled},
+        normalization as kernel,
+    },
     tensor::{Real, Tensor, grad_enabled},
 };
 

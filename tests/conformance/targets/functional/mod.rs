@@ -8,7 +8,7 @@ mod linear;
 pub mod loss;
 mod normalization;
 mod pooling;
-mod sparse;
+pub mod sparse;
 
 use ndnn::Real;
 
