@@ -1,6 +1,9 @@
-//! Activations, dropout, linear layers: each layer against its function and PyTorch's printed form, every gradient.
+//! Activations, dropout, linear layers, embeddings: each layer against its function and PyTorch's printed form, every gradient.
 
+mod common;
 mod passes;
+#[path = "layers_activation/sparse.rs"]
+mod sparse;
 
 use ndnn::{
     autograd::{gradcheck, gradgradcheck},

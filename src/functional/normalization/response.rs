@@ -49,8 +49,7 @@ pub fn local_response_norm<T: Real>(
     if input.numel() == 0 {
         return Ok(input.clone());
     }
-    let (before, after) = ((size / 2) as isize, (size as isize - 1) / 2);
-    let mean = neighbours(&input.square(), size, [before, after])?;
+    let mean = neighbours(&input.square(), [(size / 2) as isize, ((size - 1) / 2) as isize], size)?;
     input.try_div(&powered(&mean, options.alpha, options.k.get(), options.beta))
 }
 
@@ -63,12 +62,14 @@ fn powered<T: Real>(x: &Tensor<T>, alpha: f64, k: f64, beta: f64) -> Tensor<T> {
     (x * T::of(alpha) + T::of(k)).pow_scalar(T::of(beta))
 }
 
-/// The mean over the `size` channels from `before` to `after` each channel; those beyond the ends count as 0.
-fn neighbours<T: Real>(x: &Tensor<T>, size: usize, [before, after]: [isize; 2]) -> Result<Tensor<T>> {
+/// The sum over the channels from `before` to `after` each channel, by `divisor`.
+fn neighbours<T: Real>(x: &Tensor<T>, reach: [isize; 2], divisor: usize) -> Result<Tensor<T>> {
     let (shape, [n, channels]) = (x.shape(), [x.shape()[0], x.shape()[1]]);
     let len: usize = shape[2..].iter().product();
+    let [before, after] = reach.map(|reach| reach.min(channels as isize));
     let rows = F::pad(&x.reshape([n, 1, channels, len].map(|n| n as isize))?, [0, 0, before, after], 0.)?;
-    F::avg_pool2d(&rows, [size, 1], AvgPoolOptions::default().stride(1))?.reshape(shape)
+    let options = AvgPoolOptions::default().stride(1).divisor_override(divisor);
+    F::avg_pool2d(&rows, [(before + after + 1) as usize, 1], options)?.reshape(shape)
 }
 
 /// The function of [`CrossMapLRN2d`](crate::nn::CrossMapLRN2d), with the peculiarities of PyTorch's: once the first channel
@@ -91,8 +92,8 @@ pub(crate) fn cross_map_lrn<T: Real>(
     // The power of the sum of squares, and its base.
     let reach = (size - 1) / 2;
     let around = move |x: &Tensor<T>| {
-        let (squares, side, window) = (x.square(), reach as isize, 2 * reach + 1);
-        let mut sum = neighbours(&squares, window, [side, side])? * T::of(window as f64);
+        let squares = x.square();
+        let mut sum = neighbours(&squares, [reach as isize; 2], 1)?;
         let late = x.shape()[1].saturating_sub(reach + 1);
         if late > 0 {
             let zeros = squares.narrow(1, 0, reach + 1)?.zeros_like();
@@ -109,8 +110,8 @@ pub(crate) fn cross_map_lrn<T: Real>(
         let base = around(&x)?;
         let scaled = base.pow_scalar(T::of(-beta)).try_mul(g)?;
         let ratio = scaled.try_mul(&x)?.try_div(&base)?;
-        let before = size - (size - 1) / 2 - usize::from(size.is_multiple_of(2));
-        let near = neighbours(&ratio, size, [before as isize, size as isize - 1 - before as isize])?;
+        let before = (size - (size - 1) / 2 - usize::from(size.is_multiple_of(2))) as isize;
+        let near = neighbours(&ratio, [before, (size - 1) as isize - before], size)?;
         Ok([Some(scaled.try_sub(&(near.try_mul(&x)? * T::of(2. * alpha * beta)))?)])
     }))
 }
