@@ -27,7 +27,7 @@ pub(crate) use conv::conv_setters;
 pub use conv::{ConvOptions, Padding, conv, conv1d, conv2d, conv3d};
 pub(crate) use dropout::channel_dropout;
 pub use dropout::{alpha_dropout, dropout, dropout1d, dropout2d, dropout3d, feature_alpha_dropout};
-pub use linear::{bilinear, linear};
+pub use linear::{bilinear, grouped_mm, linear};
 pub use loss::{
     BCELossOptions, BCEWithLogitsLossOptions, CrossEntropyLossOptions, CrossEntropyTarget, HuberLossOptions,
     L1LossOptions, MSELossOptions, MarginRankingLossOptions, NLLLossOptions, Reduction, SmoothL1LossOptions,

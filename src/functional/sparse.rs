@@ -73,14 +73,14 @@ fn matrix(op: &str, shape: &[usize]) -> Result<[usize; 2]> {
 /// The rows that `input` names in a table of this shape.
 fn rows_of(op: &str, input: &Tensor<i64>, shape: &[usize]) -> Result<Vec<usize>> {
     let rows = matrix(op, shape)?[0];
-    let mut found = buffer(input.numel());
-    for &i in row_major(&input.view()).iter() {
-        match usize::try_from(i).ok().filter(|&i| i < rows) {
-            Some(i) => found.push(i),
-            None => return Err(Error::index(op, format!("index {i} is outside a table of {rows} rows ({shape:?})"))),
-        }
+    let view = input.view();
+    let given = row_major(&view);
+    // A negative number becomes a very large one. Without an early end, this is a vector loop.
+    if given.iter().fold(false, |bad, &i| bad | (i as u64 >= rows as u64)) {
+        let i = given.iter().find(|&&i| i as u64 >= rows as u64).expect("one was found");
+        return Err(Error::index(op, format!("index {i} is outside a table of {rows} rows ({shape:?})")));
     }
-    Ok(found)
+    Ok(collected(given.iter().map(|&i| i as usize)))
 }
 
 /// The rows of `weight` with the indices in `input`.
@@ -104,7 +104,7 @@ pub fn embedding<T: Real>(input: &Tensor<i64>, weight: &Tensor<T>, options: Embe
     let [rows, width] = matrix(OP, weight.shape())?;
     let padding = padding_row(OP, options.padding_idx, rows)?;
     let shape = input.shape().iter().copied().chain([width]).collect();
-    let groups = Groups { starts: collected(0..=index.len()), index };
+    let groups = Groups { starts: None, index };
     looked_up(weight, Lookup { op: OP, groups, shape, mean: false, by_frequency: options.scale_grad_by_freq, padding })
 }
 
@@ -132,7 +132,7 @@ fn looked_up<T: Real>(x: &Tensor<T>, lookup: Lookup) -> Result<Tensor<T>> {
         }
         let mut g = g.reshape([groups.len() as isize, width as isize])?;
         if mean {
-            let counts = collected(groups.counts().map(|n| T::of(n.max(1) as f64)));
+            let counts = collected((0..groups.len()).map(|i| T::of(groups.places(i).len().max(1) as f64)));
             g = g.try_div(&array(&[groups.len(), 1], counts).into())?;
         }
         let (groups, shape) = (without_row(groups.transposed(rows), padding), vec![rows, width]);
@@ -143,10 +143,10 @@ fn looked_up<T: Real>(x: &Tensor<T>, lookup: Lookup) -> Result<Tensor<T>> {
 
 /// The groups with no lookup of one of the rows.
 fn without_row(mut groups: Groups, row: Option<usize>) -> Groups {
-    if let Some(row) = row {
-        let (from, to) = (groups.starts[row], groups.starts[row + 1]);
+    if let (Some(row), Some(starts)) = (row, &mut groups.starts) {
+        let (from, to) = (starts[row], starts[row + 1]);
         groups.index.drain(from..to);
-        groups.starts[row + 1..].iter_mut().for_each(|start| *start -= to - from);
+        starts[row + 1..].iter_mut().for_each(|start| *start -= to - from);
     }
     groups
 }
@@ -187,14 +187,15 @@ pub fn embedding_bag<T: Real>(
     }
     let starts = bag_starts(input.shape(), offsets, include_last_offset)?;
     let index = rows_of(OP, input, weight.shape())?;
-    let (bags, kept) = without_padding(Groups { starts, index }, padding);
+    let (bags, kept) = without_padding(starts, index, padding);
     let (mean, shape) = (mode == EmbeddingBagMode::Mean, vec![bags.len(), width]);
     let lookup = Lookup { op: OP, groups: bags, shape, mean, by_frequency: scale_grad_by_freq, padding: None };
     match (per_sample_weights, mode) {
         (None, EmbeddingBagMode::Max) => bag_maxima(weight, lookup.groups),
         (None, _) => looked_up(weight, lookup),
         (Some(factors), EmbeddingBagMode::Sum) if factors.shape() == input.shape() => {
-            let factors = factors.reshape([-1, 1])?.rows_taken(OP, 0, kept)?;
+            let factors = factors.reshape([factors.numel() as isize, 1])?;
+            let factors = kept.map_or(Ok(factors.clone()), |kept| factors.rows_taken(OP, 0, kept))?;
             weighted_sums(weight, lookup, &factors)
         }
         (Some(factors), EmbeddingBagMode::Sum) => {
@@ -211,7 +212,7 @@ pub fn embedding_bag<T: Real>(
 fn weighted_sums<T: Real>(weight: &Tensor<T>, bags: Lookup, factors: &Tensor<T>) -> Result<Tensor<T>> {
     let (n, width) = (bags.groups.index.len(), weight.shape()[1]);
     let Groups { starts, index } = bags.groups;
-    let each = Groups { starts: collected(0..=n), index };
+    let each = Groups { starts: None, index };
     let found = looked_up(weight, Lookup { groups: each, shape: vec![n, width], ..bags })?;
     let (groups, shape) = (Groups { starts, index: collected(0..n) }, bags.shape);
     looked_up(&found.try_mul(factors)?, Lookup { groups, shape, by_frequency: false, ..bags })
@@ -257,16 +258,16 @@ fn bag_starts(shape: &[usize], offsets: Option<&Tensor<i64>>, include_last: bool
     Ok(starts)
 }
 
-/// The bags without the lookups of the padding row, and the places in the input of those that are left. What lies beyond the
-/// last bag is left out.
-fn without_padding(bags: Groups, padding: Option<usize>) -> (Groups, Vec<usize>) {
-    let end = bags.starts[bags.len()];
-    let kept = collected((0..end).filter(|&k| Some(bags.index[k]) != padding));
-    if kept.len() == bags.index.len() {
-        return (bags, kept);
+/// The bags without the lookups of the padding row, and the places in the input of those that are left, unless all are. What
+/// lies beyond the last bag is left out.
+fn without_padding(starts: Vec<usize>, index: Vec<usize>, padding: Option<usize>) -> (Groups, Option<Vec<usize>>) {
+    let end = starts.last().copied().unwrap_or(0);
+    if padding.is_none() && end == index.len() {
+        return (Groups { starts: Some(starts), index }, None);
     }
-    let starts = collected(bags.starts.iter().map(|&start| kept.partition_point(|&k| k < start)));
-    (Groups { starts, index: collected(kept.iter().map(|&k| bags.index[k])) }, kept)
+    let kept = collected((0..end).filter(|&k| Some(index[k]) != padding));
+    let starts = collected(starts.iter().map(|&start| kept.partition_point(|&k| k < start)));
+    (Groups { starts: Some(starts), index: collected(kept.iter().map(|&k| index[k])) }, Some(kept))
 }
 
 /// The maxima of bags of rows.
@@ -275,7 +276,7 @@ fn bag_maxima<T: Real>(weight: &Tensor<T>, bags: Groups) -> Result<Tensor<T>> {
     let [rows, width] = matrix(OP, weight.shape())?;
     room::<T>(OP, &[bags.len(), width])?;
     let (out, places) = row_maxima(&row_major(&weight.view()), width, &bags);
-    let full = collected(bags.counts().enumerate().filter(|(_, n)| *n > 0).map(|(bag, _)| bag));
+    let full = collected((0..bags.len()).filter(|&bag| !bags.places(bag).is_empty()));
     // The positions in the table of the elements that were chosen.
     let chosen = collected(full.iter().flat_map(|&bag| {
         let (bags, places) = (&bags, &places);

@@ -1,5 +1,7 @@
 //! Sums of rows of a matrix: lookups in a table, and their gradients.
 
+use std::ops::Range;
+
 use super::{
     isa::Isa,
     memory::{Aligned, filled},
@@ -11,22 +13,30 @@ use crate::number::Real;
 /// How many lookups ahead rows are fetched.
 const AHEAD: usize = 12;
 
-/// Which rows of a matrix are summed: `index[starts[i]..starts[i + 1]]` are those of sum `i`.
+/// How many columns are summed at a time, in registers.
+const BLOCK: usize = 32;
+
+/// Which rows of a matrix are summed: `index[starts[i]..starts[i + 1]]` are those of sum `i`; without `starts` each is one
+/// row.
 #[derive(Clone, Debug)]
 pub struct Groups {
-    pub starts: Vec<usize>,
+    pub starts: Option<Vec<usize>>,
     pub index: Vec<usize>,
 }
 
 impl Groups {
     /// The number of sums.
     pub fn len(&self) -> usize {
-        self.starts.len() - 1
+        self.starts.as_ref().map_or(self.index.len(), |starts| starts.len() - 1)
     }
 
-    /// The number of rows in each sum.
-    pub fn counts(&self) -> impl Iterator<Item = usize> {
-        self.starts.windows(2).map(|ends| ends[1] - ends[0])
+    /// The places in the index of the rows of sum `i`.
+    #[inline(always)]
+    pub fn places(&self, i: usize) -> Range<usize> {
+        match &self.starts {
+            Some(starts) => starts[i]..starts[i + 1],
+            None => i..i + 1,
+        }
     }
 
     /// For each of `rows` rows the sums that it is in, in their order.
@@ -37,12 +47,12 @@ impl Groups {
         let (mut next, mut index) = (filled(rows, 0), filled(self.index.len(), 0));
         next.copy_from_slice(&starts[..rows]);
         for sum in 0..self.len() {
-            for &row in &self.index[self.starts[sum]..self.starts[sum + 1]] {
+            for &row in &self.index[self.places(sum)] {
                 index[next[row]] = sum;
                 next[row] += 1;
             }
         }
-        Groups { starts, index }
+        Groups { starts: Some(starts), index }
     }
 }
 
@@ -57,30 +67,39 @@ impl<T: Real> RowKernel<T> for RowSums<'_, T> {
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
         let (n, index) = (out.len(), &self.groups.index);
-        let (from, to) = (self.groups.starts[i], self.groups.starts[i + 1]);
-        for &row in &index[(from + AHEAD).min(index.len())..(to + AHEAD).min(index.len())] {
-            prefetch::for_reading(self.matrix, row * n, n);
-        }
+        let Range { start: from, end: to } = self.groups.places(i);
+        let fetch_ahead = |k: usize| match index.get(k + AHEAD) {
+            Some(&row) => prefetch::for_reading(self.matrix, row * n, n),
+            None => (),
+        };
         let row = |k: usize| &self.matrix[index[k] * n..][..n];
         if from == to {
             return (write(out, |_| T::ZERO), ());
         }
-        let (first, mut k) = (row(from), from + 1);
+        fetch_ahead(from);
+        let first = row(from);
         let out = write(out, |j| first[j]);
-        while k + 4 <= to {
-            let [a, b, c, d] = [row(k), row(k + 1), row(k + 2), row(k + 3)];
-            for j in 0..n {
-                out[j] = out[j] + ((a[j] + b[j]) + (c[j] + d[j]));
+        if to - from == 1 {
+            return (out, ());
+        }
+        let count = T::of(if self.mean { (to - from) as f64 } else { 1. });
+        let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
+        for (b, block) in blocks.iter_mut().enumerate() {
+            let mut sums = *block;
+            for k in from + 1..to {
+                if b == 0 {
+                    fetch_ahead(k);
+                }
+                let x: &[T; BLOCK] = row(k)[b * BLOCK..].first_chunk().expect("a whole row");
+                sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum = *sum + x);
             }
-            k += 4;
+            *block = sums.map(|sum| sum / count);
         }
-        for k in k..to {
-            out.iter_mut().zip(row(k)).for_each(|(sum, &x)| *sum = *sum + x);
+        let at = n - rest.len();
+        for k in from + 1..to {
+            rest.iter_mut().zip(&row(k)[at..]).for_each(|(sum, &x)| *sum = *sum + x);
         }
-        if self.mean && to - from > 1 {
-            let count = T::of((to - from) as f64);
-            out.iter_mut().for_each(|sum| *sum = *sum / count);
-        }
+        rest.iter_mut().for_each(|sum| *sum = *sum / count);
         (out, ())
     }
 }
@@ -99,8 +118,9 @@ pub fn row_maxima<T: Real>(matrix: &[T], width: usize, groups: &Groups) -> (Vec<
     let (mut out, mut places) = (filled(size, T::ZERO), filled(size, 0));
     for i in 0..groups.len() {
         let (out, places) = (&mut out[i * width..][..width], &mut places[i * width..][..width]);
-        let from = groups.starts[i];
-        for k in from..groups.starts[i + 1] {
+        let places_of = groups.places(i);
+        let from = places_of.start;
+        for k in places_of {
             let row = &matrix[groups.index[k] * width..][..width];
             for j in 0..width {
                 if k == from || row[j] > out[j] {
