@@ -5,6 +5,8 @@ mod common;
 mod normalization;
 #[path = "layers_conv/pooling.rs"]
 mod pooling;
+#[path = "layers_conv/transposed.rs"]
+mod transposed;
 
 use ndarray::{IxDyn, indices};
 use ndnn::{
