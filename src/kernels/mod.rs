@@ -37,6 +37,7 @@ pub mod raw;
 pub mod reduce;
 pub mod retype;
 pub mod row_kernel;
+pub mod row_sums;
 pub mod sampling;
 pub mod scalar;
 pub mod sizes;
