@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use super::{Module, buffer::Buffer, copies::Handle, param::Param};
+use super::{Module, buffer::Buffer, copies::Handle, param::Param, walk};
 use crate::{AnyTensor, DType, Element, Error, Real, Result};
 
 /// A parameter of either element type, so that one optimizer and one state_dict can hold both.
@@ -72,6 +72,15 @@ impl AnyParam {
     #[track_caller]
     pub fn detach(&self) -> AnyTensor {
         any_param!(self, p => p.detach().into())
+    }
+
+    /// Its [`Param::tensor`]: gradients of what is computed from it reach this parameter.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
+    pub fn tensor(&self) -> AnyTensor {
+        any_param!(self, p => p.tensor().into())
     }
 
     /// The gradient accumulated by backward passes.
@@ -165,13 +174,13 @@ pub trait Parameters {
 
 impl<M: Module> Parameters for &M {
     fn named(self) -> Vec<(String, AnyParam)> {
-        self.named_parameters()
+        walk::named_parameters(self)
     }
 }
 
 impl<M: Module> Parameters for &mut M {
     fn named(self) -> Vec<(String, AnyParam)> {
-        self.named_parameters()
+        walk::named_parameters(self)
     }
 }
 

@@ -14,7 +14,7 @@ pub use stacks::{TransformerDecoder, TransformerEncoder};
 use crate::{
     Error, Result, forward, functional as F,
     module::AnyParam,
-    nn::{LayerNorm, Module, init},
+    nn::{LayerNorm, Module, ModuleExt, init},
     tensor::{Real, Tensor},
 };
 

@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod conv;
+mod distance;
 mod dropout;
 mod linear;
 mod loss;
@@ -11,6 +12,7 @@ mod pooling;
 mod rnn;
 mod sparse;
 mod transformer;
+mod vision;
 
 use ndnn::{
     AnyTensor, Real, Result,
@@ -58,7 +60,21 @@ pub fn layer<T: Real>(module: impl Forward<T>) -> Box<dyn Case<T>> {
 }
 
 pub fn build<T: Real>(target: &str, args: &Args<T>) -> Built<T> {
-    families!(build(target, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, rnn, sparse, transformer)
+    families!(build(target, args);
+        activation,
+        attention,
+        conv,
+        distance,
+        dropout,
+        linear,
+        loss,
+        normalization,
+        pooling,
+        rnn,
+        sparse,
+        transformer,
+        vision,
+    )
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -66,6 +82,7 @@ pub fn built() -> Vec<&'static str> {
         activation::BUILT,
         attention::BUILT,
         conv::BUILT,
+        distance::BUILT,
         dropout::BUILT,
         linear::BUILT,
         loss::BUILT,
@@ -74,6 +91,7 @@ pub fn built() -> Vec<&'static str> {
         rnn::BUILT,
         sparse::BUILT,
         transformer::BUILT,
+        vision::BUILT,
     ]
     .concat()
 }
