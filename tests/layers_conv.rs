@@ -3,6 +3,8 @@
 mod common;
 #[path = "layers_conv/pooling.rs"]
 mod pooling;
+#[path = "layers_conv/vision.rs"]
+mod vision;
 
 use ndarray::{IxDyn, indices};
 use ndnn::{
