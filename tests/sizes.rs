@@ -13,8 +13,8 @@ use ndnn::{
     Ints, Reduce,
     data::{DataLoader, Dataset, TensorDataset, random_split},
     functional::{
-        self as F, AttentionOptions, AvgPoolOptions, ConvOptions, EmbeddingOptions, MaxPoolOptions, NormalizeOptions,
-        PaddingMode,
+        self as F, AttentionOptions, AvgPoolOptions, ConvOptions, EmbeddingOptions, InterpolateOptions, MaxPoolOptions,
+        NormalizeOptions, PaddingMode, Resize,
     },
     io,
     prelude::*,
@@ -139,6 +139,16 @@ fn sizes_of_every_function() {
         "max_pool" => F::max_pool1d(x, 1, MaxPoolOptions::default().stride(n.max(1)).dilation(n.max(1)))?;
         "max_pool" => F::max_pool1d(x, 2, MaxPoolOptions::default().stride(n.max(1)).dilation(n.max(1)).ceil_mode(true).padding(1))?;
         "max_pool" => F::max_pool2d(x, [n, 1], MaxPoolOptions::default().padding([n / 2, 0]))?;
+        "interpolate" => F::interpolate(x, Resize::size(n), "nearest")?;
+        "interpolate" => F::interpolate(x, Resize::size(n), "linear")?;
+        "interpolate" => F::interpolate(x, Resize::size([n, n]), InterpolateOptions::from("bicubic").antialias(true))?;
+        "interpolate" => F::interpolate(x, Resize::size([1, n]), "area")?;
+        "interpolate" => F::interpolate(x, Resize::scale_factor((n as f64).max(0.1)), "bilinear")?;
+        "pixel_shuffle" => F::pixel_shuffle(x, n)?;
+        "pixel_unshuffle" => F::pixel_unshuffle(x, n)?;
+        "channel_shuffle" => F::channel_shuffle(x, n)?;
+        "grid_sample" => F::grid_sample(x, &zeros(&[0, n.min(1 << 60), 1, 2]), Default::default())?;
+        "affine_grid" => F::affine_grid(&zeros(&[1, 2, 3]), [1, 1, n, n], false)?;
         "random_split" => random_split(TensorDataset::new(zeros(&[3]))?, [n, n])?;
         "sample" => TensorDataset::new(zeros(&[3]))?.get(n)?;
         "batch" => TensorDataset::new(zeros(&[3]))?.batch(&[n])?;
@@ -304,6 +314,7 @@ fn long_axes_without_elements() {
             calm("bilinear", &both, || F::bilinear(x, x, y, None));
             calm("conv", &both, || F::conv1d(x, y, None, Default::default()));
             calm("conv", &both, || F::conv2d(x, y, None, Default::default()));
+            calm("grid_sample", &both, || F::grid_sample(x, y, Default::default()));
             calm("mse_loss", &both, || F::mse_loss(x, y, Default::default()));
             calm("cross_entropy", &both, || F::cross_entropy(x, y, Default::default()));
             calm("nll_loss", &both, || F::nll_loss(x, &y.cast(), Default::default()));
