@@ -1,5 +1,7 @@
 //! Pooling.
 
+use ndnn_derive::concrete;
+
 use super::{
     Dims, by_rank, options,
     windows::{Sliding, Spatial},
@@ -78,10 +80,16 @@ pub fn max_pool<const N: usize, T: Real>(
         return Ok(max_pool_with_indices(input, kernel_size, options)?.0);
     }
     let (op, windows, shape) = max_pooled(input.shape(), kernel_size.into(), &options)?;
-    if room::<T>(op, &shape)? == 0 {
-        return Ok(input.nothing(op, &shape));
+    largest(op, input, windows, &shape)
+}
+
+/// The largest element of each window.
+#[concrete]
+fn largest<T: Real>(op: &'static str, x: &Tensor<T>, windows: Windows, shape: &[usize]) -> Result<Tensor<T>> {
+    if room::<T>(op, shape)? == 0 {
+        return Ok(x.nothing(op, shape));
     }
-    Ok(T::max_pool_values(&row_major(&input.view()), &windows).array(shape.as_slice()).into())
+    Ok(T::max_pool_values(&row_major(&x.view()), &windows).array(shape).into())
 }
 
 /// The windows of a pooling, and the shape of the result.
@@ -127,16 +135,26 @@ pub fn max_pool_with_indices<const N: usize, T: Real>(
     options: MaxPoolOptions<N>,
 ) -> Result<(Tensor<T>, Tensor<i64>)> {
     let (op, windows, shape) = max_pooled(input.shape(), kernel_size.into(), &options)?;
-    if room::<i64>(op, &shape)? == 0 {
-        return Ok((input.nothing(op, &shape), Tensor::from_vec(&shape, Vec::new())?));
+    largest_with_indices(op, input, windows, &shape)
+}
+
+/// The largest element of each window, and its position.
+#[concrete]
+fn largest_with_indices<T: Real>(
+    op: &'static str,
+    x: &Tensor<T>,
+    windows: Windows,
+    shape: &[usize],
+) -> Result<(Tensor<T>, Tensor<i64>)> {
+    if room::<i64>(op, shape)? == 0 {
+        return Ok((x.nothing(op, shape), Tensor::from_vec(shape, Vec::new())?));
     }
-    let (values, places) = T::max_pool(&row_major(&input.view()), &windows);
-    let places = Tensor::from(places.array(shape.as_slice()));
-    let rows: usize = shape[..input.ndim() - N].iter().product();
-    let index = places.reshape([rows as isize, windows.output_len() as isize])?;
-    let x = input.clone();
-    let out = values.array(shape.as_slice());
-    let out = Tensor::op(op, out, [input], move |g, _| Ok([Some(unpooled(g, &x, &index)?)]));
+    let (values, places) = T::max_pool(&row_major(&x.view()), &windows);
+    let places = Tensor::from(places.array(shape));
+    let per_channel = windows.output_len();
+    let index = places.reshape([(places.numel() / per_channel) as isize, per_channel as isize])?;
+    let input = x.clone();
+    let out = Tensor::op(op, values.array(shape), [x], move |g, _| Ok([Some(unpooled(g, &input, &index)?)]));
     Ok((out, places))
 }
 
@@ -187,17 +205,31 @@ pub fn avg_pool<const N: usize, T: Real>(
     let AvgPoolOptions { stride, padding, ceil_mode, count_include_pad, divisor_override } = options;
     let sizes = [kernel_size.into(), padding, Dims::from(1)];
     let (windows, shape) = pooled(op, input.shape(), sizes, (stride, ceil_mode))?;
-    if room::<T>(op, &shape)? == 0 {
-        return Ok(input.nothing(op, &shape));
+    averaged(op, input, windows, &shape, &shape[shape.len() - N..], divisor_override, count_include_pad)
+}
+
+/// The mean of each window; the last axes of the result are `sizes`.
+#[concrete]
+fn averaged<T: Real>(
+    op: &'static str,
+    x: &Tensor<T>,
+    windows: Windows,
+    shape: &[usize],
+    sizes: &[usize],
+    divisor: Option<usize>,
+    count_include_pad: bool,
+) -> Result<Tensor<T>> {
+    if room::<T>(op, shape)? == 0 {
+        return Ok(x.nothing(op, shape));
     }
-    let sums = summed(op, input, windows, &shape);
-    let counts = match divisor_override {
+    let sums = summed(op, x, windows, shape);
+    let counts = match divisor {
         Some(divisor) => vec![T::of(divisor as f64)],
         None => windows.counts(count_include_pad),
     };
     match counts.iter().all(|&count| count == counts[0]) {
         true => Ok(sums / counts[0]),
-        false => sums.try_div(&Tensor::from_vec(&windows.output[3 - N..], counts)?),
+        false => sums.try_div(&Tensor::from_vec(sizes, counts)?),
     }
 }
 

@@ -28,8 +28,10 @@ macro_rules! bias_setter {
 }
 
 mod activation;
+mod adaptive;
 mod attention;
 mod conv;
+mod distance;
 mod dropout;
 mod flatten;
 mod fold;
@@ -37,17 +39,21 @@ pub mod init;
 mod linear;
 mod loss;
 mod normalization;
+pub mod parallel;
 mod pooling;
 mod rnn;
 mod sparse;
+mod transformer;
+mod upsampling;
 pub mod utils;
+mod vision;
 
 #[doc(inline)]
 pub use crate::{
     functional::Reduction,
     module::{
-        AnyBuffer, AnyParam, Buffer, Dict, Dtype, Forward, LoadReport, Mode, Module, ModuleDict, ModuleList, Param,
-        ParameterDict, ParameterList, Parameters, Sequential, Summary, summary, summary_of,
+        AnyBuffer, AnyParam, Buffer, Dict, Dtype, Forward, LoadReport, Mode, Module, ModuleDict, ModuleExt, ModuleList,
+        Param, ParameterDict, ParameterList, Parameters, Sequential, Summary, summary, summary_of,
     },
     state::StateDict,
 };
@@ -56,23 +62,38 @@ pub use activation::{
     RReLU, ReLU, ReLU6, SELU, SiLU, Sigmoid, Softmax, Softmax2d, Softmin, Softplus, Softshrink, Softsign, SquaredReLU,
     Tanh, Tanhshrink, Threshold,
 };
+pub use adaptive::AdaptiveLogSoftmaxWithLoss;
 pub use attention::MultiheadAttention;
 pub use conv::{
     Conv, Conv1d, Conv2d, Conv3d, ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, LazyConv,
     LazyConv1d, LazyConv2d, LazyConv3d, LazyConvTranspose, LazyConvTranspose1d, LazyConvTranspose2d,
     LazyConvTranspose3d,
 };
+pub use distance::{CosineSimilarity, PairwiseDistance};
 pub use dropout::{AlphaDropout, ChannelDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout};
 pub use flatten::{Flatten, Unflatten};
 pub use fold::{Fold, Unfold};
 pub use linear::{Bilinear, Identity, LazyLinear, Linear};
 pub use loss::{
-    BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss, SmoothL1Loss,
-    SoftMarginLoss,
+    BCELoss, BCEWithLogitsLoss, CTCLoss, CosineEmbeddingLoss, CrossEntropyLoss, Distance, GaussianNLLLoss,
+    HingeEmbeddingLoss, HuberLoss, KLDivLoss, L1Loss, LinearCrossEntropyLoss, MSELoss, MarginRankingLoss,
+    MultiLabelMarginLoss, MultiLabelSoftMarginLoss, MultiMarginLoss, NLLLoss, NLLLoss2d, PoissonNLLLoss, SmoothL1Loss,
+    SoftMarginLoss, TripletMarginLoss, TripletMarginWithDistanceLoss,
 };
 pub use ndnn_derive::Module;
-pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm};
+pub use normalization::{
+    BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, CrossMapLRN2d, GroupNorm, InstanceNorm, InstanceNorm1d,
+    InstanceNorm2d, InstanceNorm3d, LayerNorm, LazyBatchNorm, LazyBatchNorm1d, LazyBatchNorm2d, LazyBatchNorm3d,
+    LazyInstanceNorm, LazyInstanceNorm1d, LazyInstanceNorm2d, LazyInstanceNorm3d, LocalResponseNorm, RMSNorm,
+    SyncBatchNorm,
+};
 pub use pooling::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
-pub use rnn::{GRU, GRUCell, LSTM, LSTMCell, Recurrent, RecurrentCell};
-pub use sparse::Embedding;
+pub use rnn::{GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell, Recurrent, RecurrentCell};
+pub use sparse::{Embedding, EmbeddingBag};
+pub use transformer::{
+    Transformer, TransformerActivation, TransformerDecoder, TransformerDecoderLayer, TransformerDecoderOptions,
+    TransformerEncoder, TransformerEncoderLayer, TransformerEncoderOptions, TransformerOptions,
+};
+pub use upsampling::{Upsample, UpsamplingBilinear2d, UpsamplingNearest2d};
 pub use utils::functional_call;
+pub use vision::{ChannelShuffle, PixelShuffle, PixelUnshuffle};
