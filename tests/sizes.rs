@@ -13,8 +13,8 @@ use ndnn::{
     Ints, Reduce,
     data::{DataLoader, Dataset, TensorDataset, random_split},
     functional::{
-        self as F, AttentionOptions, AvgPoolOptions, ConvOptions, EmbeddingOptions, InterpolateOptions, MaxPoolOptions,
-        NormalizeOptions, PaddingMode, Resize,
+        self as F, AttentionOptions, AvgPoolOptions, ConvOptions, ConvTransposeOptions, EmbeddingOptions, FoldOptions,
+        InterpolateOptions, MaxPoolOptions, NormalizeOptions, PaddingMode, Resize,
     },
     io,
     prelude::*,
@@ -92,7 +92,7 @@ macro_rules! all {
 
 #[test]
 fn sizes_of_every_function() {
-    let w = zeros(&[2, 1, 1]);
+    let (w, pair) = (zeros(&[2, 1, 1]), zeros(&[1, 1, 2]));
     all!(SIZES, |x, n|
         "broadcast_to" => x.broadcast_to([n])?;
         "broadcast_to" => x.broadcast_to([n, n, 3])?;
@@ -129,6 +129,16 @@ fn sizes_of_every_function() {
         "conv" => F::conv1d(x, &w, None, ConvOptions::default().padding(n).padding_mode("reflect"))?;
         "conv" => F::conv1d(x, &w, None, ConvOptions::default().padding(n).padding_mode("circular"))?;
         "conv" => F::conv2d(x, &zeros(&[2, 1, 1, 1]), None, ConvOptions::default().padding([n, 1]))?;
+        "conv_transpose" => F::conv_transpose1d(x, &pair, None, ConvTransposeOptions::default().padding(n))?;
+        "conv_transpose" => F::conv_transpose1d(x, &pair, None, ConvTransposeOptions::default().stride(n.max(1)))?;
+        "conv_transpose" => F::conv_transpose1d(x, &pair, None, ConvTransposeOptions::default().dilation(n.max(1)).padding(n / 2))?;
+        "conv_transpose" => F::conv_transpose1d(x, &pair, None, ConvTransposeOptions::default().stride(usize::MAX).output_padding(n))?;
+        "conv_transpose" => F::conv_transpose1d(x, &pair, None, ConvTransposeOptions::default().groups(n.max(1)))?;
+        "conv_tbc" => F::conv_tbc(x, &pair, &zeros(&[2]), n)?;
+        "unfold" => F::unfold(x, [n, 1], Default::default())?;
+        "unfold" => F::unfold(x, [n, 2], FoldOptions::default().padding([n, 1]).stride(n.max(1)).dilation([1, n.max(1)]))?;
+        "fold" => F::fold(x, n, [1, 2], Default::default())?;
+        "fold" => F::fold(x, [3, n], [n, 1], FoldOptions::default().padding([n, 1]).stride(n.max(1)))?;
         "avg_pool" => F::avg_pool1d(x, n, Default::default())?;
         "avg_pool" => F::avg_pool1d(x, n, AvgPoolOptions::default().padding(n / 2).stride(1))?;
         "avg_pool" => F::avg_pool1d(x, n, AvgPoolOptions::default().stride(usize::MAX).ceil_mode(true))?;
@@ -314,6 +324,9 @@ fn long_axes_without_elements() {
             calm("bilinear", &both, || F::bilinear(x, x, y, None));
             calm("conv", &both, || F::conv1d(x, y, None, Default::default()));
             calm("conv", &both, || F::conv2d(x, y, None, Default::default()));
+            calm("conv_transpose", &both, || F::conv_transpose1d(x, y, None, Default::default()));
+            calm("conv_transpose", &both, || F::conv_transpose2d(x, y, None, Default::default()));
+            calm("conv_tbc", &both, || F::conv_tbc(x, y, &y.sum_dim([0, 1], false)?, 1));
             calm("grid_sample", &both, || F::grid_sample(x, y, Default::default()));
             calm("mse_loss", &both, || F::mse_loss(x, y, Default::default()));
             calm("cross_entropy", &both, || F::cross_entropy(x, y, Default::default()));
