@@ -14,7 +14,7 @@ use ndnn::{
     data::{DataLoader, Dataset, TensorDataset, random_split},
     functional::{
         self as F, AttentionOptions, AvgPoolOptions, ConvOptions, EmbeddingOptions, InterpolateOptions, MaxPoolOptions,
-        PaddingMode, Resize,
+        NormalizeOptions, PaddingMode, Resize,
     },
     io,
     prelude::*,
@@ -264,6 +264,12 @@ fn numbers_of_every_function() {
         "arange" => Tensor::<f32>::arange(0., n as f32, 1.)?;
         "embedding" => F::embedding(&tensor![n as i64], x, EmbeddingOptions::default())?;
         "embedding" => F::embedding(&Tensor::zeros([0]), x, EmbeddingOptions::default().padding_idx(n))?;
+        "embedding_bag" => F::embedding_bag(&tensor![[n as i64]], x, None, None, Default::default())?;
+        "embedding_bag" => F::embedding_bag(&tensor![0], x, Some(&tensor![n as i64]), None, Default::default())?;
+        "one_hot" => F::one_hot(&tensor![n as i64], None)?;
+        "one_hot" => F::one_hot(&tensor![0], n.unsigned_abs())?;
+        "normalize" => F::normalize(x, NormalizeOptions::default().dim(n))?;
+        "local_response_norm" => F::local_response_norm(x, n.unsigned_abs(), Default::default())?;
         "cross_entropy" => F::cross_entropy(x, &tensor![n as i64], Default::default())?;
     );
 }

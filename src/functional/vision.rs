@@ -112,7 +112,7 @@ pub fn channel_shuffle<T: Element>(input: &Tensor<T>, groups: usize) -> Result<T
         return Err(wrong(format!("the input is {shape:?}, expected (N, C, *) with at least three axes")));
     }
     let channels = shape[1];
-    if groups == 0 || channels % groups != 0 {
+    if groups == 0 || !channels.is_multiple_of(groups) {
         return Err(wrong(format!("the input {shape:?} has {channels} channels, which {groups} groups do not divide")));
     }
     if input.numel() == 0 {

@@ -9,13 +9,14 @@
 //!   vectors), [`special_f64`] (gamma, erf and related functions, in f64).
 //! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions
 //!   of sliding windows).
-//! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`interpolation`], [`normalization`], [`pooling`],
+//! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
 //!   [`products`], [`random`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
 //! - Products of matrices: [`gemm`].
 
 pub mod conv;
 pub mod copy;
 pub mod cross_entropy;
+pub mod ctc;
 pub mod elementwise;
 pub mod gather;
 pub mod gemm;
@@ -36,12 +37,14 @@ pub mod raw;
 pub mod reduce;
 pub mod retype;
 pub mod row_kernel;
+pub mod row_sums;
 pub mod sampling;
 pub mod scalar;
 pub mod sizes;
 pub mod softmax;
 pub mod sort;
 pub mod special_f64;
+mod taps;
 pub mod threads;
 mod thresholds;
 pub mod vmath;

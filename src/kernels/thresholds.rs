@@ -40,6 +40,9 @@ pub const SAMPLING_TASK: usize = 25_000;
 pub const CONV_PARALLEL: usize = 1_000_000;
 pub const CONV_TASK: usize = 250_000;
 
+/// Connectionist temporal classification, in states times steps; a task is a sample.
+pub const CTC_PARALLEL: usize = 1 << 13;
+
 /// Matrix products, in multiply-adds; from `PRODUCT_FINE` on each thread gets several parts.
 pub const PRODUCT_PARALLEL: usize = 1 << 20;
 pub const PRODUCT_FINE: usize = 1 << 26;
