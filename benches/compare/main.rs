@@ -105,6 +105,9 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
     let call: fn(&[Tensor], Option<&Tensor<i64>>) -> Result<Tensor> = match function {
         "softmax" => |i, _| F::softmax(&i[0], 1),
         "layer_norm" => |i, _| F::layer_norm(&i[0], &i[0].shape()[1..], Some(&i[1]), Some(&i[2]), 1e-5),
+        "group_norm" => |i, _| F::group_norm(&i[0], 32, Some(&i[1]), Some(&i[2]), 1e-5),
+        "embedding" => |i, rows| F::embedding(rows.expect("rows"), &i[0], Default::default()),
+        "embedding_bag" => |i, rows| F::embedding_bag(rows.expect("rows"), &i[0], None, None, Default::default()),
         "gelu" => |i, _| Ok(F::gelu(&i[0], F::GELUApproximate::None)),
         "tanh" => |i, _| Ok(i[0].tanh()),
         "cross_entropy" => |i, labels| F::cross_entropy(&i[0], labels.expect("labels"), Default::default()),

@@ -88,6 +88,9 @@ def row_work(data, name):
     call = {
         "softmax": lambda: F.softmax(x, 1),
         "layer_norm": lambda: F.layer_norm(x, x.shape[1:], *inputs[1:]),
+        "group_norm": lambda: F.group_norm(x, 32, *inputs[1:]),
+        "embedding": lambda: F.embedding(target, x),
+        "embedding_bag": lambda: F.embedding_bag(target, x),
         "gelu": lambda: F.gelu(x),
         "tanh": lambda: torch.tanh(x),
         "cross_entropy": lambda: F.cross_entropy(x, target),
@@ -206,6 +209,9 @@ def twice(distinct, *answers):
 
 # The shapes of the inputs of these workloads; the others have (4096, 512).
 SHAPES = {
+    "group_norm": (16, 64, 56, 56),
+    "embedding": (50000, 64),
+    "embedding_bag": (50000, 64),
     "gelu": (2048, 2048),
     "tanh": (2048, 2048),
     "cross_entropy": (1024, 10000),
@@ -246,6 +252,10 @@ def make(name):
         data = {"x": torch.randn(SHAPES.get(name, (4096, 512))) * 2}
         if name.startswith("layer_norm"):
             data |= {"weight": torch.rand(512) + 0.5, "bias": torch.randn(512)}
+        if name == "group_norm":
+            data |= {"weight": torch.rand(64) + 0.5, "bias": torch.randn(64)}
+        if name.startswith("embedding"):
+            data |= {"target": torch.randint(50000, (4096, 20))}
         if name.startswith("cross_entropy"):
             data |= {"target": torch.randint(10000, (1024,))}
         if name == "conv_column":

@@ -6,7 +6,13 @@ use ndnn_derive::concrete;
 
 use crate::{
     Error, Result,
-    kernels::{copy::contiguous, gemm, memory::collected, reduce, sizes::room},
+    kernels::{
+        copy::contiguous,
+        gemm,
+        memory::{collected, vector},
+        reduce,
+        sizes::room,
+    },
     tensor::{Real, Tensor, grad_enabled},
 };
 
@@ -215,74 +221,95 @@ pub fn bilinear<T: Real>(
     y.reshape(&out)
 }
 
-/// Products of groups of matrices, whose sizes may differ along one axis.
+/// Products of groups of matrices, as a mixture of experts has them.
 ///
-/// `offsets`, `(G)`, are where the groups end along that axis, each where the next begins:
+/// Each operand has 2 or 3 axes. One with 3 holds a matrix per group; one with 2 is cut into groups, of which `offs[i]` is the end
+/// of group `i`:
 ///
-/// | `a` | `b` | result | |
-/// |---|---|---|---|
-/// | `(G, M, K)` | `(G, K, N)` | `(G, M, N)` | without offsets: [`bmm`](Tensor::bmm) |
-/// | `(M, K)` | `(G, K, N)` | `(M, N)` | groups of rows of `a`, each times its `b` |
-/// | `(G, M, K)` | `(K, N)` | `(M, N)` | groups of columns of `b` |
-/// | `(M, K)` | `(K, N)` | `(G, M, N)` | groups of columns of `a` and rows of `b` |
+/// | `a` | `b` | result |
+/// |---|---|---|
+/// | `(m, k)`, cut along m | `(groups, k, n)` | `(m, n)` |
+/// | `(groups, m, k)` | `(k, n)`, cut along n | `(m, n)` |
+/// | `(m, k)`, cut along k | `(k, n)`, cut along k | `(groups, m, n)` |
+/// | `(groups, m, k)` | `(groups, k, n)` | `(groups, m, n)`, without `offs` |
 ///
-/// Rows and columns behind the last group give zeros.
+/// Beyond the last end the result is 0. As torch.nn.functional.grouped_mm.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
-/// let (a, b) = (tensor![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], tensor![[[1.0], [0.0]], [[0.0], [1.0]]]);
-/// assert_eq!(F::grouped_mm(&a, &b, Some(&tensor![1, 3]))?, tensor![[1.0], [4.0], [6.0]]);
+/// let experts = Tensor::stack(&[Tensor::<f32>::eye(2), Tensor::eye(2) * 10.0], 0)?;
+/// let tokens = tensor![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]];          // one for the first expert, two for the second
+/// let y = F::grouped_mm(&tokens, &experts, Some(&tensor![1, 3]))?;
+/// assert_eq!(y, tensor![[1.0, 2.0], [30.0, 40.0], [50.0, 60.0]]);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit, the offsets fall or leave the axis, or there are offsets for two tensors of three axes or none
-/// for another pair.
-pub fn grouped_mm<T: Real>(a: &Tensor<T>, b: &Tensor<T>, offsets: Option<&Tensor<i64>>) -> Result<Tensor<T>> {
-    let op = "grouped_mm";
+/// If the axes do not match, or `offs` is missing, superfluous, of another length than the groups, decreases or passes the end.
+pub fn grouped_mm<T: Real>(a: &Tensor<T>, b: &Tensor<T>, offs: Option<&Tensor<i64>>) -> Result<Tensor<T>> {
+    const OP: &str = "grouped_mm";
     let (x, y) = (a.shape(), b.shape());
-    let wrong = |what: &str| Error::shape(op, format!("the matrices are {x:?} and {y:?}; {what}"));
-    if ![x, y].iter().all(|shape| matches!(shape.len(), 2 | 3)) {
-        return Err(wrong("each has 2 or 3 axes"));
+    let (&[.., m, k], &[.., k2, n], 2..=3, 2..=3) = (x, y, x.len(), y.len()) else {
+        return Err(Error::shape(OP, format!("expected two operands of 2 or 3 axes, got {x:?} and {y:?}")));
+    };
+    if k != k2 {
+        return Err(Error::shape(OP, format!("the inner axes of {x:?} and {y:?} differ: {k} and {k2}")));
     }
-    if x[x.len() - 1] != y[y.len() - 2] {
-        return Err(wrong("the columns of the first must be as many as the rows of the second"));
-    }
-    let Some(offsets) = offsets else {
+    let Some(offs) = offs else {
         return match (x, y) {
-            ([g, ..], [h, ..]) if x.len() == 3 && y.len() == 3 && g == h => a.bmm(b),
-            _ if x.len() == 3 && y.len() == 3 => Err(wrong("they must have as many groups")),
-            _ => Err(wrong("a matrix without an axis of groups takes offsets")),
+            (&[groups, ..], &[other, ..]) if x.len() == 3 && y.len() == 3 && groups == other => a.bmm(b),
+            (&[groups, _, _], &[other, _, _]) => {
+                Err(Error::shape(OP, format!("{x:?} has {groups} matrices, {y:?} has {other}")))
+            }
+            _ => Err(Error::value(OP, format!("an operand of 2 axes needs offs, got {x:?} and {y:?}"))),
         };
     };
-    // The axis that is cut: rows of a, columns of b, or what is summed over.
-    let (len, groups) = match (x.len(), y.len()) {
-        (2, 3) => (x[0], y[0]),
-        (3, 2) => (y[1], x[0]),
-        (2, 2) => (x[1], offsets.numel()),
-        _ => return Err(wrong("two with an axis of groups take no offsets")),
+    let (cut, groups) = match (x, y) {
+        (&[_, _], &[groups, _, _]) => (m, Some(groups)),
+        (&[groups, _, _], &[_, _]) => (n, Some(groups)),
+        (&[_, _], &[_, _]) => (k, None),
+        _ => return Err(Error::value(OP, format!("operands of 3 axes, {x:?} and {y:?}, take no offs"))),
     };
-    if offsets.shape() != [groups] {
-        return Err(wrong(&format!("the offsets are {:?}, expected [{groups}]: one for each group", offsets.shape())));
-    }
-    let mut parts = Vec::new();
-    let mut from = 0;
-    for (i, end) in offsets.to_vec().into_iter().enumerate() {
-        let size = usize::try_from(end).ok().filter(|&end| end <= len).and_then(|end| end.checked_sub(from));
-        let size = size.ok_or_else(|| Error::value(op, format!("offset {i} is {end}, expected {from} to {len}")))?;
+    let ends = group_ends(offs, groups, cut)?;
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let mut parts = vector(ends.len() + 1);
+    for (i, (start, &end)) in starts.zip(&ends).enumerate() {
+        let part = |t: &Tensor<T>, dim| t.narrow(dim, start as isize, end - start);
         parts.push(match (x.len(), y.len()) {
-            (2, 3) => a.narrow(0, from, size)?.mm(&b.select(0, i)?)?,
-            (3, 2) => a.select(0, i)?.mm(&b.narrow(1, from, size)?)?,
-            _ => a.narrow(1, from, size)?.mm(&b.narrow(0, from, size)?)?,
+            (2, 3) => part(a, 0)?.mm(&b.select(0, i as isize)?)?,
+            (3, 2) => a.select(0, i as isize)?.mm(&part(b, 1)?)?,
+            _ => part(a, 1)?.mm(&part(b, 0)?)?,
         });
-        from += size;
     }
-    let (rows, columns) = (x[x.len() - 2], y[y.len() - 1]);
-    match (x.len(), y.len()) {
-        (2, 3) => parts.push(Tensor::zeros([len - from, columns])),
-        (3, 2) => parts.push(Tensor::zeros([rows, len - from])),
-        _ if parts.is_empty() => return Ok(Tensor::zeros([0, rows, columns])),
-        _ => return Tensor::stack(&parts, 0),
+    let (dim, left) = (if x.len() == 2 { 0 } else { 1 }, cut - ends.last().copied().unwrap_or(0));
+    match groups {
+        None if parts.is_empty() => Ok(a.nothing(OP, &[0, m, n])),
+        None => Tensor::stack(&parts, 0),
+        Some(_) => {
+            let rest = if dim == 0 { [left, n] } else { [m, left] };
+            room::<T>(OP, &rest)?;
+            parts.push(Tensor::zeros(rest));
+            Tensor::cat(&parts, dim)
+        }
     }
-    Tensor::cat(&parts, if y.len() == 3 { 0 } else { 1 })
+}
+
+/// The ends of the groups, which must be those of so many elements along the axis that is cut.
+fn group_ends(offs: &Tensor<i64>, groups: Option<usize>, len: usize) -> Result<Vec<usize>> {
+    const OP: &str = "grouped_mm";
+    if offs.ndim() != 1 || groups.is_some_and(|groups| groups != offs.numel()) {
+        let needed = groups.map_or("a vector".into(), |groups| format!("a vector of {groups} ends"));
+        return Err(Error::shape(OP, format!("offs are {:?}, expected {needed}", offs.shape())));
+    }
+    let mut ends: Vec<usize> = vector(offs.numel());
+    for (i, end) in offs.to_vec().into_iter().enumerate() {
+        match usize::try_from(end) {
+            Ok(at) if at <= len && ends.last().is_none_or(|&before| before <= at) => ends.push(at),
+            _ => {
+                let what = format!("it must not be less than the one before it, nor more than {len}");
+                return Err(Error::value(OP, format!("offset {i} is {end}; {what}")));
+            }
+        }
+    }
+    Ok(ends)
 }

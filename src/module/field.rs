@@ -110,11 +110,13 @@ macro_rules! plain {
 plain! {
     [] F::BatchNormOptions,
     [] F::CosineSimilarityOptions,
+    [] F::EmbeddingBagOptions,
     [] F::EmbeddingOptions,
     [] F::FoldOptions,
     [] F::GELUApproximate,
     [] F::InterpolateOptions,
     [] F::KLDivReduction,
+    [] F::LocalResponseNormOptions,
     [] F::PadOptions,
     [] F::PaddingMode,
     [] F::PairwiseDistanceOptions,

@@ -81,10 +81,15 @@ pub use loss::{
     SoftMarginLoss, TripletMarginLoss, TripletMarginWithDistanceLoss,
 };
 pub use ndnn_derive::Module;
-pub use normalization::{BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm};
+pub use normalization::{
+    BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, CrossMapLRN2d, GroupNorm, InstanceNorm, InstanceNorm1d,
+    InstanceNorm2d, InstanceNorm3d, LayerNorm, LazyBatchNorm, LazyBatchNorm1d, LazyBatchNorm2d, LazyBatchNorm3d,
+    LazyInstanceNorm, LazyInstanceNorm1d, LazyInstanceNorm2d, LazyInstanceNorm3d, LocalResponseNorm, RMSNorm,
+    SyncBatchNorm,
+};
 pub use pooling::{AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d};
 pub use rnn::{GRU, GRUCell, LSTM, LSTMCell, RNN, RNNCell, Recurrent, RecurrentCell};
-pub use sparse::Embedding;
+pub use sparse::{Embedding, EmbeddingBag};
 pub use transformer::{
     Transformer, TransformerActivation, TransformerDecoder, TransformerDecoderLayer, TransformerDecoderOptions,
     TransformerEncoder, TransformerEncoderLayer, TransformerEncoderOptions, TransformerOptions,
