@@ -7,12 +7,18 @@ use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 mod common;
 #[path = "modules/hooks.rs"]
 mod hooks;
+#[path = "modules/parametrizations.rs"]
+mod parametrizations;
+#[path = "modules/prune.rs"]
+mod prune;
 #[path = "modules/setters.rs"]
 mod setters;
 #[path = "modules/sources.rs"]
 mod sources;
 #[path = "modules/state.rs"]
 mod state;
+#[path = "modules/utils.rs"]
+mod utils;
 
 #[derive(Module)]
 struct Net {

@@ -11,7 +11,7 @@
 //!   of sliding windows).
 //! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`normalization`], [`pooling`],
 //!   [`products`], [`random`], [`softmax`], [`sort`], and [`optimizer_pass`].
-//! - Products of matrices: [`gemm`].
+//! - Products of matrices: [`gemm`]; equations and reflections: [`linalg`].
 
 pub mod conv;
 pub mod copy;
@@ -23,6 +23,7 @@ pub mod im2col;
 pub mod isa;
 pub mod layout;
 pub mod lend;
+pub mod linalg;
 pub mod memory;
 pub mod normalization;
 pub mod optimizer_pass;

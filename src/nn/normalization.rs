@@ -81,12 +81,12 @@ pub struct BatchNorm<const N: usize, T: Real = f32> {
     pub running_var: Option<Buffer<T>>,
     /// How many batches were used for the running statistics.
     pub num_batches_tracked: Option<Buffer<i64>>,
-    num_features: usize,
-    eps: f64,
+    pub(super) num_features: usize,
+    pub(super) eps: f64,
     momentum: Option<f64>,
     affine: bool,
     biased: bool,
-    mode: Mode,
+    pub(super) mode: Mode,
 }
 
 /// Batch norm over `(N, C)` or `(N, C, L)`.

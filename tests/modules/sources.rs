@@ -419,7 +419,7 @@ fn a_lazy_parameter_says_what_to_do() {
 
 // ------------------------------------------------------------------------------------------------------ functional_call
 
-fn rand(seed: u64) -> ndnn::random::Generator {
+pub fn rand(seed: u64) -> ndnn::random::Generator {
     ndnn::random::SeedableRng::seed_from_u64(seed)
 }
 
