@@ -3,6 +3,8 @@
 mod common;
 #[path = "layers_conv/pooling.rs"]
 mod pooling;
+#[path = "layers_conv/transposed.rs"]
+mod transposed;
 
 use ndarray::{IxDyn, indices};
 use ndnn::{

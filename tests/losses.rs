@@ -1,7 +1,10 @@
 //! Losses: derivatives, layers against functions, edges and errors. The values are checked in `conformance`.
 
+mod common;
 #[path = "losses/edges.rs"]
 mod edges;
+#[path = "losses/families.rs"]
+mod families;
 
 use ndnn::{
     ErrorKind,

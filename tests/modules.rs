@@ -4,7 +4,11 @@ use std::{any::Any, fs, path::PathBuf, sync::Arc};
 
 use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 
+#[path = "modules/checkpoint.rs"]
+mod checkpoint;
 mod common;
+#[path = "modules/containers.rs"]
+mod containers;
 #[path = "modules/hooks.rs"]
 mod hooks;
 #[path = "modules/parametrizations.rs"]

@@ -23,6 +23,8 @@ use ndnn::{
 
 #[path = "threads/faulty.rs"]
 mod faulty;
+#[path = "threads/parallel.rs"]
+mod parallel;
 
 /// Fails to compile if a type cannot be shared between threads.
 #[test]

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+# The inputs of a function after x.
+INPUTS = ("weight", "bias", "conv1", "scale1", "shift1", "conv2", "scale2", "shift2")
 CHECKED = 20  # steps whose losses are compared
 
 
@@ -69,11 +71,19 @@ def inference(data, name):
     return step
 
 
+def basic_block(x, *weights):
+    """ResNet-18's: two convolutions, each with batch norm, and the input added."""
+    conv1, scale1, shift1, conv2, scale2, shift2 = weights
+    norm = lambda x, scale, shift: F.batch_norm(x, None, None, scale, shift, training=True)
+    y = F.relu(norm(F.conv2d(x, conv1, padding=1), scale1, shift1))
+    return F.relu(norm(F.conv2d(y, conv2, padding=1), scale2, shift2) + x)
+
+
 def row_work(data, name):
     """(prepare, step) of one function's forward or backward pass."""
     function, direction = name.split("-")
     x, target = data["x"].requires_grad_(), data.get("target")
-    inputs = [x] + [data[n].requires_grad_() for n in ("weight", "bias") if n in data]
+    inputs = [x] + [data[n].requires_grad_() for n in INPUTS if n in data]
     call = {
         "softmax": lambda: F.softmax(x, 1),
         "layer_norm": lambda: F.layer_norm(x, x.shape[1:], *inputs[1:]),
@@ -89,6 +99,10 @@ def row_work(data, name):
         "conv_column": lambda: F.conv2d(*inputs),
         "max_pool1d": lambda: F.max_pool1d(x, 2),
         "max_pool2d": lambda: F.max_pool2d(x, 2),
+        "bilinear": lambda: F.interpolate(x, scale_factor=2.0, mode="bilinear"),
+        "bilinear_down": lambda: F.interpolate(x, scale_factor=0.75, mode="bilinear"),
+        "conv_transpose2d": lambda: F.conv_transpose2d(*inputs, stride=2, padding=1),
+        "basic_block": lambda: basic_block(*inputs),
     }[function]
     if direction == "forward":
         return None, lambda _: [call()]
@@ -183,6 +197,10 @@ SHAPES = {
     "conv_column": (4, 128, 256, 1),
     "max_pool1d": (4, 128, 256),
     "max_pool2d": (16, 32, 64, 64),
+    "bilinear": (8, 32, 56, 56),
+    "bilinear_down": (8, 32, 112, 112),
+    "conv_transpose2d": (16, 64, 28, 28),
+    "basic_block": (8, 64, 56, 56),
 }
 
 
@@ -206,6 +224,11 @@ def make(name):
             data |= {"target": torch.randint(10000, (1024,))}
         if name == "conv_column":
             data |= {"weight": torch.randn(16, 128, 64, 1) / 90, "bias": torch.randn(16)}
+        if name == "conv_transpose2d":
+            data |= {"weight": torch.randn(64, 32, 4, 4) / 16, "bias": torch.randn(32)}
+        if name == "basic_block":
+            for i in "12":
+                data |= {"conv" + i: torch.randn(64, 64, 3, 3) / 24, "scale" + i: torch.rand(64) + 0.5, "shift" + i: torch.randn(64)}
         prepare, step = row_work(dict(data), name + "-forward")
         data["grad"] = torch.randn_like(step(prepare)[0])
         return {key: value.detach() for key, value in data.items()}

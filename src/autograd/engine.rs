@@ -233,12 +233,23 @@ pub fn grad<T: Real>(
 ///
 /// # Errors
 /// As [`grad`], and if the number of gradients differs from that of outputs, or one differs in shape from its output.
-#[concrete]
 pub fn grad_with<T: Real>(
     outputs: &[&Tensor<T>],
     gradients: &[Option<&Tensor<T>>],
     inputs: &[&Tensor<T>],
     create_graph: bool,
+) -> Result<Vec<Option<Tensor<T>>>> {
+    self::gradients(outputs, gradients, inputs, create_graph, !create_graph)
+}
+
+/// As [`grad_with`]; `free` frees the graph between the outputs and the inputs.
+#[concrete]
+pub(crate) fn gradients<T: Real>(
+    outputs: &[&Tensor<T>],
+    gradients: &[Option<&Tensor<T>>],
+    inputs: &[&Tensor<T>],
+    create_graph: bool,
+    free: bool,
 ) -> Result<Vec<Option<Tensor<T>>>> {
     if gradients.len() != outputs.len() {
         let what = format!(
@@ -262,7 +273,7 @@ pub fn grad_with<T: Real>(
                 *found = Some(grad.clone());
             }
             if wanted.get(&node.id()) == Some(&Role::Between) {
-                run_node(&node, &grad, !create_graph, |input, grad| {
+                run_node(&node, &grad, free, |input, grad| {
                     if wanted.contains_key(&input.id()) {
                         pending.add(input, grad);
                     }

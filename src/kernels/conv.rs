@@ -191,10 +191,15 @@ pub fn conv<T: Scalar>(
     out.into_shape_with_order(shape).expect("as many elements")
 }
 
-/// The derivative with respect to the input: `dx[n, c] = Σ_f w[f, c] ∗ g[n, f]`, which is also the transposed
-/// convolution.
-pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, sizes: &ConvSizes) -> ArrayD<T> {
-    let (g, weight) = (row_major(&g), row_major(&weight));
+/// The derivative with respect to the input, which is also the transposed convolution: `dx[n, c] = bias[c] + Σ_f w[f, c] ∗
+/// g[n, f]`.
+pub fn input_grad<T: Scalar>(
+    g: ArrayViewD<'_, T>,
+    weight: ArrayViewD<'_, T>,
+    bias: Option<ArrayViewD<'_, T>>,
+    sizes: &ConvSizes,
+) -> ArrayD<T> {
+    let (g, weight, bias) = (row_major(&g), row_major(&weight), bias.as_ref().map(row_major));
     let ((channels, features), windows) = (sizes.group(), &sizes.windows);
     let (taps, len) = (windows.kernel_len(), windows.input_len());
     let mut out = full("conv", &sizes.input_shape(), T::zero());
@@ -206,7 +211,11 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, si
     // channels.
     let count = sizes.batch * sizes.groups;
     let part = if count >= SUMS { channels } else { channels.div_ceil(SUMS) };
-    let blocks = out.as_slice_mut().expect("standard layout").chunks_mut(channels * len).enumerate();
+    let elements = out.as_slice_mut().expect("standard layout");
+    if let Some(bias) = &bias {
+        elements.chunks_exact_mut(len).zip(bias.iter().cycle()).for_each(|(row, &b)| row.fill(b));
+    }
+    let blocks = elements.chunks_mut(channels * len).enumerate();
     let tasks =
         collected(blocks.flat_map(|(i, block)| block.chunks_mut(part * len).enumerate().map(move |(j, x)| (i, j, x))));
     run_tasks(work, tasks, |space, (i, j, x)| {
@@ -215,7 +224,7 @@ pub fn input_grad<T: Scalar>(g: ArrayViewD<'_, T>, weight: ArrayViewD<'_, T>, si
         let g = matrix(&g, i, features, windows.output_len());
         if windows.is_identity() {
             let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");
-            return product(weight, g, &mut x, false);
+            return product(weight, g, &mut x, bias.is_some());
         }
         if let Some(apart) = sizes.shifts() {
             let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");

@@ -74,6 +74,15 @@ impl AnyParam {
         any_param!(self, p => p.detach().into())
     }
 
+    /// Its [`Param::tensor`]: gradients of what is computed from it reach this parameter.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
+    pub fn tensor(&self) -> AnyTensor {
+        any_param!(self, p => p.tensor().into())
+    }
+
     /// The gradient accumulated by backward passes.
     pub fn grad(&self) -> Option<AnyTensor> {
         any_param!(self, p => p.grad().map(AnyTensor::from))

@@ -5,7 +5,6 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 use super::{
     Buffer, Module, Param,
     any::{AnyBuffer, AnyParam},
-    copies::Handle,
     param::fits,
     parametrization::anew,
     walk::{self, Entry},
@@ -113,14 +112,22 @@ impl Scope {
     }
 
     /// Replaces a parameter by a tensor; gradients flow to the tensor.
-    pub fn parameter<T: Real>(mut self, param: &Param<T>, tensor: Tensor<T>) -> Self {
-        self.params.insert(param.address(), (param.into(), tensor.into()));
+    pub fn parameter<T: Real>(self, param: &Param<T>, tensor: Tensor<T>) -> Self {
+        self.any_parameter(&param.into(), tensor.into())
+    }
+
+    pub(crate) fn any_parameter(mut self, param: &AnyParam, tensor: AnyTensor) -> Self {
+        self.params.insert(param.address(), (param.clone(), tensor));
         self
     }
 
     /// Gives a buffer this value inside the scope, and keeps what is written to it there.
     pub fn buffer<T: Element>(self, buffer: &Buffer<T>, value: Tensor<T>) -> Self {
-        self.buffers.borrow_mut().set(buffer.into(), value.into());
+        self.any_buffer(&buffer.into(), value.into())
+    }
+
+    pub(crate) fn any_buffer(self, buffer: &AnyBuffer, value: AnyTensor) -> Self {
+        self.buffers.borrow_mut().set(buffer.clone(), value);
         self
     }
 

@@ -4,8 +4,10 @@
 
 use crate::{
     Result, forward,
-    functional::{self as F, CrossEntropyTarget, Reduction, setters},
-    nn::{Buffer, Module},
+    functional::{
+        self as F, CrossEntropyTarget, KLDivReduction, Reduction, setters, triplet_margin_with_distance_setters,
+    },
+    nn::{Buffer, Module, PairwiseDistance},
     tensor::{Real, Tensor},
 };
 
@@ -28,9 +30,10 @@ macro_rules! see {
 
 /// One row per layer: its own options, besides `reduction`, and those that are weights, which are buffers as in PyTorch
 /// (then the layer has the type of its weights, and is not `stateless`); the tensors it takes, two or more; the function;
-/// and the options of the function, whose setters check values for the layer too.
+/// and the options of the function, whose setters check values for the layer too. The type of `reduction` follows `by`, if it
+/// is its own.
 macro_rules! losses {
-    ($($(#[$doc:meta])* $name:ident$(<$t:ident>)? $($stateless:ident)? { $($field:ident: $ty:ty),* } $([$($buffer:ident),*])?
+    ($($(#[$doc:meta])* $name:ident$(<$t:ident>)? $($stateless:ident)? $(by $reduction:ty;)? { $($field:ident: $ty:ty),* } $([$($buffer:ident),*])?
        forward[$($own:tt)*]($($arg:ident: $arg_ty:ty),*) = $function:ident, $options:ident$(<$option_t:ty>)?;)*) => {$(
         $(#[$doc])*
         #[derive(Module)]
@@ -39,7 +42,7 @@ macro_rules! losses {
             $($(#[doc = see!($options $buffer)]
             pub $buffer: Option<Buffer<T>>,)*)?
             $($field: $ty,)*
-            reduction: Reduction,
+            reduction: losses!(@ reduction $($reduction)?),
         }
 
         impl $name {
@@ -76,7 +79,7 @@ macro_rules! losses {
 
             setters! {
                 #[doc = see!($options reduction)]
-                reduction: into Reduction;
+                reduction: into losses!(@ reduction $($reduction)?);
             }
 
             #[doc = concat!("The loss; see [`", stringify!($function), "`](F::", stringify!($function), "()).")]
@@ -92,6 +95,8 @@ macro_rules! losses {
         }
     )*};
     (@ f32 $t:ty) => { f32 };
+    (@ reduction) => { Reduction };
+    (@ reduction $reduction:ty) => { $reduction };
 }
 
 losses! {
@@ -126,6 +131,46 @@ losses! {
     MarginRankingLoss stateless { margin: f64 }
         forward[T: Real](input1: &Tensor<T>, input2: &Tensor<T>, target: &Tensor<T>) = margin_ranking_loss, MarginRankingLossOptions;
 
+    /// The divergence of probabilities from log probabilities; see [`kl_div`](F::kl_div()).
+    KLDivLoss stateless by KLDivReduction; { log_target: bool }
+        forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = kl_div, KLDivLossOptions;
+
+    /// The likelihood of counts under Poisson distributions; see [`poisson_nll_loss`](F::poisson_nll_loss()).
+    PoissonNLLLoss stateless { log_input: bool, full: bool, eps: f64 }
+        forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = poisson_nll_loss, PoissonNLLLossOptions;
+
+    /// The likelihood of numbers under normal distributions; see [`gaussian_nll_loss`](F::gaussian_nll_loss()).
+    GaussianNLLLoss stateless { full: bool, eps: f64 }
+        forward[T: Real](input: &Tensor<T>, target: &Tensor<T>, var: &Tensor<T>) = gaussian_nll_loss, GaussianNLLLossOptions;
+
+    /// Which vectors should point the same way; see [`cosine_embedding_loss`](F::cosine_embedding_loss()).
+    CosineEmbeddingLoss stateless { margin: f64 }
+        forward[T: Real](input1: &Tensor<T>, input2: &Tensor<T>, target: &Tensor<T>) = cosine_embedding_loss, CosineEmbeddingLossOptions;
+
+    /// Which distances should be small, and which large; see [`hinge_embedding_loss`](F::hinge_embedding_loss()).
+    HingeEmbeddingLoss stateless { margin: f64 }
+        forward[T: Real](input: &Tensor<T>, target: &Tensor<T>) = hinge_embedding_loss, HingeEmbeddingLossOptions;
+
+    /// An anchor, an example near it and one far from it; see [`triplet_margin_loss`](F::triplet_margin_loss()).
+    TripletMarginLoss stateless { margin: f64, p: f64, eps: f64, swap: bool }
+        forward[T: Real](anchor: &Tensor<T>, positive: &Tensor<T>, negative: &Tensor<T>) = triplet_margin_loss, TripletMarginLossOptions;
+
+    /// A margin between the right class and each other; see [`multi_margin_loss`](F::multi_margin_loss()).
+    MultiMarginLoss<T> { p: usize, margin: f64 } [weight]
+        forward[](input: &Tensor<T>, target: &Tensor<i64>) = multi_margin_loss, MultiMarginLossOptions<T>;
+
+    /// A margin between each right class and each other; see [`multilabel_margin_loss`](F::multilabel_margin_loss()).
+    MultiLabelMarginLoss stateless {}
+        forward[T: Real](input: &Tensor<T>, target: &Tensor<i64>) = multilabel_margin_loss, MultiLabelMarginLossOptions;
+
+    /// The logistic loss of several labels; see [`multilabel_soft_margin_loss`](F::multilabel_soft_margin_loss()).
+    MultiLabelSoftMarginLoss<T> {} [weight]
+        forward[](input: &Tensor<T>, target: &Tensor<T>) = multilabel_soft_margin_loss, MultiLabelSoftMarginLossOptions<T>;
+
+    /// The probability of a sequence of labels, with blanks between them; see [`ctc_loss`](F::ctc_loss()).
+    CTCLoss stateless { blank: usize, zero_infinity: bool }
+        forward[T: Real](log_probs: &Tensor<T>, targets: &Tensor<i64>, input_lengths: &Tensor<i64>, target_lengths: &Tensor<i64>) = ctc_loss, CTCLossOptions;
+
     /// Cross entropy of scores (logits) with class indices or probabilities; see [`cross_entropy`](F::cross_entropy()).
     ///
     /// ```
@@ -143,6 +188,10 @@ losses! {
     NLLLoss<T> { ignore_index: i64 } [weight]
         forward[](input: &Tensor<T>, target: &Tensor<i64>) = nll_loss, NLLLossOptions<T>;
 
+    /// [`NLLLoss`] under the name that PyTorch keeps for images.
+    NLLLoss2d<T> { ignore_index: i64 } [weight]
+        forward[](input: &Tensor<T>, target: &Tensor<i64>) = nll_loss, NLLLossOptions<T>;
+
     /// Cross entropy of binary probabilities; see [`binary_cross_entropy`](F::binary_cross_entropy()).
     BCELoss<T> {} [weight]
         forward[](input: &Tensor<T>, target: &Tensor<T>) = binary_cross_entropy, BCELossOptions<T>;
@@ -151,4 +200,78 @@ losses! {
     /// [`binary_cross_entropy_with_logits`](F::binary_cross_entropy_with_logits()).
     BCEWithLogitsLoss<T> {} [weight, pos_weight]
         forward[](input: &Tensor<T>, target: &Tensor<T>) = binary_cross_entropy_with_logits, BCEWithLogitsLossOptions<T>;
+}
+
+/// A distance of vectors as a module, for [`TripletMarginWithDistanceLoss`]; it may have parameters of its own.
+pub trait Distance<T: Real = f32>: Module {
+    /// The distances of `x1` and `x2`.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    fn distance(&self, x1: &Tensor<T>, x2: &Tensor<T>) -> Result<Tensor<T>>;
+}
+
+impl<T: Real> Distance<T> for PairwiseDistance {
+    fn distance(&self, x1: &Tensor<T>, x2: &Tensor<T>) -> Result<Tensor<T>> {
+        self.forward(x1, x2)
+    }
+}
+
+/// [`TripletMarginLoss`] with a distance of your own; see
+/// [`triplet_margin_with_distance_loss`](F::triplet_margin_with_distance_loss()).
+///
+/// ```
+/// use ndnn::{functional as F, nn::Distance, prelude::*};
+/// #[derive(Module)]
+/// struct Apart;
+/// impl Distance for Apart {
+///     fn distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+///         Ok(-F::cosine_similarity(a, b, Default::default())? + 1.0)
+///     }
+/// }
+/// let loss = TripletMarginWithDistanceLoss::by(Apart).margin(0.5).swap(true);
+/// let (anchor, positive, negative) = (tensor![[1.0, 0.0]], tensor![[2.0, 0.0]], tensor![[1.0, 1.0]]);
+/// assert!((loss.forward(&anchor, &positive, &negative)?.item()? - 0.5f32.sqrt() + 0.5).abs() < 1e-6);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+#[derive(Module)]
+pub struct TripletMarginWithDistanceLoss<D: Module + Clone = PairwiseDistance> {
+    /// The distance; [`PairwiseDistance`] by default.
+    pub distance_function: D,
+    options: F::TripletMarginWithDistanceLossOptions,
+}
+
+impl TripletMarginWithDistanceLoss {
+    /// With PyTorch's default options, and [`PairwiseDistance`].
+    pub fn new() -> Self {
+        Self::by(PairwiseDistance::new())
+    }
+}
+
+impl Default for TripletMarginWithDistanceLoss {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<D: Module + Clone> TripletMarginWithDistanceLoss<D> {
+    /// With a distance.
+    pub fn by(distance_function: D) -> Self {
+        TripletMarginWithDistanceLoss { distance_function, options: Default::default() }
+    }
+
+    triplet_margin_with_distance_setters!();
+
+    /// The loss; see [`triplet_margin_with_distance_loss`](F::triplet_margin_with_distance_loss()).
+    ///
+    /// # Errors
+    /// As the function.
+    #[forward]
+    pub fn forward<T: Real>(&self, anchor: &Tensor<T>, positive: &Tensor<T>, negative: &Tensor<T>) -> Result<Tensor<T>>
+    where
+        D: Distance<T>,
+    {
+        let distance = |a: &Tensor<T>, b: &Tensor<T>| self.distance_function.distance(a, b);
+        F::triplet_margin_with_distance_loss(anchor, positive, negative, distance, self.options)
+    }
 }

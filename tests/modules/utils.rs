@@ -153,6 +153,14 @@ fn a_batch_norm_is_fused_as_in_pytorch() {
     assert_eq!(error, "fuse_conv_bn_weights: 2 outputs, but running_mean is [3]");
     let error = message(fuse_linear_bn_weights(&Tensor::ones([3, 1]), Some(&Tensor::ones([1])), norm));
     assert_eq!(error, "fuse_linear_bn_weights: 3 outputs, but the layer's bias is [1]");
+    // Transposed, in groups.
+    let conv = ConvTranspose2d::new(4, 6, 2).groups(2).dtype::<f64>();
+    let mut bn = BatchNorm2d::new(6).dtype::<f64>();
+    let x = Tensor::randn([3, 4, 3, 3]);
+    let _ = bn.forward(&conv.forward(&x).unwrap()).unwrap();
+    bn.eval();
+    let fused = fuse_conv_bn_eval(&conv, &bn).unwrap();
+    close("groups", &fused.forward(&x).unwrap(), &bn.forward(&conv.forward(&x).unwrap()).unwrap());
     // One feature for all outputs.
     let (layer, mut one) = (Linear::new(2, 3).bias(false), BatchNorm1d::new(1));
     one.running_var.as_ref().unwrap().set(&tensor![4.0]).unwrap();

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Axis, CowArray, IxDyn};
 use ndnn_derive::concrete;
 
-use super::{INPUT_AND_TARGET, Reduction, same_shape};
+use super::{INPUT_AND_TARGET, Reduction, linear_in, same_shape};
 use crate::{
     Error, Result,
     kernels::{
@@ -68,7 +68,7 @@ fn class_axis(op: &str, shape: &[usize]) -> Result<usize> {
 }
 
 /// Returns an error unless the weight has one number per class.
-fn one_per_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, classes: usize) -> Result<()> {
+pub(super) fn one_per_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, classes: usize) -> Result<()> {
     match weight {
         Some(w) if w.shape() != [classes] => Err(Error::shape(
             op,
@@ -285,11 +285,7 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NLLLo
             return Ok([Some(labels.picked(&labels.gradients(g)?.to_vec()))]);
         }
         let grad = shared(&labels.gradients(g)?, &labels.wanted(-T::ONE, T::ZERO))?;
-        // Linear in the input: as in PyTorch the second derivative is 0, not absent.
-        let linked = Tensor::op("nll_loss_backward", grad.data().clone(), [&grad, &x], |g, [dg, dx]| {
-            Ok([dg.then(|| g.clone()), dx.then(|| g.zeros_like())])
-        });
-        Ok([Some(linked)])
+        Ok([Some(linear_in(grad, &x))])
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Real, Result, Tensor,
-    nn::{BatchNorm, Conv, Linear, Param},
+    nn::{BatchNorm, Conv, ConvTranspose, Linear, Param},
 };
 
 /// The convolution that computes what `conv` followed by `bn` computes in evaluation mode: `W · s` and `(b − mean) · s + bias`
@@ -19,18 +19,51 @@ use crate::{
 /// ```
 ///
 /// # Errors
-/// If `bn` is in training mode, has no running statistics, or has another number of channels.
-pub fn fuse_conv_bn_eval<const N: usize, T: Real>(conv: &Conv<N, T>, bn: &BatchNorm<N, T>) -> Result<Conv<N, T>> {
+/// If `bn` is in training mode, has no running statistics, or has another number of channels, or `conv` is lazy.
+pub fn fuse_conv_bn_eval<const N: usize, T: Real, C: Convolution<N, T>>(conv: &C, bn: &BatchNorm<N, T>) -> Result<C> {
     let op = "fuse_conv_bn_eval";
-    let outputs = conv.weight.known(op)?[0];
+    let mut fused = conv.clone();
+    let groups = fused.groups();
+    let (weight, bias) = fused.parts();
+    let outputs = weight.known(op)?[usize::from(C::TRANSPOSED)] * groups;
     if outputs != bn.num_features {
         let what = format!("the convolution has {outputs} output channels, the batch norm {}", bn.num_features);
         return Err(Error::shape(op, what));
     }
-    let (weight, bias) = fused(op, &conv.weight, conv.bias.as_ref(), bn)?;
-    let mut fused = conv.clone();
-    (fused.weight, fused.bias) = (weight, Some(bias));
+    let made = fused_with(op, weight, bias.as_ref(), bn, C::TRANSPOSED.then_some(groups))?;
+    (*weight, *bias) = (made.0, Some(made.1));
     Ok(fused)
+}
+
+/// [`Conv`] and [`ConvTranspose`], for [`fuse_conv_bn_eval`].
+pub trait Convolution<const N: usize, T: Real>: Clone {
+    #[doc(hidden)]
+    const TRANSPOSED: bool;
+    #[doc(hidden)]
+    fn parts(&mut self) -> (&mut Param<T>, &mut Option<Param<T>>);
+    /// The groups whose output channels the weight does not count.
+    #[doc(hidden)]
+    fn groups(&self) -> usize;
+}
+
+impl<const N: usize, T: Real> Convolution<N, T> for Conv<N, T> {
+    const TRANSPOSED: bool = false;
+    fn parts(&mut self) -> (&mut Param<T>, &mut Option<Param<T>>) {
+        (&mut self.weight, &mut self.bias)
+    }
+    fn groups(&self) -> usize {
+        1
+    }
+}
+
+impl<const N: usize, T: Real> Convolution<N, T> for ConvTranspose<N, T> {
+    const TRANSPOSED: bool = true;
+    fn parts(&mut self) -> (&mut Param<T>, &mut Option<Param<T>>) {
+        (&mut self.weight, &mut self.bias)
+    }
+    fn groups(&self) -> usize {
+        self.options.groups
+    }
 }
 
 /// The linear layer that computes what `linear` followed by `bn` computes in evaluation mode.
@@ -54,17 +87,19 @@ pub fn fuse_linear_bn_eval<const N: usize, T: Real>(linear: &Linear<T>, bn: &Bat
         let what = format!("the linear layer has {outputs} outputs, the batch norm {} features", bn.num_features);
         return Err(Error::shape(op, what));
     }
-    let (weight, bias) = fused(op, &linear.weight, linear.bias.as_ref(), bn)?;
+    let (weight, bias) = fused_with(op, &linear.weight, linear.bias.as_ref(), bn, None)?;
     let mut fused = linear.clone();
     (fused.weight, fused.bias) = (weight, Some(bias));
     Ok(fused)
 }
 
-fn fused<const N: usize, T: Real>(
+/// With a transposed convolution's groups.
+fn fused_with<const N: usize, T: Real>(
     op: &str,
     weight: &Param<T>,
     bias: Option<&Param<T>>,
     bn: &BatchNorm<N, T>,
+    transposed: Option<usize>,
 ) -> Result<(Param<T>, Param<T>)> {
     if bn.mode.is_training() {
         return Err(Error::state(op, "the batch norm is in training mode; call eval() first"));
@@ -81,7 +116,7 @@ fn fused<const N: usize, T: Real>(
         weight: scale.as_ref(),
         bias: shift.as_ref(),
     };
-    fuse(op, &weight.tensor(), tensor(bias).as_ref(), norm, 0)
+    fuse(op, &weight.tensor(), tensor(bias).as_ref(), norm, transposed)
 }
 
 /// The tensors of a batch norm in evaluation mode, each `[num_features]`: what [`fuse_conv_bn_weights`] takes.
@@ -119,7 +154,7 @@ pub fn fuse_conv_bn_weights<T: Real>(
     norm: BatchNormTensors<'_, T>,
     transpose: bool,
 ) -> Result<(Param<T>, Param<T>)> {
-    fuse("fuse_conv_bn_weights", weight, bias, norm, usize::from(transpose))
+    fuse("fuse_conv_bn_weights", weight, bias, norm, transpose.then_some(1))
 }
 
 /// The weight and the bias of a linear layer and the batch norm after it, fused as in [`fuse_linear_bn_eval`].
@@ -131,21 +166,27 @@ pub fn fuse_linear_bn_weights<T: Real>(
     bias: Option<&Tensor<T>>,
     norm: BatchNormTensors<'_, T>,
 ) -> Result<(Param<T>, Param<T>)> {
-    fuse("fuse_linear_bn_weights", weight, bias, norm, 0)
+    fuse("fuse_linear_bn_weights", weight, bias, norm, None)
 }
 
-/// Scales the slices of `weight` along `axis`; what is new requires gradients where what it is made of does, as in PyTorch.
+/// Scales each output channel of `weight`: along its first axis or, in a transposed convolution of so many groups, its second. What
+/// is new requires gradients where what it is made of does, as in PyTorch.
 fn fuse<T: Real>(
     op: &str,
     weight: &Tensor<T>,
     bias: Option<&Tensor<T>>,
     norm: BatchNormTensors<'_, T>,
-    axis: usize,
+    transposed: Option<usize>,
 ) -> Result<(Param<T>, Param<T>)> {
-    let Some(&outputs) = weight.shape().get(axis) else {
-        let what = format!("the outputs are axis {axis} of the weight, which is {:?}", weight.shape());
-        return Err(Error::shape(op, what));
+    // The weight as [groups, inputs, outputs, *] or [1, 1, outputs, *].
+    let shape = match (weight.shape(), transposed) {
+        (&[inputs, outputs, ref rest @ ..], Some(groups)) => [&[groups, inputs / groups, outputs], rest].concat(),
+        (&[outputs, ref rest @ ..], None) => [&[1, 1, outputs], rest].concat(),
+        (shape, _) => {
+            return Err(Error::shape(op, format!("a weight of {shape:?} has no axis of output channels")));
+        }
     };
+    let outputs = shape[0] * shape[2];
     let rows = |what: &str, tensor: &Tensor<T>, shapes: &[[usize; 1]]| match shapes.iter().any(|s| tensor.shape() == s)
     {
         true => tensor.detach().broadcast_to([outputs]),
@@ -162,14 +203,15 @@ fn fuse<T: Real>(
         bias.map_or_else(|| Ok(Tensor::zeros([outputs])), |bias| rows("the layer's bias", bias, &[[outputs]]))?;
     let rsqrt = (var + T::of(norm.eps)).rsqrt();
     let factor = &scale * &rsqrt;
-    let mut along = vec![1; weight.ndim()];
-    along[axis] = outputs;
+    let mut along = vec![1; shape.len()];
+    (along[0], along[2]) = (shape[0], shape[2]);
     let made = |values: Tensor<T>, requires_grad: bool| {
         let param = Param::new(values);
         param.set_requires_grad(requires_grad);
         param
     };
-    let new_weight = weight.detach().try_mul(&factor.reshape(along.as_slice())?)?;
+    let scaled = weight.detach().reshape(shape.as_slice())?.try_mul(&factor.reshape(along.as_slice())?)?;
+    let new_weight = scaled.reshape(weight.shape())?;
     let new_bias = (before - mean) * rsqrt * scale + shift;
     Ok((made(new_weight, weight.requires_grad()), made(new_bias, bias.is_some_and(Tensor::requires_grad))))
 }

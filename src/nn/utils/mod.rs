@@ -1,6 +1,7 @@
-//! torch.nn.utils: norms and clipping of gradients, parametrizations, pruning, fused layers, parameters as one vector, running a
-//! model with other parameters.
+//! torch.nn.utils: norms and clipping of gradients, parametrizations, pruning, fused layers, parameters as one vector, sequences of
+//! different lengths, running a model with other parameters or with less memory.
 
+mod checkpoint;
 mod clip_grad;
 mod convert_parameters;
 mod functional_call;
@@ -8,10 +9,13 @@ mod fusion;
 pub mod parametrizations;
 pub mod parametrize;
 pub mod prune;
+pub mod rnn;
 mod skip_init;
+pub(super) mod snapshot;
 mod spectral_norm;
 mod weight_norm;
 
+pub use checkpoint::{checkpoint, checkpoint_with};
 pub use clip_grad::{
     TotalNormOptions, clip_grad_norm, clip_grad_norm_with, clip_grad_value, clip_grads_with_norm, get_total_norm,
 };

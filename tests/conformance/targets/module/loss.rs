@@ -3,17 +3,19 @@
 use ndnn::{
     Real,
     nn::{
-        BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Dtype, HuberLoss, L1Loss, MSELoss, MarginRankingLoss, NLLLoss,
-        SmoothL1Loss, SoftMarginLoss,
+        BCELoss, BCEWithLogitsLoss, CTCLoss, CosineEmbeddingLoss, CrossEntropyLoss, Dtype, GaussianNLLLoss,
+        HingeEmbeddingLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss, MarginRankingLoss, MultiLabelMarginLoss,
+        MultiLabelSoftMarginLoss, MultiMarginLoss, NLLLoss, NLLLoss2d, PoissonNLLLoss, SmoothL1Loss, SoftMarginLoss,
+        TripletMarginLoss, TripletMarginWithDistanceLoss,
     },
 };
 
 use super::{Built, case};
 use crate::{
-    args::Args,
+    args::{Args, KW},
     targets::{
         dims::refused,
-        functional::loss::{is_classes, reduction},
+        functional::loss::{distance, is_classes, lengths, reduction, triplet_options},
         out,
     },
 };
@@ -21,20 +23,38 @@ use crate::{
 pub const BUILT: &[&str] = &[
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CTCLoss",
+    "CosineEmbeddingLoss",
     "CrossEntropyLoss",
+    "GaussianNLLLoss",
+    "HingeEmbeddingLoss",
     "HuberLoss",
+    "KLDivLoss",
     "L1Loss",
     "MSELoss",
     "MarginRankingLoss",
+    "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
     "NLLLoss",
+    "NLLLoss2d",
+    "PoissonNLLLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
 ];
 
-/// A loss, called with `input` and `target`, the latter read by `$target`.
+/// A loss, called with `input` and `target`, the latter read by `$target`, or with three tensors of these names.
 macro_rules! loss {
     ($layer:expr, $target:ident) => {
         case($layer, |layer, a: &Args<T>| Ok(out![layer.forward(&a.tensor(0, "input")?, &a.$target(1, "target")?)?]))
+    };
+    ($layer:expr, $x:literal, $y:literal, $z:literal) => {
+        case($layer, |layer, a: &Args<T>| {
+            // Targets are whole numbers in some cases, which PyTorch converts.
+            Ok(out![layer.forward(&a.tensor(0, $x)?, &a.tensor(1, $y)?, &a.promoted(2, $z)?)?])
+        })
     };
 }
 
@@ -49,12 +69,62 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
         "SoftMarginLoss" => loss!(SoftMarginLoss::new().reduction(reduction(a, 2)?), tensor),
         "MarginRankingLoss" => {
             let layer = MarginRankingLoss::new().margin(a.float_or(0, "margin", 0.)?).reduction(reduction(a, 3)?);
-            case(layer, |layer, a: &Args<T>| {
-                let [x1, x2] = [a.tensor(0, "input1")?, a.tensor(1, "input2")?];
-                // Whole numbers in some cases, which PyTorch converts.
-                let target = a.long(2, "target").map(|target| target.cast()).or_else(|_| a.tensor(2, "target"))?;
-                Ok(out![layer.forward(&x1, &x2, &target)?])
+            loss!(layer, "input1", "input2", "target")
+        }
+        "CosineEmbeddingLoss" => {
+            let layer = CosineEmbeddingLoss::new().margin(a.float_or(0, "margin", 0.)?).reduction(reduction(a, 3)?);
+            loss!(layer, "input1", "input2", "target")
+        }
+        "HingeEmbeddingLoss" => {
+            let layer = HingeEmbeddingLoss::new().margin(a.float_or(0, "margin", 1.)?).reduction(reduction(a, 3)?);
+            loss!(layer, promoted)
+        }
+        "KLDivLoss" => {
+            let layer = KLDivLoss::new().reduction(a.str_or(2, "reduction", "mean")?);
+            loss!(layer.log_target(a.bool_or(3, "log_target", false)?), tensor)
+        }
+        "PoissonNLLLoss" => {
+            let layer = PoissonNLLLoss::new().log_input(a.bool_or(0, "log_input", true)?);
+            let layer = layer.full(a.bool_or(1, "full", false)?).eps(a.float_or(3, "eps", 1e-8)?);
+            loss!(layer.reduction(reduction(a, 5)?), promoted)
+        }
+        "GaussianNLLLoss" => {
+            let layer = GaussianNLLLoss::new().full(a.bool_or(KW, "full", false)?).eps(a.float_or(KW, "eps", 1e-6)?);
+            loss!(layer.reduction(reduction(a, KW)?), "input", "target", "var")
+        }
+        "TripletMarginLoss" => {
+            let layer = TripletMarginLoss::new().margin(a.float_or(0, "margin", 1.)?).p(a.float_or(1, "p", 2.)?);
+            let layer = layer.eps(a.float_or(2, "eps", 1e-6)?).swap(a.bool_or(3, "swap", false)?);
+            loss!(layer.reduction(reduction(a, 6)?), "anchor", "positive", "negative")
+        }
+        "TripletMarginWithDistanceLoss" => {
+            let options = triplet_options(a)?;
+            let layer = TripletMarginWithDistanceLoss::by(distance(a)?).margin(options.get_margin());
+            let layer = layer.swap(options.get_swap()).reduction(options.get_reduction());
+            loss!(layer, "anchor", "positive", "negative")
+        }
+        "CTCLoss" => {
+            let layer = CTCLoss::new().blank(a.size_or(0, "blank", 0)?).reduction(reduction(a, 1)?);
+            case(layer.zero_infinity(a.bool_or(2, "zero_infinity", false)?), |layer, a: &Args<T>| {
+                let (x, y) = (a.tensor(0, "log_probs")?, a.long(1, "targets")?);
+                let (steps, sizes) = (lengths(a, 2, "input_lengths")?, lengths(a, 3, "target_lengths")?);
+                Ok(out![layer.forward(&x, &y, &steps, &sizes)?])
             })
+        }
+        "MultiMarginLoss" => {
+            let layer = MultiMarginLoss::new().dtype::<T>().weight(a.opt_detached(2, "weight")?);
+            let layer = layer.p(a.size_or(0, "p", 1)?).margin(a.float_or(1, "margin", 1.)?);
+            loss!(layer.reduction(reduction(a, 5)?), long)
+        }
+        "MultiLabelMarginLoss" => loss!(MultiLabelMarginLoss::new().reduction(reduction(a, 2)?), long),
+        "MultiLabelSoftMarginLoss" => {
+            let layer = MultiLabelSoftMarginLoss::new().dtype::<T>().weight(a.opt_detached(0, "weight")?);
+            loss!(layer.reduction(reduction(a, 3)?), promoted)
+        }
+        "NLLLoss2d" => {
+            let layer = NLLLoss2d::new().dtype::<T>().weight(a.opt_detached(0, "weight")?);
+            let layer = layer.ignore_index(a.int_or(2, "ignore_index", -100)? as i64).reduction(reduction(a, 4)?);
+            loss!(layer, long)
         }
         "HuberLoss" => {
             let (layer, delta) = (HuberLoss::new().reduction(reduction(a, 0)?), a.float_or(1, "delta", 1.)?);

@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod conv;
+mod distance;
 mod dropout;
 mod linear;
 mod loss;
@@ -10,6 +11,8 @@ mod normalization;
 mod pooling;
 mod rnn;
 mod sparse;
+mod transformer;
+mod vision;
 
 use ndnn::{
     AnyTensor, Real, Result,
@@ -57,7 +60,21 @@ pub fn layer<T: Real>(module: impl Forward<T>) -> Box<dyn Case<T>> {
 }
 
 pub fn build<T: Real>(target: &str, args: &Args<T>) -> Built<T> {
-    families!(build(target, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, rnn, sparse)
+    families!(build(target, args);
+        activation,
+        attention,
+        conv,
+        distance,
+        dropout,
+        linear,
+        loss,
+        normalization,
+        pooling,
+        rnn,
+        sparse,
+        transformer,
+        vision,
+    )
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -65,6 +82,7 @@ pub fn built() -> Vec<&'static str> {
         activation::BUILT,
         attention::BUILT,
         conv::BUILT,
+        distance::BUILT,
         dropout::BUILT,
         linear::BUILT,
         loss::BUILT,
@@ -72,6 +90,8 @@ pub fn built() -> Vec<&'static str> {
         pooling::BUILT,
         rnn::BUILT,
         sparse::BUILT,
+        transformer::BUILT,
+        vision::BUILT,
     ]
     .concat()
 }
