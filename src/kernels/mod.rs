@@ -11,7 +11,7 @@
 //!   of sliding windows).
 //! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
 //!   [`products`], [`random`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
-//! - Products of matrices: [`gemm`].
+//! - Products of matrices: [`gemm`]; equations and reflections: [`linalg`].
 
 pub mod conv;
 pub mod copy;
@@ -25,6 +25,7 @@ pub mod interpolation;
 pub mod isa;
 pub mod layout;
 pub mod lend;
+pub mod linalg;
 pub mod memory;
 pub mod normalization;
 pub mod optimizer_pass;

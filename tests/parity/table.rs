@@ -66,15 +66,24 @@ there! {
     xavier_uniform_ => ndnn::nn::init::xavier_uniform;
     zeros_ => ndnn::nn::init::zeros;
     "torch.nn.utils" in ndnn::nn::utils {
-        clip_grad_norm
+        clip_grad_norm fuse_conv_bn_eval fuse_conv_bn_weights fuse_linear_bn_eval fuse_linear_bn_weights get_total_norm
+        parameters_to_vector remove_spectral_norm remove_weight_norm skip_init spectral_norm vector_to_parameters
+        weight_norm
     }
     clip_grad_norm_ => ndnn::nn::utils::clip_grad_norm;
     clip_grad_value_ => ndnn::nn::utils::clip_grad_value;
+    clip_grads_with_norm_ => ndnn::nn::utils::clip_grads_with_norm;
+    "torch.nn.utils.prune" in ndnn::nn::utils::prune {
+        CustomFromMask Identity L1Unstructured LnStructured RandomStructured RandomUnstructured custom_from_mask
+        global_unstructured identity is_pruned l1_unstructured ln_structured random_structured random_unstructured
+        remove
+    }
+    BasePruningMethod => ndnn::nn::utils::prune::PruningMethod;
     "torch.nn.utils.parametrize" in ndnn::nn::utils::parametrize {
-        is_parametrized register_parametrization remove_parametrizations
+        cached is_parametrized register_parametrization remove_parametrizations
     }
     "torch.nn.utils.parametrizations" in ndnn::nn::utils::parametrizations {
-        weight_norm
+        orthogonal spectral_norm weight_norm
     }
     "torch.optim" in ndnn::optim {
         Adam AdamW Optimizer RMSprop SGD
@@ -129,13 +138,6 @@ pub const ABSENT: &[(&str, &str, &str)] = &[
     ("torch.nn.functional", "scaled_addmm scaled_grouped_mm scaled_mm", "CUDA only: products of scaled 8-bit floats"),
     (
         "torch.nn.utils",
-        "clip_grads_with_norm_ fuse_conv_bn_eval fuse_conv_bn_weights fuse_linear_bn_eval fuse_linear_bn_weights \
-         get_total_norm parameters_to_vector remove_spectral_norm remove_weight_norm skip_init spectral_norm \
-         vector_to_parameters weight_norm",
-        "not yet",
-    ),
-    (
-        "torch.nn.utils",
         "convert_conv2d_weight_memory_format convert_conv3d_weight_memory_format",
         "CUDA and channels-last memory only",
     ),
@@ -146,19 +148,18 @@ pub const ABSENT: &[(&str, &str, &str)] = &[
         "not yet",
     ),
     ("torch.nn.utils.rnn", "PackedSequence_ bind invert_permutation", "an internal helper of PyTorch"),
+    ("torch.nn.utils.prune", "PruningContainer", "pruning again combines the masks by itself"),
     (
-        "torch.nn.utils.prune",
-        "BasePruningMethod CustomFromMask Identity L1Unstructured LnStructured PruningContainer RandomStructured \
-         RandomUnstructured custom_from_mask global_unstructured identity is_pruned l1_unstructured ln_structured \
-         random_structured random_unstructured remove",
-        "not yet",
+        "torch.nn.utils.parametrize",
+        "ParametrizationList",
+        "an internal class of PyTorch: `named_parameters` and `apply` show what it holds",
     ),
     (
         "torch.nn.utils.parametrize",
-        "ParametrizationList cached transfer_parametrizations_and_params type_before_parametrizations",
-        "not yet",
+        "transfer_parametrizations_and_params",
+        "a clone of the parameter takes its parametrizations along: `to.weight = from.weight.clone()`",
     ),
-    ("torch.nn.utils.parametrizations", "orthogonal spectral_norm", "not yet"),
+    ("torch.nn.utils.parametrize", "type_before_parametrizations", "a parametrized module keeps its type"),
     ("torch.optim", "ASGD Adadelta Adafactor Adagrad Adamax LBFGS Muon NAdam RAdam Rprop", "not yet"),
     ("torch.optim", "SparseAdam", "sparse gradients: there are none here"),
     (
