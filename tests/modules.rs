@@ -7,14 +7,22 @@ use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 #[path = "modules/checkpoint.rs"]
 mod checkpoint;
 mod common;
+#[path = "modules/containers.rs"]
+mod containers;
 #[path = "modules/hooks.rs"]
 mod hooks;
+#[path = "modules/parametrizations.rs"]
+mod parametrizations;
+#[path = "modules/prune.rs"]
+mod prune;
 #[path = "modules/setters.rs"]
 mod setters;
 #[path = "modules/sources.rs"]
 mod sources;
 #[path = "modules/state.rs"]
 mod state;
+#[path = "modules/utils.rs"]
+mod utils;
 
 #[derive(Module)]
 struct Net {

@@ -102,6 +102,9 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
     let call: fn(&[Tensor], Option<&Tensor<i64>>) -> Result<Tensor> = match function {
         "softmax" => |i, _| F::softmax(&i[0], 1),
         "layer_norm" => |i, _| F::layer_norm(&i[0], &i[0].shape()[1..], Some(&i[1]), Some(&i[2]), 1e-5),
+        "group_norm" => |i, _| F::group_norm(&i[0], 32, Some(&i[1]), Some(&i[2]), 1e-5),
+        "embedding" => |i, rows| F::embedding(rows.expect("rows"), &i[0], Default::default()),
+        "embedding_bag" => |i, rows| F::embedding_bag(rows.expect("rows"), &i[0], None, None, Default::default()),
         "gelu" => |i, _| Ok(F::gelu(&i[0], F::GELUApproximate::None)),
         "tanh" => |i, _| Ok(i[0].tanh()),
         "cross_entropy" => |i, labels| F::cross_entropy(&i[0], labels.expect("labels"), Default::default()),
@@ -136,9 +139,24 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
     Ok(Work { prepare: Box::new(move || Ok(Some(call(&inputs, labels.as_ref())?))), step: Box::new(backward) })
 }
 
+/// The loss and the gradient of scores, forward and backward in one step.
+fn loss_work(name: &str, mut data: Data) -> Work {
+    let (x, target) = (data.float("x").expect("x").set_requires_grad(true), data.labels().expect("target"));
+    let [steps, batch, _] = x.shape()[..] else { panic!("no workload {name}") };
+    let lengths = [steps, target.shape()[1]].map(|n| Tensor::full([batch], n as i64));
+    Work::new(move |_| {
+        let loss = F::ctc_loss(&x.log_softmax(2)?, &target, &lengths[0], &lengths[1], Default::default())?;
+        autograd::grad(&[&loss], &[&x], false)?;
+        Ok(vec![loss])
+    })
+}
+
 fn work(name: &str, mut data: Data) -> Result<Work> {
     if name.contains('-') {
         return row_work(name, data);
+    }
+    if name == "N" {
+        return Ok(loss_work(name, data));
     }
     let mut model = network(name);
     let x = data.float("x").expect("x");

@@ -87,6 +87,9 @@ def row_work(data, name):
     call = {
         "softmax": lambda: F.softmax(x, 1),
         "layer_norm": lambda: F.layer_norm(x, x.shape[1:], *inputs[1:]),
+        "group_norm": lambda: F.group_norm(x, 32, *inputs[1:]),
+        "embedding": lambda: F.embedding(target, x),
+        "embedding_bag": lambda: F.embedding_bag(target, x),
         "gelu": lambda: F.gelu(x),
         "tanh": lambda: torch.tanh(x),
         "cross_entropy": lambda: F.cross_entropy(x, target),
@@ -110,7 +113,22 @@ def row_work(data, name):
     return call, lambda y: torch.autograd.grad(y, inputs, data["grad"])
 
 
+def loss_work(data):
+    """The loss and the gradient of scores."""
+    x, target = data["x"].requires_grad_(), data["target"]
+    lengths = [torch.full((x.shape[1],), n) for n in (x.shape[0], target.shape[1])]
+
+    def step(_):
+        loss = F.ctc_loss(x.log_softmax(2), target, *lengths)
+        torch.autograd.grad(loss, x)
+        return [loss]
+
+    return step
+
+
 def work(name, data):
+    if name == "N":
+        return None, loss_work(data)
     if name == "A":
         return None, training(data, name, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))
     if name == "Aadam":
@@ -185,6 +203,9 @@ def twice(distinct, *answers):
 
 # The shapes of the inputs of these workloads; the others have (4096, 512).
 SHAPES = {
+    "group_norm": (16, 64, 56, 56),
+    "embedding": (50000, 64),
+    "embedding_bag": (50000, 64),
     "gelu": (2048, 2048),
     "tanh": (2048, 2048),
     "cross_entropy": (1024, 10000),
@@ -214,12 +235,18 @@ def make(name):
         data = {"x": torch.randn(32, 1024), "target": torch.randn(32, 1024)}
     elif name == "D":
         data = twice(torch.randn(64, 1024), torch.randn(64, 1024), torch.randn(64, 1024))
+    elif name == "N":
+        return {"x": torch.randn(50, 32, 20), "target": torch.randint(1, 20, (32, 15))}
     elif name in ("C1", "C1024"):
         data = {"x": torch.randn(int(name[1:]), 784)}
     else:
         data = {"x": torch.randn(SHAPES.get(name, (4096, 512))) * 2}
         if name.startswith("layer_norm"):
             data |= {"weight": torch.rand(512) + 0.5, "bias": torch.randn(512)}
+        if name == "group_norm":
+            data |= {"weight": torch.rand(64) + 0.5, "bias": torch.randn(64)}
+        if name.startswith("embedding"):
+            data |= {"target": torch.randint(50000, (4096, 20))}
         if name.startswith("cross_entropy"):
             data |= {"target": torch.randint(10000, (1024,))}
         if name == "conv_column":

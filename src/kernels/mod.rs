@@ -11,7 +11,7 @@
 //!   of sliding windows).
 //! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
 //!   [`products`], [`random`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
-//! - Products of matrices: [`gemm`].
+//! - Products of matrices: [`gemm`]; equations and reflections: [`linalg`].
 
 pub mod conv;
 pub mod copy;
@@ -25,6 +25,7 @@ pub mod interpolation;
 pub mod isa;
 pub mod layout;
 pub mod lend;
+pub mod linalg;
 pub mod memory;
 pub mod normalization;
 pub mod optimizer_pass;
@@ -37,12 +38,14 @@ pub mod raw;
 pub mod reduce;
 pub mod retype;
 pub mod row_kernel;
+pub mod row_sums;
 pub mod sampling;
 pub mod scalar;
 pub mod sizes;
 pub mod softmax;
 pub mod sort;
 pub mod special_f64;
+mod taps;
 pub mod threads;
 mod thresholds;
 pub mod vmath;

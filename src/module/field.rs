@@ -22,6 +22,8 @@ pub struct Members<'a> {
     pub(crate) children: Vec<(String, &'a dyn Module)>,
     /// The modules that compute parameters, by the name of the parameter.
     pub(crate) parametrized: Vec<(String, Arc<dyn Module>)>,
+    /// Those whose members have names among the module's own, which are complete.
+    pub(crate) beside: Vec<Arc<dyn Module>>,
     pub(crate) modes: Vec<&'a Mode>,
 }
 
@@ -67,7 +69,7 @@ impl<M: Module + Clone> Field for M {
 impl<T: Real> Field for Param<T> {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
         match self.source() {
-            Source::Computed(list) => members.parametrized.push((name.to_string(), list)),
+            Source::Computed(list) => list.show(name, members),
             _ => members.params.push((name.to_string(), self.into())),
         }
     }
@@ -110,11 +112,13 @@ macro_rules! plain {
 plain! {
     [] F::BatchNormOptions,
     [] F::CosineSimilarityOptions,
+    [] F::EmbeddingBagOptions,
     [] F::EmbeddingOptions,
     [] F::FoldOptions,
     [] F::GELUApproximate,
     [] F::InterpolateOptions,
     [] F::KLDivReduction,
+    [] F::LocalResponseNormOptions,
     [] F::PadOptions,
     [] F::PaddingMode,
     [] F::PairwiseDistanceOptions,

@@ -22,6 +22,7 @@ mod param_hooks;
 mod parametrization;
 mod printing;
 mod scope;
+mod sequential;
 mod summary;
 mod walk;
 
@@ -33,9 +34,7 @@ pub use any::{AnyBuffer, AnyParam, Parameters};
 pub use buffer::Buffer;
 #[doc(hidden)]
 pub use call::{Arg, Call, Place, Seen, Unseen, run};
-pub use containers::{Dict, ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential};
-#[doc(hidden)]
-pub use containers::{first, further};
+pub use containers::{Dict, ModuleDict, ModuleList, ParameterDict, ParameterList};
 pub use copies::copying;
 pub(crate) use copies::sharing;
 pub use dtype::Dtype;
@@ -46,8 +45,12 @@ pub use mode::Mode;
 pub use param::Param;
 pub(crate) use param::optional;
 pub use parametrization::{CloneParametrization, Parametrization};
+pub(crate) use parametrization::{cached, has_beside};
 pub use printing::{ExtraRepr, repr};
 pub use scope::Scope;
+pub use sequential::Sequential;
+#[doc(hidden)]
+pub use sequential::{first, further};
 pub use summary::{Row, Summary, summary, summary_of};
 
 /// Every module as the type that the walks take.

@@ -8,8 +8,9 @@ use std::{
 use ndarray::ArrayViewMutD;
 
 use super::{
+    any::AnyParam,
     copies::{self, Handle, cloned, converted, copying},
-    parametrization::ParametrizationList,
+    parametrization::{self, ParametrizationList},
     scope,
 };
 use crate::{
@@ -61,7 +62,7 @@ const COMPUTED: &str = "the parameter is computed by a parametrization; change w
 
 #[cold]
 #[track_caller]
-fn refuse(op: &str, why: &str) -> ! {
+pub(super) fn refuse(op: &str, why: &str) -> ! {
     panic!("{op}: {why}")
 }
 
@@ -163,7 +164,7 @@ impl<T: Real> Param<T> {
         let mut state = write(&self.0);
         if let Source::Lazy(known) = &state.source {
             let values = values(known)?;
-            assert!(fits(known, values.shape()), "tensor_or: {}", misfit(known, values.shape()));
+            assert!(fits(known, values.shape()), "tensor_or: {}", misfit("parameter", known, values.shape()));
             state.source = Source::own(values.cast());
         }
         Ok(())
@@ -184,7 +185,7 @@ impl<T: Real> Param<T> {
                 Source::Computed(list) => list.clone(),
             }
         };
-        Some(or_panic(computed.tensor()))
+        Some(or_panic(parametrization::values(computed)))
     }
 
     /// The current values, detached: gradients of what is computed from them do not reach this parameter.
@@ -260,7 +261,7 @@ impl<T: Real> Param<T> {
     pub fn set(&self, values: &Tensor<T>) -> Result<()> {
         let known = self.known_shape();
         if !fits(&known, values.shape()) {
-            return Err(Error::shape("set", misfit(&known, values.shape())));
+            return Err(Error::shape("set", misfit("parameter", &known, values.shape())));
         }
         let mut state = write(&self.0);
         match &mut state.source {
@@ -343,21 +344,22 @@ impl<T: Real> Param<T> {
         Ok(())
     }
 
-    /// Clears the accumulated gradient; if a parametrization computes the values, those of its originals.
+    /// Clears the accumulated gradient; if a parametrization computes the values, those of all that it computes them from.
     pub fn zero_grad(&self) {
         match &read(&self.0).source {
             Source::Own(tensor) => tensor.zero_grad(),
-            Source::Computed(list) => list.originals().iter().for_each(Param::zero_grad),
+            Source::Computed(list) => list.parameters().iter().for_each(AnyParam::zero_grad),
             Source::Lazy(_) => {}
         }
     }
 
-    /// Freezes (`false`) or unfreezes the parameter for forward passes from now on.
+    /// Freezes (`false`) or unfreezes the parameter for forward passes from now on; if a parametrization computes the values, all
+    /// that it computes them from.
     pub fn set_requires_grad(&self, requires_grad: bool) {
         let mut state = write(&self.0);
         state.requires_grad = requires_grad;
         if let Source::Computed(list) = &state.source {
-            list.originals().iter().for_each(|p| p.set_requires_grad(requires_grad));
+            list.parameters().iter().for_each(|p| p.set_requires_grad(requires_grad));
         }
     }
 
@@ -365,7 +367,7 @@ impl<T: Real> Param<T> {
     pub fn requires_grad(&self) -> bool {
         let state = read(&self.0);
         match &state.source {
-            Source::Computed(list) => list.originals().iter().any(Param::requires_grad),
+            Source::Computed(list) => list.parameters().iter().any(AnyParam::requires_grad),
             _ => state.requires_grad,
         }
     }
@@ -433,9 +435,9 @@ pub(super) fn fits(known: &[Option<usize>], shape: &[usize]) -> bool {
     known.len() == shape.len() && known.iter().zip(shape).all(|(known, n)| known.is_none_or(|k| k == *n))
 }
 
-fn misfit(known: &[Option<usize>], values: &[usize]) -> String {
+pub(super) fn misfit(what: &str, known: &[Option<usize>], values: &[usize]) -> String {
     let sizes: Vec<String> = known.iter().map(|n| n.map_or("?".into(), |n| n.to_string())).collect();
-    format!("the parameter is [{}], the new values are {values:?}", sizes.join(", "))
+    format!("the {what} is [{}], the new values are {values:?}", sizes.join(", "))
 }
 
 impl<T: Real> Handle for Param<T> {

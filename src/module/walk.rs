@@ -28,6 +28,9 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
 fn descend(module: &dyn Module, prefix: &str, f: &mut dyn FnMut(&str, &Members<'_>)) {
     let members = members(module);
     f(prefix, &members);
+    for list in &members.beside {
+        descend(&**list, prefix, f);
+    }
     for (name, child) in &members.children {
         descend(*child, &join(prefix, name), f);
     }
@@ -39,7 +42,8 @@ fn descend(module: &dyn Module, prefix: &str, f: &mut dyn FnMut(&str, &Members<'
 /// The parameters of a module itself, including those from which parametrizations compute others.
 pub(super) fn own_parameters(root: &dyn Module) -> Vec<AnyParam> {
     let root = members(root);
-    let computed = root.parametrized.iter().flat_map(|(_, list)| parameters(&**list));
+    let lists = root.parametrized.iter().map(|(_, list)| list).chain(&root.beside);
+    let computed = lists.flat_map(|list| parameters(&**list));
     root.params.into_iter().map(|(_, p)| p).chain(computed).collect()
 }
 
@@ -48,6 +52,9 @@ pub(super) fn upgraded(module: &dyn Module, state: &StateDict) -> StateDict {
     fn upgrade(module: &dyn Module, prefix: &str, state: &mut StateDict) {
         module.upgrade(prefix, state);
         let members = members(module);
+        for list in &members.beside {
+            list.upgrade(prefix, state);
+        }
         for (name, child) in &members.children {
             upgrade(*child, &format!("{prefix}{name}."), state);
         }
@@ -120,10 +127,17 @@ impl Entry {
         }
     }
 
+    fn is_lazy(&self) -> bool {
+        match self {
+            Entry::Param(p) => p.is_lazy(),
+            Entry::Buffer(b) => b.is_lazy(),
+        }
+    }
+
     pub(super) fn known_shape(&self) -> Vec<Option<usize>> {
         match self {
             Entry::Param(p) => p.known_shape(),
-            Entry::Buffer(b) => b.shape().into_iter().map(Some).collect(),
+            Entry::Buffer(b) => b.known_shape(),
         }
     }
 
@@ -134,9 +148,9 @@ impl Entry {
 }
 
 /// # Errors
-/// If a parameter has no values yet.
-pub(super) fn no_lazy<'a>(op: &str, mut params: impl Iterator<Item = (&'a str, &'a AnyParam)>) -> Result<()> {
-    match params.find(|(_, p)| p.is_lazy()) {
+/// If one of these names belongs to a parameter or buffer that has no values yet.
+pub(super) fn no_lazy<'a>(op: &str, mut named: impl Iterator<Item = (&'a str, bool)>) -> Result<()> {
+    match named.find(|(_, lazy)| *lazy) {
         None => Ok(()),
         Some((name, _)) => {
             let why =
@@ -149,7 +163,7 @@ pub(super) fn no_lazy<'a>(op: &str, mut params: impl Iterator<Item = (&'a str, &
 #[track_caller]
 pub(super) fn num_parameters(root: &dyn Module) -> usize {
     let params = named_parameters(root);
-    or_panic(no_lazy("num_parameters", params.iter().map(|(name, p)| (name.as_str(), p))));
+    or_panic(no_lazy("num_parameters", params.iter().map(|(name, p)| (name.as_str(), p.is_lazy()))));
     params.iter().map(|(_, p)| p.numel()).sum()
 }
 
@@ -206,13 +220,7 @@ pub(super) fn state(op: &str, root: &dyn Module) -> Result<StateDict> {
         Entry::Buffer(b) => b.tensor(),
     };
     let entries = entries(op, root)?;
-    no_lazy(
-        op,
-        entries.iter().filter_map(|(name, entry)| match entry {
-            Entry::Param(p) => Some((name, p)),
-            Entry::Buffer(_) => None,
-        }),
-    )?;
+    no_lazy(op, entries.iter().map(|(name, entry)| (name, entry.is_lazy())))?;
     Ok(entries.into_iter().map(|(name, entry)| (name, value(entry))).collect())
 }
 

@@ -9,7 +9,7 @@ mod linear;
 pub mod loss;
 mod normalization;
 mod pooling;
-mod sparse;
+pub mod sparse;
 mod vision;
 
 use ndnn::Real;
