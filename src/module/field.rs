@@ -110,7 +110,8 @@ macro_rules! plain {
 plain! {
     [] F::Reduction, [] F::PaddingMode, [const N: usize] F::Padding<N>, [const N: usize] F::Dims<N>, [] F::PyNumber, [] F::GELUApproximate,
     [const N: usize] F::PoolStride<N>, [const N: usize] F::ConvOptions<N>, [const N: usize] F::MaxPoolOptions<N>,
-    [const N: usize] F::AvgPoolOptions<N>,
+    [const N: usize] F::AvgPoolOptions<N>, [const N: usize] F::MaxUnpoolOptions<N>, [const N: usize] F::LPPoolOptions<N>,
+    [const N: usize] F::AdaptiveSize<N>, [const N: usize] F::FractionalSize<N>, [const N: usize] F::Pads<N>,
     [] F::EmbeddingOptions, [] F::BatchNormOptions, [] F::RecurrentOptions, [] F::PadOptions,
     [] bool, [] char, [] u8, [] u16, [] u32, [] u64, [] usize, [] i8, [] i16, [] i32, [] i64, [] isize, [] f32, [] f64,
     [] String, [] &'static str, [] Vec<usize>, [] Vec<isize>, [] Vec<i64>, [] Vec<f32>, [] Vec<f64>, [] Vec<bool>, [] Vec<String>,

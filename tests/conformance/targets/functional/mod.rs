@@ -16,7 +16,7 @@ use super::{Called, families};
 use crate::args::Args;
 
 pub use conv::padding;
-pub use pooling::avg_pool_options;
+pub use pooling::{adaptive_size, avg_pool_options, fractional_size, max_unpool_options};
 
 pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
     families!(call (target, variant, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, sparse)

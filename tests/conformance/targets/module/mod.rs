@@ -7,6 +7,7 @@ mod dropout;
 mod linear;
 mod loss;
 mod normalization;
+mod padding;
 mod pooling;
 mod rnn;
 mod sparse;
@@ -57,7 +58,7 @@ pub fn layer<T: Real>(module: impl Forward<T>) -> Box<dyn Case<T>> {
 }
 
 pub fn build<T: Real>(target: &str, args: &Args<T>) -> Built<T> {
-    families!(build(target, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, rnn, sparse)
+    families!(build(target, args); activation, attention, conv, dropout, linear, loss, normalization, padding, pooling, rnn, sparse)
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -69,6 +70,7 @@ pub fn built() -> Vec<&'static str> {
         linear::BUILT,
         loss::BUILT,
         normalization::BUILT,
+        padding::BUILT,
         pooling::BUILT,
         rnn::BUILT,
         sparse::BUILT,
