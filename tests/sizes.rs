@@ -13,7 +13,8 @@ use ndnn::{
     Ints, Reduce,
     data::{DataLoader, Dataset, TensorDataset, random_split},
     functional::{
-        self as F, AttentionOptions, AvgPoolOptions, ConvOptions, EmbeddingOptions, MaxPoolOptions, PaddingMode,
+        self as F, AttentionOptions, AvgPoolOptions, ConvOptions, EmbeddingOptions, MaxPoolOptions, MaxUnpoolOptions,
+        PaddingMode,
     },
     io,
     prelude::*,
@@ -138,6 +139,15 @@ fn sizes_of_every_function() {
         "max_pool" => F::max_pool1d(x, 1, MaxPoolOptions::default().stride(n.max(1)).dilation(n.max(1)))?;
         "max_pool" => F::max_pool1d(x, 2, MaxPoolOptions::default().stride(n.max(1)).dilation(n.max(1)).ceil_mode(true).padding(1))?;
         "max_pool" => F::max_pool2d(x, [n, 1], MaxPoolOptions::default().padding([n / 2, 0]))?;
+        "lp_pool" => F::lp_pool1d(x, 2., n, Default::default())?;
+        "adaptive" => F::adaptive_avg_pool1d(x, n)?;
+        "adaptive" => F::adaptive_max_pool1d(x, n)?;
+        "adaptive" => F::adaptive_max_pool2d_with_indices(x, [n, n])?;
+        "fractional" => F::fractional_max_pool2d(x, n, 1, None)?;
+        "fractional" => F::fractional_max_pool2d(x, [n, 1], [1, n], None)?;
+        "max_unpool" => F::max_unpool1d(x, &x.cast(), n, Default::default(), None)?;
+        "max_unpool" => F::max_unpool1d(x, &x.cast(), 1, MaxUnpoolOptions::default().stride(n.max(1)).padding(n), None)?;
+        "max_unpool" => F::max_unpool1d(x, &x.cast(), n, MaxUnpoolOptions::default().stride(n.max(1)), Some(&[n]))?;
         "random_split" => random_split(TensorDataset::new(zeros(&[3]))?, [n, n])?;
         "sample" => TensorDataset::new(zeros(&[3]))?.get(n)?;
         "batch" => TensorDataset::new(zeros(&[3]))?.batch(&[n])?;

@@ -89,6 +89,8 @@ def row_work(data, name):
         "conv_column": lambda: F.conv2d(*inputs),
         "max_pool1d": lambda: F.max_pool1d(x, 2),
         "max_pool2d": lambda: F.max_pool2d(x, 2),
+        "avg_pool2d": lambda: F.avg_pool2d(x, 2),
+        "adaptive_avg_pool2d": lambda: F.adaptive_avg_pool2d(x, 7),
     }[function]
     if direction == "forward":
         return None, lambda _: [call()]
@@ -183,6 +185,8 @@ SHAPES = {
     "conv_column": (4, 128, 256, 1),
     "max_pool1d": (4, 128, 256),
     "max_pool2d": (16, 32, 64, 64),
+    "avg_pool2d": (16, 32, 64, 64),
+    "adaptive_avg_pool2d": (16, 64, 30, 30),
 }
 
 

@@ -456,6 +456,38 @@ mod tests {
         }
     }
 
+    /// Windows of different lengths, some of which share elements, and few long ones.
+    #[test]
+    fn windows_that_cover_the_plane_evenly() {
+        let sizes = [[1, 1, 1], [2, 3, 7], [1, 5, 4], [4, 1, 9]];
+        for (input, output) in sizes.iter().flat_map(|&input| sizes.map(|output| (input, output))) {
+            let pattern = Pattern::Adaptive { input, output };
+            let x: Vec<f64> = (0..2 * pattern.input_len()).map(|i| ((i * 7 + 3) % 11) as f64).collect();
+            let spans = [0, 1, 2].map(|axis| {
+                let at = |o: usize| (o * input[axis] / output[axis], ((o + 1) * input[axis]).div_ceil(output[axis]));
+                (0..output[axis]).map(move |o| at(o).0..at(o).1).collect::<Vec<_>>()
+            });
+            let mut sums = Vec::new();
+            let mut counts = Vec::new();
+            for plane in x.chunks(pattern.input_len()) {
+                for (d, h, w) in (0..pattern.output_len())
+                    .map(|i| (i / output[2] / output[1], i / output[2] % output[1], i % output[2]))
+                {
+                    let rows = spans[0][d].clone().flat_map(|d| spans[1][h].clone().map(move |h| d * input[1] + h));
+                    let window: Vec<f64> =
+                        rows.flat_map(|row| &plane[row * input[2]..][spans[2][w].clone()]).copied().collect();
+                    sums.push(window.iter().sum::<f64>());
+                    counts.push(window.len() as f64);
+                }
+            }
+            assert_eq!(
+                (&f64::sum_pool(&x, &pattern)[..], pattern.counts(false)),
+                (&sums[..], counts[..pattern.output_len()].to_vec()),
+                "{pattern:?}"
+            );
+        }
+    }
+
     /// Against a loop over one window after another, with many equal numbers, NaN and infinities.
     #[test]
     fn each_window_has_its_largest_element() {

@@ -4,7 +4,7 @@ use ndnn_derive::concrete;
 
 use super::{PoolStride, Pooling, pooled};
 use crate::{
-    Result,
+    Error, Result,
     functional::{Dims, by_rank, options},
     kernels::{layout::row_major, pooling::Pattern, sizes::room},
     tensor::{Real, Tensor},
@@ -55,6 +55,13 @@ pub(super) fn averaged<const N: usize, T: Real>(
 ) -> Result<Tensor<T>> {
     let AvgPoolOptions { stride, padding, ceil_mode, count_include_pad, divisor_override } = *options;
     let pooling = pooled(op, input.shape(), [kernel_size, padding, Dims::from(1)], (stride, ceil_mode))?;
+    let sizes = &input.shape()[input.ndim() - N..];
+    // As in PyTorch, over three axes only.
+    if N == 3 && sizes.iter().zip(kernel_size.get()).any(|(&n, k)| n < k) {
+        let what =
+            format!("windows of {kernel_size} are larger than the input {:?} without its padding", input.shape());
+        return Err(Error::shape(op, what));
+    }
     means(input, pooling, N, divisor_override, count_include_pad)
 }
 

@@ -105,14 +105,12 @@ pub fn fractional_max_pool_with_indices<const N: usize, T: Real>(
     };
     for i in 0..N {
         let (n, k, m) = (spatial.sizes[i], kernel[i], output[i]);
-        // As in PyTorch, whose limits differ.
-        let most = (n as u128 + 1).saturating_sub(k as u128 + if N == 3 { 1 } else { 0 });
-        if k == 0 || m as u128 > most {
+        // As in PyTorch, where one window less fits over three axes.
+        let most = n as i128 + 1 - k as i128 - i128::from(N == 3);
+        if k == 0 || m as i128 > most {
             let what = format!("{m} windows of {k} for axis {i} of the sizes, which has {n} elements");
-            return Err(Error::shape(
-                op,
-                format!("{what} (input {:?}); at most {most} fit, of 1 element or more", input.shape()),
-            ));
+            let limit = format!("a window has 1 element or more, and {} of these fit", most.max(0));
+            return Err(Error::shape(op, format!("{what} (input {:?}); {limit}", input.shape())));
         }
     }
     let windows = [spatial.sizes, kernel, output].map(|sizes| pad_to_3(sizes, 1));

@@ -111,8 +111,10 @@ fn placed<T: Real>(
     let (rows, inside) = (leading.iter().product::<usize>(), sizes.iter().product::<usize>());
     if let Some(index) = row_major(&indices.view()).iter().find(|&&i| usize::try_from(i).map_or(true, |i| i >= inside))
     {
-        let what = format!("there is the index {index}, the result has {inside} elements per channel: {sizes:?}");
-        return Err(Error::index(op, what));
+        let what =
+            format!("the index {index} is outside the result, which has {inside} elements per channel, {sizes:?}");
+        let hint = "if the pooling's input had other sizes, give them as the output size";
+        return Err(Error::index(op, format!("{what}; {hint}")));
     }
     let rows = [rows as isize, (input.numel() / rows) as isize];
     let zeros = Tensor::zeros([rows[0] as usize, inside]);
