@@ -4,7 +4,7 @@ use num_traits::Float;
 
 use super::{
     isa::{Isa, Kernel, dispatch},
-    memory::{Aligned, collected},
+    memory::{Aligned, collected, filled},
     row_kernel::{self, Blank, RowKernel, Sizes, write},
     sizes::saturating,
     threads,
@@ -341,39 +341,72 @@ fn improve_by<T: Float, const PLACES: bool>(
     }
 }
 
-/// Sums of windows, one plane per row; with `BACK`, for each element the sum of the windows that contain it.
-struct WindowSums<'a, T, const BACK: bool> {
-    x: &'a [T],
-    paths: Paths,
+/// The sums of windows; with `BACK`, for each element the sum of the windows that contain it.
+#[allow(unsafe_code)]
+fn sums<T: Real, const BACK: bool>(x: &[T], pattern: &Pattern) -> Aligned<T> {
+    let paths = &Paths::new(pattern);
+    let mut sizes = [pattern.input_len(), pattern.output_len()];
+    if BACK {
+        sizes.reverse();
+    }
+    let [from, to] = sizes;
+    let (planes, work) = (x.len() / from, paths.work());
+    let step = if saturating([planes, work]) < PARALLEL { planes } else { TASK.div_ceil(work) };
+    let mut out = Aligned::with_capacity(planes * to);
+    let parts = x.chunks(from * step).zip(out.spare(planes * to).chunks_mut(to * step));
+    let tasks = parts.map(|(x, out)| Sums::<T, BACK> { x, paths, out });
+    threads::each(saturating([planes, work]), tasks, |sums| dispatch(sums));
+    // SAFETY: there is one task for each `step` planes, and each wrote all of its planes.
+    unsafe { out.set_len(planes * to) };
+    out
 }
 
-impl<T: Real, const BACK: bool> RowKernel<T> for WindowSums<'_, T, BACK> {
-    type Note = ();
+/// Some planes of [`sums`].
+struct Sums<'a, T, const BACK: bool> {
+    x: &'a [T],
+    paths: &'a Paths,
+    out: &'a mut Blank<T>,
+}
+
+impl<T: Real, const BACK: bool> Kernel for Sums<'_, T, BACK> {
+    type Output = ();
     #[inline(always)]
-    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
-        let Paths { input, output, runs, steps: [a, b], .. } = &self.paths;
-        let len = if BACK { output } else { input }.iter().product::<usize>();
-        let (x, out) = (&self.x[i * len..][..len], write(out, |_| T::ZERO));
-        for (r, row) in self.paths.rows().enumerate() {
-            for line in self.paths.lines(row) {
-                for run in runs {
-                    let (window, element) = (r * output[2] + run.window, line + run.element);
-                    match BACK {
-                        false => add(&mut out[window..], *a, &x[element..], *b, run.count),
-                        true => add(&mut out[element..], *b, &x[window..], *a, run.count),
-                    }
+    fn run<I: Isa>(self) {
+        let Sums { x, paths, out } = self;
+        let Paths { input, output: [_, _, width_out], runs, steps: [a, b], .. } = paths;
+        let (width, out) = (input[2], write(out, |_| T::ZERO));
+        let sizes = [input, &paths.output].map(|sizes| sizes.iter().product::<usize>());
+        let [from, to] = if BACK { [sizes[1], sizes[0]] } else { sizes };
+        let mut sum = filled(width, T::ZERO);
+        for (x, out) in x.chunks_exact(from).zip(out.chunks_exact_mut(to)) {
+            for (r, row) in paths.rows().enumerate() {
+                let windows = r * width_out..(r + 1) * width_out;
+                // The lines under a row are summed first, or get the same.
+                if BACK {
+                    sum.fill(T::ZERO);
+                    let g = &x[windows];
+                    runs.iter().for_each(|run| add(&mut sum[run.element..], *b, &g[run.window..], *a, run.count));
+                    paths.lines(row).for_each(|line| add_all(&mut out[line..][..width], &sum));
+                    continue;
                 }
+                let mut lines = paths.lines(row).map(|line| &x[line..][..width]);
+                let Some(first) = lines.next() else { continue };
+                let mut line = first;
+                if let Some(second) = lines.next() {
+                    sum.iter_mut().zip(first).zip(second).for_each(|((sum, &a), &b)| *sum = a + b);
+                    lines.for_each(|line| add_all(&mut sum, line));
+                    line = &sum;
+                }
+                let out = &mut out[windows];
+                runs.iter().for_each(|run| add(&mut out[run.window..], *a, &line[run.element..], *b, run.count));
             }
         }
-        (out, ())
     }
 }
 
-fn sums<T: Real, const BACK: bool>(x: &[T], pattern: &Pattern) -> Aligned<T> {
-    let (from, to) = (pattern.input_len(), pattern.output_len());
-    let (rows, written) = if BACK { (x.len() / to, from) } else { (x.len() / from, to) };
-    let kernel = WindowSums::<T, BACK> { x, paths: Paths::new(pattern) };
-    row_kernel::run(&kernel, Sizes { rows, read: from + to, written, sums: 0 }).0
+#[inline(always)]
+fn add_all<T: Real>(to: &mut [T], from: &[T]) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
 }
 
 /// Adds every `b`th element of `from` to every `a`th element of `to`, `count` of them, at least one.

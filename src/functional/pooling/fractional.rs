@@ -9,7 +9,7 @@ use crate::{
         Dims,
         windows::{Spatial, pad_to_3},
     },
-    kernels::{layout::row_major, pooling::Fractional, sizes::room},
+    kernels::{layout::row_major, memory::collected, pooling::Fractional, sizes::room},
     tensor::{Real, Tensor},
 };
 
@@ -146,7 +146,7 @@ fn fractional<T: Real>(
         return Err(Error::value(op, format!("the random samples are between 0 and 1, got {bad}")));
     }
     let three = |u: &[T]| if let &[width, height] = u { [T::ZERO, height, width] } else { [u[0], u[1], u[2]] };
-    let samples: Vec<T> = samples.chunks_exact(axes).flat_map(three).collect();
+    let samples = collected(samples.chunks_exact(axes).flat_map(three));
     let [input, kernel, output] = windows;
     let windows = Fractional { input, kernel, output, samples: &samples };
     let found = T::fractional_max_pool(&row_major(&x.view()), &windows);
