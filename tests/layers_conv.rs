@@ -1,10 +1,16 @@
-//! Convolutions and padding: against plain loops, finite differences, and PyTorch's rules.
+//! Convolutions, padding, pooling and norms: against plain loops, finite differences, and PyTorch's rules.
 
 mod common;
 #[path = "layers_conv/kinds.rs"]
 mod kinds;
+#[path = "layers_conv/normalization.rs"]
+mod normalization;
 #[path = "layers_conv/pooling.rs"]
 mod pooling;
+#[path = "layers_conv/transposed.rs"]
+mod transposed;
+#[path = "layers_conv/vision.rs"]
+mod vision;
 
 use ndarray::{IxDyn, indices};
 use ndnn::{

@@ -4,7 +4,11 @@ use std::{any::Any, fs, path::PathBuf, sync::Arc};
 
 use ndnn::{DType, ErrorKind, io::safetensors, nn::StateDict, prelude::*};
 
+#[path = "modules/checkpoint.rs"]
+mod checkpoint;
 mod common;
+#[path = "modules/containers.rs"]
+mod containers;
 #[path = "modules/hooks.rs"]
 mod hooks;
 #[path = "modules/setters.rs"]
@@ -341,6 +345,10 @@ fn saved_and_loaded() {
     c.load_bytes(&a.to_bytes().unwrap()).unwrap();
     assert_eq!(values(&a), values(&c));
     assert_eq!(b.norm.num_batches_tracked.as_ref().unwrap().tensor().item().unwrap(), 1);
+    // Where the type is not known either.
+    let (unknown, d): (&dyn Module, _) = (&a, net());
+    (&d as &dyn Module).load_bytes(&unknown.to_bytes().unwrap()).unwrap();
+    assert_eq!(values(&a), values(&d));
     let stored = safetensors::load(&path).unwrap();
     assert_eq!(stored.get("norm.num_batches_tracked").unwrap().dtype(), DType::I64);
     assert_eq!(stored.len(), a.state_dict().len());

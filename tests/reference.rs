@@ -170,6 +170,10 @@ fn initial_distributions() {
     let mut compared = 0;
     for (name, entry) in entries(&reference) {
         let Some(init) = entry["init"].as_object() else { continue };
+        // A module among the arguments was made once, before the seeds: its entry holds one draw, copied.
+        if entry["args"].as_array().unwrap().iter().any(|arg| arg["module"].is_string()) {
+            continue;
+        }
         let mut drawn: Vec<(String, Vec<f32>)> = Vec::new();
         for seed in 0..SEEDS {
             ndnn::manual_seed(seed);
@@ -242,8 +246,9 @@ fn nested(what: &str) -> Option<Box<dyn Module>> {
         _ if what.starts_with("ParameterDict") => {
             Box::new(ParameterDict::from([("w", Param::new(Tensor::<f32>::zeros([2, 3])))]))
         }
-        // The layers of the transformer are not built yet.
-        _ if what.starts_with("TransformerEncoder") => return None,
+        _ if what.starts_with("TransformerEncoder") => {
+            Box::new(TransformerEncoder::new(TransformerEncoderLayer::new(8, 2).dim_feedforward(16), 3))
+        }
         other => panic!("the reference has a nested model that is not built here: {other}"),
     })
 }
@@ -260,5 +265,5 @@ fn nested_models() {
         let state: Json = module.state_dict().iter().map(|(name, t)| serde_json::json!([name, t.shape()])).collect();
         assert_eq!(state, entry["state"], "{what}");
     }
-    assert!(compared >= 7);
+    assert!(compared >= 8);
 }

@@ -1,12 +1,16 @@
-//! Recurrent layers: layer and function agree, derivatives, names, errors.
+//! Recurrent layers: layer and function agree, derivatives, names, errors; attention and transformers.
 
 #[path = "rnn_attention/attention.rs"]
 mod attention;
+#[path = "rnn_attention/lengths.rs"]
+mod lengths;
+#[path = "rnn_attention/transformer.rs"]
+mod transformer;
 
 use ndnn::{
     AnyTensor,
     autograd::{CheckOptions, gradcheck, gradgradcheck},
-    functional::{self as F, RecurrentKind, RecurrentOptions, RecurrentWeights},
+    functional::{self as F, RecurrentKind, RecurrentOptions, RecurrentWeights, RnnNonlinearity},
     module::hooks::Hooked,
     prelude::*,
     random::{Generator, SeedableRng},
@@ -112,6 +116,52 @@ fn gru_cell_is_its_formula() {
     close(&cell.forward(&strided(&x), Some(strided(&h))).unwrap(), &expected);
     cell.forward(&x, Some(h)).unwrap().sum().backward().unwrap();
     assert!(cell.parameters().iter().all(|p| p.has_grad()));
+}
+
+#[test]
+fn rnn_is_its_formula_step_by_step() {
+    let w = weights(1, 1, 2, 3, 0);
+    let (x, start) = (numbers(10, &[4, 5, 2]), numbers(11, &[1, 5, 3]));
+    for (nonlinearity, word) in [(RnnNonlinearity::Tanh, "tanh"), (RnnNonlinearity::Relu, "relu")] {
+        let options = RecurrentOptions::default();
+        let all = std::slice::from_ref(&w);
+        let (output, last) = F::rnn(&x, Some(start.clone()), all, nonlinearity, options).unwrap();
+        let cell = RNNCell::new(2, 3).nonlinearity(word).dtype::<f64>();
+        cell.weight_ih.set(&w.weight_ih).unwrap();
+        cell.weight_hh.set(&w.weight_hh).unwrap();
+        cell.bias_ih.as_ref().unwrap().set(w.bias_ih.as_ref().unwrap()).unwrap();
+        cell.bias_hh.as_ref().unwrap().set(w.bias_hh.as_ref().unwrap()).unwrap();
+        let mut h = start.select(0, 0).unwrap();
+        for (t, step) in x.unbind(0).unwrap().iter().enumerate() {
+            let by_cell = cell.forward(step, Some(h.clone())).unwrap();
+            let part = |x: &T, weight: &T, bias: &Option<T>| F::linear(x, weight, bias.as_ref()).unwrap();
+            let sum = part(step, &w.weight_ih, &w.bias_ih) + part(&h, &w.weight_hh, &w.bias_hh);
+            h = if word == "tanh" { sum.tanh() } else { F::relu(&sum) };
+            close(&by_cell, &h);
+            close(&output.select(0, t as isize).unwrap(), &h);
+        }
+        close(&last.select(0, 0).unwrap(), &h);
+    }
+}
+
+#[test]
+fn rnn_derivatives() {
+    for nonlinearity in [RnnNonlinearity::Tanh, RnnNonlinearity::Relu] {
+        let all = [weights(5, 1, 2, 3, 0), weights(15, 1, 2, 3, 0)];
+        let inputs = [vec![numbers(1, &[3, 2, 2]), numbers(2, &[2, 2, 3])], listed(&all)].concat();
+        let f = |t: &[T]| {
+            let options = RecurrentOptions::default().bidirectional(true);
+            F::rnn(&t[0], Some(t[1].clone()), &unlisted(&t[2..], &all[0]), nonlinearity, options)
+        };
+        gradcheck(f, &inputs, CheckOptions::default()).unwrap();
+        gradgradcheck(f, &inputs, CheckOptions::default()).unwrap();
+    }
+}
+
+#[test]
+#[should_panic(expected = "nonlinearity: there is no \"sigmoid\"; expected one of \"tanh\", \"relu\"")]
+fn rnn_knows_two_nonlinearities() {
+    let _ = RNN::new(2, 3).nonlinearity("sigmoid");
 }
 
 #[test]
@@ -289,6 +339,8 @@ fn gru_and_cells_names_and_printing() {
     assert_eq!(gru.weight("weight_ih_l1_reverse").unwrap().shape(), [12, 8]);
     assert_eq!(GRUCell::new(3, 2).bias(false).to_string(), "GRUCell(3, 2, bias=False)");
     assert_eq!(LSTMCell::new(3, 2).to_string(), "LSTMCell(3, 2)");
+    assert_eq!(RNN::new(3, 2).nonlinearity("relu").dropout(0.5).to_string(), "RNN(3, 2, dropout=0.5)");
+    assert_eq!(RNNCell::new(3, 2).nonlinearity("relu").to_string(), "RNNCell(3, 2, nonlinearity=relu)");
     let cell = GRUCell::new(3, 2);
     let names: Vec<String> = cell.state_dict().keys().map(|k| k.to_string()).collect();
     assert_eq!(names, ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]);

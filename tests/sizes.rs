@@ -13,8 +13,8 @@ use ndnn::{
     Ints, Reduce,
     data::{DataLoader, Dataset, TensorDataset, random_split},
     functional::{
-        self as F, AttentionOptions, AvgPoolOptions, ConvOptions, EmbeddingOptions, MaxPoolOptions, MaxUnpoolOptions,
-        PaddingMode,
+        self as F, AttentionOptions, AvgPoolOptions, ConvOptions, EmbeddingOptions, InterpolateOptions, MaxPoolOptions,
+        MaxUnpoolOptions, NormalizeOptions, PaddingMode, Resize,
     },
     io,
     prelude::*,
@@ -148,6 +148,16 @@ fn sizes_of_every_function() {
         "max_unpool" => F::max_unpool1d(x, &x.cast(), n, Default::default(), None)?;
         "max_unpool" => F::max_unpool1d(x, &x.cast(), 1, MaxUnpoolOptions::default().stride(n.max(1)).padding(n), None)?;
         "max_unpool" => F::max_unpool1d(x, &x.cast(), n, MaxUnpoolOptions::default().stride(n.max(1)), Some(&[n]))?;
+        "interpolate" => F::interpolate(x, Resize::size(n), "nearest")?;
+        "interpolate" => F::interpolate(x, Resize::size(n), "linear")?;
+        "interpolate" => F::interpolate(x, Resize::size([n, n]), InterpolateOptions::from("bicubic").antialias(true))?;
+        "interpolate" => F::interpolate(x, Resize::size([1, n]), "area")?;
+        "interpolate" => F::interpolate(x, Resize::scale_factor((n as f64).max(0.1)), "bilinear")?;
+        "pixel_shuffle" => F::pixel_shuffle(x, n)?;
+        "pixel_unshuffle" => F::pixel_unshuffle(x, n)?;
+        "channel_shuffle" => F::channel_shuffle(x, n)?;
+        "grid_sample" => F::grid_sample(x, &zeros(&[0, n.min(1 << 60), 1, 2]), Default::default())?;
+        "affine_grid" => F::affine_grid(&zeros(&[1, 2, 3]), [1, 1, n, n], false)?;
         "random_split" => random_split(TensorDataset::new(zeros(&[3]))?, [n, n])?;
         "sample" => TensorDataset::new(zeros(&[3]))?.get(n)?;
         "batch" => TensorDataset::new(zeros(&[3]))?.batch(&[n])?;
@@ -263,6 +273,12 @@ fn numbers_of_every_function() {
         "arange" => Tensor::<f32>::arange(0., n as f32, 1.)?;
         "embedding" => F::embedding(&tensor![n as i64], x, EmbeddingOptions::default())?;
         "embedding" => F::embedding(&Tensor::zeros([0]), x, EmbeddingOptions::default().padding_idx(n))?;
+        "embedding_bag" => F::embedding_bag(&tensor![[n as i64]], x, None, None, Default::default())?;
+        "embedding_bag" => F::embedding_bag(&tensor![0], x, Some(&tensor![n as i64]), None, Default::default())?;
+        "one_hot" => F::one_hot(&tensor![n as i64], None)?;
+        "one_hot" => F::one_hot(&tensor![0], n.unsigned_abs())?;
+        "normalize" => F::normalize(x, NormalizeOptions::default().dim(n))?;
+        "local_response_norm" => F::local_response_norm(x, n.unsigned_abs(), Default::default())?;
         "cross_entropy" => F::cross_entropy(x, &tensor![n as i64], Default::default())?;
     );
 }
@@ -307,6 +323,7 @@ fn long_axes_without_elements() {
             calm("bilinear", &both, || F::bilinear(x, x, y, None));
             calm("conv", &both, || F::conv1d(x, y, None, Default::default()));
             calm("conv", &both, || F::conv2d(x, y, None, Default::default()));
+            calm("grid_sample", &both, || F::grid_sample(x, y, Default::default()));
             calm("mse_loss", &both, || F::mse_loss(x, y, Default::default()));
             calm("cross_entropy", &both, || F::cross_entropy(x, y, Default::default()));
             calm("nll_loss", &both, || F::nll_loss(x, &y.cast(), Default::default()));

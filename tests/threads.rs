@@ -23,6 +23,8 @@ use ndnn::{
 
 #[path = "threads/faulty.rs"]
 mod faulty;
+#[path = "threads/parallel.rs"]
+mod parallel;
 
 /// Fails to compile if a type cannot be shared between threads.
 #[test]
@@ -48,9 +50,11 @@ fn everything_is_send_and_sync() {
         BatchNorm3d,
         GroupNorm,
         LayerNorm,
+        RMSNorm,
     )>();
+    shared::<(InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, SyncBatchNorm, LocalResponseNorm, CrossMapLRN2d)>();
     shared::<(LSTM, LSTMCell, GRU, GRUCell, GRU<f64>)>();
-    shared::<(Embedding, MultiheadAttention, ReLU, GELU, PReLU, RReLU, Softmax, Threshold, Hardtanh)>();
+    shared::<(Embedding, EmbeddingBag, MultiheadAttention, ReLU, GELU, PReLU, RReLU, Softmax, Threshold, Hardtanh)>();
     shared::<(CrossEntropyLoss, NLLLoss, BCELoss, BCEWithLogitsLoss, MSELoss, L1Loss, SmoothL1Loss, HuberLoss)>();
     shared::<(Sequential, Sequential<f64>, ModuleList, ModuleDict, ParameterList, ParameterDict, Box<dyn Forward>)>();
     shared::<(Box<dyn Module>, Adam, SGD)>();

@@ -9,6 +9,8 @@ use std::{fs, time::Instant};
 use ndnn::{AnyTensor, autograd, functional as F, io::safetensors, prelude::*};
 
 const CHECKED: usize = 20;
+/// The inputs of a function.
+const INPUTS: [&str; 9] = ["x", "weight", "bias", "conv1", "scale1", "shift1", "conv2", "scale2", "shift2"];
 
 /// The tensors in the file of a workload, taken by name.
 struct Data(StateDict);
@@ -81,15 +83,28 @@ fn training(
     })
 }
 
+/// ResNet-18's: two convolutions, each with batch norm, and the input added.
+fn basic_block(inputs: &[Tensor]) -> Result<Tensor> {
+    let [x, conv1, scale1, shift1, conv2, scale2, shift2] = inputs else { panic!("7 inputs") };
+    let half = |x: &Tensor, weight, scale, shift| {
+        let y = F::conv2d(x, weight, None, F::ConvOptions::default().padding(1))?;
+        F::batch_norm(&y, None, None, Some(scale), Some(shift), F::BatchNormOptions::default().training(true))
+    };
+    let y = F::relu(&half(x, conv1, scale1, shift1)?);
+    Ok(F::relu(&half(&y, conv2, scale2, shift2)?.try_add(x)?))
+}
+
 /// The forward or backward pass of one function.
 fn row_work(name: &str, mut data: Data) -> Result<Work> {
     let (function, direction) = name.split_once('-').expect("function-direction");
     let (gradient, labels) = (data.float("grad"), data.labels());
-    let inputs: Vec<Tensor> =
-        ["x", "weight", "bias"].iter().filter_map(|n| Some(data.float(n)?.set_requires_grad(true))).collect();
+    let inputs: Vec<Tensor> = INPUTS.iter().filter_map(|n| Some(data.float(n)?.set_requires_grad(true))).collect();
     let call: fn(&[Tensor], Option<&Tensor<i64>>) -> Result<Tensor> = match function {
         "softmax" => |i, _| F::softmax(&i[0], 1),
         "layer_norm" => |i, _| F::layer_norm(&i[0], &i[0].shape()[1..], Some(&i[1]), Some(&i[2]), 1e-5),
+        "group_norm" => |i, _| F::group_norm(&i[0], 32, Some(&i[1]), Some(&i[2]), 1e-5),
+        "embedding" => |i, rows| F::embedding(rows.expect("rows"), &i[0], Default::default()),
+        "embedding_bag" => |i, rows| F::embedding_bag(rows.expect("rows"), &i[0], None, None, Default::default()),
         "gelu" => |i, _| Ok(F::gelu(&i[0], F::GELUApproximate::None)),
         "tanh" => |i, _| Ok(i[0].tanh()),
         "cross_entropy" => |i, labels| F::cross_entropy(&i[0], labels.expect("labels"), Default::default()),
@@ -104,6 +119,13 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
         "max_pool2d" => |i, _| F::max_pool2d(&i[0], 2, Default::default()),
         "avg_pool2d" => |i, _| F::avg_pool2d(&i[0], 2, Default::default()),
         "adaptive_avg_pool2d" => |i, _| F::adaptive_avg_pool2d(&i[0], 7),
+        "bilinear" => |i, _| F::interpolate(&i[0], F::Resize::scale_factor(2.0), "bilinear"),
+        "bilinear_down" => |i, _| F::interpolate(&i[0], F::Resize::scale_factor(0.75), "bilinear"),
+        "conv_transpose2d" => |i, _| {
+            let options = F::ConvTransposeOptions::default().stride(2).padding(1);
+            F::conv_transpose2d(&i[0], &i[1], Some(&i[2]), options)
+        },
+        "basic_block" => |i, _| basic_block(i),
         _ => panic!("no workload {name}"),
     };
     if direction == "forward" {
@@ -119,9 +141,24 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
     Ok(Work { prepare: Box::new(move || Ok(Some(call(&inputs, labels.as_ref())?))), step: Box::new(backward) })
 }
 
+/// The loss and the gradient of scores, forward and backward in one step.
+fn loss_work(name: &str, mut data: Data) -> Work {
+    let (x, target) = (data.float("x").expect("x").set_requires_grad(true), data.labels().expect("target"));
+    let [steps, batch, _] = x.shape()[..] else { panic!("no workload {name}") };
+    let lengths = [steps, target.shape()[1]].map(|n| Tensor::full([batch], n as i64));
+    Work::new(move |_| {
+        let loss = F::ctc_loss(&x.log_softmax(2)?, &target, &lengths[0], &lengths[1], Default::default())?;
+        autograd::grad(&[&loss], &[&x], false)?;
+        Ok(vec![loss])
+    })
+}
+
 fn work(name: &str, mut data: Data) -> Result<Work> {
     if name.contains('-') {
         return row_work(name, data);
+    }
+    if name == "N" {
+        return Ok(loss_work(name, data));
     }
     let mut model = network(name);
     let x = data.float("x").expect("x");

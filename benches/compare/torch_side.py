@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+# The inputs of a function after x.
+INPUTS = ("weight", "bias", "conv1", "scale1", "shift1", "conv2", "scale2", "shift2")
 CHECKED = 20  # steps whose losses are compared
 
 
@@ -69,14 +71,25 @@ def inference(data, name):
     return step
 
 
+def basic_block(x, *weights):
+    """ResNet-18's: two convolutions, each with batch norm, and the input added."""
+    conv1, scale1, shift1, conv2, scale2, shift2 = weights
+    norm = lambda x, scale, shift: F.batch_norm(x, None, None, scale, shift, training=True)
+    y = F.relu(norm(F.conv2d(x, conv1, padding=1), scale1, shift1))
+    return F.relu(norm(F.conv2d(y, conv2, padding=1), scale2, shift2) + x)
+
+
 def row_work(data, name):
     """(prepare, step) of one function's forward or backward pass."""
     function, direction = name.split("-")
     x, target = data["x"].requires_grad_(), data.get("target")
-    inputs = [x] + [data[n].requires_grad_() for n in ("weight", "bias") if n in data]
+    inputs = [x] + [data[n].requires_grad_() for n in INPUTS if n in data]
     call = {
         "softmax": lambda: F.softmax(x, 1),
         "layer_norm": lambda: F.layer_norm(x, x.shape[1:], *inputs[1:]),
+        "group_norm": lambda: F.group_norm(x, 32, *inputs[1:]),
+        "embedding": lambda: F.embedding(target, x),
+        "embedding_bag": lambda: F.embedding_bag(target, x),
         "gelu": lambda: F.gelu(x),
         "tanh": lambda: torch.tanh(x),
         "cross_entropy": lambda: F.cross_entropy(x, target),
@@ -91,6 +104,10 @@ def row_work(data, name):
         "max_pool2d": lambda: F.max_pool2d(x, 2),
         "avg_pool2d": lambda: F.avg_pool2d(x, 2),
         "adaptive_avg_pool2d": lambda: F.adaptive_avg_pool2d(x, 7),
+        "bilinear": lambda: F.interpolate(x, scale_factor=2.0, mode="bilinear"),
+        "bilinear_down": lambda: F.interpolate(x, scale_factor=0.75, mode="bilinear"),
+        "conv_transpose2d": lambda: F.conv_transpose2d(*inputs, stride=2, padding=1),
+        "basic_block": lambda: basic_block(*inputs),
     }[function]
     if direction == "forward":
         return None, lambda _: [call()]
@@ -98,7 +115,22 @@ def row_work(data, name):
     return call, lambda y: torch.autograd.grad(y, inputs, data["grad"])
 
 
+def loss_work(data):
+    """The loss and the gradient of scores."""
+    x, target = data["x"].requires_grad_(), data["target"]
+    lengths = [torch.full((x.shape[1],), n) for n in (x.shape[0], target.shape[1])]
+
+    def step(_):
+        loss = F.ctc_loss(x.log_softmax(2), target, *lengths)
+        torch.autograd.grad(loss, x)
+        return [loss]
+
+    return step
+
+
 def work(name, data):
+    if name == "N":
+        return None, loss_work(data)
     if name == "A":
         return None, training(data, name, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))
     if name == "Aadam":
@@ -173,6 +205,9 @@ def twice(distinct, *answers):
 
 # The shapes of the inputs of these workloads; the others have (4096, 512).
 SHAPES = {
+    "group_norm": (16, 64, 56, 56),
+    "embedding": (50000, 64),
+    "embedding_bag": (50000, 64),
     "gelu": (2048, 2048),
     "tanh": (2048, 2048),
     "cross_entropy": (1024, 10000),
@@ -187,6 +222,10 @@ SHAPES = {
     "max_pool2d": (16, 32, 64, 64),
     "avg_pool2d": (16, 32, 64, 64),
     "adaptive_avg_pool2d": (16, 64, 30, 30),
+    "bilinear": (8, 32, 56, 56),
+    "bilinear_down": (8, 32, 112, 112),
+    "conv_transpose2d": (16, 64, 28, 28),
+    "basic_block": (8, 64, 56, 56),
 }
 
 
@@ -200,16 +239,27 @@ def make(name):
         data = {"x": torch.randn(32, 1024), "target": torch.randn(32, 1024)}
     elif name == "D":
         data = twice(torch.randn(64, 1024), torch.randn(64, 1024), torch.randn(64, 1024))
+    elif name == "N":
+        return {"x": torch.randn(50, 32, 20), "target": torch.randint(1, 20, (32, 15))}
     elif name in ("C1", "C1024"):
         data = {"x": torch.randn(int(name[1:]), 784)}
     else:
         data = {"x": torch.randn(SHAPES.get(name, (4096, 512))) * 2}
         if name.startswith("layer_norm"):
             data |= {"weight": torch.rand(512) + 0.5, "bias": torch.randn(512)}
+        if name == "group_norm":
+            data |= {"weight": torch.rand(64) + 0.5, "bias": torch.randn(64)}
+        if name.startswith("embedding"):
+            data |= {"target": torch.randint(50000, (4096, 20))}
         if name.startswith("cross_entropy"):
             data |= {"target": torch.randint(10000, (1024,))}
         if name == "conv_column":
             data |= {"weight": torch.randn(16, 128, 64, 1) / 90, "bias": torch.randn(16)}
+        if name == "conv_transpose2d":
+            data |= {"weight": torch.randn(64, 32, 4, 4) / 16, "bias": torch.randn(32)}
+        if name == "basic_block":
+            for i in "12":
+                data |= {"conv" + i: torch.randn(64, 64, 3, 3) / 24, "scale" + i: torch.rand(64) + 0.5, "shift" + i: torch.randn(64)}
         prepare, step = row_work(dict(data), name + "-forward")
         data["grad"] = torch.randn_like(step(prepare)[0])
         return {key: value.detach() for key, value in data.items()}

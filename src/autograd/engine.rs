@@ -2,13 +2,14 @@
 
 use ndnn_derive::concrete;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BinaryHeap, HashMap},
     mem,
 };
 
 use crate::{
     Error, Result,
     error::ErrorKind,
+    ops::added,
     tensor::{AnyNode, AnyTensor, Leaf, Real, Tensor, erase_node, no_grad, unerase, with_grad},
 };
 
@@ -16,44 +17,68 @@ use crate::{
 /// reverse topological order.
 ///
 /// Most graphs have only a few at a time, for which a sorted list is the fastest queue. If there are many (the inputs
-/// of a `cat`), all of them are in a tree until it is empty again.
-#[derive(Default)]
+/// of a `cat`), all of them are in a table until it is empty again.
 struct Pending {
+    /// Adds gradients.
+    sum: SumFn,
     few: Vec<(AnyNode, AnyTensor)>,
-    many: BTreeMap<u64, (AnyNode, AnyTensor)>,
+    many: HashMap<u64, (AnyNode, AnyTensor)>,
+    /// The ids of `many`.
+    ids: BinaryHeap<u64>,
 }
+
+/// The sum of two gradients of one node, in the memory of the first if nothing else refers to it.
+type SumFn = fn(AnyTensor, &AnyTensor) -> AnyTensor;
 
 impl Pending {
     const FEW: usize = 64;
+
+    fn new(sum: SumFn) -> Self {
+        Pending { sum, few: Vec::new(), many: HashMap::new(), ids: BinaryHeap::new() }
+    }
 
     fn add(&mut self, node: AnyNode, grad: AnyTensor) {
         let id = node.id();
         if self.many.is_empty() {
             match self.few.binary_search_by_key(&id, |(n, _)| n.id()) {
-                Ok(at) => return add_to(&mut self.few[at].1, grad),
+                Ok(at) => return add_to(&mut self.few[at].1, grad, self.sum),
                 Err(at) if self.few.len() < Self::FEW => return self.few.insert(at, (node, grad)),
-                Err(_) => self.many.extend(self.few.drain(..).map(|entry| (entry.0.id(), entry))),
+                Err(_) => {
+                    self.ids.extend(self.few.iter().map(|(n, _)| n.id()));
+                    self.many.extend(self.few.drain(..).map(|entry| (entry.0.id(), entry)));
+                }
             }
         }
         match self.many.get_mut(&id) {
-            Some((_, waiting)) => add_to(waiting, grad),
-            None => drop(self.many.insert(id, (node, grad))),
+            Some((_, waiting)) => add_to(waiting, grad, self.sum),
+            None => {
+                self.ids.push(id);
+                self.many.insert(id, (node, grad));
+            }
         }
     }
 
     fn next(&mut self) -> Option<(AnyNode, AnyTensor)> {
-        self.few.pop().or_else(|| Some(self.many.pop_last()?.1))
+        self.few.pop().or_else(|| self.many.remove(&self.ids.pop()?))
     }
 }
 
 /// Adds `grad` to a pending gradient.
-fn add_to(waiting: &mut AnyTensor, grad: AnyTensor) {
+fn add_to(waiting: &mut AnyTensor, grad: AnyTensor, sum: SumFn) {
     let before = mem::replace(waiting, grad);
     *waiting = sum(before, waiting);
 }
 
-/// The sum, in the memory of `a` if nothing else refers to it.
-fn sum(a: AnyTensor, b: &AnyTensor) -> AnyTensor {
+/// Where nothing is recorded. It brings no more of f64 into a program that has only f32 than one loop.
+fn plain_sum(a: AnyTensor, b: &AnyTensor) -> AnyTensor {
+    match (a, b) {
+        (AnyTensor::F32(a), AnyTensor::F32(b)) => AnyTensor::F32(added(a, b)),
+        (AnyTensor::F64(a), AnyTensor::F64(b)) => AnyTensor::F64(added(a, b)),
+        _ => unreachable!("one node's gradients are of one type"),
+    }
+}
+
+fn recorded_sum(a: AnyTensor, b: &AnyTensor) -> AnyTensor {
     match (a, b) {
         (AnyTensor::F32(a), AnyTensor::F32(b)) => AnyTensor::F32(a + b),
         (AnyTensor::F64(a), AnyTensor::F64(b)) => AnyTensor::F64(a + b),
@@ -74,7 +99,7 @@ fn run_node(node: &AnyNode, grad: &AnyTensor, free: bool, mut sink: impl FnMut(A
 fn accumulate(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
     fn into<T: Real>(leaf: Option<&Leaf<T>>, grad: Tensor<T>) -> Option<AnyTensor> {
         match leaf {
-            Some(leaf) if !leaf.is_hooked() => leaf.gather(grad),
+            Some(leaf) if !leaf.is_hooked() => leaf.gather(grad, added),
             _ => return Some(AnyTensor::from(grad)),
         }
         None
@@ -89,7 +114,7 @@ fn accumulate(node: &AnyNode, grad: AnyTensor) -> Option<AnyTensor> {
 /// Passes a complete gradient to a leaf with hooks; returns `false` if the node is not a leaf.
 fn complete(node: &AnyNode, grad: &AnyTensor) -> Result<bool> {
     fn into<T: Real>(leaf: Option<&Leaf<T>>, grad: &Tensor<T>) -> Result<bool> {
-        leaf.map_or(Ok(false), |leaf| leaf.complete(grad.clone()).map(|()| true))
+        leaf.map_or(Ok(false), |leaf| leaf.complete(grad.clone(), added).map(|()| true))
     }
     match (node, grad) {
         (AnyNode::F32(n), AnyTensor::F32(g)) => into(n.op.leaf(), g),
@@ -139,7 +164,7 @@ impl<T: Real> Tensor<T> {
     fn backward_from(&self, gradient: Option<&Tensor<T>>, free: bool) -> Result<()> {
         let root = node_of("backward", self)?;
         let start = start("backward", self, gradient)?;
-        let mut pending = Pending::default();
+        let mut pending = Pending::new(plain_sum);
         let add = |pending: &mut Pending, node: AnyNode, grad| {
             // A leaf without hooks need not wait: it only accumulates.
             if let Some(grad) = accumulate(&node, grad) {
@@ -208,12 +233,23 @@ pub fn grad<T: Real>(
 ///
 /// # Errors
 /// As [`grad`], and if the number of gradients differs from that of outputs, or one differs in shape from its output.
-#[concrete]
 pub fn grad_with<T: Real>(
     outputs: &[&Tensor<T>],
     gradients: &[Option<&Tensor<T>>],
     inputs: &[&Tensor<T>],
     create_graph: bool,
+) -> Result<Vec<Option<Tensor<T>>>> {
+    self::gradients(outputs, gradients, inputs, create_graph, !create_graph)
+}
+
+/// As [`grad_with`]; `free` frees the graph between the outputs and the inputs.
+#[concrete]
+pub(crate) fn gradients<T: Real>(
+    outputs: &[&Tensor<T>],
+    gradients: &[Option<&Tensor<T>>],
+    inputs: &[&Tensor<T>],
+    create_graph: bool,
+    free: bool,
 ) -> Result<Vec<Option<Tensor<T>>>> {
     if gradients.len() != outputs.len() {
         let what = format!(
@@ -226,7 +262,7 @@ pub fn grad_with<T: Real>(
     let targets = inputs.iter().map(|t| Ok(node_of("grad", t)?.id())).collect::<Result<Vec<u64>>>()?;
     let roots = outputs.iter().map(|t| node_of("grad", t)).collect::<Result<Vec<_>>>()?;
     let wanted = leading_to(&roots, &targets);
-    let mut pending = Pending::default();
+    let mut pending = Pending::new(recorded_sum);
     for ((root, output), gradient) in roots.into_iter().zip(outputs).zip(gradients) {
         pending.add(root, AnyTensor::from(start("grad", output, *gradient)?));
     }
@@ -237,7 +273,7 @@ pub fn grad_with<T: Real>(
                 *found = Some(grad.clone());
             }
             if wanted.get(&node.id()) == Some(&Role::Between) {
-                run_node(&node, &grad, !create_graph, |input, grad| {
+                run_node(&node, &grad, free, |input, grad| {
                     if wanted.contains_key(&input.id()) {
                         pending.add(input, grad);
                     }

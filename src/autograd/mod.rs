@@ -6,4 +6,5 @@ mod engine;
 mod overhead;
 
 pub use check::{CheckOptions, gradcheck, gradgradcheck};
+pub(crate) use engine::gradients;
 pub use engine::{grad, grad_with};

@@ -54,7 +54,7 @@ impl<B: Tensors> TensorDataset<B> {
     /// # Errors
     /// If their first axes differ in length.
     pub fn new(tensors: B) -> Result<Self> {
-        let len = common_len(&tensors)?;
+        let len = common_len(&tensors.tensors())?;
         Ok(TensorDataset { tensors, len })
     }
 

@@ -57,6 +57,61 @@ impl<const N: usize> fmt::Display for Dims<N> {
     }
 }
 
+/// One value for all axes or one per axis, where the input determines the number of axes; it prints the way it was given.
+///
+/// ```
+/// use ndnn::functional::PerAxis;
+/// assert_eq!((PerAxis::from(2.0).to_string(), PerAxis::from([3, 5]).to_string()), ("2.0".into(), "(3, 5)".into()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PerAxis<V> {
+    values: [V; 3],
+    /// 0 for one value for all.
+    len: usize,
+}
+
+impl<V: Copy> PerAxis<V> {
+    /// The value of each of so many axes; `None` if there are other numbers of values and axes.
+    pub(crate) fn over(self, axes: usize) -> Option<Vec<V>> {
+        match self.len {
+            0 => Some(vec![self.values[0]; axes]),
+            len => (len == axes).then(|| self.values[..len].to_vec()),
+        }
+    }
+
+    pub(crate) fn all(self, valid: impl Fn(V) -> bool) -> bool {
+        self.values[..self.len.max(1)].iter().all(|&value| valid(value))
+    }
+}
+
+impl<V: Copy> From<V> for PerAxis<V> {
+    fn from(one: V) -> Self {
+        PerAxis { values: [one; 3], len: 0 }
+    }
+}
+
+/// From one value per axis.
+macro_rules! per_axis {
+    ($($n:literal),*) => {$(
+        impl<V: Copy> From<[V; $n]> for PerAxis<V> {
+            fn from(each: [V; $n]) -> Self {
+                PerAxis { values: std::array::from_fn(|i| each[i.min($n - 1)]), len: $n }
+            }
+        }
+    )*};
+}
+per_axis!(1, 2, 3);
+
+/// As PyTorch prints the argument: `3`, `(3, 5)`.
+impl<V: Copy + AsPython> fmt::Display for PerAxis<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.len {
+            0 => f.write_str(&self.values[0].python()),
+            len => f.write_str(&crate::python::py_tuple(&self.values[..len].iter().map(V::python).collect::<Vec<_>>())),
+        }
+    }
+}
+
 /// A number that prints as it was written: `2` or `2.0`.
 ///
 /// ```

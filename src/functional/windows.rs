@@ -110,6 +110,50 @@ impl<const N: usize> Sliding<N> {
         })
     }
 
+    /// The positions of the windows on the output of a transposed convolution, one per element of `input`.
+    ///
+    /// # Errors
+    /// If an output padding is neither less than the stride nor than the dilation, or the output would have an axis
+    /// without elements or one that is too long.
+    pub fn transposed(&self, input: &Spatial<'_, N>, output_padding: [usize; N]) -> Result<Windows> {
+        let &Spatial { op, shape, sizes } = input;
+        let Sliding { kernel, stride, dilation, pads, .. } = *self;
+        let (least, mut output, mut whole) = (self.reached(input), [0; N], [0; N]);
+        for i in 0..N {
+            if output_padding[i] >= stride[i].max(dilation[i]) {
+                let (p, s, d) = (output_padding[i], stride[i], dilation[i]);
+                let than = format!("less than the stride, {s}, or the dilation, {d}");
+                return Err(Error::value(
+                    op,
+                    format!("an output padding of {p} (axis {i} of the sizes) is not {than}"),
+                ));
+            }
+            let size = least[i].saturating_add(output_padding[i] as i128);
+            let fits = usize::try_from(size).ok().filter(|&n| (1..=isize::MAX as usize).contains(&n));
+            output[i] = fits.ok_or_else(|| {
+                let what = format!("windows of {kernel:?} with padding {:?} on the input {shape:?}", pads.map(|p| p.0));
+                Error::shape(op, format!("{what} would give axis {i} of the output's sizes {size} elements"))
+            })?;
+            whole[i] = padded(op, i, output[i], pads[i])?;
+        }
+        Ok(Windows {
+            input: pad_to_3(output, 1),
+            kernel: pad_to_3(kernel, 1),
+            stride: pad_to_3(no_longer(stride, whole), 1),
+            dilation: pad_to_3(no_longer(dilation, whole), 1),
+            before: pad_to_3(pads.map(|p| p.0), 0),
+            output: pad_to_3(sizes, 1),
+        })
+    }
+
+    /// How many elements of each axis the windows of a transposed convolution reach, without the padding.
+    pub fn reached(&self, input: &Spatial<'_, N>) -> [i128; N] {
+        std::array::from_fn(|i| {
+            let (size, stride, (before, after)) = (input.sizes[i] as i128, self.stride[i] as i128, self.pads[i]);
+            (size - 1).saturating_mul(stride).min(1 << 100) - before as i128 - after as i128 + self.reach(i)
+        })
+    }
+
     /// How many elements of axis `i` a window spans.
     fn reach(&self, i: usize) -> i128 {
         let (kernel, dilation) = (self.kernel[i] as i128, self.dilation[i] as i128);

@@ -5,13 +5,13 @@
 //! outer loops. The code knows elements by their size only, so it is compiled three times in all, and not in a user's
 //! crate.
 
-use std::{cmp::Reverse, mem::MaybeUninit, ops::Deref, slice::from_raw_parts_mut};
+use std::{mem::MaybeUninit, ops::Deref, slice::from_raw_parts_mut};
 
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, Slice};
 
 use super::{
-    isa::{Isa, Kernel, dispatch},
-    layout::assert_word,
+    isa::{Isa, Kernel, dispatch_narrow},
+    layout::{assert_word, sort_falling},
     memory::{Aligned, buffer, full, recycle, vector},
     threads,
     thresholds::{COPY_PARALLEL as PARALLEL, COPY_TASK as TASK},
@@ -270,7 +270,7 @@ fn ordered<E: Word>(mut lines: Vec<Line>, mut ends: Ends<E>) -> (Vec<Line>, Ends
 }
 
 fn merge(lines: &mut Vec<Line>) {
-    lines.sort_by_key(|line| Reverse(line.to));
+    sort_falling(lines, |line| line.to);
     lines.dedup_by(|inner, outer| {
         let whole = |step: isize| step.wrapping_mul(inner.len as isize);
         let follow = outer.to == whole(inner.to) && outer.from == whole(inner.from);
@@ -281,7 +281,7 @@ fn merge(lines: &mut Vec<Line>) {
     });
 }
 
-/// A copy for [`dispatch`]: see [`Word::walk`].
+/// A copy for [`dispatch_narrow`]: see [`Word::walk`].
 struct Walk<E> {
     lines: Vec<Line>,
     ends: Ends<E>,
@@ -328,7 +328,7 @@ trait Word: Copy + Send + 'static {
         let bytes = lines.iter().map(|line| line.len).product::<usize>() * size_of::<Self>();
         if bytes < PARALLEL {
             // SAFETY: the caller's promise.
-            return dispatch(unsafe { Walk::new(lines, ends) });
+            return dispatch_narrow(unsafe { Walk::new(lines, ends) });
         }
         let tasks = bytes / TASK;
         let longest = || (0..lines.len()).max_by_key(|&i| lines[i].len).expect("many elements");
@@ -342,7 +342,7 @@ trait Word: Copy + Send + 'static {
             let mut lines = lines.clone();
             lines[at].len = part.min(line.len - i * part);
             // SAFETY: a part of one axis is a part of the copy; each part is handed out once.
-            dispatch(unsafe { Walk::new(lines, ends.along(line, i * part)) });
+            dispatch_narrow(unsafe { Walk::new(lines, ends.along(line, i * part)) });
         });
     }
 

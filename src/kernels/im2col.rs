@@ -2,9 +2,16 @@
 
 use std::ops::Range;
 
-use ndarray::LinalgScalar;
+use ndarray::{ArrayD, ArrayViewD, LinalgScalar};
 
-use super::windows::{Run, Windows};
+use super::{
+    layout::row_major,
+    memory::full,
+    sizes::saturating,
+    threads,
+    thresholds::{POOLING_PARALLEL as PARALLEL, POOLING_TASK as TASK},
+    windows::{Run, Windows},
+};
 
 /// The columns of the windows `at`: one row per channel and tap, one column per window; zeros in the padding.
 pub fn im2col<T: LinalgScalar>(x: &[T], windows: &Windows, at: Range<usize>, columns: &mut [T]) {
@@ -16,13 +23,30 @@ pub fn im2col<T: LinalgScalar>(x: &[T], windows: &Windows, at: Range<usize>, col
         windows.runs(row % taps, at.clone(), |Run { range, from }| {
             out[done..range.start].fill(T::zero());
             done = range.end;
-            let out = &mut out[range];
-            match step {
-                1 => out.copy_from_slice(&plane[from..from + out.len()]),
-                _ => out.iter_mut().zip(plane[from..].iter().step_by(step)).for_each(|(o, &v)| *o = v),
-            }
+            gather(&plane[from..], step, &mut out[range]);
         });
         out[done..].fill(T::zero());
+    }
+}
+
+/// Every `step`-th element.
+pub fn gather<T: Copy>(from: &[T], step: usize, to: &mut [T]) {
+    match step {
+        1 => to.copy_from_slice(&from[..to.len()]),
+        // The common step has a loop of its own, in vectors; the last element may have no other after it.
+        2 => {
+            let (pairs, rest) = from.as_chunks::<2>();
+            to.iter_mut().zip(pairs.iter().map(|pair| pair[0]).chain(rest.iter().copied())).for_each(|(t, v)| *t = v);
+        }
+        _ => to.iter_mut().zip(from.iter().step_by(step)).for_each(|(t, &v)| *t = v),
+    }
+}
+
+/// The reverse of [`gather`].
+pub fn scatter<T: Copy>(from: &[T], step: usize, to: &mut [T]) {
+    match step {
+        1 => to[..from.len()].copy_from_slice(from),
+        _ => to.iter_mut().step_by(step).zip(from).for_each(|(t, &v)| *t = v),
     }
 }
 
@@ -40,6 +64,41 @@ pub fn col2im<T: LinalgScalar>(columns: &[T], windows: &Windows, at: Range<usize
             }
         });
     }
+}
+
+/// The columns of all windows of the images `(batch, channels, …)`: `(batch, channels · taps, windows)`.
+pub fn unfold<T: LinalgScalar + Default + Send + Sync>(x: ArrayViewD<'_, T>, windows: &Windows) -> ArrayD<T> {
+    let (columns, len) = (windows.kernel_len() * windows.output_len(), windows.input_len());
+    let shape = [x.shape()[0], x.shape()[1] * windows.kernel_len(), windows.output_len()];
+    let (mut out, x) = (full("unfold", &shape, T::zero()), row_major(&x));
+    by_planes(out.as_slice_mut().expect("standard layout"), columns, columns, |at, out| {
+        im2col(&x[at.start * len..at.end * len], windows, 0..windows.output_len(), out);
+    });
+    out
+}
+
+/// The derivative of [`unfold`]: from columns to images.
+pub fn fold<T: LinalgScalar + Default + Send + Sync>(
+    columns: ArrayViewD<'_, T>,
+    channels: usize,
+    windows: &Windows,
+) -> ArrayD<T> {
+    let (len, plane) = (windows.kernel_len() * windows.output_len(), windows.input_len());
+    let shape = [&[columns.shape()[0], channels], &windows.input[1..]].concat();
+    let (mut out, columns) = (full("fold", &shape, T::zero()), row_major(&columns));
+    by_planes(out.as_slice_mut().expect("standard layout"), plane, len, |at, out| {
+        col2im(&columns[at.start * len..at.end * len], windows, 0..windows.output_len(), out);
+    });
+    out
+}
+
+/// Runs `f` on the planes of `out`, on several threads if there is enough work: `work` for each.
+fn by_planes<T: Send>(out: &mut [T], plane: usize, work: usize, f: impl Fn(Range<usize>, &mut [T]) + Sync) {
+    let planes = out.len() / plane.max(1);
+    let all = saturating([planes, work]);
+    let each = if all < PARALLEL { planes } else { TASK.div_ceil(work) };
+    let parts = out.chunks_mut((each * plane).max(1)).enumerate();
+    threads::each(all, parts, |(i, out)| f(i * each..i * each + out.len() / plane, out));
 }
 
 #[cfg(test)]

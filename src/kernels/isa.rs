@@ -149,6 +149,18 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     }
 }
 
+/// As [`dispatch`], for a kernel that gains nothing from AVX-512: it is compiled twice instead of three times.
+#[inline]
+#[allow(unsafe_code)]
+pub fn dispatch_narrow<K: Kernel>(kernel: K) -> K::Output {
+    match capability() {
+        // SAFETY: as in `dispatch`.
+        #[cfg(target_arch = "x86_64")]
+        Capability::Avx2 | Capability::Avx512 => unsafe { with_avx2(kernel) },
+        _ => with_baseline(kernel),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

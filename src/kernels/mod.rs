@@ -9,17 +9,19 @@
 //!   vectors), [`special_f64`] (gamma, erf and related functions, in f64).
 //! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions
 //!   of sliding windows).
-//! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`normalization`], [`pooling`],
-//!   [`products`], [`random`], [`softmax`], [`sort`], and [`optimizer_pass`].
+//! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
+//!   [`products`], [`random`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
 //! - Products of matrices: [`gemm`].
 
 pub mod conv;
 pub mod copy;
 pub mod cross_entropy;
+pub mod ctc;
 pub mod elementwise;
 pub mod gather;
 pub mod gemm;
 pub mod im2col;
+pub mod interpolation;
 pub mod isa;
 pub mod layout;
 pub mod lend;
@@ -31,14 +33,18 @@ pub mod prefetch;
 pub mod products;
 pub mod profile;
 pub mod random;
+pub mod raw;
 pub mod reduce;
 pub mod retype;
 pub mod row_kernel;
+pub mod row_sums;
+pub mod sampling;
 pub mod scalar;
 pub mod sizes;
 pub mod softmax;
 pub mod sort;
 pub mod special_f64;
+mod taps;
 pub mod threads;
 mod thresholds;
 pub mod vmath;

@@ -28,9 +28,20 @@ pub const COPY_TASK: usize = 1 << 17;
 pub const POOLING_PARALLEL: usize = 200_000;
 pub const POOLING_TASK: usize = 50_000;
 
+/// Interpolation, in elements of the input or of the result, whichever are more.
+pub const INTERPOLATION_PARALLEL: usize = 1 << 16;
+pub const INTERPOLATION_TASK: usize = 1 << 14;
+
+/// Sampling at the places of a grid, in multiply-adds.
+pub const SAMPLING_PARALLEL: usize = 100_000;
+pub const SAMPLING_TASK: usize = 25_000;
+
 /// Convolutions, in multiply-adds.
 pub const CONV_PARALLEL: usize = 1_000_000;
 pub const CONV_TASK: usize = 250_000;
+
+/// Connectionist temporal classification, in states times steps; a task is a sample.
+pub const CTC_PARALLEL: usize = 1 << 13;
 
 /// Matrix products, in multiply-adds; from `PRODUCT_FINE` on each thread gets several parts.
 pub const PRODUCT_PARALLEL: usize = 1 << 20;

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use super::{Module, buffer::Buffer, copies::Handle, param::Param};
+use super::{Module, buffer::Buffer, copies::Handle, param::Param, walk};
 use crate::{AnyTensor, DType, Element, Error, Real, Result};
 
 /// A parameter of either element type, so that one optimizer and one state_dict can hold both.
@@ -72,6 +72,15 @@ impl AnyParam {
     #[track_caller]
     pub fn detach(&self) -> AnyTensor {
         any_param!(self, p => p.detach().into())
+    }
+
+    /// Its [`Param::tensor`]: gradients of what is computed from it reach this parameter.
+    ///
+    /// # Panics
+    /// If it is [lazy](Param::is_lazy).
+    #[track_caller]
+    pub fn tensor(&self) -> AnyTensor {
+        any_param!(self, p => p.tensor().into())
     }
 
     /// The gradient accumulated by backward passes.
@@ -165,13 +174,13 @@ pub trait Parameters {
 
 impl<M: Module> Parameters for &M {
     fn named(self) -> Vec<(String, AnyParam)> {
-        self.named_parameters()
+        walk::named_parameters(self)
     }
 }
 
 impl<M: Module> Parameters for &mut M {
     fn named(self) -> Vec<(String, AnyParam)> {
-        self.named_parameters()
+        walk::named_parameters(self)
     }
 }
 
@@ -217,7 +226,20 @@ macro_rules! any_buffer {
 impl AnyBuffer {
     /// The type of the elements.
     pub fn dtype(&self) -> DType {
-        self.tensor().dtype()
+        fn of<T: Element>(_: &Buffer<T>) -> DType {
+            T::DTYPE
+        }
+        any_buffer!(self, b => of(b))
+    }
+
+    /// Whether it has no values yet.
+    pub fn is_lazy(&self) -> bool {
+        any_buffer!(self, b => b.is_lazy())
+    }
+
+    /// The part of the shape that is known.
+    pub fn known_shape(&self) -> Vec<Option<usize>> {
+        any_buffer!(self, b => b.known_shape())
     }
 
     pub(crate) fn address(&self) -> usize {
@@ -225,11 +247,19 @@ impl AnyBuffer {
     }
 
     /// The current values.
+    ///
+    /// # Panics
+    /// If it is [lazy](Buffer::is_lazy).
+    #[track_caller]
     pub fn tensor(&self) -> AnyTensor {
         any_buffer!(self, b => b.tensor().into())
     }
 
     /// The length of each axis.
+    ///
+    /// # Panics
+    /// If it is [lazy](Buffer::is_lazy).
+    #[track_caller]
     pub fn shape(&self) -> Vec<usize> {
         any_buffer!(self, b => b.tensor().shape().to_vec())
     }

@@ -19,7 +19,47 @@ use crate::{
 pub type Place = (usize, TypeId);
 
 /// A call of a module that a hook or a summary observes.
-pub struct Call<'m> {
+pub struct Call<'m>(Box<dyn Observer + 'm>);
+
+impl<'m> Call<'m> {
+    /// Returns `None`, at the cost of one relaxed load, if nothing observes calls.
+    #[inline]
+    pub fn of<M: Module>(module: &'m M) -> Option<Self> {
+        if hooks::is_anybody_watching() { hooks::observer(module).map(Call) } else { None }
+    }
+
+    /// Runs the hooks before the body.
+    pub fn before(&mut self) -> Result<()> {
+        self.0.before()
+    }
+
+    /// From now on the tensors shown are the output.
+    pub fn ran(&mut self) {
+        self.0.ran();
+    }
+
+    /// Runs the hooks after the body.
+    pub fn after(&mut self) -> Result<()> {
+        self.0.after()
+    }
+}
+
+/// What a call does with hooks and summaries. Only [`Watch`](hooks::Watch) names what implements it, so that a program
+/// without them does not contain it.
+pub(super) trait Observer {
+    fn before(&mut self) -> Result<()>;
+    fn ran(&mut self);
+    fn after(&mut self) -> Result<()>;
+    /// Takes the tensors of an argument or a result.
+    fn show(&mut self, tensors: Vec<AnyTensor>);
+    /// Whether hooks have replaced the tensors that were shown.
+    fn has_replaced(&self) -> bool;
+    /// The next of the tensors that replace them.
+    fn next(&mut self) -> AnyTensor;
+    fn module(&self) -> &dyn Module;
+}
+
+struct Observed<'m> {
     module: &'m dyn Module,
     hooks: Vec<Hook>,
     event: Event,
@@ -27,36 +67,39 @@ pub struct Call<'m> {
     summary: Option<summary::Observed>,
     /// Whether the tensors shown next are the output.
     ran: bool,
-    /// Whether hooks have replaced the tensors that were shown.
     replaced: bool,
     /// How many replacements were taken.
     taken: usize,
 }
 
-impl<'m> Call<'m> {
-    /// Returns `None`, at the cost of one relaxed load, if nothing observes calls.
-    #[inline]
-    pub fn of<M: Module>(module: &'m M) -> Option<Self> {
-        if hooks::is_anybody_watching() { Call::watched(module) } else { None }
+/// What observes a call of this module now, if anything does.
+pub(super) fn observer(module: &dyn Module) -> Option<Box<dyn Observer + '_>> {
+    let (hooks, summary) = (hooks::of(module), summary::Observed::begin());
+    if hooks.is_empty() && summary.is_none() {
+        return None;
     }
+    let gradients = Gradients::of(&hooks);
+    let event = Event::default();
+    Some(Box::new(Observed { module, hooks, event, gradients, summary, ran: false, replaced: false, taken: 0 }))
+}
 
-    #[cold]
-    fn watched(module: &'m dyn Module) -> Option<Self> {
-        let (hooks, summary) = (hooks::of(module), summary::Observed::begin());
-        if hooks.is_empty() && summary.is_none() {
-            return None;
-        }
-        let gradients = Gradients::of(&hooks);
-        let event = Event::default();
-        Some(Call { module, hooks, event, gradients, summary, ran: false, replaced: false, taken: 0 })
-    }
-
+impl Observed<'_> {
     fn shown(&mut self) -> &mut Vec<AnyTensor> {
         if self.ran { &mut self.event.output } else { &mut self.event.input }
     }
 
-    /// Runs the hooks before the body.
-    pub fn before(&mut self) -> Result<()> {
+    fn run(&mut self, kind: HookKind) -> Result<()> {
+        self.taken = 0;
+        self.replaced = false;
+        for hook in self.hooks.iter().filter(|h| h.kind == kind) {
+            self.replaced |= self.event.run(hook).map_err(|e| locate(self.module, e))?;
+        }
+        Ok(())
+    }
+}
+
+impl Observer for Observed<'_> {
+    fn before(&mut self) -> Result<()> {
         self.run(HookKind::ForwardPre)?;
         if let Some(gradients) = &self.gradients {
             self.replaced |= gradients.watch_input(&mut self.event.input).map_err(|e| locate(self.module, e))?;
@@ -64,13 +107,11 @@ impl<'m> Call<'m> {
         Ok(())
     }
 
-    /// From now on the tensors shown are the output.
-    pub fn ran(&mut self) {
+    fn ran(&mut self) {
         self.ran = true;
     }
 
-    /// Runs the hooks after the body.
-    pub fn after(&mut self) -> Result<()> {
+    fn after(&mut self) -> Result<()> {
         self.run(HookKind::Forward)?;
         if let Some(gradients) = &self.gradients {
             self.replaced |= gradients.watch_output(&mut self.event.output).map_err(|e| locate(self.module, e))?;
@@ -81,13 +122,22 @@ impl<'m> Call<'m> {
         Ok(())
     }
 
-    fn run(&mut self, kind: HookKind) -> Result<()> {
-        self.taken = 0;
-        self.replaced = false;
-        for hook in self.hooks.iter().filter(|h| h.kind == kind) {
-            self.replaced |= self.event.run(hook).map_err(|e| locate(self.module, e))?;
-        }
-        Ok(())
+    fn show(&mut self, tensors: Vec<AnyTensor>) {
+        self.shown().extend(tensors);
+    }
+
+    fn has_replaced(&self) -> bool {
+        self.replaced
+    }
+
+    fn next(&mut self) -> AnyTensor {
+        let at = self.taken;
+        self.taken += 1;
+        self.shown()[at].clone()
+    }
+
+    fn module(&self) -> &dyn Module {
+        self.module
     }
 }
 
@@ -104,21 +154,15 @@ pub trait Seen<A> {
 
 impl<A: Tensors> Seen<A> for Arg<'_, A> {
     fn show(&self, call: &mut Call<'_>) {
-        let tensors = self.0.tensors();
-        call.shown().extend(tensors);
+        call.0.show(self.0.tensors());
     }
 
     fn taken(&self, call: &mut Call<'_>) -> Result<Option<A>> {
-        if !call.replaced {
+        if !call.0.has_replaced() {
             return Ok(None);
         }
-        let mut next = |_| {
-            let at = call.taken;
-            call.taken += 1;
-            Ok(call.shown()[at].clone())
-        };
-        let other = self.0.map(&mut next);
-        other.map(Some).map_err(|e| locate(call.module, e))
+        let other = self.0.map(&mut |_| Ok(call.0.next()));
+        other.map(Some).map_err(|e| locate(call.0.module(), e))
     }
 }
 

@@ -1,7 +1,6 @@
-//! Modules that contain modules: [`Sequential`], [`ModuleList`], [`ModuleDict`], [`ParameterList`], [`ParameterDict`].
+//! Modules that contain modules, and lists of parameters: [`ModuleList`], [`ModuleDict`], [`ParameterList`], [`ParameterDict`].
 
 use std::{
-    any::Any,
     collections::BTreeMap,
     fmt,
     ops::{Deref, DerefMut},
@@ -18,232 +17,20 @@ use super::{
     printing::repr,
 };
 use crate::{
-    Error, Result, forward,
+    Result,
     state::Ordered,
-    tensor::{DType, Real, Tensor, Tensors},
+    tensor::{DType, Real, Tensor},
 };
 
-/// Layers applied one after another, each to the output of the one before; the first takes an `X`, by default a tensor.
-///
-/// [`sequential!`](crate::sequential) creates one.
-///
-/// ```
-/// use ndnn::prelude::*;
-/// let model = sequential![Linear::new(4, 8), ReLU, Linear::new(8, 2)];
-/// assert_eq!(model.forward(&Tensor::zeros([3, 4]))?.shape(), [3, 2]);
-/// // Labels in, scores out: a `Sequential<f32, Tensor<i64>>`.
-/// let tagger = sequential![Embedding::new(1000, 64), LSTM::new(64, 128), Linear::new(128, 10)];
-/// assert_eq!(tagger.forward(&tensor![[1, 2, 3]])?.shape(), [1, 3, 10]);
-/// # Ok::<(), ndnn::Error>(())
-/// ```
-pub struct Sequential<T: Real = f32, X: 'static = Tensor<T>> {
-    first: Option<(String, Box<dyn Forward<T, X>>)>,
-    rest: Ordered<Box<dyn Forward<T>>>,
-}
+// ---------------------------------------------------------------------------------------------------- lists of modules
 
 /// Checks that a name can be a part of a path.
 #[track_caller]
-fn proper(container: &str, name: String) -> String {
+pub(super) fn proper(container: &str, name: String) -> String {
     assert!(!name.is_empty(), "{container}: a name cannot be empty");
     assert!(!name.contains('.'), "{container}: a name has no dot, which separates the parts of a path; got `{name}`");
     name
 }
-
-/// A [`Sequential`](crate::nn::Sequential) of the given layers: `sequential![Linear::new(4, 8), ReLU]`.
-///
-/// A type before a semicolon sets the element type of the layers, `sequential![f64; Linear::new(4, 8), ReLU]`: each
-/// layer is converted by [`dtype`](crate::nn::Dtype::dtype) before it is boxed, since a boxed layer cannot be
-/// converted. In generic code write `sequential![T; …]`.
-///
-/// ```
-/// use ndnn::prelude::*;
-/// let model = sequential![f64; Linear::new(1, 32), Tanh, Linear::new(32, 1)];
-/// assert_eq!(model.forward(&tensor![[0.5]; f64])?.dtype(), ndnn::DType::F64);
-/// // Weights trained in f32 can be used in f64:
-/// let trained = sequential![Linear::new(1, 32), Tanh, Linear::new(32, 1)];
-/// model.load_state_dict(&trained.state_dict())?;
-/// # Ok::<(), ndnn::Error>(())
-/// ```
-#[macro_export]
-macro_rules! sequential {
-    () => {
-        $crate::module::Sequential::default()
-    };
-    ($first:expr $(, $layer:expr)* $(,)?) => {
-        $crate::module::Sequential::from((
-            $crate::__private::first($first),
-            ::std::vec![$($crate::__private::further($layer)),*],
-        ))
-    };
-    ($t:ty; $($layer:expr),* $(,)?) => {
-        $crate::sequential![$($crate::module::Dtype::dtype::<$t>($layer)),*]
-    };
-}
-
-/// Boxes the first layer. The bound determines its types at once; an `as` would do so only at the end of the function.
-pub fn first<T: Real, X: 'static>(layer: impl Forward<T, X>) -> Box<dyn Forward<T, X>> {
-    Box::new(layer)
-}
-
-/// Boxes another layer.
-pub fn further<T: Real>(layer: impl Forward<T>) -> Box<dyn Forward<T>> {
-    Box::new(layer)
-}
-
-/// For [`sequential!`](crate::sequential).
-impl<T: Real, X: 'static> From<(Box<dyn Forward<T, X>>, Vec<Box<dyn Forward<T>>>)> for Sequential<T, X> {
-    fn from((first, rest): (Box<dyn Forward<T, X>>, Vec<Box<dyn Forward<T>>>)) -> Self {
-        let rest = rest.into_iter().enumerate().map(|(i, layer)| ((i + 1).to_string(), layer)).collect();
-        Sequential { first: Some(("0".into(), first)), rest }
-    }
-}
-
-impl<T: Real> From<Vec<Box<dyn Forward<T>>>> for Sequential<T> {
-    fn from(layers: Vec<Box<dyn Forward<T>>>) -> Self {
-        let mut layers = layers.into_iter();
-        match layers.next() {
-            Some(first) => Self::from((first, layers.collect())),
-            None => Self::default(),
-        }
-    }
-}
-
-impl<T: Real, X: 'static> Default for Sequential<T, X> {
-    fn default() -> Self {
-        Sequential { first: None, rest: Ordered::default() }
-    }
-}
-
-impl<T: Real> Sequential<T> {
-    /// Adds a layer at the end, named by its position.
-    ///
-    /// # Panics
-    /// If an earlier layer was given that name.
-    #[track_caller]
-    pub fn push(self, layer: impl Forward<T>) -> Self {
-        let position = self.len().to_string();
-        self.push_named(position, layer)
-    }
-
-    /// Adds a layer at the end with a name of its own, as PyTorch's `Sequential(OrderedDict(…))` does.
-    ///
-    /// # Panics
-    /// If there is a layer with this name, or the name is empty or contains a dot.
-    #[track_caller]
-    pub fn push_named(mut self, name: impl Into<String>, layer: impl Forward<T>) -> Self {
-        let name = proper("Sequential", name.into());
-        assert!(
-            self.get_named(&name).is_none(),
-            "Sequential: there is a layer named `{name}`; each needs a name of its own"
-        );
-        match self.first {
-            None => self.first = Some((name, Box::new(layer))),
-            Some(_) => drop(self.rest.insert(name, Box::new(layer))),
-        }
-        self
-    }
-
-    /// The layer at a position.
-    pub fn get(&self, position: usize) -> Option<&dyn Forward<T>> {
-        match position {
-            0 => self.first.as_ref().map(|(_, layer)| &**layer),
-            further => self.rest.nth(further - 1).map(|(_, layer)| &**layer),
-        }
-    }
-
-    /// The layer at a position, for writing: `(layer as &mut dyn Any).downcast_mut::<Dropout>()`, or to put only this
-    /// layer into evaluation mode.
-    ///
-    /// ```
-    /// use ndnn::prelude::*;
-    /// let mut model = sequential![Linear::new(2, 2), BatchNorm1d::new(2)];
-    /// model.get_mut(1).unwrap().eval();
-    /// assert!(!model.get(1).unwrap().is_training());
-    /// ```
-    pub fn get_mut(&mut self, position: usize) -> Option<&mut (dyn Forward<T> + 'static)> {
-        self.iter_mut().nth(position)
-    }
-
-    /// The layer with this name.
-    pub fn get_named(&self, name: &str) -> Option<&dyn Forward<T>> {
-        match &self.first {
-            Some((first, layer)) if first == name => Some(&**layer),
-            _ => self.rest.get(name).map(|layer| &**layer),
-        }
-    }
-
-    /// The layers in order.
-    pub fn iter(&self) -> impl Iterator<Item = &dyn Forward<T>> {
-        self.first.iter().map(|(_, layer)| &**layer).chain(self.rest.iter().map(|(_, layer)| &**layer))
-    }
-
-    /// The layers in order, for writing.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut (dyn Forward<T> + 'static)> {
-        let first = self.first.iter_mut().map(|(_, layer)| &mut **layer);
-        first.chain(self.rest.values_mut().map(|layer| &mut **layer))
-    }
-}
-
-impl<T: Real> Extend<Box<dyn Forward<T>>> for Sequential<T> {
-    /// Adds the layers at the end, each named by its position.
-    fn extend<I: IntoIterator<Item = Box<dyn Forward<T>>>>(&mut self, layers: I) {
-        for layer in layers {
-            *self = std::mem::take(self).push(layer);
-        }
-    }
-}
-
-impl<T: Real, X: 'static> Sequential<T, X> {
-    /// The number of layers.
-    pub fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
-    }
-
-    /// Whether there are no layers.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl<T: Real, X: 'static> Module for Sequential<T, X> {
-    fn members<'a>(&'a self, members: &mut Members<'a>) {
-        self.first.iter().for_each(|(name, layer)| members.child(name, &**layer));
-        self.rest.iter().for_each(|(name, layer)| members.child(name, &**layer));
-    }
-    fn type_name(&self) -> String {
-        "Sequential".into()
-    }
-}
-
-#[forward]
-impl<T: Real, X: Send + Sync + Tensors + 'static> Forward<T, X> for Sequential<T, X> {
-    fn forward(&self, x: &X) -> Result<Tensor<T>> {
-        let mut y = match &self.first {
-            Some((_, first)) => first.forward(x)?,
-            None => (x as &dyn Any).downcast_ref::<Tensor<T>>().cloned().ok_or_else(|| {
-                Error::value("Sequential", "no layer makes a tensor of the input; expected at least one")
-            })?,
-        };
-        for (_, layer) in self.rest.iter() {
-            y = layer.forward(&y)?;
-        }
-        Ok(y)
-    }
-}
-
-impl<T: Real, X: 'static> Clone for Sequential<T, X> {
-    fn clone(&self) -> Self {
-        copying(|| Sequential { first: self.first.clone(), rest: self.rest.clone() })
-    }
-}
-
-impl<T: Real, X: 'static> fmt::Display for Sequential<T, X> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&repr(self))
-    }
-}
-
-// ---------------------------------------------------------------------------------------------------- lists of modules
 
 /// A list of modules, named `0`, `1`, …: a `Vec`, which is itself a module; equal neighbours are printed once.
 ///

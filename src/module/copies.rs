@@ -28,6 +28,8 @@ struct Copies {
     origins: HashMap<usize, usize>,
     /// Keeps the sources: a conversion drops them as it proceeds, and their addresses could then be reused.
     sources: Vec<Box<dyn Any>>,
+    /// Whether a clone shares what is behind its handles with the original.
+    shared: bool,
     /// Why a conversion failed.
     failed: Option<String>,
 }
@@ -46,6 +48,11 @@ pub fn copying<R>(f: impl FnOnce() -> R) -> R {
     let (mut f, mut result) = (Some(f), None);
     outermost(&mut || result = f.take().map(|f| f()));
     result.expect("it ran")
+}
+
+/// Runs `f`; meanwhile a clone of a module has the same parameters, buffers and shared modules as the original.
+pub(crate) fn sharing<R>(f: impl FnOnce() -> R) -> R {
+    during(&COPIES, Copies { shared: true, ..Copies::default() }, f).0
 }
 
 /// Of all that [`copying`] does, what need not be compiled for each type of module.
@@ -70,6 +77,9 @@ fn with<R>(f: impl FnOnce(&mut Copies) -> Option<R>) -> Option<R> {
 
 /// The existing clone of `source`, or a new one.
 pub(super) fn cloned<H: Handle>(source: &H, make: impl FnOnce() -> H) -> H {
+    if with(|c| c.shared.then_some(())).is_some() {
+        return source.clone();
+    }
     remember(source, source.address(), make)
 }
 

@@ -49,12 +49,18 @@ use std::{
     ptr,
     rc::Rc,
     sync::{
-        Arc, RwLock,
+        Arc, OnceLock, RwLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use super::{Forward, Module, call::Place, containers::as_inside, copies::copying, printing, walk};
+use super::{
+    Forward, Module,
+    call::{self, Observer, Place},
+    containers::as_inside,
+    copies::copying,
+    printing, walk,
+};
 use crate::{
     Error, Real, Result,
     kernels::lend::{Lent, lend},
@@ -164,11 +170,21 @@ pub(super) fn is_anybody_watching() -> bool {
     WATCHING.load(Ordering::Relaxed) > 0
 }
 
+/// What finds the observer of a call, once anything has watched.
+static OBSERVER: OnceLock<fn(&dyn Module) -> Option<Box<dyn Observer + '_>>> = OnceLock::new();
+
+/// What observes a call of this module now, if anything does.
+#[cold]
+pub(super) fn observer(module: &dyn Module) -> Option<Box<dyn Observer + '_>> {
+    OBSERVER.get().and_then(|find| find(module))
+}
+
 /// Makes calls look for hooks and summaries as long as it exists.
 pub(super) struct Watch;
 
 impl Watch {
     pub fn new() -> Self {
+        OBSERVER.get_or_init(|| call::observer);
         WATCHING.fetch_add(1, Ordering::Relaxed);
         Watch
     }
@@ -223,7 +239,7 @@ impl Hook {
 /// The identities of the modules whose path matches, each once with its first path; the model's own path is empty.
 fn places<M: Module>(model: &M, pattern: &str) -> Result<Vec<(Option<Place>, Arc<str>)>> {
     let mut modules: Vec<(String, &dyn Module)> = vec![(String::new(), model)];
-    modules.extend(walk::named_modules(walk::members(model)));
+    modules.extend(walk::named_modules(model));
     let found = modules.iter().filter(|(path, _)| pattern::matches(pattern, path));
     // A call of a module in several places of the model is one call.
     let mut seen = HashSet::new();

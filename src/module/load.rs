@@ -3,14 +3,15 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    path::Path,
 };
 
 use super::{
-    Members,
+    Module,
     param::fits,
     walk::{self, Entry},
 };
-use crate::{AnyTensor, Error, Result, error::listed, state::StateDict};
+use crate::{AnyTensor, Error, Result, error::listed, io, state::StateDict};
 
 /// What a partial load of a state_dict did, by name. Its [`Display`](fmt::Display) form is abridged; the lists are
 /// complete.
@@ -77,7 +78,7 @@ impl fmt::Display for LoadReport {
 }
 
 /// Compares without changing anything; also returns what must be written where.
-fn plan<'s>(op: &str, root: Members<'_>, state: &'s StateDict) -> Result<(LoadReport, Vec<(Entry, &'s AnyTensor)>)> {
+fn plan<'s>(op: &str, root: &dyn Module, state: &'s StateDict) -> Result<(LoadReport, Vec<(Entry, &'s AnyTensor)>)> {
     let (mut report, mut writes) = (LoadReport::default(), Vec::new());
     let entries = walk::entries(op, root)?;
     let unexpected = state.iter().filter(|(name, _)| entries.get(name).is_none());
@@ -107,9 +108,9 @@ fn write(writes: Vec<(Entry, &AnyTensor)>) {
     }
 }
 
-pub(super) fn strict(root: Members<'_>, state: &StateDict) -> Result<()> {
-    let op = "load_state_dict";
-    let (report, writes) = plan(op, root, state)?;
+pub(super) fn strict(root: &dyn Module, state: &StateDict) -> Result<()> {
+    let (op, state) = ("load_state_dict", walk::upgraded(root, state));
+    let (report, writes) = plan(op, root, &state)?;
     if !report.is_complete() {
         let hint = report.prefix().map_or(String::new(), |(count, how)| {
             format!("{count} of the {} unexpected names would fit {how}; ", report.unexpected.len())
@@ -120,9 +121,9 @@ pub(super) fn strict(root: Members<'_>, state: &StateDict) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn partial(root: Members<'_>, state: &StateDict) -> Result<LoadReport> {
-    let op = "load_state_dict_partial";
-    let (report, writes) = plan(op, root, state)?;
+pub(super) fn partial(root: &dyn Module, state: &StateDict) -> Result<LoadReport> {
+    let (op, state) = ("load_state_dict_partial", walk::upgraded(root, state));
+    let (report, writes) = plan(op, root, &state)?;
     if report.applied.is_empty() && !report.is_complete() {
         let names = state.len();
         let why = match report.prefix() {
@@ -135,4 +136,17 @@ pub(super) fn partial(root: Members<'_>, state: &StateDict) -> Result<LoadReport
     }
     write(writes);
     Ok(report)
+}
+
+/// Loads a file by `load`; an error names the file.
+pub(super) fn file<R>(path: &Path, load: impl FnOnce(&StateDict) -> Result<R>) -> Result<R> {
+    load(&io::safetensors::load(path)?).map_err(|e| e.within(path.display()))
+}
+
+pub(super) fn bytes(root: &dyn Module, bytes: &[u8]) -> Result<()> {
+    strict(root, &io::safetensors::from_bytes(bytes)?)
+}
+
+pub(super) fn to_bytes(root: &dyn Module) -> Result<Vec<u8>> {
+    io::safetensors::to_bytes(&walk::state("to_bytes", root)?)
 }

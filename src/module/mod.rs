@@ -22,26 +22,21 @@ mod param_hooks;
 mod parametrization;
 mod printing;
 mod scope;
+mod sequential;
 mod summary;
 mod walk;
 
 use std::any::Any;
 
 pub use crate::python::AsPython;
-use crate::{
-    Result,
-    error::or_panic,
-    io,
-    state::{StateDict, pattern},
-};
+use crate::{Result, io, state::StateDict};
 pub use any::{AnyBuffer, AnyParam, Parameters};
 pub use buffer::Buffer;
 #[doc(hidden)]
 pub use call::{Arg, Call, Place, Seen, Unseen, run};
-pub use containers::{Dict, ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential};
-#[doc(hidden)]
-pub use containers::{first, further};
+pub use containers::{Dict, ModuleDict, ModuleList, ParameterDict, ParameterList};
 pub use copies::copying;
+pub(crate) use copies::sharing;
 pub use dtype::Dtype;
 pub use field::{Field, Members};
 pub use forward::{CloneForward, Forward};
@@ -52,17 +47,33 @@ pub(crate) use param::optional;
 pub use parametrization::{CloneParametrization, Parametrization};
 pub use printing::{ExtraRepr, repr};
 pub use scope::Scope;
+pub use sequential::Sequential;
+#[doc(hidden)]
+pub use sequential::{first, further};
 pub use summary::{Row, Summary, summary, summary_of};
+
+/// Every module as the type that the walks take.
+#[doc(hidden)]
+pub trait AsModule {
+    fn as_module(&self) -> &dyn Module;
+}
+
+impl<M: Module> AsModule for M {
+    #[inline]
+    fn as_module(&self) -> &dyn Module {
+        self
+    }
+}
 
 /// A part of a network: it names its parameters, buffers and children. `#[derive(Module)]` implements it.
 ///
-/// Everything else follows from that: names, `state_dict`, saving and loading, train and eval mode, printing.
+/// Everything else follows from that, and is in [`ModuleExt`]: names, `state_dict`, saving and loading, train and eval mode.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is neither a module, a parameter, a buffer nor plain data",
     label = "not a `Module`",
     note = "derive `Module` for `{Self}` or for what it holds, or add `#[module(skip)]` to the field if it holds nothing to learn or to save"
 )]
-pub trait Module: Any + Send + Sync {
+pub trait Module: Any + Send + Sync + AsModule {
     /// Shows every field, in the order of declaration.
     fn members<'a>(&'a self, members: &mut Members<'a>);
 
@@ -98,36 +109,42 @@ pub trait Module: Any + Send + Sync {
     {
         self.clone()
     }
+}
 
+/// What every [`Module`] can do: names, `state_dict`, saving and loading, train and eval mode. The prelude has it.
+///
+/// A trait of its own, so that these methods are not in the table of functions of each type of module: a program contains
+/// those that it calls, once.
+pub trait ModuleExt: Module {
     // ------------------------------------------------------------------------------------------------------- contents
 
     /// Every parameter once, in PyTorch's order: a tied one under its first name.
     fn parameters(&self) -> Vec<AnyParam> {
-        self.named_parameters().into_iter().map(|(_, p)| p).collect()
+        walk::parameters(self.as_module())
     }
 
     /// Every parameter once with its path, such as `encoder.0.weight`.
     fn named_parameters(&self) -> Vec<(String, AnyParam)> {
-        walk::named_parameters(walk::members(self))
+        walk::named_parameters(self.as_module())
     }
 
     /// Every buffer with its path.
     fn named_buffers(&self) -> Vec<(String, AnyBuffer)> {
-        walk::named_buffers(walk::members(self))
+        walk::named_buffers(self.as_module())
     }
 
     /// Every module inside with its path, parents before children, without this module itself.
     ///
     /// [Parametrizations](crate::nn::utils::parametrize) are not among them, since they may be removed from a parameter at
-    /// any time and so cannot be borrowed from it; [`apply`](Module::apply) visits them under PyTorch's names, such as
+    /// any time and so cannot be borrowed from it; [`apply`](ModuleExt::apply) visits them under PyTorch's names, such as
     /// `parametrizations.weight.0`.
     fn named_modules(&self) -> Vec<(String, &dyn Module)> {
-        walk::named_modules(walk::members(self))
+        walk::named_modules(self.as_module())
     }
 
     /// The direct children with their names.
     fn children(&self) -> Vec<(String, &dyn Module)> {
-        walk::members(self).children
+        walk::children(self.as_module())
     }
 
     /// The number of learnable values; a tied parameter counts once.
@@ -136,9 +153,7 @@ pub trait Module: Any + Send + Sync {
     /// If a parameter is [lazy](Param::is_lazy).
     #[track_caller]
     fn num_parameters(&self) -> usize {
-        let params = self.named_parameters();
-        or_panic(walk::no_lazy("num_parameters", params.iter().map(|(name, p)| (name.as_str(), p))));
-        params.iter().map(|(_, p)| p.numel()).sum()
+        walk::num_parameters(self.as_module())
     }
 
     // ---------------------------------------------------------------------------------------------------------- state
@@ -150,7 +165,7 @@ pub trait Module: Any + Send + Sync {
     /// of a map of modules; or if a parameter is [lazy](Param::is_lazy).
     #[track_caller]
     fn state_dict(&self) -> StateDict {
-        or_panic(walk::state_dict("state_dict", walk::members(self)))
+        walk::state_dict(self.as_module())
     }
 
     /// Loads a state_dict; nothing may be missing, unexpected or of another shape.
@@ -159,7 +174,7 @@ pub trait Module: Any + Send + Sync {
     /// If anything is: the error names everything that is missing, unexpected or of another shape, and nothing is
     /// changed.
     fn load_state_dict(&self, state: &StateDict) -> Result<()> {
-        load::strict(walk::members(self), &walk::upgraded(self, state))
+        load::strict(self.as_module(), state)
     }
 
     /// Loads what matches from a state_dict, and reports what was loaded, missing, unexpected or of another shape.
@@ -175,7 +190,7 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// If nothing matches; the error says whether the names would match with a prefix removed or added.
     fn load_state_dict_partial(&self, state: &StateDict) -> Result<LoadReport> {
-        load::partial(walk::members(self), &walk::upgraded(self, state))
+        load::partial(self.as_module(), state)
     }
 
     /// Writes the state_dict as a safetensors file, completely or not at all; see
@@ -183,35 +198,24 @@ pub trait Module: Any + Send + Sync {
     ///
     /// # Errors
     /// If the file cannot be written.
-    fn save(&self, path: impl AsRef<std::path::Path>) -> Result<()>
-    where
-        Self: Sized,
-    {
-        io::safetensors::save(path, &walk::state_dict("save", walk::members(self))?)
+    fn save(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
+        io::safetensors::save(path, &walk::state("save", self.as_module())?)
     }
 
-    /// Loads a safetensors file as [`load_state_dict`](Module::load_state_dict) does.
+    /// Loads a safetensors file as [`load_state_dict`](ModuleExt::load_state_dict) does.
     ///
     /// # Errors
     /// If the file cannot be read, is not in the format, or does not match.
-    fn load(&self, path: impl AsRef<std::path::Path>) -> Result<()>
-    where
-        Self: Sized,
-    {
-        let path = path.as_ref();
-        self.load_state_dict(&io::safetensors::load(path)?).map_err(|e| e.within(path.display()))
+    fn load(&self, path: impl AsRef<std::path::Path>) -> Result<()> {
+        load::file(path.as_ref(), |state| load::strict(self.as_module(), state))
     }
 
-    /// Loads what matches from a safetensors file, as [`load_state_dict_partial`](Module::load_state_dict_partial) does.
+    /// Loads what matches from a safetensors file, as [`load_state_dict_partial`](ModuleExt::load_state_dict_partial) does.
     ///
     /// # Errors
     /// If the file cannot be read, is not in the format, or nothing in it matches.
-    fn load_partial(&self, path: impl AsRef<std::path::Path>) -> Result<LoadReport>
-    where
-        Self: Sized,
-    {
-        let path = path.as_ref();
-        self.load_state_dict_partial(&io::safetensors::load(path)?).map_err(|e| e.within(path.display()))
+    fn load_partial(&self, path: impl AsRef<std::path::Path>) -> Result<LoadReport> {
+        load::file(path.as_ref(), |state| load::partial(self.as_module(), state))
     }
 
     /// The state_dict as the bytes of a safetensors file.
@@ -219,7 +223,7 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// If the format does not allow a name.
     fn to_bytes(&self) -> Result<Vec<u8>> {
-        io::safetensors::to_bytes(&walk::state_dict("to_bytes", walk::members(self))?)
+        load::to_bytes(self.as_module())
     }
 
     /// Loads the bytes of a safetensors file, for example from `include_bytes!`.
@@ -227,25 +231,25 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// If they are not in the format or do not match.
     fn load_bytes(&self, bytes: &[u8]) -> Result<()> {
-        self.load_state_dict(&io::safetensors::from_bytes(bytes)?)
+        load::bytes(self.as_module(), bytes)
     }
 
     // ----------------------------------------------------------------------------------------------------------- mode
 
     /// Training mode: dropout drops, batch norm uses the statistics of the batch.
     fn train(&mut self) {
-        walk::set_mode(walk::members(self), true);
+        walk::train(self.as_module());
     }
 
     /// Evaluation mode.
     fn eval(&mut self) {
-        walk::set_mode(walk::members(self), false);
+        walk::eval(self.as_module());
     }
 
     /// Puts the modules whose path matches a pattern such as `bn*` or `encoder.0`, and everything inside them, into
     /// training (`true`) or evaluation mode; returns the number of layers with a mode that were set.
     ///
-    /// A later [`train`](Module::train) or [`eval`](Module::eval) of the whole model sets these too.
+    /// A later [`train`](ModuleExt::train) or [`eval`](ModuleExt::eval) of the whole model sets these too.
     ///
     /// ```
     /// use ndnn::prelude::*;
@@ -257,24 +261,24 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// If the pattern matches no layer with a mode.
     fn train_matching(&mut self, pattern: &str, training: bool) -> Result<usize> {
-        walk::set_modes(walk::members(self), pattern, training)
+        walk::set_modes(self.as_module(), pattern, training)
     }
 
     /// Whether any layer inside is in training mode; true if no layer has a mode.
     fn is_training(&self) -> bool {
-        walk::is_training(walk::members(self)).unwrap_or(true)
+        walk::is_training(self.as_module())
     }
 
     // ------------------------------------------------------------------------------------------------------ gradients
 
     /// Clears the gradient of every parameter.
     fn zero_grad(&self) {
-        self.parameters().iter().for_each(AnyParam::zero_grad);
+        walk::zero_grad(self.as_module());
     }
 
     /// Freezes (`false`) or unfreezes every parameter.
     fn set_requires_grad(&self, requires_grad: bool) {
-        self.parameters().iter().for_each(|p| p.set_requires_grad(requires_grad));
+        walk::set_requires_grad(self.as_module(), requires_grad);
     }
 
     /// Freezes (`false`) or unfreezes the parameters whose path matches a pattern such as `backbone.*` or `*.bias`;
@@ -283,18 +287,14 @@ pub trait Module: Any + Send + Sync {
     /// # Errors
     /// If the pattern matches no parameter.
     fn set_requires_grad_matching(&self, pattern: &str, requires_grad: bool) -> Result<usize> {
-        let params = self.named_parameters();
-        let chosen = pattern::select("parameter", pattern, &params)?;
-        chosen.iter().for_each(|&i| params[i].1.set_requires_grad(requires_grad));
-        Ok(chosen.len())
+        walk::set_requires_grad_matching(self.as_module(), pattern, requires_grad)
     }
 
     /// Calls `f` with every module and its path, children before parents, and this module last with an empty path;
     /// parametrizations too. To change a layer, downcast: `(m as &dyn Any).downcast_ref::<Linear>()`.
-    fn apply(&self, mut f: impl FnMut(&str, &dyn Module))
-    where
-        Self: Sized,
-    {
-        walk::apply(self, "", &mut f);
+    fn apply(&self, mut f: impl FnMut(&str, &dyn Module)) {
+        walk::apply(self.as_module(), "", &mut f);
     }
 }
+
+impl<M: Module + ?Sized> ModuleExt for M {}

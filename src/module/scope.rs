@@ -5,7 +5,6 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 use super::{
     Buffer, Module, Param,
     any::{AnyBuffer, AnyParam},
-    copies::Handle,
     param::fits,
     walk::{self, Entry},
 };
@@ -77,9 +76,9 @@ impl Scope {
     ///
     /// # Errors
     /// If the model has no such name, a tensor has another type or shape, or one parameter is given two tensors.
-    pub fn of<M: Module + ?Sized>(model: &M, tensors: &StateDict) -> Result<Self> {
+    pub fn of(model: &dyn Module, tensors: &StateDict) -> Result<Self> {
         let op = "functional_call";
-        let entries = walk::entries(op, walk::members(model))?;
+        let entries = walk::entries(op, model)?;
         let unknown: Vec<&str> = tensors.keys().filter(|name| entries.get(name).is_none()).collect();
         if !unknown.is_empty() {
             let known: Vec<&str> = entries.keys().collect();
@@ -112,14 +111,22 @@ impl Scope {
     }
 
     /// Replaces a parameter by a tensor; gradients flow to the tensor.
-    pub fn parameter<T: Real>(mut self, param: &Param<T>, tensor: Tensor<T>) -> Self {
-        self.params.insert(param.address(), (param.into(), tensor.into()));
+    pub fn parameter<T: Real>(self, param: &Param<T>, tensor: Tensor<T>) -> Self {
+        self.any_parameter(&param.into(), tensor.into())
+    }
+
+    pub(crate) fn any_parameter(mut self, param: &AnyParam, tensor: AnyTensor) -> Self {
+        self.params.insert(param.address(), (param.clone(), tensor));
         self
     }
 
     /// Gives a buffer this value inside the scope, and keeps what is written to it there.
     pub fn buffer<T: Element>(self, buffer: &Buffer<T>, value: Tensor<T>) -> Self {
-        self.buffers.borrow_mut().set(buffer.into(), value.into());
+        self.any_buffer(&buffer.into(), value.into())
+    }
+
+    pub(crate) fn any_buffer(self, buffer: &AnyBuffer, value: AnyTensor) -> Self {
+        self.buffers.borrow_mut().set(buffer.clone(), value);
         self
     }
 

@@ -134,20 +134,20 @@ pub fn summary_of<M: Module, R: Tensors>(model: &M, run: impl FnOnce() -> Result
     let recorded = during(&RECORDING, Recording::default(), || profile::counting(|| no_grad(run)));
     let ((output, multiply_adds), Recording { mut calls, .. }) = recorded;
     let output = output?.tensors().first().map(|t| t.shape().to_vec());
-    let params = model.named_parameters();
-    walk::no_lazy("summary", params.iter().map(|(name, p)| (name.as_str(), p)))?;
+    let params = walk::named_parameters(model);
+    walk::no_lazy("summary", params.iter().map(|(name, p)| (name.as_str(), p.is_lazy())))?;
     let of_model = calls.remove(&model.place()).unwrap_or_default();
 
-    let own = |members| walk::own_parameters(members).iter().map(|p| p.numel()).sum();
+    let own = |module| walk::own_parameters(module).iter().map(|p| p.numel()).sum();
     let mut rows = vec![Row {
         path: String::new(),
         type_name: model.type_name(),
         calls: of_model.len(),
         output,
-        parameters: own(walk::members(model)),
+        parameters: own(model),
         multiply_adds: of_model.iter().map(|seen| seen.multiply_adds).sum(),
     }];
-    let modules = walk::named_modules(walk::members(model));
+    let modules = walk::named_modules(model);
     let mut places: HashMap<Place, usize> = HashMap::new();
     modules.iter().for_each(|(_, module)| *places.entry(module.place()).or_default() += 1);
     for (path, module) in modules {
@@ -162,12 +162,12 @@ pub fn summary_of<M: Module, R: Tensors>(model: &M, run: impl FnOnce() -> Result
             type_name: module.type_name(),
             calls: here.len(),
             output: here.first().and_then(|seen| seen.shape.clone()),
-            parameters: own(walk::members(module)),
+            parameters: own(module),
             multiply_adds: here.iter().map(|seen| seen.multiply_adds).sum(),
         });
     }
     let trainable = params.iter().filter(|(_, p)| p.requires_grad()).map(|(_, p)| p.numel()).sum();
-    Ok(Summary { rows, parameters: model.num_parameters(), trainable, multiply_adds })
+    Ok(Summary { rows, parameters: walk::num_parameters(model), trainable, multiply_adds })
 }
 
 /// Formats 1234567 as 1,234,567.

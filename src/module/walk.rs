@@ -10,10 +10,11 @@ use super::{
 };
 use crate::{
     DType, Error, Result,
+    error::or_panic,
     state::{Ordered, StateDict, pattern},
 };
 
-pub(super) fn members<M: Module + ?Sized>(module: &M) -> Members<'_> {
+pub(super) fn members(module: &dyn Module) -> Members<'_> {
     let mut members = Members::default();
     module.members(&mut members);
     members
@@ -23,45 +24,47 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") }
 }
 
-/// Calls `f` with the path and the members of a module, given its own, and of everything below it, parents first and
-/// parametrizations last.
-///
-/// This function and the following ones take members instead of a module, so that they are not compiled for each type of
-/// module.
-fn descend(root: Members<'_>, prefix: &str, f: &mut dyn FnMut(&str, &Members<'_>)) {
-    f(prefix, &root);
-    for (name, child) in &root.children {
-        descend(members(*child), &join(prefix, name), f);
+/// Calls `f` with the path and the members of a module and of everything below it, parents first and parametrizations last.
+fn descend(module: &dyn Module, prefix: &str, f: &mut dyn FnMut(&str, &Members<'_>)) {
+    let members = members(module);
+    f(prefix, &members);
+    for (name, child) in &members.children {
+        descend(*child, &join(prefix, name), f);
     }
-    for (name, list) in &root.parametrized {
-        descend(members(&**list), &join(prefix, &format!("parametrizations.{name}")), f);
+    for (name, list) in &members.parametrized {
+        descend(&**list, &join(prefix, &format!("parametrizations.{name}")), f);
     }
 }
 
 /// The parameters of a module itself, including those from which parametrizations compute others.
-pub(super) fn own_parameters(root: Members<'_>) -> Vec<AnyParam> {
-    let computed = root.parametrized.iter().flat_map(|(_, list)| list.parameters());
+pub(super) fn own_parameters(root: &dyn Module) -> Vec<AnyParam> {
+    let root = members(root);
+    let computed = root.parametrized.iter().flat_map(|(_, list)| parameters(&**list));
     root.params.into_iter().map(|(_, p)| p).chain(computed).collect()
 }
 
 /// The state_dict with its entries named as in this version of every module.
-pub(super) fn upgraded<M: Module + ?Sized>(module: &M, state: &StateDict) -> StateDict {
+pub(super) fn upgraded(module: &dyn Module, state: &StateDict) -> StateDict {
+    fn upgrade(module: &dyn Module, prefix: &str, state: &mut StateDict) {
+        module.upgrade(prefix, state);
+        let members = members(module);
+        for (name, child) in &members.children {
+            upgrade(*child, &format!("{prefix}{name}."), state);
+        }
+        for (name, list) in &members.parametrized {
+            upgrade(&**list, &format!("{prefix}parametrizations.{name}."), state);
+        }
+    }
     let mut state = state.clone();
-    module.upgrade("", &mut state);
-    upgrade_below(members(module), "", &mut state);
+    upgrade(module, "", &mut state);
     state
 }
 
-fn upgrade_below(root: Members<'_>, prefix: &str, state: &mut StateDict) {
-    let children = root.children.iter().map(|(name, child)| (format!("{prefix}{name}."), *child));
-    let lists = root.parametrized.iter().map(|(name, list)| (format!("{prefix}parametrizations.{name}."), &**list));
-    for (prefix, module) in children.chain(lists) {
-        module.upgrade(&prefix, state);
-        upgrade_below(members(module), &prefix, state);
-    }
+pub(super) fn parameters(root: &dyn Module) -> Vec<AnyParam> {
+    named_parameters(root).into_iter().map(|(_, p)| p).collect()
 }
 
-pub(super) fn named_parameters(root: Members<'_>) -> Vec<(String, AnyParam)> {
+pub(super) fn named_parameters(root: &dyn Module) -> Vec<(String, AnyParam)> {
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
     descend(root, "", &mut |prefix, members| {
         for (name, param) in &members.params {
@@ -73,7 +76,7 @@ pub(super) fn named_parameters(root: Members<'_>) -> Vec<(String, AnyParam)> {
     found
 }
 
-pub(super) fn named_buffers(root: Members<'_>) -> Vec<(String, AnyBuffer)> {
+pub(super) fn named_buffers(root: &dyn Module) -> Vec<(String, AnyBuffer)> {
     let mut found = Vec::new();
     descend(root, "", &mut |prefix, members| {
         found.extend(members.buffers.iter().map(|(name, b)| (join(prefix, name), b.clone())));
@@ -81,12 +84,16 @@ pub(super) fn named_buffers(root: Members<'_>) -> Vec<(String, AnyBuffer)> {
     found
 }
 
-pub(super) fn named_modules(root: Members<'_>) -> Vec<(String, &dyn Module)> {
-    fn below<'a>(parent: Members<'a>, prefix: &str, found: &mut Vec<(String, &'a dyn Module)>) {
-        for (name, child) in parent.children {
+pub(super) fn children(root: &dyn Module) -> Vec<(String, &dyn Module)> {
+    members(root).children
+}
+
+pub(super) fn named_modules(root: &dyn Module) -> Vec<(String, &dyn Module)> {
+    fn below<'a>(parent: &'a dyn Module, prefix: &str, found: &mut Vec<(String, &'a dyn Module)>) {
+        for (name, child) in members(parent).children {
             let path = join(prefix, &name);
             found.push((path.clone(), child));
-            below(members(child), &path, found);
+            below(child, &path, found);
         }
     }
     let mut found = Vec::new();
@@ -96,7 +103,7 @@ pub(super) fn named_modules(root: Members<'_>) -> Vec<(String, &dyn Module)> {
 
 /// The path to the module with this identity, inside this one.
 pub(super) fn path_to(module: &dyn Module, place: Place) -> Option<String> {
-    named_modules(members(module)).into_iter().find(|(_, m)| m.place() == place).map(|(path, _)| path)
+    named_modules(module).into_iter().find(|(_, m)| m.place() == place).map(|(path, _)| path)
 }
 
 /// A parameter or a buffer: an entry of a state_dict, which can be written to.
@@ -113,10 +120,17 @@ impl Entry {
         }
     }
 
+    fn is_lazy(&self) -> bool {
+        match self {
+            Entry::Param(p) => p.is_lazy(),
+            Entry::Buffer(b) => b.is_lazy(),
+        }
+    }
+
     pub(super) fn known_shape(&self) -> Vec<Option<usize>> {
         match self {
             Entry::Param(p) => p.known_shape(),
-            Entry::Buffer(b) => b.shape().into_iter().map(Some).collect(),
+            Entry::Buffer(b) => b.known_shape(),
         }
     }
 
@@ -127,9 +141,9 @@ impl Entry {
 }
 
 /// # Errors
-/// If a parameter has no values yet.
-pub(super) fn no_lazy<'a>(op: &str, mut params: impl Iterator<Item = (&'a str, &'a AnyParam)>) -> Result<()> {
-    match params.find(|(_, p)| p.is_lazy()) {
+/// If one of these names belongs to a parameter or buffer that has no values yet.
+pub(super) fn no_lazy<'a>(op: &str, mut named: impl Iterator<Item = (&'a str, bool)>) -> Result<()> {
+    match named.find(|(_, lazy)| *lazy) {
         None => Ok(()),
         Some((name, _)) => {
             let why =
@@ -139,11 +153,33 @@ pub(super) fn no_lazy<'a>(op: &str, mut params: impl Iterator<Item = (&'a str, &
     }
 }
 
+#[track_caller]
+pub(super) fn num_parameters(root: &dyn Module) -> usize {
+    let params = named_parameters(root);
+    or_panic(no_lazy("num_parameters", params.iter().map(|(name, p)| (name.as_str(), p.is_lazy()))));
+    params.iter().map(|(_, p)| p.numel()).sum()
+}
+
+pub(super) fn zero_grad(root: &dyn Module) {
+    parameters(root).iter().for_each(AnyParam::zero_grad);
+}
+
+pub(super) fn set_requires_grad(root: &dyn Module, requires_grad: bool) {
+    parameters(root).iter().for_each(|p| p.set_requires_grad(requires_grad));
+}
+
+pub(super) fn set_requires_grad_matching(root: &dyn Module, pattern: &str, requires_grad: bool) -> Result<usize> {
+    let params = named_parameters(root);
+    let chosen = pattern::select("parameter", pattern, &params)?;
+    chosen.iter().for_each(|&i| params[i].1.set_requires_grad(requires_grad));
+    Ok(chosen.len())
+}
+
 /// Every parameter and buffer, in the order of PyTorch's state_dict.
 ///
 /// # Errors
 /// If two have the same name: a state_dict could hold only one of them.
-pub(super) fn entries(op: &str, root: Members<'_>) -> Result<Ordered<Entry>> {
+pub(super) fn entries(op: &str, root: &dyn Module) -> Result<Ordered<Entry>> {
     let (mut found, mut twice) = (Ordered::default(), None);
     descend(root, "", &mut |prefix, members| {
         let params = members.params.iter().map(|(name, p)| (name, Entry::Param(p.clone())));
@@ -164,28 +200,37 @@ pub(super) fn entries(op: &str, root: Members<'_>) -> Result<Ordered<Entry>> {
     }
 }
 
-pub(super) fn state_dict(op: &str, root: Members<'_>) -> Result<StateDict> {
+#[track_caller]
+pub(super) fn state_dict(root: &dyn Module) -> StateDict {
+    or_panic(state("state_dict", root))
+}
+
+/// # Errors
+/// If two entries have the same name, or a parameter has no values yet.
+pub(super) fn state(op: &str, root: &dyn Module) -> Result<StateDict> {
     let value = |entry| match entry {
         Entry::Param(p) => p.detach(),
         Entry::Buffer(b) => b.tensor(),
     };
     let entries = entries(op, root)?;
-    no_lazy(
-        op,
-        entries.iter().filter_map(|(name, entry)| match entry {
-            Entry::Param(p) => Some((name, p)),
-            Entry::Buffer(_) => None,
-        }),
-    )?;
+    no_lazy(op, entries.iter().map(|(name, entry)| (name, entry.is_lazy())))?;
     Ok(entries.into_iter().map(|(name, entry)| (name, value(entry))).collect())
 }
 
-pub(super) fn set_mode(root: Members<'_>, training: bool) {
+pub(super) fn train(root: &dyn Module) {
+    set_mode(root, true);
+}
+
+pub(super) fn eval(root: &dyn Module) {
+    set_mode(root, false);
+}
+
+fn set_mode(root: &dyn Module, training: bool) {
     descend(root, "", &mut |_, members| members.modes.iter().for_each(|mode| mode.set(training)));
 }
 
 /// Sets the modes of the layers whose path, or that of a module around them, matches.
-pub(super) fn set_modes(root: Members<'_>, pattern: &str, training: bool) -> Result<usize> {
+pub(super) fn set_modes(root: &dyn Module, pattern: &str, training: bool) -> Result<usize> {
     let within = |path: &str| {
         let parts = path.match_indices('.').map(|(dot, _)| &path[..dot]);
         parts.chain([path]).any(|part| pattern::matches(pattern, part))
@@ -203,17 +248,17 @@ pub(super) fn set_modes(root: Members<'_>, pattern: &str, training: bool) -> Res
     if chosen == 0 { Err(pattern::no_match("layer with a mode", pattern, others.iter())) } else { Ok(chosen) }
 }
 
-pub(super) fn is_training(root: Members<'_>) -> Option<bool> {
+pub(super) fn is_training(root: &dyn Module) -> bool {
     let mut found = None;
     descend(root, "", &mut |_, members| {
         for mode in &members.modes {
             found = Some(found.unwrap_or(false) || mode.is_training());
         }
     });
-    found
+    found.unwrap_or(true)
 }
 
-pub(super) fn apply(module: &dyn Module, path: &str, f: &mut impl FnMut(&str, &dyn Module)) {
+pub(super) fn apply(module: &dyn Module, path: &str, f: &mut dyn FnMut(&str, &dyn Module)) {
     for (name, child) in members(module).children {
         apply(child, &join(path, &name), f);
     }

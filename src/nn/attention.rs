@@ -2,7 +2,9 @@
 
 use crate::{
     Result, forward,
-    functional::{self as F, AttentionOptions, InProjection, MultiheadAttentionParameters, setters},
+    functional::{
+        self as F, AttentionOptions, InProjection, KeyValueCache, MultiheadAttentionParameters, Slot, setters,
+    },
     kernels::sizes::must,
     module::optional,
     nn::{Forward, Linear, Mode, Module, Param, init},
@@ -18,11 +20,10 @@ use crate::{
 /// [`init::xavier_uniform`], `bias_k` and `bias_v` by [`init::xavier_normal`]; the other biases start at 0.
 ///
 /// ```
-/// use ndnn::{functional::AttentionOptions, prelude::*};
+/// use ndnn::{functional::{AttentionMask, AttentionOptions}, prelude::*};
 /// let attention = MultiheadAttention::new(8, 2).batch_first(true);
 /// let x = Tensor::ones([3, 5, 8]);
-/// let padding = Tensor::from_vec([3, 5], [false, false, false, false, true].repeat(3))?;
-/// let options = AttentionOptions::default().key_padding_mask(&padding);
+/// let options = AttentionOptions::default().key_padding_mask(AttentionMask::lengths(&[5, 4, 2], 5)?);
 /// let (y, weights) = attention.forward(&x, &x, &x, options)?;
 /// assert_eq!((y.shape(), weights.unwrap().shape()), (&[3, 5, 8][..], &[3, 5, 5][..]));
 /// # Ok::<(), ndnn::Error>(())
@@ -192,13 +193,34 @@ impl<T: Real> MultiheadAttention<T> {
         value: &Tensor<T>,
         options: AttentionOptions<T>,
     ) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
-        let swap = |t: &Tensor<T>| if self.batch_first && t.ndim() == 3 { t.transpose(0, 1) } else { Ok(t.clone()) };
+        let swap = |t: &Tensor<T>| self.swapped(t);
         // The same tensor stays the same, so that it is projected in one product.
         let q = swap(query)?;
         let k = if key.is_same(query) { q.clone() } else { swap(key)? };
         let v = if value.is_same(key) { k.clone() } else { swap(value)? };
         let (y, weights) = F::multi_head_attention_forward(&q, &k, &v, &self.snapshot(), options)?;
         Ok((swap(&y)?, weights))
+    }
+
+    /// The output for further steps of a sequence, each of which attends to the steps up to itself; earlier ones are in the
+    /// cache. See [`KeyValueCache`].
+    ///
+    /// # Errors
+    /// If the input does not match the layer or the cache.
+    #[forward]
+    pub fn forward_cached(&self, x: &Tensor<T>, cache: &mut KeyValueCache<T>) -> Result<Tensor<T>> {
+        cache.with(1, |slots| self.attended(x, None, &mut slots[0]))
+    }
+
+    /// Attention of `x` to the steps so far and to itself, or to a memory.
+    pub(super) fn attended(&self, x: &Tensor<T>, memory: Option<&Tensor<T>>, slot: &mut Slot<T>) -> Result<Tensor<T>> {
+        let memory = memory.map(|memory| self.swapped(memory)).transpose()?;
+        self.swapped(&F::attended(&self.swapped(x)?, memory.as_ref(), &self.snapshot(), slot)?)
+    }
+
+    /// Between the caller's order of axes and `(L, N, *)`.
+    fn swapped(&self, t: &Tensor<T>) -> Result<Tensor<T>> {
+        if self.batch_first && t.ndim() == 3 { t.transpose(0, 1) } else { Ok(t.clone()) }
     }
 }
 

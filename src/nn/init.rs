@@ -18,7 +18,7 @@ use crate::{
     kernels::{
         elementwise::map,
         memory::collected,
-        sizes::must,
+        sizes::{must, room, saturating},
         special_f64::{erf, erfinv},
     },
     nn::Param,
@@ -301,6 +301,32 @@ pub(crate) fn values<T: Real>(shape: &[usize], fan_in: usize) -> Tensor<T> {
 #[track_caller]
 pub(crate) fn drawn<T: Real>(shape: &[usize], fan_in: usize) -> Param<T> {
     Param::new(values(shape, fan_in))
+}
+
+/// The values of a layer's weight and bias. Those that are lazy are drawn first, as [`values`]; `missing` is the size that the
+/// weight lacks.
+///
+/// # Errors
+/// If `missing` is one, or there is not enough memory.
+#[track_caller]
+pub(crate) fn begun<T: Real>(
+    op: &str,
+    weight: &Param<T>,
+    bias: Option<&Param<T>>,
+    missing: &dyn Fn() -> Result<usize>,
+) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
+    let weight = weight.tensor_or_try(|known| {
+        let inputs = missing()?;
+        let shape: Vec<usize> = known.iter().map(|n| n.unwrap_or(inputs)).collect();
+        room::<T>(op, &shape)?;
+        Ok(values(&shape, saturating(shape[1..].iter().copied())))
+    })?;
+    let drawn = |bias: &Param<T>| {
+        let inputs = weight.shape()[1..].iter().product();
+        bias.tensor_or_try(|known| Ok(values(&[known[0].unwrap_or_default()], inputs)))
+    };
+    let bias = bias.map(drawn).transpose()?;
+    Ok((weight, bias))
 }
 
 /// Values from U(low, high), in a new tensor.

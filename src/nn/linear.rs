@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result, forward, functional as F,
-    kernels::sizes::{must, room},
+    kernels::sizes::must,
     module::ExtraRepr,
     nn::{Forward, Module, Param, init},
     tensor::{Real, Tensor},
@@ -88,14 +88,8 @@ impl<T: Real> Linear<T> {
         let Some(&inputs) = x.shape().last() else {
             return Err(Error::shape("linear", "expected an input of at least 1 axis, got a scalar"));
         };
-        let drawn = |param: &Param<T>| {
-            param.tensor_or_try(|known| {
-                let shape: Vec<usize> = known.iter().map(|n| n.unwrap_or(inputs)).collect();
-                room::<T>("linear", &shape)?;
-                Ok(init::values(&shape, inputs))
-            })
-        };
-        F::linear(x, &drawn(&self.weight)?, self.bias.as_ref().map(drawn).transpose()?.as_ref())
+        let (weight, bias) = init::begun("linear", &self.weight, self.bias.as_ref(), &|| Ok(inputs))?;
+        F::linear(x, &weight, bias.as_ref())
     }
 }
 

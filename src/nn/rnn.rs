@@ -1,16 +1,21 @@
-//! Recurrent layers and their cells; see [`functional::lstm`](crate::functional::lstm) and
-//! [`functional::gru`](crate::functional::gru).
+//! Recurrent layers and their cells; see [`functional::rnn`](crate::functional::rnn()),
+//! [`functional::lstm`](crate::functional::lstm) and [`functional::gru`](crate::functional::gru).
 
 use crate::{
-    Result, forward,
-    functional::{GruKind, LstmKind, RecurrentKind, RecurrentOptions, RecurrentWeights, recurrent_setters},
+    Error, Result, forward,
+    functional::{
+        GruKind, Lengths, LstmKind, PackedSequence, RecurrentKind, RecurrentOptions, RecurrentWeights, RnnKind,
+        RnnNonlinearity,
+        packed::{PackOptions, PadPackedOptions, pack_padded_sequence, pad_packed_sequence},
+        recurrent_setters,
+    },
     kernels::sizes::must,
     module::{ExtraRepr, optional},
     nn::{Forward, Mode, Module, Param, ParameterDict, init},
     tensor::{Real, Tensor},
 };
 
-/// A recurrent network over a sequence: [`LSTM`], [`GRU`].
+/// A recurrent network over a sequence: [`RNN`], [`LSTM`], [`GRU`].
 ///
 /// Input `(L, N, input_size)`, with `batch_first` `(N, L, input_size)`, or without a batch `(L, input_size)`; output
 /// the same with `directions · hidden_size` features. The parts of the state are `(layers · directions, N,
@@ -34,6 +39,21 @@ pub struct Recurrent<K: RecurrentKind, T: Real = f32> {
     weights: ParameterDict<T>,
     mode: Mode,
 }
+
+/// An Elman network over a sequence; see [`functional::rnn`](crate::functional::rnn()).
+///
+/// Input `(L, N, input_size)`, output the same with `directions · hidden_size` features, state `h`; for details see
+/// [`Recurrent`].
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let rnn = RNN::new(10, 20).num_layers(2).nonlinearity("relu");
+/// let (output, h) = rnn.forward(&Tensor::zeros([5, 3, 10]), None)?;
+/// assert_eq!((output.shape(), h.shape()), (&[5, 3, 20][..], &[2, 3, 20][..]));
+/// let (output, _) = rnn.forward(&Tensor::zeros([5, 3, 10]), Some(h))?;
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub type RNN<T = f32> = Recurrent<RnnKind, T>;
 
 /// Long short-term memory over a sequence; see [`functional::lstm`](crate::functional::lstm).
 ///
@@ -199,7 +219,87 @@ impl<K: RecurrentKind, T: Real> Recurrent<K, T> {
     pub fn forward(&self, x: &Tensor<T>, state: Option<K::State<T>>) -> Result<(Tensor<T>, K::State<T>)> {
         self.kind.sequence(x, state, &self.tensors(), self.options.training(self.mode.is_training()))
     }
+
+    /// The output and the last state for sequences of different lengths, in any order, of which the first `lengths[n]`
+    /// steps are there and the others are padding. Each is as if it ran alone: padding touches neither the state nor a
+    /// gradient, the reverse direction begins at the sequence's last step, and the output is 0 at padded steps.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let gru = GRU::new(10, 20).bidirectional(true).batch_first(true);
+    /// let (output, h) = gru.forward_lengths(&Tensor::ones([3, 5, 10]), None, &[2, 5, 4])?;
+    /// assert_eq!((output.shape(), h.shape()), (&[3, 5, 40][..], &[2, 3, 20][..]));
+    /// assert_eq!(output.select(0, 0)?.select(0, 2)?, Tensor::zeros([40]));
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If input or state do not match, there is not one length for each sequence, or one is 0 or longer than the input.
+    #[forward]
+    pub fn forward_lengths(
+        &self,
+        x: &Tensor<T>,
+        state: Option<K::State<T>>,
+        lengths: impl Into<Lengths>,
+    ) -> Result<(Tensor<T>, K::State<T>)> {
+        let batch_first = self.options.get_batch_first();
+        if x.ndim() != 3 {
+            let expected = if batch_first { "(N, L, input)" } else { "(L, N, input)" };
+            let what = format!("expected an input {expected} with the lengths of its sequences, got {:?}", x.shape());
+            return Err(Error::shape(K::NAME, what));
+        }
+        let options = PackOptions::default().batch_first(batch_first).enforce_sorted(false);
+        let packed = pack_padded_sequence(x, lengths, options)?;
+        let (packed, end) = self.run(&packed, state)?;
+        let options = PadPackedOptions::default().batch_first(batch_first);
+        let steps = x.shape()[usize::from(batch_first)];
+        Ok((pad_packed_sequence(&packed, options.total_length(steps))?.0, end))
+    }
+
+    /// The output and the last state for packed sequences; the state is in the order of the caller's batch.
+    ///
+    /// ```
+    /// use ndnn::{nn::utils::rnn::{pack_sequence, unpack_sequence}, prelude::*};
+    /// let packed = pack_sequence(&[Tensor::ones([2, 10]), Tensor::ones([5, 10])], false)?;
+    /// let (output, (h, c)) = LSTM::new(10, 20).forward_packed(&packed, None)?;
+    /// assert_eq!((unpack_sequence(&output)?[1].shape(), h.shape()), (&[5, 20][..], &[1, 2, 20][..]));
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If input or state do not match.
+    #[forward]
+    pub fn forward_packed(
+        &self,
+        x: &PackedSequence<T>,
+        state: Option<K::State<T>>,
+    ) -> Result<(PackedSequence<T>, K::State<T>)> {
+        self.run(x, state)
+    }
+
+    fn run(&self, x: &PackedSequence<T>, state: Option<K::State<T>>) -> Result<(PackedSequence<T>, K::State<T>)> {
+        self.kind.packed(x, state, &self.tensors(), self.options.training(self.mode.is_training()))
+    }
 }
+
+/// The setter `nonlinearity` of an RNN and its cell.
+macro_rules! nonlinearity {
+    ($layer:ident) => {
+        impl<T: Real> $layer<T> {
+            /// What is applied to each sum: `"tanh"` (the default) or `"relu"`.
+            ///
+            /// # Panics
+            /// If the word is another one.
+            #[track_caller]
+            pub fn nonlinearity(mut self, nonlinearity: impl Into<RnnNonlinearity>) -> Self {
+                self.kind.nonlinearity = nonlinearity.into();
+                self
+            }
+        }
+    };
+}
+nonlinearity!(RNN);
+nonlinearity!(RNNCell);
 
 impl<T: Real> LSTM<T> {
     /// Projects the hidden state to this many values, fewer than `hidden_size`; 0 (the default) means no projection.
@@ -223,10 +323,11 @@ impl<K: RecurrentKind, T: Real> Forward<T> for Recurrent<K, T> {
     }
 }
 
-/// One step of a recurrent network: [`LSTMCell`], [`GRUCell`].
+/// One step of a recurrent network: [`RNNCell`], [`LSTMCell`], [`GRUCell`].
 ///
 /// Input `(N, input_size)` or `(input_size)`; the parts of the state are `(N, hidden_size)` or `(hidden_size)`. The
-/// weights are drawn from U(−√k, √k) with k = 1 / hidden_size; G is the number of gates, 4 for an LSTM, 3 for a GRU.
+/// weights are drawn from U(−√k, √k) with k = 1 / hidden_size; G is the number of gates, 4 for an LSTM, 3 for a
+/// GRU, 1 for an RNN.
 #[derive(Module)]
 #[module(repr, name)]
 pub struct RecurrentCell<K: RecurrentKind, T: Real = f32> {
@@ -241,6 +342,22 @@ pub struct RecurrentCell<K: RecurrentKind, T: Real = f32> {
     /// `[G · hidden_size]`
     pub bias_hh: Option<Param<T>>,
 }
+
+/// One step of an [`RNN`]; see [`functional::rnn_cell`](crate::functional::rnn_cell).
+///
+/// Input `(N, input_size)` or `(input_size)`, state `(N, hidden_size)` or `(hidden_size)`.
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let cell = RNNCell::new(10, 20).nonlinearity("relu");
+/// let mut h = None;
+/// for x in Tensor::zeros([5, 3, 10]).unbind(0)? {
+///     h = Some(cell.forward(&x, h)?);
+/// }
+/// assert_eq!(h.expect("there were steps").shape(), [3, 20]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+pub type RNNCell<T = f32> = RecurrentCell<RnnKind, T>;
 
 /// One step of an [`LSTM`]; see [`functional::lstm_cell`](crate::functional::lstm_cell).
 ///
@@ -301,7 +418,8 @@ impl<K: RecurrentKind, T: Real> RecurrentCell<K, T> {
 
     fn extra_repr(&self) -> String {
         let sizes = ExtraRepr::new().value(self.weight_ih.shape()[1]).value(self.weight_hh.shape()[1]);
-        sizes.unless_default("bias", self.bias_ih.is_some(), true).finish()
+        let sizes = sizes.unless_default("bias", self.bias_ih.is_some(), true);
+        sizes.unless_default("nonlinearity", self.kind.nonlinearity(), RnnNonlinearity::Tanh).finish()
     }
 
     /// The next state. Without a state, it starts from zeros.

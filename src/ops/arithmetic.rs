@@ -4,16 +4,16 @@ use std::ops;
 
 use ndnn_derive::concrete;
 
-use super::elementwise::{self, OnConstant, OnPairs, pairs, row, with_constant};
+use super::elementwise::{self, OnConstant, OnPairs, pairs, reuse, row, with_constant};
 use crate::{
     Error, Result,
     error::or_panic,
     kernels::{
-        elementwise::{broadcast_shape, zip3},
+        elementwise::{broadcast_shape, zip, zip3},
         layout::row_major,
         sizes::room,
     },
-    tensor::{DType, Element, Number, Operand, Real, Tensor},
+    tensor::{DType, Element, Number, Operand, Real, Tensor, no_grad},
 };
 
 /// The shape that both broadcast to, or an error that shows both shapes, or that there is not enough memory.
@@ -59,6 +59,12 @@ pairs! {
         |x, y| x.times(y), |g, x, y| g * y, g * x;
     real Real Quotient, "div", fused vectors reads [[false, true], [true, true]]:
         |x, y| x / y, |g, x, y| g / y, -(g * (x / y / y));
+}
+
+/// `a + b` for tensors of one shape, without a graph, in the memory of `a` if nothing else refers to it.
+pub(crate) fn added<T: Real>(a: Tensor<T>, b: &Tensor<T>) -> Tensor<T> {
+    let sum = |a: Tensor<T>| zip(a.view(), b.view(), b.shape(), |x: T, y| x + y).into();
+    no_grad(|| reuse(Sum, a.into_detached(), b)).unwrap_or_else(sum)
 }
 
 /// One row per operator: the fallible method, the operator for every combination of values and references, and with a
@@ -325,5 +331,28 @@ impl<T: Real> Tensor<T> {
                 _ => b - a,
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gradients_are_added_at_any_strides_and_without_a_graph() {
+        let (a, b) = (Tensor::<f64>::randn([3, 4]), Tensor::randn([3, 4]).set_requires_grad(true));
+        let turned = |x: &Tensor<f64>| x.transpose(0, 1).unwrap().contiguous().transpose(0, 1).unwrap();
+        for (x, y) in
+            [(a.clone(), b.clone()), (turned(&a), b.clone()), (a.clone(), turned(&b)), (turned(&a), turned(&b))]
+        {
+            let (kept, whole) = (x.clone(), (&x + &y).detach());
+            assert_eq!(added(x.clone(), &y), whole);
+            assert!(!added(x, &y).requires_grad());
+            assert_eq!((kept, added(turned(&a), &y)), (a.clone(), whole));
+        }
+        // In the memory of the first, if nothing else refers to it.
+        let (x, one) = (Tensor::<f32>::zeros([5]), Tensor::ones([5]));
+        let at = x.view().as_ptr();
+        assert_eq!(added(x, &one).view().as_ptr(), at);
     }
 }

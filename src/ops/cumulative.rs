@@ -1,5 +1,7 @@
 //! Running sums, products and extremes along an axis.
 
+use ndnn_derive::concrete;
+
 use crate::{
     Error, Result,
     kernels::{products, reduce as kernel, scalar::is_nan},
@@ -78,6 +80,7 @@ impl<T: Number> Tensor<T> {
         Ok(if self.ndim() == 0 { self.clone() } else { self.running_sum(axis, false) })
     }
 
+    #[concrete(Number)]
     fn running_sum(&self, axis: usize, reverse: bool) -> Tensor<T> {
         let data = kernel::cumsum(self.view(), axis, reverse);
         Tensor::op("cumsum", data, [self], move |g, _| Ok([Some(g.running_sum(axis, !reverse))]))

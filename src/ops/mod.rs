@@ -22,7 +22,7 @@ mod sort;
 mod special;
 mod variance;
 
-pub(crate) use arithmetic::broadcast;
+pub(crate) use arithmetic::{added, broadcast};
 pub(crate) use elementwise::{Total, Totals, compiled, loss, pairs, real, row};
 pub(crate) use formula::{Formula, Functions, Lane};
 pub use index::{Index, Indices};

@@ -55,7 +55,8 @@ impl<T: Element> Tensor<T> {
         Ok(self.rows_copied(at, index, source))
     }
 
-    fn rows_copied(&self, at: usize, index: Vec<usize>, source: &Tensor<T>) -> Tensor<T> {
+    /// `self` with the rows of axis `at` that `index` names replaced by those of `source`; all was checked.
+    pub(crate) fn rows_copied(&self, at: usize, index: Vec<usize>, source: &Tensor<T>) -> Tensor<T> {
         let mut out = self.to_vec();
         put_rows(&mut out, Rows::new(self.shape(), at), &index, &row_major(&source.view()), |_, b| b);
         let from = source.shape().to_vec();

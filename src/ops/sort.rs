@@ -1,5 +1,7 @@
 //! Sorting along an axis, and searching in sorted tensors. NaN counts as the largest.
 
+use ndnn_derive::concrete;
+
 use crate::{
     Error, Result,
     kernels::{
@@ -32,6 +34,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis.
+    #[concrete(Element)]
     pub fn argsort(&self, dim: isize, descending: bool) -> Result<Tensor<i64>> {
         let at = axis("argsort", dim, self.ndim())?;
         let n = self.shape().get(at).copied().unwrap_or(1);
@@ -43,6 +46,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or it has fewer than `k` elements.
+    #[concrete(Element)]
     pub fn topk(&self, k: usize, dim: isize, largest: bool) -> Result<(Tensor<T>, Tensor<i64>)> {
         let at = axis("topk", dim, self.ndim())?;
         let n = self.shape().get(at).copied().unwrap_or(1);
@@ -78,6 +82,7 @@ impl<T: Number> Tensor<T> {
     ///
     /// # Errors
     /// If the shapes do not match.
+    #[concrete(Number)]
     pub fn searchsorted(&self, values: &Tensor<T>, right: bool) -> Result<Tensor<i64>> {
         let (n, v) = (self.ndim(), values.ndim());
         if n == 0 || (n > 1 && (v != n || self.shape()[..n - 1] != values.shape()[..n - 1])) {

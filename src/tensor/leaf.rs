@@ -69,27 +69,30 @@ impl<T: Element> Leaf<T> {
     }
 }
 
+/// The sum of two tensors of one shape, in the memory of the first if nothing else refers to it.
+type AddFn<T> = fn(Tensor<T>, &Tensor<T>) -> Tensor<T>;
+
 impl<T: Real> Leaf<T> {
-    /// Adds to the accumulated gradient.
-    pub(crate) fn gather(&self, grad: Tensor<T>) {
+    /// Adds to the accumulated gradient, by `add`.
+    pub(crate) fn gather(&self, grad: Tensor<T>, add: AddFn<T>) {
         // A backward function may return a tensor that it captured, with its graph: an accumulated gradient has none.
         let grad = grad.into_detached();
         let mut slot = lock(&self.grad);
         *slot = Some(match slot.take() {
-            Some(sum) => sum + &grad,
+            Some(sum) => add(sum, &grad),
             None => grad,
         });
     }
 
     /// As [`gather`](Leaf::gather), with the hooks before and after.
-    pub(crate) fn complete(&self, mut grad: Tensor<T>) -> Result<()> {
+    pub(crate) fn complete(&self, mut grad: Tensor<T>, add: AddFn<T>) -> Result<()> {
         let hooks = self.hooks();
         for (_, hook) in &hooks {
             if let LeafHook::Before(f) = hook {
                 grad = replaced(&grad, f(&grad)?)?;
             }
         }
-        self.gather(grad);
+        self.gather(grad, add);
         for (_, hook) in &hooks {
             if let LeafHook::After(f) = hook {
                 f();

@@ -2,7 +2,7 @@
 
 use ndnn::{
     AnyTensor, Real, Tensor,
-    nn::{AnyParam, Module, StateDict},
+    nn::{AnyParam, Module, ModuleExt, StateDict},
 };
 use serde_json::Value as Json;
 

@@ -25,12 +25,15 @@ fn causal_is_an_explicit_mask() {
     let (q, k, v) = (numbers(1, &[2, 3, 4]), numbers(2, &[2, 5, 4]), numbers(3, &[2, 5, 6]));
     let options = ScaledDotProductAttentionOptions::default();
     let causal = dot(&q, &k, &v, None, options.is_causal(true)).unwrap();
-    close(&causal, &dot(&q, &k, &v, Some(&(&seen(3, 5)).into()), options).unwrap());
+    close(&causal, &dot(&q, &k, &v, Some(&AttentionMask::attended(&seen(3, 5))), options).unwrap());
     let added = T::zeros([3, 5]).masked_fill(&seen(3, 5).logical_not(), f64::NEG_INFINITY).unwrap();
-    close(&causal, &dot(&q, &k, &v, Some(&(&added).into()), options).unwrap());
+    close(&causal, &dot(&q, &k, &v, Some(&AttentionMask::added(&added)), options).unwrap());
     close(&causal.select(1, 0).unwrap(), &v.select(1, 0).unwrap());
     assert!(
-        dot(&q, &k, &v, Some(&(&added).into()), options.is_causal(true)).unwrap_err().to_string().contains("not both")
+        dot(&q, &k, &v, Some(&AttentionMask::added(&added)), options.is_causal(true))
+            .unwrap_err()
+            .to_string()
+            .contains("not both")
     );
 }
 
@@ -39,7 +42,8 @@ fn blind_queries_give_zeros_and_no_gradient() {
     let q = numbers(1, &[3, 4]).set_requires_grad(true);
     let (k, v) = (numbers(2, &[5, 4]), numbers(3, &[5, 2]));
     let mask = Tensor::from_vec([3, 5], (0..15).map(|i| i >= 5).collect::<Vec<bool>>()).unwrap();
-    let y = dot(&q, &k, &v, Some(&(&mask).into()), ScaledDotProductAttentionOptions::default()).unwrap();
+    let y =
+        dot(&q, &k, &v, Some(&AttentionMask::attended(&mask)), ScaledDotProductAttentionOptions::default()).unwrap();
     close(&y.select(0, 0).unwrap(), &T::zeros([2]));
     y.square().sum().backward().unwrap();
     let gradient = q.grad().unwrap();
@@ -121,7 +125,7 @@ fn the_ways_through_attention_agree() {
     // With and without weights; each head's weights and their mean.
     let mask = seen(3, 5).logical_not();
     let padding = Tensor::from_vec([2, 5], (0..10).map(|i| i == 4 || i == 8).collect::<Vec<bool>>()).unwrap();
-    let masked = || options().attn_mask(&mask).key_padding_mask(&padding);
+    let masked = || options().attn_mask(AttentionMask::hidden(&mask)).key_padding_mask(AttentionMask::hidden(&padding));
     let (y, mean) = attention.forward(&x, &keys, &keys, masked()).unwrap();
     let (without, none) = attention.forward(&x, &keys, &keys, masked().need_weights(false)).unwrap();
     let (_, each) = attention.forward(&x, &keys, &keys, masked().average_attn_weights(false)).unwrap();
@@ -130,34 +134,92 @@ fn the_ways_through_attention_agree() {
     close(&mean.unwrap(), &each.unwrap().mean_dim(1, false).unwrap());
     // A mask of floats, a mask for each head, the batch first, without a batch.
     let added = T::zeros([3, 5]).masked_fill(&mask, f64::NEG_INFINITY).unwrap();
-    let floats = options().attn_mask(&added.repeat([4, 1, 1]).unwrap()).key_padding_mask(&padding);
+    let floats =
+        options().attn_mask(&added.repeat([4, 1, 1]).unwrap()).key_padding_mask(AttentionMask::hidden(&padding));
     close(&y, &attention.forward(&x, &keys, &keys, floats).unwrap().0);
     let first = attention.clone().batch_first(true);
     let swap = |t: &T| t.transpose(0, 1).unwrap();
     close(&swap(&y), &first.forward(&swap(&x), &swap(&keys), &swap(&keys), masked()).unwrap().0);
     let one = |t: &T| t.select(1, 1).unwrap();
-    let alone = options().attn_mask(&mask).key_padding_mask(&padding.select(0, 1).unwrap());
+    let alone = options()
+        .attn_mask(AttentionMask::hidden(&mask))
+        .key_padding_mask(AttentionMask::hidden(&padding.select(0, 1).unwrap()));
     let (y1, w1) = attention.forward(&one(&x), &one(&keys), &one(&keys), alone).unwrap();
     close(&one(&y), &y1);
     assert_eq!(w1.unwrap().shape(), [3, 5]);
     // The hint in the message.
-    let causal = options().attn_mask(&mask).is_causal(true);
+    let causal = options().attn_mask(AttentionMask::hidden(&mask)).is_causal(true);
     let (hinted, _) = attention.forward(&x, &keys, &keys, causal.clone().need_weights(false)).unwrap();
     close(&hinted, &attention.forward(&x, &keys, &keys, causal).unwrap().0);
 }
 
 #[test]
-fn blind_queries_of_attention_are_as_pytorch_has_them() {
+fn blind_queries_of_attention_give_zeros_with_and_without_weights() {
     let attention = attention();
+    let x = numbers(1, &[3, 2, 4]).set_requires_grad(true);
+    let options = || AttentionOptions::default().key_padding_mask(AttentionMask::lengths(&[0, 2], 3).unwrap());
+    for need in [true, false] {
+        let (y, weights) = attention.forward(&x, &x, &x, options().need_weights(need)).unwrap();
+        close(&y.select(1, 0).unwrap(), &T::zeros([3, 4]));
+        assert!(y.select(1, 1).unwrap().to_vec().iter().all(|v| v.is_finite() && *v != 0.0));
+        if let Some(weights) = weights {
+            close(&weights.select(0, 0).unwrap(), &T::zeros([3, 3]));
+            close(&weights.select(0, 1).unwrap().select(1, 2).unwrap(), &T::zeros([3]));
+        }
+        x.zero_grad();
+        y.square().sum().backward().unwrap();
+        let gradient = x.grad().unwrap();
+        close(&gradient.select(1, 0).unwrap(), &T::zeros([3, 4]));
+        assert!(gradient.to_vec().iter().all(|v| v.is_finite()));
+        assert!(gradient.select(1, 1).unwrap().abs().max().unwrap().item().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn masks_from_lengths_and_their_errors() {
+    let mask = |lengths: &Tensor<i64>| AttentionMask::<f64>::lengths(lengths, 3);
+    let numbers = mask(&tensor![2_i64, 0, 3]).unwrap().numbers();
+    let (o, x) = (0.0, f64::NEG_INFINITY);
+    assert_eq!(numbers, Tensor::from_vec([3, 3], vec![o, o, x, x, x, x, o, o, o]).unwrap());
+    let error = mask(&tensor![2_i64, 4]).unwrap_err().to_string();
+    assert_eq!(error, "AttentionMask::lengths: the length of sequence 1 is 4, expected 0 to 3");
+    assert!(mask(&tensor![-1_i64]).unwrap_err().to_string().contains("sequence 0 is -1"));
+    assert_eq!(mask(&tensor![2_i64]).unwrap().unsqueeze(1).unwrap().shape(), [1, 1, 3]);
+}
+
+#[test]
+fn static_keys_and_values_replace_the_projected_ones() {
+    let attention = attention();
+    let heads = |t: &T| t.reshape([5, 4, 2]).unwrap().transpose(0, 1).unwrap();
     let x = numbers(1, &[3, 2, 4]);
-    let padding = Tensor::from_vec([2, 3], vec![true, true, true, false, true, false]).unwrap();
-    let options = AttentionOptions::default().key_padding_mask(&padding);
-    let (y, weights) = attention.forward(&x, &x, &x, options.clone()).unwrap();
-    assert!(y.select(1, 0).unwrap().to_vec().iter().all(|v| v.is_nan()));
-    assert!(weights.unwrap().select(0, 0).unwrap().to_vec().iter().all(|v| v.is_nan()));
-    assert!(y.select(1, 1).unwrap().to_vec().iter().all(|v| v.is_finite()));
-    let (y, _) = attention.forward(&x, &x, &x, options.need_weights(false)).unwrap();
-    close(&y.select(1, 0).unwrap(), &T::zeros([3, 4]));
+    let keys = numbers(2, &[5, 2, 4]);
+    let (weight, bias) = (attention.in_proj_weight.as_ref().unwrap().tensor(), numbers(5, &[12]));
+    let (w, b) = (weight.chunk(3, 0).unwrap(), bias.chunk(3, 0).unwrap());
+    let project = |i: usize| heads(&F::linear(&keys, &w[i], Some(&b[i])).unwrap());
+    let parameters = |bias_kv: Option<(T, T)>| MultiheadAttentionParameters {
+        num_heads: 2,
+        in_proj_weight: InProjection::Packed(weight.clone()),
+        in_proj_bias: Some(bias.clone()),
+        bias_kv,
+        add_zero_attn: true,
+        out_proj_weight: attention.out_proj.weight.tensor(),
+        out_proj_bias: None,
+        dropout_p: 0.0,
+        training: false,
+    };
+    let run = |keys: &T, bias_kv, options| {
+        F::multi_head_attention_forward(&x, keys, keys, &parameters(bias_kv), options).map(|(y, _)| y)
+    };
+    let options = AttentionOptions::default();
+    let given = options.clone().static_k(&project(1)).static_v(&project(2));
+    close(&run(&keys, None, options.clone()).unwrap(), &run(&x, None, given.clone()).unwrap());
+    let error = |keys: &T, bias_kv, options| run(keys, bias_kv, options).unwrap_err().to_string();
+    let bias_kv = Some((numbers(6, &[1, 1, 4]), numbers(7, &[1, 1, 4])));
+    assert!(error(&x, bias_kv, given).contains("static_k cannot be combined"));
+    let short = options.clone().static_k(&numbers(3, &[3, 5, 2]));
+    assert!(error(&x, None, short).contains("static_k is [3, 5, 2], expected"));
+    let uneven = options.static_k(&project(1));
+    assert!(error(&x, None, uneven).contains("as many keys as values, got 6 and 4"));
 }
 
 #[test]
@@ -225,7 +287,7 @@ fn attention_errors() {
     let same = [3, 2, 4];
     contains(message(&same, &same, &same, options().is_causal(true)), "attn_mask is needed");
     contains(message(&same, &same, &same, options().attn_mask(&x(&[3, 4]))), "expected [3, 3] or [4, 3, 3]");
-    let padding = options().key_padding_mask(&Tensor::<bool>::zeros([3, 2]));
+    let padding = options().key_padding_mask(AttentionMask::hidden(&Tensor::zeros([3, 2])));
     contains(message(&same, &same, &same, padding), "key_padding_mask is [3, 2], expected [2, 3]");
     assert!(message(&[4], &[4], &[4], options()).ends_with("in MultiheadAttention"));
 }

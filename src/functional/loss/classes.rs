@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Axis, CowArray, IxDyn};
 use ndnn_derive::concrete;
 
-use super::{INPUT_AND_TARGET, Reduction, same_shape};
+use super::{INPUT_AND_TARGET, Reduction, linear_in, same_shape};
 use crate::{
     Error, Result,
     kernels::{
@@ -68,7 +68,7 @@ fn class_axis(op: &str, shape: &[usize]) -> Result<usize> {
 }
 
 /// Returns an error unless the weight has one number per class.
-fn one_per_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, classes: usize) -> Result<()> {
+pub(super) fn one_per_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, classes: usize) -> Result<()> {
     match weight {
         Some(w) if w.shape() != [classes] => Err(Error::shape(
             op,
@@ -81,7 +81,7 @@ fn one_per_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, classes: usize) 
 // ----------------------------------------------------------------------------------------------------- class indices
 
 /// Targets as class indices, checked, and their weights.
-struct Labels<T> {
+pub(super) struct Labels<T> {
     axis: usize,
     /// The input's shape.
     shape: Vec<usize>,
@@ -93,8 +93,9 @@ struct Labels<T> {
 }
 
 impl<T: Real> Labels<T> {
-    fn new(op: &str, input: &Tensor<T>, target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Self> {
-        let shape = input.shape().to_vec();
+    /// For scores of this shape.
+    pub fn new(op: &str, scores: &[usize], target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Self> {
+        let shape = scores.to_vec();
         let axis = class_axis(op, &shape)?;
         let n = shape[axis];
         one_per_class(op, options.weight, n)?;
@@ -156,7 +157,7 @@ impl<T: Real> Labels<T> {
     }
 
     /// The divisor of the losses or of a gradient.
-    fn divisor(&self) -> T {
+    pub fn divisor(&self) -> T {
         match self.reduction {
             Reduction::Mean if self.weight.is_none() => T::of(self.classes.iter().flatten().count() as f64),
             Reduction::Mean => {
@@ -274,7 +275,7 @@ impl<T: Real> Labels<T> {
 /// If the shapes do not match, or a target is not a class.
 #[concrete]
 pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Tensor<T>> {
-    let labels = Labels::new("nll_loss", input, target, options)?;
+    let labels = Labels::new("nll_loss", input.shape(), target, options)?;
     let lanes = input.view();
     let lanes = lanes.lanes(Axis(labels.axis)).into_iter().zip(&labels.classes);
     let losses = lanes.map(|(x, class)| class.map_or(T::ZERO, |class| -labels.weight(class) * x[class]));
@@ -285,11 +286,7 @@ pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NLLLo
             return Ok([Some(labels.picked(&labels.gradients(g)?.to_vec()))]);
         }
         let grad = shared(&labels.gradients(g)?, &labels.wanted(-T::ONE, T::ZERO))?;
-        // Linear in the input: as in PyTorch the second derivative is 0, not absent.
-        let linked = Tensor::op("nll_loss_backward", grad.data().clone(), [&grad, &x], |g, [dg, dx]| {
-            Ok([dg.then(|| g.clone()), dx.then(|| g.zeros_like())])
-        });
-        Ok([Some(linked)])
+        Ok([Some(linear_in(grad, &x))])
     }))
 }
 
@@ -326,7 +323,7 @@ pub fn cross_entropy<'t, T: Real>(
         CrossEntropyTarget::Probabilities(target) => with_probabilities(op, input, target, options),
         CrossEntropyTarget::Classes(target) => {
             let CrossEntropyLossOptions { weight, ignore_index, reduction, label_smoothing } = options;
-            let labels = Labels::new(op, input, target, NLLLossOptions { weight, ignore_index, reduction })?;
+            let labels = Labels::new(op, input.shape(), target, NLLLossOptions { weight, ignore_index, reduction })?;
             Ok(with_classes(op, input, labels, label_smoothing))
         }
     }

@@ -1,7 +1,7 @@
 //! Losses: how much predictions differ from their targets.
 //!
-//! `distance` compares numbers, `margin` two scores, `binary` binary probabilities, `classes` scores of classes. `pairs` computes losses of
-//! pairs of an input and a target.
+//! `distance` compares numbers, `margin` scores, `embedding` vectors, `likelihood` distributions, `ctc` sequences, `binary` binary probabilities, `classes`
+//! scores of classes, `linear` those that a linear map computes. `pairs` computes losses of pairs of an input and a target.
 
 /// The options of a loss: its own, PyTorch's `reduction`, and a `weight` if a text describes it. A [`Reduction`] can
 /// replace all of them: `Reduction::Sum.into()`.
@@ -41,7 +41,11 @@ macro_rules! loss_options {
 }
 mod binary;
 mod classes;
+mod ctc;
 mod distance;
+mod embedding;
+mod likelihood;
+mod linear;
 mod margin;
 mod pairs;
 
@@ -50,11 +54,25 @@ pub use binary::{
     binary_cross_entropy_with_logits, soft_margin_loss,
 };
 pub use classes::{CrossEntropyLossOptions, CrossEntropyTarget, NLLLossOptions, cross_entropy, nll_loss};
+pub use ctc::{CTCLossOptions, ctc_loss};
 pub use distance::{
     HuberLossOptions, L1LossOptions, MSELossOptions, SmoothL1LossOptions, huber_loss, l1_loss, mse_loss, smooth_l1_loss,
 };
-
-pub use margin::{MarginRankingLossOptions, margin_ranking_loss};
+pub(crate) use embedding::triplet_margin_with_distance_setters;
+pub use embedding::{
+    CosineEmbeddingLossOptions, HingeEmbeddingLossOptions, TripletMarginLossOptions,
+    TripletMarginWithDistanceLossOptions, cosine_embedding_loss, hinge_embedding_loss, triplet_margin_loss,
+    triplet_margin_with_distance_loss,
+};
+pub use likelihood::{
+    GaussianNLLLossOptions, KLDivLossOptions, KLDivReduction, PoissonNLLLossOptions, gaussian_nll_loss, kl_div,
+    poisson_nll_loss,
+};
+pub use linear::{LinearCrossEntropyLossOptions, linear_cross_entropy};
+pub use margin::{
+    MarginRankingLossOptions, MultiLabelMarginLossOptions, MultiLabelSoftMarginLossOptions, MultiMarginLossOptions,
+    margin_ranking_loss, multi_margin_loss, multilabel_margin_loss, multilabel_soft_margin_loss,
+};
 
 use crate::{
     Error, Result,
@@ -105,6 +123,14 @@ fn same_shape<T: Real>(op: &str, names: [&str; 2], [a, b]: [&Tensor<T>; 2]) -> R
             b.shape()
         ),
     ))
+}
+
+/// A gradient of a loss that is linear in its input, at least near it: as in PyTorch the second derivative is 0, not
+/// absent.
+fn linear_in<T: Real>(grad: Tensor<T>, input: &Tensor<T>) -> Tensor<T> {
+    Tensor::op("linear_loss_backward", grad.data().clone(), [&grad, input], |g, [dg, dx]| {
+        Ok([dg.then(|| g.clone()), dx.then(|| g.zeros_like())])
+    })
 }
 
 const INPUT_AND_TARGET: [&str; 2] = ["input", "target"];

@@ -4,7 +4,7 @@ use super::{INPUT_AND_TARGET, Reduction, same_shape};
 use crate::{
     Result,
     kernels::scalar::max_nan,
-    ops::{Lane, Total, Totals, loss, pairs},
+    ops::{Functions, Lane, Total, Totals, loss, pairs},
     tensor::{Real, Tensor},
 };
 
@@ -60,6 +60,38 @@ pairs! {
         let below = !(y * x).gt(margin);
         -(g.kept(below) * x.kept(below))
     };
+
+    /// `x` where `y` is 1, `max(0, margin − x)` where it is −1, and the sum of both elsewhere.
+    loss Real HingeEmbedding(margin), "loss", fused vectors: |x, y| {
+        let far = if y == T::ONE { T::ZERO } else { max_nan(T::of(margin) - x, T::ZERO) };
+        let near = if y == -T::ONE { T::ZERO } else { x };
+        far + near
+    }, |g, x, y| {
+        g.kept(!y.equals(-1.)) - g.kept(!y.equals(1.) & !x.ge(margin))
+    }, g.zero();
+
+    /// `y (log y − x)`, 0 where `y` is.
+    loss Real Divergence, "loss", fused vectors: |x, y| {
+        if y == T::ZERO { T::ZERO } else { y * (Lane::<I, T>::new(y).log().0 - x) }
+    }, |g, x, y| -(g * y), g * (y.log() - x + 1.);
+
+    /// `e^y (y − x)`, 0 where `e^y` is.
+    loss Real LogDivergence, "loss", fused vectors: |x, y| {
+        let p = Lane::<I, T>::new(y).exp().0;
+        if p == T::ZERO { T::ZERO } else { p * (y - x) }
+    }, |g, x, y| -(g * y.exp()), {
+        let p = y.exp();
+        g * (p * (y - x + 1.)).kept(!p.equals(0.))
+    };
+
+    /// `eˣ − y x`, where `y x` is 0 for a `y` of 0.
+    loss Real PoissonOfLog, "loss", fused vectors: |x, y| {
+        Lane::<I, T>::new(x).exp().0 - if y == T::ZERO { T::ZERO } else { y * x }
+    }, |g, x, y| g * (x.exp() - y), g * -x;
+
+    /// `x − y log(x + ε)`
+    loss Real Poisson(eps), "loss", fused vectors: |x, y| x - y * Lane::<I, T>::new(x + T::of(eps)).log().0, |g, x, y|
+        g * (-y / (x + eps) + 1.), -(g * (x + eps).log());
 }
 
 /// The reduced losses of pairs, as one operation.

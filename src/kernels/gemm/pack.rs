@@ -7,6 +7,7 @@ use crate::{
     kernels::{
         isa::{Capability, capability},
         memory::vector,
+        raw,
     },
     tensor::Element,
 };
@@ -110,7 +111,7 @@ unsafe fn copy<T: Copy>(from: *const T, to: *mut T, n: usize) {
     unsafe {
         let whole = n / 4 * 4;
         for i in (0..whole).step_by(4) {
-            to.add(i).cast::<[T; 4]>().write_unaligned(from.add(i).cast::<[T; 4]>().read_unaligned());
+            raw::write(to.wrapping_add(i), raw::read::<T, [T; 4]>(from.wrapping_add(i)));
         }
         for i in whole..n {
             *to.add(i) = *from.add(i);
@@ -185,7 +186,7 @@ pub unsafe fn unpack<T: Element>(x: Mat<T>, c: Mat<T>, add: bool) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Mat, transpose_plain};
+    use super::{Mat, raw, transpose_plain};
 
     /// Writes the transpose of 8 rows of 8 elements, of which row `i` is at `from[i] + p`, to rows `wide` apart.
     ///
@@ -197,20 +198,22 @@ mod x86 {
     unsafe fn transpose_8(from: [*const f32; 8], p: usize, out: *mut f32, wide: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            // Rows r and r + 4 share a register, so that the remaining steps stay within its halves.
-            let pair = |r: usize, at: usize| {
-                let (low, high) = (_mm_loadu_ps(from[r].add(at)), _mm_loadu_ps(from[r + 4].add(at)));
-                _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high)
-            };
             for half in [0, 4] {
-                let [a, b, c, d] = [0, 1, 2, 3].map(|r| pair(r, p + half));
+                let at = p.wrapping_add(half);
+                // Rows r and r + 4 share a register, so that the remaining steps stay within its halves.
+                let mut pairs = [_mm256_setzero_ps(); 4];
+                for (r, pair) in pairs.iter_mut().enumerate() {
+                    let (low, high) = (raw::read(from[r].wrapping_add(at)), raw::read(from[r + 4].wrapping_add(at)));
+                    *pair = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), high);
+                }
+                let [a, b, c, d] = pairs;
                 let (ab, ba) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
                 let (cd, dc) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-                let out = out.add(half * wide);
-                _mm256_storeu_ps(out, _mm256_shuffle_ps::<0x44>(ab, cd));
-                _mm256_storeu_ps(out.add(wide), _mm256_shuffle_ps::<0xee>(ab, cd));
-                _mm256_storeu_ps(out.add(2 * wide), _mm256_shuffle_ps::<0x44>(ba, dc));
-                _mm256_storeu_ps(out.add(3 * wide), _mm256_shuffle_ps::<0xee>(ba, dc));
+                let out = out.wrapping_add(wide.wrapping_mul(half));
+                raw::write(out, _mm256_shuffle_ps::<0x44>(ab, cd));
+                raw::write(out.wrapping_add(wide), _mm256_shuffle_ps::<0xee>(ab, cd));
+                raw::write(out.wrapping_add(wide.wrapping_mul(2)), _mm256_shuffle_ps::<0x44>(ba, dc));
+                raw::write(out.wrapping_add(wide.wrapping_mul(3)), _mm256_shuffle_ps::<0xee>(ba, dc));
             }
         }
     }
@@ -228,8 +231,11 @@ mod x86 {
         unsafe {
             for i in (0..x.rows).step_by(8).rev() {
                 let from = std::array::from_fn(|r| x.element((i + r).min(x.rows - 1), 0).cast_const());
-                for p in (0..whole).step_by(8) {
-                    transpose_8(from, p, out.add(p * wide + i), wide);
+                let (mut p, mut to) = (0, out.wrapping_add(i));
+                while p < whole {
+                    transpose_8(from, p, to, wide);
+                    p += 8;
+                    to = to.wrapping_add(wide.wrapping_mul(8));
                 }
             }
             transpose_plain(x, whole, out, wide);

@@ -1,7 +1,10 @@
 //! Vectors of numbers in registers, from which the tiles of a product are built; one implementation per instruction
 //! set.
 
-use crate::number::{Element, Number};
+use crate::{
+    kernels::raw,
+    number::{Element, Number},
+};
 
 /// A vector register.
 ///
@@ -74,7 +77,7 @@ macro_rules! plain {
             }
             #[inline(always)]
             unsafe fn load(from: *const $t) -> Self {
-                Plain(unsafe { from.cast::<[$t; 4]>().read_unaligned() })
+                Plain(unsafe { raw::read(from) })
             }
             #[inline(always)]
             unsafe fn load_part(from: *const $t, (start, end): (usize, usize)) -> Self {
@@ -87,7 +90,7 @@ macro_rules! plain {
             }
             #[inline(always)]
             unsafe fn store(self, to: *mut $t) {
-                unsafe { to.cast::<[$t; 4]>().write_unaligned(self.0) }
+                unsafe { raw::write(to, self.0) }
             }
             #[inline(always)]
             unsafe fn store_part(self, to: *mut $t, (start, end): (usize, usize)) {
@@ -126,7 +129,7 @@ pub use x86::{F32x8, F32x16, F64x4, F64x8};
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::Simd;
+    use super::{Simd, raw};
 
     /// The masks of AVX2: windows of 8 into zeros, ones and zeros.
     const ONES: [i32; 24] = [0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -161,7 +164,7 @@ mod x86 {
 
     macro_rules! vector {
         ($(#[$doc:meta])* $name:ident($reg:ty) of $t:ty, $lanes:literal, mask $mask:ty, first |$n:ident| $first:expr, last |$m:ident| $last:expr,
-         zero $zero:ident, splat $splat:ident, load $load:ident, $load_part:ident, store $store:ident, $store_part:ident, $stream:ident,
+         zero $zero:ident, splat $splat:ident, load $load_part:ident, store $store_part:ident, $stream:ident,
          fma $fma:ident, add $add:ident, rotate |$r:ident, $by:ident| $rotate:expr, sum |$x:ident| $sum:expr) => {
             $(#[$doc])*
             #[derive(Clone, Copy)]
@@ -198,7 +201,7 @@ mod x86 {
                 }
                 #[inline(always)]
                 unsafe fn load(from: *const $t) -> Self {
-                    $name(unsafe { $load(from) })
+                    $name(unsafe { raw::read(from) })
                 }
                 #[inline(always)]
                 unsafe fn load_part(from: *const $t, mask: $mask) -> Self {
@@ -206,7 +209,7 @@ mod x86 {
                 }
                 #[inline(always)]
                 unsafe fn store(self, to: *mut $t) {
-                    unsafe { $store(to, self.0) }
+                    unsafe { raw::write(to, self.0) }
                 }
                 #[inline(always)]
                 unsafe fn store_part(self, to: *mut $t, mask: $mask) {
@@ -263,23 +266,23 @@ mod x86 {
         /// AVX-512
         F32x16(__m512) of f32, 16, mask __mmask16, first |n| ((1u32 << n) - 1) as __mmask16,
         last |n| (0xffffu32 << (16 - n)) as __mmask16,
-        zero _mm512_setzero_ps, splat _mm512_set1_ps, load _mm512_loadu_ps, _mm512_maskz_loadu_ps,
-        store _mm512_storeu_ps, _mm512_mask_storeu_ps, _mm512_stream_ps, fma _mm512_fmadd_ps, add _mm512_add_ps,
+        zero _mm512_setzero_ps, splat _mm512_set1_ps, load _mm512_maskz_loadu_ps,
+        store _mm512_mask_storeu_ps, _mm512_stream_ps, fma _mm512_fmadd_ps, add _mm512_add_ps,
         rotate |x, by| _mm512_permutexvar_ps(_mm512_loadu_si512(rotations::<16>().as_ptr().add(16 - by).cast()), x), sum |x| _mm512_reduce_add_ps(x)
     );
     vector!(
         /// AVX-512
         F64x8(__m512d) of f64, 8, mask __mmask8, first |n| ((1u32 << n) - 1) as __mmask8,
         last |n| (0xffu32 << (8 - n)) as __mmask8,
-        zero _mm512_setzero_pd, splat _mm512_set1_pd, load _mm512_loadu_pd, _mm512_maskz_loadu_pd,
-        store _mm512_storeu_pd, _mm512_mask_storeu_pd, _mm512_stream_pd, fma _mm512_fmadd_pd, add _mm512_add_pd,
+        zero _mm512_setzero_pd, splat _mm512_set1_pd, load _mm512_maskz_loadu_pd,
+        store _mm512_mask_storeu_pd, _mm512_stream_pd, fma _mm512_fmadd_pd, add _mm512_add_pd,
         rotate |x, by| _mm512_permutexvar_pd(_mm512_cvtepu32_epi64(_mm256_loadu_si256(rotations::<8>().as_ptr().add(8 - by).cast())), x), sum |x| _mm512_reduce_add_pd(x)
     );
     vector!(
         /// AVX2 with FMA
         F32x8(__m256) of f32, 8, mask __m256i, first |n| ones(16 - n), last |n| ones(n),
-        zero _mm256_setzero_ps, splat _mm256_set1_ps, load _mm256_loadu_ps, _mm256_maskload_ps,
-        store _mm256_storeu_ps, _mm256_maskstore_ps, _mm256_stream_ps, fma _mm256_fmadd_ps, add _mm256_add_ps,
+        zero _mm256_setzero_ps, splat _mm256_set1_ps, load _mm256_maskload_ps,
+        store _mm256_maskstore_ps, _mm256_stream_ps, fma _mm256_fmadd_ps, add _mm256_add_ps,
         rotate |x, by| _mm256_permutevar8x32_ps(x, _mm256_loadu_si256(rotations::<8>().as_ptr().add(8 - by).cast())), sum |x| {
             let half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
             let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
@@ -289,8 +292,8 @@ mod x86 {
     vector!(
         /// AVX2 with FMA
         F64x4(__m256d) of f64, 4, mask __m256i, first |n| ones(16 - 2 * n), last |n| ones(2 * n),
-        zero _mm256_setzero_pd, splat _mm256_set1_pd, load _mm256_loadu_pd, _mm256_maskload_pd,
-        store _mm256_storeu_pd, _mm256_maskstore_pd, _mm256_stream_pd, fma _mm256_fmadd_pd, add _mm256_add_pd,
+        zero _mm256_setzero_pd, splat _mm256_set1_pd, load _mm256_maskload_pd,
+        store _mm256_maskstore_pd, _mm256_stream_pd, fma _mm256_fmadd_pd, add _mm256_add_pd,
         // Each number is a pair of halves.
         rotate |x, by| _mm256_castps_pd(_mm256_permutevar8x32_ps(
             _mm256_castpd_ps(x),

@@ -10,6 +10,7 @@ use crate::{
     kernels::{
         isa::{Capability, capability},
         memory::LINE,
+        raw,
     },
     tensor::Element,
 };
@@ -134,9 +135,9 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
         let mask = V::first(t.columns - (NV - 1) * V::LANES);
         if !t.stream {
             for_rows!(i < MR {
-                let c = t.c.offset(i as isize * t.c_row);
+                let c = t.c.wrapping_offset((i as isize).wrapping_mul(t.c_row));
                 for v in 0..NV {
-                    V::prefetch(c.add(v * V::LANES));
+                    V::prefetch(c.wrapping_add(v * V::LANES));
                 }
             });
         }
@@ -151,28 +152,30 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
         // Every fourth row has an address of its own, hidden from the compiler: otherwise it would derive the addresses
         // of all rows from one chain of additions, which takes as long as the products.
         let row = t.a_row;
-        let (four, eight, twelve) = (black_box(4 * row), black_box(8 * row), black_box(12 * row));
-        let three = black_box(3 * row);
+        let [two, three, four, eight, twelve] = [2, 3, 4, 8, 12].map(|n| row.wrapping_mul(n));
+        let (four, eight, twelve) = (black_box(four), black_box(eight), black_box(twelve));
+        let three = black_box(three);
         let (mut left, mut ahead, mut fetched) = (t.k, t.ahead, 0);
         while left > 0 {
             V::prefetch_read(ahead.at);
             ahead.next(&mut fetched);
-            let steps = left.min(ahead.every);
+            let mut steps = left.min(ahead.every);
             left -= steps;
-            for _ in 0..steps {
+            while steps > 0 {
+                steps -= 1;
                 let mut vectors = [V::zero(); NV];
                 for v in 0..NV - 1 {
-                    vectors[v] = V::load(b.add(v * V::LANES));
+                    vectors[v] = V::load(b.wrapping_add(v * V::LANES));
                 }
-                vectors[NV - 1] = V::load_part(b.add((NV - 1) * V::LANES), mask);
+                vectors[NV - 1] = V::load_part(b.wrapping_add((NV - 1) * V::LANES), mask);
                 for_rows!(i < MR {
                     let x = if BESIDE {
-                        a.add(i)
+                        a.wrapping_add(i)
                     } else {
                         let fourth = a.wrapping_offset([0, four, eight, twelve][i / 4]);
-                        fourth.wrapping_offset([0, row, 2 * row, three][i % 4])
+                        fourth.wrapping_offset([0, row, two, three][i % 4])
                     };
-                    let x = V::splat(*x);
+                    let x = V::splat(raw::element(x));
                     for v in 0..NV {
                         sums[i][v] = sums[i][v].add_product(x, vectors[v]);
                     }
@@ -187,11 +190,11 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
             return (edges.finish)(t, mask, last.as_flattened(), NV);
         }
         for_rows!(i < MR {
-            let c = t.c.offset(i as isize * t.c_row);
+            let c = t.c.wrapping_offset((i as isize).wrapping_mul(t.c_row));
             for v in 0..NV - 1 {
-                sums[i][v].store(c.add(v * V::LANES));
+                sums[i][v].store(c.wrapping_add(v * V::LANES));
             }
-            sums[i][NV - 1].store_part(c.add((NV - 1) * V::LANES), mask);
+            sums[i][NV - 1].store_part(c.wrapping_add((NV - 1) * V::LANES), mask);
         });
     }
 }
@@ -267,11 +270,11 @@ unsafe fn dot_step<V: Simd, const MR: usize, const NR: usize>(
     unsafe {
         let mut rows = [V::zero(); MR];
         for (i, row) in rows.iter_mut().enumerate() {
-            let from = t.a.wrapping_offset(i as isize * t.a_row + p);
+            let from = t.a.wrapping_offset((i as isize).wrapping_mul(t.a_row).wrapping_add(p));
             *row = if let Some(mask) = mask { V::load_part(from, mask) } else { V::load(from) };
         }
         for r in 0..NR {
-            let from = b.wrapping_offset(r as isize * t.b_row + p);
+            let from = b.wrapping_offset((r as isize).wrapping_mul(t.b_row).wrapping_add(p));
             let y = if let Some(mask) = mask { V::load_part(from, mask) } else { V::load(from) };
             for i in 0..MR {
                 sums[i][r] = sums[i][r].add_product(rows[i], y);

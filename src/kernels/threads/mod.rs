@@ -205,12 +205,13 @@ fn spin() -> Duration {
 // ------------------------------------------------------------------------------------------------------------- regions
 
 impl ThreadPool {
+    /// All bytes are 0, so that they are not in the program's file.
     const fn new() -> Self {
         Self {
             region: Mutex::new(Judge::new()),
             task: Mutex::new(None),
             shares: [const { Share { next: AtomicUsize::new(0), end: AtomicUsize::new(0) } }; MOST],
-            participants: AtomicUsize::new(1),
+            participants: AtomicUsize::new(0),
             epoch: AtomicU32::new(0),
             open: AtomicBool::new(false),
             active: AtomicUsize::new(0),

@@ -31,10 +31,6 @@ use crate::{
 /// # Errors
 /// If the model has no such name, a tensor has another type or shape, or tied names are given different tensors; and
 /// the errors of `f`.
-pub fn functional_call<M: Module + ?Sized, R>(
-    model: &M,
-    tensors: &StateDict,
-    f: impl FnOnce() -> Result<R>,
-) -> Result<R> {
+pub fn functional_call<R>(model: &dyn Module, tensors: &StateDict, f: impl FnOnce() -> Result<R>) -> Result<R> {
     Scope::of(model, tensors)?.run(f).0
 }

@@ -15,11 +15,20 @@ use crate::{
 
 pub const BUILT: &[&str] = &["scaled_dot_product_attention", "multi_head_attention_forward"];
 
-/// A mask of bools or floats.
+/// A mask of bools, where `true` means that a key is hidden, or of floats.
 pub fn mask<T: Real>(a: &Args<T>, index: usize, name: &str) -> Result<Option<AttentionMask<T>>> {
+    mask_of(AttentionMask::hidden, a, index, name)
+}
+
+fn mask_of<T: Real>(
+    bools: fn(&Tensor<bool>) -> AttentionMask<T>,
+    a: &Args<T>,
+    index: usize,
+    name: &str,
+) -> Result<Option<AttentionMask<T>>> {
     Ok(match a.tensor_dtype(index, name) {
-        Some(DType::Bool) => a.opt_mask(index, name)?.as_ref().map(AttentionMask::from),
-        _ => a.opt_tensor(index, name)?.as_ref().map(AttentionMask::from),
+        Some(DType::Bool) => a.opt_mask(index, name)?.as_ref().map(bools),
+        _ => a.opt_tensor(index, name)?.as_ref().map(AttentionMask::added),
     })
 }
 
@@ -37,7 +46,8 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
                 .is_causal(a.bool_or(5, "is_causal", false)?)
                 .scale(a.opt_float(KW, "scale")?)
                 .enable_gqa(a.bool_or(KW, "enable_gqa", false)?);
-            out![F::scaled_dot_product_attention(&q, &k, &v, mask(a, 3, "attn_mask")?.as_ref(), options)?]
+            let mask = mask_of(AttentionMask::attended, a, 3, "attn_mask")?;
+            out![F::scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), options)?]
         }
         "multi_head_attention_forward" => multi_head(a)?,
         _ => return Ok(None),
@@ -72,5 +82,7 @@ fn multi_head<T: Real>(a: &Args<T>) -> Result<Vec<AnyTensor>> {
         .key_padding_mask(mask(a, 14, "key_padding_mask")?)
         .attn_mask(mask(a, 16, "attn_mask")?)
         .is_causal(a.bool_or(24, "is_causal", false)?);
+    let options = a.opt_tensor(21, "static_k")?.iter().fold(options, |options, k| options.static_k(k));
+    let options = a.opt_tensor(22, "static_v")?.iter().fold(options, |options, v| options.static_v(v));
     F::multi_head_attention_forward(&q, &k, &v, &heads, options).map(outputs)
 }

@@ -3,23 +3,38 @@
 pub mod activation;
 pub mod attention;
 mod conv;
+mod distance;
 mod dropout;
 mod linear;
 pub mod loss;
 mod normalization;
 mod pooling;
-mod sparse;
+pub mod sparse;
+mod vision;
 
 use ndnn::Real;
 
 use super::{Called, families};
 use crate::args::Args;
 
-pub use conv::padding;
+pub use conv::{fold_options, padding};
 pub use pooling::{adaptive_size, avg_pool_options, fractional_size, max_unpool_options};
+pub use vision::{interpolate_options, resize};
 
 pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
-    families!(call (target, variant, args); activation, attention, conv, dropout, linear, loss, normalization, pooling, sparse)
+    families!(call (target, variant, args);
+        activation,
+        attention,
+        conv,
+        distance,
+        dropout,
+        linear,
+        loss,
+        normalization,
+        pooling,
+        sparse,
+        vision,
+    )
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -27,12 +42,14 @@ pub fn built() -> Vec<&'static str> {
         activation::BUILT,
         attention::BUILT,
         conv::BUILT,
+        distance::BUILT,
         dropout::BUILT,
         linear::BUILT,
         loss::BUILT,
         normalization::BUILT,
         pooling::BUILT,
         sparse::BUILT,
+        vision::BUILT,
     ]
     .concat()
 }

@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod conv;
+mod distance;
 mod dropout;
 mod linear;
 mod loss;
@@ -11,6 +12,8 @@ mod padding;
 mod pooling;
 mod rnn;
 mod sparse;
+mod transformer;
+mod vision;
 
 use ndnn::{
     AnyTensor, Real, Result,
@@ -58,7 +61,22 @@ pub fn layer<T: Real>(module: impl Forward<T>) -> Box<dyn Case<T>> {
 }
 
 pub fn build<T: Real>(target: &str, args: &Args<T>) -> Built<T> {
-    families!(build(target, args); activation, attention, conv, dropout, linear, loss, normalization, padding, pooling, rnn, sparse)
+    families!(build(target, args);
+        activation,
+        attention,
+        conv,
+        distance,
+        dropout,
+        linear,
+        loss,
+        normalization,
+        padding,
+        pooling,
+        rnn,
+        sparse,
+        transformer,
+        vision,
+    )
 }
 
 pub fn built() -> Vec<&'static str> {
@@ -66,6 +84,7 @@ pub fn built() -> Vec<&'static str> {
         activation::BUILT,
         attention::BUILT,
         conv::BUILT,
+        distance::BUILT,
         dropout::BUILT,
         linear::BUILT,
         loss::BUILT,
@@ -74,6 +93,8 @@ pub fn built() -> Vec<&'static str> {
         pooling::BUILT,
         rnn::BUILT,
         sparse::BUILT,
+        transformer::BUILT,
+        vision::BUILT,
     ]
     .concat()
 }

@@ -1,11 +1,15 @@
-//! Recurrent networks: one driver for layers, directions, dropout and axes, and one step function per kind.
+//! Recurrent networks: the functions, and one step per kind.
 
+mod driver;
+pub(crate) mod packed;
+
+use driver::Driver;
 use ndnn_derive::concrete;
+pub use packed::PackedSequence;
 
 use crate::{
-    Error, Result,
-    functional::{dropout, linear, options},
-    kernels::{memory::vector, sizes::room},
+    Result,
+    functional::{linear, options, relu, words},
     tensor::{Real, Tensor, Tensors},
 };
 
@@ -64,7 +68,7 @@ mod sealed {
 }
 
 /// The state of a recurrent network between two steps: `h`, or `(h, c)`.
-pub trait RecurrentState<T: Real>: sealed::Sealed + Tensors {
+pub trait RecurrentState<T: Real>: sealed::Sealed + Tensors + Clone {
     #[doc(hidden)]
     const PARTS: usize;
     #[doc(hidden)]
@@ -98,7 +102,7 @@ impl<T: Real> RecurrentState<T> for LstmState<T> {
     }
 }
 
-/// What distinguishes one kind of recurrent network from another: [`LstmKind`], [`GruKind`]. The layers
+/// What distinguishes one kind of recurrent network from another: [`RnnKind`], [`LstmKind`], [`GruKind`]. The layers
 /// [`Recurrent`](crate::nn::Recurrent) and [`RecurrentCell`](crate::nn::RecurrentCell) are written once for all kinds.
 pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static {
     /// The name of its layer; that of its cell is this name followed by `Cell`.
@@ -114,6 +118,12 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
     const PROJECTS: bool;
     /// The state that is passed from step to step: its first or only part is the output.
     type State<T: Real>: RecurrentState<T>;
+
+    /// What an RNN applies to each sum; the others have no choice.
+    #[doc(hidden)]
+    fn nonlinearity(self) -> RnnNonlinearity {
+        RnnNonlinearity::Tanh
+    }
 
     /// The next state, from the input's part of the gates, `(N, G · hidden)`, and the state.
     #[doc(hidden)]
@@ -134,6 +144,16 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
         options: RecurrentOptions,
     ) -> Result<(Tensor<T>, Self::State<T>)>;
 
+    /// The function of this kind over packed sequences.
+    #[doc(hidden)]
+    fn packed<T: Real>(
+        self,
+        input: &PackedSequence<T>,
+        state: Option<Self::State<T>>,
+        weights: &[RecurrentWeights<T>],
+        options: RecurrentOptions,
+    ) -> Result<(PackedSequence<T>, Self::State<T>)>;
+
     /// The function of this kind for one step.
     #[doc(hidden)]
     fn cell<T: Real>(
@@ -144,10 +164,10 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
     ) -> Result<Self::State<T>>;
 }
 
-/// The two functions of a kind, for its implementation of [`RecurrentKind`]: through them, not directly through the driver, a
+/// The three functions of a kind, for its implementation of [`RecurrentKind`]: through them, not directly through the driver, a
 /// layer runs code that is compiled in this crate.
 macro_rules! called {
-    ($sequence:ident, $cell:ident) => {
+    ($sequence:ident, $packed:ident, $cell:ident $(, |$kind:ident| $own:expr)?) => {
         fn sequence<T: Real>(
             self,
             input: &Tensor<T>,
@@ -155,7 +175,19 @@ macro_rules! called {
             weights: &[RecurrentWeights<T>],
             options: RecurrentOptions,
         ) -> Result<(Tensor<T>, Self::State<T>)> {
-            $sequence(input, state, weights, options)
+            $(let $kind = self;)?
+            $sequence(input, state, weights, $($own,)? options)
+        }
+
+        fn packed<T: Real>(
+            self,
+            input: &PackedSequence<T>,
+            state: Option<Self::State<T>>,
+            weights: &[RecurrentWeights<T>],
+            options: RecurrentOptions,
+        ) -> Result<(PackedSequence<T>, Self::State<T>)> {
+            $(let $kind = self;)?
+            $packed(input, state, weights, $($own,)? options)
         }
 
         fn cell<T: Real>(
@@ -164,7 +196,8 @@ macro_rules! called {
             state: Option<Self::State<T>>,
             weights: &RecurrentWeights<T>,
         ) -> Result<Self::State<T>> {
-            $cell(input, state, weights)
+            $(let $kind = self;)?
+            $cell(input, state, weights $(, $own)?)
         }
     };
 }
@@ -172,6 +205,103 @@ macro_rules! called {
 /// `W_hh h`, plus `b_hh` if it is not in the input's part.
 fn of_hidden<T: Real>(h: &Tensor<T>, weights: &RecurrentWeights<T>) -> Result<Tensor<T>> {
     linear(h, &weights.weight_hh, weights.bias_hh.as_ref())
+}
+
+// ----------------------------------------------------------------------------------------------------------------- RNN
+
+words! {
+    /// What an [`rnn`] applies to each sum.
+    pub enum RnnNonlinearity, "nonlinearity" {
+        /// The hyperbolic tangent; the default.
+        #[default]
+        Tanh = "tanh",
+        /// `max(x, 0)`
+        Relu = "relu",
+    }
+}
+
+/// The kind of [`RNN`](crate::nn::RNN) and [`RNNCell`](crate::nn::RNNCell).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RnnKind {
+    pub(crate) nonlinearity: RnnNonlinearity,
+}
+
+impl sealed::Sealed for RnnKind {}
+impl RecurrentKind for RnnKind {
+    const NAME: &'static str = "RNN";
+    const GATES: usize = 1;
+    const SUMS_BIASES: bool = true;
+    const PROJECTS: bool = false;
+    type State<T: Real> = Tensor<T>;
+
+    fn nonlinearity(self) -> RnnNonlinearity {
+        self.nonlinearity
+    }
+
+    fn step<T: Real>(self, input: &Tensor<T>, h: &Tensor<T>, w: &RecurrentWeights<T>) -> Result<Tensor<T>> {
+        let sum = input.try_add(&of_hidden(h, w)?)?;
+        Ok(match self.nonlinearity {
+            RnnNonlinearity::Tanh => sum.tanh(),
+            RnnNonlinearity::Relu => relu(&sum),
+        })
+    }
+
+    called!(rnn, rnn_packed, rnn_cell, |kind| kind.nonlinearity);
+}
+
+/// An Elman network over a sequence: [`rnn_cell`] step by step, in one or more layers, each in one direction or two,
+/// whose outputs are concatenated and are the input of the next layer.
+///
+/// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `h` is
+/// `(layers · directions, N, hidden)` (without `N` if the input has none), or zeros if it is `None`. Returns the output
+/// `(L, N, directions · hidden)`, with the axes of the input, and the last state. `weights` are those of layer 0,
+/// forward and backward, then those of layer 1, …. As torch.nn.RNN; Elman, 1990.
+///
+/// ```
+/// use ndnn::{functional::{self as F, RecurrentOptions, RecurrentWeights, RnnNonlinearity}, prelude::*};
+/// let weights: [RecurrentWeights; 1] = [RecurrentWeights::new(&Tensor::ones([3, 2]), &Tensor::ones([3, 3]))];
+/// let x = Tensor::ones([7, 5, 2]);
+/// let (output, h) = F::rnn(&x, None, &weights, RnnNonlinearity::Relu, RecurrentOptions::default())?;
+/// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the input, the state or the weights do not match, or the sequence is empty.
+#[concrete]
+pub fn rnn<T: Real>(
+    input: &Tensor<T>,
+    state: Option<Tensor<T>>,
+    weights: &[RecurrentWeights<T>],
+    nonlinearity: RnnNonlinearity,
+    options: RecurrentOptions,
+) -> Result<(Tensor<T>, Tensor<T>)> {
+    Driver { kind: RnnKind { nonlinearity }, op: "rnn" }.sequence(input, state, weights, options)
+}
+
+/// One step of an Elman network: `h' = tanh(W_ih x + b_ih + W_hh h + b_hh)`, or `max(…, 0)`.
+///
+/// `input` is `(N, input)` or `(input)`, the state `h` is `(N, hidden)` or `(hidden)`, or zeros if it is `None`; the
+/// result has the form of the state.
+///
+/// ```
+/// use ndnn::{functional::{self as F, RecurrentWeights, RnnNonlinearity}, prelude::*};
+/// let weights: RecurrentWeights = RecurrentWeights::new(&Tensor::ones([3, 2]), &Tensor::ones([3, 3]));
+/// let h = F::rnn_cell(&Tensor::ones([5, 2]), None, &weights, RnnNonlinearity::Relu)?;
+/// assert_eq!(h, Tensor::full([5, 3], 2.0));
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes do not match.
+#[concrete]
+pub fn rnn_cell<T: Real>(
+    input: &Tensor<T>,
+    state: Option<Tensor<T>>,
+    weights: &RecurrentWeights<T>,
+    nonlinearity: RnnNonlinearity,
+) -> Result<Tensor<T>> {
+    Driver { kind: RnnKind { nonlinearity }, op: "rnn_cell" }.cell(input, state, weights)
 }
 
 // ---------------------------------------------------------------------------------------------------------------- LSTM
@@ -196,7 +326,7 @@ impl RecurrentKind for LstmKind {
         Ok((h, c))
     }
 
-    called!(lstm, lstm_cell);
+    called!(lstm, lstm_packed, lstm_cell);
 }
 
 /// Long short-term memory over a sequence: [`lstm_cell`] step by step, in one or more layers, each in one direction or
@@ -277,7 +407,7 @@ impl RecurrentKind for GruKind {
         h.try_sub(&n)?.try_mul(&z)?.try_add(&n)
     }
 
-    called!(gru, gru_cell);
+    called!(gru, gru_packed, gru_cell);
 }
 
 /// Gated recurrent units over a sequence: [`gru_cell`] step by step, in one or more layers, each in one direction or
@@ -335,220 +465,28 @@ pub fn gru_cell<T: Real>(
     Driver { kind: GruKind, op: "gru_cell" }.cell(input, state, weights)
 }
 
-// -------------------------------------------------------------------------------------------------------------- driver
-
-/// Runs a network of one kind, under the name of the function that was called.
-struct Driver<K> {
-    kind: K,
-    op: &'static str,
+/// The functions over packed sequences.
+macro_rules! over_packed {
+    ($($name:ident, $packed:ident, $kind:expr, $state:ident $(, $own:ident: $ty:ident)?;)*) => {$(
+        #[doc = concat!("[`", stringify!($name), "`](", stringify!($name), "()) over sequences of different lengths, each as if")]
+        /// it ran alone; the state is in the order of the caller's batch.
+        ///
+        /// # Errors
+        /// If the input, the state or the weights do not match.
+        #[concrete]
+        pub fn $packed<T: Real>(
+            input: &PackedSequence<T>,
+            state: Option<$state<T>>,
+            weights: &[RecurrentWeights<T>],
+            $($own: $ty,)?
+            options: RecurrentOptions,
+        ) -> Result<(PackedSequence<T>, $state<T>)> {
+            Driver { kind: $kind, op: stringify!($packed) }.packed(input, state, weights, options)
+        }
+    )*};
 }
-
-impl<K: RecurrentKind> Driver<K> {
-    /// The number of values of each part of the state: the first is what `weight_hh` takes, the others are not
-    /// projected.
-    fn widths<T: Real>(&self, weights: &RecurrentWeights<T>) -> Vec<usize> {
-        let hidden = weights.weight_ih.shape()[0] / K::GATES;
-        (0..K::State::<T>::PARTS).map(|part| if part == 0 { weights.weight_hh.shape()[1] } else { hidden }).collect()
-    }
-
-    /// Returns an error if weights do not match one another or do not take `features` inputs.
-    fn check_weights<T: Real>(&self, weights: &RecurrentWeights<T>, features: usize) -> Result<()> {
-        let wrong = |name: &str, shape: &[usize], expected: String| {
-            Err(Error::shape(self.op, format!("{name} is {shape:?}, expected {expected}")))
-        };
-        let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr } = weights;
-        let &[rows, inputs] = weight_ih.shape() else {
-            return wrong("weight_ih", weight_ih.shape(), "two axes".into());
-        };
-        if !rows.is_multiple_of(K::GATES) {
-            return wrong("weight_ih", weight_ih.shape(), format!("{} gates of as many rows", K::GATES));
-        }
-        if inputs != features {
-            let what = format!(
-                "the input's last axis has {features} features, weight_ih {:?} expects {inputs}",
-                [rows, inputs]
-            );
-            return Err(Error::shape(self.op, what));
-        }
-        let hidden = rows / K::GATES;
-        let width = weight_hr.as_ref().map_or(hidden, |w| w.shape().first().copied().unwrap_or(0));
-        if weight_hh.shape() != [rows, width] {
-            return wrong("weight_hh", weight_hh.shape(), format!("{:?}", [rows, width]));
-        }
-        if let Some(w) = weight_hr.as_ref().filter(|w| !K::PROJECTS || w.shape() != [width, hidden]) {
-            let expected =
-                if K::PROJECTS { format!("{:?}", [width, hidden]) } else { "none: only an LSTM projects".into() };
-            return wrong("weight_hr", w.shape(), expected);
-        }
-        for (name, bias) in [("bias_ih", bias_ih), ("bias_hh", bias_hh)] {
-            if let Some(b) = bias.as_ref().filter(|b| b.shape() != [rows]) {
-                return wrong(name, b.shape(), format!("{:?}", [rows]));
-            }
-        }
-        Ok(())
-    }
-
-    /// The initial state, whose parts have the shape `lead` and then their own width: the caller's, or zeros.
-    fn initial<T: Real>(
-        &self,
-        state: Option<K::State<T>>,
-        weights: &RecurrentWeights<T>,
-        lead: &[usize],
-        input: &Tensor<T>,
-    ) -> Result<K::State<T>> {
-        let widths = self.widths(weights);
-        K::State::of(|i| {
-            let expected = [lead, &widths[i..=i]].concat();
-            let Some(part) = state.as_ref().map(|state| state.part(i)) else {
-                room::<T>(self.op, &expected)?;
-                return Ok(Tensor::zeros(expected));
-            };
-            if part.shape() != expected {
-                let name =
-                    if K::State::<T>::PARTS == 1 { "the state".to_string() } else { format!("the state's part {i}") };
-                let (is, shape) = (part.shape(), input.shape());
-                let what = format!("{name} is {is:?}, expected {expected:?} for an input of {shape:?}");
-                return Err(Error::shape(self.op, what));
-            }
-            Ok(part.clone())
-        })
-    }
-
-    /// The input's part of the gates for all steps at once, and the weights that are left for the steps.
-    fn project<T: Real>(
-        &self,
-        input: &Tensor<T>,
-        weights: &RecurrentWeights<T>,
-    ) -> Result<(Tensor<T>, RecurrentWeights<T>)> {
-        let mut weights = weights.clone();
-        if let (Some(ih), Some(hh)) = (&weights.bias_ih, &weights.bias_hh)
-            && K::SUMS_BIASES
-        {
-            (weights.bias_ih, weights.bias_hh) = (Some(ih.try_add(hh)?), None);
-        }
-        Ok((linear(input, &weights.weight_ih, weights.bias_ih.as_ref())?, weights))
-    }
-
-    fn cell<T: Real>(
-        &self,
-        input: &Tensor<T>,
-        state: Option<K::State<T>>,
-        weights: &RecurrentWeights<T>,
-    ) -> Result<K::State<T>> {
-        let (lead, features) = match input.shape() {
-            [lead @ .., last] if lead.len() <= 1 => (lead, *last),
-            other => {
-                return Err(Error::shape(self.op, format!("expected an input (N, input) or (input), got {other:?}")));
-            }
-        };
-        self.check_weights(weights, features)?;
-        let state = self.initial(state, weights, lead, input)?;
-        let (projected, weights) = self.project(input, weights)?;
-        self.kind.step(&projected, &state, &weights)
-    }
-
-    /// One layer in one direction over `(L, N, input)`.
-    fn sweep<T: Real>(
-        &self,
-        input: &Tensor<T>,
-        mut state: K::State<T>,
-        weights: &RecurrentWeights<T>,
-        backwards: bool,
-    ) -> Result<(Tensor<T>, K::State<T>)> {
-        let (projected, weights) = self.project(input, weights)?;
-        let mut steps = projected.unbind(0)?;
-        if backwards {
-            steps.reverse();
-        }
-        let mut outputs = vector(steps.len());
-        for step in &steps {
-            state = self.kind.step(step, &state, &weights)?;
-            outputs.push(state.part(0).clone());
-        }
-        if backwards {
-            outputs.reverse();
-        }
-        Ok((Tensor::stack(&outputs, 0)?, state))
-    }
-
-    fn sequence<T: Real>(
-        &self,
-        input: &Tensor<T>,
-        state: Option<K::State<T>>,
-        weights: &[RecurrentWeights<T>],
-        options: RecurrentOptions,
-    ) -> Result<(Tensor<T>, K::State<T>)> {
-        let batched = input.ndim() == 3;
-        let mut x = self.time_first(input, options)?;
-        let directions = 1 + usize::from(options.bidirectional);
-        self.check_layers(weights, x.shape()[2], directions)?;
-        let lead = [weights.len(), x.shape()[1]];
-        let state = self.initial(state, &weights[0], &lead[..1 + usize::from(batched)], input)?;
-
-        let layers = weights.len() / directions;
-        let mut last = vector(weights.len());
-        for (layer, weights) in weights.chunks(directions).enumerate() {
-            let mut outputs = Vec::with_capacity(directions);
-            for (direction, weights) in weights.iter().enumerate() {
-                let own = K::State::of(|part| {
-                    let own = state.part(part).select(0, (layer * directions + direction) as isize)?;
-                    if batched { Ok(own) } else { own.unsqueeze(0) }
-                })?;
-                let (output, end) = self.sweep(&x, own, weights, direction == 1)?;
-                outputs.push(output);
-                last.push(end);
-            }
-            x = if directions == 1 { outputs.remove(0) } else { Tensor::cat(&outputs, -1)? };
-            if layer + 1 < layers {
-                x = dropout(&x, options.dropout, options.training)?;
-            }
-        }
-        let end = K::State::of(|part| {
-            let parts: Vec<&Tensor<T>> = last.iter().map(|state| state.part(part)).collect();
-            let whole = Tensor::stack(&parts, 0)?;
-            if batched { Ok(whole) } else { whole.squeeze_dim(1) }
-        })?;
-        let output = match (batched, options.batch_first) {
-            (false, _) => x.squeeze_dim(1)?,
-            (true, false) => x,
-            (true, true) => x.transpose(0, 1)?,
-        };
-        Ok((output, end))
-    }
-
-    /// The input as `(L, N, input)`, with at least one step.
-    fn time_first<T: Real>(&self, input: &Tensor<T>, options: RecurrentOptions) -> Result<Tensor<T>> {
-        let x = match (input.ndim(), options.batch_first) {
-            (2, _) => input.unsqueeze(1)?,
-            (3, false) => input.clone(),
-            (3, true) => input.transpose(0, 1)?,
-            _ => {
-                let what = format!("expected an input of 2 or 3 axes, got {:?}", input.shape());
-                return Err(Error::shape(self.op, what));
-            }
-        };
-        if x.shape()[0] == 0 {
-            let what = format!("expected a sequence of at least one step, got {:?}", input.shape());
-            return Err(Error::shape(self.op, what));
-        }
-        Ok(x)
-    }
-
-    /// Returns an error for weights of another number of directions, or whose layers do not match one another.
-    fn check_layers<T: Real>(&self, weights: &[RecurrentWeights<T>], features: usize, directions: usize) -> Result<()> {
-        if weights.is_empty() || !weights.len().is_multiple_of(directions) {
-            let what = format!("expected at least one layer of weights, {directions} per layer, got {}", weights.len());
-            return Err(Error::value(self.op, what));
-        }
-        let mut features = features;
-        for layer in weights.chunks(directions) {
-            layer.iter().try_for_each(|w| self.check_weights(w, features))?;
-            let first = self.widths(&weights[0]);
-            if let Some(other) = layer.iter().map(|w| self.widths(w)).find(|w| *w != first) {
-                return Err(Error::shape(self.op, format!("the layers' states are of {first:?} and {other:?} values")));
-            }
-            features = first[0] * directions;
-        }
-        Ok(())
-    }
+over_packed! {
+    rnn, rnn_packed, RnnKind { nonlinearity }, Tensor, nonlinearity: RnnNonlinearity;
+    lstm, lstm_packed, LstmKind, LstmState;
+    gru, gru_packed, GruKind, Tensor;
 }

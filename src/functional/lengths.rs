@@ -1,0 +1,55 @@
+//! [`Lengths`]: how long each sequence of a batch is.
+
+use std::ops::RangeInclusive;
+
+use crate::{Error, Result, tensor::Tensor};
+
+/// The lengths of the sequences of a batch: from a slice, an array or a `Vec` of `usize`, or from a `Tensor<i64>`, all by
+/// reference.
+///
+/// ```
+/// use ndnn::{functional::Lengths, tensor};
+/// assert_eq!(Lengths::from(&[3, 1]), Lengths::from(&tensor![3_i64, 1]));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lengths(Vec<i64>);
+
+macro_rules! from_sizes {
+    ($([$($generics:tt)*] $ty:ty;)*) => {$(
+        impl<$($generics)*> From<$ty> for Lengths {
+            fn from(lengths: $ty) -> Self {
+                Lengths(lengths.iter().map(|&n| i64::try_from(n).unwrap_or(i64::MAX)).collect())
+            }
+        }
+    )*};
+}
+from_sizes! { [] &[usize]; [const N: usize] &[usize; N]; [] &Vec<usize>; }
+
+impl From<&Tensor<i64>> for Lengths {
+    fn from(lengths: &Tensor<i64>) -> Self {
+        Lengths(lengths.to_vec())
+    }
+}
+
+impl Lengths {
+    /// The lengths, if each is in `range`.
+    pub(crate) fn within(&self, op: &str, range: RangeInclusive<usize>) -> Result<Vec<usize>> {
+        let one = |(i, &n): (usize, &i64)| {
+            usize::try_from(n).ok().filter(|n| range.contains(n)).ok_or_else(|| {
+                let (shortest, longest) = (range.start(), range.end());
+                let what = format!("the length of sequence {i} is {n}, expected {shortest} to {longest}");
+                Error::value(op, what)
+            })
+        };
+        self.0.iter().enumerate().map(one).collect()
+    }
+
+    /// The lengths of `batch` sequences, each in `range`.
+    pub(crate) fn of_batch(&self, op: &str, batch: usize, range: RangeInclusive<usize>) -> Result<Vec<usize>> {
+        if self.0.len() != batch {
+            let what = format!("expected a length for each of {batch} sequences, got {}", self.0.len());
+            return Err(Error::value(op, what));
+        }
+        self.within(op, range)
+    }
+}

@@ -1,0 +1,185 @@
+//! Connectionist temporal classification: sequences of labels without their positions.
+
+use ndarray::{ArrayView3, Ix3};
+use ndnn_derive::concrete;
+
+use super::Reduction;
+use crate::{
+    Error, Result,
+    kernels::{
+        copy::contiguous,
+        ctc::Ctc,
+        layout::row_major,
+        memory::{collected, try_collected},
+    },
+    tensor::{Real, Tensor},
+};
+
+loss_options! {
+    /// The options of [`ctc_loss`].
+    pub struct CTCLossOptions, setters ctc_setters {
+        /// The class of no label; 0 by default.
+        blank: of usize = 0;
+        /// Whether an infinite loss, of a target that does not fit into its steps, counts as 0, with gradient 0; it does not
+        /// by default.
+        zero_infinity: of bool = false;
+    }
+}
+
+/// What [`ctc_loss`] was given, checked.
+struct Sequences {
+    labels: Vec<Vec<usize>>,
+    steps: Vec<usize>,
+    blank: usize,
+}
+
+const OP: &str = "ctc_loss";
+
+/// The length of each sample, at most `most`.
+fn lengths(what: &str, given: &Tensor<i64>, batch: usize, most: usize) -> Result<Vec<usize>> {
+    if given.shape() != [batch] && !(batch == 1 && given.ndim() == 0) {
+        return Err(Error::shape(
+            OP,
+            format!("the {what} lengths are {:?}, expected [{batch}]: one per sample", given.shape()),
+        ));
+    }
+    let each = given.to_vec().into_iter().enumerate().map(|(n, length)| {
+        usize::try_from(length).ok().filter(|&length| length <= most).ok_or_else(|| {
+            Error::value(OP, format!("the {what} length of sample {n} is {length}, expected 0 to {most}"))
+        })
+    });
+    try_collected(each)
+}
+
+impl Sequences {
+    /// For log probabilities of this shape, `[steps, batch, classes]`.
+    fn new(
+        [steps, batch, classes]: [usize; 3],
+        targets: &Tensor<i64>,
+        [input_lengths, target_lengths]: [&Tensor<i64>; 2],
+        blank: usize,
+    ) -> Result<Self> {
+        if blank >= classes {
+            return Err(Error::value(OP, format!("blank is {blank}, expected a class, below {classes}")));
+        }
+        let steps = lengths("input", input_lengths, batch, steps)?;
+        let one_axis = targets.ndim() == 1;
+        let longest = *targets.shape().last().unwrap_or(&0);
+        let sizes = lengths("target", target_lengths, batch, longest)?;
+        let total: usize = sizes.iter().sum();
+        match *targets.shape() {
+            [n] if n == total => {}
+            [n, _] if n == batch => {}
+            ref shape => {
+                return Err(Error::shape(
+                    OP,
+                    format!(
+                        "the targets are {shape:?}, expected [{batch}, longest], or [{total}]: one after another, as long \
+                         as the target lengths together"
+                    ),
+                ));
+            }
+        }
+        let view = targets.view();
+        let all = row_major(&view);
+        let mut from = 0;
+        let each = sizes.iter().enumerate().map(|(n, &size)| {
+            let start = if one_axis { from } else { n * longest };
+            from += size;
+            let class = |(i, &label): (usize, &i64)| {
+                usize::try_from(label).ok().filter(|&label| label < classes).ok_or_else(|| {
+                    Error::index(OP, format!("label {i} of sample {n} is {label}, expected 0 to {}", classes - 1))
+                })
+            };
+            try_collected(all[start..][..size].iter().enumerate().map(class))
+        });
+        Ok(Sequences { labels: try_collected(each)?, steps, blank })
+    }
+
+    fn with<'a, T>(&'a self, log_probs: ArrayView3<'a, T>) -> Ctc<'a, T> {
+        Ctc { log_probs, labels: &self.labels, steps: &self.steps, blank: self.blank }
+    }
+}
+
+/// Minus the logarithm of the probability that a sequence of classes becomes the target when runs of one class are taken as
+/// one, and blanks are then left out (A. Graves et al., 2006).
+///
+/// `log_probs` is `(T, N, C)`, the log softmax of scores of `C` classes at each of `T` steps; `targets` is `(N, S)`, or all
+/// targets one after another, `(sum(target_lengths))`; the lengths are `(N)`. A single sample may be `(T, C)`, with lengths
+/// that are scalars. The result is a scalar, or `(N)` without a reduction; the mean divides each loss by the length of its
+/// target first.
+///
+/// As in PyTorch the gradient is that of the scores *before* the log softmax, `e^log_probs − p` with the share `p` of the
+/// paths that are in each class; the log softmax passes it on unchanged. It has no derivative of its own. A target that does
+/// not fit into its steps has an infinite loss and gradient NaN, or 0 for both with `zero_infinity`.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*};
+/// // 3 steps of 3 equally likely classes: 0 is blank, and "1 2" is read from 5 of 27 sequences.
+/// let log_probs = Tensor::<f32>::zeros([3, 1, 3]).log_softmax(2)?;
+/// let loss = F::ctc_loss(&log_probs, &tensor![[1, 2]], &tensor![3], &tensor![2], F::Reduction::Sum.into())?;
+/// assert!((loss.item()? - (27.0f32 / 5.0).ln()).abs() < 1e-6);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the shapes do not fit, a length is longer than what it counts, a label or `blank` is no class, or there are no samples
+/// or steps.
+#[concrete]
+pub fn ctc_loss<T: Real>(
+    log_probs: &Tensor<T>,
+    targets: &Tensor<i64>,
+    input_lengths: &Tensor<i64>,
+    target_lengths: &Tensor<i64>,
+    options: CTCLossOptions,
+) -> Result<Tensor<T>> {
+    let sizes = match *log_probs.shape() {
+        [t, n, c] if t > 0 && n > 0 => [t, n, c],
+        [t, c] if t > 0 => [t, 1, c],
+        ref shape => {
+            return Err(Error::shape(
+                OP,
+                format!("log_probs is {shape:?}, expected (T, N, C) or (T, C) with at least 1 step and 1 sample"),
+            ));
+        }
+    };
+    let sequences = Sequences::new(sizes, targets, [input_lengths, target_lengths], options.blank)?;
+    let divisors = collected(sequences.labels.iter().map(|labels| T::of(labels.len().max(1) as f64)));
+    let batched = log_probs.reshape(sizes)?;
+    let losses = losses(&batched, sequences, options.zero_infinity);
+    let losses = match options.reduction {
+        Reduction::Mean => losses.try_div(&Tensor::from_vec([sizes[1]], divisors)?)?,
+        _ => losses,
+    };
+    let losses = if log_probs.ndim() == 2 { losses.squeeze_dim(0)? } else { losses };
+    Ok(options.reduction.apply(losses))
+}
+
+/// The loss of each sample.
+fn losses<T: Real>(log_probs: &Tensor<T>, sequences: Sequences, zero_infinity: bool) -> Tensor<T> {
+    let x = match log_probs.view().as_standard_layout().is_view() {
+        true => log_probs.clone(),
+        false => Tensor::from(contiguous(log_probs.view())),
+    };
+    let view = |x: &Tensor<T>| x.data().clone().into_dimensionality::<Ix3>().expect("three axes");
+    let (mut losses, paths) = sequences.with(view(&x).view()).losses();
+    // The factor of each sample's gradient.
+    let infinite = if zero_infinity { None } else { Some(T::nan()) };
+    let factors = collected(losses.iter().map(|&loss| if loss == T::infinity() { infinite } else { Some(T::ONE) }));
+    if zero_infinity {
+        losses.iter_mut().for_each(|loss| {
+            if *loss == T::infinity() {
+                *loss = T::ZERO;
+            }
+        });
+    }
+    let batch = losses.len();
+    let losses = Tensor::from_vec([batch], losses).expect("one per sample").into_array();
+    Tensor::op(OP, losses, [log_probs], move |g, _| {
+        let each = row_major(&g.view()).iter().zip(&factors).map(|(&g, f)| f.map(|f| g * f)).collect::<Vec<_>>();
+        let grad = sequences.with(view(&x).view()).gradient(&paths, &each).into_dyn();
+        Ok([Some(Tensor::op("ctc_loss_backward", grad, [g, &x], |_, _| {
+            Err(Error::value(OP, "the gradient has no derivative of its own, as in PyTorch"))
+        }))])
+    })
+}

@@ -1,0 +1,247 @@
+//! Connectionist temporal classification: the probability of all the ways in which a sequence of labels can be spread over
+//! steps, with blanks between.
+//!
+//! The ways are paths through states: a blank, the first label, a blank, the second, …, a blank. Each step stays, goes on
+//! to the next state, or passes over a blank between labels that differ. All numbers are logarithms, and those of a step are
+//! relative to the largest, so that no length costs digits and no path is lost. The way back is the way forth through the
+//! reversed labels.
+
+use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
+
+use super::{
+    isa::{Isa, Kernel, dispatch},
+    memory::{collected, filled, full},
+    threads,
+    thresholds::CTC_PARALLEL,
+};
+use crate::number::Real;
+
+/// States before the first, which no path has reached.
+const BEFORE: usize = 2;
+
+/// Arrays of numbers are this much longer than asked for at most, so that no loop over them has a rest outside of vectors.
+const fn padded<T>(len: usize) -> usize {
+    // Functions of f64 are computed one by one.
+    if size_of::<T>() == 4 { len.next_multiple_of(LANES) } else { len }
+}
+
+const LANES: usize = 16;
+
+/// `f` over all numbers, in the order of vectors.
+#[inline(always)]
+fn fold<T: Real>(x: &[T], start: T, f: impl Fn(T, T) -> T) -> T {
+    let mut lanes = [start; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder().iter().fold(start, |a, &b| f(a, b));
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = f(lanes[i], chunk[i]);
+        }
+    }
+    lanes.iter().fold(rest, |a, &b| f(a, b))
+}
+
+/// Log probabilities `(steps, batch, classes)` and what they are compared with.
+pub struct Ctc<'a, T> {
+    pub log_probs: ArrayView3<'a, T>,
+    /// The labels of each sample.
+    pub labels: &'a [Vec<usize>],
+    /// The steps of each sample.
+    pub steps: &'a [usize],
+    pub blank: usize,
+}
+
+/// The probabilities of the paths to each state at each step of a sample, with [`BEFORE`] states in front, [`padded`].
+pub struct Paths<T>(Vec<T>);
+
+/// The states of one direction.
+struct States<T> {
+    classes: Vec<usize>,
+    /// 0 where a state may be reached by passing over the one before it, −∞ elsewhere; [`padded`].
+    passing: Vec<T>,
+}
+
+impl<T: Real> States<T> {
+    fn new(labels: impl ExactSizeIterator<Item = usize> + Clone, blank: usize) -> Self {
+        let classes = collected(labels.clone().flat_map(|label| [blank, label]).chain([blank]));
+        let mut passing = filled(padded::<T>(classes.len()), T::neg_infinity());
+        let before = std::iter::once(None).chain(labels.clone().map(Some));
+        for (i, (label, before)) in labels.zip(before).enumerate() {
+            if Some(label) != before {
+                passing[2 * i + 1] = T::ZERO;
+            }
+        }
+        States { classes, passing }
+    }
+
+    /// The length of the numbers of a step, and of those of all states.
+    fn sizes(&self) -> [usize; 2] {
+        [BEFORE + self.passing.len(), self.classes.len()]
+    }
+}
+
+/// `log(eᵃ + eᵇ + eᶜ)` for the three ways into each state, from the step before.
+#[inline(always)]
+fn arrive<T: Real, I: Isa>(before: &[T], passing: &[T], out: &mut [T]) {
+    let n = out.len();
+    let (over, last, here) = (&before[..n], &before[1..][..n], &before[BEFORE..][..n]);
+    let passing = &passing[..n];
+    for s in 0..n {
+        let (a, b, c) = (here[s], last[s], over[s] + passing[s]);
+        let largest = larger(larger(a, b), c);
+        let base = if largest == T::neg_infinity() { T::ZERO } else { largest };
+        let sum = T::vexp::<I>(a - base) + T::vexp::<I>(b - base) + T::vexp::<I>(c - base);
+        out[s] = T::vln::<I>(sum) + base;
+    }
+}
+
+#[inline(always)]
+fn larger<T: Real>(a: T, b: T) -> T {
+    if a > b { a } else { b }
+}
+
+/// Subtracts the largest number from all, and returns it; 0 if it is infinite or NaN.
+#[inline(always)]
+fn relative<T: Real>(x: &mut [T]) -> T {
+    let largest = fold(x, T::neg_infinity(), larger);
+    if !largest.is_finite() {
+        return T::ZERO;
+    }
+    x.iter_mut().for_each(|x| *x -= largest);
+    largest
+}
+
+/// The start of all paths: the state before the first is the only one that was reached.
+fn start<T: Real>(width: usize) -> Vec<T> {
+    let mut start = filled(width, T::neg_infinity());
+    start[BEFORE - 1] = T::ZERO;
+    start
+}
+
+/// The row of a step.
+#[inline(always)]
+fn row<'a, T>(x: &'a ArrayView2<'_, T>, step: usize) -> &'a [T] {
+    x.row(step).to_slice().expect("the classes lie side by side")
+}
+
+struct Forth<'a, T> {
+    x: ArrayView2<'a, T>,
+    states: States<T>,
+    steps: usize,
+}
+
+impl<T: Real> Kernel for Forth<'_, T> {
+    type Output = (T, Paths<T>);
+    #[inline(always)]
+    fn run<I: Isa>(self) -> (T, Paths<T>) {
+        let States { classes, passing } = &self.states;
+        let [width, n] = self.states.sizes();
+        let nowhere = T::neg_infinity();
+        let mut paths = filled(self.steps * width, nowhere);
+        let first = start(width);
+        let mut size = 0.;
+        for t in 0..self.steps {
+            let (done, rest) = paths.split_at_mut(t * width);
+            let before = if t == 0 { &first[..] } else { &done[(t - 1) * width..] };
+            let now = &mut rest[BEFORE..width];
+            arrive::<T, I>(before, passing, now);
+            let x = row(&self.x, t);
+            now.iter_mut().zip(classes).for_each(|(now, &class)| *now += x[class]);
+            now[n..].fill(nowhere);
+            size += relative(now).as_f64();
+        }
+        // Paths end in the last label or in the blank behind it.
+        let last = if self.steps == 0 { &first[..] } else { &paths[(self.steps - 1) * width..] };
+        let mut end = [T::ZERO];
+        arrive::<T, I>(&[nowhere, last[n], last[n + 1]], &[nowhere], &mut end);
+        (-T::of(end[0].as_f64() + size), Paths(paths))
+    }
+}
+
+struct Back<'a, T> {
+    x: ArrayView2<'a, T>,
+    /// Those of the reversed labels.
+    states: States<T>,
+    paths: &'a Paths<T>,
+    g: T,
+    grad: ArrayViewMut2<'a, T>,
+}
+
+impl<T: Real> Kernel for Back<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(mut self) {
+        let States { classes, passing } = &self.states;
+        let [width, n] = self.states.sizes();
+        let nowhere = T::neg_infinity();
+        // The paths from each state to the end, in reversed order, and those through it.
+        let (mut back, mut next) = (start(width), filled(width, nowhere));
+        let mut through = filled(width - BEFORE, nowhere);
+        let mut powers = filled(padded::<T>(self.x.ncols()), T::ZERO);
+        for t in (0..self.paths.0.len() / width).rev() {
+            let now = &mut next[BEFORE..];
+            arrive::<T, I>(&back, passing, now);
+            now[n..].fill(nowhere);
+            relative(now);
+            let forth = &self.paths.0[t * width + BEFORE..][..n];
+            let reversed = forth.iter().rev().zip(&*now);
+            through.iter_mut().zip(reversed).for_each(|(through, (&forth, &back))| *through = forth + back);
+            through[n..].fill(nowhere);
+            relative(&mut through);
+            through.iter_mut().for_each(|p| *p = T::vexp::<I>(*p));
+            let share = self.g / fold(&through, T::ZERO, |a, b| a + b);
+
+            let x = row(&self.x, t);
+            powers[..x.len()].copy_from_slice(x);
+            powers.iter_mut().for_each(|p| *p = self.g * T::vexp::<I>(*p));
+            for (p, &class) in through.iter().zip(classes) {
+                powers[class] -= share * *p;
+            }
+            self.grad.row_mut(t).iter_mut().zip(&powers).for_each(|(grad, p)| *grad = *p);
+            now.iter_mut().zip(classes).for_each(|(now, &class)| *now += x[class]);
+            std::mem::swap(&mut back, &mut next);
+            back[..BEFORE].fill(nowhere);
+        }
+    }
+}
+
+impl<T: Real> Ctc<'_, T> {
+    fn work(&self) -> usize {
+        self.labels.iter().zip(self.steps).map(|(labels, steps)| (2 * labels.len() + 1) * steps).sum()
+    }
+
+    /// Minus the logarithm of the probability of each sample's labels, and what the gradient needs.
+    pub fn losses(&self) -> (Vec<T>, Vec<Paths<T>>) {
+        let mut out = collected(self.steps.iter().map(|_| None));
+        let each = |(n, out): (usize, &mut Option<_>)| {
+            let states = States::new(self.labels[n].iter().copied(), self.blank);
+            let x = self.log_probs.index_axis(Axis(1), n);
+            *out = Some(dispatch(Forth { x, states, steps: self.steps[n] }));
+        };
+        self.each(out.iter_mut().enumerate(), each);
+        out.into_iter().map(|done| done.expect("each sample ran")).unzip()
+    }
+
+    /// `g (eˣ − p)` for each sample, where `p` is the share of the paths that are in the class at the step: the gradient of
+    /// the scores whose log softmax was passed; 0 behind a sample's steps, and where `g` is `None`.
+    pub fn gradient(&self, paths: &[Paths<T>], g: &[Option<T>]) -> Array3<T> {
+        let (steps, batch, classes) = self.log_probs.dim();
+        let grad = full("ctc_loss", &[steps, batch, classes], T::ZERO);
+        let mut grad = grad.into_dimensionality().expect("three axes");
+        let each = |(n, grad): (usize, ArrayViewMut2<'_, T>)| {
+            let Some(g) = g[n] else { return };
+            let states = States::new(self.labels[n].iter().rev().copied(), self.blank);
+            let x = self.log_probs.index_axis(Axis(1), n);
+            dispatch(Back { x, states, paths: &paths[n], g, grad });
+        };
+        self.each(grad.axis_iter_mut(Axis(1)).enumerate(), each);
+        grad
+    }
+
+    fn each<J: Send>(&self, samples: impl Iterator<Item = J>, f: impl Fn(J) + Sync) {
+        match self.work() < CTC_PARALLEL {
+            true => samples.for_each(f),
+            false => threads::each(self.work(), samples, f),
+        }
+    }
+}
