@@ -1,5 +1,7 @@
 //! Padding: adding elements at the ends of axes.
 
+use ndnn_derive::concrete;
+
 use super::{options, words};
 use crate::{
     Error, Result,
@@ -133,7 +135,9 @@ pub fn pad<T: Element>(
     padded(input, pads.as_ref(), options.into())
 }
 
-fn padded<T: Element>(input: &Tensor<T>, pads: &[isize], PadOptions { mode, value }: PadOptions) -> Result<Tensor<T>> {
+#[concrete]
+fn padded<T: Element>(input: &Tensor<T>, pads: &[isize], options: PadOptions) -> Result<Tensor<T>> {
+    let PadOptions { mode, value } = options;
     let ndim = input.ndim();
     let wrong = |why: String| Error::shape("pad", format!("{:?} by {pads:?}: {why}", input.shape()));
     let (pairs, rest) = pads.as_chunks::<2>();
