@@ -7,6 +7,8 @@ mod normalization;
 mod pooling;
 #[path = "layers_conv/transposed.rs"]
 mod transposed;
+#[path = "layers_conv/vision.rs"]
+mod vision;
 
 use ndarray::{IxDyn, indices};
 use ndnn::{

@@ -139,9 +139,24 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
     Ok(Work { prepare: Box::new(move || Ok(Some(call(&inputs, labels.as_ref())?))), step: Box::new(backward) })
 }
 
+/// The loss and the gradient of scores, forward and backward in one step.
+fn loss_work(name: &str, mut data: Data) -> Work {
+    let (x, target) = (data.float("x").expect("x").set_requires_grad(true), data.labels().expect("target"));
+    let [steps, batch, _] = x.shape()[..] else { panic!("no workload {name}") };
+    let lengths = [steps, target.shape()[1]].map(|n| Tensor::full([batch], n as i64));
+    Work::new(move |_| {
+        let loss = F::ctc_loss(&x.log_softmax(2)?, &target, &lengths[0], &lengths[1], Default::default())?;
+        autograd::grad(&[&loss], &[&x], false)?;
+        Ok(vec![loss])
+    })
+}
+
 fn work(name: &str, mut data: Data) -> Result<Work> {
     if name.contains('-') {
         return row_work(name, data);
+    }
+    if name == "N" {
+        return Ok(loss_work(name, data));
     }
     let mut model = network(name);
     let x = data.float("x").expect("x");

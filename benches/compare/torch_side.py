@@ -113,7 +113,22 @@ def row_work(data, name):
     return call, lambda y: torch.autograd.grad(y, inputs, data["grad"])
 
 
+def loss_work(data):
+    """The loss and the gradient of scores."""
+    x, target = data["x"].requires_grad_(), data["target"]
+    lengths = [torch.full((x.shape[1],), n) for n in (x.shape[0], target.shape[1])]
+
+    def step(_):
+        loss = F.ctc_loss(x.log_softmax(2), target, *lengths)
+        torch.autograd.grad(loss, x)
+        return [loss]
+
+    return step
+
+
 def work(name, data):
+    if name == "N":
+        return None, loss_work(data)
     if name == "A":
         return None, training(data, name, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))
     if name == "Aadam":
@@ -220,6 +235,8 @@ def make(name):
         data = {"x": torch.randn(32, 1024), "target": torch.randn(32, 1024)}
     elif name == "D":
         data = twice(torch.randn(64, 1024), torch.randn(64, 1024), torch.randn(64, 1024))
+    elif name == "N":
+        return {"x": torch.randn(50, 32, 20), "target": torch.randint(1, 20, (32, 15))}
     elif name in ("C1", "C1024"):
         data = {"x": torch.randn(int(name[1:]), 784)}
     else:

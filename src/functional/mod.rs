@@ -47,13 +47,14 @@ pub(crate) use loss::triplet_margin_with_distance_setters;
 pub use loss::{
     BCELossOptions, BCEWithLogitsLossOptions, CTCLossOptions, CosineEmbeddingLossOptions, CrossEntropyLossOptions,
     CrossEntropyTarget, GaussianNLLLossOptions, HingeEmbeddingLossOptions, HuberLossOptions, KLDivLossOptions,
-    KLDivReduction, L1LossOptions, MSELossOptions, MarginRankingLossOptions, MultiLabelMarginLossOptions,
-    MultiLabelSoftMarginLossOptions, MultiMarginLossOptions, NLLLossOptions, PoissonNLLLossOptions, Reduction,
-    SmoothL1LossOptions, SoftMarginLossOptions, TripletMarginLossOptions, TripletMarginWithDistanceLossOptions,
-    binary_cross_entropy, binary_cross_entropy_with_logits, cosine_embedding_loss, cross_entropy, ctc_loss,
-    gaussian_nll_loss, hinge_embedding_loss, huber_loss, kl_div, l1_loss, margin_ranking_loss, mse_loss,
-    multi_margin_loss, multilabel_margin_loss, multilabel_soft_margin_loss, nll_loss, poisson_nll_loss, smooth_l1_loss,
-    soft_margin_loss, triplet_margin_loss, triplet_margin_with_distance_loss,
+    KLDivReduction, L1LossOptions, LinearCrossEntropyLossOptions, MSELossOptions, MarginRankingLossOptions,
+    MultiLabelMarginLossOptions, MultiLabelSoftMarginLossOptions, MultiMarginLossOptions, NLLLossOptions,
+    PoissonNLLLossOptions, Reduction, SmoothL1LossOptions, SoftMarginLossOptions, TripletMarginLossOptions,
+    TripletMarginWithDistanceLossOptions, binary_cross_entropy, binary_cross_entropy_with_logits,
+    cosine_embedding_loss, cross_entropy, ctc_loss, gaussian_nll_loss, hinge_embedding_loss, huber_loss, kl_div,
+    l1_loss, linear_cross_entropy, margin_ranking_loss, mse_loss, multi_margin_loss, multilabel_margin_loss,
+    multilabel_soft_margin_loss, nll_loss, poisson_nll_loss, smooth_l1_loss, soft_margin_loss, triplet_margin_loss,
+    triplet_margin_with_distance_loss,
 };
 pub use normalization::{
     BatchNormOptions, InstanceNormOptions, LocalResponseNormOptions, NormalizeOptions, batch_norm, group_norm,

@@ -44,6 +44,7 @@ pub mod sizes;
 pub mod softmax;
 pub mod sort;
 pub mod special_f64;
+mod taps;
 pub mod threads;
 mod thresholds;
 pub mod vmath;

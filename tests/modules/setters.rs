@@ -22,6 +22,9 @@ fn a_setter_restores_what_another_took_away() {
     alike(Conv1d::new(2, 4, 3).bias(false).bias(true), Conv1d::new(2, 4, 3));
     alike(Conv2d::new(2, 4, 3).bias(false).groups(2).bias(true), Conv2d::new(2, 4, 3).groups(2));
     alike(Conv3d::new(2, 4, 3).groups(2).bias(false).groups(1), Conv3d::new(2, 4, 3).bias(false));
+    alike(ConvTranspose2d::new(4, 2, 3).bias(false).groups(2).bias(true), ConvTranspose2d::new(4, 2, 3).groups(2));
+    alike(ConvTranspose1d::new(2, 4, 3).groups(2).bias(false).groups(1), ConvTranspose1d::new(2, 4, 3).bias(false));
+    alike(ConvTranspose3d::new(2, 4, 3).groups(2).bias(false).bias(true), ConvTranspose3d::new(2, 4, 3).groups(2));
     alike(LSTM::new(3, 4).bias(false).num_layers(2).bias(true), LSTM::new(3, 4).num_layers(2));
     alike(GRUCell::new(3, 4).bias(false).bias(true), GRUCell::new(3, 4));
     let attention = || MultiheadAttention::new(4, 2);
