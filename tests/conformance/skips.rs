@@ -11,6 +11,10 @@ const SKIPS: &[Skip] = &[
     Skip { reason: "the nuclear norm needs a singular value decomposition", when: nuclear },
     Skip { reason: "ndnn has no complex numbers", when: |case| mentions_dtype(case, &["C64", "C128"]) },
     Skip { reason: "ndnn has no half precision", when: |case| mentions_dtype(case, &["F16", "BF16"]) },
+    Skip {
+        reason: "tensors do not change in place",
+        when: |case| case["kwargs"]["inplace"] == true && case["mutates"].as_object().is_some_and(|m| !m.is_empty()),
+    },
     Skip { reason: "ndnn has no sparse gradients", when: |case| case["kwargs"]["sparse"] == true },
     Skip {
         reason: "batch_norm takes floats only: a bool does not compile",
