@@ -1,10 +1,14 @@
 //! Losses: derivatives, layers against functions, edges and errors. The values are checked in `conformance`.
 
 mod common;
+#[path = "losses/ctc.rs"]
+mod ctc;
 #[path = "losses/edges.rs"]
 mod edges;
 #[path = "losses/families.rs"]
 mod families;
+#[path = "losses/classes.rs"]
+mod many_classes;
 
 use ndnn::{
     ErrorKind,

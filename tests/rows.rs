@@ -312,6 +312,7 @@ fn the_same_bits_on_any_number_of_threads() {
     let classes = Tensor::from_vec([700], (0..700).map(|i| i % 300).collect()).unwrap();
     let [w, b] = [(); 2].map(|()| Tensor::<f32>::randn_with([300], &mut rng).set_requires_grad(true));
     let g = Tensor::<f32>::randn_with([700, 300], &mut rng);
+    let rows = Tensor::from_vec([500, 20], (0..10_000).map(|i| i * i % 700).collect()).unwrap();
     let planes = Tensor::<f32>::randn_with([30, 20, 500], &mut rng).set_requires_grad(true);
     let run = |threads| {
         set_num_threads(threads);
@@ -325,6 +326,15 @@ fn the_same_bits_on_any_number_of_threads() {
             all.extend(gradients(&y, &g, &[&x]));
             all.push(y);
         }
+        let bags = F::embedding_bag(&rows, &x, None, None, Default::default()).unwrap();
+        all.extend(gradients(&bags, &bags.detach().square(), &[&x]));
+        all.push(bags);
+        let instances = F::instance_norm(&planes, None, None, None, None, Default::default()).unwrap();
+        all.extend(gradients(&instances, &planes.detach().square(), &[&planes]));
+        all.push(instances);
+        let rms = F::rms_norm(&x, &[300], Some(&w), None).unwrap();
+        all.extend(gradients(&rms, &g, &[&x, &w]));
+        all.push(rms);
         let groups = F::group_norm(&x, 20, Some(&w), Some(&b), 1e-5).unwrap();
         for y in [norm, batch, groups] {
             all.extend(gradients(&y, &g, &[&x, &w, &b]));

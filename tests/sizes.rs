@@ -13,7 +13,8 @@ use ndnn::{
     Ints, Reduce,
     data::{DataLoader, Dataset, TensorDataset, random_split},
     functional::{
-        self as F, AttentionOptions, AvgPoolOptions, ConvOptions, EmbeddingOptions, MaxPoolOptions, PaddingMode,
+        self as F, AttentionOptions, AvgPoolOptions, ConvOptions, ConvTransposeOptions, EmbeddingOptions, FoldOptions,
+        InterpolateOptions, MaxPoolOptions, MaxUnpoolOptions, NormalizeOptions, PaddingMode, Resize,
     },
     io,
     prelude::*,
@@ -91,7 +92,7 @@ macro_rules! all {
 
 #[test]
 fn sizes_of_every_function() {
-    let w = zeros(&[2, 1, 1]);
+    let (w, pair) = (zeros(&[2, 1, 1]), zeros(&[1, 1, 2]));
     all!(SIZES, |x, n|
         "broadcast_to" => x.broadcast_to([n])?;
         "broadcast_to" => x.broadcast_to([n, n, 3])?;
@@ -128,6 +129,16 @@ fn sizes_of_every_function() {
         "conv" => F::conv1d(x, &w, None, ConvOptions::default().padding(n).padding_mode("reflect"))?;
         "conv" => F::conv1d(x, &w, None, ConvOptions::default().padding(n).padding_mode("circular"))?;
         "conv" => F::conv2d(x, &zeros(&[2, 1, 1, 1]), None, ConvOptions::default().padding([n, 1]))?;
+        "conv_transpose" => F::conv_transpose1d(x, &pair, None, ConvTransposeOptions::default().padding(n))?;
+        "conv_transpose" => F::conv_transpose1d(x, &pair, None, ConvTransposeOptions::default().stride(n.max(1)))?;
+        "conv_transpose" => F::conv_transpose1d(x, &pair, None, ConvTransposeOptions::default().dilation(n.max(1)).padding(n / 2))?;
+        "conv_transpose" => F::conv_transpose1d(x, &pair, None, ConvTransposeOptions::default().stride(usize::MAX).output_padding(n))?;
+        "conv_transpose" => F::conv_transpose1d(x, &pair, None, ConvTransposeOptions::default().groups(n.max(1)))?;
+        "conv_tbc" => F::conv_tbc(x, &pair, &zeros(&[2]), n)?;
+        "unfold" => F::unfold(x, [n, 1], Default::default())?;
+        "unfold" => F::unfold(x, [n, 2], FoldOptions::default().padding([n, 1]).stride(n.max(1)).dilation([1, n.max(1)]))?;
+        "fold" => F::fold(x, n, [1, 2], Default::default())?;
+        "fold" => F::fold(x, [3, n], [n, 1], FoldOptions::default().padding([n, 1]).stride(n.max(1)))?;
         "avg_pool" => F::avg_pool1d(x, n, Default::default())?;
         "avg_pool" => F::avg_pool1d(x, n, AvgPoolOptions::default().padding(n / 2).stride(1))?;
         "avg_pool" => F::avg_pool1d(x, n, AvgPoolOptions::default().stride(usize::MAX).ceil_mode(true))?;
@@ -138,6 +149,25 @@ fn sizes_of_every_function() {
         "max_pool" => F::max_pool1d(x, 1, MaxPoolOptions::default().stride(n.max(1)).dilation(n.max(1)))?;
         "max_pool" => F::max_pool1d(x, 2, MaxPoolOptions::default().stride(n.max(1)).dilation(n.max(1)).ceil_mode(true).padding(1))?;
         "max_pool" => F::max_pool2d(x, [n, 1], MaxPoolOptions::default().padding([n / 2, 0]))?;
+        "lp_pool" => F::lp_pool1d(x, 2., n, Default::default())?;
+        "adaptive" => F::adaptive_avg_pool1d(x, n)?;
+        "adaptive" => F::adaptive_max_pool1d(x, n)?;
+        "adaptive" => F::adaptive_max_pool2d_with_indices(x, [n, n])?;
+        "fractional" => F::fractional_max_pool2d(x, n, 1, None)?;
+        "fractional" => F::fractional_max_pool2d(x, [n, 1], [1, n], None)?;
+        "max_unpool" => F::max_unpool1d(x, &x.cast(), n, Default::default(), None)?;
+        "max_unpool" => F::max_unpool1d(x, &x.cast(), 1, MaxUnpoolOptions::default().stride(n.max(1)).padding(n), None)?;
+        "max_unpool" => F::max_unpool1d(x, &x.cast(), n, MaxUnpoolOptions::default().stride(n.max(1)), Some(&[n]))?;
+        "interpolate" => F::interpolate(x, Resize::size(n), "nearest")?;
+        "interpolate" => F::interpolate(x, Resize::size(n), "linear")?;
+        "interpolate" => F::interpolate(x, Resize::size([n, n]), InterpolateOptions::from("bicubic").antialias(true))?;
+        "interpolate" => F::interpolate(x, Resize::size([1, n]), "area")?;
+        "interpolate" => F::interpolate(x, Resize::scale_factor((n as f64).max(0.1)), "bilinear")?;
+        "pixel_shuffle" => F::pixel_shuffle(x, n)?;
+        "pixel_unshuffle" => F::pixel_unshuffle(x, n)?;
+        "channel_shuffle" => F::channel_shuffle(x, n)?;
+        "grid_sample" => F::grid_sample(x, &zeros(&[0, n.min(1 << 60), 1, 2]), Default::default())?;
+        "affine_grid" => F::affine_grid(&zeros(&[1, 2, 3]), [1, 1, n, n], false)?;
         "random_split" => random_split(TensorDataset::new(zeros(&[3]))?, [n, n])?;
         "sample" => TensorDataset::new(zeros(&[3]))?.get(n)?;
         "batch" => TensorDataset::new(zeros(&[3]))?.batch(&[n])?;
@@ -253,6 +283,12 @@ fn numbers_of_every_function() {
         "arange" => Tensor::<f32>::arange(0., n as f32, 1.)?;
         "embedding" => F::embedding(&tensor![n as i64], x, EmbeddingOptions::default())?;
         "embedding" => F::embedding(&Tensor::zeros([0]), x, EmbeddingOptions::default().padding_idx(n))?;
+        "embedding_bag" => F::embedding_bag(&tensor![[n as i64]], x, None, None, Default::default())?;
+        "embedding_bag" => F::embedding_bag(&tensor![0], x, Some(&tensor![n as i64]), None, Default::default())?;
+        "one_hot" => F::one_hot(&tensor![n as i64], None)?;
+        "one_hot" => F::one_hot(&tensor![0], n.unsigned_abs())?;
+        "normalize" => F::normalize(x, NormalizeOptions::default().dim(n))?;
+        "local_response_norm" => F::local_response_norm(x, n.unsigned_abs(), Default::default())?;
         "cross_entropy" => F::cross_entropy(x, &tensor![n as i64], Default::default())?;
     );
 }
@@ -297,6 +333,10 @@ fn long_axes_without_elements() {
             calm("bilinear", &both, || F::bilinear(x, x, y, None));
             calm("conv", &both, || F::conv1d(x, y, None, Default::default()));
             calm("conv", &both, || F::conv2d(x, y, None, Default::default()));
+            calm("conv_transpose", &both, || F::conv_transpose1d(x, y, None, Default::default()));
+            calm("conv_transpose", &both, || F::conv_transpose2d(x, y, None, Default::default()));
+            calm("conv_tbc", &both, || F::conv_tbc(x, y, &y.sum_dim([0, 1], false)?, 1));
+            calm("grid_sample", &both, || F::grid_sample(x, y, Default::default()));
             calm("mse_loss", &both, || F::mse_loss(x, y, Default::default()));
             calm("cross_entropy", &both, || F::cross_entropy(x, y, Default::default()));
             calm("nll_loss", &both, || F::nll_loss(x, &y.cast(), Default::default()));

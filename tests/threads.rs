@@ -40,14 +40,21 @@ fn everything_is_send_and_sync() {
         MaxPool1d,
         MaxPool2d,
         MaxPool3d,
+        MaxUnpool2d,
+        LPPool2d,
+        AdaptiveAvgPool2d,
+        FractionalMaxPool2d,
+        ReflectionPad2d,
         BatchNorm1d,
         BatchNorm2d,
         BatchNorm3d,
         GroupNorm,
         LayerNorm,
+        RMSNorm,
     )>();
+    shared::<(InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, SyncBatchNorm, LocalResponseNorm, CrossMapLRN2d)>();
     shared::<(LSTM, LSTMCell, GRU, GRUCell, GRU<f64>)>();
-    shared::<(Embedding, MultiheadAttention, ReLU, GELU, PReLU, RReLU, Softmax, Threshold, Hardtanh)>();
+    shared::<(Embedding, EmbeddingBag, MultiheadAttention, ReLU, GELU, PReLU, RReLU, Softmax, Threshold, Hardtanh)>();
     shared::<(CrossEntropyLoss, NLLLoss, BCELoss, BCEWithLogitsLoss, MSELoss, L1Loss, SmoothL1Loss, HuberLoss)>();
     shared::<(Sequential, Sequential<f64>, ModuleList, ModuleDict, ParameterList, ParameterDict, Box<dyn Forward>)>();
     shared::<(Box<dyn Module>, Adam, SGD)>();

@@ -17,6 +17,7 @@ from torch import nn
 # The inputs of a function after x.
 INPUTS = ("weight", "bias", "conv1", "scale1", "shift1", "conv2", "scale2", "shift2")
 CHECKED = 20  # steps whose losses are compared
+CHUNK = 64  # samples whose scores are held at a time
 
 
 def network(name):
@@ -87,6 +88,9 @@ def row_work(data, name):
     call = {
         "softmax": lambda: F.softmax(x, 1),
         "layer_norm": lambda: F.layer_norm(x, x.shape[1:], *inputs[1:]),
+        "group_norm": lambda: F.group_norm(x, 32, *inputs[1:]),
+        "embedding": lambda: F.embedding(target, x),
+        "embedding_bag": lambda: F.embedding_bag(target, x),
         "gelu": lambda: F.gelu(x),
         "tanh": lambda: torch.tanh(x),
         "cross_entropy": lambda: F.cross_entropy(x, target),
@@ -99,6 +103,8 @@ def row_work(data, name):
         "conv_column": lambda: F.conv2d(*inputs),
         "max_pool1d": lambda: F.max_pool1d(x, 2),
         "max_pool2d": lambda: F.max_pool2d(x, 2),
+        "avg_pool2d": lambda: F.avg_pool2d(x, 2),
+        "adaptive_avg_pool2d": lambda: F.adaptive_avg_pool2d(x, 7),
         "bilinear": lambda: F.interpolate(x, scale_factor=2.0, mode="bilinear"),
         "bilinear_down": lambda: F.interpolate(x, scale_factor=0.75, mode="bilinear"),
         "conv_transpose2d": lambda: F.conv_transpose2d(*inputs, stride=2, padding=1),
@@ -110,7 +116,27 @@ def row_work(data, name):
     return call, lambda y: torch.autograd.grad(y, inputs, data["grad"])
 
 
+def loss_work(data, name):
+    """A loss and the gradients of its inputs."""
+    x, target = data["x"].requires_grad_(), data["target"]
+    inputs = [x] + [data[n].requires_grad_() for n in ("weight",) if n in data]
+    lengths = [torch.full((x.shape[1],), n) for n in (x.shape[0], target.shape[-1])]
+    options = nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK) if name == "Lchunks" else None
+
+    def step(_):
+        if name == "N":
+            loss = F.ctc_loss(x.log_softmax(2), target, *lengths)
+        else:
+            loss = F.linear_cross_entropy(*inputs, target, options=options)
+        torch.autograd.grad(loss, inputs)
+        return [loss]
+
+    return step
+
+
 def work(name, data):
+    if name in ("N", "L", "Lchunks"):
+        return None, loss_work(data, name)
     if name == "A":
         return None, training(data, name, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))
     if name == "Aadam":
@@ -185,6 +211,9 @@ def twice(distinct, *answers):
 
 # The shapes of the inputs of these workloads; the others have (4096, 512).
 SHAPES = {
+    "group_norm": (16, 64, 56, 56),
+    "embedding": (50000, 64),
+    "embedding_bag": (50000, 64),
     "gelu": (2048, 2048),
     "tanh": (2048, 2048),
     "cross_entropy": (1024, 10000),
@@ -197,6 +226,8 @@ SHAPES = {
     "conv_column": (4, 128, 256, 1),
     "max_pool1d": (4, 128, 256),
     "max_pool2d": (16, 32, 64, 64),
+    "avg_pool2d": (16, 32, 64, 64),
+    "adaptive_avg_pool2d": (16, 64, 30, 30),
     "bilinear": (8, 32, 56, 56),
     "bilinear_down": (8, 32, 112, 112),
     "conv_transpose2d": (16, 64, 28, 28),
@@ -214,12 +245,21 @@ def make(name):
         data = {"x": torch.randn(32, 1024), "target": torch.randn(32, 1024)}
     elif name == "D":
         data = twice(torch.randn(64, 1024), torch.randn(64, 1024), torch.randn(64, 1024))
+    elif name == "N":
+        return {"x": torch.randn(50, 32, 20), "target": torch.randint(1, 20, (32, 15))}
+    elif name in ("L", "Lchunks"):
+        target = torch.randint(8192, (1024,))
+        return {"x": torch.randn(1024, 128), "weight": torch.randn(8192, 128) / 11, "target": target}
     elif name in ("C1", "C1024"):
         data = {"x": torch.randn(int(name[1:]), 784)}
     else:
         data = {"x": torch.randn(SHAPES.get(name, (4096, 512))) * 2}
         if name.startswith("layer_norm"):
             data |= {"weight": torch.rand(512) + 0.5, "bias": torch.randn(512)}
+        if name == "group_norm":
+            data |= {"weight": torch.rand(64) + 0.5, "bias": torch.randn(64)}
+        if name.startswith("embedding"):
+            data |= {"target": torch.randint(50000, (4096, 20))}
         if name.startswith("cross_entropy"):
             data |= {"target": torch.randint(10000, (1024,))}
         if name == "conv_column":

@@ -96,17 +96,37 @@ pub fn digits(path: &str, images: &Tensor, labels: &Tensor<i64>, predicted: &Ten
         let (left, top) = ((i % COLUMNS) as i32 * CELL + 4, (i / COLUMNS) as i32 * (CELL + 16) + 16);
         let caption = format!("{} as {}", labels.view()[n], predicted.view()[n]);
         root.draw(&Text::new(caption, (left, top - 13), ("sans-serif", 12))).expect("drawn");
-        for y in 0..28 {
-            for x in 0..28 {
-                let ink = images.view()[[n, 0, y, x]];
-                if ink > 0.1 {
-                    let grey = (255. * (1. - ink)) as u8;
-                    let corner = (left + x as i32 * 5 / 2, top + y as i32 * 5 / 2);
-                    let square = [corner, (corner.0 + 3, corner.1 + 3)];
-                    root.draw(&Rectangle::new(square, RGBColor(grey, grey, grey).filled())).expect("drawn");
-                }
-            }
+        digit(&root, images, n, (left, top));
+    }
+    root.present().unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
+}
+
+/// Rows of images, each with its name.
+pub fn sheet(path: &str, rows: &[(&str, &Tensor)]) {
+    const CELL: i32 = 76;
+    const NAMES: i32 = 140;
+    let columns = rows.iter().map(|(_, images)| images.shape()[0]).max().unwrap_or(0) as i32;
+    let size = ((NAMES + columns * CELL) as u32, rows.len() as u32 * CELL as u32);
+    let root = SVGBackend::new(path, size).into_drawing_area();
+    root.fill(&WHITE).expect("drawn");
+    for (row, (name, images)) in (0..).zip(rows) {
+        root.draw(&Text::new(*name, (8, row * CELL + 30), ("sans-serif", 15))).expect("drawn");
+        for (column, n) in (0..).zip(0..images.shape()[0]) {
+            digit(&root, images, n, (NAMES + column * CELL, row * CELL + 3));
         }
     }
     root.present().unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
+}
+
+/// One image of 28 × 28 pixels, 70 wide.
+fn digit(root: &Area<'_>, images: &Tensor, n: usize, (left, top): (i32, i32)) {
+    for (y, x) in (0..28).flat_map(|y| (0..28).map(move |x| (y, x))) {
+        let ink = images.view()[[n, 0, y, x]];
+        if ink > 0.1 {
+            let grey = (255. * (1. - ink)) as u8;
+            let corner = (left + x as i32 * 5 / 2, top + y as i32 * 5 / 2);
+            let square = [corner, (corner.0 + 3, corner.1 + 3)];
+            root.draw(&Rectangle::new(square, RGBColor(grey, grey, grey).filled())).expect("drawn");
+        }
+    }
 }

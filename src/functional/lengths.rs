@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 
 use crate::{Error, Result, tensor::Tensor};
 
-/// The lengths of the sequences of a batch: from a slice, an array or a `Vec` of `usize`, or from a `Tensor<i64>`.
+/// The lengths of the sequences of a batch: from a slice, an array or a `Vec` of `usize`, or from a `Tensor<i64>`, all by
+/// reference.
 ///
 /// ```
 /// use ndnn::{functional::Lengths, tensor};
@@ -22,17 +23,11 @@ macro_rules! from_sizes {
         }
     )*};
 }
-from_sizes! { [] &[usize]; [const N: usize] &[usize; N]; [const N: usize] [usize; N]; [] &Vec<usize>; [] Vec<usize>; }
+from_sizes! { [] &[usize]; [const N: usize] &[usize; N]; [] &Vec<usize>; }
 
 impl From<&Tensor<i64>> for Lengths {
     fn from(lengths: &Tensor<i64>) -> Self {
         Lengths(lengths.to_vec())
-    }
-}
-
-impl From<&Lengths> for Lengths {
-    fn from(lengths: &Lengths) -> Self {
-        lengths.clone()
     }
 }
 

@@ -6,7 +6,13 @@ use ndnn_derive::concrete;
 
 use crate::{
     Error, Result,
-    kernels::{copy::contiguous, gemm, memory::collected, reduce, sizes::room},
+    kernels::{
+        copy::contiguous,
+        gemm,
+        memory::{collected, vector},
+        reduce,
+        sizes::room,
+    },
     tensor::{Real, Tensor, grad_enabled},
 };
 
@@ -213,4 +219,97 @@ pub fn bilinear<T: Real>(
     let y = if let Some(bias) = bias { y.try_add(bias)? } else { y };
     let out: Vec<usize> = lead.iter().copied().chain([outputs]).collect();
     y.reshape(&out)
+}
+
+/// Products of groups of matrices, as a mixture of experts has them.
+///
+/// Each operand has 2 or 3 axes. One with 3 holds a matrix per group; one with 2 is cut into groups, of which `offs[i]` is the end
+/// of group `i`:
+///
+/// | `a` | `b` | result |
+/// |---|---|---|
+/// | `(m, k)`, cut along m | `(groups, k, n)` | `(m, n)` |
+/// | `(groups, m, k)` | `(k, n)`, cut along n | `(m, n)` |
+/// | `(m, k)`, cut along k | `(k, n)`, cut along k | `(groups, m, n)` |
+/// | `(groups, m, k)` | `(groups, k, n)` | `(groups, m, n)`, without `offs` |
+///
+/// Beyond the last end the result is 0. As torch.nn.functional.grouped_mm.
+///
+/// ```
+/// use ndnn::{functional as F, prelude::*};
+/// let experts = Tensor::stack(&[Tensor::<f32>::eye(2), Tensor::eye(2) * 10.0], 0)?;
+/// let tokens = tensor![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]];          // one for the first expert, two for the second
+/// let y = F::grouped_mm(&tokens, &experts, Some(&tensor![1, 3]))?;
+/// assert_eq!(y, tensor![[1.0, 2.0], [30.0, 40.0], [50.0, 60.0]]);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If the axes do not match, or `offs` is missing, superfluous, of another length than the groups, decreases or passes the end.
+pub fn grouped_mm<T: Real>(a: &Tensor<T>, b: &Tensor<T>, offs: Option<&Tensor<i64>>) -> Result<Tensor<T>> {
+    const OP: &str = "grouped_mm";
+    let (x, y) = (a.shape(), b.shape());
+    let (&[.., m, k], &[.., k2, n], 2..=3, 2..=3) = (x, y, x.len(), y.len()) else {
+        return Err(Error::shape(OP, format!("expected two operands of 2 or 3 axes, got {x:?} and {y:?}")));
+    };
+    if k != k2 {
+        return Err(Error::shape(OP, format!("the inner axes of {x:?} and {y:?} differ: {k} and {k2}")));
+    }
+    let Some(offs) = offs else {
+        return match (x, y) {
+            (&[groups, ..], &[other, ..]) if x.len() == 3 && y.len() == 3 && groups == other => a.bmm(b),
+            (&[groups, _, _], &[other, _, _]) => {
+                Err(Error::shape(OP, format!("{x:?} has {groups} matrices, {y:?} has {other}")))
+            }
+            _ => Err(Error::value(OP, format!("an operand of 2 axes needs offs, got {x:?} and {y:?}"))),
+        };
+    };
+    let (cut, groups) = match (x, y) {
+        (&[_, _], &[groups, _, _]) => (m, Some(groups)),
+        (&[groups, _, _], &[_, _]) => (n, Some(groups)),
+        (&[_, _], &[_, _]) => (k, None),
+        _ => return Err(Error::value(OP, format!("operands of 3 axes, {x:?} and {y:?}, take no offs"))),
+    };
+    let ends = group_ends(offs, groups, cut)?;
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let mut parts = vector(ends.len() + 1);
+    for (i, (start, &end)) in starts.zip(&ends).enumerate() {
+        let part = |t: &Tensor<T>, dim| t.narrow(dim, start as isize, end - start);
+        parts.push(match (x.len(), y.len()) {
+            (2, 3) => part(a, 0)?.mm(&b.select(0, i as isize)?)?,
+            (3, 2) => a.select(0, i as isize)?.mm(&part(b, 1)?)?,
+            _ => part(a, 1)?.mm(&part(b, 0)?)?,
+        });
+    }
+    let (dim, left) = (if x.len() == 2 { 0 } else { 1 }, cut - ends.last().copied().unwrap_or(0));
+    match groups {
+        None if parts.is_empty() => Ok(a.nothing(OP, &[0, m, n])),
+        None => Tensor::stack(&parts, 0),
+        Some(_) => {
+            let rest = if dim == 0 { [left, n] } else { [m, left] };
+            room::<T>(OP, &rest)?;
+            parts.push(Tensor::zeros(rest));
+            Tensor::cat(&parts, dim)
+        }
+    }
+}
+
+/// The ends of the groups, which must be those of so many elements along the axis that is cut.
+fn group_ends(offs: &Tensor<i64>, groups: Option<usize>, len: usize) -> Result<Vec<usize>> {
+    const OP: &str = "grouped_mm";
+    if offs.ndim() != 1 || groups.is_some_and(|groups| groups != offs.numel()) {
+        let needed = groups.map_or("a vector".into(), |groups| format!("a vector of {groups} ends"));
+        return Err(Error::shape(OP, format!("offs are {:?}, expected {needed}", offs.shape())));
+    }
+    let mut ends: Vec<usize> = vector(offs.numel());
+    for (i, end) in offs.to_vec().into_iter().enumerate() {
+        match usize::try_from(end) {
+            Ok(at) if at <= len && ends.last().is_none_or(|&before| before <= at) => ends.push(at),
+            _ => {
+                let what = format!("it must not be less than the one before it, nor more than {len}");
+                return Err(Error::value(OP, format!("offset {i} is {end}; {what}")));
+            }
+        }
+    }
+    Ok(ends)
 }

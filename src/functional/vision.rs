@@ -280,10 +280,39 @@ impl<T: Real> Rule<T> {
         }
     }
 
-    /// The index of the element at a whole place.
-    fn index(&self, place: T) -> Option<usize> {
+    /// The index of the element at a whole place, times `stride`.
+    fn index(&self, place: T, stride: usize) -> usize {
         let place = place.as_f64();
-        (place >= 0. && place < self.size as f64).then_some(place as usize)
+        if place >= 0. && place < self.size as f64 { place as usize * stride } else { OUTSIDE }
+    }
+
+    /// The fraction of a place and the slope there, and into `along` the indices of its taps. The fraction of the nearest
+    /// element is its weight, 1.
+    fn tapped(&self, place: T, mode: GridSampleMode, stride: usize, along: &mut [usize; 4]) -> (T, T) {
+        // A place that is no number makes the result NaN: it has a tap.
+        let below = |place: T| if place.is_finite() { place.floor() } else { T::ZERO };
+        match mode {
+            GridSampleMode::Nearest => {
+                let nearest = T::of(self.inside(place).0.as_f64().round_ties_even());
+                along[0] = self.index(nearest, stride);
+                (T::ONE, T::ZERO)
+            }
+            GridSampleMode::Bilinear => {
+                let (place, slope) = self.inside(place);
+                let below = below(place);
+                along[0] = self.index(below, stride);
+                along[1] = self.index(below + T::ONE, stride);
+                (place - below, slope)
+            }
+            GridSampleMode::Bicubic => {
+                let below = below(place);
+                for (k, along) in along.iter_mut().enumerate() {
+                    let tap = below + T::of(k as f64 - 1.);
+                    *along = self.index(self.inside(tap).0.round(), stride);
+                }
+                (place - below, T::ONE)
+            }
+        }
     }
 }
 
@@ -299,42 +328,26 @@ fn positions<T: Real>(grid: &Tensor<T>, rules: &[Rule<T>], options: GridSampleOp
         // The index of each tap along each axis, times the distance of elements there.
         let (mut along, mut stride) = ([[OUTSIDE; 4]; 3], 1);
         for ((&x, rule), along) in spot.iter().zip(rules).zip(&mut along) {
-            let (fraction, slope, indices) = tapped((x + T::ONE) * rule.scale - rule.shift, rule, options.mode);
+            let (fraction, slope) = rule.tapped((x + T::ONE) * rule.scale - rule.shift, options.mode, stride, along);
             fractions.push(fraction);
             slopes.push(slope * rule.scale);
-            *along = indices.map(|index| index.map_or(OUTSIDE, |i| i * stride));
             stride *= rule.size;
         }
-        for tap in 0..taps.pow(axes as u32) {
-            let parts = (0..axes).map(|axis| along[axis][tap / taps.pow(axis as u32) % taps]);
-            at.push(parts.fold(0, |sum, part| if part == OUTSIDE { OUTSIDE } else { sum.saturating_add(part) }));
+        let (mut places, mut count) = ([0usize; 64], 1);
+        for along in &along[..axes] {
+            for k in (0..taps).rev() {
+                for i in 0..count {
+                    // `OUTSIDE` stays what it is.
+                    places[k * count + i] = places[i].saturating_add(along[k]);
+                }
+            }
+            count *= taps;
         }
+        at.extend_from_slice(&places[..count]);
     }
     let slopes = Tensor::from(array(grid.shape(), slopes));
     let run = move |g: &Tensor<T>, _| Ok([Some(shared(g, &slopes)?)]);
     (Tensor::op("grid_position", array(grid.shape(), fractions), [grid], run), at)
-}
-
-/// The fraction of a place, the slope there, and the indices of its taps. The fraction of the nearest element is its
-/// weight, 1.
-fn tapped<T: Real>(place: T, rule: &Rule<T>, mode: GridSampleMode) -> (T, T, [Option<usize>; 4]) {
-    match mode {
-        GridSampleMode::Nearest => {
-            let nearest = T::of(rule.inside(place).0.as_f64().round_ties_even());
-            (T::ONE, T::ZERO, [rule.index(nearest), None, None, None])
-        }
-        GridSampleMode::Bilinear => {
-            let (place, slope) = rule.inside(place);
-            // A place that is no number makes the result NaN: it has a tap.
-            let below = if place.is_finite() { place.floor() } else { T::ZERO };
-            (place - below, slope, [rule.index(below), rule.index(below + T::ONE), None, None])
-        }
-        GridSampleMode::Bicubic => {
-            let below = if place.is_finite() { place.floor() } else { T::ZERO };
-            let tap = |k: f64| rule.index(rule.inside(below + T::of(k)).0.round());
-            (place - below, T::ONE, [-1., 0., 1., 2.].map(tap))
-        }
-    }
 }
 
 /// The weight of each tap, `(N, spots, taps)`, from the fractions `(N, spots, axes)`.

@@ -4,9 +4,7 @@
 
 use std::ops::Range;
 
-use ndarray::{
-    Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Dimension, IxDyn, LinalgScalar, ShapeBuilder, s,
-};
+use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Dimension, IxDyn, LinalgScalar, s};
 
 use super::{
     gemm::{Product, product},
@@ -15,6 +13,7 @@ use super::{
     memory::{buffer, collected, full, push, recycle, sized},
     profile,
     sizes::saturating,
+    taps::{self, Plan},
     threads,
     thresholds::{CONV_PARALLEL as PARALLEL, CONV_TASK as TASK},
     windows::Windows,
@@ -22,12 +21,10 @@ use super::{
 
 /// Elements of the columns that are worked on at a time: they stay in the cache.
 const COLUMNS: usize = 1 << 16;
-/// Minimum number of taps along one axis for which the columns are not written out.
-const MANY_TAPS: usize = 8;
 /// Minimum number of windows per product.
 const LEAST: usize = 64;
 /// Maximum number of partial sums into which the gradient of the weight is split.
-const SUMS: usize = 16;
+pub const SUMS: usize = 16;
 
 /// The numbers that these kernels work on.
 pub trait Scalar: LinalgScalar + Product {}
@@ -69,7 +66,7 @@ impl ConvSizes {
     }
 
     /// The channels of the input and of the output in one group.
-    fn group(&self) -> (usize, usize) {
+    pub fn group(&self) -> (usize, usize) {
         (self.channels / self.groups, self.features / self.groups)
     }
 
@@ -85,30 +82,20 @@ impl ConvSizes {
         work
     }
 
-    /// The number of windows that are worked on at a time: at least `least`, if there are as many.
-    fn tile(&self, least: usize) -> usize {
-        (COLUMNS / self.rows().max(1)).max(least).next_multiple_of(16).min(self.windows.output_len())
+    /// The number of windows that are worked on at a time.
+    fn tile(&self) -> usize {
+        (COLUMNS / self.rows().max(1)).max(LEAST).next_multiple_of(16).min(self.windows.output_len())
     }
 
     /// The ranges of windows, one per tile.
-    fn tiles(&self, least: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (len, tile) = (self.windows.output_len(), self.tile(least));
+    fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (len, tile) = (self.windows.output_len(), self.tile());
         (0..len).step_by(tile.max(1)).map(move |start| start..len.min(start + tile))
     }
 
     /// The weights of one group as a matrix with one row per feature.
     fn weight<'a, T>(&self, weight: &'a [T], group: usize) -> ArrayView2<'a, T> {
         matrix(weight, group, self.group().1, self.rows())
-    }
-
-    /// The distance between taps, if along one axis all taps meet the input and the windows move one element at a time.
-    /// Then the row of the columns for one tap is a part of the input itself, and with many taps there are faster ways
-    /// than writing each element once per tap.
-    fn shifts(&self) -> Option<usize> {
-        let Windows { input, kernel, stride, dilation, before, output } = self.windows.merged();
-        let one = input[..2] == [1, 1] && kernel[..2] == [1, 1] && stride[2] == 1 && before == [0; 3];
-        let inside = one && output[2] + (kernel[2] - 1) * dilation[2] == input[2];
-        (inside && kernel[2] >= MANY_TAPS && self.group().1 >= MANY_TAPS).then_some(dilation[2])
     }
 
     /// The columns of one group of one sample; `i` counts through samples and groups.
@@ -142,7 +129,7 @@ fn zeros<T: Scalar>(shape: [usize; 3]) -> Array3<T> {
 }
 
 /// Runs `f` on each task, on several threads if there is enough work, and lends it scratch space.
-fn run_tasks<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
+pub fn run_tasks<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
     // Tasks that share their scratch space.
     let least = if work < PARALLEL { tasks.len() } else { saturating([TASK, tasks.len()]).div_ceil(work) };
     let mut tasks = tasks.into_iter();
@@ -169,6 +156,13 @@ pub fn conv<T: Scalar>(
     let ((_, features), len) = (sizes.group(), sizes.windows.output_len());
     let mut out = zeros([sizes.batch * sizes.groups, features, len]);
     let work = sizes.work();
+    if work > 0
+        && let Some(plan) = Plan::forward(sizes)
+    {
+        let elements = out.as_slice_mut().expect("standard layout");
+        plan.run((&x, &weight, bias.as_deref()), sizes, work, elements);
+        return out.into_shape_with_order(shape).expect("as many elements");
+    }
     if let Some(bias) = &bias {
         for (i, mut out) in out.outer_iter_mut().enumerate() {
             let bias = &bias[i % sizes.groups * features..];
@@ -178,7 +172,7 @@ pub fn conv<T: Scalar>(
     if work > 0 {
         let mut tasks = Vec::new();
         for (i, mut rest) in out.outer_iter_mut().enumerate() {
-            for at in sizes.tiles(LEAST) {
+            for at in sizes.tiles() {
                 let (part, behind) = rest.split_at(Axis(1), at.len());
                 push(&mut tasks, (i, at, part));
                 rest = behind;
@@ -201,7 +195,7 @@ pub fn input_grad<T: Scalar>(
 ) -> ArrayD<T> {
     let (g, weight, bias) = (row_major(&g), row_major(&weight), bias.as_ref().map(row_major));
     let ((channels, features), windows) = (sizes.group(), &sizes.windows);
-    let (taps, len) = (windows.kernel_len(), windows.input_len());
+    let (per_channel, len) = (windows.kernel_len(), windows.input_len());
     let mut out = full("conv", &sizes.input_shape(), T::zero());
     let work = sizes.work();
     if work == 0 {
@@ -212,6 +206,10 @@ pub fn input_grad<T: Scalar>(
     let count = sizes.batch * sizes.groups;
     let part = if count >= SUMS { channels } else { channels.div_ceil(SUMS) };
     let elements = out.as_slice_mut().expect("standard layout");
+    if let Some(plan) = Plan::transposed(sizes).filter(|_| taps::finite(&weight)) {
+        plan.run((&g, &weight, bias.as_deref()), sizes, work, elements);
+        return out;
+    }
     if let Some(bias) = &bias {
         elements.chunks_exact_mut(len).zip(bias.iter().cycle()).for_each(|(row, &b)| row.fill(b));
     }
@@ -219,22 +217,14 @@ pub fn input_grad<T: Scalar>(
     let tasks =
         collected(blocks.flat_map(|(i, block)| block.chunks_mut(part * len).enumerate().map(move |(j, x)| (i, j, x))));
     run_tasks(work, tasks, |space, (i, j, x)| {
-        let rows = j * part * taps..(j * part + x.len() / len) * taps;
+        let rows = j * part * per_channel..(j * part + x.len() / len) * per_channel;
         let weight = sizes.weight(&weight, i % sizes.groups).slice_move(s![.., rows.clone()]).reversed_axes();
         let g = matrix(&g, i, features, windows.output_len());
         if windows.is_identity() {
             let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");
             return product(weight, g, &mut x, bias.is_some());
         }
-        if let Some(apart) = sizes.shifts() {
-            let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");
-            for tap in 0..taps {
-                let mut seen = x.slice_mut(s![.., tap * apart..tap * apart + windows.output_len()]);
-                product(weight.slice(s![tap..;taps, ..]), g, &mut seen, true);
-            }
-            return;
-        }
-        for at in sizes.tiles(LEAST) {
+        for at in sizes.tiles() {
             sized(space, saturating([rows.len(), at.len()]), T::zero());
             let mut columns = ArrayViewMut2::from_shape((rows.len(), at.len()), space).expect("as many elements");
             product(weight, g.slice(s![.., at.clone()]), &mut columns, false);
@@ -253,9 +243,12 @@ pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, sizes:
     if work == 0 {
         return out;
     }
+    if let Some(plan) = Plan::forward(sizes).filter(|_| taps::finite(&x)) {
+        plan.weight_grad(&x, &g, sizes, work, out.as_slice_mut().expect("standard layout"));
+        return out;
+    }
     // The weights of one group are a sum over samples and tiles, taken in a few parts that are added in a fixed order.
-    let least = if sizes.shifts().is_some() { COLUMNS } else { LEAST };
-    let units = collected((0..sizes.batch).flat_map(|n| sizes.tiles(least).map(move |at| (n, at))));
+    let units = collected((0..sizes.batch).flat_map(|n| sizes.tiles().map(move |at| (n, at))));
     let part = units.len().div_ceil((SUMS / sizes.groups).max(1));
     let parts = collected(units.chunks(part));
     let mut sums = zeros([sizes.groups * parts.len(), features, rows]);
@@ -265,15 +258,6 @@ pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, sizes:
         for (n, at) in parts[t % parts.len()] {
             let i = n * sizes.groups + group;
             let g = matrix(&g, i, features, len).slice_move(s![.., at.clone()]);
-            if let Some(apart) = sizes.shifts() {
-                let (taps, size) = (sizes.windows.kernel_len(), sizes.windows.input_len());
-                for c in 0..rows / taps {
-                    let line = &x[(i * (rows / taps) + c) * size..][..size][at.start..];
-                    let seen = ArrayView2::from_shape((at.len(), taps).strides((1, apart)), line).expect("all inside");
-                    product(g, seen, &mut sum.slice_mut(s![.., c * taps..(c + 1) * taps]), true);
-                }
-                continue;
-            }
             product(g, sizes.columns(&x, i, at.clone(), space).reversed_axes(), &mut sum, true);
         }
     });

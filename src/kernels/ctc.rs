@@ -19,6 +19,28 @@ use crate::number::Real;
 /// States before the first, which no path has reached.
 const BEFORE: usize = 2;
 
+/// Arrays of numbers are this much longer than asked for at most, so that no loop over them has a rest outside of vectors.
+const fn padded<T>(len: usize) -> usize {
+    // Functions of f64 are computed one by one.
+    if size_of::<T>() == 4 { len.next_multiple_of(LANES) } else { len }
+}
+
+const LANES: usize = 16;
+
+/// `f` over all numbers, in the order of vectors.
+#[inline(always)]
+fn fold<T: Real>(x: &[T], start: T, f: impl Fn(T, T) -> T) -> T {
+    let mut lanes = [start; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder().iter().fold(start, |a, &b| f(a, b));
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = f(lanes[i], chunk[i]);
+        }
+    }
+    lanes.iter().fold(rest, |a, &b| f(a, b))
+}
+
 /// Log probabilities `(steps, batch, classes)` and what they are compared with.
 pub struct Ctc<'a, T> {
     pub log_probs: ArrayView3<'a, T>,
@@ -29,28 +51,32 @@ pub struct Ctc<'a, T> {
     pub blank: usize,
 }
 
-/// The probabilities of the paths to each state at each step of a sample, with [`BEFORE`] states in front.
-pub struct Paths<T> {
-    forth: Vec<T>,
-}
+/// The probabilities of the paths to each state at each step of a sample, with [`BEFORE`] states in front, [`padded`].
+pub struct Paths<T>(Vec<T>);
 
 /// The states of one direction.
 struct States<T> {
     classes: Vec<usize>,
-    /// 0 where a state may be reached by passing over the one before it, −∞ elsewhere.
+    /// 0 where a state may be reached by passing over the one before it, −∞ elsewhere; [`padded`].
     passing: Vec<T>,
 }
 
 impl<T: Real> States<T> {
     fn new(labels: impl ExactSizeIterator<Item = usize> + Clone, blank: usize) -> Self {
+        let classes = collected(labels.clone().flat_map(|label| [blank, label]).chain([blank]));
+        let mut passing = filled(padded::<T>(classes.len()), T::neg_infinity());
         let before = std::iter::once(None).chain(labels.clone().map(Some));
-        let pairs = || labels.clone().zip(before.clone());
-        let nowhere = T::neg_infinity();
-        let passing = |(label, before)| if Some(label) == before { nowhere } else { T::ZERO };
-        States {
-            classes: collected(labels.clone().flat_map(|label| [blank, label]).chain([blank])),
-            passing: collected(pairs().flat_map(|pair| [nowhere, passing(pair)]).chain([nowhere])),
+        for (i, (label, before)) in labels.zip(before).enumerate() {
+            if Some(label) != before {
+                passing[2 * i + 1] = T::ZERO;
+            }
         }
+        States { classes, passing }
+    }
+
+    /// The length of the numbers of a step, and of those of all states.
+    fn sizes(&self) -> [usize; 2] {
+        [BEFORE + self.passing.len(), self.classes.len()]
     }
 }
 
@@ -77,7 +103,7 @@ fn larger<T: Real>(a: T, b: T) -> T {
 /// Subtracts the largest number from all, and returns it; 0 if it is infinite or NaN.
 #[inline(always)]
 fn relative<T: Real>(x: &mut [T]) -> T {
-    let largest = x.iter().fold(T::neg_infinity(), |a, &b| larger(a, b));
+    let largest = fold(x, T::neg_infinity(), larger);
     if !largest.is_finite() {
         return T::ZERO;
     }
@@ -86,8 +112,8 @@ fn relative<T: Real>(x: &mut [T]) -> T {
 }
 
 /// The start of all paths: the state before the first is the only one that was reached.
-fn start<T: Real>(states: usize) -> Vec<T> {
-    let mut start = filled(BEFORE + states, T::neg_infinity());
+fn start<T: Real>(width: usize) -> Vec<T> {
+    let mut start = filled(width, T::neg_infinity());
     start[BEFORE - 1] = T::ZERO;
     start
 }
@@ -109,32 +135,34 @@ impl<T: Real> Kernel for Forth<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self) -> (T, Paths<T>) {
         let States { classes, passing } = &self.states;
-        let n = classes.len();
-        let width = BEFORE + n;
-        let mut forth = filled(self.steps * width, T::neg_infinity());
-        let first = start(n);
+        let [width, n] = self.states.sizes();
+        let nowhere = T::neg_infinity();
+        let mut paths = filled(self.steps * width, nowhere);
+        let first = start(width);
         let mut size = 0.;
         for t in 0..self.steps {
-            let (done, rest) = forth.split_at_mut(t * width);
+            let (done, rest) = paths.split_at_mut(t * width);
             let before = if t == 0 { &first[..] } else { &done[(t - 1) * width..] };
             let now = &mut rest[BEFORE..width];
             arrive::<T, I>(before, passing, now);
             let x = row(&self.x, t);
             now.iter_mut().zip(classes).for_each(|(now, &class)| *now += x[class]);
+            now[n..].fill(nowhere);
             size += relative(now).as_f64();
         }
         // Paths end in the last label or in the blank behind it.
-        let last = if self.steps == 0 { &first[..] } else { &forth[(self.steps - 1) * width..] };
+        let last = if self.steps == 0 { &first[..] } else { &paths[(self.steps - 1) * width..] };
         let mut end = [T::ZERO];
-        arrive::<T, I>(&[T::neg_infinity(), last[width - 2], last[width - 1]], &[T::neg_infinity()], &mut end);
-        (-T::of(end[0].as_f64() + size), Paths { forth })
+        arrive::<T, I>(&[nowhere, last[n], last[n + 1]], &[nowhere], &mut end);
+        (-T::of(end[0].as_f64() + size), Paths(paths))
     }
 }
 
 struct Back<'a, T> {
     x: ArrayView2<'a, T>,
+    /// Those of the reversed labels.
     states: States<T>,
-    forth: &'a [T],
+    paths: &'a Paths<T>,
     g: T,
     grad: ArrayViewMut2<'a, T>,
 }
@@ -144,33 +172,35 @@ impl<T: Real> Kernel for Back<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(mut self) {
         let States { classes, passing } = &self.states;
-        let n = classes.len();
-        let width = BEFORE + n;
+        let [width, n] = self.states.sizes();
+        let nowhere = T::neg_infinity();
         // The paths from each state to the end, in reversed order, and those through it.
-        let (mut back, mut next) = (start(n), filled(width, T::neg_infinity()));
-        let mut through = filled(n, T::ZERO);
-        for t in (0..self.forth.len() / width).rev() {
+        let (mut back, mut next) = (start(width), filled(width, nowhere));
+        let mut through = filled(width - BEFORE, nowhere);
+        let mut powers = filled(padded::<T>(self.x.ncols()), T::ZERO);
+        for t in (0..self.paths.0.len() / width).rev() {
             let now = &mut next[BEFORE..];
             arrive::<T, I>(&back, passing, now);
+            now[n..].fill(nowhere);
             relative(now);
-            let forth = &self.forth[t * width + BEFORE..][..n];
-            for s in 0..n {
-                through[s] = forth[s] + now[n - 1 - s];
-            }
+            let forth = &self.paths.0[t * width + BEFORE..][..n];
+            let reversed = forth.iter().rev().zip(&*now);
+            through.iter_mut().zip(reversed).for_each(|(through, (&forth, &back))| *through = forth + back);
+            through[n..].fill(nowhere);
             relative(&mut through);
             through.iter_mut().for_each(|p| *p = T::vexp::<I>(*p));
-            let share = self.g / through.iter().fold(T::ZERO, |a, &b| a + b);
-            let (x, mut grad) = (row(&self.x, t), self.grad.row_mut(t));
-            let grad = grad.as_slice_mut().expect("the classes lie side by side");
-            for (grad, &x) in grad.iter_mut().zip(x) {
-                *grad = self.g * T::vexp::<I>(x);
+            let share = self.g / fold(&through, T::ZERO, |a, b| a + b);
+
+            let x = row(&self.x, t);
+            powers[..x.len()].copy_from_slice(x);
+            powers.iter_mut().for_each(|p| *p = self.g * T::vexp::<I>(*p));
+            for (p, &class) in through.iter().zip(classes) {
+                powers[class] -= share * *p;
             }
-            for (s, p) in through.iter().enumerate() {
-                grad[classes[n - 1 - s]] -= share * *p;
-            }
+            self.grad.row_mut(t).iter_mut().zip(&powers).for_each(|(grad, p)| *grad = *p);
             now.iter_mut().zip(classes).for_each(|(now, &class)| *now += x[class]);
             std::mem::swap(&mut back, &mut next);
-            back[..BEFORE].fill(T::neg_infinity());
+            back[..BEFORE].fill(nowhere);
         }
     }
 }
@@ -202,7 +232,7 @@ impl<T: Real> Ctc<'_, T> {
             let Some(g) = g[n] else { return };
             let states = States::new(self.labels[n].iter().rev().copied(), self.blank);
             let x = self.log_probs.index_axis(Axis(1), n);
-            dispatch(Back { x, states, forth: &paths[n].forth, g, grad });
+            dispatch(Back { x, states, paths: &paths[n], g, grad });
         };
         self.each(grad.axis_iter_mut(Axis(1)).enumerate(), each);
         grad

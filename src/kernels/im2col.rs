@@ -23,13 +23,30 @@ pub fn im2col<T: LinalgScalar>(x: &[T], windows: &Windows, at: Range<usize>, col
         windows.runs(row % taps, at.clone(), |Run { range, from }| {
             out[done..range.start].fill(T::zero());
             done = range.end;
-            let out = &mut out[range];
-            match step {
-                1 => out.copy_from_slice(&plane[from..from + out.len()]),
-                _ => out.iter_mut().zip(plane[from..].iter().step_by(step)).for_each(|(o, &v)| *o = v),
-            }
+            gather(&plane[from..], step, &mut out[range]);
         });
         out[done..].fill(T::zero());
+    }
+}
+
+/// Every `step`-th element.
+pub fn gather<T: Copy>(from: &[T], step: usize, to: &mut [T]) {
+    match step {
+        1 => to.copy_from_slice(&from[..to.len()]),
+        // The common step has a loop of its own, in vectors; the last element may have no other after it.
+        2 => {
+            let (pairs, rest) = from.as_chunks::<2>();
+            to.iter_mut().zip(pairs.iter().map(|pair| pair[0]).chain(rest.iter().copied())).for_each(|(t, v)| *t = v);
+        }
+        _ => to.iter_mut().zip(from.iter().step_by(step)).for_each(|(t, &v)| *t = v),
+    }
+}
+
+/// The reverse of [`gather`].
+pub fn scatter<T: Copy>(from: &[T], step: usize, to: &mut [T]) {
+    match step {
+        1 => to[..from.len()].copy_from_slice(from),
+        _ => to.iter_mut().step_by(step).zip(from).for_each(|(t, &v)| *t = v),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Normalizations and their derivatives: statistics over rows (layer and group norm), or over all but the channels
-//! (batch norm).
+//! Normalizations and their derivatives: statistics over rows (layer, group, instance and RMS norm), or over all but the
+//! channels (batch norm).
 
 use super::{
     isa::{Isa, Kernel, dispatch},
@@ -10,12 +10,13 @@ use super::{
 };
 use crate::number::Real;
 
-/// Mean and `1 / √(variance + eps)`. The mean is `mean + rest`, so that `(x − mean) − rest` is exact to the last digit
+/// Mean, variance and `1 / √(variance + eps)`. The mean is `mean + rest`, so that `(x − mean) − rest` is exact to the last digit
 /// even if the deviation is small relative to the mean; for equal numbers it is exactly 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Moments<T> {
     pub mean: T,
     pub rest: T,
+    pub var: T,
     pub rstd: T,
 }
 
@@ -51,6 +52,13 @@ fn moments<T: Real>(x: &[T]) -> [T; 3] {
     let square = |[x]: [T; 1]| (x - mean) * (x - mean);
     let variance = combine(Each([x], square), x.len(), T::ZERO, |a, b| a + b) / count;
     if is_settled(mean, variance) { [mean, T::ZERO, variance] } else { careful_moments(x, mean) }
+}
+
+/// [`moments`] for a mean that is taken to be 0.
+#[inline(always)]
+fn moments_about_zero<T: Real>(x: &[T]) -> [T; 3] {
+    let squares = combine(Each([x], |[x]: [T; 1]| x * x), x.len(), T::ZERO, |a, b| a + b);
+    [T::ZERO, T::ZERO, squares / T::of(x.len() as f64)]
 }
 
 /// [`moments`] where the mean is large beside the deviation from it, or its sum overflows.
@@ -111,6 +119,7 @@ impl Map {
 struct RowNorm<'a, T, const RUNS: bool> {
     x: &'a [T],
     map: Map,
+    centred: bool,
     weight: &'a [T],
     bias: &'a [T],
     /// One for all rows, or one per row.
@@ -125,7 +134,7 @@ impl<T: Real, const RUNS: bool> RowKernel<T> for RowNorm<'_, T, RUNS> {
         prefetch::for_reading(self.x, (i + 1) * n, n);
         let x = &self.x[i * n..][..n];
         let first = self.map.first(i, n);
-        let [mean, rest, var] = moments(x);
+        let [mean, rest, var] = if self.centred { moments(x) } else { moments_about_zero(x) };
         let rstd = (var + self.eps[i % self.eps.len()]).sqrt().recip();
         let out = if !RUNS {
             let (weight, bias) = (&self.weight[first..][..n], &self.bias[first..][..n]);
@@ -137,16 +146,17 @@ impl<T: Real, const RUNS: bool> RowKernel<T> for RowNorm<'_, T, RUNS> {
             };
             write_rows(out, len, run, |_| ())
         };
-        (out, Moments { mean, rest, rstd })
+        (out, Moments { mean, rest, var, rstd })
     }
 }
 
 /// `(x − mean) · rstd · weight + bias` for each row of `n` elements, and the moments of the rows; `eps` is one number,
-/// or one per row.
+/// or one per row. If the rows are not `centred`, their means are taken to be 0.
 pub fn row_norm<T: Real>(
     x: &[T],
     n: usize,
     map: Map,
+    centred: bool,
     weight: Option<&[T]>,
     bias: Option<&[T]>,
     eps: &[T],
@@ -156,9 +166,9 @@ pub fn row_norm<T: Real>(
     let (weight, bias) = (or_all(weight, T::ONE, channels), or_all(bias, T::ZERO, channels));
     let sizes = Sizes { rows: x.len() / n.max(1), read: n, written: n, sums: 0 };
     let (out, moments, _) = if map.len == 1 {
-        run(&RowNorm::<T, false> { x, map, weight: &weight, bias: &bias, eps }, sizes)
+        run(&RowNorm::<T, false> { x, map, centred, weight: &weight, bias: &bias, eps }, sizes)
     } else {
-        run(&RowNorm::<T, true> { x, map, weight: &weight, bias: &bias, eps }, sizes)
+        run(&RowNorm::<T, true> { x, map, centred, weight: &weight, bias: &bias, eps }, sizes)
     };
     (out, moments)
 }
@@ -167,6 +177,7 @@ struct RowNormBackward<'a, T> {
     g: &'a [T],
     x: &'a [T],
     map: Map,
+    centred: bool,
     moments: &'a [Moments<T>],
     weight: &'a [T],
 }
@@ -181,8 +192,9 @@ impl<T: Real> RowKernel<T> for RowNormBackward<'_, T> {
         let (g, x, first) = (&self.g[i * n..][..n], &self.x[i * n..][..n], self.map.first(i, n));
         let w = &self.weight[first..][..n / len];
         let (dw, db) = sums.split_at_mut(sums.len() / 2);
-        let Moments { mean, rest, rstd } = self.moments[i];
+        let Moments { mean, rest, rstd, .. } = self.moments[i];
         let apart = |x: T| (x - mean) - rest;
+        let mean_of = |sum: T| if self.centred { sum / count } else { T::ZERO };
         if len > 1 {
             let [mut all, mut along] = [T::ZERO; 2];
             for (k, (g, x)) in g.chunks_exact(len).zip(x.chunks_exact(len)).enumerate() {
@@ -193,7 +205,7 @@ impl<T: Real> RowKernel<T> for RowNormBackward<'_, T> {
                     db[first + k] += one;
                 }
             }
-            let (all, along) = (all / count, along * rstd / count);
+            let (all, along) = (mean_of(all), along * rstd / count);
             let run = |k: usize| {
                 let (g, x, w) = (&g[k * len..][..len], &x[k * len..][..len], w[k]);
                 move |i: usize| rstd * (g[i] * w - all - apart(x[i]) * rstd * along)
@@ -209,23 +221,23 @@ impl<T: Real> RowKernel<T> for RowNormBackward<'_, T> {
             let parameters = [&mut dw[first..][..n], &mut db[first..][..n]];
             reduce::sums(inputs, parameters, |[g, x, w]| (over([g, x, w]), [g * (apart(x) * rstd), g]))
         };
-        let (all, along) = (all / count, along * rstd / count);
+        let (all, along) = (mean_of(all), along * rstd / count);
         (write(out, |i| rstd * (g[i] * w[i] - all - apart(x[i]) * rstd * along)), ())
     }
 }
 
 /// The gradient of [`row_norm`]'s input and, if `parameters`, those of weight and bias, one after the other.
 pub fn row_norm_backward<T: Real>(
-    g: &[T],
-    x: &[T],
+    [g, x]: [&[T]; 2],
     map: Map,
+    centred: bool,
     moments: &[Moments<T>],
     weight: Option<&[T]>,
     parameters: bool,
 ) -> (Aligned<T>, Vec<T>) {
     let weight = or_all(weight, T::ONE, map.channels.min(x.len()));
     let n = x.len() / moments.len().max(1);
-    let kernel = RowNormBackward { g, x, map, moments, weight: &weight };
+    let kernel = RowNormBackward { g, x, map, centred, moments, weight: &weight };
     let sums = if parameters { 2 * map.channels } else { 0 };
     let (out, _, sums) = run(&kernel, Sizes { rows: moments.len(), read: n, written: n, sums });
     (out, sums)

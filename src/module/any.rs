@@ -226,7 +226,20 @@ macro_rules! any_buffer {
 impl AnyBuffer {
     /// The type of the elements.
     pub fn dtype(&self) -> DType {
-        self.tensor().dtype()
+        fn of<T: Element>(_: &Buffer<T>) -> DType {
+            T::DTYPE
+        }
+        any_buffer!(self, b => of(b))
+    }
+
+    /// Whether it has no values yet.
+    pub fn is_lazy(&self) -> bool {
+        any_buffer!(self, b => b.is_lazy())
+    }
+
+    /// The part of the shape that is known.
+    pub fn known_shape(&self) -> Vec<Option<usize>> {
+        any_buffer!(self, b => b.known_shape())
     }
 
     pub(crate) fn address(&self) -> usize {
@@ -234,11 +247,19 @@ impl AnyBuffer {
     }
 
     /// The current values.
+    ///
+    /// # Panics
+    /// If it is [lazy](Buffer::is_lazy).
+    #[track_caller]
     pub fn tensor(&self) -> AnyTensor {
         any_buffer!(self, b => b.tensor().into())
     }
 
     /// The length of each axis.
+    ///
+    /// # Panics
+    /// If it is [lazy](Buffer::is_lazy).
+    #[track_caller]
     pub fn shape(&self) -> Vec<usize> {
         any_buffer!(self, b => b.tensor().shape().to_vec())
     }

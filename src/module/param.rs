@@ -62,7 +62,7 @@ const COMPUTED: &str = "the parameter is computed by a parametrization; change w
 
 #[cold]
 #[track_caller]
-fn refuse(op: &str, why: &str) -> ! {
+pub(super) fn refuse(op: &str, why: &str) -> ! {
     panic!("{op}: {why}")
 }
 
@@ -164,7 +164,7 @@ impl<T: Real> Param<T> {
         let mut state = write(&self.0);
         if let Source::Lazy(known) = &state.source {
             let values = values(known)?;
-            assert!(fits(known, values.shape()), "tensor_or: {}", misfit(known, values.shape()));
+            assert!(fits(known, values.shape()), "tensor_or: {}", misfit("parameter", known, values.shape()));
             state.source = Source::own(values.cast());
         }
         Ok(())
@@ -261,7 +261,7 @@ impl<T: Real> Param<T> {
     pub fn set(&self, values: &Tensor<T>) -> Result<()> {
         let known = self.known_shape();
         if !fits(&known, values.shape()) {
-            return Err(Error::shape("set", misfit(&known, values.shape())));
+            return Err(Error::shape("set", misfit("parameter", &known, values.shape())));
         }
         let mut state = write(&self.0);
         match &mut state.source {
@@ -435,9 +435,9 @@ pub(super) fn fits(known: &[Option<usize>], shape: &[usize]) -> bool {
     known.len() == shape.len() && known.iter().zip(shape).all(|(known, n)| known.is_none_or(|k| k == *n))
 }
 
-fn misfit(known: &[Option<usize>], values: &[usize]) -> String {
+pub(super) fn misfit(what: &str, known: &[Option<usize>], values: &[usize]) -> String {
     let sizes: Vec<String> = known.iter().map(|n| n.map_or("?".into(), |n| n.to_string())).collect();
-    format!("the parameter is [{}], the new values are {values:?}", sizes.join(", "))
+    format!("the {what} is [{}], the new values are {values:?}", sizes.join(", "))
 }
 
 impl<T: Real> Handle for Param<T> {

@@ -135,7 +135,7 @@ pub fn summary_of<M: Module, R: Tensors>(model: &M, run: impl FnOnce() -> Result
     let ((output, multiply_adds), Recording { mut calls, .. }) = recorded;
     let output = output?.tensors().first().map(|t| t.shape().to_vec());
     let params = walk::named_parameters(model);
-    walk::no_lazy("summary", params.iter().map(|(name, p)| (name.as_str(), p)))?;
+    walk::no_lazy("summary", params.iter().map(|(name, p)| (name.as_str(), p.is_lazy())))?;
     let of_model = calls.remove(&model.place()).unwrap_or_default();
 
     let own = |module| walk::own_parameters(module).iter().map(|p| p.numel()).sum();

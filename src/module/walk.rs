@@ -127,10 +127,17 @@ impl Entry {
         }
     }
 
+    fn is_lazy(&self) -> bool {
+        match self {
+            Entry::Param(p) => p.is_lazy(),
+            Entry::Buffer(b) => b.is_lazy(),
+        }
+    }
+
     pub(super) fn known_shape(&self) -> Vec<Option<usize>> {
         match self {
             Entry::Param(p) => p.known_shape(),
-            Entry::Buffer(b) => b.shape().into_iter().map(Some).collect(),
+            Entry::Buffer(b) => b.known_shape(),
         }
     }
 
@@ -141,9 +148,9 @@ impl Entry {
 }
 
 /// # Errors
-/// If a parameter has no values yet.
-pub(super) fn no_lazy<'a>(op: &str, mut params: impl Iterator<Item = (&'a str, &'a AnyParam)>) -> Result<()> {
-    match params.find(|(_, p)| p.is_lazy()) {
+/// If one of these names belongs to a parameter or buffer that has no values yet.
+pub(super) fn no_lazy<'a>(op: &str, mut named: impl Iterator<Item = (&'a str, bool)>) -> Result<()> {
+    match named.find(|(_, lazy)| *lazy) {
         None => Ok(()),
         Some((name, _)) => {
             let why =
@@ -156,7 +163,7 @@ pub(super) fn no_lazy<'a>(op: &str, mut params: impl Iterator<Item = (&'a str, &
 #[track_caller]
 pub(super) fn num_parameters(root: &dyn Module) -> usize {
     let params = named_parameters(root);
-    or_panic(no_lazy("num_parameters", params.iter().map(|(name, p)| (name.as_str(), p))));
+    or_panic(no_lazy("num_parameters", params.iter().map(|(name, p)| (name.as_str(), p.is_lazy()))));
     params.iter().map(|(_, p)| p.numel()).sum()
 }
 
@@ -213,13 +220,7 @@ pub(super) fn state(op: &str, root: &dyn Module) -> Result<StateDict> {
         Entry::Buffer(b) => b.tensor(),
     };
     let entries = entries(op, root)?;
-    no_lazy(
-        op,
-        entries.iter().filter_map(|(name, entry)| match entry {
-            Entry::Param(p) => Some((name, p)),
-            Entry::Buffer(_) => None,
-        }),
-    )?;
+    no_lazy(op, entries.iter().map(|(name, entry)| (name, entry.is_lazy())))?;
     Ok(entries.into_iter().map(|(name, entry)| (name, value(entry))).collect())
 }
 

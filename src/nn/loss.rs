@@ -7,7 +7,8 @@ use crate::{
     functional::{
         self as F, CrossEntropyTarget, KLDivReduction, Reduction, setters, triplet_margin_with_distance_setters,
     },
-    nn::{Buffer, Module, PairwiseDistance},
+    module::ExtraRepr,
+    nn::{Buffer, Linear, Module, PairwiseDistance, Param, init},
     tensor::{Real, Tensor},
 };
 
@@ -273,5 +274,133 @@ impl<D: Module + Clone> TripletMarginWithDistanceLoss<D> {
     {
         let distance = |a: &Tensor<T>, b: &Tensor<T>| self.distance_function.distance(a, b);
         F::triplet_margin_with_distance_loss(anchor, positive, negative, distance, self.options)
+    }
+}
+
+/// Cross entropy of scores that a linear layer of its own computes; see
+/// [`linear_cross_entropy`](F::linear_cross_entropy()).
+///
+/// `linear` maps from `in_features` to `num_classes`, times the positions of [`out_features`](Self::out_features).
+///
+/// ```
+/// use ndnn::prelude::*;
+/// let loss = LinearCrossEntropyLoss::new(64, 10_000).batch_chunk_size(32);
+/// let x = Tensor::ones([128, 64]);
+/// loss.forward(&x, &Tensor::<i64>::zeros([128]))?.backward()?;
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+#[derive(Module)]
+#[module(repr)]
+pub struct LinearCrossEntropyLoss<T: Real = f32> {
+    /// A weight for each class; none by default.
+    pub weight: Option<Buffer<T>>,
+    /// The linear layer; without a bias by default.
+    pub linear: Linear<T>,
+    num_classes: usize,
+    out_features: Vec<usize>,
+    reduction: Reduction,
+    ignore_index: Option<i64>,
+    label_smoothing: f64,
+    batch_chunk_size: Option<usize>,
+}
+
+impl LinearCrossEntropyLoss {
+    /// From `in_features` features to `num_classes` classes, without a bias.
+    #[track_caller]
+    pub fn new(in_features: usize, num_classes: usize) -> Self {
+        LinearCrossEntropyLoss {
+            weight: None,
+            linear: Linear::new(in_features, num_classes).bias(false),
+            num_classes,
+            out_features: Vec::new(),
+            reduction: Reduction::Mean,
+            ignore_index: None,
+            label_smoothing: 0.,
+            batch_chunk_size: None,
+        }
+    }
+}
+
+impl<T: Real> LinearCrossEntropyLoss<T> {
+    setters! {
+        /// The class index that is ignored; `None`, the default, is -100. Not for probabilities.
+        ignore_index: into Option<i64>;
+        /// How the losses are reduced; to their mean by default.
+        reduction: into Reduction;
+        /// The part of the target that is spread evenly over all classes, from 0 to 1; 0 by default.
+        label_smoothing: of f64, if |s| (0. ..=1.).contains(&s), "label_smoothing is a share, from 0 to 1";
+        /// How many samples' scores are held at a time; `None`, the default, holds all.
+        batch_chunk_size: into Option<usize>, if |n| n != Some(0), "batch_chunk_size is at least 1";
+    }
+
+    /// Positions `(d₁, …)`, each with scores of its own: targets are `(N, d₁, …)`. None by default. Draws the weights again.
+    #[track_caller]
+    pub fn out_features(mut self, out_features: impl Into<Vec<usize>>) -> Self {
+        self.out_features = out_features.into();
+        let in_features = self.linear.weight.shape()[1];
+        let outputs = self.out_features.iter().product::<usize>() * self.num_classes;
+        self.linear.weight = init::drawn(&[outputs, in_features], in_features);
+        let bias = self.linear.bias.take().is_some();
+        self.linear = self.linear.bias(bias);
+        self
+    }
+
+    /// Whether the linear layer has a bias; it has none by default.
+    #[track_caller]
+    pub fn bias(mut self, bias: bool) -> Self {
+        self.linear = self.linear.bias(bias);
+        self
+    }
+
+    /// A weight for each class; none by default.
+    ///
+    /// # Panics
+    /// If it has not one number per class.
+    #[track_caller]
+    pub fn weight(mut self, weight: impl Into<Option<Tensor<T>>>) -> Self {
+        let weight = weight.into();
+        let shape = weight.as_ref().map(Tensor::shape);
+        assert!(
+            shape.is_none_or(|shape| shape == [self.num_classes]),
+            "LinearCrossEntropyLoss: the weight is {:?}, expected [{}]: one for each class",
+            shape.unwrap_or_default(),
+            self.num_classes
+        );
+        self.weight = weight.map(Buffer::new);
+        self
+    }
+
+    fn extra_repr(&self) -> String {
+        let chunked = |size| format!("LinearCrossEntropyOptions(batch_chunk_size={size})");
+        ExtraRepr::new()
+            .named("in_features", self.linear.weight.shape()[1])
+            .named("num_classes", self.num_classes)
+            .named("out_features", &self.out_features)
+            .named("bias", self.linear.bias.is_some())
+            .named("reduction", self.reduction)
+            .named("ignore_index", self.ignore_index)
+            .named("label_smoothing", self.label_smoothing)
+            .named("options", self.batch_chunk_size.map(chunked))
+            .finish()
+    }
+
+    /// The loss; see [`linear_cross_entropy`](F::linear_cross_entropy()).
+    ///
+    /// # Errors
+    /// As the function.
+    #[forward]
+    pub fn forward<'t>(&self, input: &Tensor<T>, target: impl Into<CrossEntropyTarget<'t, T>>) -> Result<Tensor<T>> {
+        let scores = [&[self.num_classes], &self.out_features[..]].concat();
+        let (weight, bias) = (self.linear.weight.tensor(), self.linear.bias.as_ref().map(Param::tensor));
+        let linear_weight = weight.reshape([&scores[..], &weight.shape()[1..]].concat())?;
+        let bias = bias.map(|bias| bias.reshape(scores)).transpose()?;
+        let class_weight = self.weight.as_ref().map(Buffer::tensor);
+        let options = F::LinearCrossEntropyLossOptions::from(self.reduction)
+            .linear_bias(bias.as_ref())
+            .weight(class_weight.as_ref())
+            .ignore_index(self.ignore_index)
+            .label_smoothing(self.label_smoothing)
+            .batch_chunk_size(self.batch_chunk_size);
+        F::linear_cross_entropy(input, &linear_weight, target, options)
     }
 }

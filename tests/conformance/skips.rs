@@ -49,6 +49,7 @@ fn by_chance(case: &Json) -> bool {
         "dropout" | "dropout1d" | "dropout2d" | "dropout3d" => training(2, true) && open(given(1, "p")),
         "alpha_dropout" | "feature_alpha_dropout" => training(2, false) && open(given(1, "p")),
         "rrelu" => training(3, false),
+        "fractional_max_pool2d" | "fractional_max_pool3d" => given(5, "_random_samples").is_null(),
         "scaled_dot_product_attention" => given(4, "dropout_p").as_f64().is_some_and(|p| p > 0.),
         "multi_head_attention_forward" => training(13, true) && given(10, "dropout_p").as_f64().is_some_and(|p| p > 0.),
         _ => false,

@@ -417,6 +417,76 @@ fn a_lazy_parameter_says_what_to_do() {
     assert_eq!(model.num_parameters(), 18);
 }
 
+#[test]
+fn lazy_norms_take_their_size_from_the_first_input() {
+    let x = Tensor::<f32>::randn([4, 6, 5]);
+    let rest = "eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True";
+    let printed = |layer: &Box<dyn Forward>| ndnn::module::repr(&**layer);
+    let tracking = InstanceNorm1d::new(6).affine(true).track_running_stats(true);
+    let pairs: [(Box<dyn Forward>, Box<dyn Forward>, &str); 2] = [
+        (Box::new(LazyBatchNorm1d::new()), Box::new(BatchNorm1d::new(6)), "BatchNorm1d"),
+        (Box::new(LazyInstanceNorm1d::new()), Box::new(tracking), "InstanceNorm1d"),
+    ];
+    for (layer, plain, name) in pairs {
+        assert_eq!(printed(&layer), format!("Lazy{name}(0, {rest})"));
+        let first = "run a batch through the model first";
+        let why = format!("`weight` has no values yet, since its shape comes from the first input; {first}");
+        assert_eq!(panic_of(|| layer.state_dict()), format!("state_dict: {why}"));
+        let mut loaded = layer.clone();
+        assert_eq!(layer.forward(&x).unwrap(), plain.forward(&x).unwrap());
+        assert_eq!(printed(&layer), format!("{name}(6, {rest})"));
+        assert_eq!(values(&layer), values(&plain));
+        assert_eq!(layer.forward(&Tensor::ones([4, 7, 5])).unwrap_err().kind(), ErrorKind::Shape);
+        // A state_dict gives the sizes too.
+        loaded.load_state_dict(&layer.state_dict()).unwrap();
+        assert_eq!(printed(&loaded), format!("{name}(6, {rest})"));
+        loaded.eval();
+        assert_eq!(loaded.forward(&x).unwrap().shape(), [4, 6, 5]);
+        assert_eq!(loaded.forward(&Tensor::ones([4, 7, 5])).unwrap_err().kind(), ErrorKind::Shape);
+    }
+}
+
+/// As PyTorch: a lazy layer without any tensor is printed with 0 channels once it has run, and accepts any number of them.
+#[test]
+fn lazy_norms_with_other_options() {
+    let rest = "eps=0.1, momentum=None, affine=False, bias=False, track_running_stats=False";
+    let bare = LazyInstanceNorm2d::new().affine(false).track_running_stats(false).eps(0.1).momentum(None);
+    assert_eq!(bare.to_string(), format!("LazyInstanceNorm2d(0, {rest})"));
+    let _ = bare.forward(&Tensor::ones([2, 3, 2, 2])).unwrap();
+    assert_eq!(bare.to_string(), format!("InstanceNorm2d(0, {rest})"));
+    assert!(bare.forward(&Tensor::ones([2, 4, 2, 2])).is_ok());
+    let tracking = LazyBatchNorm2d::new().affine(false);
+    assert!(tracking.running_mean.as_ref().unwrap().is_lazy() && tracking.parameters().is_empty());
+    let error = panic_of(|| tracking.state_dict());
+    assert!(error.starts_with("state_dict: `running_mean` has no values yet"), "{error}");
+    let why = "tensor: the buffer has no values yet, since its shape comes from the first input";
+    assert!(panic_of(|| tracking.running_mean.as_ref().unwrap().tensor()).starts_with(why));
+    assert!(
+        panic_of(|| tracking.running_var.as_ref().unwrap().update(|_| ())).starts_with("update: the buffer has no")
+    );
+    assert_eq!(format!("{:?}", tracking.running_mean.as_ref().unwrap()), "<UninitializedBuffer>");
+    // A refused input initialises nothing.
+    assert_eq!(tracking.forward(&Tensor::ones([2, 3])).unwrap_err().kind(), ErrorKind::Shape);
+    assert!(tracking.to_string().starts_with("LazyBatchNorm2d(0, "), "{tracking}");
+    assert!(tracking.forward(&Tensor::zeros([0, 1 << 62, 1, 1])).is_err());
+    assert!(tracking.running_mean.as_ref().unwrap().is_lazy());
+    let (copy, double) = (tracking.clone(), tracking.clone().dtype::<f64>());
+    let _ = tracking.forward(&Tensor::ones([2, 3, 2, 2])).unwrap();
+    assert!(copy.running_mean.as_ref().unwrap().is_lazy(), "a clone gets its own sizes");
+    let _ = double.forward(&Tensor::ones([2, 5, 2, 2])).unwrap();
+    assert!(double.to_string().starts_with("BatchNorm2d(5, "), "{double}");
+    // Setters after the sizes are known.
+    let affine = tracking.affine(true).track_running_stats(false);
+    assert_eq!(affine.weight.as_ref().unwrap().shape(), [3]);
+    let [buffer, known] = [Buffer::<f32>::lazy([None, Some(2)]), Buffer::lazy([None])];
+    assert!(
+        message(buffer.set(&Tensor::ones([2, 3]))).starts_with("set: the buffer is [?, 2], the new values are [2, 3]")
+    );
+    assert!(panic_of(|| buffer.tensor_or(|_| Tensor::ones([3]))).starts_with("tensor_or: the buffer is [?, 2]"));
+    assert_eq!(known.tensor_or(|_| Tensor::ones([3])), Tensor::ones([3]));
+    assert_eq!(known.known_shape(), [Some(3)]);
+}
+
 // ------------------------------------------------------------------------------------------------------ functional_call
 
 pub fn rand(seed: u64) -> ndnn::random::Generator {

@@ -28,21 +28,24 @@ macro_rules! there {
 there! {
     "torch.nn" in ndnn::nn {
         AlphaDropout AvgPool1d AvgPool2d AvgPool3d BCELoss BCEWithLogitsLoss BatchNorm1d BatchNorm2d BatchNorm3d
-        Bilinear CELU Conv1d Conv2d Conv3d CrossEntropyLoss Dropout Dropout1d Dropout2d Dropout3d ELU Embedding
-        FeatureAlphaDropout Flatten GELU GLU GRU GRUCell GroupNorm Hardshrink Hardsigmoid Hardswish Hardtanh HuberLoss
-        Identity L1Loss LSTM LSTMCell LayerNorm LazyLinear LeakyReLU Linear LogSigmoid LogSoftmax MSELoss
+        Bilinear CELU ChannelShuffle Conv1d Conv2d Conv3d CrossEntropyLoss Dropout Dropout1d Dropout2d Dropout3d ELU
+        Embedding FeatureAlphaDropout Flatten GELU GLU GRU GRUCell GroupNorm Hardshrink Hardsigmoid Hardswish Hardtanh
+        HuberLoss Identity L1Loss LSTM LSTMCell LayerNorm LazyLinear LeakyReLU Linear LogSigmoid LogSoftmax MSELoss
         MarginRankingLoss MaxPool1d MaxPool2d MaxPool3d Mish Module ModuleDict ModuleList MultiheadAttention NLLLoss
-        PReLU ParameterDict ParameterList RReLU ReLU ReLU6 SELU Sequential SiLU Sigmoid SmoothL1Loss SoftMarginLoss
-        Softmax Softmax2d Softmin Softplus Softshrink Softsign Tanh Tanhshrink Threshold Unflatten
+        PReLU ParameterDict ParameterList PixelShuffle PixelUnshuffle RReLU ReLU ReLU6 SELU Sequential SiLU Sigmoid
+        SmoothL1Loss SoftMarginLoss Softmax Softmax2d Softmin Softplus Softshrink Softsign Tanh Tanhshrink Threshold
+        Unflatten Upsample UpsamplingBilinear2d UpsamplingNearest2d
     }
     "torch.nn.functional" in ndnn::functional {
-        alpha_dropout avg_pool1d avg_pool2d avg_pool3d batch_norm bilinear binary_cross_entropy
-        binary_cross_entropy_with_logits celu conv1d conv2d conv3d cross_entropy dropout dropout1d dropout2d dropout3d
-        elu embedding feature_alpha_dropout gelu glu group_norm gumbel_softmax hardshrink hardsigmoid hardswish
-        hardtanh huber_loss l1_loss layer_norm leaky_relu linear log_softmax logsigmoid margin_ranking_loss max_pool1d
-        max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices mish mse_loss
-        multi_head_attention_forward nll_loss pad prelu relu relu6 rrelu scaled_dot_product_attention selu sigmoid
-        silu smooth_l1_loss soft_margin_loss softmax softmin softplus softshrink softsign tanh tanhshrink threshold
+        affine_grid alpha_dropout avg_pool1d avg_pool2d avg_pool3d batch_norm bilinear binary_cross_entropy
+        binary_cross_entropy_with_logits celu channel_shuffle conv1d conv2d conv3d cross_entropy dropout dropout1d
+        dropout2d dropout3d elu embedding feature_alpha_dropout gelu glu grid_sample group_norm gumbel_softmax
+        hardshrink hardsigmoid hardswish hardtanh huber_loss interpolate l1_loss layer_norm leaky_relu linear
+        log_softmax logsigmoid margin_ranking_loss max_pool1d max_pool1d_with_indices max_pool2d max_pool2d_with_indices
+        max_pool3d max_pool3d_with_indices mish mse_loss multi_head_attention_forward nll_loss pad pixel_shuffle
+        pixel_unshuffle prelu relu relu6 rrelu scaled_dot_product_attention selu sigmoid silu smooth_l1_loss
+        soft_margin_loss softmax softmin softplus softshrink softsign tanh tanhshrink threshold upsample
+        upsample_bilinear upsample_nearest
     }
     "torch.nn.init" in ndnn::nn::init {
         calculate_gain constant dirac eye kaiming_normal kaiming_uniform normal orthogonal sparse uniform
@@ -95,7 +98,7 @@ pub const ABSENT: &[(&str, &str, &str)] = &[
     (
         "torch.nn",
         "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveLogSoftmaxWithLoss AdaptiveMaxPool1d \
-         AdaptiveMaxPool2d AdaptiveMaxPool3d CTCLoss ChannelShuffle CircularPad1d CircularPad2d CircularPad3d \
+         AdaptiveMaxPool2d AdaptiveMaxPool3d CTCLoss CircularPad1d CircularPad2d CircularPad3d \
          ConstantPad1d ConstantPad2d ConstantPad3d ConvTranspose1d ConvTranspose2d ConvTranspose3d \
          CosineEmbeddingLoss CosineSimilarity CrossMapLRN2d EmbeddingBag Fold FractionalMaxPool2d \
          FractionalMaxPool3d GaussianNLLLoss HingeEmbeddingLoss InstanceNorm1d InstanceNorm2d InstanceNorm3d \
@@ -103,11 +106,11 @@ pub const ABSENT: &[(&str, &str, &str)] = &[
          LazyConv2d LazyConv3d LazyConvTranspose1d LazyConvTranspose2d LazyConvTranspose3d LazyInstanceNorm1d \
          LazyInstanceNorm2d LazyInstanceNorm3d LinearCrossEntropyLoss LinearCrossEntropyOptions LocalResponseNorm \
          MaxUnpool1d MaxUnpool2d MaxUnpool3d MultiLabelMarginLoss MultiLabelSoftMarginLoss MultiMarginLoss \
-         NLLLoss2d PairwiseDistance PixelShuffle PixelUnshuffle PoissonNLLLoss RMSNorm RNN RNNCell \
+         NLLLoss2d PairwiseDistance PoissonNLLLoss RMSNorm RNN RNNCell \
          ReflectionPad1d ReflectionPad2d ReflectionPad3d ReplicationPad1d ReplicationPad2d ReplicationPad3d \
          SyncBatchNorm Transformer TransformerDecoder TransformerDecoderLayer TransformerEncoder \
-         TransformerEncoderLayer TripletMarginLoss TripletMarginWithDistanceLoss Unfold Upsample \
-         UpsamplingBilinear2d UpsamplingNearest2d ZeroPad1d ZeroPad2d ZeroPad3d",
+         TransformerEncoderLayer TripletMarginLoss TripletMarginWithDistanceLoss Unfold \
+         ZeroPad1d ZeroPad2d ZeroPad3d",
         "not yet",
     ),
     ("torch.nn", "Container", "deprecated in PyTorch"),
@@ -116,15 +119,14 @@ pub const ABSENT: &[(&str, &str, &str)] = &[
         "torch.nn.functional",
         "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d \
          adaptive_max_pool1d_with_indices adaptive_max_pool2d adaptive_max_pool2d_with_indices \
-         adaptive_max_pool3d adaptive_max_pool3d_with_indices affine_grid channel_shuffle conv_tbc \
+         adaptive_max_pool3d adaptive_max_pool3d_with_indices conv_tbc \
          conv_transpose1d conv_transpose2d conv_transpose3d cosine_embedding_loss cosine_similarity ctc_loss \
          embedding_bag fold fractional_max_pool2d fractional_max_pool2d_with_indices fractional_max_pool3d \
-         fractional_max_pool3d_with_indices gaussian_nll_loss grid_sample grouped_mm hinge_embedding_loss \
-         instance_norm interpolate kl_div linear_cross_entropy local_response_norm lp_pool1d lp_pool2d lp_pool3d \
+         fractional_max_pool3d_with_indices gaussian_nll_loss grouped_mm hinge_embedding_loss \
+         instance_norm kl_div linear_cross_entropy local_response_norm lp_pool1d lp_pool2d lp_pool3d \
          max_unpool1d max_unpool2d max_unpool3d multi_margin_loss multilabel_margin_loss \
-         multilabel_soft_margin_loss normalize one_hot pairwise_distance pdist pixel_shuffle pixel_unshuffle \
-         poisson_nll_loss rms_norm triplet_margin_loss triplet_margin_with_distance_loss unfold upsample \
-         upsample_bilinear upsample_nearest",
+         multilabel_soft_margin_loss normalize one_hot pairwise_distance pdist \
+         poisson_nll_loss rms_norm triplet_margin_loss triplet_margin_with_distance_loss unfold",
         "not yet",
     ),
     (

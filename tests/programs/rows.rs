@@ -6,7 +6,10 @@
 
 use ndnn::{
     AnyTensor, DType, Element, Index, Reduce, Result, Tensor,
-    functional::{self as F, BatchNormOptions, ConvOptions, MaxPoolOptions, PadOptions, PaddingMode},
+    functional::{
+        self as F, BatchNormOptions, ConvOptions, ConvTransposeOptions, FoldOptions, MaxPoolOptions, PadOptions,
+        PaddingMode,
+    },
 };
 
 use crate::{
@@ -349,12 +352,22 @@ rows! { |g|
     conv2d: real Smooth (x: images(g, 2), w: kernels(g, &x, 2)) [window = window(g, &x, &w, 2)]
         F::conv2d(x, w, None, ConvOptions::default().stride(window.stride).padding(window.padding).dilation(window.dilation).groups(window.groups)),
         x.conv2d(w, None, window);
+    conv_transpose2d: real Smooth (x: images(g, 2), w: { let w = kernels(g, &x, 2); [&[x[x.len().saturating_sub(3)], w[0]], &w[2..]].concat() }) [window = window(g, &x, &w, 2), groups = 1 + g.below(2)]
+        F::conv_transpose2d(x, w, None, ConvTransposeOptions::default().stride(window.stride).padding(window.padding).dilation(window.dilation).groups(groups)),
+        x.conv_transpose2d(w, Window { groups, ..window });
+    im2col: real Smooth (x: images(g, 2)) [kernel = [1 + g.below(3), 1 + g.below(3)], window = window(g, &x, &x, 2)]
+        F::unfold(x, kernel, FoldOptions::default().stride(window.stride).padding(window.padding).dilation(window.dilation)),
+        x.im2col(kernel, window);
     max_pool1d: real Kinked (x: images(g, 1)) [kernel = 1 + g.below(3), window = window(g, &x, &x, 1)]
         F::max_pool1d(x, kernel, MaxPoolOptions::default().stride(window.stride[1]).padding(window.padding[1]).dilation(window.dilation[1])),
         x.lifted()?.max_pool2d([1, kernel], window)?.lowered();
     max_pool2d: real Kinked (x: images(g, 2)) [kernel = [1 + g.below(3), 1 + g.below(3)], window = window(g, &x, &x, 2)]
         F::max_pool2d(x, kernel, MaxPoolOptions::default().stride(window.stride).padding(window.padding).dilation(window.dilation)),
         x.max_pool2d(kernel, window);
+    adaptive_avg_pool2d: real Smooth (x: images(g, 2)) [size = [g.below(5), g.below(5)]]
+        F::adaptive_avg_pool2d(x, size), x.adaptive_pool2d(size, x.ndim().saturating_sub(2), |v| v.iter().sum::<f64>() / v.len() as f64);
+    adaptive_max_pool2d: real Kinked (x: images(g, 2)) [size = [g.below(5), g.below(5)]]
+        F::adaptive_max_pool2d(x, size), x.adaptive_pool2d(size, 1, |v| v.iter().copied().fold(f64::NEG_INFINITY, f64::max));
 }
 
 // -------------------------------------------------------------------------------- what some rows need on either side

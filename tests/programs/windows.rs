@@ -85,6 +85,55 @@ impl Array {
         Some(out)
     }
 
+    /// Transposed convolution over two axes, `(B, C, H, W)` or `(C, H, W)`.
+    pub fn conv_transpose2d(&self, weight: &Array, w: Window) -> Option<Array> {
+        let &[inputs, per_group, kh, kw] = &weight.shape[..] else { return None };
+        let mut x = self.clone();
+        if self.ndim() == 3 {
+            x.shape.insert(0, 1);
+        }
+        let &[batch, channels, height, width] = &x.shape[..] else { return None };
+        if channels != inputs || !channels.is_multiple_of(w.groups) || channels * per_group * height * width == 0 {
+            return None;
+        }
+        let size = |n: usize, k: usize, i: usize| {
+            let reached = (n - 1) * w.stride[i] + (k - 1) * w.dilation[i] + 1;
+            reached.checked_sub(2 * w.padding[i]).filter(|&n| n > 0)
+        };
+        let (oh, ow, each) = (size(height, kh, 0)?, size(width, kw, 1)?, channels / w.groups);
+        let mut out = build(&[batch, per_group * w.groups, oh, ow], |at| {
+            let (first, mut sum) = (at[1] / per_group * each, 0.);
+            for (c, i, j) in (0..each).flat_map(|c| (0..kh).flat_map(move |i| (0..kw).map(move |j| (c, i, j)))) {
+                if let (Some(h), Some(v)) = (w.place(at[2], i, height, 0), w.place(at[3], j, width, 1)) {
+                    let weight = weight.get(&[first + c, at[1] % per_group, i, j]);
+                    sum += x.get(&[at[0], first + c, h, v]) * weight;
+                }
+            }
+            sum
+        });
+        if self.ndim() == 3 {
+            out.shape.remove(0);
+        }
+        Some(out)
+    }
+
+    /// The columns of windows over the last two axes of `(B, C, H, W)` or `(C, H, W)`.
+    pub fn im2col(&self, [kh, kw]: [usize; 2], w: Window) -> Option<Array> {
+        if !(3..=4).contains(&self.ndim()) || count(&self.shape[self.ndim() - 3..]) == 0 {
+            return None;
+        }
+        let (lead, at_channel) = (self.ndim() - 3, self.ndim() - 2);
+        let &[channels, height, width] = &self.shape[lead..] else { return None };
+        let (oh, ow) = (w.places(height, kh, 0)?, w.places(width, kw, 1)?);
+        Some(build(&[&self.shape[..lead], &[channels * kh * kw, oh * ow]].concat(), |at| {
+            let (row, window) = (at[lead], at[at_channel]);
+            let (tap, c) = (row % (kh * kw), row / (kh * kw));
+            let from = (w.source(window / ow, tap / kw, height, 0), w.source(window % ow, tap % kw, width, 1));
+            let (Some(h), Some(v)) = from else { return 0. };
+            self.get(&[&at[..lead], &[c, h, v]].concat())
+        }))
+    }
+
     /// The largest element of each window over the last two axes.
     pub fn max_pool2d(&self, kernel: [usize; 2], w: Window) -> Option<Array> {
         if !(3..=4).contains(&self.ndim()) || count(&self.shape[self.ndim() - 3..]) == 0 {
@@ -116,6 +165,23 @@ impl Array {
         }))
     }
 
+    /// Combines the elements of each of as many windows as the result has, which cover the last two axes evenly; no axis
+    /// from `filled` on is empty.
+    pub fn adaptive_pool2d(&self, size: [usize; 2], filled: usize, combine: fn(&[f64]) -> f64) -> Option<Array> {
+        if !(3..=4).contains(&self.ndim()) || self.shape[filled..].contains(&0) {
+            return None;
+        }
+        let lead = self.ndim() - 2;
+        let window = |i: usize, o: usize| {
+            let (n, m) = (self.shape[lead + i], size[i]);
+            o * n / m..((o + 1) * n).div_ceil(m)
+        };
+        Some(build(&[&self.shape[..lead], &size].concat(), |at| {
+            let places = window(0, at[lead]).flat_map(|h| window(1, at[lead + 1]).map(move |w| [h, w]));
+            combine(&places.map(|place| self.get(&[&at[..lead], &place].concat())).collect::<Vec<_>>())
+        }))
+    }
+
     /// Adds an axis of length 1 before the last one, so that operations over one axis become operations over two; and
     /// removes it.
     pub fn lifted(&self) -> Option<Array> {
@@ -141,6 +207,12 @@ impl Window {
     fn places(&self, size: usize, kernel: usize, i: usize) -> Option<usize> {
         let room = (size + 2 * self.padding[i]).checked_sub((kernel - 1) * self.dilation[i] + 1)?;
         (size > 0).then(|| room / self.stride[i] + 1)
+    }
+
+    /// The window, of as many, whose tap reads this element.
+    fn place(&self, at: usize, tap: usize, places: usize, i: usize) -> Option<usize> {
+        let start = (at + self.padding[i]).checked_sub(tap * self.dilation[i])?;
+        Some(start / self.stride[i]).filter(|&place| start.is_multiple_of(self.stride[i]) && place < places)
     }
 
     /// The element that a tap of a window reads, unless it is in the padding.

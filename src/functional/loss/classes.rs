@@ -81,7 +81,7 @@ pub(super) fn one_per_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, class
 // ----------------------------------------------------------------------------------------------------- class indices
 
 /// Targets as class indices, checked, and their weights.
-struct Labels<T> {
+pub(super) struct Labels<T> {
     axis: usize,
     /// The input's shape.
     shape: Vec<usize>,
@@ -93,8 +93,9 @@ struct Labels<T> {
 }
 
 impl<T: Real> Labels<T> {
-    fn new(op: &str, input: &Tensor<T>, target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Self> {
-        let shape = input.shape().to_vec();
+    /// For scores of this shape.
+    pub fn new(op: &str, scores: &[usize], target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Self> {
+        let shape = scores.to_vec();
         let axis = class_axis(op, &shape)?;
         let n = shape[axis];
         one_per_class(op, options.weight, n)?;
@@ -156,7 +157,7 @@ impl<T: Real> Labels<T> {
     }
 
     /// The divisor of the losses or of a gradient.
-    fn divisor(&self) -> T {
+    pub fn divisor(&self) -> T {
         match self.reduction {
             Reduction::Mean if self.weight.is_none() => T::of(self.classes.iter().flatten().count() as f64),
             Reduction::Mean => {
@@ -274,7 +275,7 @@ impl<T: Real> Labels<T> {
 /// If the shapes do not match, or a target is not a class.
 #[concrete]
 pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Tensor<T>> {
-    let labels = Labels::new("nll_loss", input, target, options)?;
+    let labels = Labels::new("nll_loss", input.shape(), target, options)?;
     let lanes = input.view();
     let lanes = lanes.lanes(Axis(labels.axis)).into_iter().zip(&labels.classes);
     let losses = lanes.map(|(x, class)| class.map_or(T::ZERO, |class| -labels.weight(class) * x[class]));
@@ -322,7 +323,7 @@ pub fn cross_entropy<'t, T: Real>(
         CrossEntropyTarget::Probabilities(target) => with_probabilities(op, input, target, options),
         CrossEntropyTarget::Classes(target) => {
             let CrossEntropyLossOptions { weight, ignore_index, reduction, label_smoothing } = options;
-            let labels = Labels::new(op, input, target, NLLLossOptions { weight, ignore_index, reduction })?;
+            let labels = Labels::new(op, input.shape(), target, NLLLossOptions { weight, ignore_index, reduction })?;
             Ok(with_classes(op, input, labels, label_smoothing))
         }
     }

@@ -1,7 +1,7 @@
 //! Losses: how much predictions differ from their targets.
 //!
 //! `distance` compares numbers, `margin` scores, `embedding` vectors, `likelihood` distributions, `ctc` sequences, `binary` binary probabilities, `classes`
-//! scores of classes. `pairs` computes losses of pairs of an input and a target.
+//! scores of classes, `linear` those that a linear map computes. `pairs` computes losses of pairs of an input and a target.
 
 /// The options of a loss: its own, PyTorch's `reduction`, and a `weight` if a text describes it. A [`Reduction`] can
 /// replace all of them: `Reduction::Sum.into()`.
@@ -45,6 +45,7 @@ mod ctc;
 mod distance;
 mod embedding;
 mod likelihood;
+mod linear;
 mod margin;
 mod pairs;
 
@@ -67,6 +68,7 @@ pub use likelihood::{
     GaussianNLLLossOptions, KLDivLossOptions, KLDivReduction, PoissonNLLLossOptions, gaussian_nll_loss, kl_div,
     poisson_nll_loss,
 };
+pub use linear::{LinearCrossEntropyLossOptions, linear_cross_entropy};
 pub use margin::{
     MarginRankingLossOptions, MultiLabelMarginLossOptions, MultiLabelSoftMarginLossOptions, MultiMarginLossOptions,
     margin_ranking_loss, multi_margin_loss, multilabel_margin_loss, multilabel_soft_margin_loss,

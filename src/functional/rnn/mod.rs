@@ -279,22 +279,6 @@ pub fn rnn<T: Real>(
     Driver { kind: RnnKind { nonlinearity }, op: "rnn" }.sequence(input, state, weights, options)
 }
 
-/// [`rnn`](rnn()) over sequences of different lengths, each as if it ran alone; the state is in the order of the caller's
-/// batch.
-///
-/// # Errors
-/// As [`rnn`](rnn()).
-#[concrete]
-pub fn rnn_packed<T: Real>(
-    input: &PackedSequence<T>,
-    state: Option<Tensor<T>>,
-    weights: &[RecurrentWeights<T>],
-    nonlinearity: RnnNonlinearity,
-    options: RecurrentOptions,
-) -> Result<(PackedSequence<T>, Tensor<T>)> {
-    Driver { kind: RnnKind { nonlinearity }, op: "rnn" }.packed(input, state, weights, options)
-}
-
 /// One step of an Elman network: `h' = tanh(W_ih x + b_ih + W_hh h + b_hh)`, or `max(…, 0)`.
 ///
 /// `input` is `(N, input)` or `(input)`, the state `h` is `(N, hidden)` or `(hidden)`, or zeros if it is `None`; the
@@ -373,21 +357,6 @@ pub fn lstm<T: Real>(
     options: RecurrentOptions,
 ) -> Result<(Tensor<T>, LstmState<T>)> {
     Driver { kind: LstmKind, op: "lstm" }.sequence(input, state, weights, options)
-}
-
-/// [`lstm`] over sequences of different lengths, each as if it ran alone; the state is in the order of the caller's
-/// batch.
-///
-/// # Errors
-/// As [`lstm`].
-#[concrete]
-pub fn lstm_packed<T: Real>(
-    input: &PackedSequence<T>,
-    state: Option<LstmState<T>>,
-    weights: &[RecurrentWeights<T>],
-    options: RecurrentOptions,
-) -> Result<(PackedSequence<T>, LstmState<T>)> {
-    Driver { kind: LstmKind, op: "lstm" }.packed(input, state, weights, options)
 }
 
 /// One step of an LSTM:
@@ -470,21 +439,6 @@ pub fn gru<T: Real>(
     Driver { kind: GruKind, op: "gru" }.sequence(input, state, weights, options)
 }
 
-/// [`gru`] over sequences of different lengths, each as if it ran alone; the state is in the order of the caller's
-/// batch.
-///
-/// # Errors
-/// As [`gru`].
-#[concrete]
-pub fn gru_packed<T: Real>(
-    input: &PackedSequence<T>,
-    state: Option<Tensor<T>>,
-    weights: &[RecurrentWeights<T>],
-    options: RecurrentOptions,
-) -> Result<(PackedSequence<T>, Tensor<T>)> {
-    Driver { kind: GruKind, op: "gru" }.packed(input, state, weights, options)
-}
-
 /// One step of a GRU: `r = σ(W_ir x + b_ir + W_hr h + b_hr)`, `z = σ(W_iz x + b_iz + W_hz h + b_hz)`,
 /// `n = tanh(W_in x + b_in + r (W_hn h + b_hn))`, `h' = (1 − z) n + z h`.
 ///
@@ -509,4 +463,30 @@ pub fn gru_cell<T: Real>(
     weights: &RecurrentWeights<T>,
 ) -> Result<Tensor<T>> {
     Driver { kind: GruKind, op: "gru_cell" }.cell(input, state, weights)
+}
+
+/// The functions over packed sequences.
+macro_rules! over_packed {
+    ($($name:ident, $packed:ident, $kind:expr, $state:ident $(, $own:ident: $ty:ident)?;)*) => {$(
+        #[doc = concat!("[`", stringify!($name), "`](", stringify!($name), "()) over sequences of different lengths, each as if")]
+        /// it ran alone; the state is in the order of the caller's batch.
+        ///
+        /// # Errors
+        /// If the input, the state or the weights do not match.
+        #[concrete]
+        pub fn $packed<T: Real>(
+            input: &PackedSequence<T>,
+            state: Option<$state<T>>,
+            weights: &[RecurrentWeights<T>],
+            $($own: $ty,)?
+            options: RecurrentOptions,
+        ) -> Result<(PackedSequence<T>, $state<T>)> {
+            Driver { kind: $kind, op: stringify!($packed) }.packed(input, state, weights, options)
+        }
+    )*};
+}
+over_packed! {
+    rnn, rnn_packed, RnnKind { nonlinearity }, Tensor, nonlinearity: RnnNonlinearity;
+    lstm, lstm_packed, LstmKind, LstmState;
+    gru, gru_packed, GruKind, Tensor;
 }

@@ -156,11 +156,8 @@ impl<T: Element> PackedSequence<T> {
         let mut rows: Vec<Vec<usize>> = self.lengths().into_iter().map(Vec::with_capacity).collect();
         let mut start = 0;
         for &n in &self.batch_sizes {
-            for (sequence, rows) in rows.iter_mut().enumerate() {
-                let place = self.place(sequence);
-                if place < n {
-                    rows.push(start + place);
-                }
+            for (i, rows) in rows.iter_mut().enumerate().filter(|&(i, _)| self.place(i) < n) {
+                rows.push(start + self.place(i));
             }
             start += n;
         }

@@ -99,14 +99,14 @@ macro_rules! mask_options {
     )*};
 }
 mask_options! {
-    /// The masks for [`TransformerEncoderLayer`] and [`TransformerEncoder`].
+    /// The masks for [`TransformerEncoderLayer`](crate::nn::TransformerEncoderLayer) and [`TransformerEncoder`](crate::nn::TransformerEncoder).
     TransformerEncoderOptions { src, "the attention of the source to itself": src_mask, src_key_padding_mask, is_causal; }
-    /// The masks for [`TransformerDecoderLayer`] and [`TransformerDecoder`].
+    /// The masks for [`TransformerDecoderLayer`](crate::nn::TransformerDecoderLayer) and [`TransformerDecoder`](crate::nn::TransformerDecoder).
     TransformerDecoderOptions {
         tgt, "the attention of the target to itself": tgt_mask, tgt_key_padding_mask, tgt_is_causal;
         memory, "the attention of the target to the memory": memory_mask, memory_key_padding_mask, memory_is_causal;
     }
-    /// The masks for [`Transformer`].
+    /// The masks for [`Transformer`](crate::nn::Transformer).
     TransformerOptions {
         src, "the attention of the source to itself": src_mask, src_key_padding_mask, src_is_causal;
         tgt, "the attention of the target to itself": tgt_mask, tgt_key_padding_mask, tgt_is_causal;

@@ -26,8 +26,9 @@ pub fn fuse_conv_bn_eval<const N: usize, T: Real, C: Convolution<N, T>>(conv: &C
     let groups = fused.groups();
     let (weight, bias) = fused.parts();
     let outputs = weight.known(op)?[usize::from(C::TRANSPOSED)] * groups;
-    if outputs != bn.num_features {
-        let what = format!("the convolution has {outputs} output channels, the batch norm {}", bn.num_features);
+    if outputs != bn.features().unwrap_or(0) {
+        let what =
+            format!("the convolution has {outputs} output channels, the batch norm {}", bn.features().unwrap_or(0));
         return Err(Error::shape(op, what));
     }
     let made = fused_with(op, weight, bias.as_ref(), bn, C::TRANSPOSED.then_some(groups))?;
@@ -83,8 +84,9 @@ impl<const N: usize, T: Real> Convolution<N, T> for ConvTranspose<N, T> {
 pub fn fuse_linear_bn_eval<const N: usize, T: Real>(linear: &Linear<T>, bn: &BatchNorm<N, T>) -> Result<Linear<T>> {
     let op = "fuse_linear_bn_eval";
     let outputs = linear.weight.known(op)?[0];
-    if ![outputs, 1].contains(&bn.num_features) {
-        let what = format!("the linear layer has {outputs} outputs, the batch norm {} features", bn.num_features);
+    if ![outputs, 1].contains(&bn.features().unwrap_or(0)) {
+        let what =
+            format!("the linear layer has {outputs} outputs, the batch norm {} features", bn.features().unwrap_or(0));
         return Err(Error::shape(op, what));
     }
     let (weight, bias) = fused_with(op, &linear.weight, linear.bias.as_ref(), bn, None)?;

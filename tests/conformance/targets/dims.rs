@@ -2,7 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ndnn::{Error, Real, Result, functional::Dims};
+use ndnn::{
+    Error, Real, Result,
+    functional::{Dims, PyNumber},
+};
 
 use crate::args::Args;
 
@@ -21,6 +24,14 @@ pub fn dims<const N: usize, T: Real>(a: &Args<T>, index: usize, name: &str) -> R
 /// As [`dims`], with a default.
 pub fn dims_or<const N: usize, T: Real>(a: &Args<T>, index: usize, name: &str, default: usize) -> Result<Dims<N>> {
     Ok(dims(a, index, name)?.unwrap_or(default.into()))
+}
+
+/// A number that prints as it was given: `1` or `1.0`.
+pub fn py_number<T: Real>(a: &Args<T>, index: usize, name: &str, default: PyNumber) -> Result<PyNumber> {
+    if !a.has(index, name) {
+        return Ok(default);
+    }
+    Ok(if a.is_int(index, name) { (a.int(index, name)? as i32).into() } else { a.float(index, name)?.into() })
 }
 
 /// The text of the error that [`refused`] makes of a panic.

@@ -52,7 +52,12 @@ fn along<T: Real>(
     single: fn(&Tensor<f32>, isize) -> Result<Tensor<f32>>,
     double: fn(&Tensor<f64>, isize) -> Result<Tensor<f64>>,
 ) -> Called {
-    let (x, dim) = (a.tensor(0, "input")?, a.int(1, "dim")?);
+    let x = match a.tensor_dtype(0, "input") {
+        Some(DType::I64) => a.long(0, "input")?.cast(),
+        _ => a.tensor(0, "input")?,
+    };
+    // PyTorch's choice where it is left out, which ndnn does not make.
+    let dim = a.int_or(1, "dim", if matches!(x.ndim(), 0 | 1 | 3) { 0 } else { 1 })?;
     a.ignore(2, "_stacklevel");
     Ok(Some(match a.dtype(3, "dtype")?.unwrap_or(T::DTYPE) {
         DType::F64 => out![double(&x.cast(), dim)?],

@@ -2,7 +2,7 @@
 
 use ndnn::{
     DType, Real, Result, Tensor,
-    functional::{self as F, Reduction},
+    functional::{self as F, CrossEntropyTarget, Reduction},
     nn::PairwiseDistance,
 };
 
@@ -22,6 +22,7 @@ pub const BUILT: &[&str] = &[
     "huber_loss",
     "kl_div",
     "l1_loss",
+    "linear_cross_entropy",
     "margin_ranking_loss",
     "mse_loss",
     "multi_margin_loss",
@@ -40,9 +41,16 @@ pub fn reduction<T: Real>(a: &Args<T>, index: usize) -> Result<Reduction> {
     a.str_or(index, "reduction", "mean")?.parse()
 }
 
-/// Whether the argument `target` holds class indices.
-pub fn is_classes<T: Real>(a: &Args<T>) -> bool {
-    a.tensor_dtype(1, "target") == Some(DType::I64)
+/// A loss of class indices or of probabilities, as the argument `target` is.
+pub fn by_class<T: Real>(
+    a: &Args<T>,
+    index: usize,
+    loss: impl Fn(CrossEntropyTarget<'_, T>) -> Result<Tensor<T>>,
+) -> Result<Tensor<T>> {
+    match a.tensor_dtype(index, "target") {
+        Some(DType::I64) => loss((&a.long(index, "target")?).into()),
+        _ => loss((&a.tensor(index, "target")?).into()),
+    }
 }
 
 /// The lengths of sequences: a tensor, or a list.
@@ -78,6 +86,25 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
             let options = options.zero_infinity(a.bool_or(6, "zero_infinity", false)?);
             let lengths = [lengths(a, 2, "input_lengths")?, lengths(a, 3, "target_lengths")?];
             F::ctc_loss(&input, &a.long(1, "targets")?, &lengths[0], &lengths[1], options)?
+        }
+        "linear_cross_entropy" => {
+            let (bias, weight) = (a.opt_tensor(KW, "linear_bias")?, a.opt_detached(KW, "weight")?);
+            let options = F::LinearCrossEntropyLossOptions::from(reduction(a, KW)?)
+                .linear_bias(bias.as_ref())
+                .weight(weight.as_ref())
+                .ignore_index(a.opt_int(KW, "ignore_index")?.map(|i| i as i64));
+            let smoothing = a.float_or(KW, "label_smoothing", 0.)?;
+            let options = refused(|| options.label_smoothing(smoothing))?;
+            let whole = by_class(a, 2, |target| {
+                F::linear_cross_entropy(&input, &a.tensor(1, "linear_weight")?, target, options)
+            })?;
+            // The same in chunks.
+            let chunked = options.batch_chunk_size(3);
+            let chunked = by_class(a, 2, |target| {
+                F::linear_cross_entropy(&input, &a.tensor(1, "linear_weight")?, target, chunked)
+            })?;
+            assert!(chunked.allclose(&whole, 1e-5, 1e-6, true)?);
+            whole
         }
         "kl_div" => {
             let options = F::KLDivLossOptions::default().reduction(a.str_or(4, "reduction", "mean")?);
@@ -182,10 +209,7 @@ pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
                 .reduction(reduction(a, 6)?);
             let smoothing = a.float_or(7, "label_smoothing", 0.)?;
             let options = refused(|| options.label_smoothing(smoothing))?;
-            match is_classes(a) {
-                true => F::cross_entropy(&input, &a.long(1, "target")?, options)?,
-                false => F::cross_entropy(&input, &a.tensor(1, "target")?, options)?,
-            }
+            by_class(a, 1, |target| F::cross_entropy(&input, target, options))?
         }
     }]))
 }

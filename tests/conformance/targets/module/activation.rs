@@ -13,7 +13,10 @@ use ndnn::{
 use super::{Built, layer};
 use crate::{
     args::Args,
-    targets::{dims::refused, functional::activation::approximate},
+    targets::{
+        dims::{py_number, refused},
+        functional::activation::approximate,
+    },
 };
 
 pub const BUILT: &[&str] = &[
@@ -49,11 +52,7 @@ pub const BUILT: &[&str] = &[
 
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     let inplace = |index| a.bool_or(index, "inplace", false);
-    // As it is written, since that is how it is printed: 2 or 2.0.
-    let number = |index, name, default| match a.is_int(index, name) {
-        true => Ok(PyNumber::from(a.int(index, name)? as i32)),
-        false => a.float_or(index, name, default).map(PyNumber::float),
-    };
+    let number = |index, name, default| py_number(a, index, name, PyNumber::float(default));
     Ok(Some(match target {
         "CELU" => {
             let alpha = number(0, "alpha", 1.)?;

@@ -1,26 +1,28 @@
 //! Losses.
 
 use ndnn::{
-    Real,
+    Real, Result, Tensor,
+    functional::CrossEntropyTarget,
     nn::{
-        BCELoss, BCEWithLogitsLoss, CTCLoss, CosineEmbeddingLoss, CrossEntropyLoss, Dtype, GaussianNLLLoss,
-        HingeEmbeddingLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss, MarginRankingLoss, MultiLabelMarginLoss,
-        MultiLabelSoftMarginLoss, MultiMarginLoss, NLLLoss, NLLLoss2d, PoissonNLLLoss, SmoothL1Loss, SoftMarginLoss,
-        TripletMarginLoss, TripletMarginWithDistanceLoss,
+        AdaptiveLogSoftmaxWithLoss, BCELoss, BCEWithLogitsLoss, CTCLoss, CosineEmbeddingLoss, CrossEntropyLoss, Dtype,
+        GaussianNLLLoss, HingeEmbeddingLoss, HuberLoss, KLDivLoss, L1Loss, LinearCrossEntropyLoss, MSELoss,
+        MarginRankingLoss, Module, MultiLabelMarginLoss, MultiLabelSoftMarginLoss, MultiMarginLoss, NLLLoss, NLLLoss2d,
+        PoissonNLLLoss, SmoothL1Loss, SoftMarginLoss, TripletMarginLoss, TripletMarginWithDistanceLoss,
     },
 };
 
-use super::{Built, case};
+use super::{Built, Case, case};
 use crate::{
     args::{Args, KW},
     targets::{
         dims::refused,
-        functional::loss::{distance, is_classes, lengths, reduction, triplet_options},
+        functional::loss::{by_class, distance, lengths, reduction, triplet_options},
         out,
     },
 };
 
 pub const BUILT: &[&str] = &[
+    "AdaptiveLogSoftmaxWithLoss",
     "BCELoss",
     "BCEWithLogitsLoss",
     "CTCLoss",
@@ -31,6 +33,7 @@ pub const BUILT: &[&str] = &[
     "HuberLoss",
     "KLDivLoss",
     "L1Loss",
+    "LinearCrossEntropyLoss",
     "MSELoss",
     "MarginRankingLoss",
     "MultiLabelMarginLoss",
@@ -56,6 +59,17 @@ macro_rules! loss {
             Ok(out![layer.forward(&a.tensor(0, $x)?, &a.tensor(1, $y)?, &a.promoted(2, $z)?)?])
         })
     };
+}
+
+/// A loss of scores and of class indices or probabilities.
+fn scores<T: Real, M: Module>(
+    layer: M,
+    loss: impl Fn(&M, &Tensor<T>, CrossEntropyTarget<'_, T>) -> Result<Tensor<T>> + 'static,
+) -> Box<dyn Case<T>> {
+    case(layer, move |layer, a: &Args<T>| {
+        let input = a.tensor(0, "input")?;
+        Ok(out![by_class(a, 1, |target| loss(layer, &input, target))?])
+    })
 }
 
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
@@ -138,12 +152,28 @@ pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
                 .reduction(reduction(a, 4)?);
             let smoothing = a.float_or(5, "label_smoothing", 0.)?;
             let layer = refused(|| layer.label_smoothing(smoothing))?;
-            case(layer, |layer, a: &Args<T>| {
-                let input = a.tensor(0, "input")?;
-                Ok(out![match is_classes(a) {
-                    true => layer.forward(&input, &a.long(1, "target")?)?,
-                    false => layer.forward(&input, &a.tensor(1, "target")?)?,
-                }])
+            scores(layer, |layer, x, target| layer.forward(x, target))
+        }
+        "LinearCrossEntropyLoss" => {
+            let (layer, weight) = (
+                LinearCrossEntropyLoss::new(a.size(0, "in_features")?, a.size(1, "num_classes")?),
+                a.opt_detached(KW, "weight")?,
+            );
+            let layer = layer.out_features(a.opt_sizes(KW, "out_features")?.unwrap_or_default());
+            let layer = layer.bias(a.bool_or(KW, "bias", false)?).dtype::<T>();
+            let layer = refused(|| layer.weight(weight))?.reduction(reduction(a, KW)?);
+            let layer = layer.ignore_index(a.opt_int(KW, "ignore_index")?.map(|i| i as i64));
+            let smoothing = a.float_or(KW, "label_smoothing", 0.)?;
+            scores(refused(|| layer.label_smoothing(smoothing))?, |layer, x, target| layer.forward(x, target))
+        }
+        "AdaptiveLogSoftmaxWithLoss" => {
+            let (features, classes, cutoffs) =
+                (a.size(0, "in_features")?, a.size(1, "n_classes")?, a.sizes(2, "cutoffs")?);
+            let layer = refused(|| AdaptiveLogSoftmaxWithLoss::new(features, classes, cutoffs))?;
+            let layer = layer.div_value(a.float_or(3, "div_value", 4.)?).head_bias(a.bool_or(4, "head_bias", false)?);
+            case(layer.dtype::<T>(), |layer, a: &Args<T>| {
+                let (output, loss) = layer.forward(&a.tensor(0, "input_|input")?, &a.long(1, "target_|target")?)?;
+                Ok(out![output, loss])
             })
         }
         "NLLLoss" => {

@@ -1,0 +1,409 @@
+//! Convolution as a sum over the taps of its kernel: one product of matrices per tap, and no columns.
+//!
+//! One operand is copied once into padded planes, in which elements that are a stride apart are neighbours. Then what one tap
+//! meets, for all windows of some rows, is a part of these planes as it stands. Between two rows there are a few results
+//! that belong to no window; they are computed and left out.
+
+use ndarray::{ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, ShapeBuilder, s};
+
+use super::{
+    conv::{ConvSizes, SUMS, Scalar, run_tasks},
+    copy::copy_into,
+    gemm::product,
+    im2col::{gather, scatter},
+    memory::{collected, filled, recycle, sized},
+    sizes::saturating,
+    threads,
+    thresholds::ELEMENTWISE_TASK,
+    windows::Windows,
+};
+
+/// Columns of one product.
+const COLUMNS: usize = 512;
+/// Minimum number of channels of input and output in a group: each product takes as many steps.
+const CHANNELS: usize = 16;
+/// Maximum number of parts into which the planes are divided.
+const PHASES: usize = 16;
+/// Maximum number of results per result that is wanted, in quarters. (Tests compute any.)
+const SPARE: usize = if cfg!(test) { 1000 } else { 5 };
+
+/// How the elements of one axis stand in the planes: first those at places that are multiples of `step`, then those after
+/// them, and so on.
+#[derive(Clone, Copy)]
+struct Line {
+    len: usize,
+    /// The zeros before the first element.
+    before: usize,
+    step: usize,
+    /// The places for each remainder.
+    size: usize,
+}
+
+impl Line {
+    /// The first element with this remainder, its place, and how many there are.
+    fn phase(&self, remainder: usize) -> (usize, usize, usize) {
+        let first = (remainder + self.step - self.before % self.step) % self.step;
+        let place = (first + self.before) / self.step;
+        let count = self.len.saturating_sub(first).div_ceil(self.step);
+        (first, place, count.min(self.size.saturating_sub(place)))
+    }
+}
+
+/// Results at places next to one another: what is added to them, and which elements of the result they are.
+struct Pass {
+    /// Taps, and where the planes begin for them.
+    taps: Vec<(usize, usize)>,
+    first: [usize; 3],
+    step: [usize; 3],
+    count: [usize; 3],
+}
+
+/// Rows of results that are computed together.
+struct Tile {
+    row: usize,
+    rows: usize,
+    /// Where the first row begins, and the number of results up to the end of the last one.
+    start: usize,
+    columns: usize,
+}
+
+/// A convolution, or a transposed one, by taps.
+pub struct Plan {
+    windows: Windows,
+    transposed: bool,
+    lines: [Line; 3],
+    passes: Vec<Pass>,
+}
+
+/// The tap `n` along each axis.
+fn tap(windows: &Windows, n: usize) -> [usize; 3] {
+    let [_, kh, kw] = windows.kernel;
+    [n / (kh * kw), n / kw % kh, n % kw]
+}
+
+impl Plan {
+    /// Whether products by taps are faster than columns, and how they are done.
+    fn worth(sizes: &ConvSizes) -> Option<Windows> {
+        let windows = sizes.windows.merged();
+        let (channels, features) = sizes.group();
+        let phases = saturating(windows.stride);
+        let spans = |i: usize| (windows.kernel[i] - 1).saturating_mul(windows.dilation[i]) >= windows.stride[i] - 1;
+        let worth = windows.kernel_len() > 1 && channels.min(features) >= CHANNELS && phases <= PHASES;
+        (worth && (0..3).all(spans)).then_some(windows)
+    }
+
+    /// A plan without passes, unless its planes are mostly padding.
+    fn of(windows: Windows, transposed: bool, lines: [Line; 3]) -> Option<Plan> {
+        let plan = Plan { windows, transposed, lines, passes: Vec::new() };
+        let room = saturating(windows.input).saturating_add(saturating(windows.output)).saturating_mul(SPARE);
+        (plan.plane() <= room).then_some(plan)
+    }
+
+    /// With these passes, as long as few results are left out.
+    fn with(mut self, passes: Vec<Pass>) -> Option<Plan> {
+        self.passes = passes;
+        let all: usize = self.passes.iter().map(|p| self.rows(p) * self.lines[2].size).sum();
+        let wanted: usize = self.passes.iter().map(|p| p.count.iter().product::<usize>()).sum();
+        (wanted > 0 && all / SPARE <= wanted / 4).then_some(self)
+    }
+
+    /// The plan of a convolution; the planes are those of its input.
+    pub fn forward(sizes: &ConvSizes) -> Option<Plan> {
+        let windows = Self::worth(sizes)?;
+        let Windows { input, kernel, stride, dilation, before, output } = windows;
+        let size = |i: usize| output[i] + (kernel[i] - 1) * dilation[i] / stride[i];
+        let lines = [0, 1, 2].map(|i| Line { len: input[i], before: before[i], step: stride[i], size: size(i) });
+        let plan = Self::of(windows, false, lines)?;
+        let inner = lines[0].size * lines[1].size * lines[2].size;
+        let offset = |n: usize| {
+            let places = tap(&windows, n);
+            let (mut phase, mut at) = (0, 0);
+            for i in 0..3 {
+                let place = places[i] * dilation[i];
+                phase = phase * stride[i] + place % stride[i];
+                at = at * lines[i].size + place / stride[i];
+            }
+            (n, phase * inner + at)
+        };
+        let taps = collected((0..windows.kernel_len()).map(offset));
+        let passes = vec![Pass { taps, first: [0; 3], step: [1; 3], count: output }];
+        plan.with(passes)
+    }
+
+    /// The plan of a transposed convolution; the planes are those of the convolution's output.
+    pub fn transposed(sizes: &ConvSizes) -> Option<Plan> {
+        let windows = Self::worth(sizes)?;
+        let Windows { input, stride, dilation, before, output, .. } = windows;
+        let whole = |i: usize| Line { len: input[i], before: before[i], step: stride[i], size: usize::MAX };
+        let remainders = [0, 1, 2].map(|i| collected((0..stride[i]).map(|r| whole(i).phase(r))));
+        // Along each axis, result j of a remainder takes from element `place + j - shift` for each of its taps.
+        let shift = |i: usize, k: usize| (k * dilation[i] % stride[i], k * dilation[i] / stride[i]);
+        let lines = [0, 1, 2].map(|i| {
+            let shifts = (0..windows.kernel[i]).map(|k| shift(i, k));
+            let zeros = shifts.clone().map(|(r, shift)| shift.saturating_sub(remainders[i][r].1)).max().unwrap_or(0);
+            let end = shifts.map(|(r, shift)| {
+                let (_, place, count) = remainders[i][r];
+                (place + count + zeros).saturating_sub(shift)
+            });
+            Line { len: output[i], before: zeros, step: 1, size: end.max().unwrap_or(1).max(output[i] + zeros) }
+        });
+        let plan = Self::of(windows, true, lines)?;
+        let passes = collected((0..saturating(stride)).map(|phase| {
+            let r = [phase / (stride[1] * stride[2]), phase / stride[2] % stride[1], phase % stride[2]];
+            let of = [0, 1, 2].map(|i| remainders[i][r[i]]);
+            let offset = |n: usize| {
+                let taps = tap(&windows, n);
+                (0..3).try_fold(0, |at, i| {
+                    let (remainder, shift) = shift(i, taps[i]);
+                    let place = of[i].1 + lines[i].before;
+                    (remainder == r[i]).then(|| at * lines[i].size + place - shift)
+                })
+            };
+            let taps = (0..windows.kernel_len()).filter_map(|n| Some((n, offset(n)?)));
+            Pass { taps: collected(taps), first: of.map(|o| o.0), step: stride, count: of.map(|o| o.2) }
+        }));
+        plan.with(passes)
+    }
+
+    /// The elements of one plane.
+    fn plane(&self) -> usize {
+        saturating(self.lines.map(|line| line.step.saturating_mul(line.size)))
+    }
+
+    /// The rows of results, some of which may belong to no window.
+    fn rows(&self, pass: &Pass) -> usize {
+        match pass.count {
+            [d, h, w] if d > 0 && h > 0 && w > 0 => (d - 1) * self.lines[1].size + h,
+            _ => 0,
+        }
+    }
+
+    /// The rows of a pass in tiles, each with its number of results.
+    fn tiles<'a>(&'a self, pass: &'a Pass) -> impl Iterator<Item = Tile> + 'a {
+        let (width, rows) = (self.lines[2].size, self.rows(pass));
+        let each = (COLUMNS / width).max(1);
+        (0..rows).step_by(each).map(move |row| {
+            let rows = each.min(rows - row);
+            Tile { row, rows, start: row * width, columns: (rows - 1) * width + pass.count[2] }
+        })
+    }
+
+    /// Calls `f` for each row of windows in a tile: where it begins in the tile, and its row and plane of windows.
+    fn each_row(&self, pass: &Pass, tile: &Tile, mut f: impl FnMut(usize, usize, usize)) {
+        for row in 0..tile.rows {
+            let (d, h) = ((tile.row + row) / self.lines[1].size, (tile.row + row) % self.lines[1].size);
+            if h < pass.count[1] {
+                f(row * self.lines[2].size, d, h);
+            }
+        }
+    }
+
+    /// The planes of all channels of `x`.
+    fn planes<T: Scalar>(&self, x: &[T]) -> Vec<T> {
+        let (size, len) = (self.plane(), self.lines.iter().map(|line| line.len).product::<usize>());
+        let mut planes = filled(x.len() / len * size, T::zero());
+        let each = ELEMENTWISE_TASK.div_ceil(size);
+        threads::chunks(&mut planes, each * size, |i, planes| {
+            for (j, plane) in planes.chunks_exact_mut(size).enumerate() {
+                self.place(&x[(i * each + j) * len..][..len], plane);
+            }
+        });
+        planes
+    }
+
+    fn place<T: Scalar>(&self, x: &[T], plane: &mut [T]) {
+        let [d, h, w] = self.lines;
+        for phase in 0..d.step * h.step * w.step {
+            let [pd, ph, pw] =
+                [d.phase(phase / (h.step * w.step)), h.phase(phase / w.step % h.step), w.phase(phase % w.step)];
+            for i in 0..pd.2 * ph.2 {
+                let (i, j) = (i / ph.2, i % ph.2);
+                let from = &x[((pd.0 + i * d.step) * h.len + ph.0 + j * h.step) * w.len..][..w.len];
+                let to = ((phase * d.size + pd.1 + i) * h.size + ph.1 + j) * w.size + pw.1;
+                gather(&from[pw.0.min(w.len)..], w.step, &mut plane[to..to + pw.2]);
+            }
+        }
+    }
+
+    /// What each tap meets in a tile of the `i`-th sample and group, one row per channel.
+    fn seen<'a, T>(&self, planes: &'a [T], i: usize, channels: usize, offset: usize, tile: &Tile) -> ArrayView2<'a, T> {
+        let from = &planes[i * channels * self.plane() + offset + tile.start..];
+        ArrayView2::from_shape((channels, tile.columns).strides((self.plane(), 1)), from).expect("all inside")
+    }
+
+    /// The results, with `weight` as one matrix per group and tap: the convolution, or the transposed one.
+    pub fn run<T: Scalar>(
+        &self,
+        (x, weight, bias): (&[T], &[T], Option<&[T]>),
+        sizes: &ConvSizes,
+        work: usize,
+        out: &mut [T],
+    ) {
+        let (transposed, (channels, features)) = (self.transposed, sizes.group());
+        let (results, steps) = if transposed { (channels, features) } else { (features, channels) };
+        let taps = self.windows.kernel_len();
+        let (planes, by_tap) = (self.planes(x), by_tap(weight, taps));
+        let shape = if transposed { self.windows.input } else { self.windows.output };
+        let (len, count) = (shape.iter().product::<usize>(), sizes.batch * sizes.groups);
+        let part = results.div_ceil((SUMS / count).max(1)).max(CHANNELS);
+        let blocks = out.chunks_mut(results * len).enumerate();
+        let tasks = collected(
+            blocks.flat_map(|(i, block)| block.chunks_mut(part * len).enumerate().map(move |(j, x)| (i, j, x))),
+        );
+        run_tasks(work, tasks, |space, (i, j, out)| {
+            let (group, rows) = (i % sizes.groups, j * part..j * part + out.len() / len);
+            let tiles = self.passes.iter().flat_map(|pass| self.tiles(pass).map(move |tile| (pass, tile)));
+            for (pass, tile) in tiles {
+                sized(space, rows.len() * tile.columns, T::zero());
+                if let Some(bias) = bias {
+                    let bias = &bias[group * results..][rows.clone()];
+                    space.chunks_exact_mut(tile.columns).zip(bias).for_each(|(row, &b)| row.fill(b));
+                }
+                let mut sum = ArrayViewMut2::from_shape((rows.len(), tile.columns), space).expect("as many elements");
+                for (n, &(tap, offset)) in pass.taps.iter().enumerate() {
+                    let start = (tap * sizes.groups + group) * features * channels;
+                    let weight = &by_tap[start..][..features * channels];
+                    let weight = ArrayView2::from_shape((features, channels), weight).expect("as many elements");
+                    let weight = if transposed { weight.reversed_axes() } else { weight };
+                    let seen = self.seen(&planes, i, steps, offset, &tile);
+                    product(weight.slice(s![rows.clone(), ..]), seen, &mut sum, n > 0 || bias.is_some());
+                }
+                self.each_row(pass, &tile, |at, d, h| {
+                    let [line, plane] = [pass.first[1] + h * pass.step[1], pass.first[0] + d * pass.step[0]];
+                    let to = (plane * shape[1] + line) * shape[2] + pass.first[2];
+                    for (row, out) in out.chunks_exact_mut(len).enumerate() {
+                        let from = &space[row * tile.columns + at..][..pass.count[2]];
+                        scatter(from, pass.step[2], &mut out[to..]);
+                    }
+                });
+            }
+        });
+        recycle(planes);
+        recycle(by_tap);
+    }
+
+    /// The derivative of a convolution with respect to its weight.
+    pub fn weight_grad<T: Scalar>(&self, x: &[T], g: &[T], sizes: &ConvSizes, work: usize, out: &mut [T]) {
+        let ((channels, features), pass) = (sizes.group(), &self.passes[0]);
+        let (planes, taps, [_, oh, ow]) = (self.planes(x), pass.taps.len(), pass.count);
+        let (len, block) = (pass.count.iter().product::<usize>(), channels * features);
+        let units = collected((0..sizes.batch).flat_map(|n| self.tiles(pass).map(move |tile| (n, tile))));
+        let parts = collected(units.chunks(units.len().div_ceil((SUMS / sizes.groups).max(1))));
+        let mut sums = filled(sizes.groups * parts.len() * taps * block, T::zero());
+        let tasks = collected(sums.chunks_mut(taps * block).enumerate());
+        run_tasks(work, tasks, |space, (t, sum)| {
+            for (n, tile) in parts[t % parts.len()] {
+                let i = n * sizes.groups + t / parts.len();
+                // Zeros between the rows, so that what stands in the planes there does not count.
+                sized(space, tile.columns * features, T::zero());
+                self.each_row(pass, tile, |at, d, h| {
+                    let from = &g[i * features * len + (d * oh + h) * ow..];
+                    let from = ArrayView2::from_shape((ow, features).strides((1, len)), from).expect("all inside");
+                    let to = &mut space[at * features..][..ow * features];
+                    let to = ArrayViewMut2::from_shape((ow, features), to).expect("as many elements");
+                    copy_into(to.into_dyn(), from.into_dyn());
+                });
+                let g = ArrayView2::from_shape((tile.columns, features), space).expect("as many elements");
+                for (&(_, offset), sum) in pass.taps.iter().zip(sum.chunks_exact_mut(block)) {
+                    let mut sum = ArrayViewMut2::from_shape((channels, features), sum).expect("as many elements");
+                    product(self.seen(&planes, i, channels, offset, tile), g, &mut sum, true);
+                }
+            }
+        });
+        let groups = sums.chunks_mut(parts.len() * taps * block).zip(out.chunks_mut(block * taps));
+        for (sums, out) in groups {
+            let (first, rest) = sums.split_at_mut(taps * block);
+            for sum in rest.chunks(taps * block) {
+                first.iter_mut().zip(sum).for_each(|(a, &b)| *a = *a + b);
+            }
+            let from = ArrayView3::from_shape((taps, channels, features), first).expect("as many elements");
+            let to = ArrayViewMut3::from_shape((features, channels, taps), out).expect("as many elements");
+            copy_into(to.into_dyn(), from.reversed_axes().into_dyn());
+        }
+        recycle(planes);
+        recycle(sums);
+    }
+}
+
+/// A weight `(features, channels, taps)` as one matrix per tap: `(taps, features, channels)`.
+fn by_tap<T: Scalar>(weight: &[T], taps: usize) -> Vec<T> {
+    let mut out = filled(weight.len(), T::zero());
+    let from = ArrayView2::from_shape((weight.len() / taps, taps), weight).expect("as many elements");
+    let to = ArrayViewMut2::from_shape((taps, weight.len() / taps), &mut out).expect("as many elements");
+    copy_into(to.into_dyn(), from.reversed_axes().into_dyn());
+    out
+}
+
+/// Whether there is neither an infinity nor NaN: then a product with 0 is 0.
+pub fn finite<T: Scalar>(x: &[T]) -> bool {
+    x.iter().fold(true, |all, &v| all & (v - v).is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::windows::tests::{many, under},
+        *,
+    };
+
+    /// Small whole numbers, whose sums are exact.
+    fn numbers(len: usize, seed: usize) -> Vec<f64> {
+        (0..len).map(|i| ((i * 7 + seed) * 31 % 11) as f64 - 5.).collect()
+    }
+
+    #[test]
+    fn as_the_sums_that_they_are() {
+        let mut planned = [0; 2];
+        for windows in many() {
+            let (groups, channels, features) = (1 + windows.kernel[1] % 2, 16, 17);
+            let sizes = ConvSizes {
+                axes: 3,
+                batch: 2,
+                groups,
+                channels: channels * groups,
+                features: features * groups,
+                windows,
+            };
+            let (inside, outside, taps) = (windows.input_len(), windows.output_len(), windows.kernel_len());
+            let plans = [Plan::forward(&sizes), Plan::transposed(&sizes)];
+            if plans.iter().all(Option::is_none) {
+                continue;
+            }
+            let count = 2 * groups;
+            let (x, g) = (numbers(count * channels * inside, 1), numbers(count * features * outside, 2));
+            let (w, bias) = (numbers(groups * features * channels * taps, 3), numbers(groups * features, 4));
+            let (mut y, mut dx) = (vec![0.; g.len()], vec![0.; x.len()]);
+            let mut dw = vec![0.; w.len()];
+            for (i, f, o) in
+                (0..count).flat_map(|i| (0..features).flat_map(move |f| (0..outside).map(move |o| (i, f, o))))
+            {
+                let (to, f) = ((i * features + f) * outside + o, i % groups * features + f);
+                y[to] += bias[f];
+                for (tap, at) in (0..taps).filter_map(|tap| Some((tap, under(&windows, o, tap)?))) {
+                    for c in 0..channels {
+                        let (from, weight) = ((i * channels + c) * inside + at, (f * channels + c) * taps + tap);
+                        y[to] += w[weight] * x[from];
+                        dx[from] += w[weight] * g[to];
+                        dw[weight] += x[from] * g[to];
+                    }
+                }
+            }
+            if let Some(plan) = &plans[0] {
+                planned[0] += 1;
+                let mut out = vec![9.; y.len()];
+                plan.run((&x, &w, Some(&bias)), &sizes, 1, &mut out);
+                assert_eq!(out, y, "{windows:?}");
+                out = vec![9.; w.len()];
+                plan.weight_grad(&x, &g, &sizes, 1, &mut out);
+                assert_eq!(out, dw, "{windows:?}");
+            }
+            if let Some(plan) = &plans[1] {
+                planned[1] += 1;
+                let mut out = vec![9.; x.len()];
+                plan.run((&g, &w, None), &sizes, 1, &mut out);
+                assert_eq!(out, dx, "{windows:?}");
+            }
+        }
+        assert!(planned.iter().all(|&n| n > 100), "{planned:?}");
+    }
+}
