@@ -118,7 +118,7 @@ there! {
 
 /// The names that ndnn does not have: PyTorch's module, names, and why.
 pub const ABSENT: &[(&str, &str, &str)] = &[
-    ("torch.nn", "LinearCrossEntropyOptions", "not yet"),
+    ("torch.nn", "LinearCrossEntropyOptions", "`LinearCrossEntropyLoss::batch_chunk_size` says all there is to choose"),
     ("torch.nn", "Container", "deprecated in PyTorch"),
     ("torch.nn", "RNNBase RNNCellBase", "a base class; here `Recurrent` and `RecurrentCell`, generic over the kind"),
     (
