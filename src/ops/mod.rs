@@ -14,6 +14,7 @@ mod math;
 mod matmul;
 mod norm;
 mod reduce;
+mod rows;
 mod scatter;
 mod select;
 mod shape;
