@@ -61,6 +61,8 @@ static PROCESS: Mutex<Option<RngState>> = Mutex::new(None);
 thread_local! {
     /// The state that replaces it while [`with`] runs.
     static WITHIN: Cell<Option<RngState>> = const { Cell::new(None) };
+    /// Whether nothing is drawn now.
+    static SKIPPED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `f` on the state from which this thread draws.
@@ -98,6 +100,9 @@ pub fn set_state(state: RngState) {
 
 /// The generator of the next draw, for random functions that are not given one.
 pub fn draw() -> Generator {
+    if is_skipped() {
+        return Generator::new(0, 0);
+    }
     current(|state| {
         state.draws += 1;
         Generator::new(state.seed, state.draws)
@@ -123,4 +128,14 @@ pub fn with<R>(rng: &mut (impl Rng + ?Sized), f: impl FnOnce() -> R) -> R {
 pub fn from_state<R>(state: RngState, f: impl FnOnce() -> R) -> R {
     let _restored = Restore::set(&WITHIN, Some(state));
     f()
+}
+
+/// Runs `f`, in which this thread draws nothing: random tensors are 0.
+pub(crate) fn skipped<R>(f: impl FnOnce() -> R) -> R {
+    let _restored = Restore::set(&SKIPPED, true);
+    f()
+}
+
+pub(crate) fn is_skipped() -> bool {
+    SKIPPED.get()
 }

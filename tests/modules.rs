@@ -11,12 +11,18 @@ mod common;
 mod containers;
 #[path = "modules/hooks.rs"]
 mod hooks;
+#[path = "modules/parametrizations.rs"]
+mod parametrizations;
+#[path = "modules/prune.rs"]
+mod prune;
 #[path = "modules/setters.rs"]
 mod setters;
 #[path = "modules/sources.rs"]
 mod sources;
 #[path = "modules/state.rs"]
 mod state;
+#[path = "modules/utils.rs"]
+mod utils;
 
 #[derive(Module)]
 struct Net {

@@ -8,7 +8,7 @@ mod state;
 
 use ndnn::{
     ErrorKind,
-    nn::utils::{clip_grad_norm, clip_grad_norm_p, clip_grad_value},
+    nn::utils::{TotalNormOptions, clip_grad_norm, clip_grad_norm_with, clip_grad_value},
     optim::{self, Adam, AdamW, RMSprop, SGD},
     prelude::*,
 };
@@ -197,8 +197,8 @@ fn clipping() {
     let p = params();
     close(clip_grad_norm(p.clone(), 6.0).unwrap(), 5.0);
     assert_eq!(grads(&p), [3.0, -4.0]);
-    assert_eq!(clip_grad_norm_p(params(), 1.0, f64::INFINITY).unwrap(), 4.0);
-    assert_eq!(clip_grad_norm_p(params(), 1.0, 1.0).unwrap(), 7.0);
+    let with = |p| clip_grad_norm_with(params(), 1.0, TotalNormOptions::default().norm_type(p)).unwrap();
+    assert_eq!((with(f64::INFINITY), with(1.0)), (4.0, 7.0));
     let p = params();
     clip_grad_value(p.clone(), 3.5).unwrap();
     assert_eq!(grads(&p), [3.0, -3.5]);
@@ -434,7 +434,7 @@ fn told_once() {
 fn clipping_of_any_size() {
     let clipped = |grads: &[f64], max_norm: f64, p: f64| {
         let params: Vec<_> = grads.iter().map(|&g| param(0., g)).collect();
-        let norm = clip_grad_norm_p(params.clone(), max_norm, p).unwrap();
+        let norm = clip_grad_norm_with(params.clone(), max_norm, TotalNormOptions::default().norm_type(p)).unwrap();
         (norm, params.iter().map(|p| p.grad().unwrap().item().unwrap()).collect::<Vec<f64>>())
     };
     for p in [0.5, 1., 2., 3., 10., 100., f64::INFINITY] {
@@ -453,7 +453,7 @@ fn clipping_of_any_size() {
     grads.iter().for_each(|g| close(g.abs(), 1.));
     let p: Param = Param::new(tensor![1e35, -1e35]);
     p.set_grad(Some(tensor![1e35, -1e35])).unwrap();
-    clip_grad_norm_p(vec![p.clone()], 1., 10.).unwrap();
+    clip_grad_norm_with(vec![p.clone()], 1., TotalNormOptions::default().norm_type(10.)).unwrap();
     assert!((p.grad().unwrap().to_vec()[0] - 0.5_f32.powf(0.1)).abs() < 1e-5);
     let p: Param = Param::new(tensor![3e38, 3e38]);
     p.set_grad(Some(tensor![3e38, 3e38])).unwrap();

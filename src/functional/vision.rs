@@ -320,11 +320,10 @@ impl<T: Real> Rule<T> {
 /// each place, the taps of the last axis next to one another.
 fn positions<T: Real>(grid: &Tensor<T>, rules: &[Rule<T>], options: GridSampleOptions) -> (Tensor<T>, Vec<usize>) {
     let (axes, taps) = (rules.len(), options.taps());
-    let all = taps.pow(axes as u32);
     let coordinates = grid.view();
     let coordinates = row_major(&coordinates);
     let (mut fractions, mut slopes) = (vector(coordinates.len()), vector(coordinates.len()));
-    let mut at = vector(coordinates.len() / axes * all);
+    let mut at = vector(coordinates.len() / axes * taps.pow(axes as u32));
     for spot in coordinates.chunks_exact(axes) {
         // The index of each tap along each axis, times the distance of elements there.
         let (mut along, mut stride) = ([[OUTSIDE; 4]; 3], 1);
@@ -334,15 +333,17 @@ fn positions<T: Real>(grid: &Tensor<T>, rules: &[Rule<T>], options: GridSampleOp
             slopes.push(slope * rule.scale);
             stride *= rule.size;
         }
-        for tap in 0..all {
-            let (mut rest, mut place) = (tap, 0usize);
-            for along in &along[..axes] {
-                // `OUTSIDE` stays what it is.
-                place = place.saturating_add(along[rest % taps]);
-                rest /= taps;
+        let (mut places, mut count) = ([0usize; 64], 1);
+        for along in &along[..axes] {
+            for k in (0..taps).rev() {
+                for i in 0..count {
+                    // `OUTSIDE` stays what it is.
+                    places[k * count + i] = places[i].saturating_add(along[k]);
+                }
             }
-            at.push(place);
+            count *= taps;
         }
+        at.extend_from_slice(&places[..count]);
     }
     let slopes = Tensor::from(array(grid.shape(), slopes));
     let run = move |g: &Tensor<T>, _| Ok([Some(shared(g, &slopes)?)]);

@@ -185,28 +185,37 @@ fn mixed<T: Real>(x: &[T], (places, weights): (&[usize], &[T]), out: &mut Blank<
 }
 
 /// `R` rows, each element of which is the weighted sum of elements of the same row of `x`.
+#[allow(unsafe_code)]
 fn across<T: Real, const R: usize>(x: &[T], taps: &Taps<T>, out: &mut Blank<T>) {
     let (n, m) = (taps.input, taps.output());
-    let mut rows: [&[T]; R] = [&[]; R];
-    for (r, row) in rows.iter_mut().enumerate() {
-        *row = &x[r * n..][..n];
-    }
+    assert!(x.len() == R * n && out.len() == R * m);
+    // SAFETY: `r < R`, and each place is below `n`: `tap` checks it, and those of `transposed` are numbers of outputs.
+    let element = |r: usize, place: usize| unsafe { *x.get_unchecked(r * n + place) };
     for o in 0..m {
-        let (places, weights) = taps.of(o);
         let mut sums = [T::ZERO; R];
-        // The first product is not added to 0: a nearest neighbour of -0 is -0.
-        if let (Some(&p), Some(&w)) = (places.first(), weights.first()) {
-            for (sum, row) in sums.iter_mut().zip(&rows) {
-                *sum = row[p] * w;
+        match taps.of(o) {
+            // Nearly all rows of linear interpolation.
+            (&[p, q], &[u, v]) => {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    *sum = element(r, p) * u + element(r, q) * v;
+                }
             }
-        }
-        for (&p, &w) in places.iter().zip(weights).skip(1) {
-            for (sum, row) in sums.iter_mut().zip(&rows) {
-                *sum += row[p] * w;
+            (&[p, ref places @ ..], &[u, ref weights @ ..]) => {
+                // The first product is not added to 0: a nearest neighbour of -0 is -0.
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    *sum = element(r, p) * u;
+                }
+                for (&p, &w) in places.iter().zip(weights) {
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        *sum += element(r, p) * w;
+                    }
+                }
             }
+            _ => {}
         }
         for (r, &sum) in sums.iter().enumerate() {
-            out[r * m + o].write(sum);
+            // SAFETY: `r < R` and `o < m`, and `out` has `R · m` elements.
+            unsafe { out.get_unchecked_mut(r * m + o) }.write(sum);
         }
     }
 }

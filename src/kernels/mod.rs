@@ -10,8 +10,8 @@
 //! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions
 //!   of sliding windows).
 //! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
-//!   [`products`], [`random`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
-//! - Products of matrices: [`gemm`].
+//!   [`products`], [`random`], [`row_sums`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
+//! - Products of matrices: [`gemm`]; equations and reflections: [`linalg`].
 
 pub mod conv;
 pub mod copy;
@@ -25,6 +25,7 @@ pub mod interpolation;
 pub mod isa;
 pub mod layout;
 pub mod lend;
+pub mod linalg;
 pub mod memory;
 pub mod normalization;
 pub mod optimizer_pass;

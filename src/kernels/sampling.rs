@@ -12,6 +12,9 @@ use crate::number::Real;
 /// The place of a tap that lies outside the plane: it takes nothing, and gets nothing back.
 pub const OUTSIDE: usize = usize::MAX;
 
+/// The number of channels that share the reading of places and weights.
+const GROUP: usize = 4;
+
 /// The places in `batch` times `channels` planes of `plane` elements that `spots` results per plane are made of, the same
 /// for all channels: `(batch, spots, taps)`.
 pub struct Places {
@@ -35,74 +38,145 @@ impl Places {
         each[i / self.channels * len..][..len].chunks_exact(self.taps)
     }
 
-    /// Calls `f(i, row)` for each of the rows of `len` elements of the result, which starts with zeros.
-    fn rows_of<T: Real>(&self, len: usize, f: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
+    /// A result of `len` elements per plane, which starts with zeros: calls `f(i, rows)` for groups of up to [`GROUP`]
+    /// channels of one sample, whose first plane is number `i`.
+    fn groups<T: Real>(&self, len: usize, f: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
         let mut out = filled(self.rows() * len, T::ZERO);
         let work = saturating([self.rows(), self.spots, self.taps]);
-        let step = if work < PARALLEL { self.rows().max(1) } else { TASK.div_ceil(self.spots * self.taps) };
-        if !out.is_empty() && self.spots > 0 {
-            let tasks = out.chunks_mut(step * len).enumerate();
-            threads::each(work, tasks, |(task, rows)| {
-                rows.chunks_exact_mut(len).enumerate().for_each(|(r, row)| f(task * step + r, row));
-            });
+        if out.is_empty() || self.spots == 0 {
+            return out;
+        }
+        // Channels per task.
+        let step = match work < PARALLEL {
+            true => self.channels,
+            false => TASK.div_ceil(self.spots * self.taps).next_multiple_of(GROUP),
+        };
+        let samples = out.chunks_exact_mut(self.channels * len).enumerate();
+        let tasks = samples.flat_map(|(n, out)| {
+            out.chunks_mut(step * len).enumerate().map(move |(part, out)| (n * self.channels + part * step, out))
+        });
+        let task = |(first, out): (usize, &mut [T])| {
+            out.chunks_mut(GROUP * len).enumerate().for_each(|(group, rows)| f(first + group * GROUP, rows));
+        };
+        if work < PARALLEL {
+            tasks.for_each(task)
+        } else {
+            threads::each(work, tasks, task)
         }
         out
     }
 
     /// `y[n, c, o] = Σₖ w[n, o, k] · x[n, c, at[n, o, k]]`
     pub fn sample<T: Real>(&self, x: &[T], weights: &[T]) -> Vec<T> {
-        self.rows_of(self.spots, |i, out| {
-            let plane = &x[i * self.plane..][..self.plane];
-            for ((out, at), weights) in out.iter_mut().zip(self.row(i, &self.at)).zip(self.row(i, weights)) {
-                for (&at, &w) in at.iter().zip(weights) {
-                    if let Some(&x) = plane.get(at) {
-                        *out += w * x;
+        self.groups(self.spots, |i, out| match out.len() / self.spots {
+            GROUP => self.sample_group::<T, GROUP>(i, x, weights, out),
+            _ => (i..).zip(out.chunks_exact_mut(self.spots)).for_each(|(i, out)| {
+                self.sample_group::<T, 1>(i, x, weights, out);
+            }),
+        })
+    }
+
+    #[allow(unsafe_code)]
+    fn sample_group<T: Real, const R: usize>(&self, i: usize, x: &[T], weights: &[T], out: &mut [T]) {
+        let (plane, spots) = (self.plane, self.spots);
+        let x = &x[i * plane..][..R * plane];
+        for (o, (at, weights)) in self.row(i, &self.at).zip(self.row(i, weights)).enumerate() {
+            let mut sums = [T::ZERO; R];
+            for (&at, &w) in at.iter().zip(weights) {
+                if at < plane {
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        // SAFETY: `r < R` and `at < plane`, and `x` has `R · plane` elements.
+                        *sum += w * unsafe { *x.get_unchecked(r * plane + at) };
                     }
                 }
             }
-        })
+            for (r, &sum) in sums.iter().enumerate() {
+                out[r * spots + o] = sum;
+            }
+        }
     }
 
     /// `x[n, c, i] = Σ w[n, o, k] · g[n, c, o]` over all `o` and `k` with `at[n, o, k] = i`.
     pub fn spread<T: Real>(&self, g: &[T], weights: &[T]) -> Vec<T> {
-        self.rows_of(self.plane, |i, plane| {
-            let g = &g[i * self.spots..][..self.spots];
-            for ((&g, at), weights) in g.iter().zip(self.row(i, &self.at)).zip(self.row(i, weights)) {
-                for (&at, &w) in at.iter().zip(weights) {
-                    if let Some(x) = plane.get_mut(at) {
-                        *x += w * g;
+        self.groups(self.plane, |i, out| match out.len() / self.plane {
+            GROUP => self.spread_group::<T, GROUP>(i, g, weights, out),
+            _ => (i..).zip(out.chunks_exact_mut(self.plane)).for_each(|(i, out)| {
+                self.spread_group::<T, 1>(i, g, weights, out);
+            }),
+        })
+    }
+
+    #[allow(unsafe_code)]
+    fn spread_group<T: Real, const R: usize>(&self, i: usize, g: &[T], weights: &[T], out: &mut [T]) {
+        let (plane, spots) = (self.plane, self.spots);
+        let (g, out) = (&g[i * spots..][..R * spots], &mut out[..R * plane]);
+        for (o, (at, weights)) in self.row(i, &self.at).zip(self.row(i, weights)).enumerate() {
+            let mut gradients = [T::ZERO; R];
+            for (r, gradient) in gradients.iter_mut().enumerate() {
+                *gradient = g[r * spots + o];
+            }
+            for (&at, &w) in at.iter().zip(weights) {
+                if at < plane {
+                    for (r, &g) in gradients.iter().enumerate() {
+                        // SAFETY: `r < R` and `at < plane`, and `out` has `R · plane` elements.
+                        unsafe { *out.get_unchecked_mut(r * plane + at) += w * g };
                     }
                 }
             }
-        })
+        }
     }
 
     /// `w[n, o, k] = Σ_c g[n, c, o] · x[n, c, at[n, o, k]]`
     pub fn products<T: Real>(&self, g: &[T], x: &[T]) -> Vec<T> {
         let mut out = filled(self.at.len(), T::ZERO);
         let work = saturating([self.channels, self.at.len()]);
-        // Spots per task.
-        let step = if work < PARALLEL { self.spots } else { TASK.div_ceil(saturating([self.channels, self.taps])) };
         if out.is_empty() {
             return out;
         }
+        // Spots per task.
+        let step = match work < PARALLEL {
+            true => self.spots,
+            false => TASK.div_ceil(saturating([self.channels.max(1), self.taps])),
+        };
         let samples = out.chunks_exact_mut(self.spots * self.taps).enumerate();
         let tasks = samples.flat_map(|(n, out)| {
             out.chunks_mut(step * self.taps).enumerate().map(move |(part, out)| (n, part * step, out))
         });
-        threads::each(work, tasks, |(n, first, out)| {
-            for row in n * self.channels..(n + 1) * self.channels {
-                let (plane, g) = (&x[row * self.plane..][..self.plane], &g[row * self.spots + first..]);
-                let at = self.row(row, &self.at).skip(first);
-                for ((out, &g), at) in out.chunks_exact_mut(self.taps).zip(g).zip(at) {
-                    for (out, &at) in out.iter_mut().zip(at) {
-                        if let Some(&x) = plane.get(at) {
-                            *out += g * x;
-                        }
+        let task = |(n, first, out): (usize, usize, &mut [T])| {
+            let (mut i, end) = (n * self.channels, (n + 1) * self.channels);
+            while i + GROUP <= end {
+                self.products_group::<T, GROUP>(i, first, g, x, out);
+                i += GROUP;
+            }
+            (i..end).for_each(|i| self.products_group::<T, 1>(i, first, g, x, out));
+        };
+        if work < PARALLEL {
+            tasks.for_each(task)
+        } else {
+            threads::each(work, tasks, task)
+        }
+        out
+    }
+
+    /// Adds the products of `R` channels, from spot number `first` on.
+    #[allow(unsafe_code)]
+    fn products_group<T: Real, const R: usize>(&self, i: usize, first: usize, g: &[T], x: &[T], out: &mut [T]) {
+        let (plane, spots) = (self.plane, self.spots);
+        let (g, x) = (&g[i * spots..][..R * spots], &x[i * plane..][..R * plane]);
+        let at = self.row(i, &self.at).skip(first);
+        for ((o, at), out) in (first..).zip(at).zip(out.chunks_exact_mut(self.taps)) {
+            let mut gradients = [T::ZERO; R];
+            for (r, gradient) in gradients.iter_mut().enumerate() {
+                *gradient = g[r * spots + o];
+            }
+            for (out, &at) in out.iter_mut().zip(at) {
+                if at < plane {
+                    for (r, &g) in gradients.iter().enumerate() {
+                        // SAFETY: `r < R` and `at < plane`, and `x` has `R · plane` elements.
+                        *out += g * unsafe { *x.get_unchecked(r * plane + at) };
                     }
                 }
             }
-        });
-        out
+        }
     }
 }

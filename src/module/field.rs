@@ -22,6 +22,8 @@ pub struct Members<'a> {
     pub(crate) children: Vec<(String, &'a dyn Module)>,
     /// The modules that compute parameters, by the name of the parameter.
     pub(crate) parametrized: Vec<(String, Arc<dyn Module>)>,
+    /// Those whose members have names among the module's own, which are complete.
+    pub(crate) beside: Vec<Arc<dyn Module>>,
     pub(crate) modes: Vec<&'a Mode>,
 }
 
@@ -67,7 +69,7 @@ impl<M: Module + Clone> Field for M {
 impl<T: Real> Field for Param<T> {
     fn show<'a>(&'a self, name: &str, members: &mut Members<'a>) {
         match self.source() {
-            Source::Computed(list) => members.parametrized.push((name.to_string(), list)),
+            Source::Computed(list) => list.show(name, members),
             _ => members.params.push((name.to_string(), self.into())),
         }
     }
@@ -125,12 +127,17 @@ plain! {
     [] F::Reduction,
     [] F::Resize,
     [] F::TripletMarginWithDistanceLossOptions,
+    [const N: usize] F::AdaptiveSize<N>,
     [const N: usize] F::AvgPoolOptions<N>,
     [const N: usize] F::ConvOptions<N>,
     [const N: usize] F::ConvTransposeOptions<N>,
     [const N: usize] F::Dims<N>,
+    [const N: usize] F::FractionalSize<N>,
+    [const N: usize] F::LPPoolOptions<N>,
     [const N: usize] F::MaxPoolOptions<N>,
+    [const N: usize] F::MaxUnpoolOptions<N>,
     [const N: usize] F::Padding<N>,
+    [const N: usize] F::Pads<N>,
     [const N: usize] F::PoolStride<N>,
     [] bool, [] char, [] u8, [] u16, [] u32, [] u64, [] usize, [] i8, [] i16, [] i32, [] i64, [] isize, [] f32, [] f64,
     [] String, [] &'static str, [] Vec<usize>, [] Vec<isize>, [] Vec<i64>, [] Vec<f32>, [] Vec<f64>, [] Vec<bool>, [] Vec<String>,

@@ -45,6 +45,7 @@ pub use mode::Mode;
 pub use param::Param;
 pub(crate) use param::optional;
 pub use parametrization::{CloneParametrization, Parametrization};
+pub(crate) use parametrization::{cached, has_beside};
 pub use printing::{ExtraRepr, repr};
 pub use scope::Scope;
 pub use sequential::Sequential;

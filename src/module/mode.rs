@@ -34,7 +34,7 @@ impl Mode {
         self.0.load(Relaxed)
     }
 
-    pub(super) fn set(&self, training: bool) {
+    pub(crate) fn set(&self, training: bool) {
         self.0.store(training, Relaxed);
     }
 }

@@ -8,8 +8,9 @@ use std::{
 use ndarray::ArrayViewMutD;
 
 use super::{
+    any::AnyParam,
     copies::{self, Handle, cloned, converted, copying},
-    parametrization::ParametrizationList,
+    parametrization::{self, ParametrizationList},
     scope,
 };
 use crate::{
@@ -184,7 +185,7 @@ impl<T: Real> Param<T> {
                 Source::Computed(list) => list.clone(),
             }
         };
-        Some(or_panic(computed.tensor()))
+        Some(or_panic(parametrization::values(computed)))
     }
 
     /// The current values, detached: gradients of what is computed from them do not reach this parameter.
@@ -343,21 +344,22 @@ impl<T: Real> Param<T> {
         Ok(())
     }
 
-    /// Clears the accumulated gradient; if a parametrization computes the values, those of its originals.
+    /// Clears the accumulated gradient; if a parametrization computes the values, those of all that it computes them from.
     pub fn zero_grad(&self) {
         match &read(&self.0).source {
             Source::Own(tensor) => tensor.zero_grad(),
-            Source::Computed(list) => list.originals().iter().for_each(Param::zero_grad),
+            Source::Computed(list) => list.parameters().iter().for_each(AnyParam::zero_grad),
             Source::Lazy(_) => {}
         }
     }
 
-    /// Freezes (`false`) or unfreezes the parameter for forward passes from now on.
+    /// Freezes (`false`) or unfreezes the parameter for forward passes from now on; if a parametrization computes the values, all
+    /// that it computes them from.
     pub fn set_requires_grad(&self, requires_grad: bool) {
         let mut state = write(&self.0);
         state.requires_grad = requires_grad;
         if let Source::Computed(list) = &state.source {
-            list.originals().iter().for_each(|p| p.set_requires_grad(requires_grad));
+            list.parameters().iter().for_each(|p| p.set_requires_grad(requires_grad));
         }
     }
 
@@ -365,7 +367,7 @@ impl<T: Real> Param<T> {
     pub fn requires_grad(&self) -> bool {
         let state = read(&self.0);
         match &state.source {
-            Source::Computed(list) => list.originals().iter().any(Param::requires_grad),
+            Source::Computed(list) => list.parameters().iter().any(AnyParam::requires_grad),
             _ => state.requires_grad,
         }
     }

@@ -1,9 +1,14 @@
 //! [`Parametrization`]: parameters that are computed from others.
 
-use std::sync::Arc;
+use std::{any::Any, collections::HashMap, sync::Arc};
 
-use super::{Module, Param, copying, field::Members, param::Source};
-use crate::{Error, Real, Result, Tensor, state::StateDict, tensor::no_grad};
+use super::{AnyParam, Module, Param, copying, field::Members, param::Source, walk};
+use crate::{
+    AnyTensor, Error, Real, Result, Tensor,
+    state::StateDict,
+    sync::{Scoped, during},
+    tensor::{grad_enabled, no_grad, unerase},
+};
 
 /// A module that computes a parameter from other tensors, for
 /// [`register_parametrization`](crate::nn::utils::parametrize::register_parametrization).
@@ -43,6 +48,15 @@ pub trait Parametrization<T: Real = f32>: Module + CloneParametrization<T> {
     /// norm.
     fn old_names(&self) -> &[&str] {
         &[]
+    }
+
+    /// The suffixes of the originals' names if they are shown among the layer's own members, as PyTorch's older utilities do
+    /// (`weight_g` and `weight_v` for `["_g", "_v"]`), and not under `parametrizations`. The names of this module's own
+    /// members are then appended to the parameter's, too. By default `None`.
+    ///
+    /// Such a parametrization is the only one of its parameter, and is not printed.
+    fn beside(&self) -> Option<&[&str]> {
+        None
     }
 }
 
@@ -92,9 +106,56 @@ impl<T: Real> Module for ParametrizationList<T> {
     }
 }
 
+/// A list whose members are shown among those of the layer, under names that begin with the parameter's.
+pub(super) struct Beside<T: Real> {
+    name: String,
+    list: Arc<ParametrizationList<T>>,
+}
+
+impl<T: Real> Module for Beside<T> {
+    fn members<'a>(&'a self, members: &mut Members<'a>) {
+        let [step] = &*self.list.steps else { unreachable!("it is the only one") };
+        for (original, suffix) in self.list.originals.iter().zip(step.beside().unwrap_or_default()) {
+            members.field(&format!("{}{suffix}", self.name), original);
+        }
+        let mut own = walk::members(&**step);
+        let named = |name: String| format!("{}{name}", self.name);
+        members.params.extend(own.params.drain(..).map(|(name, param)| (named(name), param)));
+        members.buffers.extend(own.buffers.drain(..).map(|(name, buffer)| (named(name), buffer)));
+        members.modes.append(&mut own.modes);
+    }
+
+    fn type_name(&self) -> String {
+        self.list.steps()
+    }
+
+    fn upgrade(&self, prefix: &str, state: &mut StateDict) {
+        self.list.steps[0].upgrade(&format!("{prefix}{}", self.name), state);
+    }
+}
+
 impl<T: Real> ParametrizationList<T> {
-    pub(super) fn originals(&self) -> &[Param<T>] {
-        &self.originals
+    /// Shows the parameter with this name.
+    pub(super) fn show(self: Arc<Self>, name: &str, members: &mut Members<'_>) {
+        match self.is_beside() {
+            true => members.beside.push(Arc::new(Beside { name: name.to_string(), list: self })),
+            false => members.parametrized.push((name.to_string(), self)),
+        }
+    }
+
+    fn is_beside(&self) -> bool {
+        self.steps[0].beside().is_some()
+    }
+
+    /// The parametrization, if it is of this type and is shown among the layer's members.
+    fn step_beside<P: 'static>(&self) -> Option<&P> {
+        let step: &dyn Any = &*self.steps[0];
+        step.downcast_ref().filter(|_| self.is_beside())
+    }
+
+    /// All parameters from which the values are computed: the originals, and those of the parametrizations.
+    pub(super) fn parameters(&self) -> Vec<AnyParam> {
+        walk::parameters(self)
     }
 
     pub(super) fn shape(&self) -> &[usize] {
@@ -142,15 +203,72 @@ impl<T: Real> ParametrizationList<T> {
     }
 }
 
+/// For each list, with and without gradients, what it computed; the list is kept, since the address of one that is dropped may
+/// be reused.
+type Values = HashMap<(usize, bool), (Arc<dyn Module>, AnyTensor)>;
+
+thread_local! {
+    static CACHE: Scoped<Values> = const { Scoped::new() };
+}
+
+/// Runs `f`, in which each parameter is computed at most once on this thread.
+pub(crate) fn cached<R>(f: impl FnOnce() -> R) -> R {
+    if CACHE.with(Scoped::is_some) { f() } else { during(&CACHE, Values::default(), f).0 }
+}
+
+/// Runs `f`, for which other tensors replace parameters: what was computed before does not hold in it.
+pub(super) fn anew<R>(f: impl FnOnce() -> R) -> R {
+    if CACHE.with(Scoped::is_some) { during(&CACHE, Values::default(), f).0 } else { f() }
+}
+
+/// The parameter's values, from which gradients flow to the originals.
+pub(super) fn values<T: Real>(list: Arc<ParametrizationList<T>>) -> Result<Tensor<T>> {
+    if !CACHE.with(Scoped::is_some) {
+        return list.tensor();
+    }
+    let key = (Arc::as_ptr(&list) as *const () as usize, grad_enabled());
+    let known = CACHE.with(|cache| cache.with(|values| Some(values.as_ref()?.get(&key)?.1.clone())));
+    if let Some(tensor) = known.and_then(unerase) {
+        return Ok(tensor);
+    }
+    let tensor = list.tensor()?;
+    CACHE.with(|cache| cache.with(|values| values.as_mut()?.insert(key, (list, tensor.clone().into()))));
+    Ok(tensor)
+}
+
+/// The first parametrization of this type that `module` shows among the names of its own parameters.
+pub(crate) fn has_beside<P: 'static, T: Real>(module: &dyn Module) -> bool {
+    walk::members(module).beside.iter().any(|beside| {
+        let beside: &dyn Any = &**beside;
+        beside.downcast_ref::<Beside<T>>().is_some_and(|beside| beside.list.step_beside::<P>().is_some())
+    })
+}
+
 impl<T: Real> Param<T> {
+    /// What `f` returns for the parametrization of this type, if one computes the parameter and is shown among the layer's members.
+    pub(crate) fn beside<P: 'static, R>(&self, f: impl FnOnce(&P) -> R) -> Option<R> {
+        match self.source() {
+            Source::Computed(list) => list.step_beside().map(f),
+            _ => None,
+        }
+    }
+
+    /// Whether a parametrization computes the values, and is shown under `parametrizations`.
+    pub(crate) fn has_parametrizations(&self) -> bool {
+        matches!(self.source(), Source::Computed(list) if !list.is_beside())
+    }
+
     /// Adds a parametrization that computes the values from now on, after the existing ones.
-    pub(crate) fn parametrize(&self, step: Arc<dyn Parametrization<T>>) -> Result<()> {
-        let op = "register_parametrization";
-        let requires_grad = self.requires_grad();
+    pub(crate) fn parametrize(&self, op: &str, step: Arc<dyn Parametrization<T>>) -> Result<()> {
+        let (beside, requires_grad) = (step.beside().is_some(), self.requires_grad());
         let list = match self.source() {
             Source::Lazy(_) => {
                 let why = "the parameter has no values yet; run a batch through the model first";
                 return Err(Error::state(op, why));
+            }
+            Source::Computed(list) if beside || list.is_beside() => {
+                let what = format!("{} computes the parameter already; remove it first", list.steps());
+                return Err(Error::state(op, what));
             }
             Source::Computed(list) => ParametrizationList {
                 originals: list.originals.clone(),
@@ -170,18 +288,25 @@ impl<T: Real> Param<T> {
                 ParametrizationList { originals, steps: vec![step.clone()], shape }
             }
         };
-        let made = no_grad(|| list.tensor())?;
-        if made.shape() != list.shape {
-            let what = format!("the parameter is {:?}, {} computes {:?}", list.shape, step.type_name(), made.shape());
+        // PyTorch's older utilities compute nothing before the first forward pass, and a power iteration is seen.
+        let made = if beside { list.shape.clone() } else { no_grad(|| list.tensor())?.shape().to_vec() };
+        if made != list.shape {
+            let what = format!("the parameter is {:?}, {} computes {made:?}", list.shape, step.type_name());
             return Err(Error::shape(op, what));
         }
         self.set_source(Source::Computed(Arc::new(list)), requires_grad);
         Ok(())
     }
 
+    /// Freezes what a parametrization computes the parameter from, but not what the parametrization learns itself.
+    pub(crate) fn freeze_originals(&self) {
+        if let Source::Computed(list) = self.source() {
+            list.originals.iter().for_each(|original| original.set_requires_grad(false));
+        }
+    }
+
     /// Turns it into an ordinary parameter again, with its current values or those of the original.
-    pub(crate) fn unparametrize(&self, leave_parametrized: bool) -> Result<()> {
-        let op = "remove_parametrizations";
+    pub(crate) fn unparametrize(&self, op: &str, leave_parametrized: bool) -> Result<()> {
         let Source::Computed(list) = self.source() else {
             return Err(Error::state(op, "the parameter has no parametrization"));
         };

@@ -6,6 +6,7 @@ use super::{
     Buffer, Module, Param,
     any::{AnyBuffer, AnyParam},
     param::fits,
+    parametrization::anew,
     walk::{self, Entry},
 };
 use crate::{
@@ -140,7 +141,7 @@ impl Scope {
     /// leaves the scope, too.
     pub fn run<R>(mut self, f: impl FnOnce() -> R) -> (R, Vec<(AnyBuffer, AnyTensor)>) {
         self.outer = current();
-        let (result, scope) = during(&SCOPE, Rc::new(self), f);
+        let (result, scope) = anew(|| during(&SCOPE, Rc::new(self), f));
         (result, std::mem::take(&mut *scope.buffers.borrow_mut()).values)
     }
 }

@@ -28,6 +28,9 @@ pub(super) fn join(prefix: &str, name: &str) -> String {
 fn descend(module: &dyn Module, prefix: &str, f: &mut dyn FnMut(&str, &Members<'_>)) {
     let members = members(module);
     f(prefix, &members);
+    for list in &members.beside {
+        descend(&**list, prefix, f);
+    }
     for (name, child) in &members.children {
         descend(*child, &join(prefix, name), f);
     }
@@ -39,7 +42,8 @@ fn descend(module: &dyn Module, prefix: &str, f: &mut dyn FnMut(&str, &Members<'
 /// The parameters of a module itself, including those from which parametrizations compute others.
 pub(super) fn own_parameters(root: &dyn Module) -> Vec<AnyParam> {
     let root = members(root);
-    let computed = root.parametrized.iter().flat_map(|(_, list)| parameters(&**list));
+    let lists = root.parametrized.iter().map(|(_, list)| list).chain(&root.beside);
+    let computed = lists.flat_map(|list| parameters(&**list));
     root.params.into_iter().map(|(_, p)| p).chain(computed).collect()
 }
 
@@ -48,6 +52,9 @@ pub(super) fn upgraded(module: &dyn Module, state: &StateDict) -> StateDict {
     fn upgrade(module: &dyn Module, prefix: &str, state: &mut StateDict) {
         module.upgrade(prefix, state);
         let members = members(module);
+        for list in &members.beside {
+            list.upgrade(prefix, state);
+        }
         for (name, child) in &members.children {
             upgrade(*child, &format!("{prefix}{name}."), state);
         }

@@ -109,7 +109,7 @@ pub struct ConvTranspose<const N: usize, T: Real = f32> {
     pub weight: Param<T>,
     /// `[out_channels]`
     pub bias: Option<Param<T>>,
-    options: ConvTransposeOptions<N>,
+    pub(super) options: ConvTransposeOptions<N>,
 }
 
 F::by_rank! { type ConvTranspose<_, T = f32>: ConvTranspose1d, ConvTranspose2d, ConvTranspose3d }

@@ -9,6 +9,7 @@ mod formula;
 mod gather;
 mod index;
 mod join;
+mod linalg;
 mod math;
 mod matmul;
 mod norm;

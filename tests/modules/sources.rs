@@ -489,7 +489,7 @@ fn lazy_norms_with_other_options() {
 
 // ------------------------------------------------------------------------------------------------------ functional_call
 
-fn rand(seed: u64) -> ndnn::random::Generator {
+pub fn rand(seed: u64) -> ndnn::random::Generator {
     ndnn::random::SeedableRng::seed_from_u64(seed)
 }
 

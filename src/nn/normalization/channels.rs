@@ -43,11 +43,11 @@ macro_rules! channel_norm {
             /// Empty until the first input of a lazy layer.
             #[module(skip)]
             num_features: OnceLock<usize>,
-            eps: f64,
+            pub(in crate::nn) eps: f64,
             momentum: Option<f64>,
             affine: bool,
             biased: bool,
-            mode: Mode,
+            pub(in crate::nn) mode: Mode,
         }
 
         impl<const N: usize> $name<N> {
@@ -94,7 +94,7 @@ macro_rules! channel_norm {
             }
 
             /// The number of channels; `None` if it comes from the first input.
-            fn features(&self) -> Option<usize> {
+            pub(in crate::nn) fn features(&self) -> Option<usize> {
                 let shapes = [self.weight.as_ref().map(Param::known_shape), self.running_mean.as_ref().map(Buffer::known_shape)];
                 let known = || shapes.into_iter().flatten().find_map(|shape| shape[0]);
                 self.num_features.get().copied().or_else(known)

@@ -1,11 +1,51 @@
-//! Clipping gradients by their global norm, or by value.
+//! The norm of many tensors as one, and clipping gradients by it or by value.
 
 use crate::{
     Error, Result,
+    functional::options,
     kernels::{elementwise::map, layout::row_major},
     nn::{AnyParam, Parameters},
-    tensor::{AnyTensor, Real, Tensor, no_grad},
+    tensor::{AnyTensor, Real, Tensor, Tensors, no_grad},
 };
+
+options! {
+    /// The options of [`get_total_norm`] and [`clip_grad_norm_with`].
+    pub struct TotalNormOptions, setters total_norm_setters {
+        /// The order p of the norm, of either sign, 0 or infinite; 2 by default.
+        norm_type: of f64 = 2., if |p| !p.is_nan(), "the order of a norm is a number";
+        /// Whether a number that is not finite is an error, as it is by default, against PyTorch.
+        error_if_nonfinite: of bool = true;
+    }
+}
+
+/// The p-norm of all elements of some tensors, as if they were one vector: `(Σ |x|ᵖ)^(1/p)`.
+///
+/// For ∞ and −∞ it is the largest and the smallest `|x|`; for 0, as in PyTorch, the number of tensors that are not all 0.
+/// Without tensors it is 0.
+///
+/// ```
+/// use ndnn::{nn::utils::{TotalNormOptions, get_total_norm}, prelude::*};
+/// let weights = vec![tensor![3.0, 0.0], tensor![-4.0]];
+/// assert_eq!(get_total_norm(&weights, TotalNormOptions::default())?, 5.0);
+/// assert_eq!(get_total_norm(&weights, TotalNormOptions::default().norm_type(f64::INFINITY))?, 4.0);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If a tensor is not of floats or, with `error_if_nonfinite`, has an element that is not finite.
+pub fn get_total_norm(tensors: &impl Tensors, options: TotalNormOptions) -> Result<f64> {
+    let op = "get_total_norm";
+    let tensors = tensors.tensors();
+    if let Some(other) = tensors.iter().find(|t| !matches!(t, AnyTensor::F32(_) | AnyTensor::F64(_))) {
+        return Err(Error::value(op, format!("expected tensors of floats, got one of {}", other.dtype())));
+    }
+    let bad: Vec<String> = (0..tensors.len()).filter(|&i| !is_finite(&tensors[i])).map(|i| i.to_string()).collect();
+    if options.error_if_nonfinite && !bad.is_empty() {
+        return Err(Error::value(op, format!("there are elements that are not finite in tensor {}", bad.join(", "))));
+    }
+    let (size, parts) = norm(&tensors, options.norm_type);
+    Ok(if size == 0. { 0. } else { size * parts })
+}
 
 /// Scales the gradients of all parameters so that their global 2-norm is at most `max_norm`; returns the norm before.
 ///
@@ -24,48 +64,98 @@ use crate::{
 /// If `max_norm` is negative or NaN, or a gradient is not finite: the error names the parameters, and the gradients are
 /// unchanged. A norm that is too large for an `f64` is returned as infinite, but the gradients are clipped correctly.
 pub fn clip_grad_norm(params: impl Parameters, max_norm: f64) -> Result<f64> {
-    clip_grad_norm_p(params, max_norm, 2.)
+    clip_grad_norm_with(params, max_norm, TotalNormOptions::default())
 }
 
-/// As [`clip_grad_norm`] for another norm: `norm_type` is p, or infinity for the largest magnitude.
+/// As [`clip_grad_norm`], for a norm of any order, and gradients that may not be finite: without `error_if_nonfinite` they are
+/// scaled all the same, as PyTorch does, by NaN if the norm is NaN and by 0 if it is infinite.
 ///
 /// # Errors
-/// As [`clip_grad_norm`], and if `norm_type` is not above 0.
-pub fn clip_grad_norm_p(params: impl Parameters, max_norm: f64, norm_type: f64) -> Result<f64> {
-    if max_norm.is_nan() || max_norm < 0. {
-        return Err(Error::value("clip_grad_norm", format!("max_norm is at least 0, got {max_norm}")));
-    }
-    if norm_type.is_nan() || norm_type <= 0. {
-        return Err(Error::value("clip_grad_norm", format!("norm_type is above 0, got {norm_type}")));
-    }
+/// As [`clip_grad_norm`].
+pub fn clip_grad_norm_with(params: impl Parameters, max_norm: f64, options: TotalNormOptions) -> Result<f64> {
+    let op = "clip_grad_norm";
+    at_least_0(op, max_norm)?;
     let params = params.named();
     let grads: Vec<AnyTensor> = params.iter().filter_map(|(_, p)| p.grad()).collect();
-    let larger = |most: f64, x: f64| if x.abs() > most || x.is_nan() { x.abs() } else { most };
-    let bad = |p: &AnyParam| p.grad().is_some_and(|grad| !fold(&grad, 0., larger).is_finite());
-    let most = grads.iter().fold(0., |most, grad| fold(grad, most, larger));
-    if !most.is_finite() {
+    let finite = grads.iter().all(is_finite);
+    if !finite && options.error_if_nonfinite {
+        let bad = |p: &AnyParam| p.grad().is_some_and(|grad| !is_finite(&grad));
         let bad: Vec<&str> = params.iter().filter(|(_, p)| bad(p)).map(|(name, _)| &**name).collect();
-        return Err(Error::value(
-            "clip_grad_norm",
-            format!("the gradient is not finite in {}; no gradient was changed", bad.join(", ")),
-        ));
+        let what = format!("the gradient is not finite in {}; no gradient was changed", bad.join(", "));
+        return Err(Error::value(op, what));
     }
-    // The norm is `most · parts`: powers of numbers up to 1 do not overflow.
-    let parts = match norm_type {
-        f64::INFINITY => 1.,
-        _ => {
-            let power = |x: f64| if norm_type == 2. { x * x } else { x.abs().powf(norm_type) };
-            let sum: f64 = grads.iter().map(|grad| fold(grad, 0., |sum, x| sum + power(x / most))).sum();
-            if norm_type == 2. { sum.sqrt() } else { sum.powf(1. / norm_type) }
-        }
-    };
-    let total = if most == 0. { 0. } else { most * parts };
-    if total + 1e-6 > max_norm {
-        // In two steps, neither of which leaves the range of f64.
-        let (down, scale) = if total > 1e150 { (most, max_norm / parts) } else { (1., max_norm / (total + 1e-6)) };
-        change(&params, |g| g / down * scale, |g| map(g.view(), |x| (f64::from(x) / down * scale) as f32).into());
-    }
+    let (size, parts) = norm(&grads, options.norm_type);
+    let total = if size == 0. { 0. } else { size * parts };
+    // In two steps, neither of which leaves the range of f64.
+    let (down, scale) =
+        if finite && total > 1e150 { (size, max_norm / parts) } else { (1., coefficient(max_norm, total)) };
+    scale_all(&params, down, scale);
     Ok(total)
+}
+
+/// Scales the gradients of all parameters by `min(max_norm / (total_norm + 1e-6), 1)`, for a norm that is known:
+/// [`clip_grad_norm`] is [`get_total_norm`] of the gradients and this.
+///
+/// ```
+/// use ndnn::{nn::utils::clip_grads_with_norm, prelude::*};
+/// let w = Param::new(tensor![3.0, 4.0]);
+/// w.tensor().square().sum().backward()?;      // the gradient is [6, 8]
+/// clip_grads_with_norm(vec![w.clone()], 1.0, 2.0)?;
+/// assert!((w.grad().unwrap() - tensor![3.0, 4.0]).abs().max()?.item()? < 1e-5);
+/// # Ok::<(), ndnn::Error>(())
+/// ```
+///
+/// # Errors
+/// If `max_norm` is negative or NaN.
+pub fn clip_grads_with_norm(params: impl Parameters, max_norm: f64, total_norm: f64) -> Result<()> {
+    at_least_0("clip_grads_with_norm", max_norm)?;
+    scale_all(&params.named(), 1., coefficient(max_norm, total_norm));
+    Ok(())
+}
+
+fn at_least_0(op: &str, max_norm: f64) -> Result<()> {
+    match max_norm >= 0. {
+        true => Ok(()),
+        false => Err(Error::value(op, format!("max_norm is at least 0, got {max_norm}"))),
+    }
+}
+
+/// At most 1; NaN if the norm is.
+fn coefficient(max_norm: f64, total_norm: f64) -> f64 {
+    let coefficient = max_norm / (total_norm + 1e-6);
+    if coefficient > 1. { 1. } else { coefficient }
+}
+
+fn scale_all(params: &[(String, AnyParam)], down: f64, scale: f64) {
+    if (down, scale) != (1., 1.) {
+        change(params, |g| g / down * scale, |g| map(g.view(), |x| (f64::from(x) / down * scale) as f32).into());
+    }
+}
+
+/// The norm as a product of two numbers, a magnitude among the elements and the norm of the elements divided by it: powers of
+/// such quotients do not overflow.
+fn norm(tensors: &[AnyTensor], p: f64) -> (f64, f64) {
+    let larger = |most: f64, x: f64| if x.abs() > most || x.is_nan() { x.abs() } else { most };
+    let smaller = |least: f64, x: f64| if x.abs() < least || x.is_nan() { x.abs() } else { least };
+    if p == 0. {
+        let not_0 = |t: &&AnyTensor| fold(t, 0., |n, x| if x == 0. { n } else { 1. }) > 0.;
+        return (1., tensors.iter().filter(not_0).count() as f64);
+    }
+    let size = match p > 0. {
+        true => tensors.iter().fold(0., |most, t| fold(t, most, larger)),
+        false if tensors.iter().all(|t| t.shape().contains(&0)) => 0.,
+        false => tensors.iter().fold(f64::INFINITY, |least, t| fold(t, least, smaller)),
+    };
+    if p.is_infinite() || size == 0. || !size.is_finite() {
+        return (size, 1.);
+    }
+    let power = |x: f64| if p == 2. { x * x } else { x.abs().powf(p) };
+    let sum: f64 = tensors.iter().map(|t| fold(t, 0., |sum, x| sum + power(x / size))).sum();
+    (size, if p == 2. { sum.sqrt() } else { sum.powf(1. / p) })
+}
+
+fn is_finite(tensor: &AnyTensor) -> bool {
+    fold(tensor, 0., |worst, x| if x.is_finite() { worst } else { x }) == 0.
 }
 
 /// Limits every element of every gradient to ±`clip_value`.
@@ -94,7 +184,7 @@ fn fold(grad: &AnyTensor, start: f64, f: impl Fn(f64, f64) -> f64) -> f64 {
     match grad {
         AnyTensor::F32(g) => row_major(&g.view()).iter().fold(start, |before, &x| f(before, f64::from(x))),
         AnyTensor::F64(g) => row_major(&g.view()).iter().fold(start, |before, &x| f(before, x)),
-        AnyTensor::I64(_) | AnyTensor::Bool(_) => unreachable!("gradients are floats"),
+        AnyTensor::I64(_) | AnyTensor::Bool(_) => unreachable!("floats"),
     }
 }
 

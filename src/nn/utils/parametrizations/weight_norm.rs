@@ -1,9 +1,10 @@
-//! Ready parametrizations: torch.nn.utils.parametrizations.
+//! [`weight_norm`].
 
-use super::parametrize::{Parametrization, register_parametrization};
+use std::sync::Arc;
+
 use crate::{
     Error, Real, Result, Tensor,
-    nn::{Module, Param},
+    nn::{Module, Param, utils::parametrize::Parametrization},
 };
 
 /// Computes a weight from its length and its direction, `w = g · v / ‖v‖`, which are learned instead of the weight
@@ -25,25 +26,25 @@ use crate::{
 /// # Errors
 /// If there is no such axis, or the parameter has no values yet.
 pub fn weight_norm<T: Real>(param: &Param<T>, dim: impl Into<Option<usize>>) -> Result<()> {
-    let dim = dim.into();
-    let known = param.known_shape();
-    if let Some(dim) = dim.filter(|&dim| dim >= known.len()) {
-        let axes = known.len();
-        return Err(Error::shape("weight_norm", format!("the parameter has {axes} axes, there is no axis {dim}")));
-    }
-    register_parametrization(param, WeightNorm { dim })
+    WeightNorm { dim: dim.into(), beside: false }.register("weight_norm", param)
 }
 
+/// `g · v / ‖v‖`, of either of PyTorch's two forms.
 #[derive(Module)]
-#[module(name)]
-struct WeightNorm {
+#[module(name = "_WeightNorm")]
+pub(in crate::nn::utils) struct WeightNorm {
     #[module(skip)]
-    dim: Option<usize>,
+    pub dim: Option<usize>,
+    pub beside: bool,
 }
 
 impl WeightNorm {
-    fn type_name(&self) -> String {
-        "_WeightNorm".into()
+    pub fn register<T: Real>(self, op: &str, param: &Param<T>) -> Result<()> {
+        let axes = param.known_shape().len();
+        if let Some(dim) = self.dim.filter(|&dim| dim >= axes) {
+            return Err(Error::shape(op, format!("the parameter has {axes} axes, there is no axis {dim}")));
+        }
+        param.parametrize(op, Arc::new(self))
     }
 
     /// The 2-norm over all axes but `dim`, which stay with length 1.
@@ -56,7 +57,10 @@ impl WeightNorm {
 
 impl<T: Real> Parametrization<T> for WeightNorm {
     fn forward(&self, originals: &[Tensor<T>]) -> Result<Tensor<T>> {
-        let [g, v] = originals else { unreachable!("made by right_inverse") };
+        let [g, v] = originals else {
+            let why = "it computes from two tensors, so it is the first parametrization of its parameter";
+            return Err(Error::state("weight_norm", why));
+        };
         v.try_mul(&g.try_div(&self.norm(v)?)?)
     }
 
@@ -66,5 +70,9 @@ impl<T: Real> Parametrization<T> for WeightNorm {
 
     fn old_names(&self) -> &[&str] {
         &["_g", "_v"]
+    }
+
+    fn beside(&self) -> Option<&[&str]> {
+        self.beside.then_some(&["_g", "_v"])
     }
 }
