@@ -4,7 +4,9 @@
 //! meets, for all windows of some rows, is a part of these planes as it stands. Between two rows there are a few results
 //! that belong to no window; they are computed and left out.
 
-use ndarray::{ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, ShapeBuilder, s};
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder, s};
 
 use super::{
     conv::{ConvSizes, SUMS, Scalar, run_tasks},
@@ -49,10 +51,25 @@ impl Line {
     }
 }
 
+/// Taps of one product: a single one, or one for each part of the planes, all of which meet elements at the same place of their
+/// parts.
+struct Bundle {
+    taps: Vec<usize>,
+    /// Where they begin in the planes.
+    offset: usize,
+    /// How many taps stand before them in the weight.
+    first: usize,
+}
+
+impl Bundle {
+    fn one(tap: usize, offset: usize) -> Self {
+        Bundle { taps: vec![tap], offset, first: 0 }
+    }
+}
+
 /// Results at places next to one another: what is added to them, and which elements of the result they are.
 struct Pass {
-    /// Taps, and where the planes begin for them.
-    taps: Vec<(usize, usize)>,
+    taps: Vec<Bundle>,
     first: [usize; 3],
     step: [usize; 3],
     count: [usize; 3],
@@ -102,6 +119,10 @@ impl Plan {
     /// With these passes, as long as few results are left out.
     fn with(mut self, passes: Vec<Pass>) -> Option<Plan> {
         self.passes = passes;
+        self.passes.iter_mut().flat_map(|p| &mut p.taps).fold(0, |before, bundle| {
+            bundle.first = before;
+            before + bundle.taps.len()
+        });
         let all: usize = self.passes.iter().map(|p| self.rows(p) * self.lines[2].size).sum();
         let wanted: usize = self.passes.iter().map(|p| p.count.iter().product::<usize>()).sum();
         (wanted > 0 && all / SPARE <= wanted / 4).then_some(self)
@@ -115,17 +136,25 @@ impl Plan {
         let lines = [0, 1, 2].map(|i| Line { len: input[i], before: before[i], step: stride[i], size: size(i) });
         let plan = Self::of(windows, false, lines)?;
         let inner = lines[0].size * lines[1].size * lines[2].size;
-        let offset = |n: usize| {
-            let places = tap(&windows, n);
+        let mut places: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
+        for n in 0..windows.kernel_len() {
+            let along = tap(&windows, n);
             let (mut phase, mut at) = (0, 0);
             for i in 0..3 {
-                let place = places[i] * dilation[i];
+                let place = along[i] * dilation[i];
                 phase = phase * stride[i] + place % stride[i];
                 at = at * lines[i].size + place / stride[i];
             }
-            (n, phase * inner + at)
-        };
-        let taps = collected((0..windows.kernel_len()).map(offset));
+            places.entry(at).or_default().push((phase, n));
+        }
+        let mut taps = Vec::new();
+        for (at, mut found) in places {
+            found.sort_unstable();
+            match found.len() == saturating(stride) {
+                true => taps.push(Bundle { taps: found.into_iter().map(|(_, n)| n).collect(), offset: at, first: 0 }),
+                false => taps.extend(found.into_iter().map(|(phase, n)| Bundle::one(n, phase * inner + at))),
+            }
+        }
         let passes = vec![Pass { taps, first: [0; 3], step: [1; 3], count: output }];
         plan.with(passes)
     }
@@ -159,7 +188,7 @@ impl Plan {
                     (remainder == r[i]).then(|| at * lines[i].size + place - shift)
                 })
             };
-            let taps = (0..windows.kernel_len()).filter_map(|n| Some((n, offset(n)?)));
+            let taps = (0..windows.kernel_len()).filter_map(|n| Some(Bundle::one(n, offset(n)?)));
             Pass { taps: collected(taps), first: of.map(|o| o.0), step: stride, count: of.map(|o| o.2) }
         }));
         plan.with(passes)
@@ -225,13 +254,21 @@ impl Plan {
         }
     }
 
-    /// What each tap meets in a tile of the `i`-th sample and group, one row per channel.
-    fn seen<'a, T>(&self, planes: &'a [T], i: usize, channels: usize, offset: usize, tile: &Tile) -> ArrayView2<'a, T> {
-        let from = &planes[i * channels * self.plane() + offset + tile.start..];
-        ArrayView2::from_shape((channels, tile.columns).strides((self.plane(), 1)), from).expect("all inside")
+    /// What the taps meet in a tile of the `i`-th sample and group, one row per channel and tap.
+    fn seen<'a, T>(
+        &self,
+        planes: &'a [T],
+        i: usize,
+        channels: usize,
+        bundle: &Bundle,
+        tile: &Tile,
+    ) -> ArrayView2<'a, T> {
+        let (rows, apart) = (channels * bundle.taps.len(), self.plane() / bundle.taps.len());
+        let from = &planes[i * channels * self.plane() + bundle.offset + tile.start..];
+        ArrayView2::from_shape((rows, tile.columns).strides((apart, 1)), from).expect("all inside")
     }
 
-    /// The results, with `weight` as one matrix per group and tap: the convolution, or the transposed one.
+    /// The convolution, or the transposed one.
     pub fn run<T: Scalar>(
         &self,
         (x, weight, bias): (&[T], &[T], Option<&[T]>),
@@ -241,8 +278,8 @@ impl Plan {
     ) {
         let (transposed, (channels, features)) = (self.transposed, sizes.group());
         let (results, steps) = if transposed { (channels, features) } else { (features, channels) };
-        let taps = self.windows.kernel_len();
-        let (planes, by_tap) = (self.planes(x), by_tap(weight, taps));
+        let (planes, by_tap) = (self.planes(x), self.by_tap(weight));
+        let per_tap = weight.len() / self.windows.kernel_len();
         let shape = if transposed { self.windows.input } else { self.windows.output };
         let (len, count) = (shape.iter().product::<usize>(), sizes.batch * sizes.groups);
         let part = results.div_ceil((SUMS / count).max(1)).max(CHANNELS);
@@ -260,12 +297,12 @@ impl Plan {
                     space.chunks_exact_mut(tile.columns).zip(bias).for_each(|(row, &b)| row.fill(b));
                 }
                 let mut sum = ArrayViewMut2::from_shape((rows.len(), tile.columns), space).expect("as many elements");
-                for (n, &(tap, offset)) in pass.taps.iter().enumerate() {
-                    let start = (tap * sizes.groups + group) * features * channels;
-                    let weight = &by_tap[start..][..features * channels];
-                    let weight = ArrayView2::from_shape((features, channels), weight).expect("as many elements");
+                for (n, bundle) in pass.taps.iter().enumerate() {
+                    let columns = channels * bundle.taps.len();
+                    let weight = &by_tap[bundle.first * per_tap + group * features * columns..][..features * columns];
+                    let weight = ArrayView2::from_shape((features, columns), weight).expect("as many elements");
                     let weight = if transposed { weight.reversed_axes() } else { weight };
-                    let seen = self.seen(&planes, i, steps, offset, &tile);
+                    let seen = self.seen(&planes, i, steps, bundle, &tile);
                     product(weight.slice(s![rows.clone(), ..]), seen, &mut sum, n > 0 || bias.is_some());
                 }
                 self.each_row(pass, &tile, |at, d, h| {
@@ -282,10 +319,24 @@ impl Plan {
         recycle(by_tap);
     }
 
+    /// A weight `(features, channels, taps)` as one matrix per group and bundle.
+    fn by_tap<T: Scalar>(&self, weight: &[T]) -> Vec<T> {
+        let taps = self.windows.kernel_len();
+        let (mut out, per_tap) = (filled(weight.len(), T::zero()), weight.len() / taps);
+        for bundle in self.passes.iter().flat_map(|pass| &pass.taps) {
+            let len = bundle.taps.len();
+            let to = out[bundle.first * per_tap..][..len * per_tap].chunks_exact_mut(len);
+            for (to, from) in to.zip(weight.chunks_exact(taps)) {
+                to.iter_mut().zip(&bundle.taps).for_each(|(to, &tap)| *to = from[tap]);
+            }
+        }
+        out
+    }
+
     /// The derivative of a convolution with respect to its weight.
     pub fn weight_grad<T: Scalar>(&self, x: &[T], g: &[T], sizes: &ConvSizes, work: usize, out: &mut [T]) {
         let ((channels, features), pass) = (sizes.group(), &self.passes[0]);
-        let (planes, taps, [_, oh, ow]) = (self.planes(x), pass.taps.len(), pass.count);
+        let (planes, taps, [_, oh, ow]) = (self.planes(x), self.windows.kernel_len(), pass.count);
         let (len, block) = (pass.count.iter().product::<usize>(), channels * features);
         let units = collected((0..sizes.batch).flat_map(|n| self.tiles(pass).map(move |tile| (n, tile))));
         let parts = collected(units.chunks(units.len().div_ceil((SUMS / sizes.groups).max(1))));
@@ -304,9 +355,11 @@ impl Plan {
                     copy_into(to.into_dyn(), from.into_dyn());
                 });
                 let g = ArrayView2::from_shape((tile.columns, features), space).expect("as many elements");
-                for (&(_, offset), sum) in pass.taps.iter().zip(sum.chunks_exact_mut(block)) {
-                    let mut sum = ArrayViewMut2::from_shape((channels, features), sum).expect("as many elements");
-                    product(self.seen(&planes, i, channels, offset, tile), g, &mut sum, true);
+                for bundle in &pass.taps {
+                    let rows = channels * bundle.taps.len();
+                    let sum = &mut sum[bundle.first * block..][..rows * features];
+                    let mut sum = ArrayViewMut2::from_shape((rows, features), sum).expect("as many elements");
+                    product(self.seen(&planes, i, channels, bundle, tile), g, &mut sum, true);
                 }
             }
         });
@@ -316,27 +369,22 @@ impl Plan {
             for sum in rest.chunks(taps * block) {
                 first.iter_mut().zip(sum).for_each(|(a, &b)| *a = *a + b);
             }
-            let from = ArrayView3::from_shape((taps, channels, features), first).expect("as many elements");
-            let to = ArrayViewMut3::from_shape((features, channels, taps), out).expect("as many elements");
-            copy_into(to.into_dyn(), from.reversed_axes().into_dyn());
+            for bundle in &pass.taps {
+                let rows = first[bundle.first * block..].chunks_exact(features).take(channels * bundle.taps.len());
+                for (row, from) in rows.enumerate() {
+                    let (c, tap) = (row / bundle.taps.len(), bundle.taps[row % bundle.taps.len()]);
+                    from.iter().enumerate().for_each(|(f, &v)| out[(f * channels + c) * taps + tap] = v);
+                }
+            }
         }
         recycle(planes);
         recycle(sums);
     }
 }
 
-/// A weight `(features, channels, taps)` as one matrix per tap: `(taps, features, channels)`.
-fn by_tap<T: Scalar>(weight: &[T], taps: usize) -> Vec<T> {
-    let mut out = filled(weight.len(), T::zero());
-    let from = ArrayView2::from_shape((weight.len() / taps, taps), weight).expect("as many elements");
-    let to = ArrayViewMut2::from_shape((taps, weight.len() / taps), &mut out).expect("as many elements");
-    copy_into(to.into_dyn(), from.reversed_axes().into_dyn());
-    out
-}
-
 /// Whether there is neither an infinity nor NaN: then a product with 0 is 0.
 pub fn finite<T: Scalar>(x: &[T]) -> bool {
-    x.iter().fold(true, |all, &v| all & (v - v).is_zero())
+    x.iter().fold(true, |all, &v| all & (v * T::zero()).is_zero())
 }
 
 #[cfg(test)]
