@@ -7,6 +7,8 @@ mod ctc;
 mod edges;
 #[path = "losses/families.rs"]
 mod families;
+#[path = "losses/classes.rs"]
+mod many_classes;
 
 use ndnn::{
     ErrorKind,

@@ -9,6 +9,9 @@ use std::{fs, time::Instant};
 use ndnn::{AnyTensor, autograd, functional as F, io::safetensors, prelude::*};
 
 const CHECKED: usize = 20;
+
+/// The samples whose scores are held at a time.
+const CHUNK: usize = 64;
 /// The inputs of a function.
 const INPUTS: [&str; 9] = ["x", "weight", "bias", "conv1", "scale1", "shift1", "conv2", "scale2", "shift2"];
 
@@ -117,6 +120,8 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
         "conv_column" => |i, _| F::conv2d(&i[0], &i[1], Some(&i[2]), Default::default()),
         "max_pool1d" => |i, _| F::max_pool1d(&i[0], 2, Default::default()),
         "max_pool2d" => |i, _| F::max_pool2d(&i[0], 2, Default::default()),
+        "avg_pool2d" => |i, _| F::avg_pool2d(&i[0], 2, Default::default()),
+        "adaptive_avg_pool2d" => |i, _| F::adaptive_avg_pool2d(&i[0], 7),
         "bilinear" => |i, _| F::interpolate(&i[0], F::Resize::scale_factor(2.0), "bilinear"),
         "bilinear_down" => |i, _| F::interpolate(&i[0], F::Resize::scale_factor(0.75), "bilinear"),
         "conv_transpose2d" => |i, _| {
@@ -139,14 +144,21 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
     Ok(Work { prepare: Box::new(move || Ok(Some(call(&inputs, labels.as_ref())?))), step: Box::new(backward) })
 }
 
-/// The loss and the gradient of scores, forward and backward in one step.
+/// A loss and the gradients of its inputs, forward and backward in one step.
 fn loss_work(name: &str, mut data: Data) -> Work {
     let (x, target) = (data.float("x").expect("x").set_requires_grad(true), data.labels().expect("target"));
-    let [steps, batch, _] = x.shape()[..] else { panic!("no workload {name}") };
-    let lengths = [steps, target.shape()[1]].map(|n| Tensor::full([batch], n as i64));
+    let weight = data.float("weight").map(|weight| weight.set_requires_grad(true));
+    let chunked = F::LinearCrossEntropyLossOptions::default().batch_chunk_size((name == "Lchunks").then_some(CHUNK));
     Work::new(move |_| {
-        let loss = F::ctc_loss(&x.log_softmax(2)?, &target, &lengths[0], &lengths[1], Default::default())?;
-        autograd::grad(&[&loss], &[&x], false)?;
+        let loss = match &weight {
+            Some(weight) => F::linear_cross_entropy(&x, weight, &target, chunked)?,
+            None => {
+                let lengths = [x.shape()[0], target.shape()[1]].map(|n| Tensor::full([x.shape()[1]], n as i64));
+                F::ctc_loss(&x.log_softmax(2)?, &target, &lengths[0], &lengths[1], Default::default())?
+            }
+        };
+        let inputs: Vec<&Tensor> = [&x].into_iter().chain(&weight).collect();
+        autograd::grad(&[&loss], &inputs, false)?;
         Ok(vec![loss])
     })
 }
@@ -155,7 +167,7 @@ fn work(name: &str, mut data: Data) -> Result<Work> {
     if name.contains('-') {
         return row_work(name, data);
     }
-    if name == "N" {
+    if matches!(name, "N" | "L" | "Lchunks") {
         return Ok(loss_work(name, data));
     }
     let mut model = network(name);

@@ -17,6 +17,7 @@ from torch import nn
 # The inputs of a function after x.
 INPUTS = ("weight", "bias", "conv1", "scale1", "shift1", "conv2", "scale2", "shift2")
 CHECKED = 20  # steps whose losses are compared
+CHUNK = 64  # samples whose scores are held at a time
 
 
 def network(name):
@@ -102,6 +103,8 @@ def row_work(data, name):
         "conv_column": lambda: F.conv2d(*inputs),
         "max_pool1d": lambda: F.max_pool1d(x, 2),
         "max_pool2d": lambda: F.max_pool2d(x, 2),
+        "avg_pool2d": lambda: F.avg_pool2d(x, 2),
+        "adaptive_avg_pool2d": lambda: F.adaptive_avg_pool2d(x, 7),
         "bilinear": lambda: F.interpolate(x, scale_factor=2.0, mode="bilinear"),
         "bilinear_down": lambda: F.interpolate(x, scale_factor=0.75, mode="bilinear"),
         "conv_transpose2d": lambda: F.conv_transpose2d(*inputs, stride=2, padding=1),
@@ -113,22 +116,27 @@ def row_work(data, name):
     return call, lambda y: torch.autograd.grad(y, inputs, data["grad"])
 
 
-def loss_work(data):
-    """The loss and the gradient of scores."""
+def loss_work(data, name):
+    """A loss and the gradients of its inputs."""
     x, target = data["x"].requires_grad_(), data["target"]
-    lengths = [torch.full((x.shape[1],), n) for n in (x.shape[0], target.shape[1])]
+    inputs = [x] + [data[n].requires_grad_() for n in ("weight",) if n in data]
+    lengths = [torch.full((x.shape[1],), n) for n in (x.shape[0], target.shape[-1])]
+    options = nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK) if name == "Lchunks" else None
 
     def step(_):
-        loss = F.ctc_loss(x.log_softmax(2), target, *lengths)
-        torch.autograd.grad(loss, x)
+        if name == "N":
+            loss = F.ctc_loss(x.log_softmax(2), target, *lengths)
+        else:
+            loss = F.linear_cross_entropy(*inputs, target, options=options)
+        torch.autograd.grad(loss, inputs)
         return [loss]
 
     return step
 
 
 def work(name, data):
-    if name == "N":
-        return None, loss_work(data)
+    if name in ("N", "L", "Lchunks"):
+        return None, loss_work(data, name)
     if name == "A":
         return None, training(data, name, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))
     if name == "Aadam":
@@ -218,6 +226,8 @@ SHAPES = {
     "conv_column": (4, 128, 256, 1),
     "max_pool1d": (4, 128, 256),
     "max_pool2d": (16, 32, 64, 64),
+    "avg_pool2d": (16, 32, 64, 64),
+    "adaptive_avg_pool2d": (16, 64, 30, 30),
     "bilinear": (8, 32, 56, 56),
     "bilinear_down": (8, 32, 112, 112),
     "conv_transpose2d": (16, 64, 28, 28),
@@ -237,6 +247,9 @@ def make(name):
         data = twice(torch.randn(64, 1024), torch.randn(64, 1024), torch.randn(64, 1024))
     elif name == "N":
         return {"x": torch.randn(50, 32, 20), "target": torch.randint(1, 20, (32, 15))}
+    elif name in ("L", "Lchunks"):
+        target = torch.randint(8192, (1024,))
+        return {"x": torch.randn(1024, 128), "weight": torch.randn(8192, 128) / 11, "target": target}
     elif name in ("C1", "C1024"):
         data = {"x": torch.randn(int(name[1:]), 784)}
     else:

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result, forward,
-    kernels::memory::try_collected,
+    kernels::memory::{push, try_collected},
     nn::{Forward, Linear, Module, ModuleList},
     tensor::{Real, Tensor},
 };
@@ -126,10 +126,11 @@ impl<T: Real> AdaptiveLogSoftmaxWithLoss<T> {
             };
             let above = self.cutoffs.iter().take_while(|&&cutoff| class >= cutoff).count();
             if above > 0 {
-                rows[above - 1].0.push(row as i64);
-                rows[above - 1].1.push((class - self.cutoffs[above - 1]) as i64);
+                let (rows, classes) = &mut rows[above - 1];
+                push(rows, row as i64);
+                push(classes, (class - self.cutoffs[above - 1]) as i64);
             }
-            heads.push(if above == 0 { class } else { self.shortlist() + above - 1 } as i64);
+            push(&mut heads, if above == 0 { class } else { self.shortlist() + above - 1 } as i64);
         }
         let picked = |scores: Tensor<T>, classes: Vec<i64>| {
             scores.gather(1, &Tensor::from_vec([classes.len(), 1], classes)?)?.squeeze_dim(1)

@@ -176,7 +176,7 @@ fn losses<T: Real>(log_probs: &Tensor<T>, sequences: Sequences, zero_infinity: b
     let batch = losses.len();
     let losses = Tensor::from_vec([batch], losses).expect("one per sample").into_array();
     Tensor::op(OP, losses, [log_probs], move |g, _| {
-        let each = row_major(&g.view()).iter().zip(&factors).map(|(&g, f)| f.map(|f| g * f)).collect::<Vec<_>>();
+        let each = collected(row_major(&g.view()).iter().zip(&factors).map(|(&g, f)| f.map(|f| g * f)));
         let grad = sequences.with(view(&x).view()).gradient(&paths, &each).into_dyn();
         Ok([Some(Tensor::op("ctc_loss_backward", grad, [g, &x], |_, _| {
             Err(Error::value(OP, "the gradient has no derivative of its own, as in PyTorch"))
