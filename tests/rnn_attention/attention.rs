@@ -52,6 +52,27 @@ fn blind_queries_give_zeros_and_no_gradient() {
 }
 
 #[test]
+fn long_sequences_are_attended_to_as_short_ones() {
+    let of = |seed| numbers(seed, &[2, 1, 1500, 1]);
+    let (q, k, v) = (of(1), of(2), of(3));
+    let options = ScaledDotProductAttentionOptions::default();
+    let numbers_of = |mask: AttentionMask<f64>| AttentionMask::added(&mask.numbers().set_requires_grad(true));
+    let padding = AttentionMask::lengths(&[1000, 1], 1500).unwrap().unsqueeze(1).unwrap().unsqueeze(1).unwrap();
+    let keys = AttentionMask::attended(&Tensor::from_vec([1500], (0..1500).map(|i| i % 3 == 1).collect()).unwrap());
+    for mask in [padding, keys] {
+        // A mask that needs a gradient is not attended to in tiles.
+        let whole = dot(&q, &k, &v, Some(&numbers_of(mask.clone())), options).unwrap();
+        close(&dot(&q, &k, &v, Some(&mask), options).unwrap(), &whole.detach());
+    }
+    let causal = dot(&q, &k, &v, Some(&numbers_of(AttentionMask::causal(1500, 1500).unwrap())), options).unwrap();
+    close(&dot(&q, &k, &v, None, options.is_causal(true)).unwrap(), &causal.detach());
+    for shape in [&[7][..], &[1, 2, 1, 1, 1500], &[3, 1, 1, 1500]] {
+        let error = dot(&q, &k, &v, Some(&AttentionMask::added(&T::zeros(shape))), options).unwrap_err().to_string();
+        assert!(error.contains("does not broadcast to the scores [2, 1, 1500, 1500]"), "{error}");
+    }
+}
+
+#[test]
 fn groups_of_heads_share_keys() {
     let (q, k, v) = (numbers(1, &[2, 6, 3, 4]), numbers(2, &[2, 3, 5, 4]), numbers(3, &[2, 2, 5, 4]));
     let options = ScaledDotProductAttentionOptions::default().enable_gqa(true).scale(0.3);

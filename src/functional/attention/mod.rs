@@ -37,7 +37,9 @@ options! {
 /// `softmax(Q Kᵀ / √E + mask) V`, softmax over the keys.
 ///
 /// `query` is `(*, L, E)`, `key` `(*, S, E)`, `value` `(*, S, Ev)`; the result is `(*, L, Ev)`. The leading axes
-/// broadcast. `attn_mask` broadcasts to `(*, L, S)`. A query that attends to no key gives zeros, and passes no gradient. As
+/// broadcast. `attn_mask` broadcasts to `(*, L, S)`. A query that attends to no key gives zeros, and passes no gradient.
+/// More than four million scores are computed in tiles, so that memory grows with the number of keys and not with that of
+/// scores, unless weights are dropped, the mask needs a gradient, or the leading axes differ. As
 /// torch.nn.functional.scaled_dot_product_attention; Vaswani and others, 2017.
 ///
 /// ```
