@@ -123,6 +123,103 @@ fn convolutions() {
 }
 
 #[test]
+fn poolings_and_paddings() {
+    let x = |shape: &[usize]| zeros(shape);
+    let adaptive = AdaptiveAvgPool2d::new([Some(2), None]);
+    refused(
+        adaptive.forward(&x(&[3, 4])),
+        Shape,
+        &[
+            "adaptive_avg_pool2d: the input is [3, 4], expected (N, C, H, W) or (C, H, W); in AdaptiveAvgPool2d(output_size=(2, None))",
+        ],
+    );
+    refused(adaptive.forward(&x(&[1, 2, 0, 4])), Shape, &["[1, 2, 0, 4] is empty; only batch or channels may be"]);
+    let empty = "adaptive_max_pool1d: the input [2, 0, 4] is empty; only the first axis may be";
+    refused(F::adaptive_max_pool1d(&x(&[2, 0, 4]), 2), Shape, &[empty]);
+    refused(F::adaptive_avg_pool3d(&x(&[2, 0, 4, 4, 4]), 2), Shape, &["only the first axis may be"]);
+    refused(F::adaptive_max_pool1d(&x(&[1, 1, 4]), 1 << 60), Value, &["[1, 1, 1152921504606846976]", "memory"]);
+    refused(
+        F::avg_pool3d(&x(&[1, 2, 4, 4]), 3, F::AvgPoolOptions::default().padding(1)),
+        Shape,
+        &["avg_pool3d: windows of 3", "[1, 2, 4, 4]"],
+    );
+    refused(F::lp_pool1d(&x(&[1, 4]), 0., 2, Default::default()), Value, &["lp_pool1d: a norm_type of 0"]);
+    refused(
+        LPPool1d::new(2, 5).forward(&x(&[1, 4])),
+        Shape,
+        &["lp_pool1d: windows of [5]", "; in LPPool1d(norm_type=2, kernel_size=5, "],
+    );
+    refused(
+        F::lp_pool2d(&x(&[1, 4, 2]), f64::INFINITY, 3, Default::default()),
+        Shape,
+        &["lp_pool2d: windows of [3, 3]"],
+    );
+
+    let fractional = |kernel: usize, size: F::FractionalSize<2>, u: Option<&Tensor>| {
+        F::fractional_max_pool2d(&x(&[2, 3, 5, 5]), kernel, size, u)
+    };
+    refused(
+        fractional(2, 5.into(), None),
+        Shape,
+        &[
+            "fractional_max_pool2d: 5 windows of 2 for axis 0 of the sizes, which has 5 elements (input [2, 3, 5, 5]); a window has \
+           1 element or more, and 4 of these fit",
+        ],
+    );
+    refused(fractional(0, 2.into(), None), Shape, &["2 windows of 0"]);
+    refused(F::fractional_max_pool3d(&x(&[3, 5, 5, 5]), 2, 4, None), Shape, &["and 3 of these fit"]);
+    refused(fractional(2, 1.5.into(), None), Value, &["output ratios of [1.5, 1.5]: each is between 0 and 1"]);
+    refused(
+        fractional(2, 2.into(), Some(&x(&[2, 3, 3]))),
+        Shape,
+        &["the random samples are [2, 3, 3], expected [2, 3, 2]"],
+    );
+    refused(fractional(2, 2.into(), Some(&(x(&[2, 3, 2]) - 0.5))), Value, &["between 0 and 1, got -0.5"]);
+    refused(F::fractional_max_pool2d(&x(&[2, 0, 5, 5]), 2, 2, None), Shape, &["[2, 0, 5, 5] is empty"]);
+
+    let (y, places) = (x(&[1, 2, 2]), Tensor::<i64>::zeros([1, 2, 2]));
+    let unpool = |places: &Tensor<i64>, size| F::max_unpool1d(&y, places, 2, Default::default(), size);
+    refused(unpool(&Tensor::zeros([1, 2, 3]), None), Shape, &["the indices are [1, 2, 3], the input [1, 2, 2]"]);
+    refused(
+        unpool(&(&places - 1), None),
+        Index,
+        &["max_unpool1d: the index -1 is outside the result", "4 elements per channel"],
+    );
+    refused(unpool(&(&places + 4), None), Index, &["the index 4 is outside the result"]);
+    refused(
+        unpool(&places, Some(&[6])),
+        Value,
+        &["an output size of [6] for the input [1, 2, 2]: axis 0 of the sizes may have 3 to 5 elements"],
+    );
+    refused(
+        unpool(&places, Some(&[2, 4])),
+        Shape,
+        &["the output size is [2, 4], expected 1 sizes or the shape of the result"],
+    );
+    refused(
+        F::max_unpool1d(&y, &places, 2, F::MaxUnpoolOptions::default().padding(3), None),
+        Value,
+        &[
+            "axis 0 of the sizes of the input [1, 2, 2] would become -2 elements long with windows of [2], stride 2, padding [3]",
+        ],
+    );
+
+    refused(
+        ReflectionPad2d::new(4).forward(&x(&[2, 4, 4])),
+        Shape,
+        &["pad: [2, 4, 4] by [4, 4, 4, 4]: axis 1 has only 4", "; in ReflectionPad2d((4, 4, 4, 4))"],
+    );
+    refused(
+        CircularPad2d::new(1).forward(&x(&[4, 4])),
+        Shape,
+        &["one or two axes more", "in CircularPad2d((1, 1, 1, 1))"],
+    );
+    refused(ReplicationPad1d::new([1, 2]).forward(&x(&[2, 2, 2, 2])), Shape, &["in ReplicationPad1d((1, 2))"]);
+    refused(ZeroPad1d::new(-2).forward(&x(&[3])), Shape, &["pad: [3] by [-2, -2]: an axis would have fewer than 0"]);
+    refused(ConstantPad3d::new(1, 0.5).forward(&x(&[3, 3])), Shape, &["at most 2 axes", "value=0.5)"]);
+}
+
+#[test]
 fn classes_and_targets() {
     let logits = zeros(&[2, 3]);
     let loss = |y: &Tensor<i64>| F::cross_entropy(&logits, y, Default::default());
@@ -306,6 +403,14 @@ fn panics_point_at_the_caller() {
         ModuleDict::from([("a.b", model())]),
         ParameterDict::from([("a.b", model().weight)]),
         MaxPool2d::new(0),
+        MaxUnpool2d::new(0),
+        MaxUnpool2d::new(2).stride(0),
+        LPPool2d::new(0, 2),
+        LPPool1d::new(2, 0),
+        LPPool1d::new(2, 2).stride(0),
+        FractionalMaxPool2d::new(0, 2),
+        FractionalMaxPool2d::new(2, 1.),
+        FractionalMaxPool3d::new(2, [0.5, 0.5, f64::NAN]),
         Dropout::new(2.),
         LSTM::new(0, 1),
         GRU::new(1, 0),

@@ -1,6 +1,8 @@
 //! Convolutions, padding, pooling and norms: against plain loops, finite differences, and PyTorch's rules.
 
 mod common;
+#[path = "layers_conv/kinds.rs"]
+mod kinds;
 #[path = "layers_conv/normalization.rs"]
 mod normalization;
 #[path = "layers_conv/pooling.rs"]
@@ -267,6 +269,26 @@ fn padding_gradients() {
             .unwrap();
         }
     }
+}
+
+#[test]
+fn padding_layers() {
+    let x = T::randn([2, 3, 4, 4, 4]);
+    let same = |layer: &dyn Forward<f64>, x: &T, pads: &[isize], options: PadOptions| {
+        assert_eq!(layer.forward(x).unwrap(), F::pad(x, pads, options).unwrap());
+    };
+    same(&ReflectionPad3d::new([1, 2, 3, 0, -1, 1]), &x, &[1, 2, 3, 0, -1, 1], "reflect".into());
+    same(&ReplicationPad3d::new([1, 2, 3, 4, 5, 6]), &x, &[1, 2, 3, 4, 5, 6], "replicate".into());
+    same(&CircularPad3d::new([1, 2, 3, 4, 0, 1]), &x, &[1, 2, 3, 4, 0, 1], "circular".into());
+    same(&ZeroPad3d::new([1, -2, 3, 4, 0, 1]), &x, &[1, -2, 3, 4, 0, 1], 0.0.into());
+    same(&ConstantPad2d::new([1, -2, 3, 4], 7), &x, &[1, -2, 3, 4], 7.0.into());
+    let plane = x.select(0, 0).unwrap().select(1, 0).unwrap();
+    same(&ReflectionPad2d::new(3), &plane, &[3, 3, 3, 3], "reflect".into());
+    same(&ReflectionPad1d::new(2), &plane, &[2, 2], "reflect".into());
+    assert_eq!(ConstantPad1d::new(-1, 2.5).to_string(), "ConstantPad1d(padding=(-1, -1), value=2.5)");
+    // PyTorch takes a value of 0 in any mode.
+    let reflected = F::pad(&plane, [1, 1], PadOptions::default().mode("reflect").value(0.)).unwrap();
+    assert_eq!(reflected, F::pad(&plane, [1, 1], "reflect").unwrap());
 }
 
 #[test]

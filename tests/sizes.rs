@@ -14,7 +14,7 @@ use ndnn::{
     data::{DataLoader, Dataset, TensorDataset, random_split},
     functional::{
         self as F, AttentionOptions, AvgPoolOptions, ConvOptions, ConvTransposeOptions, EmbeddingOptions, FoldOptions,
-        InterpolateOptions, MaxPoolOptions, NormalizeOptions, PaddingMode, Resize,
+        InterpolateOptions, MaxPoolOptions, MaxUnpoolOptions, NormalizeOptions, PaddingMode, Resize,
     },
     io,
     prelude::*,
@@ -149,6 +149,15 @@ fn sizes_of_every_function() {
         "max_pool" => F::max_pool1d(x, 1, MaxPoolOptions::default().stride(n.max(1)).dilation(n.max(1)))?;
         "max_pool" => F::max_pool1d(x, 2, MaxPoolOptions::default().stride(n.max(1)).dilation(n.max(1)).ceil_mode(true).padding(1))?;
         "max_pool" => F::max_pool2d(x, [n, 1], MaxPoolOptions::default().padding([n / 2, 0]))?;
+        "lp_pool" => F::lp_pool1d(x, 2., n, Default::default())?;
+        "adaptive" => F::adaptive_avg_pool1d(x, n)?;
+        "adaptive" => F::adaptive_max_pool1d(x, n)?;
+        "adaptive" => F::adaptive_max_pool2d_with_indices(x, [n, n])?;
+        "fractional" => F::fractional_max_pool2d(x, n, 1, None)?;
+        "fractional" => F::fractional_max_pool2d(x, [n, 1], [1, n], None)?;
+        "max_unpool" => F::max_unpool1d(x, &x.cast(), n, Default::default(), None)?;
+        "max_unpool" => F::max_unpool1d(x, &x.cast(), 1, MaxUnpoolOptions::default().stride(n.max(1)).padding(n), None)?;
+        "max_unpool" => F::max_unpool1d(x, &x.cast(), n, MaxUnpoolOptions::default().stride(n.max(1)), Some(&[n]))?;
         "interpolate" => F::interpolate(x, Resize::size(n), "nearest")?;
         "interpolate" => F::interpolate(x, Resize::size(n), "linear")?;
         "interpolate" => F::interpolate(x, Resize::size([n, n]), InterpolateOptions::from("bicubic").antialias(true))?;

@@ -120,6 +120,8 @@ fn row_work(name: &str, mut data: Data) -> Result<Work> {
         "conv_column" => |i, _| F::conv2d(&i[0], &i[1], Some(&i[2]), Default::default()),
         "max_pool1d" => |i, _| F::max_pool1d(&i[0], 2, Default::default()),
         "max_pool2d" => |i, _| F::max_pool2d(&i[0], 2, Default::default()),
+        "avg_pool2d" => |i, _| F::avg_pool2d(&i[0], 2, Default::default()),
+        "adaptive_avg_pool2d" => |i, _| F::adaptive_avg_pool2d(&i[0], 7),
         "bilinear" => |i, _| F::interpolate(&i[0], F::Resize::scale_factor(2.0), "bilinear"),
         "bilinear_down" => |i, _| F::interpolate(&i[0], F::Resize::scale_factor(0.75), "bilinear"),
         "conv_transpose2d" => |i, _| {

@@ -65,13 +65,18 @@ pub(crate) use normalization::{
 };
 pub use options::{Dims, PerAxis, PyNumber};
 pub(crate) use options::{argument, by_rank, changed, no_word, options, panics, refuse_unless, setters, words};
-pub use padding::{PadOptions, PaddingMode, pad};
+pub use padding::{PadOptions, PaddingMode, Pads, pad};
 pub use pooling::{
-    AvgPoolOptions, MaxPoolOptions, PoolStride, avg_pool, avg_pool1d, avg_pool2d, avg_pool3d, max_pool,
-    max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d, max_pool2d_with_indices, max_pool3d,
-    max_pool3d_with_indices,
+    AdaptiveSize, AvgPoolOptions, FractionalSize, LPPoolOptions, MaxPoolOptions, MaxUnpoolOptions, PoolStride,
+    adaptive_avg_pool, adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, adaptive_max_pool,
+    adaptive_max_pool_with_indices, adaptive_max_pool1d, adaptive_max_pool1d_with_indices, adaptive_max_pool2d,
+    adaptive_max_pool2d_with_indices, adaptive_max_pool3d, adaptive_max_pool3d_with_indices, avg_pool, avg_pool1d,
+    avg_pool2d, avg_pool3d, fractional_max_pool, fractional_max_pool_with_indices, fractional_max_pool2d,
+    fractional_max_pool2d_with_indices, fractional_max_pool3d, fractional_max_pool3d_with_indices, lp_pool, lp_pool1d,
+    lp_pool2d, lp_pool3d, max_pool, max_pool_with_indices, max_pool1d, max_pool1d_with_indices, max_pool2d,
+    max_pool2d_with_indices, max_pool3d, max_pool3d_with_indices, max_unpool, max_unpool1d, max_unpool2d, max_unpool3d,
 };
-pub(crate) use pooling::{avg_pool_setters, max_pool_setters};
+pub(crate) use pooling::{avg_pool_setters, lp_pool_setters, max_pool_setters, max_unpool_setters};
 pub use rnn::{
     GruKind, LstmKind, LstmState, PackedSequence, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights,
     RnnKind, RnnNonlinearity, gru, gru_cell, gru_packed, lstm, lstm_cell, lstm_packed, rnn, rnn_cell, rnn_packed,

@@ -1,11 +1,63 @@
 //! Padding: adding elements at the ends of axes.
 
+use ndnn_derive::concrete;
+
 use super::{options, words};
 use crate::{
     Error, Result,
     kernels::{memory::collected, sizes::room},
+    python::{AsPython, py_tuple},
     tensor::{Element, Tensor},
 };
+
+/// How many elements a layer adds before and after each of N axes: one number for all, or an array in PyTorch's order, the
+/// last axis first; negative numbers cut elements off.
+///
+/// ```
+/// use ndnn::functional::Pads;
+/// assert_eq!(Pads::<2>::from([1, 2, 3, 4]).get(), [[1, 2], [3, 4]]);
+/// assert_eq!(Pads::<2>::from(1).get(), [[1, 1], [1, 1]]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pads<const N: usize>([[isize; 2]; N]);
+
+impl<const N: usize> Pads<N> {
+    /// Before and after each axis, the last axis first.
+    pub fn get(self) -> [[isize; 2]; N] {
+        self.0
+    }
+}
+
+impl<const N: usize> From<isize> for Pads<N> {
+    fn from(one: isize) -> Self {
+        Pads([[one; 2]; N])
+    }
+}
+
+impl From<[isize; 2]> for Pads<1> {
+    fn from(pads: [isize; 2]) -> Self {
+        Pads([pads])
+    }
+}
+
+impl From<[isize; 4]> for Pads<2> {
+    fn from([a, b, c, d]: [isize; 4]) -> Self {
+        Pads([[a, b], [c, d]])
+    }
+}
+
+impl From<[isize; 6]> for Pads<3> {
+    fn from([a, b, c, d, e, f]: [isize; 6]) -> Self {
+        Pads([[a, b], [c, d], [e, f]])
+    }
+}
+
+/// As PyTorch prints them: `(1, 1, 1, 1)`.
+impl<const N: usize> AsPython for Pads<N> {
+    fn python(&self) -> String {
+        py_tuple(self.0.as_flattened())
+    }
+}
 
 words! {
     /// What padding fills in: the argument `padding_mode` of layers and `mode` of [`pad`].
@@ -30,7 +82,7 @@ options! {
         /// The value of [`PaddingMode::Constant`]; 0 by default.
         value: into Option<f64> = None;
     }
-    if |o| o.value.is_none() || o.mode == PaddingMode::Constant, "only the padding mode \"constant\" takes a value"
+    if |o| o.value.is_none_or(|value| value == 0.) || o.mode == PaddingMode::Constant, "only the padding mode \"constant\" takes a value"
 }
 
 impl From<f64> for PadOptions {
@@ -83,7 +135,9 @@ pub fn pad<T: Element>(
     padded(input, pads.as_ref(), options.into())
 }
 
-fn padded<T: Element>(input: &Tensor<T>, pads: &[isize], PadOptions { mode, value }: PadOptions) -> Result<Tensor<T>> {
+#[concrete]
+fn padded<T: Element>(input: &Tensor<T>, pads: &[isize], options: PadOptions) -> Result<Tensor<T>> {
+    let PadOptions { mode, value } = options;
     let ndim = input.ndim();
     let wrong = |why: String| Error::shape("pad", format!("{:?} by {pads:?}: {why}", input.shape()));
     let (pairs, rest) = pads.as_chunks::<2>();
@@ -115,7 +169,7 @@ fn padded<T: Element>(input: &Tensor<T>, pads: &[isize], PadOptions { mode, valu
     if mode != PaddingMode::Circular && (input.shape()[data].contains(&0) || shape[ndim - pairs.len()..].contains(&0)) {
         return Err(wrong(format!("no axis but the batch may be empty, before or after; the result is {shape:?}")));
     }
-    let mut out = input.clone();
+    let mut out = if mode == PaddingMode::Circular { input.clone() } else { connected(input) };
     for (axis, (&n, &(before, after))) in input.shape().iter().zip(&each).enumerate() {
         if (before, after) != (0, 0) {
             room::<usize>("pad", &shape[axis..=axis])?;
@@ -126,6 +180,17 @@ fn padded<T: Element>(input: &Tensor<T>, pads: &[isize], PadOptions { mode, valu
         }
     }
     Ok(out)
+}
+
+/// `x`, with a gradient that is connected to `x` by a derivative of 0, as PyTorch's is.
+fn connected<T: Element>(x: &Tensor<T>) -> Tensor<T> {
+    let input = x.clone();
+    Tensor::op("pad", x.data().clone(), [x], move |g, _| {
+        let x = input.clone();
+        Ok([Some(Tensor::op("pad_backward", g.data().clone(), [g, &input], move |h, [by_g, by_x]| {
+            Ok([by_g.then(|| h.clone()), by_x.then(|| x.zeros_like())])
+        }))])
+    })
 }
 
 /// For each place of a padded axis, the element of the original axis of length `n`; `None` if there are too few.

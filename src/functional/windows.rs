@@ -204,7 +204,7 @@ fn no_longer<const N: usize>(steps: [usize; N], whole: [usize; N]) -> [usize; N]
 }
 
 /// Pads N numbers in front to three.
-fn pad_to_3<const N: usize>(numbers: [usize; N], fill: usize) -> [usize; 3] {
+pub(crate) fn pad_to_3<const N: usize>(numbers: [usize; N], fill: usize) -> [usize; 3] {
     let mut three = [fill; 3];
     three[3 - N..].copy_from_slice(&numbers);
     three

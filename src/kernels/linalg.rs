@@ -102,3 +102,38 @@ fn reflect<T: Real>(rows: &mut [T], length: usize, first: usize, vector: &[T], f
         row[first..].iter_mut().zip(&along).for_each(|(x, &a)| *x -= v * a);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equations_are_solved_with_pivots() {
+        let mut x = vec![1., 2., 3., 4., 5., 6.];
+        solve(&mut [0., 2., 0., 0., 0., 1., 4., 0., 0.], &mut x, 3);
+        assert_eq!(x, [1.25, 1.5, 0.5, 1., 3., 4.]);
+        // Without a row exchange the small pivot would cost all digits; two matrices in one call.
+        let mut x = vec![1., 2., 6.];
+        solve(&mut [1e-20, 1., 1., 1.], &mut x[..2], 2);
+        assert_eq!(x[..2], [1., 1.]);
+        let mut x = vec![4., 9.];
+        solve(&mut [2., 3.], &mut x, 1);
+        assert_eq!(x, [2., 3.]);
+        solve::<f64>(&mut [], &mut [], 0);
+    }
+
+    #[test]
+    fn reflections_give_back_the_matrix() {
+        let a = [1., 2., 2., 0.5, -2., 1., 0., 0., 3.];
+        let mut packed = a;
+        let factors = geqrf(&mut packed, 3, 3);
+        let q = householder_product(&packed, &factors, 3, 3);
+        for i in 0..3 {
+            for j in 0..3 {
+                let product: f64 = (0..=j).map(|k| q[3 * i + k] * packed[3 * k + j]).sum();
+                assert!((product - a[3 * i + j]).abs() < 1e-14, "{i} {j}: {product}");
+            }
+        }
+        assert_eq!(factors[2], 0., "nothing is below the last element");
+    }
+}

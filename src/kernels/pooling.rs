@@ -1,12 +1,10 @@
 //! Pooling: one number per window.
 
-use std::ops::Range;
-
 use num_traits::Float;
 
 use super::{
     isa::{Isa, Kernel, dispatch},
-    memory::{Aligned, collected},
+    memory::{Aligned, collected, filled},
     row_kernel::{self, Blank, RowKernel, Sizes, write},
     sizes::saturating,
     threads,
@@ -15,36 +13,123 @@ use super::{
 };
 use crate::number::{Element, Real};
 
+/// The windows of a pooling, each a box of elements of a plane.
+#[derive(Clone, Copy, Debug)]
+pub enum Pattern {
+    /// Windows of one size that slide over the plane.
+    Sliding(Windows),
+    /// As many windows as the output has elements, which cover the plane evenly: along an axis of `n` elements, window
+    /// `o` of `m` is `⌊o·n / m⌋..⌈(o + 1)·n / m⌉`.
+    Adaptive { input: [usize; 3], output: [usize; 3] },
+}
+
+impl Pattern {
+    /// The lengths of the input and of the output.
+    fn sizes(&self) -> [[usize; 3]; 2] {
+        match *self {
+            Pattern::Sliding(Windows { input, output, .. }) | Pattern::Adaptive { input, output } => [input, output],
+        }
+    }
+
+    /// The number of elements of one plane of the input.
+    pub fn input_len(&self) -> usize {
+        self.sizes()[0].iter().product()
+    }
+
+    /// The number of windows.
+    pub fn output_len(&self) -> usize {
+        self.sizes()[1].iter().product()
+    }
+
+    /// For each window along one axis, the elements inside it.
+    pub fn spans(&self, axis: usize) -> Vec<Span> {
+        match self {
+            Pattern::Sliding(windows) => windows.spans(axis),
+            Pattern::Adaptive { input, output } => {
+                let (n, m) = (input[axis] as u128, output[axis] as u128);
+                collected((0..m).map(|o| {
+                    let start = o * n / m;
+                    Span { start: start as usize, count: (((o + 1) * n).div_ceil(m) - start) as usize }
+                }))
+            }
+        }
+    }
+
+    /// For each window, the number of elements inside it; with `padded`, of a sliding window also those in the padding.
+    pub fn counts<T: Element>(&self, padded: bool) -> Vec<T> {
+        let along = [0, 1, 2].map(|axis| match self {
+            Pattern::Sliding(windows) if padded => windows.padded_counts(axis),
+            _ => collected(self.spans(axis).iter().map(|span| span.count)),
+        });
+        let rows = along[0].iter().flat_map(|&d| along[1].iter().map(move |&h| d as f64 * h as f64));
+        collected(rows.flat_map(|row| along[2].iter().map(move |&w| T::of(row * w as f64))))
+    }
+}
+
+/// The windows of a fractional pooling: of one size, at steps that vary and that differ from plane to plane.
+#[derive(Clone, Copy, Debug)]
+pub struct Fractional<'a, T> {
+    pub input: [usize; 3],
+    pub kernel: [usize; 3],
+    pub output: [usize; 3],
+    /// Three numbers per plane, one per axis, from 0 to 1.
+    pub samples: &'a [T],
+}
+
+impl<T: Real> Fractional<'_, T> {
+    fn paths(&self, plane: usize) -> Paths {
+        let samples = &self.samples[3 * plane..][..3];
+        let spans = [0, 1, 2].map(|axis| {
+            let (count, sample, windows) = (self.kernel[axis], samples[axis], self.output[axis]);
+            let last = self.input[axis] - count;
+            // In the arithmetic of the element type, as in PyTorch.
+            let step = T::of(last as f64) / T::of(windows.saturating_sub(1).max(1) as f64);
+            let start = |o: usize| match o + 1 == windows {
+                true => last,
+                false => (((T::of(o as f64) + sample) * step).as_i64() - (sample * step).as_i64()) as usize,
+            };
+            collected((0..windows).map(|o| Span { start: start(o).min(last), count }))
+        });
+        Paths::one_by_one(self.input, [1; 3], spans)
+    }
+}
+
 /// Pooling for one element type, compiled in this crate and not where it is called.
 pub trait Pool: Sized {
     /// The largest element of each window of each plane, and its position in the plane. Of equal elements the first one
-    /// is taken; NaN is larger than anything, and the last NaN is taken. Each window has a tap inside the input.
-    fn max_pool(x: &[Self], windows: &Windows) -> (Aligned<Self>, Aligned<i64>);
+    /// is taken; NaN is larger than anything, and the last NaN is taken. Each window has an element.
+    fn max_pool(x: &[Self], pattern: &Pattern) -> (Aligned<Self>, Aligned<i64>);
 
     /// Only the largest elements, in half the time.
-    fn max_pool_values(x: &[Self], windows: &Windows) -> Aligned<Self>;
+    fn max_pool_values(x: &[Self], pattern: &Pattern) -> Aligned<Self>;
 
-    /// The sum of each window of each plane, added in the order of its taps.
-    fn sum_pool(x: &[Self], windows: &Windows) -> Aligned<Self>;
+    /// As `max_pool`, of other windows.
+    fn fractional_max_pool(x: &[Self], windows: &Fractional<'_, Self>) -> (Aligned<Self>, Aligned<i64>);
+
+    /// The sum of each window of each plane, added in the order of its elements.
+    fn sum_pool(x: &[Self], pattern: &Pattern) -> Aligned<Self>;
 
     /// The derivative of `sum_pool`: for each element the sum of the windows that contain it.
-    fn spread(g: &[Self], windows: &Windows) -> Aligned<Self>;
+    fn spread(g: &[Self], pattern: &Pattern) -> Aligned<Self>;
 }
 
 macro_rules! pool {
     ($($t:ty),*) => {$(
         impl Pool for $t {
-            fn max_pool(x: &[Self], windows: &Windows) -> (Aligned<Self>, Aligned<i64>) {
-                max_pool::<Self, true>(x, windows)
+            fn max_pool(x: &[Self], pattern: &Pattern) -> (Aligned<Self>, Aligned<i64>) {
+                max_pool::<Self, true>(x, &Each::Same(Paths::new(pattern)))
             }
-            fn max_pool_values(x: &[Self], windows: &Windows) -> Aligned<Self> {
-                max_pool::<Self, false>(x, windows).0
+            fn max_pool_values(x: &[Self], pattern: &Pattern) -> Aligned<Self> {
+                max_pool::<Self, false>(x, &Each::Same(Paths::new(pattern))).0
             }
-            fn sum_pool(x: &[Self], windows: &Windows) -> Aligned<Self> {
-                sums::<Self, false>(x, windows)
+            fn fractional_max_pool(x: &[Self], windows: &Fractional<'_, Self>) -> (Aligned<Self>, Aligned<i64>) {
+                max_pool::<Self, true>(x, &Each::Own(windows.paths(0), &|plane| windows.paths(plane)))
             }
-            fn spread(g: &[Self], windows: &Windows) -> Aligned<Self> {
-                sums::<Self, true>(g, windows)
+            fn sum_pool(x: &[Self], pattern: &Pattern) -> Aligned<Self> {
+                sums::<Self, false>(x, pattern)
+            }
+            fn spread(g: &[Self], pattern: &Pattern) -> Aligned<Self> {
+                sums::<Self, true>(g, pattern)
             }
         }
     )*};
@@ -52,19 +137,69 @@ macro_rules! pool {
 pool!(f32, f64);
 
 /// The order in which the windows of a plane are processed: by rows of windows, lines of the input under a row, and
-/// taps along a line.
+/// runs along a line.
 struct Paths {
-    windows: Windows,
+    input: [usize; 3],
+    output: [usize; 3],
+    /// The steps from one element of a window to the next along the first two axes.
+    dilation: [usize; 2],
     spans: [Vec<Span>; 3],
-    /// For each tap along a line: the windows of a row that have it inside the input, and the element at the tap of the
-    /// first one.
-    across: Vec<(Range<usize>, usize)>,
+    /// Where each window of a row starts in a line.
+    starts: Vec<i64>,
+    runs: Vec<Run>,
+    /// The step from one pair of a run to the next: in the row of windows, and in the line.
+    steps: [usize; 2],
+}
+
+/// Pairs of a window of a row and an element of the line under it, at equal steps: either one element of many windows or
+/// all elements of one window.
+struct Run {
+    window: usize,
+    element: usize,
+    count: usize,
 }
 
 impl Paths {
-    fn new(windows: &Windows) -> Self {
-        let windows = windows.merged();
-        Paths { windows, spans: [0, 1, 2].map(|axis| windows.spans(axis)), across: windows.across() }
+    fn new(pattern: &Pattern) -> Self {
+        let sliding = match *pattern {
+            Pattern::Sliding(windows) => windows,
+            Pattern::Adaptive { input, output } => {
+                if (0..3).any(|axis| !input[axis].is_multiple_of(output[axis])) {
+                    return Paths::one_by_one(input, [1; 3], [0, 1, 2].map(|axis| pattern.spans(axis)));
+                }
+                // Windows of one size, next to one another.
+                let kernel = [0, 1, 2].map(|axis| input[axis] / output[axis]);
+                Windows { input, kernel, stride: kernel, dilation: [1; 3], before: [0; 3], output }
+            }
+        };
+        let windows = sliding.merged();
+        let spans = [0, 1, 2].map(|axis| windows.spans(axis));
+        // The longer runs: across all windows, or along one.
+        if windows.output[2] < windows.kernel[2].min(windows.input[2]) {
+            return Paths::one_by_one(windows.input, windows.dilation, spans);
+        }
+        let runs = windows.across().into_iter();
+        let runs = collected(runs.map(|(range, element)| Run { window: range.start, element, count: range.len() }));
+        Paths::with(windows.input, windows.dilation, spans, runs, [1, windows.stride[2]])
+    }
+
+    /// Windows given by their elements along each axis, with a run for each window of a row.
+    fn one_by_one(input: [usize; 3], dilation: [usize; 3], spans: [Vec<Span>; 3]) -> Self {
+        let each = spans[2].iter().enumerate().filter(|(_, span)| span.count > 0);
+        let runs = collected(each.map(|(window, span)| Run { window, element: span.start, count: span.count }));
+        Paths::with(input, dilation, spans, runs, [0, dilation[2]])
+    }
+
+    fn with(input: [usize; 3], dilation: [usize; 3], spans: [Vec<Span>; 3], runs: Vec<Run>, steps: [usize; 2]) -> Self {
+        let (output, starts) =
+            ([0, 1, 2].map(|axis| spans[axis].len()), collected(spans[2].iter().map(|span| span.start as i64)));
+        Paths { input, output, dilation: [dilation[0], dilation[1]], spans, starts, runs, steps }
+    }
+
+    /// How many elements all windows have together.
+    fn work(&self) -> usize {
+        let along = |spans: &Vec<Span>| spans.iter().fold(0usize, |sum, span| sum.saturating_add(span.count));
+        saturating(self.spans.iter().map(along))
     }
 
     /// The rows of windows, each given by its spans along the first two axes.
@@ -76,31 +211,36 @@ impl Paths {
     /// The offsets in the plane of the lines under a row.
     #[inline(always)]
     fn lines(&self, [d, h]: [Span; 2]) -> impl Iterator<Item = usize> {
-        let ([_, height, width], [by_d, by_h, _]) = (self.windows.input, self.windows.dilation);
+        let ([_, height, width], [by_d, by_h]) = (self.input, self.dilation);
         let steps = |span: Span, by: usize| (0..span.count).map(move |k| span.start + k * by);
         steps(d, by_d).flat_map(move |d| steps(h, by_h).map(move |h| (d * height + h) * width))
     }
 }
 
+/// The windows of each plane.
+enum Each<'a> {
+    Same(Paths),
+    /// Those of the first plane, which have the sizes of all, and those of any plane.
+    Own(Paths, &'a (dyn Fn(usize) -> Paths + Sync)),
+}
+
 #[allow(unsafe_code)]
-fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], windows: &Windows) -> (Aligned<T>, Aligned<i64>) {
-    let paths = &Paths::new(windows);
-    let windows = &paths.windows;
-    let (from, to) = (windows.input_len(), windows.output_len());
+fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], each: &Each<'_>) -> (Aligned<T>, Aligned<i64>) {
+    let (Each::Same(first) | Each::Own(first, _)) = each;
+    let (from, to) = (first.input.iter().product::<usize>(), first.output.iter().product::<usize>());
     let planes = x.len() / from.max(1);
     let places_to = if PLACES { to } else { 0 };
     let (mut values, mut places) = (Aligned::with_capacity(planes * to), Aligned::with_capacity(planes * places_to));
-    let work = saturating([to, windows.kernel_len()]);
+    let work = first.work();
     // Planes per task.
     let step = if saturating([planes, work]) < PARALLEL { planes.max(1) } else { TASK.div_ceil(work) };
     let mut rest = places.spare(planes * places_to);
-    let tasks = x.chunks(from * step).zip(values.spare(planes * to).chunks_mut(to * step)).map(|(x, values)| {
+    let parts = x.chunks(from * step).zip(values.spare(planes * to).chunks_mut(to * step)).enumerate();
+    let tasks = parts.map(|(i, (x, values))| {
         let places = rest.split_off_mut(..if PLACES { values.len() } else { 0 }).expect("as many as values");
-        (x, values, places)
+        Planes::<T, PLACES> { x, first: i * step, each, values, places }
     });
-    threads::each(saturating([planes, work]), tasks, |(x, values, places)| {
-        dispatch(Planes::<T, PLACES> { x, paths, values, places })
-    });
+    threads::each(saturating([planes, work]), tasks, |planes| dispatch(planes));
     // SAFETY: there is one task for each `step` planes, and each wrote all rows of its planes.
     unsafe {
         values.set_len(planes * to);
@@ -112,7 +252,8 @@ fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], windows: &Windows) 
 /// Some planes of [`max_pool`]; without `PLACES`, `places` is empty.
 struct Planes<'a, T, const PLACES: bool> {
     x: &'a [T],
-    paths: &'a Paths,
+    first: usize,
+    each: &'a Each<'a>,
     values: &'a mut Blank<T>,
     places: &'a mut Blank<i64>,
 }
@@ -121,40 +262,57 @@ impl<T: Float, const PLACES: bool> Kernel for Planes<'_, T, PLACES> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Planes { x, paths, values, places } = self;
-        let Paths { windows, spans, across } = paths;
-        let ([_, height, width], width_out) = (windows.input, windows.output[2]);
-        let starts = collected(spans[2].iter().map(|span| span.start as i64));
-        let (mut out, mut rest) = (values.chunks_exact_mut(width_out), places);
-        for plane in x.chunks_exact(windows.input_len()) {
+        let Planes { x, first, each, mut values, places: mut rest } = self;
+        let (Each::Same(sizes) | Each::Own(sizes, _)) = each;
+        let ([depth, height, width], width_out) = (sizes.input, sizes.output[2]);
+        for (i, plane) in x.chunks_exact(depth * height * width).enumerate() {
+            let own;
+            let paths = match each {
+                Each::Same(paths) => paths,
+                Each::Own(_, of) => {
+                    own = of(first + i);
+                    &own
+                }
+            };
             for row in paths.rows() {
-                let values = out.next().expect("a row for each");
+                let line = values.split_off_mut(..width_out).expect("a row for each");
                 let places = rest.split_off_mut(..if PLACES { width_out } else { 0 }).expect("a row for each");
                 let first = ((row[0].start * height + row[1].start) * width) as i64;
-                let values = write(values, |_| T::neg_infinity());
-                let places = write(places, |o| first + starts[o]);
+                let values = write(line, |_| T::neg_infinity());
+                let places = write(places, |o| first + paths.starts[o]);
                 for at in paths.lines(row) {
                     let line = &plane[at..][..width];
-                    for (range, from) in across {
-                        let places = if PLACES { &mut places[range.clone()] } else { &mut [] };
-                        let (line, step) = (&line[*from..], windows.stride[2]);
-                        improve::<T, PLACES>(line, at + from, step, &mut values[range.clone()], places);
+                    for run in &paths.runs {
+                        let places = if PLACES { &mut places[run.window..] } else { &mut [] };
+                        let (values, place) = (&mut values[run.window..], at + run.element);
+                        improve::<T, PLACES>(&line[run.element..], place, run.count, paths.steps, values, places);
                     }
                 }
             }
         }
+        assert!(values.is_empty() && rest.is_empty());
     }
 }
 
-/// Takes every `step`th element of `line` that is larger; the first one is at `place`.
+/// Takes every `b`th element of `line` for every `a`th window, `count` of them, where it is larger; the first element is
+/// at `place`.
 #[inline(always)]
-fn improve<T: Float, const PLACES: bool>(line: &[T], place: usize, step: usize, values: &mut [T], places: &mut [i64]) {
-    assert!((values.len() - 1) * step < line.len());
-    // One loop for each step: with a step that it knows, the compiler vectorizes the loop.
-    match step {
-        1 => improve_by::<T, PLACES>(line, place, 1, values, places),
-        2 => improve_by::<T, PLACES>(line, place, 2, values, places),
-        _ => improve_by::<T, PLACES>(line, place, step, values, places),
+fn improve<T: Float, const PLACES: bool>(
+    line: &[T],
+    place: usize,
+    count: usize,
+    [a, b]: [usize; 2],
+    values: &mut [T],
+    places: &mut [i64],
+) {
+    assert!((count - 1) * b < line.len() && (count - 1) * a < values.len());
+    assert!(!PLACES || places.len() >= values.len());
+    // One loop for each pair of steps: with steps that it knows, the compiler vectorizes the loop.
+    match (a, b) {
+        (1, 1) => improve_by::<T, PLACES>(line, place, count, [1, 1], values, places),
+        (1, 2) => improve_by::<T, PLACES>(line, place, count, [1, 2], values, places),
+        (1, _) => improve_by::<T, PLACES>(line, place, count, [1, b], values, places),
+        _ => improve_by::<T, PLACES>(line, place, count, [0, b], &mut values[..1], places),
     }
 }
 
@@ -163,62 +321,92 @@ fn improve<T: Float, const PLACES: bool>(line: &[T], place: usize, step: usize, 
 fn improve_by<T: Float, const PLACES: bool>(
     line: &[T],
     place: usize,
-    step: usize,
+    count: usize,
+    [a, b]: [usize; 2],
     values: &mut [T],
     places: &mut [i64],
 ) {
-    // SAFETY: `improve` checked that the last one is inside.
-    let element = |i: usize| unsafe { *line.get_unchecked(i * step) };
     let better = |x: T, best: T| (x > best) | x.is_nan();
-    if !PLACES {
-        for (i, best) in values.iter_mut().enumerate() {
-            let x = element(i);
-            *best = if better(x, *best) { x } else { *best };
-        }
-        return;
-    }
-    for (i, (best, at)) in values.iter_mut().zip(places).enumerate() {
-        let x = element(i);
-        let better = better(x, *best);
-        *best = if better { x } else { *best };
-        *at = if better { (place + i * step) as i64 } else { *at };
-    }
-}
-
-/// Sums of windows, one plane per row; with `BACK`, for each element the sum of the windows that contain it.
-struct WindowSums<'a, T, const BACK: bool> {
-    x: &'a [T],
-    paths: Paths,
-}
-
-impl<T: Real, const BACK: bool> RowKernel<T> for WindowSums<'_, T, BACK> {
-    type Note = ();
-    #[inline(always)]
-    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
-        let Paths { windows, across, .. } = &self.paths;
-        let (width, step) = (windows.output[2], windows.stride[2]);
-        let len = if BACK { windows.output_len() } else { windows.input_len() };
-        let (x, out) = (&self.x[i * len..][..len], write(out, |_| T::ZERO));
-        for (r, row) in self.paths.rows().enumerate() {
-            for line in self.paths.lines(row) {
-                for (range, from) in across {
-                    let (window, element) = (r * width + range.start, line + from);
-                    match BACK {
-                        false => add(&mut out[window..], 1, &x[element..], step, range.len()),
-                        true => add(&mut out[element..], step, &x[window..], 1, range.len()),
-                    }
-                }
+    for i in 0..count {
+        // SAFETY: `improve` checked that the last ones are inside, and there are as many places as values.
+        unsafe {
+            let (x, best) = (*line.get_unchecked(i * b), values.get_unchecked_mut(i * a));
+            let better = better(x, *best);
+            *best = if better { x } else { *best };
+            if PLACES {
+                let at = places.get_unchecked_mut(i * a);
+                *at = if better { (place + i * b) as i64 } else { *at };
             }
         }
-        (out, ())
     }
 }
 
-fn sums<T: Real, const BACK: bool>(x: &[T], windows: &Windows) -> Aligned<T> {
-    let (from, to) = (windows.input_len(), windows.output_len());
-    let (rows, written) = if BACK { (x.len() / to, from) } else { (x.len() / from, to) };
-    let kernel = WindowSums::<T, BACK> { x, paths: Paths::new(windows) };
-    row_kernel::run(&kernel, Sizes { rows, read: from + to, written, sums: 0 }).0
+/// The sums of windows; with `BACK`, for each element the sum of the windows that contain it.
+#[allow(unsafe_code)]
+fn sums<T: Real, const BACK: bool>(x: &[T], pattern: &Pattern) -> Aligned<T> {
+    let paths = &Paths::new(pattern);
+    let mut sizes = [pattern.input_len(), pattern.output_len()];
+    if BACK {
+        sizes.reverse();
+    }
+    let [from, to] = sizes;
+    let (planes, work) = (x.len() / from, paths.work());
+    let step = if saturating([planes, work]) < PARALLEL { planes } else { TASK.div_ceil(work) };
+    let mut out = Aligned::with_capacity(planes * to);
+    let parts = x.chunks(from * step).zip(out.spare(planes * to).chunks_mut(to * step));
+    let tasks = parts.map(|(x, out)| Sums::<T, BACK> { x, paths, out });
+    threads::each(saturating([planes, work]), tasks, |sums| dispatch(sums));
+    // SAFETY: there is one task for each `step` planes, and each wrote all of its planes.
+    unsafe { out.set_len(planes * to) };
+    out
+}
+
+/// Some planes of [`sums`].
+struct Sums<'a, T, const BACK: bool> {
+    x: &'a [T],
+    paths: &'a Paths,
+    out: &'a mut Blank<T>,
+}
+
+impl<T: Real, const BACK: bool> Kernel for Sums<'_, T, BACK> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        let Sums { x, paths, out } = self;
+        let Paths { input, output: [_, _, width_out], runs, steps: [a, b], .. } = paths;
+        let (width, out) = (input[2], write(out, |_| T::ZERO));
+        let sizes = [input, &paths.output].map(|sizes| sizes.iter().product::<usize>());
+        let [from, to] = if BACK { [sizes[1], sizes[0]] } else { sizes };
+        let mut sum = filled(width, T::ZERO);
+        for (x, out) in x.chunks_exact(from).zip(out.chunks_exact_mut(to)) {
+            for (r, row) in paths.rows().enumerate() {
+                let windows = r * width_out..(r + 1) * width_out;
+                // The lines under a row are summed first, or get the same.
+                if BACK {
+                    sum.fill(T::ZERO);
+                    let g = &x[windows];
+                    runs.iter().for_each(|run| add(&mut sum[run.element..], *b, &g[run.window..], *a, run.count));
+                    paths.lines(row).for_each(|line| add_all(&mut out[line..][..width], &sum));
+                    continue;
+                }
+                let mut lines = paths.lines(row).map(|line| &x[line..][..width]);
+                let Some(first) = lines.next() else { continue };
+                let mut line = first;
+                if let Some(second) = lines.next() {
+                    sum.iter_mut().zip(first).zip(second).for_each(|((sum, &a), &b)| *sum = a + b);
+                    lines.for_each(|line| add_all(&mut sum, line));
+                    line = &sum;
+                }
+                let out = &mut out[windows];
+                runs.iter().for_each(|run| add(&mut out[run.window..], *a, &line[run.element..], *b, run.count));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn add_all<T: Real>(to: &mut [T], from: &[T]) {
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
 }
 
 /// Adds every `b`th element of `from` to every `a`th element of `to`, `count` of them, at least one.
@@ -230,6 +418,8 @@ fn add<T: Real>(to: &mut [T], a: usize, from: &[T], b: usize, count: usize) {
         (1, 1) => add_by(to, 1, from, 1, count),
         (1, 2) => add_by(to, 1, from, 2, count),
         (2, 1) => add_by(to, 2, from, 1, count),
+        (0, 1) => add_by(to, 0, from, 1, count),
+        (1, 0) => add_by(to, 1, from, 0, count),
         _ => add_by(to, a, from, b, count),
     }
 }
@@ -290,7 +480,44 @@ mod tests {
                     spread[plane + at] += g[i];
                 }
             }
-            assert_eq!((&f64::sum_pool(&x, &w)[..], &f64::spread(&g, &w)[..]), (&sums[..], &spread[..]), "{w:?}");
+            let pattern = Pattern::Sliding(w);
+            assert_eq!(
+                (&f64::sum_pool(&x, &pattern)[..], &f64::spread(&g, &pattern)[..]),
+                (&sums[..], &spread[..]),
+                "{w:?}"
+            );
+        }
+    }
+
+    /// Windows of different lengths, some of which share elements, and few long ones.
+    #[test]
+    fn windows_that_cover_the_plane_evenly() {
+        let sizes = [[1, 1, 1], [2, 3, 7], [1, 5, 4], [4, 1, 9]];
+        for (input, output) in sizes.iter().flat_map(|&input| sizes.map(|output| (input, output))) {
+            let pattern = Pattern::Adaptive { input, output };
+            let x: Vec<f64> = (0..2 * pattern.input_len()).map(|i| ((i * 7 + 3) % 11) as f64).collect();
+            let spans = [0, 1, 2].map(|axis| {
+                let at = |o: usize| (o * input[axis] / output[axis], ((o + 1) * input[axis]).div_ceil(output[axis]));
+                (0..output[axis]).map(move |o| at(o).0..at(o).1).collect::<Vec<_>>()
+            });
+            let mut sums = Vec::new();
+            let mut counts = Vec::new();
+            for plane in x.chunks(pattern.input_len()) {
+                for (d, h, w) in (0..pattern.output_len())
+                    .map(|i| (i / output[2] / output[1], i / output[2] % output[1], i % output[2]))
+                {
+                    let rows = spans[0][d].clone().flat_map(|d| spans[1][h].clone().map(move |h| d * input[1] + h));
+                    let window: Vec<f64> =
+                        rows.flat_map(|row| &plane[row * input[2]..][spans[2][w].clone()]).copied().collect();
+                    sums.push(window.iter().sum::<f64>());
+                    counts.push(window.len() as f64);
+                }
+            }
+            assert_eq!(
+                (&f64::sum_pool(&x, &pattern)[..], pattern.counts(false)),
+                (&sums[..], counts[..pattern.output_len()].to_vec()),
+                "{pattern:?}"
+            );
         }
     }
 
@@ -311,10 +538,10 @@ mod tests {
                 })
                 .take(3 * w.input_len())
                 .collect();
-                let (largest, places) = f64::max_pool(&x, &w);
+                let (largest, places) = f64::max_pool(&x, &Pattern::Sliding(w));
                 assert_eq!((largest.len(), places.len()), (3 * w.output_len(), 3 * w.output_len()));
                 let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-                assert_eq!(bits(&f64::max_pool_values(&x, &w)), bits(&largest), "{w:?}");
+                assert_eq!(bits(&f64::max_pool_values(&x, &Pattern::Sliding(w))), bits(&largest), "{w:?}");
                 for (i, (&value, &place)) in largest.iter().zip(&*places).enumerate() {
                     let plane = &x[i / w.output_len() * w.input_len()..];
                     let better = |best: usize, at: usize| {

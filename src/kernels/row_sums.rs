@@ -68,9 +68,10 @@ impl<T: Real> RowKernel<T> for RowSums<'_, T> {
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
         let (n, index) = (out.len(), &self.groups.index);
         let Range { start: from, end: to } = self.groups.places(i);
-        let fetch_ahead = |k: usize| match index.get(k + AHEAD) {
-            Some(&row) => prefetch::for_reading(self.matrix, row * n, n),
-            None => (),
+        let fetch_ahead = |k: usize| {
+            if let Some(&row) = index.get(k + AHEAD) {
+                prefetch::for_reading(self.matrix, row * n, n);
+            }
         };
         let row = |k: usize| &self.matrix[index[k] * n..][..n];
         if from == to {
@@ -91,15 +92,15 @@ impl<T: Real> RowKernel<T> for RowSums<'_, T> {
                     fetch_ahead(k);
                 }
                 let x: &[T; BLOCK] = row(k)[b * BLOCK..].first_chunk().expect("a whole row");
-                sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum = *sum + x);
+                sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x);
             }
             *block = sums.map(|sum| sum / count);
         }
         let at = n - rest.len();
         for k in from + 1..to {
-            rest.iter_mut().zip(&row(k)[at..]).for_each(|(sum, &x)| *sum = *sum + x);
+            rest.iter_mut().zip(&row(k)[at..]).for_each(|(sum, &x)| *sum += x);
         }
-        rest.iter_mut().for_each(|sum| *sum = *sum / count);
+        rest.iter_mut().for_each(|sum| *sum /= count);
         (out, ())
     }
 }

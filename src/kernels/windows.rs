@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::{memory::collected, sizes::saturating};
-use crate::number::Element;
 
 /// The positions of windows on an input with three axes; for a problem with fewer axes the first ones have length 1.
 ///
@@ -94,19 +93,11 @@ impl Windows {
         collected((0..self.output[axis]).map(span))
     }
 
-    /// For each window over all axes, the number of taps inside the input or, with `padded`, inside input and padding,
-    /// which must be the same at both ends. For a dilation of 1.
-    pub fn counts<T: Element>(&self, padded: bool) -> Vec<T> {
-        let along = [0, 1, 2].map(|axis| {
-            let end = self.input[axis] + 2 * self.before[axis];
-            let inside = |o: usize| self.kernel[axis].min(end - o * self.stride[axis]);
-            match padded {
-                true => collected((0..self.output[axis]).map(|o| inside(o) as f64)),
-                false => collected(self.spans(axis).iter().map(|span| span.count as f64)),
-            }
-        });
-        let rows = along[0].iter().flat_map(|d| along[1].iter().map(move |h| d * h));
-        collected(rows.flat_map(|row| along[2].iter().map(move |w| T::of(row * w))))
+    /// For each window along one axis, the number of taps inside the input or the padding, which must be the same at both
+    /// ends. For a dilation of 1.
+    pub fn padded_counts(&self, axis: usize) -> Vec<usize> {
+        let end = self.input[axis] + 2 * self.before[axis];
+        collected((0..self.output[axis]).map(|o| self.kernel[axis].min(end - o * self.stride[axis])))
     }
 
     /// The windows along one axis whose tap `tap` is inside the input.

@@ -11,6 +11,10 @@ const SKIPS: &[Skip] = &[
     Skip { reason: "the nuclear norm needs a singular value decomposition", when: nuclear },
     Skip { reason: "ndnn has no complex numbers", when: |case| mentions_dtype(case, &["C64", "C128"]) },
     Skip { reason: "ndnn has no half precision", when: |case| mentions_dtype(case, &["F16", "BF16"]) },
+    Skip {
+        reason: "tensors do not change in place",
+        when: |case| case["kwargs"]["inplace"] == true && case["mutates"].as_object().is_some_and(|m| !m.is_empty()),
+    },
     Skip { reason: "ndnn has no sparse gradients", when: |case| case["kwargs"]["sparse"] == true },
     Skip {
         reason: "batch_norm takes floats only: a bool does not compile",
@@ -49,6 +53,7 @@ fn by_chance(case: &Json) -> bool {
         "dropout" | "dropout1d" | "dropout2d" | "dropout3d" => training(2, true) && open(given(1, "p")),
         "alpha_dropout" | "feature_alpha_dropout" => training(2, false) && open(given(1, "p")),
         "rrelu" => training(3, false),
+        "fractional_max_pool2d" | "fractional_max_pool3d" => given(5, "_random_samples").is_null(),
         "scaled_dot_product_attention" => given(4, "dropout_p").as_f64().is_some_and(|p| p > 0.),
         "multi_head_attention_forward" => training(13, true) && given(10, "dropout_p").as_f64().is_some_and(|p| p > 0.),
         _ => false,

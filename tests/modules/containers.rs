@@ -2,7 +2,7 @@
 
 use ndnn::prelude::*;
 
-use crate::common::panic_of;
+use super::common::panic_of;
 
 #[test]
 fn layers_are_inserted_removed_replaced_and_shared() {

@@ -70,6 +70,21 @@ fn every_name_has_one_place_or_one_reason() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// What is not there yet is not exported.
+#[test]
+fn what_is_absent_is_absent() {
+    let exports = [
+        ("torch.nn", include_str!("../../src/nn/mod.rs")),
+        ("torch.nn.functional", include_str!("../../src/functional/mod.rs")),
+    ];
+    for (of, names, _) in ABSENT {
+        let Some((_, text)) = exports.iter().find(|(module, _)| module == of) else { continue };
+        let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let there: Vec<&str> = names.split_whitespace().filter(|name| words.contains(name)).collect();
+        assert!(there.is_empty(), "{of} has {there:?} by now: move them in tests/parity/table.rs");
+    }
+}
+
 /// How many conformance cases of a name compare what.
 #[derive(Default)]
 struct Cases {

@@ -26,33 +26,49 @@ macro_rules! there {
 }
 
 there! {
+    "torch.nn.utils.rnn" in ndnn::nn::utils::rnn {
+        PackedSequence pack_padded_sequence pack_sequence pad_packed_sequence pad_sequence unpack_sequence unpad_sequence
+    }
     "torch.nn" in ndnn::nn {
-        AdaptiveLogSoftmaxWithLoss AlphaDropout AvgPool1d AvgPool2d AvgPool3d BCELoss BCEWithLogitsLoss
-        BatchNorm1d BatchNorm2d BatchNorm3d Bilinear CELU CTCLoss ChannelShuffle Conv1d Conv2d Conv3d
-        CosineEmbeddingLoss CosineSimilarity CrossEntropyLoss Dropout Dropout1d Dropout2d Dropout3d ELU
-        Embedding FeatureAlphaDropout Flatten GELU GLU GRU GRUCell GaussianNLLLoss GroupNorm Hardshrink
-        Hardsigmoid Hardswish Hardtanh HingeEmbeddingLoss HuberLoss Identity KLDivLoss L1Loss LSTM LSTMCell
-        LayerNorm LazyLinear LeakyReLU Linear LinearCrossEntropyLoss LogSigmoid LogSoftmax MSELoss
-        MarginRankingLoss MaxPool1d MaxPool2d MaxPool3d Mish Module ModuleDict ModuleList MultiLabelMarginLoss
-        MultiLabelSoftMarginLoss MultiMarginLoss MultiheadAttention NLLLoss NLLLoss2d PReLU PairwiseDistance
-        ParameterDict ParameterList PixelShuffle PixelUnshuffle PoissonNLLLoss RReLU ReLU ReLU6 SELU Sequential
-        SiLU Sigmoid SmoothL1Loss SoftMarginLoss Softmax Softmax2d Softmin Softplus Softshrink Softsign Tanh
-        Tanhshrink Threshold TripletMarginLoss TripletMarginWithDistanceLoss Unflatten Upsample
-        UpsamplingBilinear2d UpsamplingNearest2d
+        AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveLogSoftmaxWithLoss AdaptiveMaxPool1d
+        AdaptiveMaxPool2d AdaptiveMaxPool3d AlphaDropout AvgPool1d AvgPool2d AvgPool3d BCELoss BCEWithLogitsLoss
+        BatchNorm1d BatchNorm2d BatchNorm3d Bilinear CELU CTCLoss ChannelShuffle CircularPad1d CircularPad2d
+        CircularPad3d ConstantPad1d ConstantPad2d ConstantPad3d Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d
+        ConvTranspose3d CosineEmbeddingLoss CosineSimilarity CrossEntropyLoss CrossMapLRN2d Dropout Dropout1d
+        Dropout2d Dropout3d ELU Embedding EmbeddingBag FeatureAlphaDropout Flatten Fold FractionalMaxPool2d
+        FractionalMaxPool3d GELU GLU GRU GRUCell GaussianNLLLoss GroupNorm Hardshrink Hardsigmoid Hardswish Hardtanh
+        HingeEmbeddingLoss HuberLoss Identity InstanceNorm1d InstanceNorm2d InstanceNorm3d KLDivLoss L1Loss LPPool1d
+        LPPool2d LPPool3d LSTM LSTMCell LayerNorm LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d LazyConv1d
+        LazyConv2d LazyConv3d LazyConvTranspose1d LazyConvTranspose2d LazyConvTranspose3d LazyInstanceNorm1d
+        LazyInstanceNorm2d LazyInstanceNorm3d LazyLinear LeakyReLU Linear LinearCrossEntropyLoss LocalResponseNorm
+        LogSigmoid LogSoftmax MSELoss MarginRankingLoss MaxPool1d MaxPool2d MaxPool3d MaxUnpool1d MaxUnpool2d
+        MaxUnpool3d Mish Module ModuleDict ModuleList MultiLabelMarginLoss MultiLabelSoftMarginLoss MultiMarginLoss
+        MultiheadAttention NLLLoss NLLLoss2d PReLU PairwiseDistance ParameterDict ParameterList PixelShuffle
+        PixelUnshuffle PoissonNLLLoss RMSNorm RNN RNNCell RReLU ReLU ReLU6 ReflectionPad1d ReflectionPad2d
+        ReflectionPad3d ReplicationPad1d ReplicationPad2d ReplicationPad3d SELU Sequential SiLU Sigmoid SmoothL1Loss
+        SoftMarginLoss Softmax Softmax2d Softmin Softplus Softshrink Softsign SyncBatchNorm Tanh Tanhshrink Threshold
+        Transformer TransformerDecoder TransformerDecoderLayer TransformerEncoder TransformerEncoderLayer
+        TripletMarginLoss TripletMarginWithDistanceLoss Unflatten Unfold Upsample UpsamplingBilinear2d
+        UpsamplingNearest2d ZeroPad1d ZeroPad2d ZeroPad3d
     }
     "torch.nn.functional" in ndnn::functional {
-        affine_grid alpha_dropout avg_pool1d avg_pool2d avg_pool3d batch_norm bilinear binary_cross_entropy
-        binary_cross_entropy_with_logits celu channel_shuffle conv1d conv2d conv3d cosine_embedding_loss
-        cosine_similarity cross_entropy ctc_loss dropout dropout1d dropout2d dropout3d elu embedding
-        feature_alpha_dropout gaussian_nll_loss gelu glu grid_sample group_norm grouped_mm gumbel_softmax
-        hardshrink hardsigmoid hardswish hardtanh hinge_embedding_loss huber_loss interpolate kl_div l1_loss
-        layer_norm leaky_relu linear linear_cross_entropy log_softmax logsigmoid margin_ranking_loss max_pool1d
-        max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices mish
-        mse_loss multi_head_attention_forward multi_margin_loss multilabel_margin_loss
-        multilabel_soft_margin_loss nll_loss pad pairwise_distance pdist pixel_shuffle pixel_unshuffle
-        poisson_nll_loss prelu relu relu6 rrelu scaled_dot_product_attention selu sigmoid silu smooth_l1_loss
-        soft_margin_loss softmax softmin softplus softshrink softsign tanh tanhshrink threshold
-        triplet_margin_loss triplet_margin_with_distance_loss upsample upsample_bilinear upsample_nearest
+        adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
+        adaptive_max_pool1d_with_indices adaptive_max_pool2d adaptive_max_pool2d_with_indices adaptive_max_pool3d
+        adaptive_max_pool3d_with_indices affine_grid alpha_dropout avg_pool1d avg_pool2d avg_pool3d batch_norm
+        bilinear binary_cross_entropy binary_cross_entropy_with_logits celu channel_shuffle conv1d conv2d conv3d
+        conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d cosine_embedding_loss cosine_similarity
+        cross_entropy ctc_loss dropout dropout1d dropout2d dropout3d elu embedding embedding_bag feature_alpha_dropout
+        fold fractional_max_pool2d fractional_max_pool2d_with_indices fractional_max_pool3d
+        fractional_max_pool3d_with_indices gaussian_nll_loss gelu glu grid_sample group_norm grouped_mm gumbel_softmax
+        hardshrink hardsigmoid hardswish hardtanh hinge_embedding_loss huber_loss instance_norm interpolate kl_div
+        l1_loss layer_norm leaky_relu linear linear_cross_entropy local_response_norm log_softmax logsigmoid lp_pool1d
+        lp_pool2d lp_pool3d margin_ranking_loss max_pool1d max_pool1d_with_indices max_pool2d max_pool2d_with_indices
+        max_pool3d max_pool3d_with_indices max_unpool1d max_unpool2d max_unpool3d mish mse_loss
+        multi_head_attention_forward multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss nll_loss
+        normalize one_hot pad pairwise_distance pdist pixel_shuffle pixel_unshuffle poisson_nll_loss prelu relu relu6
+        rms_norm rrelu scaled_dot_product_attention selu sigmoid silu smooth_l1_loss soft_margin_loss softmax softmin
+        softplus softshrink softsign tanh tanhshrink threshold triplet_margin_loss triplet_margin_with_distance_loss
+        unfold upsample upsample_bilinear upsample_nearest
     }
     "torch.nn.init" in ndnn::nn::init {
         calculate_gain constant dirac eye kaiming_normal kaiming_uniform normal orthogonal sparse uniform
@@ -102,33 +118,9 @@ there! {
 
 /// The names that ndnn does not have: PyTorch's module, names, and why.
 pub const ABSENT: &[(&str, &str, &str)] = &[
-    (
-        "torch.nn",
-        "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d \
-         AdaptiveMaxPool3d CircularPad1d CircularPad2d CircularPad3d ConstantPad1d ConstantPad2d ConstantPad3d \
-         ConvTranspose1d ConvTranspose2d ConvTranspose3d CrossMapLRN2d EmbeddingBag Fold FractionalMaxPool2d \
-         FractionalMaxPool3d InstanceNorm1d InstanceNorm2d InstanceNorm3d LPPool1d LPPool2d LPPool3d \
-         LazyBatchNorm1d LazyBatchNorm2d LazyBatchNorm3d LazyConv1d LazyConv2d LazyConv3d LazyConvTranspose1d \
-         LazyConvTranspose2d LazyConvTranspose3d LazyInstanceNorm1d LazyInstanceNorm2d LazyInstanceNorm3d \
-         LocalResponseNorm MaxUnpool1d MaxUnpool2d MaxUnpool3d RMSNorm RNN RNNCell ReflectionPad1d ReflectionPad2d \
-         ReflectionPad3d ReplicationPad1d ReplicationPad2d ReplicationPad3d SyncBatchNorm Transformer \
-         TransformerDecoder TransformerDecoderLayer TransformerEncoder TransformerEncoderLayer Unfold ZeroPad1d \
-         ZeroPad2d ZeroPad3d",
-        "not yet",
-    ),
-    ("torch.nn", "Container", "deprecated in PyTorch"),
     ("torch.nn", "LinearCrossEntropyOptions", "`LinearCrossEntropyLoss::batch_chunk_size` says all there is to choose"),
+    ("torch.nn", "Container", "deprecated in PyTorch"),
     ("torch.nn", "RNNBase RNNCellBase", "a base class; here `Recurrent` and `RecurrentCell`, generic over the kind"),
-    (
-        "torch.nn.functional",
-        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d \
-         adaptive_max_pool1d_with_indices adaptive_max_pool2d adaptive_max_pool2d_with_indices adaptive_max_pool3d \
-         adaptive_max_pool3d_with_indices conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d \
-         embedding_bag fold fractional_max_pool2d fractional_max_pool2d_with_indices fractional_max_pool3d \
-         fractional_max_pool3d_with_indices instance_norm local_response_norm lp_pool1d lp_pool2d lp_pool3d \
-         max_unpool1d max_unpool2d max_unpool3d normalize one_hot rms_norm unfold",
-        "not yet",
-    ),
     (
         "torch.nn.functional",
         "celu_ elu_ hardtanh_ leaky_relu_ relu_ rrelu_ scaled_addmm_ selu_ threshold_",
@@ -140,12 +132,6 @@ pub const ABSENT: &[(&str, &str, &str)] = &[
         "torch.nn.utils",
         "convert_conv2d_weight_memory_format convert_conv3d_weight_memory_format",
         "CUDA and channels-last memory only",
-    ),
-    (
-        "torch.nn.utils.rnn",
-        "PackedSequence pack_padded_sequence pack_sequence pad_packed_sequence pad_sequence unpack_sequence \
-         unpad_sequence",
-        "not yet",
     ),
     ("torch.nn.utils.rnn", "PackedSequence_ bind invert_permutation", "an internal helper of PyTorch"),
     ("torch.nn.utils.prune", "PruningContainer", "pruning again combines the masks by itself"),

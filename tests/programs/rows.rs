@@ -364,6 +364,10 @@ rows! { |g|
     max_pool2d: real Kinked (x: images(g, 2)) [kernel = [1 + g.below(3), 1 + g.below(3)], window = window(g, &x, &x, 2)]
         F::max_pool2d(x, kernel, MaxPoolOptions::default().stride(window.stride).padding(window.padding).dilation(window.dilation)),
         x.max_pool2d(kernel, window);
+    adaptive_avg_pool2d: real Smooth (x: images(g, 2)) [size = [g.below(5), g.below(5)]]
+        F::adaptive_avg_pool2d(x, size), x.adaptive_pool2d(size, x.ndim().saturating_sub(2), |v| v.iter().sum::<f64>() / v.len() as f64);
+    adaptive_max_pool2d: real Kinked (x: images(g, 2)) [size = [g.below(5), g.below(5)]]
+        F::adaptive_max_pool2d(x, size), x.adaptive_pool2d(size, 1, |v| v.iter().copied().fold(f64::NEG_INFINITY, f64::max));
 }
 
 // -------------------------------------------------------------------------------- what some rows need on either side

@@ -165,6 +165,23 @@ impl Array {
         }))
     }
 
+    /// Combines the elements of each of as many windows as the result has, which cover the last two axes evenly; no axis
+    /// from `filled` on is empty.
+    pub fn adaptive_pool2d(&self, size: [usize; 2], filled: usize, combine: fn(&[f64]) -> f64) -> Option<Array> {
+        if !(3..=4).contains(&self.ndim()) || self.shape[filled..].contains(&0) {
+            return None;
+        }
+        let lead = self.ndim() - 2;
+        let window = |i: usize, o: usize| {
+            let (n, m) = (self.shape[lead + i], size[i]);
+            o * n / m..((o + 1) * n).div_ceil(m)
+        };
+        Some(build(&[&self.shape[..lead], &size].concat(), |at| {
+            let places = window(0, at[lead]).flat_map(|h| window(1, at[lead + 1]).map(move |w| [h, w]));
+            combine(&places.map(|place| self.get(&[&at[..lead], &place].concat())).collect::<Vec<_>>())
+        }))
+    }
+
     /// Adds an axis of length 1 before the last one, so that operations over one axis become operations over two; and
     /// removes it.
     pub fn lifted(&self) -> Option<Array> {

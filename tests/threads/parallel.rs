@@ -8,7 +8,7 @@ use ndnn::{
     with_num_threads,
 };
 
-use crate::common::panic_of;
+use super::common::panic_of;
 
 fn model() -> Sequential {
     sequential![Linear::new(6, 16), BatchNorm1d::new(16), ReLU, Dropout::new(0.5), Linear::new(16, 3)]

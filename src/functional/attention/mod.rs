@@ -3,6 +3,7 @@
 mod cache;
 mod mask;
 mod multi_head;
+mod tiles;
 
 use crate::{
     Error, Result,
@@ -16,6 +17,8 @@ pub use cache::{KeyValueCache, multi_head_attention_cached};
 pub(crate) use cache::{Slot, attended};
 pub use mask::AttentionMask;
 pub use multi_head::{AttentionOptions, InProjection, MultiheadAttentionParameters, multi_head_attention_forward};
+
+const OP: &str = "scaled_dot_product_attention";
 
 options! {
     /// The options of [`scaled_dot_product_attention`].
@@ -55,7 +58,6 @@ pub fn scaled_dot_product_attention<T: Real>(
     attn_mask: Option<&AttentionMask<T>>,
     options: ScaledDotProductAttentionOptions,
 ) -> Result<Tensor<T>> {
-    const OP: &str = "scaled_dot_product_attention";
     let shapes = || format!("query {:?}, key {:?}, value {:?}", query.shape(), key.shape(), value.shape());
     if [query, key, value].iter().any(|t| t.ndim() < 2) {
         return Err(Error::shape(OP, format!("expected at least 2 axes each, got {}", shapes())));
@@ -69,28 +71,57 @@ pub fn scaled_dot_product_attention<T: Real>(
         true => [shared_heads(query, key)?, shared_heads(query, value)?],
         false => [key.clone(), value.clone()],
     };
-    let added = match (attn_mask, options.is_causal) {
-        (Some(_), true) => {
-            return Err(Error::value(
-                OP,
-                "is_causal stands for a mask of its own: give attn_mask or is_causal, not both",
-            ));
-        }
-        (Some(mask), false) => Some(mask.numbers()),
-        (None, true) => Some(causal(OP, len, key.size(-2)?, 0)?),
-        (None, false) => None,
-    };
+    if attn_mask.is_some() && options.is_causal {
+        let what = "is_causal stands for a mask of its own: give attn_mask or is_causal, not both";
+        return Err(Error::value(OP, what));
+    }
+    let added = attn_mask.map(AttentionMask::numbers);
     let scale = options.scale.unwrap_or(1. / (features as f64).sqrt());
+    let lead = &query.shape()[..query.ndim() - 2];
+    let alike = [&key, &value].iter().all(|t| t.ndim() == query.ndim() && t.shape().starts_with(lead));
+    if alike && options.dropout_p == 0. && tiles::pays(query, &key) && added.as_ref().is_none_or(|m| !m.requires_grad())
+    {
+        let scores = [lead, &[len, key.size(-2)?]].concat();
+        let added = added.map(|added| stack_of_masks(&added, &scores)).transpose()?;
+        let stack = |t: &Tensor<T>| {
+            t.reshape(
+                &[&[-1], &t.shape()[lead.len()..].iter().map(|&n| n as isize).collect::<Vec<_>>()[..]].concat()[..],
+            )
+        };
+        let tiles = tiles::Tiles { scale: T::of(scale), added, causal: options.is_causal };
+        let y = tiles.attend(&stack(query)?, &stack(&key)?, &stack(&value)?)?;
+        return y.reshape(&[lead, &y.shape()[1..]].concat()[..]);
+    }
     let mut scores = (query * T::of(scale)).matmul(&key.transpose(-2, -1)?)?;
+    if options.is_causal {
+        scores = scores.try_add(&causal(OP, len, key.size(-2)?, 0)?)?;
+    }
     if let Some(added) = &added {
         let masked = scores.try_add(added).ok().filter(|masked| masked.shape() == scores.shape());
-        scores = masked.ok_or_else(|| {
-            let what = format!("attn_mask {:?} does not broadcast to the scores {:?}", added.shape(), scores.shape());
-            Error::shape(OP, what)
-        })?;
+        scores = masked.ok_or_else(|| unlike(added, scores.shape()))?;
     }
-    let weights = if attn_mask.is_some() { safe_softmax(&scores)? } else { scores.softmax(-1)? };
+    let weights = if added.is_some() { safe_softmax(&scores)? } else { scores.softmax(-1)? };
     dropout(&weights, options.dropout_p, true)?.matmul(&value)
+}
+
+fn unlike<T: Real>(mask: &Tensor<T>, scores: &[usize]) -> Error {
+    Error::shape(OP, format!("attn_mask {:?} does not broadcast to the scores {scores:?}", mask.shape()))
+}
+
+/// A mask of scores `(*, L, S)` as `(B or 1, L or 1, S or 1)`, written out along the leading axes only if it differs there.
+fn stack_of_masks<T: Real>(mask: &Tensor<T>, scores: &[usize]) -> Result<Tensor<T>> {
+    let (shape, lead) = (mask.shape(), scores.len() - 2);
+    let skipped = scores.len().checked_sub(shape.len()).ok_or_else(|| unlike(mask, scores))?;
+    if shape.iter().zip(&scores[skipped..]).any(|(&m, &n)| m != 1 && m != n) {
+        return Err(unlike(mask, scores));
+    }
+    let whole = [&vec![1; skipped][..], shape].concat();
+    let same = whole[..lead].iter().all(|&n| n == 1);
+    let of_heads = if same { vec![1] } else { scores[..lead].to_vec() };
+    let batch: usize = of_heads.iter().product();
+    let written = mask.reshape(&whole[..])?;
+    let written = if same { written } else { written.broadcast_to([&of_heads[..], &whole[lead..]].concat())? };
+    written.reshape(&[&[batch], &whole[lead..]].concat()[..])
 }
 
 /// Numbers that are added to the scores so that query i attends only to the keys 0 to `past` + i.
@@ -105,7 +136,7 @@ fn shared_heads<T: Real>(query: &Tensor<T>, shared: &Tensor<T>) -> Result<Tensor
     match (heads(query), heads(shared)) {
         (n, m) if m > 0 && n.is_multiple_of(m) => shared.repeat_interleave(n / m, -3),
         _ => Err(Error::shape(
-            "scaled_dot_product_attention",
+            OP,
             format!(
                 "with enable_gqa the heads (axis -3) of keys and values must divide the query's, got {:?} for query {:?}",
                 shared.shape(),

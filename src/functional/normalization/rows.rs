@@ -180,7 +180,7 @@ fn means_per_channel<T: Real>(
     for (i, m) in moments.iter().enumerate() {
         let scale = scale.as_ref().map_or(T::ONE, |scale| scale[i]);
         for (sums, value) in sums.iter_mut().zip([(m.mean + m.rest) / scale, m.var * unbias / scale / scale]) {
-            sums[i % channels] = sums[i % channels] + value / samples;
+            sums[i % channels] += value / samples;
         }
     }
     sums

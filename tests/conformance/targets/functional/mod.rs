@@ -18,7 +18,7 @@ use super::{Called, families};
 use crate::args::Args;
 
 pub use conv::{fold_options, padding};
-pub use pooling::avg_pool_options;
+pub use pooling::{adaptive_size, avg_pool_options, fractional_size, max_unpool_options};
 pub use vision::{interpolate_options, resize};
 
 pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {

@@ -8,6 +8,7 @@ mod dropout;
 mod linear;
 mod loss;
 mod normalization;
+mod padding;
 mod pooling;
 mod rnn;
 mod sparse;
@@ -69,6 +70,7 @@ pub fn build<T: Real>(target: &str, args: &Args<T>) -> Built<T> {
         linear,
         loss,
         normalization,
+        padding,
         pooling,
         rnn,
         sparse,
@@ -87,6 +89,7 @@ pub fn built() -> Vec<&'static str> {
         linear::BUILT,
         loss::BUILT,
         normalization::BUILT,
+        padding::BUILT,
         pooling::BUILT,
         rnn::BUILT,
         sparse::BUILT,
