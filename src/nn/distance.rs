@@ -14,7 +14,7 @@ use crate::{
 ///
 /// ```
 /// use ndnn::prelude::*;
-/// let (a, b) = (Tensor::ones([4, 5]), Tensor::ones([4, 5]));
+/// let (a, b) = (Tensor::<f32>::ones([4, 5]), Tensor::ones([4, 5]));
 /// assert_eq!(CosineSimilarity::new().dim(0).forward(&a, &b)?.shape(), [5]);
 /// # Ok::<(), ndnn::Error>(())
 /// ```

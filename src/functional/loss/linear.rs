@@ -108,7 +108,7 @@ impl<T: Real> Inputs<T> {
 ///
 /// ```
 /// use ndnn::{functional::{self as F, LinearCrossEntropyLossOptions}, prelude::*};
-/// let (x, weight, target) = (Tensor::ones([4, 3]), Tensor::ones([10, 3]), tensor![0, 1, 2, 9]);
+/// let (x, weight, target) = (Tensor::<f32>::ones([4, 3]), Tensor::ones([10, 3]), tensor![0, 1, 2, 9]);
 /// let options = LinearCrossEntropyLossOptions::default().batch_chunk_size(2);
 /// let loss = F::linear_cross_entropy(&x, &weight, &target, options)?;
 /// assert!((loss.item()? - 10f32.ln()).abs() < 1e-6);
