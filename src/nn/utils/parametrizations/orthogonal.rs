@@ -129,7 +129,7 @@ impl<T: Real> Parametrization<T> for Orthogonal<T> {
             None => tall(weight, |q, n, k| Ok(Decomposition::of(q, n, k).signed()))?,
             Some(base) => tall(weight, |q, n, k| {
                 base.set(&start(q, n, k)?)?;
-                Ok(Tensor::zeros(q.shape()).try_sub(&Tensor::eye(n).narrow(-1, 0, k)?)?)
+                Tensor::zeros(q.shape()).try_sub(&Tensor::eye(n).narrow(-1, 0, k)?)
             })?,
         };
         Ok(Some(vec![original]))
