@@ -274,18 +274,20 @@ impl<T: Float, const PLACES: bool> Kernel for Planes<'_, T, PLACES> {
                     &own
                 }
             };
+            // Outside the loops, so that what they write cannot change them.
+            let (starts, runs, steps) = (&paths.starts[..width_out], &paths.runs[..], paths.steps);
             for row in paths.rows() {
                 let line = values.split_off_mut(..width_out).expect("a row for each");
                 let places = rest.split_off_mut(..if PLACES { width_out } else { 0 }).expect("a row for each");
                 let first = ((row[0].start * height + row[1].start) * width) as i64;
                 let values = write(line, |_| T::neg_infinity());
-                let places = write(places, |o| first + paths.starts[o]);
+                let places = write(places, |o| first + starts[o]);
                 for at in paths.lines(row) {
                     let line = &plane[at..][..width];
-                    for run in &paths.runs {
+                    for run in runs {
                         let places = if PLACES { &mut places[run.window..] } else { &mut [] };
                         let (values, place) = (&mut values[run.window..], at + run.element);
-                        improve::<T, PLACES>(&line[run.element..], place, run.count, paths.steps, values, places);
+                        improve::<T, PLACES>(&line[run.element..], place, run.count, steps, values, places);
                     }
                 }
             }
@@ -294,26 +296,43 @@ impl<T: Float, const PLACES: bool> Kernel for Planes<'_, T, PLACES> {
     }
 }
 
-/// Takes every `b`th element of `line` for every `a`th window, `count` of them, where it is larger; the first element is
-/// at `place`.
+/// Takes the elements of a run where they are larger; the first one is `line[0]`, at `place`.
 #[inline(always)]
 fn improve<T: Float, const PLACES: bool>(
     line: &[T],
     place: usize,
     count: usize,
-    [a, b]: [usize; 2],
+    [along, step]: [usize; 2],
     values: &mut [T],
     places: &mut [i64],
 ) {
-    assert!((count - 1) * b < line.len() && (count - 1) * a < values.len());
-    assert!(!PLACES || places.len() >= values.len());
-    // One loop for each pair of steps: with steps that it knows, the compiler vectorizes the loop.
-    match (a, b) {
-        (1, 1) => improve_by::<T, PLACES>(line, place, count, [1, 1], values, places),
-        (1, 2) => improve_by::<T, PLACES>(line, place, count, [1, 2], values, places),
-        (1, _) => improve_by::<T, PLACES>(line, place, count, [1, b], values, places),
-        _ => improve_by::<T, PLACES>(line, place, count, [0, b], &mut values[..1], places),
+    if along == 0 {
+        let run = line.iter().step_by(step).take(count).enumerate();
+        let (mut best, mut at) = (values[0], None);
+        for (i, &x) in run {
+            if better(x, best) {
+                (best, at) = (x, Some((place + i * step) as i64));
+            }
+        }
+        values[0] = best;
+        if let (true, Some(at)) = (PLACES, at) {
+            places[0] = at;
+        }
+        return;
     }
+    let (values, places) = (&mut values[..count], if PLACES { &mut places[..count] } else { &mut [] });
+    assert!((count - 1) * step < line.len());
+    // One loop for each step: with a step that it knows, the compiler vectorizes the loop.
+    match step {
+        1 => improve_by::<T, PLACES>(line, place, 1, values, places),
+        2 => improve_by::<T, PLACES>(line, place, 2, values, places),
+        _ => improve_by::<T, PLACES>(line, place, step, values, places),
+    }
+}
+
+#[inline(always)]
+fn better<T: Float>(x: T, best: T) -> bool {
+    (x > best) | x.is_nan()
 }
 
 #[inline(always)]
@@ -321,23 +340,24 @@ fn improve<T: Float, const PLACES: bool>(
 fn improve_by<T: Float, const PLACES: bool>(
     line: &[T],
     place: usize,
-    count: usize,
-    [a, b]: [usize; 2],
+    step: usize,
     values: &mut [T],
     places: &mut [i64],
 ) {
-    let better = |x: T, best: T| (x > best) | x.is_nan();
-    for i in 0..count {
-        // SAFETY: `improve` checked that the last ones are inside, and there are as many places as values.
-        unsafe {
-            let (x, best) = (*line.get_unchecked(i * b), values.get_unchecked_mut(i * a));
-            let better = better(x, *best);
-            *best = if better { x } else { *best };
-            if PLACES {
-                let at = places.get_unchecked_mut(i * a);
-                *at = if better { (place + i * b) as i64 } else { *at };
-            }
+    // SAFETY: `improve` checked that the last one is inside.
+    let element = |i: usize| unsafe { *line.get_unchecked(i * step) };
+    if !PLACES {
+        for (i, best) in values.iter_mut().enumerate() {
+            let x = element(i);
+            *best = if better(x, *best) { x } else { *best };
         }
+        return;
+    }
+    for (i, (best, at)) in values.iter_mut().zip(places).enumerate() {
+        let x = element(i);
+        let better = better(x, *best);
+        *best = if better { x } else { *best };
+        *at = if better { (place + i * step) as i64 } else { *at };
     }
 }
 
