@@ -148,6 +148,11 @@ fn odd_numbers_in_bags() {
     assert_eq!(bag(tensor![[0, 1]], EmbeddingBagMode::Max), [inf, 4., 8.]);
     let second = bag(tensor![[1, 0]], EmbeddingBagMode::Max);
     assert!(second[0] == inf && second[1].is_nan() && second[2] == 8.);
+    // Of equal elements the first one gets the gradient.
+    let equal = T::ones([3, 1]).set_requires_grad(true);
+    let y = F::embedding_bag(&tensor![[1, 0, 2]], &equal, None, None, options(EmbeddingBagMode::Max)).unwrap();
+    y.sum().backward().unwrap();
+    assert_eq!(equal.grad().unwrap().to_vec(), [0., 1., 0.]);
     let sums = bag(tensor![[0, 1, 2]], EmbeddingBagMode::Sum);
     assert!(sums[0].is_nan() && sums[1].is_nan() && sums[2] == 15.);
     assert_eq!(bag(tensor![[2], [2]], EmbeddingBagMode::Mean), [-inf, 1., 2., -inf, 1., 2.]);

@@ -209,6 +209,9 @@ fn layers_and_functions() {
     assert_eq!(lrn.to_string(), "LocalResponseNorm(3, alpha=0.5, beta=2.0, k=3)");
     let options = LocalResponseNormOptions::default().alpha(0.5).beta(2.).k(3);
     assert_eq!(lrn.forward(&x).unwrap(), F::local_response_norm(&x, 3, options).unwrap());
+    // A window of even size has one more channel before than after.
+    let pairs = F::local_response_norm(&tensor![[[1.], [2.], [3.]]; f64], 2, options.alpha(2.).beta(1.).k(0));
+    close(&pairs.unwrap(), &tensor![[[1.], [2. / 5.], [3. / 13.]]; f64]);
     // A window that is larger than the input; PyTorch's numbers for ones: 1 / (1 + 3 / 9).
     let wide = F::local_response_norm(&T::ones([2, 3, 4]), 9, LocalResponseNormOptions::default().alpha(1.).beta(1.));
     close(&wide.unwrap(), &T::full([2, 3, 4], 0.75));
