@@ -35,7 +35,7 @@ impl Digits {
                 let image = self.images.select(0, digit as isize)?.reshape([28, 28])?;
                 let cut = Tensor::<i64>::randint(-3, 4, [1])?.item()? as isize;
                 // Columns first: axis 0 is that along which digits are joined.
-                pieces.push(F::pad(&image.t()?, &[0, 0, -cut, -cut], F::PadOptions::default())?);
+                pieces.push(F::pad(&image.t()?, [0, 0, -cut, -cut], F::PadOptions::default())?);
             }
             let string = Tensor::cat(&pieces, 0)?;
             widths.push((string.shape()[0] / COLUMNS) as i64);
