@@ -44,6 +44,7 @@ fn checkpoints_have_the_same_bits() {
 
 #[test]
 fn checkpoints_are_differentiated_twice() {
+    ndnn::manual_seed(0);
     let model = sequential![f64; Linear::new(3, 4), Tanh, Linear::new(4, 2), Sigmoid];
     let x = Tensor::<f64>::linspace(-1., 1., 6).reshape([2, 3]).unwrap();
     let f = |x: &[Tensor<f64>]| checkpoint(&model, &x[0]);

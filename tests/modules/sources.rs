@@ -421,25 +421,25 @@ fn a_lazy_parameter_says_what_to_do() {
 fn lazy_norms_take_their_size_from_the_first_input() {
     let x = Tensor::<f32>::randn([4, 6, 5]);
     let rest = "eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True";
-    let printed = |layer: &Box<dyn Forward>| ndnn::module::repr(&**layer);
+    let printed = |layer: &dyn Forward| ndnn::module::repr(layer);
     let tracking = InstanceNorm1d::new(6).affine(true).track_running_stats(true);
     let pairs: [(Box<dyn Forward>, Box<dyn Forward>, &str); 2] = [
         (Box::new(LazyBatchNorm1d::new()), Box::new(BatchNorm1d::new(6)), "BatchNorm1d"),
         (Box::new(LazyInstanceNorm1d::new()), Box::new(tracking), "InstanceNorm1d"),
     ];
     for (layer, plain, name) in pairs {
-        assert_eq!(printed(&layer), format!("Lazy{name}(0, {rest})"));
+        assert_eq!(printed(&*layer), format!("Lazy{name}(0, {rest})"));
         let first = "run a batch through the model first";
         let why = format!("`weight` has no values yet, since its shape comes from the first input; {first}");
         assert_eq!(panic_of(|| layer.state_dict()), format!("state_dict: {why}"));
         let mut loaded = layer.clone();
         assert_eq!(layer.forward(&x).unwrap(), plain.forward(&x).unwrap());
-        assert_eq!(printed(&layer), format!("{name}(6, {rest})"));
+        assert_eq!(printed(&*layer), format!("{name}(6, {rest})"));
         assert_eq!(values(&layer), values(&plain));
         assert_eq!(layer.forward(&Tensor::ones([4, 7, 5])).unwrap_err().kind(), ErrorKind::Shape);
         // A state_dict gives the sizes too.
         loaded.load_state_dict(&layer.state_dict()).unwrap();
-        assert_eq!(printed(&loaded), format!("{name}(6, {rest})"));
+        assert_eq!(printed(&*loaded), format!("{name}(6, {rest})"));
         loaded.eval();
         assert_eq!(loaded.forward(&x).unwrap().shape(), [4, 6, 5]);
         assert_eq!(loaded.forward(&Tensor::ones([4, 7, 5])).unwrap_err().kind(), ErrorKind::Shape);
