@@ -314,8 +314,8 @@ fn taps<T: Real>(options: &InterpolateOptions, n: usize, m: usize, factor: Optio
     for i in 0..m {
         let place = if aligned { step * number(i) } else { step * (number(i) + half) - half };
         match mode {
-            Nearest => taps.tap(floor(step * number(i)).min(n - 1), T::ONE),
-            NearestExact => taps.tap(floor(place.max(T::ZERO) + half).min(n - 1), T::ONE),
+            Nearest => taps.tap(floor_single(step * number(i)).min(n - 1), T::ONE),
+            NearestExact => taps.tap(floor_single(place.max(T::ZERO) + half).min(n - 1), T::ONE),
             Area => {
                 let (from, end) = (scaled(i, n, m), n - scaled(m - 1 - i, n, m));
                 (from..end).for_each(|k| taps.tap(k, T::ONE / number(end - from)));
@@ -355,6 +355,12 @@ fn scaled(i: usize, n: usize, m: usize) -> usize {
 /// The place below, of a place that is not negative.
 fn floor<T: Real>(place: T) -> usize {
     place.as_f64().floor() as usize
+}
+
+/// The place below, after rounding to single precision as in PyTorch where that has a fraction: `7.5 / 0.3` is 25.
+fn floor_single<T: Real>(place: T) -> usize {
+    let single = place.as_f64() as f32;
+    if single < (1 << 23) as f32 { single as usize } else { floor(place) }
 }
 
 /// How far a place is from the one below it, towards the next.

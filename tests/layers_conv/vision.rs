@@ -155,6 +155,10 @@ fn a_given_factor_is_used_unless_it_is_recomputed() {
     let place = |i: f64| ((i + 0.5) / 1.9 - 0.5).clamp(0., 2.);
     close(&given, &T::from_vec([1, 1, 5], (0..5).map(|i| place(f64::from(i))).collect::<Vec<_>>()).unwrap());
     assert_ne!(given, recomputed);
+    // (7 + ½) / 0.3 is a little less than 25, in PyTorch too, which rounds it to single precision.
+    let x = T::arange(0., 34., 1.).unwrap().reshape([1, 1, 34]).unwrap();
+    let y = F::interpolate(&x, Resize::scale_factor(0.1 + 0.2), "nearest-exact").unwrap();
+    assert_eq!(y.to_vec()[7], 25.);
 }
 
 /// As PyTorch: an infinite neighbour counts with its weight, even if that is 0; the nearest element is kept as it is.
