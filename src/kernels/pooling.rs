@@ -240,7 +240,7 @@ fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], each: &Each<'_>) ->
         let places = rest.split_off_mut(..if PLACES { values.len() } else { 0 }).expect("as many as values");
         Planes::<T, PLACES> { x, first: i * step, each, values, places }
     });
-    threads::each(saturating([planes, work]), tasks, |planes| dispatch(planes));
+    threads::each(saturating([planes, work]), tasks, dispatch);
     // SAFETY: there is one task for each `step` planes, and each wrote all rows of its planes.
     unsafe {
         values.set_len(planes * to);
@@ -375,7 +375,7 @@ fn sums<T: Real, const BACK: bool>(x: &[T], pattern: &Pattern) -> Aligned<T> {
     let mut out = Aligned::with_capacity(planes * to);
     let parts = x.chunks(from * step).zip(out.spare(planes * to).chunks_mut(to * step));
     let tasks = parts.map(|(x, out)| Sums::<T, BACK> { x, paths, out });
-    threads::each(saturating([planes, work]), tasks, |sums| dispatch(sums));
+    threads::each(saturating([planes, work]), tasks, dispatch);
     // SAFETY: there is one task for each `step` planes, and each wrote all of its planes.
     unsafe { out.set_len(planes * to) };
     out
