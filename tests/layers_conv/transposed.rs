@@ -327,9 +327,9 @@ fn errors_of_folding() {
     assert_eq!(F::fold(&T::zeros([0, 4, 20]), [5, 6], 2, Default::default()).unwrap().shape(), [0, 1, 5, 6]);
     let far = FoldOptions::default().stride(usize::MAX);
     assert!(message(F::fold(&T::zeros([1, 1]), 1 << 40, 1, far)).contains("does not fit into memory"));
-    refused("a stride is at least 1, got 0", || drop(Fold::new(3, 2).stride(0)));
-    refused("each kernel size is at least 1, got (2, 0)", || drop(Unfold::new([2, 0])));
-    refused("each output size is at least 1, got 0", || drop(Fold::new(0, 1)));
+    refused("a stride is at least 1, got 0", || _ = Fold::new(3, 2).stride(0));
+    refused("each kernel size is at least 1, got (2, 0)", || _ = Unfold::new([2, 0]));
+    refused("each output size is at least 1, got 0", || _ = Fold::new(0, 1));
     let error = message(Unfold::new(3).forward(&Tensor::<f32>::zeros([1, 1, 2, 2])));
     assert!(error.ends_with("; in Unfold(kernel_size=3, dilation=1, padding=0, stride=1)"), "{error}");
 }

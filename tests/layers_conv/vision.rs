@@ -48,9 +48,9 @@ fn interpolation_has_its_derivatives() {
         };
         for to in [larger_and_smaller, Resize::scale_factor(1.7), Resize::scale_factor(0.6)] {
             let f = |t: &[T]| F::interpolate(&t[0], to, options);
-            gradcheck(f, &[x.clone()], Default::default()).unwrap();
-            gradgradcheck(f, &[x.clone()], Default::default()).unwrap();
-            close(&f(&[x.clone()]).unwrap(), &f(&[x.contiguous()]).unwrap());
+            gradcheck(f, std::slice::from_ref(&x), Default::default()).unwrap();
+            gradgradcheck(f, std::slice::from_ref(&x), Default::default()).unwrap();
+            close(&f(std::slice::from_ref(&x)).unwrap(), &f(&[x.contiguous()]).unwrap());
         }
     }
 }
