@@ -37,7 +37,7 @@ pub struct Golden(StateDict);
 
 impl Golden {
     pub fn new() -> Self {
-        Golden(safetensors::load(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/utils.safetensors")).unwrap())
+        Golden(safetensors::from_bytes(include_bytes!("../golden/utils.safetensors")).unwrap())
     }
 
     pub fn get(&self, name: &str) -> Tensor<f64> {
