@@ -82,6 +82,8 @@ pub mod nn;
 mod number;
 mod ops;
 pub mod optim;
+#[cfg(test)]
+mod overhead;
 mod python;
 pub mod random;
 mod state;

@@ -2,8 +2,6 @@
 
 mod check;
 mod engine;
-#[cfg(test)]
-mod overhead;
 
 pub use check::{CheckOptions, gradcheck, gradgradcheck};
 pub(crate) use engine::gradients;
