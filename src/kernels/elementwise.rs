@@ -180,20 +180,26 @@ pub struct Body<'a, X, Y> {
 }
 
 impl<'a, A: Copy, B> Body<'a, A, B> {
+    #[allow(unsafe_code)]
     pub fn of_one<F: Map<A, B>>(f: &'a F) -> Self {
-        Body { run: Loop::new(over_one::<A, B, F>, f), types: PhantomData }
+        // SAFETY: it takes an `F`.
+        Body { run: unsafe { Loop::new(over_one::<A, B, F>, f) }, types: PhantomData }
     }
 }
 
 impl<'a, A: Copy, B: Copy, C> Body<'a, (A, B), C> {
+    #[allow(unsafe_code)]
     pub fn of_two<F: Map<(A, B), C>>(f: &'a F) -> Self {
-        Body { run: Loop::new(over_pairs::<A, B, C, F>, f), types: PhantomData }
+        // SAFETY: it takes an `F`.
+        Body { run: unsafe { Loop::new(over_pairs::<A, B, C, F>, f) }, types: PhantomData }
     }
 }
 
 impl<'a, A: Copy, B: Copy, C: Copy, D> Body<'a, (A, B, C), D> {
+    #[allow(unsafe_code)]
     pub fn of_three<F: Map<(A, B, C), D>>(f: &'a F) -> Self {
-        Body { run: Loop::new(over_triples::<A, B, C, D, F>, f), types: PhantomData }
+        // SAFETY: it takes an `F`.
+        Body { run: unsafe { Loop::new(over_triples::<A, B, C, D, F>, f) }, types: PhantomData }
     }
 }
 
