@@ -180,20 +180,26 @@ pub struct Body<'a, X, Y> {
 }
 
 impl<'a, A: Copy, B> Body<'a, A, B> {
+    #[allow(unsafe_code)]
     pub fn of_one<F: Map<A, B>>(f: &'a F) -> Self {
-        Body { run: Loop::new(over_one::<A, B, F>, f), types: PhantomData }
+        // SAFETY: it takes an `F`.
+        Body { run: unsafe { Loop::new(over_one::<A, B, F>, f) }, types: PhantomData }
     }
 }
 
 impl<'a, A: Copy, B: Copy, C> Body<'a, (A, B), C> {
+    #[allow(unsafe_code)]
     pub fn of_two<F: Map<(A, B), C>>(f: &'a F) -> Self {
-        Body { run: Loop::new(over_pairs::<A, B, C, F>, f), types: PhantomData }
+        // SAFETY: it takes an `F`.
+        Body { run: unsafe { Loop::new(over_pairs::<A, B, C, F>, f) }, types: PhantomData }
     }
 }
 
 impl<'a, A: Copy, B: Copy, C: Copy, D> Body<'a, (A, B, C), D> {
+    #[allow(unsafe_code)]
     pub fn of_three<F: Map<(A, B, C), D>>(f: &'a F) -> Self {
-        Body { run: Loop::new(over_triples::<A, B, C, D, F>, f), types: PhantomData }
+        // SAFETY: it takes an `F`.
+        Body { run: unsafe { Loop::new(over_triples::<A, B, C, D, F>, f) }, types: PhantomData }
     }
 }
 
@@ -283,22 +289,7 @@ where
     B: Copy + Sync,
     C: Copy + Default + Send,
 {
-    zip_with(a, b, shape, Two(f))
-}
-
-/// As [`zip`], for a function that is compiled for each instruction set.
-pub fn zip_with<A, B, C, F: Map<(A, B), C>>(
-    a: ArrayViewD<'_, A>,
-    b: ArrayViewD<'_, B>,
-    shape: &[usize],
-    f: F,
-) -> ArrayD<C>
-where
-    A: Copy + Sync,
-    B: Copy + Sync,
-    C: Copy + Default + Send,
-{
-    zip_by(a, b, shape, Body::of_two(&f))
+    zip_by(a, b, shape, Body::of_two(&Two(f)))
 }
 
 /// As [`zip`], for the loop of any function.
@@ -355,24 +346,7 @@ where
     C: Copy + Sync,
     D: Copy + Default + Send,
 {
-    zip3_with(a, b, c, shape, Three(f))
-}
-
-/// As [`zip3`], for a function that is compiled for each instruction set.
-pub fn zip3_with<A, B, C, D, F: Map<(A, B, C), D>>(
-    a: ArrayViewD<'_, A>,
-    b: ArrayViewD<'_, B>,
-    c: ArrayViewD<'_, C>,
-    shape: &[usize],
-    f: F,
-) -> ArrayD<D>
-where
-    A: Copy + Sync,
-    B: Copy + Sync,
-    C: Copy + Sync,
-    D: Copy + Default + Send,
-{
-    zip3_by(a, b, c, shape, Body::of_three(&f))
+    zip3_by(a, b, c, shape, Body::of_three(&Three(f)))
 }
 
 /// As [`zip3`], for the loop of any function.

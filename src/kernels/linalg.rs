@@ -112,11 +112,11 @@ mod tests {
         let mut x = vec![1., 2., 3., 4., 5., 6.];
         solve(&mut [0., 2., 0., 0., 0., 1., 4., 0., 0.], &mut x, 3);
         assert_eq!(x, [1.25, 1.5, 0.5, 1., 3., 4.]);
-        // Without a row exchange the small pivot would cost all digits; two matrices in one call.
-        let mut x = [1., 2., 6.];
-        solve(&mut [1e-20, 1., 1., 1.], &mut x[..2], 2);
-        assert_eq!(x[..2], [1., 1.]);
-        let mut x = vec![4., 9.];
+        // Two matrices in one call; without a row exchange the small pivot of the first would cost all digits.
+        let mut x = [1., 2., 6., 8.];
+        solve(&mut [1e-20, 1., 1., 1., 2., 0., 1., 4.], &mut x, 2);
+        assert_eq!(x, [1., 1., 3., 1.25]);
+        let mut x = [4., 9.];
         solve(&mut [2., 3.], &mut x, 1);
         assert_eq!(x, [2., 3.]);
         solve::<f64>(&mut [], &mut [], 0);

@@ -8,7 +8,7 @@
 // `&*pointer` is checked too.
 #![allow(clippy::transmute_ptr_to_ref)]
 
-use std::mem::transmute;
+use std::mem::{MaybeUninit, transmute};
 
 /// A value at any address.
 #[derive(Clone, Copy)]
@@ -18,7 +18,7 @@ struct Anywhere<V>(V);
 /// Reads a value that begins at `from`, at any address.
 ///
 /// # Safety
-/// The pointer must be valid for reading the value, all of whose bits may be what is there.
+/// `from` must be valid for reading as many bytes as the value has, and they must be those of a valid value.
 #[inline(always)]
 pub unsafe fn read<T, V: Copy>(from: *const T) -> V {
     // SAFETY: the caller's promise. It is a reference of alignment 1 that ends here.
@@ -28,12 +28,12 @@ pub unsafe fn read<T, V: Copy>(from: *const T) -> V {
 /// Writes a value to `to`, at any address.
 ///
 /// # Safety
-/// The pointer must be valid for writing the value.
+/// `to` must be valid for writing as many bytes as the value has.
 #[inline(always)]
 pub unsafe fn write<T, V: Copy>(to: *mut T, value: V) {
     // SAFETY: the caller's promise. Nothing else refers to this memory while the reference exists, which is until the end
-    // of this line.
-    unsafe { transmute::<*mut T, &mut Anywhere<V>>(to) }.0 = value;
+    // of this line; it may hold no value yet.
+    unsafe { transmute::<*mut T, &mut Anywhere<MaybeUninit<V>>>(to) }.0 = MaybeUninit::new(value);
 }
 
 /// Reads one element.

@@ -239,7 +239,8 @@ pub struct LogSum<T> {
     pub log_sum: T,
 }
 
-/// `Σ e^(x − max)` without the largest, whose power is 1: added to it, a small rest would be lost.
+/// `Σ e^(x − max)` without the largest, whose power is 1: added to it, a small rest would be lost. It is rarely needed, so it
+/// is a kernel of its own instead of a part of each kernel with a [`LogSum`].
 struct Rest<'a, T> {
     x: &'a [T],
     max: T,

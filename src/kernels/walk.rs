@@ -24,19 +24,21 @@ const LONG: usize = 32;
 /// Maximum number of arrays that are read together.
 pub const MOST: usize = 3;
 
+/// Its arguments are the function, the contiguous elements of each source, where to write, and the number of elements.
+type RunFn = unsafe fn(*const (), [*const u8; MOST], *mut u8, usize);
+
 /// What is done with a segment of elements.
 #[derive(Clone, Copy)]
 pub struct Loop<'a> {
-    /// Its arguments are `f`; the contiguous elements of each source; where to write; and the number of elements.
-    pub run: unsafe fn(*const (), [*const u8; MOST], *mut u8, usize),
+    run: RunFn,
     f: *const (),
     life: PhantomData<&'a ()>,
 }
 
-// SAFETY: it refers to a function that is `Sync`.
+// SAFETY: it is a reference to a function that is `Sync`.
 #[allow(unsafe_code)]
 unsafe impl Sync for Loop<'_> {}
-// SAFETY: as above.
+// SAFETY: as above; what refers to something `Sync` is `Send`.
 #[allow(unsafe_code)]
 unsafe impl Send for Loop<'_> {}
 
@@ -52,7 +54,10 @@ impl<'a> Loop<'a> {
         unsafe { (self.run)(self.f, inputs, out, n) }
     }
 
-    pub fn new<F: Sync>(run: unsafe fn(*const (), [*const u8; MOST], *mut u8, usize), f: &'a F) -> Self {
+    /// # Safety
+    /// `run` must take its first argument as an `F`.
+    #[allow(unsafe_code)]
+    pub unsafe fn new<F: Sync>(run: RunFn, f: &'a F) -> Self {
         Loop { run, f: ptr::from_ref(f).cast(), life: PhantomData }
     }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Result,
     kernels::{
-        elementwise::{Body, Map, map_by, map_with, zip_by, zip_in_place, zip_with, zip3_by},
+        elementwise::{Body, Map, map_by, map_with, zip_by, zip_in_place, zip3_by},
         isa::Isa,
         layout::row_major,
         reduce::sum_of,
@@ -340,7 +340,7 @@ pub(crate) fn with_constant<T: Number, F: Binary<T>>(
     constant: T,
     slope: fn(&Tensor<T>, T) -> Tensor<T>,
 ) -> Tensor<T> {
-    let out = zip_with(x.view(), aview0(&constant).into_dyn(), x.shape(), Pair(f));
+    let out = zip_by(x.view(), aview0(&constant).into_dyn(), x.shape(), Body::of_two(&Pair(f)));
     Tensor::op(F::NAME, out, [x], move |g, _| Ok([Some(slope(g, constant))]))
 }
 
@@ -351,7 +351,7 @@ pub(crate) fn whole<F: Unary<i64>>(f: F, x: &Tensor<i64>) -> Tensor<i64> {
 
 /// The same for two tensors.
 pub(crate) fn whole_pairs<F: Binary<i64>>(f: F, x: &Tensor<i64>, y: &Tensor<i64>) -> Result<Tensor<i64>> {
-    Ok(zip_with(x.view(), y.view(), &broadcast(F::NAME, x, y)?, Pair(f)).into())
+    Ok(zip_by(x.view(), y.view(), &broadcast(F::NAME, x, y)?, Body::of_two(&Pair(f))).into())
 }
 
 /// `f` of each pair in the memory of `x`, if nothing else refers to it and nothing is recorded; otherwise returns `x`.

@@ -106,8 +106,8 @@ impl<T: Real> Tensor<T> {
         }))
     }
 
-    /// The magnitude that determines a norm: the largest one, or the smallest for a negative `p`; 1 if that is 0 or
-    /// NaN.
+    /// The magnitude that determines a norm: the largest one, or the smallest for a negative `p`; 1 if that is 0, infinite
+    /// or NaN.
     fn largest(&self, r: &ReducedShapes, p: f64) -> ArrayD<T> {
         let size = extreme(map(self.view(), |x| x.abs()).view(), r, p > 0.);
         map(size.view(), |s| if s > T::ZERO && s.is_finite() { s } else { T::ONE })

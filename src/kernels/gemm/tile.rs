@@ -152,9 +152,9 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
         // Every fourth row has an address of its own, hidden from the compiler: otherwise it would derive the addresses
         // of all rows from one chain of additions, which takes as long as the products.
         let row = t.a_row;
-        let [two, three, four, eight, twelve] = [2, 3, 4, 8, 12].map(|n| row.wrapping_mul(n));
-        let (four, eight, twelve) = (black_box(four), black_box(eight), black_box(twelve));
-        let three = black_box(three);
+        let apart = |rows: isize| black_box(row.wrapping_mul(rows));
+        let (four, eight, twelve) = (apart(4), apart(8), apart(12));
+        let (two, three) = (row.wrapping_mul(2), apart(3));
         let (mut left, mut ahead, mut fetched) = (t.k, t.ahead, 0);
         while left > 0 {
             V::prefetch_read(ahead.at);

@@ -358,6 +358,7 @@ mod tests {
         let together = together(&mut Judge::new(), regions, 640., 10.);
         assert!((regions - together) as f32 * 640. < 0.05 * regions as f32 * 10., "{together}");
     }
+
     /// The mode after regions that each take `micros` together and 1,000 alone, first through the pause, if there is one.
     fn next_mode(judge: &mut Judge, micros: f32) -> Mode {
         judge.ran_alone(3, 1_000.);
