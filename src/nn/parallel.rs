@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use super::utils::snapshot::{Snapshot, apart};
+use super::utils::snapshot::{Snapshot, apart, buffers};
 use crate::{
     AnyTensor, Error, Real, Result, Tensor,
     autograd::gradients,
@@ -90,7 +90,7 @@ impl<T: Real, M: Forward<T> + Clone + 'static> Forward<T> for DataParallel<M> {
         if parts.len() < 2 {
             return self.module.forward(x);
         }
-        let snapshot = Snapshot::of("DataParallel", &self.module)?;
+        let snapshot = Snapshot::of("DataParallel", &self.module, buffers(&self.module))?;
         let run = |x: &Tensor<T>| self.module.forward(x);
         divided(&snapshot, x, &parts, &run)
     }

@@ -1,6 +1,6 @@
 //! [`checkpoint`]: activations that are computed again in the backward pass instead of being kept.
 
-use super::snapshot::{Snapshot, apart, buffers, parameters};
+use super::snapshot::{Snapshot, apart, buffers};
 use crate::{
     Error, Real, Result, Tensor,
     autograd::grad_with,
@@ -59,7 +59,7 @@ pub fn checkpoint_with<T: Real, M: Module + Clone + 'static, const N: usize>(
     let (buffers, random) = (buffers(module), random::state());
     let out = no_grad(|| f(module, inputs))?;
     // After the pass, which may have been the first one of a lazy layer.
-    let start = Start { random, snapshot: Snapshot { params: parameters("checkpoint", module)?, buffers } };
+    let start = Start { random, snapshot: Snapshot::of("checkpoint", module, buffers)? };
     let copy = sharing(|| module.clone());
     let again = move |inputs: &[Tensor<T>]| f(&copy, std::array::from_fn(|i| &inputs[i]));
     Ok(start.recorded(out, &inputs, Box::new(again)))
