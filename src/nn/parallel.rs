@@ -16,7 +16,7 @@ use crate::{
     autograd::gradients,
     forward,
     kernels::threads::{num_threads, with_num_threads},
-    module::AnyBuffer,
+    module::{AnyBuffer, hooks},
     nn::{Forward, Module},
     random::{self, Rng, RngState},
     sync::lock,
@@ -178,7 +178,7 @@ fn joined<T: Real>(
     Ok(all)
 }
 
-/// `f` of each part's index, on several threads. All parts run, even if one fails; then the first error or panic is
+/// `f` of each part's index, on several threads if nothing observes this one. All parts run, even if one fails; then the first error or panic is
 /// passed on, with its place.
 fn each_part<R: Send>(parts: &[(usize, usize)], f: &(dyn Fn(usize) -> Result<R> + Sync)) -> Result<Vec<R>> {
     let (next, slots) = (AtomicUsize::new(0), parts.iter().map(|_| Mutex::new(None)).collect::<Vec<_>>());
@@ -188,8 +188,10 @@ fn each_part<R: Send>(parts: &[(usize, usize)], f: &(dyn Fn(usize) -> Result<R> 
         let done = catch_unwind(AssertUnwindSafe(|| with_num_threads(1, || f(i))));
         *lock(slot) = Some(done);
     };
+    // What observes calls on this thread sees those of all parts.
+    let threads = if hooks::are_only_here() { 1 } else { num_threads().min(parts.len()) };
     thread::scope(|scope| {
-        for _ in 1..num_threads().min(parts.len()) {
+        for _ in 1..threads {
             scope.spawn(work);
         }
         work();
