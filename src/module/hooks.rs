@@ -42,7 +42,7 @@
 
 use std::{
     any::TypeId,
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     marker::PhantomData,
     ops::{Deref, DerefMut},
@@ -59,7 +59,7 @@ use super::{
     call::{self, Observer, Place},
     containers::as_inside,
     copies::copying,
-    printing, walk,
+    printing, summary, walk,
 };
 use crate::{
     Error, Real, Result,
@@ -159,6 +159,33 @@ static REGISTERED: RwLock<Vec<Registered>> = RwLock::new(Vec::new());
 thread_local! {
     /// The hooks of this thread, set by [`during`].
     static HERE: Scoped<Vec<Hook>> = const { Scoped::new() };
+    /// For the modules of a copy that runs instead of its original, those of the original.
+    static ORIGINS: Scoped<Origins> = const { Scoped::new() };
+}
+
+pub(crate) type Origins = Arc<HashMap<Place, Place>>;
+
+fn origin(place: Place) -> Place {
+    ORIGINS.with(|o| o.with(|o| o.as_ref().and_then(|o| o.get(&place).copied()))).unwrap_or(place)
+}
+
+/// For each module of a copy, that of the original; nothing if there are no hooks.
+pub(crate) fn origins(copy: &dyn Module, original: &dyn Module) -> Origins {
+    if !is_anybody_watching() {
+        return Origins::default();
+    }
+    let all = |root| std::iter::once(root).chain(walk::named_modules(root).into_iter().map(|(_, module)| module));
+    Arc::new(all(copy).zip(all(original)).map(|(copy, module)| (copy.place(), origin(module.place()))).collect())
+}
+
+/// Runs `f`, in which the modules of a copy have the hooks of the original.
+pub(crate) fn with_origins<R>(origins: &Origins, f: impl FnOnce() -> R) -> R {
+    if origins.is_empty() { f() } else { sync::during(&ORIGINS, origins.clone(), f).0 }
+}
+
+/// Whether a hook or a summary observes the calls on this thread, and not those on others.
+pub(crate) fn are_only_here() -> bool {
+    HERE.with(Scoped::is_some) || ORIGINS.with(Scoped::is_some) || summary::is_running()
 }
 
 /// The number of registered hooks, and of running functions with hooks or summaries.
@@ -214,7 +241,7 @@ fn select(wanted: impl Fn(u64, Option<Place>) -> bool) -> Vec<Hook> {
 
 /// The hooks for a call of this module: first those of all modules, each in the order of registration.
 pub(super) fn of(module: &dyn Module) -> Vec<Hook> {
-    let place = module.place();
+    let place = origin(module.place());
     let mut found = select(|_, at| at.is_none_or(|at| at == place));
     let mut of_all = found.iter_mut().take_while(|h| h.place.is_none()).peekable();
     if of_all.peek().is_some() {

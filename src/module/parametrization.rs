@@ -236,7 +236,7 @@ pub(super) fn values<T: Real>(list: Arc<ParametrizationList<T>>) -> Result<Tenso
     Ok(tensor)
 }
 
-/// The first parametrization of this type that `module` shows among the names of its own parameters.
+/// Whether `module` shows a parametrization of this type among the names of its own parameters.
 pub(crate) fn has_beside<P: 'static, T: Real>(module: &dyn Module) -> bool {
     walk::members(module).beside.iter().any(|beside| {
         let beside: &dyn Any = &**beside;

@@ -257,6 +257,7 @@ impl<T: Real> Sequential<T> {
     }
 
     /// Changes the list of layers, whose names are `None` where they are the position.
+    #[track_caller]
     fn rebuild(&mut self, change: impl FnOnce(&mut Vec<(Option<String>, Box<dyn Forward<T>>)>)) {
         let Sequential { first, rest } = std::mem::take(self);
         let named = first.into_iter().chain(rest).enumerate();

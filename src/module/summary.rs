@@ -32,6 +32,11 @@ thread_local! {
     static RECORDING: Scoped<Recording> = const { Scoped::new() };
 }
 
+/// Whether a summary is running on this thread.
+pub(super) fn is_running() -> bool {
+    RECORDING.with(Scoped::is_some)
+}
+
 /// A call that a summary on this thread sees.
 pub(super) struct Observed {
     before: u64,

@@ -10,13 +10,13 @@ use std::{
     thread,
 };
 
-use super::utils::snapshot::{Snapshot, apart};
+use super::utils::snapshot::{Snapshot, apart, buffers};
 use crate::{
     AnyTensor, Error, Real, Result, Tensor,
     autograd::gradients,
     forward,
     kernels::threads::{num_threads, with_num_threads},
-    module::AnyBuffer,
+    module::{AnyBuffer, hooks},
     nn::{Forward, Module},
     random::{self, Rng, RngState},
     sync::lock,
@@ -90,7 +90,7 @@ impl<T: Real, M: Forward<T> + Clone + 'static> Forward<T> for DataParallel<M> {
         if parts.len() < 2 {
             return self.module.forward(x);
         }
-        let snapshot = Snapshot::of("DataParallel", &self.module)?;
+        let snapshot = Snapshot::of("DataParallel", &self.module, buffers(&self.module))?;
         let run = |x: &Tensor<T>| self.module.forward(x);
         divided(&snapshot, x, &parts, &run)
     }
@@ -178,7 +178,7 @@ fn joined<T: Real>(
     Ok(all)
 }
 
-/// `f` of each part's index, on several threads. All parts run, even if one fails; then the first error or panic is
+/// `f` of each part's index, on several threads if nothing observes this one. All parts run, even if one fails; then the first error or panic is
 /// passed on, with its place.
 fn each_part<R: Send>(parts: &[(usize, usize)], f: &(dyn Fn(usize) -> Result<R> + Sync)) -> Result<Vec<R>> {
     let (next, slots) = (AtomicUsize::new(0), parts.iter().map(|_| Mutex::new(None)).collect::<Vec<_>>());
@@ -188,8 +188,10 @@ fn each_part<R: Send>(parts: &[(usize, usize)], f: &(dyn Fn(usize) -> Result<R> 
         let done = catch_unwind(AssertUnwindSafe(|| with_num_threads(1, || f(i))));
         *lock(slot) = Some(done);
     };
+    // What observes calls on this thread sees those of all parts.
+    let threads = if hooks::are_only_here() { 1 } else { num_threads().min(parts.len()) };
     thread::scope(|scope| {
-        for _ in 1..num_threads().min(parts.len()) {
+        for _ in 1..threads {
             scope.spawn(work);
         }
         work();

@@ -3,8 +3,9 @@
 use ndnn::{
     AnyTensor,
     autograd::{grad, gradcheck, gradgradcheck},
+    module::hooks::{register_forward_hook, register_full_backward_hook},
     nn::StateDict,
-    nn::utils::{checkpoint, checkpoint_with},
+    nn::utils::{checkpoint, checkpoint_with, functional_call},
     prelude::*,
     random,
 };
@@ -91,6 +92,53 @@ fn checkpoints_of_what_needs_no_gradient() {
     x.zero_grad();
     y.sum().backward().unwrap();
     assert!(x.grad().is_none());
+}
+
+/// Their sizes come from the first pass, after which the second one repeats it.
+#[test]
+fn checkpoints_of_lazy_layers() {
+    let model = sequential![LazyBatchNorm1d::new().affine(false), LazyLinear::new(2), LazyBatchNorm1d::new()];
+    let x = Tensor::linspace(-1., 1., 12).reshape([4, 3]).unwrap().set_requires_grad(true);
+    checkpoint(&model, &x).unwrap().square().sum().backward().unwrap();
+    assert!(x.grad().is_some() && model.parameters().iter().all(|p| p.has_grad()));
+    let state = model.state_dict();
+    for name in ["0.num_batches_tracked", "2.num_batches_tracked"] {
+        assert_eq!(state.get(name).unwrap(), &Tensor::<i64>::scalar(1).into(), "{name}");
+    }
+}
+
+/// Those of the forward pass, even if they need no gradient and the backward pass runs elsewhere.
+#[test]
+fn checkpoints_keep_the_parameters_of_their_scope() {
+    let layer = Linear::new(2, 2).bias(false);
+    let x = Tensor::ones([1, 2]).set_requires_grad(true);
+    let others: StateDict = [("weight".to_string(), tensor![[1.0, 2.0], [3.0, 4.0]].into())].into_iter().collect();
+    let y = functional_call(&layer, &others, || checkpoint(&layer, &x)).unwrap();
+    y.sum().backward().unwrap();
+    assert_eq!(x.grad().unwrap(), tensor![[4.0, 6.0]]);
+}
+
+#[test]
+fn checkpoints_with_hooks() {
+    let model = sequential![Linear::new(2, 2), Tanh, Linear::new(2, 1)];
+    let x = Tensor::ones([1, 2]).set_requires_grad(true);
+    let calls = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (forward, backward) = (calls.clone(), calls.clone());
+    let _twice = register_forward_hook(&model, "0", move |_, _, output| {
+        forward.lock().unwrap().push("forward");
+        output[0].get::<f32>().map(|y| y * 2.0)
+    });
+    let _seen = register_full_backward_hook(&model, "0", move |path, _, output| {
+        backward.lock().unwrap().push("backward");
+        assert_eq!((path, output[0].shape()), ("0", &[1, 2][..]));
+    });
+    model.forward(&x).unwrap().sum().backward().unwrap();
+    assert_eq!(std::mem::take(&mut *calls.lock().unwrap()), ["forward", "backward"]);
+    let plain = x.grad();
+    x.zero_grad();
+    checkpoint(&model, &x).unwrap().sum().backward().unwrap();
+    assert_eq!(*calls.lock().unwrap(), ["forward", "forward", "backward"]);
+    assert_eq!(x.grad(), plain);
 }
 
 #[test]

@@ -274,6 +274,13 @@ fn clipping_what_is_not_finite() {
     assert!(infinite[0] == 0.0 && infinite[1].is_nan(), "{infinite:?}");
     assert!(clipped(&[2.0, f64::NAN], &by_norm(2.0)).iter().all(|g| g.is_nan()));
     assert_eq!(clipped(&[2.0, f64::INFINITY], &by_norm(f64::NEG_INFINITY)), [1.0 / (1.0 + 5e-7), f64::INFINITY]);
+    // Nothing to clip, however large the norm is.
+    for max_norm in [1e200, f64::INFINITY] {
+        let clip = |params| clip_grad_norm_with(params, max_norm, all).map(drop);
+        assert_eq!(clipped(&[1e160, 0.0, -3.0], &clip), [1e160, 0.0, -3.0]);
+    }
+    let unbounded = |params| clip_grad_norm_with(params, f64::INFINITY, all).map(drop);
+    assert_eq!(clipped(&[1e308; 16], &unbounded), [1e308; 16]);
     let by_known = |norm: f64| move |params| clip_grads_with_norm(params, 1.0, norm);
     assert_eq!(clipped(&[2.0, 4.0], &by_known(0.5)), [2.0, 4.0]);
     assert_eq!(clipped(&[2.0, 4.0], &by_known(2.0)), [2.0 / (2.0 + 1e-6), 4.0 / (2.0 + 1e-6)]);

@@ -143,7 +143,7 @@ pub const ABSENT: &[(&str, &str, &str)] = &[
     (
         "torch.nn.utils.parametrize",
         "transfer_parametrizations_and_params",
-        "a clone of the parameter takes its parametrizations along: `to.weight = from.weight.clone()`",
+        "a copy of the parameter has its parametrizations: `to.weight = from.weight.deep_clone()`",
     ),
     ("torch.nn.utils.parametrize", "type_before_parametrizations", "a parametrized module keeps its type"),
     ("torch.optim", "ASGD Adadelta Adafactor Adagrad Adamax LBFGS Muon NAdam RAdam Rprop", "not yet"),

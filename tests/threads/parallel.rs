@@ -2,7 +2,8 @@
 
 use ndnn::{
     autograd::{gradcheck, gradgradcheck},
-    nn::parallel::DataParallel,
+    module::hooks,
+    nn::{StateDict, parallel::DataParallel, summary, utils::functional_call},
     prelude::*,
     random::{self, RngState},
     with_num_threads,
@@ -77,6 +78,37 @@ fn buffers_are_those_of_the_first_part() {
     let _ = alone.forward(&x.narrow(0, 0, 4).unwrap()).unwrap();
     assert_eq!(divided.module.state_dict().get("running_mean"), alone.state_dict().get("running_mean"));
     assert_eq!(divided.module.state_dict().get("num_batches_tracked"), alone.state_dict().get("num_batches_tracked"));
+}
+
+/// Waits, so that every thread gets a part.
+#[derive(Module)]
+struct Slow {
+    linear: Linear,
+}
+
+#[forward]
+impl Forward for Slow {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        self.linear.forward(x)
+    }
+}
+
+/// What applies to one thread applies to all parts.
+#[test]
+fn parts_see_what_the_calling_thread_sees() {
+    let model = DataParallel::new(Slow { linear: Linear::new(2, 1).bias(false) }).parts(8);
+    let x = Tensor::ones([8, 2]);
+    let others: StateDict = [("module.linear.weight".to_string(), tensor![[3.0, 4.0]].into())].into_iter().collect();
+    with_num_threads(4, || {
+        let y = functional_call(&model, &others, || model.forward(&x)).unwrap();
+        assert_eq!(y, Tensor::full([8, 1], 7.0));
+        let mut calls = 0;
+        let y = hooks::during(&model, "module.linear", |_, _, _| calls += 1, || model.forward(&x)).unwrap();
+        assert_eq!((y.shape(), calls), (&[8, 1][..], 8));
+        let table = summary(&model, &[8, 2]).unwrap();
+        assert_eq!((table.rows[2].calls, table.multiply_adds), (8, 16));
+    });
 }
 
 /// Fails for batches that hold a number above 1: with an error, or above 2 with a panic.

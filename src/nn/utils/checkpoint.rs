@@ -1,10 +1,10 @@
 //! [`checkpoint`]: activations that are computed again in the backward pass instead of being kept.
 
-use super::snapshot::{Snapshot, apart, buffers, parameters};
+use super::snapshot::{Snapshot, apart, buffers};
 use crate::{
     Error, Real, Result, Tensor,
     autograd::grad_with,
-    module::{Forward, Module, sharing},
+    module::{Forward, Module, hooks, sharing},
     random::{self, RngState},
     tensor::{grad_enabled, no_grad, with_grad},
 };
@@ -14,7 +14,7 @@ use crate::{
 ///
 /// The gradients have the same bits, also with dropout, whose draws are repeated; buffers, such as running statistics,
 /// are written once. Gradients of gradients are right too. The backward pass reads the parameters as they are in the
-/// forward pass.
+/// forward pass, and calls the module's forward hooks again.
 ///
 /// PyTorch's `torch.utils.checkpoint.checkpoint`.
 ///
@@ -34,7 +34,8 @@ pub fn checkpoint<T: Real, M: Forward<T> + Clone + 'static>(module: &M, x: &Tens
 }
 
 /// As [`checkpoint`], for modules with several inputs: `f` calls the module, and must draw and compute the same again when
-/// it is called with the same tensors.
+/// it is called with the same tensors. Gradients flow to the inputs and to the module's parameters, not to other tensors
+/// that `f` uses.
 ///
 /// ```
 /// use ndnn::{nn::utils::checkpoint_with, prelude::*};
@@ -59,9 +60,12 @@ pub fn checkpoint_with<T: Real, M: Module + Clone + 'static, const N: usize>(
     let (buffers, random) = (buffers(module), random::state());
     let out = no_grad(|| f(module, inputs))?;
     // After the pass, which may have been the first one of a lazy layer.
-    let start = Start { random, snapshot: Snapshot { params: parameters("checkpoint", module)?, buffers } };
-    let copy = sharing(|| module.clone());
-    let again = move |inputs: &[Tensor<T>]| f(&copy, std::array::from_fn(|i| &inputs[i]));
+    let start = Start { random, snapshot: Snapshot::of("checkpoint", module, buffers)? };
+    // Boxed, since hooks know its layers by their addresses.
+    let copy = Box::new(sharing(|| module.clone()));
+    let origins = hooks::origins(&*copy, module);
+    let again =
+        move |inputs: &[Tensor<T>]| hooks::with_origins(&origins, || f(&copy, std::array::from_fn(|i| &inputs[i])));
     Ok(start.recorded(out, &inputs, Box::new(again)))
 }
 

@@ -86,9 +86,12 @@ pub fn clip_grad_norm_with(params: impl Parameters, max_norm: f64, options: Tota
     }
     let (size, parts) = norm(&grads, options.norm_type);
     let total = if size == 0. { 0. } else { size * parts };
-    // In two steps, neither of which leaves the range of f64.
-    let (down, scale) =
-        if finite && total > 1e150 { (size, max_norm / parts) } else { (1., coefficient(max_norm, total)) };
+    let (down, scale) = match finite && total > 1e150 {
+        false => (1., coefficient(max_norm, total)),
+        true if max_norm >= total => (1., 1.),
+        // In two steps, neither of which leaves the range of f64.
+        true => (size, max_norm / parts),
+    };
     scale_all(&params, down, scale);
     Ok(total)
 }

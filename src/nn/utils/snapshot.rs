@@ -1,28 +1,53 @@
 //! [`Snapshot`]: a module's parameters and buffers at one moment, from which a pass can be repeated or divided.
 
 use crate::{
-    AnyTensor, DType, Error, Real, Result, Tensor,
+    AnyTensor, Error, Real, Result, Tensor,
     module::{AnyBuffer, AnyParam, Module, ModuleExt, Scope},
 };
 
-/// The parameters that require a gradient, and the buffers, with their values.
+/// The parameters and the buffers with their values.
 pub(crate) struct Snapshot<T: Real> {
+    /// The parameters that require a gradient.
     pub params: Vec<(AnyParam, Tensor<T>)>,
-    pub buffers: Vec<(AnyBuffer, AnyTensor)>,
+    /// The others, which a scope may replace, too.
+    frozen: Vec<(AnyParam, AnyTensor)>,
+    buffers: Vec<(AnyBuffer, AnyTensor)>,
 }
 
 impl<T: Real> Snapshot<T> {
+    /// The parameters as they are now, with [`buffers`].
+    ///
     /// # Errors
-    /// If a parameter is of another type.
-    pub fn of(op: &str, module: &dyn Module) -> Result<Self> {
-        Ok(Snapshot { params: parameters(op, module)?, buffers: buffers(module) })
+    /// If a parameter that requires a gradient is of another type, or one has no values yet.
+    pub fn of(op: &str, module: &dyn Module, buffers: Vec<(AnyBuffer, AnyTensor)>) -> Result<Self> {
+        let (mut params, mut frozen) = (Vec::new(), Vec::new());
+        for (name, param) in module.named_parameters() {
+            if param.is_lazy() {
+                let why = format!("the parameter `{name}` has no values yet; run the module once before");
+                return Err(Error::state(op, why));
+            }
+            let any = param.tensor();
+            match any.get() {
+                _ if !any.requires_grad() => frozen.push((param, any)),
+                Some(tensor) => params.push((param, tensor)),
+                None => {
+                    let (is, expected) = (any.dtype(), T::DTYPE);
+                    let why = format!("the parameter `{name}` is {is}, the inputs are {expected}; expected one type");
+                    return Err(Error::value(op, why));
+                }
+            }
+        }
+        Ok(Snapshot { params, frozen, buffers })
     }
 
-    /// A scope with other tensors in place of the parameters; what is written to buffers stays in it.
+    /// A scope with other tensors in place of the parameters that require a gradient; what is written to buffers stays in it.
     pub fn scope(&self, params: &[Tensor<T>]) -> Scope {
         let mut scope = Scope::new().capture_buffers();
         for ((param, _), tensor) in self.params.iter().zip(params) {
             scope = scope.any_parameter(param, tensor.clone().into());
+        }
+        for (param, tensor) in &self.frozen {
+            scope = scope.any_parameter(param, tensor.clone());
         }
         for (buffer, value) in &self.buffers {
             scope = scope.any_buffer(buffer, value.clone());
@@ -31,30 +56,10 @@ impl<T: Real> Snapshot<T> {
     }
 }
 
-/// The parameters of a module that require a gradient, with their tensors.
-pub(crate) fn parameters<T: Real>(op: &str, module: &dyn Module) -> Result<Vec<(AnyParam, Tensor<T>)>> {
-    let other_type = |name: &str, dtype: DType| {
-        let why = format!("the parameter `{name}` is {dtype}, the inputs are {}; expected one type", T::DTYPE);
-        Error::value(op, why)
-    };
-    let mut found = Vec::new();
-    for (name, param) in module.named_parameters() {
-        if param.is_lazy() {
-            let why = format!("the parameter `{name}` has no values yet; run the module once before");
-            return Err(Error::state(op, why));
-        }
-        let tensor = param.tensor();
-        if tensor.requires_grad() {
-            let tensor = tensor.get().ok_or_else(|| other_type(&name, tensor.dtype()))?;
-            found.push((param, tensor));
-        }
-    }
-    Ok(found)
-}
-
-/// The buffers of a module with their values.
+/// The buffers of a module with their values, of those that have any yet.
 pub(crate) fn buffers(module: &dyn Module) -> Vec<(AnyBuffer, AnyTensor)> {
-    module.named_buffers().into_iter().map(|(_, buffer)| (buffer.clone(), buffer.tensor())).collect()
+    let known = module.named_buffers().into_iter().filter(|(_, buffer)| !buffer.is_lazy());
+    known.map(|(_, buffer)| (buffer.clone(), buffer.tensor())).collect()
 }
 
 /// The same tensor with a node of its own, at which a search for gradients can end.

@@ -96,9 +96,8 @@ impl<T: Real> SpectralNorm<T> {
         // Under both locks, so that the two fit each other whatever other threads do.
         u.update(|mut kept_u| {
             v.update(|mut kept_v| {
-                let (kept_u, kept_v) = (slice(&mut kept_u), slice(&mut kept_v));
-                let mut u = Tensor::from_vec([kept_u.len()], kept_u.to_vec())?;
-                let mut v = Tensor::from_vec([kept_v.len()], kept_v.to_vec())?;
+                let mut u: Tensor<T> = kept_u.to_owned().into();
+                let mut v: Tensor<T> = kept_v.to_owned().into();
                 for _ in 0..iterations {
                     if self.beside {
                         v = self.normalized(&matrix.t()?.mv(&u)?)?;
@@ -108,16 +107,12 @@ impl<T: Real> SpectralNorm<T> {
                         v = self.normalized(&matrix.t()?.mv(&u)?)?;
                     }
                 }
-                kept_u.copy_from_slice(&u.to_vec());
-                kept_v.copy_from_slice(&v.to_vec());
+                kept_u.assign(&u.view());
+                kept_v.assign(&v.view());
                 Ok((u, v))
             })
         })
     }
-}
-
-fn slice<'a, T>(vector: &'a mut ndarray::ArrayViewMutD<'_, T>) -> &'a mut [T] {
-    vector.as_slice_mut().expect("a vector that was made in order")
 }
 
 impl<T: Real> Parametrization<T> for SpectralNorm<T> {
