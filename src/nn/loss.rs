@@ -170,7 +170,7 @@ losses! {
 
     /// The probability of a sequence of labels, with blanks between them; see [`ctc_loss`](F::ctc_loss()).
     CTCLoss stateless { blank: usize, zero_infinity: bool }
-        forward[T: Real](log_probs: &Tensor<T>, targets: &Tensor<i64>, input_lengths: &Tensor<i64>, target_lengths: &Tensor<i64>) = ctc_loss, CTCLossOptions;
+        forward[T: Real](log_probs: &Tensor<T>, targets: &Tensor<i64>, input_lengths: impl Into<F::Lengths>, target_lengths: impl Into<F::Lengths>) = ctc_loss, CTCLossOptions;
 
     /// Cross entropy of scores (logits) with class indices or probabilities; see [`cross_entropy`](F::cross_entropy()).
     ///

@@ -164,7 +164,7 @@ fn errors_of_lengths() {
         let lengths = Tensor::from_vec([lengths.len()], lengths.to_vec()).unwrap();
         gru.forward_lengths(&x, None, &lengths).unwrap_err().to_string()
     };
-    assert!(error(&[4]).contains("expected a length for each of 2 sequences, got 1"));
+    assert!(error(&[4]).contains("expected 2 lengths, one per sequence, got 1"));
     assert!(error(&[4, 5]).contains("the length of sequence 1 is 5, expected 1 to 4"));
     assert!(error(&[0, 4]).contains("the length of sequence 0 is 0, expected 1 to 4"));
     assert!(error(&[4, -3]).ends_with("in GRU(2, 3, batch_first=True)"), "{}", error(&[4, -3]));

@@ -224,7 +224,7 @@ pub fn pack_padded_sequence<T: Element>(
 fn packed_from<T: Element>(input: &Tensor<T>, lengths: &Lengths, options: PackOptions) -> Result<PackedSequence<T>> {
     const OP: &str = "pack_padded_sequence";
     let (batch, steps) = batch_and_steps(OP, input, options.batch_first)?;
-    let lengths = lengths.of_batch(OP, batch, 1..=steps)?;
+    let lengths = lengths.of_batch(OP, "length", batch, 1..=steps)?;
     packed(OP, &input.flatten(0, 1)?, &lengths, options.enforce_sorted, |sequence, step| {
         if options.batch_first { sequence * steps + step } else { step * batch + sequence }
     })
@@ -380,7 +380,7 @@ pub fn unpad_sequence<T: Element>(
 ) -> Result<Vec<Tensor<T>>> {
     const OP: &str = "unpad_sequence";
     let (batch, steps) = batch_and_steps(OP, padded, batch_first)?;
-    let lengths = lengths.into().of_batch(OP, batch, 0..=steps)?;
+    let lengths = lengths.into().of_batch(OP, "length", batch, 0..=steps)?;
     let one = |(i, &n): (usize, &usize)| padded.select(isize::from(!batch_first), i as isize)?.narrow(0, 0, n);
     lengths.iter().enumerate().map(one).collect()
 }
