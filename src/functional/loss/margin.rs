@@ -111,7 +111,8 @@ fn no_class(op: &str, target: &Tensor<i64>, classes: usize, least: i64) -> Resul
 /// each term is multiplied by `w[y]`.
 ///
 /// `input` is `(N, C)` and `target` `(N)`, or `(C)` and a scalar or one element. The result is a scalar, or has the
-/// target's shape without a reduction. Gradients flow to the input.
+/// target's shape without a reduction. Of an empty batch the mean is NaN and the sum 0, where PyTorch returns memory that it
+/// did not write. Gradients flow to the input.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
@@ -172,7 +173,8 @@ fn labels_above<T: Real>(x: &[T], labels: &[i64], slopes: &mut [T]) -> T {
 /// `Σ max(0, 1 − (x[y] − x[i])) / C` over the right classes `y` and the others `i`, for scores `x`.
 ///
 /// `input` is `(C)` or `(N, C)`; `target` has the same shape and begins with the right classes, of which −1 is the end.
-/// The result is a scalar, or `(N)` without a reduction. Gradients flow to the input.
+/// The result is a scalar, or `(N)` without a reduction; that of an empty batch is as for [`multi_margin_loss`]. Gradients
+/// flow to the input.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};

@@ -1,7 +1,8 @@
 //! Losses: how much predictions differ from their targets.
 //!
-//! `distance` compares numbers, `margin` scores, `embedding` vectors, `likelihood` distributions, `ctc` sequences, `binary` binary probabilities, `classes`
-//! scores of classes, `linear` those that a linear map computes. `pairs` computes losses of pairs of an input and a target.
+//! `distance` compares numbers, `margin` scores, `embedding` vectors, `likelihood` distributions, `ctc` sequences, `binary`
+//! binary probabilities, `classes` scores of classes, `linear` those that a linear map computes. `pairs` computes losses of
+//! pairs of an input and a target.
 
 /// The options of a loss: its own, PyTorch's `reduction`, and a `weight` if a text describes it. A [`Reduction`] can
 /// replace all of them: `Reduction::Sum.into()`.
