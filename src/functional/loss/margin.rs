@@ -5,7 +5,7 @@ use ndnn_derive::concrete;
 use super::{
     Reduction, broadcasts_to,
     classes::one_per_class,
-    linear_in,
+    first, linear_in,
     pairs::{Hinge, Logistic, of_pairs},
     same_shape,
 };
@@ -93,13 +93,12 @@ fn rows<T: Real>(op: &str, input: &Tensor<T>) -> Result<[usize; 2]> {
 /// The error for a target that is no class.
 fn no_class(op: &str, target: &Tensor<i64>, classes: usize, least: i64) -> Result<()> {
     let fits = |t: i64| t >= least && usize::try_from(t).map_or(true, |t| t < classes);
-    match target.view().indexed_iter().find(|(_, t)| !fits(**t)) {
+    match first(target, |t| !fits(t)) {
         None => Ok(()),
-        Some((at, t)) => Err(Error::index(
+        Some((t, at)) => Err(Error::index(
             op,
             format!(
-                "the target is {t} at {:?}, expected a class from 0 to {}{}",
-                ndarray::Dimension::slice(&at),
+                "the target is {t} at {at:?}, expected a class from 0 to {}{}",
                 classes - 1,
                 if least < 0 { ", or -1 after the last one" } else { "" }
             ),
