@@ -7,6 +7,7 @@ use crate::{
     functional::{
         self as F, CrossEntropyTarget, KLDivReduction, Reduction, setters, triplet_margin_with_distance_setters,
     },
+    kernels::sizes::must,
     module::ExtraRepr,
     nn::{Buffer, Linear, Module, PairwiseDistance, Param, init},
     tensor::{Real, Tensor},
@@ -338,6 +339,7 @@ impl<T: Real> LinearCrossEntropyLoss<T> {
     pub fn out_features(mut self, out_features: impl Into<Vec<usize>>) -> Self {
         self.out_features = out_features.into();
         let in_features = self.linear.weight.shape()[1];
+        must::<T>("LinearCrossEntropyLoss", &[&self.out_features[..], &[self.num_classes, in_features]].concat());
         let outputs = self.out_features.iter().product::<usize>() * self.num_classes;
         self.linear.weight = init::drawn(&[outputs, in_features], in_features);
         let bias = self.linear.bias.take().is_some();
