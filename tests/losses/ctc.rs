@@ -244,6 +244,11 @@ fn what_does_not_fit() {
     ] {
         assert_eq!(text(result, kind), format!("ctc_loss: {message}"));
     }
+    // States at all steps that no address space holds, of inputs that are small beside them.
+    const LONG: usize = 1 << 23;
+    let (many, labels) = (Tensor::<f32>::zeros([LONG, 1, 1]), Labels::zeros([1, LONG]));
+    let error = F::ctc_loss(&many, &labels, &[LONG], &[LONG], Default::default()).unwrap_err().to_string();
+    assert!(error.starts_with("ctc_loss: "), "{error}");
     // What lies behind a target's length is not read.
     assert_eq!(each(&x, &tensor![[1, 99], [1, 1]], &steps, &tensor![1, 2]).len(), 2);
     assert!(text(CTCLoss::new().forward(&x, &y, &steps, &tensor![3, 2]), value).ends_with("; in CTCLoss()"));

@@ -12,6 +12,7 @@ use crate::{
         ctc::Ctc,
         layout::row_major,
         memory::{collected, try_collected},
+        sizes::room,
     },
     tensor::{Real, Tensor},
 };
@@ -38,7 +39,7 @@ const OP: &str = "ctc_loss";
 
 impl Sequences {
     /// For log probabilities of this shape, `[steps, batch, classes]`.
-    fn new(
+    fn new<T>(
         [steps, batch, classes]: [usize; 3],
         targets: &Tensor<i64>,
         [input_lengths, target_lengths]: [Lengths; 2],
@@ -65,6 +66,9 @@ impl Sequences {
                 ));
             }
         }
+        // The backward pass needs all states at all steps.
+        let states = sizes.iter().zip(&steps).map(|(&size, &steps)| (2 * size + 1).saturating_mul(steps));
+        room::<T>(OP, &[states.fold(0, usize::saturating_add)])?;
         let view = targets.view();
         let all = row_major(&view);
         let mut from = 0;
@@ -108,8 +112,8 @@ impl Sequences {
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit, a length is longer than what it counts, a label or `blank` is no class, or there are no samples
-/// or steps.
+/// If the shapes do not fit, a length is longer than what it counts, a label or `blank` is no class, there are no samples or
+/// steps, or there is not enough memory for each label at each step.
 #[concrete]
 pub fn ctc_loss<T: Real>(
     log_probs: &Tensor<T>,
@@ -128,7 +132,7 @@ pub fn ctc_loss<T: Real>(
             ));
         }
     };
-    let sequences = Sequences::new(sizes, targets, [input_lengths.into(), target_lengths.into()], options.blank)?;
+    let sequences = Sequences::new::<T>(sizes, targets, [input_lengths.into(), target_lengths.into()], options.blank)?;
     let divisors = collected(sequences.labels.iter().map(|labels| T::of(labels.len().max(1) as f64)));
     let batched = log_probs.reshape(sizes)?;
     let losses = losses(&batched, sequences, options.zero_infinity);
