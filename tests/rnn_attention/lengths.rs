@@ -198,6 +198,9 @@ fn errors_of_packing() {
     let packed = pack_sequence(&[Tensor::<f32>::zeros([4])], true).unwrap();
     let short = pad_packed_sequence(&packed, PadPackedOptions::default().total_length(3)).unwrap_err().to_string();
     assert!(short.contains("total_length is 3, the longest sequence has 4 steps"), "{short}");
+    let two = pack_sequence(&[Tensor::<f32>::zeros([4]), Tensor::zeros([2])], true).unwrap();
+    let endless = PadPackedOptions::default().batch_first(true).total_length(usize::MAX);
+    assert!(pad_packed_sequence(&two, endless).unwrap_err().to_string().starts_with("pad_packed_sequence: "));
     assert!(text(packed.with_data(Tensor::zeros([3]))).contains("got [1, 1, 1, 1] for [3]"));
     let new = |sizes: &[usize], sorted: Option<Vec<usize>>| PackedSequence::new(Tensor::zeros([3]), sizes, sorted);
     assert!(text(new(&[1, 2], None)).contains("do not rise"));

@@ -251,12 +251,12 @@ fn padded<T: Element>(
     batch_first: bool,
     padding_value: f64,
 ) -> Result<Tensor<T>> {
-    let row = |(sequence, step)| if batch_first { sequence * steps + step } else { step * batch + sequence };
-    let mut index = vector(data.shape()[0]);
-    index.extend(at.map(row));
     let lead = if batch_first { [batch, steps] } else { [steps, batch] };
     let shape = [&lead, &data.shape()[1..]].concat();
     let filled = Tensor::try_full(op, &shape, T::of(padding_value))?.flatten(0, 1)?;
+    let row = |(sequence, step)| if batch_first { sequence * steps + step } else { step * batch + sequence };
+    let mut index = vector(data.shape()[0]);
+    index.extend(at.map(row));
     filled.rows_copied(0, index, data).reshape(&shape[..])
 }
 
