@@ -25,7 +25,7 @@ impl Digits {
 
     /// Images of three to six digits side by side, a few columns nearer to each other or further apart, as `(batch, 1, 28,
     /// width)`; how many columns of each are read; the strings as classes.
-    fn strings(&self, batch: usize) -> Result<(Tensor, Vec<i64>, Vec<Vec<i64>>)> {
+    fn strings(&self, batch: usize) -> Result<(Tensor, Vec<usize>, Vec<Vec<i64>>)> {
         let (mut images, mut widths, mut strings) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..batch {
             let count = Tensor::<i64>::randint(3, 7, [1])?.item()? as usize;
@@ -38,7 +38,7 @@ impl Digits {
                 pieces.push(F::pad(&image.t()?, [0, 0, -cut, -cut], F::PadOptions::default())?);
             }
             let string = Tensor::cat(&pieces, 0)?;
-            widths.push((string.shape()[0] / COLUMNS) as i64);
+            widths.push(string.shape()[0] / COLUMNS);
             images.push(string);
             strings.push(chosen.to_vec().iter().map(|&digit| self.labels[digit as usize] + 1).collect());
         }
@@ -65,18 +65,17 @@ impl Reader {
     }
 
     /// The logarithm of the probability of each class at each column, `(columns, batch, 11)`.
-    fn forward(&self, images: &Tensor, widths: &[i64]) -> Result<Tensor> {
+    fn forward(&self, images: &Tensor, widths: &[usize]) -> Result<Tensor> {
         let seen = self.look.forward(images)?.permute([3, 0, 1, 2])?.flatten(2, -1)?;
-        let lengths = Tensor::from_vec([widths.len()], widths.to_vec())?;
-        let (read, _) = self.read.forward_lengths(&seen, None, &lengths)?;
+        let (read, _) = self.read.forward_lengths(&seen, None, widths)?;
         self.scores.forward(&read)?.log_softmax(-1)
     }
 
     /// The most likely class of each column, with runs of one class as one, and without blanks.
-    fn strings(&self, images: &Tensor, widths: &[i64]) -> Result<Vec<Vec<i64>>> {
+    fn strings(&self, images: &Tensor, widths: &[usize]) -> Result<Vec<Vec<i64>>> {
         let best = no_grad(|| self.forward(images, widths))?.argmax(Some(-1), false)?.t()?;
-        let read = |(row, &width): (&[i64], &i64)| {
-            let mut classes = row[..width as usize].to_vec();
+        let read = |(row, &width): (&[i64], &usize)| {
+            let mut classes = row[..width].to_vec();
             classes.dedup();
             classes.retain(|&class| class != BLANK);
             classes
@@ -94,10 +93,10 @@ fn main() -> Result<()> {
     let mut total = 0.;
     for step in 1..=1500 {
         let (images, widths, strings) = train.strings(32)?;
-        let lengths: Vec<i64> = strings.iter().map(|string| string.len() as i64).collect();
-        let (targets, lengths) = (Tensor::from(strings.concat()), Tensor::from(lengths));
+        let lengths: Vec<usize> = strings.iter().map(Vec::len).collect();
+        let targets = Tensor::from(strings.concat());
         let log_probs = model.forward(&images, &widths)?;
-        let loss = F::ctc_loss(&log_probs, &targets, &Tensor::from(widths), &lengths, Default::default())?;
+        let loss = F::ctc_loss(&log_probs, &targets, &widths, &lengths, Default::default())?;
         adam.zero_grad();
         loss.backward()?;
         utils::clip_grad_norm(&model, 5.)?;

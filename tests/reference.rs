@@ -21,7 +21,7 @@ use std::{fs, path::Path};
 use args::{Args, Mode as Handing};
 use ndnn::{DType, module, prelude::*};
 use serde_json::Value as Json;
-use targets::module::{Case, build, built};
+use targets::module::{Case, build};
 use values::CaseFile;
 
 fn reference() -> Json {
@@ -29,17 +29,12 @@ fn reference() -> Json {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// The entries whose target is implemented, each with its name for messages.
+/// The entries, each with its name for messages.
 fn entries(reference: &Json) -> Vec<(String, &Json)> {
-    let built = built();
     let modules = reference["modules"].as_array().unwrap();
-    let found: Vec<_> = modules
-        .iter()
-        .filter(|m| built.contains(&m["target"].as_str().unwrap()))
-        .map(|m| (format!("{}{}{}", m["target"].as_str().unwrap(), m["args"], m["kwargs"]), m))
-        .collect();
-    assert!(found.len() >= 150, "only {} modules of the reference are built", found.len());
-    found
+    assert!(modules.len() >= 150, "only {} modules in the reference", modules.len());
+    let name = |m: &Json| format!("{}{}{}", m["target"].as_str().unwrap(), m["args"], m["kwargs"]);
+    modules.iter().map(|m| (name(m), m)).collect()
 }
 
 fn make(entry: &Json) -> Box<dyn Case<f32>> {

@@ -114,8 +114,9 @@ pub fn pdist<T: Real>(input: &Tensor<T>, p: f64) -> Result<Tensor<T>> {
     if p.is_nan() || p < 0. {
         return Err(Error::value("pdist", format!("p is {p}, expected a degree of at least 0")));
     }
-    let pairs = n * n.saturating_sub(1) / 2;
+    let pairs = n.saturating_mul(n.saturating_sub(1)) / 2;
     room::<T>("pdist", &[pairs, d])?;
+    room::<i64>("pdist", &[pairs])?;
     let of = |pick: fn((usize, usize)) -> usize| {
         let rows = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j))).map(|pair| pick(pair) as i64);
         input.index_select(0, &Tensor::from_vec([pairs], collected(rows))?)

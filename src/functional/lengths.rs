@@ -11,8 +11,8 @@ use crate::{Error, Result, tensor::Tensor};
 /// use ndnn::{functional::Lengths, tensor};
 /// assert_eq!(Lengths::from(&[3, 1]), Lengths::from(&tensor![3_i64, 1]));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lengths(Vec<i64>);
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lengths(Tensor<i64>);
 
 macro_rules! from_sizes {
     ($([$($generics:tt)*] $ty:ty;)*) => {$(
@@ -27,29 +27,39 @@ from_sizes! { [] &[usize]; [const N: usize] &[usize; N]; [] &Vec<usize>; }
 
 impl From<&Tensor<i64>> for Lengths {
     fn from(lengths: &Tensor<i64>) -> Self {
-        Lengths(lengths.to_vec())
+        Lengths(lengths.clone())
     }
 }
 
 impl Lengths {
-    /// The lengths, if each is in `range`.
-    pub(crate) fn within(&self, op: &str, range: RangeInclusive<usize>) -> Result<Vec<usize>> {
-        let one = |(i, &n): (usize, &i64)| {
+    /// The lengths, each in `range`; `name` is what they are called.
+    pub(crate) fn within(&self, op: &str, name: &str, range: RangeInclusive<usize>) -> Result<Vec<usize>> {
+        if self.0.ndim() > 1 {
+            let what = format!("the {name}s are {:?}, expected one axis: one per sequence", self.0.shape());
+            return Err(Error::shape(op, what));
+        }
+        let one = |(i, n): (usize, i64)| {
             usize::try_from(n).ok().filter(|n| range.contains(n)).ok_or_else(|| {
                 let (shortest, longest) = (range.start(), range.end());
-                let what = format!("the length of sequence {i} is {n}, expected {shortest} to {longest}");
+                let what = format!("the {name} of sequence {i} is {n}, expected {shortest} to {longest}");
                 Error::value(op, what)
             })
         };
-        self.0.iter().enumerate().map(one).collect()
+        self.0.to_vec().into_iter().enumerate().map(one).collect()
     }
 
     /// The lengths of `batch` sequences, each in `range`.
-    pub(crate) fn of_batch(&self, op: &str, batch: usize, range: RangeInclusive<usize>) -> Result<Vec<usize>> {
-        if self.0.len() != batch {
-            let what = format!("expected a length for each of {batch} sequences, got {}", self.0.len());
-            return Err(Error::value(op, what));
+    pub(crate) fn of_batch(
+        &self,
+        op: &str,
+        name: &str,
+        batch: usize,
+        range: RangeInclusive<usize>,
+    ) -> Result<Vec<usize>> {
+        let lengths = self.within(op, name, range)?;
+        match lengths.len() {
+            n if n == batch => Ok(lengths),
+            n => Err(Error::shape(op, format!("expected {batch} {name}s, one per sequence, got {n}"))),
         }
-        self.within(op, range)
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     functional::{
         self as F, CrossEntropyTarget, KLDivReduction, Reduction, setters, triplet_margin_with_distance_setters,
     },
+    kernels::sizes::must,
     module::ExtraRepr,
     nn::{Buffer, Linear, Module, PairwiseDistance, Param, init},
     tensor::{Real, Tensor},
@@ -170,7 +171,7 @@ losses! {
 
     /// The probability of a sequence of labels, with blanks between them; see [`ctc_loss`](F::ctc_loss()).
     CTCLoss stateless { blank: usize, zero_infinity: bool }
-        forward[T: Real](log_probs: &Tensor<T>, targets: &Tensor<i64>, input_lengths: &Tensor<i64>, target_lengths: &Tensor<i64>) = ctc_loss, CTCLossOptions;
+        forward[T: Real](log_probs: &Tensor<T>, targets: &Tensor<i64>, input_lengths: impl Into<F::Lengths>, target_lengths: impl Into<F::Lengths>) = ctc_loss, CTCLossOptions;
 
     /// Cross entropy of scores (logits) with class indices or probabilities; see [`cross_entropy`](F::cross_entropy()).
     ///
@@ -338,6 +339,7 @@ impl<T: Real> LinearCrossEntropyLoss<T> {
     pub fn out_features(mut self, out_features: impl Into<Vec<usize>>) -> Self {
         self.out_features = out_features.into();
         let in_features = self.linear.weight.shape()[1];
+        must::<T>("LinearCrossEntropyLoss", &[&self.out_features[..], &[self.num_classes, in_features]].concat());
         let outputs = self.out_features.iter().product::<usize>() * self.num_classes;
         self.linear.weight = init::drawn(&[outputs, in_features], in_features);
         let bias = self.linear.bias.take().is_some();

@@ -2,7 +2,8 @@
 //! describes them.
 //!
 //! `CONFORMANCE_CASES` names another folder of cases; `CONFORMANCE_ONLY=module/Conv2d,tensor/add/F64/3` selects targets
-//! or cases by prefix. Without either, it runs the targets that are built (`BUILT` in `targets/`).
+//! or cases by prefix. Without either, it runs all but the optimizers and schedulers that are not built (`BUILT` in
+//! `targets/`).
 
 // The interface for every dispatch file; some of them do not use all of it.
 #[allow(dead_code)]
@@ -81,7 +82,6 @@ struct Target {
 fn find(selection: &Selection) -> (Vec<Target>, Vec<String>) {
     let (mut targets, mut missing) = (Vec::new(), Vec::new());
     for kind in KINDS {
-        let built = targets::built(kind);
         let entries = fs::read_dir(selection.folder.join(kind)).into_iter().flatten().flatten();
         let mut paths: Vec<_> = entries.map(|e| e.path()).collect();
         paths.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
@@ -89,7 +89,7 @@ fn find(selection: &Selection) -> (Vec<Target>, Vec<String>) {
         for path in paths {
             let stem = path.file_stem().expect("a file").to_string_lossy().into_owned();
             let name = format!("{kind}/{stem}");
-            if selection.built_only && !built.contains(&stem.as_str()) {
+            if selection.built_only && !targets::built(kind, &stem) {
                 missing.push(name);
             } else if selection.opens(&name, kind) {
                 targets.push(Target { kind, name, path });

@@ -95,6 +95,8 @@ pub fn arguments<T: Real>(
     Ok(Args::new(file.values(&case[args])?, file.named_values(&case[kwargs])?, mode))
 }
 
+/// The trouble of a target that no file in `targets/` knows: a new one, or an optimizer or scheduler that is not built and was
+/// asked for by name.
 pub const UNIMPLEMENTED: &str = "this target is not implemented";
 
 fn dispatch<T: Real>(case: &Json, args: &Args<T>) -> Result<ndnn::Result<Vec<AnyTensor>>, Trouble> {

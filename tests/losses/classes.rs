@@ -110,6 +110,8 @@ fn a_layer_of_scores() {
         "batch_chunk_size is at least 1, got 0"
     );
     super::common::panic_of(|| LinearCrossEntropyLoss::new(3, 4).batch_chunk_size(0));
+    let panic = super::common::panic_of(|| LinearCrossEntropyLoss::new(3, 4).out_features([1 << 40, 1 << 40]));
+    assert!(panic.starts_with("LinearCrossEntropyLoss: "), "{panic}");
     super::common::panic_of(|| LinearCrossEntropyLoss::new(3, 4).label_smoothing(1.5));
 }
 

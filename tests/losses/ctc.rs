@@ -186,12 +186,16 @@ fn what_does_not_fit() {
     let (shape, value) = (ErrorKind::Shape, ErrorKind::Value);
     let loss = |x: &T, y: &Labels, steps: &Labels, sizes: &Labels| F::ctc_loss(x, y, steps, sizes, Default::default());
     for (result, kind, message) in [
-        (loss(&x, &y, &tensor![5, 6], &sizes), value, "the input length of sample 1 is 6, expected 0 to 5"),
-        (loss(&x, &y, &tensor![-1, 5], &sizes), value, "the input length of sample 0 is -1, expected 0 to 5"),
-        (loss(&x, &y, &steps, &tensor![2, 3]), value, "the target length of sample 1 is 3, expected 0 to 2"),
-        (loss(&x, &y, &steps, &tensor![2, -3]), value, "the target length of sample 1 is -3, expected 0 to 2"),
-        (loss(&x, &y, &tensor![5], &sizes), shape, "the input lengths are [1], expected [2]: one per sample"),
-        (loss(&x, &y, &steps, &tensor![[2, 2]]), shape, "the target lengths are [1, 2], expected [2]: one per sample"),
+        (loss(&x, &y, &tensor![5, 6], &sizes), value, "the input length of sequence 1 is 6, expected 0 to 5"),
+        (loss(&x, &y, &tensor![-1, 5], &sizes), value, "the input length of sequence 0 is -1, expected 0 to 5"),
+        (loss(&x, &y, &steps, &tensor![2, 3]), value, "the target length of sequence 1 is 3, expected 0 to 2"),
+        (loss(&x, &y, &steps, &tensor![2, -3]), value, "the target length of sequence 1 is -3, expected 0 to 2"),
+        (loss(&x, &y, &tensor![5], &sizes), shape, "expected 2 input lengths, one per sequence, got 1"),
+        (
+            loss(&x, &y, &steps, &tensor![[2, 2]]),
+            shape,
+            "the target lengths are [1, 2], expected one axis: one per sequence",
+        ),
         (
             loss(&x, &tensor![1, 2, 1], &steps, &sizes),
             shape,
@@ -240,6 +244,11 @@ fn what_does_not_fit() {
     ] {
         assert_eq!(text(result, kind), format!("ctc_loss: {message}"));
     }
+    // States at all steps that no address space holds, of inputs that are small beside them.
+    const LONG: usize = 1 << 23;
+    let (many, labels) = (Tensor::<f32>::zeros([LONG, 1, 1]), Labels::zeros([1, LONG]));
+    let error = F::ctc_loss(&many, &labels, &[LONG], &[LONG], Default::default()).unwrap_err().to_string();
+    assert!(error.starts_with("ctc_loss: "), "{error}");
     // What lies behind a target's length is not read.
     assert_eq!(each(&x, &tensor![[1, 99], [1, 1]], &steps, &tensor![1, 2]).len(), 2);
     assert!(text(CTCLoss::new().forward(&x, &y, &steps, &tensor![3, 2]), value).ends_with("; in CTCLoss()"));

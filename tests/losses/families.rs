@@ -102,6 +102,9 @@ fn distances_at_the_edges() {
         "pdist: p is -1, expected a degree of at least 0"
     );
     text(F::pdist(&T::zeros([3, 2]), f64::NAN), ErrorKind::Value);
+    // More pairs than can be counted, of vectors without elements.
+    let pairs = F::pdist(&T::zeros([1 << 40, 0]), 2.0).unwrap_err().to_string();
+    assert!(pairs.starts_with("pdist: "), "{pairs}");
     let (a, b) = (T::zeros([2, 3]), T::zeros([2, 4]));
     assert!(text(F::cosine_similarity(&a, &b, Default::default()), shape).starts_with("cosine_similarity: "));
     assert!(text(F::pairwise_distance(&a, &b, Default::default()), shape).starts_with("pairwise_distance: "));
@@ -390,6 +393,10 @@ fn margins_at_the_edges() {
     let (none, some) = (T::zeros([0, 3]), Tensor::<i64>::zeros([0]));
     assert!(F::multi_margin_loss(&none, &some, Default::default()).unwrap().item().unwrap().is_nan());
     assert_eq!(F::multi_margin_loss(&none, &some, Reduction::None.into()).unwrap().shape(), [0]);
+    assert_eq!(F::multi_margin_loss(&none, &some, Reduction::Sum.into()).unwrap(), T::scalar(0.0));
+    let labels = Tensor::<i64>::zeros([0, 3]);
+    assert!(F::multilabel_margin_loss(&none, &labels, Default::default()).unwrap().item().unwrap().is_nan());
+    assert_eq!(F::multilabel_margin_loss(&none, &labels, Reduction::Sum.into()).unwrap(), T::scalar(0.0));
     assert!(
         F::multilabel_soft_margin_loss(&T::zeros([3, 0]), &T::zeros([3, 0]), Default::default())
             .unwrap()

@@ -205,6 +205,8 @@ fn masks_from_lengths_and_their_errors() {
     let error = mask(&tensor![2_i64, 4]).unwrap_err().to_string();
     assert_eq!(error, "AttentionMask::lengths: the length of sequence 1 is 4, expected 0 to 3");
     assert!(mask(&tensor![-1_i64]).unwrap_err().to_string().contains("sequence 0 is -1"));
+    let error = mask(&tensor![[2_i64, 1]]).unwrap_err().to_string();
+    assert_eq!(error, "AttentionMask::lengths: the lengths are [1, 2], expected one axis: one per sequence");
     assert_eq!(mask(&tensor![2_i64]).unwrap().unsqueeze(1).unwrap().shape(), [1, 1, 3]);
 }
 

@@ -164,7 +164,7 @@ fn errors_of_lengths() {
         let lengths = Tensor::from_vec([lengths.len()], lengths.to_vec()).unwrap();
         gru.forward_lengths(&x, None, &lengths).unwrap_err().to_string()
     };
-    assert!(error(&[4]).contains("expected a length for each of 2 sequences, got 1"));
+    assert!(error(&[4]).contains("expected 2 lengths, one per sequence, got 1"));
     assert!(error(&[4, 5]).contains("the length of sequence 1 is 5, expected 1 to 4"));
     assert!(error(&[0, 4]).contains("the length of sequence 0 is 0, expected 1 to 4"));
     assert!(error(&[4, -3]).ends_with("in GRU(2, 3, batch_first=True)"), "{}", error(&[4, -3]));
@@ -198,6 +198,9 @@ fn errors_of_packing() {
     let packed = pack_sequence(&[Tensor::<f32>::zeros([4])], true).unwrap();
     let short = pad_packed_sequence(&packed, PadPackedOptions::default().total_length(3)).unwrap_err().to_string();
     assert!(short.contains("total_length is 3, the longest sequence has 4 steps"), "{short}");
+    let two = pack_sequence(&[Tensor::<f32>::zeros([4]), Tensor::zeros([2])], true).unwrap();
+    let endless = PadPackedOptions::default().batch_first(true).total_length(usize::MAX);
+    assert!(pad_packed_sequence(&two, endless).unwrap_err().to_string().starts_with("pad_packed_sequence: "));
     assert!(text(packed.with_data(Tensor::zeros([3]))).contains("got [1, 1, 1, 1] for [3]"));
     let new = |sizes: &[usize], sorted: Option<Vec<usize>>| PackedSequence::new(Tensor::zeros([3]), sizes, sorted);
     assert!(text(new(&[1, 2], None)).contains("do not rise"));

@@ -67,7 +67,7 @@ impl<T: Real> AttentionMask<T> {
     /// If a length is not between 0 and `keys`, or there is not enough memory.
     pub fn lengths(lengths: impl Into<Lengths>, keys: usize) -> Result<Self> {
         const OP: &str = "AttentionMask::lengths";
-        let lengths = lengths.into().within(OP, 0..=keys)?;
+        let lengths = lengths.into().within(OP, "length", 0..=keys)?;
         Self::kept(OP, &[lengths.len(), keys], |n, j| j < lengths[n as usize] as isize)
     }
 

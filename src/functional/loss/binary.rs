@@ -1,14 +1,14 @@
 //! Cross entropy of binary probabilities.
 
 use super::{
-    INPUT_AND_TARGET, Reduction, broadcasts_to,
+    INPUT_AND_TARGET, Reduction, broadcasts_to, first,
     pairs::{Logistic, SoftMargin, of_pairs},
     same_shape,
 };
 use crate::{
     Error, Result,
     functional::activation::logsigmoid,
-    kernels::{elementwise::zip, layout::row_major},
+    kernels::elementwise::zip,
     ops::scaled,
     tensor::{Real, Tensor, no_grad},
 };
@@ -36,18 +36,12 @@ loss_options! {
 /// Returns an error for an element outside [0, 1], including NaN, with its position.
 fn probabilities<T: Real>(op: &str, what: &str, x: &Tensor<T>, hint: &str) -> Result<()> {
     let inside = |x: T| x >= T::ZERO && x <= T::ONE;
-    if row_major(&x.view()).iter().all(|&x| inside(x)) {
-        return Ok(());
+    match first(x, |x| !inside(x)) {
+        None => Ok(()),
+        Some((value, at)) => {
+            Err(Error::value(op, format!("the {what} is {value} at {at:?}, expected a probability from 0 to 1{hint}")))
+        }
     }
-    let (at, value) =
-        x.view().indexed_iter().find_map(|(at, &x)| (!inside(x)).then_some((at, x))).expect("one is outside");
-    Err(Error::value(
-        op,
-        format!(
-            "the {what} is {value} at {:?}, expected a probability from 0 to 1{hint}",
-            ndarray::Dimension::slice(&at)
-        ),
-    ))
 }
 
 fn weighted<T: Real>(op: &str, losses: Tensor<T>, weight: Option<&Tensor<T>>) -> Result<Tensor<T>> {

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Axis, CowArray, IxDyn};
 use ndnn_derive::concrete;
 
-use super::{INPUT_AND_TARGET, Reduction, linear_in, same_shape};
+use super::{INPUT_AND_TARGET, Reduction, first, linear_in, same_shape};
 use crate::{
     Error, Result,
     kernels::{
@@ -124,13 +124,11 @@ impl<T: Real> Labels<T> {
         let mut classes = vector(target.numel());
         classes.extend(row_major(&target.view()).iter().map_while(class));
         if classes.len() < target.numel() {
-            let view = target.view();
-            let (at, t) = view.indexed_iter().find(|(_, t)| class(t).is_none()).expect("one is no class");
+            let (t, at) = first(target, |t| class(&t).is_none()).expect("one is no class");
             return Err(Error::index(
                 op,
                 format!(
-                    "the target is {t} at {:?}, the input {shape:?} has {n} classes: expected {}ignore_index = {}",
-                    ndarray::Dimension::slice(&at),
+                    "the target is {t} at {at:?}, the input {shape:?} has {n} classes: expected {}ignore_index = {}",
                     n.checked_sub(1).map_or(String::new(), |last| format!("0 to {last}, or ")),
                     options.ignore_index
                 ),

@@ -6,11 +6,13 @@ use ndnn_derive::concrete;
 use super::Reduction;
 use crate::{
     Error, Result,
+    functional::Lengths,
     kernels::{
         copy::contiguous,
         ctc::Ctc,
         layout::row_major,
         memory::{collected, try_collected},
+        sizes::room,
     },
     tensor::{Real, Tensor},
 };
@@ -35,37 +37,21 @@ struct Sequences {
 
 const OP: &str = "ctc_loss";
 
-/// The length of each sample, at most `most`.
-fn lengths(what: &str, given: &Tensor<i64>, batch: usize, most: usize) -> Result<Vec<usize>> {
-    if given.shape() != [batch] && !(batch == 1 && given.ndim() == 0) {
-        return Err(Error::shape(
-            OP,
-            format!("the {what} lengths are {:?}, expected [{batch}]: one per sample", given.shape()),
-        ));
-    }
-    let each = given.to_vec().into_iter().enumerate().map(|(n, length)| {
-        usize::try_from(length).ok().filter(|&length| length <= most).ok_or_else(|| {
-            Error::value(OP, format!("the {what} length of sample {n} is {length}, expected 0 to {most}"))
-        })
-    });
-    try_collected(each)
-}
-
 impl Sequences {
     /// For log probabilities of this shape, `[steps, batch, classes]`.
-    fn new(
+    fn new<T>(
         [steps, batch, classes]: [usize; 3],
         targets: &Tensor<i64>,
-        [input_lengths, target_lengths]: [&Tensor<i64>; 2],
+        [input_lengths, target_lengths]: [Lengths; 2],
         blank: usize,
     ) -> Result<Self> {
         if blank >= classes {
             return Err(Error::value(OP, format!("blank is {blank}, expected a class, below {classes}")));
         }
-        let steps = lengths("input", input_lengths, batch, steps)?;
+        let steps = input_lengths.of_batch(OP, "input length", batch, 0..=steps)?;
         let one_axis = targets.ndim() == 1;
         let longest = *targets.shape().last().unwrap_or(&0);
-        let sizes = lengths("target", target_lengths, batch, longest)?;
+        let sizes = target_lengths.of_batch(OP, "target length", batch, 0..=longest)?;
         let total: usize = sizes.iter().sum();
         match *targets.shape() {
             [n] if n == total => {}
@@ -80,6 +66,9 @@ impl Sequences {
                 ));
             }
         }
+        // The backward pass needs all states at all steps.
+        let states = sizes.iter().zip(&steps).map(|(&size, &steps)| (2 * size + 1).saturating_mul(steps));
+        room::<T>(OP, &[states.fold(0, usize::saturating_add)])?;
         let view = targets.view();
         let all = row_major(&view);
         let mut from = 0;
@@ -105,9 +94,9 @@ impl Sequences {
 /// one, and blanks are then left out (A. Graves et al., 2006).
 ///
 /// `log_probs` is `(T, N, C)`, the log softmax of scores of `C` classes at each of `T` steps; `targets` is `(N, S)`, or all
-/// targets one after another, `(sum(target_lengths))`; the lengths are `(N)`. A single sample may be `(T, C)`, with lengths
-/// that are scalars. The result is a scalar, or `(N)` without a reduction; the mean divides each loss by the length of its
-/// target first.
+/// targets one after another, `(sum(target_lengths))`; each sample has a length of both, see [`Lengths`]. A single sample may
+/// be `(T, C)`. The result is a scalar, or `(N)` without a reduction; the mean divides each loss by the length of its target
+/// first.
 ///
 /// As in PyTorch the gradient is that of the scores *before* the log softmax, `e^log_probs − p` with the share `p` of the
 /// paths that are in each class; the log softmax passes it on unchanged. It has no derivative of its own. A target that does
@@ -117,20 +106,20 @@ impl Sequences {
 /// use ndnn::{functional as F, prelude::*};
 /// // 3 steps of 3 equally likely classes: 0 is blank, and "1 2" is read from 5 of 27 sequences.
 /// let log_probs = Tensor::<f32>::zeros([3, 1, 3]).log_softmax(2)?;
-/// let loss = F::ctc_loss(&log_probs, &tensor![[1, 2]], &tensor![3], &tensor![2], F::Reduction::Sum.into())?;
+/// let loss = F::ctc_loss(&log_probs, &tensor![[1, 2]], &[3], &[2], F::Reduction::Sum.into())?;
 /// assert!((loss.item()? - (27.0f32 / 5.0).ln()).abs() < 1e-6);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 ///
 /// # Errors
-/// If the shapes do not fit, a length is longer than what it counts, a label or `blank` is no class, or there are no samples
-/// or steps.
+/// If the shapes do not fit, a length is longer than what it counts, a label or `blank` is no class, there are no samples or
+/// steps, or there is not enough memory for each label at each step.
 #[concrete]
 pub fn ctc_loss<T: Real>(
     log_probs: &Tensor<T>,
     targets: &Tensor<i64>,
-    input_lengths: &Tensor<i64>,
-    target_lengths: &Tensor<i64>,
+    input_lengths: impl Into<Lengths>,
+    target_lengths: impl Into<Lengths>,
     options: CTCLossOptions,
 ) -> Result<Tensor<T>> {
     let sizes = match *log_probs.shape() {
@@ -143,7 +132,7 @@ pub fn ctc_loss<T: Real>(
             ));
         }
     };
-    let sequences = Sequences::new(sizes, targets, [input_lengths, target_lengths], options.blank)?;
+    let sequences = Sequences::new::<T>(sizes, targets, [input_lengths.into(), target_lengths.into()], options.blank)?;
     let divisors = collected(sequences.labels.iter().map(|labels| T::of(labels.len().max(1) as f64)));
     let batched = log_probs.reshape(sizes)?;
     let losses = losses(&batched, sequences, options.zero_infinity);

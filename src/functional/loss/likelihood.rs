@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use ndnn_derive::concrete;
 
 use super::{
-    Reduction, broadcasts_to,
+    Reduction, broadcasts_to, first,
     pairs::{Divergence, LogDivergence, Poisson, PoissonOfLog, of_pairs},
 };
 use crate::{
@@ -109,7 +109,7 @@ pub fn kl_div<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: KLDivLoss
 /// otherwise `x − y log(x + ε)`; with `full`, `y log y − y + log(2π y) / 2` is added where `y` is above 1.
 ///
 /// `input` and `target` have the same shape `(*)`; the result is a scalar, or `(*)` without a reduction. Gradients flow to
-/// both.
+/// both. If `x` is a logarithm, `y x` is 0 for a count of 0, also where PyTorch gives NaN because `x` is infinite.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
@@ -143,8 +143,7 @@ pub fn poisson_nll_loss<T: Real>(
 
 /// The variance in a shape that broadcasts to the input's.
 fn variance<T: Real>(op: &str, input: &Tensor<T>, var: &Tensor<T>) -> Result<Tensor<T>> {
-    if let Some((at, v)) = var.view().indexed_iter().find(|(_, v)| **v < T::ZERO) {
-        let at = ndarray::Dimension::slice(&at);
+    if let Some((v, at)) = first(var, |v| v < T::ZERO) {
         return Err(Error::value(op, format!("the variance is {v} at {at:?}, expected at least 0")));
     }
     let (shape, of) = (input.shape(), var.shape());

@@ -5,7 +5,7 @@ use ndnn_derive::concrete;
 use super::{
     Reduction, broadcasts_to,
     classes::one_per_class,
-    linear_in,
+    first, linear_in,
     pairs::{Hinge, Logistic, of_pairs},
     same_shape,
 };
@@ -93,13 +93,12 @@ fn rows<T: Real>(op: &str, input: &Tensor<T>) -> Result<[usize; 2]> {
 /// The error for a target that is no class.
 fn no_class(op: &str, target: &Tensor<i64>, classes: usize, least: i64) -> Result<()> {
     let fits = |t: i64| t >= least && usize::try_from(t).map_or(true, |t| t < classes);
-    match target.view().indexed_iter().find(|(_, t)| !fits(**t)) {
+    match first(target, |t| !fits(t)) {
         None => Ok(()),
-        Some((at, t)) => Err(Error::index(
+        Some((t, at)) => Err(Error::index(
             op,
             format!(
-                "the target is {t} at {:?}, expected a class from 0 to {}{}",
-                ndarray::Dimension::slice(&at),
+                "the target is {t} at {at:?}, expected a class from 0 to {}{}",
                 classes - 1,
                 if least < 0 { ", or -1 after the last one" } else { "" }
             ),
@@ -111,7 +110,8 @@ fn no_class(op: &str, target: &Tensor<i64>, classes: usize, least: i64) -> Resul
 /// each term is multiplied by `w[y]`.
 ///
 /// `input` is `(N, C)` and `target` `(N)`, or `(C)` and a scalar or one element. The result is a scalar, or has the
-/// target's shape without a reduction. Gradients flow to the input.
+/// target's shape without a reduction. Of an empty batch the mean is NaN and the sum 0, where PyTorch returns memory that it
+/// did not write. Gradients flow to the input.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};
@@ -172,7 +172,8 @@ fn labels_above<T: Real>(x: &[T], labels: &[i64], slopes: &mut [T]) -> T {
 /// `Σ max(0, 1 − (x[y] − x[i])) / C` over the right classes `y` and the others `i`, for scores `x`.
 ///
 /// `input` is `(C)` or `(N, C)`; `target` has the same shape and begins with the right classes, of which −1 is the end.
-/// The result is a scalar, or `(N)` without a reduction. Gradients flow to the input.
+/// The result is a scalar, or `(N)` without a reduction; that of an empty batch is as for [`multi_margin_loss`]. Gradients
+/// flow to the input.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};

@@ -1,7 +1,8 @@
 //! Losses: how much predictions differ from their targets.
 //!
-//! `distance` compares numbers, `margin` scores, `embedding` vectors, `likelihood` distributions, `ctc` sequences, `binary` binary probabilities, `classes`
-//! scores of classes, `linear` those that a linear map computes. `pairs` computes losses of pairs of an input and a target.
+//! `distance` compares numbers, `margin` scores, `embedding` vectors, `likelihood` distributions, `ctc` sequences, `binary`
+//! binary probabilities, `classes` scores of classes, `linear` those that a linear map computes. `pairs` computes losses of
+//! pairs of an input and a target.
 
 /// The options of a loss: its own, PyTorch's `reduction`, and a `weight` if a text describes it. A [`Reduction`] can
 /// replace all of them: `Reduction::Sum.into()`.
@@ -74,11 +75,13 @@ pub use margin::{
     margin_ranking_loss, multi_margin_loss, multilabel_margin_loss, multilabel_soft_margin_loss,
 };
 
+use ndarray::Dimension;
+
 use crate::{
     Error, Result,
     functional::words,
-    kernels::elementwise::broadcast_shape,
-    tensor::{Real, Tensor},
+    kernels::{elementwise::broadcast_shape, layout::row_major},
+    tensor::{Element, Real, Tensor},
 };
 
 words! {
@@ -131,6 +134,13 @@ fn linear_in<T: Real>(grad: Tensor<T>, input: &Tensor<T>) -> Tensor<T> {
     Tensor::op("linear_loss_backward", grad.data().clone(), [&grad, input], |g, [dg, dx]| {
         Ok([dg.then(|| g.clone()), dx.then(|| g.zeros_like())])
     })
+}
+
+/// The first element that is `wrong`, and where it is; positions are followed only if there is one.
+fn first<E: Element>(x: &Tensor<E>, wrong: impl Fn(E) -> bool) -> Option<(E, Vec<usize>)> {
+    let view = x.view();
+    let at = row_major(&view).iter().position(|&x| wrong(x))?;
+    view.indexed_iter().nth(at).map(|(at, &x)| (x, at.slice().to_vec()))
 }
 
 const INPUT_AND_TARGET: [&str; 2] = ["input", "target"];

@@ -202,6 +202,61 @@ macro_rules! called {
     };
 }
 
+/// The three functions of a kind, of which the driver runs each: over a sequence, over packed ones, and for one step.
+macro_rules! functions {
+    (
+        $kind:expr, $state:ident $(, $own:ident: $ty:ident)?;
+        $(#[$of_sequence:meta])* $sequence:ident;
+        $packed:ident;
+        $(#[$of_cell:meta])* $cell:ident;
+    ) => {
+        $(#[$of_sequence])*
+        ///
+        /// # Errors
+        /// If the input, the state or the weights do not match, or the sequence is empty.
+        #[concrete]
+        pub fn $sequence<T: Real>(
+            input: &Tensor<T>,
+            state: Option<$state<T>>,
+            weights: &[RecurrentWeights<T>],
+            $($own: $ty,)?
+            options: RecurrentOptions,
+        ) -> Result<(Tensor<T>, $state<T>)> {
+            Driver { kind: $kind, op: stringify!($sequence) }.sequence(input, state, weights, options)
+        }
+
+        #[doc = concat!("[`", stringify!($sequence), "`](", stringify!($sequence), "()) over sequences of different lengths, each")]
+        /// as if it ran alone; the state is in the order of the caller's batch.
+        ///
+        /// # Errors
+        /// If the input, the state or the weights do not match.
+        #[concrete]
+        pub fn $packed<T: Real>(
+            input: &PackedSequence<T>,
+            state: Option<$state<T>>,
+            weights: &[RecurrentWeights<T>],
+            $($own: $ty,)?
+            options: RecurrentOptions,
+        ) -> Result<(PackedSequence<T>, $state<T>)> {
+            Driver { kind: $kind, op: stringify!($packed) }.packed(input, state, weights, options)
+        }
+
+        $(#[$of_cell])*
+        ///
+        /// # Errors
+        /// If the shapes do not match.
+        #[concrete]
+        pub fn $cell<T: Real>(
+            input: &Tensor<T>,
+            state: Option<$state<T>>,
+            weights: &RecurrentWeights<T>,
+            $($own: $ty,)?
+        ) -> Result<$state<T>> {
+            Driver { kind: $kind, op: stringify!($cell) }.cell(input, state, weights)
+        }
+    };
+}
+
 /// `W_hh h`, plus `b_hh` if it is not in the input's part.
 fn of_hidden<T: Real>(h: &Tensor<T>, weights: &RecurrentWeights<T>) -> Result<Tensor<T>> {
     linear(h, &weights.weight_hh, weights.bias_hh.as_ref())
@@ -249,59 +304,39 @@ impl RecurrentKind for RnnKind {
     called!(rnn, rnn_packed, rnn_cell, |kind| kind.nonlinearity);
 }
 
-/// An Elman network over a sequence: [`rnn_cell`] step by step, in one or more layers, each in one direction or two,
-/// whose outputs are concatenated and are the input of the next layer.
-///
-/// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `h` is
-/// `(layers · directions, N, hidden)` (without `N` if the input has none), or zeros if it is `None`. Returns the output
-/// `(L, N, directions · hidden)`, with the axes of the input, and the last state. `weights` are those of layer 0,
-/// forward and backward, then those of layer 1, …. As torch.nn.RNN; Elman, 1990.
-///
-/// ```
-/// use ndnn::{functional::{self as F, RecurrentOptions, RecurrentWeights, RnnNonlinearity}, prelude::*};
-/// let weights: [RecurrentWeights; 1] = [RecurrentWeights::new(&Tensor::ones([3, 2]), &Tensor::ones([3, 3]))];
-/// let x = Tensor::ones([7, 5, 2]);
-/// let (output, h) = F::rnn(&x, None, &weights, RnnNonlinearity::Relu, RecurrentOptions::default())?;
-/// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
-/// # Ok::<(), ndnn::Error>(())
-/// ```
-///
-/// # Errors
-/// If the input, the state or the weights do not match, or the sequence is empty.
-#[concrete]
-pub fn rnn<T: Real>(
-    input: &Tensor<T>,
-    state: Option<Tensor<T>>,
-    weights: &[RecurrentWeights<T>],
-    nonlinearity: RnnNonlinearity,
-    options: RecurrentOptions,
-) -> Result<(Tensor<T>, Tensor<T>)> {
-    Driver { kind: RnnKind { nonlinearity }, op: "rnn" }.sequence(input, state, weights, options)
-}
-
-/// One step of an Elman network: `h' = tanh(W_ih x + b_ih + W_hh h + b_hh)`, or `max(…, 0)`.
-///
-/// `input` is `(N, input)` or `(input)`, the state `h` is `(N, hidden)` or `(hidden)`, or zeros if it is `None`; the
-/// result has the form of the state.
-///
-/// ```
-/// use ndnn::{functional::{self as F, RecurrentWeights, RnnNonlinearity}, prelude::*};
-/// let weights: RecurrentWeights = RecurrentWeights::new(&Tensor::ones([3, 2]), &Tensor::ones([3, 3]));
-/// let h = F::rnn_cell(&Tensor::ones([5, 2]), None, &weights, RnnNonlinearity::Relu)?;
-/// assert_eq!(h, Tensor::full([5, 3], 2.0));
-/// # Ok::<(), ndnn::Error>(())
-/// ```
-///
-/// # Errors
-/// If the shapes do not match.
-#[concrete]
-pub fn rnn_cell<T: Real>(
-    input: &Tensor<T>,
-    state: Option<Tensor<T>>,
-    weights: &RecurrentWeights<T>,
-    nonlinearity: RnnNonlinearity,
-) -> Result<Tensor<T>> {
-    Driver { kind: RnnKind { nonlinearity }, op: "rnn_cell" }.cell(input, state, weights)
+functions! {
+    RnnKind { nonlinearity }, Tensor, nonlinearity: RnnNonlinearity;
+    /// An Elman network over a sequence: [`rnn_cell`] step by step, in one or more layers, each in one direction or two,
+    /// whose outputs are concatenated and are the input of the next layer.
+    ///
+    /// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `h` is
+    /// `(layers · directions, N, hidden)` (without `N` if the input has none), or zeros if it is `None`. Returns the output
+    /// `(L, N, directions · hidden)`, with the axes of the input, and the last state. `weights` are those of layer 0,
+    /// forward and backward, then those of layer 1, …. As torch.nn.RNN; Elman, 1990.
+    ///
+    /// ```
+    /// use ndnn::{functional::{self as F, RecurrentOptions, RecurrentWeights, RnnNonlinearity}, prelude::*};
+    /// let weights: [RecurrentWeights; 1] = [RecurrentWeights::new(&Tensor::ones([3, 2]), &Tensor::ones([3, 3]))];
+    /// let x = Tensor::ones([7, 5, 2]);
+    /// let (output, h) = F::rnn(&x, None, &weights, RnnNonlinearity::Relu, RecurrentOptions::default())?;
+    /// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    rnn;
+    rnn_packed;
+    /// One step of an Elman network: `h' = tanh(W_ih x + b_ih + W_hh h + b_hh)`, or `max(…, 0)`.
+    ///
+    /// `input` is `(N, input)` or `(input)`, the state `h` is `(N, hidden)` or `(hidden)`, or zeros if it is `None`; the
+    /// result has the form of the state.
+    ///
+    /// ```
+    /// use ndnn::{functional::{self as F, RecurrentWeights, RnnNonlinearity}, prelude::*};
+    /// let weights: RecurrentWeights = RecurrentWeights::new(&Tensor::ones([3, 2]), &Tensor::ones([3, 3]));
+    /// let h = F::rnn_cell(&Tensor::ones([5, 2]), None, &weights, RnnNonlinearity::Relu)?;
+    /// assert_eq!(h, Tensor::full([5, 3], 2.0));
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    rnn_cell;
 }
 
 // ---------------------------------------------------------------------------------------------------------------- LSTM
@@ -329,61 +364,43 @@ impl RecurrentKind for LstmKind {
     called!(lstm, lstm_packed, lstm_cell);
 }
 
-/// Long short-term memory over a sequence: [`lstm_cell`] step by step, in one or more layers, each in one direction or
-/// two, whose outputs are concatenated and are the input of the next layer.
-///
-/// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `(h, c)`
-/// is `(layers · directions, N, hidden)` each (`h` has `proj` values if the weights project; there is no `N` if the
-/// input has none), or zeros if it is `None`. Returns the output `(L, N, directions · hidden)`, with the axes of the
-/// input, and the last state. `weights` are those of layer 0, forward and backward, then those of layer 1, …. As
-/// torch.nn.LSTM; Hochreiter and Schmidhuber, 1997.
-///
-/// ```
-/// use ndnn::{functional::{self as F, RecurrentOptions, RecurrentWeights}, prelude::*};
-/// let weights: [RecurrentWeights; 1] = [RecurrentWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]))];
-/// let (output, (h, c)) = F::lstm(&Tensor::ones([7, 5, 2]), None, &weights, RecurrentOptions::default())?;
-/// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
-/// let (output, _) = F::lstm(&Tensor::ones([7, 5, 2]), Some((h, c)), &weights, RecurrentOptions::default())?;
-/// # Ok::<(), ndnn::Error>(())
-/// ```
-///
-/// # Errors
-/// If the input, the state or the weights do not match, or the sequence is empty.
-#[concrete]
-pub fn lstm<T: Real>(
-    input: &Tensor<T>,
-    state: Option<LstmState<T>>,
-    weights: &[RecurrentWeights<T>],
-    options: RecurrentOptions,
-) -> Result<(Tensor<T>, LstmState<T>)> {
-    Driver { kind: LstmKind, op: "lstm" }.sequence(input, state, weights, options)
-}
-
-/// One step of an LSTM:
-/// `i, f, g, o = W_ih x + b_ih + W_hh h + b_hh`, `c' = σ(f) c + σ(i) tanh(g)`, `h' = σ(o) tanh(c')`; with `weight_hr`,
-/// `h' = W_hr (σ(o) tanh(c'))`.
-///
-/// `input` is `(N, input)` or `(input)`, the state `(h, c)` is `(N, hidden)` or `(hidden)` each, or zeros if it is
-/// `None`; the result has the form of the state.
-///
-/// ```
-/// use ndnn::{functional::{self as F, RecurrentWeights}, prelude::*};
-/// let weights: RecurrentWeights = RecurrentWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]));
-/// let (h, c) = F::lstm_cell(&Tensor::ones([5, 2]), None, &weights)?;
-/// let (h, c) = F::lstm_cell(&Tensor::ones([5, 2]), Some((h, c)), &weights)?;
-/// assert_eq!((h.shape(), c.shape()), (&[5, 3][..], &[5, 3][..]));
-/// # Ok::<(), ndnn::Error>(())
-/// ```
-///
-/// # Errors
-/// If the shapes do not match.
-#[concrete]
-pub fn lstm_cell<T: Real>(
-    input: &Tensor<T>,
-    state: Option<LstmState<T>>,
-    weights: &RecurrentWeights<T>,
-) -> Result<LstmState<T>> {
-    Driver { kind: LstmKind, op: "lstm_cell" }.cell(input, state, weights)
+functions! {
+    LstmKind, LstmState;
+    /// Long short-term memory over a sequence: [`lstm_cell`] step by step, in one or more layers, each in one direction or
+    /// two, whose outputs are concatenated and are the input of the next layer.
+    ///
+    /// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `(h, c)`
+    /// is `(layers · directions, N, hidden)` each (`h` has `proj` values if the weights project; there is no `N` if the
+    /// input has none), or zeros if it is `None`. Returns the output `(L, N, directions · hidden)`, with the axes of the
+    /// input, and the last state. `weights` are those of layer 0, forward and backward, then those of layer 1, …. As
+    /// torch.nn.LSTM; Hochreiter and Schmidhuber, 1997.
+    ///
+    /// ```
+    /// use ndnn::{functional::{self as F, RecurrentOptions, RecurrentWeights}, prelude::*};
+    /// let weights: [RecurrentWeights; 1] = [RecurrentWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]))];
+    /// let (output, (h, c)) = F::lstm(&Tensor::ones([7, 5, 2]), None, &weights, RecurrentOptions::default())?;
+    /// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
+    /// let (output, _) = F::lstm(&Tensor::ones([7, 5, 2]), Some((h, c)), &weights, RecurrentOptions::default())?;
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    lstm;
+    lstm_packed;
+    /// One step of an LSTM:
+    /// `i, f, g, o = W_ih x + b_ih + W_hh h + b_hh`, `c' = σ(f) c + σ(i) tanh(g)`, `h' = σ(o) tanh(c')`; with `weight_hr`,
+    /// `h' = W_hr (σ(o) tanh(c'))`.
+    ///
+    /// `input` is `(N, input)` or `(input)`, the state `(h, c)` is `(N, hidden)` or `(hidden)` each, or zeros if it is
+    /// `None`; the result has the form of the state.
+    ///
+    /// ```
+    /// use ndnn::{functional::{self as F, RecurrentWeights}, prelude::*};
+    /// let weights: RecurrentWeights = RecurrentWeights::new(&Tensor::ones([12, 2]), &Tensor::ones([12, 3]));
+    /// let (h, c) = F::lstm_cell(&Tensor::ones([5, 2]), None, &weights)?;
+    /// let (h, c) = F::lstm_cell(&Tensor::ones([5, 2]), Some((h, c)), &weights)?;
+    /// assert_eq!((h.shape(), c.shape()), (&[5, 3][..], &[5, 3][..]));
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    lstm_cell;
 }
 
 // ----------------------------------------------------------------------------------------------------------------- GRU
@@ -410,83 +427,39 @@ impl RecurrentKind for GruKind {
     called!(gru, gru_packed, gru_cell);
 }
 
-/// Gated recurrent units over a sequence: [`gru_cell`] step by step, in one or more layers, each in one direction or
-/// two, whose outputs are concatenated and are the input of the next layer.
-///
-/// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `h` is
-/// `(layers · directions, N, hidden)` (without `N` if the input has none), or zeros if it is `None`. Returns the output
-/// `(L, N, directions · hidden)`, with the axes of the input, and the last state. `weights` are those of layer 0,
-/// forward and backward, then those of layer 1, …. As torch.nn.GRU; Cho et al., 2014.
-///
-/// ```
-/// use ndnn::{functional::{self as F, RecurrentOptions, RecurrentWeights}, prelude::*};
-/// let weights: [RecurrentWeights; 1] = [RecurrentWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]))];
-/// let (output, h) = F::gru(&Tensor::ones([7, 5, 2]), None, &weights, RecurrentOptions::default())?;
-/// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
-/// let (output, _) = F::gru(&Tensor::ones([7, 5, 2]), Some(h), &weights, RecurrentOptions::default())?;
-/// # Ok::<(), ndnn::Error>(())
-/// ```
-///
-/// # Errors
-/// If the input, the state or the weights do not match, or the sequence is empty.
-#[concrete]
-pub fn gru<T: Real>(
-    input: &Tensor<T>,
-    state: Option<Tensor<T>>,
-    weights: &[RecurrentWeights<T>],
-    options: RecurrentOptions,
-) -> Result<(Tensor<T>, Tensor<T>)> {
-    Driver { kind: GruKind, op: "gru" }.sequence(input, state, weights, options)
-}
-
-/// One step of a GRU: `r = σ(W_ir x + b_ir + W_hr h + b_hr)`, `z = σ(W_iz x + b_iz + W_hz h + b_hz)`,
-/// `n = tanh(W_in x + b_in + r (W_hn h + b_hn))`, `h' = (1 − z) n + z h`.
-///
-/// `input` is `(N, input)` or `(input)`, the state `h` is `(N, hidden)` or `(hidden)`, or zeros if it is `None`; the
-/// result has the form of the state. The blocks of the weights are those of r, z and n.
-///
-/// ```
-/// use ndnn::{functional::{self as F, RecurrentWeights}, prelude::*};
-/// let weights: RecurrentWeights = RecurrentWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]));
-/// let h = F::gru_cell(&Tensor::ones([5, 2]), None, &weights)?;
-/// let h = F::gru_cell(&Tensor::ones([5, 2]), Some(h), &weights)?;
-/// assert_eq!(h.shape(), [5, 3]);
-/// # Ok::<(), ndnn::Error>(())
-/// ```
-///
-/// # Errors
-/// If the shapes do not match.
-#[concrete]
-pub fn gru_cell<T: Real>(
-    input: &Tensor<T>,
-    state: Option<Tensor<T>>,
-    weights: &RecurrentWeights<T>,
-) -> Result<Tensor<T>> {
-    Driver { kind: GruKind, op: "gru_cell" }.cell(input, state, weights)
-}
-
-/// The functions over packed sequences.
-macro_rules! over_packed {
-    ($($name:ident, $packed:ident, $kind:expr, $state:ident $(, $own:ident: $ty:ident)?;)*) => {$(
-        #[doc = concat!("[`", stringify!($name), "`](", stringify!($name), "()) over sequences of different lengths, each as if")]
-        /// it ran alone; the state is in the order of the caller's batch.
-        ///
-        /// # Errors
-        /// If the input, the state or the weights do not match.
-        #[concrete]
-        pub fn $packed<T: Real>(
-            input: &PackedSequence<T>,
-            state: Option<$state<T>>,
-            weights: &[RecurrentWeights<T>],
-            $($own: $ty,)?
-            options: RecurrentOptions,
-        ) -> Result<(PackedSequence<T>, $state<T>)> {
-            Driver { kind: $kind, op: stringify!($packed) }.packed(input, state, weights, options)
-        }
-    )*};
-}
-over_packed! {
-    rnn, rnn_packed, RnnKind { nonlinearity }, Tensor, nonlinearity: RnnNonlinearity;
-    lstm, lstm_packed, LstmKind, LstmState;
-    gru, gru_packed, GruKind, Tensor;
+functions! {
+    GruKind, Tensor;
+    /// Gated recurrent units over a sequence: [`gru_cell`] step by step, in one or more layers, each in one direction or
+    /// two, whose outputs are concatenated and are the input of the next layer.
+    ///
+    /// `input` is `(L, N, input)`, with `batch_first` `(N, L, input)`, or without a batch `(L, input)`. The state `h` is
+    /// `(layers · directions, N, hidden)` (without `N` if the input has none), or zeros if it is `None`. Returns the output
+    /// `(L, N, directions · hidden)`, with the axes of the input, and the last state. `weights` are those of layer 0,
+    /// forward and backward, then those of layer 1, …. As torch.nn.GRU; Cho et al., 2014.
+    ///
+    /// ```
+    /// use ndnn::{functional::{self as F, RecurrentOptions, RecurrentWeights}, prelude::*};
+    /// let weights: [RecurrentWeights; 1] = [RecurrentWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]))];
+    /// let (output, h) = F::gru(&Tensor::ones([7, 5, 2]), None, &weights, RecurrentOptions::default())?;
+    /// assert_eq!((output.shape(), h.shape()), (&[7, 5, 3][..], &[1, 5, 3][..]));
+    /// let (output, _) = F::gru(&Tensor::ones([7, 5, 2]), Some(h), &weights, RecurrentOptions::default())?;
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    gru;
+    gru_packed;
+    /// One step of a GRU: `r = σ(W_ir x + b_ir + W_hr h + b_hr)`, `z = σ(W_iz x + b_iz + W_hz h + b_hz)`,
+    /// `n = tanh(W_in x + b_in + r (W_hn h + b_hn))`, `h' = (1 − z) n + z h`.
+    ///
+    /// `input` is `(N, input)` or `(input)`, the state `h` is `(N, hidden)` or `(hidden)`, or zeros if it is `None`; the
+    /// result has the form of the state. The blocks of the weights are those of r, z and n.
+    ///
+    /// ```
+    /// use ndnn::{functional::{self as F, RecurrentWeights}, prelude::*};
+    /// let weights: RecurrentWeights = RecurrentWeights::new(&Tensor::ones([9, 2]), &Tensor::ones([9, 3]));
+    /// let h = F::gru_cell(&Tensor::ones([5, 2]), None, &weights)?;
+    /// let h = F::gru_cell(&Tensor::ones([5, 2]), Some(h), &weights)?;
+    /// assert_eq!(h.shape(), [5, 3]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    gru_cell;
 }

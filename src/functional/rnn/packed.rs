@@ -224,7 +224,7 @@ pub fn pack_padded_sequence<T: Element>(
 fn packed_from<T: Element>(input: &Tensor<T>, lengths: &Lengths, options: PackOptions) -> Result<PackedSequence<T>> {
     const OP: &str = "pack_padded_sequence";
     let (batch, steps) = batch_and_steps(OP, input, options.batch_first)?;
-    let lengths = lengths.of_batch(OP, batch, 1..=steps)?;
+    let lengths = lengths.of_batch(OP, "length", batch, 1..=steps)?;
     packed(OP, &input.flatten(0, 1)?, &lengths, options.enforce_sorted, |sequence, step| {
         if options.batch_first { sequence * steps + step } else { step * batch + sequence }
     })
@@ -251,12 +251,12 @@ fn padded<T: Element>(
     batch_first: bool,
     padding_value: f64,
 ) -> Result<Tensor<T>> {
-    let row = |(sequence, step)| if batch_first { sequence * steps + step } else { step * batch + sequence };
-    let mut index = vector(data.shape()[0]);
-    index.extend(at.map(row));
     let lead = if batch_first { [batch, steps] } else { [steps, batch] };
     let shape = [&lead, &data.shape()[1..]].concat();
     let filled = Tensor::try_full(op, &shape, T::of(padding_value))?.flatten(0, 1)?;
+    let row = |(sequence, step)| if batch_first { sequence * steps + step } else { step * batch + sequence };
+    let mut index = vector(data.shape()[0]);
+    index.extend(at.map(row));
     filled.rows_copied(0, index, data).reshape(&shape[..])
 }
 
@@ -380,7 +380,7 @@ pub fn unpad_sequence<T: Element>(
 ) -> Result<Vec<Tensor<T>>> {
     const OP: &str = "unpad_sequence";
     let (batch, steps) = batch_and_steps(OP, padded, batch_first)?;
-    let lengths = lengths.into().of_batch(OP, batch, 0..=steps)?;
+    let lengths = lengths.into().of_batch(OP, "length", batch, 0..=steps)?;
     let one = |(i, &n): (usize, &usize)| padded.select(isize::from(!batch_first), i as isize)?.narrow(0, 0, n);
     lengths.iter().enumerate().map(one).collect()
 }

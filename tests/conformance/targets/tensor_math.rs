@@ -6,15 +6,6 @@ use super::{Called, out};
 use crate::args::{Args, KW};
 
 #[rustfmt::skip]
-pub const BUILT: &[&str] = &[
-    "abs", "add", "addcdiv", "addcmul", "atan2", "ceil", "clamp", "cos", "cosh", "div", "eq", "erfc", "erfinv", "exp",
-    "exp2", "expm1", "floor", "fmod", "frac", "ge", "gt", "hypot", "isclose", "isfinite", "le", "lerp", "lgamma", "log",
-    "log10", "log1p", "log2", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "logit", "lt",
-    "masked_fill", "maximum", "minimum", "mul", "nan_to_num", "ne", "neg", "pow", "reciprocal", "remainder", "round",
-    "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "square", "sub", "tan", "tanh", "true_divide", "trunc", "where",
-    "xlogy",
-];
-
 /// The arms of operations whose signature is one tensor (`unary`), or two that broadcast (`binary`).
 macro_rules! by_name {
     ($target:expr, $a:expr; unary $($unary:ident)*; binary $($binary:ident)*) => {

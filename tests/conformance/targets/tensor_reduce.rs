@@ -5,7 +5,7 @@ use ndnn::{AnyTensor, DType, Error, Real, Result, Tensor};
 use super::{Called, out};
 use crate::args::{Args, KW};
 
-pub const BUILT: &[&str] = &[
+const TARGETS: &[&str] = &[
     "addmm",
     "addmv",
     "all",
@@ -100,7 +100,7 @@ macro_rules! real {
 }
 
 pub fn call<T: Real>(target: &str, variant: &str, a: &Args<T>) -> Called {
-    if BUILT.contains(&target) && a.has(KW, "out") {
+    if TARGETS.contains(&target) && a.has(KW, "out") {
         // Tensors are values: a given one cannot be written to, so the argument does not exist.
         return Err(Error::value(target, "there is no `out`"));
     }

@@ -5,7 +5,7 @@ use ndnn::{AnyTensor, Error, Real, Reduce, Result, Tensor};
 use super::{Called, list, out};
 use crate::args::{Args, KW};
 
-pub const BUILT: &[&str] = &[
+const TARGETS: &[&str] = &[
     "argsort",
     "broadcast_to",
     "bucketize",
@@ -52,7 +52,7 @@ pub const BUILT: &[&str] = &[
 ];
 
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
-    if !BUILT.contains(&target) {
+    if !TARGETS.contains(&target) {
         return Ok(None);
     }
     // Tensors are values: a given one cannot be written to, so the argument does not exist.

@@ -10,7 +10,7 @@ use crate::{
     targets::{Called, out},
 };
 
-pub const BUILT: &[&str] = &[
+const TARGETS: &[&str] = &[
     "celu",
     "elu",
     "gelu",
@@ -66,7 +66,7 @@ fn along<T: Real>(
 }
 
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
-    if BUILT.contains(&target) {
+    if TARGETS.contains(&target) {
         a.ignore(KW, "inplace");
     }
     let x = || a.tensor(0, "input");

@@ -13,8 +13,6 @@ use crate::{
     targets::{Called, out},
 };
 
-pub const BUILT: &[&str] = &["scaled_dot_product_attention", "multi_head_attention_forward"];
-
 /// A mask of bools, where `true` means that a key is hidden, or of floats.
 pub fn mask<T: Real>(a: &Args<T>, index: usize, name: &str) -> Result<Option<AttentionMask<T>>> {
     mask_of(AttentionMask::hidden, a, index, name)

@@ -14,18 +14,6 @@ use crate::{
     },
 };
 
-pub const BUILT: &[&str] = &[
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_tbc",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "fold",
-    "unfold",
-];
-
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(match target {
         "conv1d" => conv::<1, T>(a)?,

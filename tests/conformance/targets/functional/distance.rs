@@ -7,10 +7,10 @@ use crate::{
     targets::{Called, out},
 };
 
-pub const BUILT: &[&str] = &["cosine_similarity", "pairwise_distance", "pdist"];
+const TARGETS: &[&str] = &["cosine_similarity", "pairwise_distance", "pdist"];
 
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
-    if !BUILT.contains(&target) {
+    if !TARGETS.contains(&target) {
         return Ok(None);
     }
     let x1 = a.tensor(0, "x1|input")?;

@@ -7,9 +7,6 @@ use crate::{
     targets::{Called, out},
 };
 
-pub const BUILT: &[&str] =
-    &["alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"];
-
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     // PyTorch's functions differ in the default of `training`.
     let (function, training): (fn(&Tensor<T>, f64, bool) -> Result<Tensor<T>>, _) = match target {

@@ -7,8 +7,6 @@ use crate::{
     targets::{Called, out},
 };
 
-pub const BUILT: &[&str] = &["bilinear", "grouped_mm", "linear"];
-
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(match target {
         "bilinear" => {

@@ -11,7 +11,7 @@ use crate::{
     targets::{Called, dims::refused, out},
 };
 
-pub const BUILT: &[&str] = &[
+const TARGETS: &[&str] = &[
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cosine_embedding_loss",
@@ -76,7 +76,7 @@ pub fn distance<T: Real>(a: &Args<T>) -> Result<PairwiseDistance> {
 }
 
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
-    if !BUILT.contains(&target) {
+    if !TARGETS.contains(&target) {
         return Ok(None);
     }
     let input = a.tensor(0, "input|self|input1|anchor|log_probs")?;

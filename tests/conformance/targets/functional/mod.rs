@@ -36,20 +36,3 @@ pub fn call<T: Real>(target: &str, variant: &str, args: &Args<T>) -> Called {
         vision,
     )
 }
-
-pub fn built() -> Vec<&'static str> {
-    [
-        activation::BUILT,
-        attention::BUILT,
-        conv::BUILT,
-        distance::BUILT,
-        dropout::BUILT,
-        linear::BUILT,
-        loss::BUILT,
-        normalization::BUILT,
-        pooling::BUILT,
-        sparse::BUILT,
-        vision::BUILT,
-    ]
-    .concat()
-}

@@ -12,9 +12,6 @@ use crate::{
     targets::{Called, dims::py_number, out},
 };
 
-pub const BUILT: &[&str] =
-    &["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "normalize", "rms_norm"];
-
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(match target {
         "batch_norm" => {

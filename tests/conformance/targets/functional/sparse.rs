@@ -10,8 +10,6 @@ use crate::{
     targets::{Called, dims::refused, out},
 };
 
-pub const BUILT: &[&str] = &["embedding", "embedding_bag", "one_hot"];
-
 /// The indices and the table, whose rows `max_norm` and `norm_type`, in these places, shorten first.
 fn table<T: Real>(a: &Args<T>, [max_norm, norm_type]: [usize; 2]) -> Result<(Tensor<i64>, Tensor<T>)> {
     // OpInfo's samples pass the weight first.

@@ -12,18 +12,6 @@ use crate::{
     targets::{Called, dims::refused, out},
 };
 
-pub const BUILT: &[&str] = &[
-    "affine_grid",
-    "channel_shuffle",
-    "grid_sample",
-    "interpolate",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "upsample",
-    "upsample_bilinear",
-    "upsample_nearest",
-];
-
 pub fn call<T: Real>(target: &str, _variant: &str, a: &Args<T>) -> Called {
     Ok(Some(match target {
         "affine_grid" => {

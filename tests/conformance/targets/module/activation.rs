@@ -19,37 +19,6 @@ use crate::{
     },
 };
 
-pub const BUILT: &[&str] = &[
-    "CELU",
-    "ELU",
-    "GELU",
-    "GLU",
-    "Hardshrink",
-    "Hardsigmoid",
-    "Hardswish",
-    "Hardtanh",
-    "LeakyReLU",
-    "LogSigmoid",
-    "LogSoftmax",
-    "Mish",
-    "PReLU",
-    "RReLU",
-    "ReLU",
-    "ReLU6",
-    "SELU",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Softmax2d",
-    "Softmin",
-    "Softplus",
-    "Softshrink",
-    "Softsign",
-    "Tanh",
-    "Tanhshrink",
-    "Threshold",
-];
-
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     let inplace = |index| a.bool_or(index, "inplace", false);
     let number = |index, name, default| py_number(a, index, name, PyNumber::float(default));

@@ -15,8 +15,6 @@ use crate::{
     },
 };
 
-pub const BUILT: &[&str] = &["MultiheadAttention"];
-
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     Ok(Some(match target {
         "MultiheadAttention" => {

@@ -8,8 +8,6 @@ use ndnn::{
 use super::{Built, case};
 use crate::{args::Args, targets::out};
 
-pub const BUILT: &[&str] = &["CosineSimilarity", "PairwiseDistance"];
-
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     Ok(Some(match target {
         "CosineSimilarity" => {

@@ -8,8 +8,6 @@ use ndnn::{
 use super::{Built, layer};
 use crate::args::Args;
 
-pub const BUILT: &[&str] = &["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"];
-
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     let p = || match a.float_or(0, "p", 0.5)? {
         // The constructors panic; for the runner this must be an error.

@@ -11,8 +11,6 @@ use crate::{
     targets::out,
 };
 
-pub const BUILT: &[&str] = &["Bilinear", "Flatten", "Identity", "LazyLinear", "Linear", "Unflatten"];
-
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     Ok(Some(match target {
         "Bilinear" => {

@@ -21,33 +21,6 @@ use crate::{
     },
 };
 
-pub const BUILT: &[&str] = &[
-    "AdaptiveLogSoftmaxWithLoss",
-    "BCELoss",
-    "BCEWithLogitsLoss",
-    "CTCLoss",
-    "CosineEmbeddingLoss",
-    "CrossEntropyLoss",
-    "GaussianNLLLoss",
-    "HingeEmbeddingLoss",
-    "HuberLoss",
-    "KLDivLoss",
-    "L1Loss",
-    "LinearCrossEntropyLoss",
-    "MSELoss",
-    "MarginRankingLoss",
-    "MultiLabelMarginLoss",
-    "MultiLabelSoftMarginLoss",
-    "MultiMarginLoss",
-    "NLLLoss",
-    "NLLLoss2d",
-    "PoissonNLLLoss",
-    "SmoothL1Loss",
-    "SoftMarginLoss",
-    "TripletMarginLoss",
-    "TripletMarginWithDistanceLoss",
-];
-
 /// A loss, called with `input` and `target`, the latter read by `$target`, or with three tensors of these names.
 macro_rules! loss {
     ($layer:expr, $target:ident) => {

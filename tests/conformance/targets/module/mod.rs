@@ -23,7 +23,7 @@ use ndnn::{
 use super::{families, out};
 use crate::args::Args;
 
-/// A module built from the arguments of a constructor; `None` if the target is not implemented.
+/// A module built from the arguments of a constructor; `None` if the target belongs to another file.
 pub type Built<T> = Result<Option<Box<dyn Case<T>>>>;
 
 /// A module, and how to call it.
@@ -77,24 +77,4 @@ pub fn build<T: Real>(target: &str, args: &Args<T>) -> Built<T> {
         transformer,
         vision,
     )
-}
-
-pub fn built() -> Vec<&'static str> {
-    [
-        activation::BUILT,
-        attention::BUILT,
-        conv::BUILT,
-        distance::BUILT,
-        dropout::BUILT,
-        linear::BUILT,
-        loss::BUILT,
-        normalization::BUILT,
-        padding::BUILT,
-        pooling::BUILT,
-        rnn::BUILT,
-        sparse::BUILT,
-        transformer::BUILT,
-        vision::BUILT,
-    ]
-    .concat()
 }

@@ -15,27 +15,6 @@ use crate::{
     targets::dims::{py_number, refused},
 };
 
-pub const BUILT: &[&str] = &[
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "BatchNorm3d",
-    "CrossMapLRN2d",
-    "GroupNorm",
-    "InstanceNorm1d",
-    "InstanceNorm2d",
-    "InstanceNorm3d",
-    "LayerNorm",
-    "LazyBatchNorm1d",
-    "LazyBatchNorm2d",
-    "LazyBatchNorm3d",
-    "LazyInstanceNorm1d",
-    "LazyInstanceNorm2d",
-    "LazyInstanceNorm3d",
-    "LocalResponseNorm",
-    "RMSNorm",
-    "SyncBatchNorm",
-];
-
 /// The options of a norm over channels that are given, whose positions begin at `$first`.
 macro_rules! channel_norm {
     ($norm:expr, $a:expr, $first:expr) => {{

@@ -9,24 +9,6 @@ use ndnn::{
 use super::{Built, Case, layer};
 use crate::args::Args;
 
-pub const BUILT: &[&str] = &[
-    "ReflectionPad1d",
-    "ReflectionPad2d",
-    "ReflectionPad3d",
-    "ReplicationPad1d",
-    "ReplicationPad2d",
-    "ReplicationPad3d",
-    "ZeroPad1d",
-    "ZeroPad2d",
-    "ZeroPad3d",
-    "ConstantPad1d",
-    "ConstantPad2d",
-    "ConstantPad3d",
-    "CircularPad1d",
-    "CircularPad2d",
-    "CircularPad3d",
-];
-
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     let Some((name, axes)) = target.strip_suffix('d').and_then(|t| t.split_at_checked(t.len() - 1)) else {
         return Ok(None);

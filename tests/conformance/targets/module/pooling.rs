@@ -16,29 +16,6 @@ use crate::{
     },
 };
 
-pub const BUILT: &[&str] = &[
-    "AvgPool1d",
-    "AvgPool2d",
-    "AvgPool3d",
-    "MaxPool1d",
-    "MaxPool2d",
-    "MaxPool3d",
-    "MaxUnpool1d",
-    "MaxUnpool2d",
-    "MaxUnpool3d",
-    "LPPool1d",
-    "LPPool2d",
-    "LPPool3d",
-    "AdaptiveAvgPool1d",
-    "AdaptiveAvgPool2d",
-    "AdaptiveAvgPool3d",
-    "AdaptiveMaxPool1d",
-    "AdaptiveMaxPool2d",
-    "AdaptiveMaxPool3d",
-    "FractionalMaxPool2d",
-    "FractionalMaxPool3d",
-];
-
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     Ok(Some(match target {
         "AvgPool1d" => avg_pool::<1, T>(a)?,

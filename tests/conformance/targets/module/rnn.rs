@@ -12,8 +12,6 @@ use crate::{
     targets::{dims::refused, out},
 };
 
-pub const BUILT: &[&str] = &["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell"];
-
 /// The state of a kind, as PyTorch hands it in and out.
 trait State: RecurrentKind {
     fn read<T: Real>(a: &Args<T>) -> Result<Self::State<T>>;

@@ -11,8 +11,6 @@ use crate::{
     targets::{dims::refused, functional::sparse::bag_mode, out},
 };
 
-pub const BUILT: &[&str] = &["Embedding", "EmbeddingBag"];
-
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     Ok(Some(match target {
         "Embedding" => {

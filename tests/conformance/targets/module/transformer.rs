@@ -15,9 +15,6 @@ use crate::{
     targets::{dims::refused, functional::attention::mask, out},
 };
 
-pub const BUILT: &[&str] =
-    &["Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer"];
-
 /// Reads the options from the argument `dim_feedforward` on, which is at position `$at`, and sets them.
 macro_rules! configured {
     ($a:ident, $at:expr, $after:expr, $layer:expr) => {{

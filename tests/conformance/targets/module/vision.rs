@@ -14,9 +14,6 @@ use crate::{
     },
 };
 
-pub const BUILT: &[&str] =
-    &["ChannelShuffle", "PixelShuffle", "PixelUnshuffle", "Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d"];
-
 pub fn build<T: Real>(target: &str, a: &Args<T>) -> Built<T> {
     Ok(Some(match target {
         "ChannelShuffle" => {
