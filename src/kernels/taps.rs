@@ -292,9 +292,14 @@ impl Plan {
             let tiles = self.passes.iter().flat_map(|pass| self.tiles(pass).map(move |tile| (pass, tile)));
             for (pass, tile) in tiles {
                 sized(space, rows.len() * tile.columns, T::zero());
-                if let Some(bias) = bias {
-                    let bias = &bias[group * results..][rows.clone()];
-                    space.chunks_exact_mut(tile.columns).zip(bias).for_each(|(row, &b)| row.fill(b));
+                match bias {
+                    Some(bias) => {
+                        let bias = &bias[group * results..][rows.clone()];
+                        space.chunks_exact_mut(tile.columns).zip(bias).for_each(|(row, &b)| row.fill(b));
+                    }
+                    // No product overwrites what an earlier tile left there.
+                    None if pass.taps.is_empty() => space.fill(T::zero()),
+                    None => (),
                 }
                 let mut sum = ArrayViewMut2::from_shape((rows.len(), tile.columns), space).expect("as many elements");
                 for (n, bundle) in pass.taps.iter().enumerate() {

@@ -51,12 +51,17 @@ fn a_transposed_convolution_is_the_derivative_of_a_convolution() {
         ([3, 2, 30, 31], [2, 20, 3, 3], ConvTransposeOptions::default().stride([2, 1]).output_padding([1, 0])),
         ([5, 60, 12, 12], [60, 15, 1, 1], ConvTransposeOptions::default().groups(2)),
         ([2, 18, 40, 1], [18, 9, 11, 1], ConvTransposeOptions::default().groups(2)),
+        // Every other row of the result sees no tap.
+        ([2, 16, 9, 8], [16, 16, 3, 3], ConvTransposeOptions::default().stride([2, 1]).dilation([2, 1])),
     ] {
         let (x, w) = (strided(&x, &mut rng), strided(&w, &mut rng));
         let bias = strided(&[w.shape()[1] * options.get_groups()], &mut rng);
-        let y = F::conv_transpose(&x, &w, Some(&bias), options).unwrap();
-        let conv = ConvOptions::<2>::default().stride(options.get_stride()).groups(options.get_groups());
+        let y = F::conv_transpose(&x, &w, None, options).unwrap();
+        let conv = ConvOptions::<2>::default().stride(options.get_stride()).dilation(options.get_dilation());
+        let conv = conv.groups(options.get_groups());
         let [_, expected, _] = plain(&T::zeros(y.shape()), &w, &x, conv, [0, 0]);
+        close(&y, &expected);
+        let y = F::conv_transpose(&x, &w, Some(&bias), options).unwrap();
         close(&y, &(expected + bias.reshape([-1, 1, 1]).unwrap()));
     }
 }
