@@ -251,6 +251,19 @@ fn transposed_convolutions_of_odd_sizes() {
     // No product with an element outside of the kernel's reach: infinities stay where they are.
     let y = F::conv_transpose1d(&tensor![[[f32::INFINITY, 1.0]]], &tensor![[[1.0, 0.5]]], None, o().stride(2)).unwrap();
     assert_eq!(y, tensor![[[f32::INFINITY, f32::INFINITY, 1.0, 0.5]]]);
+    // The same with many channels, also in the gradient of a weight.
+    let mut w = vec![1.0; 16 * 16 * 3];
+    w[0] = f32::INFINITY;
+    let w = Tensor::from_vec([16, 16, 3], w).unwrap();
+    let y = F::conv_transpose1d(&Tensor::ones([1, 16, 8]), &w, None, Default::default()).unwrap().to_vec();
+    assert!(y[..8].iter().all(|&v| v == f32::INFINITY) && y[8..10] == [32.0, 16.0], "{y:?}");
+    let mut x = vec![1.0; 16 * 20 * 20];
+    x[19] = f32::INFINITY;
+    let x = Tensor::from_vec([1, 16, 20, 20], x).unwrap();
+    let w = Tensor::zeros([16, 16, 3, 3]).set_requires_grad(true);
+    F::conv2d(&x, &w, None, Default::default()).unwrap().backward_with(&Tensor::ones([1, 16, 18, 18])).unwrap();
+    let g = w.grad().unwrap().to_vec();
+    assert!(g.iter().enumerate().all(|(i, &v)| v == if i % 144 == 2 { f32::INFINITY } else { 324.0 }), "{g:?}");
 }
 
 // --------------------------------------------------------------------------------------------------- folding and unfolding
