@@ -20,8 +20,8 @@ use super::{
     windows::Windows,
 };
 
-/// Columns of one product.
-const COLUMNS: usize = 512;
+/// Columns of one product. (Tests have several tiles.)
+const COLUMNS: usize = if cfg!(test) { 16 } else { 512 };
 /// Minimum number of channels of input and output in a group: each product takes as many steps.
 const CHANNELS: usize = 16;
 /// Maximum number of parts into which the planes are divided.
@@ -353,7 +353,9 @@ impl Plan {
         run_tasks(work, tasks, |space, (t, sum)| {
             for (n, tile) in parts[t % parts.len()] {
                 let i = n * sizes.groups + t / parts.len();
-                // Zeros between the rows, so that what stands in the planes there does not count.
+                // Zeros between the rows, so that what stands in the planes there does not count. Over three axes they are at
+                // other places in each tile.
+                space.clear();
                 sized(space, tile.columns * features, T::zero());
                 self.each_row(pass, tile, |at, d, h| {
                     let from = &g[i * features * len + (d * oh + h) * ow..];
