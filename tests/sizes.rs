@@ -173,6 +173,7 @@ fn sizes_of_every_function() {
         "batch" => TensorDataset::new(zeros(&[3]))?.batch(&[n])?;
         "summary" => summary(&Linear::new(3, 2), &[n, n, 3])?;
         "dirac" => init::dirac(&Param::new(zeros(&[2, 2, 2])), n)?;
+        "dirac" => init::dirac(&Param::new(zeros(&[2, 2, 0])), n)?;
     );
 }
 

@@ -85,7 +85,7 @@ impl<const N: usize> Sliding<N> {
     /// If the kernel has no taps, an axis is too long with its padding, or no window fits.
     pub fn over(&self, input: &Spatial<'_, N>) -> Result<Windows> {
         let &Spatial { op, shape, sizes } = input;
-        let Sliding { kernel, stride, dilation, pads, .. } = *self;
+        let Sliding { kernel, dilation, pads, .. } = *self;
         if kernel.contains(&0) {
             return Err(Error::value(op, format!("windows of {kernel:?}: each size is at least 1")));
         }
@@ -100,14 +100,7 @@ impl<const N: usize> Sliding<N> {
                 Error::shape(op, format!("{what} of the sizes, {there}"))
             })?;
         }
-        Ok(Windows {
-            input: pad_to_3(sizes, 1),
-            kernel: pad_to_3(kernel, 1),
-            stride: pad_to_3(no_longer(stride, whole), 1),
-            dilation: pad_to_3(no_longer(dilation, whole), 1),
-            before: pad_to_3(pads.map(|p| p.0), 0),
-            output: pad_to_3(output, 1),
-        })
+        Ok(self.windows(sizes, output, whole))
     }
 
     /// The positions of the windows on the output of a transposed convolution, one per element of `input`.
@@ -136,14 +129,19 @@ impl<const N: usize> Sliding<N> {
             })?;
             whole[i] = padded(op, i, output[i], pads[i])?;
         }
-        Ok(Windows {
-            input: pad_to_3(output, 1),
-            kernel: pad_to_3(kernel, 1),
-            stride: pad_to_3(no_longer(stride, whole), 1),
-            dilation: pad_to_3(no_longer(dilation, whole), 1),
-            before: pad_to_3(pads.map(|p| p.0), 0),
-            output: pad_to_3(sizes, 1),
-        })
+        Ok(self.windows(output, sizes, whole))
+    }
+
+    /// The windows on axes that are `whole` long with their padding.
+    fn windows(&self, input: [usize; N], output: [usize; N], whole: [usize; N]) -> Windows {
+        Windows {
+            input: pad_to_3(input, 1),
+            kernel: pad_to_3(self.kernel, 1),
+            stride: pad_to_3(no_longer(self.stride, whole), 1),
+            dilation: pad_to_3(no_longer(self.dilation, whole), 1),
+            before: pad_to_3(self.pads.map(|p| p.0), 0),
+            output: pad_to_3(output, 1),
+        }
     }
 
     /// How many elements of each axis the windows of a transposed convolution reach, without the padding.

@@ -23,8 +23,8 @@ pub fn for_reading<T>(x: &[T], from: usize, len: usize) {
     let _ = (x, from, len, SHORT, LINE);
 }
 
-/// Prefetches `len` bytes from `out` on, which will be written soon. It helps if the data are far larger than the second-level cache; in
-/// the rows of `row_kernel.rs` it cost more than it saved.
+/// Prefetches `len` bytes from `out` on, which will be written soon. It helps if the data are far larger than the
+/// second-level cache; in the rows of `row_kernel.rs` it cost more than it saved.
 #[inline(always)]
 #[allow(unsafe_code)]
 pub fn for_writing(out: *const u8, len: usize) {

@@ -20,8 +20,8 @@ use super::{
     windows::Windows,
 };
 
-/// Columns of one product.
-const COLUMNS: usize = 512;
+/// Columns of one product. (Tests have several tiles.)
+const COLUMNS: usize = if cfg!(test) { 16 } else { 512 };
 /// Minimum number of channels of input and output in a group: each product takes as many steps.
 const CHANNELS: usize = 16;
 /// Maximum number of parts into which the planes are divided.
@@ -109,11 +109,14 @@ impl Plan {
         (worth && (0..3).all(spans)).then_some(windows)
     }
 
-    /// A plan without passes, unless its planes are mostly padding.
-    fn of(windows: Windows, transposed: bool, lines: [Line; 3]) -> Option<Plan> {
+    /// A plan without passes, unless the planes of all channels are mostly padding.
+    fn of(windows: Windows, transposed: bool, lines: [Line; 3], (channels, features): (usize, usize)) -> Option<Plan> {
         let plan = Plan { windows, transposed, lines, passes: Vec::new() };
-        let room = saturating(windows.input).saturating_add(saturating(windows.output)).saturating_mul(SPARE);
-        (plan.plane() <= room).then_some(plan)
+        let copied = if transposed { features } else { channels };
+        let [input, output] = [(channels, windows.input), (features, windows.output)]
+            .map(|(n, sizes)| saturating([n.min(copied)].into_iter().chain(sizes)));
+        let room = input.saturating_add(output).saturating_mul(SPARE);
+        (saturating([copied, plan.plane()]) <= room).then_some(plan)
     }
 
     /// With these passes, as long as few results are left out.
@@ -134,7 +137,7 @@ impl Plan {
         let Windows { input, kernel, stride, dilation, before, output } = windows;
         let size = |i: usize| output[i] + (kernel[i] - 1) * dilation[i] / stride[i];
         let lines = [0, 1, 2].map(|i| Line { len: input[i], before: before[i], step: stride[i], size: size(i) });
-        let plan = Self::of(windows, false, lines)?;
+        let plan = Self::of(windows, false, lines, sizes.group())?;
         let inner = lines[0].size * lines[1].size * lines[2].size;
         let mut places: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
         for n in 0..windows.kernel_len() {
@@ -176,7 +179,7 @@ impl Plan {
             });
             Line { len: output[i], before: zeros, step: 1, size: end.max().unwrap_or(1).max(output[i] + zeros) }
         });
-        let plan = Self::of(windows, true, lines)?;
+        let plan = Self::of(windows, true, lines, sizes.group())?;
         let passes = collected((0..saturating(stride)).map(|phase| {
             let r = [phase / (stride[1] * stride[2]), phase / stride[2] % stride[1], phase % stride[2]];
             let of = [0, 1, 2].map(|i| remainders[i][r[i]]);
@@ -292,9 +295,14 @@ impl Plan {
             let tiles = self.passes.iter().flat_map(|pass| self.tiles(pass).map(move |tile| (pass, tile)));
             for (pass, tile) in tiles {
                 sized(space, rows.len() * tile.columns, T::zero());
-                if let Some(bias) = bias {
-                    let bias = &bias[group * results..][rows.clone()];
-                    space.chunks_exact_mut(tile.columns).zip(bias).for_each(|(row, &b)| row.fill(b));
+                match bias {
+                    Some(bias) => {
+                        let bias = &bias[group * results..][rows.clone()];
+                        space.chunks_exact_mut(tile.columns).zip(bias).for_each(|(row, &b)| row.fill(b));
+                    }
+                    // No product overwrites what an earlier tile left there.
+                    None if pass.taps.is_empty() => space.fill(T::zero()),
+                    None => (),
                 }
                 let mut sum = ArrayViewMut2::from_shape((rows.len(), tile.columns), space).expect("as many elements");
                 for (n, bundle) in pass.taps.iter().enumerate() {
@@ -345,7 +353,9 @@ impl Plan {
         run_tasks(work, tasks, |space, (t, sum)| {
             for (n, tile) in parts[t % parts.len()] {
                 let i = n * sizes.groups + t / parts.len();
-                // Zeros between the rows, so that what stands in the planes there does not count.
+                // Zeros between the rows, so that what stands in the planes there does not count. Over three axes they are at
+                // other places in each tile.
+                space.clear();
                 sized(space, tile.columns * features, T::zero());
                 self.each_row(pass, tile, |at, d, h| {
                     let from = &g[i * features * len + (d * oh + h) * ow..];
@@ -397,6 +407,16 @@ mod tests {
     /// Small whole numbers, whose sums are exact.
     fn numbers(len: usize, seed: usize) -> Vec<f64> {
         (0..len).map(|i| ((i * 7 + seed) * 31 % 11) as f64 - 5.).collect()
+    }
+
+    /// The planes of very many channels would take far more memory than input and output.
+    #[test]
+    fn wide_padding_of_many_channels_is_not_copied() {
+        let (input, kernel, before, output) = ([1; 3], [1, 3, 3], [0, 50, 50], [1, 99, 99]);
+        let windows = Windows { input, kernel, stride: [1; 3], dilation: [1; 3], before, output };
+        let plan =
+            |channels| Plan::forward(&ConvSizes { axes: 2, batch: 1, groups: 1, channels, features: 16, windows });
+        assert!(plan(16).is_some() && plan(1 << 20).is_none());
     }
 
     #[test]

@@ -163,7 +163,7 @@ pub(super) mod tests {
 
     /// All windows with a few sizes along each axis, including ones that [`Windows::merged`] merges.
     pub fn many() -> Vec<Windows> {
-        const LINES: [[usize; 6]; 8] = [
+        const LINES: [[usize; 6]; 9] = [
             // input, kernel, stride, dilation, before, output
             [1, 1, 1, 1, 0, 1],
             [1, 1, 3, 5, 0, 1],
@@ -173,6 +173,8 @@ pub(super) mod tests {
             [7, 3, 2, 1, 1, 4],
             [5, 1, 2, 1, 0, 3],
             [2, 3, 1, 1, 1, 2],
+            // All taps are an even number of elements apart.
+            [6, 2, 2, 2, 0, 2],
         ];
         let all = LINES.iter().flat_map(|d| LINES.iter().flat_map(move |h| LINES.iter().map(move |w| [d, h, w])));
         let windows = all.map(|axes| {

@@ -139,6 +139,9 @@ pub fn dirac<T: Real>(param: &Param<T>, groups: usize) -> Result<()> {
         return Err(Error::shape("dirac", format!("the first axis of {shape:?} does not divide into {groups} groups")));
     }
     param.set(&Tensor::zeros(shape.as_slice()))?;
+    if shape.contains(&0) {
+        return Ok(());
+    }
     let per_group = shape[0] / groups;
     param.update(|mut values| {
         for channel in 0..per_group.min(shape[1]) {

@@ -51,12 +51,17 @@ fn a_transposed_convolution_is_the_derivative_of_a_convolution() {
         ([3, 2, 30, 31], [2, 20, 3, 3], ConvTransposeOptions::default().stride([2, 1]).output_padding([1, 0])),
         ([5, 60, 12, 12], [60, 15, 1, 1], ConvTransposeOptions::default().groups(2)),
         ([2, 18, 40, 1], [18, 9, 11, 1], ConvTransposeOptions::default().groups(2)),
+        // Every other row of the result sees no tap.
+        ([2, 16, 9, 8], [16, 16, 3, 3], ConvTransposeOptions::default().stride([2, 1]).dilation([2, 1])),
     ] {
         let (x, w) = (strided(&x, &mut rng), strided(&w, &mut rng));
         let bias = strided(&[w.shape()[1] * options.get_groups()], &mut rng);
-        let y = F::conv_transpose(&x, &w, Some(&bias), options).unwrap();
-        let conv = ConvOptions::<2>::default().stride(options.get_stride()).groups(options.get_groups());
+        let y = F::conv_transpose(&x, &w, None, options).unwrap();
+        let conv = ConvOptions::<2>::default().stride(options.get_stride()).dilation(options.get_dilation());
+        let conv = conv.groups(options.get_groups());
         let [_, expected, _] = plain(&T::zeros(y.shape()), &w, &x, conv, [0, 0]);
+        close(&y, &expected);
+        let y = F::conv_transpose(&x, &w, Some(&bias), options).unwrap();
         close(&y, &(expected + bias.reshape([-1, 1, 1]).unwrap()));
     }
 }
@@ -246,6 +251,19 @@ fn transposed_convolutions_of_odd_sizes() {
     // No product with an element outside of the kernel's reach: infinities stay where they are.
     let y = F::conv_transpose1d(&tensor![[[f32::INFINITY, 1.0]]], &tensor![[[1.0, 0.5]]], None, o().stride(2)).unwrap();
     assert_eq!(y, tensor![[[f32::INFINITY, f32::INFINITY, 1.0, 0.5]]]);
+    // The same with many channels, also in the gradient of a weight.
+    let mut w = vec![1.0; 16 * 16 * 3];
+    w[0] = f32::INFINITY;
+    let w = Tensor::from_vec([16, 16, 3], w).unwrap();
+    let y = F::conv_transpose1d(&Tensor::ones([1, 16, 8]), &w, None, Default::default()).unwrap().to_vec();
+    assert!(y[..8].iter().all(|&v| v == f32::INFINITY) && y[8..10] == [32.0, 16.0], "{y:?}");
+    let mut x = vec![1.0; 16 * 20 * 20];
+    x[19] = f32::INFINITY;
+    let x = Tensor::from_vec([1, 16, 20, 20], x).unwrap();
+    let w = Tensor::zeros([16, 16, 3, 3]).set_requires_grad(true);
+    F::conv2d(&x, &w, None, Default::default()).unwrap().backward_with(&Tensor::ones([1, 16, 18, 18])).unwrap();
+    let g = w.grad().unwrap().to_vec();
+    assert!(g.iter().enumerate().all(|(i, &v)| v == if i % 144 == 2 { f32::INFINITY } else { 324.0 }), "{g:?}");
 }
 
 // --------------------------------------------------------------------------------------------------- folding and unfolding
