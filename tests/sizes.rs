@@ -8,6 +8,7 @@ mod memory;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use common::refused_with as refused;
 use ndnn::{
     ErrorKind::{self, Shape, Value},
     Ints, Reduce,
@@ -369,14 +370,6 @@ fn long_axes_without_elements() {
             Ok(())
         });
     }
-}
-
-#[track_caller]
-fn refused<R>(result: Result<R>, kind: ErrorKind, parts: &[&str]) {
-    let error = result.err().expect("an error");
-    let text = error.to_string();
-    assert_eq!(error.kind(), kind, "{text}");
-    parts.iter().for_each(|part| assert!(text.contains(part), "`{part}` is not in: {text}"));
 }
 
 #[test]

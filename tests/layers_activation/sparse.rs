@@ -2,12 +2,15 @@
 
 use ndnn::{
     ErrorKind,
-    autograd::{grad, gradcheck, gradgradcheck},
+    autograd::grad,
     functional::{self as F, EmbeddingBagMode, EmbeddingBagOptions, EmbeddingOptions},
     prelude::*,
 };
 
-use super::{T, common::panic_of};
+use super::{
+    T,
+    common::{check, panic_of, refused},
+};
 
 const MODES: [EmbeddingBagMode; 3] = [EmbeddingBagMode::Sum, EmbeddingBagMode::Mean, EmbeddingBagMode::Max];
 
@@ -19,18 +22,6 @@ fn table(rows: usize, width: usize) -> T {
     let values = (0..rows * width).map(|i| (1.7 * i as f64).sin()).collect();
     // Not contiguous.
     T::from_vec([width, rows], values).unwrap().t().unwrap()
-}
-
-fn check(f: impl Fn(&[T]) -> Result<T>, inputs: &[T]) {
-    gradcheck(&f, inputs, Default::default()).unwrap();
-    gradgradcheck(&f, inputs, Default::default()).unwrap();
-}
-
-#[track_caller]
-fn refused<R>(result: Result<R>, kind: ErrorKind, text: &str) {
-    let error = result.err().expect("no error");
-    assert_eq!(error.kind(), kind, "{error}");
-    assert!(error.to_string().contains(text), "{error}");
 }
 
 /// The bags, row by row and number by number.
