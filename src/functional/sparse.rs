@@ -181,12 +181,15 @@ pub fn embedding_bag<T: Real>(
     let EmbeddingBagOptions { mode, include_last_offset, padding_idx, scale_grad_by_freq } = options;
     let [rows, width] = matrix(OP, weight.shape())?;
     let padding = padding_row(OP, padding_idx, rows)?;
-    if let (&[bags, _], None, 0) = (input.shape(), offsets, width) {
-        // There may be any number of bags without elements.
-        return Ok(weight.nothing(OP, &[bags, 0]));
+    let index = rows_of(OP, input, weight.shape())?;
+    if let (&[bags, _], None) = (input.shape(), offsets) {
+        // There may be any number of bags without indices: none is listed before their results have room.
+        room::<T>(OP, &[bags, width])?;
+        if width == 0 {
+            return Ok(weight.nothing(OP, &[bags, 0]));
+        }
     }
     let starts = bag_starts(input.shape(), offsets, include_last_offset)?;
-    let index = rows_of(OP, input, weight.shape())?;
     let (bags, kept) = without_padding(starts, index, padding);
     let (mean, shape) = (mode == EmbeddingBagMode::Mean, vec![bags.len(), width]);
     let lookup = Lookup { op: OP, groups: bags, shape, mean, by_frequency: scale_grad_by_freq, padding: None };

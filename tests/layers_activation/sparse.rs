@@ -187,6 +187,10 @@ fn what_a_bag_refuses() {
         "embedding_bag: index 4 is outside a table of 4 rows ([4, 2])",
     );
     refused(call(&tensor![-1], Some(tensor![0]), plain), Index, "index -1 is outside");
+    let narrow = F::embedding_bag(&tensor![[1, 4]], &T::zeros([4, 0]), None, None, plain);
+    refused(narrow, Index, "index 4 is outside a table of 4 rows ([4, 0])");
+    let many = F::embedding_bag(&Tensor::zeros([1 << 45, 0]), &table, None, None, plain);
+    refused(many, Value, "embedding_bag: a result of shape [35184372088832, 2] does not fit into memory");
     refused(call(&x, Some(tensor![0]), plain.padding_idx(4)), Index, "padding_idx 4 is outside a table of 4 rows");
     let weighted = |weights: &T, mode| F::embedding_bag(&x, &table, Some(&tensor![0]), Some(weights), options(mode));
     refused(weighted(&T::ones([2]), EmbeddingBagMode::Sum), Shape, "per_sample_weights are [2], the input is [3]");
