@@ -312,10 +312,13 @@ pub fn one_hot(input: &Tensor<i64>, num_classes: impl Into<Option<usize>>) -> Re
     if let Some(bad) = classes.iter().find(|&&class| class < 0) {
         return Err(Error::index(OP, format!("class {bad} is negative")));
     }
-    let Some(n) = given.filter(|&n| n > 0).or(classes.iter().max().map(|&max| max as usize + 1)) else {
-        return Err(Error::value(OP, "without class numbers, num_classes must be given and at least 1"));
+    let n = match (given, classes.iter().max()) {
+        (None | Some(0), None) => {
+            return Err(Error::value(OP, "without class numbers, num_classes must be given and at least 1"));
+        }
+        (None, Some(&max)) => max as usize + 1,
+        (Some(n), _) => n,
     };
-    let n = given.unwrap_or(n);
     if let Some(bad) = classes.iter().find(|&&class| class as usize >= n) {
         return Err(Error::index(OP, format!("class {bad} is not below num_classes, {n}")));
     }
