@@ -3,13 +3,13 @@
 use ndarray::{ArrayViewMutD, Axis};
 use ndnn_derive::concrete;
 
-use super::{options, words};
+use super::{lengths::ascending, options, words};
 use crate::{
     Error, Result,
     kernels::{
         gather::{Rows, take_rows},
         layout::{array, row_major},
-        memory::{buffer, collected, filled},
+        memory::{collected, filled},
         row_sums::{Groups, row_maxima, row_sums},
         sizes::room,
     },
@@ -245,16 +245,7 @@ fn bag_starts(shape: &[usize], offsets: Option<&Tensor<i64>>, include_last: bool
     if offsets.is_empty() && include_last {
         return Err(Error::value(OP, "include_last_offset needs an offset, where the last bag ends"));
     }
-    let mut starts: Vec<usize> = buffer(offsets.len() + 1);
-    for (i, &offset) in offsets.iter().enumerate() {
-        match usize::try_from(offset) {
-            Ok(start) if start <= len && starts.last().is_none_or(|&before| before <= start) => starts.push(start),
-            _ => {
-                let what = "must not be less than the one before it, nor more than the number of indices";
-                return Err(Error::value(OP, format!("offset {i} is {offset}; it {what}, {len}")));
-            }
-        }
-    }
+    let mut starts = ascending(OP, &offsets, len, format_args!("the number of indices, {len}"))?;
     if !include_last {
         starts.push(if offsets.is_empty() { 0 } else { len });
     }
