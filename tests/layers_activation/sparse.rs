@@ -208,7 +208,8 @@ fn what_a_bag_refuses() {
     );
     assert!(panic_of(|| EmbeddingBag::new(4, 2).mode("median")).contains("there is no \"median\""));
     assert!(
-        panic_of(|| EmbeddingBag::new(4, 2).padding_idx(-5)).contains("padding_idx -5 is outside a table of 4 rows")
+        panic_of(|| EmbeddingBag::new(4, 2).padding_idx(-5))
+            .contains("EmbeddingBag: padding_idx -5 is outside a table of 4 rows")
     );
 }
 
