@@ -3,10 +3,9 @@
 
 mod common;
 
-use common::panic_of;
+use common::{panic_of, refused_with as refused};
 use ndnn::{
-    Error,
-    ErrorKind::{self, Graph, Index, Shape, Value},
+    ErrorKind::{Graph, Index, Shape, Value},
     autograd::grad,
     functional::{self as F, ConvOptions},
     prelude::*,
@@ -14,17 +13,6 @@ use ndnn::{
 
 fn zeros(shape: &[usize]) -> Tensor {
     Tensor::zeros(shape)
-}
-
-/// Checks the kind of the error, and that its text has every part.
-#[track_caller]
-fn refused<R>(result: Result<R>, kind: ErrorKind, parts: &[&str]) {
-    let error: Error = result.err().expect("an error");
-    let text = error.to_string();
-    assert_eq!(error.kind(), kind, "{text}");
-    for part in parts {
-        assert!(text.contains(part), "`{part}` is not in: {text}");
-    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod families;
 #[path = "losses/classes.rs"]
 mod many_classes;
 
+use common::check;
 use ndnn::{
     ErrorKind,
     autograd::{grad, gradcheck, gradgradcheck},
@@ -30,12 +31,6 @@ fn values(shape: &[usize], start: f64) -> T {
 /// Values strictly between 0 and 1.
 fn chances(shape: &[usize], start: f64) -> T {
     values(shape, start) * 0.4 + 0.5
-}
-
-/// First and second derivatives of `f` with respect to every input, for both paths of the backward pass.
-fn check(f: impl Fn(&[T]) -> Result<T>, inputs: &[T]) {
-    gradcheck(&f, inputs, Default::default()).unwrap();
-    gradgradcheck(&f, inputs, Default::default()).unwrap();
 }
 
 fn close(a: &T, b: &T) {

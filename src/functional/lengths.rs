@@ -1,8 +1,8 @@
-//! [`Lengths`]: how long each sequence of a batch is.
+//! [`Lengths`]: how long each sequence of a batch is; and offsets, where groups begin or end.
 
-use std::ops::RangeInclusive;
+use std::{fmt, ops::RangeInclusive};
 
-use crate::{Error, Result, tensor::Tensor};
+use crate::{Error, Result, kernels::memory::vector, tensor::Tensor};
 
 /// The lengths of the sequences of a batch: from a slice, an array or a `Vec` of `usize`, or from a `Tensor<i64>`, all by
 /// reference.
@@ -62,4 +62,19 @@ impl Lengths {
             n => Err(Error::shape(op, format!("expected {batch} {name}s, one per sequence, got {n}"))),
         }
     }
+}
+
+/// The offsets, with space for one more, if they do not decrease and none is above `len`, which an error calls `most`.
+pub(super) fn ascending(op: &str, offsets: &[i64], len: usize, most: fmt::Arguments<'_>) -> Result<Vec<usize>> {
+    let mut out: Vec<usize> = vector(offsets.len() + 1);
+    for (i, &offset) in offsets.iter().enumerate() {
+        match usize::try_from(offset) {
+            Ok(at) if at <= len && out.last().is_none_or(|&before| before <= at) => out.push(at),
+            _ => {
+                let what = format!("it must not be less than the one before it, nor more than {most}");
+                return Err(Error::value(op, format!("offset {i} is {offset}; {what}")));
+            }
+        }
+    }
+    Ok(out)
 }

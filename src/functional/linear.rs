@@ -4,6 +4,7 @@ use ndarray::{Array2, Axis, CowArray, Dimension, Ix2, IxDyn};
 
 use ndnn_derive::concrete;
 
+use super::lengths::ascending;
 use crate::{
     Error, Result,
     kernels::{
@@ -301,15 +302,5 @@ fn group_ends(offs: &Tensor<i64>, groups: Option<usize>, len: usize) -> Result<V
         let needed = groups.map_or("a vector".into(), |groups| format!("a vector of {groups} ends"));
         return Err(Error::shape(OP, format!("offs are {:?}, expected {needed}", offs.shape())));
     }
-    let mut ends: Vec<usize> = vector(offs.numel());
-    for (i, end) in offs.to_vec().into_iter().enumerate() {
-        match usize::try_from(end) {
-            Ok(at) if at <= len && ends.last().is_none_or(|&before| before <= at) => ends.push(at),
-            _ => {
-                let what = format!("it must not be less than the one before it, nor more than {len}");
-                return Err(Error::value(OP, format!("offset {i} is {end}; {what}")));
-            }
-        }
-    }
-    Ok(ends)
+    ascending(OP, &offs.to_vec(), len, format_args!("{len}"))
 }

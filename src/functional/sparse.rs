@@ -3,13 +3,13 @@
 use ndarray::{ArrayViewMutD, Axis};
 use ndnn_derive::concrete;
 
-use super::{options, words};
+use super::{lengths::ascending, options, words};
 use crate::{
     Error, Result,
     kernels::{
         gather::{Rows, take_rows},
         layout::{array, row_major},
-        memory::{buffer, collected, filled},
+        memory::{collected, filled},
         row_sums::{Groups, row_maxima, row_sums},
         sizes::room,
     },
@@ -181,12 +181,15 @@ pub fn embedding_bag<T: Real>(
     let EmbeddingBagOptions { mode, include_last_offset, padding_idx, scale_grad_by_freq } = options;
     let [rows, width] = matrix(OP, weight.shape())?;
     let padding = padding_row(OP, padding_idx, rows)?;
-    if let (&[bags, _], None, 0) = (input.shape(), offsets, width) {
-        // There may be any number of bags without elements.
-        return Ok(weight.nothing(OP, &[bags, 0]));
+    let index = rows_of(OP, input, weight.shape())?;
+    if let (&[bags, _], None) = (input.shape(), offsets) {
+        // There may be any number of bags without indices: none is listed before their results have room.
+        room::<T>(OP, &[bags, width])?;
+        if width == 0 {
+            return Ok(weight.nothing(OP, &[bags, 0]));
+        }
     }
     let starts = bag_starts(input.shape(), offsets, include_last_offset)?;
-    let index = rows_of(OP, input, weight.shape())?;
     let (bags, kept) = without_padding(starts, index, padding);
     let (mean, shape) = (mode == EmbeddingBagMode::Mean, vec![bags.len(), width]);
     let lookup = Lookup { op: OP, groups: bags, shape, mean, by_frequency: scale_grad_by_freq, padding: None };
@@ -242,16 +245,7 @@ fn bag_starts(shape: &[usize], offsets: Option<&Tensor<i64>>, include_last: bool
     if offsets.is_empty() && include_last {
         return Err(Error::value(OP, "include_last_offset needs an offset, where the last bag ends"));
     }
-    let mut starts: Vec<usize> = buffer(offsets.len() + 1);
-    for (i, &offset) in offsets.iter().enumerate() {
-        match usize::try_from(offset) {
-            Ok(start) if start <= len && starts.last().is_none_or(|&before| before <= start) => starts.push(start),
-            _ => {
-                let what = "must not be less than the one before it, nor more than the number of indices";
-                return Err(Error::value(OP, format!("offset {i} is {offset}; it {what}, {len}")));
-            }
-        }
-    }
+    let mut starts = ascending(OP, &offsets, len, format_args!("the number of indices, {len}"))?;
     if !include_last {
         starts.push(if offsets.is_empty() { 0 } else { len });
     }
@@ -309,10 +303,13 @@ pub fn one_hot(input: &Tensor<i64>, num_classes: impl Into<Option<usize>>) -> Re
     if let Some(bad) = classes.iter().find(|&&class| class < 0) {
         return Err(Error::index(OP, format!("class {bad} is negative")));
     }
-    let Some(n) = given.filter(|&n| n > 0).or(classes.iter().max().map(|&max| max as usize + 1)) else {
-        return Err(Error::value(OP, "without class numbers, num_classes must be given and at least 1"));
+    let n = match (given, classes.iter().max()) {
+        (None | Some(0), None) => {
+            return Err(Error::value(OP, "without class numbers, num_classes must be given and at least 1"));
+        }
+        (None, Some(&max)) => max as usize + 1,
+        (Some(n), _) => n,
     };
-    let n = given.unwrap_or(n);
     if let Some(bad) = classes.iter().find(|&&class| class as usize >= n) {
         return Err(Error::index(OP, format!("class {bad} is not below num_classes, {n}")));
     }

@@ -13,6 +13,7 @@ use crate::{
         layout::row_major,
         memory::collected,
         sizes::room,
+        windows::Span,
     },
     tensor::{Real, Tensor},
 };
@@ -317,8 +318,8 @@ fn taps<T: Real>(options: &InterpolateOptions, n: usize, m: usize, factor: Optio
             Nearest => taps.tap(floor_single(step * number(i)).min(n - 1), T::ONE),
             NearestExact => taps.tap(floor_single(place.max(T::ZERO) + half).min(n - 1), T::ONE),
             Area => {
-                let (from, end) = (scaled(i, n, m), n - scaled(m - 1 - i, n, m));
-                (from..end).for_each(|k| taps.tap(k, T::ONE / number(end - from)));
+                let Span { start, count } = Span::even(i, n, m);
+                (start..start + count).for_each(|k| taps.tap(k, T::ONE / number(count)));
             }
             Bilinear | Bicubic | Lanczos if options.antialias => {
                 let (filter, reach) = mode.filter().expect("checked");
@@ -345,11 +346,6 @@ fn taps<T: Real>(options: &InterpolateOptions, n: usize, m: usize, factor: Optio
         taps.end();
     }
     taps
-}
-
-/// `⌊i · n / m⌋`, without overflow.
-fn scaled(i: usize, n: usize, m: usize) -> usize {
-    (i as u128 * n as u128 / m as u128) as usize
 }
 
 /// The place below, of a place that is not negative.

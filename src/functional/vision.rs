@@ -379,27 +379,27 @@ struct Sampling {
 /// The weighted sums of elements of `x`. It is linear in both, and so are its two derivatives, [`spread`] and
 /// [`products`]: of each of the three the other two are the derivatives.
 fn sampled<T: Real>(x: &Tensor<T>, w: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<T> {
-    let out = by.places.sample(&row_major(&x.view()), &row_major(&w.view()));
+    let out = array(&by.shapes[2], by.places.sample(&row_major(&x.view()), &row_major(&w.view())));
     let (kept, by) = ([x.clone(), w.clone()], by.clone());
-    Tensor::op("grid_sample", array(&by.clone().shapes[2], out), [x, w], move |g, [to_x, to_w]| {
+    Tensor::op("grid_sample", out, [x, w], move |g, [to_x, to_w]| {
         let [x, w] = &kept;
         Ok([to_x.then(|| spread(g, w, &by)), to_w.then(|| products(g, x, &by))])
     })
 }
 
 fn spread<T: Real>(g: &Tensor<T>, w: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<T> {
-    let out = by.places.spread(&row_major(&g.view()), &row_major(&w.view()));
+    let out = array(&by.shapes[0], by.places.spread(&row_major(&g.view()), &row_major(&w.view())));
     let (kept, by) = ([g.clone(), w.clone()], by.clone());
-    Tensor::op("grid_sample_spread", array(&by.clone().shapes[0], out), [g, w], move |h, [to_g, to_w]| {
+    Tensor::op("grid_sample_spread", out, [g, w], move |h, [to_g, to_w]| {
         let [g, w] = &kept;
         Ok([to_g.then(|| sampled(h, w, &by)), to_w.then(|| products(g, h, &by))])
     })
 }
 
 fn products<T: Real>(g: &Tensor<T>, x: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<T> {
-    let out = by.places.products(&row_major(&g.view()), &row_major(&x.view()));
+    let out = array(&by.shapes[1], by.places.products(&row_major(&g.view()), &row_major(&x.view())));
     let (kept, by) = ([g.clone(), x.clone()], by.clone());
-    Tensor::op("grid_sample_products", array(&by.clone().shapes[1], out), [g, x], move |h, [to_g, to_x]| {
+    Tensor::op("grid_sample_products", out, [g, x], move |h, [to_g, to_x]| {
         let [g, x] = &kept;
         Ok([to_g.then(|| sampled(x, h, &by)), to_x.then(|| spread(g, h, &by))])
     })

@@ -18,8 +18,7 @@ use crate::number::{Element, Real};
 pub enum Pattern {
     /// Windows of one size that slide over the plane.
     Sliding(Windows),
-    /// As many windows as the output has elements, which cover the plane evenly: along an axis of `n` elements, window
-    /// `o` of `m` is `⌊o·n / m⌋..⌈(o + 1)·n / m⌉`.
+    /// As many windows as the output has elements, which cover the plane evenly; see [`Span::even`].
     Adaptive { input: [usize; 3], output: [usize; 3] },
 }
 
@@ -46,11 +45,8 @@ impl Pattern {
         match self {
             Pattern::Sliding(windows) => windows.spans(axis),
             Pattern::Adaptive { input, output } => {
-                let (n, m) = (input[axis] as u128, output[axis] as u128);
-                collected((0..m).map(|o| {
-                    let start = o * n / m;
-                    Span { start: start as usize, count: (((o + 1) * n).div_ceil(m) - start) as usize }
-                }))
+                let (n, m) = (input[axis], output[axis]);
+                collected((0..m).map(|o| Span::even(o, n, m)))
             }
         }
     }

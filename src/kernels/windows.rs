@@ -27,6 +27,15 @@ pub struct Span {
     pub count: usize,
 }
 
+impl Span {
+    /// Window `o` of `m` that cover an axis of `n` elements evenly: `⌊o·n / m⌋..⌈(o + 1)·n / m⌉`.
+    pub fn even(o: usize, n: usize, m: usize) -> Self {
+        let (o, n, m) = (o as u128, n as u128, m as u128);
+        let start = o * n / m;
+        Span { start: start as usize, count: (((o + 1) * n).div_ceil(m) - start) as usize }
+    }
+}
+
 /// A part of one row of the output, seen through one tap: `range` counts within the requested windows; the tap of
 /// window `range.start + i` is at the input's element `from + i · stride`. Windows between two runs have the tap in the
 /// padding.

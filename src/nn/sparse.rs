@@ -51,7 +51,7 @@ macro_rules! table {
             /// If there is no such row.
             #[track_caller]
             pub fn padding_idx(mut self, padding_idx: isize) -> Self {
-                let row = or_panic(F::padding_row("embedding", Some(padding_idx), self.weight.shape()[0]));
+                let row = or_panic(F::padding_row(stringify!($name), Some(padding_idx), self.weight.shape()[0]));
                 let before = std::mem::replace(&mut self.options.padding_idx, row.map(|r| r as isize));
                 if !self.pretrained {
                     self.covered = cover(&self.weight, before, row.expect("given"), &self.covered);

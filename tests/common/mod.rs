@@ -1,4 +1,5 @@
-//! What several test files need: the text of a panic, and code that runs while a thread ends.
+//! What several test files need: the text of a panic, checks of errors and of derivatives, and code that runs while a
+//! thread ends.
 
 #![allow(dead_code)] // no file needs all of it
 
@@ -6,6 +7,11 @@ use std::{
     any::Any,
     cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use ndnn::{
+    ErrorKind, Result, Tensor,
+    autograd::{gradcheck, gradgradcheck},
 };
 
 /// The text of a caught panic.
@@ -21,6 +27,28 @@ pub fn panic_of<R>(f: impl FnOnce() -> R) -> String {
         Ok(_) => panic!("it did not panic"),
         Err(payload) => text(&*payload).to_string(),
     }
+}
+
+/// Checks the kind of the error, and that its text has this part.
+#[track_caller]
+pub fn refused<R>(result: Result<R>, kind: ErrorKind, part: &str) {
+    refused_with(result, kind, &[part]);
+}
+
+/// Checks the kind of the error, and that its text has every part.
+#[track_caller]
+pub fn refused_with<R>(result: Result<R>, kind: ErrorKind, parts: &[&str]) {
+    let error = result.err().expect("an error");
+    let text = error.to_string();
+    assert_eq!(error.kind(), kind, "{text}");
+    parts.iter().for_each(|part| assert!(text.contains(part), "`{part}` is not in: {text}"));
+}
+
+/// First and second derivatives of `f` with respect to every input, for both paths of the backward pass.
+#[track_caller]
+pub fn check(f: impl Fn(&[Tensor<f64>]) -> Result<Tensor<f64>>, inputs: &[Tensor<f64>]) {
+    gradcheck(&f, inputs, Default::default()).unwrap();
+    gradgradcheck(&f, inputs, Default::default()).unwrap();
 }
 
 /// Runs a function while the thread-locals of its thread are destroyed.

@@ -2,12 +2,15 @@
 
 use ndnn::{
     ErrorKind,
-    autograd::{grad, gradcheck, gradgradcheck},
+    autograd::grad,
     functional::{self as F, EmbeddingBagMode, EmbeddingBagOptions, EmbeddingOptions},
     prelude::*,
 };
 
-use super::{T, common::panic_of};
+use super::{
+    T,
+    common::{check, panic_of, refused},
+};
 
 const MODES: [EmbeddingBagMode; 3] = [EmbeddingBagMode::Sum, EmbeddingBagMode::Mean, EmbeddingBagMode::Max];
 
@@ -19,18 +22,6 @@ fn table(rows: usize, width: usize) -> T {
     let values = (0..rows * width).map(|i| (1.7 * i as f64).sin()).collect();
     // Not contiguous.
     T::from_vec([width, rows], values).unwrap().t().unwrap()
-}
-
-fn check(f: impl Fn(&[T]) -> Result<T>, inputs: &[T]) {
-    gradcheck(&f, inputs, Default::default()).unwrap();
-    gradgradcheck(&f, inputs, Default::default()).unwrap();
-}
-
-#[track_caller]
-fn refused<R>(result: Result<R>, kind: ErrorKind, text: &str) {
-    let error = result.err().expect("no error");
-    assert_eq!(error.kind(), kind, "{error}");
-    assert!(error.to_string().contains(text), "{error}");
 }
 
 /// The bags, row by row and number by number.
@@ -196,6 +187,10 @@ fn what_a_bag_refuses() {
         "embedding_bag: index 4 is outside a table of 4 rows ([4, 2])",
     );
     refused(call(&tensor![-1], Some(tensor![0]), plain), Index, "index -1 is outside");
+    let narrow = F::embedding_bag(&tensor![[1, 4]], &T::zeros([4, 0]), None, None, plain);
+    refused(narrow, Index, "index 4 is outside a table of 4 rows ([4, 0])");
+    let many = F::embedding_bag(&Tensor::zeros([1 << 45, 0]), &table, None, None, plain);
+    refused(many, Value, "embedding_bag: a result of shape [35184372088832, 2] does not fit into memory");
     refused(call(&x, Some(tensor![0]), plain.padding_idx(4)), Index, "padding_idx 4 is outside a table of 4 rows");
     let weighted = |weights: &T, mode| F::embedding_bag(&x, &table, Some(&tensor![0]), Some(weights), options(mode));
     refused(weighted(&T::ones([2]), EmbeddingBagMode::Sum), Shape, "per_sample_weights are [2], the input is [3]");
@@ -213,7 +208,8 @@ fn what_a_bag_refuses() {
     );
     assert!(panic_of(|| EmbeddingBag::new(4, 2).mode("median")).contains("there is no \"median\""));
     assert!(
-        panic_of(|| EmbeddingBag::new(4, 2).padding_idx(-5)).contains("padding_idx -5 is outside a table of 4 rows")
+        panic_of(|| EmbeddingBag::new(4, 2).padding_idx(-5))
+            .contains("EmbeddingBag: padding_idx -5 is outside a table of 4 rows")
     );
 }
 

@@ -2,29 +2,20 @@
 
 use ndnn::{
     ErrorKind,
-    autograd::{grad, gradcheck, gradgradcheck},
+    autograd::grad,
     functional::{self as F, BatchNormOptions, InstanceNormOptions, LocalResponseNormOptions, NormalizeOptions},
     prelude::*,
     random::{Generator, SeedableRng},
 };
 
-use super::{T, close, common::panic_of, strided};
+use super::{
+    T, close,
+    common::{check, panic_of, refused},
+    strided,
+};
 
 fn rng(seed: u64) -> Generator {
     Generator::seed_from_u64(seed)
-}
-
-/// First and second derivatives with respect to every input.
-fn check(f: impl Fn(&[T]) -> Result<T>, inputs: &[T]) {
-    gradcheck(&f, inputs, Default::default()).unwrap();
-    gradgradcheck(&f, inputs, Default::default()).unwrap();
-}
-
-#[track_caller]
-fn refused<R>(result: Result<R>, kind: ErrorKind, text: &str) {
-    let error = result.err().expect("no error");
-    assert_eq!(error.kind(), kind, "{error}");
-    assert!(error.to_string().contains(text), "{error}");
 }
 
 /// A running mean and variance.

@@ -2,7 +2,6 @@
 //! PyTorch's rules.
 
 use ndnn::{
-    autograd::{gradcheck, gradgradcheck},
     functional::{
         self as F, GridSampleMode, GridSampleOptions, GridSamplePadding, InterpolateMode, InterpolateOptions, Resize,
     },
@@ -11,7 +10,11 @@ use ndnn::{
     with_num_threads,
 };
 
-use super::{T, close, common::panic_of, strided};
+use super::{
+    T, close,
+    common::{check, panic_of},
+    strided,
+};
 
 fn error<V>(result: Result<V>) -> String {
     result.err().expect("an error").to_string()
@@ -48,8 +51,7 @@ fn interpolation_has_its_derivatives() {
         };
         for to in [larger_and_smaller, Resize::scale_factor(1.7), Resize::scale_factor(0.6)] {
             let f = |t: &[T]| F::interpolate(&t[0], to, options);
-            gradcheck(f, std::slice::from_ref(&x), Default::default()).unwrap();
-            gradgradcheck(f, std::slice::from_ref(&x), Default::default()).unwrap();
+            check(f, std::slice::from_ref(&x));
             close(&f(std::slice::from_ref(&x)).unwrap(), &f(&[x.contiguous()]).unwrap());
         }
     }
@@ -330,8 +332,7 @@ fn shuffles_move_elements() {
     assert_eq!(F::channel_shuffle(&y, 2).unwrap(), x);
     assert_eq!(F::channel_shuffle(&Tensor::<i64>::zeros([0, 4, 1 << 40]), 2).unwrap().shape(), [0, 4, 1 << 40]);
     for f in [|t: &[T]| F::pixel_shuffle(&t[0], 2), |t: &[T]| F::channel_shuffle(&t[0], 2)] {
-        gradcheck(f, &[strided(&[1, 4, 2, 2], &mut rng)], Default::default()).unwrap();
-        gradgradcheck(f, &[strided(&[1, 4, 2, 2], &mut rng)], Default::default()).unwrap();
+        check(f, &[strided(&[1, 4, 2, 2], &mut rng)]);
     }
     let x = T::zeros([1, 6, 3, 4]);
     let cases = [
@@ -385,8 +386,7 @@ fn sampling_has_its_derivatives() {
         let volume = [strided(&[1, 2, 2, 3, 2], &mut rng), strided(&[1, 1, 2, 2, 3], &mut rng) * 0.9];
         for inputs in [image, volume] {
             let f = |t: &[T]| F::grid_sample(&t[0], &t[1], options);
-            gradcheck(f, &inputs, Default::default()).unwrap();
-            gradgradcheck(f, &inputs, Default::default()).unwrap();
+            check(f, &inputs);
             close(&f(&inputs).unwrap(), &f(&inputs.clone().map(|t| t.contiguous())).unwrap());
         }
     }
@@ -467,8 +467,7 @@ fn affine_grids() {
         close(&F::grid_sample(&x, &grid, GridSampleOptions::default().align_corners(aligned)).unwrap(), &x);
         for (theta, size) in [(&[2, 2, 3][..], &[2, 1, 3, 1][..]), (&[1, 3, 4], &[1, 1, 2, 1, 3])] {
             let f = |t: &[T]| F::affine_grid(&t[0], size, aligned);
-            gradcheck(f, &[strided(theta, &mut rng)], Default::default()).unwrap();
-            gradgradcheck(f, &[strided(theta, &mut rng)], Default::default()).unwrap();
+            check(f, &[strided(theta, &mut rng)]);
         }
     }
     let told = |theta: &[usize], size: &[usize]| error(F::affine_grid(&T::zeros(theta), size, false));

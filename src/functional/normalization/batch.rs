@@ -44,7 +44,8 @@ options! {
 /// ```
 ///
 /// # Errors
-/// If the shapes do not match, `eps` is negative, or in training `eps` is 0 or there is only one value per channel.
+/// If the shapes do not match, only one of the running statistics is given, `eps` is negative, or in training `eps` is 0 or
+/// there is only one value per channel.
 pub fn batch_norm<T: Real>(
     input: &Tensor<T>,
     running_mean: Option<&mut Tensor<T>>,

@@ -299,18 +299,8 @@ channel_norm! {
     LazyInstanceNorm, true, true
 }
 
-/// Instance norm over `(N, C, L)` or `(C, L)`.
-pub type InstanceNorm1d<T = f32> = InstanceNorm<1, T>;
-/// Instance norm over `(N, C, H, W)` or `(C, H, W)`.
-pub type InstanceNorm2d<T = f32> = InstanceNorm<2, T>;
-/// Instance norm over `(N, C, D, H, W)` or `(C, D, H, W)`.
-pub type InstanceNorm3d<T = f32> = InstanceNorm<3, T>;
-/// An [`InstanceNorm1d`] with sizes from its first input; see [`LazyInstanceNorm`].
-pub type LazyInstanceNorm1d = LazyInstanceNorm<1>;
-/// An [`InstanceNorm2d`] with sizes from its first input; see [`LazyInstanceNorm`].
-pub type LazyInstanceNorm2d = LazyInstanceNorm<2>;
-/// An [`InstanceNorm3d`] with sizes from its first input; see [`LazyInstanceNorm`].
-pub type LazyInstanceNorm3d = LazyInstanceNorm<3>;
+F::by_rank! { type InstanceNorm<_, T = f32>: InstanceNorm1d, InstanceNorm2d, InstanceNorm3d }
+F::by_rank! { type LazyInstanceNorm<_>: LazyInstanceNorm1d, LazyInstanceNorm2d, LazyInstanceNorm3d }
 
 impl<const N: usize, T: Real> InstanceNorm<N, T> {
     setters! {
