@@ -25,6 +25,8 @@ mod setters;
 mod sources;
 #[path = "modules/state.rs"]
 mod state;
+#[path = "modules/state_hooks.rs"]
+mod state_hooks;
 #[path = "modules/utils.rs"]
 mod utils;
 

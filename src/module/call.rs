@@ -5,8 +5,7 @@ use std::any::TypeId;
 
 use super::{
     Module,
-    backward_hooks::Gradients,
-    hooks::{self, Event, Hook, HookKind},
+    hooks::{self, Event, Gradients, Hook, HookKind},
     printing, summary, walk,
 };
 use crate::{

@@ -5,7 +5,6 @@
 //! hand, without `#[derive(Module)]`.
 
 mod any;
-mod backward_hooks;
 mod buffer;
 mod call;
 mod containers;
@@ -18,7 +17,6 @@ mod load;
 mod mode;
 mod operators;
 mod param;
-mod param_hooks;
 mod parametrization;
 mod printing;
 mod scope;
