@@ -175,7 +175,7 @@ fn a_parametrized_layer_prints_and_names_as_in_pytorch() {
     ];
     assert_eq!(names(&model), expected);
     assert_eq!(model.num_parameters(), 2 + 2 + 6 + 18 + 2 + 9 + 1 + 3 + 1);
-    let table = ndnn::nn::summary(linear(0), &[4, 3]).unwrap();
+    let table = ndnn::nn::summary(linear(0), &Tensor::zeros([4, 3])).unwrap();
     assert_eq!((table.parameters, table.rows[0].parameters), (10, 10));
     // Modes inside a parametrization are set with the others, and a clone shares nothing.
     let mut copy = model.clone();
