@@ -19,6 +19,8 @@ mod lazy;
 mod parametrizations;
 #[path = "modules/prune.rs"]
 mod prune;
+#[path = "modules/replace.rs"]
+mod replace;
 #[path = "modules/setters.rs"]
 mod setters;
 #[path = "modules/sources.rs"]
@@ -253,10 +255,9 @@ fn a_layer_may_evaluate_while_the_others_train() {
     let error = net.train_matching("fc1", true).unwrap_err();
     assert_eq!(error.to_string(), "pattern: `fc1` matches no layer with a mode; there are seq.1, norm");
 
-    let layer = net.seq.get_mut(1).unwrap();
-    layer.eval();
-    *(layer as &mut dyn Any).downcast_mut::<Dropout>().unwrap() = Dropout::new(0.25);
-    assert!(net.seq.to_string().contains("(1): Dropout(p=0.25, inplace=False)") && net.seq.get_mut(3).is_none());
+    net.seq[1].eval();
+    *net.seq.get_mut(1).unwrap() = Dropout::new(0.25);
+    assert!(net.seq.to_string().contains("(1): Dropout(p=0.25, inplace=False)") && net.seq.layer_mut(3).is_none());
 }
 
 #[test]
@@ -423,11 +424,11 @@ fn a_parameter_is_an_operand_and_learns() {
 #[test]
 fn a_sequential_is_a_container() {
     let mut net = sequential![Linear::new(2, 2)].push_named("norm", BatchNorm1d::new(2));
-    net.get_mut(1).unwrap().eval();
-    assert!(!net.get_named("norm").unwrap().is_training() && net.get(0).unwrap().is_training());
-    assert!(net.get_named("other").is_none() && net.get(2).is_none() && net.get_mut(2).is_none());
+    net.layer_mut(1).unwrap().eval();
+    assert!(!net.layer_named("norm").unwrap().is_training() && net[0].is_training());
+    assert!(net.layer_named("other").is_none() && net.layer(2).is_none() && net.layer_mut(2).is_none());
     net.iter_mut().for_each(|layer| layer.train());
-    assert!(net.get_named("norm").unwrap().is_training());
+    assert!(net.layer_named("norm").unwrap().is_training());
     net.extend([Box::new(Tanh) as Box<dyn Forward>, Box::new(Linear::new(2, 1))]);
     let names: Vec<String> = net.children().into_iter().map(|(name, _)| name).collect();
     assert_eq!((names, net.iter().count()), (["0", "norm", "2", "3"].map(String::from).to_vec(), 4));

@@ -40,7 +40,7 @@ fn a_lazy_linear_takes_its_size_from_the_first_input() {
 #[test]
 fn a_lazy_parameter_says_what_to_do() {
     let model: Sequential = sequential![LazyLinear::new(3)];
-    let layer = (model.get(0).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap();
+    let layer = model.get::<Linear>(0).unwrap();
     let first = "run a batch through the model first";
     let why = format!("`0.weight` has no values yet, since its shape comes from the first input; {first}");
     assert_eq!(panic_of(|| model.num_parameters()), format!("num_parameters: {why}"));

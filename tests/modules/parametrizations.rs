@@ -86,7 +86,7 @@ fn norms_train_as_in_pytorch() {
 #[test]
 fn the_older_names_do_not_mix_with_others() {
     let model: Sequential = sequential![Linear::new(4, 3), Linear::new(3, 3)];
-    let weight = |i: usize| &(model.get(i).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap().weight;
+    let weight = |i: usize| &model.get::<Linear>(i).unwrap().weight;
     utils::weight_norm(weight(0), 0).unwrap();
     utils::spectral_norm(weight(1), Default::default()).unwrap();
     let expected = ["0.bias", "0.weight_g", "0.weight_v", "1.bias", "1.weight_orig", "1.weight_u", "1.weight_v"];

@@ -130,7 +130,7 @@ fn weight_norm_in_numbers() {
 #[test]
 fn a_parametrized_layer_prints_and_names_as_in_pytorch() {
     let model: Sequential = sequential![Linear::new(3, 2), ReLU, Conv2d::new(1, 2, 3), Linear::new(3, 3)];
-    let linear = |i: usize| (model.get(i).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap();
+    let linear = |i: usize| model.get::<Linear>(i).unwrap();
     weight_norm(&linear(0).weight, 0).unwrap();
     register_parametrization(&linear(3).weight, Symmetric).unwrap();
     register_parametrization(&linear(3).weight, Scale::new(1.0)).unwrap();
@@ -280,7 +280,7 @@ fn tied_parameters_are_parametrized_together() {
 #[test]
 fn older_files_load() {
     let model: Sequential = sequential![Linear::new(3, 2), BatchNorm1d::new(2)];
-    weight_norm(&(model.get(0).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap().weight, 0).unwrap();
+    weight_norm(&model.get::<Linear>(0).unwrap().weight, 0).unwrap();
     let saved = model.state_dict();
     let mut old = saved
         .clone()
@@ -429,7 +429,7 @@ fn a_scope_keeps_what_is_written_and_replays() {
 
     // Separate leaves for a part of a batch, and the same random draws again.
     let model: Sequential = sequential![Linear::new(2, 2), Dropout::new(0.5)];
-    let layer = (model.get(0).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap();
+    let layer = model.get::<Linear>(0).unwrap();
     let leaf = layer.weight.detach().set_requires_grad(true);
     let state = ndnn::random::state();
     let run = || Scope::new().parameter(&layer.weight, leaf.clone()).run(|| model.forward(&x)).0.unwrap();
@@ -483,7 +483,7 @@ fn a_change_inside_a_scope() {
 #[test]
 fn apply_visits_parametrizations() {
     let model = sequential![Linear::new(3, 3), Tanh];
-    let layer = (model.get(0).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap();
+    let layer = model.get::<Linear>(0).unwrap();
     register_parametrization(&layer.weight, Symmetric).unwrap();
     let mut seen = Vec::new();
     model.apply(|path, module| seen.push(format!("{path} {}", module.type_name())));

@@ -270,6 +270,6 @@ fn a_summary_of_lazy_layers() {
     assert_eq!((table.parameters, model.is_training()), (9 + 6, true));
     assert_eq!(model.state_dict().get("1.running_mean").unwrap().get(), Some(Tensor::<f32>::zeros([3])));
     let half = sequential![Linear::new(3, 2), LazyLinear::new(2)];
-    let run = || half.get(0).unwrap().forward(&Tensor::ones([5, 3]));
+    let run = || half[0].forward(&Tensor::ones([5, 3]));
     refused(summary_of(&half, run), ErrorKind::State, "summary: `1.weight` has no values yet");
 }

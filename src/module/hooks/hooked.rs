@@ -72,7 +72,7 @@ impl<M: Module> Drop for Hooked<M> {
     fn drop(&mut self) {
         if may_have_hooks() {
             // Another module may get the same address.
-            let place = (**self).place();
+            let place = (**self).as_module().place();
             calls::REGISTERED.remove(|h| h.place == Some(place));
             state::REGISTERED.remove(|h| h.place == Some(place));
         }
@@ -84,7 +84,7 @@ impl<M: Module> Deref for Hooked<M> {
     fn deref(&self) -> &M {
         let slot = &*self.boxed;
         if slot.parked.load(Ordering::Acquire) {
-            move_hooks(slot.parking(), slot.module.place());
+            move_hooks(slot.parking(), slot.module.as_module().place());
             slot.parked.store(false, Ordering::Release);
         }
         &slot.module
@@ -94,7 +94,7 @@ impl<M: Module> Deref for Hooked<M> {
 impl<M: Module> DerefMut for Hooked<M> {
     fn deref_mut(&mut self) -> &mut M {
         if may_have_hooks() {
-            move_hooks((**self).place(), self.boxed.parking());
+            move_hooks((**self).as_module().place(), self.boxed.parking());
             self.boxed.parked.store(true, Ordering::Release);
         }
         &mut self.boxed.module
@@ -103,6 +103,7 @@ impl<M: Module> DerefMut for Hooked<M> {
 
 impl<M: Module + Clone> Module for Hooked<M> {
     as_inside!();
+    as_inside!(mut);
 }
 
 impl<M: Module + Clone> Clone for Hooked<M> {

@@ -133,7 +133,7 @@ macro_rules! kinds {
                     &self,
                     hook: impl Fn($(kinds!(@ $arg)),+) -> H + Send + Sync + 'static,
                 ) -> Handle<'static> {
-                    let place = vec![(Some(self.place()), Arc::from(""))];
+                    let place = vec![(Some((**self).as_module().place()), Arc::from(""))];
                     register(place, HookKind::$kind, move |e| e.returned = hook($(&e.$arg),+).tensors())
                 }
             )*

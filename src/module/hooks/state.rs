@@ -136,7 +136,7 @@ macro_rules! kinds {
                     &self,
                     hook: impl Fn(&str, &dyn Module $(, &mut $t)?) + Send + Sync + 'static,
                 ) -> Handle<'static> {
-                    let place = vec![(Some((**self).place()), Arc::from(""))];
+                    let place = vec![(Some((**self).as_module().place()), Arc::from(""))];
                     register(place, HookKind::$kind, kinds!(@ hook $($step => $what)?))
                 }
             )*
