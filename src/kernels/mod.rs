@@ -11,7 +11,7 @@
 //!   of sliding windows).
 //! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
 //!   [`products`], [`random`], [`row_sums`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
-//! - Products of matrices: [`gemm`]; equations and reflections: [`linalg`].
+//! - Products of matrices: [`gemm`]; equations, reflections and nuclear norms: [`linalg`].
 
 pub mod conv;
 pub mod copy;

@@ -1,7 +1,5 @@
 //! Transposed convolutions, folding, convolution over time, and lazy forms.
 
-use std::any::Any;
-
 use ndnn::{
     autograd::{grad, gradcheck, gradgradcheck},
     functional::{self as F, ConvOptions, ConvTransposeOptions, FoldOptions},
