@@ -379,7 +379,7 @@ impl<M: Module + Clone> Module for Dict<M> {
 ///
 /// ```
 /// use ndnn::prelude::*;
-/// let mut weights = ParameterList::from(vec![Param::new(Tensor::ones([2]))]);
+/// let mut weights: ParameterList = ParameterList::from(vec![Param::new(Tensor::ones([2]))]);
 /// weights.push(Param::new(Tensor::zeros([3])));
 /// assert_eq!((weights[1].shape(), weights.named_parameters()[1].0.as_str()), (vec![3], "1"));
 /// ```
@@ -404,7 +404,7 @@ impl<T: Real> FromIterator<Param<T>> for ParameterList<T> {
 ///
 /// ```
 /// use ndnn::prelude::*;
-/// let mut scales = ParameterDict::from([("a", Param::new(Tensor::ones([2])))]);
+/// let mut scales: ParameterDict = ParameterDict::from([("a", Param::new(Tensor::ones([2])))]);
 /// scales.insert("b", Param::new(Tensor::zeros([3])));
 /// assert_eq!(scales.keys().collect::<Vec<_>>(), ["a", "b"]);
 /// let copy: ParameterDict = scales.iter().map(|(name, p)| (name, p.clone())).collect();
