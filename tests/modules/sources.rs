@@ -313,17 +313,13 @@ fn renaming_a_state() {
     let error = stripped.clone().strip_prefix("module.").unwrap_err().to_string();
     assert_eq!(error, "strip_prefix: no name begins with `module.`; there are a, b, c");
     let replaced = state.clone().replace_prefix("module.", "m.").unwrap();
-    assert_eq!(
-        replaced.keys().collect::<Vec<_>>(),
-        stripped.keys().map(|name| format!("m.{name}")).collect::<Vec<_>>()
-    );
+    assert_eq!(replaced.keys().collect::<Vec<_>>(), ["m.a", "m.b", "c"]);
     assert_eq!(
         message(stripped.clone().replace_prefix("m.", "").map(drop)),
         "replace_prefix: no name begins with `m.`; there are a, b, c"
     );
-    assert_eq!(replaced.clone().select("m.*").unwrap().keys().collect::<Vec<_>>(), replaced.keys().collect::<Vec<_>>());
-    assert_eq!(replaced.clone().select("*b").unwrap().keys().collect::<Vec<_>>(), ["m.b"]);
-    assert_eq!(message(replaced.select("a*").map(drop)), "pattern: `a*` matches no entry; there are m.a, m.b, m.c");
+    assert_eq!(replaced.clone().select("m.*").unwrap().keys().collect::<Vec<_>>(), ["m.a", "m.b"]);
+    assert_eq!(message(replaced.select("a*").map(drop)), "pattern: `a*` matches no entry; there are m.a, m.b, c");
     let error = stripped.rename(|_| "x".into()).unwrap_err().to_string();
     assert_eq!(error, "rename: two entries would be named `x`, one of them `b`");
 }
