@@ -103,7 +103,7 @@ fn a_dict_is_changed_as_a_map() {
     let mut heads = ModuleDict::from([("a", Linear::new(2, 1)), ("b", Linear::new(2, 2))]);
     assert!(heads.insert("c", Linear::new(2, 3)).is_none());
     assert_eq!(size(&heads.insert("a", Linear::new(2, 4)).unwrap()), 1);
-    let sizes = |heads: &ModuleDict<Linear>| heads.values().map(|head| size(head)).collect::<Vec<_>>();
+    let sizes = |heads: &ModuleDict<Linear>| heads.values().map(size).collect::<Vec<_>>();
     assert_eq!((names(&heads), sizes(&heads)), (vec!["a".into(), "b".into(), "c".into()], vec![4, 2, 3]));
     assert!(heads.contains_key("b") && !heads.contains_key("d"));
     assert_eq!(size(&heads.remove("b").unwrap()), 2);

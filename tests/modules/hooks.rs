@@ -289,9 +289,9 @@ fn hooks_of_parameters_wait_for_the_whole_gradient() {
 }
 
 #[derive(Module)]
-struct Block {
-    convs: ModuleList<Linear>,
-    act: Tanh,
+pub struct Block {
+    pub convs: ModuleList<Linear>,
+    pub act: Tanh,
 }
 
 #[forward]
