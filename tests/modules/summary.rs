@@ -188,8 +188,18 @@ fn lists_stand_around_their_layers() {
     assert_eq!(rows(&table.clone().depth(2)), expected);
     assert_eq!(rows(&table.depth(0)), ["Sequential | [2, 3] | [3, 1] | 27 | 42"]);
     // The second pass through a block has its own list.
-    let shared = Arc::new(Block { convs: vec![Linear::new(2, 2)], act: Tanh });
-    let table = summary(&sequential![shared.clone(), shared], &Tensor::zeros([1, 2])).unwrap();
+    #[derive(Module)]
+    struct Twice {
+        block: Block,
+    }
+    #[forward]
+    impl Forward for Twice {
+        fn forward(&self, x: &Tensor) -> Result<Tensor> {
+            self.block.forward(&self.block.forward(x)?)
+        }
+    }
+    let twice = Twice { block: Block { convs: vec![Linear::new(2, 2)], act: Tanh } };
+    let table = summary(&twice, &Tensor::zeros([1, 2])).unwrap();
     let depths: Vec<_> = table.rows.iter().map(|row| (row.depth, row.index, row.recursive)).collect();
     let first = [(1, 1, false), (2, 1, false), (3, 1, false), (2, 2, false)];
     let again = [(1, 2, true), (2, 3, true), (3, 2, true), (2, 4, true)];
