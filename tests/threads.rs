@@ -25,6 +25,8 @@ use ndnn::{
 mod faulty;
 #[path = "threads/parallel.rs"]
 mod parallel;
+#[path = "threads/synced.rs"]
+mod synced;
 
 /// Fails to compile if a type cannot be shared between threads.
 #[test]

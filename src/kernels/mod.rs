@@ -29,6 +29,7 @@ pub mod linalg;
 pub mod memory;
 pub mod normalization;
 pub mod optimizer_pass;
+pub mod parts;
 pub mod pooling;
 pub mod prefetch;
 pub mod products;

@@ -379,35 +379,38 @@ pub fn batch_norm<T: Real>(
     run(&kernel, map.sizes(x.len(), true, 0)).0
 }
 
-/// The gradients of [`batch_norm`]'s input (if `input`), weight and bias. With `own` the moments are the batch's, so
-/// the gradient also flows through them.
+/// For each channel the sum of the gradients, and that of the gradients times the deviations from the mean.
+pub fn batch_norm_sums<T: Real>(g: &[T], x: &[T], map: Map, [mean, rest]: [&[T]; 2]) -> [Vec<T>; 2] {
+    channel_sums([g, x], map, [mean, rest], |[g, x, mean, rest]| [g, g * ((x - mean) - rest)])
+}
+
+/// The gradients of [`batch_norm`]'s weight and bias, from the [sums](batch_norm_sums).
+pub fn batch_norm_parameters<T: Real>([all, along]: [Vec<T>; 2], rstd: &[T]) -> [Vec<T>; 2] {
+    [per_channel(&along, rstd, |a, r| a * r), all]
+}
+
+/// The gradient of [`batch_norm`]'s input. If the moments are those of a batch, the gradient also flows through them: then
+/// `own` has the batch's [sums](batch_norm_sums) and its number of elements per channel.
 pub fn batch_norm_backward<T: Real>(
     g: &[T],
     x: &[T],
     map: Map,
     [mean, rest, rstd]: [&[T]; 3],
     weight: Option<&[T]>,
-    own: bool,
-    input: bool,
-) -> (Option<Aligned<T>>, [Vec<T>; 2]) {
-    let channels = map.channels;
-    let [bias, along] = channel_sums([g, x], map, [mean, rest], |[g, x, mean, rest]| [g, g * ((x - mean) - rest)]);
-    let scale = per_channel(&or_all(weight, T::ONE, channels), rstd, |w, r| w * r);
+    own: Option<(&[Vec<T>; 2], f64)>,
+) -> Aligned<T> {
+    let scale = per_channel(&or_all(weight, T::ONE, map.channels), rstd, |w, r| w * r);
     let sizes = map.sizes(x.len(), true, 0);
-    let dx = if !input {
-        None
-    } else if own {
-        let count = T::of((x.len() / channels.max(1)) as f64);
-        let slope = per_channel(&per_channel(&along, rstd, |a, r| a * r * r), &scale, |a, s| a * s / count);
-        let shift = per_channel(&bias, &scale, |b, s| b * s / count);
-        // The remaining error of the mean is part of the shift, so four numbers per channel are enough.
-        let shift = per_channel(&shift, &per_channel(rest, &slope, |r, s| r * s), |shift, left| shift - left);
-        let numbers = [mean, &scale, &slope, &shift];
-        let f = |g, x, [mean, scale, slope, shift]: [T; 4]| g * scale - (x - mean) * slope - shift;
-        Some(run(&Channels { map, x: g, y: x, numbers, f }, sizes).0)
-    } else {
+    let Some(([all, along], count)) = own else {
         let f = |g, _, [scale, ..]: [T; 4]| g * scale;
-        Some(run(&Channels { map, x: g, y: g, numbers: [&scale; 4], f }, sizes).0)
+        return run(&Channels { map, x: g, y: g, numbers: [&scale; 4], f }, sizes).0;
     };
-    (dx, [per_channel(&along, rstd, |a, r| a * r), bias])
+    let count = T::of(count);
+    let slope = per_channel(&per_channel(along, rstd, |a, r| a * r * r), &scale, |a, s| a * s / count);
+    let shift = per_channel(all, &scale, |b, s| b * s / count);
+    // The remaining error of the mean is part of the shift, so four numbers per channel are enough.
+    let shift = per_channel(&shift, &per_channel(rest, &slope, |r, s| r * s), |shift, left| shift - left);
+    let numbers = [mean, &scale, &slope, &shift];
+    let f = |g, x, [mean, scale, slope, shift]: [T; 4]| g * scale - (x - mean) * slope - shift;
+    run(&Channels { map, x: g, y: x, numbers, f }, sizes).0
 }

@@ -183,9 +183,14 @@ pub(crate) fn with_origins<R>(origins: &Origins, f: impl FnOnce() -> R) -> R {
     if origins.is_empty() { f() } else { sync::during(&ORIGINS, origins.clone(), f).0 }
 }
 
+/// The originals of the copies that run on this thread, for threads that continue its work.
+pub(crate) fn origins_here() -> Origins {
+    ORIGINS.with(|o| o.with(|o| o.clone())).unwrap_or_default()
+}
+
 /// Whether a hook or a summary observes the calls on this thread, and not those on others.
 pub(crate) fn are_only_here() -> bool {
-    HERE.with(Scoped::is_some) || ORIGINS.with(Scoped::is_some) || summary::is_running()
+    HERE.with(Scoped::is_some) || summary::is_running()
 }
 
 /// The number of registered hooks, and of running functions with hooks or summaries.

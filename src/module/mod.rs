@@ -52,6 +52,7 @@ pub use sequential::Sequential;
 #[doc(hidden)]
 pub use sequential::{first, further};
 pub use summary::{Row, Summary, summary, summary_of};
+pub(crate) use walk::no_lazy;
 
 /// Every module as the type that the walks take.
 #[doc(hidden)]

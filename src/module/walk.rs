@@ -149,7 +149,7 @@ impl Entry {
 
 /// # Errors
 /// If one of these names belongs to a parameter or buffer that has no values yet.
-pub(super) fn no_lazy<'a>(op: &str, mut named: impl Iterator<Item = (&'a str, bool)>) -> Result<()> {
+pub(crate) fn no_lazy<'a>(op: &str, mut named: impl Iterator<Item = (&'a str, bool)>) -> Result<()> {
     match named.find(|(_, lazy)| *lazy) {
         None => Ok(()),
         Some((name, _)) => {

@@ -145,6 +145,22 @@ fn what_a_part_does_wrong_comes_back_with_its_place() {
     }
     let error = model.forward(&Tensor::scalar(1.0)).unwrap_err().to_string();
     assert!(error.contains("needs a batch along axis 0, got a tensor without axes"), "{error}");
-    let error = DataParallel::new(LazyLinear::new(2)).parts(2).forward(&Tensor::ones([2, 3])).unwrap_err().to_string();
-    assert!(error.contains("the parameter `weight` has no values yet; run the module once before"), "{error}");
+}
+
+/// Sizes come from a first batch in one part: as in PyTorch, the parts do not find them.
+#[test]
+fn lazy_layers_need_a_first_batch() {
+    let whats = ["`weight`", "`running_mean`"];
+    let lazy: [DataParallel<Sequential>; 2] = [
+        DataParallel::new(sequential![LazyLinear::new(2)]).parts(2),
+        DataParallel::new(sequential![LazyBatchNorm1d::new().affine(false)]).parts(2),
+    ];
+    for (model, what) in lazy.iter().zip(whats) {
+        let error = model.forward(&Tensor::ones([2, 3])).unwrap_err().to_string();
+        let what = what.replace('`', "");
+        assert!(error.contains(&format!("DataParallel: `0.{what}` has no values yet")), "{error}");
+        assert!(error.contains("run a batch through the model first"), "{error}");
+        let _ = model.module.forward(&Tensor::ones([2, 3])).unwrap();
+        assert_eq!(model.forward(&Tensor::ones([4, 3])).unwrap().shape()[0], 4);
+    }
 }

@@ -154,7 +154,7 @@ pub(crate) fn instance_norm_and_moments<T: Real>(
             return Err(Error::value(OP, "without use_input_stats it needs running_mean and running_var"));
         }
         let options = BatchNormOptions::default().eps(options.eps);
-        return batch_norm_and_moments(input, running, weight, bias, options);
+        return batch_norm_and_moments(OP, input, running, weight, bias, options);
     }
     let len: usize = shape[2..].iter().product();
     if len == 1 {

@@ -83,7 +83,7 @@ thread_local! {
 }
 
 /// Drops the payload of a panic. If that panics in turn, the new payload is leaked, since it cannot be reported.
-fn discard(payload: Box<dyn Any + Send>) {
+pub(super) fn discard(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
