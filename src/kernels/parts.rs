@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     lend::{Lent, lend},
-    threads::{discard, with_num_threads},
+    threads::{discard, for_each_of, spin_until, with_num_threads},
 };
 use crate::{
     Error, Result,
@@ -44,6 +44,8 @@ pub struct Plan {
     pub phase: Phase,
     /// How many threads run at the same time, unless more are needed for a meeting.
     pub threads: usize,
+    /// How much there is to do, in any unit: whether threads pay is measured for each kind and amount.
+    pub work: usize,
     /// Why all parts must run on the caller's thread, where they cannot meet; `None` if they need not.
     pub one_thread: Option<&'static str>,
 }
@@ -66,7 +68,7 @@ pub fn here() -> Option<Part> {
 
 /// Runs `f`, in which nothing can meet.
 pub fn alone<R>(f: impl FnOnce() -> R) -> R {
-    let meeting = Arc::new(Meeting::new(Plan { parts: 1, phase: Phase::Alone, threads: 1, one_thread: None }));
+    let meeting = Arc::new(Meeting::new(Plan { parts: 1, phase: Phase::Alone, threads: 1, work: 0, one_thread: None }));
     lend(&mut |()| {}, |starter| during(&HERE, Part { meeting, index: 0, starter }, f).0)
 }
 
@@ -83,12 +85,11 @@ pub fn run<R: Send>(
         meeting: Arc::new(Meeting::new(plan)),
     };
     thread::scope(|scope| {
-        let threads = if plan.one_thread.is_some() { 1 } else { plan.threads };
-        for _ in 1..threads.min(plan.parts) {
-            // Without it the others do all the work.
-            drop(crew.start(scope));
-        }
-        crew.work(scope);
+        let threads = if plan.one_thread.is_some() { 1 } else { plan.threads.min(plan.parts) };
+        // A wait for other parts blocks a thread of the pool at most until threads of our own have done them.
+        for_each_of(run::<R> as fn(Plan, _) -> _ as usize ^ plan.phase as usize, plan.work, threads, &|_| {
+            crew.work(scope)
+        });
     });
     crew.results()
 }
@@ -181,6 +182,8 @@ struct Meeting {
     plan: Plan,
     state: Mutex<State>,
     changed: Condvar,
+    /// How many meetings have ended or failed, for those that look often.
+    ended: AtomicUsize,
 }
 
 type Value = Box<dyn Any + Send>;
@@ -261,7 +264,7 @@ impl Part {
             state.fail("the parts of the batch do not call the same layers in the same order".into());
         }
         if state.failed.is_some() {
-            self.meeting.changed.notify_all();
+            self.meeting.announce();
             return Err(state.tell(self.index, about.0));
         }
         state.brought[self.index] = Some(value);
@@ -283,13 +286,16 @@ impl Part {
             }
             Err(error) => state.fail(error.to_string()),
         }
-        self.meeting.changed.notify_all();
+        self.meeting.announce();
         found
     }
 
     /// Waits for the end of this meeting.
     fn wait(&self, op: &str, round: usize) -> Result<Found> {
         self.starter.call(&mut ());
+        if self.meeting.plan.parts <= self.meeting.plan.threads {
+            spin_until(|| self.meeting.ended.load(Ordering::Acquire) > round);
+        }
         let mut state = lock(&self.meeting.state);
         while state.round == round && state.failed.is_none() {
             state = self.meeting.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -313,12 +319,18 @@ impl Meeting {
             failed: None,
             told: vec![false; plan.parts],
         };
-        Meeting { plan, state: Mutex::new(state), changed: Condvar::new() }
+        Meeting { plan, state: Mutex::new(state), changed: Condvar::new(), ended: AtomicUsize::new(0) }
+    }
+
+    /// Wakes those who wait.
+    fn announce(&self) {
+        self.ended.fetch_add(1, Ordering::Release);
+        self.changed.notify_all();
     }
 
     fn fail(&self, why: String) {
         lock(&self.state).fail(why);
-        self.changed.notify_all();
+        self.announce();
     }
 
     fn leave(&self, part: usize, ending: Ending) {
@@ -328,8 +340,8 @@ impl Meeting {
         }
         if state.arrived > 0 {
             state.fail(self.missing((part, ending)));
+            self.announce();
         }
-        self.changed.notify_all();
     }
 
     fn missing(&self, (part, ending): (usize, Ending)) -> String {

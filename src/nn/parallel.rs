@@ -146,6 +146,11 @@ struct Pass<T: Real> {
 type Done<T> = (Tensor<T>, Vec<(AnyBuffer, AnyTensor)>);
 
 impl<T: Real> Pass<T> {
+    /// What tells a model from others, roughly.
+    fn work(&self) -> usize {
+        self.params.iter().chain(&self.inputs).map(Tensor::numel).fold(0, usize::wrapping_add)
+    }
+
     /// The output of each part, and whether the parts met.
     fn forward(
         &self,
@@ -153,7 +158,7 @@ impl<T: Real> Pass<T> {
         run: &(dyn Fn(&Tensor<T>) -> Result<Tensor<T>> + Sync),
     ) -> Result<(Vec<Done<T>>, bool)> {
         let recorded = grad_enabled();
-        each_part(&self.parts, phase, &|i| {
+        each_part(&self.parts, phase, self.work(), &|i| {
             let forward = || random::from_state(self.draws[i], || with_grad(recorded, || run(&self.inputs[i])));
             let (out, written) = self.snapshot.scope(&self.params).run(forward);
             let (out, len) = (out?, self.parts[i].1);
@@ -178,7 +183,7 @@ impl<T: Real> Pass<T> {
         if let (true, Some(again)) = (differentiable, again) {
             return self.backward_jointly(&pieces, needed, again);
         }
-        let (found, _) = each_part(&self.parts, Phase::Backward, &|i| {
+        let (found, _) = each_part(&self.parts, Phase::Backward, self.work(), &|i| {
             let targets: Vec<&Tensor<T>> = [&self.inputs[i]].into_iter().chain(&self.params).collect();
             with_grad(differentiable, || backward(&outs[i..=i], &pieces[i..=i], &targets, needed))
         })?;
@@ -244,6 +249,7 @@ fn backward<T: Real>(
 fn each_part<R: Send>(
     parts: &[(usize, usize)],
     phase: Phase,
+    work: usize,
     f: &(dyn Fn(usize) -> Result<R> + Sync),
 ) -> Result<(Vec<R>, bool)> {
     // What observes calls on this thread sees those of all parts.
@@ -251,7 +257,7 @@ fn each_part<R: Send>(
                pass; observe the model outside DataParallel, or register the hooks for all threads";
     let one_thread = hooks::are_only_here().then_some(why);
     let origins = hooks::origins_here();
-    let plan = Plan { parts: parts.len(), phase, threads: num_threads(), one_thread };
+    let plan = Plan { parts: parts.len(), phase, threads: num_threads(), work, one_thread };
     let place = |i: usize| {
         let (start, len) = parts[i];
         format!("part {i} of {} (elements {start} to {})", parts.len(), start + len - 1)

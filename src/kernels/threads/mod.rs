@@ -291,20 +291,8 @@ impl ThreadPool {
 
     /// Waits until the epoch is no longer `seen`.
     fn next_epoch(&self, seen: u32) -> u32 {
-        let (start, spin) = (Instant::now(), spin());
-        for turn in 1u32.. {
-            let epoch = self.epoch.load(SeqCst);
-            if epoch != seen {
-                return epoch;
-            }
-            std::hint::spin_loop();
-            if turn.is_multiple_of(64) {
-                // Lets other processes use this core.
-                thread::yield_now();
-                if start.elapsed() > spin {
-                    break;
-                }
-            }
+        if spin_until(|| self.epoch.load(SeqCst) != seen) {
+            return self.epoch.load(SeqCst);
         }
         let mut asleep = lock(&self.asleep);
         while self.epoch.load(SeqCst) == seen {
@@ -393,6 +381,25 @@ impl ThreadPool {
             judge.ran_alone(key, micros());
         }
     }
+}
+
+/// Looks for a condition, as long as an idle thread looks for work; returns `false` if it did not come true.
+pub(super) fn spin_until(mut done: impl FnMut() -> bool) -> bool {
+    let (start, spin) = (Instant::now(), spin());
+    for turn in 1u32.. {
+        if done() {
+            return true;
+        }
+        std::hint::spin_loop();
+        if turn.is_multiple_of(64) {
+            // Lets other processes use this core.
+            thread::yield_now();
+            if start.elapsed() > spin {
+                break;
+            }
+        }
+    }
+    false
 }
 
 /// The kind of a region: its loop, with this much work in this number of tasks.
