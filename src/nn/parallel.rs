@@ -27,7 +27,9 @@ use crate::{
 /// PyTorch, buffers such as running statistics are those of the first part. Inside another `DataParallel`, the whole of its part is
 /// the batch.
 ///
-/// It pays where the operations are too small to be shared among threads one by one: for small layers and long models.
+/// Operations share threads one by one without it, so it pays only where most of them are too small for that and a part still
+/// takes a fraction of a millisecond: each part costs what every operation costs besides its arithmetic. Whether the
+/// parts run at the same time is measured as they run.
 ///
 /// ```
 /// use ndnn::{nn::parallel::DataParallel, prelude::*};
