@@ -318,18 +318,16 @@ fn total_row<T: Real>(
     let (f, kept_x, kept_y) = (f.boxed(), x.clone(), y.clone());
     Ok(Tensor::op(name, arr0(sum).into_dyn(), [x, y], move |g, [left, right]| {
         let (x, y) = (&kept_x, &kept_y);
-        if !grad_enabled() {
+        let gradient = |k: usize| match f.gradient(k) {
             // One for all.
-            let one = g.item()? / count;
-            let gradient = |k| {
-                let body = f.gradient(k).expect("losses have loops");
-                zip3_by(aview0(&one).into_dyn(), x.view(), y.view(), x.shape(), body).into()
-            };
-            return Ok([left.then(|| gradient(0)), right.then(|| gradient(1))]);
-        }
-        let g = (g / count).broadcast_to(x.shape())?;
-        let gradient = |k| pair_gradient(&*f, k, [&g, x, y]);
-        Ok([left.then(|| gradient(0)), right.then(|| gradient(1))])
+            Some(body) if !grad_enabled() => {
+                let one = g.item()? / count;
+                Ok(zip3_by(aview0(&one).into_dyn(), x.view(), y.view(), x.shape(), body).into())
+            }
+            _ => Ok(pair_gradient(&*f, k, [&(g / count).broadcast_to(x.shape())?, x, y])),
+        };
+        let [dx, dy] = [(left, 0), (right, 1)].map(|(needed, k)| needed.then(|| gradient(k)).transpose());
+        Ok([dx?, dy?])
     }))
 }
 

@@ -180,6 +180,18 @@ fn distributions_at_the_edges() {
     let slopes = gradients(&loss, &[&x, &y]);
     assert_eq!((&slopes[0][..], &slopes[1][1..3]), (&[0.0, 1.0, 0.0, -1.0][..], &[0.0, 0.0][..]));
 
+    // As PyTorch, of which these are the numbers.
+    let rate = F::PoissonNLLLossOptions::from(Reduction::None).log_input(false);
+    let (x, y) =
+        (leaf(tensor![0.0, 1.0, -1.0, -1e-8, INF, 0.0; f64]), leaf(tensor![0.0, 0.0, 0.0, 0.0, 0.0, 1.0; f64]));
+    let loss = F::poisson_nll_loss(&x, &y, rate).unwrap();
+    let (at, found) = (18.420680743952367, loss.to_vec());
+    assert!((found[5] - at).abs() < 1e-12 && found[..2] == [0.0, 1.0] && found[2..5].iter().all(|l| l.is_nan()));
+    let slopes = gradients(&loss, &[&x, &y]);
+    assert_eq!(slopes[0][..3], [1.0; 3]);
+    assert!(slopes[0][3].is_nan() && (slopes[0][5] + 1e8).abs() < 2.0);
+    assert!(slopes[1][2].is_nan() && slopes[1][3..5] == [INF, -INF] && (slopes[1][0] - at).abs() < 1e-12);
+
     // PyTorch clamps the variance without recording: its slope passes below the floor.
     let v = leaf(tensor![0.0, 4.0; f64]);
     let options = F::GaussianNLLLossOptions::from(Reduction::None).eps(0.5);

@@ -172,7 +172,8 @@ impl<T: Real> MultiheadAttentionParameters<T> {
             let what = format!("expected keys and values of one length, and one batch size in all, got {came}");
             return Err(Error::shape(MHA, what));
         }
-        if self.num_heads == 0 || !features.is_multiple_of(self.num_heads) {
+        // No features would divide into any number of heads.
+        if self.num_heads == 0 || features == 0 || !features.is_multiple_of(self.num_heads) {
             let what = format!("the query's {features} features do not divide into {} heads", self.num_heads);
             return Err(Error::shape(MHA, what));
         }
