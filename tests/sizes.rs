@@ -610,7 +610,8 @@ fn heads_and_masks() {
             training: false,
         };
         let x = zeros(&[3, 2, features]);
-        let options = AttentionOptions::default().key_padding_mask(F::AttentionMask::hidden(&Tensor::full([2, 3], false)));
+        let options =
+            AttentionOptions::default().key_padding_mask(F::AttentionMask::hidden(&Tensor::full([2, 3], false)));
         let error = F::multi_head_attention_forward(&x, &x, &x, &parameters, options).unwrap_err().to_string();
         let why = format!("the query's {features} features do not divide into {num_heads} heads");
         assert!(error.contains(&why), "{error}");
