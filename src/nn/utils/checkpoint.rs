@@ -13,8 +13,12 @@ use crate::{
 /// one more forward pass and saves the memory of everything between.
 ///
 /// The gradients have the same bits, also with dropout, whose draws are repeated; buffers, such as running statistics,
-/// are written once. Gradients of gradients are right too. The backward pass reads the parameters as they are in the
+/// are written once. Gradients of gradients are right too. The backward pass reads the parameters and modes as they are in the
 /// forward pass, and calls the module's forward hooks again.
+///
+/// It runs a copy of the module that shares the parameters. Two things are not kept with it. What is behind an `Arc` is not
+/// copied, so modes there are those of the time of the backward pass. And hooks know a module by its address: if it is dropped or moved
+/// before the backward pass, and hooks are registered for another module of its type at that address, these are called.
 ///
 /// PyTorch's `torch.utils.checkpoint.checkpoint`.
 ///
