@@ -17,8 +17,8 @@ use crate::{
     tensor::{grad_enabled, with_grad},
 };
 
-/// Cuts a batch into parts, runs each through the module on a thread of its own, and joins the outputs; the backward pass
-/// does the same. The threads share the parameters.
+/// Cuts a batch into parts, runs them through the module on several threads, and joins the outputs; the backward pass does
+/// the same. The threads share the parameters.
 ///
 /// The batch is cut along axis 0, by its size alone: into parts of at least 16 elements, at most 8 of them, or as many as
 /// [`parts`](DataParallel::parts) says. Gradients are added in the order of the parts. So the results have the same bits on any number

@@ -407,7 +407,7 @@ fn functional_call_is_strict() {
     gradgradcheck(f, &inputs, Default::default()).unwrap();
 }
 
-/// What DataParallel, checkpoint and SyncBatchNorm will be built on.
+/// What DataParallel, checkpoint and SyncBatchNorm are built on.
 #[test]
 fn a_scope_keeps_what_is_written_and_replays() {
     let norm = BatchNorm1d::new(2);
