@@ -6,7 +6,12 @@
 
 use std::{fs, time::Instant};
 
-use ndnn::{AnyTensor, autograd, functional as F, io::safetensors, prelude::*};
+use ndnn::{
+    AnyTensor, autograd,
+    functional::{self as F, RecurrentKind},
+    io::safetensors,
+    prelude::*,
+};
 
 const CHECKED: usize = 20;
 
@@ -163,9 +168,36 @@ fn loss_work(name: &str, mut data: Data) -> Work {
     })
 }
 
+/// A recurrent layer from 64 to 128: the gradients of its parameters, or, if there is a state, inference.
+fn recurrent_work<K: RecurrentKind>(
+    mut layer: Recurrent<K>,
+    state: Option<K::State<f32>>,
+    mut data: Data,
+) -> Result<Work> {
+    let (x, weight) = (data.float("x").expect("x"), data.float("weight"));
+    layer.load_state_dict(&data.0)?;
+    let Some(weight) = weight else {
+        return Ok(Work::new(move |_| Ok(vec![no_grad(|| layer.forward(&x, state.clone()))?.0])));
+    };
+    Ok(Work::new(move |_| {
+        let params = layer.parameters();
+        let params: Vec<Tensor> = params.iter().filter_map(|p| p.tensor().get()).collect();
+        let loss = (layer.forward(&x, None)?.0 * &weight).mean();
+        let grads = autograd::grad(&[&loss], &params.iter().collect::<Vec<_>>(), false)?;
+        Ok(grads.into_iter().flatten().collect())
+    }))
+}
+
 fn work(name: &str, mut data: Data) -> Result<Work> {
     if name.contains('-') {
         return row_work(name, data);
+    }
+    if name == "Fgru" {
+        return recurrent_work(GRU::new(64, 128), None, data);
+    }
+    if name.starts_with('F') {
+        let state = data.float("h").zip(data.float("c"));
+        return recurrent_work(LSTM::new(64, 128), state, data);
     }
     if matches!(name, "N" | "L" | "Lchunks") {
         return Ok(loss_work(name, data));

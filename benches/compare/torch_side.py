@@ -134,7 +134,27 @@ def loss_work(data, name):
     return step
 
 
+def recurrent_work(data, name):
+    """A recurrent layer from 64 to 128: the gradients of its parameters, or, if there is a state, inference."""
+    x, weight = data.pop("x"), data.pop("weight", None)
+    state = (data.pop("h"), data.pop("c")) if "h" in data else None
+    layer = nn.GRU(64, 128) if name == "Fgru" else nn.LSTM(64, 128)
+    layer.load_state_dict(data)
+
+    def inference(_):
+        with torch.no_grad():
+            return [layer(x, state)[0]]
+
+    def training(_):
+        loss = (layer(x)[0] * weight).mean()
+        return torch.autograd.grad(loss, list(layer.parameters()))
+
+    return inference if state else training
+
+
 def work(name, data):
+    if name in ("F", "Fgru", "F1", "F1000"):
+        return None, recurrent_work(data, name)
     if name in ("N", "L", "Lchunks"):
         return None, loss_work(data, name)
     if name == "A":
@@ -247,6 +267,12 @@ def make(name):
         data = twice(torch.randn(64, 1024), torch.randn(64, 1024), torch.randn(64, 1024))
     elif name == "N":
         return {"x": torch.randn(50, 32, 20), "target": torch.randint(1, 20, (32, 15))}
+    elif name in ("F", "Fgru"):
+        layer = nn.GRU(64, 128) if name == "Fgru" else nn.LSTM(64, 128)
+        return {"x": torch.randn(50, 32, 64), "weight": torch.randn(50, 32, 128)} | layer.state_dict()
+    elif name in ("F1", "F1000"):
+        state = {"h": torch.randn(1, 1, 128), "c": torch.randn(1, 1, 128)}
+        return {"x": torch.randn(1000 if name == "F1000" else 1, 1, 64)} | state | nn.LSTM(64, 128).state_dict()
     elif name in ("L", "Lchunks"):
         target = torch.randint(8192, (1024,))
         return {"x": torch.randn(1024, 128), "weight": torch.randn(8192, 128) / 11, "target": target}

@@ -242,6 +242,11 @@ pub fn grad_with<T: Real>(
     self::gradients(outputs, gradients, inputs, create_graph, !create_graph)
 }
 
+/// The same tensor with a node of its own, at which a search for gradients can end.
+pub(crate) fn apart<T: Real>(tensor: &Tensor<T>) -> Tensor<T> {
+    Tensor::op("apart", tensor.data().clone(), [tensor], |g, _| Ok([Some(g.clone())]))
+}
+
 /// As [`grad_with`]; `free` frees the graph between the outputs and the inputs.
 #[concrete]
 pub(crate) fn gradients<T: Real>(

@@ -4,5 +4,5 @@ mod check;
 mod engine;
 
 pub use check::{CheckOptions, gradcheck, gradgradcheck};
-pub(crate) use engine::gradients;
+pub(crate) use engine::{apart, gradients};
 pub use engine::{grad, grad_with};

@@ -10,7 +10,7 @@
 //! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions
 //!   of sliding windows).
 //! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
-//!   [`products`], [`random`], [`row_sums`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
+//!   [`products`], [`random`], [`recurrent`], [`row_sums`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
 //! - Products of matrices: [`gemm`]; equations and reflections: [`linalg`].
 
 pub mod conv;
@@ -35,6 +35,7 @@ pub mod products;
 pub mod profile;
 pub mod random;
 pub mod raw;
+pub mod recurrent;
 pub mod reduce;
 pub mod retype;
 pub mod row_kernel;

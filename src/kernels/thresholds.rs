@@ -49,3 +49,9 @@ pub const PRODUCT_FINE: usize = 1 << 26;
 
 /// Products of a few rows with a matrix each of whose elements is used once per row, in elements of the matrix.
 pub const DOTS_PARALLEL: usize = 1 << 19;
+
+/// Recurrent networks, in sequences that a task takes through all steps: the state and the gates of so many stay in the
+/// second-level cache.
+pub const RECURRENT_ROWS: usize = 64;
+/// The number of steps from which on a copy of the weights pays for a few sequences.
+pub const RECURRENT_PACKED: usize = 32;

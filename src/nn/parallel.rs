@@ -10,10 +10,10 @@ use std::{
     thread,
 };
 
-use super::utils::snapshot::{Snapshot, apart, buffers};
+use super::utils::snapshot::{Snapshot, buffers};
 use crate::{
     AnyTensor, Error, Real, Result, Tensor,
-    autograd::gradients,
+    autograd::{apart, gradients},
     forward,
     kernels::threads::{num_threads, with_num_threads},
     module::{AnyBuffer, hooks},

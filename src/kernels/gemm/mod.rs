@@ -7,6 +7,7 @@
 
 mod block;
 mod pack;
+mod packed;
 mod simd;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,8 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Ix2, IxDyn};
 
-pub use tile::Product;
+pub use packed::Packed;
+pub use tile::{DOT_ROWS, Product};
 
 use super::{
     copy::copy_into,
@@ -26,7 +28,7 @@ use super::{
     thresholds::{DOTS_PARALLEL, PRODUCT_FINE, PRODUCT_PARALLEL as PARALLEL},
 };
 use block::{PACKED_STEPS, STEPS, block};
-use tile::{DOT_ROWS, Dots, Kernels};
+use tile::{Dots, Kernels};
 
 /// Maximum number of products that one loop adds; longer sums are split into halves, for accuracy.
 const DOT_STEPS: usize = 1 << 10;
