@@ -127,7 +127,7 @@ impl<K: RecurrentKind> Driver<K> {
 
     /// One layer in one direction over packed steps `(sum of sizes, input)`; `sizes[t]` sequences, the first ones, have a
     /// step t.
-    fn sweep<T: Real>(
+    pub(super) fn sweep<T: Real>(
         &self,
         input: &Tensor<T>,
         sizes: &[usize],
@@ -157,7 +157,7 @@ impl<K: RecurrentKind> Driver<K> {
     }
 
     /// What [`sweep`](Driver::sweep) computes, in tensor operations.
-    fn steps<T: Real>(
+    pub(super) fn steps<T: Real>(
         &self,
         input: &Tensor<T>,
         sizes: &[usize],

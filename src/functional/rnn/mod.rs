@@ -3,6 +3,8 @@
 mod driver;
 mod fused;
 pub(crate) mod packed;
+#[cfg(test)]
+mod tests;
 
 use driver::Driver;
 use ndnn_derive::concrete;
