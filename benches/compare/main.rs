@@ -169,11 +169,7 @@ fn loss_work(name: &str, mut data: Data) -> Work {
 }
 
 /// A recurrent layer from 64 to 128: the gradients of its parameters, or, if there is a state, inference.
-fn recurrent_work<K: RecurrentKind>(
-    mut layer: Recurrent<K>,
-    state: Option<K::State<f32>>,
-    mut data: Data,
-) -> Result<Work> {
+fn recurrent_work<K: RecurrentKind>(layer: Recurrent<K>, state: Option<K::State<f32>>, mut data: Data) -> Result<Work> {
     let (x, weight) = (data.float("x").expect("x"), data.float("weight"));
     layer.load_state_dict(&data.0)?;
     let Some(weight) = weight else {
