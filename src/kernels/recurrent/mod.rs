@@ -101,6 +101,8 @@ impl<'s, T: Real> Sweep<'s, T> {
 
     /// Calls `task` for some sequences and the first row of each step, on the threads.
     fn share(&self, kind: usize, task: &(dyn Fn(&Walk<'_>) + Sync)) {
+        // So the first sequences are those that have a step, and each has a step 0.
+        assert!(self.sizes.is_sorted_by(|a, b| a >= b), "sizes of a sweep");
         let mut end = 0;
         let starts = collected(self.sizes.iter().map(|n| {
             end += n;
