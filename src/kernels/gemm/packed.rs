@@ -19,6 +19,8 @@ pub struct Packed<T: Copy + 'static> {
     at: *mut T,
     rows: usize,
     columns: usize,
+    /// Vectors per panel.
+    vectors: usize,
 }
 
 // SAFETY: the elements are only read once they are packed, and belong to this value.
@@ -26,14 +28,17 @@ pub struct Packed<T: Copy + 'static> {
 unsafe impl<T: Copy + Send + Sync> Sync for Packed<T> {}
 
 impl<T: Product> Packed<T> {
-    pub fn new(b: ArrayView2<'_, T>) -> Self {
+    /// For products of up to `most` rows.
+    pub fn new(b: ArrayView2<'_, T>, most: usize) -> Self {
         let kernels = T::kernels();
         let (rows, columns) = b.dim();
+        // As for any product: wide panels for a few rows, otherwise tall tiles.
+        let vectors = if most <= kernels.rows / 2 { 4 } else { 2 };
         let wide = columns.next_multiple_of(kernels.lanes);
         let mut space = buffer::<T>(rows * wide + 8 + LINE / size_of::<T>());
         let at = space.as_mut_ptr();
         let at = at.wrapping_add(at.align_offset(LINE));
-        let packed = Packed { kernels, space, at, rows, columns };
+        let packed = Packed { kernels, space, at, rows, columns, vectors };
         if rows * columns > 0 {
             let b = Mat::of(b);
             for block in packed.blocks() {
@@ -48,9 +53,9 @@ impl<T: Product> Packed<T> {
         packed
     }
 
-    /// Columns per panel. Wide panels suit a few rows, and lose nothing with many.
+    /// Columns per panel.
     fn width(&self) -> usize {
-        4 * self.kernels.lanes
+        self.vectors * self.kernels.lanes
     }
 
     /// The rows that are worked on at a time.
@@ -78,7 +83,7 @@ impl<T: Product> Packed<T> {
         }
         let strategy = Strategy {
             width: self.width(),
-            rows: (self.kernels.rows / 2).max(1),
+            rows: if self.vectors == 4 { self.kernels.rows / 2 } else { self.kernels.rows },
             pack_columns: true,
             pack_rows: false,
             stream: false,

@@ -76,7 +76,7 @@ fn agrees<T: Number>() {
             // SAFETY: both are in row-major order.
             #[allow(unsafe_code)]
             unsafe {
-                Packed::new(b.view()).multiply(m, (x.as_ptr(), k), (got.as_mut_ptr(), n), add);
+                Packed::new(b.view(), m).multiply(m, (x.as_ptr(), k), (got.as_mut_ptr(), n), add);
             }
             assert_eq!(got.mapv(|v| v.as_f64()), want, "packed: {m}x{k}x{n}, way {way}, {:?}", T::DTYPE);
             assert_eq!(matmul(a.view(), b.view()).mapv(|v| v.as_f64()), naive(x.view(), y.view()));

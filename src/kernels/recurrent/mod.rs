@@ -95,7 +95,7 @@ impl<'s, T: Real> Sweep<'s, T> {
         match self.sizes {
             [_] => Operand::Stored(matrix),
             [most, ..] if *most <= DOT_ROWS && self.sizes.len() < RECURRENT_PACKED => Operand::Stored(matrix),
-            _ => Operand::Packed(Packed::new(matrix)),
+            _ => Operand::Packed(Packed::new(matrix, self.sizes[0])),
         }
     }
 
