@@ -318,7 +318,8 @@ fn bits_do_not_depend_on_the_threads() {
                 (&y * &y).sum().backward().unwrap();
                 let mut out = vec![y.detach(), end.part(0).detach(), x.grad().unwrap()];
                 out.extend(layer.parameters().iter().map(|p| p.grad().unwrap().get::<f32>().unwrap()));
-                (x.zero_grad(), layer.zero_grad());
+                x.zero_grad();
+                layer.zero_grad();
                 out
             })
         };
