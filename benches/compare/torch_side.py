@@ -134,9 +134,34 @@ def loss_work(data, name):
     return step
 
 
+def attention_work(data, name):
+    """The result and the gradients of the inputs and weights: of a layer of a transformer, or of attention alone."""
+    grad = data.pop("grad")
+    inputs = [data.pop(n).requires_grad_() for n in ("x", "key", "value") if n in data]
+    if name == "G":
+        layer = encoder_layer()
+        layer.load_state_dict(data)
+        inputs += layer.parameters()
+        call = lambda: layer(inputs[0])
+    else:
+        call = lambda: F.scaled_dot_product_attention(*inputs, is_causal=True)
+
+    def step(_):
+        y = call()
+        return [y, *torch.autograd.grad(y, inputs, grad)]
+
+    return step
+
+
+def encoder_layer():
+    return nn.TransformerEncoderLayer(256, 8, 1024, dropout=0.0)
+
+
 def work(name, data):
     if name in ("N", "L", "Lchunks"):
         return None, loss_work(data, name)
+    if name in ("G", "G2"):
+        return None, attention_work(data, name)
     if name == "A":
         return None, training(data, name, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))
     if name == "Aadam":
@@ -250,6 +275,11 @@ def make(name):
     elif name in ("L", "Lchunks"):
         target = torch.randint(8192, (1024,))
         return {"x": torch.randn(1024, 128), "weight": torch.randn(8192, 128) / 11, "target": target}
+    elif name == "G":
+        x, grad = torch.randn(2, 128, 8, 256)
+        return {"x": x, "grad": grad} | encoder_layer().state_dict()
+    elif name == "G2":
+        return dict(zip(("x", "key", "value", "grad"), torch.randn(4, 1, 8, 2048, 64).unbind()))
     elif name in ("C1", "C1024"):
         data = {"x": torch.randn(int(name[1:]), 784)}
     else:

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use rand::{
     Rng, SeedableRng, TryRng,
     distr::Distribution,
-    rand_core::block::{self, BlockRng},
+    rand_core::block::{self, BlockRng, Generator as _},
 };
 
 use super::threads;
@@ -116,6 +116,14 @@ impl Key {
     /// A fresh key.
     pub fn of(rng: &mut (impl Rng + ?Sized)) -> Self {
         Key { key: rng.next_u64(), stream: rng.next_u64() }
+    }
+
+    /// Random numbers, a multiple of 64 of them, from the start of one of 2³² parts of the draw.
+    pub fn words(self, part: u64, out: &mut [u32]) {
+        let mut philox = Philox { key: self.key, stream: self.stream, block: part << 32 };
+        for out in out.as_chunks_mut().0 {
+            philox.generate(out);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Attention step by step: keys and values of the steps so far are kept.
 
-use super::{MultiheadAttentionParameters, causal};
+use super::{AttentionMask, MultiheadAttentionParameters, Plan, causal, multi_head::Call};
 use crate::{
     Error, Result,
     tensor::{Real, Tensor},
@@ -112,7 +112,9 @@ pub(crate) fn attended<T: Real>(
     let (q, kv, past) = match (&slot, memory) {
         (Some(kv), Some(_)) => (parameters.project_query(&query)?, kv.clone(), 0),
         (before, _) => {
-            let [q, k, v] = parameters.project(&query, &source, &source, memory.is_none())?;
+            let [q, k, v] = Plan::parts(
+                &parameters.project(&query, &source, &source, memory.is_none())?.iter().collect::<Vec<_>>(),
+            )?;
             match before {
                 Some([keys, values]) => {
                     let kv = [Tensor::cat(&[keys, &k], 0)?, Tensor::cat(&[values, &v], 0)?];
@@ -123,13 +125,14 @@ pub(crate) fn attended<T: Real>(
         }
     };
     let (steps, keys) = (query.shape()[0], kv[0].shape()[0]);
-    let mask = match memory {
-        None if steps > 1 => Some(parameters.with_columns(causal(OP, steps, keys, past)?)?),
-        _ => None,
+    let masks = match memory {
+        None if steps > 1 => {
+            vec![parameters.with_columns(AttentionMask::added(&causal(OP, steps, keys, past)?))?]
+        }
+        _ => Vec::new(),
     };
-    let [k, v] = parameters.with_bias(kv.clone())?;
-    let heads = parameters.with_zeros([parameters.split(&k)?, parameters.split(&v)?])?;
-    let output = parameters.attend(&q, heads, mask, false, false)?.0;
+    let [k, v] = kv.clone();
+    let output = parameters.attend(&[q, k, v], Call { masks, ..Call::default() })?.0;
     *slot = Some(kv);
     if batched { Ok(output) } else { output.squeeze_dim(1) }
 }
