@@ -1,6 +1,7 @@
 //! The operations of a network, each with its derivative: every layer of [`nn`](crate::nn) as a plain function.
 
 mod activation;
+mod again;
 mod attention;
 mod conv;
 mod distance;
@@ -24,6 +25,7 @@ pub use activation::{
     log_softmax, logsigmoid, mish, prelu, relu, relu6, rrelu, selu, sigmoid, silu, softmax, softmin, softplus,
     softshrink, softsign, squared_relu, tanh, tanhshrink, threshold,
 };
+pub(crate) use again::{apart, gradients_again};
 pub use attention::{
     AttentionMask, AttentionOptions, InProjection, KeyValueCache, MultiheadAttentionParameters,
     ScaledDotProductAttentionOptions, multi_head_attention_cached, multi_head_attention_forward,

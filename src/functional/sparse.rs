@@ -75,12 +75,18 @@ fn rows_of(op: &str, input: &Tensor<i64>, shape: &[usize]) -> Result<Vec<usize>>
     let rows = matrix(op, shape)?[0];
     let view = input.view();
     let given = row_major(&view);
-    // A negative number becomes a very large one. Without an early end, this is a vector loop.
-    if given.iter().fold(false, |bad, &i| bad | (i as u64 >= rows as u64)) {
+    // The sign of a number tells that it, or what is left of the table after it, is negative: a vector loop.
+    let last = (rows as i64).wrapping_sub(1);
+    let mut signs = 0;
+    let found = collected(given.iter().map(|&i| {
+        signs |= i | last.wrapping_sub(i);
+        i as usize
+    }));
+    if signs < 0 {
         let i = given.iter().find(|&&i| i as u64 >= rows as u64).expect("one was found");
         return Err(Error::index(op, format!("index {i} is outside a table of {rows} rows ({shape:?})")));
     }
-    Ok(collected(given.iter().map(|&i| i as usize)))
+    Ok(found)
 }
 
 /// The rows of `weight` with the indices in `input`.

@@ -10,11 +10,12 @@ use std::{
     thread,
 };
 
-use super::utils::snapshot::{Snapshot, apart, buffers};
+use super::utils::snapshot::{Snapshot, buffers};
 use crate::{
     AnyTensor, Error, Real, Result, Tensor,
     autograd::gradients,
     forward,
+    functional::apart,
     kernels::threads::{num_threads, with_num_threads},
     module::{AnyBuffer, hooks},
     nn::{Forward, Module},

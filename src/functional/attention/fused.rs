@@ -6,6 +6,7 @@ use ndarray::ArrayD;
 use super::{AttentionMask, OP, causal, safe_softmax, unlike};
 use crate::{
     Result,
+    functional::gradients_again,
     kernels::{
         attention::{self as kernel, Dropped, Heads, Layout, Stats},
         sizes::room,
@@ -26,8 +27,9 @@ pub(super) struct Plan<T: Real> {
     pub layout: Layout,
 }
 
-/// Minimum number of queries for which the kernel is faster than single operations: a tile is as wide as a vector.
-const FEW: usize = 4;
+/// Below this number of queries single operations are faster, if each has [`MANY`] keys: a tile is as wide as a vector.
+const FEW: usize = 8;
+const MANY: usize = 64;
 
 impl<T: Real> Plan<T> {
     /// Returns an error unless the masks broadcast to the scores.
@@ -42,9 +44,9 @@ impl<T: Real> Plan<T> {
         }
     }
 
-    /// Whether attention of this number of queries takes single operations.
-    pub fn is_whole(&self, queries: usize) -> bool {
-        queries < FEW || self.masks.iter().any(AttentionMask::requires_grad)
+    /// Whether attention of this number of queries to this number of keys takes single operations.
+    pub fn is_whole(&self, queries: usize, keys: usize) -> bool {
+        queries < FEW && keys >= MANY * queries || self.masks.iter().any(AttentionMask::requires_grad)
     }
 
     /// The shape of the scores: `(*, L, S)`.
@@ -99,7 +101,10 @@ impl<T: Real> Plan<T> {
         stats: &Stats<T>,
     ) -> Result<Vec<Option<Tensor<T>>>> {
         if grad_enabled() {
-            return self.differentiable(inputs, g);
+            return gradients_again(inputs, needed, g, &|inputs| {
+                let [q, k, v] = self.stacks(inputs)?;
+                self.unstacked(&self.whole([&q, &k, &v])?[0], g.shape())
+            });
         }
         let views: Vec<_> = inputs.iter().zip(needed).map(|(t, &needed)| (t.view(), needed)).collect();
         let gradients = self
@@ -107,35 +112,9 @@ impl<T: Real> Plan<T> {
         Ok(gradients.into_iter().map(|gradient| gradient.map(Tensor::from)).collect())
     }
 
-    /// The gradients, in operations that have gradients themselves.
-    fn differentiable(&self, inputs: &[&Tensor<T>], g: &Tensor<T>) -> Result<Vec<Option<Tensor<T>>>> {
-        let [q, k, v] = self.stacks(inputs)?;
-        let g = self.stack(g)?;
-        let weights = self.weights(&q, &k)?;
-        let kept = self.kept(&weights);
-        let (dropped, mut by_weights) = (Self::thinned(&weights, &kept)?, g.matmul(&v.transpose(-2, -1)?)?);
-        by_weights = Self::thinned(&by_weights, &kept)?;
-        let product = by_weights.try_mul(&weights)?;
-        let by_scores = product.try_sub(&weights.try_mul(&product.sum_dim(-1, true)?)?)?;
-        let all = [
-            by_scores.matmul(&k)? * self.scale,
-            by_scores.transpose(-2, -1)?.matmul(&(&q * self.scale))?,
-            dropped.transpose(-2, -1)?.matmul(&g)?,
-        ];
-        if let [all_inputs] = inputs {
-            let parts = all.iter().map(|t| self.unstacked(t, all_inputs.shape())).collect::<Result<Vec<_>>>()?;
-            return Ok(vec![Some(Tensor::cat(&parts, -1)?)]);
-        }
-        all.iter().zip(inputs).map(|(t, input)| self.unstacked(t, input.shape()).map(Some)).collect()
-    }
-
     /// What each weight is multiplied by, if some are dropped.
     fn kept(&self, weights: &Tensor<T>) -> Option<Tensor<T>> {
         self.dropped.map(|dropped| ArrayD::into(kernel::kept(dropped, weights.shape())))
-    }
-
-    fn thinned(weights: &Tensor<T>, kept: &Option<Tensor<T>>) -> Result<Tensor<T>> {
-        kept.as_ref().map_or(Ok(weights.clone()), |kept| weights.try_mul(kept))
     }
 
     /// The weights `(*, L, S)`, before any are dropped.
@@ -154,7 +133,7 @@ impl<T: Real> Plan<T> {
     /// The result and the weights, as several operations, from stacks of matrices whose leading axes broadcast.
     pub fn whole(&self, [q, k, v]: [&Tensor<T>; 3]) -> Result<[Tensor<T>; 2]> {
         let weights = self.weights(q, k)?;
-        let weights = Self::thinned(&weights, &self.kept(&weights))?;
+        let weights = self.kept(&weights).map_or(Ok(weights.clone()), |kept| weights.try_mul(&kept))?;
         Ok([weights.matmul(v)?, weights])
     }
 
@@ -186,21 +165,10 @@ impl<T: Real> Plan<T> {
         t.reshape(&[len, batch, heads, features / heads][..])?.permute([1, 2, 0, 3])
     }
 
-    /// A stack of gradients as the input of this shape is, or its part.
+    /// A stack of results in the layout of the inputs: as `(L, N, heads · Ev)`, where the first two lengths are given.
     pub fn unstacked(&self, t: &Tensor<T>, shape: &[usize]) -> Result<Tensor<T>> {
-        match self.layout {
-            Layout::Features { heads } => {
-                let [len, batch, each] = [shape[0], shape[1], t.size(-1)?];
-                t.permute([2, 0, 1, 3])?.reshape(&[len, batch, heads * each][..])
-            }
-            Layout::Matrices => {
-                let (n, m) = (super::heads(t), shape.len().checked_sub(3).map_or(0, |axis| shape[axis]));
-                if n == m {
-                    return Ok(t.clone());
-                }
-                t.unflatten(-3, [m as isize, (n / m) as isize])?.sum_dim(-3, false)
-            }
-        }
+        let Layout::Features { heads } = self.layout else { return Ok(t.clone()) };
+        t.permute([2, 0, 1, 3])?.reshape(&[shape[0], shape[1], heads * t.size(-1)?][..])
     }
 }
 

@@ -104,7 +104,8 @@ pub fn scaled_dot_product_attention<T: Real>(
     if alike {
         plan.check(&scores)?;
     }
-    if alike && !plan.is_whole(len) {
+    // Heads that share keys would have to copy them.
+    if alike && !plan.is_whole(if of_key > 1 { usize::MAX } else { len }, key.size(-2)?) {
         return plan.fused([query, key, value]);
     }
     let repeated = |t: &Tensor<T>, n| if n == 1 { Ok(t.clone()) } else { t.repeat_interleave(n, -3) };

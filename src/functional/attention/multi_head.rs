@@ -325,7 +325,7 @@ impl<T: Real> MultiheadAttentionParameters<T> {
             dropped: dropped(MHA, if self.training { self.dropout_p } else { 0. })?,
             layout: Layout::Features { heads: self.num_heads },
         };
-        let whole = need_weights || plan.is_whole(len);
+        let whole = need_weights || plan.is_whole(len, projected[1 % projected.len()].shape()[0]);
         let replaced = self.add_zero_attn || given.iter().any(Option::is_some);
         let (output, weights) = match projected {
             [all] if !whole && !replaced && self.bias_kv.is_none() => (plan.fused([all])?, None),

@@ -1,9 +1,10 @@
 //! [`checkpoint`]: activations that are computed again in the backward pass instead of being kept.
 
-use super::snapshot::{Snapshot, apart, buffers};
+use super::snapshot::{Snapshot, buffers};
 use crate::{
     Error, Real, Result, Tensor,
     autograd::grad_with,
+    functional::apart,
     module::{Forward, Module, hooks, sharing},
     random::{self, RngState},
     tensor::{grad_enabled, no_grad, with_grad},

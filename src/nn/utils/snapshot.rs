@@ -61,8 +61,3 @@ pub(crate) fn buffers(module: &dyn Module) -> Vec<(AnyBuffer, AnyTensor)> {
     let known = module.named_buffers().into_iter().filter(|(_, buffer)| !buffer.is_lazy());
     known.map(|(_, buffer)| (buffer.clone(), buffer.tensor())).collect()
 }
-
-/// The same tensor with a node of its own, at which a search for gradients can end.
-pub(crate) fn apart<T: Real>(tensor: &Tensor<T>) -> Tensor<T> {
-    Tensor::op("apart", tensor.detach().into_array(), [tensor], |g, _| Ok([Some(g.clone())]))
-}
