@@ -218,7 +218,7 @@ mod tests {
         let weight = numbers(y.shape(), 9).detach();
         let gradients = |y: &D, of: &[&D]| grad(&[&(y * &weight).sum()], of, false).unwrap();
         let wanted = gradients(&whole, &inputs);
-        for needed in 1..1 << N {
+        for needed in (1..1 << N).filter(|&needed| needed + 1 == 1 << N || y.size(-2).unwrap() == 40) {
             let detached = inputs.map(Tensor::detach);
             let some: Vec<D> = (0..N).map(|i| detached[i].clone().set_requires_grad(needed >> i & 1 == 1)).collect();
             let y = plan.clone().fused(std::array::from_fn::<_, N, _>(|i| &some[i])).unwrap();

@@ -137,27 +137,27 @@ impl<T: Real> Attention<'_, T> {
             return Fill::Nothing;
         }
         let (rows, width) = (block.rows.len(), block.width);
-        // SAFETY: the caller's promise.
-        let tile = unsafe { filled(tile, keys.len() * width, T::ZERO) };
-        for (number, mask) in self.masks.iter().enumerate() {
-            match mask {
-                Mask::Float(added) => {
-                    let added = added.matrix(block.head).part(block.rows.clone(), keys.clone());
-                    // SAFETY: the masks are valid for reading, and the tile has a row for each key.
-                    unsafe {
+        // SAFETY: the caller's promise; the masks are valid for reading, and the tile has a row for each key.
+        unsafe {
+            filled(tile, keys.len() * width, T::ZERO);
+            for (number, mask) in self.masks.iter().enumerate() {
+                match mask {
+                    Mask::Float(added) => {
+                        let added = added.matrix(block.head).part(block.rows.clone(), keys.clone());
                         match number {
-                            0 if added.column == 1 && added.row != 0 => transpose(added, tile.as_mut_ptr(), width),
-                            _ => each(tile, width, added, |x, m| *x += m),
+                            0 if added.column == 1 && added.row != 0 => transpose(added, tile, width),
+                            _ => each(tile, width, added, |x, m| x + m),
                         }
                     }
-                }
-                Mask::Bool(mask, hidden) => {
-                    let mask = mask.matrix(block.head).part(block.rows.clone(), keys.clone());
-                    // SAFETY: as above.
-                    unsafe { each(tile, width, mask, |x, m| *x = if m == *hidden { T::neg_infinity() } else { *x }) };
+                    Mask::Bool(mask, hidden) => {
+                        let mask = mask.matrix(block.head).part(block.rows.clone(), keys.clone());
+                        each(tile, width, mask, |x, m| if m == *hidden { T::neg_infinity() } else { x });
+                    }
                 }
             }
         }
+        // SAFETY: all of its elements were written.
+        let tile = unsafe { slice::from_raw_parts_mut(tile, keys.len() * width) };
         if diagonal {
             for (j, row) in keys.zip(tile.chunks_exact_mut(width)) {
                 let hidden = j.saturating_sub(block.rows.start).min(rows);
@@ -172,14 +172,17 @@ impl<T: Real> Attention<'_, T> {
 /// Changes each element of a tile by that of a mask `(L, S)`.
 ///
 /// # Safety
-/// The mask must be valid for reading, and the tile have a row for each of its keys.
+/// The mask must be valid for reading, and the tile, for writing too, have a row for each of its keys.
 #[allow(unsafe_code)]
 #[inline(always)]
-unsafe fn each<T, M: Copy>(tile: &mut [T], width: usize, mask: Mat<M>, f: impl Fn(&mut T, M)) {
-    for (j, row) in tile.chunks_exact_mut(width).enumerate() {
-        for (i, x) in row[..mask.rows].iter_mut().enumerate() {
+unsafe fn each<T: Copy, M: Copy>(tile: *mut T, width: usize, mask: Mat<M>, f: impl Fn(T, M) -> T) {
+    for j in 0..mask.columns {
+        for i in 0..mask.rows {
             // SAFETY: the caller's promise.
-            f(x, unsafe { *mask.element(i, j) });
+            unsafe {
+                let x = tile.add(j * width + i);
+                *x = f(*x, *mask.element(i, j));
+            }
         }
     }
 }
