@@ -69,31 +69,19 @@ struct RowSums<'a, T> {
 }
 
 impl<T: Real> RowSums<'_, T> {
-    #[inline(always)]
-    fn row_of(&self, k: usize, n: usize) -> &[T] {
-        &self.matrix[self.groups.index[k] * n..][..n]
-    }
-
-    /// Fetches the row that is some lookups further on.
-    #[inline(always)]
-    fn fetch_ahead(&self, k: usize, n: usize) {
-        if let Some(&row) = self.groups.index.get(k + AHEAD) {
-            prefetch::for_reading(self.matrix, row * n, n);
-        }
-    }
-
-    /// Writes as many columns of one sum, from `from` on, as blocks of `N` fill; returns where they end. The first block
-    /// fetches ahead.
+    /// Writes as many columns of one sum, from `from` on, as blocks of `N` fill; returns where they end.
     #[inline(always)]
     fn columns<const N: usize>(&self, out: &mut Blank<T>, mut from: usize, places: Range<usize>) -> usize {
+        let (n, index) = (out.len(), &self.groups.index);
         let count = T::of(if self.mean { places.len().max(1) as f64 } else { 1. });
-        while from + N <= out.len() {
+        let ahead = index.get(places.start + AHEAD..).unwrap_or(&[]);
+        while from + N <= n {
             let mut sums = [T::ZERO; N];
-            for k in places.clone() {
-                if from == 0 {
-                    self.fetch_ahead(k, out.len());
+            for (k, &row) in index[places.clone()].iter().enumerate() {
+                if let (true, Some(&next)) = (N > 1, ahead.get(k)) {
+                    prefetch::for_reading(self.matrix, next * n + from, N);
                 }
-                let x: &[T; N] = self.row_of(k, out.len())[from..].first_chunk().expect("a whole row");
+                let x: &[T; N] = self.matrix[row * n + from..].first_chunk().expect("a whole row");
                 (0..N).for_each(|j| sums[j] += x[j]);
             }
             for (out, &sum) in out[from..from + N].iter_mut().zip(&sums) {
@@ -112,8 +100,11 @@ impl<T: Real> RowKernel<T> for RowSums<'_, T> {
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
         let places = self.groups.places(i);
         if places.len() == 1 {
-            self.fetch_ahead(places.start, out.len());
-            let x = self.row_of(places.start, out.len());
+            let (n, index) = (out.len(), &self.groups.index);
+            if let Some(&row) = index.get(places.start + AHEAD) {
+                prefetch::for_reading(self.matrix, row * n, n);
+            }
+            let x = &self.matrix[index[places.start] * n..][..n];
             return (write(out, |j| x[j]), ());
         }
         let done = self.columns::<BLOCK>(out, 0, places.clone());
