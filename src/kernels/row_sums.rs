@@ -7,6 +7,7 @@ use super::{
     memory::{Aligned, filled},
     prefetch,
     row_kernel::{Blank, RowKernel, Sizes, run, write},
+    sizes::saturating,
     threads,
 };
 use crate::number::Real;
@@ -137,8 +138,9 @@ fn streamed<T: Real>(matrix: &[T], width: usize, index: &[usize]) -> Aligned<T> 
 
 /// The sum of each group of rows of a matrix with rows of `width` elements, or their mean; 0 for an empty group.
 pub fn row_sums<T: Real>(matrix: &[T], width: usize, groups: &Groups, mean: bool) -> Aligned<T> {
-    let bytes = width * size_of::<T>();
-    if groups.starts.is_none() && groups.len() * bytes >= STREAMED && bytes.is_multiple_of(16) {
+    // Rows that no lookup asks for may be of any length.
+    let far = saturating([groups.len(), width, size_of::<T>()]) >= STREAMED;
+    if groups.starts.is_none() && far && (width * size_of::<T>()).is_multiple_of(16) {
         return streamed(matrix, width, &groups.index);
     }
     // What is read counts for the size of the pieces, with at least one row per sum.

@@ -194,7 +194,7 @@ mod tests {
     /// Hides some keys of all queries, and all keys of some.
     fn hidden(shape: &[usize], seed: usize) -> Tensor<bool> {
         let keys = shape[shape.len() - 1].max(1);
-        let hides = |i: usize| (i * 7 + seed) % 5 == 0 || (shape.len() > 1 && i / keys % 4 == 3);
+        let hides = |i: usize| (i * 7 + seed).is_multiple_of(5) || (shape.len() > 1 && i / keys % 4 == 3);
         Tensor::from_vec(shape, (0..shape.iter().product()).map(hides).collect()).unwrap()
     }
 
