@@ -114,7 +114,7 @@ fn next_to_nothing() {
         ("causal", {
             // What needs no scores needs no such memory; a mask with a gradient does.
             let causal = F::ScaledDotProductAttentionOptions::default().is_causal(true);
-            F::scaled_dot_product_attention(&x, &x, &x, None, causal).expect("memory for the result");
+            let _ = F::scaled_dot_product_attention(&x, &x, &x, None, causal).expect("memory for the result");
             Box::new(move || {
                 let mask = zeros(&[1]).set_requires_grad(true);
                 F::scaled_dot_product_attention(&x, &x, &x, Some(&(&mask).into()), Default::default()).map(drop)
