@@ -1,11 +1,11 @@
 //! `#[derive(Module)]`: the members of a struct or an enum, its clone, its printed form, and its conversion between
 //! element types.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
     Attribute, Data, DeriveInput, Error, Fields, GenericParam, Ident, Index, LitStr, Member, Result, Token, Type,
-    TypeParamBound, WherePredicate, ext::IdentExt, meta::ParseNestedMeta, parse_quote, spanned::Spanned, visit::Visit,
+    TypeParamBound, WherePredicate, ext::IdentExt, meta::ParseNestedMeta, parse_quote, spanned::Spanned,
 };
 
 /// How a field is treated.
@@ -174,15 +174,14 @@ fn fields(fields: &Fields) -> Result<Vec<Field>> {
 
 /// Whether a type contains one of the given names.
 fn mentions(ty: &Type, names: &[Ident]) -> bool {
-    struct Search<'a>(&'a [Ident], bool);
-    impl<'ast> Visit<'ast> for Search<'_> {
-        fn visit_ident(&mut self, ident: &'ast Ident) {
-            self.1 |= self.0.contains(ident);
-        }
+    fn found(tokens: TokenStream, names: &[Ident]) -> bool {
+        tokens.into_iter().any(|token| match token {
+            TokenTree::Ident(ident) => names.contains(&ident),
+            TokenTree::Group(group) => found(group.stream(), names),
+            _ => false,
+        })
     }
-    let mut search = Search(names, false);
-    search.visit_type(ty);
-    search.1
+    found(ty.to_token_stream(), names)
 }
 
 /// The struct's generics, with the bound `Field` for every field type that depends on them, and with the bounds of a
