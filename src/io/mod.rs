@@ -1,4 +1,5 @@
 //! Files of weights.
 
 mod atomic;
+mod header;
 pub mod safetensors;

@@ -1,16 +1,15 @@
 //! The safetensors format: reading and writing files or bytes.
 
 use std::{
-    cmp::Reverse,
     fs::File,
     io::{self, Read, Write},
     path::Path,
 };
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-
-use super::atomic;
+use super::{
+    atomic,
+    header::{self, Stored},
+};
 use crate::{
     Error, Result,
     error::ErrorKind,
@@ -49,12 +48,12 @@ fn encoded<T: Element, const B: usize>(
 }
 
 /// The type of the elements, the bytes per element, and the bytes of all.
-fn size(tensor: &AnyTensor) -> (Dtype, usize, usize) {
+fn size(tensor: &AnyTensor) -> (&'static str, usize, usize) {
     let (dtype, width, numel) = match tensor {
-        AnyTensor::F32(t) => (Dtype::F32, 4, t.numel()),
-        AnyTensor::F64(t) => (Dtype::F64, 8, t.numel()),
-        AnyTensor::I64(t) => (Dtype::I64, 8, t.numel()),
-        AnyTensor::Bool(t) => (Dtype::BOOL, 1, t.numel()),
+        AnyTensor::F32(t) => ("F32", 4, t.numel()),
+        AnyTensor::F64(t) => ("F64", 8, t.numel()),
+        AnyTensor::I64(t) => ("I64", 8, t.numel()),
+        AnyTensor::Bool(t) => ("BOOL", 1, t.numel()),
     };
     (dtype, width, width * numel)
 }
@@ -71,8 +70,10 @@ impl<'s> Layout<'s> {
     fn new(state: &'s StateDict) -> Result<Self> {
         let refuse = |message: String| Err(Error::new(ErrorKind::Format, "safetensors", message));
         let entries: Vec<(&str, &AnyTensor)> = state.iter().collect();
-        let mut order: Vec<usize> = (0..entries.len()).collect();
-        order.sort_by_key(|&i| Reverse(size(entries[i].1).1));
+        let mut order = Vec::new();
+        for width in [8, 4, 1] {
+            order.extend((0..entries.len()).filter(|&i| size(entries[i].1).1 == width));
+        }
         let (mut ranges, mut end) = (vec![(0, 0); entries.len()], 0);
         for &i in &order {
             let start = end;
@@ -86,7 +87,7 @@ impl<'s> Layout<'s> {
                     "a tensor cannot be named `{name}`, which the format keeps for remarks; rename it"
                 ));
             }
-            let (name, shape) = (serde_json::Value::from(*name), tensor.shape());
+            let (name, shape) = (header::quoted(name), tensor.shape());
             let dtype = size(tensor).0;
             lines.push(format!(r#"{name}:{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[{start},{end}]}}"#));
         }
@@ -103,29 +104,6 @@ impl<'s> Layout<'s> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&self.head)?;
         self.tensors.iter().try_for_each(|tensor| encode(tensor, out))
-    }
-}
-
-/// The keys of a header in their order, which the format's own reader does not keep.
-struct Keys(Vec<String>);
-
-impl<'de> Deserialize<'de> for Keys {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keyed;
-        impl<'de> Visitor<'de> for Keyed {
-            type Value = Keys;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a header")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
-                let mut keys = Vec::new();
-                while let Some((key, IgnoredAny)) = map.next_entry()? {
-                    keys.push(key);
-                }
-                Ok(Keys(keys))
-            }
-        }
-        deserializer.deserialize_map(Keyed)
     }
 }
 
@@ -149,10 +127,10 @@ fn malformed(bytes: &[u8], cause: impl Into<Box<dyn std::error::Error + Send + S
 }
 
 /// The format checks lengths, but also accepts shapes without elements that no array can have.
-fn decode<T: Element, const B: usize>(view: &TensorView<'_>, of: impl Fn([u8; B]) -> T) -> Result<AnyTensor> {
-    room::<T>("from_bytes", view.shape())?;
-    let values = collected(view.data().as_chunks().0.iter().map(|&bytes| of(bytes)));
-    Tensor::from_vec(view.shape(), values).map(Into::into)
+fn decode<T: Element, const B: usize>(stored: &Stored<'_>, of: impl Fn([u8; B]) -> T) -> Result<AnyTensor> {
+    room::<T>("from_bytes", &stored.shape)?;
+    let values = collected(stored.data.as_chunks().0.iter().map(|&bytes| of(bytes)));
+    Tensor::from_vec(&stored.shape[..], values).map(Into::into)
 }
 
 /// A half-precision number: sign, five bits of exponent, ten of fraction.
@@ -168,23 +146,24 @@ fn half(bits: u16) -> f32 {
 }
 
 /// A stored tensor; narrower types become the nearest of the supported ones.
-fn restore(name: &str, view: &TensorView<'_>) -> Result<AnyTensor> {
-    let restored = match view.dtype() {
-        Dtype::F32 => decode(view, f32::from_le_bytes),
-        Dtype::F64 => decode(view, f64::from_le_bytes),
-        Dtype::F16 => decode(view, |b| half(u16::from_le_bytes(b))),
-        Dtype::BF16 => decode(view, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
-        Dtype::I64 => decode(view, i64::from_le_bytes),
-        Dtype::I32 => decode(view, |b| i64::from(i32::from_le_bytes(b))),
-        Dtype::I16 => decode(view, |b| i64::from(i16::from_le_bytes(b))),
-        Dtype::I8 => decode(view, |b| i64::from(i8::from_le_bytes(b))),
-        Dtype::U8 => decode(view, |[b]| i64::from(b)),
-        Dtype::BOOL => decode(view, |[b]| b != 0),
+fn restore(stored: &Stored<'_>) -> Result<AnyTensor> {
+    let name = &stored.name;
+    let restored = match stored.dtype.as_str() {
+        "F32" => decode(stored, f32::from_le_bytes),
+        "F64" => decode(stored, f64::from_le_bytes),
+        "F16" => decode(stored, |b| half(u16::from_le_bytes(b))),
+        "BF16" => decode(stored, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+        "I64" => decode(stored, i64::from_le_bytes),
+        "I32" => decode(stored, |b| i64::from(i32::from_le_bytes(b))),
+        "I16" => decode(stored, |b| i64::from(i16::from_le_bytes(b))),
+        "I8" => decode(stored, |b| i64::from(i8::from_le_bytes(b))),
+        "U8" => decode(stored, |[b]| i64::from(b)),
+        "BOOL" => decode(stored, |[b]| b != 0),
         other => {
             return Err(Error::new(
                 ErrorKind::Format,
                 "safetensors",
-                format!("`{name}` is of type {other:?}, which has no place in a tensor of f32, f64, i64 or bool"),
+                format!("`{name}` is of type {other}, which has no place in a tensor of f32, f64, i64 or bool"),
             ));
         }
     };
@@ -211,14 +190,8 @@ pub fn to_bytes(state: &StateDict) -> Result<Vec<u8>> {
 /// # Errors
 /// If the bytes are not in the format, or a tensor is of a type that has no counterpart.
 pub fn from_bytes(bytes: &[u8]) -> Result<StateDict> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| malformed(bytes, e))?;
-    let length = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
-    let Keys(names) = serde_json::from_slice(&bytes[8..8 + length]).map_err(|e| malformed(bytes, e))?;
-    let tensors = names.into_iter().filter(|name| name != "__metadata__").map(|name| {
-        let view = file.tensor(&name).map_err(|e| malformed(bytes, e))?;
-        Ok((restore(&name, &view)?, name)).map(|(tensor, name)| (name, tensor))
-    });
-    tensors.collect()
+    let stored = header::read(bytes).map_err(|cause| malformed(bytes, cause))?;
+    stored.into_iter().map(|stored| Ok((restore(&stored)?, stored.name)).map(|(tensor, name)| (name, tensor))).collect()
 }
 
 /// Writes a safetensors file completely or not at all, so that a crash leaves the old file unchanged.
