@@ -9,7 +9,7 @@ use crate::{
     kernels::{
         gather::{Rows, take_rows},
         layout::{array, row_major},
-        memory::{collected, filled},
+        memory::{collected, copied, filled},
         row_sums::{Groups, row_maxima, row_sums},
         sizes::room,
     },
@@ -277,7 +277,7 @@ fn bag_maxima<T: Real>(weight: &Tensor<T>, bags: Groups) -> Result<Tensor<T>> {
         (0..width).map(move |j| bags.index[places[bag * width + j]] * width + j)
     }));
     Ok(Tensor::op(OP, array(&[bags.len(), width], out), [weight], move |g, _| {
-        let g = g.rows_taken(OP, 0, collected(full.iter().copied()))?.reshape([-1])?;
+        let g = g.rows_taken(OP, 0, copied(&full))?.reshape([-1])?;
         Ok([Some(Tensor::zeros([rows * width]).rows_added(0, &chosen, &g).reshape([rows as isize, width as isize])?)])
     }))
 }

@@ -92,7 +92,7 @@ pub fn householder_product<T: Real>(a: &[T], factors: &[T], m: usize, n: usize) 
 fn reflect<T: Real>(rows: &mut [T], length: usize, first: usize, vector: &[T], factor: T) {
     let (head, tail) = rows.split_at_mut(length);
     let head = &mut head[first..];
-    let mut along = memory::collected(head.iter().copied());
+    let mut along = memory::copied(head);
     for (row, &v) in tail.chunks_exact(length).zip(vector) {
         along.iter_mut().zip(&row[first..]).for_each(|(sum, &x)| *sum += v * x);
     }

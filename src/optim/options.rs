@@ -95,6 +95,13 @@ pub(super) fn part_named<V: OptionValue>(_: &V, field: &str, name: &str) -> Opti
     V::PARTS.iter().position(|&p| p == part)
 }
 
+/// Adds the names of the numbers that an option has.
+pub(super) fn name_parts(names: &mut Vec<String>, option: &str, parts: &[&str]) {
+    for part in parts {
+        names.push([option, part].concat());
+    }
+}
+
 pub(super) fn no_option<O: GroupOptions>(options: &str, name: &str) -> Error {
     let names = O::names();
     Error::value(options, format!("there is no option `{name}`; there are {}", listed(names.iter())))
@@ -190,7 +197,7 @@ macro_rules! optimizer_options {
                 let mut names = vec!["lr".to_string()];
                 $(
                     let parts = <$ty as $crate::optim::options::OptionValue>::PARTS;
-                    names.extend(parts.iter().map(|part| [stringify!($field), part].concat()));
+                    $crate::optim::options::name_parts(&mut names, stringify!($field), parts);
                 )*
                 names
             }

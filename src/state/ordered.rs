@@ -60,7 +60,10 @@ impl<V> Ordered<V> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
-        self.slots.iter().flatten().map(|(name, value)| (name.as_str(), value))
+        self.slots.iter().filter_map(|slot| {
+            let (name, value) = slot.as_ref()?;
+            Some((name.as_str(), value))
+        })
     }
 
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
@@ -76,7 +79,9 @@ impl<V> FromIterator<(String, V)> for Ordered<V> {
     /// If two values have one name, the last one is kept, in the position of the first.
     fn from_iter<I: IntoIterator<Item = (String, V)>>(pairs: I) -> Self {
         let mut all = Ordered::default();
-        pairs.into_iter().for_each(|(name, value)| drop(all.insert(name, value)));
+        for (name, value) in pairs {
+            all.insert(name, value);
+        }
         all
     }
 }

@@ -254,7 +254,8 @@ impl<T: Element> Inputs<T> {
         if inputs.len() > 3 {
             return Inputs::Many(inputs.iter().map(|i| i.node.clone()).collect());
         }
-        Inputs::Few(std::array::from_fn(|i| inputs.get(i).map_or(NodeRef(None), |i| i.node.clone())), inputs.len())
+        let at = |i: usize| if i < inputs.len() { inputs[i].node.clone() } else { NodeRef(None) };
+        Inputs::Few([at(0), at(1), at(2)], inputs.len())
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     thresholds::{DOTS_PARALLEL, PRODUCT_FINE, PRODUCT_PARALLEL as PARALLEL},
 };
 use block::{PACKED_STEPS, STEPS, block};
-use tile::{DOT_ROWS, Dots, Kernels};
+use tile::{Dots, Kernels};
 
 /// Maximum number of products that one loop adds; longer sums are split into halves, for accuracy.
 const DOT_STEPS: usize = 1 << 10;
@@ -237,7 +237,7 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
 
 /// Whether `a` has so few rows, and both matrices such strides, that dot products are fastest.
 fn dotted<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>) -> bool {
-    a.rows <= DOT_ROWS && a.column == 1 && (b.row == 1 && b.rows >= kernels.lanes)
+    a.rows <= kernels.dots.len() && a.column == 1 && (b.row == 1 && b.rows >= kernels.lanes)
 }
 
 fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {

@@ -432,12 +432,15 @@ struct Elements<T>(*mut T);
 unsafe impl<T: Send> Sync for Elements<T> {}
 
 /// `f(item)` for each item; `work` as in [`for_each`].
+pub fn each<I: Send, S: IntoIterator<Item = I>, F: Fn(I) + Sync>(work: usize, items: S, f: F) {
+    each_of(each::<I, S, F> as fn(usize, S, F) as usize, work, collected(items), &f);
+}
+
 #[allow(unsafe_code)]
-pub fn each<I: Send>(work: usize, items: impl IntoIterator<Item = I>, f: impl Fn(I) + Sync) {
+fn each_of<I: Send>(kind: usize, work: usize, mut items: Vec<I>, f: &(dyn Fn(I) + Sync)) {
     if num_threads() == 1 {
         return items.into_iter().for_each(f);
     }
-    let mut items = collected(items);
     let count = items.len();
     // No lock per item: it would wait until everything that the previous task wrote is in the cache, a tenth of the
     // time of regions that are limited by memory.
@@ -447,7 +450,7 @@ pub fn each<I: Send>(work: usize, items: impl IntoIterator<Item = I>, f: impl Fn
     let start = Elements(items.as_mut_ptr());
     let start = &start;
     // SAFETY: each `i` is handed out once and is inside the items, whose memory outlives the region.
-    for_each(work, count, |i| f(unsafe { start.0.add(i).read() }));
+    for_each_of(kind, work, count, &|i| f(unsafe { start.0.add(i).read() }));
 }
 
 /// Calls `f(i, chunk)` for each chunk of `size` elements; the last one may be shorter.
