@@ -11,7 +11,7 @@ use super::{
     copy::{contiguous, copy_into},
     elementwise::{Body, write_pairs, zip},
     gather::Rows,
-    isa::{Isa, Kernel, dispatch_narrow, with_baseline},
+    isa::{Isa, Kernel, dispatch_for, dispatch_narrow, with_baseline},
     layout::{array, memory_order, row_major, sort_falling},
     memory::{collected, copied, filled, full, recycle, vector},
     scalar::{is_nan, log_add_exp},
@@ -196,9 +196,16 @@ fn block<T: Copy>(x: &[T], at: usize) -> [T; LANES] {
     x[at..at + LANES].try_into().expect("so many lanes")
 }
 
-/// Integers and truth values are combined by what every CPU has: one version is compiled for them.
-fn choose<T: Element, K: Kernel>(kernel: K) -> K::Output {
-    if T::REAL { dispatch_narrow(kernel) } else { with_baseline(kernel) }
+/// Integers and truth values are combined by what every CPU has: one version is compiled for them. Sums gain a tenth from
+/// AVX-512 in the first-level cache, extremes nothing.
+fn choose<T: Element, K: Kernel, const SUM: bool>(kernel: K) -> K::Output {
+    if !T::REAL {
+        with_baseline(kernel)
+    } else if SUM {
+        dispatch_for::<T, _>(kernel)
+    } else {
+        dispatch_narrow(kernel)
+    }
 }
 
 struct FoldContiguous<T, S, F> {
@@ -218,7 +225,7 @@ impl<T: Element, S: Terms<T>, F: Fn(T, T) -> T + Copy> Kernel for FoldContiguous
 
 /// Combines a contiguous slice into one element, on this thread.
 pub fn fold_contiguous<T: Element>(x: &[T], identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
-    choose::<T, _>(FoldContiguous { terms: Each([x], |[x]: [T; 1]| x), n: x.len(), identity, f })
+    choose::<T, _, true>(FoldContiguous { terms: Each([x], |[x]: [T; 1]| x), n: x.len(), identity, f })
 }
 
 /// `Σ term(x, y)` over the places of two slices of one length: the terms of a part are written, then added.
@@ -330,7 +337,7 @@ pub(super) fn fold_rows<T: Element>(x: &[T], out: &mut [T], identity: T, f: impl
     if !out.is_empty() {
         let width = out.len();
         let of = Blocks { x, block: x.len().max(1), stride: width, count: x.len() / width, width, out };
-        choose::<T, _>(Columns { of, identity, f });
+        choose::<T, _, true>(Columns { of, identity, f });
     }
 }
 
@@ -410,7 +417,7 @@ pub fn fold<T: Element>(
     identity: T,
     f: impl Fn(T, T) -> T + Copy + Send + Sync,
 ) -> ArrayD<T> {
-    fold_by(x, axes, Fold { identity, columns: &|of| choose::<T, _>(Columns { of, identity, f }) })
+    fold_by(x, axes, Fold { identity, columns: &|of| choose::<T, _, false>(Columns { of, identity, f }) })
 }
 
 fn fold_by<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize], fold: Fold<'_, T>) -> ArrayD<T> {
@@ -457,7 +464,8 @@ fn fold_slice<T: Element>(x: &[T], shape: &[usize], reduced: &dyn Fn(usize) -> b
 
 /// The sum along `axes`; of `bool`, whether any is true.
 pub fn sum<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize]) -> ArrayD<T> {
-    fold(x, axes, T::ZERO, T::plus)
+    let columns = |of: Blocks<'_, T>| choose::<T, _, true>(Columns { of, identity: T::ZERO, f: T::plus });
+    fold_by(x, axes, Fold { identity: T::ZERO, columns: &columns })
 }
 
 /// The position of the first of `len` elements of `x`, `step` apart, that no other precedes in the order of `before`; NaN
