@@ -20,6 +20,7 @@ pub mod ctc;
 pub mod elementwise;
 pub mod gather;
 pub mod gemm;
+pub mod held;
 pub mod im2col;
 pub mod interpolation;
 pub mod isa;

@@ -471,14 +471,16 @@ pub fn sum<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize]) -> ArrayD<T> {
 /// The position of the first of `len` elements of `x`, `step` apart, that no other precedes in the order of `before`; NaN
 /// precedes all.
 pub fn position<T: Element>(x: &[T], len: usize, step: usize, before: impl Fn(T, T) -> bool + Copy) -> usize {
-    let mut best = 0;
-    for i in 1..len {
-        let (v, b) = (x[i * step], x[best * step]);
-        if before(v, b) || (is_nan(v) && !is_nan(b)) {
-            best = i;
+    if len == 0 {
+        return 0;
+    }
+    let (mut best, mut place) = (x[0], 0);
+    for (i, &v) in x.iter().step_by(step).take(len).enumerate() {
+        if before(v, best) || (is_nan(v) && !is_nan(best)) {
+            (best, place) = (v, i);
         }
     }
-    best
+    place
 }
 
 /// [`position`] in each lane along `axis`, which is removed.

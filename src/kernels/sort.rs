@@ -11,13 +11,12 @@ fn rank<T: Element>(x: T) -> u64 {
     const SIGN: u64 = 1 << 63;
     match T::DTYPE {
         DType::I64 | DType::Bool => x.as_i64() as u64 ^ SIGN,
-        _ => match x.as_f64() {
-            x if x.is_nan() => u64::MAX,
-            // Both zeros.
-            0. => SIGN,
-            x if x > 0. => x.to_bits() | SIGN,
-            x => !x.to_bits(),
-        },
+        _ => {
+            // Both zeros are one. Without branches, which no CPU could predict.
+            let (bits, nan) = ((x.as_f64() + 0.).to_bits(), x.as_f64().is_nan());
+            let key = bits ^ ((bits as i64 >> 63) as u64 | SIGN);
+            if nan { u64::MAX } else { key }
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     Result,
     kernels::{
         elementwise::{Body, Map, map_by, map_with, zip_by, zip_in_place, zip3_by},
+        held::Held,
         isa::Isa,
         layout::row_major,
         reduce::sum_of,
@@ -237,7 +238,7 @@ fn unary_row<T: Real>(f: &dyn UnaryRow<T>, x: &Tensor<T>) -> Tensor<T> {
     }
     let f = f.boxed();
     if reads != Reads::Input {
-        return Tensor::record(name, out.into(), &[x], reads == Reads::Output, f);
+        return Tensor::record(name, Held::from(out.into_shared()), &[x], reads == Reads::Output, f);
     }
     let kept = x.clone();
     Tensor::op(name, out, [x], move |g, _| Ok([Some(gradient(&*f, g, Some(&kept)))]))
