@@ -9,7 +9,7 @@ use crate::{
     kernels::{
         gather::{Rows, take_rows},
         layout::{array, row_major},
-        memory::{collected, copied, filled},
+        memory::{collected, copied, filled, mapped},
         row_sums::{Groups, row_maxima, row_sums},
         sizes::room,
     },
@@ -80,7 +80,7 @@ fn rows_of(op: &str, input: &Tensor<i64>, shape: &[usize]) -> Result<Vec<usize>>
         let i = given.iter().find(|&&i| i as u64 >= rows as u64).expect("one was found");
         return Err(Error::index(op, format!("index {i} is outside a table of {rows} rows ({shape:?})")));
     }
-    Ok(collected(given.iter().map(|&i| i as usize)))
+    Ok(mapped(&given, |i| i as usize))
 }
 
 /// The rows of `weight` with the indices in `input`.

@@ -11,7 +11,10 @@ use std::{
 
 use ndarray::{ArcArray, Array, Array1, ArrayD, IntoDimension, IxDyn, s};
 
-use super::sizes::{must, refused};
+use super::{
+    sizes::{must, refused},
+    vmath::fill,
+};
 use crate::sync::lock;
 
 /// Minimum number of bytes of a buffer that is kept: below that, the allocator is as fast.
@@ -213,6 +216,20 @@ pub fn collected<T>(elements: impl IntoIterator<Item = T>) -> Vec<T> {
     for element in elements {
         push(&mut out, element);
     }
+    out
+}
+
+/// `f` of each number, as a loop that the compiler can make a vector loop.
+///
+/// # Panics
+/// If there is not enough memory.
+#[allow(unsafe_code)]
+#[track_caller]
+pub fn mapped<A: Copy, T: Copy>(x: &[A], f: impl Fn(A) -> T + Copy) -> Vec<T> {
+    let mut out = vector(x.len());
+    fill(x, &mut out.spare_capacity_mut()[..x.len()], f);
+    // SAFETY: this many were just written.
+    unsafe { out.set_len(x.len()) };
     out
 }
 

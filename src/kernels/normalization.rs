@@ -4,7 +4,7 @@
 use super::{
     isa::{Isa, Kernel, dispatch, dispatch_narrow},
     layout::empty_slices,
-    memory::{Aligned, collected, copied, filled, recycle},
+    memory::{Aligned, copied, filled, mapped, recycle},
     prefetch,
     reduce::{self, Each, combine, fold_contiguous, fold_rows},
     row_kernel::{Blank, RowKernel, Sizes, run, write, write_rows},
@@ -75,7 +75,7 @@ fn careful_moments<T: Real>(x: &[T], mut mean: T) -> [T; 3] {
     let count = T::of(x.len() as f64);
     if !mean.is_finite() {
         // The sum overflows, but the mean need not.
-        mean = fold_contiguous(&collected(x.iter().map(|&x| x / count)), T::ZERO, T::plus);
+        mean = fold_contiguous(&mapped(x, |x| x / count), T::ZERO, T::plus);
     }
     let about = |mean| dispatch_narrow(About { x, mean }).map(|sum| sum / count);
     let [mut rest, mut square] = about(mean);
@@ -321,7 +321,7 @@ fn channel_sums<T: Real, const N: usize>(
 pub fn batch_moments<T: Real>(x: &[T], map: Map) -> [Vec<T>; 3] {
     let count = T::of((x.len() / map.channels.max(1)) as f64);
     let zeros = filled(map.channels, T::ZERO);
-    let over = |sum: Vec<T>| collected(sum.into_iter().map(|sum| sum / count));
+    let over = |sum: Vec<T>| mapped(&sum, |sum| sum / count);
     let about = |mean: &[T]| {
         channel_sums([x, x], map, [mean, &zeros], |[x, _, mean, _]| [x - mean, (x - mean) * (x - mean)]).map(over)
     };
@@ -338,10 +338,10 @@ pub fn batch_moments<T: Real>(x: &[T], map: Map) -> [Vec<T>; 3] {
     }
     let [mut rest, mut square] = about(&mean);
     if rest.iter().zip(&square).any(|(&rest, &square)| is_rough(rest, square)) {
-        mean = per_channel(&mean, &rest, &|mean, rest| mean + rest);
+        mean = per_channel(&mean, &rest, |mean, rest| mean + rest);
         [rest, square] = about(&mean);
     }
-    let var = per_channel(&square, &rest, &spread);
+    let var = per_channel(&square, &rest, spread);
     [mean, rest, var]
 }
 
@@ -373,8 +373,12 @@ impl<T: Real, F: Fn(T, T, [T; 4]) -> T + Sync + Copy> RowKernel<T> for Channels<
 }
 
 /// One number per channel, from two others.
-fn per_channel<T: Real>(a: &[T], b: &[T], f: &dyn Fn(T, T) -> T) -> Vec<T> {
-    collected(a.iter().zip(b).map(|(&a, &b)| f(a, b)))
+pub fn per_channel<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Copy) -> Vec<T> {
+    let mut out = copied(a);
+    for (a, &b) in out.iter_mut().zip(b) {
+        *a = f(*a, b);
+    }
+    out
 }
 
 /// `(x − mean) · rstd · weight + bias`, with statistics and parameters per channel.
@@ -385,7 +389,7 @@ pub fn batch_norm<T: Real>(
     weight: Option<&[T]>,
     bias: Option<&[T]>,
 ) -> Aligned<T> {
-    let scale = per_channel(&or_all(weight, T::ONE, map.channels), rstd, &|w, r| w * r);
+    let scale = per_channel(&or_all(weight, T::ONE, map.channels), rstd, |w, r| w * r);
     let bias = or_all(bias, T::ZERO, map.channels);
     let numbers = [mean, rest, &scale, &bias];
     let f = |x, _, [mean, rest, scale, bias]: [T; 4]| ((x - mean) - rest) * scale + bias;
@@ -406,16 +410,16 @@ pub fn batch_norm_backward<T: Real>(
 ) -> (Option<Aligned<T>>, [Vec<T>; 2]) {
     let channels = map.channels;
     let [bias, along] = channel_sums([g, x], map, [mean, rest], |[g, x, mean, rest]| [g, g * ((x - mean) - rest)]);
-    let scale = per_channel(&or_all(weight, T::ONE, channels), rstd, &|w, r| w * r);
+    let scale = per_channel(&or_all(weight, T::ONE, channels), rstd, |w, r| w * r);
     let sizes = map.sizes(x.len(), true, 0);
     let dx = if !input {
         None
     } else if own {
         let count = T::of((x.len() / channels.max(1)) as f64);
-        let slope = per_channel(&per_channel(&along, rstd, &|a, r| a * r * r), &scale, &|a, s| a * s / count);
-        let shift = per_channel(&bias, &scale, &|b, s| b * s / count);
+        let slope = per_channel(&per_channel(&along, rstd, |a, r| a * r * r), &scale, |a, s| a * s / count);
+        let shift = per_channel(&bias, &scale, |b, s| b * s / count);
         // The remaining error of the mean is part of the shift, so four numbers per channel are enough.
-        let shift = per_channel(&shift, &per_channel(rest, &slope, &|r, s| r * s), &|shift, left| shift - left);
+        let shift = per_channel(&shift, &per_channel(rest, &slope, |r, s| r * s), |shift, left| shift - left);
         let numbers = [mean, &scale, &slope, &shift];
         let f = |g, x, [mean, scale, slope, shift]: [T; 4]| g * scale - (x - mean) * slope - shift;
         Some(run(&Channels { map, x: g, y: x, numbers, f }, sizes).0)
@@ -423,5 +427,5 @@ pub fn batch_norm_backward<T: Real>(
         let f = |g, _, [scale, ..]: [T; 4]| g * scale;
         Some(run(&Channels { map, x: g, y: g, numbers: [&scale; 4], f }, sizes).0)
     };
-    (dx, [per_channel(&along, rstd, &|a, r| a * r), bias])
+    (dx, [per_channel(&along, rstd, |a, r| a * r), bias])
 }

@@ -276,14 +276,17 @@ impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for Columns<'_, T, F> {
                 continue;
             }
             // Narrow rows: several side by side are treated as one.
-            let (several, mut wide) = (LANES / width, [identity; LANES]);
-            let narrow = several > 1 && stride == width && count >= 2 * several;
-            let (together, into) = if narrow { (several, &mut wide[..several * width]) } else { (1, &mut *out) };
-            level(x, together * stride, count / together, into, identity, f);
-            if narrow {
-                wide[..several * width].chunks_exact(width).for_each(|row| add_row(out, row, f));
-                let rest = &x[count / several * several * width..count * width];
-                rest.chunks_exact(width).for_each(|row| add_row(out, row, f));
+            let several = LANES / width;
+            if several < 2 || stride != width || count < 2 * several {
+                level(x, stride, count, out, identity, f);
+                continue;
+            }
+            let mut wide = [identity; LANES];
+            let wide = &mut wide[..several * width];
+            level(x, wide.len(), count / several, wide, identity, f);
+            let rest = &x[count / several * wide.len()..count * width];
+            for row in wide.chunks_exact(width).chain(rest.chunks_exact(width)) {
+                add_row(out, row, f);
             }
         }
     }
@@ -471,14 +474,18 @@ pub fn sum<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize]) -> ArrayD<T> {
 /// The position of the first of `len` elements of `x`, `step` apart, that no other precedes in the order of `before`; NaN
 /// precedes all.
 pub fn position<T: Element>(x: &[T], len: usize, step: usize, before: impl Fn(T, T) -> bool + Copy) -> usize {
-    if len == 0 {
-        return 0;
-    }
-    let (mut best, mut place) = (x[0], 0);
-    for (i, &v) in x.iter().step_by(step).take(len).enumerate() {
+    let Some(&(mut best)) = x.first().filter(|_| len > 0) else { return 0 };
+    let mut place = 0;
+    let mut compare = |i, v| {
         if before(v, best) || (is_nan(v) && !is_nan(best)) {
             (best, place) = (v, i);
         }
+    };
+    // A loop of its own, in which the compiler knows the step.
+    if step == 1 {
+        x[..len].iter().enumerate().for_each(|(i, &v)| compare(i, v));
+    } else {
+        (0..len).for_each(|i| compare(i, x[i * step]));
     }
     place
 }

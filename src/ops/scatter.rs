@@ -7,7 +7,7 @@ use crate::{
         elementwise::map,
         gather::{Rows, places, put_rows},
         layout::{array, row_major},
-        memory::{collected, copied, filled, push},
+        memory::{collected, copied, filled, mapped, push},
         scalar::{max_nan, min_nan},
         sizes::room,
     },
@@ -339,7 +339,7 @@ fn product_grads_by_rows<T: Real>(
     let (several, one) = (several.to_vec(), (x.numel() + src.numel()) as i64);
     let mut row_of = filled(x.numel(), None);
     let (mut rows, mut targets, mut slots) = (Vec::new(), Vec::new(), filled(src.numel(), (0, 0)));
-    let position = collected(index.view().iter().map(|&i| i as usize));
+    let position = mapped(&row_major(&index.view()), |i| i as usize);
     places(x.shape(), index.shape(), at, &position, |to, k| {
         if several[k] {
             let row = *row_of[to].get_or_insert_with(|| {

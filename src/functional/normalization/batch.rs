@@ -9,7 +9,7 @@ use crate::{
     functional::options,
     kernels::{
         layout::{array, row_major},
-        memory::{collected, filled},
+        memory::{filled, mapped},
         normalization as kernel,
         sizes::room,
     },
@@ -102,7 +102,7 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
     let form = Form { sizes: [shape[0], 1, channels, shape[2..].iter().product()], axes: [0, 3], centred: true };
     let eps = T::of(options.eps);
     if let (Some(mean), Some(var), false) = (running_mean, running_var, options.training) {
-        let rstd = collected(var.view().iter().map(|&v| (v + eps).sqrt().recip()));
+        let rstd = mapped(&row_major(&var.view()), |v| (v + eps).sqrt().recip());
         let moments = [mean.to_vec(), filled(channels, T::ZERO), rstd];
         return Ok((channels_normed(input, form, moments, weight, bias, None), None));
     }
@@ -115,7 +115,7 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
     let (mut x, mut eps, mut scales) = (input.clone(), filled(channels, eps), filled(channels, T::ONE));
     let of = |x: &Tensor<T>, eps: &[T]| {
         let [mean, rest, var] = kernel::batch_moments(&row_major(&x.view()), form.map());
-        let rstd = collected(var.iter().zip(eps).map(|(&v, &eps)| (v + eps).sqrt().recip()));
+        let rstd = kernel::per_channel(&var, eps, |v, eps| (v + eps).sqrt().recip());
         ([mean, rest, rstd], var)
     };
     let (mut moments, mut var) = of(&x, &eps);
@@ -127,8 +127,11 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
     // An empty batch does not update the statistics.
     let trained = (options.training && count > 0).then(|| {
         let unbias = T::of(count as f64 / (count as f64 - 1.));
-        let mean = collected((0..channels).map(|c| (moments[0][c] + moments[1][c]) / scales[c]));
-        [mean, collected(var.iter().zip(&scales).map(|(&v, &s)| v * unbias / s / s))]
+        let mean = kernel::per_channel(&moments[0], &moments[1], |mean, rest| mean + rest);
+        [
+            kernel::per_channel(&mean, &scales, |mean, s| mean / s),
+            kernel::per_channel(&var, &scales, |v, s| v * unbias / s / s),
+        ]
     });
     Ok((channels_normed(&x, form, moments, weight, bias, Some(eps)), trained))
 }

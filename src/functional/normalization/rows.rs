@@ -14,7 +14,7 @@ use crate::{
     functional::{BatchNormOptions, options},
     kernels::{
         layout::row_major,
-        memory::{collected, filled},
+        memory::{filled, mapped},
         normalization as kernel,
     },
     tensor::{Real, Tensor, grad_enabled},
@@ -255,7 +255,7 @@ fn row_norm<T: Real>(
 ) -> Result<Normed<T>> {
     let one = Tensor::scalar(T::of(eps));
     let (out, moments) = rows_normed(op, input, form, weight, bias, one.clone());
-    let rstd = collected(moments.iter().map(|m| m.rstd));
+    let rstd = mapped(&moments, |m| m.rstd);
     let Some((scaled, scale)) = form.balanced_if_wild(input, &rstd, eps)? else { return Ok((out, moments, None)) };
     let (out, moments) = rows_normed(op, &scaled, form, weight, bias, one * &scale * &scale);
     Ok((out, moments, Some(scale)))
