@@ -246,7 +246,8 @@ impl Text<'_> {
                 let (word, rest) = self.rest.split_at(self.rest.iter().take_while(is_word).count());
                 let number = std::str::from_utf8(word).is_ok_and(|word| word.parse::<f64>().is_ok());
                 let starts = word.first().is_some_and(|&b| b == b'-' || b.is_ascii_digit());
-                if !(number && starts) && ![&b"true"[..], b"false", b"null"].contains(&word) {
+                let known = (number && starts) || [&b"true"[..], b"false", b"null"].contains(&word);
+                if !known {
                     return Err(self.unexpected("a value"));
                 }
                 self.rest = rest;

@@ -61,7 +61,7 @@ pub fn update<T: Real, const N: usize>(pass: &impl Pass<T, N>, value: &mut [T], 
         return dispatch_for::<T, _>(Loop { pass, value, grad, slots });
     }
     in_parts(value, grad, &mut slots, &|value, grad, slots| {
-        let slots = slots.try_into().ok().expect("a part of each slot");
+        let slots = slots.try_into().expect("a part of each slot");
         dispatch_for::<T, _>(Loop { pass, value, grad, slots });
     });
 }
