@@ -333,7 +333,7 @@ mod tests {
             (format!(r#"{{"\u+123":{{{x}}}}}"#), 8),
             (format!(r#"{{"\x":{{{x}}}}}"#), 8),
             (format!("{{\"a\nb\":{{{x}}}}}"), 8),
-            (format!(r#"{{"x":{{"shape":[2],"data_offsets":[0,8]}}}}"#), 8),
+            (r#"{"x":{"shape":[2],"data_offsets":[0,8]}}"#.into(), 8),
         ];
         let mut read_of_them = 0;
         for (header, data) in cases {
