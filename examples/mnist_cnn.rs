@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     let batches = DataLoader::new(TensorDataset::new((images, labels))?, 64).shuffle(true);
 
     let mut model = Net::new();
-    println!("{}", summary(&model, &[64, 1, 28, 28])?);
+    println!("{}", summary(&model, &Tensor::zeros([64, 1, 28, 28]))?);
     let mut adam = optim::Adam::new(&model, 1e-3);
     for epoch in 0..4 {
         let (start, mut total) = (Instant::now(), 0.);

@@ -207,6 +207,9 @@ impl std::error::Error for Error {
 pub(crate) fn listed<S: fmt::Display>(items: impl ExactSizeIterator<Item = S>) -> String {
     const SHOWN: usize = 10;
     let more = items.len().saturating_sub(SHOWN);
-    let shown: Vec<String> = items.take(SHOWN).map(|item| item.to_string()).collect();
+    let mut shown = Vec::new();
+    for item in items.take(SHOWN) {
+        shown.push(item.to_string());
+    }
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }

@@ -68,6 +68,9 @@ pub trait Element:
     const ZERO: Self;
     /// 1, or `true`.
     const ONE: Self;
+    /// Whether it is `f32` or `f64`. A test of it leaves what is behind it out of the program, as one of `DTYPE` does not.
+    #[doc(hidden)]
+    const REAL: bool = matches!(Self::DTYPE, DType::F32 | DType::F64);
 
     /// The sum; for `bool`, "or". Accumulating scatters use this.
     #[doc(hidden)]

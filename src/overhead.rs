@@ -72,3 +72,20 @@ fn a_step_of_a_small_network() {
     excess.at_most("a step", step, (56, 140));
     assert!(excess.0.is_empty(), "{}", excess.0);
 }
+
+#[test]
+fn one_step_of_a_recurrent_layer() {
+    let mut excess = Excess::default();
+    let (lstm, cell, gru) = (LSTM::new(8, 16), LSTMCell::new(8, 16), GRU::new(8, 16));
+    let (x, rows) = (Tensor::<f32>::ones([1, 1, 8]), Tensor::<f32>::ones([1, 8]));
+    excess.at_most("LSTM", || no_grad(|| lstm.forward(&x, None)).unwrap().0, (71, 62));
+    excess.at_most("LSTMCell", || no_grad(|| cell.forward(&rows, None)).unwrap().0, (35, 52));
+    let train = || {
+        let y = gru.forward(&x, None).unwrap().0;
+        y.sum().backward().unwrap();
+        gru.zero_grad();
+        y
+    };
+    excess.at_most("GRU and back", train, (189, 182));
+    assert!(excess.0.is_empty(), "{}", excess.0);
+}

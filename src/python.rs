@@ -63,6 +63,7 @@ as_python! {
     [] usize, |value| value.to_string();
     [] isize, |value| value.to_string();
     [] i64, |value| value.to_string();
+    [A: AsPython, B: AsPython] (A, B), |value| format!("({}, {})", value.0.python(), value.1.python());
     [] str, |value| value.to_string();
     [] String, |value| value.clone();
     [V: fmt::Display] [V], |value| py_tuple(value);

@@ -283,7 +283,7 @@ fn a_flattened_field_shows_what_is_inside() {
     assert_eq!(names(&net), ["gate", "0.weight", "0.bias"]);
     assert!(net.to_string().starts_with("Gated(\n  (0): Linear("));
     let mut copy = net.clone();
-    assert!(!copy.inner.get(0).unwrap().parameters()[0].is_same(&net.parameters()[1]));
+    assert!(!copy.inner[0].parameters()[0].is_same(&net.parameters()[1]));
     copy.eval();
     assert!(!copy.is_training() && net.is_training());
     copy.load_state_dict(&net.state_dict()).unwrap();

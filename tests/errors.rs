@@ -20,6 +20,9 @@ fn shapes() {
     let (x, y) = (zeros(&[2, 3]), zeros(&[4, 3]));
     refused(x.try_add(&y), Shape, &["add: ", "[2, 3]", "[4, 3]", "do not broadcast"]);
     refused(x.try_mul(&y), Shape, &["mul: ", "[2, 3]", "[4, 3]"]);
+    refused(x.lerp(&y, zeros(&[3])), Shape, &["lerp: ", "together: input [2, 3], end [4, 3], weight [3]"]);
+    let clamped = x.clamp_tensor(Some(&zeros(&[3])), Some(&y));
+    refused(clamped, Shape, &["clamp: ", "together: input [2, 3], min [3], max [4, 3]"]);
     refused(x.matmul(&y), Shape, &["m: ", "[2, 3]", "[4, 3]", "3", "4"]);
     refused(x.bmm(&y), Shape, &["bmm: ", "[2, 3]", "[4, 3]"]);
     refused(x.reshape([4, 2]), Shape, &["reshape: ", "[2, 3] (6 elements)", "[4, 2]"]);

@@ -362,7 +362,7 @@ fn initial_weights() {
 #[test]
 fn summary_counts_multiplications_on_all_threads() {
     let model = sequential![Conv2d::new(16, 32, 3).padding(1)];
-    let table = ndnn::nn::summary(&model, &[4, 16, 20, 20]).unwrap();
+    let table = ndnn::nn::summary(&model, &Tensor::zeros([4, 16, 20, 20])).unwrap();
     assert_eq!(table.multiply_adds, 4 * 32 * 16 * 9 * 400);
 }
 

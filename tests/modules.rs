@@ -1,4 +1,4 @@
-//! Modules as users write them: names, state, modes, freezing, copies, files, the summary.
+//! Modules as users write them: names, state, modes, freezing, copies, files.
 
 use std::{any::Any, fs, path::PathBuf, sync::Arc};
 
@@ -19,12 +19,18 @@ mod lazy;
 mod parametrizations;
 #[path = "modules/prune.rs"]
 mod prune;
+#[path = "modules/replace.rs"]
+mod replace;
 #[path = "modules/setters.rs"]
 mod setters;
 #[path = "modules/sources.rs"]
 mod sources;
 #[path = "modules/state.rs"]
 mod state;
+#[path = "modules/state_hooks.rs"]
+mod state_hooks;
+#[path = "modules/summary.rs"]
+mod summary;
 #[path = "modules/utils.rs"]
 mod utils;
 
@@ -249,10 +255,9 @@ fn a_layer_may_evaluate_while_the_others_train() {
     let error = net.train_matching("fc1", true).unwrap_err();
     assert_eq!(error.to_string(), "pattern: `fc1` matches no layer with a mode; there are seq.1, norm");
 
-    let layer = net.seq.get_mut(1).unwrap();
-    layer.eval();
-    *(layer as &mut dyn Any).downcast_mut::<Dropout>().unwrap() = Dropout::new(0.25);
-    assert!(net.seq.to_string().contains("(1): Dropout(p=0.25, inplace=False)") && net.seq.get_mut(3).is_none());
+    net.seq[1].eval();
+    *net.seq.get_mut(1).unwrap() = Dropout::new(0.25);
+    assert!(net.seq.to_string().contains("(1): Dropout(p=0.25, inplace=False)") && net.seq.layer_mut(3).is_none());
 }
 
 #[test]
@@ -339,62 +344,6 @@ fn a_sequential_in_f64() {
     assert_eq!(wide.state_dict().get("2.weight").unwrap().dtype(), DType::F64);
 }
 
-// ------------------------------------------------------------------------------------------------------------ summary
-
-#[test]
-fn the_summary_counts_multiply_adds() {
-    let model =
-        sequential![Conv2d::new(3, 8, 3).padding(1), ReLU, MaxPool2d::new(2), Flatten, Linear::new(8 * 4 * 4, 10)];
-    model.set_requires_grad_matching("0.*", false).unwrap();
-    let table = summary(&model, &[2, 3, 8, 8]).unwrap();
-    // A convolution: N · C_out · H · W outputs of C_in · 3 · 3 products; a linear layer: N · in · out.
-    let (conv, linear) = (2 * 8 * 8 * 8 * 3 * 9, 2 * 128 * 10);
-    assert_eq!((table.rows[1].multiply_adds, table.rows[5].multiply_adds), (conv, linear));
-    assert_eq!((table.multiply_adds, table.parameters, table.trainable), (conv + linear, 224 + 1290, 1290));
-    let expected = "\
-Layer  Type        Output shape  Parameters  Multiply-adds
-----------------------------------------------------------
-       Sequential  [2, 10]
-0      Conv2d      [2, 8, 8, 8]         224         27,648
-1      ReLU        [2, 8, 8, 8]
-2      MaxPool2d   [2, 8, 4, 4]
-3      Flatten     [2, 128]
-4      Linear      [2, 10]            1,290          2,560
-----------------------------------------------------------
-Parameters: 1,514 (224 frozen)
-Multiply-adds: 30,208";
-    assert_eq!(table.to_string(), expected);
-    assert!(summary(&model, &[2, 4, 8, 8]).unwrap_err().to_string().contains("in Sequential.0 (Conv2d(3, 8"));
-    // An error leaves nothing behind.
-    assert_eq!(summary(&model, &[2, 3, 8, 8]).unwrap(), table);
-}
-
-/// A layer that runs several times at one path says how often; one in several places shares its calls among them.
-#[test]
-fn the_summary_shows_repeated_calls() {
-    #[derive(Module)]
-    struct Twice {
-        inner: Linear,
-        act: Tanh,
-    }
-    #[forward]
-    impl Forward for Twice {
-        fn forward(&self, x: &Tensor) -> Result<Tensor> {
-            let x = self.act.forward(&self.inner.forward(x)?)?;
-            self.inner.forward(&self.inner.forward(&x)?)
-        }
-    }
-    let model = Twice { inner: Linear::new(4, 4), act: Tanh };
-    let table = summary(&model, &[2, 4]).unwrap();
-    let row = &table.rows[1];
-    assert_eq!((row.calls, row.multiply_adds, table.multiply_adds), (3, 3 * 32, 3 * 32));
-    assert!(table.to_string().contains("inner  Linear  [2, 4] × 3"), "{table}");
-    assert!(table.to_string().contains("act    Tanh    [2, 4]\n"), "{table}");
-    let shared = Arc::new(Linear::new(4, 4));
-    let table = summary(&sequential![shared.clone(), Tanh, shared], &[2, 4]).unwrap();
-    assert_eq!(table.rows.iter().map(|row| row.calls).collect::<Vec<_>>(), [1, 1, 1, 1]);
-}
-
 #[test]
 fn errors_name_the_place() {
     let net = net();
@@ -475,11 +424,11 @@ fn a_parameter_is_an_operand_and_learns() {
 #[test]
 fn a_sequential_is_a_container() {
     let mut net = sequential![Linear::new(2, 2)].push_named("norm", BatchNorm1d::new(2));
-    net.get_mut(1).unwrap().eval();
-    assert!(!net.get_named("norm").unwrap().is_training() && net.get(0).unwrap().is_training());
-    assert!(net.get_named("other").is_none() && net.get(2).is_none() && net.get_mut(2).is_none());
+    net.layer_mut(1).unwrap().eval();
+    assert!(!net.layer_named("norm").unwrap().is_training() && net[0].is_training());
+    assert!(net.layer_named("other").is_none() && net.layer(2).is_none() && net.layer_mut(2).is_none());
     net.iter_mut().for_each(|layer| layer.train());
-    assert!(net.get_named("norm").unwrap().is_training());
+    assert!(net.layer_named("norm").unwrap().is_training());
     net.extend([Box::new(Tanh) as Box<dyn Forward>, Box::new(Linear::new(2, 1))]);
     let names: Vec<String> = net.children().into_iter().map(|(name, _)| name).collect();
     assert_eq!((names, net.iter().count()), (["0", "norm", "2", "3"].map(String::from).to_vec(), 4));

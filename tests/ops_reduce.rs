@@ -183,6 +183,12 @@ fn gradients_where_there_is_no_derivative() {
         assert_eq!(gradient(zeros(), &|x| x.norm(p, (), false).unwrap()), zeros(), "norm {p} at 0");
     }
     assert_eq!(gradient(tensor![2., 1., -2.; f64], &|x| x.norm(INF, 0, false).unwrap()), tensor![0.5, 0., -0.5; f64]);
+    for p in [INF, -INF] {
+        for x in [tensor![f64::NAN, 0.; f64], tensor![1., f64::NAN; f64], tensor![f64::NAN, f64::NAN; f64]] {
+            assert!(x.norm(p, 0, false).unwrap().item().unwrap().is_nan());
+            assert_eq!(gradient(x, &|x| x.norm(p, 0, false).unwrap()), tensor![0., 0.; f64], "as PyTorch");
+        }
+    }
     assert_eq!(gradient(X::ones([3]), &|x| x.std()), zeros());
     assert_eq!(gradient(tensor![1., 2., 2.; f64], &|x| x.amax(0, false).unwrap()), tensor![0., 0.5, 0.5; f64]);
     assert_eq!(gradient(tensor![1., 2., 2.; f64], &|x| x.max_dim(0, false).unwrap().0), tensor![0., 1., 0.; f64]);

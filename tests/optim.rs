@@ -180,7 +180,7 @@ fn a_beta_of_one() {
 }
 
 #[test]
-#[should_panic(expected = "a weight decay is at least 0 and finite, got NaN")]
+#[should_panic(expected = "a weight decay is at least 0 and finite, got nan")]
 fn a_decay_that_is_no_number() {
     let _ = AdamW::new(&Linear::new(1, 1), 0.1).weight_decay(f64::NAN);
 }
@@ -251,12 +251,12 @@ fn options_written_past_their_setters() {
         assert_eq!(error.to_string(), format!("AdamOptions: {expected}; in the optimizer's group 1 (1)"));
         assert_eq!(value(&p), 1.);
     };
-    for bad in [f64::NAN, -1., f64::INFINITY] {
-        refused(&|o| o.groups_mut()[1].lr = bad, &format!("a learning rate is at least 0 and finite, got {bad}"));
-        refused(&|o| o.groups_mut()[1].eps = bad, &format!("eps is at least 0 and finite, got {bad}"));
-        let decay = format!("a weight decay is at least 0 and finite, got {bad}");
+    for (bad, shown) in [(f64::NAN, "nan"), (-1., "-1.0"), (f64::INFINITY, "inf")] {
+        refused(&|o| o.groups_mut()[1].lr = bad, &format!("a learning rate is at least 0 and finite, got {shown}"));
+        refused(&|o| o.groups_mut()[1].eps = bad, &format!("eps is at least 0 and finite, got {shown}"));
+        let decay = format!("a weight decay is at least 0 and finite, got {shown}");
         refused(&|o| o.groups_mut()[1].weight_decay = bad, &decay);
-        let betas = format!("betas are at least 0 and below 1, got (0.9, {bad:?})");
+        let betas = format!("betas are at least 0 and below 1, got (0.9, {shown})");
         refused(&|o| o.groups_mut()[1].betas.1 = bad, &betas);
         for change in
             [(|o, v| o.lr = v) as fn(&mut optim::SGDOptions, f64), |o, v| o.momentum = v, |o, v| o.weight_decay = v]
@@ -268,14 +268,14 @@ fn options_written_past_their_setters() {
     }
     let mut sgd = SGD::new(vec![param(1., 1.)], 0.1);
     sgd.groups_mut()[0].dampening = f64::NAN;
-    assert!(sgd.step().unwrap_err().to_string().contains("a dampening is finite, got NaN"));
+    assert!(sgd.step().unwrap_err().to_string().contains("a dampening is finite, got nan"));
 }
 
 #[test]
 fn rates_that_cannot_be_panic_at_the_caller() {
-    for bad in [f64::NAN, -0.1, f64::INFINITY] {
+    for (bad, shown) in [(f64::NAN, "nan"), (-0.1, "-0.1"), (f64::INFINITY, "inf")] {
         let text = common::panic_of(|| SGD::new(vec![param(1., 1.)], 0.1).set_lr(bad));
-        assert_eq!(text, format!("a learning rate is at least 0 and finite, got {bad}"));
+        assert_eq!(text, format!("a learning rate is at least 0 and finite, got {shown}"));
     }
 }
 

@@ -5,6 +5,7 @@ use ndnn::{
     autograd,
     data::{DataLoader, TensorDataset, random_split},
     functional::{self as F, CrossEntropyLossOptions},
+    module::hooks,
     prelude::*,
 };
 
@@ -83,5 +84,35 @@ fn modules_and_training() -> Result<()> {
     let x = tensor![[1., -1.]];
     assert_eq!(F::relu(&x), tensor![[1., 0.]]);
     assert_eq!((F::gelu(&x, Default::default()).shape(), F::softmax(&x, 1)?.shape()), (&[1, 2][..], &[1, 2][..]));
+    Ok(())
+}
+
+#[test]
+fn changing_and_watching_modules() -> Result<()> {
+    let mut model = sequential![Linear::new(4, 3), ReLU, Linear::new(3, 2)];
+    model.append(Tanh);
+    assert_eq!((model[3].type_name(), model.slice(1..3).len()), ("Tanh".into(), 2));
+    let weight = &model.get::<Linear>(0).expect("it is one").weight;
+    utils::prune::l1_unstructured(weight, 0.5, None)?;
+    utils::prune::remove(weight)?;
+    utils::parametrizations::weight_norm(weight, 0)?;
+    utils::parametrize::remove_parametrizations(weight, true)?;
+    let mut heads = ModuleDict::from([("a", Linear::new(2, 1))]);
+    assert_eq!((heads["a"].weight.shape(), heads.remove("a").is_some()), (vec![1, 2], true));
+    model.set_submodule("2", LazyLinear::new(5))?;
+    let x = Tensor::ones([2, 4]);
+    assert_eq!(summary(&model, &x)?.to_markdown().lines().nth(5), Some("| `2` | Linear | [2, 3] | [2, 5] | 20 | 30 |"));
+    let mut count = 0;
+    model.apply(|_path, _module| count += 1);
+    assert_eq!((count, model.get_submodule("2")?.type_name()), (5, "Linear".into()));
+    let y = hooks::during(&model, "3", |_, _, y| y[0].get::<f32>().map(|y| y * 2.), || model.forward(&x))?;
+    let handles = [
+        hooks::register_forward_hook(&model, "*", |_, _, _| ())?,
+        hooks::register_load_state_dict_pre_hook(&model, "0", |_, _, _| ())?,
+    ];
+    assert_eq!(y, model.forward(&x)? * 2.);
+    drop(handles);
+    let state = model.state_dict().select("0.*")?.replace_prefix("0.", "encoder.")?;
+    assert_eq!(state.keys().next(), Some("encoder.weight"));
     Ok(())
 }

@@ -10,7 +10,7 @@ mod transformer;
 use ndnn::{
     AnyTensor,
     autograd::{CheckOptions, gradcheck, gradgradcheck},
-    functional::{self as F, RecurrentKind, RecurrentOptions, RecurrentWeights, RnnNonlinearity},
+    functional::{self as F, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights, RnnNonlinearity},
     module::hooks::Hooked,
     prelude::*,
     random::{Generator, SeedableRng},
@@ -303,6 +303,38 @@ fn gru_derivatives() {
     let f = |t: &[T]| F::gru_cell(&t[0], Some(t[1].clone()), &unlisted(&t[2..], &w)[0]);
     gradcheck(f, &inputs, CheckOptions::default()).unwrap();
     gradgradcheck(f, &inputs, CheckOptions::default()).unwrap();
+}
+
+/// Large enough to be shared, with lengths that differ; also many sequences of one step.
+#[test]
+fn bits_do_not_depend_on_the_threads() {
+    fn check<K: RecurrentKind>(layer: &Recurrent<K>, shape: &[usize]) {
+        let mut rng = Generator::seed_from_u64(1);
+        let x = Tensor::<f32>::normal_with(shape, 0.0, 1.0, &mut rng).unwrap().set_requires_grad(true);
+        let lengths: Vec<usize> = (0..shape[1]).map(|i| 1 + (i * 7) % shape[0]).collect();
+        let run = |threads: usize| {
+            ndnn::with_num_threads(threads, || {
+                let (y, end) = layer.forward_lengths(&x, None, &lengths[..]).unwrap();
+                (&y * &y).sum().backward().unwrap();
+                let mut out = vec![y.detach(), end.part(0).detach(), x.grad().unwrap()];
+                out.extend(layer.parameters().iter().map(|p| p.grad().unwrap().get::<f32>().unwrap()));
+                x.zero_grad();
+                layer.zero_grad();
+                out
+            })
+        };
+        let alone = run(1);
+        for threads in [2, 3, 8] {
+            // Twice, since the first region of a kind may run alone.
+            (0..2).for_each(|_| assert!(run(threads) == alone, "{shape:?} on {threads} threads"));
+        }
+    }
+    for shape in [[12, 21, 8], [3, 130, 8], [1, 300, 8], [40, 3, 8]] {
+        check(&LSTM::new(8, 48).bidirectional(true), &shape);
+        check(&LSTM::new(8, 48).proj_size(20), &shape);
+        check(&GRU::new(8, 48), &shape);
+        check(&RNN::new(8, 96), &shape);
+    }
 }
 
 #[test]

@@ -172,7 +172,6 @@ fn sizes_of_every_function() {
         "random_split" => random_split(TensorDataset::new(zeros(&[3]))?, [n, n])?;
         "sample" => TensorDataset::new(zeros(&[3]))?.get(n)?;
         "batch" => TensorDataset::new(zeros(&[3]))?.batch(&[n])?;
-        "summary" => summary(&Linear::new(3, 2), &[n, n, 3])?;
         "dirac" => init::dirac(&Param::new(zeros(&[2, 2, 2])), n)?;
         "dirac" => init::dirac(&Param::new(zeros(&[2, 2, 0])), n)?;
     );
@@ -528,6 +527,9 @@ fn panics_tell_the_shape() {
         ("parameter", Box::new(move || drop(GRUCell::new(2, usize::MAX / 2)))),
         ("num_layers", Box::new(move || drop(LSTM::new(2, 3).num_layers(n)))),
         ("parameter", Box::new(move || drop(MultiheadAttention::new(usize::MAX, 1)))),
+        ("parameter", Box::new(move || drop(AdaptiveLogSoftmaxWithLoss::new(2, usize::MAX, [usize::MAX - 1])))),
+        ("parameter", Box::new(move || drop(AdaptiveLogSoftmaxWithLoss::new(2, usize::MAX, [1, usize::MAX - 1])))),
+        ("parameter", Box::new(move || drop(AdaptiveLogSoftmaxWithLoss::new(0, usize::MAX, [1])))),
         ("full", Box::new(move || drop(PReLU::new().num_parameters(n)))),
         ("add", Box::new(move || drop(&zeros(&[1 << 33, 1, 0]) + &zeros(&[1, 1 << 33, 0])))),
         ("DataLoader", Box::new(move || drop(DataLoader::new(Endless, 3).try_epoch(0).next()))),
@@ -592,5 +594,25 @@ fn heads_and_masks() {
         calm("lstm", &x.shape(), || LSTM::new(3, 2).forward(x, None));
         calm("gru", &x.shape(), || GRU::new(3, 2).forward(x, None));
         calm("gru_cell", &x.shape(), || GRUCell::new(3, 2).forward(x, None));
+    }
+    for (features, num_heads) in [(0, 1), (0, usize::MAX), (4, usize::MAX), (4, usize::MAX / 2 + 1), (4, 1 << 62)] {
+        let square = || zeros(&[features, features]);
+        let parameters = F::MultiheadAttentionParameters {
+            num_heads,
+            in_proj_weight: F::InProjection::Separate([square(), square(), square()]),
+            in_proj_bias: None,
+            bias_kv: None,
+            add_zero_attn: false,
+            dropout_p: 0.,
+            out_proj_weight: square(),
+            out_proj_bias: None,
+            training: false,
+        };
+        let x = zeros(&[3, 2, features]);
+        let options =
+            AttentionOptions::default().key_padding_mask(F::AttentionMask::hidden(&Tensor::full([2, 3], false)));
+        let error = F::multi_head_attention_forward(&x, &x, &x, &parameters, options).unwrap_err().to_string();
+        let why = format!("the query's {features} features do not divide into {num_heads} heads");
+        assert!(error.contains(&why), "{error}");
     }
 }

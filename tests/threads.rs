@@ -25,6 +25,8 @@ use ndnn::{
 mod faulty;
 #[path = "threads/parallel.rs"]
 mod parallel;
+#[path = "threads/synced.rs"]
+mod synced;
 
 /// Fails to compile if a type cannot be shared between threads.
 #[test]
@@ -381,7 +383,7 @@ fn everything_works_while_a_thread_ends() {
         let mut adam = Adam::new(&copy, 1e-3);
         loss.backward().unwrap();
         adam.step().unwrap();
-        let summary = ndnn::nn::summary(&model, &[2, 1, 8, 8]).unwrap();
+        let summary = ndnn::nn::summary(&model, &x).unwrap();
         assert!(summary.multiply_adds > 0 && x.grad().is_some());
         let big = Tensor::<f32>::randn([200, 200]);
         assert!(no_grad(|| big.mm(&big).unwrap().sum().item().unwrap().is_finite()));

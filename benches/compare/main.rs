@@ -6,7 +6,12 @@
 
 use std::{fs, time::Instant};
 
-use ndnn::{AnyTensor, autograd, functional as F, io::safetensors, prelude::*};
+use ndnn::{
+    AnyTensor, autograd,
+    functional::{self as F, RecurrentKind},
+    io::safetensors,
+    prelude::*,
+};
 
 const CHECKED: usize = 20;
 
@@ -163,12 +168,64 @@ fn loss_work(name: &str, mut data: Data) -> Work {
     })
 }
 
+/// A recurrent layer from 64 to 128: the gradients of its parameters, or, if there is a state, inference.
+fn recurrent_work<K: RecurrentKind>(layer: Recurrent<K>, state: Option<K::State<f32>>, mut data: Data) -> Result<Work> {
+    let (x, weight) = (data.float("x").expect("x"), data.float("weight"));
+    layer.load_state_dict(&data.0)?;
+    let Some(weight) = weight else {
+        return Ok(Work::new(move |_| Ok(vec![no_grad(|| layer.forward(&x, state.clone()))?.0])));
+    };
+    Ok(Work::new(move |_| {
+        let params = layer.parameters();
+        let params: Vec<Tensor> = params.iter().filter_map(|p| p.tensor().get()).collect();
+        let loss = (layer.forward(&x, None)?.0 * &weight).mean();
+        let grads = autograd::grad(&[&loss], &params.iter().collect::<Vec<_>>(), false)?;
+        Ok(grads.into_iter().flatten().collect())
+    }))
+}
+
+/// The result and the gradients of the inputs and weights: of a layer of a transformer, or of attention alone.
+fn attention_work(name: &str, mut data: Data) -> Result<Work> {
+    let gradient = data.float("grad");
+    let inputs = ["x", "key", "value"].into_iter().filter_map(|n| Some(data.float(n)?.set_requires_grad(true)));
+    let inputs: Vec<Tensor> = inputs.collect();
+    let mut layer = (name == "G").then(|| TransformerEncoderLayer::new(256, 8).dim_feedforward(1024).dropout(0.));
+    if let Some(layer) = &mut layer {
+        layer.load_state_dict(&data.0)?;
+    }
+    Ok(Work::new(move |_| {
+        let causal = F::ScaledDotProductAttentionOptions::default().is_causal(true);
+        let y = match &layer {
+            Some(layer) => Forward::forward(layer, &inputs[0])?,
+            None => F::scaled_dot_product_attention(&inputs[0], &inputs[1], &inputs[2], None, causal)?,
+        };
+        let weights = layer.iter().flat_map(|layer| layer.parameters()).filter_map(|p| match p.tensor() {
+            AnyTensor::F32(weight) => Some(weight),
+            _ => None,
+        });
+        let leaves: Vec<Tensor> = inputs.iter().cloned().chain(weights).collect();
+        let leaves: Vec<&Tensor> = leaves.iter().collect();
+        let gradients = autograd::grad_with(&[&y], &[gradient.as_ref()], &leaves, false)?;
+        Ok([Some(y)].into_iter().chain(gradients).flatten().collect())
+    }))
+}
+
 fn work(name: &str, mut data: Data) -> Result<Work> {
     if name.contains('-') {
         return row_work(name, data);
     }
+    if name == "Fgru" {
+        return recurrent_work(GRU::new(64, 128), None, data);
+    }
+    if name.starts_with('F') {
+        let state = data.float("h").zip(data.float("c"));
+        return recurrent_work(LSTM::new(64, 128), state, data);
+    }
     if matches!(name, "N" | "L" | "Lchunks") {
         return Ok(loss_work(name, data));
+    }
+    if matches!(name, "G" | "G2") {
+        return attention_work(name, data);
     }
     let mut model = network(name);
     let x = data.float("x").expect("x");

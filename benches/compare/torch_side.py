@@ -134,9 +134,54 @@ def loss_work(data, name):
     return step
 
 
+def recurrent_work(data, name):
+    """A recurrent layer from 64 to 128: the gradients of its parameters, or, if there is a state, inference."""
+    x, weight = data.pop("x"), data.pop("weight", None)
+    state = (data.pop("h"), data.pop("c")) if "h" in data else None
+    layer = nn.GRU(64, 128) if name == "Fgru" else nn.LSTM(64, 128)
+    layer.load_state_dict(data)
+
+    def inference(_):
+        with torch.no_grad():
+            return [layer(x, state)[0]]
+
+    def training(_):
+        loss = (layer(x)[0] * weight).mean()
+        return torch.autograd.grad(loss, list(layer.parameters()))
+
+    return inference if state else training
+
+
+def attention_work(data, name):
+    """The result and the gradients of the inputs and weights: of a layer of a transformer, or of attention alone."""
+    grad = data.pop("grad")
+    inputs = [data.pop(n).requires_grad_() for n in ("x", "key", "value") if n in data]
+    if name == "G":
+        layer = encoder_layer()
+        layer.load_state_dict(data)
+        inputs += layer.parameters()
+        call = lambda: layer(inputs[0])
+    else:
+        call = lambda: F.scaled_dot_product_attention(*inputs, is_causal=True)
+
+    def step(_):
+        y = call()
+        return [y, *torch.autograd.grad(y, inputs, grad)]
+
+    return step
+
+
+def encoder_layer():
+    return nn.TransformerEncoderLayer(256, 8, 1024, dropout=0.0)
+
+
 def work(name, data):
+    if name in ("F", "Fgru", "F1", "F1000"):
+        return None, recurrent_work(data, name)
     if name in ("N", "L", "Lchunks"):
         return None, loss_work(data, name)
+    if name in ("G", "G2"):
+        return None, attention_work(data, name)
     if name == "A":
         return None, training(data, name, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9))
     if name == "Aadam":
@@ -247,9 +292,20 @@ def make(name):
         data = twice(torch.randn(64, 1024), torch.randn(64, 1024), torch.randn(64, 1024))
     elif name == "N":
         return {"x": torch.randn(50, 32, 20), "target": torch.randint(1, 20, (32, 15))}
+    elif name in ("F", "Fgru"):
+        layer = nn.GRU(64, 128) if name == "Fgru" else nn.LSTM(64, 128)
+        return {"x": torch.randn(50, 32, 64), "weight": torch.randn(50, 32, 128)} | layer.state_dict()
+    elif name in ("F1", "F1000"):
+        state = {"h": torch.randn(1, 1, 128), "c": torch.randn(1, 1, 128)}
+        return {"x": torch.randn(1000 if name == "F1000" else 1, 1, 64)} | state | nn.LSTM(64, 128).state_dict()
     elif name in ("L", "Lchunks"):
         target = torch.randint(8192, (1024,))
         return {"x": torch.randn(1024, 128), "weight": torch.randn(8192, 128) / 11, "target": target}
+    elif name == "G":
+        x, grad = torch.randn(2, 128, 8, 256)
+        return {"x": x, "grad": grad} | encoder_layer().state_dict()
+    elif name == "G2":
+        return dict(zip(("x", "key", "value", "grad"), torch.randn(4, 1, 8, 2048, 64).unbind()))
     elif name in ("C1", "C1024"):
         data = {"x": torch.randn(int(name[1:]), 784)}
     else:

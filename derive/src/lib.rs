@@ -90,7 +90,7 @@ pub fn derive_getters(input: TokenStream) -> TokenStream {
 /// contains a `forward` with another signature, or on a single method.
 ///
 /// - An error says where it happened: `in Net.encoder.0 (Linear(…))`.
-/// - [`summary`](../ndnn/nn/fn.summary.html) sees the output.
+/// - [`summary`](../ndnn/nn/fn.summary.html) sees the call.
 /// - [Hooks](../ndnn/module/hooks/index.html) see arguments and results that are tensors or groups of them, and may replace them.
 ///
 /// The method takes `&self` and returns a [`Result`](../ndnn/type.Result.html); its body may use `?` and `return`.

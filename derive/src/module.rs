@@ -1,11 +1,12 @@
 //! `#[derive(Module)]`: the members of a struct or an enum, its clone, its printed form, and its conversion between
 //! element types.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{
-    Attribute, Data, DeriveInput, Error, Fields, GenericParam, Ident, Index, LitStr, Member, Result, Token, Type,
-    TypeParamBound, WherePredicate, ext::IdentExt, meta::ParseNestedMeta, parse_quote, spanned::Spanned, visit::Visit,
+    Attribute, Data, DeriveInput, Error, Fields, GenericArgument, GenericParam, Ident, Index, LitStr, Member,
+    PathArguments, Result, Token, Type, TypeParamBound, WherePredicate, ext::IdentExt, meta::ParseNestedMeta,
+    parse_quote, spanned::Spanned,
 };
 
 /// How a field is treated.
@@ -174,15 +175,14 @@ fn fields(fields: &Fields) -> Result<Vec<Field>> {
 
 /// Whether a type contains one of the given names.
 fn mentions(ty: &Type, names: &[Ident]) -> bool {
-    struct Search<'a>(&'a [Ident], bool);
-    impl<'ast> Visit<'ast> for Search<'_> {
-        fn visit_ident(&mut self, ident: &'ast Ident) {
-            self.1 |= self.0.contains(ident);
-        }
+    fn found(tokens: TokenStream, names: &[Ident]) -> bool {
+        tokens.into_iter().any(|token| match token {
+            TokenTree::Ident(ident) => names.contains(&ident),
+            TokenTree::Group(group) => found(group.stream(), names),
+            _ => false,
+        })
     }
-    let mut search = Search(names, false);
-    search.visit_type(ty);
-    search.1
+    found(ty.to_token_stream(), names)
 }
 
 /// The struct's generics, with the bound `Field` for every field type that depends on them, and with the bounds of a
@@ -274,17 +274,96 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
             }
         }
     });
+    let child_mut = child_mut(variants);
     quote! {
         impl #impl_generics ::ndnn::module::Module for #ident #ty_generics #where_clause {
             fn members<'__members>(&'__members self, members: &mut ::ndnn::module::Members<'__members>) {
                 let _ = &members;
                 #show
             }
+            #child_mut
             fn type_name(&self) -> ::std::string::String {
                 #type_name
             }
             #extra_repr
             #upgrade
+        }
+    }
+}
+
+/// Whether a field of this type may hold a module, as far as its name says.
+fn may_be_module(ty: &Type) -> bool {
+    const OTHERS: [&str; 20] = [
+        "Param",
+        "Buffer",
+        "Mode",
+        "PhantomData",
+        "String",
+        "bool",
+        "char",
+        "u8",
+        "u16",
+        "u32",
+        "u64",
+        "usize",
+        "i8",
+        "i16",
+        "i32",
+        "i64",
+        "isize",
+        "f32",
+        "f64",
+        "PyNumber",
+    ];
+    match ty {
+        Type::Path(path) => path.path.segments.last().is_none_or(|last| match &last.arguments {
+            PathArguments::AngleBracketed(inside) if last.ident == "Option" || last.ident == "Vec" => {
+                inside.args.iter().any(|arg| matches!(arg, GenericArgument::Type(ty) if may_be_module(ty)))
+            }
+            _ => !OTHERS.iter().any(|other| last.ident == other),
+        }),
+        Type::Array(array) => may_be_module(&array.elem),
+        Type::Reference(_) | Type::Tuple(_) => false,
+        _ => true,
+    }
+}
+
+/// `child_mut`, if a field may be a module.
+fn child_mut(variants: &[Variant]) -> TokenStream {
+    let is_needed = |f: &&Field| f.kind != FieldKind::Skipped && may_be_module(&f.ty);
+    if !variants.iter().flat_map(|v| &v.fields).any(|f| is_needed(&f)) {
+        return TokenStream::new();
+    }
+    let arms = variants.iter().map(|variant| {
+        let fields: Vec<&Field> = variant.fields.iter().filter(is_needed).collect();
+        let (path, members) = (&variant.path, fields.iter().map(|f| &f.member));
+        let bindings = fields.iter().map(|f| f.binding());
+        let of_kind = |kind| fields.iter().filter(move |f| f.kind == kind);
+        let named = of_kind(FieldKind::Member).map(|f| {
+            let (Field { name, ty, .. }, binding) = (f, f.binding());
+            quote!(#name => <#ty as ::ndnn::module::Field>::module_mut(#binding),)
+        });
+        let flattened = of_kind(FieldKind::Flattened).map(|f| {
+            let (ty, binding) = (&f.ty, f.binding());
+            quote! {
+                if let ::core::option::Option::Some(child) = <#ty as ::ndnn::module::Module>::child_mut(#binding, name) {
+                    return ::core::option::Option::Some(child);
+                }
+            }
+        });
+        quote! {
+            #path { #(#members: #bindings,)* .. } => match name {
+                #(#named)*
+                _ => {
+                    #(#flattened)*
+                    ::core::option::Option::None
+                }
+            }
+        }
+    });
+    quote! {
+        fn child_mut(&mut self, name: &str) -> ::core::option::Option<&mut dyn ::ndnn::module::Module> {
+            match self { #(#arms,)* }
         }
     }
 }

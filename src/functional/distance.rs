@@ -1,12 +1,20 @@
 //! Distances and similarities of vectors.
 
+use std::ops::Range;
+
 use ndnn_derive::concrete;
 
 use super::options;
 use crate::{
     Error, Result,
-    kernels::{elementwise::map, memory::collected, scalar::max_nan, sizes::room},
-    tensor::{Real, Tensor},
+    autograd::gradients_again,
+    kernels::{
+        elementwise::map,
+        memory::{collected, try_collected},
+        scalar::max_nan,
+        sizes::{room, saturating},
+    },
+    tensor::{Real, Tensor, grad_enabled, no_grad},
 };
 
 options! {
@@ -102,7 +110,7 @@ pub fn pairwise_distance<T: Real>(
 /// ```
 ///
 /// # Errors
-/// If the input has not 2 axes, `p` is negative or NaN, or the differences do not fit into memory.
+/// If the input has not 2 axes, `p` is negative or NaN, or the distances do not fit into memory.
 #[concrete]
 pub fn pdist<T: Real>(input: &Tensor<T>, p: f64) -> Result<Tensor<T>> {
     let &[n, d] = input.shape() else {
@@ -115,12 +123,87 @@ pub fn pdist<T: Real>(input: &Tensor<T>, p: f64) -> Result<Tensor<T>> {
         return Err(Error::value("pdist", format!("p is {p}, expected a degree of at least 0")));
     }
     let pairs = n.saturating_mul(n.saturating_sub(1)) / 2;
-    room::<T>("pdist", &[pairs, d])?;
+    room::<T>("pdist", &[pairs])?;
     room::<i64>("pdist", &[pairs])?;
+    // As many first rows at a time as `DIFFERENCES` allows.
+    let size = (DIFFERENCES / saturating([n, d]).max(1)).max(1);
+    let chunks = move || (0..n).step_by(size).map(move |from| from..n.min(from + size));
+    if size >= n {
+        return distances(input, 0..n, p);
+    }
+    let parts = no_grad(|| try_collected(chunks().map(|rows| distances(input, rows, p))))?;
+    let (y, x) = (Tensor::cat(&parts, 0)?.into_array(), input.clone());
+    Ok(Tensor::op("pdist", y, [input], move |g, needed| {
+        let of = |rows: Range<usize>, g: &Tensor<T>| {
+            gradients_again(&[&x], &needed, g, &|x| distances(&x[0], rows.clone(), p)).map(|mut all| all.swap_remove(0))
+        };
+        if grad_enabled() {
+            return Ok([of(0..n, g)?]);
+        }
+        let (mut sum, mut at) = (None, 0);
+        for rows in chunks() {
+            let count = rows.clone().map(|i| n - 1 - i).sum();
+            let gradient = of(rows, &g.narrow(0, at as isize, count)?)?;
+            at += count;
+            sum = match (sum, gradient) {
+                (Some(sum), Some(gradient)) => Some(sum + gradient),
+                (sum, gradient) => sum.or(gradient),
+            };
+        }
+        Ok([sum])
+    }))
+}
+
+/// The number of elements of differences that [`pdist`] holds.
+const DIFFERENCES: usize = if cfg!(test) { 40 } else { 1 << 20 };
+
+/// The distances of some rows from each later one.
+fn distances<T: Real>(x: &Tensor<T>, first: Range<usize>, p: f64) -> Result<Tensor<T>> {
+    let n = x.shape()[0];
     let of = |pick: fn((usize, usize)) -> usize| {
-        let rows = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j))).map(|pair| pick(pair) as i64);
-        input.index_select(0, &Tensor::from_vec([pairs], collected(rows))?)
+        let rows = first.clone().flat_map(|i| (i + 1..n).map(move |j| (i, j))).map(|pair| pick(pair) as i64);
+        let rows = collected(rows);
+        x.index_select(0, &Tensor::from_vec([rows.len()], rows)?)
     };
     let differences = of(|(i, _)| i)?.try_sub(&of(|(_, j)| j)?)?;
-    if d == 0 { differences.sum_dim(1, false) } else { differences.norm(p, 1, false) }
+    if x.shape()[1] == 0 { differences.sum_dim(1, false) } else { differences.norm(p, 1, false) }
+}
+
+#[cfg(test)]
+mod tests {
+    use allocation_counter::measure;
+
+    use super::*;
+    use crate::{
+        autograd::{CheckOptions, grad, gradcheck, gradgradcheck},
+        kernels::memory,
+        random::{Generator, SeedableRng},
+    };
+
+    fn points(shape: [usize; 2]) -> Tensor<f64> {
+        Tensor::uniform_with(shape, -1.0, 1.0, &mut Generator::seed_from_u64(1)).unwrap().set_requires_grad(true)
+    }
+
+    #[test]
+    fn a_few_distances_at_a_time_are_all_of_them() {
+        for p in [0., 0.5, 1., 2., 3., f64::INFINITY] {
+            let x = points([9, 3]);
+            let (some, all) = (pdist(&x, p).unwrap(), distances(&x, 0..9, p).unwrap());
+            assert_eq!(some, all, "{p}");
+            let weight = points([36, 1]).reshape([36]).unwrap().detach();
+            let gradient = |y: Tensor<f64>| grad(&[&(y * &weight).sum()], &[&x], false).unwrap().remove(0).unwrap();
+            assert!(gradient(some).allclose(&gradient(all), 1e-13, 1e-14, false).unwrap(), "{p}");
+            gradcheck(|t: &[Tensor<f64>]| pdist(&t[0], p), std::slice::from_ref(&x), CheckOptions::default()).unwrap();
+            gradgradcheck(|t: &[Tensor<f64>]| pdist(&t[0], p), &[x], CheckOptions::default()).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_differences_are_not_held() {
+        let x = points([300, 20]);
+        memory::clear();
+        let peak = measure(|| pdist(&x, 2.).unwrap().sum().backward().unwrap()).bytes_max;
+        let all = 300 * 299 / 2 * 20 * 8;
+        assert!(2 * peak < all, "{peak} bytes, all differences are {all}");
+    }
 }

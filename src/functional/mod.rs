@@ -61,7 +61,8 @@ pub use normalization::{
     instance_norm, layer_norm, local_response_norm, normalize, rms_norm,
 };
 pub(crate) use normalization::{
-    batch_norm_and_moments, cross_map_lrn, instance_norm_and_moments, local_response_norm_setters, towards,
+    batch_norm_and_moments, batch_norm_of_parts, cross_map_lrn, instance_norm_and_moments, local_response_norm_setters,
+    towards,
 };
 pub use options::{Dims, PerAxis, PyNumber};
 pub(crate) use options::{argument, by_rank, changed, no_word, options, panics, refuse_unless, setters, words};

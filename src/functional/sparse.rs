@@ -9,7 +9,7 @@ use crate::{
     kernels::{
         gather::{Rows, take_rows},
         layout::{array, row_major},
-        memory::{collected, filled},
+        memory::{collected, copied, filled, mapped},
         row_sums::{Groups, row_maxima, row_sums},
         sizes::room,
     },
@@ -75,12 +75,17 @@ fn rows_of(op: &str, input: &Tensor<i64>, shape: &[usize]) -> Result<Vec<usize>>
     let rows = matrix(op, shape)?[0];
     let view = input.view();
     let given = row_major(&view);
-    // A negative number becomes a very large one. Without an early end, this is a vector loop.
-    if given.iter().fold(false, |bad, &i| bad | (i as u64 >= rows as u64)) {
+    // The sign of a number tells that it, or what is left of the table after it, is negative: a vector loop.
+    let last = (rows as i64).wrapping_sub(1);
+    let mut signs = 0;
+    for &i in given.iter() {
+        signs |= i | last.wrapping_sub(i);
+    }
+    if signs < 0 {
         let i = given.iter().find(|&&i| i as u64 >= rows as u64).expect("one was found");
         return Err(Error::index(op, format!("index {i} is outside a table of {rows} rows ({shape:?})")));
     }
-    Ok(collected(given.iter().map(|&i| i as usize)))
+    Ok(mapped(&given, |i| i as usize))
 }
 
 /// The rows of `weight` with the indices in `input`.
@@ -277,7 +282,7 @@ fn bag_maxima<T: Real>(weight: &Tensor<T>, bags: Groups) -> Result<Tensor<T>> {
         (0..width).map(move |j| bags.index[places[bag * width + j]] * width + j)
     }));
     Ok(Tensor::op(OP, array(&[bags.len(), width], out), [weight], move |g, _| {
-        let g = g.rows_taken(OP, 0, collected(full.iter().copied()))?.reshape([-1])?;
+        let g = g.rows_taken(OP, 0, copied(&full))?.reshape([-1])?;
         Ok([Some(Tensor::zeros([rows * width]).rows_added(0, &chosen, &g).reshape([rows as isize, width as isize])?)])
     }))
 }

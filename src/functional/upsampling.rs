@@ -5,7 +5,7 @@
 
 use ndnn_derive::concrete;
 
-use super::{PerAxis, options, words};
+use super::{PerAxis, options, pooling, words};
 use crate::{
     Error, Result,
     kernels::{
@@ -13,7 +13,6 @@ use crate::{
         layout::row_major,
         memory::collected,
         sizes::room,
-        windows::Span,
     },
     tensor::{Real, Tensor},
 };
@@ -26,17 +25,19 @@ use crate::{
 /// assert_eq!(Resize::scale_factor(2.0).to_string(), "scale_factor=2.0");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Resize {
-    /// The number of elements.
+pub struct Resize(By);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum By {
     Size(PerAxis<usize>),
-    /// Times the input's number of elements, rounded down.
+    /// Positive and finite.
     ScaleFactor(PerAxis<f64>),
 }
 
 impl Resize {
     /// This number of elements: one number for all axes after the first two, or an array with one per axis.
     pub fn size(size: impl Into<PerAxis<usize>>) -> Self {
-        Resize::Size(size.into())
+        Resize(By::Size(size.into()))
     }
 
     /// The input's size times this, rounded down: one number for all axes after the first two, or an array with one per
@@ -48,16 +49,16 @@ impl Resize {
     pub fn scale_factor(scale_factor: impl Into<PerAxis<f64>>) -> Self {
         let factor = scale_factor.into();
         assert!(factor.all(|f| f > 0. && f.is_finite()), "a scale factor is positive and finite, got {factor}");
-        Resize::ScaleFactor(factor)
+        Resize(By::ScaleFactor(factor))
     }
 }
 
 /// As PyTorch prints it in a layer: `size=7`, `scale_factor=2.0`.
 impl std::fmt::Display for Resize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Resize::Size(size) => write!(f, "size={size}"),
-            Resize::ScaleFactor(factor) => write!(f, "scale_factor={factor}"),
+        match self.0 {
+            By::Size(size) => write!(f, "size={size}"),
+            By::ScaleFactor(factor) => write!(f, "scale_factor={factor}"),
         }
     }
 }
@@ -153,7 +154,7 @@ impl InterpolateOptions {
                 "the mode \"{mode}\" has no align_corners; linear, bilinear, bicubic and trilinear have"
             ));
         }
-        if recompute_scale_factor == Some(true) && matches!(to, Resize::Size(_)) {
+        if recompute_scale_factor == Some(true) && matches!(to.0, By::Size(_)) {
             return wrong(format!("recompute_scale_factor needs a scale factor, got {to}"));
         }
         if antialias && mode.filter::<f32>().is_none() {
@@ -265,7 +266,10 @@ fn interpolated<T: Real>(input: &Tensor<T>, to: Resize, options: InterpolateOpti
     if room::<T>(OP, &out)? == 0 {
         return Ok(input.nothing(OP, &out));
     }
-    let used = factors.filter(|_| !area && options.recompute_scale_factor != Some(true));
+    if area {
+        return pooling::area(OP, input, &sizes);
+    }
+    let used = factors.filter(|_| options.recompute_scale_factor != Some(true));
     let axis = |i: usize| taps(&options, shape[2 + i], sizes[i], used.as_ref().map(|f| f[i]));
     Ok(mapped(OP, input, collected((0..sizes.len()).map(axis)), &out))
 }
@@ -274,9 +278,9 @@ fn interpolated<T: Real>(input: &Tensor<T>, to: Resize, options: InterpolateOpti
 fn resized(from: &[usize], to: Resize) -> Result<(Vec<usize>, Option<Vec<f64>>)> {
     let wrong = |why: &str| Error::shape(OP, format!("{to} of an input with the sizes {from:?}: {why}"));
     let each = "expected one number per axis after the first two, or one for all";
-    match to {
-        Resize::Size(size) => Ok((size.over(from.len()).ok_or_else(|| wrong(each))?, None)),
-        Resize::ScaleFactor(factor) => {
+    match to.0 {
+        By::Size(size) => Ok((size.over(from.len()).ok_or_else(|| wrong(each))?, None)),
+        By::ScaleFactor(factor) => {
             let factors = factor.over(from.len()).ok_or_else(|| wrong(each))?;
             let size = |(&n, &f): (&usize, &f64)| Some(n as f64 * f).filter(|&m| m < isize::MAX as f64);
             let sizes: Option<Vec<usize>> = from.iter().zip(&factors).map(|both| Some(size(both)? as usize)).collect();
@@ -317,10 +321,7 @@ fn taps<T: Real>(options: &InterpolateOptions, n: usize, m: usize, factor: Optio
         match mode {
             Nearest => taps.tap(floor_single(step * number(i)).min(n - 1), T::ONE),
             NearestExact => taps.tap(floor_single(place.max(T::ZERO) + half).min(n - 1), T::ONE),
-            Area => {
-                let Span { start, count } = Span::even(i, n, m);
-                (start..start + count).for_each(|k| taps.tap(k, T::ONE / number(count)));
-            }
+            Area => unreachable!("the mean of a window"),
             Bilinear | Bicubic | Lanczos if options.antialias => {
                 let (filter, reach) = mode.filter().expect("checked");
                 antialiased(&mut taps, step * (number(i) + half), step, filter, reach);

@@ -7,14 +7,16 @@ use ndnn_derive::concrete;
 use super::{options, upsampling::CUBIC, words};
 use crate::{
     Error, Result,
+    autograd::grad_with,
     kernels::{
         layout::{array, row_major},
-        memory::{collected, vector},
+        memory::{collected, filled, vector},
         sampling::{OUTSIDE, Places},
         sizes::{count, room},
+        threads,
     },
     ops::shared,
-    tensor::{Element, Real, Tensor},
+    tensor::{Element, Real, Tensor, grad_enabled},
 };
 
 /// Moves groups of `upscale_factor²` channels into the space of an image: `y[c, h·r + i, w·r + j] = x[c·r² + i·r + j, h,
@@ -190,11 +192,8 @@ pub fn grid_sample<T: Real>(input: &Tensor<T>, grid: &Tensor<T>, options: GridSa
     room::<usize>("grid_sample", &[&grid.shape()[..=axes], &[taps.pow(axes as u32)]].concat())?;
     let spots = grid.shape()[1..=axes].iter().product();
     let rules: Vec<Rule<T>> = sizes.iter().rev().map(|&size| Rule::new(size, options)).collect();
-    let (fractions, at) = positions(grid, &rules, options);
-    let weights = match options.mode {
-        GridSampleMode::Nearest => fractions.narrow(-1, 0, 1)?.reshape(vec![input.shape()[0], spots, 1])?,
-        _ => weights(&fractions.reshape(vec![input.shape()[0], spots, axes])?, options)?,
-    };
+    let (weights, at) = tapped(grid, rules, options);
+    let weights = weights.reshape(vec![input.shape()[0], spots, taps.pow(axes as u32)])?;
     let places = Places {
         batch: input.shape()[0],
         channels: input.shape()[1],
@@ -253,6 +252,10 @@ impl<T: Real> Rule<T> {
         let aligned = options.align_corners;
         let (length, shift) = if aligned { (size - 1, 0.) } else { (size, 0.5) };
         Rule { size, scale: T::of(length as f64 / 2.), shift: T::of(shift), padding: options.padding_mode, aligned }
+    }
+
+    fn place(&self, x: T) -> T {
+        (x + T::ONE) * self.scale - self.shift
     }
 
     /// The place inside that stands for a place, and the slope there: 1, -1, or 0 where the border holds it.
@@ -316,45 +319,120 @@ impl<T: Real> Rule<T> {
     }
 }
 
-/// How far each place is from the element below it, as a function of the grid, and the index in a plane of each tap of
-/// each place, the taps of the last axis next to one another.
-fn positions<T: Real>(grid: &Tensor<T>, rules: &[Rule<T>], options: GridSampleOptions) -> (Tensor<T>, Vec<usize>) {
+impl GridSampleOptions {
+    /// The weights of the taps along one axis, and their slopes, from the fraction of a place.
+    fn along<T: Real>(&self, t: T) -> ([T; 4], [T; 4]) {
+        match self.mode {
+            GridSampleMode::Nearest => ([T::ONE; 4], [T::ZERO; 4]),
+            GridSampleMode::Bilinear => ([T::ONE - t, t, T::ZERO, T::ZERO], [-T::ONE, T::ONE, T::ZERO, T::ZERO]),
+            GridSampleMode::Bicubic => (
+                CUBIC.map(|[a, b, c, d]| ((t * T::of(d) + T::of(c)) * t + T::of(b)) * t + T::of(a)),
+                CUBIC.map(|[_, b, c, d]| (t * T::of(3. * d) + T::of(2. * c)) * t + T::of(b)),
+            ),
+        }
+    }
+}
+
+/// The weight of each tap of each place, as a function of the grid, and its index in a plane: the taps of the first axis of a
+/// place next to one another.
+fn tapped<T: Real>(grid: &Tensor<T>, rules: Vec<Rule<T>>, options: GridSampleOptions) -> (Tensor<T>, Vec<usize>) {
     let (axes, taps) = (rules.len(), options.taps());
+    let all = taps.pow(axes as u32);
+    let spots = grid.numel() / axes;
+    let (mut weights, mut at) = (filled(spots * all, T::ONE), filled(spots * all, 0usize));
+    let parts = weights.chunks_mut(SPOTS * all).zip(at.chunks_mut(SPOTS * all));
+    threads::each(spots * all, row_major(&grid.view()).chunks(SPOTS * axes).zip(parts), |(grid, (weights, at))| {
+        let each = weights.chunks_exact_mut(all).zip(at.chunks_exact_mut(all));
+        for (spot, (weights, at)) in grid.chunks_exact(axes).zip(each) {
+            // The distance of elements along the axis.
+            let (mut count, mut stride) = (1, 1);
+            for (rule, &x) in rules.iter().zip(spot) {
+                let mut along = [OUTSIDE; 4];
+                let (fraction, _) = rule.tapped(rule.place(x), options.mode, stride, &mut along);
+                let (factors, _) = options.along(fraction);
+                for k in (0..taps).rev() {
+                    for i in 0..count {
+                        // `OUTSIDE` stays what it is.
+                        at[k * count + i] = at[i].saturating_add(along[k]);
+                        weights[k * count + i] = factors[k] * weights[i];
+                    }
+                }
+                (count, stride) = (count * taps, stride * rule.size);
+            }
+        }
+    });
+    let kept = grid.clone();
+    let weights = Tensor::op("grid_weights", array(&[spots, all], weights), [grid], move |g, _| {
+        if !grad_enabled() {
+            return Ok([Some(array(kept.shape(), grid_slopes(g, &kept, &rules, options)).into())]);
+        }
+        // Composed of operations, which can be differentiated in turn.
+        let fractions = fractions(&kept, &rules, options).reshape([spots, axes])?;
+        let weights = self::weights(&fractions, options)?;
+        Ok([grad_with(&[&weights], &[Some(g)], &[&kept], true)?.swap_remove(0)])
+    });
+    (weights, at)
+}
+
+/// Places per task.
+const SPOTS: usize = 1 << 11;
+
+/// The gradient of the grid, from that of the weights.
+fn grid_slopes<T: Real>(g: &Tensor<T>, grid: &Tensor<T>, rules: &[Rule<T>], options: GridSampleOptions) -> Vec<T> {
+    let (axes, taps) = (rules.len(), options.taps());
+    let all = taps.pow(axes as u32);
+    let mut slopes = filled(grid.numel(), T::ZERO);
+    let (g, grid) = (g.view(), grid.view());
+    let (g, grid) = (row_major(&g), row_major(&grid));
+    let parts = g.chunks(SPOTS * all).zip(grid.chunks(SPOTS * axes)).zip(slopes.chunks_mut(SPOTS * axes));
+    threads::each(g.len(), parts, |((g, grid), slopes)| {
+        let each = g.chunks_exact(all).zip(grid.chunks_exact(axes)).zip(slopes.chunks_exact_mut(axes));
+        for ((g, spot), slopes) in each {
+            let mut factors = [([T::ONE; 4], [T::ZERO; 4]); 3];
+            for (i, (rule, &x)) in rules.iter().zip(spot).enumerate() {
+                let (fraction, slope) = rule.tapped(rule.place(x), options.mode, 1, &mut [0; 4]);
+                (factors[i], slopes[i]) = (options.along(fraction), slope * rule.scale);
+            }
+            for (axis, slope) in slopes.iter_mut().enumerate().filter(|(_, slope)| **slope != T::ZERO) {
+                let mut sum = T::ZERO;
+                for (n, &g) in g.iter().enumerate() {
+                    let (mut rest, mut product) = (n, g);
+                    for (i, (weights, slopes)) in factors[..axes].iter().enumerate() {
+                        product *= if i == axis { slopes[rest % taps] } else { weights[rest % taps] };
+                        rest /= taps;
+                    }
+                    sum += product;
+                }
+                *slope *= sum;
+            }
+        }
+    });
+    slopes
+}
+
+/// How far each place is from the element below it, as a function of the grid.
+fn fractions<T: Real>(grid: &Tensor<T>, rules: &[Rule<T>], options: GridSampleOptions) -> Tensor<T> {
     let coordinates = grid.view();
     let coordinates = row_major(&coordinates);
     let (mut fractions, mut slopes) = (vector(coordinates.len()), vector(coordinates.len()));
-    let mut at = vector(coordinates.len() / axes * taps.pow(axes as u32));
-    for spot in coordinates.chunks_exact(axes) {
-        // The index of each tap along each axis, times the distance of elements there.
-        let (mut along, mut stride) = ([[OUTSIDE; 4]; 3], 1);
-        for ((&x, rule), along) in spot.iter().zip(rules).zip(&mut along) {
-            let (fraction, slope) = rule.tapped((x + T::ONE) * rule.scale - rule.shift, options.mode, stride, along);
+    for spot in coordinates.chunks_exact(rules.len()) {
+        for (&x, rule) in spot.iter().zip(rules) {
+            let (fraction, slope) = rule.tapped(rule.place(x), options.mode, 1, &mut [0; 4]);
             fractions.push(fraction);
             slopes.push(slope * rule.scale);
-            stride *= rule.size;
         }
-        let (mut places, mut count) = ([0usize; 64], 1);
-        for along in &along[..axes] {
-            for k in (0..taps).rev() {
-                for i in 0..count {
-                    // `OUTSIDE` stays what it is.
-                    places[k * count + i] = places[i].saturating_add(along[k]);
-                }
-            }
-            count *= taps;
-        }
-        at.extend_from_slice(&places[..count]);
     }
     let slopes = Tensor::from(array(grid.shape(), slopes));
     let run = move |g: &Tensor<T>, _| Ok([Some(shared(g, &slopes)?)]);
-    (Tensor::op("grid_position", array(grid.shape(), fractions), [grid], run), at)
+    Tensor::op("grid_position", array(grid.shape(), fractions), [grid], run)
 }
 
-/// The weight of each tap, `(N, spots, taps)`, from the fractions `(N, spots, axes)`.
+/// The weight of each tap, `(spots, taps)`, from the fractions `(spots, axes)`.
 fn weights<T: Real>(fractions: &Tensor<T>, options: GridSampleOptions) -> Result<Tensor<T>> {
     let mut all: Option<Tensor<T>> = None;
     for t in fractions.unbind(-1)? {
         let along = match options.mode {
+            GridSampleMode::Nearest => vec![t],
             GridSampleMode::Bicubic => collected(CUBIC.map(|[a, b, c, d]| {
                 let slope = (&t * T::of(d) + T::of(c)) * &t + T::of(b);
                 slope * &t + T::of(a)

@@ -16,7 +16,7 @@ use crate::{
     error::ErrorKind,
     kernels::{
         layout::row_major,
-        memory::{collected, vector},
+        memory::{mapped, vector},
         sizes::room,
     },
     nn::StateDict,
@@ -149,9 +149,9 @@ fn malformed(bytes: &[u8], cause: impl Into<Box<dyn std::error::Error + Send + S
 }
 
 /// The format checks lengths, but also accepts shapes without elements that no array can have.
-fn decode<T: Element, const B: usize>(view: &TensorView<'_>, of: impl Fn([u8; B]) -> T) -> Result<AnyTensor> {
+fn decode<T: Element, const B: usize>(view: &TensorView<'_>, of: impl Fn([u8; B]) -> T + Copy) -> Result<AnyTensor> {
     room::<T>("from_bytes", view.shape())?;
-    let values = collected(view.data().as_chunks().0.iter().map(|&bytes| of(bytes)));
+    let values = mapped(view.data().as_chunks().0, of);
     Tensor::from_vec(view.shape(), values).map(Into::into)
 }
 

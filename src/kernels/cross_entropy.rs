@@ -1,7 +1,7 @@
 //! Cross entropy of scores and the indices of the right classes: one row of scores per position.
 
 use super::{
-    isa::Isa,
+    isa::{Isa, Kernel, dispatch_narrow},
     memory::Aligned,
     reduce::{Each, combine},
     row_kernel::{Blank, RowKernel, Sizes, run, write},
@@ -59,14 +59,30 @@ impl<T: Real> RowKernel<T> for Losses<'_, T> {
             if t.spread == T::ZERO {
                 return -at_class;
             }
-            let plus = |a, b| a + b;
-            let everywhere = match t.weight {
-                Some(w) => combine(Each([x, &w[..n]], |[x, w]: [T; 2]| w * sum.log_softmax(x)), n, T::ZERO, plus),
-                None => combine(Each([x], |[x]: [T; 1]| sum.log_softmax(x)), n, T::ZERO, plus),
-            };
+            let everywhere = dispatch_narrow(Everywhere { x, weight: t.weight, sum });
             -(t.keep * at_class + t.spread * everywhere)
         });
         (write(out, |_| loss), sum)
+    }
+}
+
+/// The sum of the log-softmax of all classes, times their weights.
+struct Everywhere<'a, T> {
+    x: &'a [T],
+    weight: Option<&'a [T]>,
+    sum: LogSum<T>,
+}
+
+impl<T: Real> Kernel for Everywhere<'_, T> {
+    type Output = T;
+    #[inline(always)]
+    fn run<I: Isa>(self) -> T {
+        let Everywhere { x, weight, sum } = self;
+        let (n, plus) = (x.len(), |a, b| a + b);
+        match weight {
+            Some(w) => combine(Each([x, &w[..n]], |[x, w]: [T; 2]| w * sum.log_softmax(x)), n, T::ZERO, plus),
+            None => combine(Each([x], |[x]: [T; 1]| sum.log_softmax(x)), n, T::ZERO, plus),
+        }
     }
 }
 

@@ -12,10 +12,10 @@ use std::{
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use super::{
-    isa::{Baseline, Isa, Kernel, dispatch},
+    isa::{Baseline, Isa},
     memory::Aligned,
     vmath::fill,
-    walk::{self, Loop, MOST, Source, Walk},
+    walk::{self, Loop, MOST, RunFn, Source, Walk},
 };
 
 /// The shape that two shapes broadcast to, as NumPy and PyTorch define it; `None` if they do not.
@@ -40,6 +40,9 @@ pub fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 pub trait Map<X, Y>: Sync {
     /// Whether compiling it for each instruction set pays, which it does not if a call of libm dominates.
     const VECTORS: bool = true;
+    /// Whether a version for AVX-512 pays too: a tenth for sums in the first-level cache, and a half and more for
+    /// exponentials; nothing for comparisons. Numbers of 8 bytes, which are rarer, do without one.
+    const WIDE: bool = size_of::<Y>() == size_of::<f32>();
 
     /// The value of the function.
     fn at<I: Isa>(&self, x: X) -> Y;
@@ -50,6 +53,7 @@ pub trait Map<X, Y>: Sync {
     fn each<I: Isa>(&self, x: &[X], out: &mut [MaybeUninit<Y>])
     where
         X: Copy,
+        Y: Copy,
     {
         fill(x, out, |x| self.at::<I>(x));
     }
@@ -83,91 +87,139 @@ impl<A, B, C, D, F: Fn(A, B, C) -> D + Sync> Map<(A, B, C), D> for Three<F> {
 
 // ----------------------------------------------------------------------------------------------------------- the loops
 
-/// A segment of elements: the inputs, the output and the function.
-struct Runs<'a, X, Y, F> {
-    inputs: X,
-    out: &'a mut [MaybeUninit<Y>],
-    f: &'a F,
-}
-
-impl<A: Copy, Y, F: Map<A, Y>> Kernel for Runs<'_, &[A], Y, F> {
-    type Output = ();
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        self.f.each::<I>(self.inputs, self.out);
-    }
-}
-
-impl<A: Copy, B: Copy, Y, F: Map<(A, B), Y>> Kernel for Runs<'_, (&[A], &[B]), Y, F> {
-    type Output = ();
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        let (x, y) = self.inputs;
-        for ((o, &x), &y) in self.out.iter_mut().zip(x).zip(y) {
-            o.write(self.f.at::<I>((x, y)));
-        }
-    }
-}
-
-impl<A: Copy, B: Copy, C: Copy, Y, F: Map<(A, B, C), Y>> Kernel for Runs<'_, (&[A], &[B], &[C]), Y, F> {
-    type Output = ();
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        let (x, y, z) = self.inputs;
-        for (((o, &x), &y), &z) in self.out.iter_mut().zip(x).zip(y).zip(z) {
-            o.write(self.f.at::<I>((x, y, z)));
-        }
-    }
-}
-
-/// Runs the version of a loop for this CPU, if there are several.
+/// As [`fill`], for pairs. The slices are arguments, so that the compiler knows that `out` does not overlap them.
+///
+/// # Safety
+/// They must have one length.
 #[inline(always)]
-fn choose<K: Kernel>(vectors: bool, kernel: K) -> K::Output {
-    if vectors { dispatch(kernel) } else { kernel.run::<Baseline>() }
-}
-
-/// # Safety
-/// There must be `n` elements of these types to read and to write, and `f` must point to an `F`.
 #[allow(unsafe_code)]
-unsafe fn over_one<A: Copy, B, F: Map<A, B>>(f: *const (), [x, ..]: [*const u8; MOST], out: *mut u8, n: usize) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let (inputs, out) = (from_raw_parts(x.cast::<A>(), n), from_raw_parts_mut(out.cast(), n));
-        choose(F::VECTORS, Runs { inputs, out, f: &*f.cast::<F>() });
+unsafe fn fill_pairs<A: Copy, B: Copy, Y: Copy>(
+    x: &[A],
+    y: &[B],
+    out: &mut [MaybeUninit<Y>],
+    f: impl Fn(A, B) -> Y + Copy,
+) {
+    let (n, x, y, out) = (out.len(), x.as_ptr(), y.as_ptr(), out.as_mut_ptr());
+    let mut i = 0;
+    while i < n {
+        // SAFETY: `i` is below the lengths.
+        unsafe { *out.add(i) = MaybeUninit::new(f(*x.add(i), *y.add(i))) };
+        i += 1;
     }
 }
 
+/// As [`fill_pairs`], for triples.
+///
 /// # Safety
-/// As [`over_one`].
+/// They must have one length.
+#[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn over_pairs<A, B, C, F>(f: *const (), [x, y, _]: [*const u8; MOST], out: *mut u8, n: usize)
-where
-    A: Copy,
-    B: Copy,
-    F: Map<(A, B), C>,
-{
-    // SAFETY: the caller's promise.
-    unsafe {
-        let inputs = (from_raw_parts(x.cast::<A>(), n), from_raw_parts(y.cast::<B>(), n));
-        choose(F::VECTORS, Runs { inputs, out: from_raw_parts_mut(out.cast(), n), f: &*f.cast::<F>() });
+unsafe fn fill_triples<A: Copy, B: Copy, C: Copy, Y: Copy>(
+    x: &[A],
+    y: &[B],
+    z: &[C],
+    out: &mut [MaybeUninit<Y>],
+    f: impl Fn(A, B, C) -> Y + Copy,
+) {
+    let (n, x, y, z, out) = (out.len(), x.as_ptr(), y.as_ptr(), z.as_ptr(), out.as_mut_ptr());
+    let mut i = 0;
+    while i < n {
+        // SAFETY: `i` is below the lengths.
+        unsafe { *out.add(i) = MaybeUninit::new(f(*x.add(i), *y.add(i), *z.add(i))) };
+        i += 1;
     }
 }
 
-/// # Safety
-/// As [`over_one`].
+/// A loop over a segment of elements, by a function of one, two or three; it is compiled for each instruction set.
+trait Segment {
+    /// See [`Map::VECTORS`] and [`Map::WIDE`].
+    const VECTORS: bool;
+    const WIDE: bool;
+
+    /// It must be `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// There must be `n` elements of its types to read and to write, `f` must point to its function, and the CPU must have
+    /// the instructions of `I`.
+    #[allow(unsafe_code)]
+    unsafe fn run<I: Isa>(f: *const (), inputs: [*const u8; MOST], out: *mut u8, n: usize);
+}
+
+/// The versions of a segment, by [`Capability`](super::isa::Capability): pointers to them are all that a function costs
+/// besides its loops.
 #[allow(unsafe_code)]
-unsafe fn over_triples<A, B, C, D, F>(f: *const (), [x, y, z]: [*const u8; MOST], out: *mut u8, n: usize)
-where
-    A: Copy,
-    B: Copy,
-    C: Copy,
-    F: Map<(A, B, C), D>,
-{
-    // SAFETY: the caller's promise.
-    unsafe {
-        let inputs =
-            (from_raw_parts(x.cast::<A>(), n), from_raw_parts(y.cast::<B>(), n), from_raw_parts(z.cast::<C>(), n));
-        choose(F::VECTORS, Runs { inputs, out: from_raw_parts_mut(out.cast(), n), f: &*f.cast::<F>() });
+const fn versions<S: Segment>() -> [RunFn; 3] {
+    /// # Safety
+    /// As [`Segment::run`].
+    unsafe fn baseline<S: Segment>(f: *const (), inputs: [*const u8; MOST], out: *mut u8, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { S::run::<Baseline>(f, inputs, out, n) }
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        use super::isa::{Avx2, Avx512};
+        /// # Safety
+        /// As [`Segment::run`].
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn avx2<S: Segment>(f: *const (), inputs: [*const u8; MOST], out: *mut u8, n: usize) {
+            // SAFETY: the caller's promise.
+            unsafe { S::run::<Avx2>(f, inputs, out, n) }
+        }
+        /// # Safety
+        /// As [`Segment::run`].
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+        unsafe fn avx512<S: Segment>(f: *const (), inputs: [*const u8; MOST], out: *mut u8, n: usize) {
+            // SAFETY: the caller's promise.
+            unsafe { S::run::<Avx512>(f, inputs, out, n) }
+        }
+        if S::VECTORS {
+            return [baseline::<S>, avx2::<S>, if S::WIDE { avx512::<S> } else { avx2::<S> }];
+        }
+    }
+    [baseline::<S>; 3]
+}
+
+struct OverOne<A, Y, F>(PhantomData<(A, Y, F)>);
+struct OverPairs<A, B, Y, F>(PhantomData<(A, B, Y, F)>);
+struct OverTriples<A, B, C, Y, F>(PhantomData<(A, B, C, Y, F)>);
+
+impl<A: Copy, Y: Copy, F: Map<A, Y>> Segment for OverOne<A, Y, F> {
+    const VECTORS: bool = F::VECTORS;
+    const WIDE: bool = F::WIDE;
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn run<I: Isa>(f: *const (), [x, ..]: [*const u8; MOST], out: *mut u8, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { (*f.cast::<F>()).each::<I>(from_raw_parts(x.cast(), n), from_raw_parts_mut(out.cast(), n)) };
+    }
+}
+
+impl<A: Copy, B: Copy, Y: Copy, F: Map<(A, B), Y>> Segment for OverPairs<A, B, Y, F> {
+    const VECTORS: bool = F::VECTORS;
+    const WIDE: bool = F::WIDE;
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn run<I: Isa>(f: *const (), [x, y, _]: [*const u8; MOST], out: *mut u8, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (f, x, y) = (&*f.cast::<F>(), from_raw_parts(x.cast(), n), from_raw_parts(y.cast(), n));
+            fill_pairs(x, y, from_raw_parts_mut(out.cast(), n), |x, y| f.at::<I>((x, y)));
+        }
+    }
+}
+
+impl<A: Copy, B: Copy, C: Copy, Y: Copy, F: Map<(A, B, C), Y>> Segment for OverTriples<A, B, C, Y, F> {
+    const VECTORS: bool = F::VECTORS;
+    const WIDE: bool = F::WIDE;
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn run<I: Isa>(f: *const (), [x, y, z]: [*const u8; MOST], out: *mut u8, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (f, x, y) = (&*f.cast::<F>(), from_raw_parts(x.cast(), n), from_raw_parts(y.cast(), n));
+            let (z, out) = (from_raw_parts(z.cast(), n), from_raw_parts_mut(out.cast(), n));
+            fill_triples(x, y, z, out, |x, y, z| f.at::<I>((x, y, z)));
+        }
     }
 }
 
@@ -179,27 +231,27 @@ pub struct Body<'a, X, Y> {
     types: PhantomData<fn(X) -> Y>,
 }
 
-impl<'a, A: Copy, B> Body<'a, A, B> {
+impl<'a, A: Copy, B: Copy> Body<'a, A, B> {
     #[allow(unsafe_code)]
     pub fn of_one<F: Map<A, B>>(f: &'a F) -> Self {
         // SAFETY: it takes an `F`.
-        Body { run: unsafe { Loop::new(over_one::<A, B, F>, f) }, types: PhantomData }
+        Body { run: unsafe { Loop::new(const { &versions::<OverOne<A, B, F>>() }, f) }, types: PhantomData }
     }
 }
 
-impl<'a, A: Copy, B: Copy, C> Body<'a, (A, B), C> {
+impl<'a, A: Copy, B: Copy, C: Copy> Body<'a, (A, B), C> {
     #[allow(unsafe_code)]
     pub fn of_two<F: Map<(A, B), C>>(f: &'a F) -> Self {
         // SAFETY: it takes an `F`.
-        Body { run: unsafe { Loop::new(over_pairs::<A, B, C, F>, f) }, types: PhantomData }
+        Body { run: unsafe { Loop::new(const { &versions::<OverPairs<A, B, C, F>>() }, f) }, types: PhantomData }
     }
 }
 
-impl<'a, A: Copy, B: Copy, C: Copy, D> Body<'a, (A, B, C), D> {
+impl<'a, A: Copy, B: Copy, C: Copy, D: Copy> Body<'a, (A, B, C), D> {
     #[allow(unsafe_code)]
     pub fn of_three<F: Map<(A, B, C), D>>(f: &'a F) -> Self {
         // SAFETY: it takes an `F`.
-        Body { run: unsafe { Loop::new(over_triples::<A, B, C, D, F>, f) }, types: PhantomData }
+        Body { run: unsafe { Loop::new(const { &versions::<OverTriples<A, B, C, D, F>>() }, f) }, types: PhantomData }
     }
 }
 

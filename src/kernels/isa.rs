@@ -149,7 +149,8 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     }
 }
 
-/// As [`dispatch`], for a kernel that gains nothing from AVX-512: it is compiled twice instead of three times.
+/// As [`dispatch`], for a kernel that gains nothing from AVX-512, as one that copies, compares or adds up: it is compiled
+/// twice instead of three times.
 #[inline]
 #[allow(unsafe_code)]
 pub fn dispatch_narrow<K: Kernel>(kernel: K) -> K::Output {
@@ -159,6 +160,12 @@ pub fn dispatch_narrow<K: Kernel>(kernel: K) -> K::Output {
         Capability::Avx2 | Capability::Avx512 => unsafe { with_avx2(kernel) },
         _ => with_baseline(kernel),
     }
+}
+
+/// As [`dispatch`] for numbers of 4 bytes; those of 8 bytes are rarer, and do without AVX-512.
+#[inline]
+pub fn dispatch_for<T, K: Kernel>(kernel: K) -> K::Output {
+    if const { size_of::<T>() == size_of::<f32>() } { dispatch(kernel) } else { dispatch_narrow(kernel) }
 }
 
 #[cfg(test)]

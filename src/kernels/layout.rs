@@ -50,6 +50,12 @@ pub fn array<T>(shape: &[usize], elements: Vec<T>) -> ArrayD<T> {
     ArrayD::from_shape_vec(IxDyn(shape), elements).expect("as many elements as the shape has")
 }
 
+/// An array of slices to be filled in. (A closure in a generic function would be compiled for each of that function's types.)
+#[inline(always)]
+pub fn empty_slices<'a, T, const N: usize>() -> [&'a mut [T]; N] {
+    std::array::from_fn(|_| Default::default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,10 @@ use std::{
 
 use ndarray::{ArcArray, Array, Array1, ArrayD, IntoDimension, IxDyn, s};
 
-use super::sizes::{must, refused};
+use super::{
+    sizes::{must, refused},
+    vmath::fill,
+};
 use crate::sync::lock;
 
 /// Minimum number of bytes of a buffer that is kept: below that, the allocator is as fast.
@@ -201,22 +204,43 @@ pub fn vector<T>(len: usize) -> Vec<T> {
     }
 }
 
-/// Collects an iterator as `collect` does, but panics as [`vector`] does if there is not enough memory.
+/// Collects an iterator as `collect` does, but panics as [`vector`] does if there is not enough memory. (`extend` is compiled
+/// in ten pieces for each iterator; [`copied`] is the way to copy many numbers.)
 ///
 /// # Panics
 /// If there is not enough memory.
 #[track_caller]
 pub fn collected<T>(elements: impl IntoIterator<Item = T>) -> Vec<T> {
     let elements = elements.into_iter();
-    let (least, most) = elements.size_hint();
-    let mut out = vector(least);
-    if most == Some(least) {
-        out.extend(elements);
-        return out;
-    }
+    let mut out = vector(elements.size_hint().0);
     for element in elements {
         push(&mut out, element);
     }
+    out
+}
+
+/// `f` of each number, as a loop that the compiler can make a vector loop.
+///
+/// # Panics
+/// If there is not enough memory.
+#[allow(unsafe_code)]
+#[track_caller]
+pub fn mapped<A: Copy, T: Copy>(x: &[A], f: impl Fn(A) -> T + Copy) -> Vec<T> {
+    let mut out = vector(x.len());
+    fill(x, &mut out.spare_capacity_mut()[..x.len()], f);
+    // SAFETY: this many were just written.
+    unsafe { out.set_len(x.len()) };
+    out
+}
+
+/// `elements.to_vec()`, but panics as [`vector`] does if there is not enough memory.
+///
+/// # Panics
+/// If there is not enough memory.
+#[track_caller]
+pub fn copied<T: Copy>(elements: &[T]) -> Vec<T> {
+    let mut out = vector(elements.len());
+    out.extend_from_slice(elements);
     out
 }
 
@@ -238,11 +262,18 @@ pub fn try_collected<T, E>(elements: impl IntoIterator<Item = Result<T, E>>) -> 
 #[inline]
 #[track_caller]
 pub fn push<T>(vector: &mut Vec<T>, element: T) {
-    let len = vector.len();
-    if len == vector.capacity() && vector.try_reserve(1).is_err() {
-        refused(len + 1, size_of::<T>());
+    if vector.len() == vector.capacity() {
+        grow(vector);
     }
     vector.push(element);
+}
+
+#[cold]
+#[track_caller]
+fn grow<T>(vector: &mut Vec<T>) {
+    if vector.try_reserve(1).is_err() {
+        refused(vector.len() + 1, size_of::<T>());
+    }
 }
 
 /// An empty vector with space for `len` elements, which are not zeroed, from the pool if it has a buffer.

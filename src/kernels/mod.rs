@@ -9,10 +9,11 @@
 //!   vectors), [`special_f64`] (gamma, erf and related functions, in f64).
 //! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions
 //!   of sliding windows).
-//! - Operations made of them: [`conv`] with [`im2col`], [`cross_entropy`], [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
-//!   [`products`], [`random`], [`row_sums`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
-//! - Products of matrices: [`gemm`]; equations and reflections: [`linalg`].
+//! - Operations made of them: [`attention`], [`conv`] with [`im2col`], [`cross_entropy`], [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
+//!   [`products`], [`random`], [`recurrent`], [`row_sums`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
+//! - Products of matrices: [`gemm`]; equations, reflections and nuclear norms: [`linalg`].
 
+pub mod attention;
 pub mod conv;
 pub mod copy;
 pub mod cross_entropy;
@@ -20,6 +21,7 @@ pub mod ctc;
 pub mod elementwise;
 pub mod gather;
 pub mod gemm;
+pub mod held;
 pub mod im2col;
 pub mod interpolation;
 pub mod isa;
@@ -29,12 +31,14 @@ pub mod linalg;
 pub mod memory;
 pub mod normalization;
 pub mod optimizer_pass;
+pub mod parts;
 pub mod pooling;
 pub mod prefetch;
 pub mod products;
 pub mod profile;
 pub mod random;
 pub mod raw;
+pub mod recurrent;
 pub mod reduce;
 pub mod retype;
 pub mod row_kernel;

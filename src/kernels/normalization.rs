@@ -2,8 +2,9 @@
 //! channels (batch norm).
 
 use super::{
-    isa::{Isa, Kernel, dispatch},
-    memory::{Aligned, collected, filled, recycle},
+    isa::{Isa, Kernel, dispatch, dispatch_narrow},
+    layout::empty_slices,
+    memory::{Aligned, copied, filled, mapped, recycle},
     prefetch,
     reduce::{self, Each, combine, fold_contiguous, fold_rows},
     row_kernel::{Blank, RowKernel, Sizes, run, write, write_rows},
@@ -44,21 +45,28 @@ fn is_settled<T: Real>(mean: T, variance: T) -> bool {
     variance > roundings * roundings
 }
 
-/// The mean, its remaining error, and the variance.
+/// The mean, its remaining error, and the variance; if not `centred`, of a mean that is taken to be 0.
 #[inline(always)]
-fn moments<T: Real>(x: &[T]) -> [T; 3] {
+fn moments<T: Real>(x: &[T], centred: bool) -> [T; 3] {
     let count = T::of(x.len() as f64);
-    let mean = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::ZERO, |a, b| a + b) / count;
+    let mean = match centred {
+        true => combine(Each([x], |[x]: [T; 1]| x), x.len(), T::ZERO, |a, b| a + b) / count,
+        false => T::ZERO,
+    };
     let square = |[x]: [T; 1]| (x - mean) * (x - mean);
     let variance = combine(Each([x], square), x.len(), T::ZERO, |a, b| a + b) / count;
-    if is_settled(mean, variance) { [mean, T::ZERO, variance] } else { careful_moments(x, mean) }
+    if !centred || is_settled(mean, variance) { [mean, T::ZERO, variance] } else { careful_moments(x, mean) }
 }
 
-/// [`moments`] for a mean that is taken to be 0.
-#[inline(always)]
-fn moments_about_zero<T: Real>(x: &[T]) -> [T; 3] {
-    let squares = combine(Each([x], |[x]: [T; 1]| x * x), x.len(), T::ZERO, |a, b| a + b);
-    [T::ZERO, T::ZERO, squares / T::of(x.len() as f64)]
+/// [`moments`], as a kernel of its own.
+struct MomentsOf<'a, T>(&'a [T], bool);
+
+impl<T: Real> Kernel for MomentsOf<'_, T> {
+    type Output = [T; 3];
+    #[inline(always)]
+    fn run<I: Isa>(self) -> [T; 3] {
+        moments(self.0, self.1)
+    }
 }
 
 /// [`moments`] where the mean is large beside the deviation from it, or its sum overflows.
@@ -67,9 +75,9 @@ fn careful_moments<T: Real>(x: &[T], mut mean: T) -> [T; 3] {
     let count = T::of(x.len() as f64);
     if !mean.is_finite() {
         // The sum overflows, but the mean need not.
-        mean = fold_contiguous(&collected(x.iter().map(|&x| x / count)), T::ZERO, T::plus);
+        mean = fold_contiguous(&mapped(x, |x| x / count), T::ZERO, T::plus);
     }
-    let about = |mean| dispatch(About { x, mean }).map(|sum| sum / count);
+    let about = |mean| dispatch_narrow(About { x, mean }).map(|sum| sum / count);
     let [mut rest, mut square] = about(mean);
     if is_rough(rest, square) {
         mean += rest;
@@ -134,7 +142,8 @@ impl<T: Real, const RUNS: bool> RowKernel<T> for RowNorm<'_, T, RUNS> {
         prefetch::for_reading(self.x, (i + 1) * n, n);
         let x = &self.x[i * n..][..n];
         let first = self.map.first(i, n);
-        let [mean, rest, var] = if self.centred { moments(x) } else { moments_about_zero(x) };
+        // A call pays for long rows, as these are.
+        let [mean, rest, var] = if RUNS { dispatch(MomentsOf(x, self.centred)) } else { moments(x, self.centred) };
         let rstd = (var + self.eps[i % self.eps.len()]).sqrt().recip();
         let out = if !RUNS {
             let (weight, bias) = (&self.weight[first..][..n], &self.bias[first..][..n]);
@@ -270,9 +279,11 @@ impl<T: Real, F: Fn([T; 4]) -> [T; N] + Sync + Copy, const N: usize> RowKernel<T
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, sums: &mut [T]) -> (&'a mut [T], [T; N]) {
         let (c, f) = (self.map.channels, self.f);
         let note = if self.map.len == 1 {
-            let mut sums = sums.chunks_exact_mut(c);
-            let sums: [&mut [T]; N] = std::array::from_fn(|_| sums.next().expect("a row for each sum"));
-            let [mean, rest] = self.mean.map(|mean| &mean[..c]);
+            let (mut left, mut sums) = (sums, empty_slices::<T, N>());
+            for one in &mut sums {
+                *one = left.split_off_mut(..c).expect("a row for each sum");
+            }
+            let [mean, rest] = [&self.mean[0][..c], &self.mean[1][..c]];
             let inputs = [&self.x[i * c..][..c], &self.y[i * c..][..c], mean, rest];
             reduce::sums(inputs, sums, |x| ([], f(x)));
             [T::ZERO; N]
@@ -293,7 +304,7 @@ fn channel_sums<T: Real, const N: usize>(
 ) -> [Vec<T>; N] {
     let (_, notes, sums) = run(&ChannelSums { map, x, y, mean, f }, map.sizes(x.len(), false, N));
     if map.len == 1 {
-        return std::array::from_fn(|k| collected(sums[k * map.channels..][..map.channels].iter().copied()));
+        return std::array::from_fn(|k| copied(&sums[k * map.channels..][..map.channels]));
     }
     let mut kind = filled(notes.len(), T::ZERO);
     let out = std::array::from_fn(|k| {
@@ -310,7 +321,7 @@ fn channel_sums<T: Real, const N: usize>(
 pub fn batch_moments<T: Real>(x: &[T], map: Map) -> [Vec<T>; 3] {
     let count = T::of((x.len() / map.channels.max(1)) as f64);
     let zeros = filled(map.channels, T::ZERO);
-    let over = |sum: Vec<T>| collected(sum.into_iter().map(|sum| sum / count));
+    let over = |sum: Vec<T>| mapped(&sum, |sum| sum / count);
     let about = |mean: &[T]| {
         channel_sums([x, x], map, [mean, &zeros], |[x, _, mean, _]| [x - mean, (x - mean) * (x - mean)]).map(over)
     };
@@ -350,7 +361,10 @@ impl<T: Real, F: Fn(T, T, [T; 4]) -> T + Sync + Copy> RowKernel<T> for Channels<
         let (n, f) = (out.len(), self.f);
         let (x, y) = (&self.x[i * n..][..n], &self.y[i * n..][..n]);
         if self.map.len == 1 {
-            let numbers = self.numbers.map(|k| &k[..n]);
+            let mut numbers = self.numbers;
+            for k in &mut numbers {
+                *k = &k[..n];
+            }
             return (write(out, |j| f(x[j], y[j], reduce::at_place(&numbers, j))), ());
         }
         let numbers = reduce::at_place(&self.numbers, i % self.map.channels);
@@ -359,8 +373,12 @@ impl<T: Real, F: Fn(T, T, [T; 4]) -> T + Sync + Copy> RowKernel<T> for Channels<
 }
 
 /// One number per channel, from two others.
-fn per_channel<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> Vec<T> {
-    collected(a.iter().zip(b).map(|(&a, &b)| f(a, b)))
+pub fn per_channel<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Copy) -> Vec<T> {
+    let mut out = copied(a);
+    for (a, &b) in out.iter_mut().zip(b) {
+        *a = f(*a, b);
+    }
+    out
 }
 
 /// `(x − mean) · rstd · weight + bias`, with statistics and parameters per channel.
@@ -379,35 +397,38 @@ pub fn batch_norm<T: Real>(
     run(&kernel, map.sizes(x.len(), true, 0)).0
 }
 
-/// The gradients of [`batch_norm`]'s input (if `input`), weight and bias. With `own` the moments are the batch's, so
-/// the gradient also flows through them.
+/// For each channel the sum of the gradients, and that of the gradients times the deviations from the mean.
+pub fn batch_norm_sums<T: Real>(g: &[T], x: &[T], map: Map, [mean, rest]: [&[T]; 2]) -> [Vec<T>; 2] {
+    channel_sums([g, x], map, [mean, rest], |[g, x, mean, rest]| [g, g * ((x - mean) - rest)])
+}
+
+/// The gradients of [`batch_norm`]'s weight and bias, from the [sums](batch_norm_sums).
+pub fn batch_norm_parameters<T: Real>([all, along]: [Vec<T>; 2], rstd: &[T]) -> [Vec<T>; 2] {
+    [per_channel(&along, rstd, |a, r| a * r), all]
+}
+
+/// The gradient of [`batch_norm`]'s input. If the moments are those of a batch, the gradient also flows through them: then
+/// `own` has the batch's [sums](batch_norm_sums) and its number of elements per channel.
 pub fn batch_norm_backward<T: Real>(
     g: &[T],
     x: &[T],
     map: Map,
     [mean, rest, rstd]: [&[T]; 3],
     weight: Option<&[T]>,
-    own: bool,
-    input: bool,
-) -> (Option<Aligned<T>>, [Vec<T>; 2]) {
-    let channels = map.channels;
-    let [bias, along] = channel_sums([g, x], map, [mean, rest], |[g, x, mean, rest]| [g, g * ((x - mean) - rest)]);
-    let scale = per_channel(&or_all(weight, T::ONE, channels), rstd, |w, r| w * r);
+    own: Option<(&[Vec<T>; 2], f64)>,
+) -> Aligned<T> {
+    let scale = per_channel(&or_all(weight, T::ONE, map.channels), rstd, |w, r| w * r);
     let sizes = map.sizes(x.len(), true, 0);
-    let dx = if !input {
-        None
-    } else if own {
-        let count = T::of((x.len() / channels.max(1)) as f64);
-        let slope = per_channel(&per_channel(&along, rstd, |a, r| a * r * r), &scale, |a, s| a * s / count);
-        let shift = per_channel(&bias, &scale, |b, s| b * s / count);
-        // The remaining error of the mean is part of the shift, so four numbers per channel are enough.
-        let shift = per_channel(&shift, &per_channel(rest, &slope, |r, s| r * s), |shift, left| shift - left);
-        let numbers = [mean, &scale, &slope, &shift];
-        let f = |g, x, [mean, scale, slope, shift]: [T; 4]| g * scale - (x - mean) * slope - shift;
-        Some(run(&Channels { map, x: g, y: x, numbers, f }, sizes).0)
-    } else {
+    let Some(([all, along], count)) = own else {
         let f = |g, _, [scale, ..]: [T; 4]| g * scale;
-        Some(run(&Channels { map, x: g, y: g, numbers: [&scale; 4], f }, sizes).0)
+        return run(&Channels { map, x: g, y: g, numbers: [&scale; 4], f }, sizes).0;
     };
-    (dx, [per_channel(&along, rstd, |a, r| a * r), bias])
+    let count = T::of(count);
+    let slope = per_channel(&per_channel(along, rstd, |a, r| a * r * r), &scale, |a, s| a * s / count);
+    let shift = per_channel(all, &scale, |b, s| b * s / count);
+    // The remaining error of the mean is part of the shift, so four numbers per channel are enough.
+    let shift = per_channel(&shift, &per_channel(rest, &slope, |r, s| r * s), |shift, left| shift - left);
+    let numbers = [mean, &scale, &slope, &shift];
+    let f = |g, x, [mean, scale, slope, shift]: [T; 4]| g * scale - (x - mean) * slope - shift;
+    run(&Channels { map, x: g, y: x, numbers, f }, sizes).0
 }

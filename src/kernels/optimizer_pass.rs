@@ -1,7 +1,7 @@
 //! One pass over a parameter, its gradient and the optimizer's state for it.
 
 use super::{
-    isa::{Isa, Kernel, dispatch},
+    isa::{Isa, Kernel, dispatch_for},
     threads,
     thresholds::{OPTIMIZER_PARALLEL as PARALLEL, OPTIMIZER_TASK as TASK},
 };
@@ -57,13 +57,29 @@ fn elements<T: Real, P: Pass<T, N>, const N: usize>(pass: &P, value: &mut [T], g
 
 /// Runs `pass` over all elements of a parameter; the slots are as long as it.
 pub fn update<T: Real, const N: usize>(pass: &impl Pass<T, N>, value: &mut [T], grad: &[T], mut slots: [&mut [T]; N]) {
-    let len = value.len();
-    if len < PARALLEL {
-        return dispatch(Loop { pass, value, grad, slots });
+    if value.len() < PARALLEL {
+        return dispatch_for::<T, _>(Loop { pass, value, grad, slots });
     }
-    let tasks = value.chunks_mut(TASK).zip(grad.chunks(TASK)).map(|(value, grad)| {
-        let slots = slots.each_mut().map(|slot| slot.split_off_mut(..value.len()).expect("as long as the parameter"));
-        (value, grad, slots)
+    in_parts(value, grad, &mut slots, &|value, grad, slots| {
+        let slots = slots.try_into().expect("a part of each slot");
+        dispatch_for::<T, _>(Loop { pass, value, grad, slots });
     });
-    threads::each(len, tasks, |(value, grad, slots)| dispatch(Loop { pass, value, grad, slots }));
+}
+
+/// Compiled once for all passes.
+fn in_parts<'a, T: Real>(
+    value: &mut [T],
+    grad: &[T],
+    slots: &mut [&'a mut [T]],
+    run: &(dyn Fn(&mut [T], &[T], Vec<&mut [T]>) + Sync),
+) {
+    let len = value.len();
+    let tasks = value.chunks_mut(TASK).zip(grad.chunks(TASK)).map(|(value, grad)| {
+        let mut parts: Vec<&'a mut [T]> = Vec::new();
+        for slot in slots.iter_mut() {
+            parts.push(slot.split_off_mut(..value.len()).expect("as long as the parameter"));
+        }
+        (value, grad, parts)
+    });
+    threads::each(len, tasks, |(value, grad, slots)| run(value, grad, slots));
 }

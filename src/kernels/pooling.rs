@@ -3,8 +3,8 @@
 use num_traits::Float;
 
 use super::{
-    isa::{Isa, Kernel, dispatch},
-    memory::{Aligned, collected, filled},
+    isa::{Isa, Kernel, dispatch_for},
+    memory::{Aligned, collected, filled, vector},
     row_kernel::{self, Blank, RowKernel, Sizes, write},
     sizes::saturating,
     threads,
@@ -137,9 +137,9 @@ pool!(f32, f64);
 struct Paths {
     input: [usize; 3],
     output: [usize; 3],
-    /// The steps from one element of a window to the next along the first two axes.
-    dilation: [usize; 2],
     spans: [Vec<Span>; 3],
+    /// The lines under each row of windows.
+    rows: Vec<Lines>,
     /// Where each window of a row starts in a line.
     starts: Vec<i64>,
     runs: Vec<Run>,
@@ -189,7 +189,16 @@ impl Paths {
     fn with(input: [usize; 3], dilation: [usize; 3], spans: [Vec<Span>; 3], runs: Vec<Run>, steps: [usize; 2]) -> Self {
         let (output, starts) =
             ([0, 1, 2].map(|axis| spans[axis].len()), collected(spans[2].iter().map(|span| span.start as i64)));
-        Paths { input, output, dilation: [dilation[0], dilation[1]], spans, starts, runs, steps }
+        let [_, height, width] = input;
+        let step = [dilation[0].wrapping_mul(height * width), dilation[1].wrapping_mul(width)];
+        let mut rows = vector(output[0] * output[1]);
+        for d in &spans[0] {
+            for h in &spans[1] {
+                let (at, count) = ((d.start * height + h.start) * width, [d.count, h.count]);
+                rows.push(Lines { at, count, step, done: 0 });
+            }
+        }
+        Paths { input, output, spans, rows, starts, runs, steps }
     }
 
     /// How many elements all windows have together.
@@ -197,19 +206,35 @@ impl Paths {
         let along = |spans: &Vec<Span>| spans.iter().fold(0usize, |sum, span| sum.saturating_add(span.count));
         saturating(self.spans.iter().map(along))
     }
+}
 
-    /// The rows of windows, each given by its spans along the first two axes.
-    #[inline(always)]
-    fn rows(&self) -> impl Iterator<Item = [Span; 2]> {
-        self.spans[0].iter().flat_map(|&d| self.spans[1].iter().map(move |&h| [d, h]))
-    }
+/// The offsets in a plane of the lines under a row of windows.
+#[derive(Clone, Copy)]
+struct Lines {
+    at: usize,
+    /// What is left along the first axis, and the number along the second.
+    count: [usize; 2],
+    step: [usize; 2],
+    /// How many along the second axis were passed.
+    done: usize,
+}
 
-    /// The offsets in the plane of the lines under a row.
+impl Lines {
     #[inline(always)]
-    fn lines(&self, [d, h]: [Span; 2]) -> impl Iterator<Item = usize> {
-        let ([_, height, width], [by_d, by_h]) = (self.input, self.dilation);
-        let steps = |span: Span, by: usize| (0..span.count).map(move |k| span.start + k * by);
-        steps(d, by_d).flat_map(move |d| steps(h, by_h).map(move |h| (d * height + h) * width))
+    fn next(&mut self) -> Option<usize> {
+        if self.count[0] == 0 || self.count[1] == 0 {
+            return None;
+        }
+        // A step that is not taken may be beyond any plane.
+        let at = self.at;
+        self.at = at.wrapping_add(self.step[1]);
+        self.done += 1;
+        if self.done == self.count[1] {
+            self.at = self.at.wrapping_sub(self.done.wrapping_mul(self.step[1])).wrapping_add(self.step[0]);
+            self.done = 0;
+            self.count[0] -= 1;
+        }
+        Some(at)
     }
 }
 
@@ -236,7 +261,7 @@ fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], each: &Each<'_>) ->
         let places = rest.split_off_mut(..if PLACES { values.len() } else { 0 }).expect("as many as values");
         Planes::<T, PLACES> { x, first: i * step, each, values, places }
     });
-    threads::each(saturating([planes, work]), tasks, dispatch);
+    threads::each(saturating([planes, work]), tasks, dispatch_for::<T, _>);
     // SAFETY: there is one task for each `step` planes, and each wrote all rows of its planes.
     unsafe {
         values.set_len(planes * to);
@@ -272,13 +297,14 @@ impl<T: Float, const PLACES: bool> Kernel for Planes<'_, T, PLACES> {
             };
             // Outside the loops, so that what they write cannot change them.
             let (starts, runs, steps) = (&paths.starts[..width_out], &paths.runs[..], paths.steps);
-            for row in paths.rows() {
+            for lines in &paths.rows {
+                let mut lines = *lines;
                 let line = values.split_off_mut(..width_out).expect("a row for each");
                 let places = rest.split_off_mut(..if PLACES { width_out } else { 0 }).expect("a row for each");
-                let first = ((row[0].start * height + row[1].start) * width) as i64;
+                let first = lines.at as i64;
                 let values = write(line, |_| T::neg_infinity());
                 let places = write(places, |o| first + starts[o]);
-                for at in paths.lines(row) {
+                while let Some(at) = lines.next() {
                     let line = &plane[at..][..width];
                     for run in runs {
                         let places = if PLACES { &mut places[run.window..] } else { &mut [] };
@@ -371,7 +397,7 @@ fn sums<T: Real, const BACK: bool>(x: &[T], pattern: &Pattern) -> Aligned<T> {
     let mut out = Aligned::with_capacity(planes * to);
     let parts = x.chunks(from * step).zip(out.spare(planes * to).chunks_mut(to * step));
     let tasks = parts.map(|(x, out)| Sums::<T, BACK> { x, paths, out });
-    threads::each(saturating([planes, work]), tasks, dispatch);
+    threads::each(saturating([planes, work]), tasks, dispatch_for::<T, _>);
     // SAFETY: there is one task for each `step` planes, and each wrote all of its planes.
     unsafe { out.set_len(planes * to) };
     out
@@ -395,22 +421,25 @@ impl<T: Real, const BACK: bool> Kernel for Sums<'_, T, BACK> {
         let [from, to] = if BACK { [sizes[1], sizes[0]] } else { sizes };
         let mut sum = filled(width, T::ZERO);
         for (x, out) in x.chunks_exact(from).zip(out.chunks_exact_mut(to)) {
-            for (r, row) in paths.rows().enumerate() {
-                let windows = r * width_out..(r + 1) * width_out;
+            for (r, lines) in paths.rows.iter().enumerate() {
+                let (windows, mut lines) = (r * width_out..(r + 1) * width_out, *lines);
                 // The lines under a row are summed first, or get the same.
                 if BACK {
                     sum.fill(T::ZERO);
                     let g = &x[windows];
                     runs.iter().for_each(|run| add(&mut sum[run.element..], *b, &g[run.window..], *a, run.count));
-                    paths.lines(row).for_each(|line| add_all(&mut out[line..][..width], &sum));
+                    while let Some(line) = lines.next() {
+                        add_all(&mut out[line..][..width], &sum);
+                    }
                     continue;
                 }
-                let mut lines = paths.lines(row).map(|line| &x[line..][..width]);
                 let Some(first) = lines.next() else { continue };
-                let mut line = first;
+                let mut line = &x[first..][..width];
                 if let Some(second) = lines.next() {
-                    sum.iter_mut().zip(first).zip(second).for_each(|((sum, &a), &b)| *sum = a + b);
-                    lines.for_each(|line| add_all(&mut sum, line));
+                    sum.iter_mut().zip(line).zip(&x[second..][..width]).for_each(|((sum, &a), &b)| *sum = a + b);
+                    while let Some(line) = lines.next() {
+                        add_all(&mut sum, &x[line..][..width]);
+                    }
                     line = &sum;
                 }
                 let out = &mut out[windows];

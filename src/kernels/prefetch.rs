@@ -1,5 +1,7 @@
 //! Prefetching cache lines. The CPU itself prefetches what is read in order, but hardly what is written: without this,
-//! a store to memory that is not in the cache waits until its line has been read.
+//! a store to memory that is not in the cache waits until its line has been read. And writing around the caches.
+
+use std::mem::MaybeUninit;
 
 use super::memory::LINE;
 
@@ -36,4 +38,41 @@ pub fn for_writing(out: *const u8, len: usize) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (out, len);
+}
+
+/// Copies elements around the caches, if they are a multiple of 16 bytes, to an address that is; [`end_stream`] follows
+/// before anything else may see them.
+///
+/// # Panics
+/// If the lengths differ.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn stream<T: Copy>(from: &[T], to: &mut [MaybeUninit<T>]) {
+    assert!(from.len() == to.len(), "as many elements");
+    #[cfg(target_arch = "x86_64")]
+    if size_of_val(from).is_multiple_of(16) && to.as_ptr().addr().is_multiple_of(16) {
+        use std::arch::x86_64::{_mm_loadu_si128, _mm_stream_si128};
+        for at in (0..size_of_val(from)).step_by(16) {
+            // SAFETY: both have all of these bytes, and the address to write to is a multiple of 16.
+            unsafe {
+                let bytes = _mm_loadu_si128(from.as_ptr().byte_add(at).cast());
+                _mm_stream_si128(to.as_mut_ptr().byte_add(at).cast(), bytes);
+            }
+        }
+        return;
+    }
+    for (to, &from) in to.iter_mut().zip(from) {
+        to.write(from);
+    }
+}
+
+/// Lets other threads see what was streamed before anything that is written later.
+#[inline]
+#[allow(unsafe_code)]
+pub fn end_stream() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 CPU has this instruction.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
 }

@@ -8,7 +8,10 @@ use rand::{
     rand_core::block::{self, BlockRng},
 };
 
-use super::threads;
+use super::{
+    isa::{Isa, Kernel, dispatch_narrow},
+    threads,
+};
 
 /// Blocks that are computed at once; they are independent, so the compiler vectorizes them.
 const LANES: usize = 16;
@@ -26,6 +29,13 @@ impl block::Generator for Philox {
     type Output = [u32; 4 * LANES];
 
     fn generate(&mut self, output: &mut Self::Output) {
+        self.fill(output);
+    }
+}
+
+impl Philox {
+    #[inline(always)]
+    fn fill(&mut self, output: &mut [u32; 4 * LANES]) {
         let [mut a, mut b] = [[0; LANES]; 2];
         let mut c = [self.stream as u32; LANES];
         let mut d = [(self.stream >> 32) as u32; LANES];
@@ -49,6 +59,22 @@ impl block::Generator for Philox {
         }
         for (lane, words) in output.chunks_exact_mut(4).enumerate() {
             words.copy_from_slice(&[a[lane], b[lane], c[lane], d[lane]]);
+        }
+    }
+}
+
+/// Fills `out`, whose length is a multiple of that of a block.
+struct Words<'a> {
+    philox: Philox,
+    out: &'a mut [u32],
+}
+
+impl Kernel for Words<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(mut self) {
+        for out in self.out.as_chunks_mut().0 {
+            self.philox.fill(out);
         }
     }
 }
@@ -116,6 +142,11 @@ impl Key {
     /// A fresh key.
     pub fn of(rng: &mut (impl Rng + ?Sized)) -> Self {
         Key { key: rng.next_u64(), stream: rng.next_u64() }
+    }
+
+    /// Random numbers, a multiple of 64 of them, from the start of one of 2³² parts of the draw.
+    pub fn words(self, part: u64, out: &mut [u32]) {
+        dispatch_narrow(Words { philox: Philox { key: self.key, stream: self.stream, block: part << 32 }, out });
     }
 }
 

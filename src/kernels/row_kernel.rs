@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 
 use super::{
-    isa::{Isa, Kernel, dispatch},
+    isa::{Isa, Kernel, dispatch_for},
     memory::{Aligned, vector},
     threads,
     thresholds::{ROW_PARALLEL as PARALLEL, ROW_TASK as TASK},
@@ -96,10 +96,26 @@ pub fn run<T: Element, K: RowKernel<T>>(kernel: &K, sizes: Sizes) -> (Aligned<T>
         let mut parts =
             Parts { out: out.spare(rows * written), notes: &mut notes.spare_capacity_mut()[..rows], sums: &mut totals };
         let piece = |(i, p): (usize, Parts<'_, T, K::Note>)| {
-            dispatch(Piece { kernel, first: i * step, width: written, out: p.out, notes: p.notes, sums: p.sums });
+            dispatch_for::<T, _>(Piece {
+                kernel,
+                first: i * step,
+                width: written,
+                out: p.out,
+                notes: p.notes,
+                sums: p.sums,
+            });
         };
-        let each = (0..pieces).map(|i| (i, parts.take(step, written, sums)));
-        if rows * read < PARALLEL { each.for_each(piece) } else { threads::each(rows * read, each, piece) }
+        if rows * read < PARALLEL {
+            for i in 0..pieces {
+                piece((i, parts.take(step, written, sums)));
+            }
+        } else {
+            let mut all = vector(pieces);
+            for i in 0..pieces {
+                all.push((i, parts.take(step, written, sums)));
+            }
+            threads::each(rows * read, all, piece);
+        }
     }
     // SAFETY: every piece ran, and wrote all of its rows and notes; together they are all there is.
     unsafe {
@@ -135,7 +151,7 @@ impl<'a, T, N> Parts<'a, T, N> {
 /// Writes `f(i)` to each place.
 #[inline(always)]
 #[allow(unsafe_code)]
-pub fn write<T>(out: &mut Blank<T>, f: impl Fn(usize) -> T) -> &mut [T] {
+pub fn write<T: Copy>(out: &mut Blank<T>, f: impl Fn(usize) -> T + Copy) -> &mut [T] {
     // By index: `f` indexes slices of this length, and this way the compiler sees that they are long enough.
     #[allow(clippy::needless_range_loop)]
     for i in 0..out.len() {
@@ -149,7 +165,7 @@ pub fn write<T>(out: &mut Blank<T>, f: impl Fn(usize) -> T) -> &mut [T] {
 /// written.
 #[inline(always)]
 #[allow(unsafe_code)]
-pub fn write_rows<T, F: Fn(usize) -> T>(
+pub fn write_rows<T: Copy, F: Fn(usize) -> T + Copy>(
     out: &mut Blank<T>,
     width: usize,
     row: impl Fn(usize) -> F,

@@ -7,6 +7,8 @@ use super::{
     memory::{Aligned, filled},
     prefetch,
     row_kernel::{Blank, RowKernel, Sizes, run, write},
+    sizes::saturating,
+    threads,
 };
 use crate::number::Real;
 
@@ -14,7 +16,12 @@ use crate::number::Real;
 const AHEAD: usize = 12;
 
 /// How many columns are summed at a time, in registers.
-const BLOCK: usize = 32;
+const BLOCK: usize = 64;
+
+/// Minimum number of bytes of looked-up rows that do not stay in the caches. (Tests use a small limit.)
+const STREAMED: usize = if cfg!(test) { 1 << 12 } else { 16 << 20 };
+/// Rows of a task that writes them around the caches.
+const STREAMED_ROWS: usize = 1 << 9;
 
 /// Which rows of a matrix are summed: `index[starts[i]..starts[i + 1]]` are those of sum `i`; without `starts` each is one
 /// row.
@@ -62,51 +69,80 @@ struct RowSums<'a, T> {
     mean: bool,
 }
 
+impl<T: Real> RowSums<'_, T> {
+    /// Writes as many columns of one sum, from `from` on, as blocks of `N` fill; returns where they end.
+    #[inline(always)]
+    fn columns<const N: usize>(&self, out: &mut Blank<T>, mut from: usize, places: Range<usize>) -> usize {
+        let (n, index) = (out.len(), &self.groups.index);
+        let count = T::of(if self.mean { places.len().max(1) as f64 } else { 1. });
+        let ahead = index.get(places.start + AHEAD..).unwrap_or(&[]);
+        while from + N <= n {
+            let mut sums = [T::ZERO; N];
+            for (k, &row) in index[places.clone()].iter().enumerate() {
+                if let (true, Some(&next)) = (N > 1, ahead.get(k)) {
+                    prefetch::for_reading(self.matrix, next * n + from, N);
+                }
+                let x: &[T; N] = self.matrix[row * n + from..].first_chunk().expect("a whole row");
+                (0..N).for_each(|j| sums[j] += x[j]);
+            }
+            for (out, &sum) in out[from..from + N].iter_mut().zip(&sums) {
+                out.write(sum / count);
+            }
+            from += N;
+        }
+        from
+    }
+}
+
 impl<T: Real> RowKernel<T> for RowSums<'_, T> {
     type Note = ();
+    #[allow(unsafe_code)]
     #[inline(always)]
     fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
-        let (n, index) = (out.len(), &self.groups.index);
-        let Range { start: from, end: to } = self.groups.places(i);
-        let fetch_ahead = |k: usize| {
-            if let Some(&row) = index.get(k + AHEAD) {
+        let places = self.groups.places(i);
+        if places.len() == 1 {
+            let (n, index) = (out.len(), &self.groups.index);
+            if let Some(&row) = index.get(places.start + AHEAD) {
                 prefetch::for_reading(self.matrix, row * n, n);
             }
-        };
-        let row = |k: usize| &self.matrix[index[k] * n..][..n];
-        if from == to {
-            return (write(out, |_| T::ZERO), ());
+            let x = &self.matrix[index[places.start] * n..][..n];
+            return (write(out, |j| x[j]), ());
         }
-        fetch_ahead(from);
-        let first = row(from);
-        let out = write(out, |j| first[j]);
-        if to - from == 1 {
-            return (out, ());
-        }
-        let count = T::of(if self.mean { (to - from) as f64 } else { 1. });
-        let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
-        for (b, block) in blocks.iter_mut().enumerate() {
-            let mut sums = *block;
-            for k in from + 1..to {
-                if b == 0 {
-                    fetch_ahead(k);
-                }
-                let x: &[T; BLOCK] = row(k)[b * BLOCK..].first_chunk().expect("a whole row");
-                sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x);
-            }
-            *block = sums.map(|sum| sum / count);
-        }
-        let at = n - rest.len();
-        for k in from + 1..to {
-            rest.iter_mut().zip(&row(k)[at..]).for_each(|(sum, &x)| *sum += x);
-        }
-        rest.iter_mut().for_each(|sum| *sum /= count);
-        (out, ())
+        let done = self.columns::<BLOCK>(out, 0, places.clone());
+        let done = self.columns::<16>(out, done, places.clone());
+        let done = self.columns::<1>(out, done, places);
+        assert!(done == out.len());
+        // SAFETY: the columns before `done`, which are all of them, were written.
+        (unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }, ())
     }
+}
+
+/// Rows of a matrix, written around the caches; `width` elements are a multiple of 16 bytes.
+#[allow(unsafe_code)]
+fn streamed<T: Real>(matrix: &[T], width: usize, index: &[usize]) -> Aligned<T> {
+    let mut out = Aligned::with_capacity(index.len() * width);
+    threads::chunks(out.spare(index.len() * width), STREAMED_ROWS * width, |task, out| {
+        let index = &index[task * STREAMED_ROWS..];
+        for (k, out) in out.chunks_exact_mut(width).enumerate() {
+            if let Some(&row) = index.get(k + AHEAD) {
+                prefetch::for_reading(matrix, row * width, width);
+            }
+            prefetch::stream(&matrix[index[k] * width..][..width], out);
+        }
+        prefetch::end_stream();
+    });
+    // SAFETY: all rows were written.
+    unsafe { out.set_len(index.len() * width) };
+    out
 }
 
 /// The sum of each group of rows of a matrix with rows of `width` elements, or their mean; 0 for an empty group.
 pub fn row_sums<T: Real>(matrix: &[T], width: usize, groups: &Groups, mean: bool) -> Aligned<T> {
+    // Rows that no lookup asks for may be of any length.
+    let far = saturating([groups.len(), width, size_of::<T>()]) >= STREAMED;
+    if groups.starts.is_none() && far && (width * size_of::<T>()).is_multiple_of(16) {
+        return streamed(matrix, width, &groups.index);
+    }
     // What is read counts for the size of the pieces, with at least one row per sum.
     let read = width * groups.index.len().div_ceil(groups.len().max(1)).max(1);
     run(&RowSums { matrix, groups, mean }, Sizes { rows: groups.len(), read, written: width, sums: 0 }).0
@@ -131,4 +167,41 @@ pub fn row_maxima<T: Real>(matrix: &[T], width: usize, groups: &Groups) -> (Vec<
         }
     }
     (out, places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_written_around_the_caches_are_the_others() {
+        for width in [4, 6, 64, 68] {
+            let matrix: Vec<f32> = (0..50 * width).map(|i| i as f32).collect();
+            let index: Vec<usize> = (0..1100).map(|i| i * 7 % 50).collect();
+            let want: Vec<f32> = index.iter().flat_map(|&row| matrix[row * width..][..width].to_vec()).collect();
+            let starts = Some((0..=index.len()).collect());
+            let apart = row_sums(&matrix, width, &Groups { starts, index: index.clone() }, false);
+            let together = row_sums(&matrix, width, &Groups { starts: None, index }, false);
+            assert!(*apart == want[..] && *together == want[..], "{width}");
+        }
+    }
+
+    #[test]
+    fn columns_are_summed_in_blocks_of_any_size() {
+        for width in [1, 7, 8, 63, 64, 73, 150] {
+            let matrix: Vec<f64> = (0..9 * width).map(|i| (i * i % 13) as f64).collect();
+            let groups = Groups { starts: Some(vec![0, 0, 3, 4, 9]), index: vec![8, 2, 2, 0, 1, 3, 5, 7, 6] };
+            for mean in [false, true] {
+                let got = row_sums(&matrix, width, &groups, mean);
+                for i in 0..groups.len() {
+                    let rows = &groups.index[groups.places(i)];
+                    let count = if mean { rows.len().max(1) as f64 } else { 1. };
+                    for j in 0..width {
+                        let sum: f64 = rows.iter().map(|row| matrix[row * width + j]).sum();
+                        assert_eq!(got[i * width + j], sum / count, "{width}, {mean}, {i}, {j}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -4,11 +4,11 @@ use ndarray::{ArrayD, ArrayViewD};
 
 use super::{
     gather::Rows,
-    isa::{Isa, Kernel, dispatch},
+    isa::{Isa, Kernel, dispatch_narrow},
     layout::{array, row_major},
     memory::{filled, recycle},
     prefetch,
-    reduce::{Each, combine},
+    reduce::{Each, combine, fold_contiguous},
     row_kernel::{Blank, RowKernel, Sizes, run, write, write_rows},
     scalar::max_num,
 };
@@ -178,7 +178,7 @@ impl<T: Real> Backward<'_, T> {
     #[inline(always)]
     fn dominant<I: Isa>(&self, g: &[T], y: &[T], sums: &[T], out: &mut [T]) {
         let limit = T::of(DOMINANT);
-        if !self.log || combine(Each([y], |[y]: [T; 1]| y), y.len(), T::neg_infinity(), max_num) <= limit {
+        if !self.log || fold_contiguous(y, T::neg_infinity(), max_num) <= limit {
             return;
         }
         for (i, out) in out.iter_mut().enumerate().filter(|&(i, _)| y[i] > limit) {
@@ -263,7 +263,7 @@ impl<T: Real> LogSum<T> {
         if sum >= T::of(2.) {
             return LogSum { max, log_sum: sum.ln() };
         }
-        LogSum { max, log_sum: dispatch(Rest { x, max }).ln_1p() }
+        LogSum { max, log_sum: dispatch_narrow(Rest { x, max }).ln_1p() }
     }
 
     /// The log-softmax of the score `x`.

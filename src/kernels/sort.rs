@@ -3,42 +3,50 @@
 use std::cmp::Ordering;
 
 use super::memory::vector;
+use crate::number::{DType, Element};
 
-/// The order of numbers in which NaN equals itself and is larger than all others.
-pub fn compare<T: PartialOrd>(a: &T, b: &T) -> Ordering {
-    let nan = |x: &T| x.partial_cmp(x).is_none();
-    a.partial_cmp(b).unwrap_or_else(|| nan(a).cmp(&nan(b)))
+/// A number in the order of the elements, in which NaN equals itself and is larger than all others: the elements are sorted by
+/// it, by code that does not know their type.
+fn rank<T: Element>(x: T) -> u64 {
+    const SIGN: u64 = 1 << 63;
+    match T::DTYPE {
+        DType::I64 | DType::Bool => x.as_i64() as u64 ^ SIGN,
+        _ => {
+            // Both zeros are one. Without branches, which no CPU could predict.
+            let (bits, nan) = ((x.as_f64() + 0.).to_bits(), x.as_f64().is_nan());
+            let key = bits ^ ((bits as i64 >> 63) as u64 | SIGN);
+            if nan { u64::MAX } else { key }
+        }
+    }
 }
 
 /// The positions of the `k` largest (or smallest) elements of each row, best first; of equal elements, the first one
 /// first. With `k` equal to the length this is a stable sort, without the memory that one takes.
-pub fn topk<T: Copy + PartialOrd>(x: &[T], len: usize, k: usize, largest: bool) -> Vec<i64> {
-    let order = |a: &(T, i64), b: &(T, i64)| {
-        let by_value = if largest { compare(&b.0, &a.0) } else { compare(&a.0, &b.0) };
-        by_value.then(a.1.cmp(&b.1))
-    };
-    each_row(x, len, k, |row| {
-        if 0 < k && k < len {
-            row.select_nth_unstable_by(k - 1, order);
-        }
-        row[..k].sort_unstable_by(order);
-    })
-}
-
-/// Lets `f` arrange each row, whose elements are paired with their positions, and returns the first `keep` positions.
-fn each_row<T: Copy>(x: &[T], len: usize, keep: usize, f: impl Fn(&mut [(T, i64)])) -> Vec<i64> {
+pub fn topk<T: Element>(x: &[T], len: usize, k: usize, largest: bool) -> Vec<i64> {
     if x.is_empty() {
         return Vec::new();
     }
-    let mut out = vector(x.len() / len * keep);
+    let mut out = vector(x.len() / len * k);
     let mut pairs = vector(len);
     for row in x.chunks_exact(len) {
         pairs.clear();
-        pairs.extend(row.iter().copied().zip(0..));
-        f(&mut pairs);
-        out.extend(pairs[..keep].iter().map(|p| p.1));
+        for (at, &x) in row.iter().enumerate() {
+            pairs.push((if largest { !rank(x) } else { rank(x) }, at));
+        }
+        best(&mut pairs, k, &mut out);
     }
     out
+}
+
+/// Adds the positions in the `k` smallest pairs, in order.
+fn best(pairs: &mut [(u64, usize)], k: usize, out: &mut Vec<i64>) {
+    if 0 < k && k < pairs.len() {
+        pairs.select_nth_unstable(k - 1);
+    }
+    pairs[..k].sort_unstable();
+    for &(_, at) in &pairs[..k] {
+        out.push(at as i64);
+    }
 }
 
 /// The position at which `value` belongs in a sorted row: before equal elements, or after them with `right`. NaN

@@ -2,7 +2,8 @@
 //!
 //! `…_PARALLEL` is the minimum size for which work is split, `…_TASK` the approximate size of a task, both in the unit
 //! given at the pair. The size of the problem alone decides, never the number of threads, so that results have the same
-//! bits on any number of threads. Only matrix products are cut by the number of threads.
+//! bits on any number of threads. Only matrix products, and the sequences of a recurrent layer, are cut by the number of threads:
+//! each element of theirs is summed in the same order wherever they are cut.
 
 /// Elementwise operations, in elements of the result.
 pub const ELEMENTWISE_PARALLEL: usize = 1 << 16;
@@ -49,3 +50,9 @@ pub const PRODUCT_FINE: usize = 1 << 26;
 
 /// Products of a few rows with a matrix each of whose elements is used once per row, in elements of the matrix.
 pub const DOTS_PARALLEL: usize = 1 << 19;
+
+/// Recurrent networks, in sequences that a task takes through all steps: the state and the gates of so many stay in the
+/// second-level cache.
+pub const RECURRENT_ROWS: usize = 64;
+/// The number of steps from which on a copy of the weights pays for a few sequences.
+pub const RECURRENT_PACKED: usize = 32;

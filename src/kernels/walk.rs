@@ -6,6 +6,7 @@ use std::{marker::PhantomData, mem::MaybeUninit, ptr};
 use ndarray::ArrayViewD;
 
 use super::{
+    isa::capability,
     layout::{assert_word, by_stride},
     prefetch, threads,
     thresholds::{ELEMENTWISE_PARALLEL as PARALLEL, ELEMENTWISE_TASK as TASK},
@@ -25,7 +26,7 @@ const LONG: usize = 32;
 pub const MOST: usize = 3;
 
 /// Its arguments are the function, the contiguous elements of each source, where to write, and the number of elements.
-type RunFn = unsafe fn(*const (), [*const u8; MOST], *mut u8, usize);
+pub type RunFn = unsafe fn(*const (), [*const u8; MOST], *mut u8, usize);
 
 /// What is done with a segment of elements.
 #[derive(Clone, Copy)]
@@ -54,11 +55,14 @@ impl<'a> Loop<'a> {
         unsafe { (self.run)(self.f, inputs, out, n) }
     }
 
+    /// The version for this CPU, of those for each [`Capability`](super::isa::Capability).
+    ///
     /// # Safety
-    /// `run` must take its first argument as an `F`.
+    /// The versions must take their first argument as an `F`.
     #[allow(unsafe_code)]
-    pub unsafe fn new<F: Sync>(run: RunFn, f: &'a F) -> Self {
-        Loop { run, f: ptr::from_ref(f).cast(), life: PhantomData }
+    #[inline]
+    pub unsafe fn new<F: Sync>(versions: &[RunFn; 3], f: &'a F) -> Self {
+        Loop { run: versions[capability() as usize], f: ptr::from_ref(f).cast(), life: PhantomData }
     }
 }
 

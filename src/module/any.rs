@@ -51,6 +51,11 @@ impl AnyParam {
         any_param!(self, p => p.is_lazy())
     }
 
+    /// What gives it the values that it has now.
+    pub(super) fn undo(&self) -> Box<dyn FnOnce()> {
+        any_param!(self.clone(), p => Box::new(p.undo()))
+    }
+
     /// Whether a parametrization computes its values.
     pub(crate) fn is_parametrized(&self) -> bool {
         any_param!(self, p => p.is_parametrized())
@@ -235,6 +240,11 @@ impl AnyBuffer {
     /// Whether it has no values yet.
     pub fn is_lazy(&self) -> bool {
         any_buffer!(self, b => b.is_lazy())
+    }
+
+    /// What gives it the value that it has now.
+    pub(super) fn undo(&self) -> Box<dyn FnOnce()> {
+        any_buffer!(self.clone(), b => Box::new(b.undo()))
     }
 
     /// The part of the shape that is known.

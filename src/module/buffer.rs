@@ -162,6 +162,15 @@ impl<T: Element> Buffer<T> {
         result
     }
 
+    /// What gives it the value that it has now.
+    pub(super) fn undo(self) -> impl FnOnce() {
+        let (value, known) = (self.present(), self.known_shape());
+        move || match value {
+            Some(value) => self.set(&value).expect("it has had this shape"),
+            None => *write(&self.0) = Value::Lazy(known),
+        }
+    }
+
     /// A copy that shares nothing with this one; within one clone of a module, shared buffers stay shared.
     pub fn deep_clone(&self) -> Buffer<T> {
         cloned(self, || match self.present() {

@@ -5,8 +5,7 @@ use std::any::TypeId;
 
 use super::{
     Module,
-    backward_hooks::Gradients,
-    hooks::{self, Event, Hook, HookKind},
+    hooks::{self, Event, Gradients, Hook, HookKind},
     printing, summary, walk,
 };
 use crate::{
@@ -74,7 +73,7 @@ struct Observed<'m> {
 
 /// What observes a call of this module now, if anything does.
 pub(super) fn observer(module: &dyn Module) -> Option<Box<dyn Observer + '_>> {
-    let (hooks, summary) = (hooks::of(module), summary::Observed::begin());
+    let (hooks, summary) = (hooks::of(module), summary::Observed::begin(module.place()));
     if hooks.is_empty() && summary.is_none() {
         return None;
     }
@@ -101,6 +100,9 @@ impl Observed<'_> {
 impl Observer for Observed<'_> {
     fn before(&mut self) -> Result<()> {
         self.run(HookKind::ForwardPre)?;
+        if let Some(summary) = &self.summary {
+            summary.got(&self.event.input);
+        }
         if let Some(gradients) = &self.gradients {
             self.replaced |= gradients.watch_input(&mut self.event.input).map_err(|e| locate(self.module, e))?;
         }
@@ -117,7 +119,7 @@ impl Observer for Observed<'_> {
             self.replaced |= gradients.watch_output(&mut self.event.output).map_err(|e| locate(self.module, e))?;
         }
         if let Some(summary) = self.summary.take() {
-            summary.end(self.module.place(), self.event.output.first().map(|t| t.shape().to_vec()));
+            summary.returned(&self.event.output);
         }
         Ok(())
     }

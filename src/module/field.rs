@@ -35,7 +35,7 @@ impl<'a> Members<'a> {
 
     /// Shows a child.
     pub fn child(&mut self, name: impl Into<String>, child: &'a dyn Module) {
-        self.children.push((name.into(), child));
+        self.children.push((name.into(), child.inside().unwrap_or(child)));
     }
 }
 
@@ -53,6 +53,10 @@ pub trait Field {
     fn copy(&self) -> Self
     where
         Self: Sized;
+    /// The module that the field is, so that it can be changed or replaced.
+    fn module_mut(&mut self) -> Option<&mut dyn Module> {
+        None
+    }
 }
 
 // For an unknown type the error is that it is not a field; the note says that it could be a module.
@@ -63,6 +67,9 @@ impl<M: Module + Clone> Field for M {
     }
     fn copy(&self) -> Self {
         self.copied()
+    }
+    fn module_mut(&mut self) -> Option<&mut dyn Module> {
+        Some(self)
     }
 }
 
@@ -95,6 +102,9 @@ impl<F: Field> Field for Option<F> {
     }
     fn copy(&self) -> Self {
         self.as_ref().map(F::copy)
+    }
+    fn module_mut(&mut self) -> Option<&mut dyn Module> {
+        self.as_mut()?.module_mut()
     }
 }
 

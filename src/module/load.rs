@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Module,
+    Module, hooks,
     param::fits,
     walk::{self, Entry},
 };
@@ -78,7 +78,7 @@ impl fmt::Display for LoadReport {
 }
 
 /// Compares without changing anything; also returns what must be written where.
-fn plan<'s>(op: &str, root: &dyn Module, state: &'s StateDict) -> Result<(LoadReport, Vec<(Entry, &'s AnyTensor)>)> {
+fn plan<'s>(op: &str, root: &dyn Module, state: &'s StateDict) -> Result<(LoadReport, Vec<Write<'s>>)> {
     let (mut report, mut writes) = (LoadReport::default(), Vec::new());
     let entries = walk::entries(op, root)?;
     let unexpected = state.iter().filter(|(name, _)| entries.get(name).is_none());
@@ -98,7 +98,10 @@ fn plan<'s>(op: &str, root: &dyn Module, state: &'s StateDict) -> Result<(LoadRe
     Ok((report, writes))
 }
 
-fn write(writes: Vec<(Entry, &AnyTensor)>) {
+/// A tensor for a parameter or buffer of its shape.
+pub(super) type Write<'s> = (Entry, &'s AnyTensor);
+
+pub(super) fn write(writes: Vec<Write<'_>>) {
     for (entry, tensor) in writes {
         match entry {
             Entry::Param(p) => p.set(tensor),
@@ -108,34 +111,50 @@ fn write(writes: Vec<(Entry, &AnyTensor)>) {
     }
 }
 
+/// Loads what matches, if `accept` accepts the report on it.
+fn load(op: &str, root: &dyn Module, state: &StateDict, accept: fn(&LoadReport) -> Result<()>) -> Result<LoadReport> {
+    let state = walk::upgraded(root, state);
+    let (mut report, writes) = plan(op, root, &state)?;
+    match hooks::runner() {
+        Some(hooks) => (hooks.load)(root, &mut report, writes, accept)?,
+        None => {
+            accept(&report)?;
+            write(writes);
+        }
+    }
+    Ok(report)
+}
+
 pub(super) fn strict(root: &dyn Module, state: &StateDict) -> Result<()> {
-    let (op, state) = ("load_state_dict", walk::upgraded(root, state));
-    let (report, writes) = plan(op, root, &state)?;
-    if !report.is_complete() {
+    const OP: &str = "load_state_dict";
+    let accept = |report: &LoadReport| {
+        if report.is_complete() {
+            return Ok(());
+        }
         let hint = report.prefix().map_or(String::new(), |(count, how)| {
             format!("{count} of the {} unexpected names would fit {how}; ", report.unexpected.len())
         });
-        return Err(Error::state(op, format!("{hint}{}; nothing was changed", report.problems())));
-    }
-    write(writes);
-    Ok(())
+        Err(Error::state(OP, format!("{hint}{}; nothing was changed", report.problems())))
+    };
+    load(OP, root, state, accept).map(drop)
 }
 
 pub(super) fn partial(root: &dyn Module, state: &StateDict) -> Result<LoadReport> {
-    let (op, state) = ("load_state_dict_partial", walk::upgraded(root, state));
-    let (report, writes) = plan(op, root, &state)?;
-    if report.applied.is_empty() && !report.is_complete() {
-        let names = state.len();
+    const OP: &str = "load_state_dict_partial";
+    let accept = |report: &LoadReport| {
+        if !report.applied.is_empty() || report.is_complete() {
+            return Ok(());
+        }
+        let names = report.unexpected.len() + report.mismatched.len();
         let why = match report.prefix() {
             _ if names == 0 => "the state_dict is empty".to_string(),
             Some((count, how)) if count == names => format!("none of the {names} names fits; they would {how}"),
             Some((count, how)) => format!("none of the {names} names fits; {count} of them would {how}"),
             None => format!("none of the {names} names fits; {}", report.problems()),
         };
-        return Err(Error::state(op, format!("{why}; nothing was changed")));
-    }
-    write(writes);
-    Ok(report)
+        Err(Error::state(OP, format!("{why}; nothing was changed")))
+    };
+    load(OP, root, state, accept)
 }
 
 /// Loads a file by `load`; an error names the file.

@@ -5,7 +5,6 @@
 //! hand, without `#[derive(Module)]`.
 
 mod any;
-mod backward_hooks;
 mod buffer;
 mod call;
 mod containers;
@@ -18,9 +17,9 @@ mod load;
 mod mode;
 mod operators;
 mod param;
-mod param_hooks;
 mod parametrization;
 mod printing;
+mod replace;
 mod scope;
 mod sequential;
 mod summary;
@@ -29,7 +28,7 @@ mod walk;
 use std::any::Any;
 
 pub use crate::python::AsPython;
-use crate::{Result, io, state::StateDict};
+use crate::{Real, Result, io, state::StateDict};
 pub use any::{AnyBuffer, AnyParam, Parameters};
 pub use buffer::Buffer;
 #[doc(hidden)]
@@ -52,16 +51,22 @@ pub use sequential::Sequential;
 #[doc(hidden)]
 pub use sequential::{first, further};
 pub use summary::{Row, Summary, summary, summary_of};
+pub(crate) use walk::no_lazy;
 
 /// Every module as the type that the walks take.
 #[doc(hidden)]
 pub trait AsModule {
     fn as_module(&self) -> &dyn Module;
+    fn as_module_mut(&mut self) -> &mut dyn Module;
 }
 
 impl<M: Module> AsModule for M {
     #[inline]
     fn as_module(&self) -> &dyn Module {
+        self
+    }
+    #[inline]
+    fn as_module_mut(&mut self) -> &mut dyn Module {
         self
     }
 }
@@ -90,10 +95,16 @@ pub trait Module: Any + Send + Sync + AsModule {
     /// dot, or empty. Called for every module, parents first.
     fn upgrade(&self, _prefix: &str, _state: &mut StateDict) {}
 
-    /// Identifies it among all existing modules; a wrapper has the identity of the module inside.
+    /// The child with this name, so that it can be changed or replaced; a wrapper shows what is inside under an empty name.
+    /// `#[derive(Module)]` implements it; without it, what is inside can only be seen.
+    fn child_mut(&mut self, _name: &str) -> Option<&mut dyn Module> {
+        None
+    }
+
+    /// The module inside, if this is only a wrapper around one.
     #[doc(hidden)]
-    fn place(&self) -> Place {
-        (self as *const Self as *const () as usize, self.type_id())
+    fn inside(&self) -> Option<&dyn Module> {
+        None
     }
 
     /// Whether equal neighbours among the children are printed once, as in a `ModuleList`.
@@ -109,6 +120,14 @@ pub trait Module: Any + Send + Sync + AsModule {
         Self: Clone,
     {
         self.clone()
+    }
+}
+
+impl dyn Module {
+    /// Identifies it among all existing modules; a wrapper has the identity of the module inside.
+    pub(crate) fn place(&self) -> Place {
+        let module = self.inside().unwrap_or(self);
+        (module as *const dyn Module as *const () as usize, module.type_id())
     }
 }
 
@@ -134,7 +153,16 @@ pub trait ModuleExt: Module {
         walk::named_buffers(self.as_module())
     }
 
-    /// Every module inside with its path, parents before children, without this module itself.
+    /// Every module inside with its path, parents before children, without this module itself. Downcast to find those of a type;
+    /// what is in a `Box`, an `Arc` or a [`Hooked`](hooks::Hooked) is itself the module.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// use std::any::Any;
+    /// let model = sequential![Linear::new(4, 8), ReLU, Linear::new(8, 2)];
+    /// let is_linear = |module: &dyn Module| (module as &dyn Any).is::<Linear>();
+    /// assert_eq!(model.named_modules().iter().filter(|(_, module)| is_linear(*module)).count(), 2);
+    /// ```
     ///
     /// [Parametrizations](crate::nn::utils::parametrize) are not among them, since they may be removed from a parameter at
     /// any time and so cannot be borrowed from it; [`apply`](ModuleExt::apply) visits them under PyTorch's names, such as
@@ -146,6 +174,81 @@ pub trait ModuleExt: Module {
     /// The direct children with their names.
     fn children(&self) -> Vec<(String, &dyn Module)> {
         walk::children(self.as_module())
+    }
+
+    /// The module at this path, such as `encoder.0`; an empty path is this module. Downcast to read a layer's own fields.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// use std::any::Any;
+    /// let model = sequential![Linear::new(4, 8), sequential![ReLU, Linear::new(8, 2)]];
+    /// let last = model.get_submodule("1.1")? as &dyn Any;
+    /// assert_eq!(last.downcast_ref::<Linear>().unwrap().weight.shape(), [2, 8]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there is none; the error lists what there is.
+    fn get_submodule(&self, path: &str) -> Result<&dyn Module> {
+        replace::get(self.as_module(), "get_submodule", path)
+    }
+
+    /// The module at this path, if it is an `L`, to change or replace it: `*model.get_submodule_mut("fc")? = Linear::new(8, 3)`.
+    /// The boxed children of a [`Sequential`], a [`ModuleList`] or a [`ModuleDict`] are also of type `Box<dyn Forward>`.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let mut model = sequential![Linear::new(4, 8), Dropout::new(0.5)];
+    /// model.get_submodule_mut::<Dropout>("1")?.eval();
+    /// let old = std::mem::replace(model.get_submodule_mut("1")?, Box::new(ReLU) as Box<dyn Forward>);
+    /// assert_eq!((old.type_name(), model[1].type_name()), ("Dropout".to_string(), "ReLU".to_string()));
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there is none, it is of another type, or it cannot be reached: it is inside an `Arc`, or in a module whose
+    /// [`child_mut`](Module::child_mut) does not show it.
+    fn get_submodule_mut<L: Module>(&mut self, path: &str) -> Result<&mut L> {
+        replace::get_mut(self.as_module_mut(), path)
+    }
+
+    /// Puts a module in the place of the one at this path. A child of a [`Sequential`], a [`ModuleList`] or a [`ModuleDict`] may
+    /// be any layer, a field only one of its own type. Make optimizers afterwards.
+    ///
+    /// A layer without an element type needs that of the model: `model.set_submodule::<f32>("1", ReLU)`.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// #[derive(Module)]
+    /// struct Net { encoder: Sequential, head: Linear }
+    /// let mut net = Net { encoder: sequential![Linear::new(4, 8), ReLU], head: Linear::new(8, 10) };
+    /// net.set_submodule("head", Linear::new(8, 3))?;
+    /// net.set_submodule("encoder.1", PReLU::new())?;
+    /// assert_eq!(net.encoder[1].type_name(), "PReLU");
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there is none, it takes modules of another type, or it cannot be reached, as in
+    /// [`get_submodule_mut`](ModuleExt::get_submodule_mut).
+    fn set_submodule<T: Real>(&mut self, path: &str, module: impl Forward<T>) -> Result<()> {
+        replace::set(self.as_module_mut(), path, module)
+    }
+
+    /// The parameter at this path, such as `encoder.0.weight`.
+    ///
+    /// # Errors
+    /// If there is none; the error lists what there is.
+    fn get_parameter(&self, path: &str) -> Result<AnyParam> {
+        replace::parameter(self.as_module(), path)
+    }
+
+    /// The buffer at this path, such as `norm.running_mean`.
+    ///
+    /// # Errors
+    /// If there is none; the error lists what there is.
+    fn get_buffer(&self, path: &str) -> Result<AnyBuffer> {
+        replace::buffer(self.as_module(), path)
     }
 
     /// The number of learnable values; a tied parameter counts once.
@@ -292,7 +395,18 @@ pub trait ModuleExt: Module {
     }
 
     /// Calls `f` with every module and its path, children before parents, and this module last with an empty path;
-    /// parametrizations too. To change a layer, downcast: `(m as &dyn Any).downcast_ref::<Linear>()`.
+    /// parametrizations too. To change a layer, downcast.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// use std::any::Any;
+    /// let model = sequential![Linear::new(4, 8), ReLU, Linear::new(8, 2)];
+    /// model.apply(|_path, module| {
+    ///     if let Some(linear) = (module as &dyn Any).downcast_ref::<Linear>() {
+    ///         init::normal(&linear.weight, 0., 0.02);
+    ///     }
+    /// });
+    /// ```
     fn apply(&self, mut f: impl FnMut(&str, &dyn Module)) {
         walk::apply(self.as_module(), "", &mut f);
     }

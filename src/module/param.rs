@@ -391,6 +391,12 @@ impl<T: Real> Param<T> {
         *write(&self.0) = Content { source, requires_grad };
     }
 
+    /// What gives it the source that it has now.
+    pub(super) fn undo(self) -> impl FnOnce() {
+        let source = self.source();
+        move || write(&self.0).source = source
+    }
+
     /// A copy that shares nothing with this one; within one clone of a module, tied parameters stay tied.
     pub fn deep_clone(&self) -> Param<T> {
         cloned(self, || {

@@ -167,6 +167,10 @@ impl<T: Real> ParametrizationList<T> {
         self.steps.iter().map(|step| step.type_name()).collect::<Vec<_>>().join(" and ")
     }
 
+    fn is_there(&self, op: &str) -> Error {
+        Error::state(op, format!("{} computes the parameter already; remove it first", self.steps()))
+    }
+
     fn name(&self, original: usize) -> String {
         if self.originals.len() == 1 { "original".into() } else { format!("original{original}") }
     }
@@ -258,6 +262,15 @@ impl<T: Real> Param<T> {
         matches!(self.source(), Source::Computed(list) if !list.is_beside())
     }
 
+    /// # Errors
+    /// If a parametrization computes it.
+    pub(crate) fn check_unparametrized(&self, op: &str) -> Result<()> {
+        match self.source() {
+            Source::Computed(list) => Err(list.is_there(op)),
+            _ => Ok(()),
+        }
+    }
+
     /// Adds a parametrization that computes the values from now on, after the existing ones.
     pub(crate) fn parametrize(&self, op: &str, step: Arc<dyn Parametrization<T>>) -> Result<()> {
         let (beside, requires_grad) = (step.beside().is_some(), self.requires_grad());
@@ -266,10 +279,7 @@ impl<T: Real> Param<T> {
                 let why = "the parameter has no values yet; run a batch through the model first";
                 return Err(Error::state(op, why));
             }
-            Source::Computed(list) if beside || list.is_beside() => {
-                let what = format!("{} computes the parameter already; remove it first", list.steps());
-                return Err(Error::state(op, what));
-            }
+            Source::Computed(list) if beside || list.is_beside() => return Err(list.is_there(op)),
             Source::Computed(list) => ParametrizationList {
                 originals: list.originals.clone(),
                 steps: list.steps.iter().cloned().chain([step.clone()]).collect(),

@@ -2,8 +2,9 @@
 
 use std::{
     any::Any,
+    collections::HashSet,
     fmt,
-    ops::{Bound, RangeBounds},
+    ops::{Bound, Index, IndexMut, Range, RangeBounds},
 };
 
 use super::{
@@ -13,6 +14,7 @@ use super::{
     field::Members,
     forward::Forward,
     printing::repr,
+    replace,
 };
 use crate::{
     Error, Result, forward,
@@ -23,6 +25,11 @@ use crate::{
 /// Layers applied one after another, each to the output of the one before; the first takes an `X`, by default a tensor.
 ///
 /// [`sequential!`](crate::sequential) creates one.
+///
+/// In PyTorch `model[i]` is `model[i]` here too, or [`get::<Linear>(i)`](Sequential::get) for a layer's own fields; `model[1:3]` is
+/// [`slice`](Sequential::slice); `model[i] = layer` is [`replace`](Sequential::replace); `del model[i]` and `pop(i)` are
+/// [`remove`](Sequential::remove), of several [`drain`](Sequential::drain); `append`, `insert` and `extend` have their names, and
+/// [`push`](Sequential::push) is for building; `a + b` is `a.extend(b)`. Layers that were given names keep them.
 ///
 /// ```
 /// use ndnn::prelude::*;
@@ -104,25 +111,44 @@ impl<T: Real, X: 'static> Default for Sequential<T, X> {
 }
 
 impl<T: Real> Sequential<T> {
-    /// Adds a layer at the end, named by its position.
+    /// With another layer at the end, named by its position.
     ///
     /// # Panics
     /// If an earlier layer was given that name.
     #[track_caller]
-    pub fn push(self, layer: impl Forward<T>) -> Self {
-        let position = self.len().to_string();
-        self.push_named(position, layer)
+    pub fn push(mut self, layer: impl Forward<T>) -> Self {
+        self.append(layer);
+        self
     }
 
-    /// Adds a layer at the end with a name of its own, as PyTorch's `Sequential(OrderedDict(…))` does.
+    /// With another layer at the end under a name of its own, as in PyTorch's `Sequential(OrderedDict(…))`.
     ///
     /// # Panics
     /// If there is a layer with this name, or the name is empty or contains a dot.
     #[track_caller]
     pub fn push_named(mut self, name: impl Into<String>, layer: impl Forward<T>) -> Self {
+        self.append_named(name, layer);
+        self
+    }
+
+    /// Adds a layer at the end, named by its position.
+    ///
+    /// # Panics
+    /// If an earlier layer was given that name.
+    #[track_caller]
+    pub fn append(&mut self, layer: impl Forward<T>) -> &mut Self {
+        self.append_named(self.len().to_string(), layer)
+    }
+
+    /// Adds a layer at the end under a name of its own: PyTorch's `add_module`.
+    ///
+    /// # Panics
+    /// If there is a layer with this name, or the name is empty or contains a dot.
+    #[track_caller]
+    pub fn append_named(&mut self, name: impl Into<String>, layer: impl Forward<T>) -> &mut Self {
         let name = proper("Sequential", name.into());
         assert!(
-            self.get_named(&name).is_none(),
+            self.layer_named(&name).is_none(),
             "Sequential: there is a layer named `{name}`; each needs a name of its own"
         );
         match self.first {
@@ -132,38 +158,32 @@ impl<T: Real> Sequential<T> {
         self
     }
 
-    /// The layer at a position.
-    pub fn get(&self, position: usize) -> Option<&dyn Forward<T>> {
+    /// The layer at a position; [`get`](Sequential::get) is for one of a known type, and `model[0]` panics if there is none.
+    pub fn layer(&self, position: usize) -> Option<&dyn Forward<T>> {
         match position {
             0 => self.first.as_ref().map(|(_, layer)| &**layer),
             further => self.rest.nth(further - 1).map(|(_, layer)| &**layer),
         }
     }
 
-    /// The layer at a position, for writing: `(layer as &mut dyn Any).downcast_mut::<Dropout>()`, or to put only this
-    /// layer into evaluation mode.
+    /// The layer at a position, for writing: for example to put only this layer into evaluation mode.
     ///
     /// ```
     /// use ndnn::prelude::*;
     /// let mut model = sequential![Linear::new(2, 2), BatchNorm1d::new(2)];
-    /// model.get_mut(1).unwrap().eval();
-    /// assert!(!model.get(1).unwrap().is_training());
+    /// model.layer_mut(1).unwrap().eval();
+    /// assert!(!model[1].is_training());
     /// ```
-    pub fn get_mut(&mut self, position: usize) -> Option<&mut (dyn Forward<T> + 'static)> {
+    pub fn layer_mut(&mut self, position: usize) -> Option<&mut (dyn Forward<T> + 'static)> {
         self.iter_mut().nth(position)
     }
 
     /// The layer with this name.
-    pub fn get_named(&self, name: &str) -> Option<&dyn Forward<T>> {
+    pub fn layer_named(&self, name: &str) -> Option<&dyn Forward<T>> {
         match &self.first {
             Some((first, layer)) if first == name => Some(&**layer),
             _ => self.rest.get(name).map(|layer| &**layer),
         }
-    }
-
-    /// The layer at a position, if it is an `L`: `model.get_as::<Linear>(0)`.
-    pub fn get_as<L: Forward<T>>(&self, position: usize) -> Option<&L> {
-        (self.get(position)? as &dyn Any).downcast_ref()
     }
 
     /// Puts a layer at a position; those from there on move back. Layers that are named by their position are renamed.
@@ -172,31 +192,40 @@ impl<T: Real> Sequential<T> {
     /// use ndnn::prelude::*;
     /// let mut model = sequential![Linear::new(4, 8), Linear::new(8, 2)];
     /// model.insert(1, Tanh);
-    /// assert_eq!(model.get_as::<Linear>(2).unwrap().weight.shape(), [2, 8]);
+    /// assert_eq!(model.get::<Linear>(2).unwrap().weight.shape(), [2, 8]);
     /// let _last = model.remove(2);
     /// assert_eq!(model.named_parameters().len(), 2);
     /// ```
     ///
     /// # Panics
-    /// If `position` is beyond the end, or two layers would have one name.
+    /// If `position` is beyond the end, or two layers would have one name; then nothing has changed.
     #[track_caller]
     pub fn insert(&mut self, position: usize, layer: impl Forward<T>) {
         let n = self.len();
         assert!(position <= n, "Sequential: cannot insert at position {position} of {n} layers");
-        self.rebuild(|layers| layers.insert(position, (None, Box::new(layer))));
+        self.splice(position..position, vec![Box::new(layer)]);
     }
 
     /// Takes out the layer at a position; those behind it move forward. Layers that are named by their position are
     /// renamed.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is none, or two layers would have one name; then nothing has changed.
     #[track_caller]
     pub fn remove(&mut self, position: usize) -> Box<dyn Forward<T>> {
-        let (n, mut removed) = (self.len(), None);
+        let n = self.len();
         assert!(position < n, "Sequential: there is no position {position} among {n} layers");
-        self.rebuild(|layers| removed = Some(layers.remove(position).1));
-        removed.expect("just removed")
+        self.splice(position..position + 1, Vec::new()).remove(0)
+    }
+
+    /// Takes out the layers of a range, such as `1..3`, as [`remove`](Sequential::remove) does.
+    ///
+    /// # Panics
+    /// If the range ends beyond the last layer, or before it begins, or two layers would have one name; then nothing has changed.
+    #[track_caller]
+    pub fn drain(&mut self, range: impl RangeBounds<usize>) -> Vec<Box<dyn Forward<T>>> {
+        let range = self.range(range);
+        self.splice(range, Vec::new())
     }
 
     /// Takes out the last layer.
@@ -212,7 +241,7 @@ impl<T: Real> Sequential<T> {
     pub fn replace(&mut self, position: usize, layer: impl Forward<T>) -> Box<dyn Forward<T>> {
         let n = self.len();
         let first = self.first.iter_mut().map(|(_, layer)| layer);
-        let place = first.chain(self.rest.values_mut()).nth(position);
+        let place = first.chain(self.rest.iter_mut().map(|(_, layer)| layer)).nth(position);
         let Some(place) = place else { panic!("Sequential: there is no position {position} among {n} layers") };
         std::mem::replace(place, Box::new(layer))
     }
@@ -232,6 +261,14 @@ impl<T: Real> Sequential<T> {
     /// If the range ends beyond the last layer, or before it begins.
     #[track_caller]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Sequential<T> {
+        let range = self.range(range);
+        let layers = sharing(|| self.clone()).into_named();
+        let mut layers = layers.skip(range.start).take(range.len());
+        Sequential { first: layers.next(), rest: layers.collect() }
+    }
+
+    #[track_caller]
+    fn range(&self, range: impl RangeBounds<usize>) -> Range<usize> {
         let n = self.len();
         let start = match range.start_bound() {
             Bound::Included(&start) => start,
@@ -244,33 +281,32 @@ impl<T: Real> Sequential<T> {
             Bound::Unbounded => n,
         };
         assert!(start <= end && end <= n, "Sequential: there is no slice {start}..{end} of {n} layers");
-        let mut part = sharing(|| self.clone());
-        part.rebuild(|layers| {
-            layers.truncate(end);
-            layers.drain(..start);
-            // They keep their names.
-            for (i, (name, _)) in layers.iter_mut().enumerate() {
-                name.get_or_insert_with(|| (start + i).to_string());
-            }
-        });
-        part
+        start..end
     }
 
-    /// Changes the list of layers, whose names are `None` where they are the position.
+    fn into_named(self) -> impl Iterator<Item = (String, Box<dyn Forward<T>>)> {
+        self.first.into_iter().chain(self.rest)
+    }
+
+    /// Puts layers in the place of those in a range, which are returned. Names are checked before anything changes, so that a
+    /// caught panic loses no layer.
     #[track_caller]
-    fn rebuild(&mut self, change: impl FnOnce(&mut Vec<(Option<String>, Box<dyn Forward<T>>)>)) {
-        let Sequential { first, rest } = std::mem::take(self);
-        let named = first.into_iter().chain(rest).enumerate();
-        let mut layers: Vec<_> =
-            named.map(|(i, (name, layer))| ((name != i.to_string()).then_some(name), layer)).collect();
-        change(&mut layers);
-        let mut layers =
-            layers.into_iter().enumerate().map(|(i, (name, layer))| (name.unwrap_or_else(|| i.to_string()), layer));
-        *self = Sequential { first: layers.next(), rest: Ordered::default() };
-        for (name, layer) in layers {
-            assert!(self.get_named(&name).is_none(), "Sequential: two layers would be named `{name}`");
-            self.rest.insert(name, layer);
+    fn splice(&mut self, range: Range<usize>, new: Vec<Box<dyn Forward<T>>>) -> Vec<Box<dyn Forward<T>>> {
+        let names = self.first.iter().map(|(name, _)| name.as_str()).chain(self.rest.keys()).enumerate();
+        // None for a name that is the position.
+        let mut names: Vec<Option<String>> =
+            names.map(|(i, name)| (name != i.to_string()).then(|| name.to_string())).collect();
+        names.splice(range.clone(), new.iter().map(|_| None));
+        let names = names.into_iter().enumerate().map(|(i, name)| name.unwrap_or_else(|| i.to_string()));
+        let (names, mut seen): (Vec<String>, _) = (names.collect(), HashSet::new());
+        if let Some(name) = names.iter().find(|name| !seen.insert(name.as_str())) {
+            panic!("Sequential: two layers would be named `{name}`");
         }
+        let mut layers: Vec<_> = std::mem::take(self).into_iter().collect();
+        let removed = layers.splice(range, new).collect();
+        let mut named = names.into_iter().zip(layers);
+        *self = Sequential { first: named.next(), rest: named.collect() };
+        removed
     }
 
     /// The layers in order.
@@ -281,16 +317,52 @@ impl<T: Real> Sequential<T> {
     /// The layers in order, for writing.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut (dyn Forward<T> + 'static)> {
         let first = self.first.iter_mut().map(|(_, layer)| &mut **layer);
-        first.chain(self.rest.values_mut().map(|layer| &mut **layer))
+        first.chain(self.rest.iter_mut().map(|(_, layer)| &mut **layer))
+    }
+}
+
+impl<T: Real> Index<usize> for Sequential<T> {
+    type Output = dyn Forward<T>;
+
+    #[track_caller]
+    fn index(&self, position: usize) -> &Self::Output {
+        match self.layer(position) {
+            Some(layer) => layer,
+            None => panic!("Sequential: there is no position {position} among {} layers", self.len()),
+        }
+    }
+}
+
+impl<T: Real> IndexMut<usize> for Sequential<T> {
+    #[track_caller]
+    fn index_mut(&mut self, position: usize) -> &mut Self::Output {
+        let n = self.len();
+        match self.layer_mut(position) {
+            Some(layer) => layer,
+            None => panic!("Sequential: there is no position {position} among {n} layers"),
+        }
+    }
+}
+
+impl<T: Real> IntoIterator for Sequential<T> {
+    type Item = Box<dyn Forward<T>>;
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    /// The layers without their names, for example for `model.extend(other)`.
+    fn into_iter(self) -> Self::IntoIter {
+        self.into_named().map(|(_, layer)| layer).collect::<Vec<_>>().into_iter()
     }
 }
 
 impl<T: Real> Extend<Box<dyn Forward<T>>> for Sequential<T> {
     /// Adds the layers at the end, each named by its position.
+    ///
+    /// # Panics
+    /// If two layers would have one name; then nothing has changed.
+    #[track_caller]
     fn extend<I: IntoIterator<Item = Box<dyn Forward<T>>>>(&mut self, layers: I) {
-        for layer in layers {
-            *self = std::mem::take(self).push(layer);
-        }
+        let n = self.len();
+        self.splice(n..n, layers.into_iter().collect());
     }
 }
 
@@ -304,12 +376,43 @@ impl<T: Real, X: 'static> Sequential<T, X> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The layer at a position, if it is an `L`: `model.get::<Linear>(0)`.
+    pub fn get<L: Module>(&self, position: usize) -> Option<&L> {
+        let module: &dyn Module = match position {
+            0 => &*self.first.as_ref()?.1,
+            further => &**self.rest.nth(further - 1)?.1,
+        };
+        (module.inside().unwrap_or(module) as &dyn Any).downcast_ref()
+    }
+
+    /// The layer at a position, if it is an `L`, for writing.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let mut model = sequential![Linear::new(4, 8), Dropout::new(0.5)];
+    /// *model.get_mut(1).unwrap() = Dropout::new(0.1);
+    /// assert_eq!(model.get::<Dropout>(1).unwrap().to_string(), "Dropout(p=0.1, inplace=False)");
+    /// ```
+    pub fn get_mut<L: Module>(&mut self, position: usize) -> Option<&mut L> {
+        let module: &mut dyn Module = match position {
+            0 => &mut *self.first.as_mut()?.1,
+            further => &mut **self.rest.iter_mut().nth(further - 1)?.1,
+        };
+        replace::of_type(module, &|module| module.is::<L>())?.downcast_mut()
+    }
 }
 
 impl<T: Real, X: 'static> Module for Sequential<T, X> {
     fn members<'a>(&'a self, members: &mut Members<'a>) {
         self.first.iter().for_each(|(name, layer)| members.child(name, &**layer));
         self.rest.iter().for_each(|(name, layer)| members.child(name, &**layer));
+    }
+    fn child_mut(&mut self, name: &str) -> Option<&mut dyn Module> {
+        match &mut self.first {
+            Some((first, layer)) if first == name => Some(layer),
+            _ => Some(self.rest.get_mut(name)?),
+        }
     }
     fn type_name(&self) -> String {
         "Sequential".into()

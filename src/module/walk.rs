@@ -7,6 +7,7 @@ use super::{
     any::{AnyBuffer, AnyParam},
     call::Place,
     field::Members,
+    hooks::{self, Step},
 };
 use crate::{
     DType, Error, Result,
@@ -63,6 +64,9 @@ pub(super) fn upgraded(module: &dyn Module, state: &StateDict) -> StateDict {
         }
     }
     let mut state = state.clone();
+    if let Some(hooks) = hooks::runner() {
+        (hooks.run)(module, &mut Step::Loading(&mut state));
+    }
     upgrade(module, "", &mut state);
     state
 }
@@ -141,6 +145,14 @@ impl Entry {
         }
     }
 
+    /// What gives it the values that it has now.
+    pub(super) fn undo(&self) -> Box<dyn FnOnce()> {
+        match self {
+            Entry::Param(p) => p.undo(),
+            Entry::Buffer(b) => b.undo(),
+        }
+    }
+
     /// The shape with 0 for unknown sizes, as PyTorch prints it.
     pub(super) fn shown_shape(&self) -> Vec<usize> {
         self.known_shape().into_iter().map(Option::unwrap_or_default).collect()
@@ -149,7 +161,7 @@ impl Entry {
 
 /// # Errors
 /// If one of these names belongs to a parameter or buffer that has no values yet.
-pub(super) fn no_lazy<'a>(op: &str, mut named: impl Iterator<Item = (&'a str, bool)>) -> Result<()> {
+pub(crate) fn no_lazy<'a>(op: &str, mut named: impl Iterator<Item = (&'a str, bool)>) -> Result<()> {
     match named.find(|(_, lazy)| *lazy) {
         None => Ok(()),
         Some((name, _)) => {
@@ -219,9 +231,16 @@ pub(super) fn state(op: &str, root: &dyn Module) -> Result<StateDict> {
         Entry::Param(p) => p.detach(),
         Entry::Buffer(b) => b.tensor(),
     };
+    if let Some(hooks) = hooks::runner() {
+        (hooks.run)(root, &mut Step::Saving);
+    }
     let entries = entries(op, root)?;
     no_lazy(op, entries.iter().map(|(name, entry)| (name, entry.is_lazy())))?;
-    Ok(entries.into_iter().map(|(name, entry)| (name, value(entry))).collect())
+    let mut state = entries.into_iter().map(|(name, entry)| (name, value(entry))).collect();
+    if let Some(hooks) = hooks::runner() {
+        (hooks.run)(root, &mut Step::Saved(&mut state));
+    }
+    Ok(state)
 }
 
 pub(super) fn train(root: &dyn Module) {

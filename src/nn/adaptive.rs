@@ -55,7 +55,7 @@ impl AdaptiveLogSoftmaxWithLoss {
             &cutoffs[..cutoffs.len() - 1],
             n_classes.saturating_sub(1)
         );
-        let head = Linear::new(in_features, cutoffs[0] + cutoffs.len() - 1).bias(false);
+        let head = Linear::new(in_features, cutoffs[0] + (cutoffs.len() - 1)).bias(false);
         AdaptiveLogSoftmaxWithLoss { head, tail: Vec::new(), cutoffs }.div_value(4.)
     }
 

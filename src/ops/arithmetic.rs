@@ -25,10 +25,11 @@ pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Ten
     Ok(shape)
 }
 
-/// `f` of three operands as an operation, broadcasting; `gradient(k, g, operands)` is that of operand `k`, in the shape of
+/// `f` of three operands with these names as an operation, broadcasting; `gradient(k, g, operands)` is that of operand `k`, in the shape of
 /// the result.
 pub(super) fn of_three<T: Number>(
     op: &'static str,
+    names: [&str; 3],
     operands: [&Tensor<T>; 3],
     f: impl Fn(T, T, T) -> T + Sync,
     gradient: impl Fn(usize, &Tensor<T>, [&Tensor<T>; 3]) -> Result<Tensor<T>> + Send + Sync + 'static,
@@ -36,8 +37,8 @@ pub(super) fn of_three<T: Number>(
     let [a, b, c] = operands;
     let shape = broadcast_shape(a.shape(), b.shape()).and_then(|shape| broadcast_shape(&shape, c.shape()));
     let shape = shape.ok_or_else(|| {
-        let (a, b, c) = (a.shape(), b.shape(), c.shape());
-        Error::shape(op, format!("shapes {a:?}, {b:?} and {c:?} do not broadcast together"))
+        let named = names.iter().zip(operands).map(|(name, operand)| format!("{name} {:?}", operand.shape()));
+        Error::shape(op, format!("the shapes do not broadcast together: {}", named.collect::<Vec<_>>().join(", ")))
     })?;
     room::<T>(op, &shape)?;
     let out = zip3(a.view(), b.view(), c.view(), &shape, f);
@@ -324,7 +325,7 @@ impl<T: Real> Tensor<T> {
     #[concrete(Real)]
     pub fn lerp(&self, end: &Tensor<T>, weight: impl Operand<T>) -> Result<Tensor<T>> {
         let near = |a: T, b: T, w: T| if w.abs() < T::of(0.5) { a + w * (b - a) } else { b - (b - a) * (T::ONE - w) };
-        of_three("lerp", [self, end, &weight.operand()], near, |k, g, [a, b, w]| {
+        of_three("lerp", ["input", "end", "weight"], [self, end, &weight.operand()], near, |k, g, [a, b, w]| {
             g.try_mul(&match k {
                 0 => -w + T::ONE,
                 1 => w.clone(),
@@ -337,6 +338,21 @@ impl<T: Real> Tensor<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::elementwise::{Total, total};
+
+    /// A row without loops for its gradients, whose values are added.
+    #[test]
+    fn a_total_of_a_composed_row() {
+        let (x, y) = (tensor(&[1., 2., 3.]), tensor(&[4., 5., 6.]));
+        let mean = total("dot", Product, &x, &y, Total::Mean).unwrap();
+        assert_eq!(mean.item().unwrap(), 32. / 3.);
+        (mean * 3.).backward().unwrap();
+        assert_eq!((x.grad().unwrap(), y.grad().unwrap()), (y.detach(), x.detach()));
+    }
+
+    fn tensor(values: &[f64]) -> Tensor<f64> {
+        Tensor::from_vec([values.len()], values.to_vec()).unwrap().set_requires_grad(true)
+    }
 
     #[test]
     fn gradients_are_added_at_any_strides_and_without_a_graph() {

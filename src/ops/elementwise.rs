@@ -17,6 +17,7 @@ use crate::{
     Result,
     kernels::{
         elementwise::{Body, Map, map_by, map_with, zip_by, zip_in_place, zip3_by},
+        held::Held,
         isa::Isa,
         layout::row_major,
         reduce::sum_of,
@@ -138,14 +139,19 @@ impl<T: Real, F: Binary<T>, const K: usize> Map<(T, T, T), T> for Gradient<F, K>
 
 /// A function of one number as what an operation needs of it: operations are compiled once, for all functions.
 pub(crate) trait UnaryRow<T: Real>: BackwardFn<T> {
-    fn name(&self) -> &'static str;
-    fn reads(&self) -> Reads;
-    fn value(&self) -> Body<'_, T, T>;
-    /// `None` if it reads nothing, and so needs no loop of its own.
-    fn gradient(&self) -> Option<Body<'_, (T, T), T>>;
+    fn parts(&self) -> UnaryParts<'_, T>;
     fn on_tensors<'a>(&self, g: Symbol<'a, T>, kept: Symbol<'a, T>) -> Symbol<'a, T>;
     /// The same, to be kept.
     fn boxed(&self) -> Box<dyn UnaryRow<T>>;
+}
+
+/// The name of a function of one number, what its derivative reads, and its loops.
+pub(crate) struct UnaryParts<'a, T> {
+    name: &'static str,
+    reads: Reads,
+    value: Body<'a, T, T>,
+    /// `None` if it reads nothing, and so needs no loop of its own.
+    gradient: Option<Body<'a, (T, T), T>>,
 }
 
 /// A function of two numbers as what an operation needs of it.
@@ -167,20 +173,9 @@ struct Row<F>(Value<F>, Gradient<F, 0>);
 struct PairRow<F>(Pair<F>, Gradient<F, 0>, Gradient<F, 1>);
 
 impl<T: Real, F: Unary<T>> UnaryRow<T> for Row<F> {
-    fn name(&self) -> &'static str {
-        F::NAME
-    }
-    fn reads(&self) -> Reads {
-        F::READS
-    }
-    fn value(&self) -> Body<'_, T, T> {
-        Body::of_one(&self.0)
-    }
-    fn gradient(&self) -> Option<Body<'_, (T, T), T>> {
-        if matches!(F::READS, Reads::Nothing) {
-            return None;
-        }
-        Some(Body::of_two(&self.1))
+    fn parts(&self) -> UnaryParts<'_, T> {
+        let gradient = if const { matches!(F::READS, Reads::Nothing) } { None } else { Some(Body::of_two(&self.1)) };
+        UnaryParts { name: F::NAME, reads: F::READS, value: Body::of_one(&self.0), gradient }
     }
     fn on_tensors<'a>(&self, g: Symbol<'a, T>, kept: Symbol<'a, T>) -> Symbol<'a, T> {
         self.0.0.gradient(g, kept)
@@ -193,8 +188,17 @@ impl<T: Real, F: Unary<T>> UnaryRow<T> for Row<F> {
 /// The gradient of a function that does not read its input.
 impl<T: Real, F: Unary<T>> BackwardFn<T> for Row<F> {
     fn call(&self, g: &Tensor<T>, _: &[bool], y: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
-        grads(&mut [Some(gradient(self, g, y))])
+        of_output(self, g, y, grads)
     }
+}
+
+fn of_output<T: Real>(
+    f: &dyn UnaryRow<T>,
+    g: &Tensor<T>,
+    y: Option<&Tensor<T>>,
+    grads: &mut Grads<'_, T>,
+) -> Result<()> {
+    grads(&mut [Some(gradient(f, g, y))])
 }
 
 impl<T: Real, F: Binary<T>> BinaryRow<T> for PairRow<F> {
@@ -205,7 +209,7 @@ impl<T: Real, F: Binary<T>> BinaryRow<T> for PairRow<F> {
         Body::of_two(&self.0)
     }
     fn gradient(&self, k: usize) -> Option<Body<'_, (T, T, T), T>> {
-        if !F::FUSED {
+        if const { !F::FUSED } {
             return None;
         }
         Some(if k == 0 { Body::of_three(&self.1) } else { Body::of_three(&self.2) })
@@ -227,13 +231,14 @@ pub(crate) fn unary<T: Real, F: Unary<T>>(f: F, x: &Tensor<T>) -> Tensor<T> {
 }
 
 fn unary_row<T: Real>(f: &dyn UnaryRow<T>, x: &Tensor<T>) -> Tensor<T> {
-    let out = map_by(x.view(), f.value());
+    let UnaryParts { name, reads, value, .. } = f.parts();
+    let out = map_by(x.view(), value);
     if !grad_enabled() || !x.requires_grad() {
         return out.into();
     }
-    let (name, reads, f) = (f.name(), f.reads(), f.boxed());
+    let f = f.boxed();
     if reads != Reads::Input {
-        return Tensor::record(name, out.into(), &[x], reads == Reads::Output, f);
+        return Tensor::record(name, Held::from(out.into_shared()), &[x], reads == Reads::Output, f);
     }
     let kept = x.clone();
     Tensor::op(name, out, [x], move |g, _| Ok([Some(gradient(&*f, g, Some(&kept)))]))
@@ -241,7 +246,7 @@ fn unary_row<T: Real>(f: &dyn UnaryRow<T>, x: &Tensor<T>) -> Tensor<T> {
 
 /// The gradient of the input of `f`, from what was kept if it reads anything.
 fn gradient<T: Real>(f: &dyn UnaryRow<T>, g: &Tensor<T>, kept: Option<&Tensor<T>>) -> Tensor<T> {
-    match (kept, f.gradient()) {
+    match (kept, f.parts().gradient) {
         (Some(kept), Some(body)) if !grad_enabled() => zip_by(g.view(), kept.view(), g.shape(), body).into(),
         _ => on_tensors([g, kept.unwrap_or(g), g], &|[g, kept, _]| f.on_tensors(g, kept)),
     }
@@ -318,18 +323,16 @@ fn total_row<T: Real>(
     let (f, kept_x, kept_y) = (f.boxed(), x.clone(), y.clone());
     Ok(Tensor::op(name, arr0(sum).into_dyn(), [x, y], move |g, [left, right]| {
         let (x, y) = (&kept_x, &kept_y);
-        if !grad_enabled() {
+        let gradient = |k: usize| match f.gradient(k) {
             // One for all.
-            let one = g.item()? / count;
-            let gradient = |k| {
-                let body = f.gradient(k).expect("losses have loops");
-                zip3_by(aview0(&one).into_dyn(), x.view(), y.view(), x.shape(), body).into()
-            };
-            return Ok([left.then(|| gradient(0)), right.then(|| gradient(1))]);
-        }
-        let g = (g / count).broadcast_to(x.shape())?;
-        let gradient = |k| pair_gradient(&*f, k, [&g, x, y]);
-        Ok([left.then(|| gradient(0)), right.then(|| gradient(1))])
+            Some(body) if !grad_enabled() => {
+                let one = g.item()? / count;
+                Ok(zip3_by(aview0(&one).into_dyn(), x.view(), y.view(), x.shape(), body).into())
+            }
+            _ => Ok(pair_gradient(&*f, k, [&(g / count).broadcast_to(x.shape())?, x, y])),
+        };
+        let [dx, dy] = [(left, 0), (right, 1)].map(|(needed, k)| needed.then(|| gradient(k)).transpose());
+        Ok([dx?, dy?])
     }))
 }
 

@@ -144,8 +144,9 @@ impl<T: Real> Tensor<T> {
         let extreme = extreme(size.view(), &r, greatest);
         let x = self.detach();
         Tensor::op("norm", r.place(extreme.clone()), [self], move |g, _| {
+            // As PyTorch: a NaN takes the share of all others, and has the sign 0.
             let share = r.shares(size.view(), extreme.view(), |s, e| s == e || (is_nan(s) && is_nan(e)));
-            let slope = zip(x.view(), share.view(), x.shape(), signed);
+            let slope = zip(x.view(), share.view(), x.shape(), |x, share| sign(x) * share);
             Ok([Some(shared(&g.reshape(r.kept.as_slice())?, &slope.into())?)])
         })
     }

@@ -404,7 +404,7 @@ impl<T: Number> Tensor<T> {
         }
         let data = match r.axes[..] {
             [axis] if dim.is_some() => kernel::positions(self.view(), axis, before),
-            _ => ndarray::arr0(kernel::position(row_major(&self.view()).iter().copied(), before) as i64).into_dyn(),
+            _ => ndarray::arr0(kernel::position(&row_major(&self.view()), self.numel(), 1, before) as i64).into_dyn(),
         };
         Ok(r.place(data).into())
     }

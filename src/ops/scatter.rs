@@ -7,7 +7,7 @@ use crate::{
         elementwise::map,
         gather::{Rows, places, put_rows},
         layout::{array, row_major},
-        memory::{collected, filled, push},
+        memory::{collected, copied, filled, mapped, push},
         scalar::{max_nan, min_nan},
         sizes::room,
     },
@@ -35,7 +35,7 @@ impl<T: Element> Tensor<T> {
     pub(crate) fn rows_added(&self, at: usize, index: &[usize], source: &Tensor<T>) -> Tensor<T> {
         let mut out = self.to_vec();
         put_rows(&mut out, Rows::new(self.shape(), at), index, &row_major(&source.view()), T::plus);
-        let index = collected(index.iter().copied());
+        let index = copied(index);
         Tensor::op("index_add", array(self.shape(), out), [self, source], move |g, [left, right]| {
             Ok([left.then(|| g.clone()), right.then(|| g.rows_taken("index_select", at, index.clone())).transpose()?])
         })
@@ -339,7 +339,7 @@ fn product_grads_by_rows<T: Real>(
     let (several, one) = (several.to_vec(), (x.numel() + src.numel()) as i64);
     let mut row_of = filled(x.numel(), None);
     let (mut rows, mut targets, mut slots) = (Vec::new(), Vec::new(), filled(src.numel(), (0, 0)));
-    let position = collected(index.view().iter().map(|&i| i as usize));
+    let position = mapped(&row_major(&index.view()), |i| i as usize);
     places(x.shape(), index.shape(), at, &position, |to, k| {
         if several[k] {
             let row = *row_of[to].get_or_insert_with(|| {

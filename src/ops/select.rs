@@ -249,7 +249,7 @@ impl<T: Number> Tensor<T> {
             (None, Some(hi)) => return self.minimum(hi),
             (None, None) => return Ok(self.clone()),
         };
-        of_three("clamp", [self, lo, hi], scalar::clamp, |k, g, [x, lo, hi]| {
+        of_three("clamp", ["input", "min", "max"], [self, lo, hi], scalar::clamp, |k, g, [x, lo, hi]| {
             let share = |x, lo, hi| T::of(clamp_shares(x, lo, hi)[k]);
             shared(g, &zip3(x.view(), lo.view(), hi.view(), g.shape(), share).into())
         })

@@ -12,11 +12,11 @@ optimizer_options! {
     pub struct AdamOptions for AdamRule[const DECOUPLED: bool][DECOUPLED] {
         /// The decay of the running means of the gradient and of its square; (0.9, 0.999) by default.
         betas: (f64, f64) = (0.9, 0.999),
-            if |b| (0. ..1.).contains(&b.0) && (0. ..1.).contains(&b.1), "betas are at least 0 and below 1, got {:?}";
+            if |b| (0. ..1.).contains(&b.0) && (0. ..1.).contains(&b.1), "betas are at least 0 and below 1";
         /// Added to the denominator; 1e-8 by default.
-        eps: f64 = 1e-8, if |e| at_least_0(e), "eps is at least 0 and finite, got {}";
+        eps: f64 = 1e-8, if |e| at_least_0(e), "eps is at least 0 and finite";
         /// The weight decay; 0 by default in Adam, 0.01 in AdamW.
-        weight_decay: f64 = 0., if |w| at_least_0(w), "a weight decay is at least 0 and finite, got {}";
+        weight_decay: f64 = 0., if |w| at_least_0(w), "a weight decay is at least 0 and finite";
         /// Divides by the largest mean square so far (AMSGrad).
         amsgrad: bool = false;
         /// Maximizes the objective instead of minimizing it.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Result,
     kernels::{
-        layout::row_major,
+        layout::{empty_slices, row_major},
         memory::filled,
         optimizer_pass::{Pass, update},
     },
@@ -65,8 +65,14 @@ pub struct Step<'a, T> {
 impl<T: Real> Step<'_, T> {
     /// Runs a pass over all elements, with the `N` slots that the options use.
     pub(super) fn elements<const N: usize>(&mut self, pass: &impl Pass<T, N>) {
-        let mut used = self.slots.iter_mut().filter(|slot| slot.used);
-        let slots = std::array::from_fn(|_| used.next().expect("a pass over the slots in use").values.as_mut_slice());
+        let (mut slots, mut count) = (empty_slices(), 0);
+        for slot in self.slots.iter_mut() {
+            if slot.used && count < N {
+                slots[count] = &mut slot.values;
+                count += 1;
+            }
+        }
+        assert!(count == N, "a pass over the slots in use");
         update(pass, self.value, self.grad, slots);
     }
 }
@@ -184,7 +190,9 @@ pub(super) fn step_one<R: ParamRule, T: Real>(options: &R::Options, param: &Para
     let grad = row_major(&grad);
     if state.step == 0 {
         state.slots.resize_with(R::SLOTS.len(), Slot::default);
-        state.scalars = (0..R::SCALARS.len()).map(|i| R::initial_scalar(options, i)).collect();
+        for i in 0..R::SCALARS.len() {
+            state.scalars.push(R::initial_scalar(options, i));
+        }
     }
     state.step += 1;
     for (i, slot) in state.slots.iter_mut().enumerate() {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{
-    options::{GroupOptions, LR_RANGE, at_least_0},
+    options::{GroupOptions, LR_RANGE, at_least_0, refused},
     rule::{Closure, Member, Rule},
     state::StateReader,
 };
@@ -405,7 +405,7 @@ impl<R: Rule> Optimizer for RuleOptimizer<R> {
 
     #[track_caller]
     fn set_lr(&mut self, lr: f64) {
-        assert!(at_least_0(lr), "{LR_RANGE} {lr}");
+        assert!(at_least_0(lr), "{}", refused(LR_RANGE, &lr));
         for group in &mut self.groups {
             or_panic(group.set("lr", lr));
         }

@@ -1,6 +1,6 @@
 //! The options of a group of parameters: fields with setters, and numbers by name.
 
-use crate::{Error, Result, error::listed};
+use crate::{Error, Result, error::listed, python::AsPython};
 
 /// The options of one group of parameters.
 ///
@@ -13,7 +13,7 @@ use crate::{Error, Result, error::listed};
 /// options.set("betas.0", 0.8)?;
 /// assert_eq!((options.betas, options.get("amsgrad")?), ((0.8, 0.999), 0.0));
 /// let error = options.set("lr", -1.0).unwrap_err();
-/// assert_eq!(error.to_string(), "AdamOptions: a learning rate is at least 0 and finite, got -1");
+/// assert_eq!(error.to_string(), "AdamOptions: a learning rate is at least 0 and finite, got -1.0");
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 pub trait GroupOptions: Clone + Send + Sync {
@@ -95,6 +95,13 @@ pub(super) fn part_named<V: OptionValue>(_: &V, field: &str, name: &str) -> Opti
     V::PARTS.iter().position(|&p| p == part)
 }
 
+/// Adds the names of the numbers that an option has.
+pub(super) fn name_parts(names: &mut Vec<String>, option: &str, parts: &[&str]) {
+    for part in parts {
+        names.push([option, part].concat());
+    }
+}
+
 pub(super) fn no_option<O: GroupOptions>(options: &str, name: &str) -> Error {
     let names = O::names();
     Error::value(options, format!("there is no option `{name}`; there are {}", listed(names.iter())))
@@ -105,8 +112,13 @@ pub(super) fn at_least_0(value: f64) -> bool {
     (0. ..f64::INFINITY).contains(&value)
 }
 
-/// The message for a learning rate that [`at_least_0`] refuses.
-pub(super) const LR_RANGE: &str = "a learning rate is at least 0 and finite, got";
+/// What is said of a value that is not in its range.
+pub(super) fn refused(range: &str, value: &dyn AsPython) -> String {
+    format!("{range}, got {}", value.python())
+}
+
+/// The range of a learning rate, for the message where [`at_least_0`] refuses.
+pub(super) const LR_RANGE: &str = "a learning rate is at least 0 and finite";
 
 /// The options of an optimizer, the learning rate first: a struct with setters, its [`GroupOptions`], and setters on
 /// the optimizer that apply to all groups.
@@ -147,12 +159,12 @@ macro_rules! optimizer_options {
             #[inline(always)]
             fn in_range(&self, only: Option<&str>) -> std::result::Result<(), String> {
                 if only.is_none_or(|name| name == "lr") && !$crate::optim::options::at_least_0(self.lr) {
-                    return Err(format!("{} {}", $crate::optim::options::LR_RANGE, self.lr));
+                    return Err($crate::optim::options::refused($crate::optim::options::LR_RANGE, &self.lr));
                 }
                 $($(
                     let $value = self.$field;
                     if only.is_none_or(|name| name == stringify!($field)) && !($valid) {
-                        return Err(format!($message, self.$field));
+                        return Err($crate::optim::options::refused($message, &self.$field));
                     }
                 )?)*
                 Ok(())
@@ -173,7 +185,7 @@ macro_rules! optimizer_options {
 
             $(
                 $(#[$field_doc])*
-                $(#[doc = $crate::optim::options::panics!($message)])?
+                $(#[doc = $crate::functional::panics!($message)])?
                 #[track_caller]
                 pub fn $field(mut self, $field: $ty) -> Self {
                     self.$field = $field;
@@ -190,7 +202,7 @@ macro_rules! optimizer_options {
                 let mut names = vec!["lr".to_string()];
                 $(
                     let parts = <$ty as $crate::optim::options::OptionValue>::PARTS;
-                    names.extend(parts.iter().map(|part| [stringify!($field), part].concat()));
+                    $crate::optim::options::name_parts(&mut names, stringify!($field), parts);
                 )*
                 names
             }
@@ -245,7 +257,7 @@ macro_rules! optimizer_options {
             $crate::optim::Each<$rule $(<$($args)*>)?>: $crate::optim::Rule<Options = $options>,
         {$(
             $(#[$field_doc])*
-            $(#[doc = $crate::optim::options::panics!($message)])?
+            $(#[doc = $crate::functional::panics!($message)])?
             #[track_caller]
             pub fn $field(mut self, $field: $ty) -> Self {
                 // Not a closure, which would lose the caller's line.
@@ -258,10 +270,4 @@ macro_rules! optimizer_options {
     };
 }
 
-/// The documentation of a setter that refuses values.
-macro_rules! panics {
-    ($message:literal) => {
-        "\n# Panics\nIf the value is not in its range."
-    };
-}
-pub(super) use {optimizer_options, panics};
+pub(super) use optimizer_options;

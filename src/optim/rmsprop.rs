@@ -11,13 +11,13 @@ optimizer_options! {
     /// The options of [`RMSprop`] for one group of parameters.
     pub struct RMSpropOptions for RMSpropRule {
         /// The decay of the running mean of the gradient's square; 0.99 by default.
-        alpha: f64 = 0.99, if |a| at_least_0(a), "alpha is at least 0 and finite, got {}";
+        alpha: f64 = 0.99, if |a| at_least_0(a), "alpha is at least 0 and finite";
         /// Added to the denominator; 1e-8 by default.
-        eps: f64 = 1e-8, if |e| at_least_0(e), "eps is at least 0 and finite, got {}";
+        eps: f64 = 1e-8, if |e| at_least_0(e), "eps is at least 0 and finite";
         /// The L2 penalty, added to the gradient; 0 by default.
-        weight_decay: f64 = 0., if |w| at_least_0(w), "a weight decay is at least 0 and finite, got {}";
+        weight_decay: f64 = 0., if |w| at_least_0(w), "a weight decay is at least 0 and finite";
         /// The factor of the previous step's direction in this one; 0 by default.
-        momentum: f64 = 0., if |m| at_least_0(m), "a momentum is at least 0 and finite, got {}";
+        momentum: f64 = 0., if |m| at_least_0(m), "a momentum is at least 0 and finite";
         /// Divides by the standard deviation of the gradient instead of the root of its mean square.
         centered: bool = false;
         /// Maximizes the objective instead of minimizing it.

@@ -11,11 +11,11 @@ optimizer_options! {
     /// The options of [`SGD`] for one group of parameters.
     pub struct SGDOptions for SGDRule {
         /// The factor of the previous step's direction in this one; 0 by default.
-        momentum: f64 = 0., if |m| at_least_0(m), "a momentum is at least 0 and finite, got {}";
+        momentum: f64 = 0., if |m| at_least_0(m), "a momentum is at least 0 and finite";
         /// The new gradient enters the momentum with the factor 1 − `dampening`; 0 by default.
-        dampening: f64 = 0., if |d| d.is_finite(), "a dampening is finite, got {}";
+        dampening: f64 = 0., if |d| d.is_finite(), "a dampening is finite";
         /// The L2 penalty, added to the gradient; 0 by default.
-        weight_decay: f64 = 0., if |w| at_least_0(w), "a weight decay is at least 0 and finite, got {}";
+        weight_decay: f64 = 0., if |w| at_least_0(w), "a weight decay is at least 0 and finite";
         /// Nesterov momentum; requires a momentum and no dampening.
         nesterov: bool = false;
         /// Maximizes the objective instead of minimizing it.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Error, Result,
     error::{ErrorKind, listed},
-    kernels::memory::collected,
+    kernels::memory::copied,
     module::LoadReport,
     number::Real,
     state::StateDict,
@@ -134,7 +134,7 @@ impl<'m> Layout<'m> {
             let tensor = match slot.uses {
                 0 if !layout.used => continue,
                 0 => Tensor::zeros(layout.vacant()),
-                _ => Tensor::from_vec(&layout.shape, collected(slot.values.iter().copied())).expect("it was made so"),
+                _ => Tensor::from_vec(&layout.shape, copied(&slot.values)).expect("it was made so"),
             };
             state.insert(self.key(layout.name), tensor);
         }

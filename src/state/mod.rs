@@ -86,12 +86,55 @@ impl StateDict {
     /// # Errors
     /// If no name begins with it, or two entries would have the same name.
     pub fn strip_prefix(self, prefix: &str) -> Result<StateDict> {
+        self.prefixed("strip_prefix", prefix, "")
+    }
+
+    /// The same tensors, with another prefix in place of this one where their names begin with it.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// // Weights of a model for one with other names:
+    /// let old = sequential![Linear::new(4, 8), ReLU, Linear::new(8, 2)];
+    /// let new = Sequential::default().push_named("encoder", Linear::new(4, 8)).push_named("head", Linear::new(8, 2));
+    /// let mut state = old.state_dict();
+    /// for (from, to) in [("0.", "encoder."), ("2.", "head.")] {
+    ///     state = state.replace_prefix(from, to)?;
+    /// }
+    /// new.load_state_dict(&state)?;
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If no name begins with it, or two entries would have the same name.
+    pub fn replace_prefix(self, prefix: &str, other: &str) -> Result<StateDict> {
+        self.prefixed("replace_prefix", prefix, other)
+    }
+
+    fn prefixed(self, op: &str, prefix: &str, other: &str) -> Result<StateDict> {
         if !self.keys().any(|name| name.starts_with(prefix)) {
             let names: Vec<&str> = self.keys().collect();
             let names = listed(names.into_iter());
-            return Err(Error::state("strip_prefix", format!("no name begins with `{prefix}`; there are {names}")));
+            return Err(Error::state(op, format!("no name begins with `{prefix}`; there are {names}")));
         }
-        self.rename(|name| name.strip_prefix(prefix).unwrap_or(name).to_string())
+        self.rename(|name| name.strip_prefix(prefix).map_or_else(|| name.to_string(), |rest| format!("{other}{rest}")))
+    }
+
+    /// The tensors whose names match a pattern such as `encoder.*` or `*.bias`.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let (trained, model) = (sequential![Linear::new(4, 8), Linear::new(8, 2)], sequential![Linear::new(4, 8), Linear::new(8, 5)]);
+    /// let report = model.load_state_dict_partial(&trained.state_dict().select("0.*")?)?;
+    /// assert_eq!(report.applied, ["0.weight", "0.bias"]);
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If none matches.
+    pub fn select(self, pattern: &str) -> Result<StateDict> {
+        let named: Vec<(String, AnyTensor)> = self.into_iter().collect();
+        let chosen = pattern::select("entry", pattern, &named)?;
+        Ok(chosen.into_iter().map(|i| named[i].clone()).collect())
     }
 }
 

@@ -59,15 +59,34 @@ impl<V> Ordered<V> {
         self.slots.get(position)?.as_ref().map(|(name, value)| (name.as_str(), value))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
-        self.slots.iter().flatten().map(|(name, value)| (name.as_str(), value))
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut V> {
+        let slot = self.slots[*self.places.get(name)?].as_mut();
+        slot.map(|(_, value)| value)
     }
 
-    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.slots.iter_mut().flatten().map(|(_, value)| value)
+    /// Removes the last entry.
+    pub(crate) fn pop(&mut self) -> Option<(String, V)> {
+        while let Some(slot) = self.slots.pop() {
+            if let Some((name, value)) = slot {
+                self.places.remove(&name);
+                return Some((name, value));
+            }
+        }
+        None
     }
 
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &V)> {
+        self.slots.iter().filter_map(|slot| {
+            let (name, value) = slot.as_ref()?;
+            Some((name.as_str(), value))
+        })
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = (&str, &mut V)> {
+        self.slots.iter_mut().flatten().map(|(name, value)| (name.as_str(), value))
+    }
+
+    pub(crate) fn keys(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.iter().map(|(name, _)| name)
     }
 }
@@ -76,7 +95,9 @@ impl<V> FromIterator<(String, V)> for Ordered<V> {
     /// If two values have one name, the last one is kept, in the position of the first.
     fn from_iter<I: IntoIterator<Item = (String, V)>>(pairs: I) -> Self {
         let mut all = Ordered::default();
-        pairs.into_iter().for_each(|(name, value)| drop(all.insert(name, value)));
+        for (name, value) in pairs {
+            all.insert(name, value);
+        }
         all
     }
 }
@@ -115,10 +136,19 @@ mod tests {
         assert_eq!((all.remove("a"), all.insert("b".into(), 6)), (Some(4), None));
         assert_eq!((pairs(&all), all.slots.len()), (vec![("c", 5), ("b", 6)], 2));
         assert_eq!((all.nth(0), all.nth(1), all.nth(2)), (Some(("c", &5)), Some(("b", &6)), None));
-        all.values_mut().for_each(|v| *v += 1);
+        all.iter_mut().for_each(|(_, v)| *v += 1);
+        *all.get_mut("b").unwrap() += 1;
+        assert_eq!((all.get_mut("a").is_none(), all.get("b")), (true, Some(&8)));
+        *all.get_mut("b").unwrap() -= 1;
         assert_eq!(all.clone().into_iter().collect::<Vec<_>>(), [("c".to_string(), 6), ("b".to_string(), 7)]);
         assert_eq!(format!("{all:?}"), r#"{"c": 6, "b": 7}"#);
         assert_eq!((all.remove("c"), all.remove("b"), all.len(), all.slots.len()), (Some(6), Some(7), 0, 0));
+        // Behind a gap.
+        let mut all: Ordered<i32> = ["a", "b", "c"].map(|n| (n.to_string(), 1)).into_iter().collect();
+        assert_eq!(
+            (all.remove("b"), all.pop(), all.pop(), all.pop(), all.len()),
+            (Some(1), Some(("c".into(), 1)), Some(("a".into(), 1)), None, 0)
+        );
     }
 
     /// A linear search per name would need 10^10 comparisons, closing each gap at once as many moves.

@@ -94,7 +94,7 @@ impl<T: Element> From<Vec<T>> for Tensor<T> {
 
 impl<T: Element> From<&[T]> for Tensor<T> {
     fn from(elements: &[T]) -> Self {
-        memory::collected(elements.iter().copied()).into()
+        memory::copied(elements).into()
     }
 }
 

@@ -29,6 +29,16 @@ int! { i8 i16 i32 i64 isize u8 u16 u32 u64 usize }
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ints(pub Vec<isize>);
 
+impl Ints {
+    fn of<I: Int>(list: &[I]) -> Self {
+        let mut all = Vec::with_capacity(list.len());
+        for n in list {
+            all.push(n.to_isize());
+        }
+        Ints(all)
+    }
+}
+
 impl<I: Int> From<I> for Ints {
     fn from(one: I) -> Self {
         Ints(vec![one.to_isize()])
@@ -45,7 +55,7 @@ macro_rules! lists {
     ($([$($generics:tt)*] $t:ty;)*) => {$(
         impl<I: Int $($generics)*> From<$t> for Ints {
             fn from(list: $t) -> Self {
-                Ints(list.iter().map(|n| n.to_isize()).collect())
+                Ints::of(&list[..])
             }
         }
     )*};

@@ -5,7 +5,6 @@ mod dims;
 mod erase;
 mod format;
 mod group;
-mod held;
 mod leaf;
 mod node;
 mod operand;
@@ -21,7 +20,6 @@ pub(crate) use dims::{axes, axis};
 use erase::erase;
 pub(crate) use erase::{erase_node, known, known_ref, unerase};
 pub use group::Tensors;
-pub(crate) use held::Held;
 pub(crate) use leaf::{Leaf, LeafHook, gradient_hook};
 pub(crate) use node::{AnyNode, BackwardFn, Grads, NodeRef, cast, leaf, with_grad};
 pub use node::{grad_enabled, no_grad};
@@ -30,7 +28,7 @@ pub use operand::Operand;
 pub(crate) use crate::number::{DType, Element, Number, Real};
 use crate::{
     Error, Result,
-    kernels::{copy, elementwise::convert},
+    kernels::{copy, elementwise::convert, held::Held},
     sync::lock,
 };
 

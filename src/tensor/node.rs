@@ -14,14 +14,14 @@ use std::{
 use ndarray::{Dimension, IxDyn};
 
 use super::{
-    AnyTensor, Array, Element, Held, Real, Tensor,
+    AnyTensor, Array, Element, Real, Tensor,
     erase::{erase, erase_node},
     leaf::Leaf,
 };
 use crate::{
     Error, Result,
     error::ErrorKind,
-    kernels::profile,
+    kernels::{held::Held, profile},
     sync::{Restore, Scoped, during, lock},
 };
 
@@ -104,11 +104,18 @@ impl<T: Element> Clone for NodeRef<T> {
 
 impl<T: Element> Drop for NodeRef<T> {
     fn drop(&mut self) {
-        let Some(node) = self.0.take() else { return };
-        profile::atomic();
-        if Arc::strong_count(&node) == 1 {
-            drop_last(erase_node(node));
+        if let Some(node) = self.0.take() {
+            release(node);
         }
+    }
+}
+
+/// A call, since almost every function drops some.
+#[inline(never)]
+fn release<T: Element>(node: Arc<Node<T>>) {
+    profile::atomic();
+    if Arc::strong_count(&node) == 1 {
+        drop_last(erase_node(node));
     }
 }
 
@@ -254,7 +261,8 @@ impl<T: Element> Inputs<T> {
         if inputs.len() > 3 {
             return Inputs::Many(inputs.iter().map(|i| i.node.clone()).collect());
         }
-        Inputs::Few(std::array::from_fn(|i| inputs.get(i).map_or(NodeRef(None), |i| i.node.clone())), inputs.len())
+        let at = |i: usize| if i < inputs.len() { inputs[i].node.clone() } else { NodeRef(None) };
+        Inputs::Few([at(0), at(1), at(2)], inputs.len())
     }
 }
 
@@ -451,14 +459,14 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, [bool; N]) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
-        let out = out.into();
+        let data = Held::from(out.into());
         if !tracked(&inputs) {
-            return Tensor::from(out);
+            return Tensor { data, node: NodeRef(None) };
         }
         let run = move |g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
             pass(backward(g, flags(needed)), grads)
         };
-        Self::record(name, out, &inputs, false, Box::new(run))
+        Self::record(name, data, &inputs, false, Box::new(run))
     }
 
     /// As [`Tensor::op`], for a derivative that reads the operation's own output: `backward(g, needed, output)`.
@@ -474,14 +482,14 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, [bool; N], &Tensor<T>) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
-        let out = out.into();
+        let data = Held::from(out.into());
         if !tracked(&inputs) {
-            return Tensor::from(out);
+            return Tensor { data, node: NodeRef(None) };
         }
         let run = move |g: &Tensor<T>, needed: &[bool], output: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
             pass(backward(g, flags(needed), output.expect("kept")), grads)
         };
-        Self::record(name, out, &inputs, true, Box::new(run))
+        Self::record(name, data, &inputs, true, Box::new(run))
     }
 
     /// As [`Tensor::op`], for any number of inputs.
@@ -489,24 +497,24 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync + 'static,
     {
+        let data = Held::from(out.into());
         if !tracked(inputs) {
-            return Tensor::from(out.into());
+            return Tensor { data, node: NodeRef(None) };
         }
         let run = move |g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
             grads(&mut backward(g, needed)?)
         };
-        Self::record(name, out.into(), inputs, false, Box::new(run))
+        Self::record(name, data, inputs, false, Box::new(run))
     }
 
     /// The result of an operation that is recorded.
     pub(crate) fn record(
         name: &'static str,
-        data: Array<T>,
+        data: Held<T>,
         inputs: &[&Tensor<T>],
         keep_output: bool,
         backward: Box<dyn BackwardFn<T>>,
     ) -> Tensor<T> {
-        let data = Held::from(data);
         let state = OpState {
             inputs: Inputs::of(inputs),
             output: keep_output.then(|| data.clone()),

@@ -243,6 +243,22 @@ fn sizes_0_and_1() {
     assert_eq!(F::normalize(&T::scalar(3.), NormalizeOptions::default().dim(0)).unwrap(), T::scalar(1.));
 }
 
+/// As PyTorch: batch norm refuses it, the others take the root of what there is.
+#[test]
+fn a_negative_eps() {
+    let x = tensor![[1.0, 3.0]; f64];
+    for (eps, expected) in [(-0.5, 2f64.sqrt()), (-10., f64::NAN)] {
+        let norms: [Result<Tensor<f64>>; 2] =
+            [F::layer_norm(&x, &[2], None, None, eps), F::group_norm(&x, 1, None, None, eps)];
+        for y in norms {
+            let y = y.unwrap().to_vec();
+            assert!((y[1] - expected).abs() < 1e-12 || y[1].is_nan() && expected.is_nan(), "{y:?}");
+        }
+    }
+    let error = BatchNorm1d::new(2).eps(-0.5).forward(&Tensor::ones([3, 2])).unwrap_err().to_string();
+    assert!(error.contains("batch_norm: eps must be above 0 in training, got -0.5"), "{error}");
+}
+
 #[test]
 fn what_is_refused() {
     use ErrorKind::{Shape, Value};

@@ -1,7 +1,5 @@
 //! Transposed convolutions, folding, convolution over time, and lazy forms.
 
-use std::any::Any;
-
 use ndnn::{
     autograd::{grad, gradcheck, gradgradcheck},
     functional::{self as F, ConvOptions, ConvTransposeOptions, FoldOptions},
@@ -493,6 +491,6 @@ fn lazy_convolutions_say_what_to_do() {
     let other: Sequential = sequential![LazyConv2d::new(4, 2)];
     let error = message(other.load_state_dict(&sequential![Conv2d::new(3, 4, 3)].state_dict()));
     assert!(error.contains("of another shape: 0.weight (model [4, 0, 2, 2], file [4, 3, 3, 3])"), "{error}");
-    let layer = (other.get(0).unwrap() as &dyn Any).downcast_ref::<Conv2d>().unwrap();
+    let layer = other.get::<Conv2d>(0).unwrap();
     assert!(layer.weight.is_lazy());
 }

@@ -173,7 +173,7 @@ fn interpolation_of_extreme_numbers() {
     let y = F::interpolate(&x, Resize::size(8), "nearest").unwrap().to_vec();
     let twice: Vec<u32> = x.to_vec().iter().flat_map(|x| [x.to_bits(); 2]).collect();
     assert_eq!(y.iter().map(|y| y.to_bits()).collect::<Vec<_>>(), twice);
-    for mode in ["nearest", "linear", "area"] {
+    for mode in ["nearest", "linear"] {
         let y = F::interpolate(&tensor![[[3e38, 3e38]]], Resize::size(5), mode).unwrap();
         assert!(y.to_vec().iter().all(|&y| y == 3e38), "{mode}: {y}");
     }
@@ -382,8 +382,9 @@ fn grid_options() -> Vec<GridSampleOptions> {
 fn sampling_has_its_derivatives() {
     let mut rng = Generator::seed_from_u64(5);
     for options in grid_options() {
-        let image = [strided(&[2, 2, 3, 4], &mut rng), strided(&[2, 2, 3, 2], &mut rng) * 0.9];
-        let volume = [strided(&[1, 2, 2, 3, 2], &mut rng), strided(&[1, 1, 2, 2, 3], &mut rng) * 0.9];
+        // Several channels in the one, several samples in the other.
+        let image = [strided(&[1, 2, 2, 3], &mut rng), strided(&[1, 1, 3, 2], &mut rng) * 0.9];
+        let volume = [strided(&[2, 1, 2, 2, 2], &mut rng), strided(&[2, 1, 1, 1, 3], &mut rng) * 0.9];
         for inputs in [image, volume] {
             let f = |t: &[T]| F::grid_sample(&t[0], &t[1], options);
             check(f, &inputs);

@@ -1,7 +1,7 @@
 //! Losses of many classes: the cross entropy of a linear map in chunks, and the adaptive softmax.
 
 use ndnn::{
-    ErrorKind,
+    ErrorKind, autograd,
     functional::{self as F, CrossEntropyTarget, LinearCrossEntropyLossOptions},
     memory,
     prelude::*,
@@ -62,6 +62,19 @@ fn chunks_give_what_all_scores_give() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn one_tensor_as_input_and_weight() {
+    let (x, labels) = (values(&[5, 3], 0.3).set_requires_grad(true), tensor![0, 3, 1, 2, 4]);
+    let gradient = |size: usize, create_graph: bool| {
+        let options = LinearCrossEntropyLossOptions::default().batch_chunk_size(size);
+        let loss = F::linear_cross_entropy(&x, &x, &labels, options).unwrap();
+        autograd::grad(&[&loss], &[&x], create_graph).unwrap().remove(0).unwrap().detach()
+    };
+    for (size, create_graph) in [(2, false), (2, true)] {
+        close(&gradient(size, create_graph), &gradient(5, false));
     }
 }
 

@@ -141,6 +141,24 @@ fn checkpoints_with_hooks() {
     assert_eq!(x.grad(), plain);
 }
 
+/// A mode of the module's own is that of the forward pass, one behind an `Arc` that of the backward pass.
+#[test]
+fn modes_of_checkpoints() {
+    let x = Tensor::ones([1000]).set_requires_grad(true);
+    let dropped = |gradient: Tensor| gradient.to_vec().iter().filter(|&&g| g == 0.).count();
+    let mut own = sequential![Dropout::new(0.5)];
+    let y = checkpoint(&own, &x).unwrap();
+    own.eval();
+    y.sum().backward().unwrap();
+    assert_eq!(dropped(x.grad().unwrap()), dropped(y));
+    x.zero_grad();
+    let mut shared = sequential![std::sync::Arc::new(Dropout::new(0.5))];
+    let y = checkpoint(&shared, &x).unwrap();
+    shared.eval();
+    y.sum().backward().unwrap();
+    assert!(dropped(y) > 300 && dropped(x.grad().unwrap()) == 0);
+}
+
 #[test]
 fn checkpoints_that_cannot_be() {
     #[derive(Module)]

@@ -1,6 +1,9 @@
 //! Layers that take their sizes from the first input.
 
-use ndnn::{nn::utils::parametrize::register_parametrization, optim::Adam};
+use ndnn::{
+    nn::utils::{clip_grad_norm, parameters_to_vector, parametrize::register_parametrization, vector_to_parameters},
+    optim::Adam,
+};
 
 use super::{
     common::panic_of,
@@ -40,7 +43,7 @@ fn a_lazy_linear_takes_its_size_from_the_first_input() {
 #[test]
 fn a_lazy_parameter_says_what_to_do() {
     let model: Sequential = sequential![LazyLinear::new(3)];
-    let layer = (model.get(0).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap();
+    let layer = model.get::<Linear>(0).unwrap();
     let first = "run a batch through the model first";
     let why = format!("`0.weight` has no values yet, since its shape comes from the first input; {first}");
     assert_eq!(panic_of(|| model.num_parameters()), format!("num_parameters: {why}"));
@@ -185,4 +188,50 @@ fn a_lazy_layer_of_any_size() {
     let error = wide.forward(&Tensor::zeros([0, 1 << 40])).unwrap_err().to_string();
     assert!(error.starts_with("linear: ") && error.contains("[1048576, 1099511627776]"), "{error}");
     assert!(wide.weight.is_lazy(), "a refused input initialises nothing");
+}
+
+/// All of PyTorch's, as it prints them; each says what to do before its first input, converts and copies.
+#[test]
+fn every_lazy_layer_says_what_to_do() {
+    fn check<M: Module + Clone + Dtype + std::fmt::Display>(layer: M, printed: &str)
+    where
+        M::With<f64>: Module + std::fmt::Display,
+    {
+        assert_eq!(layer.to_string(), printed);
+        assert!(layer.parameters().iter().all(|p| p.requires_grad()));
+        let first = "`weight` has no values yet, since its shape comes from the first input; run a batch through the model first";
+        assert_eq!(panic_of(|| layer.num_parameters()), format!("num_parameters: {first}"));
+        assert_eq!(panic_of(|| layer.state_dict()), format!("state_dict: {first}"));
+        let optimizer = panic_of(|| Adam::new(&layer, 0.1));
+        let expected = "an optimizer needs parameters that have values; `weight` gets its shape from the first input";
+        assert!(optimizer.starts_with(expected), "{optimizer}");
+        let copy = layer.clone();
+        assert!(copy.parameters()[0].is_lazy() && !copy.parameters()[0].is_same(&layer.parameters()[0]));
+        let double = copy.dtype::<f64>();
+        assert_eq!((double.to_string().as_str(), double.parameters()[0].dtype()), (printed, DType::F64));
+        // The tools that need values.
+        let why = "no values yet";
+        for panics in [
+            panic_of(|| parameters_to_vector::<f32>(&layer).unwrap()),
+            panic_of(|| vector_to_parameters(&Tensor::<f32>::ones([3]), &layer).unwrap()),
+        ] {
+            assert!(panics.contains(why), "{panics}");
+        }
+        layer.zero_grad();
+        assert_eq!(clip_grad_norm(&layer, 1.0).unwrap(), 0.0, "nothing has a gradient");
+    }
+    check(LazyLinear::new(3), "LazyLinear(in_features=0, out_features=3, bias=True)");
+    check(LazyConv1d::new(4, 3), "LazyConv1d(0, 4, kernel_size=(3,), stride=(1,))");
+    check(LazyConv2d::new(4, 3).padding(1), "LazyConv2d(0, 4, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))");
+    check(LazyConv3d::new(4, 2), "LazyConv3d(0, 4, kernel_size=(2, 2, 2), stride=(1, 1, 1))");
+    check(LazyConvTranspose1d::new(4, 3), "LazyConvTranspose1d(0, 4, kernel_size=(3,), stride=(1,))");
+    check(LazyConvTranspose2d::new(4, 3), "LazyConvTranspose2d(0, 4, kernel_size=(3, 3), stride=(1, 1))");
+    check(LazyConvTranspose3d::new(4, 2), "LazyConvTranspose3d(0, 4, kernel_size=(2, 2, 2), stride=(1, 1, 1))");
+    let rest = "(0, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)";
+    check(LazyBatchNorm1d::new(), &format!("LazyBatchNorm1d{rest}"));
+    check(LazyBatchNorm2d::new(), &format!("LazyBatchNorm2d{rest}"));
+    check(LazyBatchNorm3d::new(), &format!("LazyBatchNorm3d{rest}"));
+    check(LazyInstanceNorm1d::new(), &format!("LazyInstanceNorm1d{rest}"));
+    check(LazyInstanceNorm2d::new(), &format!("LazyInstanceNorm2d{rest}"));
+    check(LazyInstanceNorm3d::new(), &format!("LazyInstanceNorm3d{rest}"));
 }

@@ -86,13 +86,13 @@ fn norms_train_as_in_pytorch() {
 #[test]
 fn the_older_names_do_not_mix_with_others() {
     let model: Sequential = sequential![Linear::new(4, 3), Linear::new(3, 3)];
-    let weight = |i: usize| &(model.get(i).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap().weight;
+    let weight = |i: usize| &model.get::<Linear>(i).unwrap().weight;
     utils::weight_norm(weight(0), 0).unwrap();
     utils::spectral_norm(weight(1), Default::default()).unwrap();
     let expected = ["0.bias", "0.weight_g", "0.weight_v", "1.bias", "1.weight_orig", "1.weight_u", "1.weight_v"];
     assert_eq!(names(&model), expected);
     assert_eq!(model.to_string(), sequential![Linear::new(4, 3), Linear::new(3, 3)].to_string());
-    let table = ndnn::nn::summary(&model, &[2, 4]).unwrap();
+    let table = ndnn::nn::summary(&model, &Tensor::zeros([2, 4])).unwrap();
     assert_eq!((table.parameters, table.rows[1].parameters), (3 + 3 + 12 + 3 + 9, 18));
     for (result, taken) in [
         (utils::weight_norm(weight(0), 0), "weight_norm: _WeightNorm"),

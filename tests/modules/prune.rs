@@ -2,10 +2,13 @@
 
 use ndnn::nn::utils::{
     parametrize::is_parametrized,
-    prune::{self, Amount, L1Unstructured, LnStructured, PruningMethod, RandomStructured, RandomUnstructured},
+    prune::{
+        self, Amount, L1Unstructured, LnStructured, NormOrder, PruningMethod, RandomStructured, RandomUnstructured,
+    },
 };
 
 use super::{
+    common::panic_of,
     sources::rand,
     utils::{Golden, close, linear, message, names, parameter, removed, train},
     *,
@@ -99,6 +102,48 @@ fn pruning_at_random_and_by_scores() {
     prune::random_unstructured(&empty, 0.5).unwrap();
 }
 
+/// Against torch.nn.utils.prune.
+#[test]
+fn channels_are_pruned_by_every_norm() {
+    // Channels of the nuclear norms 3, 4 and 3.5, and of the 2-norms 3, 2.83 and 3.5.
+    let values = tensor![[[3.0, 0.0], [0.0, 0.0]], [[2.0, 0.0], [0.0, 2.0]], [[0.0, 3.5], [0.0, 0.0]]; f64];
+    let pruned = |n: NormOrder, dim: isize, values: &Tensor<f64>| {
+        let param = Param::new(values.movedim(0, dim).unwrap());
+        prune::ln_structured(&param, 1, n, dim, None).unwrap();
+        let left = param.detach().movedim(dim, 0).unwrap().flatten(1, -1).unwrap().abs().sum_dim(1, false).unwrap();
+        left.to_vec().iter().position(|&x| x == 0.0).unwrap()
+    };
+    for dim in [0, 1, 2, -1] {
+        assert_eq!(pruned("nuc".into(), dim, &values), 0);
+        assert_eq!(pruned("fro".into(), dim, &values), 1);
+        assert_eq!(pruned(f64::INFINITY.into(), dim, &values), 1);
+    }
+    assert_eq!(pruned(1.into(), 0, &values), 0);
+    let values = tensor![[1.0, 0.0, 9.0], [0.1, 0.2, 0.3]; f64];
+    assert_eq!((pruned(0.into(), 0, &values), pruned(2.5.into(), 0, &values)), (0, 1));
+    assert_eq!(pruned(f64::NEG_INFINITY.into(), 0, &values), 0);
+    let wide = Param::<f32>::new(Tensor::zeros([2, 0, 3]));
+    prune::ln_structured(&wide, 1, "nuc", 0, None).unwrap();
+}
+
+/// An error of one parameter leaves the others as they were.
+#[test]
+fn pruning_several_parameters_happens_whole_or_not_at_all() {
+    let (a, b, lazy) = (linear(2, 2), linear(2, 1), LazyLinear::new(2).dtype::<f64>());
+    ndnn::nn::utils::weight_norm(&b.weight, 0).unwrap();
+    let method = L1Unstructured(Amount::Share(0.5));
+    for (other, why) in
+        [(&b.weight, "prune: _WeightNorm computes the parameter already"), (&lazy.weight, "no values yet")]
+    {
+        assert!(message(prune::global_unstructured(&[&a.weight, other], &method, &[])).contains(why));
+        assert!(!prune::is_pruned(&a) && names(&a) == ["weight", "bias"]);
+    }
+    // One that is pruned already is pruned on, also if it is named twice.
+    prune::l1_unstructured(&a.weight, 1, None).unwrap();
+    prune::global_unstructured(&[&a.weight, &a.weight], &L1Unstructured(2.into()), &[]).unwrap();
+    assert_eq!(a.weight.detach().eq(0.0).unwrap().cast::<i64>().sum().item().unwrap(), 2);
+}
+
 #[test]
 fn gradients_pass_only_where_the_mask_is_1() {
     let layer = linear(2, 1).bias(false);
@@ -136,7 +181,30 @@ fn what_cannot_be_pruned() {
     for (result, expected) in cases {
         assert_eq!(message(result), format!("prune: {expected}"));
     }
-    assert!(message(LnStructured { amount: 1.into(), n: 2.0, dim: 2 }.apply(w, None)).contains("axis"));
+    let nuclear = LnStructured { amount: 1.into(), n: "nuc".into(), dim: 0 }.apply(w, None);
+    let expected = "prune: a nuclear norm is of channels that are matrices, the parameter is [3, 4]; expected 3 axes";
+    assert_eq!(message(nuclear), expected);
+    assert_eq!(
+        panic_of(|| prune::ln_structured(w, 1, "max", 0, None)),
+        r#"a norm is a number, "fro" or "nuc", got "max""#
+    );
+    // Masks of another shape, also where broadcasting would accept them.
+    struct One;
+    impl PruningMethod for One {
+        fn pruning_type(&self) -> prune::PruningType {
+            prune::PruningType::Unstructured
+        }
+        fn compute_mask(&self, _: &Tensor, _: &Tensor) -> Result<Tensor> {
+            Ok(Tensor::ones([1]))
+        }
+    }
+    let t = Tensor::ones([2, 3]);
+    assert_eq!(message(One.prune(&t, None, None)), "prune: expected a mask of [2, 3], got [1]");
+    assert_eq!(
+        message(prune::Identity.prune(&t, Some(&tensor![1.0]), None)),
+        "prune: expected a mask of [2, 3], got [1]"
+    );
+    assert!(message(LnStructured { amount: 1.into(), n: 2.into(), dim: 2 }.apply(w, None)).contains("axis"));
     assert!(message(RandomUnstructured(1.into()).apply(&LazyLinear::new(2).weight, None)).contains("no values yet"));
     assert!(!prune::is_pruned(&layer) && names(&layer) == ["weight", "bias"]);
 }

@@ -130,7 +130,7 @@ fn weight_norm_in_numbers() {
 #[test]
 fn a_parametrized_layer_prints_and_names_as_in_pytorch() {
     let model: Sequential = sequential![Linear::new(3, 2), ReLU, Conv2d::new(1, 2, 3), Linear::new(3, 3)];
-    let linear = |i: usize| (model.get(i).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap();
+    let linear = |i: usize| model.get::<Linear>(i).unwrap();
     weight_norm(&linear(0).weight, 0).unwrap();
     register_parametrization(&linear(3).weight, Symmetric).unwrap();
     register_parametrization(&linear(3).weight, Scale::new(1.0)).unwrap();
@@ -175,7 +175,7 @@ fn a_parametrized_layer_prints_and_names_as_in_pytorch() {
     ];
     assert_eq!(names(&model), expected);
     assert_eq!(model.num_parameters(), 2 + 2 + 6 + 18 + 2 + 9 + 1 + 3 + 1);
-    let table = ndnn::nn::summary(linear(0), &[4, 3]).unwrap();
+    let table = ndnn::nn::summary(linear(0), &Tensor::zeros([4, 3])).unwrap();
     assert_eq!((table.parameters, table.rows[0].parameters), (10, 10));
     // Modes inside a parametrization are set with the others, and a clone shares nothing.
     let mut copy = model.clone();
@@ -280,7 +280,7 @@ fn tied_parameters_are_parametrized_together() {
 #[test]
 fn older_files_load() {
     let model: Sequential = sequential![Linear::new(3, 2), BatchNorm1d::new(2)];
-    weight_norm(&(model.get(0).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap().weight, 0).unwrap();
+    weight_norm(&model.get::<Linear>(0).unwrap().weight, 0).unwrap();
     let saved = model.state_dict();
     let mut old = saved
         .clone()
@@ -312,6 +312,14 @@ fn renaming_a_state() {
     assert_ne!(stripped.get("b"), Some(&AnyTensor::from(tensor![2.0; f64])));
     let error = stripped.clone().strip_prefix("module.").unwrap_err().to_string();
     assert_eq!(error, "strip_prefix: no name begins with `module.`; there are a, b, c");
+    let replaced = state.clone().replace_prefix("module.", "m.").unwrap();
+    assert_eq!(replaced.keys().collect::<Vec<_>>(), ["m.a", "m.b", "c"]);
+    assert_eq!(
+        message(stripped.clone().replace_prefix("m.", "").map(drop)),
+        "replace_prefix: no name begins with `m.`; there are a, b, c"
+    );
+    assert_eq!(replaced.clone().select("m.*").unwrap().keys().collect::<Vec<_>>(), ["m.a", "m.b"]);
+    assert_eq!(message(replaced.select("a*").map(drop)), "pattern: `a*` matches no entry; there are m.a, m.b, c");
     let error = stripped.rename(|_| "x".into()).unwrap_err().to_string();
     assert_eq!(error, "rename: two entries would be named `x`, one of them `b`");
 }
@@ -407,7 +415,7 @@ fn functional_call_is_strict() {
     gradgradcheck(f, &inputs, Default::default()).unwrap();
 }
 
-/// What DataParallel, checkpoint and SyncBatchNorm will be built on.
+/// What DataParallel, checkpoint and SyncBatchNorm are built on.
 #[test]
 fn a_scope_keeps_what_is_written_and_replays() {
     let norm = BatchNorm1d::new(2);
@@ -429,7 +437,7 @@ fn a_scope_keeps_what_is_written_and_replays() {
 
     // Separate leaves for a part of a batch, and the same random draws again.
     let model: Sequential = sequential![Linear::new(2, 2), Dropout::new(0.5)];
-    let layer = (model.get(0).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap();
+    let layer = model.get::<Linear>(0).unwrap();
     let leaf = layer.weight.detach().set_requires_grad(true);
     let state = ndnn::random::state();
     let run = || Scope::new().parameter(&layer.weight, leaf.clone()).run(|| model.forward(&x)).0.unwrap();
@@ -483,7 +491,7 @@ fn a_change_inside_a_scope() {
 #[test]
 fn apply_visits_parametrizations() {
     let model = sequential![Linear::new(3, 3), Tanh];
-    let layer = (model.get(0).unwrap() as &dyn Any).downcast_ref::<Linear>().unwrap();
+    let layer = model.get::<Linear>(0).unwrap();
     register_parametrization(&layer.weight, Symmetric).unwrap();
     let mut seen = Vec::new();
     model.apply(|path, module| seen.push(format!("{path} {}", module.type_name())));

@@ -23,9 +23,9 @@ fn options_by_name() {
     let by_setters = AdamOptions::new(0.2).betas((0.5, 0.25)).eps(1e-3).weight_decay(0.75).amsgrad(true).maximize(true);
     assert_eq!(adam, by_setters);
     for (name, value, message) in [
-        ("lr", -1., "a learning rate is at least 0 and finite, got -1"),
+        ("lr", -1., "a learning rate is at least 0 and finite, got -1.0"),
         ("betas.1", 1., "betas are at least 0 and below 1, got (0.5, 1.0)"),
-        ("eps", f64::NAN, "eps is at least 0 and finite, got NaN"),
+        ("eps", f64::NAN, "eps is at least 0 and finite, got nan"),
         ("amsgrad", 0.5, "amsgrad is 0 or 1, got 0.5"),
         (
             "momentum",
@@ -200,7 +200,10 @@ fn a_state_loads_whole_or_not_at_all() {
     refused(&[("state.bias.step", number(1.5))], &format!("{range} 1.5"));
     refused(&[("state.bias.step", number((1u64 << 54) as f32))], &format!("{range} 18014398509481984"));
     refused(&[("state.bias.step", number(f32::NAN))], &format!("{range} NaN"));
-    refused(&[("groups.0.lr", number(-1.))], "groups.0: AdamOptions: a learning rate is at least 0 and finite, got -1");
+    refused(
+        &[("groups.0.lr", number(-1.))],
+        "groups.0: AdamOptions: a learning rate is at least 0 and finite, got -1.0",
+    );
     refused(&[("groups.0.amsgrad", number(1.))], "missing: state.weight.max_exp_avg_sq [3, 2]");
     refused(
         &[("groups.1.amsgrad", number(2.)), ("state.bias.exp_avg", None)],

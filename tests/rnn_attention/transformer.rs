@@ -183,6 +183,34 @@ fn decoding_step_by_step_is_the_whole_pass() {
 }
 
 #[test]
+fn a_cache_does_not_attend_to_padding() {
+    let (x, memory) = (numbers(1, &[6, 2, 4]), numbers(2, &[5, 2, 4]));
+    // The second beginning has 2 steps of 3; what follows is attended to.
+    let padding = AttentionMask::lengths(&[3, 2], 3).unwrap();
+    let of_memory = AttentionMask::lengths(&[5, 2], 5).unwrap();
+    let seen = |n: usize| n / 6 != 1 || n % 6 != 2;
+    let all = AttentionMask::attended(&Tensor::from_vec([2, 6], (0..12).map(seen).collect()).unwrap());
+    let decoder = TransformerDecoder::new(decoder_layer(), 2);
+    let options = TransformerDecoderOptions::default()
+        .tgt_mask(causal(6))
+        .tgt_key_padding_mask(all)
+        .memory_key_padding_mask(of_memory.clone());
+    let whole = decoder.forward(&x, &memory, options).unwrap();
+    for sizes in [&[1; 6][..], &[3, 1, 2], &[6]] {
+        let mut cache =
+            KeyValueCache::default().key_padding_mask(padding.clone()).memory_key_padding_mask(of_memory.clone());
+        close(&whole, &stepwise(&x, sizes, |x| decoder.forward_cached(x, &memory, &mut cache)));
+    }
+    let refused =
+        |cache: KeyValueCache<f64>| decoder.forward_cached(&x, &memory, &mut { cache }).unwrap_err().to_string();
+    let three = AttentionMask::lengths(&[3, 2, 1], 3).unwrap();
+    let error = refused(KeyValueCache::default().key_padding_mask(three));
+    assert!(error.contains("the cache's key_padding_mask is [3, 3], expected [2, S]"), "{error}");
+    let error = refused(KeyValueCache::default().memory_key_padding_mask(padding));
+    assert!(error.contains("the cache's memory_key_padding_mask is [2, 3], expected [2, 5]"), "{error}");
+}
+
+#[test]
 fn gradients_pass_through_the_cache() {
     let layer = decoder_layer();
     let f = |t: &[T]| {

@@ -111,19 +111,15 @@ fn next_to_nothing() {
             let index = index.clone();
             Box::new(move || index.split(1, 0).map(drop))
         }),
-        (
-            "causal",
+        ("causal", {
+            // What needs no scores needs no such memory; a mask with a gradient does.
+            let causal = F::ScaledDotProductAttentionOptions::default().is_causal(true);
+            let _ = F::scaled_dot_product_attention(&x, &x, &x, None, causal).expect("memory for the result");
             Box::new(move || {
-                F::scaled_dot_product_attention(
-                    &x,
-                    &x,
-                    &x,
-                    None,
-                    F::ScaledDotProductAttentionOptions::default().is_causal(true),
-                )
-                .map(drop)
-            }),
-        ),
+                let mask = zeros(&[1]).set_requires_grad(true);
+                F::scaled_dot_product_attention(&x, &x, &x, Some(&(&mask).into()), Default::default()).map(drop)
+            })
+        }),
         ("max_pool", Box::new(move || F::max_pool1d(&line, 1, Default::default()).map(drop))),
         ("renorm", Box::new(move || F::embedding_renorm(&zeros(&[1, 1]), &index, 1., 2.).map(drop))),
         (

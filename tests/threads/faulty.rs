@@ -66,8 +66,15 @@ impl Module for Faulty {
         self.at("type_name");
         "Faulty".into()
     }
-    fn members<'a>(&'a self, _: &mut Members<'a>) {
+    fn members<'a>(&'a self, members: &mut Members<'a>) {
         self.at("members");
+        if self.0 == "child_mut" {
+            members.child("none", &Tanh);
+        }
+    }
+    fn child_mut(&mut self, _: &str) -> Option<&mut dyn Module> {
+        self.at("child_mut");
+        None
     }
 }
 
@@ -109,8 +116,8 @@ fn calls() -> Vec<(&'static str, Box<dyn Fn(Faulty)>)> {
         ("named", Box::new(|f| drop(SGD::new(f, 0.1)))),
         ("named", Box::new(|f| assert_eq!(ndnn::nn::utils::clip_grad_norm(f, 0.1).unwrap(), 0.))),
         ("forward", Box::new(move |f| drop(model(f).forward(&a).unwrap()))),
-        ("forward", Box::new(move |f| drop(ndnn::nn::summary(&model(f), &[4, 3]).unwrap()))),
-        ("type_name", Box::new(move |f| drop(ndnn::nn::summary(&model(f), &[4, 3]).unwrap()))),
+        ("forward", Box::new(move |f| drop(ndnn::nn::summary(&model(f), &Tensor::<f32>::ones([4, 3])).unwrap()))),
+        ("type_name", Box::new(move |f| drop(ndnn::nn::summary(&model(f), &Tensor::<f32>::ones([4, 3])).unwrap()))),
         ("type_name", Box::new(move |f| drop(model(f).to_string()))),
         ("clone", Box::new(move |f| drop(model(f).clone()))),
         ("members", Box::new(move |f| drop(model(f).state_dict()))),
@@ -153,6 +160,26 @@ fn calls() -> Vec<(&'static str, Box<dyn Fn(Faulty)>)> {
             Box::new(move |f| {
                 let model = model(Faulty(""));
                 drop(hooks::during(&model, "*", |_, _, _| f.at("hook"), || model.forward(&d)).unwrap());
+            }),
+        ),
+        (
+            "state hook",
+            Box::new(move |f| {
+                let (model, f) = (model(Faulty("")), std::sync::Arc::new(f));
+                let (saved, loaded) = (f.clone(), f);
+                let _saved = hooks::register_state_dict_post_hook(&model, "0", move |_, _, _| saved.at("state hook"));
+                let state = model.state_dict();
+                let _loaded =
+                    hooks::register_load_state_dict_post_hook(&model, "0", move |_, _, _| loaded.at("state hook"));
+                model.load_state_dict(&state).unwrap();
+            }),
+        ),
+        (
+            "child_mut",
+            Box::new(move |f| {
+                let mut model = model(f);
+                assert!(model.set_submodule("1.none", Linear::new(1, 1)).is_err());
+                *model.get_submodule_mut("1").unwrap() = Box::new(Faulty("")) as Box<dyn Forward>;
             }),
         ),
         ("check", Box::new(move |f| if f.0 == "check" { check(|_| panic!("told so")) } else { check(|_| ()) })),

@@ -3,7 +3,13 @@
 use crate::{
     Result,
     functional::Lengths,
-    kernels::{elementwise::map, gather::mask_matrix, memory::filled, sizes::room},
+    kernels::{
+        attention::{self as kernel, Heads},
+        elementwise::map,
+        gather::mask_matrix,
+        memory::filled,
+        sizes::room,
+    },
     tensor::{Real, Tensor},
 };
 
@@ -93,6 +99,27 @@ impl<T: Real> AttentionMask<T> {
             Mask::Bool(mask, _) => mask.shape(),
             Mask::Float(mask) => mask.shape(),
         }
+    }
+
+    /// Whether gradients flow through it.
+    pub(super) fn requires_grad(&self) -> bool {
+        matches!(&self.0, Mask::Float(mask) if mask.requires_grad())
+    }
+
+    /// For the kernel, broadcast to the shape of the scores.
+    pub(super) fn heads(&self, scores: &[usize]) -> kernel::Mask<'_, T> {
+        match &self.0 {
+            Mask::Bool(mask, hidden) => kernel::Mask::Bool(Heads::broadcast(&mask.view(), scores), *hidden),
+            Mask::Float(mask) => kernel::Mask::Float(Heads::broadcast(&mask.view(), scores)),
+        }
+    }
+
+    /// The same mask in another shape of as many elements.
+    pub(super) fn reshape(&self, shape: &[usize]) -> Result<Self> {
+        Ok(AttentionMask(match &self.0 {
+            Mask::Bool(mask, hidden) => Mask::Bool(mask.reshape(shape)?, *hidden),
+            Mask::Float(mask) => Mask::Float(mask.reshape(shape)?),
+        }))
     }
 
     /// The numbers that are added to the scores: −∞ where a key is hidden.

@@ -1,20 +1,28 @@
 //! Attention: scaled dot products, masks, several heads, decoding step by step.
 
 mod cache;
+mod fused;
 mod mask;
 mod multi_head;
-mod tiles;
 
 use crate::{
     Error, Result,
-    functional::{dropout, options},
-    kernels::{gather::mask_matrix, memory::filled, sizes::room},
+    functional::options,
+    kernels::{
+        attention::{Dropped, Layout},
+        gather::mask_matrix,
+        memory::filled,
+        random::Key,
+        sizes::room,
+    },
+    random::draw,
     tensor::{Real, Tensor},
 };
 use ndnn_derive::concrete;
 
 pub use cache::{KeyValueCache, multi_head_attention_cached};
 pub(crate) use cache::{Slot, attended};
+use fused::Plan;
 pub use mask::AttentionMask;
 pub use multi_head::{AttentionOptions, InProjection, MultiheadAttentionParameters, multi_head_attention_forward};
 
@@ -38,8 +46,8 @@ options! {
 ///
 /// `query` is `(*, L, E)`, `key` `(*, S, E)`, `value` `(*, S, Ev)`; the result is `(*, L, Ev)`. The leading axes
 /// broadcast. `attn_mask` broadcasts to `(*, L, S)`. A query that attends to no key gives zeros, and passes no gradient.
-/// More than four million scores are computed in tiles, so that memory grows with the number of keys and not with that of
-/// scores, unless weights are dropped, the mask needs a gradient, or the leading axes differ. As
+/// Memory grows with the numbers of queries and keys and not with that of scores, which are computed in tiles and again in
+/// the backward pass, unless the mask needs a gradient, the leading axes differ, or a gradient is differentiated again. As
 /// torch.nn.functional.scaled_dot_product_attention; Vaswani and others, 2017.
 ///
 /// ```
@@ -69,61 +77,53 @@ pub fn scaled_dot_product_attention<T: Real>(
         let what = format!("expected query (*, L, E), key (*, S, E), value (*, S, Ev), got {}", shapes());
         return Err(Error::shape(OP, what));
     }
-    let [key, value] = match options.enable_gqa {
-        true => [shared_heads(query, key)?, shared_heads(query, value)?],
-        false => [key.clone(), value.clone()],
-    };
     if attn_mask.is_some() && options.is_causal {
         let what = "is_causal stands for a mask of its own: give attn_mask or is_causal, not both";
         return Err(Error::value(OP, what));
     }
-    let added = attn_mask.map(AttentionMask::numbers);
-    let scale = options.scale.unwrap_or(1. / (features as f64).sqrt());
-    let lead = &query.shape()[..query.ndim() - 2];
-    let alike = [&key, &value].iter().all(|t| t.ndim() == query.ndim() && t.shape().starts_with(lead));
-    if alike && options.dropout_p == 0. && tiles::pays(query, &key) && added.as_ref().is_none_or(|m| !m.requires_grad())
-    {
-        let scores = [lead, &[len, key.size(-2)?]].concat();
-        let added = added.map(|added| stack_of_masks(&added, &scores)).transpose()?;
-        let stack = |t: &Tensor<T>| {
-            t.reshape(
-                &[&[-1], &t.shape()[lead.len()..].iter().map(|&n| n as isize).collect::<Vec<_>>()[..]].concat()[..],
-            )
-        };
-        let tiles = tiles::Tiles { scale: T::of(scale), added, causal: options.is_causal };
-        let y = tiles.attend(&stack(query)?, &stack(&key)?, &stack(&value)?)?;
-        return y.reshape(&[lead, &y.shape()[1..]].concat()[..]);
+    let groups = match options.enable_gqa {
+        true => [key, value].map(|shared| group(query, shared)),
+        false => [Ok(1), Ok(1)],
+    };
+    let [of_key, of_value] = groups;
+    let (of_key, of_value) = (of_key?, of_value?);
+    let plan = Plan {
+        masks: attn_mask.cloned().into_iter().collect(),
+        causal: options.is_causal,
+        scale: T::of(options.scale.unwrap_or(1. / (features as f64).sqrt())),
+        dropped: dropped(OP, options.dropout_p)?,
+        layout: Layout::Matrices,
+    };
+    let lead = |t: &Tensor<T>| t.shape()[..t.ndim() - 2].to_vec();
+    let (mut batch, of_keys) = (lead(query), lead(key));
+    if of_key > 1 {
+        batch[query.ndim() - 3] /= of_key;
     }
-    let mut scores = (query * T::of(scale)).matmul(&key.transpose(-2, -1)?)?;
-    if options.is_causal {
-        scores = scores.try_add(&causal(OP, len, key.size(-2)?, 0)?)?;
+    let alike = of_keys == batch && lead(value) == batch;
+    let scores = [&query.shape()[..query.ndim() - 1], &[key.size(-2)?]].concat();
+    if alike {
+        plan.check(&scores)?;
     }
-    if let Some(added) = &added {
-        let masked = scores.try_add(added).ok().filter(|masked| masked.shape() == scores.shape());
-        scores = masked.ok_or_else(|| unlike(added, scores.shape()))?;
+    // Heads that share keys would have to copy them.
+    if alike && !plan.is_whole(if of_key > 1 { usize::MAX } else { len }, key.size(-2)?) {
+        return plan.fused([query, key, value]);
     }
-    let weights = if added.is_some() { safe_softmax(&scores)? } else { scores.softmax(-1)? };
-    dropout(&weights, options.dropout_p, true)?.matmul(&value)
+    let repeated = |t: &Tensor<T>, n| if n == 1 { Ok(t.clone()) } else { t.repeat_interleave(n, -3) };
+    let (key, value) = (repeated(key, of_key)?, repeated(value, of_value)?);
+    plan.whole([query, &key, &value]).map(|[y, _]| y)
 }
 
-fn unlike<T: Real>(mask: &Tensor<T>, scores: &[usize]) -> Error {
-    Error::shape(OP, format!("attn_mask {:?} does not broadcast to the scores {scores:?}", mask.shape()))
+/// Which weights are dropped with this probability.
+fn dropped(op: &str, p: f64) -> Result<Option<Dropped>> {
+    match p {
+        0. => Ok(None),
+        p if (0. ..=1.).contains(&p) => Ok(Some(Dropped { key: Key::of(&mut draw()), p })),
+        _ => Err(Error::value(op, format!("dropout probability has to be between 0 and 1, but got {p}"))),
+    }
 }
 
-/// A mask of scores `(*, L, S)` as `(B or 1, L or 1, S or 1)`, written out along the leading axes only if it differs there.
-fn stack_of_masks<T: Real>(mask: &Tensor<T>, scores: &[usize]) -> Result<Tensor<T>> {
-    let (shape, lead) = (mask.shape(), scores.len() - 2);
-    let skipped = scores.len().checked_sub(shape.len()).ok_or_else(|| unlike(mask, scores))?;
-    if shape.iter().zip(&scores[skipped..]).any(|(&m, &n)| m != 1 && m != n) {
-        return Err(unlike(mask, scores));
-    }
-    let whole = [&vec![1; skipped][..], shape].concat();
-    let same = whole[..lead].iter().all(|&n| n == 1);
-    let of_heads = if same { vec![1] } else { scores[..lead].to_vec() };
-    let batch: usize = of_heads.iter().product();
-    let written = mask.reshape(&whole[..])?;
-    let written = if same { written } else { written.broadcast_to([&of_heads[..], &whole[lead..]].concat())? };
-    written.reshape(&[&[batch], &whole[lead..]].concat()[..])
+fn unlike(mask: &[usize], scores: &[usize]) -> Error {
+    Error::shape(OP, format!("attn_mask {mask:?} does not broadcast to the scores {scores:?}"))
 }
 
 /// Numbers that are added to the scores so that query i attends only to the keys 0 to `past` + i.
@@ -132,11 +132,15 @@ pub(crate) fn causal<T: Real>(op: &str, len: usize, keys: usize, past: usize) ->
     Ok(mask_matrix(zeros, &[len, keys], T::neg_infinity(), |i, j| j <= i + past as isize).into())
 }
 
-/// Keys or values with each head repeated, so that they have as many heads as the query.
-fn shared_heads<T: Real>(query: &Tensor<T>, shared: &Tensor<T>) -> Result<Tensor<T>> {
-    let heads = |t: &Tensor<T>| t.ndim().checked_sub(3).map_or(0, |axis| t.shape()[axis]);
+/// The length of the axis of heads.
+fn heads<T: Real>(t: &Tensor<T>) -> usize {
+    t.ndim().checked_sub(3).map_or(0, |axis| t.shape()[axis])
+}
+
+/// The number of heads of the query per head of keys or values.
+fn group<T: Real>(query: &Tensor<T>, shared: &Tensor<T>) -> Result<usize> {
     match (heads(query), heads(shared)) {
-        (n, m) if m > 0 && n.is_multiple_of(m) => shared.repeat_interleave(n / m, -3),
+        (n, m) if m > 0 && n.is_multiple_of(m) => Ok(n / m),
         _ => Err(Error::shape(
             OP,
             format!(

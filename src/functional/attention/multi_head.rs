@@ -1,11 +1,15 @@
 //! Attention in several heads, of projected queries, keys and values.
 
-use super::{AttentionMask, ScaledDotProductAttentionOptions, safe_softmax, scaled_dot_product_attention};
+#[cfg(doc)]
+use super::scaled_dot_product_attention;
+use super::{AttentionMask, Plan, dropped};
 use crate::{
     Error, Result,
-    functional::{dropout, linear},
+    functional::linear,
+    kernels::attention::Layout,
     tensor::{Real, Tensor},
 };
+use ndnn_derive::concrete;
 
 /// The weights that project queries, keys and values.
 #[derive(Clone, Debug)]
@@ -125,6 +129,7 @@ const MHA: &str = "multi_head_attention_forward";
 /// # Errors
 /// If shapes or masks do not match, `is_causal` is given without `attn_mask`, or static keys or values are given together
 /// with additional learnable ones.
+#[concrete]
 pub fn multi_head_attention_forward<T: Real>(
     query: &Tensor<T>,
     key: &Tensor<T>,
@@ -141,22 +146,27 @@ pub fn multi_head_attention_forward<T: Real>(
     // The hint is used only if there is no other mask to combine with the causal one.
     let causal = options.is_causal && options.key_padding_mask.is_none() && !options.need_weights;
     let keys = options.static_k.as_ref().filter(|k| k.ndim() == 3).map_or(key.shape()[0], |k| k.shape()[1]);
-    let mask = parameters.mask(&options, causal, [query.shape()[1], query.shape()[0], keys], batched)?;
-    let [q, k, v] = parameters.project(&query, &key, &value, one)?;
-    let [k, v] = parameters.with_bias([k, v])?;
-    let mut kv = [parameters.split(&k)?, parameters.split(&v)?];
-    for (t, (name, given)) in kv.iter_mut().zip([("static_k", &options.static_k), ("static_v", &options.static_v)]) {
-        if let Some(given) = given {
-            *t = parameters.in_place_of(t, name, given)?;
-        }
-    }
-    let (output, weights) = parameters.attend(&q, parameters.with_zeros(kv)?, mask, causal, options.need_weights)?;
+    let masks = parameters.masks(&options, causal, [query.shape()[1], query.shape()[0], keys], batched)?;
+    let projected = parameters.project(&query, &key, &value, one)?;
+    let given = [&options.static_k, &options.static_v].map(Option::as_ref);
+    let call = Call { given, masks, causal, need_weights: options.need_weights };
+    let (output, weights) = parameters.attend(&projected, call)?;
     let weights = weights.map(|w| {
-        let w = w.unflatten(0, [query.shape()[1] as isize, parameters.num_heads as isize])?;
         let w = if options.average_attn_weights { w.mean_dim(1, false)? } else { w };
         if batched { Ok(w) } else { w.squeeze_dim(0) }
     });
     Ok((if batched { output } else { output.squeeze_dim(1)? }, weights.transpose()?))
+}
+
+/// What one call of attention takes besides projected queries, keys and values.
+#[derive(Default)]
+pub(super) struct Call<'a, T: Real> {
+    /// Keys and values of the heads in the place of the projected ones.
+    pub given: [Option<&'a Tensor<T>>; 2],
+    /// Each broadcasts to the scores `(N, num_heads, L, S)`.
+    pub masks: Vec<AttentionMask<T>>,
+    pub causal: bool,
+    pub need_weights: bool,
 }
 
 impl<T: Real> MultiheadAttentionParameters<T> {
@@ -172,7 +182,8 @@ impl<T: Real> MultiheadAttentionParameters<T> {
             let what = format!("expected keys and values of one length, and one batch size in all, got {came}");
             return Err(Error::shape(MHA, what));
         }
-        if self.num_heads == 0 || !features.is_multiple_of(self.num_heads) {
+        // No features would divide into any number of heads.
+        if self.num_heads == 0 || features == 0 || !features.is_multiple_of(self.num_heads) {
             let what = format!("the query's {features} features do not divide into {} heads", self.num_heads);
             return Err(Error::shape(MHA, what));
         }
@@ -203,14 +214,14 @@ impl<T: Real> MultiheadAttentionParameters<T> {
         }
     }
 
-    /// Both masks combined into one that is added to the scores `(N · num_heads, L, S)` and broadcasts to them.
-    fn mask(
+    /// The masks, each of which broadcasts to the scores `(N, num_heads, L, S)`.
+    fn masks(
         &self,
         options: &AttentionOptions<T>,
         causal: bool,
         [batch, len, keys]: [usize; 3],
         batched: bool,
-    ) -> Result<Option<Tensor<T>>> {
+    ) -> Result<Vec<AttentionMask<T>>> {
         let unbatched = if batched { "" } else { ", the input is without a batch" };
         let of_queries = match &options.attn_mask {
             None if options.is_causal => {
@@ -226,35 +237,36 @@ impl<T: Real> MultiheadAttentionParameters<T> {
                         format!("attn_mask is {got:?}, expected {two:?} or {whole:?} (N · num_heads, L, S){unbatched}");
                     return Err(Error::shape(MHA, what));
                 }
-                let added = mask.numbers();
-                let added = if added.ndim() == 2 { added.unsqueeze(0)? } else { added };
-                (!causal).then(|| self.with_columns(added)).transpose()?
+                let each = [batch, self.num_heads, len, keys];
+                let mask = if mask.shape().len() == 2 { mask.clone() } else { mask.reshape(&each)? };
+                (!causal).then(|| self.with_columns(mask)).transpose()?
             }
         };
-        let Some(padding) = &options.key_padding_mask else { return Ok(of_queries) };
-        let expected = if batched { &[batch, keys][..] } else { &[keys] };
-        if padding.shape() != expected {
-            let what = format!("key_padding_mask is {:?}, expected {expected:?}{unbatched}", padding.shape());
-            return Err(Error::shape(MHA, what));
+        let mut masks: Vec<_> = of_queries.into_iter().collect();
+        if let Some(padding) = &options.key_padding_mask {
+            let expected = if batched { &[batch, keys][..] } else { &[keys] };
+            if padding.shape() != expected {
+                let what = format!("key_padding_mask is {:?}, expected {expected:?}{unbatched}", padding.shape());
+                return Err(Error::shape(MHA, what));
+            }
+            masks.push(self.with_columns(padding.reshape(&[batch, 1, 1, keys])?)?);
         }
-        let padding = self.with_columns(padding.numbers().reshape(&[batch, keys][..])?)?;
-        let padding = padding.unsqueeze(1)?.repeat_interleave(self.num_heads, 0)?;
-        of_queries.map_or(Ok(padding.clone()), |mask| mask.try_add(&padding)).map(Some)
+        Ok(masks)
     }
 
-    /// Projected queries, keys and values `(L or S, N, E)`; in a single product if all three are `one` tensor.
+    /// Projected queries, keys and values `(L or S, N, E)`; if all three are `one` tensor, side by side in one, of a single
+    /// product.
     pub(super) fn project(
         &self,
         query: &Tensor<T>,
         key: &Tensor<T>,
         value: &Tensor<T>,
         one: bool,
-    ) -> Result<[Tensor<T>; 3]> {
-        if one && let InProjection::Packed(weight) = &self.in_proj_weight {
-            let all = linear(query, weight, self.in_proj_bias.as_ref())?.chunk(3, -1)?;
-            return Ok(all.try_into().expect("three parts"));
+    ) -> Result<Vec<Tensor<T>>> {
+        match &self.in_proj_weight {
+            InProjection::Packed(weight) if one => Ok(vec![linear(query, weight, self.in_proj_bias.as_ref())?]),
+            _ => Ok(vec![self.projected(0, query)?, self.projected(1, key)?, self.projected(2, value)?]),
         }
-        Ok([self.projected(0, query)?, self.projected(1, key)?, self.projected(2, value)?])
     }
 
     /// Projected queries alone.
@@ -272,95 +284,100 @@ impl<T: Real> MultiheadAttentionParameters<T> {
         linear(x, &weight, self.in_proj_bias.as_ref().map(part).transpose()?.as_ref())
     }
 
-    /// A mask `(*, L, S)` that shows the keys that are added, too.
-    pub(super) fn with_columns(&self, mask: Tensor<T>) -> Result<Tensor<T>> {
+    /// A mask `(*, S)` that shows the keys that are added, too.
+    pub(super) fn with_columns(&self, mask: AttentionMask<T>) -> Result<AttentionMask<T>> {
         let more = usize::from(self.bias_kv.is_some()) + usize::from(self.add_zero_attn);
         if more == 0 {
             return Ok(mask);
         }
-        let mut pads = vec![(0, 0); mask.ndim()];
-        pads[mask.ndim() - 1].1 = more as isize;
-        mask.constant_pad(&pads, T::ZERO)
+        let mut pads = vec![(0, 0); mask.shape().len()];
+        pads[mask.shape().len() - 1].1 = more as isize;
+        Ok(AttentionMask::added(&mask.numbers().constant_pad(&pads, T::ZERO)?))
     }
 
-    /// Keys and values `(S, N, E)` with the learnable ones appended.
-    pub(super) fn with_bias(&self, mut kv: [Tensor<T>; 2]) -> Result<[Tensor<T>; 2]> {
-        let one = [1, kv[0].shape()[1], kv[0].shape()[2]];
-        if let Some((bias_k, bias_v)) = &self.bias_kv {
-            for (t, bias) in kv.iter_mut().zip([bias_k, bias_v]) {
-                *t = Tensor::cat(&[&*t, &bias.broadcast_to(one)?], 0)?;
-            }
-        }
-        Ok(kv)
-    }
-
-    /// Keys and values of the heads `(N · num_heads, S, E / num_heads)` with zeros appended.
-    pub(super) fn with_zeros(&self, mut kv: [Tensor<T>; 2]) -> Result<[Tensor<T>; 2]> {
-        if self.add_zero_attn {
-            for t in &mut kv {
-                let one = [t.shape()[0], 1, t.shape()[2]];
-                *t = Tensor::cat(&[&*t, &Tensor::try_full(MHA, &one, T::ZERO)?], 1)?;
-            }
-        }
-        Ok(kv)
-    }
-
-    /// The given keys or values, in the place of the projected ones.
+    /// Keys or values `(N, num_heads, S, E / num_heads)` in the place of the projected ones.
     fn in_place_of(&self, projected: &Tensor<T>, name: &str, given: &Tensor<T>) -> Result<Tensor<T>> {
         if self.bias_kv.is_some() {
             let what = format!("{name} cannot be combined with additional learnable keys and values (add_bias_kv)");
             return Err(Error::value(MHA, what));
         }
         let (is, heads) = (given.shape(), projected.shape());
-        if is.len() != 3 || is[0] != heads[0] || is[2] != heads[2] {
+        let count = heads[0] * heads[1];
+        if is.len() != 3 || is[0] != count || is[2] != heads[3] {
             let what = format!(
-                "{name} is {is:?}, expected (N · num_heads, S, E / num_heads), which is [{}, S, {}]",
-                heads[0], heads[2]
+                "{name} is {is:?}, expected (N · num_heads, S, E / num_heads), which is [{count}, S, {}]",
+                heads[3]
             );
             return Err(Error::shape(MHA, what));
         }
-        Ok(given.clone())
+        given.reshape(&[heads[0], heads[1], is[1], is[2]][..])
     }
 
-    /// The output `(L, N, E)` of all heads, and their weights `(N · num_heads, L, S)` if requested, from projected queries
-    /// `(L, N, E)` and the heads' keys and values.
-    pub(super) fn attend(
-        &self,
-        q: &Tensor<T>,
-        [k, v]: [Tensor<T>; 2],
-        mask: Option<Tensor<T>>,
-        causal: bool,
-        need_weights: bool,
-    ) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
-        if k.shape()[1] != v.shape()[1] {
-            let what = format!("expected as many keys as values, got {} and {}", k.shape()[1], v.shape()[1]);
+    /// The output `(L, N, E)`, and if requested the weights `(N, num_heads, L, S)`, from projected queries, keys and values
+    /// `(L or S, N, E)`, or from all three side by side.
+    pub(super) fn attend(&self, projected: &[Tensor<T>], call: Call<'_, T>) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
+        let Call { given, masks, causal, need_weights } = call;
+        let (shape, features) = (projected[0].shape(), self.out_proj_weight.shape()[1]);
+        let (len, batch) = (shape[0], shape[1]);
+        let plan = Plan {
+            masks,
+            causal,
+            scale: T::of(1. / ((features / self.num_heads) as f64).sqrt()),
+            dropped: dropped(MHA, if self.training { self.dropout_p } else { 0. })?,
+            layout: Layout::Features { heads: self.num_heads },
+        };
+        let whole = need_weights || plan.is_whole(len, projected[1 % projected.len()].shape()[0]);
+        let replaced = self.add_zero_attn || given.iter().any(Option::is_some);
+        let (output, weights) = match projected {
+            [all] if !whole && !replaced && self.bias_kv.is_none() => (plan.fused([all])?, None),
+            _ => {
+                let [q, k, v] = self.with_bias(&Plan::parts(&projected.iter().collect::<Vec<_>>())?)?;
+                if !whole && !replaced {
+                    (plan.fused([&q, &k, &v])?, None)
+                } else {
+                    let [q, k, v] = self.with_given(plan.stacks(&[&q, &k, &v])?, given)?;
+                    let (y, weights) = match whole {
+                        true => plan.whole([&q, &k, &v]).map(|[y, weights]| (y, Some(weights)))?,
+                        false => (Plan { layout: Layout::Matrices, ..plan.clone() }.fused([&q, &k, &v])?, None),
+                    };
+                    (plan.unstacked(&y, &[len, batch])?, weights)
+                }
+            }
+        };
+        let output = linear(&output, &self.out_proj_weight, self.out_proj_bias.as_ref())?;
+        Ok((output, weights.filter(|_| need_weights)))
+    }
+
+    /// Keys and values `(S, N, E)` with the learnable ones appended.
+    fn with_bias(&self, [q, k, v]: &[Tensor<T>; 3]) -> Result<[Tensor<T>; 3]> {
+        let mut kv = [k.clone(), v.clone()];
+        if let Some((bias_k, bias_v)) = &self.bias_kv {
+            for (t, bias) in kv.iter_mut().zip([bias_k, bias_v]) {
+                let one = [1, t.shape()[1], t.shape()[2]];
+                *t = Tensor::cat(&[&*t, &bias.broadcast_to(one)?], 0)?;
+            }
+        }
+        let [k, v] = kv;
+        Ok([q.clone(), k, v])
+    }
+
+    /// Keys and values of the heads `(N, num_heads, S, E / num_heads)`, or given ones, with zeros appended.
+    fn with_given(&self, [q, k, v]: [Tensor<T>; 3], given: [Option<&Tensor<T>>; 2]) -> Result<[Tensor<T>; 3]> {
+        let mut kv = [k, v];
+        for ((t, given), name) in kv.iter_mut().zip(given).zip(["static_k", "static_v"]) {
+            if let Some(given) = given {
+                *t = self.in_place_of(t, name, given)?;
+            }
+            if self.add_zero_attn {
+                let one = [t.shape()[0], t.shape()[1], 1, t.shape()[3]];
+                *t = Tensor::cat(&[&*t, &Tensor::try_full(MHA, &one, T::ZERO)?], 2)?;
+            }
+        }
+        let [k, v] = kv;
+        if k.shape()[2] != v.shape()[2] {
+            let what = format!("expected as many keys as values, got {} and {}", k.shape()[2], v.shape()[2]);
             return Err(Error::shape(MHA, what));
         }
-        let (len, batch, features) = (q.shape()[0], q.shape()[1], q.shape()[2]);
-        let q = self.split(q)?;
-        let (output, weights) = if need_weights {
-            let scale = 1. / (q.shape()[2] as f64).sqrt();
-            let scores = (&q * T::of(scale)).bmm(&k.transpose(1, 2)?)?;
-            let weights = match mask {
-                Some(mask) => safe_softmax(&scores.try_add(&mask)?)?,
-                None => scores.softmax(-1)?,
-            };
-            let weights = dropout(&weights, self.dropout_p, self.training)?;
-            (weights.bmm(&v)?, Some(weights))
-        } else {
-            let dropout_p = if self.training { self.dropout_p } else { 0. };
-            let dot = ScaledDotProductAttentionOptions::default().dropout_p(dropout_p).is_causal(causal);
-            let mask = mask.as_ref().map(AttentionMask::added);
-            (scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), dot)?, None)
-        };
-        let output = output.transpose(0, 1)?.reshape(&[len * batch, features][..])?;
-        let output = linear(&output, &self.out_proj_weight, self.out_proj_bias.as_ref())?;
-        Ok((output.reshape(&[len, batch, self.out_proj_weight.shape()[0]][..])?, weights))
-    }
-
-    /// `(L, N, E)` as `(N · num_heads, L, E / num_heads)`.
-    pub(super) fn split(&self, t: &Tensor<T>) -> Result<Tensor<T>> {
-        let [len, batch, features] = [t.shape()[0], t.shape()[1], t.shape()[2]];
-        t.reshape(&[len, batch * self.num_heads, features / self.num_heads][..])?.transpose(0, 1)
+        Ok([q, k, v])
     }
 }

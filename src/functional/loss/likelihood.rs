@@ -109,7 +109,8 @@ pub fn kl_div<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: KLDivLoss
 /// otherwise `x − y log(x + ε)`; with `full`, `y log y − y + log(2π y) / 2` is added where `y` is above 1.
 ///
 /// `input` and `target` have the same shape `(*)`; the result is a scalar, or `(*)` without a reduction. Gradients flow to
-/// both. If `x` is a logarithm, `y x` is 0 for a count of 0, also where PyTorch gives NaN because `x` is infinite.
+/// both. If `x` is a logarithm, `y x` is 0 for a count of 0, also where PyTorch gives NaN because `x` is infinite. Otherwise
+/// the loss is NaN, as in PyTorch, for a count of 0 where `log(x + ε)` is infinite or NaN.
 ///
 /// ```
 /// use ndnn::{functional as F, prelude::*};

@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     Error, Result,
-    autograd::grad_with,
+    autograd::gradients_again,
     functional::linear::linear,
     kernels::memory::try_collected,
-    tensor::{Real, Tensor, grad_enabled, no_grad, with_grad},
+    tensor::{Real, Tensor, grad_enabled, no_grad},
 };
 
 loss_options! {
@@ -68,19 +68,29 @@ impl<T: Real> Inputs<T> {
         [&self.input, &self.weight].into_iter().chain(given).collect()
     }
 
-    /// Some samples, as leaves.
-    fn chunk(&self, from: usize, len: usize) -> Result<Self> {
-        let leaf = |x: &Tensor<T>| x.detach().set_requires_grad(true);
-        Ok(Inputs {
-            input: leaf(&self.input.narrow(0, from, len)?),
-            weight: leaf(&self.weight),
-            bias: self.bias.as_ref().map(leaf),
-            class_weight: self.class_weight.as_ref().map(leaf),
+    /// The same with other tensors in the place of [`floats`](Inputs::floats).
+    fn with(&self, floats: &[Tensor<T>]) -> Self {
+        let mut floats = floats.iter().cloned();
+        let mut next = || floats.next().expect("a tensor for each");
+        Inputs {
+            input: next(),
+            weight: next(),
+            bias: self.bias.as_ref().map(|_| next()),
+            class_weight: self.class_weight.as_ref().map(|_| next()),
             target: match &self.target {
-                Target::Classes(target) => Target::Classes(target.narrow(0, from, len)?),
-                Target::Probabilities(target) => Target::Probabilities(leaf(&target.narrow(0, from, len)?)),
+                Target::Classes(target) => Target::Classes(target.clone()),
+                Target::Probabilities(_) => Target::Probabilities(next()),
             },
-        })
+        }
+    }
+
+    /// Some samples.
+    fn chunk(&self, from: usize, len: usize) -> Result<Self> {
+        let target = match &self.target {
+            Target::Classes(target) => Target::Classes(target.narrow(0, from, len)?),
+            Target::Probabilities(target) => Target::Probabilities(target.narrow(0, from, len)?),
+        };
+        Ok(Inputs { input: self.input.narrow(0, from, len)?, target, ..self.clone() })
     }
 
     /// The losses, from all scores at once.
@@ -204,20 +214,18 @@ fn in_chunks<T: Real>(inputs: Inputs<T>, call: Call, size: usize) -> Result<Tens
     let losses = Tensor::cat(&try_collected(chunks().map(each))?, 0)?.into_array();
     let kept = inputs.clone();
     Ok(Tensor::op_many(OP, losses, &inputs.floats(), move |g, needed| {
+        let gradients = |inputs: &Inputs<T>, g: &Tensor<T>| {
+            let losses = |floats: &[Tensor<T>]| inputs.with(floats).losses(&call, Reduction::None);
+            gradients_again(&inputs.floats(), needed, g, &losses)
+        };
         if grad_enabled() {
-            // The formula, which can be differentiated in turn.
-            let (losses, all) = (kept.losses(&call, Reduction::None)?, kept.floats());
-            return gradients(&losses, g, &all, needed, true);
+            return gradients(&kept, g);
         }
         let by_sample =
             |i: usize| i == 0 || i == kept.floats().len() - 1 && matches!(kept.target, Target::Probabilities(_));
         let mut parts = vec![Vec::new(); needed.len()];
         for (from, len) in chunks() {
-            let grads = with_grad(true, || {
-                let chunk = kept.chunk(from, len)?;
-                let losses = chunk.losses(&call, Reduction::None)?;
-                gradients(&losses, &g.narrow(0, from, len)?, &chunk.floats(), needed, false)
-            })?;
+            let grads = gradients(&kept.chunk(from, len)?, &g.narrow(0, from, len)?)?;
             for (i, (parts, grad)) in parts.iter_mut().zip(grads).enumerate() {
                 match (grad, parts.pop()) {
                     (Some(grad), Some(sum)) if !by_sample(i) => parts.push(sum + grad),
@@ -228,17 +236,4 @@ fn in_chunks<T: Real>(inputs: Inputs<T>, call: Call, size: usize) -> Result<Tens
         let whole = |parts: Vec<Tensor<T>>| (!parts.is_empty()).then(|| Tensor::cat(&parts, 0)).transpose();
         parts.into_iter().map(whole).collect()
     }))
-}
-
-/// The gradients of the inputs that are needed.
-fn gradients<T: Real>(
-    losses: &Tensor<T>,
-    g: &Tensor<T>,
-    inputs: &[&Tensor<T>],
-    needed: &[bool],
-    create_graph: bool,
-) -> Result<Vec<Option<Tensor<T>>>> {
-    let wanted: Vec<_> = inputs.iter().zip(needed).filter(|(_, needed)| **needed).map(|(input, _)| *input).collect();
-    let mut grads = grad_with(&[losses], &[Some(g)], &wanted, create_graph)?.into_iter();
-    Ok(needed.iter().map(|&needed| if needed { grads.next().flatten() } else { None }).collect())
 }

@@ -3,13 +3,16 @@
 use ndarray::ArrayViewMutD;
 use ndnn_derive::concrete;
 
-use super::{Affine, Centred, Form, per_channel};
+use super::{
+    Affine, Centred, Form, per_channel,
+    sync::{Together, elsewhere},
+};
 use crate::{
     Error, Result,
     functional::options,
     kernels::{
         layout::{array, row_major},
-        memory::{collected, filled},
+        memory::{filled, mapped},
         normalization as kernel,
         sizes::room,
     },
@@ -55,7 +58,7 @@ pub fn batch_norm<T: Real>(
     options: BatchNormOptions,
 ) -> Result<Tensor<T>> {
     let running = [running_mean.as_deref(), running_var.as_deref()];
-    let (y, moments) = batch_norm_and_moments(input, running, weight, bias, options)?;
+    let (y, moments) = batch_norm_and_moments("batch_norm", input, running, weight, bias, options)?;
     move_running([running_mean, running_var], moments, options.momentum);
     Ok(y)
 }
@@ -75,62 +78,115 @@ pub(super) fn move_running<T: Real>(running: [Option<&mut Tensor<T>>; 2], batch:
 /// training batch.
 #[concrete]
 pub(crate) fn batch_norm_and_moments<T: Real>(
+    op: &'static str,
     input: &Tensor<T>,
     running: [Option<&Tensor<T>>; 2],
     weight: Option<&Tensor<T>>,
     bias: Option<&Tensor<T>>,
     options: BatchNormOptions,
 ) -> Result<(Tensor<T>, Option<[Vec<T>; 2]>)> {
-    let ([running_mean, running_var], shape) = (running, input.shape());
     if input.ndim() == 1 && input.numel() == 0 {
         // If there is neither a channel nor a value, PyTorch returns the input.
         return Ok((input.clone(), None));
     }
-    if input.ndim() < 2 {
-        return Err(Error::shape("batch_norm", format!("needs an input (N, C, *) of 2 axes or more, got {shape:?}")));
+    let form = form(op, input, running, weight, bias, options)?;
+    if let ([Some(mean), Some(var)], false) = (running, options.training) {
+        let eps = T::of(options.eps);
+        let rstd = mapped(&row_major(&var.view()), |v| (v + eps).sqrt().recip());
+        let moments = [mean.to_vec(), filled(form.sizes[2], T::ZERO), rstd];
+        return Ok((channels_normed(op, input, form, moments, weight, bias, None), None));
     }
-    let channels = shape[1];
+    if options.training {
+        more_than_one(op, input.shape(), form.count())?;
+    }
+    let mut found = Statistics::of(input, form, options.eps)?;
+    // An empty batch does not update the statistics.
+    let trained = (options.training && form.count() > 0).then(|| found.unbiased(form.count()));
+    let x = found.scaled.take().map_or_else(|| input.clone(), |(x, _)| x);
+    Ok((channels_normed(op, &x, form, found.moments, weight, bias, Some(Own::Input(found.eps))), trained))
+}
+
+/// Checks the arguments of a batch norm; returns the form of the input.
+pub(super) fn form<T: Real>(
+    op: &'static str,
+    input: &Tensor<T>,
+    [running_mean, running_var]: [Option<&Tensor<T>>; 2],
+    weight: Option<&Tensor<T>>,
+    bias: Option<&Tensor<T>>,
+    options: BatchNormOptions,
+) -> Result<Form> {
+    let shape = input.shape();
+    if input.ndim() < 2 {
+        return Err(Error::shape(op, format!("needs an input (N, C, *) of 2 axes or more, got {shape:?}")));
+    }
     let running = [("running_mean", running_mean), ("running_var", running_var)];
-    per_channel("batch_norm", shape, running.into_iter().chain([("weight", weight), ("bias", bias)]))?;
+    per_channel(op, shape, running.into_iter().chain([("weight", weight), ("bias", bias)]))?;
     let least = if options.training { f64::MIN_POSITIVE } else { 0. };
     if options.eps.is_nan() || options.eps < least {
         let needed = if options.training { "above 0 in training" } else { "at least 0" };
-        return Err(Error::value("batch_norm", format!("eps must be {needed}, got {}", options.eps)));
+        return Err(Error::value(op, format!("eps must be {needed}, got {}", options.eps)));
     }
-    both_or_neither("batch_norm", [running_mean, running_var])?;
-    room::<T>("batch_norm", &[channels])?;
-    let form = Form { sizes: [shape[0], 1, channels, shape[2..].iter().product()], axes: [0, 3], centred: true };
-    let eps = T::of(options.eps);
-    if let (Some(mean), Some(var), false) = (running_mean, running_var, options.training) {
-        let rstd = collected(var.view().iter().map(|&v| (v + eps).sqrt().recip()));
-        let moments = [mean.to_vec(), filled(channels, T::ZERO), rstd];
-        return Ok((channels_normed(input, form, moments, weight, bias, None), None));
+    both_or_neither(op, [running_mean, running_var])?;
+    room::<T>(op, &[shape[1]])?;
+    Ok(Form { sizes: [shape[0], 1, shape[1], shape[2..].iter().product()], axes: [0, 3], centred: true })
+}
+
+impl Form {
+    /// The number of elements per channel.
+    pub(super) fn count(self) -> usize {
+        self.sizes[0].saturating_mul(self.sizes[3])
     }
-    let count = input.numel() / channels.max(1);
-    let values = shape[0].checked_mul(form.sizes[3]);
-    if options.training && values == Some(1) {
-        let what = format!("training needs more than 1 value per channel, the input is {shape:?}");
-        return Err(Error::value("batch_norm", what));
+}
+
+/// Checks that the variance of a training batch has a meaning.
+pub(super) fn more_than_one(op: &str, shape: &[usize], count: usize) -> Result<()> {
+    match count {
+        1 => Err(Error::value(op, format!("training needs more than 1 value per channel, the input is {shape:?}"))),
+        _ => Ok(()),
     }
-    let (mut x, mut eps, mut scales) = (input.clone(), filled(channels, eps), filled(channels, T::ONE));
-    let of = |x: &Tensor<T>, eps: &[T]| {
-        let [mean, rest, var] = kernel::batch_moments(&row_major(&x.view()), form.map());
-        let rstd = collected(var.iter().zip(eps).map(|(&v, &eps)| (v + eps).sqrt().recip()));
-        ([mean, rest, rstd], var)
-    };
-    let (mut moments, mut var) = of(&x, &eps);
-    if let Some((scaled, scale)) = form.balanced_if_wild(input, &moments[2], options.eps)? {
-        (x, scales) = (scaled, scale.to_vec());
-        eps.iter_mut().zip(&scales).for_each(|(eps, &s)| *eps = *eps * s * s);
-        (moments, var) = of(&x, &eps);
+}
+
+/// What a batch is normalized with.
+#[derive(Clone)]
+pub(super) struct Statistics<T: Real> {
+    /// For each channel the mean, its remaining error, and `1 / √(variance + ε)`.
+    pub moments: [Vec<T>; 3],
+    /// The biased variance.
+    pub var: Vec<T>,
+    /// One per channel.
+    pub eps: Vec<T>,
+    /// The input multiplied by one factor per channel, to which the rest refers, and the factors; only where squares would
+    /// overflow or vanish.
+    pub scaled: Option<(Tensor<T>, Tensor<T>)>,
+}
+
+impl<T: Real> Statistics<T> {
+    /// From mean, remaining error and variance.
+    pub(super) fn with([mean, rest, var]: [Vec<T>; 3], eps: Vec<T>) -> Self {
+        let rstd = kernel::per_channel(&var, &eps, |v, eps| (v + eps).sqrt().recip());
+        Statistics { moments: [mean, rest, rstd], var, eps, scaled: None }
     }
-    // An empty batch does not update the statistics.
-    let trained = (options.training && count > 0).then(|| {
+
+    pub(super) fn of(input: &Tensor<T>, form: Form, eps: f64) -> Result<Self> {
+        let map = form.map();
+        let found = Self::with(kernel::batch_moments(&row_major(&input.view()), map), filled(map.channels, T::of(eps)));
+        let Some((x, scale)) = form.balanced_if_wild(input, &found.moments[2], eps)? else { return Ok(found) };
+        let eps = mapped(&row_major(&scale.view()), |s| T::of(eps) * s * s);
+        let moments = kernel::batch_moments(&row_major(&x.view()), map);
+        Ok(Statistics { scaled: Some((x, scale)), ..Self::with(moments, eps) })
+    }
+
+    /// The mean and the unbiased variance of a batch with this many elements per channel.
+    pub(super) fn unbiased(&self, count: usize) -> [Vec<T>; 2] {
         let unbias = T::of(count as f64 / (count as f64 - 1.));
-        let mean = collected((0..channels).map(|c| (moments[0][c] + moments[1][c]) / scales[c]));
-        [mean, collected(var.iter().zip(&scales).map(|(&v, &s)| v * unbias / s / s))]
-    });
-    Ok((channels_normed(&x, form, moments, weight, bias, Some(eps)), trained))
+        let scales = self.scaled.as_ref().map_or_else(|| filled(self.var.len(), T::ONE), |(_, scale)| scale.to_vec());
+        let [mean, rest, _] = &self.moments;
+        let mean = kernel::per_channel(mean, rest, |mean, rest| mean + rest);
+        [
+            kernel::per_channel(&mean, &scales, |mean, s| mean / s),
+            kernel::per_channel(&self.var, &scales, |v, s| v * unbias / s / s),
+        ]
+    }
 }
 
 /// Checks that both running statistics are given, or none.
@@ -149,33 +205,61 @@ pub(crate) fn towards<T: Real>(mut running: ArrayViewMutD<'_, T>, batch: &[T], m
     running.iter_mut().zip(batch).for_each(|(r, &b)| *r = part(*r, keep) + part(b, momentum));
 }
 
-/// Normalizes channels with these means, their remaining errors, and `1 / √(variance + ε)`. If ε is given, one per
-/// channel, these are the moments of the input; otherwise they are constants.
-fn channels_normed<T: Real>(
+/// Whose moments normalize an input, if they depend on it.
+pub(super) enum Own<T: Real> {
+    /// Its own, with this ε per channel.
+    Input(Vec<T>),
+    /// Those of all parts of a batch.
+    Parts(Together),
+}
+
+/// Normalizes channels with these means, their remaining errors, and `1 / √(variance + ε)`, which are constants if they are not
+/// the input's `own`.
+pub(super) fn channels_normed<T: Real>(
+    op: &'static str,
     input: &Tensor<T>,
     form: Form,
     moments: [Vec<T>; 3],
     weight: Option<&Tensor<T>>,
     bias: Option<&Tensor<T>>,
-    own_eps: Option<Vec<T>>,
+    own: Option<Own<T>>,
 ) -> Tensor<T> {
     let affine = Affine::new(input, weight, bias, form);
     let out = affine.given(bias, |x, w, b| kernel::batch_norm(x, form.map(), slices(&moments), w, b));
     let inputs: Vec<_> = [Some(input), weight, bias].into_iter().flatten().collect();
-    Tensor::op_many("batch_norm", out.array(input.shape()), &inputs, move |g, needed| {
+    Tensor::op_many(op, out.array(input.shape()), &inputs, move |g, needed| {
         if grad_enabled() {
             let of = |v: &[T]| Tensor::from(array(&form.parameters(), v.to_vec()));
             let [mean, _, rstd] = &moments;
-            return affine.gradients(g, |x| match &own_eps {
-                Some(eps) => Centred::own(x, form, &of(eps)),
-                None => Ok(Centred { centred: x.try_sub(&of(mean))?, rstd: of(rstd), own: None }),
-            });
+            return match &own {
+                Some(Own::Parts(_)) => Err(elsewhere()),
+                Some(Own::Input(eps)) => affine.gradients(g, |x| Centred::own(x, form, &of(eps))),
+                None => {
+                    affine.gradients(g, |x| Ok(Centred { centred: x.try_sub(&of(mean))?, rstd: of(rstd), own: None }))
+                }
+            };
         }
-        let (dx, [dw, db]) = affine.given(Some(g), |x, w, g| {
-            let (g, own) = (g.expect("a gradient"), own_eps.is_some());
-            kernel::batch_norm_backward(g, x, form.map(), slices(&moments), w, own, needed[0])
-        });
-        Ok(affine.listed(dx.map(|dx| dx.array(affine.x.shape()).into()), dw, db))
+        let [mean, rest, rstd] = slices(&moments);
+        let (dx, sums) = affine.given(Some(g), |x, w, g| -> Result<_> {
+            let g = g.expect("a gradient");
+            let sums = kernel::batch_norm_sums(g, x, form.map(), [mean, rest]);
+            if !needed[0] {
+                return Ok((None, sums));
+            }
+            let dx = |own| kernel::batch_norm_backward(g, x, form.map(), [mean, rest, rstd], w, own);
+            let dx = match &own {
+                None => dx(None),
+                Some(Own::Input(_)) => dx(Some((&sums, form.count() as f64))),
+                Some(Own::Parts(together)) => {
+                    let (sums, count) = &*together.sums(&sums)?;
+                    dx(Some((sums, *count)))
+                }
+            };
+            Ok((Some(dx), sums))
+        })?;
+        let dx = dx.map(|dx| dx.array(affine.x.shape()).into());
+        let [dw, db] = kernel::batch_norm_parameters(sums, rstd);
+        Ok(affine.listed(dx, dw, db))
     })
 }
 

@@ -4,6 +4,7 @@
 mod batch;
 mod response;
 mod rows;
+mod sync;
 
 use crate::{
     Error, Result,
@@ -22,6 +23,7 @@ pub use response::{LocalResponseNormOptions, NormalizeOptions, local_response_no
 pub(crate) use response::{cross_map_lrn, local_response_norm_setters};
 pub(crate) use rows::instance_norm_and_moments;
 pub use rows::{InstanceNormOptions, group_norm, instance_norm, layer_norm, rms_norm};
+pub(crate) use sync::batch_norm_of_parts;
 
 /// Checks that each of these tensors has one number per channel of an input `(N, C, *)`.
 fn per_channel<'a, T: Real>(
@@ -75,18 +77,21 @@ impl Form {
         rstd: &[T],
         eps: f64,
     ) -> Result<Option<(Tensor<T>, Tensor<T>)>> {
-        let limit = faint::<T>().sqrt().recip();
-        let wild = |rstd: T| !(rstd > T::ZERO && rstd < limit);
-        if !rstd.iter().any(|&rstd| wild(rstd)) {
+        if !rstd.iter().any(|&rstd| is_wild(rstd)) {
             return Ok(None);
         }
         let x = self.of(input)?;
         let axes = self.axes.map(|axis| axis as usize);
         let Some(scale) = x.balance(&axes, T::of(eps.max(0.).sqrt())) else { return Ok(None) };
-        let only_wild = |(&scale, &rstd): (&T, &T)| if wild(rstd) { scale } else { T::ONE };
+        let only_wild = |(&scale, &rstd): (&T, &T)| if is_wild(rstd) { scale } else { T::ONE };
         let scale: Tensor<T> = array(scale.shape(), collected(scale.view().iter().zip(rstd).map(only_wild))).into();
         Ok(Some((x.try_mul(&scale)?.reshape(input.shape())?, scale)))
     }
+}
+
+/// Whether a square overflowed or vanished on the way to this `1 / √(variance + ε)`.
+fn is_wild<T: Real>(rstd: T) -> bool {
+    !(rstd > T::ZERO && rstd < faint::<T>().sqrt().recip())
 }
 
 /// What the backward pass of a norm keeps of its inputs.

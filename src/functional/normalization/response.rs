@@ -59,7 +59,8 @@ fn positive(op: &str, size: usize) -> Result<()> {
 
 /// `(k + α · x)^β`
 fn powered<T: Real>(x: &Tensor<T>, alpha: f64, k: f64, beta: f64) -> Tensor<T> {
-    (x * T::of(alpha) + T::of(k)).pow_scalar(T::of(beta))
+    let base = x * T::of(alpha) + T::of(k);
+    if beta == 1. { base } else { base.pow_scalar(T::of(beta)) }
 }
 
 /// The sum over the channels from `before` to `after` each channel, by `divisor`.

@@ -14,7 +14,7 @@ use crate::{
     functional::{BatchNormOptions, options},
     kernels::{
         layout::row_major,
-        memory::{collected, filled},
+        memory::{filled, mapped},
         normalization as kernel,
     },
     tensor::{Real, Tensor, grad_enabled},
@@ -154,7 +154,7 @@ pub(crate) fn instance_norm_and_moments<T: Real>(
             return Err(Error::value(OP, "without use_input_stats it needs running_mean and running_var"));
         }
         let options = BatchNormOptions::default().eps(options.eps);
-        return batch_norm_and_moments(input, running, weight, bias, options);
+        return batch_norm_and_moments(OP, input, running, weight, bias, options);
     }
     let len: usize = shape[2..].iter().product();
     if len == 1 {
@@ -255,7 +255,7 @@ fn row_norm<T: Real>(
 ) -> Result<Normed<T>> {
     let one = Tensor::scalar(T::of(eps));
     let (out, moments) = rows_normed(op, input, form, weight, bias, one.clone());
-    let rstd = collected(moments.iter().map(|m| m.rstd));
+    let rstd = mapped(&moments, |m| m.rstd);
     let Some((scaled, scale)) = form.balanced_if_wild(input, &rstd, eps)? else { return Ok((out, moments, None)) };
     let (out, moments) = rows_normed(op, &scaled, form, weight, bias, one * &scale * &scale);
     Ok((out, moments, Some(scale)))

@@ -52,9 +52,11 @@ pub(super) fn max_pooled<const N: usize>(
 ) -> Result<Pooling> {
     let MaxPoolOptions { stride, padding, dilation, ceil_mode } = *options;
     let pooling = pooled(op, shape, [kernel_size, padding, dilation], (stride, ceil_mode))?;
+    // A window starts inside or in at most half a window of padding, so only gaps can lead past the input.
+    let may_be = |i: usize| padding.get()[i] > 0 && dilation.get()[i] > 1;
+    let padding_alone = |i: usize| may_be(i) && pooling.pattern.spans(3 - N + i).iter().any(|span| span.count == 0);
     // A result without elements may have very many windows.
-    let padding_alone = |axis: usize| pooling.pattern.spans(axis).iter().any(|span| span.count == 0);
-    if room::<i64>(op, &pooling.shape)? > 0 && (0..3).any(padding_alone) {
+    if room::<i64>(op, &pooling.shape)? > 0 && (0..N).any(padding_alone) {
         return Err(Error::shape(op, format!("a window is entirely in the padding of the input {shape:?}")));
     }
     Ok(pooling)

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{Error, Result, kernels::pooling::Pattern, python::AsPython};
 
+pub(super) use adaptive::area;
 pub use adaptive::{
     AdaptiveSize, adaptive_avg_pool, adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d, adaptive_max_pool,
     adaptive_max_pool_with_indices, adaptive_max_pool1d, adaptive_max_pool1d_with_indices, adaptive_max_pool2d,

@@ -1,11 +1,11 @@
 //! The driver of all recurrent networks: layers, directions, lengths, dropout and axes.
 
-use super::{PackedSequence, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights};
+use super::{PackedSequence, RecurrentKind, RecurrentOptions, RecurrentState, RecurrentWeights, fused::Layer};
 use crate::{
     Error, Result,
     functional::{dropout, linear},
     kernels::{
-        memory::{filled, vector},
+        memory::{collected, filled, vector},
         sizes::room,
     },
     tensor::{Real, Tensor},
@@ -117,13 +117,47 @@ impl<K: RecurrentKind> Driver<K> {
         };
         self.check_weights(weights, features)?;
         let state = self.initial(state, std::slice::from_ref(weights), lead, input)?;
-        let (projected, weights) = self.project(input, weights)?;
-        self.kind.step(&projected, &state, &weights)
+        if lead.len() == 1 {
+            return Ok(self.sweep(input, lead, state, weights, false)?.1);
+        }
+        let state = K::State::of(|part| state.part(part).unsqueeze(0))?;
+        let (_, end) = self.sweep(&input.unsqueeze(0)?, &[1], state, weights, false)?;
+        K::State::of(|part| end.part(part).squeeze_dim(0))
     }
 
     /// One layer in one direction over packed steps `(sum of sizes, input)`; `sizes[t]` sequences, the first ones, have a
     /// step t.
-    fn sweep<T: Real>(
+    pub(super) fn sweep<T: Real>(
+        &self,
+        input: &Tensor<T>,
+        sizes: &[usize],
+        start: K::State<T>,
+        weights: &RecurrentWeights<T>,
+        backwards: bool,
+    ) -> Result<(Tensor<T>, K::State<T>)> {
+        let (h, c) = (start.part(0).clone(), (K::State::<T>::PARTS > 1).then(|| start.part(1).clone()));
+        let (op, kind, sizes) = (self.op, self.kind.kernel(), collected(sizes.iter().copied()));
+        let layer = Layer { op, kind, sizes, backwards, input: input.clone(), h, c, weights: weights.clone() };
+        let driver = Driver { kind: self.kind, op };
+        let (output, h, mut c) = layer.run(Box::new(move |layer| driver.again(layer)))?;
+        let mut h = Some(h);
+        let state = K::State::of(|_| Ok(h.take().or_else(|| c.take()).expect("a tensor for each part")))?;
+        Ok((output, state))
+    }
+
+    /// The output and the last state of a layer, one after the other, by [`steps`](Driver::steps).
+    fn again<T: Real>(&self, layer: &Layer<T>) -> Result<Tensor<T>> {
+        let Layer { sizes, backwards, input, weights, .. } = layer;
+        let start =
+            K::State::of(|part| Ok(if part == 0 { Some(&layer.h) } else { layer.c.as_ref() }.expect("given").clone()))?;
+        let (output, end) = self.steps(input, sizes, start, weights, *backwards)?;
+        let parts = std::iter::once(&output).chain((0..K::State::<T>::PARTS).map(|part| end.part(part)));
+        let flat: Vec<Tensor<T>> = parts.map(|part| part.reshape(part.numel() as isize)).collect::<Result<_>>()?;
+        Tensor::cat(&flat, 0)
+    }
+
+    /// What [`sweep`](Driver::sweep) computes, in tensor operations.
+    pub(super) fn steps<T: Real>(
         &self,
         input: &Tensor<T>,
         sizes: &[usize],

@@ -1,7 +1,10 @@
 //! Recurrent networks: the functions, and one step per kind.
 
 mod driver;
+mod fused;
 pub(crate) mod packed;
+#[cfg(test)]
+mod tests;
 
 use driver::Driver;
 use ndnn_derive::concrete;
@@ -10,6 +13,7 @@ pub use packed::PackedSequence;
 use crate::{
     Result,
     functional::{linear, options, relu, words},
+    kernels::recurrent::Kind,
     tensor::{Real, Tensor, Tensors},
 };
 
@@ -124,6 +128,10 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
     fn nonlinearity(self) -> RnnNonlinearity {
         RnnNonlinearity::Tanh
     }
+
+    /// The kernel's name for it.
+    #[doc(hidden)]
+    fn kernel(self) -> Kind;
 
     /// The next state, from the input's part of the gates, `(N, G · hidden)`, and the state.
     #[doc(hidden)]
@@ -293,6 +301,13 @@ impl RecurrentKind for RnnKind {
         self.nonlinearity
     }
 
+    fn kernel(self) -> Kind {
+        match self.nonlinearity {
+            RnnNonlinearity::Tanh => Kind::Tanh,
+            RnnNonlinearity::Relu => Kind::Relu,
+        }
+    }
+
     fn step<T: Real>(self, input: &Tensor<T>, h: &Tensor<T>, w: &RecurrentWeights<T>) -> Result<Tensor<T>> {
         let sum = input.try_add(&of_hidden(h, w)?)?;
         Ok(match self.nonlinearity {
@@ -352,6 +367,10 @@ impl RecurrentKind for LstmKind {
     const SUMS_BIASES: bool = true;
     const PROJECTS: bool = true;
     type State<T: Real> = LstmState<T>;
+
+    fn kernel(self) -> Kind {
+        Kind::Lstm
+    }
 
     fn step<T: Real>(self, input: &Tensor<T>, (h, c): &LstmState<T>, w: &RecurrentWeights<T>) -> Result<LstmState<T>> {
         let gates = input.try_add(&of_hidden(h, w)?)?.chunk(4, -1)?;
@@ -416,6 +435,10 @@ impl RecurrentKind for GruKind {
     const SUMS_BIASES: bool = false;
     const PROJECTS: bool = false;
     type State<T: Real> = Tensor<T>;
+
+    fn kernel(self) -> Kind {
+        Kind::Gru
+    }
 
     fn step<T: Real>(self, input: &Tensor<T>, h: &Tensor<T>, w: &RecurrentWeights<T>) -> Result<Tensor<T>> {
         let (x, by) = (input.chunk(3, -1)?, of_hidden(h, w)?.chunk(3, -1)?);

@@ -171,6 +171,13 @@ impl<T: Element> Tensors for PackedSequence<T> {
     }
 }
 
+/// The sequences by falling length; equal ones keep their order.
+fn longest_first(lengths: &[usize]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(lengths[i]));
+    order
+}
+
 /// Packs sequences, whose steps stand at `row(sequence, step)` of the first axis of `rows`.
 fn packed<T: Element>(
     op: &'static str,
@@ -184,8 +191,7 @@ fn packed<T: Element>(
         let what = format!("the lengths {lengths:?} must fall; pass enforce_sorted = false to sort the sequences");
         return Err(Error::value(op, what));
     }
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(lengths[i]));
+    let order = longest_first(lengths);
     let steps = lengths.iter().max().copied().unwrap_or(0);
     let mut batch_sizes = vector(steps);
     let mut index = vector(lengths.iter().sum());

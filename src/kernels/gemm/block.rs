@@ -109,13 +109,13 @@ impl<T: Copy> Fetch<T> {
 }
 
 /// The tiles of one block.
-struct Job<'a, T: 'static> {
-    kernels: &'a Kernels<T>,
-    strategy: Strategy,
-    rows_at: *mut T,
-    transposed_at: *mut T,
+pub struct Job<'a, T: 'static> {
+    pub kernels: &'a Kernels<T>,
+    pub strategy: Strategy,
+    pub rows_at: *mut T,
+    pub transposed_at: *mut T,
     /// What is packed after this block, if it is not in the cache.
-    next: Mat<T>,
+    pub next: Mat<T>,
 }
 
 impl<T: Product> Job<'_, T> {
@@ -124,7 +124,7 @@ impl<T: Product> Job<'_, T> {
     /// # Safety
     /// The spaces must be as large as the strategy requires, and the matrices valid for reading and writing.
     #[allow(unsafe_code)]
-    unsafe fn run(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
+    pub unsafe fn run(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
         let width = self.strategy.width;
         let tiles = a.rows.div_ceil(self.strategy.rows);
         let tile = |i: usize| a.rows * i / tiles..a.rows * (i + 1) / tiles;

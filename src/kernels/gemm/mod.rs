@@ -7,6 +7,7 @@
 
 mod block;
 mod pack;
+mod packed;
 mod simd;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,11 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Ix2, IxDyn};
 
-pub use tile::Product;
+pub use {
+    pack::{pack_columns, transpose},
+    packed::Packed,
+    tile::{DOT_ROWS, Product},
+};
 
 use super::{
     copy::copy_into,
@@ -26,7 +31,7 @@ use super::{
     thresholds::{DOTS_PARALLEL, PRODUCT_FINE, PRODUCT_PARALLEL as PARALLEL},
 };
 use block::{PACKED_STEPS, STEPS, block};
-use tile::{DOT_ROWS, Dots, Kernels};
+use tile::{Dots, Kernels};
 
 /// Maximum number of products that one loop adds; longer sums are split into halves, for accuracy.
 const DOT_STEPS: usize = 1 << 10;
@@ -37,14 +42,14 @@ const PAGE: usize = 1 << 12;
 
 /// A matrix in memory.
 #[derive(Clone, Copy)]
-struct Mat<T> {
-    at: *mut T,
-    rows: usize,
-    columns: usize,
+pub struct Mat<T> {
+    pub at: *mut T,
+    pub rows: usize,
+    pub columns: usize,
     /// Stride between rows.
-    row: isize,
+    pub row: isize,
     /// Stride between columns.
-    column: isize,
+    pub column: isize,
 }
 
 // SAFETY: what threads share is only read, and what is written is cut into parts that do not overlap.
@@ -62,17 +67,17 @@ impl<T: Copy> Mat<T> {
     }
 
     /// Along an axis of one element every stride is correct, and 1 is the fastest.
-    fn new(at: *mut T, (rows, columns): (usize, usize), strides: &[isize]) -> Self {
+    pub fn new(at: *mut T, (rows, columns): (usize, usize), strides: &[isize]) -> Self {
         let stride = |n: usize, stride: isize| if n == 1 { 1 } else { stride };
         Mat { at, rows, columns, row: stride(rows, strides[0]), column: stride(columns, strides[1]) }
     }
 
-    fn t(self) -> Self {
+    pub fn t(self) -> Self {
         Mat { at: self.at, rows: self.columns, columns: self.rows, row: self.column, column: self.row }
     }
 
     /// The address of an element, which may be just past the end.
-    fn element(self, i: usize, j: usize) -> *mut T {
+    pub fn element(self, i: usize, j: usize) -> *mut T {
         self.at.wrapping_offset(i as isize * self.row + j as isize * self.column)
     }
 
@@ -87,7 +92,7 @@ impl<T: Copy> Mat<T> {
         }
     }
 
-    fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+    pub fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
         Mat { at: self.element(rows.start, columns.start), rows: rows.len(), columns: columns.len(), ..self }
     }
 }
@@ -235,9 +240,30 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     }
 }
 
+/// `c = a · b`, or `c += a · b` with `add`, on this thread alone.
+///
+/// # Safety
+/// `a` and `b` must be valid for reading, `c`, of which the elements of a row or of a column are contiguous, for writing
+/// (and for reading, to add to it).
+#[allow(unsafe_code)]
+pub unsafe fn serial<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
+    if c.rows * c.columns == 0 {
+        return;
+    }
+    if a.columns > 0 {
+        let kernels = T::kernels();
+        let start = if add { Start::Itself } else { Start::Zero };
+        return block(kernels, Strategy::new(kernels, a, b, c, add), a, b, c, start);
+    }
+    let zero = [T::default()];
+    if !add {
+        Mat { at: zero.as_ptr().cast_mut(), row: 0, column: 0, ..c }.copy_to(c);
+    }
+}
+
 /// Whether `a` has so few rows, and both matrices such strides, that dot products are fastest.
 fn dotted<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>) -> bool {
-    a.rows <= DOT_ROWS && a.column == 1 && (b.row == 1 && b.rows >= kernels.lanes)
+    a.rows <= kernels.dots.len() && a.column == 1 && (b.row == 1 && b.rows >= kernels.lanes)
 }
 
 fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {

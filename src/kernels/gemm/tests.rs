@@ -72,6 +72,13 @@ fn agrees<T: Number>() {
             }
             let got = view_of(&mut c, way / 2 + case, (m, n)).mapv(|v| v.as_f64());
             assert_eq!(got, want, "{m}x{k}x{n}, way {way}, {:?}", T::DTYPE);
+            let mut got = z.clone();
+            // SAFETY: both are in row-major order.
+            #[allow(unsafe_code)]
+            unsafe {
+                Packed::new(b.view(), m).multiply(m, (x.as_ptr(), k), (got.as_mut_ptr(), n), add);
+            }
+            assert_eq!(got.mapv(|v| v.as_f64()), want, "packed: {m}x{k}x{n}, way {way}, {:?}", T::DTYPE);
             assert_eq!(matmul(a.view(), b.view()).mapv(|v| v.as_f64()), naive(x.view(), y.view()));
             let bias: Vec<T> = random(&mut rng, 1, n).into_iter().collect();
             let want = naive(x.view(), y.view()) + Array2::from_shape_fn((1, n), |(_, j)| bias[j].as_f64());

@@ -87,7 +87,7 @@ pub struct Dots<T> {
 pub type TileFn<T> = unsafe fn(&Tile<T>);
 pub type DotsFn<T> = unsafe fn(&Dots<T>);
 
-/// Maximum number of rows of `a` in [`Dots`].
+/// The most rows of `a` that [`Dots`] takes in any table.
 pub const DOT_ROWS: usize = 4;
 
 /// Loops for tiles, with the number of rows that each takes, in ascending order from 1; a tile of another height is
@@ -107,7 +107,7 @@ pub struct Kernels<T: 'static> {
     /// Tiles of four vectors, with half as many rows.
     pub wide: Tiles<T>,
     /// Indexed by the number of rows of `a`, less 1.
-    pub dots: &'static [DotsFn<T>; DOT_ROWS],
+    pub dots: &'static [DotsFn<T>],
 }
 
 /// The body for each row below `MR`, with the row's index as a constant: the compiler unrolls loops only up to some
@@ -134,12 +134,14 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
     unsafe {
         let mask = V::first(t.columns - (NV - 1) * V::LANES);
         if !t.stream {
-            for_rows!(i < MR {
-                let c = t.c.wrapping_offset((i as isize).wrapping_mul(t.c_row));
+            let (mut c, mut left) = (t.c, MR);
+            while left > 0 {
                 for v in 0..NV {
                     V::prefetch(c.wrapping_add(v * V::LANES));
                 }
-            });
+                c = c.wrapping_offset(t.c_row);
+                left -= 1;
+            }
         }
         let mut sums = [[V::zero(); NV]; MR];
         if !t.start.is_null() {
@@ -153,8 +155,8 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
         // of all rows from one chain of additions, which takes as long as the products.
         let row = t.a_row;
         let apart = |rows: isize| black_box(row.wrapping_mul(rows));
-        let (four, eight, twelve) = (apart(4), apart(8), apart(12));
-        let (two, three) = (row.wrapping_mul(2), apart(3));
+        let fourths = [0, apart(4), apart(8), apart(12)];
+        let beside_them = [0, row, row.wrapping_mul(2), apart(3)];
         let (mut left, mut ahead, mut fetched) = (t.k, t.ahead, 0);
         while left > 0 {
             V::prefetch_read(ahead.at);
@@ -172,8 +174,7 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
                     let x = if BESIDE {
                         a.wrapping_add(i)
                     } else {
-                        let fourth = a.wrapping_offset([0, four, eight, twelve][i / 4]);
-                        fourth.wrapping_offset([0, row, two, three][i % 4])
+                        a.wrapping_offset(fourths[i / 4]).wrapping_offset(beside_them[i % 4])
                     };
                     let x = V::splat(raw::element(x));
                     for v in 0..NV {
@@ -404,11 +405,10 @@ macro_rules! kernels {
 }
 
 kernels!(plain_f32: f32, Plain<f32>, rows 4, features [],
-    narrow [1 2 3 4], double [1 2 3 4], wide [1 2], dots [1 of 4, 2 of 4, 3 of 2, 4 of 2]);
-kernels!(plain_i64: i64, Plain<i64>, rows 4, features [],
-    narrow [1 4], double [1 4], wide [1 2], dots [1 of 4, 2 of 4, 3 of 2, 4 of 2]);
-kernels!(plain_f64: f64, Plain<f64>, rows 4, features [],
-    narrow [1 2 4], double [1 2 4], wide [1 2], dots [1 of 4, 2 of 4, 3 of 2, 4 of 2]);
+    narrow [1 2 4], double [1 2 4], wide [1 2], dots [1 of 4, 2 of 4]);
+// Products of integers are rare.
+kernels!(plain_i64: i64, Plain<i64>, rows 4, features [], narrow [1], double [1 4], wide [1], dots [1 of 4]);
+kernels!(plain_f64: f64, Plain<f64>, rows 4, features [], narrow [1 4], double [1 4], wide [1 2], dots [1 of 4, 2 of 4]);
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{F32x8, F32x16, F64x4, F64x8};

@@ -83,7 +83,7 @@ thread_local! {
 }
 
 /// Drops the payload of a panic. If that panics in turn, the new payload is leaked, since it cannot be reported.
-fn discard(payload: Box<dyn Any + Send>) {
+pub(super) fn discard(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
@@ -291,20 +291,8 @@ impl ThreadPool {
 
     /// Waits until the epoch is no longer `seen`.
     fn next_epoch(&self, seen: u32) -> u32 {
-        let (start, spin) = (Instant::now(), spin());
-        for turn in 1u32.. {
-            let epoch = self.epoch.load(SeqCst);
-            if epoch != seen {
-                return epoch;
-            }
-            std::hint::spin_loop();
-            if turn.is_multiple_of(64) {
-                // Lets other processes use this core.
-                thread::yield_now();
-                if start.elapsed() > spin {
-                    break;
-                }
-            }
+        if spin_until(|| self.epoch.load(SeqCst) != seen) {
+            return self.epoch.load(SeqCst);
         }
         let mut asleep = lock(&self.asleep);
         while self.epoch.load(SeqCst) == seen {
@@ -395,6 +383,25 @@ impl ThreadPool {
     }
 }
 
+/// Looks for a condition, as long as an idle thread looks for work; returns `false` if it did not come true.
+pub(super) fn spin_until(mut done: impl FnMut() -> bool) -> bool {
+    let (start, spin) = (Instant::now(), spin());
+    for turn in 1u32.. {
+        if done() {
+            return true;
+        }
+        std::hint::spin_loop();
+        if turn.is_multiple_of(64) {
+            // Lets other processes use this core.
+            thread::yield_now();
+            if start.elapsed() > spin {
+                break;
+            }
+        }
+    }
+    false
+}
+
 /// The kind of a region: its loop, with this much work in this number of tasks.
 fn key(kind: usize, tasks: usize, work: usize) -> Key {
     let mut hash = 0u64;
@@ -432,12 +439,15 @@ struct Elements<T>(*mut T);
 unsafe impl<T: Send> Sync for Elements<T> {}
 
 /// `f(item)` for each item; `work` as in [`for_each`].
+pub fn each<I: Send, S: IntoIterator<Item = I>, F: Fn(I) + Sync>(work: usize, items: S, f: F) {
+    each_of(each::<I, S, F> as fn(usize, S, F) as usize, work, collected(items), &f);
+}
+
 #[allow(unsafe_code)]
-pub fn each<I: Send>(work: usize, items: impl IntoIterator<Item = I>, f: impl Fn(I) + Sync) {
+fn each_of<I: Send>(kind: usize, work: usize, mut items: Vec<I>, f: &(dyn Fn(I) + Sync)) {
     if num_threads() == 1 {
         return items.into_iter().for_each(f);
     }
-    let mut items = collected(items);
     let count = items.len();
     // No lock per item: it would wait until everything that the previous task wrote is in the cache, a tenth of the
     // time of regions that are limited by memory.
@@ -447,7 +457,7 @@ pub fn each<I: Send>(work: usize, items: impl IntoIterator<Item = I>, f: impl Fn
     let start = Elements(items.as_mut_ptr());
     let start = &start;
     // SAFETY: each `i` is handed out once and is inside the items, whose memory outlives the region.
-    for_each(work, count, |i| f(unsafe { start.0.add(i).read() }));
+    for_each_of(kind, work, count, &|i| f(unsafe { start.0.add(i).read() }));
 }
 
 /// Calls `f(i, chunk)` for each chunk of `size` elements; the last one may be shorter.

@@ -28,11 +28,20 @@ fn power_of_two(exponent: u32) -> f32 {
     f32::from_bits(exponent << 23)
 }
 
-/// Fills `out` with `f` of each element.
+/// Fills `out` with `f` of each element of `x`, which has the same length.
+///
+/// There are hundreds of these loops: an iterator is four times as much code, and what is not `Copy` might need to be dropped
+/// when `f` panics.
 #[inline(always)]
-pub fn fill<X: Copy, Y>(x: &[X], out: &mut [MaybeUninit<Y>], f: impl Fn(X) -> Y) {
-    for (o, &x) in out.iter_mut().zip(x) {
-        o.write(f(x));
+#[allow(unsafe_code)]
+pub fn fill<X: Copy, Y: Copy>(x: &[X], out: &mut [MaybeUninit<Y>], f: impl Fn(X) -> Y + Copy) {
+    let n = if x.len() < out.len() { x.len() } else { out.len() };
+    let (x, out) = (x.as_ptr(), out.as_mut_ptr());
+    let mut i = 0;
+    while i < n {
+        // SAFETY: `i` is below both lengths.
+        unsafe { *out.add(i) = MaybeUninit::new(f(*x.add(i))) };
+        i += 1;
     }
 }
 

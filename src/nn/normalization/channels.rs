@@ -1,14 +1,20 @@
 //! Norms over channels: batch norm, instance norm.
 
-use std::sync::OnceLock;
+use std::{
+    any::Any,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use super::{affine, affine_setters};
 use crate::{
     Error, Result, forward,
     functional::{self as F, BatchNormOptions, InstanceNormOptions, setters},
-    kernels::sizes::room,
-    module::{ExtraRepr, optional},
-    nn::{Buffer, Forward, Mode, Module, Param, StateDict},
+    kernels::{parts, sizes::room},
+    module::{AnyBuffer, AnyParam, ExtraRepr, optional},
+    nn::{Buffer, Forward, Mode, Module, ModuleExt, Param, StateDict},
     tensor::{Real, Tensor},
 };
 
@@ -19,11 +25,21 @@ struct Parts<T: Real> {
     running: [Option<Tensor<T>>; 2],
 }
 
+/// Whether a batch norm takes its statistics from all parts of a batch, as [`SyncBatchNorm`].
+#[derive(Default)]
+struct Synced(AtomicBool);
+
+impl Clone for Synced {
+    fn clone(&self) -> Self {
+        Synced(self.0.load(Relaxed).into())
+    }
+}
+
 /// A norm over channels: its struct, its setters and what it prints, its lazy form; with the defaults of `affine` and
-/// `track_running_stats`, and the name that is printed.
+/// `track_running_stats`.
 macro_rules! channel_norm {
     (
-        $(#[$doc:meta])* $name:ident, $affine:literal, $track:literal, $printed:expr;
+        $(#[$doc:meta])* $name:ident, $affine:literal, $track:literal;
         $(#[$lazy_doc:meta])* $lazy:ident, $lazy_affine:literal, $lazy_track:literal
     ) => {
         $(#[$doc])*
@@ -48,6 +64,8 @@ macro_rules! channel_norm {
             affine: bool,
             biased: bool,
             pub(in crate::nn) mode: Mode,
+            #[module(skip)]
+            synced: Synced,
         }
 
         impl<const N: usize> $name<N> {
@@ -71,6 +89,7 @@ macro_rules! channel_norm {
                     affine,
                     biased: true,
                     mode: Mode::default(),
+                    synced: Synced::default(),
                 };
                 norm.affine(affine).track_running_stats(track)
             }
@@ -133,7 +152,7 @@ macro_rules! channel_norm {
             }
 
             fn type_name(&self) -> String {
-                format!("{}{}", if self.features().is_none() { "Lazy" } else { "" }, $printed)
+                if self.features().is_none() { format!(concat!("Lazy", stringify!($name), "{}d"), N) } else { self.printed() }
             }
 
             fn extra_repr(&self) -> String {
@@ -182,7 +201,7 @@ channel_norm! {
     /// let y = layer.forward(&y)?;                                // the running ones
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    BatchNorm, true, true, if N == 0 { "SyncBatchNorm".into() } else { format!("BatchNorm{N}d") };
+    BatchNorm, true, true;
 
     /// A [`BatchNorm`] that takes `num_features` from its first input, or from a state_dict: [`LazyBatchNorm1d`],
     /// [`LazyBatchNorm2d`], [`LazyBatchNorm3d`].
@@ -204,13 +223,23 @@ pub type BatchNorm1d<T = f32> = BatchNorm<1, T>;
 pub type BatchNorm2d<T = f32> = BatchNorm<2, T>;
 /// Batch norm over `(N, C, D, H, W)`.
 pub type BatchNorm3d<T = f32> = BatchNorm<3, T>;
-/// Batch norm over `(N, C, *)`, with any number of axes. In one process, which is all that ndnn has, it is a [`BatchNorm`].
+/// Batch norm over `(N, C, *)`, with any number of axes, and in [`DataParallel`](crate::nn::parallel::DataParallel) with the
+/// statistics of the whole batch instead of those of one part. Elsewhere it is a [`BatchNorm`].
+///
+/// In training the parts wait for one another at each of these layers, forward and backward, so all parts run at the same time, each on
+/// a thread, and must call the same layers in the same order. A part that does not, or that fails, is an error of those that wait.
+/// Gradients of gradients compute the forward passes of all parts again, in one graph; through a
+/// [`checkpoint`](crate::nn::utils::checkpoint) inside the parts there are none.
+/// [`convert_sync_batchnorm`](SyncBatchNorm::convert_sync_batchnorm) makes them of the batch norms of a model.
 ///
 /// ```
-/// use ndnn::prelude::*;
+/// use ndnn::{nn::parallel::DataParallel, prelude::*};
 /// let layer = SyncBatchNorm::new(16);
 /// assert!(layer.to_string().starts_with("SyncBatchNorm(16, "));
-/// assert_eq!(layer.forward(&Tensor::zeros([4, 16, 8]))?.shape(), [4, 16, 8]);
+/// let x = Tensor::randn([64, 16, 8]);
+/// let whole = layer.forward(&x)?;
+/// let parts = DataParallel::new(layer).forward(&x)?;
+/// assert!((whole - parts).abs().max()?.item()? < 1e-5);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 pub type SyncBatchNorm<T = f32> = BatchNorm<0, T>;
@@ -221,11 +250,59 @@ pub type LazyBatchNorm2d = LazyBatchNorm<2>;
 /// A [`BatchNorm3d`] with sizes from its first input; see [`LazyBatchNorm`].
 pub type LazyBatchNorm3d = LazyBatchNorm<3>;
 
+impl SyncBatchNorm {
+    /// The model, with each [`BatchNorm`] in it made a [`SyncBatchNorm`].
+    ///
+    /// Fields keep their type: a `BatchNorm2d` prints and works as a `SyncBatchNorm`, and still takes inputs with 4 axes only.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let model = sequential![Conv2d::new(1, 4, 3), BatchNorm2d::new(4), ReLU];
+    /// let model = SyncBatchNorm::convert_sync_batchnorm(model);
+    /// assert!(model.to_string().contains("(1): SyncBatchNorm(4, "));
+    /// ```
+    pub fn convert_sync_batchnorm<M: Module>(module: M) -> M {
+        convert(&module);
+        for (_, below) in module.named_modules() {
+            convert(below);
+        }
+        module
+    }
+}
+
+/// Makes a module that is a batch norm a synced one.
+fn convert(module: &dyn Module) {
+    fn of<T: Real>(module: &dyn Any) {
+        let synced = [
+            module.downcast_ref::<BatchNorm<1, T>>().map(|norm| &norm.synced),
+            module.downcast_ref::<BatchNorm<2, T>>().map(|norm| &norm.synced),
+            module.downcast_ref::<BatchNorm<3, T>>().map(|norm| &norm.synced),
+        ];
+        synced.into_iter().flatten().for_each(|synced| synced.0.store(true, Relaxed));
+    }
+    of::<f32>(module);
+    of::<f64>(module);
+}
+
 impl<const N: usize, T: Real> BatchNorm<N, T> {
     setters! {
         /// The weight of a batch in the running statistics; 0.1 by default. With `None` they are the average over all
         /// batches.
         momentum: into Option<f64>;
+    }
+
+    fn is_synced(&self) -> bool {
+        N == 0 || self.synced.0.load(Relaxed)
+    }
+
+    fn printed(&self) -> String {
+        if self.is_synced() { "SyncBatchNorm".into() } else { format!("BatchNorm{N}d") }
+    }
+
+    /// Tells this layer from others, also in a copy that shares its tensors.
+    fn identity(&self) -> usize {
+        let buffer = self.running_mean.as_ref().map(|mean| AnyBuffer::from(mean).address());
+        buffer.or_else(|| Some(AnyParam::from(self.weight.as_ref()?).address())).unwrap_or(0)
     }
 
     /// Counts a training batch, and moves the running statistics towards its mean and variance.
@@ -258,9 +335,15 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
         }
         let Parts { weight, bias, running } = self.parts(OP, x.shape()[1])?;
         let training = self.mode.is_training() || running[0].is_none();
-        let options = BatchNormOptions::default().training(training).eps(self.eps);
-        let running = running.each_ref().map(Option::as_ref);
-        let (y, moments) = F::batch_norm_and_moments(x, running, weight.as_ref(), bias.as_ref(), options)?;
+        let (weight, bias) = (weight.as_ref(), bias.as_ref());
+        let part = if self.is_synced() && self.mode.is_training() { parts::here() } else { None };
+        let (y, moments) = match part {
+            Some(part) => F::batch_norm_of_parts(&part, self.identity(), x, weight, bias, self.eps)?,
+            None => {
+                let options = BatchNormOptions::default().training(training).eps(self.eps);
+                F::batch_norm_and_moments(OP, x, running.each_ref().map(Option::as_ref), weight, bias, options)?
+            }
+        };
         if self.mode.is_training() {
             self.track(&moments);
         }
@@ -282,7 +365,7 @@ channel_norm! {
     /// assert_eq!(layer.forward(&Tensor::zeros([4, 16, 8, 8]))?.shape(), [4, 16, 8, 8]);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    InstanceNorm, false, false, format!("InstanceNorm{N}d");
+    InstanceNorm, false, false;
 
     /// An [`InstanceNorm`] that takes `num_features` from its first input, or from a state_dict: [`LazyInstanceNorm1d`],
     /// [`LazyInstanceNorm2d`], [`LazyInstanceNorm3d`]. As in PyTorch, it has weight, bias and running statistics unless they are
@@ -303,6 +386,10 @@ F::by_rank! { type InstanceNorm<_, T = f32>: InstanceNorm1d, InstanceNorm2d, Ins
 F::by_rank! { type LazyInstanceNorm<_>: LazyInstanceNorm1d, LazyInstanceNorm2d, LazyInstanceNorm3d }
 
 impl<const N: usize, T: Real> InstanceNorm<N, T> {
+    fn printed(&self) -> String {
+        format!("InstanceNorm{N}d")
+    }
+
     setters! {
         /// The weight of a batch in the running statistics; 0.1 by default. With `None` they do not change.
         momentum: into Option<f64>;

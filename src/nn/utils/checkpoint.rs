@@ -1,20 +1,24 @@
 //! [`checkpoint`]: activations that are computed again in the backward pass instead of being kept.
 
-use super::snapshot::{Snapshot, apart, buffers};
+use super::snapshot::{Snapshot, buffers};
 use crate::{
     Error, Real, Result, Tensor,
-    autograd::grad_with,
+    autograd::gradients_again,
     module::{Forward, Module, hooks, sharing},
     random::{self, RngState},
-    tensor::{grad_enabled, no_grad, with_grad},
+    tensor::{grad_enabled, no_grad},
 };
 
 /// `module.forward(x)`, of which only `x` and the result are kept: the backward pass computes the rest again. This costs
 /// one more forward pass and saves the memory of everything between.
 ///
 /// The gradients have the same bits, also with dropout, whose draws are repeated; buffers, such as running statistics,
-/// are written once. Gradients of gradients are right too. The backward pass reads the parameters as they are in the
+/// are written once. Gradients of gradients are right too. The backward pass reads the parameters and modes as they are in the
 /// forward pass, and calls the module's forward hooks again.
+///
+/// It runs a copy of the module that shares the parameters. Two things are not kept with it. What is behind an `Arc` is not
+/// copied, so modes there are those of the time of the backward pass. And hooks know a module by its address: if it is dropped or moved
+/// before the backward pass, and hooks are registered for another module of its type at that address, these are called.
 ///
 /// PyTorch's `torch.utils.checkpoint.checkpoint`.
 ///
@@ -96,32 +100,17 @@ impl<T: Real> Start<T> {
         needed: &[bool],
         again: &Again<T>,
     ) -> Result<Vec<Option<Tensor<T>>>> {
-        let differentiable = grad_enabled();
-        // New nodes, at which the search for gradients ends.
-        let start = |(tensor, &needed): (&Tensor<T>, &bool)| match (needed, differentiable) {
-            (false, _) => tensor.detach(),
-            (true, false) => tensor.detach().set_requires_grad(true),
-            (true, true) => apart(tensor),
-        };
-        let tensors: Vec<Tensor<T>> = kept.iter().zip(needed).map(start).collect();
-        let (inputs, values) = tensors.split_at(tensors.len() - self.snapshot.params.len());
-        let run = || random::from_state(self.random, || with_grad(true, || again(inputs)));
-        let out = self.snapshot.scope(values).run(run).0?;
-        if out.shape() != shape {
-            let why = format!("computed again, the output has shape {:?}, before it had {shape:?}", out.shape());
-            return Err(Error::shape("checkpoint", why));
-        }
-        let mut found = vec![None; tensors.len()];
-        if !out.requires_grad() {
-            return Ok(found);
-        }
-        let targets: Vec<usize> = (0..tensors.len()).filter(|&i| needed[i]).collect();
-        let wanted: Vec<&Tensor<T>> = targets.iter().map(|&i| &tensors[i]).collect();
-        let gradients = grad_with(&[&out], &[Some(g)], &wanted, differentiable)?;
-        for (i, gradient) in targets.into_iter().zip(gradients) {
-            found[i] = gradient;
-        }
-        Ok(found)
+        let inputs = kept.len() - self.snapshot.params.len();
+        gradients_again(&kept.iter().collect::<Vec<_>>(), needed, g, &|tensors| {
+            let (inputs, values) = tensors.split_at(inputs);
+            let run = || random::from_state(self.random, || again(inputs));
+            let out = self.snapshot.scope(values).run(run).0?;
+            if out.shape() != shape {
+                let why = format!("computed again, the output has shape {:?}, before it had {shape:?}", out.shape());
+                return Err(Error::shape("checkpoint", why));
+            }
+            Ok(out)
+        })
     }
 }
 

@@ -11,6 +11,9 @@ use crate::{Error, Real, Result, nn::Param};
 /// `named_parameters`, the state_dict, the printed form and a new optimizer; `named_modules` and `children` do not list it. Make
 /// optimizers afterwards.
 ///
+/// A parametrization that differs in training starts in training mode, since a parameter does not know the mode of its module; in
+/// PyTorch it starts in that of the module. In a model that is in evaluation mode, call `eval()` again.
+///
 /// ```
 /// use ndnn::{nn::utils::parametrize::{Parametrization, register_parametrization}, prelude::*};
 /// #[derive(Module)]

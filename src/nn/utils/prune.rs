@@ -17,6 +17,7 @@ use std::sync::Arc;
 use super::parametrize::Parametrization;
 use crate::{
     Element, Error, Real, Result, Tensor,
+    kernels::linalg,
     module::has_beside,
     nn::{Buffer, Module, ModuleExt, Param},
     tensor::axis,
@@ -121,7 +122,7 @@ pub trait PruningMethod<T: Real = f32> {
     /// A pruned tensor: `t` times the mask that is computed for it.
     ///
     /// # Errors
-    /// As [`apply`](PruningMethod::apply).
+    /// If the scores or a mask do not have its shape, and those of [`compute_mask`](PruningMethod::compute_mask).
     fn prune(
         &self,
         t: &Tensor<T>,
@@ -129,8 +130,8 @@ pub trait PruningMethod<T: Real = f32> {
         importance_scores: Option<&Tensor<T>>,
     ) -> Result<Tensor<T>> {
         let scores = scores(&t.detach(), importance_scores)?;
-        let default_mask = default_mask.cloned().unwrap_or_else(|| t.ones_like());
-        t.try_mul(&self.compute_mask(&scores, &default_mask)?)
+        let default_mask = same_shape(default_mask.cloned().unwrap_or_else(|| t.ones_like()), &scores)?;
+        t.try_mul(&same_shape(self.compute_mask(&scores, &default_mask)?, &scores)?)
     }
 }
 
@@ -231,13 +232,55 @@ pub struct RandomStructured {
     pub dim: isize,
 }
 
-/// Prunes the channels of the smallest n-norm.
+/// The order of the norm of a channel.
+///
+/// ```
+/// use ndnn::nn::utils::prune::NormOrder;
+/// assert_eq!((NormOrder::from(2), NormOrder::from("fro")), (NormOrder::P(2.), NormOrder::P(2.)));
+/// assert_eq!((NormOrder::from(f64::INFINITY), NormOrder::from("nuc")), (NormOrder::P(f64::INFINITY), NormOrder::Nuclear));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum NormOrder {
+    /// The [p-norm](Tensor::norm) of all elements, of either sign or infinite; for 0, how many are not 0.
+    P(f64),
+    /// The sum of the singular values of a channel that is a matrix.
+    Nuclear,
+}
+
+impl From<f64> for NormOrder {
+    fn from(p: f64) -> Self {
+        NormOrder::P(p)
+    }
+}
+
+impl From<i32> for NormOrder {
+    fn from(p: i32) -> Self {
+        NormOrder::P(p.into())
+    }
+}
+
+impl From<&str> for NormOrder {
+    /// `"fro"`, which is 2, or `"nuc"`.
+    ///
+    /// # Panics
+    /// For any other word.
+    #[track_caller]
+    fn from(word: &str) -> Self {
+        match word {
+            "fro" => NormOrder::P(2.),
+            "nuc" => NormOrder::Nuclear,
+            other => panic!("a norm is a number, \"fro\" or \"nuc\", got {other:?}"),
+        }
+    }
+}
+
+/// Prunes the channels of the smallest norm.
 #[derive(Clone, Copy, Debug)]
 pub struct LnStructured {
     /// How many channels.
     pub amount: Amount,
-    /// The order of the norm, of either sign or infinite.
-    pub n: f64,
+    /// The order of the norm.
+    pub n: NormOrder,
     /// The channels' axis.
     pub dim: isize,
 }
@@ -289,7 +332,10 @@ impl<T: Real> PruningMethod<T> for LnStructured {
     }
     fn compute_mask(&self, scores: &Tensor<T>, default_mask: &Tensor<T>) -> Result<Tensor<T>> {
         channels(scores, self.dim)?;
-        let norms = scores.detach().norm(self.n, others(scores, self.dim)?, false)?;
+        let norms = match self.n {
+            NormOrder::P(p) => scores.detach().norm(p, others(scores, self.dim)?, false)?,
+            NormOrder::Nuclear => nuclear_norms(scores, self.dim)?,
+        };
         without_channels(self.amount, &norms, default_mask, self.dim)
     }
 }
@@ -301,6 +347,22 @@ impl<T: Real> PruningMethod<T> for CustomFromMask<T> {
     fn compute_mask(&self, _: &Tensor<T>, default_mask: &Tensor<T>) -> Result<Tensor<T>> {
         same_shape(self.0.clone(), default_mask)?.try_mul(default_mask)
     }
+}
+
+/// The nuclear norm of each channel.
+fn nuclear_norms<T: Real>(scores: &Tensor<T>, dim: isize) -> Result<Tensor<T>> {
+    let matrices = scores.movedim(dim, 0)?.cast::<f64>();
+    let &[channels, rows, columns] = matrices.shape() else {
+        let what = format!("a nuclear norm is of channels that are matrices, the parameter is {:?}", scores.shape());
+        return Err(Error::shape(OP, what + "; expected 3 axes"));
+    };
+    // Of a matrix and its transpose it is the same, and of fewer rows faster.
+    let matrices = if rows > columns { matrices.transpose(1, 2)? } else { matrices };
+    let norms = match rows.min(columns) {
+        0 => vec![0.; channels],
+        rows => linalg::nuclear_norms(&mut matrices.to_vec(), rows, matrices.shape()[2]),
+    };
+    Ok(Tensor::from_vec([channels], norms)?.cast())
 }
 
 /// The mask with 0 for the elements of the smallest sizes.
@@ -373,19 +435,30 @@ pub fn random_structured<T: Real>(param: &Param<T>, amount: impl Into<Amount>, d
     RandomStructured { amount: amount.into(), dim }.apply(param, None)
 }
 
-/// Prunes the channels along axis `dim` of the smallest `n`-norm, that of the `importance_scores` if there are any. `n` is of
-/// either sign or infinite.
+/// Prunes the channels along axis `dim` of the smallest norm, that of the `importance_scores` if there are any. `n` is a number, of
+/// either sign or infinite, `"fro"` or `"nuc"`.
+///
+/// PyTorch takes `"nuc"` also for parameters that do not have 3 axes, of whose last two axes it is then, whatever `dim` says; here
+/// that is an error.
+///
+/// ```
+/// use ndnn::{nn::utils::prune, prelude::*};
+/// let layer = Conv1d::new(4, 8, 3);
+/// prune::ln_structured(&layer.weight, 2, "nuc", 0, None)?;
+/// prune::ln_structured(&layer.weight, 0.5, f64::INFINITY, 1, None)?;
+/// # Ok::<(), ndnn::Error>(())
+/// ```
 ///
 /// # Errors
-/// As [`l1_unstructured`], and if the parameter has fewer than 2 axes or no axis `dim`.
+/// As [`l1_unstructured`], and if the parameter has fewer than 2 axes, or for `"nuc"` not 3, or no axis `dim`.
 pub fn ln_structured<T: Real>(
     param: &Param<T>,
     amount: impl Into<Amount>,
-    n: f64,
+    n: impl Into<NormOrder>,
     dim: isize,
     importance_scores: Option<&Tensor<T>>,
 ) -> Result<()> {
-    LnStructured { amount: amount.into(), n, dim }.apply(param, importance_scores)
+    LnStructured { amount: amount.into(), n: n.into(), dim }.apply(param, importance_scores)
 }
 
 /// Prunes the elements for which `mask` is 0 or false.
@@ -418,7 +491,7 @@ pub fn custom_from_mask<T: Real, M: Element>(param: &Param<T>, mask: &Tensor<M>)
 /// ```
 ///
 /// # Errors
-/// If the method is not unstructured, and as [`l1_unstructured`].
+/// If the method is not unstructured, and as [`l1_unstructured`]; then no parameter has changed.
 pub fn global_unstructured<T: Real>(
     params: &[&Param<T>],
     method: &impl PruningMethod<T>,
@@ -434,6 +507,9 @@ pub fn global_unstructured<T: Real>(
         let given = importance_scores.iter().find(|(of, _)| of.is_same(param)).map(|(_, scores)| scores);
         all_scores.push(scores(&param.detach(), given)?.reshape(-1)?);
         let mask = param.beside(|pruned: &Pruned<T>| pruned._mask.tensor());
+        if mask.is_none() {
+            param.check_unparametrized(OP)?;
+        }
         masks.push(mask.unwrap_or_else(|| Tensor::ones(shape)).reshape(-1)?);
     }
     let mask = combined(method, &Tensor::cat(&all_scores, 0)?, &Tensor::cat(&masks, 0)?)?;

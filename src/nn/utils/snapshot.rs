@@ -2,7 +2,7 @@
 
 use crate::{
     AnyTensor, Error, Real, Result, Tensor,
-    module::{AnyBuffer, AnyParam, Module, ModuleExt, Scope},
+    module::{AnyBuffer, AnyParam, Module, ModuleExt, Scope, no_lazy},
 };
 
 /// The parameters and the buffers with their values.
@@ -21,11 +21,9 @@ impl<T: Real> Snapshot<T> {
     /// If a parameter that requires a gradient is of another type, or one has no values yet.
     pub fn of(op: &str, module: &dyn Module, buffers: Vec<(AnyBuffer, AnyTensor)>) -> Result<Self> {
         let (mut params, mut frozen) = (Vec::new(), Vec::new());
-        for (name, param) in module.named_parameters() {
-            if param.is_lazy() {
-                let why = format!("the parameter `{name}` has no values yet; run the module once before");
-                return Err(Error::state(op, why));
-            }
+        let named = module.named_parameters();
+        no_lazy(op, named.iter().map(|(name, param)| (name.as_str(), param.is_lazy())))?;
+        for (name, param) in named {
             let any = param.tensor();
             match any.get() {
                 _ if !any.requires_grad() => frozen.push((param, any)),
@@ -60,9 +58,4 @@ impl<T: Real> Snapshot<T> {
 pub(crate) fn buffers(module: &dyn Module) -> Vec<(AnyBuffer, AnyTensor)> {
     let known = module.named_buffers().into_iter().filter(|(_, buffer)| !buffer.is_lazy());
     known.map(|(_, buffer)| (buffer.clone(), buffer.tensor())).collect()
-}
-
-/// The same tensor with a node of its own, at which a search for gradients can end.
-pub(crate) fn apart<T: Real>(tensor: &Tensor<T>) -> Tensor<T> {
-    Tensor::op("apart", tensor.detach().into_array(), [tensor], |g, _| Ok([Some(g.clone())]))
 }

@@ -16,7 +16,8 @@ options! {
         n_power_iterations: of usize = 1, if |n| n > 0, "the number of power iterations is at least 1";
         /// The smallest norm by which a vector is divided; 1e-12 by default.
         eps: of f64 = 1e-12;
-        /// The axis of the outputs; 0 by default. Transposed convolutions need 1.
+        /// The axis of the outputs; 0 by default. Set 1 for a transposed convolution: PyTorch does so by the type of the layer,
+        /// which a parameter does not know.
         dim: of isize = 0;
     }
 }
@@ -25,14 +26,18 @@ options! {
 ///
 /// A weight of more than 2 axes counts as a matrix of `dim` by the rest; a vector is divided by its norm. Each use of the weight
 /// in training mode takes `n_power_iterations` steps of the power method, whose vectors are the buffers
-/// `parametrizations.weight.0._u` and `_v`; at the start it takes 15. It starts in training mode, as a layer does.
+/// `parametrizations.weight.0._u` and `_v`; at the start it takes 15. It starts in training mode, as a layer does; in a model
+/// that is in evaluation mode, call `eval()` again.
 ///
 /// ```
-/// use ndnn::{nn::utils::parametrizations::spectral_norm, prelude::*};
+/// use ndnn::{nn::utils::parametrizations::{SpectralNormOptions, spectral_norm}, prelude::*};
 /// let layer = Linear::new(20, 40);
 /// spectral_norm(&layer.weight, Default::default())?;
 /// let names: Vec<String> = layer.state_dict().keys().map(str::to_string).collect();
 /// assert_eq!(names[1..], ["original", "0._u", "0._v"].map(|name| format!("parametrizations.weight.{name}")));
+/// // A transposed convolution has its output channels in axis 1.
+/// let up = ConvTranspose2d::new(8, 4, 3);
+/// spectral_norm(&up.weight, SpectralNormOptions::default().dim(1))?;
 /// # Ok::<(), ndnn::Error>(())
 /// ```
 ///

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Param, hooks::Handle};
+use super::{super::Param, table::Handle};
 use crate::{
     Real,
     tensor::{LeafHook, Tensor, Tensors, gradient_hook},

@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use super::hooks::{self, Event, Hook, HookKind, Key};
+use super::{
+    calls::{Event, Hook, Key, find},
+    table::HookKind,
+};
 use crate::{
     Error, Result,
     sync::lock,
@@ -14,7 +17,7 @@ use crate::{
 
 /// The backward hooks of one call; it keeps the gradient of the output until that of the input is known.
 #[derive(Clone)]
-pub(super) struct Gradients(Arc<Recorded>);
+pub(in crate::module) struct Gradients(Arc<Recorded>);
 
 struct Recorded {
     /// Looked up again when they run: a removed hook must not run, and the graph that keeps this may run on any thread.
@@ -64,7 +67,7 @@ impl Gradients {
     fn run(&self, kind: HookKind, input: Vec<AnyTensor>, output: Vec<AnyTensor>) -> Result<Event> {
         let mut event = Event::new(input, output);
         for (_, key) in self.0.hooks.iter().filter(|(k, _)| *k == kind) {
-            if let Some(hook) = hooks::find(key) {
+            if let Some(hook) = find(key) {
                 event.run(&hook)?;
             }
         }
