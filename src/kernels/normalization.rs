@@ -49,13 +49,14 @@ fn is_settled<T: Real>(mean: T, variance: T) -> bool {
 #[inline(always)]
 fn moments<T: Real>(x: &[T], centred: bool) -> [T; 3] {
     let count = T::of(x.len() as f64);
-    let mean = match centred {
-        true => combine(Each([x], |[x]: [T; 1]| x), x.len(), T::ZERO, |a, b| a + b) / count,
-        false => T::ZERO,
-    };
+    if !centred {
+        let squares = combine(Each([x], |[x]: [T; 1]| x * x), x.len(), T::ZERO, |a, b| a + b);
+        return [T::ZERO, T::ZERO, squares / count];
+    }
+    let mean = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::ZERO, |a, b| a + b) / count;
     let square = |[x]: [T; 1]| (x - mean) * (x - mean);
     let variance = combine(Each([x], square), x.len(), T::ZERO, |a, b| a + b) / count;
-    if !centred || is_settled(mean, variance) { [mean, T::ZERO, variance] } else { careful_moments(x, mean) }
+    if is_settled(mean, variance) { [mean, T::ZERO, variance] } else { careful_moments(x, mean) }
 }
 
 /// [`moments`], as a kernel of its own.

@@ -199,11 +199,13 @@ impl<T: Real> RowKernel<T> for Backward<'_, T> {
         prefetch::for_reading(self.g, (i + 1) * n, n);
         prefetch::for_reading(self.y, (i + 1) * n, n);
         let (g, y) = (&g[..n], &y[..n]);
-        let term = |g: T, y: T| if self.log { g } else { g * y };
-        let slope = |g: T, y: T, sum: T| if self.log { g - T::vexp::<I>(y) * sum } else { (g - sum) * y };
+        // A copy, which nothing that is written can change: the loops are made for either value.
+        let log = self.log;
+        let term = move |g: T, y: T| if log { g } else { g * y };
+        let slope = move |g: T, y: T, sum: T| if log { g - T::vexp::<I>(y) * sum } else { (g - sum) * y };
         if inner == 1 {
             let sum = combine(Each([g, y], |[g, y]: [T; 2]| term(g, y)), g.len(), T::ZERO, |a, b| a + b);
-            let out = write(out, |i| slope(g[i], y[i], sum));
+            let out = write(out, move |i| slope(g[i], y[i], sum));
             self.dominant::<I>(g, y, &[sum], out);
             return (out, ());
         }
