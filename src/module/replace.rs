@@ -42,7 +42,7 @@ fn step<'p>(module: &dyn Module, path: &'p str) -> (&'p str, &'p str) {
     let children = walk::children(module);
     let is_child = |name: &str| children.iter().any(|(child, _)| child == name);
     let dots = path.match_indices('.').map(|(dot, _)| (&path[..dot], &path[dot + 1..]));
-    dots.chain([(path, "")]).filter(|(name, _)| is_child(name)).last().unwrap_or((path, ""))
+    dots.chain([(path, "")]).rfind(|(name, _)| is_child(name)).unwrap_or((path, ""))
 }
 
 /// What is in the slot, or in a wrapper there, if its type is one of these.
