@@ -284,6 +284,16 @@ fn hooks_of_parameters_wait_for_the_whole_gradient() {
     w.set_requires_grad(false);
     assert!(catch_unwind(AssertUnwindSafe(|| w.register_hook(|_| ()).keep())).is_err());
     let x = tensor![1.0, 2.0].set_requires_grad(true);
+    let (double, handle) = x.register_hook(|g| g * 2.0);
+    double.sum().backward_retain().unwrap();
+    assert_eq!(x.grad(), Some(tensor![2.0, 2.0]));
+    handle.remove();
+    double.sum().backward().unwrap();
+    assert_eq!(x.grad(), Some(tensor![3.0, 3.0]));
+    let (four, kept) = x.register_hook(|g| g * 4.0);
+    kept.keep();
+    four.sum().backward().unwrap();
+    assert_eq!(x.grad(), Some(tensor![7.0, 7.0]));
     let wrong = x.with_hook(|_| tensor![1.0]).sum().backward().unwrap_err().to_string();
     assert!(wrong.contains("the hook returned [1] for a gradient of [2]"), "{wrong}");
 }

@@ -30,10 +30,10 @@
 //! [`register_state_dict_pre_hook`] and [`register_state_dict_post_hook`] when it is made, [`register_load_state_dict_pre_hook`]
 //! and [`register_load_state_dict_post_hook`] when it is loaded. Hooks of a parameter are
 //! [`Param::register_hook`](super::Param::register_hook) and
-//! [`register_post_accumulate_grad_hook`](super::Param::register_post_accumulate_grad_hook); that of a tensor is a part of the
-//! tensor that [`Tensor::with_hook`](crate::Tensor::with_hook) returns, and ends with it.
+//! [`register_post_accumulate_grad_hook`](super::Param::register_post_accumulate_grad_hook). A tensor is a value, so
+//! [`Tensor::register_hook`](crate::Tensor::register_hook) returns the tensor with the hook, beside the handle.
 //!
-//! Registering any other returns a [`Handle`] that removes the hook. Of PyTorch's options, `with_kwargs` is not needed, since a
+//! Registering returns a [`Handle`] that removes the hook. Of PyTorch's options, `with_kwargs` is not needed, since a
 //! hook sees the tensors of all arguments; `prepend` is the order of registration; and instead of `always_call`, look at the
 //! `Result`: a hook does not run for a call that failed. Hooks on registration have no counterpart: a struct's fields are its
 //! members once it is compiled.

@@ -1,12 +1,39 @@
-//! Hooks of a parameter, which run once its gradient is complete.
+//! Hooks of a parameter, which run once its gradient is complete, and of a tensor.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use super::{super::Param, table::Handle};
 use crate::{
     Real,
     tensor::{LeafHook, Tensor, Tensors, gradient_hook},
 };
+
+impl<T: Real> Tensor<T> {
+    /// This tensor [with a hook](Tensor::with_hook) that runs until the handle is removed or dropped.
+    ///
+    /// ```
+    /// use ndnn::prelude::*;
+    /// let x = tensor![1.0, 2.0].set_requires_grad(true);
+    /// let (y, handle) = (&x * 3.0).register_hook(|g| g * 10.0);
+    /// y.sum().backward_retain()?;
+    /// handle.remove();
+    /// y.sum().backward()?;
+    /// assert_eq!(x.grad(), Some(tensor![33.0, 33.0]));
+    /// # Ok::<(), ndnn::Error>(())
+    /// ```
+    pub fn register_hook<H: Tensors + 'static>(
+        &self,
+        hook: impl Fn(&Tensor<T>) -> H + Send + Sync + 'static,
+    ) -> (Tensor<T>, Handle<'static>) {
+        let active = Arc::new(AtomicBool::new(true));
+        let here = active.clone();
+        let tensor = self.with_hook(move |g| here.load(Ordering::Relaxed).then(|| hook(g)));
+        (tensor, Handle::new(move || active.store(false, Ordering::Relaxed)))
+    }
+}
 
 impl<T: Real> Param<T> {
     /// Registers `hook(gradient)`, which runs in each backward pass when this parameter's gradient is complete, before
