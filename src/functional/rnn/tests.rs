@@ -187,3 +187,13 @@ fn memory_grows_with_the_number_of_steps() {
     assert!(inference < 1000 * step * 5 / 4 && training < 1000 * step * 4, "{inference} and {training} bytes");
     assert!(peak(2000, true) < training * 9 / 4);
 }
+
+#[test]
+#[should_panic(expected = "weights of a sweep")]
+fn weights_of_another_size_are_not_read() {
+    let case = Case { sizes: vec![2], backwards: false, biases: [false; 2], input: 3, hidden: 4, proj: 2 };
+    let mut shapes = case.shapes::<LstmKind>();
+    *shapes.last_mut().unwrap() = vec![2, 3];
+    let tensors: Vec<Tensor<f64>> = shapes.iter().map(Tensor::zeros).collect();
+    case.run(LstmKind, &tensors, true);
+}
