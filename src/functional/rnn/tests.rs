@@ -57,8 +57,8 @@ impl Case {
         weights.bias_hh = self.biases[1].then(&mut taken);
         weights.weight_hr = (self.proj > 0).then(taken);
         let driver = Driver { kind, op: "test" };
-        let run = if fused { Driver::sweep } else { Driver::steps };
-        let (output, end) = run(&driver, &input, &self.sizes, start, &weights, self.backwards).unwrap();
+        let layer = driver.layer(&input, &self.sizes, &start, &weights, self.backwards);
+        let (output, end) = if fused { driver.sweep(layer) } else { driver.steps(&layer) }.unwrap();
         let parts = (0..K::State::<T>::PARTS).map(|part| end.part(part).clone());
         std::iter::once(output).chain(parts).collect()
     }
