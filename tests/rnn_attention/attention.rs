@@ -1,7 +1,7 @@
 //! Attention: ways that agree, masks, derivatives, names, errors.
 
 use ndnn::{
-    autograd::{CheckOptions, gradcheck, gradgradcheck},
+    autograd::{self, CheckOptions, gradcheck, gradgradcheck},
     functional::{
         self as F, AttentionMask, AttentionOptions, InProjection, MultiheadAttentionParameters,
         ScaledDotProductAttentionOptions,
@@ -35,6 +35,90 @@ fn causal_is_an_explicit_mask() {
             .to_string()
             .contains("not both")
     );
+}
+
+/// `softmax(scale · Q Kᵀ + mask) V`, of whose masks some are not numbers.
+fn formula(q: &T, k: &T, v: &T, mask: &T, scale: f64) -> T {
+    let scores = (q.matmul(&k.transpose(-2, -1).unwrap()).unwrap() * scale).try_add(mask).unwrap();
+    scores.softmax(-1).unwrap().matmul(v).unwrap()
+}
+
+#[test]
+fn sizes_of_0_and_1() {
+    let options = ScaledDotProductAttentionOptions::default().scale(0.7);
+    for (l, s) in [0, 1, 9].into_iter().flat_map(|l| [0, 1, 2, 1000].map(|s| (l, s))) {
+        for (e, ev) in [(0, 2), (1, 0), (1, 1), (3, 2), (0, 0)] {
+            let case = format!("L {l}, S {s}, E {e}, Ev {ev}");
+            let inputs = [&[2, l, e], &[2, s, e], &[2, s, ev]].map(|shape| numbers(1, shape).set_requires_grad(true));
+            let [q, k, v] = &inputs;
+            let rows = AttentionMask::added(&numbers(4, &[l.min(1), s]));
+            for mask in [None, Some(&rows)].into_iter().take(if l == 0 { 1 } else { 2 }) {
+                let y = dot(q, k, v, mask, options).unwrap();
+                let added = mask.map_or(T::zeros([1]), AttentionMask::numbers);
+                let want = if s == 0 { T::zeros([2, l, ev]) } else { formula(q, k, v, &added, 0.7) };
+                assert_eq!(y.shape(), want.shape(), "{case}");
+                assert!(y.allclose(&want, 1e-11, 1e-12, false).unwrap(), "{case}");
+                let weight = numbers(5, y.shape());
+                let gradients = |y: &T| {
+                    let loss = (y * &weight).sum();
+                    if !loss.requires_grad() {
+                        return inputs.each_ref().map(|t| T::zeros(t.shape())).to_vec();
+                    }
+                    let found = autograd::grad(&[&loss], &inputs.each_ref(), false).unwrap();
+                    found.into_iter().map(Option::unwrap).collect::<Vec<_>>()
+                };
+                for (a, b) in gradients(&y).iter().zip(&gradients(&want)) {
+                    assert!(a.allclose(b, 1e-11, 1e-12, false).unwrap(), "{case}: {a} {b}");
+                }
+            }
+        }
+    }
+    // The default scale of no features is infinite, and that of nothing.
+    let y = dot(
+        &T::ones([9, 0]),
+        &T::ones([2, 0]),
+        &T::from_vec([2, 1], vec![1.0, 3.0]).unwrap(),
+        None,
+        Default::default(),
+    );
+    close(&y.unwrap(), &T::full([9, 1], 2.0));
+    let y = dot(&T::ones([1, 0]), &T::ones([70, 0]), &T::ones([70, 1]), None, Default::default());
+    close(&y.unwrap(), &T::ones([1, 1]));
+    // Axes of any length.
+    let (q, k, v) = (T::zeros([0, 1 << 40, 1]), T::zeros([0, 5, 1]), T::zeros([0, 5, 1 << 40]));
+    let error = dot(&q, &k, &v, None, options).unwrap_err().to_string();
+    assert!(error.contains("a result of shape [0, 1099511627776, 1099511627776] is empty, but"), "{error}");
+}
+
+#[test]
+fn extreme_calls() {
+    let options = ScaledDotProductAttentionOptions::default();
+    let (q, k, v) = (numbers(1, &[2, 6, 9, 4]), numbers(2, &[2, 3, 20, 4]), numbers(3, &[2, 3, 20, 5]));
+    // A mask for each of the heads that share keys.
+    let hidden = Tensor::from_vec([2, 6, 9, 20], (0..2160).map(|i| i * 7 % 11 < 4).collect()).unwrap();
+    let mask = AttentionMask::hidden(&hidden);
+    let y = dot(&q, &k, &v, Some(&mask), options.enable_gqa(true)).unwrap();
+    let [many_k, many_v] = [&k, &v].map(|t| t.repeat_interleave(2, 1).unwrap());
+    close(&y, &formula(&q, &many_k, &many_v, &mask.numbers(), 0.5));
+    // All weights are dropped.
+    for (l, s) in [(9, 20), (1, 200)] {
+        let (q, k) = (numbers(1, &[l, 4]).set_requires_grad(true), numbers(2, &[s, 4]));
+        let y = dot(&q, &k, &numbers(3, &[s, 5]), None, options.dropout_p(1.0)).unwrap();
+        close(&y, &T::zeros([l, 5]));
+        y.sum().backward().unwrap();
+        close(&q.grad().unwrap(), &T::zeros([l, 4]));
+    }
+    // Not a number in one key.
+    for (l, s, causal) in [(9, 20, false), (1, 200, false), (9, 9, true), (2, 150, true), (200, 200, true)] {
+        let mut numbers_of_key = numbers(2, &[s, 4]).to_vec();
+        numbers_of_key[4 * (s / 2)] = f64::NAN;
+        let k = T::from_vec([s, 4], numbers_of_key).unwrap();
+        let y = dot(&numbers(1, &[l, 4]), &k, &numbers(3, &[s, 2]), None, options.is_causal(causal)).unwrap();
+        // A query that attends to it; of PyTorch's kernels the default one.
+        let wanted: Vec<bool> = (0..l).map(|i| !causal || i >= s / 2).collect();
+        let is: Vec<bool> = y.select(1, 0).unwrap().to_vec().iter().map(|x| x.is_nan()).collect();
+        assert_eq!(is, wanted, "L {l}, S {s}");
+    }
 }
 
 #[test]
@@ -241,6 +325,9 @@ fn static_keys_and_values_replace_the_projected_ones() {
     assert!(error(&x, bias_kv, given).contains("static_k cannot be combined"));
     let short = options.clone().static_k(&numbers(3, &[3, 5, 2]));
     assert!(error(&x, None, short).contains("static_k is [3, 5, 2], expected"));
+    let out_proj = MultiheadAttentionParameters { out_proj_weight: numbers(8, &[4]), ..parameters(None) };
+    let result = F::multi_head_attention_forward(&x, &keys, &keys, &out_proj, options.clone());
+    assert!(result.unwrap_err().to_string().starts_with("linear: "));
     let uneven = options.static_k(&project(1));
     assert!(error(&x, None, uneven).contains("as many keys as values, got 6 and 4"));
 }

@@ -121,7 +121,8 @@ impl<T: Real> Plan<T> {
     pub fn weights(&self, q: &Tensor<T>, k: &Tensor<T>) -> Result<Tensor<T>> {
         let mut scores = (q * self.scale).matmul(&k.transpose(-2, -1)?)?;
         if self.causal {
-            scores = scores.try_add(&causal(OP, q.size(-2)?, k.size(-2)?, 0)?)?;
+            let later = causal::<T>(OP, q.size(-2)?, k.size(-2)?, 0)?.eq(T::neg_infinity())?;
+            scores = scores.masked_fill(&later, T::neg_infinity())?;
         }
         for mask in &self.masks {
             let masked = scores.try_add(&mask.numbers()).ok().filter(|masked| masked.shape() == scores.shape());
@@ -333,6 +334,21 @@ mod tests {
         assert!(
             dq.select(0, 0).unwrap().to_vec().iter().chain(&dq.select(0, 2).unwrap().to_vec()).all(|x| x.is_finite())
         );
+    }
+
+    #[test]
+    #[should_panic(expected = "a mask that broadcasts")]
+    fn a_mask_of_another_size_is_not_read() {
+        let mask = AttentionMask::hidden(&hidden(&[3], 1));
+        let (q, k) = (numbers(&[9, 2], 1), numbers(&[4, 2], 2));
+        let _ = plan(false, vec![mask]).fused([&q, &k, &k]);
+    }
+
+    #[test]
+    #[should_panic(expected = "sizes of attention")]
+    fn values_of_another_number_of_keys_are_not_read() {
+        let (q, k, v) = (numbers(&[9, 2], 1), numbers(&[4, 2], 2), numbers(&[3, 2], 3));
+        let _ = plan(false, vec![]).fused([&q, &k, &v]);
     }
 
     #[test]

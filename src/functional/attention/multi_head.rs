@@ -317,8 +317,8 @@ impl<T: Real> MultiheadAttentionParameters<T> {
     /// `(L or S, N, E)`, or from all three side by side.
     pub(super) fn attend(&self, projected: &[Tensor<T>], call: Call<'_, T>) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
         let Call { given, masks, causal, need_weights } = call;
-        let (shape, features) = (projected[0].shape(), self.out_proj_weight.shape()[1]);
-        let (len, batch) = (shape[0], shape[1]);
+        let shape = projected[0].shape();
+        let (len, batch, features) = (shape[0], shape[1], shape[2] / if projected.len() == 1 { 3 } else { 1 });
         let plan = Plan {
             masks,
             causal,

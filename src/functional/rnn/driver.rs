@@ -118,27 +118,31 @@ impl<K: RecurrentKind> Driver<K> {
         self.check_weights(weights, features)?;
         let state = self.initial(state, std::slice::from_ref(weights), lead, input)?;
         if lead.len() == 1 {
-            return Ok(self.sweep(input, lead, state, weights, false)?.1);
+            return Ok(self.sweep(self.layer(input, lead, &state, weights, false))?.1);
         }
         let state = K::State::of(|part| state.part(part).unsqueeze(0))?;
-        let (_, end) = self.sweep(&input.unsqueeze(0)?, &[1], state, weights, false)?;
+        let (_, end) = self.sweep(self.layer(&input.unsqueeze(0)?, &[1], &state, weights, false))?;
         K::State::of(|part| end.part(part).squeeze_dim(0))
     }
 
     /// One layer in one direction over packed steps `(sum of sizes, input)`; `sizes[t]` sequences, the first ones, have a
     /// step t.
-    pub(super) fn sweep<T: Real>(
+    pub(super) fn layer<T: Real>(
         &self,
         input: &Tensor<T>,
         sizes: &[usize],
-        start: K::State<T>,
+        start: &K::State<T>,
         weights: &RecurrentWeights<T>,
         backwards: bool,
-    ) -> Result<(Tensor<T>, K::State<T>)> {
+    ) -> Layer<T> {
         let (h, c) = (start.part(0).clone(), (K::State::<T>::PARTS > 1).then(|| start.part(1).clone()));
         let (op, kind, sizes) = (self.op, self.kind.kernel(), collected(sizes.iter().copied()));
-        let layer = Layer { op, kind, sizes, backwards, input: input.clone(), h, c, weights: weights.clone() };
-        let driver = Driver { kind: self.kind, op };
+        Layer { op, kind, sizes, backwards, input: input.clone(), h, c, weights: weights.clone() }
+    }
+
+    /// The output of a layer, `(sum of sizes, width)`, and its last state.
+    pub(super) fn sweep<T: Real>(&self, layer: Layer<T>) -> Result<(Tensor<T>, K::State<T>)> {
+        let driver = Driver { kind: self.kind, op: self.op };
         let (output, h, mut c) = layer.run(Box::new(move |layer| driver.again(layer)))?;
         let mut h = Some(h);
         let state = K::State::of(|_| Ok(h.take().or_else(|| c.take()).expect("a tensor for each part")))?;
@@ -147,24 +151,17 @@ impl<K: RecurrentKind> Driver<K> {
 
     /// The output and the last state of a layer, one after the other, by [`steps`](Driver::steps).
     fn again<T: Real>(&self, layer: &Layer<T>) -> Result<Tensor<T>> {
-        let Layer { sizes, backwards, input, weights, .. } = layer;
-        let start =
-            K::State::of(|part| Ok(if part == 0 { Some(&layer.h) } else { layer.c.as_ref() }.expect("given").clone()))?;
-        let (output, end) = self.steps(input, sizes, start, weights, *backwards)?;
+        let (output, end) = self.steps(layer)?;
         let parts = std::iter::once(&output).chain((0..K::State::<T>::PARTS).map(|part| end.part(part)));
         let flat: Vec<Tensor<T>> = parts.map(|part| part.reshape(part.numel() as isize)).collect::<Result<_>>()?;
         Tensor::cat(&flat, 0)
     }
 
     /// What [`sweep`](Driver::sweep) computes, in tensor operations.
-    pub(super) fn steps<T: Real>(
-        &self,
-        input: &Tensor<T>,
-        sizes: &[usize],
-        start: K::State<T>,
-        weights: &RecurrentWeights<T>,
-        backwards: bool,
-    ) -> Result<(Tensor<T>, K::State<T>)> {
+    pub(super) fn steps<T: Real>(&self, layer: &Layer<T>) -> Result<(Tensor<T>, K::State<T>)> {
+        let Layer { sizes, backwards, input, weights, .. } = layer;
+        let start =
+            K::State::of(|part| Ok(if part == 0 { Some(&layer.h) } else { layer.c.as_ref() }.expect("given").clone()))?;
         let (projected, weights) = self.project(input, weights)?;
         let steps = projected.split_with_sizes(sizes, 0)?;
         let some = |state: &K::State<T>, from: usize, to: usize| {
@@ -178,7 +175,7 @@ impl<K: RecurrentKind> Driver<K> {
         };
         let mut outputs = vector(steps.len());
         let mut order: Vec<(&Tensor<T>, usize)> = steps.iter().zip(sizes.iter().copied()).collect();
-        if backwards {
+        if *backwards {
             order.reverse();
         }
         let mut running = order.first().map_or(0, |&(_, n)| n);
@@ -196,7 +193,7 @@ impl<K: RecurrentKind> Driver<K> {
             state = self.kind.step(step, &state, &weights)?;
             outputs.push(state.part(0).clone());
         }
-        if backwards {
+        if *backwards {
             outputs.reverse();
         }
         if !ended.is_empty() {
@@ -223,7 +220,7 @@ impl<K: RecurrentKind> Driver<K> {
             let mut outputs = Vec::with_capacity(directions);
             for (direction, weights) in weights.iter().enumerate() {
                 let own = K::State::of(|part| state.part(part).select(0, (layer * directions + direction) as isize))?;
-                let (output, end) = self.sweep(&x, sizes, own, weights, direction == 1)?;
+                let (output, end) = self.sweep(self.layer(&x, sizes, &own, weights, direction == 1))?;
                 outputs.push(output);
                 last.push(end);
             }

@@ -57,8 +57,8 @@ impl Case {
         weights.bias_hh = self.biases[1].then(&mut taken);
         weights.weight_hr = (self.proj > 0).then(taken);
         let driver = Driver { kind, op: "test" };
-        let run = if fused { Driver::sweep } else { Driver::steps };
-        let (output, end) = run(&driver, &input, &self.sizes, start, &weights, self.backwards).unwrap();
+        let layer = driver.layer(&input, &self.sizes, &start, &weights, self.backwards);
+        let (output, end) = if fused { driver.sweep(layer) } else { driver.steps(&layer) }.unwrap();
         let parts = (0..K::State::<T>::PARTS).map(|part| end.part(part).clone());
         std::iter::once(output).chain(parts).collect()
     }
@@ -186,4 +186,14 @@ fn memory_grows_with_the_number_of_steps() {
     let (training, inference) = (peak(1000, true), peak(1000, false));
     assert!(inference < 1000 * step * 5 / 4 && training < 1000 * step * 4, "{inference} and {training} bytes");
     assert!(peak(2000, true) < training * 9 / 4);
+}
+
+#[test]
+#[should_panic(expected = "weights of a sweep")]
+fn weights_of_another_size_are_not_read() {
+    let case = Case { sizes: vec![2], backwards: false, biases: [false; 2], input: 3, hidden: 4, proj: 2 };
+    let mut shapes = case.shapes::<LstmKind>();
+    *shapes.last_mut().unwrap() = vec![2, 3];
+    let tensors: Vec<Tensor<f64>> = shapes.iter().map(Tensor::zeros).collect();
+    case.run(LstmKind, &tensors, true);
 }

@@ -52,6 +52,8 @@ pub fn backward<T: Real>(
         };
         let slots = Slots { query: slot(0), key: slot(1), value: slot(2) };
         let [g, y] = [g, y].map(|x| Heads::of(x, layout, (0, 1)));
+        attention.check(&g);
+        attention.check(&y);
         Pass { attention, slots, g, y, stats }.run();
     }
     // SAFETY: the pass wrote the gradients of all queries, keys and values.
@@ -206,6 +208,7 @@ impl<T: Real> Pass<'_, T> {
                     false => drop(filled(slopes, own.len() * width, T::ZERO)),
                 }
                 let [scores, slopes] = [scores, slopes].map(|at| slice::from_raw_parts_mut(at, own.len() * width));
+                attention.hide_later(block, keys, scores);
                 let words =
                     attention.dropped.map(|dropped| dropped.words(attention.grid().tile(block, from), &mut words));
                 let thin = |tile: &mut [T]| {

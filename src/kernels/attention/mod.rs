@@ -78,6 +78,7 @@ impl<'a, T: Copy> Heads<'a, T> {
     /// As [`of`](Heads::of), repeated along axes of length 1 and new leading axes, which must fit `shape`.
     pub fn broadcast(x: &ArrayViewD<'a, T>, shape: &[usize]) -> Self {
         let new = shape.len() - x.ndim();
+        assert!(x.shape().iter().zip(&shape[new..]).all(|(&m, &n)| m == 1 || m == n), "a mask that broadcasts");
         let strides: Vec<isize> = (0..shape.len())
             .map(|i| if i < new || x.shape()[i - new] == 1 { 0 } else { x.strides()[i - new] })
             .collect();
@@ -232,6 +233,21 @@ impl<T: Real> Attention<'_, T> {
         Grid { queries: self.query.shape.0, keys: self.key.shape.0 }
     }
 
+    /// # Panics
+    /// If queries, keys and values do not match, or the results are not a row of values for each query.
+    fn check(&self, results: &Heads<'_, T>) {
+        let (query, key, value) = (&self.query, &self.key, &self.value);
+        assert!(
+            query.shape.1 == key.shape.1
+                && key.shape.0 == value.shape.0
+                && key.count() == value.count()
+                && self.heads() == key.count() * self.group()
+                && results.count() == self.heads()
+                && results.shape == (query.shape.0, value.shape.1),
+            "sizes of attention"
+        );
+    }
+
     /// Multiply-adds of the scores and of the result.
     fn work(&self) -> usize {
         let (len, features) = self.query.shape;
@@ -285,7 +301,7 @@ pub fn forward<T: Real>(
     let mut stats = memory::filled(2 * count * len, T::ZERO);
     {
         let out = y.heads(layout, (0, 1));
-        assert!(out.count() == count && out.shape == (len, attention.value.shape.1), "a row for each query");
+        attention.check(&out);
         let at = Heads::new(stats.as_mut_ptr(), &[count, 2, len], &[2 * len as isize, len as isize, 1]);
         share(attention.work(), count * blocks, |task| {
             let block = grid.block(task / blocks, task % blocks);
@@ -335,6 +351,7 @@ unsafe fn attend<T: Real>(attention: &Attention<'_, T>, block: &Block, y: Mat<T>
             let key = near(key.part(keys.clone(), 0..features), near_keys);
             serial(key, query, tile, fill == Fill::Tile);
             let scores = slice::from_raw_parts_mut(scores, keys.len() * width);
+            attention.hide_later(block, keys.clone(), scores);
             let sums = slice::from_raw_parts_mut(sums, if begun { rows * columns } else { 0 });
             dispatch(Online { scores, width, largest, total, factors, sums, columns });
             if let Some(dropped) = &attention.dropped {

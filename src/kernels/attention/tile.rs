@@ -132,8 +132,7 @@ impl<T: Real> Attention<'_, T> {
     /// `tile` must be valid for writing a row of the block's width for each key, and [`BEYOND`] more elements.
     #[allow(unsafe_code)]
     pub unsafe fn fill(&self, block: &Block, keys: Range<usize>, tile: *mut T) -> Fill {
-        let diagonal = self.causal && keys.end > block.rows.start + 1;
-        if self.masks.is_empty() && !diagonal {
+        if self.masks.is_empty() {
             return Fill::Nothing;
         }
         let (rows, width) = (block.rows.len(), block.width);
@@ -158,14 +157,19 @@ impl<T: Real> Attention<'_, T> {
         }
         // SAFETY: all of its elements were written.
         let tile = unsafe { slice::from_raw_parts_mut(tile, keys.len() * width) };
-        if diagonal {
-            for (j, row) in keys.zip(tile.chunks_exact_mut(width)) {
-                let hidden = j.saturating_sub(block.rows.start).min(rows);
+        self.hide_later(block, keys, tile);
+        let blind = |row: &[T]| row[..rows].iter().all(|&x| x == T::neg_infinity());
+        if tile.chunks_exact(width).all(blind) { Fill::Hidden } else { Fill::Tile }
+    }
+
+    /// Hides later keys from each query, if attention is causal; of scores, also those that are not numbers.
+    pub fn hide_later(&self, block: &Block, keys: Range<usize>, tile: &mut [T]) {
+        if self.causal {
+            for (j, row) in keys.zip(tile.chunks_exact_mut(block.width)) {
+                let hidden = j.saturating_sub(block.rows.start).min(block.rows.len());
                 row[..hidden].fill(T::neg_infinity());
             }
         }
-        let blind = |row: &[T]| row[..rows].iter().all(|&x| x == T::neg_infinity());
-        if tile.chunks_exact(width).all(blind) { Fill::Hidden } else { Fill::Tile }
     }
 }
 

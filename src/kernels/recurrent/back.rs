@@ -53,6 +53,7 @@ impl<T: Real> Sweep<'_, T> {
         assert!(
             gates.len() == rows * self.weight_hh.nrows()
                 && h.len() == rows * width
+                && beside.len() == rows * self.beside()
                 && of_c.len() == sequences * self.cells(),
             "sizes of a sweep"
         );

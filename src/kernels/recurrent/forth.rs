@@ -54,7 +54,7 @@ impl<T: Real> Sweep<'_, T> {
         let len = must::<T>("recurrent", &[before_c + sequences * self.cells()]);
         let mut all = Aligned::with_capacity(len);
         let mut kept_h = Fresh::new(if keep { rows } else { 0 }, self.width());
-        let mut beside = Fresh::new(if keep { rows } else { 0 }, if self.kind.gates() > 1 { hidden } else { 0 });
+        let mut beside = Fresh::new(if keep { rows } else { 0 }, self.beside());
         let at: *mut T = all.spare(len).as_mut_ptr().cast();
         let part = |from: usize, width: usize| Rows::new(at.wrapping_add(from), width);
         let job = Job {

@@ -78,6 +78,11 @@ impl<'s, T: Real> Sweep<'s, T> {
         if self.kind == Kind::Lstm { self.hidden() } else { 0 }
     }
 
+    /// Values that are kept besides gates and hidden state.
+    fn beside(&self) -> usize {
+        if self.kind.gates() > 1 { self.hidden() } else { 0 }
+    }
+
     /// Rows of all steps.
     fn rows(&self) -> usize {
         self.sizes.iter().sum()
@@ -103,6 +108,12 @@ impl<'s, T: Real> Sweep<'s, T> {
     fn share(&self, kind: usize, task: &(dyn Fn(&Walk<'_>) + Sync)) {
         // So the first sequences are those that have a step, and each has a step 0.
         assert!(self.sizes.is_sorted_by(|a, b| a >= b), "sizes of a sweep");
+        let (width, hidden) = (self.width(), self.hidden());
+        assert!(
+            self.weight_hh.nrows() == self.kind.gates() * hidden
+                && self.weight_hr.map_or((hidden, hidden), |w| w.dim()) == (width, hidden),
+            "weights of a sweep"
+        );
         let mut end = 0;
         let starts = collected(self.sizes.iter().map(|n| {
             end += n;
