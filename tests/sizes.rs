@@ -51,7 +51,7 @@ fn zeros(shape: &[usize]) -> Tensor {
 
 /// Small tensors, and tensors without elements, some of which have very long axes.
 fn inputs() -> Vec<Tensor> {
-    let shapes: [&[usize]; 16] = [
+    let shapes: [&[usize]; 17] = [
         &[],
         &[1],
         &[3],
@@ -68,6 +68,7 @@ fn inputs() -> Vec<Tensor> {
         &[0, MAX],
         &[0, 1, HUGE],
         &[1, 1, 0, 1 << 60],
+        &[HUGE, 1, 0],
     ];
     shapes.iter().map(|shape| zeros(shape)).collect()
 }
