@@ -206,7 +206,7 @@ pub struct Body<'a, X, Y> {
 impl<'a, A: Copy, B: Copy> Body<'a, A, B> {
     #[allow(unsafe_code)]
     pub fn of_one<F: Map<A, B>>(f: &'a F) -> Self {
-        // SAFETY: it takes an `F`.
+        // SAFETY: the versions of a segment that takes an `F`, by capability.
         Body { run: unsafe { Loop::new(const { &versions::<OverOne<A, B, F>>() }, f) }, types: PhantomData }
     }
 }
@@ -214,7 +214,7 @@ impl<'a, A: Copy, B: Copy> Body<'a, A, B> {
 impl<'a, A: Copy, B: Copy, C: Copy> Body<'a, (A, B), C> {
     #[allow(unsafe_code)]
     pub fn of_two<F: Map<(A, B), C>>(f: &'a F) -> Self {
-        // SAFETY: it takes an `F`.
+        // SAFETY: the versions of a segment that takes an `F`, by capability.
         Body { run: unsafe { Loop::new(const { &versions::<OverPairs<A, B, C, F>>() }, f) }, types: PhantomData }
     }
 }
@@ -222,7 +222,7 @@ impl<'a, A: Copy, B: Copy, C: Copy> Body<'a, (A, B), C> {
 impl<'a, A: Copy, B: Copy, C: Copy, D: Copy> Body<'a, (A, B, C), D> {
     #[allow(unsafe_code)]
     pub fn of_three<F: Map<(A, B, C), D>>(f: &'a F) -> Self {
-        // SAFETY: it takes an `F`.
+        // SAFETY: the versions of a segment that takes an `F`, by capability.
         Body { run: unsafe { Loop::new(const { &versions::<OverTriples<A, B, C, D, F>>() }, f) }, types: PhantomData }
     }
 }
