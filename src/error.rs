@@ -213,3 +213,8 @@ pub(crate) fn listed<S: fmt::Display>(items: impl ExactSizeIterator<Item = S>) -
     }
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }
+
+/// `there are a, b`, for an error that a name is not among these.
+pub(crate) fn there_are<S: fmt::Display>(names: impl ExactSizeIterator<Item = S>) -> String {
+    if names.len() == 0 { "there are none".into() } else { format!("there are {}", listed(names)) }
+}

@@ -110,9 +110,13 @@ fn reflect<T: Real>(rows: &mut [T], length: usize, first: usize, vector: &[T], f
 pub fn nuclear_norms(a: &mut [f64], rows: usize, columns: usize) -> Vec<f64> {
     let mut norms = Vec::new();
     for matrix in a.chunks_exact_mut((rows * columns).max(1)) {
+        if matrix.iter().any(|x| !x.is_finite()) {
+            norms.push(f64::NAN);
+            continue;
+        }
         let largest = matrix.iter().fold(0., |largest: f64, x| largest.max(x.abs()));
-        if matrix.iter().any(|x| !x.is_finite()) || largest == 0. {
-            norms.push(if largest == 0. { 0. } else { f64::NAN });
+        if largest == 0. {
+            norms.push(0.);
             continue;
         }
         // So that no square overflows or vanishes.
@@ -197,7 +201,6 @@ mod tests {
             }
         };
         // torch.linalg.matrix_norm(torch.arange(1., 25.).sin().reshape(2, 3, 4), "nuc"): matrices of rank 2
-
         let sines: Vec<f64> = (1..25).map(|i| f64::from(i).sin()).collect();
         close(nuclear_norms(&mut sines.clone(), 3, 4), &[3.4597793362158598, 3.453228737781954]);
         for scale in [1e-300, 1e300] {
@@ -210,8 +213,10 @@ mod tests {
         close(nuclear_norms(&mut [2., 0., 0., -3.], 2, 2), &[5.]);
         close(nuclear_norms(&mut [3., -4.], 1, 2), &[5.]);
         assert_eq!(nuclear_norms(&mut [0.; 4], 2, 2), [0.]);
-        assert!(nuclear_norms(&mut [1., f64::NAN, 0., 1.], 2, 2)[0].is_nan());
-        assert!(nuclear_norms(&mut [1., f64::INFINITY, 0., 1.], 2, 2)[0].is_nan());
+        for other in [1., 0., f64::NAN] {
+            assert!(nuclear_norms(&mut [other, f64::NAN, 0., other], 2, 2)[0].is_nan());
+            assert!(nuclear_norms(&mut [other, f64::INFINITY, 0., other], 2, 2)[0].is_nan());
+        }
         assert!(nuclear_norms(&mut [], 0, 3).is_empty());
     }
 }

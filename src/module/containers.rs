@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Result,
-    error::listed,
+    error::there_are,
     state::Ordered,
     tensor::{DType, Real, Tensor},
 };
@@ -168,10 +168,10 @@ impl<M: Dtype + Clone + 'static> Dtype for Arc<M> {
 /// Entries in order of insertion, each with a name: the basis of [`ModuleDict`] and [`ParameterDict`].
 ///
 /// It has what Python's `dict` has, under the names of Rust's maps: `d[name]` panics if there is none, and `d.get(name)` does not;
-/// `name in d` is [`contains_key`](Dict::contains_key); `d.pop(name)` and `del d[name]` are [`remove`](Dict::remove); `popitem()` is
-/// [`pop_last`](Dict::pop_last); `update(other)` and `d | other` are `d.extend(other)`; `setdefault(name, v)` is
-/// [`get_or_insert_with`](Dict::get_or_insert_with); `items()` is [`iter`](Dict::iter), `reversed(d)` is `d.keys().rev()`; `clear`,
-/// `keys` and `values` have their names.
+/// `d[name] = v` is [`insert`](Dict::insert); `name in d` is [`contains_key`](Dict::contains_key); `d.pop(name)` and `del d[name]`
+/// are [`remove`](Dict::remove); `popitem()` is [`pop_last`](Dict::pop_last); `update(other)` and `d | other` are
+/// `d.extend(other)`; `setdefault(name, v)` is [`get_or_insert_with`](Dict::get_or_insert_with); `items()` is
+/// [`iter`](Dict::iter), `reversed(d)` is `d.keys().rev()`; `clear`, `keys` and `values` have their names.
 pub struct Dict<V>(Ordered<V>);
 
 impl<V: Clone> Clone for Dict<V> {
@@ -294,7 +294,7 @@ impl<V> Index<&str> for Dict<V> {
     fn index(&self, name: &str) -> &V {
         match self.get(name) {
             Some(value) => value,
-            None => panic!("there is no entry `{name}`; there are {}", listed(self.keys().collect::<Vec<_>>().iter())),
+            None => panic!("Dict: there is no entry `{name}`; {}", there_are(self.keys().collect::<Vec<_>>().iter())),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     AnyBuffer, AnyParam, Forward, Module,
     walk::{self, Entry},
 };
-use crate::{Error, Real, Result, error::listed};
+use crate::{Error, Real, Result, error::there_are};
 
 pub(super) fn get<'m>(root: &'m dyn Module, op: &str, path: &str) -> Result<&'m dyn Module> {
     if path.is_empty() {
@@ -16,8 +16,8 @@ pub(super) fn get<'m>(root: &'m dyn Module, op: &str, path: &str) -> Result<&'m 
     match modules.iter().find(|(at, _)| at == path) {
         Some(&(_, module)) => Ok(module),
         None => {
-            let there = listed(modules.iter().map(|(at, _)| at));
-            Err(Error::state(op, format!("there is no module `{path}`; there are {there}")))
+            let there = there_are(modules.iter().map(|(at, _)| at));
+            Err(Error::state(op, format!("there is no module `{path}`; {there}")))
         }
     }
 }
@@ -25,14 +25,24 @@ pub(super) fn get<'m>(root: &'m dyn Module, op: &str, path: &str) -> Result<&'m 
 /// The place of the module at a path: the field, or the box in a container.
 fn slot<'m>(root: &'m mut dyn Module, op: &str, path: &str) -> Result<&'m mut dyn Module> {
     get(root, op, path)?;
-    let mut slot = root;
-    for name in path.split('.').filter(|name| !name.is_empty()) {
+    let (mut slot, mut rest) = (root, path);
+    while !rest.is_empty() {
+        let (name, behind) = step(&*slot, rest);
         slot = slot.child_mut(name).ok_or_else(|| {
             let why = "it is inside an Arc, or a module that does not show it in `child_mut`";
             Error::state(op, format!("`{path}` cannot be changed at `{name}`: {why}"))
         })?;
+        rest = behind;
     }
     Ok(slot)
+}
+
+/// The name of the child with which the path begins, and the path from there. A name in a map may itself contain dots.
+fn step<'p>(module: &dyn Module, path: &'p str) -> (&'p str, &'p str) {
+    let children = walk::children(module);
+    let is_child = |name: &str| children.iter().any(|(child, _)| child == name);
+    let dots = path.match_indices('.').map(|(dot, _)| (&path[..dot], &path[dot + 1..]));
+    dots.chain([(path, "")]).rfind(|(name, _)| is_child(name)).unwrap_or((path, ""))
 }
 
 /// What is in the slot, or in a wrapper there, if its type is one of these.
@@ -97,5 +107,5 @@ fn entry<R>(op: &str, what: &str, root: &dyn Module, path: &str, of_kind: fn(Ent
             None => {}
         }
     }
-    Err(Error::state(op, format!("there is no {what} `{path}`; there are {}", listed(there.iter()))))
+    Err(Error::state(op, format!("there is no {what} `{path}`; {}", there_are(there.iter()))))
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     AnyTensor, Element, Error, Real, Result, Tensor,
-    error::listed,
+    error::{listed, there_are},
     state::StateDict,
     sync::{Scoped, during},
     tensor::unerase,
@@ -83,8 +83,8 @@ impl Scope {
         let unknown: Vec<&str> = tensors.keys().filter(|name| entries.get(name).is_none()).collect();
         if !unknown.is_empty() {
             let known: Vec<&str> = entries.keys().collect();
-            let (unknown, known) = (listed(unknown.into_iter()), listed(known.into_iter()));
-            return Err(Error::state(op, format!("the model has no {unknown}; there are {known}")));
+            let (unknown, known) = (listed(unknown.into_iter()), there_are(known.into_iter()));
+            return Err(Error::state(op, format!("the model has no {unknown}; {known}")));
         }
         let mut scope = Scope::new();
         for (name, tensor) in tensors.iter() {

@@ -377,13 +377,15 @@ impl<T: Real, X: 'static> Sequential<T, X> {
         self.len() == 0
     }
 
-    /// The layer at a position, if it is an `L`: `model.get::<Linear>(0)`.
+    /// The layer at a position, if it is an `L`: `model.get::<Linear>(0)`; one in an `Arc` or a
+    /// [`Hooked`](super::hooks::Hooked) is found under its own type and under that of the wrapper.
     pub fn get<L: Module>(&self, position: usize) -> Option<&L> {
         let module: &dyn Module = match position {
             0 => &*self.first.as_ref()?.1,
             further => &**self.rest.nth(further - 1)?.1,
         };
-        (module.inside().unwrap_or(module) as &dyn Any).downcast_ref()
+        let as_wrapped = || (module.inside()? as &dyn Any).downcast_ref();
+        (module as &dyn Any).downcast_ref().or_else(as_wrapped)
     }
 
     /// The layer at a position, if it is an `L`, for writing.

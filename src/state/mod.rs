@@ -5,7 +5,7 @@ pub(crate) mod pattern;
 
 pub(crate) use ordered::Ordered;
 
-use crate::{Error, Result, error::listed, tensor::AnyTensor};
+use crate::{Error, Result, error::there_are, tensor::AnyTensor};
 
 /// Named tensors in order: what a model saves and loads.
 ///
@@ -113,8 +113,8 @@ impl StateDict {
     fn prefixed(self, op: &str, prefix: &str, other: &str) -> Result<StateDict> {
         if !self.keys().any(|name| name.starts_with(prefix)) {
             let names: Vec<&str> = self.keys().collect();
-            let names = listed(names.into_iter());
-            return Err(Error::state(op, format!("no name begins with `{prefix}`; there are {names}")));
+            let names = there_are(names.into_iter());
+            return Err(Error::state(op, format!("no name begins with `{prefix}`; {names}")));
         }
         self.rename(|name| name.strip_prefix(prefix).map_or_else(|| name.to_string(), |rest| format!("{other}{rest}")))
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::{Error, Result, error::listed};
+use crate::{Error, Result, error::there_are};
 
 /// Whether `name` matches `pattern`, in which `*` matches any sequence of characters, including dots.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
@@ -33,7 +33,7 @@ pub(crate) fn select<T>(what: &str, pattern: &str, named: &[(String, T)]) -> Res
 }
 
 pub(crate) fn no_match<S: Display>(what: &str, pattern: &str, names: impl ExactSizeIterator<Item = S>) -> Error {
-    Error::state("pattern", format!("`{pattern}` matches no {what}; there are {}", listed(names)))
+    Error::state("pattern", format!("`{pattern}` matches no {what}; {}", there_are(names)))
 }
 
 #[cfg(test)]

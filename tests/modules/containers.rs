@@ -1,6 +1,6 @@
-//! Containers: changing a `Sequential`.
+//! Containers: changing sequences, lists and dicts.
 
-use ndnn::prelude::*;
+use ndnn::{nn::Dict, prelude::*};
 
 use super::common::panic_of;
 
@@ -93,6 +93,7 @@ fn layers_by_index_range_and_type() {
     let mut tagger = sequential![Embedding::new(10, 4), std::sync::Arc::new(Linear::new(4, 2))];
     assert_eq!(tagger.get::<Embedding>(0).unwrap().weight.shape(), [10, 4]);
     assert_eq!(tagger.get::<Linear>(1).unwrap().weight.shape(), [2, 4]);
+    assert!(tagger.get::<std::sync::Arc<Linear>>(1).is_some() && tagger.get::<std::sync::Arc<Embedding>>(1).is_none());
     *tagger.get_mut(0).unwrap() = Embedding::new(5, 4);
     assert_eq!(tagger.named_parameters()[0].1.shape(), [5, 4]);
 }
@@ -117,7 +118,7 @@ fn a_dict_is_changed_as_a_map() {
     assert_eq!(sizes(&heads), [8, 5, 6, 7]);
     assert_eq!(heads.pop_last().map(|(name, head)| (name, size(&head))), Some(("e".to_string(), 7)));
     assert_eq!(heads.iter_mut().map(|(name, head)| (name.to_string(), size(head))).next_back(), Some(("d".into(), 6)));
-    assert_eq!(panic_of(|| size(&heads["x"])), "there is no entry `x`; there are a, c, d");
+    assert_eq!(panic_of(|| size(&heads["x"])), "Dict: there is no entry `x`; there are a, c, d");
     let dotted = [("f", Linear::new(2, 1)), ("g.h", Linear::new(2, 1))];
     assert!(panic_of(|| heads.extend(dotted)).contains("got `g.h`"));
     assert_eq!((sizes(&heads), size(&heads["d"])), (vec![8, 5, 6], 6));
@@ -125,6 +126,39 @@ fn a_dict_is_changed_as_a_map() {
     assert_eq!(heads.clone().into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "c", "d"]);
     heads.clear();
     assert!(heads.is_empty() && heads.pop_last().is_none());
+}
+
+/// Against a list of pairs.
+#[test]
+fn a_dict_keeps_its_order_whatever_is_done() {
+    let (mut dict, mut pairs, mut state) = (Dict::new(), Vec::<(String, usize)>::new(), 1u64);
+    for step in 0..3000 {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let (name, what) = (format!("n{}", (state >> 33) % 12), (state >> 60) % 12);
+        let at = pairs.iter().position(|(n, _)| *n == name);
+        match what {
+            0..4 => {
+                let old = at.map(|at| std::mem::replace(&mut pairs[at].1, step));
+                if at.is_none() {
+                    pairs.push((name.clone(), step));
+                }
+                assert_eq!(dict.insert(&name, step), old);
+            }
+            4..9 => assert_eq!(dict.remove(&name), at.map(|at| pairs.remove(at).1)),
+            9 => assert_eq!(dict.pop_last(), pairs.pop()),
+            10 => assert_eq!(dict.get_mut(&name).copied(), at.map(|at| pairs[at].1)),
+            _ => {
+                if at.is_none() {
+                    pairs.push((name.clone(), step));
+                }
+                let value = *dict.get_or_insert_with(&name, || step);
+                assert_eq!(pairs.iter().find(|(n, _)| *n == name).unwrap().1, value);
+            }
+        }
+        assert!(dict.iter().eq(pairs.iter().map(|(name, value)| (name.as_str(), value))), "step {step}");
+        assert!(dict.keys().rev().eq(pairs.iter().rev().map(|(name, _)| name.as_str())));
+        assert_eq!((dict.len(), dict.get(&name)), (pairs.len(), pairs.iter().find(|p| p.0 == name).map(|p| &p.1)));
+    }
 }
 
 #[test]

@@ -2,9 +2,14 @@
 
 use std::{any::Any, collections::BTreeMap, sync::Arc};
 
-use ndnn::{ErrorKind, module::hooks::Hooked, prelude::*};
+use ndnn::{
+    ErrorKind,
+    module::hooks::{self, Hooked},
+    nn::StateDict,
+    prelude::*,
+};
 
-use super::common::refused;
+use super::common::{panic_of, refused};
 
 #[derive(Module)]
 struct Net {
@@ -170,6 +175,64 @@ fn modules_are_found_by_type() {
         }
     });
     assert_eq!(visited, ["list.1", "boxed", "hooked", "part.second.0"]);
+}
+
+/// Fields that wrap what they hold, and names with dots in a map.
+#[test]
+fn modules_in_wrappers_are_replaced() {
+    #[derive(Module)]
+    struct Wrapped {
+        layer: Option<Box<dyn Forward>>,
+        linear: Option<Box<Linear>>,
+        inner: Option<Sequential>,
+        boxed: Box<Sequential>,
+        dicts: ModuleList<ModuleDict>,
+        hooked: Hooked<Sequential>,
+        map: BTreeMap<String, Sequential>,
+    }
+    let nested = || sequential![Tanh, sequential![Tanh]];
+    let mut net = Wrapped {
+        layer: Some(Box::new(Tanh)),
+        linear: Some(Box::new(linear())),
+        inner: Some(nested()),
+        boxed: Box::new(nested()),
+        dicts: vec![ModuleDict::from([("x", Box::new(Tanh) as Box<dyn Forward>)])],
+        hooked: Hooked::new(nested()),
+        map: ["a", "a.b", "a.b.c"].map(|name| (name.to_string(), nested())).into(),
+    };
+    let nested = ["inner", "boxed", "hooked", "map.a", "map.a.b", "map.a.b.c"].map(|path| format!("{path}.1.0"));
+    for path in ["layer", "dicts.0.x"].into_iter().chain(nested.iter().map(String::as_str)) {
+        net.set_submodule::<f32>(path, Sigmoid).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(net.get_submodule(path).unwrap().type_name(), "Sigmoid");
+    }
+    net.set_submodule("linear", linear().bias(false)).unwrap();
+    assert!(net.linear.as_ref().unwrap().bias.is_none());
+    for path in ["inner", "boxed", "hooked", "map.a", "map.a.b"] {
+        net.set_submodule(path, sequential![linear()]).unwrap();
+        let error = net.set_submodule::<f32>(path, ReLU).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("set_submodule: `{path}` is a Sequential, got a ")), "{error}");
+    }
+    // A layer that takes labels is replaced by its type.
+    let mut tagger = sequential![Embedding::new(3, 2), linear()];
+    refused(tagger.set_submodule("0", linear()), ErrorKind::State, "`0` is a Embedding, got a ");
+    *tagger.get_submodule_mut("0").unwrap() = Embedding::new(5, 2);
+    assert_eq!(tagger.get_parameter("0.weight").unwrap().shape(), [5, 2]);
+}
+
+#[test]
+fn errors_of_what_has_nothing_inside() {
+    refused(Tanh.get_submodule("x"), ErrorKind::State, "get_submodule: there is no module `x`; there are none");
+    refused(Tanh.get_parameter("x"), ErrorKind::State, "get_parameter: there is no parameter `x`; there are none");
+    refused(Tanh.get_buffer("x"), ErrorKind::State, "get_buffer: there is no buffer `x`; there are none");
+    let hook = hooks::register_forward_hook(&Tanh, "x", |_, _, _| ());
+    refused(hook, ErrorKind::State, "hooks: `x` matches no module; there are none");
+    refused(Tanh.set_requires_grad_matching("x", true), ErrorKind::State, "`x` matches no parameter; there are none");
+    refused(StateDict::new().strip_prefix("x"), ErrorKind::State, "no name begins with `x`; there are none");
+    let state = StateDict::from([("x", Tensor::<f32>::ones([1]))]);
+    let call = utils::functional_call(&Tanh, &state, || Ok(()));
+    refused(call, ErrorKind::State, "functional_call: the model has no x; there are none");
+    let empty: ModuleDict<Linear> = ModuleDict::new();
+    assert_eq!(panic_of(|| empty["x"].weight.shape()), "Dict: there is no entry `x`; there are none");
 }
 
 /// A hook stays with the wrapper when the module in it is replaced.

@@ -104,6 +104,45 @@ fn hooks_change_what_is_saved_and_what_is_loaded() {
 }
 
 #[test]
+fn a_hook_that_panics_leaves_nothing_behind() {
+    let model = model();
+    let state = model.state_dict();
+    let before = model.parameters()[0].detach().get::<f32>();
+    let changed = StateDict::from_iter(state.clone().into_iter().map(|(name, t)| match t.get::<f32>() {
+        Some(t) => (name, (t + 1.0).into()),
+        None => (name, t),
+    }));
+    let pre = hooks::register_state_dict_pre_hook(&model, "1", |prefix, _| panic!("before {prefix}")).unwrap();
+    assert_eq!(panic_of(|| model.state_dict()), "before 1.");
+    drop(pre);
+    let post = hooks::register_state_dict_post_hook(&model, "1", |prefix, _, _| panic!("after {prefix}")).unwrap();
+    assert_eq!(panic_of(|| model.to_bytes()), "after 1.");
+    drop(post);
+    let load = hooks::register_load_state_dict_pre_hook(&model, "1", |prefix, _, _| panic!("load {prefix}")).unwrap();
+    assert_eq!(panic_of(|| model.load_state_dict(&changed)), "load 1.");
+    assert_eq!(model.parameters()[0].detach().get::<f32>(), before);
+    drop(load);
+    model.load_state_dict(&changed).unwrap();
+    assert_eq!((model.state_dict().len(), model.parameters()[0].detach().get::<f32>() == before), (state.len(), false));
+}
+
+/// It runs for each place, with its prefix.
+#[test]
+fn a_hook_of_a_module_in_two_places_renames_in_both() {
+    let shared = Arc::new(Linear::new(2, 2));
+    let model = sequential![shared.clone(), Tanh, shared];
+    let old = model.state_dict().rename(|name| name.replace("weight", "w")).unwrap();
+    assert!(model.load_state_dict(&old).is_err());
+    let _rename = hooks::register_load_state_dict_pre_hook(&model, "0", |prefix, _, state| {
+        let weight = state.remove(&format!("{prefix}w")).unwrap();
+        state.insert(format!("{prefix}weight"), weight);
+    })
+    .unwrap();
+    model.load_state_dict(&old).unwrap();
+    assert_eq!(model.load_state_dict_partial(&old).unwrap().applied.len(), 4);
+}
+
+#[test]
 fn a_hook_after_loading_decides() {
     let layer = || sequential![Linear::new(2, 1), LazyLinear::new(3)];
     let (model, source) = (layer(), layer());

@@ -127,6 +127,21 @@ impl Forward for Again {
     }
 }
 
+#[derive(Module)]
+struct Two {
+    a: Arc<Linear>,
+    b: Arc<Linear>,
+    fails: bool,
+}
+
+impl Two {
+    #[forward]
+    fn forward(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+        let (_, y) = (self.a.forward(x)?, self.b.forward(y)?);
+        if self.fails { self.a.forward(&Tensor::zeros([2, 7])) } else { Ok(y) }
+    }
+}
+
 #[test]
 fn what_runs_again_or_is_shared_counts_once() {
     let table = summary(&Again { a: Linear::new(4, 4), act: Tanh }, &Tensor::zeros([2, 4])).unwrap();
@@ -150,6 +165,24 @@ fn what_runs_again_or_is_shared_counts_once() {
         "├─Sequential (1): 1-2 | [2, 4] | [2, 4] | (recursive) | 32",
     ];
     assert_eq!(rows(&table.depth(1)), expected);
+    // Also in each further run of what is around them; and a call that failed has a row.
+    let shared = Arc::new(Linear::new(4, 4));
+    let mut two = Two { a: shared.clone(), b: shared, fails: false };
+    let (x, y) = (Tensor::zeros([2, 4]), Tensor::zeros([3, 4]));
+    let twice = || two.forward(&x, &y).and_then(|_| two.forward(&x, &y));
+    let table = summary_of(&two, twice).unwrap();
+    let paths: Vec<_> = table.rows.iter().map(|row| row.path.as_str()).collect();
+    assert_eq!(paths, ["", "a", "b", "", "a", "b"]);
+    let expected = [
+        "Two | [2, 4], [3, 4] | [3, 4] | -- | --",
+        "├─Linear (a): 1-1 | [2, 4] | [2, 4] | 20 | 32",
+        "├─Linear (b): 1-2 | [3, 4] | [3, 4] | (recursive) | 48",
+    ];
+    assert_eq!(rows(&summary_of(&two, || two.forward(&x, &y)).unwrap()), expected);
+    two.fails = true;
+    refused(summary_of(&two, || two.forward(&x, &y)), ErrorKind::Shape, "in Two.a (Linear(in_features=4");
+    let caught = summary_of(&two, || Ok(two.forward(&x, &y).unwrap_or_else(|_| x.clone()))).unwrap();
+    assert_eq!(rows(&caught)[3], "├─Linear (b): 1-3 | [2, 7] | -- | (recursive) | --");
     // A tied parameter is that of the layer which ran first; torchinfo counts it twice.
     let embedding = Embedding::new(10, 4);
     let mut head = Linear::new(4, 10).bias(false);

@@ -33,10 +33,10 @@
 //! [`register_post_accumulate_grad_hook`](super::Param::register_post_accumulate_grad_hook); that of a tensor is a part of the
 //! tensor that [`Tensor::with_hook`](crate::Tensor::with_hook) returns, and ends with it.
 //!
-//! All of them return a [`Handle`] that removes the hook. Of PyTorch's options, `with_kwargs` is not needed, since a hook sees the
-//! tensors of all arguments; `prepend` is the order of registration; and instead of `always_call`, look at the `Result`: a hook
-//! does not run for a call that failed. Hooks on registration have no counterpart: a struct's fields are its members once it is
-//! compiled.
+//! Registering any other returns a [`Handle`] that removes the hook. Of PyTorch's options, `with_kwargs` is not needed, since a
+//! hook sees the tensors of all arguments; `prepend` is the order of registration; and instead of `always_call`, look at the
+//! `Result`: a hook does not run for a call that failed. Hooks on registration have no counterpart: a struct's fields are its
+//! members once it is compiled.
 //!
 //! ```
 //! use ndnn::{module::hooks, prelude::*};

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    error::listed,
+    error::there_are,
     state::pattern,
     sync::{read, write},
 };
@@ -101,8 +101,8 @@ pub(super) fn places(model: &dyn Module, pattern: &str) -> Result<Places> {
     let found = found.filter(|(place, _)| seen.insert(*place));
     let found: Vec<_> = found.map(|(place, path)| (Some(place), path)).collect();
     if found.is_empty() {
-        let paths = listed(modules[1..].iter().map(|(path, _)| path));
-        return Err(Error::state("hooks", format!("`{pattern}` matches no module; there are {paths}")));
+        let paths = there_are(modules[1..].iter().map(|(path, _)| path));
+        return Err(Error::state("hooks", format!("`{pattern}` matches no module; {paths}")));
     }
     Ok(found)
 }

@@ -92,14 +92,17 @@ impl<'m> Forest<'m> {
     }
 
     /// Of the modules with this identity, the one that a call inside the node `around` is most likely of: one in there, and one
-    /// that has not run yet.
+    /// that has not run in it yet.
     fn called(&self, candidates: &[usize], around: Option<usize>) -> usize {
+        let around_of = |&node: &usize| self.nodes[node].parent;
+        let is_in = |node| std::iter::successors(Some(node), around_of).any(|node| Some(node) == around);
+        let has_run = |module: usize| self.ends[module].is_some_and(|(_, last)| around.is_none() || is_in(last));
         let around = around.map_or("", |node| &self.modules[self.nodes[node].module].0);
         let is_inside = |module: usize| {
             let rest = self.modules[module].0.strip_prefix(around);
             around.is_empty() || rest.is_some_and(|rest| rest.starts_with('.'))
         };
-        let order = |module: usize| (is_inside(module), self.ends[module].is_none());
+        let order = |module: usize| (is_inside(module), !has_run(module));
         let best = candidates.iter().map(|&module| order(module)).max().expect("there is one");
         let mut equal = candidates.iter().copied().filter(|&module| order(module) == best);
         // Of those that have run, the last one.
