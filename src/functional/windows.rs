@@ -202,8 +202,8 @@ fn no_longer<const N: usize>(steps: [usize; N], whole: [usize; N]) -> [usize; N]
 }
 
 /// Pads N numbers in front to three.
-pub(crate) fn pad_to_3<const N: usize>(numbers: [usize; N], fill: usize) -> [usize; 3] {
-    let mut three = [fill; 3];
-    three[3 - N..].copy_from_slice(&numbers);
+pub(crate) fn pad_to_3(numbers: impl AsRef<[usize]>, fill: usize) -> [usize; 3] {
+    let (numbers, mut three) = (numbers.as_ref(), [fill; 3]);
+    three[3 - numbers.len()..].copy_from_slice(numbers);
     three
 }

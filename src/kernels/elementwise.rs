@@ -87,49 +87,6 @@ impl<A, B, C, D, F: Fn(A, B, C) -> D + Sync> Map<(A, B, C), D> for Three<F> {
 
 // ----------------------------------------------------------------------------------------------------------- the loops
 
-/// As [`fill`], for pairs. The slices are arguments, so that the compiler knows that `out` does not overlap them.
-///
-/// # Safety
-/// They must have one length.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn fill_pairs<A: Copy, B: Copy, Y: Copy>(
-    x: &[A],
-    y: &[B],
-    out: &mut [MaybeUninit<Y>],
-    f: impl Fn(A, B) -> Y + Copy,
-) {
-    let (n, x, y, out) = (out.len(), x.as_ptr(), y.as_ptr(), out.as_mut_ptr());
-    let mut i = 0;
-    while i < n {
-        // SAFETY: `i` is below the lengths.
-        unsafe { *out.add(i) = MaybeUninit::new(f(*x.add(i), *y.add(i))) };
-        i += 1;
-    }
-}
-
-/// As [`fill_pairs`], for triples.
-///
-/// # Safety
-/// They must have one length.
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn fill_triples<A: Copy, B: Copy, C: Copy, Y: Copy>(
-    x: &[A],
-    y: &[B],
-    z: &[C],
-    out: &mut [MaybeUninit<Y>],
-    f: impl Fn(A, B, C) -> Y + Copy,
-) {
-    let (n, x, y, z, out) = (out.len(), x.as_ptr(), y.as_ptr(), z.as_ptr(), out.as_mut_ptr());
-    let mut i = 0;
-    while i < n {
-        // SAFETY: `i` is below the lengths.
-        unsafe { *out.add(i) = MaybeUninit::new(f(*x.add(i), *y.add(i), *z.add(i))) };
-        i += 1;
-    }
-}
-
 /// A loop over a segment of elements, by a function of one, two or three; it is compiled for each instruction set.
 trait Segment {
     /// See [`Map::VECTORS`] and [`Map::WIDE`].
@@ -180,8 +137,6 @@ const fn versions<S: Segment>() -> [RunFn; 3] {
 }
 
 struct OverOne<A, Y, F>(PhantomData<(A, Y, F)>);
-struct OverPairs<A, B, Y, F>(PhantomData<(A, B, Y, F)>);
-struct OverTriples<A, B, C, Y, F>(PhantomData<(A, B, C, Y, F)>);
 
 impl<A: Copy, Y: Copy, F: Map<A, Y>> Segment for OverOne<A, Y, F> {
     const VECTORS: bool = F::VECTORS;
@@ -194,33 +149,50 @@ impl<A: Copy, Y: Copy, F: Map<A, Y>> Segment for OverOne<A, Y, F> {
     }
 }
 
-impl<A: Copy, B: Copy, Y: Copy, F: Map<(A, B), Y>> Segment for OverPairs<A, B, Y, F> {
-    const VECTORS: bool = F::VECTORS;
-    const WIDE: bool = F::WIDE;
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    unsafe fn run<I: Isa>(f: *const (), [x, y, _]: [*const u8; MOST], out: *mut u8, n: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (f, x, y) = (&*f.cast::<F>(), from_raw_parts(x.cast(), n), from_raw_parts(y.cast(), n));
-            fill_pairs(x, y, from_raw_parts_mut(out.cast(), n), |x, y| f.at::<I>((x, y)));
+/// The segments of functions of several arrays.
+macro_rules! segments {
+    ($($name:ident, $fill:ident: $($x:ident: $X:ident),*;)*) => {$(
+        /// As [`fill`], for tuples. The slices are arguments, so that the compiler knows that `out` does not overlap them.
+        ///
+        /// # Safety
+        /// They must have one length.
+        #[inline(always)]
+        #[allow(unsafe_code)]
+        unsafe fn $fill<$($X: Copy,)* Y: Copy>(
+            $($x: &[$X],)*
+            out: &mut [MaybeUninit<Y>],
+            f: impl Fn($($X),*) -> Y + Copy,
+        ) {
+            let n = out.len();
+            let ($($x,)* out) = ($($x.as_ptr(),)* out.as_mut_ptr());
+            let mut i = 0;
+            while i < n {
+                // SAFETY: `i` is below the lengths.
+                unsafe { *out.add(i) = MaybeUninit::new(f($(*$x.add(i)),*)) };
+                i += 1;
+            }
         }
-    }
-}
 
-impl<A: Copy, B: Copy, C: Copy, Y: Copy, F: Map<(A, B, C), Y>> Segment for OverTriples<A, B, C, Y, F> {
-    const VECTORS: bool = F::VECTORS;
-    const WIDE: bool = F::WIDE;
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    unsafe fn run<I: Isa>(f: *const (), [x, y, z]: [*const u8; MOST], out: *mut u8, n: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (f, x, y) = (&*f.cast::<F>(), from_raw_parts(x.cast(), n), from_raw_parts(y.cast(), n));
-            let (z, out) = (from_raw_parts(z.cast(), n), from_raw_parts_mut(out.cast(), n));
-            fill_triples(x, y, z, out, |x, y, z| f.at::<I>((x, y, z)));
+        struct $name<$($X,)* Y, F>(PhantomData<($($X,)* Y, F)>);
+
+        impl<$($X: Copy,)* Y: Copy, F: Map<($($X),*), Y>> Segment for $name<$($X,)* Y, F> {
+            const VECTORS: bool = F::VECTORS;
+            const WIDE: bool = F::WIDE;
+            #[inline(always)]
+            #[allow(unsafe_code)]
+            unsafe fn run<I: Isa>(f: *const (), [$($x,)* ..]: [*const u8; MOST], out: *mut u8, n: usize) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let (f, out) = (&*f.cast::<F>(), from_raw_parts_mut(out.cast(), n));
+                    $fill($(from_raw_parts($x.cast(), n),)* out, |$($x),*| f.at::<I>(($($x),*)));
+                }
+            }
         }
-    }
+    )*};
+}
+segments! {
+    OverPairs, fill_pairs: x: A, y: B;
+    OverTriples, fill_triples: x: A, y: B, z: C;
 }
 
 /// The loop of a function from `X` to `Y`, which is no longer known: what goes through the arrays is compiled for the
@@ -234,7 +206,7 @@ pub struct Body<'a, X, Y> {
 impl<'a, A: Copy, B: Copy> Body<'a, A, B> {
     #[allow(unsafe_code)]
     pub fn of_one<F: Map<A, B>>(f: &'a F) -> Self {
-        // SAFETY: it takes an `F`.
+        // SAFETY: the versions of a segment that takes an `F`, by capability.
         Body { run: unsafe { Loop::new(const { &versions::<OverOne<A, B, F>>() }, f) }, types: PhantomData }
     }
 }
@@ -242,7 +214,7 @@ impl<'a, A: Copy, B: Copy> Body<'a, A, B> {
 impl<'a, A: Copy, B: Copy, C: Copy> Body<'a, (A, B), C> {
     #[allow(unsafe_code)]
     pub fn of_two<F: Map<(A, B), C>>(f: &'a F) -> Self {
-        // SAFETY: it takes an `F`.
+        // SAFETY: the versions of a segment that takes an `F`, by capability.
         Body { run: unsafe { Loop::new(const { &versions::<OverPairs<A, B, C, F>>() }, f) }, types: PhantomData }
     }
 }
@@ -250,7 +222,7 @@ impl<'a, A: Copy, B: Copy, C: Copy> Body<'a, (A, B), C> {
 impl<'a, A: Copy, B: Copy, C: Copy, D: Copy> Body<'a, (A, B, C), D> {
     #[allow(unsafe_code)]
     pub fn of_three<F: Map<(A, B, C), D>>(f: &'a F) -> Self {
-        // SAFETY: it takes an `F`.
+        // SAFETY: the versions of a segment that takes an `F`, by capability.
         Body { run: unsafe { Loop::new(const { &versions::<OverTriples<A, B, C, D, F>>() }, f) }, types: PhantomData }
     }
 }

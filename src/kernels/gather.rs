@@ -27,6 +27,12 @@ impl Rows {
         }
         Rows { outer: shape[..axis].iter().product(), len: shape[axis], inner: shape[axis + 1..].iter().product() }
     }
+
+    /// Where lane `i` of `outer · inner` along the axis begins; its elements are `inner` apart.
+    #[inline]
+    pub fn lane(&self, i: usize) -> usize {
+        i / self.inner * self.len * self.inner + i % self.inner
+    }
 }
 
 /// The rows of every block that `index` names: `outer` blocks of `index.len()` rows.

@@ -293,7 +293,7 @@ impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for Columns<'_, T, F> {
 }
 
 #[inline(always)]
-fn add_row<T: Copy>(out: &mut [T], row: &[T], f: impl Fn(T, T) -> T + Copy) {
+pub(super) fn add_row<T: Copy>(out: &mut [T], row: &[T], f: impl Fn(T, T) -> T + Copy) {
     for (o, &x) in out.iter_mut().zip(row) {
         *o = f(*o, x);
     }
@@ -344,13 +344,15 @@ pub(super) fn fold_rows<T: Element>(x: &[T], out: &mut [T], identity: T, f: impl
     }
 }
 
-/// Combines rows of one length, stored one after another in `rows`, into the first one, by halves.
-pub(super) fn halve<T: Copy>(rows: &mut [T], width: usize, f: impl Fn(T, T) -> T + Copy) {
+/// Combines rows of one length, stored one after another in `rows`, into the first one, by halves: `combine` adds one of two
+/// parts to the other.
+pub(super) fn halve<T>(rows: &mut [T], width: usize, combine: &dyn Fn(&mut [T], &[T])) {
     let mut count = rows.len() / width.max(1);
     while count > 1 {
         let half = count.div_ceil(2);
         let (low, high) = rows.split_at_mut(half * width);
-        add_row(low, &high[..(count - half) * width], f);
+        let rest = (count - half) * width;
+        combine(&mut low[..rest], &high[..rest]);
         count = half;
     }
 }
@@ -395,15 +397,8 @@ fn fold_middle<T: Element>(x: &[T], [outer, n, inner]: [usize; 3], fold: Fold<'_
     }
     let mut out = filled(outer * inner, identity);
     for (out, sums) in out.chunks_exact_mut(inner).zip(sums.chunks_exact_mut(parts * inner)) {
-        let mut count = parts;
-        while count > 1 {
-            let half = count.div_ceil(2);
-            let (low, high) = sums.split_at_mut(half * inner);
-            let width = (count - half) * inner;
-            // One row, so its distance to the next does not matter; for one number this one leaves it as it is.
-            columns(Blocks { x: high, block: high.len(), stride: 2, count: 1, width, out: &mut low[..width] });
-            count = half;
-        }
+        // A single row, so any stride would do; with 1, a row of one number would be summed in lanes.
+        halve(sums, inner, &|out, x| columns(Blocks { x, block: x.len(), stride: 2, count: 1, width: x.len(), out }));
         out.copy_from_slice(&sums[..inner]);
     }
     recycle(sums);
@@ -500,10 +495,9 @@ pub fn positions<T: Element>(
     let mut shape = x.shape().to_vec();
     shape.remove(axis);
     let mut out = vector(shape.iter().product());
-    for outer in 0..lanes.outer {
-        for inner in 0..lanes.inner {
-            out.push(position(&data[outer * lanes.len * lanes.inner + inner..], lanes.len, lanes.inner, before) as i64);
-        }
+    // Not axis by axis: there may be very many blocks without elements.
+    for lane in 0..lanes.outer * lanes.inner {
+        out.push(position(&data[lanes.lane(lane)..], lanes.len, lanes.inner, before) as i64);
     }
     array(&shape, out)
 }
@@ -523,13 +517,13 @@ pub fn scan<T: Element, S: Copy, U: Element>(
         // There may be very many lanes without elements.
         return out;
     }
-    let (data, Rows { outer, len, inner }) = (row_major(&x), Rows::new(x.shape(), axis));
+    let (data, lanes) = (row_major(&x), Rows::new(x.shape(), axis));
     let out_data = out.as_slice_mut().expect("row-major order");
-    for lane in 0..outer * inner {
-        let (first, mut state) = (lane / inner * len * inner + lane % inner, start);
-        for i in 0..len {
-            let i = if reverse { len - 1 - i } else { i };
-            let at = first + i * inner;
+    for lane in 0..lanes.outer * lanes.inner {
+        let (first, mut state) = (lanes.lane(lane), start);
+        for i in 0..lanes.len {
+            let i = if reverse { lanes.len - 1 - i } else { i };
+            let at = first + i * lanes.inner;
             state = step(state, data[at], i);
             out_data[at] = get(state);
         }

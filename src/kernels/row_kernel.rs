@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use super::{
     isa::{Isa, Kernel, dispatch_for},
     memory::{Aligned, vector},
+    reduce::{add_row, halve},
     threads,
     thresholds::{ROW_PARALLEL as PARALLEL, ROW_TASK as TASK},
 };
@@ -122,7 +123,7 @@ pub fn run<T: Element, K: RowKernel<T>>(kernel: &K, sizes: Sizes) -> (Aligned<T>
         out.set_len(rows * written);
         notes.set_len(rows);
     }
-    super::reduce::halve(&mut totals, sums, T::plus);
+    halve(&mut totals, sums, &|sums, more| add_row(sums, more, T::plus));
     totals.truncate(sums);
     (out, notes, totals)
 }

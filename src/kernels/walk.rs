@@ -58,7 +58,7 @@ impl<'a> Loop<'a> {
     /// The version for this CPU, of those for each [`Capability`](super::isa::Capability).
     ///
     /// # Safety
-    /// The versions must take their first argument as an `F`.
+    /// The versions must take their first argument as an `F`, and each may need the instructions of its own capability only.
     #[allow(unsafe_code)]
     #[inline]
     pub unsafe fn new<F: Sync>(versions: &[RunFn; 3], f: &'a F) -> Self {

@@ -23,7 +23,7 @@ use crate::{
 /// The batch is cut along axis 0, by its size alone: into parts of at least 16 elements, at most 8 of them, or as many as
 /// [`parts`](DataParallel::parts) says. Gradients are added in the order of the parts. So the results have the same bits on any number
 /// of threads, though not those of the whole batch at once: sums are added in another order, dropout draws for each
-/// part, and batch norms normalize each part, but for [`SyncBatchNorm`](crate::nn::SyncBatchNorm), which normalizes the whole batch. As in
+/// part, and batch norms normalize each part, except [`SyncBatchNorm`](crate::nn::SyncBatchNorm), which normalizes the whole batch. As in
 /// PyTorch, buffers such as running statistics are those of the first part. Inside another `DataParallel`, the whole of its part is
 /// the batch.
 ///

@@ -25,8 +25,8 @@ pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Ten
     Ok(shape)
 }
 
-/// `f` of three operands with these names as an operation, broadcasting; `gradient(k, g, operands)` is that of operand `k`, in the shape of
-/// the result.
+/// `f` of three operands with these names as an operation, broadcasting; `gradient(k, g, operands)` is that of operand `k`,
+/// in the shape of the result.
 pub(super) fn of_three<T: Number>(
     op: &'static str,
     names: [&str; 3],

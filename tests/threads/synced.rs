@@ -104,6 +104,15 @@ fn a_synced_batch_norm_of_extreme_numbers() {
         found.eval();
         assert_eq!(found.forward(&x).unwrap(), found.module.forward(&x).unwrap());
     }
+    // Without values per channel there are no statistics.
+    let (model, x) = (DataParallel::new(SyncBatchNorm::new(2)).parts(2), Tensor::<f32>::zeros([4, 2, 0]));
+    let x = x.set_requires_grad(true);
+    let before = model.state_dict();
+    let y = model.forward(&x).unwrap();
+    y.sum().backward().unwrap();
+    assert_eq!((y.shape(), x.grad().unwrap().shape()), (&[4, 2, 0][..], &[4, 2, 0][..]));
+    let running = |state: &StateDict| state.get("module.running_var").unwrap().get::<f32>().unwrap().clone();
+    assert_eq!(running(&model.state_dict()), running(&before));
     let nan = tensor![[1.0], [f32::NAN], [2.0], [3.0]];
     let y = DataParallel::new(SyncBatchNorm::new(1)).parts(2).forward(&nan).unwrap();
     assert!(y.view().iter().all(|y| y.is_nan()));

@@ -14,7 +14,7 @@ use crate::{
     error::ErrorKind,
     kernels::{
         layout::row_major,
-        memory::{collected, filled},
+        memory::{copied, filled},
         normalization as kernel,
         parts::{self, About, Part, Phase},
     },
@@ -36,6 +36,7 @@ pub(crate) fn batch_norm_of_parts<T: Real>(
 ) -> Result<(Tensor<T>, Option<[Vec<T>; 2]>)> {
     let options = BatchNormOptions::default().training(true).eps(eps);
     let form = form(OP, input, [None, None], weight, bias, options)?;
+    // The parts must agree on the number of channels too.
     let about = (OP, layer.wrapping_add(form.sizes[2]));
     if part.phase() == Phase::Joint {
         let all = part.meet(about, input.clone(), |inputs| jointly(&inputs, weight, bias, options))?;
@@ -118,7 +119,7 @@ impl Together {
     pub fn sums<T: Real>(&self, own: &[Vec<T>; 2]) -> Result<Arc<([Vec<T>; 2], f64)>> {
         let part = parts::here().filter(|part| part.phase() == Phase::Backward).ok_or_else(elsewhere)?;
         let count = self.count;
-        part.meet(self.about, own.each_ref().map(|sums| collected(sums.iter().copied())), |all| {
+        part.meet(self.about, own.each_ref().map(|sums| copied(sums)), |all| {
             let mut all = all.into_iter();
             let mut sums = all.next().expect("at least one part");
             for part in all {

@@ -103,8 +103,7 @@ pub fn adaptive_avg_pool<const N: usize, T: Real>(
 /// [`adaptive_avg_pool`] of an input `(B, C, *sizes)` over 1, 2 or 3 axes, under the name of an operation that checked it.
 pub(in crate::functional) fn area<T: Real>(op: &'static str, input: &Tensor<T>, sizes: &[usize]) -> Result<Tensor<T>> {
     let shape = input.shape();
-    let over_3 = |sizes: &[usize]| std::array::from_fn(|i| (i + sizes.len()).checked_sub(3).map_or(1, |i| sizes[i]));
-    let pattern = Pattern::Adaptive { input: over_3(&shape[2..]), output: over_3(sizes) };
+    let pattern = Pattern::Adaptive { input: pad_to_3(&shape[2..], 1), output: pad_to_3(sizes, 1) };
     means(input, Pooling { op, pattern, shape: [&shape[..2], sizes].concat() }, sizes.len(), None, false)
 }
 

@@ -227,9 +227,9 @@ pub type BatchNorm3d<T = f32> = BatchNorm<3, T>;
 /// statistics of the whole batch instead of those of one part. Elsewhere it is a [`BatchNorm`].
 ///
 /// In training the parts wait for one another at each of these layers, forward and backward, so all parts run at the same time, each on
-/// a thread, and must call the same layers in the same order. A part that does not, or that fails, is an error of those that wait.
-/// Gradients of gradients compute the forward passes of all parts again, in one graph; through a
-/// [`checkpoint`](crate::nn::utils::checkpoint) inside the parts there are none.
+/// a thread, and must call the same layers in the same order. If a part does not, or fails, those that wait get an error.
+/// Gradients of gradients compute the forward passes of all parts again, in one graph; they cannot pass through a
+/// [`checkpoint`](crate::nn::utils::checkpoint) inside the parts.
 /// [`convert_sync_batchnorm`](SyncBatchNorm::convert_sync_batchnorm) makes them of the batch norms of a model.
 ///
 /// ```
