@@ -325,11 +325,12 @@ fn static_keys_and_values_replace_the_projected_ones() {
     assert!(error(&x, bias_kv, given).contains("static_k cannot be combined"));
     let short = options.clone().static_k(&numbers(3, &[3, 5, 2]));
     assert!(error(&x, None, short).contains("static_k is [3, 5, 2], expected"));
-    let out_proj = MultiheadAttentionParameters { out_proj_weight: numbers(8, &[4]), ..parameters(None) };
-    let result = F::multi_head_attention_forward(&x, &keys, &keys, &out_proj, options.clone());
-    assert!(result.unwrap_err().to_string().starts_with("linear: "));
-    let uneven = options.static_k(&project(1));
+    let uneven = options.clone().static_k(&project(1));
     assert!(error(&x, None, uneven).contains("as many keys as values, got 6 and 4"));
+    let out_proj = MultiheadAttentionParameters { out_proj_weight: numbers(8, &[4]), ..parameters(None) };
+    let result = F::multi_head_attention_forward(&x, &keys, &keys, &out_proj, options);
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("out_proj_weight is [4], [4, 4] is expected for query [3, 2, 4]"), "{error}");
 }
 
 #[test]

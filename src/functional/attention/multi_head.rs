@@ -187,7 +187,7 @@ impl<T: Real> MultiheadAttentionParameters<T> {
             let what = format!("the query's {features} features do not divide into {} heads", self.num_heads);
             return Err(Error::shape(MHA, what));
         }
-        let weights: Vec<(&str, &Tensor<T>, [usize; 2])> = match &self.in_proj_weight {
+        let mut weights: Vec<(&str, &Tensor<T>, [usize; 2])> = match &self.in_proj_weight {
             InProjection::Packed(w) => vec![("in_proj_weight", w, [3 * features, features])],
             InProjection::Separate([wq, wk, wv]) => vec![
                 ("q_proj_weight", wq, [features, features]),
@@ -195,6 +195,8 @@ impl<T: Real> MultiheadAttentionParameters<T> {
                 ("v_proj_weight", wv, [features, v[last]]),
             ],
         };
+        let out = &self.out_proj_weight;
+        weights.push(("out_proj_weight", out, [out.shape().first().copied().unwrap_or(features), features]));
         for (name, weight, expected) in weights {
             if weight.shape() != expected {
                 let what = format!("{name} is {:?}, {expected:?} is expected for {came}", weight.shape());
@@ -317,8 +319,8 @@ impl<T: Real> MultiheadAttentionParameters<T> {
     /// `(L or S, N, E)`, or from all three side by side.
     pub(super) fn attend(&self, projected: &[Tensor<T>], call: Call<'_, T>) -> Result<(Tensor<T>, Option<Tensor<T>>)> {
         let Call { given, masks, causal, need_weights } = call;
-        let shape = projected[0].shape();
-        let (len, batch, features) = (shape[0], shape[1], shape[2] / if projected.len() == 1 { 3 } else { 1 });
+        let (shape, features) = (projected[0].shape(), self.out_proj_weight.shape()[1]);
+        let (len, batch) = (shape[0], shape[1]);
         let plan = Plan {
             masks,
             causal,
