@@ -6,7 +6,7 @@ use super::collate::{collate, common_len, sample, select};
 use crate::{
     Error, Result,
     kernels::{
-        memory::{collected, try_collected},
+        memory::{collected, copied, try_collected},
         sizes::room,
     },
     tensor::{Tensor, Tensors},
@@ -88,7 +88,7 @@ pub struct Subset<D> {
 
 impl<D> Clone for Subset<D> {
     fn clone(&self) -> Self {
-        Subset { dataset: self.dataset.clone(), positions: collected(self.positions.iter().copied()) }
+        Subset { dataset: self.dataset.clone(), positions: copied(&self.positions) }
     }
 }
 
@@ -180,6 +180,6 @@ pub fn random_split<D: Dataset, const N: usize>(dataset: D, lengths: [usize; N])
     let mut at = 0;
     Ok(lengths.map(|n| {
         at += n;
-        Subset { dataset: dataset.clone(), positions: collected(order[at - n..at].iter().copied()) }
+        Subset { dataset: dataset.clone(), positions: copied(&order[at - n..at]) }
     }))
 }

@@ -5,7 +5,7 @@ use crate::{
     Error, Result,
     functional::{dropout, linear},
     kernels::{
-        memory::{collected, filled, vector},
+        memory::{copied, filled, vector},
         sizes::room,
     },
     tensor::{Real, Tensor},
@@ -136,7 +136,7 @@ impl<K: RecurrentKind> Driver<K> {
         backwards: bool,
     ) -> Layer<T> {
         let (h, c) = (start.part(0).clone(), (K::State::<T>::PARTS > 1).then(|| start.part(1).clone()));
-        let (op, kind, sizes) = (self.op, self.kind.kernel(), collected(sizes.iter().copied()));
+        let (op, kind, sizes) = (self.op, self.kind.kernel(), copied(sizes));
         Layer { op, kind, sizes, backwards, input: input.clone(), h, c, weights: weights.clone() }
     }
 
