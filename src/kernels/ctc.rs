@@ -6,7 +6,8 @@
 //! relative to the largest, so that no length costs digits and no path is lost. The way back is the way forth through the
 //! reversed labels.
 
-use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
+use ndarray::{ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Ix2, Ix3};
+use ndnn_derive::concrete;
 
 use super::{
     isa::{Isa, Kernel, dispatch},
@@ -43,7 +44,7 @@ fn fold<T: Real>(x: &[T], start: T, f: impl Fn(T, T) -> T) -> T {
 
 /// Log probabilities `(steps, batch, classes)` and what they are compared with.
 pub struct Ctc<'a, T> {
-    pub log_probs: ArrayView3<'a, T>,
+    pub log_probs: ArrayViewD<'a, T>,
     /// The labels of each sample.
     pub labels: &'a [Vec<usize>],
     /// The steps of each sample.
@@ -210,32 +211,9 @@ impl<T: Real> Ctc<'_, T> {
         self.labels.iter().zip(self.steps).map(|(labels, steps)| (2 * labels.len() + 1) * steps).sum()
     }
 
-    /// Minus the logarithm of the probability of each sample's labels, and what the gradient needs.
-    pub fn losses(&self) -> (Vec<T>, Vec<Paths<T>>) {
-        let mut out = collected(self.steps.iter().map(|_| None));
-        let each = |(n, out): (usize, &mut Option<_>)| {
-            let states = States::new(self.labels[n].iter().copied(), self.blank);
-            let x = self.log_probs.index_axis(Axis(1), n);
-            *out = Some(dispatch(Forth { x, states, steps: self.steps[n] }));
-        };
-        self.each(out.iter_mut().enumerate(), each);
-        out.into_iter().map(|done| done.expect("each sample ran")).unzip()
-    }
-
-    /// `g (eˣ − p)` for each sample, where `p` is the share of the paths that are in the class at the step: the gradient of
-    /// the scores whose log softmax was passed; 0 behind a sample's steps, and where `g` is `None`.
-    pub fn gradient(&self, paths: &[Paths<T>], g: &[Option<T>]) -> Array3<T> {
-        let (steps, batch, classes) = self.log_probs.dim();
-        let grad = full("ctc_loss", &[steps, batch, classes], T::ZERO);
-        let mut grad = grad.into_dimensionality().expect("three axes");
-        let each = |(n, grad): (usize, ArrayViewMut2<'_, T>)| {
-            let Some(g) = g[n] else { return };
-            let states = States::new(self.labels[n].iter().rev().copied(), self.blank);
-            let x = self.log_probs.index_axis(Axis(1), n);
-            dispatch(Back { x, states, paths: &paths[n], g, grad });
-        };
-        self.each(grad.axis_iter_mut(Axis(1)).enumerate(), each);
-        grad
+    /// The log probabilities of sample `n`, `(steps, classes)`.
+    fn sample(&self, n: usize) -> ArrayView2<'_, T> {
+        self.log_probs.index_axis(Axis(1), n).into_dimensionality::<Ix2>().expect("three axes")
     }
 
     fn each<J: Send>(&self, samples: impl Iterator<Item = J>, f: impl Fn(J) + Sync) {
@@ -244,4 +222,31 @@ impl<T: Real> Ctc<'_, T> {
             false => threads::each(self.work(), samples, f),
         }
     }
+}
+
+/// Minus the logarithm of the probability of each sample's labels, and what the gradient needs.
+#[concrete]
+pub fn losses<T: Real>(ctc: &Ctc<'_, T>) -> (Vec<T>, Vec<Paths<T>>) {
+    let mut out = collected(ctc.steps.iter().map(|_| None));
+    let each = |(n, out): (usize, &mut Option<_>)| {
+        let states = States::new(ctc.labels[n].iter().copied(), ctc.blank);
+        *out = Some(dispatch(Forth { x: ctc.sample(n), states, steps: ctc.steps[n] }));
+    };
+    ctc.each(out.iter_mut().enumerate(), each);
+    out.into_iter().map(|done| done.expect("each sample ran")).unzip()
+}
+
+/// `g (eˣ − p)` for each sample, where `p` is the share of the paths that are in the class at the step: the gradient of
+/// the scores whose log softmax was passed; 0 behind a sample's steps, and where `g` is `None`.
+#[concrete]
+pub fn gradient<T: Real>(ctc: &Ctc<'_, T>, paths: &[Paths<T>], g: &[Option<T>]) -> ArrayD<T> {
+    let grad = full("ctc_loss", ctc.log_probs.shape(), T::ZERO);
+    let mut grad = grad.into_dimensionality::<Ix3>().expect("three axes");
+    let each = |(n, grad): (usize, ArrayViewMut2<'_, T>)| {
+        let Some(g) = g[n] else { return };
+        let states = States::new(ctc.labels[n].iter().rev().copied(), ctc.blank);
+        dispatch(Back { x: ctc.sample(n), states, paths: &paths[n], g, grad });
+    };
+    ctc.each(grad.axis_iter_mut(Axis(1)).enumerate(), each);
+    grad.into_dyn()
 }

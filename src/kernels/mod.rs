@@ -9,11 +9,12 @@
 //!   vectors), [`special_f64`] (gamma, erf and related functions, in f64).
 //! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions
 //!   of sliding windows).
-//! - Operations made of them: [`attention`], [`conv`] with [`im2col`], [`cross_entropy`], [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
+//! - Operations made of them: [`attention`], [`binary_cross_entropy`], [`conv`] with [`im2col`], [`cross_entropy`], [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
 //!   [`products`], [`random`], [`recurrent`], [`row_sums`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
 //! - Products of matrices: [`gemm`]; equations, reflections and nuclear norms: [`linalg`].
 
 pub mod attention;
+pub mod binary_cross_entropy;
 pub mod conv;
 pub mod copy;
 pub mod cross_entropy;

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use ndnn_derive::concrete;
+
 use super::{
     isa::Isa,
     memory::{Aligned, filled},
@@ -150,6 +152,7 @@ pub fn row_sums<T: Real>(matrix: &[T], width: usize, groups: &Groups, mean: bool
 
 /// The largest of each column of each group of rows, and for each the place of its row in `groups.index`; 0 for an empty
 /// group, whose places have no meaning. The first of equal elements is chosen; a NaN is chosen only if it comes first.
+#[concrete]
 pub fn row_maxima<T: Real>(matrix: &[T], width: usize, groups: &Groups) -> (Vec<T>, Vec<usize>) {
     let size = groups.len() * width;
     let (mut out, mut places) = (filled(size, T::ZERO), filled(size, 0));

@@ -1,5 +1,7 @@
 //! Writing into a tensor by index: the result is a new tensor, and the old one is unchanged.
 
+use ndnn_derive::concrete;
+
 use super::gather::{fits, positions, vector};
 use crate::{
     Error, Result,
@@ -32,6 +34,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The derivative of taking rows, and vice versa; the indices and shapes were checked.
+    #[concrete(Element)]
     pub(crate) fn rows_added(&self, at: usize, index: &[usize], source: &Tensor<T>) -> Tensor<T> {
         let mut out = self.to_vec();
         put_rows(&mut out, Rows::new(self.shape(), at), index, &row_major(&source.view()), T::plus);
@@ -56,6 +59,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// `self` with the rows of axis `at` that `index` names replaced by those of `source`; all was checked.
+    #[concrete(Element)]
     pub(crate) fn rows_copied(&self, at: usize, index: Vec<usize>, source: &Tensor<T>) -> Tensor<T> {
         let mut out = self.to_vec();
         put_rows(&mut out, Rows::new(self.shape(), at), &index, &row_major(&source.view()), |_, b| b);

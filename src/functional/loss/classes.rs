@@ -81,7 +81,7 @@ pub(super) fn one_per_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, class
 // ----------------------------------------------------------------------------------------------------- class indices
 
 /// Targets as class indices, checked, and their weights.
-pub(super) struct Labels<T> {
+struct Labels<T> {
     axis: usize,
     /// The input's shape.
     shape: Vec<usize>,
@@ -94,7 +94,7 @@ pub(super) struct Labels<T> {
 
 impl<T: Real> Labels<T> {
     /// For scores of this shape.
-    pub fn new(op: &str, scores: &[usize], target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Self> {
+    fn new(op: &str, scores: &[usize], target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Self> {
         let shape = scores.to_vec();
         let axis = class_axis(op, &shape)?;
         let n = shape[axis];
@@ -155,7 +155,7 @@ impl<T: Real> Labels<T> {
     }
 
     /// The divisor of the losses or of a gradient.
-    pub fn divisor(&self) -> T {
+    fn divisor(&self) -> T {
         match self.reduction {
             Reduction::Mean if self.weight.is_none() => T::of(self.classes.iter().flatten().count() as f64),
             Reduction::Mean => {
@@ -252,6 +252,17 @@ impl<T: Real> Labels<T> {
         }
         Ok(grad.zero_where(&self.beside_input(ignored).broadcast_to(&self.shape)?))
     }
+}
+
+/// What the mean of the losses of these targets divides by.
+#[concrete]
+pub(super) fn mean_divisor<T: Real>(
+    op: &str,
+    scores: &[usize],
+    target: &Tensor<i64>,
+    options: NLLLossOptions<'_, T>,
+) -> Result<T> {
+    Ok(Labels::new(op, scores, target, options)?.divisor())
 }
 
 /// `−w[y] x[y]`: the negative log likelihood of the class `y`, where `x` are log probabilities and `w` weights of

@@ -2,10 +2,8 @@
 
 use std::f64::consts::PI;
 
-use ndnn_derive::concrete;
-
 use super::{
-    Reduction, broadcasts_to, first,
+    Reduction, broadcasts_to, negative,
     pairs::{Divergence, LogDivergence, Poisson, PoissonOfLog, of_pairs},
 };
 use crate::{
@@ -88,7 +86,6 @@ loss_options! {
 ///
 /// # Errors
 /// If the shapes differ.
-#[concrete]
 pub fn kl_div<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: KLDivLossOptions) -> Result<Tensor<T>> {
     let reduction = match options.reduction {
         KLDivReduction::None => Reduction::None,
@@ -121,7 +118,6 @@ pub fn kl_div<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: KLDivLoss
 ///
 /// # Errors
 /// If the shapes differ.
-#[concrete]
 pub fn poisson_nll_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,
@@ -144,7 +140,7 @@ pub fn poisson_nll_loss<T: Real>(
 
 /// The variance in a shape that broadcasts to the input's.
 fn variance<T: Real>(op: &str, input: &Tensor<T>, var: &Tensor<T>) -> Result<Tensor<T>> {
-    if let Some((v, at)) = first(var, |v| v < T::ZERO) {
+    if let Some((v, at)) = negative(var) {
         return Err(Error::value(op, format!("the variance is {v} at {at:?}, expected at least 0")));
     }
     let (shape, of) = (input.shape(), var.shape());
@@ -179,7 +175,6 @@ fn variance<T: Real>(op: &str, input: &Tensor<T>, var: &Tensor<T>) -> Result<Ten
 ///
 /// # Errors
 /// If the shapes do not fit, or a variance is below 0.
-#[concrete]
 pub fn gaussian_nll_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,

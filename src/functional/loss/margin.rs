@@ -13,8 +13,8 @@ use crate::{
     Error, Result,
     functional::activation::{relu, squared_relu},
     kernels::{
-        layout::row_major,
-        memory::{collected, filled, full},
+        layout::{array, row_major},
+        memory::{filled, vector},
         scalar::is_nan,
     },
     ops::shared,
@@ -122,7 +122,6 @@ fn no_class(op: &str, target: &Tensor<i64>, classes: usize, least: i64) -> Resul
 ///
 /// # Errors
 /// If the shapes do not fit, there are no classes, or a target is not a class.
-#[concrete]
 pub fn multi_margin_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<i64>,
@@ -169,6 +168,16 @@ fn labels_above<T: Real>(x: &[T], labels: &[i64], slopes: &mut [T]) -> T {
     sum
 }
 
+/// The loss of each row of `c` scores, and the slopes of all of them.
+#[concrete]
+fn rows_above<T: Real>(x: &[T], labels: &[i64], c: usize) -> (Vec<T>, Vec<T>) {
+    let (mut losses, mut slopes) = (vector(x.len() / c), filled(x.len(), T::ZERO));
+    for ((x, labels), slopes) in x.chunks_exact(c).zip(labels.chunks_exact(c)).zip(slopes.chunks_exact_mut(c)) {
+        losses.push(labels_above(x, labels, slopes));
+    }
+    (losses, slopes)
+}
+
 /// `Σ max(0, 1 − (x[y] − x[i])) / C` over the right classes `y` and the others `i`, for scores `x`.
 ///
 /// `input` is `(C)` or `(N, C)`; `target` has the same shape and begins with the right classes, of which −1 is the end.
@@ -184,7 +193,6 @@ fn labels_above<T: Real>(x: &[T], labels: &[i64], slopes: &mut [T]) -> T {
 ///
 /// # Errors
 /// If the shapes differ, there are no classes, or a target is neither a class nor −1.
-#[concrete]
 pub fn multilabel_margin_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<i64>,
@@ -197,13 +205,8 @@ pub fn multilabel_margin_loss<T: Real>(
         return Err(Error::shape(op, format!("the input is {x:?}, the target {y:?}, they must have one shape")));
     }
     no_class(op, target, c, -1)?;
-    let mut slopes = full(op, input.shape(), T::ZERO);
-    let (x, y) = (input.view(), target.view());
-    let (x, y) = (row_major(&x), row_major(&y));
-    let filled = slopes.as_slice_mut().expect("row-major order").chunks_exact_mut(c);
-    let each = x.chunks_exact(c).zip(y.chunks_exact(c)).zip(filled);
-    let losses = collected(each.map(|((x, y), slopes)| labels_above(x, y, slopes)));
-    let (slopes, x) = (Tensor::from(slopes), input.clone());
+    let (losses, slopes) = rows_above(&row_major(&input.view()), &row_major(&target.view()), c);
+    let (slopes, x) = (Tensor::from(array(input.shape(), slopes)), input.clone());
     let batch = if input.ndim() == 2 { &input.shape()[..1] } else { &[] };
     let losses = Tensor::from_vec(batch, losses)?.into_array();
     let losses = Tensor::op(op, losses, [input], move |g, _| {
@@ -227,7 +230,6 @@ pub fn multilabel_margin_loss<T: Real>(
 ///
 /// # Errors
 /// If the shapes differ, or the input is a scalar.
-#[concrete]
 pub fn multilabel_soft_margin_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,

@@ -76,6 +76,7 @@ pub use margin::{
 };
 
 use ndarray::Dimension;
+use ndnn_derive::concrete;
 
 use crate::{
     Error, Result,
@@ -141,6 +142,18 @@ fn first<E: Element>(x: &Tensor<E>, wrong: impl Fn(E) -> bool) -> Option<(E, Vec
     let view = x.view();
     let at = row_major(&view).iter().position(|&x| wrong(x))?;
     view.indexed_iter().nth(at).map(|(at, &x)| (x, at.slice().to_vec()))
+}
+
+/// The first element that is no probability.
+#[concrete]
+fn no_probability<T: Real>(x: &Tensor<T>) -> Option<(T, Vec<usize>)> {
+    first(x, |x| !(x >= T::ZERO && x <= T::ONE))
+}
+
+/// The first element below 0.
+#[concrete]
+fn negative<T: Real>(x: &Tensor<T>) -> Option<(T, Vec<usize>)> {
+    first(x, |x| x < T::ZERO)
 }
 
 const INPUT_AND_TARGET: [&str; 2] = ["input", "target"];

@@ -1,7 +1,5 @@
 //! Fractional max pooling: windows at steps that vary at random.
 
-use ndnn_derive::concrete;
-
 use super::{filled, max::picked};
 use crate::{
     Error, Result,
@@ -119,7 +117,6 @@ pub fn fractional_max_pool_with_indices<const N: usize, T: Real>(
 }
 
 /// `windows` is the sizes of the input, of a window and of the output.
-#[concrete]
 fn fractional<T: Real>(
     op: &'static str,
     x: &Tensor<T>,
