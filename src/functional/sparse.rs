@@ -73,8 +73,7 @@ fn matrix(op: &str, shape: &[usize]) -> Result<[usize; 2]> {
 /// The rows that `input` names in a table of this shape.
 fn rows_of(op: &str, input: &Tensor<i64>, shape: &[usize]) -> Result<Vec<usize>> {
     let rows = matrix(op, shape)?[0];
-    let view = input.view();
-    let given = row_major(&view);
+    let given = input.elements();
     // The sign of a number tells that it, or what is left of the table after it, is negative: a vector loop.
     let last = (rows as i64).wrapping_sub(1);
     let mut signs = 0;
@@ -130,7 +129,7 @@ fn looked_up<T: Real>(x: &Tensor<T>, lookup: Lookup) -> Result<Tensor<T>> {
     let Lookup { op, groups, shape, mean, by_frequency, padding } = lookup;
     let [rows, width] = matrix(op, x.shape())?;
     room::<T>(op, &shape)?;
-    let out = row_sums(&row_major(&x.view()), width, &groups, mean).array(shape);
+    let out = row_sums(&x.elements(), width, &groups, mean).array(shape);
     Ok(Tensor::op(op, out, [x], move |g, _| {
         if width == 0 {
             return Ok([Some(Tensor::zeros([rows, 0]))]);
@@ -284,7 +283,7 @@ fn bag_maxima<T: Real>(weight: &Tensor<T>, bags: Groups) -> Result<Tensor<T>> {
     const OP: &str = "embedding_bag";
     let [rows, width] = matrix(OP, weight.shape())?;
     room::<T>(OP, &[bags.len(), width])?;
-    let (out, places) = row_maxima(&row_major(&weight.view()), width, &bags);
+    let (out, places) = row_maxima(&weight.elements(), width, &bags);
     let (full, chosen) = chosen(&bags, &places, width);
     Ok(Tensor::op(OP, array(&[bags.len(), width], out), [weight], move |g, _| {
         let g = g.rows_taken(OP, 0, copied(&full))?.reshape([-1])?;
@@ -309,7 +308,7 @@ fn bag_maxima<T: Real>(weight: &Tensor<T>, bags: Groups) -> Result<Tensor<T>> {
 /// memory for the result.
 pub fn one_hot(input: &Tensor<i64>, num_classes: impl Into<Option<usize>>) -> Result<Tensor<i64>> {
     const OP: &str = "one_hot";
-    let (classes, given) = (row_major(&input.view()).to_vec(), num_classes.into());
+    let (classes, given) = (input.elements().to_vec(), num_classes.into());
     if let Some(bad) = classes.iter().find(|&&class| class < 0) {
         return Err(Error::index(OP, format!("class {bad} is negative")));
     }

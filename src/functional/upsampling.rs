@@ -10,7 +10,6 @@ use crate::{
     Error, Result,
     kernels::{
         interpolation::{Taps, resample, transposed},
-        layout::row_major,
         memory::collected,
         sizes::room,
     },
@@ -293,7 +292,7 @@ fn resized(from: &[usize], to: Resize) -> Result<(Vec<usize>, Option<Vec<f64>>)>
 
 /// The planes of `x` mapped along their axes; linear, so its derivative maps gradients back by the transposed tables.
 fn mapped<T: Real>(op: &'static str, x: &Tensor<T>, axes: Vec<Taps<T>>, shape: &[usize]) -> Tensor<T> {
-    let (data, from) = (resample(&row_major(&x.view()), &axes).array(shape), x.shape().to_vec());
+    let (data, from) = (resample(&x.elements(), &axes).array(shape), x.shape().to_vec());
     Tensor::op(op, data, [x], move |g, _| {
         let back = collected(axes.iter().map(transposed));
         Ok([Some(mapped("interpolate_backward", g, back, &from))])

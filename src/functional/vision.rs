@@ -9,7 +9,7 @@ use crate::{
     Error, Result,
     autograd::grad_with,
     kernels::{
-        layout::{array, row_major},
+        layout::array,
         memory::{collected, filled, vector},
         sampling::{self as kernel, OUTSIDE, Places},
         sizes::{count, room},
@@ -365,7 +365,7 @@ fn grid_taps<T: Real>(grid: &[T], rules: &[Rule<T>], options: GridSampleOptions)
 
 /// [`grid_taps`], whose weights are a function of the grid.
 fn tapped<T: Real>(grid: &Tensor<T>, rules: Vec<Rule<T>>, options: GridSampleOptions) -> (Tensor<T>, Vec<usize>) {
-    let (weights, at) = grid_taps(&row_major(&grid.view()), &rules, options);
+    let (weights, at) = grid_taps(&grid.elements(), &rules, options);
     let axes = rules.len();
     let (spots, all) = (grid.numel() / axes, options.taps().pow(axes as u32));
     let kept = grid.clone();
@@ -390,8 +390,7 @@ fn grid_slopes<T: Real>(g: &Tensor<T>, grid: &Tensor<T>, rules: &[Rule<T>], opti
     let (axes, taps) = (rules.len(), options.taps());
     let all = taps.pow(axes as u32);
     let mut slopes = filled(grid.numel(), T::ZERO);
-    let (g, grid) = (g.view(), grid.view());
-    let (g, grid) = (row_major(&g), row_major(&grid));
+    let (g, grid) = (g.elements(), grid.elements());
     let parts = g.chunks(SPOTS * all).zip(grid.chunks(SPOTS * axes)).zip(slopes.chunks_mut(SPOTS * axes));
     threads::each(g.len(), parts, |((g, grid), slopes)| {
         let each = g.chunks_exact(all).zip(grid.chunks_exact(axes)).zip(slopes.chunks_exact_mut(axes));
@@ -434,7 +433,7 @@ fn fractions_and_slopes<T: Real>(grid: &[T], rules: &[Rule<T>], options: GridSam
 
 /// How far each place is from the element below it, as a function of the grid.
 fn fractions<T: Real>(grid: &Tensor<T>, rules: &[Rule<T>], options: GridSampleOptions) -> Tensor<T> {
-    let [fractions, slopes] = fractions_and_slopes(&row_major(&grid.view()), rules, options);
+    let [fractions, slopes] = fractions_and_slopes(&grid.elements(), rules, options);
     let slopes = Tensor::from(array(grid.shape(), slopes));
     let run = move |g: &Tensor<T>, _| Ok([Some(shared(g, &slopes)?)]);
     Tensor::op("grid_position", array(grid.shape(), fractions), [grid], run)
@@ -470,7 +469,7 @@ struct Sampling {
 /// The weighted sums of elements of `x`. It is linear in both, and so are its two derivatives, [`spread`] and
 /// [`products`]: of each of the three the other two are the derivatives.
 fn sampled<T: Real>(x: &Tensor<T>, w: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<T> {
-    let out = array(&by.shapes[2], kernel::sample(&by.places, &row_major(&x.view()), &row_major(&w.view())));
+    let out = array(&by.shapes[2], kernel::sample(&by.places, &x.elements(), &w.elements()));
     let (kept, by) = ([x.clone(), w.clone()], by.clone());
     Tensor::op("grid_sample", out, [x, w], move |g, [to_x, to_w]| {
         let [x, w] = &kept;
@@ -479,7 +478,7 @@ fn sampled<T: Real>(x: &Tensor<T>, w: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<
 }
 
 fn spread<T: Real>(g: &Tensor<T>, w: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<T> {
-    let out = array(&by.shapes[0], kernel::spread(&by.places, &row_major(&g.view()), &row_major(&w.view())));
+    let out = array(&by.shapes[0], kernel::spread(&by.places, &g.elements(), &w.elements()));
     let (kept, by) = ([g.clone(), w.clone()], by.clone());
     Tensor::op("grid_sample_spread", out, [g, w], move |h, [to_g, to_w]| {
         let [g, w] = &kept;
@@ -488,7 +487,7 @@ fn spread<T: Real>(g: &Tensor<T>, w: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<T
 }
 
 fn products<T: Real>(g: &Tensor<T>, x: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<T> {
-    let out = array(&by.shapes[1], kernel::products(&by.places, &row_major(&g.view()), &row_major(&x.view())));
+    let out = array(&by.shapes[1], kernel::products(&by.places, &g.elements(), &x.elements()));
     let (kept, by) = ([g.clone(), x.clone()], by.clone());
     Tensor::op("grid_sample_products", out, [g, x], move |h, [to_g, to_x]| {
         let [g, x] = &kept;

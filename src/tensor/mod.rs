@@ -28,7 +28,11 @@ pub use operand::Operand;
 pub(crate) use crate::number::{DType, Element, Number, Real};
 use crate::{
     Error, Result,
-    kernels::{copy, elementwise::convert, held::Held},
+    kernels::{
+        copy::{self, RowMajor},
+        elementwise::convert,
+        held::Held,
+    },
     sync::lock,
 };
 
@@ -149,6 +153,12 @@ impl<T: Element> Tensor<T> {
     /// The elements, as an ndarray view.
     pub fn view(&self) -> ArrayViewD<'_, T> {
         self.data.view()
+    }
+
+    /// The elements in row-major order; copies only if they are not in that order already.
+    #[concrete(Element)]
+    pub(crate) fn elements(&self) -> RowMajor<'_, T> {
+        RowMajor::of_view(self.view())
     }
 
     /// The elements as an owned array; copies only if they are shared.

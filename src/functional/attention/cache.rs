@@ -6,7 +6,6 @@ use crate::{
     kernels::memory::try_collected,
     tensor::{Real, Tensor},
 };
-use ndnn_derive::concrete;
 
 const OP: &str = "multi_head_attention_cached";
 
@@ -117,7 +116,6 @@ pub fn multi_head_attention_cached<T: Real>(
 }
 
 /// Attention of `query` to the steps so far and to itself, or to a memory, which is projected at the first call.
-#[concrete]
 pub(crate) fn attended<T: Real>(
     query: &Tensor<T>,
     memory: Option<&Tensor<T>>,

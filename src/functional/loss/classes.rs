@@ -9,7 +9,6 @@ use crate::{
     kernels::{
         copy::contiguous,
         cross_entropy::{Targets, gradient, losses},
-        layout::row_major,
         memory::{Aligned, collected, full, vector},
         reduce::fold_contiguous,
     },
@@ -122,7 +121,7 @@ impl<T: Real> Labels<T> {
             _ => None,
         };
         let mut classes = vector(target.numel());
-        classes.extend(row_major(&target.view()).iter().map_while(class));
+        classes.extend(target.elements().iter().map_while(class));
         if classes.len() < target.numel() {
             let (t, at) = first(target, |t| class(&t).is_none()).expect("one is no class");
             return Err(Error::index(
@@ -357,7 +356,7 @@ fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>,
         }
         let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| fold_contiguous(w, T::ZERO, T::plus));
         let targets = labels.targets(keep, spread);
-        let grad = gradient(slice(&labels.rows(&x)), &targets, &sums, all, &row_major(&g.view()));
+        let grad = gradient(slice(&labels.rows(&x)), &targets, &sums, all, &g.elements());
         Ok([Some(labels.unrows(grad).into())])
     })
 }

@@ -8,7 +8,6 @@ use crate::{
     functional::Lengths,
     kernels::{
         ctc::{self as kernel, Ctc},
-        layout::row_major,
         memory::{collected, try_collected},
         sizes::room,
     },
@@ -67,8 +66,7 @@ impl Sequences {
         // The backward pass needs all states at all steps.
         let states = sizes.iter().zip(&steps).map(|(&size, &steps)| (2 * size + 1).saturating_mul(steps));
         room::<T>(OP, &[states.fold(0, usize::saturating_add)])?;
-        let view = targets.view();
-        let all = row_major(&view);
+        let all = targets.elements();
         let mut from = 0;
         let each = sizes.iter().enumerate().map(|(n, &size)| {
             let start = if one_axis { from } else { n * longest };
@@ -159,7 +157,7 @@ fn losses<T: Real>(log_probs: &Tensor<T>, sequences: Sequences, zero_infinity: b
     let losses = Tensor::from_vec([batch], losses).expect("one per sample").into_array();
     let kept = log_probs.clone();
     Tensor::op(OP, losses, [log_probs], move |g, _| {
-        let each = collected(row_major(&g.view()).iter().zip(&factors).map(|(&g, f)| f.map(|f| g * f)));
+        let each = collected(g.elements().iter().zip(&factors).map(|(&g, f)| f.map(|f| g * f)));
         let grad = kernel::gradient(&sequences.with(x.view()), &paths, &each);
         Ok([Some(Tensor::op("ctc_loss_backward", grad, [g, &kept], |_, _| {
             Err(Error::value(OP, "the gradient has no derivative of its own, as in PyTorch"))

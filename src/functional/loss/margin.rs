@@ -13,7 +13,7 @@ use crate::{
     Error, Result,
     functional::activation::{relu, squared_relu},
     kernels::{
-        layout::{array, row_major},
+        layout::array,
         memory::{filled, vector},
         scalar::is_nan,
     },
@@ -205,7 +205,7 @@ pub fn multilabel_margin_loss<T: Real>(
         return Err(Error::shape(op, format!("the input is {x:?}, the target {y:?}, they must have one shape")));
     }
     no_class(op, target, c, -1)?;
-    let (losses, slopes) = rows_above(&row_major(&input.view()), &row_major(&target.view()), c);
+    let (losses, slopes) = rows_above(&input.elements(), &target.elements(), c);
     let (slopes, x) = (Tensor::from(array(input.shape(), slopes)), input.clone());
     let batch = if input.ndim() == 2 { &input.shape()[..1] } else { &[] };
     let losses = Tensor::from_vec(batch, losses)?.into_array();

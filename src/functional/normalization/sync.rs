@@ -13,7 +13,6 @@ use crate::{
     Error, Result,
     error::ErrorKind,
     kernels::{
-        layout::row_major,
         memory::{copied, filled},
         normalization as kernel,
         parts::{self, About, Part, Phase},
@@ -42,7 +41,7 @@ pub(crate) fn batch_norm_of_parts<T: Real>(
         let all = part.meet(about, input.clone(), |inputs| jointly(&inputs, weight, bias, options))?;
         return Ok((all.0[part.index()].clone(), all.1.clone()));
     }
-    let own = kernel::batch_moments(&row_major(&input.view()), form.map());
+    let own = kernel::batch_moments(&input.elements(), form.map());
     let merged = part.meet(about, (own, form.count()), |all| {
         let count = all.iter().map(|(_, count)| count).sum();
         more_than_one(OP, input.shape(), count)?;

@@ -59,7 +59,7 @@ pub(super) fn sequence<T: Real>(
     let batched = input.ndim() == 3;
     let x = time_first(driver.op, input, options)?;
     let [steps, batch, features] = [x.shape()[0], x.shape()[1], x.shape()[2]];
-    let widths = driver.check_layers(&shapes(weights), features, options)?;
+    let widths = driver.check_layers(weights.len(), &|i| shapes(&weights[i]), features, options)?;
     let lead = [weights.len(), batch];
     let mut state = driver.initial(state, &widths, &lead[..1 + usize::from(batched)], input)?;
     if !batched {
@@ -89,7 +89,7 @@ pub(super) fn packed<T: Real>(
         let what = format!("expected packed steps (total, input), got {:?}", data.shape());
         return Err(Error::shape(driver.op, what));
     };
-    let widths = driver.check_layers(&shapes(weights), features, options)?;
+    let widths = driver.check_layers(weights.len(), &|i| shapes(&weights[i]), features, options)?;
     let in_order = |state: State<T>, order: Option<&[usize]>| match order {
         Some(order) => each(&state, &|part| part.rows_taken(driver.op, 1, order.to_vec())),
         None => Ok(state),
@@ -114,7 +114,7 @@ pub(super) fn cell<T: Real>(
             return Err(Error::shape(driver.op, format!("expected an input (N, input) or (input), got {other:?}")));
         }
     };
-    let widths = driver.check_layers(&shapes(std::slice::from_ref(weights)), features, RecurrentOptions::default())?;
+    let widths = driver.check_layers(1, &|_| shapes(weights), features, RecurrentOptions::default())?;
     let state = driver.initial(state, &widths, lead, input)?;
     if lead.len() == 1 {
         return Ok(Layer::new(driver, input, lead, &state, weights, false).run()?.1);
@@ -134,25 +134,21 @@ struct Shapes<'a> {
     weight_hr: Option<&'a [usize]>,
 }
 
-fn shapes<T: Real>(weights: &[RecurrentWeights<T>]) -> Vec<Shapes<'_>> {
-    let mut shapes = Vec::with_capacity(weights.len());
-    for w in weights {
-        shapes.push(Shapes {
-            weight_ih: w.weight_ih.shape(),
-            weight_hh: w.weight_hh.shape(),
-            biases: [w.bias_ih.as_ref().map(Tensor::shape), w.bias_hh.as_ref().map(Tensor::shape)],
-            weight_hr: w.weight_hr.as_ref().map(Tensor::shape),
-        });
-    }
-    shapes
+fn shapes<T: Real>(weights: &RecurrentWeights<T>) -> Shapes<'_> {
+    let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr } = weights;
+    let [bias_ih, bias_hh, weight_hr] = [bias_ih, bias_hh, weight_hr].map(|t| t.as_ref().map(Tensor::shape));
+    Shapes { weight_ih: weight_ih.shape(), weight_hh: weight_hh.shape(), biases: [bias_ih, bias_hh], weight_hr }
 }
 
 impl Driver {
-    /// The number of values of each part of the state: the first is what `weight_hh` takes, the others are not
-    /// projected.
-    fn widths(self, weights: &Shapes<'_>) -> Vec<usize> {
-        let hidden = weights.weight_ih[0] / self.kind.gates();
-        if self.kind == Kind::Lstm { vec![weights.weight_hh[1], hidden] } else { vec![weights.weight_hh[1]] }
+    /// The number of parts of a state.
+    fn parts(self) -> usize {
+        if self.kind == Kind::Lstm { 2 } else { 1 }
+    }
+
+    /// The number of values of each part of the state: the first is what `weight_hh` takes, the other is not projected.
+    fn widths(self, weights: &Shapes<'_>) -> [usize; 2] {
+        [weights.weight_hh[1], weights.weight_ih[0] / self.kind.gates()]
     }
 
     /// Returns an error if weights do not match one another or do not take `features` inputs.
@@ -193,34 +189,34 @@ impl Driver {
 
     /// The widths of the state's parts; an error for weights of another number of directions, or whose layers do not match
     /// one another.
-    fn check_layers(
+    fn check_layers<'a>(
         self,
-        weights: &[Shapes<'_>],
+        count: usize,
+        weights: &dyn Fn(usize) -> Shapes<'a>,
         mut features: usize,
         options: RecurrentOptions,
-    ) -> Result<Vec<usize>> {
+    ) -> Result<[usize; 2]> {
         let directions = 1 + usize::from(options.bidirectional);
-        if weights.is_empty() || !weights.len().is_multiple_of(directions) {
-            let what = format!("expected at least one layer of weights, {directions} per layer, got {}", weights.len());
+        if count == 0 || !count.is_multiple_of(directions) {
+            let what = format!("expected at least one layer of weights, {directions} per layer, got {count}");
             return Err(Error::value(self.op, what));
         }
-        let mut first = Vec::new();
-        for layer in weights.chunks(directions) {
-            for weights in layer {
-                self.check_weights(weights, features)?;
-            }
-            for weights in layer {
-                let widths = self.widths(weights);
-                if first.is_empty() {
-                    first = widths;
-                } else if widths != first {
+        let mut first = None;
+        for layer in 0..count / directions {
+            let layer = layer * directions..(layer + 1) * directions;
+            layer.clone().try_for_each(|i| self.check_weights(&weights(i), features))?;
+            for i in layer {
+                let (widths, parts) = (self.widths(&weights(i)), self.parts());
+                let first = first.get_or_insert(widths);
+                if first[..parts] != widths[..parts] {
+                    let (first, widths) = (&first[..parts], &widths[..parts]);
                     let what = format!("the layers' states are of {first:?} and {widths:?} values");
                     return Err(Error::shape(self.op, what));
                 }
+                features = first[0] * directions;
             }
-            features = first[0] * directions;
         }
-        Ok(first)
+        Ok(first.expect("at least one layer"))
     }
 
     /// The error for a part of a state that has another shape.
@@ -253,18 +249,18 @@ impl Driver {
     fn initial<T: Real>(
         self,
         state: Option<State<T>>,
-        widths: &[usize],
+        widths: &[usize; 2],
         lead: &[usize],
         input: &Tensor<T>,
     ) -> Result<State<T>> {
-        let mut parts = Vec::with_capacity(widths.len());
-        for (i, &width) in widths.iter().enumerate() {
+        let mut parts = Vec::with_capacity(self.parts());
+        for (i, &width) in widths[..self.parts()].iter().enumerate() {
             let expected = [lead, &[width]].concat();
             match &state {
                 None => parts.push(Tensor::try_full(self.op, &expected, T::ZERO)?),
                 Some(state) if state[i].shape() == expected => parts.push(state[i].clone()),
                 Some(state) => {
-                    let part = (widths.len() > 1).then_some(i);
+                    let part = (self.parts() > 1).then_some(i);
                     return Err(self.other_state(part, state[i].shape(), &expected, input.shape()));
                 }
             }

@@ -12,7 +12,6 @@ use crate::{
     kernels::{
         copy::contiguous,
         gemm,
-        layout::row_major,
         memory::{copied, filled},
         recurrent::{Kept, Kind, Sweep},
         sizes::room,
@@ -135,12 +134,11 @@ impl<T: Real> Layer<T> {
     /// The output of all steps, `(sum of sizes, width)`, and the last state.
     pub(super) fn run(self) -> Result<(Tensor<T>, State<T>)> {
         let (op, rows, sequences) = (self.driver.op, self.input().shape()[0], self.sizes[0]);
-        let start = self.start();
-        let widths: Vec<usize> = start.iter().map(|part| part.shape()[1]).collect();
-        room::<T>(op, &[rows + sequences, widths.iter().copied().fold(0, usize::saturating_add)])?;
+        let [width, cells] = [H, C].map(|part| self.tensors[part].as_ref().map_or(0, |part| part.shape()[1]));
+        room::<T>(op, &[rows + sequences, width.saturating_add(cells)])?;
         let inputs = self.inputs();
         let keep = grad_enabled() && inputs.iter().any(|t| t.requires_grad());
-        let all = self.computed(&start, keep)?;
+        let all = self.computed(keep)?;
         let all = match all {
             (all, None) => all,
             (all, Some(kept)) => {
@@ -151,9 +149,9 @@ impl<T: Real> Layer<T> {
                 })
             }
         };
-        let output = part(&all, 0, [rows, widths[0]])?;
-        let (mut end, mut from) = (Vec::with_capacity(widths.len()), rows * widths[0]);
-        for width in widths {
+        let output = part(&all, 0, [rows, width])?;
+        let (mut end, mut from) = (Vec::with_capacity(2), rows * width);
+        for width in [Some(width), self.tensors[C].is_some().then_some(cells)].into_iter().flatten() {
             let part = part(&all, from, [sequences, width])?;
             // A state would keep the memory of all outputs.
             end.push(if keep { part } else { Tensor::from(contiguous(part.view())) });
@@ -163,10 +161,9 @@ impl<T: Real> Layer<T> {
     }
 
     /// All outputs and the last state, one after the other, and what the way back needs.
-    fn computed(&self, start: &[Tensor<T>], keep: bool) -> Result<(Tensor<T>, Option<[Tensor<T>; 3]>)> {
+    fn computed(&self, keep: bool) -> Result<(Tensor<T>, Option<[Tensor<T>; 3]>)> {
         let gates = self.projected()?;
-        let (h, c) = (start[0].view(), start.get(1).map(Tensor::view));
-        let (h, c) = (row_major(&h), c.as_ref().map(row_major));
+        let (h, c) = (self.tensor(H).elements(), self.tensors[C].as_ref().map(Tensor::elements));
         let outputs = self.sweep(|sweep| sweep.forth(gates, [&h, c.as_deref().unwrap_or(&[])], keep));
         let kept = outputs.kept.map(|Kept { gates, h, beside }| [gates.into(), h.into(), beside.into()]);
         Ok((outputs.all.into(), kept))
@@ -174,9 +171,8 @@ impl<T: Real> Layer<T> {
 
     /// The gradients of the tensors that need one.
     fn gradients(&self, kept: &[Tensor<T>; 3], g: &Tensor<T>, needed: &[bool]) -> Result<Vec<Option<Tensor<T>>>> {
-        let views = kept.each_ref().map(Tensor::view);
-        let [gates, h, beside] = views.each_ref().map(row_major);
-        let found = self.sweep(|sweep| sweep.back([&gates, &h, &beside], &row_major(&g.view())));
+        let [gates, h, beside] = kept.each_ref().map(Tensor::elements);
+        let found = self.sweep(|sweep| sweep.back([&gates, &h, &beside], &g.elements()));
         let gates = Tensor::from(found.gates);
         let of = Of { gates: &gates, kind: self.driver.kind };
         let [dh, dc] = found.start.map(Tensor::from);

@@ -300,11 +300,11 @@ fn batch_and_steps(op: &str, shape: &[usize], batch_first: bool) -> Result<(usiz
     }
 }
 
-/// Rows as sequences that are padded: row k of `data` stands at `(sequence, step)` `at[k]`.
+/// Rows as sequences that are padded: row k of `data` becomes row `index(rows)[k]` of them.
 fn padded<T: Element>(
     op: &str,
     data: &Tensor<T>,
-    index: Vec<usize>,
+    index: &dyn Fn(Rows) -> Vec<usize>,
     [batch, steps]: [usize; 2],
     batch_first: bool,
     padding_value: f64,
@@ -312,6 +312,8 @@ fn padded<T: Element>(
     let lead = if batch_first { [batch, steps] } else { [steps, batch] };
     let shape = [&lead, &data.shape()[1..]].concat();
     let filled = Tensor::try_full(op, &shape, T::of(padding_value))?.flatten(0, 1)?;
+    // Only now it is known that so many rows can be counted.
+    let index = index(Rows::padded([batch, steps], batch_first));
     filled.rows_copied(0, index, data).reshape(&shape[..])
 }
 
@@ -341,8 +343,8 @@ pub fn pad_packed_sequence<T: Element>(
         return Err(Error::value(OP, what));
     }
     let sizes = [sequence.batch_sizes[0], steps];
-    let index = Rows::padded(sizes, options.batch_first).unpacked(&sequence.batch_sizes, sequence.sorted_indices());
-    let result = padded(OP, &sequence.data, index, sizes, options.batch_first, options.padding_value)?;
+    let index = |rows: Rows| rows.unpacked(&sequence.batch_sizes, sequence.sorted_indices());
+    let result = padded(OP, &sequence.data, &index, sizes, options.batch_first, options.padding_value)?;
     Ok((result, sequence.lengths()))
 }
 
@@ -380,8 +382,8 @@ pub fn pad_sequence<T: Element>(sequences: &[Tensor<T>], options: PadSequenceOpt
     let lengths = lengths_of(OP, sequences)?;
     let steps = lengths.iter().max().copied().unwrap_or(0);
     let (sizes, left) = ([lengths.len(), steps], options.padding_side == PaddingSide::Left);
-    let index = Rows::padded(sizes, options.batch_first).joined(&lengths, steps, left);
-    padded(OP, &Tensor::cat(sequences, 0)?, index, sizes, options.batch_first, options.padding_value)
+    let index = |rows: Rows| rows.joined(&lengths, steps, left);
+    padded(OP, &Tensor::cat(sequences, 0)?, &index, sizes, options.batch_first, options.padding_value)
 }
 
 /// Packs sequences `(L, *)` of different lengths; see [`PackedSequence`]. With `enforce_sorted`, which is PyTorch's
