@@ -269,6 +269,7 @@ impl Driver {
     }
 
     /// What [`Layer::run`] computes, in tensor operations.
+    #[inline(never)]
     pub(super) fn steps<T: Real>(self, layer: &Layer<T>) -> Result<(Tensor<T>, State<T>)> {
         let (sizes, start) = (&layer.sizes, layer.start());
         let (projected, weights) = self.project(layer)?;

@@ -31,7 +31,6 @@ const WEIGHT_HR: usize = 7;
 
 /// One layer in one direction over packed steps, `(sum of sizes, input)`; `sizes[t]` sequences, the first ones, have a step
 /// t.
-#[derive(Clone)]
 pub(super) struct Layer<T: Real> {
     driver: Driver,
     pub(super) sizes: Vec<usize>,
@@ -49,10 +48,31 @@ impl<T: Real> Layer<T> {
         weights: &RecurrentWeights<T>,
         backwards: bool,
     ) -> Self {
-        let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr } = weights.clone();
-        let (input, h, c) = (Some(input.clone()), Some(start[0].clone()), start.get(1).cloned());
-        let tensors = [input, h, c, Some(weight_ih), Some(weight_hh), bias_ih, bias_hh, weight_hr];
+        let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr } = weights;
+        let (bias_ih, bias_hh, weight_hr) = (bias_ih.as_ref(), bias_hh.as_ref(), weight_hr.as_ref());
+        let state = [Some(&start[0]), start.get(1)];
+        let given = [Some(input), state[0], state[1], Some(weight_ih), Some(weight_hh), bias_ih, bias_hh, weight_hr];
+        Self::of(driver, sizes, backwards, &given)
+    }
+
+    /// Of these tensors, in their places.
+    fn of(driver: Driver, sizes: &[usize], backwards: bool, given: &[Option<&Tensor<T>>]) -> Self {
+        let mut tensors = [const { None }; 8];
+        for (tensor, &given) in tensors.iter_mut().zip(given) {
+            *tensor = given.cloned();
+        }
         Layer { driver, sizes: copied(sizes), backwards, tensors }
+    }
+
+    /// The same, of other tensors in the place of [`inputs`](Layer::inputs).
+    fn with(&self, inputs: &[&Tensor<T>]) -> Self {
+        let (mut given, mut next) = ([None; 8], inputs.iter());
+        for (given, tensor) in given.iter_mut().zip(&self.tensors) {
+            if tensor.is_some() {
+                *given = Some(*next.next().expect("as many tensors"));
+            }
+        }
+        Self::of(self.driver, &self.sizes, self.backwards, &given)
     }
 
     fn tensor(&self, which: usize) -> &Tensor<T> {
@@ -84,13 +104,8 @@ impl<T: Real> Layer<T> {
     }
 
     /// The output and the last state, one after the other, step by step: in a form that can be differentiated twice.
-    fn again(&self, inputs: &[Tensor<T>]) -> Result<Tensor<T>> {
-        let mut layer = self.clone();
-        let mut inputs = inputs.iter();
-        for tensor in layer.tensors.iter_mut().flatten() {
-            *tensor = inputs.next().expect("as many tensors").clone();
-        }
-        let (output, end) = self.driver.steps(&layer)?;
+    fn again(&self) -> Result<Tensor<T>> {
+        let (output, end) = self.driver.steps(self)?;
         let mut flat = vec![output.reshape(-1)?];
         for part in &end {
             flat.push(part.reshape(-1)?);
@@ -142,9 +157,11 @@ impl<T: Real> Layer<T> {
         let all = match all {
             (all, None) => all,
             (all, Some(kept)) => {
-                let layer = self.clone();
+                let layer = self.with(&inputs);
                 Tensor::op_many(op, all.into_array(), &inputs, move |g, needed| match grad_enabled() {
-                    true => gradients_again(&layer.inputs(), needed, g, &|tensors| layer.again(tensors)),
+                    true => gradients_again(&layer.inputs(), needed, g, &|inputs| {
+                        layer.with(&inputs.iter().collect::<Vec<_>>()).again()
+                    }),
                     false => layer.gradients(&kept, g, needed),
                 })
             }
