@@ -1,6 +1,8 @@
 //! Normalizations and their derivatives: statistics over rows (layer, group, instance and RMS norm), or over all but the
 //! channels (batch norm).
 
+use ndnn_derive::concrete;
+
 use super::{
     isa::{Isa, Kernel, dispatch, dispatch_narrow},
     layout::empty_slices,
@@ -319,6 +321,7 @@ fn channel_sums<T: Real, const N: usize>(
 }
 
 /// For each channel the mean, its remaining error, and the biased variance.
+#[concrete]
 pub fn batch_moments<T: Real>(x: &[T], map: Map) -> [Vec<T>; 3] {
     let count = T::of((x.len() / map.channels.max(1)) as f64);
     let zeros = filled(map.channels, T::ZERO);

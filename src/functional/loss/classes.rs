@@ -1,6 +1,6 @@
 //! Losses of scores of classes: `(C)`, `(N, C)` or `(N, C, d₁, …)`, where any number of axes may follow the classes.
 
-use ndarray::{ArrayD, Axis, CowArray, IxDyn};
+use ndarray::{ArrayD, CowArray, IxDyn};
 use ndnn_derive::concrete;
 
 use super::{INPUT_AND_TARGET, Reduction, first, linear_in, same_shape};
@@ -9,7 +9,8 @@ use crate::{
     kernels::{
         copy::contiguous,
         cross_entropy::{Targets, gradient, losses},
-        memory::{Aligned, collected, full, vector},
+        layout::array,
+        memory::{Aligned, collected, filled, vector},
         reduce::fold_contiguous,
     },
     ops::shared,
@@ -148,6 +149,17 @@ impl<T: Real> Labels<T> {
         Targets { classes: &self.classes, weight: self.weight.as_deref(), keep, spread }
     }
 
+    /// How far apart the classes of a position are among the scores in row-major order.
+    fn inner(&self) -> usize {
+        self.shape[self.axis + 1..].iter().product()
+    }
+
+    /// The place among the scores, in row-major order, of a class at position `i`.
+    fn at(&self, i: usize, class: usize) -> usize {
+        let inner = self.inner();
+        (i / inner * self.shape[self.axis] + class) * inner + i % inner
+    }
+
     /// The weight of a class.
     fn weight(&self, class: usize) -> T {
         self.weight.as_ref().map_or(T::ONE, |w| w[class])
@@ -192,28 +204,29 @@ impl<T: Real> Labels<T> {
     /// The target distribution times the weights: each class at each position has `spread` times its weight, and the
     /// right class additionally `keep` times its weight.
     fn wanted(&self, keep: T, spread: T) -> Tensor<T> {
-        let mut wanted = full("cross_entropy", &self.shape, T::ZERO);
-        for (mut lane, class) in wanted.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes) {
-            if let Some(class) = *class {
-                if spread != T::ZERO {
-                    lane.iter_mut().enumerate().for_each(|(c, o)| *o = spread * self.weight(c));
+        let (mut wanted, step) = (filled(self.shape.iter().product(), T::ZERO), self.inner());
+        for (i, class) in self.classes.iter().enumerate() {
+            let Some(class) = *class else { continue };
+            if spread != T::ZERO {
+                for c in 0..self.shape[self.axis] {
+                    wanted[self.at(i, 0) + c * step] = spread * self.weight(c);
                 }
-                lane[class] += keep * self.weight(class);
             }
+            wanted[self.at(i, class)] += keep * self.weight(class);
         }
-        wanted.into()
+        array(&self.shape, wanted).into()
     }
 
     /// The gradient of `−w[y] x[y]`, where `g` is one number for all positions, or one per position.
     fn picked(&self, g: &[T]) -> Tensor<T> {
-        let mut grad = full("cross_entropy", &self.shape, T::ZERO);
-        for (i, (mut lane, class)) in grad.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes).enumerate() {
+        let mut grad = filled(self.shape.iter().product(), T::ZERO);
+        for (i, class) in self.classes.iter().enumerate() {
             if let Some(class) = *class {
                 let (g, weight) = (g[if g.len() == 1 { 0 } else { i }], self.weight(class));
-                lane[class] = if weight == T::ZERO { T::ZERO } else { g * -weight };
+                grad[self.at(i, class)] = if weight == T::ZERO { T::ZERO } else { g * -weight };
             }
         }
-        grad.into()
+        array(&self.shape, grad).into()
     }
 
     /// The scores with the axis of the classes last.
@@ -236,11 +249,13 @@ impl<T: Real> Labels<T> {
 
     /// A mask of the right class at each position.
     fn right(&self) -> Tensor<bool> {
-        let mut right = full("cross_entropy", &self.shape, false);
-        for (mut lane, class) in right.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes) {
-            class.iter().for_each(|&class| lane[class] = true);
+        let mut right = filled(self.shape.iter().product(), false);
+        for (i, class) in self.classes.iter().enumerate() {
+            if let Some(class) = *class {
+                right[self.at(i, class)] = true;
+            }
         }
-        right.into()
+        array(&self.shape, right).into()
     }
 
     /// Zero at ignored positions, even if the divisor was 0.
@@ -284,12 +299,13 @@ pub(super) fn mean_divisor<T: Real>(
 #[concrete]
 pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Tensor<T>> {
     let labels = Labels::new("nll_loss", input.shape(), target, options)?;
-    let lanes = input.view();
-    let lanes = lanes.lanes(Axis(labels.axis)).into_iter().zip(&labels.classes);
-    let losses = lanes.map(|(x, class)| class.map_or(T::ZERO, |class| -labels.weight(class) * x[class]));
-    let losses = collected(losses).into();
+    let (given, mut losses) = (input.elements(), vector(labels.classes.len()));
+    for (i, class) in labels.classes.iter().enumerate() {
+        losses.push(class.map_or(T::ZERO, |class| -labels.weight(class) * given[labels.at(i, class)]));
+    }
+    drop(given);
     let x = input.clone();
-    Ok(Tensor::op("nll_loss", labels.reduce(losses), [input], move |g, _| {
+    Ok(Tensor::op("nll_loss", labels.reduce(losses.into()), [input], move |g, _| {
         if !grad_enabled() {
             return Ok([Some(labels.picked(&labels.gradients(g)?.to_vec()))]);
         }

@@ -215,6 +215,7 @@ pub(super) enum Own<T: Real> {
 
 /// Normalizes channels with these means, their remaining errors, and `1 / √(variance + ε)`, which are constants if they are not
 /// the input's `own`.
+#[concrete]
 pub(super) fn channels_normed<T: Real>(
     op: &'static str,
     input: &Tensor<T>,

@@ -24,7 +24,6 @@ const OP: &str = "batch_norm";
 
 /// In training, batch norm of one part of a batch with the statistics of all parts; also returns their mean and unbiased
 /// variance. All parts give the same `layer`, which tells one layer from another.
-#[concrete]
 pub(crate) fn batch_norm_of_parts<T: Real>(
     part: &Part,
     layer: usize,
@@ -85,6 +84,7 @@ fn jointly<T: Real>(
 }
 
 /// Mean, remaining error and variance of a batch, from those of its parts and their numbers of elements per channel.
+#[concrete]
 fn merged<T: Real>(parts: &[([Vec<T>; 3], usize)]) -> [Vec<T>; 3] {
     let count: usize = parts.iter().map(|(_, count)| count).sum();
     let mut merged = [(); 3].map(|()| filled(parts[0].0[0].len(), T::ZERO));

@@ -264,11 +264,15 @@ impl<T: Real> Of<'_, T> {
 
     /// `f` of the parts, one below the other.
     fn below(&self, of_input: bool, f: &dyn Fn(&Tensor<T>) -> Result<Tensor<T>>) -> Result<Tensor<T>> {
-        let mut found = Vec::new();
-        for part in self.parts(of_input)? {
-            found.push(f(&part)?);
+        let parts = self.parts(of_input)?;
+        if let [part] = &parts[..] {
+            return f(part);
         }
-        if found.len() == 1 { Ok(found.swap_remove(0)) } else { Tensor::cat(&found, 0) }
+        let mut found = Vec::with_capacity(parts.len());
+        for part in &parts {
+            found.push(f(part)?);
+        }
+        Tensor::cat(&found, 0)
     }
 
     /// The gradient of a weight, which was multiplied by `x`.
