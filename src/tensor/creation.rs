@@ -1,6 +1,7 @@
 //! Creating tensors: zeros, ranges, the identity, `tensor!`.
 
 use ndarray::Array;
+use ndnn_derive::concrete;
 
 use super::{Element, Number, Real, Tensor};
 use crate::{
@@ -19,7 +20,9 @@ impl<T: Element> Tensor<T> {
     /// If there is not enough memory.
     #[track_caller]
     pub fn zeros(shape: impl AsRef<[usize]>) -> Tensor<T> {
-        memory::full("zeros", shape.as_ref(), T::ZERO).into()
+        let shape = shape.as_ref();
+        must::<T>("zeros", shape);
+        Self::filled_with("zeros", shape, T::ZERO)
     }
 
     /// A tensor of ones (`true` for `bool`).
@@ -28,7 +31,9 @@ impl<T: Element> Tensor<T> {
     /// If there is not enough memory.
     #[track_caller]
     pub fn ones(shape: impl AsRef<[usize]>) -> Tensor<T> {
-        memory::full("ones", shape.as_ref(), T::ONE).into()
+        let shape = shape.as_ref();
+        must::<T>("ones", shape);
+        Self::filled_with("ones", shape, T::ONE)
     }
 
     /// A tensor filled with one value.
@@ -37,13 +42,21 @@ impl<T: Element> Tensor<T> {
     /// If there is not enough memory.
     #[track_caller]
     pub fn full(shape: impl AsRef<[usize]>, value: T) -> Tensor<T> {
-        memory::full("full", shape.as_ref(), value).into()
+        let shape = shape.as_ref();
+        must::<T>("full", shape);
+        Self::filled_with("full", shape, value)
     }
 
     /// As [`full`](Tensor::full), for an operation that can return an error.
     pub(crate) fn try_full(op: &str, shape: &[usize], value: T) -> Result<Tensor<T>> {
         room::<T>(op, shape)?;
-        Ok(memory::full(op, shape, value).into())
+        Ok(Self::filled_with(op, shape, value))
+    }
+
+    /// As [`Tensor::full`], for which there is room.
+    #[concrete(Element)]
+    fn filled_with(op: &str, shape: &[usize], value: T) -> Tensor<T> {
+        memory::full(op, shape, value).into()
     }
 
     /// A tensor with no axes.

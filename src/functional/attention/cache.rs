@@ -1,5 +1,7 @@
 //! Attention step by step: keys and values of the steps so far are kept.
 
+use ndnn_derive::concrete;
+
 use super::{AttentionMask, MultiheadAttentionParameters, Plan, causal, multi_head::Call};
 use crate::{
     Error, Result,
@@ -116,6 +118,7 @@ pub fn multi_head_attention_cached<T: Real>(
 }
 
 /// Attention of `query` to the steps so far and to itself, or to a memory, which is projected at the first call.
+#[concrete]
 pub(crate) fn attended<T: Real>(
     query: &Tensor<T>,
     memory: Option<&Tensor<T>>,

@@ -60,6 +60,7 @@ options! {
 ///
 /// # Errors
 /// If the shapes do not match, both a mask and `is_causal` are given, or `dropout_p` is not a probability.
+#[concrete]
 pub fn scaled_dot_product_attention<T: Real>(
     query: &Tensor<T>,
     key: &Tensor<T>,

@@ -9,6 +9,7 @@ use crate::{
     kernels::attention::Layout,
     tensor::{Real, Tensor},
 };
+use ndnn_derive::concrete;
 
 /// The weights that project queries, keys and values.
 #[derive(Clone, Debug)]
@@ -128,6 +129,7 @@ const MHA: &str = "multi_head_attention_forward";
 /// # Errors
 /// If shapes or masks do not match, `is_causal` is given without `attn_mask`, or static keys or values are given together
 /// with additional learnable ones.
+#[concrete]
 pub fn multi_head_attention_forward<T: Real>(
     query: &Tensor<T>,
     key: &Tensor<T>,

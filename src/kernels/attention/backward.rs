@@ -3,7 +3,6 @@
 use std::{ops::Range, slice};
 
 use ndarray::{ArrayD, ArrayViewD};
-use ndnn_derive::concrete;
 
 use super::{
     Attention, Blank, Block, Heads, KEYS, Layout, Stats,
@@ -33,15 +32,13 @@ struct Slots<'a, T> {
 /// The gradients of queries, keys and values, each in the layout of its array, from that of the result; `inputs` are these
 /// arrays, or the one that holds all three side by side.
 #[allow(unsafe_code)]
-#[concrete]
 pub fn backward<T: Real>(
     attention: &Attention<'_, T>,
     inputs: &[(ArrayViewD<'_, T>, bool)],
     layout: Layout,
-    outputs: [&ArrayViewD<'_, T>; 2],
+    [g, y]: [&ArrayViewD<'_, T>; 2],
     stats: &Stats<T>,
 ) -> Vec<Option<ArrayD<T>>> {
-    let [g, y] = outputs;
     if g.is_empty() {
         let zeros = |x: &ArrayViewD<'_, T>| memory::full("scaled_dot_product_attention", x.shape(), T::ZERO);
         return inputs.iter().map(|(x, needed)| needed.then(|| zeros(x))).collect();

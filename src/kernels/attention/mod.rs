@@ -11,7 +11,6 @@ mod tile;
 use std::{ops::Range, slice};
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
-use ndnn_derive::concrete;
 
 use self::tile::{Fill, Online, Scratch, filled, near, packed, put};
 pub use self::{
@@ -283,7 +282,6 @@ impl<T: Real> Stats<T> {
 }
 
 /// The result, in the layout of `like`, an array of queries, but with another number of features.
-#[concrete]
 #[allow(unsafe_code)]
 pub fn forward<T: Real>(
     attention: &Attention<'_, T>,

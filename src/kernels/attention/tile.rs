@@ -3,7 +3,6 @@
 use std::{ops::Range, slice};
 
 use ndarray::ArrayD;
-use ndnn_derive::concrete;
 
 use super::{Attention, Block, Grid, KEYS, LANES, Mask, QUERIES};
 use crate::{
@@ -295,7 +294,6 @@ impl Dropped {
 }
 
 /// What each weight of `(*, L, S)` is multiplied by: 0 if it is dropped.
-#[concrete]
 pub fn kept<T: Real>(dropped: Dropped, shape: &[usize]) -> ArrayD<T> {
     let [queries, keys] = [shape[shape.len() - 2], shape[shape.len() - 1]];
     let (grid, mut words) = (Grid { queries, keys }, Vec::new());

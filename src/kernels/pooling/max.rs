@@ -1,5 +1,6 @@
 //! The largest element of each window, and its place.
 
+use ndnn_derive::concrete;
 use num_traits::Float;
 
 use super::{
@@ -181,6 +182,7 @@ impl<T: Real> RowKernel<T> for Unpool<'_, T> {
 }
 
 /// The derivative of max pooling: adds each element of `g` at its place in one of `rows` planes of `len` elements.
+#[concrete]
 pub fn unpool<T: Real>(g: &[T], places: &[i64], rows: usize, len: usize) -> Aligned<T> {
     let kernel = Unpool { g, places, count: g.len() / rows.max(1) };
     row_kernel::run(&kernel, Sizes { rows, read: len, written: len, sums: 0 }).0
