@@ -416,23 +416,24 @@ impl<T: Real> Param<T> {
     /// If it is computed by a [parametrization](crate::nn::utils::parametrize), which has one element type.
     #[track_caller]
     pub fn cast<U: Real>(&self) -> Param<U> {
-        copying(|| {
-            converted(self, || {
-                let source = match self.source() {
-                    Source::Own(tensor) => Source::own(tensor.into_detached().cast()),
-                    Source::Lazy(known) => Source::Lazy(known),
-                    Source::Computed(list) => {
-                        copies::fail(format!(
-                            "dtype: a parameter that {} computes is of one element type; convert the model first, then \
-                             parametrize it",
-                            list.steps()
-                        ));
-                        Source::Lazy(Vec::new())
-                    }
-                };
-                Param::of(source, self.requires_grad())
-            })
-        })
+        let copying = copying();
+        let cast = converted(self, || {
+            let source = match self.source() {
+                Source::Own(tensor) => Source::own(tensor.into_detached().cast()),
+                Source::Lazy(known) => Source::Lazy(known),
+                Source::Computed(list) => {
+                    copies::fail(format!(
+                        "dtype: a parameter that {} computes is of one element type; convert the model first, then \
+                         parametrize it",
+                        list.steps()
+                    ));
+                    Source::Lazy(Vec::new())
+                }
+            };
+            Param::of(source, self.requires_grad())
+        });
+        copying.end();
+        cast
     }
 }
 

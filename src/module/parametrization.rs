@@ -199,11 +199,12 @@ impl<T: Real> ParametrizationList<T> {
 
     /// A copy that shares nothing with this one.
     pub(super) fn copied(&self) -> Self {
-        copying(|| ParametrizationList {
+        let _copying = copying();
+        ParametrizationList {
             originals: self.originals.iter().map(Param::deep_clone).collect(),
             steps: self.steps.iter().map(|step| step.clone_parametrization()).collect(),
             shape: self.shape.clone(),
-        })
+        }
     }
 }
 

@@ -17,7 +17,6 @@ use crate::{
     Result,
     kernels::{
         elementwise::{Body, Map, map_by, map_with, zip_by, zip_in_place, zip3_by},
-        held::Held,
         isa::Isa,
         layout::row_major,
         reduce::sum_of,
@@ -238,7 +237,9 @@ fn unary_row<T: Real>(f: &dyn UnaryRow<T>, x: &Tensor<T>) -> Tensor<T> {
     }
     let f = f.boxed();
     if reads != Reads::Input {
-        return Tensor::record(name, Held::from(out.into_shared()), &[x], reads == Reads::Output, f);
+        let mut result = Tensor::from(out);
+        result.track(name, &[x], reads == Reads::Output, f);
+        return result;
     }
     let kept = x.clone();
     Tensor::op(name, out, [x], move |g, _| Ok([Some(gradient(&*f, g, Some(&kept)))]))

@@ -95,6 +95,9 @@ pub struct NodeRef<T: Element>(pub(crate) Option<Arc<Node<T>>>);
 
 impl<T: Element> Clone for NodeRef<T> {
     fn clone(&self) -> Self {
+        if !T::REAL {
+            return NodeRef(None);
+        }
         if self.0.is_some() {
             profile::atomic();
         }
@@ -104,7 +107,9 @@ impl<T: Element> Clone for NodeRef<T> {
 
 impl<T: Element> Drop for NodeRef<T> {
     fn drop(&mut self) {
-        if let Some(node) = self.0.take() {
+        if T::REAL
+            && let Some(node) = self.0.take()
+        {
             release(node);
         }
     }
@@ -282,13 +287,37 @@ pub(crate) trait BackwardFn<T: Element>: Send + Sync {
     fn call(&self, g: &Tensor<T>, needed: &[bool], output: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()>;
 }
 
-impl<T, F> BackwardFn<T> for F
+/// The closure of [`Tensor::op`].
+struct OfGradient<F, const N: usize>(F);
+/// The closure of [`Tensor::op_with_output`].
+struct OfOutput<F, const N: usize>(F);
+/// The closure of [`Tensor::op_many`].
+struct OfMany<F>(F);
+
+impl<T: Element, F, const N: usize> BackwardFn<T> for OfGradient<F, N>
 where
-    T: Element,
-    F: Fn(&Tensor<T>, &[bool], Option<&Tensor<T>>, &mut Grads<'_, T>) -> Result<()> + Send + Sync,
+    F: Fn(&Tensor<T>, [bool; N]) -> Result<[Option<Tensor<T>>; N]> + Send + Sync,
+{
+    fn call(&self, g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
+        pass((self.0)(g, flags(needed)), grads)
+    }
+}
+
+impl<T: Element, F, const N: usize> BackwardFn<T> for OfOutput<F, N>
+where
+    F: Fn(&Tensor<T>, [bool; N], &Tensor<T>) -> Result<[Option<Tensor<T>>; N]> + Send + Sync,
 {
     fn call(&self, g: &Tensor<T>, needed: &[bool], y: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
-        self(g, needed, y, grads)
+        pass((self.0)(g, flags(needed), y.expect("kept")), grads)
+    }
+}
+
+impl<T: Element, F> BackwardFn<T> for OfMany<F>
+where
+    F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync,
+{
+    fn call(&self, g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
+        grads(&mut (self.0)(g, needed)?)
     }
 }
 
@@ -459,14 +488,11 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, [bool; N]) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
-        let data = Held::from(out.into());
-        if !tracked(&inputs) {
-            return Tensor { data, node: NodeRef(None) };
+        let mut result = Tensor::from(out.into());
+        if T::REAL && tracked(&inputs) {
+            result.track(name, &inputs, false, Box::new(OfGradient::<F, N>(backward)));
         }
-        let run = move |g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
-            pass(backward(g, flags(needed)), grads)
-        };
-        Self::record(name, data, &inputs, false, Box::new(run))
+        result
     }
 
     /// As [`Tensor::op`], for a derivative that reads the operation's own output: `backward(g, needed, output)`.
@@ -482,14 +508,11 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, [bool; N], &Tensor<T>) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
-        let data = Held::from(out.into());
-        if !tracked(&inputs) {
-            return Tensor { data, node: NodeRef(None) };
+        let mut result = Tensor::from(out.into());
+        if T::REAL && tracked(&inputs) {
+            result.track(name, &inputs, true, Box::new(OfOutput::<F, N>(backward)));
         }
-        let run = move |g: &Tensor<T>, needed: &[bool], output: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
-            pass(backward(g, flags(needed), output.expect("kept")), grads)
-        };
-        Self::record(name, data, &inputs, true, Box::new(run))
+        result
     }
 
     /// As [`Tensor::op`], for any number of inputs.
@@ -497,37 +520,42 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync + 'static,
     {
-        let data = Held::from(out.into());
-        if !tracked(inputs) {
-            return Tensor { data, node: NodeRef(None) };
+        let mut result = Tensor::from(out.into());
+        if T::REAL && tracked(inputs) {
+            result.track(name, inputs, false, Box::new(OfMany(backward)));
         }
-        let run = move |g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
-            grads(&mut backward(g, needed)?)
-        };
-        Self::record(name, data, inputs, false, Box::new(run))
+        result
     }
 
-    /// The result of an operation that is recorded.
-    pub(crate) fn record(
+    /// Makes this tensor the result of an operation that is recorded.
+    pub(crate) fn track(
+        &mut self,
         name: &'static str,
-        data: Held<T>,
         inputs: &[&Tensor<T>],
         keep_output: bool,
         backward: Box<dyn BackwardFn<T>>,
-    ) -> Tensor<T> {
+    ) {
         let state = OpState {
             inputs: Inputs::of(inputs),
-            output: keep_output.then(|| data.clone()),
+            output: keep_output.then(|| self.data.clone()),
             backward: Closure(Some(backward)),
         };
-        let node = new_node(data.shape(), Op { name, state: Kept::new(state) });
-        Tensor { data, node }
+        self.node = new_node(self.shape(), Op { name, state: Kept::new(state) });
     }
 }
 
-/// Whether an operation on these inputs is recorded.
+/// Whether an operation on these inputs is recorded. The callers ask for [`Element::REAL`] too: so an operation on integers
+/// does not contain its derivative.
+#[inline(never)]
 fn tracked<T: Element>(inputs: &[&Tensor<T>]) -> bool {
-    grad_enabled() && inputs.iter().any(|i| i.node.0.is_some())
+    if grad_enabled() {
+        for input in inputs {
+            if input.node.0.is_some() {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// Passes on what a backward function returned; compiled once for each number of inputs.
@@ -537,7 +565,7 @@ fn pass<T: Element, const N: usize>(returned: Result<[Option<Tensor<T>>; N]>, gr
 }
 
 fn flags<const N: usize>(needed: &[bool]) -> [bool; N] {
-    needed.try_into().expect("a flag per input")
+    *needed.first_chunk().expect("a flag per input")
 }
 
 // ------------------------------------------------------------------------------------------------------------- no_grad
