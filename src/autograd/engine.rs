@@ -9,6 +9,7 @@ use std::{
 use crate::{
     Error, Result,
     error::ErrorKind,
+    kernels::sort,
     ops::added,
     tensor::{AnyNode, AnyTensor, Leaf, Real, Tensor, erase_node, no_grad, unerase, with_grad},
 };
@@ -320,12 +321,12 @@ fn leading_to(roots: &[AnyNode], targets: &[u64]) -> HashMap<u64, Role> {
         }
         seen.insert(node.id(), below);
     }
-    let mut order: Vec<u64> = seen.keys().copied().collect();
-    order.sort_unstable();
+    let ids: Vec<u64> = seen.keys().copied().collect();
     let reached = targets.iter().filter(|t| seen.contains_key(t));
     let mut wanted: HashMap<u64, Role> = reached.map(|&t| (t, Role::Target)).collect();
     wanted.extend(freed.into_iter().map(|id| (id, Role::Between)));
-    for id in order {
+    for at in sort::order(ids.len(), &|at| ids[at]) {
+        let id = ids[at];
         if seen[&id].iter().any(|below| wanted.contains_key(below)) {
             wanted.insert(id, Role::Between);
         }

@@ -12,6 +12,7 @@ use crate::{
         memory::{collected, copied, filled, mapped},
         row_sums::{Groups, row_maxima, row_sums},
         sizes::room,
+        sort,
     },
     tensor::{Real, Tensor, no_grad},
 };
@@ -350,9 +351,7 @@ pub(crate) fn renorm<T: Real>(
     norm_type: f64,
 ) -> Result<()> {
     // Each row once, so that none is scaled twice.
-    let mut named = rows_of("embedding", input, table.shape())?;
-    named.sort_unstable();
-    named.dedup();
+    let named = sort::distinct(&rows_of("embedding", input, table.shape())?);
     // In f64, in which the norm of a finite row of f32 is finite.
     let rows = take_rows(&row_major(&table.view()), Rows::new(table.shape(), 0), &named);
     let norms = no_grad(|| Tensor::from(rows).cast::<f64>().norm(norm_type, [2], false))?;

@@ -7,7 +7,7 @@ use crate::number::{DType, Element};
 
 /// A number in the order of the elements, in which NaN equals itself and is larger than all others: the elements are sorted by
 /// it, by code that does not know their type.
-fn rank<T: Element>(x: T) -> u64 {
+pub fn rank<T: Element>(x: T) -> u64 {
     const SIGN: u64 = 1 << 63;
     match T::DTYPE {
         DType::I64 | DType::Bool => x.as_i64() as u64 ^ SIGN,
@@ -18,6 +18,39 @@ fn rank<T: Element>(x: T) -> u64 {
             if nan { u64::MAX } else { key }
         }
     }
+}
+
+/// The positions of `len` keys in rising order; equal ones keep their order. The one sort of many things: for each type and key,
+/// one of the standard library is compiled in 20 pieces. (A few things are sorted by
+/// [`sort_falling`](super::layout::sort_falling).)
+///
+/// # Panics
+/// If there is not enough memory.
+pub fn order(len: usize, key: &dyn Fn(usize) -> u64) -> Vec<usize> {
+    let mut pairs: Vec<(u64, usize)> = vector(len);
+    for at in 0..len {
+        pairs.push((key(at), at));
+    }
+    pairs.sort_unstable();
+    let mut order = vector(len);
+    for (_, at) in pairs {
+        order.push(at);
+    }
+    order
+}
+
+/// The numbers in rising order, each once.
+///
+/// # Panics
+/// If there is not enough memory.
+pub fn distinct(numbers: &[usize]) -> Vec<usize> {
+    let mut distinct = vector(numbers.len());
+    for at in order(numbers.len(), &|at| numbers[at] as u64) {
+        if distinct.last() != Some(&numbers[at]) {
+            distinct.push(numbers[at]);
+        }
+    }
+    distinct
 }
 
 /// The positions of the `k` largest (or smallest) elements of each row, best first; of equal elements, the first one

@@ -2,6 +2,7 @@
 
 use std::ops;
 
+use ndarray::ArrayD;
 use ndnn_derive::concrete;
 
 use super::elementwise::{self, OnConstant, OnPairs, pairs, reuse, row, with_constant};
@@ -25,31 +26,41 @@ pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Ten
     Ok(shape)
 }
 
-/// `f` of three operands with these names as an operation, broadcasting; `gradient(k, g, operands)` is that of operand `k`,
-/// in the shape of the result.
+/// The shape that three operands with these names broadcast to.
+pub(super) fn broadcast_three<T: Element>(op: &str, names: [&str; 3], operands: [&Tensor<T>; 3]) -> Result<Vec<usize>> {
+    let shapes = [operands[0].shape(), operands[1].shape(), operands[2].shape()];
+    let shape = shape_of_three(op, names, shapes)?;
+    room::<T>(op, &shape)?;
+    Ok(shape)
+}
+
+fn shape_of_three(op: &str, names: [&str; 3], [a, b, c]: [&[usize]; 3]) -> Result<Vec<usize>> {
+    broadcast_shape(a, b).and_then(|shape| broadcast_shape(&shape, c)).ok_or_else(|| {
+        let [x, y, z] = names;
+        Error::shape(op, format!("the shapes do not broadcast together: {x} {a:?}, {y} {b:?}, {z} {c:?}"))
+    })
+}
+
+/// The gradient of operand `k` of an operation of three, in the shape of the result.
+type GradientOfThree<T> = fn(usize, &Tensor<T>, [&Tensor<T>; 3]) -> Result<Tensor<T>>;
+
+/// An operation of three operands, which broadcast.
 pub(super) fn of_three<T: Number>(
     op: &'static str,
-    names: [&str; 3],
+    out: ArrayD<T>,
     operands: [&Tensor<T>; 3],
-    f: impl Fn(T, T, T) -> T + Sync,
-    gradient: impl Fn(usize, &Tensor<T>, [&Tensor<T>; 3]) -> Result<Tensor<T>> + Send + Sync + 'static,
-) -> Result<Tensor<T>> {
-    let [a, b, c] = operands;
-    let shape = broadcast_shape(a.shape(), b.shape()).and_then(|shape| broadcast_shape(&shape, c.shape()));
-    let shape = shape.ok_or_else(|| {
-        let named = names.iter().zip(operands).map(|(name, operand)| format!("{name} {:?}", operand.shape()));
-        Error::shape(op, format!("the shapes do not broadcast together: {}", named.collect::<Vec<_>>().join(", ")))
-    })?;
-    room::<T>(op, &shape)?;
-    let out = zip3(a.view(), b.view(), c.view(), &shape, f);
-    let kept = operands.map(Tensor::clone);
-    Ok(Tensor::op(op, out, operands, move |g, needed| {
-        let mut gradients = [None, None, None];
-        for (k, slot) in gradients.iter_mut().enumerate().filter(|&(k, _)| needed[k]) {
-            *slot = Some(gradient(k, g, kept.each_ref())?.sum_to(kept[k].shape())?);
+    gradient: GradientOfThree<T>,
+) -> Tensor<T> {
+    let [a, b, c] = [operands[0].clone(), operands[1].clone(), operands[2].clone()];
+    Tensor::op(op, out, operands, move |g, needed| {
+        let (kept, mut gradients) = ([&a, &b, &c], [None, None, None]);
+        for k in 0..3 {
+            if needed[k] {
+                gradients[k] = Some(gradient(k, g, kept)?.sum_to(kept[k].shape())?);
+            }
         }
         Ok(gradients)
-    }))
+    })
 }
 
 pairs! {
@@ -325,13 +336,16 @@ impl<T: Real> Tensor<T> {
     #[concrete(Real)]
     pub fn lerp(&self, end: &Tensor<T>, weight: impl Operand<T>) -> Result<Tensor<T>> {
         let near = |a: T, b: T, w: T| if w.abs() < T::of(0.5) { a + w * (b - a) } else { b - (b - a) * (T::ONE - w) };
-        of_three("lerp", ["input", "end", "weight"], [self, end, &weight.operand()], near, |k, g, [a, b, w]| {
+        let weight = weight.operand();
+        let shape = broadcast_three("lerp", ["input", "end", "weight"], [self, end, &weight])?;
+        let out = zip3(self.view(), end.view(), weight.view(), &shape, near);
+        Ok(of_three("lerp", out, [self, end, &weight], |k, g, [a, b, w]| {
             g.try_mul(&match k {
                 0 => -w + T::ONE,
                 1 => w.clone(),
                 _ => b - a,
             })
-        })
+        }))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     Error, Result,
+    kernels::layout::sort_falling,
     tensor::{Ints, Number, Tensor, axis},
 };
 
@@ -12,6 +13,16 @@ use crate::{
 enum Label {
     Ellipsis(std::cmp::Reverse<usize>),
     Letter(char),
+}
+
+impl Label {
+    /// Rises in the order of labels: the axes of `...` from the first on, then the letters.
+    fn rank(&self) -> isize {
+        match *self {
+            Label::Ellipsis(std::cmp::Reverse(from_last)) => -(from_last as isize),
+            Label::Letter(c) => c as isize,
+        }
+    }
 }
 
 fn invalid(equation: &str, what: impl std::fmt::Display) -> Error {
@@ -86,7 +97,7 @@ impl<T: Number> Tensor<T> {
         let output = output_labels(equation, output, &labels)?;
         let mut order = output.clone();
         let mut others: Vec<Label> = labels.iter().flatten().copied().filter(|l| !output.contains(l)).collect();
-        others.sort_unstable();
+        sort_falling(&mut others, |l| -l.rank());
         others.dedup();
         order.extend(others);
         sizes(equation, &labels, operands)?;

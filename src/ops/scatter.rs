@@ -10,6 +10,7 @@ use crate::{
         memory::{collected, copied, filled, mapped, push},
         scalar::{max_nan, min_nan},
         sizes::room,
+        sort,
     },
     tensor::{DType, Element, Operand, Real, Tensor, axis, grad_enabled},
 };
@@ -80,10 +81,8 @@ impl<T: Element> Tensor<T> {
     pub fn index_fill(&self, dim: isize, index: &Tensor<i64>, value: impl Operand<T>) -> Result<Tensor<T>> {
         const OP: &str = "index_fill";
         let (at, value) = (axis(OP, dim, self.ndim())?, value.operand());
-        let mut index = vector(OP, index, at, self.shape(), true)?;
         // An index that occurs twice is filled once, and counts once in the gradient.
-        index.sort_unstable();
-        index.dedup();
+        let index = sort::distinct(&vector(OP, index, at, self.shape(), true)?);
         if value.ndim() != 0 {
             return Err(Error::shape(OP, format!("expected a scalar to fill with, got {:?}", value.shape())));
         }

@@ -3,7 +3,7 @@
 use ndarray::Dimension;
 
 use super::{
-    arithmetic::of_three,
+    arithmetic::{broadcast_three, of_three},
     broadcast, compiled,
     elementwise::{Reads, Unary, number, pairs},
     formula::Formula,
@@ -249,9 +249,11 @@ impl<T: Number> Tensor<T> {
             (None, Some(hi)) => return self.minimum(hi),
             (None, None) => return Ok(self.clone()),
         };
-        of_three("clamp", ["input", "min", "max"], [self, lo, hi], scalar::clamp, |k, g, [x, lo, hi]| {
+        let shape = broadcast_three("clamp", ["input", "min", "max"], [self, lo, hi])?;
+        let out = zip3(self.view(), lo.view(), hi.view(), &shape, scalar::clamp);
+        Ok(of_three("clamp", out, [self, lo, hi], |k, g, [x, lo, hi]| {
             let share = |x, lo, hi| T::of(clamp_shares(x, lo, hi)[k]);
             shared(g, &zip3(x.view(), lo.view(), hi.view(), g.shape(), share).into())
-        })
+        }))
     }
 }

@@ -71,19 +71,23 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If the number of elements does not match the shape.
     pub fn from_vec(shape: impl AsRef<[usize]>, elements: Vec<T>) -> Result<Tensor<T>> {
-        let (shape, n) = (shape.as_ref(), elements.len());
-        match count(shape.iter().copied()) {
-            Some(wanted) if wanted == n => Ok(array(shape, elements).into()),
-            Some(wanted) => {
-                Err(Error::shape("from_vec", format!("shape {shape:?} takes {wanted} elements, there are {n}")))
-            }
-            None => {
-                let most = isize::MAX;
-                let what = format!("the sizes of shape {shape:?} multiply to more than {most}, there are {n} elements");
-                Err(Error::shape("from_vec", what))
-            }
-        }
+        let shape = shape.as_ref();
+        takes(shape, elements.len())?;
+        Ok(array(shape, elements).into())
     }
+}
+
+/// Checks that an array of this shape has `n` elements.
+fn takes(shape: &[usize], n: usize) -> Result<()> {
+    let why = match count(shape.iter().copied()) {
+        Some(wanted) if wanted == n => return Ok(()),
+        Some(wanted) => format!("shape {shape:?} takes {wanted} elements, there are {n}"),
+        None => {
+            let most = isize::MAX;
+            format!("the sizes of shape {shape:?} multiply to more than {most}, there are {n} elements")
+        }
+    };
+    Err(Error::shape("from_vec", why))
 }
 
 impl<T: Element> From<Vec<T>> for Tensor<T> {

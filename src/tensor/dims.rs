@@ -1,6 +1,6 @@
 //! Axes and sizes as a caller writes them: `1`, `-1`, `[0, 2]`.
 
-use crate::{Error, Result};
+use crate::{Error, Result, kernels::layout::sort_falling};
 
 /// Any integer type, for axes, sizes and positions.
 pub trait Int: Copy {
@@ -119,7 +119,7 @@ pub(crate) fn axes(op: &str, dims: &Ints, ndim: usize) -> Result<Vec<usize>> {
         return Ok((0..ndim).collect());
     }
     let mut axes = dims.0.iter().map(|&d| axis(op, d, ndim)).collect::<Result<Vec<_>>>()?;
-    axes.sort_unstable();
+    sort_falling(&mut axes, |&axis| -(axis as isize));
     if let Some(twice) = axes.windows(2).find(|w| w[0] == w[1]) {
         return Err(Error::shape(op, format!("axis {} is named twice in {:?}", twice[0], dims.0)));
     }

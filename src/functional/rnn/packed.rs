@@ -3,7 +3,7 @@
 use crate::{
     AnyTensor, Error, Result,
     functional::{Lengths, options, words},
-    kernels::memory::vector,
+    kernels::{memory::vector, sort},
     tensor::{Element, Tensor, Tensors},
 };
 use ndnn_derive::concrete;
@@ -173,9 +173,7 @@ impl<T: Element> Tensors for PackedSequence<T> {
 
 /// The sequences by falling length; equal ones keep their order.
 fn longest_first(lengths: &[usize]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(lengths[i]));
-    order
+    sort::order(lengths.len(), &|i| !(lengths[i] as u64))
 }
 
 /// Packs sequences, whose steps stand at `row(sequence, step)` of the first axis of `rows`.

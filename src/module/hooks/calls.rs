@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     Error, Result,
-    kernels::lend::{Lent, lend},
+    kernels::{
+        layout::sort_falling,
+        lend::{Lent, lend},
+    },
     sync::{self, Scoped},
     tensor::AnyTensor,
 };
@@ -131,7 +134,7 @@ fn select(wanted: impl Fn(u64, Option<Place>) -> bool) -> Vec<Hook> {
         })
     });
     HERE.with(|here| here.with(|h| found.extend(h.iter().flatten().filter(|h| wanted(h.id, h.place)).cloned())));
-    found.sort_by_key(|h| (h.place.is_some(), h.id));
+    sort_falling(&mut found, |h| -(h.id as isize) + if h.place.is_some() { isize::MIN / 2 } else { 0 });
     found
 }
 
