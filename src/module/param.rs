@@ -443,8 +443,15 @@ pub(super) fn fits(known: &[Option<usize>], shape: &[usize]) -> bool {
 }
 
 pub(super) fn misfit(what: &str, known: &[Option<usize>], values: &[usize]) -> String {
-    let sizes: Vec<String> = known.iter().map(|n| n.map_or("?".into(), |n| n.to_string())).collect();
-    format!("the {what} is [{}], the new values are {values:?}", sizes.join(", "))
+    let mut sizes = String::new();
+    for n in known {
+        sizes += if sizes.is_empty() { "" } else { ", " };
+        match n {
+            Some(n) => sizes += &n.to_string(),
+            None => sizes += "?",
+        }
+    }
+    format!("the {what} is [{sizes}], the new values are {values:?}")
 }
 
 impl<T: Real> Handle for Param<T> {

@@ -41,8 +41,12 @@ fn slot<'m>(root: &'m mut dyn Module, op: &str, path: &str) -> Result<&'m mut dy
 fn step<'p>(module: &dyn Module, path: &'p str) -> (&'p str, &'p str) {
     let children = walk::children(module);
     let is_child = |name: &str| children.iter().any(|(child, _)| child == name);
-    let dots = path.match_indices('.').map(|(dot, _)| (&path[..dot], &path[dot + 1..]));
-    dots.chain([(path, "")]).rfind(|(name, _)| is_child(name)).unwrap_or((path, ""))
+    let (mut name, mut rest) = (path, "");
+    while !is_child(name) {
+        let Some(dot) = name.rfind('.') else { return (path, "") };
+        (name, rest) = (&path[..dot], &path[dot + 1..]);
+    }
+    (name, rest)
 }
 
 /// What is in the slot, or in a wrapper there, if its type is one of these.

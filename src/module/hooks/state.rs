@@ -55,13 +55,22 @@ pub(in crate::module) fn runner() -> Option<&'static Runner> {
 fn run(root: &dyn Module, step: &mut Step<'_>) {
     let kind = step.kind();
     let mut modules = vec![(String::new(), root)];
-    modules.extend(walk::named_modules(root).into_iter().map(|(path, module)| (path + ".", module)));
+    for (path, module) in walk::named_modules(root) {
+        modules.push((path + ".", module));
+    }
     if matches!(kind, HookKind::StateDictPost | HookKind::LoadPost) {
         modules = children_first(modules);
     }
     for (prefix, module) in modules {
         let place = Some(module.place());
-        for hook in REGISTERED.find(|h| (h.kind == kind && h.place == place).then(|| h.call.clone())) {
+        // Called after the lock is released: a hook may register or remove hooks.
+        let mut hooks = Vec::new();
+        REGISTERED.each(&mut |h| {
+            if h.kind == kind && h.place == place {
+                hooks.push(h.call.clone());
+            }
+        });
+        for hook in hooks {
             hook(&prefix, module, step);
         }
     }
