@@ -116,12 +116,17 @@ pub(crate) fn axis(op: &str, dim: isize, ndim: usize) -> Result<usize> {
 /// Several axes, each given once, in ascending order; an empty list means all of them.
 pub(crate) fn axes(op: &str, dims: &Ints, ndim: usize) -> Result<Vec<usize>> {
     if dims.0.is_empty() {
-        return Ok((0..ndim).collect());
+        return Ok(Vec::from_iter(0..ndim));
     }
-    let mut axes = dims.0.iter().map(|&d| axis(op, d, ndim)).collect::<Result<Vec<_>>>()?;
+    let mut axes = Vec::with_capacity(dims.0.len());
+    for &dim in &dims.0 {
+        axes.push(axis(op, dim, ndim)?);
+    }
     sort_falling(&mut axes, |&axis| -(axis as isize));
-    if let Some(twice) = axes.windows(2).find(|w| w[0] == w[1]) {
-        return Err(Error::shape(op, format!("axis {} is named twice in {:?}", twice[0], dims.0)));
+    for pair in axes.windows(2) {
+        if pair[0] == pair[1] {
+            return Err(Error::shape(op, format!("axis {} is named twice in {:?}", pair[0], dims.0)));
+        }
     }
     Ok(if ndim == 0 { Vec::new() } else { axes })
 }

@@ -93,6 +93,15 @@ fn new_node<T: Element, B: Backward<T> + 'static>(shape: &[usize], op: B) -> Nod
 /// would overflow the stack. So the last reference hands its node to the list of the outermost drop.
 pub struct NodeRef<T: Element>(pub(crate) Option<Arc<Node<T>>>);
 
+impl<T: Element> NodeRef<T> {
+    /// Calls `f` on the node, if there is one.
+    fn show(&self, f: &mut dyn FnMut(AnyNode)) {
+        if let Some(node) = &self.0 {
+            f(erase_node(node.clone()));
+        }
+    }
+}
+
 impl<T: Element> Clone for NodeRef<T> {
     fn clone(&self) -> Self {
         if !T::REAL {
@@ -258,13 +267,17 @@ struct OpState<T: Element> {
 /// The references to an operation's inputs; a few of them need no allocation.
 enum Inputs<T: Element> {
     Few([NodeRef<T>; 3], usize),
-    Many(Box<[NodeRef<T>]>),
+    Many(Vec<NodeRef<T>>),
 }
 
 impl<T: Element> Inputs<T> {
     fn of(inputs: &[&Tensor<T>]) -> Self {
         if inputs.len() > 3 {
-            return Inputs::Many(inputs.iter().map(|i| i.node.clone()).collect());
+            let mut nodes = Vec::with_capacity(inputs.len());
+            for input in inputs {
+                nodes.push(input.node.clone());
+            }
+            return Inputs::Many(nodes);
         }
         let at = |i: usize| if i < inputs.len() { inputs[i].node.clone() } else { NodeRef(None) };
         Inputs::Few([at(0), at(1), at(2)], inputs.len())
@@ -378,25 +391,30 @@ impl<T: Element> Backward<T> for Op<T> {
     }
 
     fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool {
-        self.state.peek(|s| s.inputs.iter().filter_map(|i| i.0.clone()).for_each(|n| f(erase_node(n))))
+        self.state.peek(|s| {
+            for input in &*s.inputs {
+                input.show(f);
+            }
+        })
     }
 
     fn run(&self, node: &Arc<Node<T>>, grad: &Tensor<T>, free: bool, sink: &mut Sink<'_>) -> Result<()> {
         let state = self.state.take(self.name, free)?;
         let inputs = &*state.inputs;
-        let (mut few, many): ([bool; 8], Vec<bool>);
-        let needed = match inputs.len() {
-            n @ ..=8 => {
-                few = [false; 8];
-                few.iter_mut().zip(inputs).for_each(|(flag, i)| *flag = i.0.is_some());
-                &few[..n]
-            }
-            _ => {
-                many = inputs.iter().map(|i| i.0.is_some()).collect();
-                &many[..]
-            }
+        let (mut few, mut many) = ([false; 8], Vec::new());
+        let needed = if inputs.len() <= few.len() {
+            &mut few[..inputs.len()]
+        } else {
+            many.resize(inputs.len(), false);
+            &mut many[..]
         };
-        let output = state.output.clone().map(|data| Tensor { data, node: NodeRef(Some(node.clone())) });
+        for (flag, input) in needed.iter_mut().zip(inputs) {
+            *flag = input.0.is_some();
+        }
+        let output = match &state.output {
+            Some(data) => Some(Tensor { data: data.clone(), node: NodeRef(Some(node.clone())) }),
+            None => None,
+        };
         let run = state.backward.0.as_ref().expect("there until it drops");
         run.call(grad, needed, output.as_ref(), &mut |grads| {
             if grads.len() != inputs.len() {
@@ -431,7 +449,7 @@ impl<T: Real, U: Real> Backward<U> for Cast<T> {
     }
 
     fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool {
-        self.input.peek(|input| input.0.clone().into_iter().for_each(|n| f(erase_node(n))))
+        self.input.peek(|input| input.show(f))
     }
 
     fn run(&self, _: &Arc<Node<U>>, grad: &Tensor<U>, free: bool, sink: &mut Sink<'_>) -> Result<()> {

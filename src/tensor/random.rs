@@ -305,14 +305,18 @@ mod draws {
         for row in 0..rows {
             let weights = scaled(&weights[row * categories..][..categories], row)?;
             // Logarithms of the times, which distinguish even the smallest weights.
-            let time = |(u, w): (&f64, &f64)| (-(1. - u).ln()).ln() - w.ln();
-            let times: Vec<f64> = uniform[row * categories..].iter().zip(&weights).map(time).collect();
-            let choices: Vec<usize> = (0..categories).filter(|&i| weights[i] > 0.).collect();
+            let time = |i: usize| (-(1. - uniform[row * categories + i]).ln()).ln() - weights[i].ln();
+            let mut choices = Vec::new();
+            for (i, &weight) in weights.iter().enumerate() {
+                if weight > 0. {
+                    choices.push(i);
+                }
+            }
             if choices.len() < samples {
                 let what = format!("{samples} samples without replacement need as many weights above 0");
                 return Err(Error::value(OP, format!("{what}; row {row} has {}", choices.len())));
             }
-            let order = sort::order(choices.len(), &|i| sort::rank(times[choices[i]]));
+            let order = sort::order(choices.len(), &|i| sort::rank(time(choices[i])));
             for &i in &order[..samples] {
                 drawn.push(choices[i] as i64);
             }
