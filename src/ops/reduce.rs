@@ -19,7 +19,7 @@ use crate::{
 
 /// The shapes after reducing `axes`: with length 1 in their place, and without them.
 pub(crate) fn reduced_shapes(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Vec<usize>) {
-    let (mut kept, mut gone) = (shape.to_vec(), Vec::with_capacity(shape.len()));
+    let (mut kept, mut gone) = (shape.to_vec(), Vec::with_capacity(shape.len() - axes.len()));
     for (i, n) in kept.iter_mut().enumerate() {
         if axes.contains(&i) {
             *n = 1;

@@ -214,7 +214,8 @@ impl<T: Element> Tensor<T> {
     #[concrete(Element)]
     pub fn unsqueeze(&self, dim: isize) -> Result<Tensor<T>> {
         let at = axis("unsqueeze", dim, self.ndim() + 1)?;
-        Ok(self.arranged("unsqueeze", self.data().clone().insert_axis(Axis(at))))
+        let data = self.data().clone().insert_axis(Axis(at));
+        Ok(Tensor::op("unsqueeze", data, [self], move |g, _| Ok([Some(g.squeeze_dim(at as isize)?)])))
     }
 
     /// Reverses the order along each of the given axes; shares memory. An empty list changes nothing.
