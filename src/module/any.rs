@@ -119,6 +119,7 @@ impl AnyParam {
     ///
     /// # Errors
     /// If the shape differs, or one of them is [lazy](Param::is_lazy).
+    #[inline]
     pub fn lerp(&self, end: &AnyParam, weight: f64) -> Result<()> {
         fn lerp<T: Real>(param: &Param<T>, end: &AnyTensor, weight: f64) -> Result<()> {
             let (start, end) = (param.detach(), end.to::<T>());

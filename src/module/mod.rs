@@ -34,9 +34,9 @@ pub use buffer::Buffer;
 #[doc(hidden)]
 pub use call::{Arg, Call, Place, Seen, Unseen, run};
 pub use containers::{Dict, ModuleDict, ModuleList, ParameterDict, ParameterList};
+pub(crate) use copies::sharing;
 #[doc(hidden)]
 pub use copies::{Copying, copying};
-pub(crate) use copies::sharing;
 pub use dtype::Dtype;
 pub use field::{Field, Members};
 pub use forward::{CloneForward, Forward};

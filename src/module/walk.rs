@@ -100,6 +100,7 @@ pub(super) fn named_parameters(root: &dyn Module) -> Vec<(String, AnyParam)> {
     found
 }
 
+#[inline]
 pub(super) fn named_buffers(root: &dyn Module) -> Vec<(String, AnyBuffer)> {
     let mut found = Vec::new();
     descend(root, "", &mut |prefix, members| {
@@ -189,6 +190,7 @@ fn lazy(op: &str, name: &str) -> Error {
 }
 
 #[track_caller]
+#[inline]
 pub(super) fn num_parameters(root: &dyn Module) -> usize {
     let mut all = 0;
     for (name, param) in named_parameters(root) {
@@ -208,6 +210,7 @@ pub(super) fn set_requires_grad(root: &dyn Module, requires_grad: bool) {
     parameters(root).iter().for_each(|p| p.set_requires_grad(requires_grad));
 }
 
+#[inline]
 pub(super) fn set_requires_grad_matching(root: &dyn Module, pattern: &str, requires_grad: bool) -> Result<usize> {
     let params = named_parameters(root);
     let chosen = pattern::select("parameter", pattern, &params)?;
@@ -285,6 +288,7 @@ fn set_mode(root: &dyn Module, training: bool) {
 }
 
 /// Sets the modes of the layers whose path, or that of a module around them, matches.
+#[inline]
 pub(super) fn set_modes(root: &dyn Module, pattern: &str, training: bool) -> Result<usize> {
     let within = |mut path: &str| {
         while !pattern::matches(pattern, path) {
@@ -306,6 +310,7 @@ pub(super) fn set_modes(root: &dyn Module, pattern: &str, training: bool) -> Res
     if chosen == 0 { Err(pattern::no_match("layer with a mode", pattern, others.iter())) } else { Ok(chosen) }
 }
 
+#[inline]
 pub(super) fn is_training(root: &dyn Module) -> bool {
     let mut found = None;
     descend(root, "", &mut |_, members| {
@@ -316,6 +321,7 @@ pub(super) fn is_training(root: &dyn Module) -> bool {
     found.unwrap_or(true)
 }
 
+#[inline]
 pub(super) fn apply(module: &dyn Module, path: &str, f: &mut dyn FnMut(&str, &dyn Module)) {
     for (name, child) in members(module).children {
         apply(child, &join(path, &name), f);

@@ -17,6 +17,7 @@ enum Label {
 
 impl Label {
     /// Rises in the order of labels: the axes of `...` from the first on, then the letters.
+    #[inline]
     fn rank(&self) -> isize {
         match *self {
             Label::Ellipsis(std::cmp::Reverse(from_last)) => -(from_last as isize),
@@ -25,6 +26,7 @@ impl Label {
     }
 }
 
+#[inline]
 fn invalid(equation: &str, what: impl std::fmt::Display) -> Error {
     Error::value("einsum", format!("{what}, in \"{equation}\""))
 }
@@ -36,6 +38,7 @@ struct Term {
 }
 
 impl Term {
+    #[inline]
     fn parse(text: &str, equation: &str) -> Result<Term> {
         let mut term = Term { letters: Vec::new(), ellipsis: None };
         let mut rest = text;
@@ -57,6 +60,7 @@ impl Term {
     }
 
     /// The labels of an array's axes, of which `...` stands for `hidden`.
+    #[inline]
     fn labels(&self, hidden: usize) -> Vec<Label> {
         let mut labels: Vec<Label> = self.letters.iter().map(|&c| Label::Letter(c)).collect();
         if let Some(at) = self.ellipsis {
@@ -176,6 +180,7 @@ impl<T: Number> Tensor<T> {
     }
 }
 
+#[inline]
 fn signed(dims: Vec<usize>) -> Vec<isize> {
     dims.into_iter().map(|d| d as isize).collect()
 }
@@ -194,6 +199,7 @@ fn operand_labels<T: Number>(equation: &str, terms: &[Term], operands: &[&Tensor
 }
 
 /// The labels of the result's axes.
+#[inline]
 fn output_labels(equation: &str, output: Option<&str>, labels: &[Vec<Label>]) -> Result<Vec<Label>> {
     let mut times: BTreeMap<Label, usize> = BTreeMap::new();
     labels.iter().flatten().for_each(|&l| *times.entry(l).or_default() += 1);
@@ -250,6 +256,7 @@ fn arrange<T: Number>(x: &Tensor<T>, labels: &[Label], order: &[Label]) -> Resul
     x.permute(signed(at.into_iter().flatten().collect()))?.reshape(shape.as_slice())
 }
 
+#[inline]
 fn repeated(labels: &[Label]) -> Option<(usize, usize)> {
     (0..labels.len()).find_map(|j| labels[..j].iter().position(|l| *l == labels[j]).map(|i| (i, j)))
 }

@@ -290,14 +290,7 @@ impl<T: Number> Tensor<T> {
     }
 
     /// The largest or the smallest element over `dims`; its gradient is divided equally among the elements equal to it.
-    fn extreme(
-        &self,
-        op: &'static str,
-        dims: &Ints,
-        keepdim: bool,
-        ties: Ties,
-        largest: bool,
-    ) -> Result<Tensor<T>> {
+    fn extreme(&self, op: &'static str, dims: &Ints, keepdim: bool, ties: Ties, largest: bool) -> Result<Tensor<T>> {
         let r = ReducedShapes::new(op, self.shape(), dims, keepdim)?;
         if r.count == 0 {
             return Err(self.empty(op, &r.axes));
@@ -406,13 +399,7 @@ impl<T: Number> Tensor<T> {
         self.position("argmin", dim, keepdim, false)
     }
 
-    fn position(
-        &self,
-        op: &str,
-        dim: Option<isize>,
-        keepdim: bool,
-        largest: bool,
-    ) -> Result<Tensor<i64>> {
+    fn position(&self, op: &str, dim: Option<isize>, keepdim: bool, largest: bool) -> Result<Tensor<i64>> {
         let r = ReducedShapes::new(op, self.shape(), &dim.map_or(ALL, Ints::from), keepdim)?;
         if r.count == 0 {
             return Err(self.empty(op, &r.axes));

@@ -29,6 +29,7 @@ struct Recorded {
 
 impl Gradients {
     /// Returns `None` if no hook waits for a gradient.
+    #[inline]
     pub fn of(hooks: &[Hook]) -> Option<Self> {
         let waiting = hooks.iter().filter(|h| matches!(h.kind, HookKind::BackwardPre | HookKind::Backward));
         let hooks: Vec<_> = waiting.map(|h| (h.kind, h.key())).collect();
@@ -40,6 +41,7 @@ impl Gradients {
     }
 
     /// Replaces the input by tensors that pass their gradient to the hooks; returns whether there is such a gradient.
+    #[inline]
     pub fn watch_input(&self, input: &mut [AnyTensor]) -> Result<bool> {
         let this = self.clone();
         let watched = watch(
@@ -54,6 +56,7 @@ impl Gradients {
     }
 
     /// The same for the output.
+    #[inline]
     pub fn watch_output(&self, output: &mut [AnyTensor]) -> Result<bool> {
         let this = self.clone();
         watch(
@@ -70,6 +73,7 @@ impl Gradients {
         )
     }
 
+    #[inline]
     fn run(&self, kind: HookKind, input: Vec<AnyTensor>, output: Vec<AnyTensor>) -> Result<Event> {
         let mut event = Event::new(input, output);
         for (_, key) in self.0.hooks.iter().filter(|(k, _)| *k == kind) {
@@ -85,6 +89,7 @@ type OfGradients = dyn Fn(Vec<AnyTensor>) -> Result<Vec<AnyTensor>> + Send + Syn
 
 /// Replaces the tensors that carry gradients by equal ones, the results of an operation that passes all their gradients
 /// together to `f` and continues with what it returns. Returns whether there are any.
+#[inline]
 fn watch(tensors: &mut [AnyTensor], f: Arc<OfGradients>) -> Result<bool> {
     let mut tracked: Vec<&mut AnyTensor> = tensors.iter_mut().filter(|t| t.requires_grad()).collect();
     match &mut tracked[..] {

@@ -27,11 +27,13 @@ pub(in crate::module) struct Event {
 }
 
 impl Event {
+    #[inline]
     pub fn new(input: Vec<AnyTensor>, output: Vec<AnyTensor>) -> Self {
         Event { input, output, ..Event::default() }
     }
 
     /// Runs a hook; returns whether it replaced something.
+    #[inline]
     pub fn run(&mut self, hook: &Hook) -> Result<bool> {
         self.path = hook.path.clone();
         match &hook.call {
@@ -94,11 +96,13 @@ thread_local! {
 
 pub(crate) type Origins = Arc<HashMap<Place, Place>>;
 
+#[inline]
 fn origin(place: Place) -> Place {
     ORIGINS.with(|o| o.with(|o| o.as_ref().and_then(|o| o.get(&place).copied()))).unwrap_or(place)
 }
 
 /// For each module of a copy, that of the original; nothing if there are no hooks.
+#[inline]
 pub(crate) fn origins(copy: &dyn Module, original: &dyn Module) -> Origins {
     if !is_anybody_watching() {
         return Origins::default();
@@ -117,15 +121,18 @@ pub(crate) fn with_origins<R>(origins: &Origins, f: impl FnOnce() -> R) -> R {
 }
 
 /// The originals of the copies that run on this thread, for threads that continue its work.
+#[inline]
 pub(crate) fn origins_here() -> Origins {
     ORIGINS.with(|o| o.with(|o| o.clone())).unwrap_or_default()
 }
 
 /// Whether a hook or a summary observes the calls on this thread, and not those on others.
+#[inline]
 pub(crate) fn are_only_here() -> bool {
     HERE.with(Scoped::is_some) || summary::is_running()
 }
 
+#[inline]
 fn select(wanted: &dyn Fn(u64, Option<Place>) -> bool) -> Vec<Hook> {
     let mut found = Vec::new();
     REGISTERED.each(&mut |h| {
@@ -148,6 +155,7 @@ fn select(wanted: &dyn Fn(u64, Option<Place>) -> bool) -> Vec<Hook> {
 }
 
 /// The hooks for a call of this module: first those of all modules, each in the order of registration.
+#[inline]
 pub(in crate::module) fn of(module: &dyn Module) -> Vec<Hook> {
     let place = origin(module.place());
     let mut found = select(&|_, at| at.is_none_or(|at| at == place));
@@ -161,12 +169,14 @@ pub(in crate::module) fn of(module: &dyn Module) -> Vec<Hook> {
 }
 
 /// The hook with this key, if it still exists and is active on this thread.
+#[inline]
 pub(super) fn find(key: &Key) -> Option<Hook> {
     let hook = select(&|id, at| id == key.id && at == key.place).pop()?;
     Some(Hook { path: key.path.clone(), ..hook })
 }
 
 impl Hook {
+    #[inline]
     pub(super) fn key(&self) -> Key {
         Key { id: self.id, place: self.place, path: self.path.clone() }
     }

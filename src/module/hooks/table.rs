@@ -94,12 +94,14 @@ impl<C: ?Sized + Send + Sync> Table<C> {
     }
 }
 
+#[inline]
 pub(super) fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The identities of the modules whose path matches, each once with its first path; the model's own path is empty.
+#[inline]
 pub(super) fn places(model: &dyn Module, pattern: &str) -> Result<Places> {
     let mut modules: Vec<(String, &dyn Module)> = vec![(String::new(), model)];
     modules.extend(walk::named_modules(model));
@@ -132,18 +134,21 @@ impl Handle<'_> {
     }
 
     /// Removes the hook.
+    #[inline]
     pub fn remove(self) {}
 }
 
 impl Handle<'static> {
     /// Makes the hook permanent: it stays as long as its module or parameter exists; a hook of all modules, as long as the
     /// program runs.
+    #[inline]
     pub fn keep(mut self) {
         self.remove = None;
     }
 }
 
 impl Drop for Handle<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(remove) = self.remove.take() {
             remove();
@@ -152,6 +157,7 @@ impl Drop for Handle<'_> {
 }
 
 impl fmt::Debug for Handle<'_> {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Handle")
     }
