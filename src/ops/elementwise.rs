@@ -191,6 +191,7 @@ impl<T: Real, F: Unary<T>> BackwardFn<T> for Row<F> {
     }
 }
 
+#[inline(never)]
 fn of_output<T: Real>(
     f: &dyn UnaryRow<T>,
     g: &Tensor<T>,

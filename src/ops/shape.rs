@@ -102,7 +102,10 @@ impl<T: Element> Tensor<T> {
     #[concrete(Element)]
     pub fn permute(&self, dims: impl Into<Ints>) -> Result<Tensor<T>> {
         let (order, back) = permutation(&dims.into(), self.ndim())?;
-        let data = self.data().clone().permuted_axes(IxDyn(&order));
+        let mut data = self.data().clone();
+        for (to, from) in swaps(order) {
+            data.swap_axes(to, from);
+        }
         Ok(Tensor::op("permute", data, [self], move |g, _| Ok([Some(g.permute(back.clone())?)])))
     }
 
@@ -356,6 +359,24 @@ fn permutation(dims: &Ints, ndim: usize) -> Result<(Vec<usize>, Ints)> {
         return Err(Error::shape("permute", format!("{:?} does not name each of {ndim} axes once", dims.0)));
     }
     Ok((order, Ints(back)))
+}
+
+/// The pairs of axes to be swapped, one after another, so that the axes come into this order.
+fn swaps(mut order: Vec<usize>) -> Vec<(usize, usize)> {
+    let mut swaps = Vec::with_capacity(order.len());
+    for to in 0..order.len() {
+        let from = order[to];
+        if from != to {
+            // What was at `to` is now at `from`.
+            for later in &mut order[to + 1..] {
+                if *later == to {
+                    *later = from;
+                }
+            }
+            swaps.push((to, from));
+        }
+    }
+    swaps
 }
 
 /// The order of the axes after [`Tensor::movedim`].

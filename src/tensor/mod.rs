@@ -141,8 +141,14 @@ impl<T: Element> From<Array<T>> for Tensor<T> {
 
 impl<T: Element, D: Dimension> From<ndarray::Array<T, D>> for Tensor<T> {
     fn from(array: ndarray::Array<T, D>) -> Self {
-        Array::from(array.into_dyn()).into()
+        shared(array.into_dyn())
     }
+}
+
+/// A call, since almost every operation makes its result by it.
+#[inline(never)]
+fn shared<T: Element>(array: ArrayD<T>) -> Tensor<T> {
+    Array::from(array).into()
 }
 
 impl<T: Element> Tensor<T> {

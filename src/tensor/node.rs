@@ -14,7 +14,7 @@ use std::{
 use ndarray::{Dimension, IxDyn};
 
 use super::{
-    AnyTensor, Array, Element, Real, Tensor,
+    AnyTensor, Element, Real, Tensor,
     erase::{erase, erase_node},
     leaf::Leaf,
 };
@@ -486,6 +486,8 @@ impl<T: Element> Tensor<T> {
     /// differentiated. It runs without recording, unless the caller wants to differentiate again, so a faster
     /// first-order path may be used if `!grad_enabled()`. (A thread that it starts records, and takes the slower path.)
     ///
+    /// `out` is an array or a tensor, whose own graph is not used.
+    ///
     /// ```
     /// use ndnn::prelude::*;
     /// fn cube(x: &Tensor) -> Tensor {
@@ -499,15 +501,15 @@ impl<T: Element> Tensor<T> {
     /// ```
     pub fn op<const N: usize, F>(
         name: &'static str,
-        out: impl Into<Array<T>>,
+        out: impl Into<Tensor<T>>,
         inputs: [&Tensor<T>; N],
         backward: F,
     ) -> Tensor<T>
     where
         F: Fn(&Tensor<T>, [bool; N]) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
-        let mut result = Tensor::from(out.into());
-        if T::REAL && tracked(&inputs) {
+        let mut result = out.into();
+        if T::REAL && result.follows(&inputs) {
             result.track(name, &inputs, false, Box::new(OfGradient::<F, N>(backward)));
         }
         result
@@ -519,30 +521,46 @@ impl<T: Element> Tensor<T> {
     /// instead.
     pub fn op_with_output<const N: usize, F>(
         name: &'static str,
-        out: impl Into<Array<T>>,
+        out: impl Into<Tensor<T>>,
         inputs: [&Tensor<T>; N],
         backward: F,
     ) -> Tensor<T>
     where
         F: Fn(&Tensor<T>, [bool; N], &Tensor<T>) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
-        let mut result = Tensor::from(out.into());
-        if T::REAL && tracked(&inputs) {
+        let mut result = out.into();
+        if T::REAL && result.follows(&inputs) {
             result.track(name, &inputs, true, Box::new(OfOutput::<F, N>(backward)));
         }
         result
     }
 
     /// As [`Tensor::op`], for any number of inputs.
-    pub fn op_many<F>(name: &'static str, out: impl Into<Array<T>>, inputs: &[&Tensor<T>], backward: F) -> Tensor<T>
+    pub fn op_many<F>(name: &'static str, out: impl Into<Tensor<T>>, inputs: &[&Tensor<T>], backward: F) -> Tensor<T>
     where
         F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync + 'static,
     {
-        let mut result = Tensor::from(out.into());
-        if T::REAL && tracked(inputs) {
+        let mut result = out.into();
+        if T::REAL && result.follows(inputs) {
             result.track(name, inputs, false, Box::new(OfMany(backward)));
         }
         result
+    }
+
+    /// Whether an operation on these inputs, with this result, is recorded. The callers ask for [`Element::REAL`] too: so an
+    /// operation on integers does not contain its derivative.
+    #[inline(never)]
+    fn follows(&mut self, inputs: &[&Tensor<T>]) -> bool {
+        // A caller's tensor may have a graph of its own.
+        self.node = NodeRef(None);
+        if grad_enabled() {
+            for input in inputs {
+                if input.node.0.is_some() {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// Makes this tensor the result of an operation that is recorded.
@@ -560,20 +578,6 @@ impl<T: Element> Tensor<T> {
         };
         self.node = new_node(self.shape(), Op { name, state: Kept::new(state) });
     }
-}
-
-/// Whether an operation on these inputs is recorded. The callers ask for [`Element::REAL`] too: so an operation on integers
-/// does not contain its derivative.
-#[inline(never)]
-fn tracked<T: Element>(inputs: &[&Tensor<T>]) -> bool {
-    if grad_enabled() {
-        for input in inputs {
-            if input.node.0.is_some() {
-                return true;
-            }
-        }
-    }
-    false
 }
 
 /// Passes on what a backward function returned; compiled once for each number of inputs.
