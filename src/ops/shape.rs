@@ -101,10 +101,10 @@ impl<T: Element> Tensor<T> {
     /// If `dims` does not name each axis once.
     #[concrete(Element)]
     pub fn permute(&self, dims: impl Into<Ints>) -> Result<Tensor<T>> {
-        let (order, back) = permutation(&dims.into(), self.ndim())?;
+        let (mut order, back) = permutation(&dims.into(), self.ndim())?;
         let mut data = self.data().clone();
-        for (to, from) in swaps(order) {
-            data.swap_axes(to, from);
+        for to in 0..order.len() {
+            data.swap_axes(to, swapped(&mut order, to));
         }
         Ok(Tensor::op("permute", data, [self], move |g, _| Ok([Some(g.permute(back.clone())?)])))
     }
@@ -361,22 +361,15 @@ fn permutation(dims: &Ints, ndim: usize) -> Result<(Vec<usize>, Ints)> {
     Ok((order, Ints(back)))
 }
 
-/// The pairs of axes to be swapped, one after another, so that the axes come into this order.
-fn swaps(mut order: Vec<usize>) -> Vec<(usize, usize)> {
-    let mut swaps = Vec::with_capacity(order.len());
-    for to in 0..order.len() {
-        let from = order[to];
-        if from != to {
-            // What was at `to` is now at `from`.
-            for later in &mut order[to + 1..] {
-                if *later == to {
-                    *later = from;
-                }
-            }
-            swaps.push((to, from));
+/// The axis to be swapped with axis `to`, once those before it are in this order; the rest of the order then changes with it.
+fn swapped(order: &mut [usize], to: usize) -> usize {
+    let from = order[to];
+    for later in &mut order[to..] {
+        if *later == to {
+            *later = from;
         }
     }
-    swaps
+    from
 }
 
 /// The order of the axes after [`Tensor::movedim`].
