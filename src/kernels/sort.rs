@@ -93,3 +93,24 @@ pub fn search<T: PartialOrd>(sorted: &[T], value: &T, right: bool) -> i64 {
     });
     place as i64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_keys_keep_their_order() {
+        let keys = [3, u64::MAX, 0, 3, 0, 7];
+        assert_eq!(order(keys.len(), &|at| keys[at]), [2, 4, 0, 3, 5, 1]);
+        assert!(order(0, &|_| unreachable!()).is_empty() && distinct(&[]).is_empty());
+        assert_eq!(distinct(&[5, 0, usize::MAX, 5, 0, 1]), [0, 1, 5, usize::MAX]);
+    }
+
+    #[test]
+    fn ranks_rise_with_the_numbers() {
+        let rising = [f32::NEG_INFINITY, -1e30, -1e-40, 0., 1e-40, 1., f32::INFINITY, f32::NAN];
+        assert!(rising.windows(2).all(|pair| rank(pair[0]) < rank(pair[1])));
+        assert_eq!((rank(-0f64), rank(-f64::NAN)), (rank(0f64), rank(f64::NAN)));
+        assert!(rank(i64::MIN) < rank(-1i64) && rank(-1i64) < rank(i64::MAX) && rank(false) < rank(true));
+    }
+}

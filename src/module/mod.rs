@@ -35,7 +35,6 @@ pub use buffer::Buffer;
 pub use call::{Arg, Call, Place, Seen, Unseen, run};
 pub use containers::{Dict, ModuleDict, ModuleList, ParameterDict, ParameterList};
 pub(crate) use copies::sharing;
-#[doc(hidden)]
 pub use copies::{Copying, copying};
 pub use dtype::Dtype;
 pub use field::{Field, Members};

@@ -79,24 +79,27 @@ pub(super) fn upgraded(module: &dyn Module, state: &StateDict) -> StateDict {
     state
 }
 
-pub(super) fn parameters(root: &dyn Module) -> Vec<AnyParam> {
-    let named = named_parameters(root);
-    let mut params = Vec::with_capacity(named.len());
-    for (_, param) in named {
-        params.push(param);
-    }
-    params
-}
-
-pub(super) fn named_parameters(root: &dyn Module) -> Vec<(String, AnyParam)> {
-    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+/// Shows each parameter once to `f`, with the path of its module and its name there.
+fn each_parameter(root: &dyn Module, f: &mut dyn FnMut(&str, &str, &AnyParam)) {
+    let mut seen = HashSet::new();
     descend(root, "", &mut |prefix, members| {
         for (name, param) in &members.params {
             if seen.insert(param.address()) {
-                found.push((join(prefix, name), param.clone()));
+                f(prefix, name, param);
             }
         }
     });
+}
+
+pub(super) fn parameters(root: &dyn Module) -> Vec<AnyParam> {
+    let mut found = Vec::new();
+    each_parameter(root, &mut |_, _, param| found.push(param.clone()));
+    found
+}
+
+pub(super) fn named_parameters(root: &dyn Module) -> Vec<(String, AnyParam)> {
+    let mut found = Vec::new();
+    each_parameter(root, &mut |prefix, name, param| found.push((join(prefix, name), param.clone())));
     found
 }
 

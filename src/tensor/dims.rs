@@ -118,15 +118,18 @@ pub(crate) fn axes(op: &str, dims: &Ints, ndim: usize) -> Result<Vec<usize>> {
     if dims.0.is_empty() {
         return Ok(Vec::from_iter(0..ndim));
     }
-    let mut axes = Vec::with_capacity(dims.0.len());
+    let (mut axes, mut twice) = (Vec::with_capacity(dims.0.len().min(ndim)), None);
     for &dim in &dims.0 {
-        axes.push(axis(op, dim, ndim)?);
-    }
-    sort_falling(&mut axes, |&axis| -(axis as isize));
-    for pair in axes.windows(2) {
-        if pair[0] == pair[1] {
-            return Err(Error::shape(op, format!("axis {} is named twice in {:?}", pair[0], dims.0)));
+        let axis = axis(op, dim, ndim)?;
+        if axes.contains(&axis) {
+            twice = Some(twice.map_or(axis, |first: usize| first.min(axis)));
+        } else {
+            axes.push(axis);
         }
     }
+    if let Some(axis) = twice {
+        return Err(Error::shape(op, format!("axis {axis} is named twice in {:?}", dims.0)));
+    }
+    sort_falling(&mut axes, |&axis| -(axis as isize));
     Ok(if ndim == 0 { Vec::new() } else { axes })
 }
