@@ -131,7 +131,8 @@ pub fn binary_cross_entropy_with_logits<T: Real>(
     let op = "binary_cross_entropy_with_logits";
     let Some(p) = options.pos_weight else {
         let plain = options.weight.is_none();
-        let losses = of_pairs(op, input, target, if plain { options.reduction } else { Reduction::None }, Logistic)?;
+        let losses =
+            of_pairs(op, input, target, if plain { options.reduction } else { Reduction::None }, Logistic::row())?;
         return Ok(if plain { losses } else { options.reduction.apply(weighted(op, losses, options.weight)?) });
     };
     same_shape(op, INPUT_AND_TARGET, [input, target])?;
@@ -182,5 +183,5 @@ pub fn soft_margin_loss<T: Real>(
     target: &Tensor<T>,
     options: SoftMarginLossOptions,
 ) -> Result<Tensor<T>> {
-    of_pairs("soft_margin_loss", input, target, options.reduction, SoftMargin)
+    of_pairs("soft_margin_loss", input, target, options.reduction, SoftMargin::row())
 }

@@ -119,7 +119,7 @@ pub fn hinge_embedding_loss<T: Real>(
     target: &Tensor<T>,
     options: HingeEmbeddingLossOptions,
 ) -> Result<Tensor<T>> {
-    let row = HingeEmbedding { margin: options.margin };
+    let row = HingeEmbedding::row(options.margin);
     of_pairs("hinge_embedding_loss", input, &target.detach(), options.reduction, row)
 }
 

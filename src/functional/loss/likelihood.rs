@@ -96,8 +96,8 @@ pub fn kl_div<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: KLDivLoss
         KLDivReduction::BatchMean | KLDivReduction::Sum => Reduction::Sum,
     };
     let loss = match options.log_target {
-        true => of_pairs("kl_div", input, target, reduction, LogDivergence)?,
-        false => of_pairs("kl_div", input, target, reduction, Divergence)?,
+        true => of_pairs("kl_div", input, target, reduction, LogDivergence::row())?,
+        false => of_pairs("kl_div", input, target, reduction, Divergence::row())?,
     };
     Ok(match (options.reduction, input.shape()) {
         (KLDivReduction::BatchMean, &[batch, ..]) => loss / T::of(batch as f64),
@@ -130,8 +130,8 @@ pub fn poisson_nll_loss<T: Real>(
     let op = "poisson_nll_loss";
     let reduction = if options.full { Reduction::None } else { options.reduction };
     let losses = match options.log_input {
-        true => of_pairs(op, input, target, reduction, PoissonOfLog)?,
-        false => of_pairs(op, input, target, reduction, Poisson { eps: options.eps })?,
+        true => of_pairs(op, input, target, reduction, PoissonOfLog::row())?,
+        false => of_pairs(op, input, target, reduction, Poisson::row(options.eps))?,
     };
     if !options.full {
         return Ok(losses);

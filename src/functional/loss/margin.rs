@@ -75,7 +75,7 @@ pub fn margin_ranking_loss<T: Real>(
 ) -> Result<Tensor<T>> {
     let op = "margin_ranking_loss";
     same_shape(op, ["first input", "second"], [input1, input2])?;
-    of_pairs(op, &input1.try_sub(input2)?, target, options.reduction, Hinge { margin: options.margin })
+    of_pairs(op, &input1.try_sub(input2)?, target, options.reduction, Hinge::row(options.margin))
 }
 
 /// The number of rows of scores and of classes: those of `(C)`, `(N, C)`, or of a scalar, which is one score of one class.
@@ -237,7 +237,7 @@ pub fn multilabel_soft_margin_loss<T: Real>(
     let Some(&c) = input.shape().last() else {
         return Err(Error::shape(op, "the input is a scalar, expected scores of classes, (*, C)"));
     };
-    let mut losses = of_pairs(op, input, target, Reduction::None, Logistic)?;
+    let mut losses = of_pairs(op, input, target, Reduction::None, Logistic::row())?;
     if let Some(weight) = options.weight {
         broadcasts_to(op, "weight", weight, input)?;
         losses = losses.try_mul(weight)?;
