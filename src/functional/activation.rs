@@ -40,7 +40,7 @@ activations! {
     /// use ndnn::{functional as F, prelude::*};
     /// assert_eq!(F::leaky_relu(&tensor![-10.0, 2.0], 0.5), tensor![-5.0, 2.0]);
     /// ```
-    pub leaky_relu(negative_slope) short: |x| if x.gt(0.) { x } else { x * negative_slope }, from input |g, x| {
+    pub leaky_relu(negative_slope) common: |x| if x.gt(0.) { x } else { x * negative_slope }, from input |g, x| {
         let slope = E::either(x.gt(0.), 1., negative_slope);
         if negative_slope == 0. { g.kept(x.gt(0.)) } else { g * slope }
     };
@@ -77,7 +77,7 @@ activations! {
         };
 
     /// `x · σ(x)`, also called swish.
-    pub silu() long: |x| x.not_below(-FAR) * x.sigmoid(), from input |x| {
+    pub silu() common_long: |x| x.not_below(-FAR) * x.sigmoid(), from input |x| {
         let s = x.sigmoid();
         s * (x.bounded(FAR) * s.rest() + 1.)
     };
@@ -88,13 +88,13 @@ activations! {
         x.bounded(FAR) * s * (t * t).rest() + t
     };
 
-    gelu_erf() long: |x| x.not_below(-FAR) * x.normal_cdf(), from input |x| {
+    gelu_erf() common_long: |x| x.not_below(-FAR) * x.normal_cdf(), from input |x| {
         let density = x.bell() * (FRAC_1_SQRT_2 * FRAC_2_SQRT_PI * 0.5);
         x.normal_cdf() + x.bounded(FAR) * density
     };
 
     // Uses `(1 + tanh u) / 2 = σ(2u)`, which loses no digits far below 0.
-    gelu_tanh() long: |x| x.not_below(-FAR) * gelu_inner(x.bounded(FAR)).sigmoid(), from input |x| {
+    gelu_tanh() common_long: |x| x.not_below(-FAR) * gelu_inner(x.bounded(FAR)).sigmoid(), from input |x| {
         let x = x.bounded(FAR);
         let s = gelu_inner(x).sigmoid();
         let rate = (x * x * (3. * GELU_CUBIC) + 1.) * GELU_SCALE;
@@ -112,7 +112,7 @@ activations! {
     pub hardsigmoid() short: |x| (x + 3.).clamp(0., 6.) / 6., from input |g, x| g.kept(x.gt(-3.) & x.lt(3.)) * ONE_SIXTH;
 
     /// `x · min(max(x + 3, 0), 6) / 6`
-    pub hardswish() short: |x| x.not_below(-FAR) * ((x + 3.).clamp(0., 6.) / 6.), from input |g, x| {
+    pub hardswish() common: |x| x.not_below(-FAR) * ((x + 3.).clamp(0., 6.) / 6.), from input |g, x| {
         let middle = x.kept(x.gt(-3.) & x.lt(3.)) * (1. / 3.);
         g.kept(!x.le(-3.)) * (middle + E::either(x.lt(3.), 0.5, 1.))
     };

@@ -383,6 +383,44 @@ mod tests {
         }
     }
 
+    struct Affine;
+
+    impl Map<f32, f32, f32> for Affine {
+        const SPEED: Speed = Speed::WIDE.in_blocks();
+        #[inline(always)]
+        fn at<I: Isa>(p: &f32, x: f32) -> f32 {
+            x * 2. + p
+        }
+    }
+
+    impl Map<f32, (f32, f32), f32> for Affine {
+        const SPEED: Speed = Speed::NARROW.in_blocks();
+        #[inline(always)]
+        fn at<I: Isa>(p: &f32, (x, y): (f32, f32)) -> f32 {
+            x * p - y
+        }
+    }
+
+    /// Fewer elements than a block, some blocks and a few elements, and short rows of a larger array.
+    #[test]
+    fn loops_in_blocks_take_any_number_of_elements() {
+        let of_one = Loops::of_one::<Affine>();
+        let of_two = Loops::of_two::<Affine>();
+        for n in (0..140).chain([2047, 2048, 2049, 2100, 5000]) {
+            let x = Array::from_shape_fn(n, |i| i as f32).into_dyn();
+            let y = x.mapv(|x| 3. - x);
+            assert_eq!(map_by(x.view(), of_one.with(&5.)), x.mapv(|x| x * 2. + 5.), "{n}");
+            let want = &(&x * 4.) - &y;
+            assert_eq!(zip_by(x.view(), y.view(), &[n], of_two.with(&4.)), want, "{n}");
+            let mut replaced = x.to_vec();
+            zip_in_place(&mut replaced, y.as_slice().unwrap(), of_two.with(&4.));
+            assert_eq!(replaced, want.into_raw_vec_and_offset().0, "{n}");
+            let wide = Array::from_shape_fn((3, n + 2), |(i, k)| (i * 100 + k) as f32).into_dyn();
+            let part = wide.slice(s![.., 1..n + 1]).into_dyn();
+            assert_eq!(map_by(part.view(), of_one.with(&5.)), part.mapv(|x| x * 2. + 5.), "{n}");
+        }
+    }
+
     /// Tasks begin and end in the middle of rows; the last one is short.
     #[test]
     fn large_arrays_are_split_and_come_out_whole() {

@@ -1,7 +1,7 @@
 //! One pass over a parameter, its gradient and the optimizer's state for it.
 
 use super::{
-    isa::{Isa, Kernel, dispatch_narrow, with_baseline},
+    isa::{Isa, Kernel, dispatch_for},
     threads,
     thresholds::{OPTIMIZER_PARALLEL as PARALLEL, OPTIMIZER_TASK as TASK},
 };
@@ -27,13 +27,6 @@ impl<T: Real, P: Pass<T, N>, const N: usize> Kernel for Loop<'_, T, P, N> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         elements(self.pass, self.value, self.grad, self.slots);
-    }
-}
-
-impl<T: Real, P: Pass<T, N>, const N: usize> Loop<'_, T, P, N> {
-    /// Roots, quotients and memory take the time: wider vectors gain nothing, in `f64` not even those of AVX2.
-    fn dispatched(self) {
-        if const { size_of::<T>() == size_of::<f32>() } { dispatch_narrow(self) } else { with_baseline(self) }
     }
 }
 
@@ -65,11 +58,11 @@ fn elements<T: Real, P: Pass<T, N>, const N: usize>(pass: &P, value: &mut [T], g
 /// Runs `pass` over all elements of a parameter; the slots are as long as it.
 pub fn update<T: Real, const N: usize>(pass: &impl Pass<T, N>, value: &mut [T], grad: &[T], mut slots: [&mut [T]; N]) {
     if value.len() < PARALLEL {
-        return Loop { pass, value, grad, slots }.dispatched();
+        return dispatch_for::<T, _>(Loop { pass, value, grad, slots });
     }
     in_parts(value, grad, &mut slots, &|value, grad, slots| {
         let slots = slots.try_into().expect("a part of each slot");
-        Loop { pass, value, grad, slots }.dispatched();
+        dispatch_for::<T, _>(Loop { pass, value, grad, slots });
     });
 }
 

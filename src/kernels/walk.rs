@@ -41,14 +41,11 @@ pub struct Versions {
     pub sizes: [usize; MOST + 1],
 }
 
-/// What is done with a segment of elements.
+/// What is done with a segment of elements: two words, which are passed in registers.
 #[derive(Clone, Copy)]
 pub struct Loop<'a> {
-    run: RunFn,
+    versions: &'a Versions,
     p: *const (),
-    /// The elements of a block, or 1.
-    block: usize,
-    sizes: &'a [usize; MOST + 1],
 }
 
 // SAFETY: it refers to parameters that are `Sync`.
@@ -59,16 +56,21 @@ unsafe impl Sync for Loop<'_> {}
 unsafe impl Send for Loop<'_> {}
 
 impl<'a> Loop<'a> {
-    /// The version for this CPU, with these parameters, which live as long as the loop.
+    /// With these parameters, which live as long as the loop.
     ///
     /// # Safety
     /// The versions must take their first argument as a pointer to what `p` points to, which must be `Sync`, and each may
     /// need the instructions of its own capability only.
     #[allow(unsafe_code)]
+    #[inline]
     pub unsafe fn new(versions: &'a Versions, p: *const ()) -> Self {
-        let capability = capability() as usize;
-        let block = if versions.blocks { Capability::BLOCKS[capability] } else { 1 };
-        Loop { run: versions.run[capability], p, block, sizes: &versions.sizes }
+        Loop { versions, p }
+    }
+
+    fn chosen(self) -> Chosen<'a> {
+        let (capability, Versions { run, blocks, sizes }) = (capability() as usize, self.versions);
+        let block = if *blocks { Capability::BLOCKS[capability] } else { 1 };
+        Chosen { run: run[capability], p: self.p, block, sizes }
     }
 
     /// Runs it on one segment.
@@ -76,8 +78,27 @@ impl<'a> Loop<'a> {
     /// # Safety
     /// There must be `n` elements of its types to read and to write, and `out` must not overlap the inputs.
     #[allow(unsafe_code)]
+    pub unsafe fn call(self, inputs: [*const u8; MOST], out: *mut u8, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.chosen().call(inputs, out, n) };
+    }
+}
+
+/// The version of a loop for this CPU.
+struct Chosen<'a> {
+    run: RunFn,
+    p: *const (),
+    /// The elements of a block, or 1.
+    block: usize,
+    sizes: &'a [usize; MOST + 1],
+}
+
+impl Chosen<'_> {
+    /// # Safety
+    /// As [`Loop::call`].
+    #[allow(unsafe_code)]
     #[inline]
-    pub unsafe fn call(&self, inputs: [*const u8; MOST], out: *mut u8, n: usize) {
+    unsafe fn call(&self, inputs: [*const u8; MOST], out: *mut u8, n: usize) {
         let whole = n & !(self.block - 1);
         // SAFETY: the caller's promise.
         unsafe {
@@ -91,7 +112,7 @@ impl<'a> Loop<'a> {
     }
 
     /// # Safety
-    /// As [`call`](Loop::call); `n` must be a multiple of the block.
+    /// As [`Loop::call`]; `n` must be a multiple of the block.
     #[allow(unsafe_code)]
     #[inline(always)]
     unsafe fn run(&self, inputs: [*const u8; MOST], out: *mut u8, n: usize) {
@@ -103,7 +124,7 @@ impl<'a> Loop<'a> {
     /// them in a block of their own.
     ///
     /// # Safety
-    /// As [`call`](Loop::call).
+    /// As [`Loop::call`].
     #[allow(unsafe_code)]
     #[inline(never)]
     unsafe fn rest(&self, mut inputs: [*const u8; MOST], out: *mut u8, n: usize) {
@@ -312,7 +333,7 @@ struct Job<'a> {
     sources: &'a [Source<'a>],
     out: *mut u8,
     size: usize,
-    run: Loop<'a>,
+    run: Chosen<'a>,
 }
 
 // SAFETY: each task writes its own elements; everything that the loop receives is `Sync`.
@@ -327,13 +348,13 @@ unsafe impl Sync for Job<'_> {}
 /// take elements of these sizes.
 #[allow(unsafe_code)]
 pub unsafe fn run(walk: &Walk, sources: &[Source<'_>], out: *mut u8, size: usize, run: Loop<'_>) {
-    let job = Job { walk, sources, out, size, run };
+    let job = Job { walk, sources, out, size, run: run.chosen() };
     // SAFETY: the caller's promises; the tasks are parts of the whole that do not overlap.
     unsafe {
         if walk.len < PARALLEL {
             return job.part(0, walk.len);
         }
-        threads::for_each_of(run.run as usize, walk.len, walk.len.div_ceil(TASK), &|i| {
+        threads::for_each_of(job.run.run as usize, walk.len, walk.len.div_ceil(TASK), &|i| {
             job.part(i * TASK, TASK.min(walk.len - i * TASK));
         });
     }

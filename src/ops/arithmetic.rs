@@ -162,7 +162,7 @@ scalar_left!(div f32, f64);
 impl<T: Number> ops::Neg for &Tensor<T> {
     type Output = Tensor<T>;
     fn neg(self) -> Tensor<T> {
-        row!(number Number "neg", (), short, |x| x.negated(), from nothing |g, x| -g);
+        row!(number Number "neg", (), common, |x| x.negated(), from nothing |g, x| -g);
         one(row(), self)
     }
 }

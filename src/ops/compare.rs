@@ -38,12 +38,12 @@ impl<T: Element> Tensor<T> {
     fn compared(&self, other: &Tensor<T>, comparison: Comparison) -> Result<Tensor<bool>> {
         let Comparison(name, swapped, test) = comparison;
         let shape = broadcast(name, self, other)?;
-        let (a, b) = if swapped { (other.view(), self.view()) } else { (self.view(), other.view()) };
+        let (a, b) = if swapped { (other, self) } else { (self, other) };
         let out = match test {
-            Test::Equal => zip(a, b, &shape, |a, b| a == b),
-            Test::Unequal => zip(a, b, &shape, |a, b| a != b),
-            Test::Less => zip(a, b, &shape, |a, b| a < b),
-            Test::LessOrEqual => zip(a, b, &shape, |a, b| a <= b),
+            Test::Equal => zip(a.view(), b.view(), &shape, |a, b| a == b),
+            Test::Unequal => zip(a.view(), b.view(), &shape, |a, b| a != b),
+            Test::Less => zip(a.view(), b.view(), &shape, |a, b| a < b),
+            Test::LessOrEqual => zip(a.view(), b.view(), &shape, |a, b| a <= b),
         };
         Ok(out.into())
     }

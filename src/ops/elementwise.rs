@@ -21,7 +21,6 @@ use crate::{
         isa::Isa,
         layout::row_major,
         reduce::sum_of,
-        walk::RunFn,
     },
     tensor::{DType, Grads, Number, Real, Tensor, grad_enabled, known, known_ref},
 };
@@ -32,6 +31,7 @@ pub(crate) use super::rows::{pairs, row};
 pub(crate) type Params = [f64; 3];
 
 /// The parameters of a function that has at most as many.
+#[inline]
 pub(crate) const fn params<const N: usize>(given: [f64; N]) -> Params {
     let mut all = [0.; 3];
     let mut i = 0;
@@ -51,41 +51,35 @@ pub(crate) enum Reads {
     Output,
 }
 
-/// How much work a function is, which decides for which instruction sets it is compiled; integers have one version.
+/// How the loops of a function are compiled for `f32` and for `f64`; integers have one version.
 #[derive(Clone, Copy)]
-pub(crate) enum Work {
-    /// Calls of libm.
-    Libm,
-    /// A few instructions, of which memory takes most of the time.
-    Short,
-    /// Many instructions on `f32`, calls of libm on `f64`.
-    Long,
-    /// A few instructions, in functions that most programs call all the time, also on a few elements.
-    Common,
-}
+pub(crate) struct Work(Speed, Speed);
 
 impl Work {
-    const fn speed<T: Number>(self) -> Speed {
-        match (self, T::DTYPE) {
-            (Work::Libm, _) | (_, DType::I64) => Speed::PLAIN,
-            (Work::Short, _) => Speed::NARROW.in_blocks(),
-            (Work::Long, DType::F32) => Speed::WIDE.in_blocks(),
-            (Work::Long, _) => Speed::PLAIN,
-            (Work::Common, DType::F32) => Speed::WIDE,
-            (Work::Common, _) => Speed::NARROW,
+    /// Calls of libm.
+    pub const LIBM: Work = Work(Speed::PLAIN, Speed::PLAIN);
+    /// A few instructions, of which memory takes most of the time.
+    pub const SHORT: Work = Work(Speed::NARROW.in_blocks(), Speed::NARROW.in_blocks());
+    /// Many instructions on `f32`, calls of libm on `f64`.
+    pub const LONG: Work = Work(Speed::WIDE.in_blocks(), Speed::PLAIN);
+    /// As [`SHORT`](Work::SHORT), for what programs call all the time, also on a few elements.
+    pub const COMMON: Work = Work(Speed::WIDE, Speed::NARROW);
+    /// The same of [`LONG`](Work::LONG).
+    pub const COMMON_LONG: Work = Work(Speed::WIDE, Speed::PLAIN);
+
+    pub const fn speed<T: Number>(self) -> Speed {
+        match T::DTYPE {
+            DType::F32 => self.0,
+            DType::F64 => self.1,
+            _ => Speed::PLAIN,
         }
     }
 }
 
-/// A function of one number. All of its methods must be `#[inline(always)]`.
-pub(crate) trait Unary<T: Number>: 'static {
+/// A function of one number: its value is the [`Map`]. All of its methods must be `#[inline(always)]`.
+pub(crate) trait Unary<T: Number>: Map<Params, T, T> + 'static {
     const NAME: &'static str;
     const READS: Reads;
-    const WORK: Work;
-    /// See [`Map::MANY`].
-    const MANY: Option<RunFn> = None;
-
-    fn value<I: Isa>(p: &Params, x: T) -> T;
 
     /// The gradient of the input, from that of the output.
     fn gradient<E: Formula<T>>(p: &Params, g: E, kept: E) -> E
@@ -93,17 +87,14 @@ pub(crate) trait Unary<T: Number>: 'static {
         T: Real;
 }
 
-/// A function of two numbers. All of its methods must be `#[inline(always)]`.
-pub(crate) trait Binary<T: Number>: 'static {
+/// A function of two numbers: its value is the [`Map`]. All of its methods must be `#[inline(always)]`.
+pub(crate) trait Binary<T: Number>: Map<Params, (T, T), T> + 'static {
     /// The name of the operation; for a loss the name is passed separately.
     const NAME: &'static str = "loss";
     /// Which operands the gradients of the first and of the second operand read.
     const READS: [[bool; 2]; 2] = [[true, true]; 2];
     /// Which gradients have loops of their own, which does not pay if they are a single operation or rarely needed.
     const FUSED: [bool; 2] = [true; 2];
-    const WORK: Work;
-
-    fn value<I: Isa>(p: &Params, x: T, y: T) -> T;
 
     /// The gradient of the first operand, from that of the output.
     fn gradient<E: Formula<T>>(p: &Params, g: E, x: E, y: E) -> E
@@ -122,32 +113,12 @@ pub(crate) trait Binary<T: Number>: 'static {
 
 // --------------------------------------------------------------------------------------------------------- as kernels
 
-/// A function whose value is computed.
-struct Value<F>(PhantomData<F>);
-
-/// A function whose gradient is computed; with two operands, that of the first, and of the second.
+/// The gradient of a function, compiled as the function is; with two operands, that of the first, and of the second.
 struct Gradient<F>(PhantomData<F>);
 struct SecondGradient<F>(PhantomData<F>);
 
-impl<T: Number, F: Unary<T>> Map<Params, T, T> for Value<F> {
-    const SPEED: Speed = F::WORK.speed::<T>();
-    const MANY: Option<RunFn> = F::MANY;
-    #[inline(always)]
-    fn at<I: Isa>(p: &Params, x: T) -> T {
-        F::value::<I>(p, x)
-    }
-}
-
-impl<T: Number, F: Binary<T>> Map<Params, (T, T), T> for Value<F> {
-    const SPEED: Speed = F::WORK.speed::<T>();
-    #[inline(always)]
-    fn at<I: Isa>(p: &Params, (x, y): (T, T)) -> T {
-        F::value::<I>(p, x, y)
-    }
-}
-
 impl<T: Real, F: Unary<T>> Map<Params, (T, T), T> for Gradient<F> {
-    const SPEED: Speed = F::WORK.speed::<T>();
+    const SPEED: Speed = F::SPEED;
     #[inline(always)]
     fn at<I: Isa>(p: &Params, (g, kept): (T, T)) -> T {
         F::gradient(p, Lane::<I, T>::new(g), Lane::new(kept)).0
@@ -155,7 +126,7 @@ impl<T: Real, F: Unary<T>> Map<Params, (T, T), T> for Gradient<F> {
 }
 
 impl<T: Real, F: Binary<T>> Map<Params, (T, T, T), T> for Gradient<F> {
-    const SPEED: Speed = F::WORK.speed::<T>();
+    const SPEED: Speed = F::SPEED;
     #[inline(always)]
     fn at<I: Isa>(p: &Params, (g, x, y): (T, T, T)) -> T {
         F::gradient(p, Lane::<I, T>::new(g), Lane::new(x), Lane::new(y)).0
@@ -163,7 +134,7 @@ impl<T: Real, F: Binary<T>> Map<Params, (T, T, T), T> for Gradient<F> {
 }
 
 impl<T: Real, F: Binary<T>> Map<Params, (T, T, T), T> for SecondGradient<F> {
-    const SPEED: Speed = F::WORK.speed::<T>();
+    const SPEED: Speed = F::SPEED;
     #[inline(always)]
     fn at<I: Isa>(p: &Params, (g, x, y): (T, T, T)) -> T {
         F::second_gradient(p, Lane::<I, T>::new(g), Lane::new(x), Lane::new(y)).0
@@ -190,7 +161,7 @@ impl<T: Real> UnaryRow<T> {
             F::gradient(p, g, kept)
         }
         let gradient = if matches!(F::READS, Reads::Nothing) { None } else { Some(Loops::of_two::<Gradient<F>>()) };
-        let value = Loops::of_one::<Value<F>>();
+        let value = Loops::of_one::<F>();
         UnaryRow { name: F::NAME, reads: F::READS, value, gradient, on_tensors: on_tensors::<T, F> }
     }
 }
@@ -218,8 +189,7 @@ impl<T: Real> BinaryRow<T> {
             if F::FUSED[0] { Some(Loops::of_three::<Gradient<F>>()) } else { None },
             if F::FUSED[1] { Some(Loops::of_three::<SecondGradient<F>>()) } else { None },
         ];
-        let (value, on_tensors): (_, [OnTensors<T, 3>; 2]) =
-            (Loops::of_two::<Value<F>>(), [first::<T, F>, second::<T, F>]);
+        let (value, on_tensors): (_, [OnTensors<T, 3>; 2]) = (Loops::of_two::<F>(), [first::<T, F>, second::<T, F>]);
         BinaryRow { name: F::NAME, reads: F::READS, value, gradients, on_tensors }
     }
 }
@@ -242,7 +212,7 @@ impl UnaryRows {
         UnaryRows { f32: UnaryRow::of::<F>(), f64: UnaryRow::of::<F>(), i64: None }
     }
     pub const fn number<F: Unary<f32> + Unary<f64> + Unary<i64>>() -> Self {
-        UnaryRows { i64: Some(Loops::of_one::<Value<F>>()), ..Self::real::<F>() }
+        UnaryRows { i64: Some(Loops::of_one::<F>()), ..Self::real::<F>() }
     }
 }
 
@@ -251,7 +221,7 @@ impl BinaryRows {
         BinaryRows { f32: BinaryRow::of::<F>(), f64: BinaryRow::of::<F>(), i64: None }
     }
     pub const fn number<F: Binary<f32> + Binary<f64> + Binary<i64>>() -> Self {
-        BinaryRows { i64: Some(Loops::of_two::<Value<F>>()), ..Self::real::<F>() }
+        BinaryRows { i64: Some(Loops::of_two::<F>()), ..Self::real::<F>() }
     }
 }
 

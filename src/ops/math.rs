@@ -33,24 +33,24 @@ pub(super) use unary;
 
 unary! { number Number:
     /// `|x|`; the gradient at 0 is 0.
-    abs short: |x| x.magnitude(), from input |g, x| g.kept(x.gt(0.) | x.lt(0.)) * x.sign();
+    abs common: |x| x.magnitude(), from input |g, x| g.kept(x.gt(0.) | x.lt(0.)) * x.sign();
     /// -1, 0 or 1, as `x` is negative, zero (or NaN) or positive; the gradient is 0.
     sign short: |x| scalar::sign(x), from nothing |g, x| g.zero();
     /// `x²`
-    square short: |x| x.times(x), from input |x| x * 2.;
+    square common: |x| x.times(x), from input |x| x * 2.;
     /// `max(x, 0)`; NaN stays NaN. The gradient is 0 at 0 and passes at NaN, as in PyTorch.
     relu common: |x| if x < T::ZERO { T::ZERO } else { x }, from output |g, y| g.kept(y.gt(0.) | y.is_nan());
 }
 
 unary! { real Real:
     /// `eˣ`
-    exp long: |x| x.exp(), from output |y| y;
+    exp common_long: |x| x.exp(), from output |y| y;
     /// `2ˣ`
     exp2 libm: |x| x.by(T::exp2), from output |y| y * LN_2;
     /// `eˣ - 1`, accurate near 0.
     expm1 long: |x| x.expm1(), from input |x| x.exp();
     /// The natural logarithm.
-    log long: |x| x.log(), from input |g, x| g / x;
+    log common_long: |x| x.log(), from input |g, x| g / x;
     /// The logarithm to base 2.
     log2 libm: |x| x.by(T::log2), from input |g, x| g * LOG2_E / x;
     /// The logarithm to base 10.
@@ -58,11 +58,11 @@ unary! { real Real:
     /// `log(1 + x)`, accurate near 0.
     log1p long: |x| x.log1p(), from input |x| (x + 1.).reciprocal();
     /// `√x`
-    sqrt short: |x| x.sqrt(), from output |y| (y * 2.).reciprocal();
+    sqrt common: |x| x.sqrt(), from output |y| (y * 2.).reciprocal();
     /// `1/√x`
-    rsqrt short: |x| x.rsqrt(), from output |g, y| g * -0.5 * y * y * y;
+    rsqrt common: |x| x.rsqrt(), from output |g, y| g * -0.5 * y * y * y;
     /// `1/x`
-    reciprocal short: |x| x.reciprocal(), from output |g, y| -(g * y * y);
+    reciprocal common: |x| x.reciprocal(), from output |g, y| -(g * y * y);
     /// The sine of an angle in radians.
     sin libm: |x| x.sin(), from input |x| x.cos();
     /// The cosine of an angle in radians.
@@ -83,7 +83,7 @@ unary! { real Real:
     /// The hyperbolic cosine.
     cosh libm: |x| x.cosh(), from input |x| x.sinh();
     /// The hyperbolic tangent.
-    tanh long many TANH: |x| x.tanh(), from output |y| y.one_less_square(),
+    tanh common_long many TANH: |x| x.tanh(), from output |y| y.one_less_square(),
         in f64 from input |x| x.sech_square();
     /// The inverse hyperbolic sine.
     asinh libm: |x| x.by(|x| via_f64(x, special_f64::asinh)), from input |x| x.hypot_1().reciprocal();
@@ -92,7 +92,7 @@ unary! { real Real:
     /// The inverse hyperbolic tangent; NaN outside [-1, 1].
     atanh libm: |x| x.by(artanh), from input |x| x.one_less_square().reciprocal();
     /// `1 / (1 + e⁻ˣ)`
-    sigmoid long: |x| x.sigmoid(), from output |y| y * y.rest(),
+    sigmoid common_long: |x| x.sigmoid(), from output |y| y * y.rest(),
         in f64 from input |x| x.sigmoid() * (-x).sigmoid();
     /// The largest whole number that is not above `x`; the gradient is 0.
     floor short: |x| x.by(T::floor), from nothing |g, x| g.zero();

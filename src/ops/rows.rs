@@ -1,7 +1,7 @@
 //! How functions of one number and of two are written: [`row!`] and [`pairs!`]. [`elementwise`](super::elementwise) runs them.
 
-/// A function of one number: defines `row`, which takes its parameters. `libm`, `short`, `long` or `common` is its
-/// [`Work`](super::elementwise::Work); `many` names its loop for AVX-512, if
+/// A function of one number: defines `row`, which takes its parameters. `libm`, `short`, `long`, `common` or `common_long` is its
+/// [`Work`](super::elementwise::Work); `many` names its [`MANY`](crate::kernels::elementwise::Map::MANY), if
 /// [`VectorMath`](crate::kernels::vmath::VectorMath) has one. A `real` value is written in [`Lane`]s, that of any `number`
 /// in the number itself. The derivative is `from input`, `output` or `nothing`, which says what is kept for the backward
 /// pass; `in f64 from input` is a different form for `f64`. With one argument it is the slope, by which the gradient is
@@ -10,17 +10,19 @@ macro_rules! row {
     ($class:ident $bound:ident $name:expr, ($($param:ident),*), $work:ident $(many $many:ident)?, |$x:ident| $value:expr,
      $($derivative:tt)*) => {
         struct Row;
+        impl<T: $bound> $crate::kernels::elementwise::Map<$crate::ops::elementwise::Params, T, T> for Row {
+            const SPEED: $crate::kernels::elementwise::Speed = $crate::ops::row!(@ $work).speed::<T>();
+            $(const MANY: Option<$crate::kernels::walk::RunFn> = T::$many;)?
+            #[inline(always)]
+            fn at<I: $crate::kernels::isa::Isa>(p: &$crate::ops::elementwise::Params, x: T) -> T {
+                let [$($param,)* ..] = *p;
+                $crate::ops::row!(@ value $class x |$x| $value)
+            }
+        }
         #[allow(unused_variables)]
         impl<T: $bound> $crate::ops::elementwise::Unary<T> for Row {
             const NAME: &'static str = $name;
             const READS: $crate::ops::elementwise::Reads = $crate::ops::row!(@ reads T $($derivative)*);
-            const WORK: $crate::ops::elementwise::Work = $crate::ops::row!(@ $work);
-            $(const MANY: Option<$crate::kernels::walk::RunFn> = T::$many;)?
-            #[inline(always)]
-            fn value<I: $crate::kernels::isa::Isa>(p: &$crate::ops::elementwise::Params, x: T) -> T {
-                let [$($param,)* ..] = *p;
-                $crate::ops::row!(@ value $class x |$x| $value)
-            }
             #[inline(always)]
             fn gradient<E: $crate::ops::Formula<T>>(p: &$crate::ops::elementwise::Params, g: E, kept: E) -> E
             where
@@ -30,15 +32,17 @@ macro_rules! row {
                 $crate::ops::row!(@ gradient T g kept $($derivative)*)
             }
         }
+        #[inline]
         fn row($($param: f64),*) -> $crate::ops::elementwise::One {
             static ROWS: $crate::ops::elementwise::UnaryRows = $crate::ops::elementwise::UnaryRows::$class::<Row>();
             $crate::ops::elementwise::One { rows: &ROWS, params: $crate::ops::elementwise::params([$($param),*]) }
         }
     };
-    (@ libm) => { $crate::ops::elementwise::Work::Libm };
-    (@ short) => { $crate::ops::elementwise::Work::Short };
-    (@ long) => { $crate::ops::elementwise::Work::Long };
-    (@ common) => { $crate::ops::elementwise::Work::Common };
+    (@ libm) => { $crate::ops::elementwise::Work::LIBM };
+    (@ short) => { $crate::ops::elementwise::Work::SHORT };
+    (@ long) => { $crate::ops::elementwise::Work::LONG };
+    (@ common) => { $crate::ops::elementwise::Work::COMMON };
+    (@ common_long) => { $crate::ops::elementwise::Work::COMMON_LONG };
     (@ reads $t:ident from input |$($k:ident),+| $d:expr) => { $crate::ops::elementwise::Reads::Input };
     (@ reads $t:ident from output |$($k:ident),+| $d:expr) => { $crate::ops::elementwise::Reads::Output };
     (@ reads $t:ident from nothing |$($k:ident),+| $d:expr) => { $crate::ops::elementwise::Reads::Nothing };
@@ -85,9 +89,18 @@ macro_rules! pairs {
         $(#[$doc])*
         pub(crate) struct $row;
         impl $row {
+            #[inline]
             pub(crate) fn row($($($param: f64),+)?) -> $crate::ops::Two {
                 static ROWS: $crate::ops::elementwise::BinaryRows = $crate::ops::elementwise::BinaryRows::$class::<$row>();
                 $crate::ops::Two { rows: &ROWS, params: $crate::ops::elementwise::params([$($($param),+)?]) }
+            }
+        }
+        impl<T: $bound> $crate::kernels::elementwise::Map<$crate::ops::elementwise::Params, (T, T), T> for $row {
+            const SPEED: $crate::kernels::elementwise::Speed = $crate::ops::row!(@ $work).speed::<T>();
+            #[inline(always)]
+            fn at<I: $crate::kernels::isa::Isa>(p: &$crate::ops::elementwise::Params, ($x, $y): (T, T)) -> T {
+                let [$($($param,)+)? ..] = *p;
+                $value
             }
         }
         #[allow(unused_variables)]
@@ -95,12 +108,6 @@ macro_rules! pairs {
             const NAME: &'static str = $name;
             $(const READS: [[bool; 2]; 2] = $reads;)?
             const FUSED: [bool; 2] = $crate::ops::pairs!(@ $fused);
-            const WORK: $crate::ops::elementwise::Work = $crate::ops::row!(@ $work);
-            #[inline(always)]
-            fn value<I: $crate::kernels::isa::Isa>(p: &$crate::ops::elementwise::Params, $x: T, $y: T) -> T {
-                let [$($($param,)+)? ..] = *p;
-                $value
-            }
             #[inline(always)]
             fn gradient<E: $crate::ops::Formula<T>>(p: &$crate::ops::elementwise::Params, $g: E, $a: E, $b: E) -> E
             where

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Error, Result,
     kernels::{
-        elementwise::{broadcast_shape, map, zip, zip3},
+        elementwise::{Map, Speed, broadcast_shape, map, zip, zip3},
         isa::Isa,
         scalar::{self, is_nan, max_nan, min_nan},
         sizes::room,
@@ -146,9 +146,9 @@ fn clamp_shares<T: Number>(x: T, lo: T, hi: T) -> [f64; 3] {
 
 pairs! {
     // At a tie each gets half; if one is NaN, each gets all.
-    number Number Maximum, "maximum", fused short: |x, y| max_nan(x, y), |g, x, y|
+    number Number Maximum, "maximum", fused common: |x, y| max_nan(x, y), |g, x, y|
         g.kept(x.above(y)) + g.kept(x.same(y)) * 0.5, g.kept(y.above(x)) + g.kept(x.same(y)) * 0.5;
-    number Number Minimum, "minimum", fused short: |x, y| min_nan(x, y), |g, x, y|
+    number Number Minimum, "minimum", fused common: |x, y| min_nan(x, y), |g, x, y|
         g.kept(y.above(x)) + g.kept(x.same(y)) * 0.5, g.kept(x.above(y)) + g.kept(x.same(y)) * 0.5;
 }
 
@@ -169,16 +169,18 @@ impl Clamp {
     }
 }
 
-impl<T: Number> Unary<T> for Clamp {
-    const NAME: &'static str = "clamp";
-    const READS: Reads = Reads::Input;
-    const WORK: Work = Work::Short;
-
+impl<T: Number> Map<Params, T, T> for Clamp {
+    const SPEED: Speed = Work::COMMON.speed::<T>();
     #[inline(always)]
-    fn value<I: Isa>(&[low, high, _]: &Params, x: T) -> T {
+    fn at<I: Isa>(&[low, high, _]: &Params, x: T) -> T {
         let of = |bound: f64| if T::DTYPE == DType::I64 { T::of_i64(bound.to_bits() as i64) } else { T::of(bound) };
         scalar::clamp(x, of(low), of(high))
     }
+}
+
+impl<T: Number> Unary<T> for Clamp {
+    const NAME: &'static str = "clamp";
+    const READS: Reads = Reads::Input;
     #[inline(always)]
     fn gradient<E: Formula<T>>(&[low, high, given]: &Params, g: E, x: E) -> E
     where

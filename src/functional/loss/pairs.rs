@@ -13,7 +13,7 @@ pairs! {
     real Real Square, "loss", first common: |x, y| (x - y) * (x - y), |g, x, y| g * ((x - y) * 2.);
 
     /// `|x − y|`
-    real Real Absolute, "loss", first short: |x, y| (x - y).abs(), |g, x, y| {
+    real Real Absolute, "loss", first common: |x, y| (x - y).abs(), |g, x, y| {
         let d = x - y;
         // As in PyTorch a NaN gets gradient 0.
         g.kept(d.lt(0.) | d.gt(0.)) * d.sign()
@@ -37,7 +37,7 @@ pairs! {
     };
 
     /// `log(1 + eˣ) − y x` without cancellation: `(1 − y) x + log(1 + e⁻ˣ)` above 0, `−y x + log(1 + eˣ)` below.
-    real Real Logistic, "loss", first long: |x, y| {
+    real Real Logistic, "loss", first common_long: |x, y| {
         let (size, wrong) = (x.abs(), if x > T::ZERO { T::ONE - y } else { y });
         let far = if wrong == T::ZERO { T::ZERO } else { size * wrong };
         far + Lane::<I, T>::new(-size).softplus().0

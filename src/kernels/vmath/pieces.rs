@@ -4,8 +4,8 @@
 use std::{
     arch::x86_64::{
         __m512, _mm512_add_ps, _mm512_and_si512, _mm512_andnot_si512, _mm512_castps_si512, _mm512_castsi512_ps,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_min_ps, _mm512_or_si512, _mm512_permutex2var_ps, _mm512_set1_epi32,
-        _mm512_set1_ps, _mm512_srli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_min_ps, _mm512_or_si512,
+        _mm512_permutex2var_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_srli_epi32, _mm512_storeu_ps, _mm512_sub_ps,
     },
     mem::MaybeUninit,
 };
@@ -87,8 +87,9 @@ fn halves(row: &[f32; 2 * LANES]) -> (__m512, __m512) {
     unsafe { (_mm512_loadu_ps(row.as_ptr()), _mm512_loadu_ps(row.as_ptr().add(LANES))) }
 }
 
-/// The hyperbolic tangent of each element, of which there are whole vectors: within 1.4 ulp. It uses the polynomials of
-/// [`TANH`], without the division that takes most of the time of [`super::tanh`].
+/// The hyperbolic tangent of each element: within 1.4 ulp. It uses the polynomials of [`TANH`], without the division that
+/// takes most of the time of [`super::tanh`]. The last elements go through the same instructions as the others, in a partly
+/// filled vector, so that the bits of a result do not depend on its position.
 ///
 /// # Safety
 /// As for [`RunFn`](crate::kernels::walk::RunFn), on a CPU that has AVX-512.
@@ -100,11 +101,8 @@ pub unsafe fn tanh(_: *const (), [x, ..]: [*const u8; MOST], out: &mut [MaybeUni
     let [c, c0, c1, c2, c3, c4] = &TANH;
     let (c, c0, c1) = (halves(c), halves(c0), halves(c1));
     let (c2, c3, c4) = (halves(c2), halves(c3), halves(c4));
-    let vectors = out.len() / size_of::<__m512>();
-    let (from, to) = (x.cast::<f32>(), out.as_mut_ptr().cast::<f32>());
-    for i in 0..vectors {
-        // SAFETY: the caller's promise.
-        let x = _mm512_castps_si512(unsafe { _mm512_loadu_ps(from.add(i * LANES)) });
+    let of_vector = |x| {
+        let x = _mm512_castps_si512(x);
         // If one of two numbers is NaN, the minimum is the second one.
         let size = _mm512_min_ps(end, _mm512_castsi512_ps(_mm512_andnot_si512(sign, x)));
         // A piece is an eighth of an octave of |x| + 5/8. It is looked up by 5 bits: the last 2 of the exponent and the
@@ -116,8 +114,18 @@ pub unsafe fn tanh(_: *const (), [x, ..]: [*const u8; MOST], out: &mut [MaybeUni
         let y = _mm512_fmadd_ps(r, y, of_piece(c2));
         let y = _mm512_fmadd_ps(r, y, of_piece(c1));
         let y = _mm512_fmadd_ps(r, y, of_piece(c0));
-        let y = _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(y), _mm512_and_si512(sign, x)));
-        // SAFETY: as above.
-        unsafe { _mm512_storeu_ps(to.add(i * LANES), y) };
+        _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(y), _mm512_and_si512(sign, x)))
+    };
+    let (n, from, to) = (out.len() / size_of::<f32>(), x.cast::<f32>(), out.as_mut_ptr().cast::<f32>());
+    let (whole, rest) = (n / LANES * LANES, n % LANES);
+    // SAFETY: the caller's promise; the mask leaves out what is beyond the ends of both, which are equally long.
+    unsafe {
+        for i in (0..whole).step_by(LANES) {
+            _mm512_storeu_ps(to.add(i), of_vector(_mm512_loadu_ps(from.add(i))));
+        }
+        if rest > 0 {
+            let mask = (1 << rest) - 1;
+            _mm512_mask_storeu_ps(to.add(whole), mask, of_vector(_mm512_maskz_loadu_ps(mask, from.add(whole))));
+        }
     }
 }
