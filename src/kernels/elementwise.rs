@@ -412,7 +412,7 @@ mod tests {
             assert_eq!(map_by(x.view(), of_one.with(&5.)), x.mapv(|x| x * 2. + 5.), "{n}");
             let want = &(&x * 4.) - &y;
             assert_eq!(zip_by(x.view(), y.view(), &[n], of_two.with(&4.)), want, "{n}");
-            let mut replaced = x.to_vec();
+            let mut replaced = x.as_slice().unwrap().to_vec();
             zip_in_place(&mut replaced, y.as_slice().unwrap(), of_two.with(&4.));
             assert_eq!(replaced, want.into_raw_vec_and_offset().0, "{n}");
             let wide = Array::from_shape_fn((3, n + 2), |(i, k)| (i * 100 + k) as f32).into_dyn();
