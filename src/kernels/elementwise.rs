@@ -158,7 +158,7 @@ macro_rules! loops {
         $(#[$feature])?
         unsafe fn $version<P, $($X: Copy,)+ Y: Copy, F: Map<P, ($($X),+), Y>>(
             p: *const (),
-            [$($x,)+ ..]: [*const u8; MOST],
+            &[$($x,)+ ..]: &[*const u8; MOST],
             out: &mut [MaybeUninit<u8>],
         ) {
             let n = out.len() / size_of::<Y>();
@@ -292,7 +292,7 @@ pub fn write_pairs<'a, A, B, C>(x: &[A], y: &[B], out: &'a mut [MaybeUninit<C>],
     let inputs = [x.as_ptr().cast(), y.as_ptr().cast(), std::ptr::null()];
     // SAFETY: as many elements to read and to write, all of which are written.
     unsafe {
-        body.run.call(inputs, out.as_mut_ptr().cast(), out.len());
+        body.run.call(&inputs, out.as_mut_ptr().cast(), out.len());
         &*(std::ptr::from_mut(out) as *const [C])
     }
 }

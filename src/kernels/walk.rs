@@ -29,7 +29,7 @@ pub const MOST: usize = 3;
 
 /// A loop over a segment: its arguments are the function's parameters, the contiguous elements of each source, and the
 /// memory of the results, whose length says how many there are.
-pub type RunFn = unsafe fn(*const (), [*const u8; MOST], &mut [MaybeUninit<u8>]);
+pub type RunFn = unsafe fn(*const (), &[*const u8; MOST], &mut [MaybeUninit<u8>]);
 
 /// The versions of a loop.
 pub struct Versions {
@@ -78,7 +78,7 @@ impl<'a> Loop<'a> {
     /// # Safety
     /// There must be `n` elements of its types to read and to write, and `out` must not overlap the inputs.
     #[allow(unsafe_code)]
-    pub unsafe fn call(self, inputs: [*const u8; MOST], out: *mut u8, n: usize) {
+    pub unsafe fn call(self, inputs: &[*const u8; MOST], out: *mut u8, n: usize) {
         // SAFETY: the caller's promise.
         unsafe { self.chosen().call(inputs, out, n) };
     }
@@ -98,7 +98,7 @@ impl Chosen<'_> {
     /// As [`Loop::call`].
     #[allow(unsafe_code)]
     #[inline]
-    unsafe fn call(&self, inputs: [*const u8; MOST], out: *mut u8, n: usize) {
+    unsafe fn call(&self, inputs: &[*const u8; MOST], out: *mut u8, n: usize) {
         let whole = n & !(self.block - 1);
         // SAFETY: the caller's promise.
         unsafe {
@@ -115,7 +115,7 @@ impl Chosen<'_> {
     /// As [`Loop::call`]; `n` must be a multiple of the block.
     #[allow(unsafe_code)]
     #[inline(always)]
-    unsafe fn run(&self, inputs: [*const u8; MOST], out: *mut u8, n: usize) {
+    unsafe fn run(&self, inputs: &[*const u8; MOST], out: *mut u8, n: usize) {
         // SAFETY: the caller's promise.
         unsafe { (self.run)(self.p, inputs, from_raw_parts_mut(out.cast(), n * self.sizes[MOST])) };
     }
@@ -127,7 +127,8 @@ impl Chosen<'_> {
     /// As [`Loop::call`].
     #[allow(unsafe_code)]
     #[inline(never)]
-    unsafe fn rest(&self, mut inputs: [*const u8; MOST], out: *mut u8, n: usize) {
+    unsafe fn rest(&self, inputs: &[*const u8; MOST], out: *mut u8, n: usize) {
+        let mut inputs = *inputs;
         let (block, sizes) = (self.block, self.sizes);
         let mut near: Near<BLOCK> = [const { MaybeUninit::uninit() }; MOST];
         let mut result = MaybeUninit::<[u64; BLOCK]>::uninit();
@@ -137,7 +138,7 @@ impl Chosen<'_> {
                 for k in 0..MOST {
                     inputs[k] = inputs[k].wrapping_add((n - block) * sizes[k]);
                 }
-                return self.run(inputs, out.add((n - block) * sizes[MOST]), block);
+                return self.run(&inputs, out.add((n - block) * sizes[MOST]), block);
             }
             for k in 0..MOST {
                 if sizes[k] > 0 {
@@ -147,7 +148,7 @@ impl Chosen<'_> {
                     inputs[k] = copy;
                 }
             }
-            self.run(inputs, result.as_mut_ptr().cast(), block);
+            self.run(&inputs, result.as_mut_ptr().cast(), block);
             ptr::copy_nonoverlapping(result.as_ptr().cast(), out, n * sizes[MOST]);
         }
     }
@@ -415,7 +416,7 @@ impl Job<'_> {
                     }
                     self.together(&mut place, near, left.min(GATHERED))
                 };
-                self.run.call(inputs, out, n);
+                self.run.call(&inputs, out, n);
                 (left, out) = (left - n, out.add(n * self.size));
                 if place.skip == walk.stretch {
                     walk.advance(&mut place);

@@ -22,7 +22,7 @@ use crate::{
         layout::row_major,
         reduce::sum_of,
     },
-    tensor::{DType, Grads, Number, Real, Tensor, grad_enabled, known, known_ref},
+    tensor::{BackwardFn, DType, Grads, Number, Real, Recorded, Tensor, grad_enabled, known, known_ref},
 };
 
 pub(crate) use super::rows::{pairs, row};
@@ -30,10 +30,13 @@ pub(crate) use super::rows::{pairs, row};
 /// The parameters of a function; those that it does not have are 0.
 pub(crate) type Params = [f64; 3];
 
+/// Of a function without parameters.
+const NONE: Params = [0.; 3];
+
 /// The parameters of a function that has at most as many.
 #[inline]
 pub(crate) const fn params<const N: usize>(given: [f64; N]) -> Params {
-    let mut all = [0.; 3];
+    let mut all = NONE;
     let mut i = 0;
     while i < N {
         all[i] = given[i];
@@ -247,11 +250,24 @@ fn unary<T: Real>(row: &'static UnaryRow<T>, p: Params, x: &Tensor<T>) -> Tensor
     if !grad_enabled() || !x.requires_grad() {
         return out.into();
     }
-    let kept = (row.reads == Reads::Input).then(|| x.clone());
-    let backward = move |g: &Tensor<T>, _: &[bool], y: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
-        grads(&mut [Some(gradient(row, &p, g, kept.as_ref().or(y)))])
+    let backward = if row.reads != Reads::Input && p == NONE {
+        Recorded::Row(row)
+    } else {
+        let kept = (row.reads == Reads::Input).then(|| x.clone());
+        Recorded::Closure(Box::new(
+            move |g: &Tensor<T>, _: &[bool], y: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
+                grads(&mut [Some(gradient(row, &p, g, kept.as_ref().or(y)))])
+            },
+        ))
     };
-    Tensor::record(row.name, Held::from(out.into_shared()), &[x], row.reads == Reads::Output, Box::new(backward))
+    Tensor::record(row.name, Held::from(out.into_shared()), &[x], row.reads == Reads::Output, backward)
+}
+
+/// The gradient of a function that has no parameters and does not read its input.
+impl<T: Real> BackwardFn<T> for UnaryRow<T> {
+    fn call(&self, g: &Tensor<T>, _: &[bool], y: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
+        grads(&mut [Some(gradient(self, &NONE, g, y))])
+    }
 }
 
 /// The gradient of the input, from what was kept if it reads anything.

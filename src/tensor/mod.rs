@@ -21,7 +21,7 @@ use erase::erase;
 pub(crate) use erase::{erase_node, known, known_ref, unerase};
 pub use group::Tensors;
 pub(crate) use leaf::{Leaf, LeafHook, gradient_hook};
-pub(crate) use node::{AnyNode, Grads, NodeRef, cast, leaf, with_grad};
+pub(crate) use node::{AnyNode, BackwardFn, Grads, NodeRef, Recorded, cast, leaf, with_grad};
 pub use node::{grad_enabled, no_grad};
 pub use operand::Operand;
 

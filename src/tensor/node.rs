@@ -295,8 +295,14 @@ where
 /// Receives the gradients of an operation's inputs.
 pub(crate) type Grads<'a, T> = dyn FnMut(&mut [Option<Tensor<T>>]) -> Result<()> + 'a;
 
-/// A backward closure: a value that it captured may panic when it is dropped.
-struct Closure<T: Element>(Option<Box<dyn BackwardFn<T>>>);
+/// A backward function: a closure, or a row of a table, which needs no memory.
+pub(crate) enum Recorded<T: Element> {
+    Closure(Box<dyn BackwardFn<T>>),
+    Row(&'static dyn BackwardFn<T>),
+}
+
+/// What is kept of it: a value that a closure captured may panic when it is dropped.
+struct Closure<T: Element>(Option<Recorded<T>>);
 
 impl<T: Element> Drop for Closure<T> {
     fn drop(&mut self) {
@@ -368,7 +374,10 @@ impl<T: Element> Backward<T> for Op<T> {
             }
         };
         let output = state.output.clone().map(|data| Tensor { data, node: NodeRef(Some(node.clone())) });
-        let run = state.backward.0.as_ref().expect("there until it drops");
+        let run = match state.backward.0.as_ref().expect("there until it drops") {
+            Recorded::Closure(closure) => &**closure,
+            Recorded::Row(row) => *row,
+        };
         run.call(grad, needed, output.as_ref(), &mut |grads| {
             if grads.len() != inputs.len() {
                 return Err(miscounted(self.name, grads.len(), inputs.len()));
@@ -466,7 +475,7 @@ impl<T: Element> Tensor<T> {
         let run = move |g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
             pass(backward(g, flags(needed)), grads)
         };
-        Self::record(name, data, &inputs, false, Box::new(run))
+        Self::record(name, data, &inputs, false, Recorded::Closure(Box::new(run)))
     }
 
     /// As [`Tensor::op`], for a derivative that reads the operation's own output: `backward(g, needed, output)`.
@@ -489,7 +498,7 @@ impl<T: Element> Tensor<T> {
         let run = move |g: &Tensor<T>, needed: &[bool], output: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
             pass(backward(g, flags(needed), output.expect("kept")), grads)
         };
-        Self::record(name, data, &inputs, true, Box::new(run))
+        Self::record(name, data, &inputs, true, Recorded::Closure(Box::new(run)))
     }
 
     /// As [`Tensor::op`], for any number of inputs.
@@ -504,7 +513,7 @@ impl<T: Element> Tensor<T> {
         let run = move |g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
             grads(&mut backward(g, needed)?)
         };
-        Self::record(name, data, inputs, false, Box::new(run))
+        Self::record(name, data, inputs, false, Recorded::Closure(Box::new(run)))
     }
 
     /// The result of an operation that is recorded.
@@ -513,7 +522,7 @@ impl<T: Element> Tensor<T> {
         data: Held<T>,
         inputs: &[&Tensor<T>],
         keep_output: bool,
-        backward: Box<dyn BackwardFn<T>>,
+        backward: Recorded<T>,
     ) -> Tensor<T> {
         let state = OpState {
             inputs: Inputs::of(inputs),

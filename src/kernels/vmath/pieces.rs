@@ -95,7 +95,7 @@ fn halves(row: &[f32; 2 * LANES]) -> (__m512, __m512) {
 /// As for [`RunFn`](crate::kernels::walk::RunFn), on a CPU that has AVX-512.
 #[allow(unsafe_code)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-pub unsafe fn tanh(_: *const (), [x, ..]: [*const u8; MOST], out: &mut [MaybeUninit<u8>]) {
+pub unsafe fn tanh(_: *const (), &[x, ..]: &[*const u8; MOST], out: &mut [MaybeUninit<u8>]) {
     let sign = _mm512_set1_epi32(i32::MIN);
     let (end, offset) = (_mm512_set1_ps(TANH_END), _mm512_set1_ps(0.625));
     let [c, c0, c1, c2, c3, c4] = &TANH;
