@@ -2,7 +2,7 @@
 
 use super::{
     memory::{Aligned, buffer, filled, push, recycle},
-    row_kernel::{Blank, write},
+    passes::{Blank, write},
     sizes::saturating,
     threads,
     thresholds::{INTERPOLATION_PARALLEL as PARALLEL, INTERPOLATION_TASK as TASK},

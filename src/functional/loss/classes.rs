@@ -11,7 +11,7 @@ use crate::{
         cross_entropy::{Targets, gradient, losses},
         layout::row_major,
         memory::{Aligned, collected, full, vector},
-        reduce::fold_contiguous,
+        passes::sum,
     },
     ops::shared,
     tensor::{Real, Tensor, grad_enabled},
@@ -160,7 +160,7 @@ impl<T: Real> Labels<T> {
             Reduction::Mean if self.weight.is_none() => T::of(self.classes.iter().flatten().count() as f64),
             Reduction::Mean => {
                 let weights = self.classes.iter().map(|class| class.map_or(T::ZERO, |c| self.weight(c)));
-                fold_contiguous(&collected(weights), T::ZERO, T::plus)
+                sum(&collected(weights))
             }
             _ => T::ONE,
         }
@@ -170,7 +170,7 @@ impl<T: Real> Labels<T> {
     fn reduce(&self, losses: Aligned<T>) -> ArrayD<T> {
         match self.reduction {
             Reduction::None => losses.array(self.positions()),
-            _ => ndarray::arr0(fold_contiguous(&losses, T::ZERO, T::plus) / self.divisor()).into_dyn(),
+            _ => ndarray::arr0(sum(&losses) / self.divisor()).into_dyn(),
         }
     }
 
@@ -344,7 +344,7 @@ fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>,
             let ignored = |class: Option<usize>| class.is_none_or(|c| labels.targets(keep, spread).ignores(c));
             return Ok([Some(labels.without(ignored, slopes.try_mul(&g)?)?)]);
         }
-        let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| fold_contiguous(w, T::ZERO, T::plus));
+        let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| sum(w));
         let targets = labels.targets(keep, spread);
         let grad = gradient(slice(&labels.rows(&x)), &targets, &sums, all, &row_major(&g.view()));
         Ok([Some(labels.unrows(grad).into())])
