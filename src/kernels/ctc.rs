@@ -9,8 +9,8 @@
 use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
 
 use super::{
-    isa::{Isa, Kernel, dispatch},
     memory::{collected, filled, full},
+    passes::passes,
     threads,
     thresholds::CTC_PARALLEL,
 };
@@ -80,18 +80,26 @@ impl<T: Real> States<T> {
     }
 }
 
-/// `log(eᵃ + eᵇ + eᶜ)` for the three ways into each state, from the step before.
-#[inline(always)]
-fn arrive<T: Real, I: Isa>(before: &[T], passing: &[T], out: &mut [T]) {
-    let n = out.len();
-    let (over, last, here) = (&before[..n], &before[1..][..n], &before[BEFORE..][..n]);
-    let passing = &passing[..n];
-    for s in 0..n {
-        let (a, b, c) = (here[s], last[s], over[s] + passing[s]);
-        let largest = larger(larger(a, b), c);
-        let base = if largest == T::neg_infinity() { T::ZERO } else { largest };
-        let sum = T::vexp::<I>(a - base) + T::vexp::<I>(b - base) + T::vexp::<I>(c - base);
-        out[s] = T::vln::<I>(sum) + base;
+passes! {
+    /// `log(eᵃ + eᵇ + eᶜ)` for the three ways into each state, from the step before.
+    wide fn arrive<T: Real, I>(before: &'a [T], passing: &'a [T], out: &'o mut [T]) -> () {
+        let n = out.len();
+        let (over, last, here) = (&before[..n], &before[1..][..n], &before[BEFORE..][..n]);
+        let passing = &passing[..n];
+        for s in 0..n {
+            let (a, b, c) = (here[s], last[s], over[s] + passing[s]);
+            let largest = larger(larger(a, b), c);
+            let base = if largest == T::neg_infinity() { T::ZERO } else { largest };
+            let sum = T::vexp::<I>(a - base) + T::vexp::<I>(b - base) + T::vexp::<I>(c - base);
+            out[s] = T::vln::<I>(sum) + base;
+        }
+    }
+
+    /// `eˣ`
+    wide fn exponentials<T: Real, I>(x: &'o mut [T]) -> () {
+        for x in x {
+            *x = T::vexp::<I>(*x);
+        }
     }
 }
 
@@ -101,7 +109,6 @@ fn larger<T: Real>(a: T, b: T) -> T {
 }
 
 /// Subtracts the largest number from all, and returns it; 0 if it is infinite or NaN.
-#[inline(always)]
 fn relative<T: Real>(x: &mut [T]) -> T {
     let largest = fold(x, T::neg_infinity(), larger);
     if !largest.is_finite() {
@@ -119,7 +126,6 @@ fn start<T: Real>(width: usize) -> Vec<T> {
 }
 
 /// The row of a step.
-#[inline(always)]
 fn row<'a, T>(x: &'a ArrayView2<'_, T>, step: usize) -> &'a [T] {
     x.row(step).to_slice().expect("the classes lie side by side")
 }
@@ -130,10 +136,8 @@ struct Forth<'a, T> {
     steps: usize,
 }
 
-impl<T: Real> Kernel for Forth<'_, T> {
-    type Output = (T, Paths<T>);
-    #[inline(always)]
-    fn run<I: Isa>(self) -> (T, Paths<T>) {
+impl<T: Real> Forth<'_, T> {
+    fn run(self) -> (T, Paths<T>) {
         let States { classes, passing } = &self.states;
         let [width, n] = self.states.sizes();
         let nowhere = T::neg_infinity();
@@ -144,7 +148,7 @@ impl<T: Real> Kernel for Forth<'_, T> {
             let (done, rest) = paths.split_at_mut(t * width);
             let before = if t == 0 { &first[..] } else { &done[(t - 1) * width..] };
             let now = &mut rest[BEFORE..width];
-            arrive::<T, I>(before, passing, now);
+            arrive(before, passing, now);
             let x = row(&self.x, t);
             now.iter_mut().zip(classes).for_each(|(now, &class)| *now += x[class]);
             now[n..].fill(nowhere);
@@ -153,7 +157,7 @@ impl<T: Real> Kernel for Forth<'_, T> {
         // Paths end in the last label or in the blank behind it.
         let last = if self.steps == 0 { &first[..] } else { &paths[(self.steps - 1) * width..] };
         let mut end = [T::ZERO];
-        arrive::<T, I>(&[nowhere, last[n], last[n + 1]], &[nowhere], &mut end);
+        arrive(&[nowhere, last[n], last[n + 1]], &[nowhere], &mut end);
         (-T::of(end[0].as_f64() + size), Paths(paths))
     }
 }
@@ -167,10 +171,8 @@ struct Back<'a, T> {
     grad: ArrayViewMut2<'a, T>,
 }
 
-impl<T: Real> Kernel for Back<'_, T> {
-    type Output = ();
-    #[inline(always)]
-    fn run<I: Isa>(mut self) {
+impl<T: Real> Back<'_, T> {
+    fn run(mut self) {
         let States { classes, passing } = &self.states;
         let [width, n] = self.states.sizes();
         let nowhere = T::neg_infinity();
@@ -180,7 +182,7 @@ impl<T: Real> Kernel for Back<'_, T> {
         let mut powers = filled(padded::<T>(self.x.ncols()), T::ZERO);
         for t in (0..self.paths.0.len() / width).rev() {
             let now = &mut next[BEFORE..];
-            arrive::<T, I>(&back, passing, now);
+            arrive(&back, passing, now);
             now[n..].fill(nowhere);
             relative(now);
             let forth = &self.paths.0[t * width + BEFORE..][..n];
@@ -188,12 +190,13 @@ impl<T: Real> Kernel for Back<'_, T> {
             through.iter_mut().zip(reversed).for_each(|(through, (&forth, &back))| *through = forth + back);
             through[n..].fill(nowhere);
             relative(&mut through);
-            through.iter_mut().for_each(|p| *p = T::vexp::<I>(*p));
+            exponentials(&mut through);
             let share = self.g / fold(&through, T::ZERO, |a, b| a + b);
 
             let x = row(&self.x, t);
             powers[..x.len()].copy_from_slice(x);
-            powers.iter_mut().for_each(|p| *p = self.g * T::vexp::<I>(*p));
+            exponentials(&mut powers);
+            powers.iter_mut().for_each(|p| *p *= self.g);
             for (p, &class) in through.iter().zip(classes) {
                 powers[class] -= share * *p;
             }
@@ -216,7 +219,7 @@ impl<T: Real> Ctc<'_, T> {
         let each = |(n, out): (usize, &mut Option<_>)| {
             let states = States::new(self.labels[n].iter().copied(), self.blank);
             let x = self.log_probs.index_axis(Axis(1), n);
-            *out = Some(dispatch(Forth { x, states, steps: self.steps[n] }));
+            *out = Some(Forth { x, states, steps: self.steps[n] }.run());
         };
         self.each(out.iter_mut().enumerate(), each);
         out.into_iter().map(|done| done.expect("each sample ran")).unzip()
@@ -232,7 +235,7 @@ impl<T: Real> Ctc<'_, T> {
             let Some(g) = g[n] else { return };
             let states = States::new(self.labels[n].iter().rev().copied(), self.blank);
             let x = self.log_probs.index_axis(Axis(1), n);
-            dispatch(Back { x, states, paths: &paths[n], g, grad });
+            Back { x, states, paths: &paths[n], g, grad }.run();
         };
         self.each(grad.axis_iter_mut(Axis(1)).enumerate(), each);
         grad

@@ -4,8 +4,8 @@
 use super::{
     memory::{Aligned, copied, filled, mapped, recycle},
     passes::{
-        about, add_about, add_along, add_parameters, along, along_weighted, at_place, norm_slope, norm_slope_columns,
-        norm_slope_run, normalize, normalize_columns, normalize_run, sum, write,
+        self, about, add_about, add_along, along, at_place, norm_slope, norm_slope_columns, norm_slope_run, normalize,
+        normalize_columns, normalize_run, sum, write,
     },
     prefetch,
     reduce::fold_rows,
@@ -49,9 +49,8 @@ fn is_settled<T: Real>(mean: T, variance: T) -> bool {
 /// The mean, its remaining error, and the variance; if not `centred`, of a mean that is taken to be 0.
 fn moments<T: Real>(x: &[T], centred: bool) -> [T; 3] {
     let count = T::of(x.len() as f64);
-    let mean = if centred { sum(x) / count } else { T::ZERO };
-    let [_, square] = about(x, mean);
-    let variance = square / count;
+    let [mean, squares] = passes::moments(x, centred);
+    let variance = squares / count;
     if !centred || is_settled(mean, variance) { [mean, T::ZERO, variance] } else { careful_moments(x, mean) }
 }
 
@@ -147,11 +146,8 @@ pub fn row_norm_backward<T: Real>(
         let Moments { mean, rest, rstd, .. } = moments[i];
         let mean_of = |sum: T| if centred { sum / count } else { T::ZERO };
         if len == 1 {
-            if parameters {
-                add_parameters(g, x, [mean, rest, rstd], &mut dw[first..][..n], &mut db[first..][..n]);
-            }
-            let [all, over] = along_weighted(g, w, x, mean, rest);
-            return (norm_slope(g, w, x, [mean, rest, rstd], [mean_of(all), over * rstd / count], out), ());
+            let [dw, db] = [dw, db].map(|sums| if parameters { &mut sums[first..][..n] } else { sums });
+            return (norm_slope(g, w, x, [mean, rest, rstd], centred, dw, db, out), ());
         }
         let [mut all, mut over] = [T::ZERO; 2];
         for (k, (g, x)) in g.chunks_exact(len).zip(x.chunks_exact(len)).enumerate() {

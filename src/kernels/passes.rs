@@ -44,15 +44,6 @@ pub(super) fn at_place<A: Copy, const K: usize>(inputs: &[&[A]; K], i: usize) ->
     out
 }
 
-#[inline(always)]
-fn join<T: Copy, const S: usize>(into: &mut [[T; LANES]; S], x: &[[T; LANES]; S], f: impl Fn(T, T) -> T + Copy) {
-    for s in 0..S {
-        for i in 0..LANES {
-            into[s][i] = f(into[s][i], x[s][i]);
-        }
-    }
-}
-
 /// Combines each lane with the terms of one of `N` places, from `at` on.
 #[inline(always)]
 fn add<T: Element, const K: usize, const S: usize, const N: usize>(
@@ -79,52 +70,85 @@ fn add<T: Element, const K: usize, const S: usize, const N: usize>(
     }
 }
 
+#[inline(always)]
+fn join<T: Copy, const S: usize, const N: usize>(
+    into: &mut [[T; N]; S],
+    x: &[[T; N]; S],
+    f: impl Fn(T, T) -> T + Copy,
+) {
+    for s in 0..S {
+        for i in 0..N {
+            into[s][i] = f(into[s][i], x[s][i]);
+        }
+    }
+}
+
+/// Combines the terms in `N` lanes, in levels, as far as there are places for all; returns where it ended.
+#[inline(always)]
+fn in_lanes<T: Element, const K: usize, const S: usize, const N: usize>(
+    inputs: &[&[T]; K],
+    terms: impl Fn([T; K]) -> [T; S] + Copy,
+    identity: T,
+    f: impl Fn(T, T) -> T + Copy,
+) -> ([[T; N]; S], usize) {
+    let (n, none) = (inputs[0].len(), [[identity; N]; S]);
+    let (mut total, mut middle, mut leaf, mut at) = (none, none, none, 0);
+    while at + N <= n {
+        add(&mut leaf, inputs, at, terms, f);
+        at += N;
+        if at.is_multiple_of(N * LEVEL) {
+            join(&mut middle, &leaf, f);
+            leaf = none;
+            if at.is_multiple_of(N * LEVEL * LEVEL) {
+                join(&mut total, &middle, f);
+                middle = none;
+            }
+        }
+    }
+    join(&mut middle, &leaf, f);
+    join(&mut total, &middle, f);
+    // Without this the compiler arranges the lanes above for the way they are combined below, which is ten times slower.
+    (black_box(total), at)
+}
+
 /// Combines `S` terms for each place of the inputs with `f`, which is associative and commutative. To be called inside
 /// [`dispatch`](super::isa::dispatch).
 #[inline(always)]
-pub(super) fn combine<T: Element, const K: usize, const S: usize>(
+pub(super) fn combine<T: Element, I: Isa, const K: usize, const S: usize>(
     inputs: [&[T]; K],
     terms: impl Fn([T; K]) -> [T; S] + Copy,
     identity: T,
     f: impl Fn(T, T) -> T + Copy,
 ) -> [T; S] {
     let n = inputs[0].len();
-    let mut eight = [[identity; 8]; S];
-    let mut at = 0;
-    if n >= LANES {
-        let none = [[identity; LANES]; S];
-        let (mut total, mut middle, mut leaf) = (none, none, none);
-        while at + LANES <= n {
-            add(&mut leaf, &inputs, at, terms, f);
-            at += LANES;
-            if at.is_multiple_of(LANES * LEVEL) {
-                join(&mut middle, &leaf, f);
-                leaf = none;
-                if at.is_multiple_of(LANES * LEVEL * LEVEL) {
-                    join(&mut total, &middle, f);
-                    middle = none;
+    let (mut eight, mut at) = ([[identity; 8]; S], 0);
+    if !I::FMA {
+        // Vectors are short here, and code is long: fewer lanes.
+        if n >= 8 {
+            (eight, at) = in_lanes(&inputs, terms, identity, f);
+        }
+    } else {
+        if n >= LANES {
+            let lanes: [[T; LANES]; S];
+            (lanes, at) = in_lanes(&inputs, terms, identity, f);
+            for s in 0..S {
+                for i in 0..8 {
+                    eight[s][i] = f(f(lanes[s][i], lanes[s][i + 8]), f(lanes[s][i + 16], lanes[s][i + 24]));
                 }
             }
         }
-        join(&mut middle, &leaf, f);
-        join(&mut total, &middle, f);
-        // Without this the compiler arranges the lanes above for the way they are combined below, which is ten times
-        // slower.
-        let total = black_box(total);
-        for s in 0..S {
-            for i in 0..8 {
-                eight[s][i] = f(f(total[s][i], total[s][i + 8]), f(total[s][i + 16], total[s][i + 24]));
-            }
+        while at + 8 <= n {
+            add(&mut eight, &inputs, at, terms, f);
+            at += 8;
         }
-    }
-    while at + 8 <= n {
-        add(&mut eight, &inputs, at, terms, f);
-        at += 8;
+        if n >= 8 {
+            eight = black_box(eight);
+        }
     }
     let mut out = [[identity]; S];
     if n >= 8 {
         for s in 0..S {
-            let [a, b, c, d, e, g, h, i] = black_box(eight[s]);
+            let [a, b, c, d, e, g, h, i] = eight[s];
             out[s] = [f(f(f(a, e), f(b, g)), f(f(c, h), f(d, i)))];
         }
     }
@@ -143,13 +167,13 @@ pub(super) fn combine<T: Element, const K: usize, const S: usize>(
 
 /// Runs a pass that gains from AVX-512.
 #[inline]
-fn wide<T, K: Kernel>(pass: K) -> K::Output {
+pub(super) fn wide<T, K: Kernel>(pass: K) -> K::Output {
     dispatch_for::<T, K>(pass)
 }
 
 /// Runs a pass that waits for memory, or is rare.
 #[inline]
-fn narrow<T, K: Kernel>(pass: K) -> K::Output {
+pub(super) fn narrow<T, K: Kernel>(pass: K) -> K::Output {
     dispatch_narrow(pass)
 }
 
@@ -164,55 +188,82 @@ macro_rules! passes {
                 $($arg: $ty,)*
                 of: std::marker::PhantomData<(&'a $t, &'o $t)>,
             }
-            impl<'a, 'o, $t: $bound> Kernel for Pass<'a, 'o, $t> {
+            impl<'a, 'o, $t: $bound> $crate::kernels::isa::Kernel for Pass<'a, 'o, $t> {
                 type Output = $out;
                 #[inline(always)]
-                fn run<$i: Isa>(self) -> $out {
+                fn run<$i: $crate::kernels::isa::Isa>(self) -> $out {
                     // A function, so that the compiler knows that what is written does not overlap what is read.
                     #[inline(always)]
-                    fn body<'a, 'o, $t: $bound, $i: Isa>($($arg: $ty),*) -> $out $body
+                    fn body<'a, 'o, $t: $bound, $i: $crate::kernels::isa::Isa>($($arg: $ty),*) -> $out $body
                     body::<$t, $i>($(self.$arg),*)
                 }
             }
             let pass = Pass { $($arg,)* of: std::marker::PhantomData };
-            $dispatch::<$t, _>(pass)
+            $crate::kernels::passes::$dispatch::<$t, _>(pass)
         }
     )*};
 }
 
+pub(super) use passes;
+
 passes! {
     /// `Σ xᵢ`
-    wide fn sum<T: Number, I>(x: &'a [T]) -> T {
-        let [sum] = combine([x], |x| x, T::ZERO, T::plus);
+    narrow fn sum<T: Number, I>(x: &'a [T]) -> T {
+        let [sum] = combine::<T, I, _, _>([x], |x| x, T::ZERO, T::plus);
         sum
     }
 
     /// The largest number that is not NaN.
     narrow fn largest<T: Real, I>(x: &'a [T]) -> T {
-        let [largest] = combine([x], |x| x, T::neg_infinity(), max_num);
+        let [largest] = combine::<T, I, _, _>([x], |x| x, T::neg_infinity(), max_num);
         largest
     }
 
     /// `Σ xᵢ yᵢ`
-    wide fn dot<T: Real, I>(x: &'a [T], y: &'a [T]) -> T {
-        let [sum] = combine([x, &y[..x.len()]], |[x, y]| [x * y], T::ZERO, T::plus);
+    narrow fn dot<T: Real, I>(x: &'a [T], y: &'a [T]) -> T {
+        let [sum] = combine::<T, I, _, _>([x, &y[..x.len()]], |[x, y]| [x * y], T::ZERO, T::plus);
         sum
     }
 
+    /// The mean, or 0 if not `centred`, and the sum of the squares of the distances from it.
+    narrow fn moments<T: Real, I>(x: &'a [T], centred: bool) -> [T; 2] {
+        let mut mean = T::ZERO;
+        if centred {
+            [mean] = combine::<T, I, _, _>([x], |x| x, T::ZERO, T::plus);
+            mean /= T::of(x.len() as f64);
+        }
+        let [squares] = combine::<T, I, _, _>([x], |[x]| [(x - mean) * (x - mean)], T::ZERO, T::plus);
+        [mean, squares]
+    }
+
     /// The sums of the distances from a number, and of their squares.
-    wide fn about<T: Real, I>(x: &'a [T], mean: T) -> [T; 2] {
-        combine([x], |[x]| [x - mean, (x - mean) * (x - mean)], T::ZERO, T::plus)
+    narrow fn about<T: Real, I>(x: &'a [T], mean: T) -> [T; 2] {
+        combine::<T, I, _, _>([x], |[x]| [x - mean, (x - mean) * (x - mean)], T::ZERO, T::plus)
     }
 
     /// `Σ gᵢ` and `Σ gᵢ dᵢ`, where `d = (x − mean) − rest`.
-    wide fn along<T: Real, I>(g: &'a [T], x: &'a [T], mean: T, rest: T) -> [T; 2] {
-        combine([g, &x[..g.len()]], |[g, x]| [g, g * ((x - mean) - rest)], T::ZERO, T::plus)
+    narrow fn along<T: Real, I>(g: &'a [T], x: &'a [T], mean: T, rest: T) -> [T; 2] {
+        combine::<T, I, _, _>([g, &x[..g.len()]], |[g, x]| [g, g * ((x - mean) - rest)], T::ZERO, T::plus)
     }
 
-    /// As [`along`] of `gᵢ wᵢ`.
-    wide fn along_weighted<T: Real, I>(g: &'a [T], w: &'a [T], x: &'a [T], mean: T, rest: T) -> [T; 2] {
-        let n = g.len();
-        combine([g, &w[..n], &x[..n]], |[g, w, x]| [g * w, g * w * ((x - mean) - rest)], T::ZERO, T::plus)
+    /// The softmax. Subtracting the largest changes nothing but keeps every power in [0, 1].
+    wide fn softmax<T: Real, I>(x: &'a [T], out: &'o mut Blank<T>) -> &'o mut [T] {
+        let x = &x[..out.len()];
+        let [largest] = combine::<T, I, _, _>([x], |x| x, T::neg_infinity(), max_num);
+        let out = write(out, |i| T::vexp::<I>(x[i] - largest));
+        let [sum] = combine::<T, I, _, _>([&*out], |x| x, T::ZERO, T::plus);
+        let scale = sum.recip();
+        for x in &mut *out {
+            *x *= scale;
+        }
+        out
+    }
+
+    /// The largest number, and `Σ e^(xᵢ − largest)`.
+    wide fn log_sum<T: Real, I>(x: &'a [T]) -> [T; 2] {
+        let [largest] = combine::<T, I, _, _>([x], |x| x, T::neg_infinity(), max_num);
+        let [sum] = combine::<T, I, _, _>([x], |[x]| [T::vexp::<I>(x - largest)], T::ZERO, T::plus);
+        [largest, sum]
     }
 
     /// `e^(xᵢ − a)`
@@ -235,21 +286,22 @@ passes! {
         write(out, |i| (x[i] - a) - b)
     }
 
-    /// Multiplies all by a number.
-    narrow fn scale<T: Real, I>(x: &'a mut [T], by: T) -> () {
-        for x in x {
-            *x *= by;
-        }
+    /// `gᵢ − e^yᵢ · Σ g`, and the sum.
+    wide fn log_softmax_slope<T: Real, I>(g: &'a [T], y: &'a [T], out: &'o mut Blank<T>) -> (&'o mut [T], T) {
+        let (g, y) = (&g[..out.len()], &y[..out.len()]);
+        let [sum] = combine::<T, I, _, _>([g], |x| x, T::ZERO, T::plus);
+        (write(out, |i| g[i] - T::vexp::<I>(y[i]) * sum), sum)
     }
 
-    /// `(gᵢ − sum) yᵢ`
-    narrow fn softmax_slope<T: Real, I>(g: &'a [T], y: &'a [T], sum: T, out: &'o mut Blank<T>) -> &'o mut [T] {
+    /// `(gᵢ − Σ g y) yᵢ`
+    narrow fn softmax_slope<T: Real, I>(g: &'a [T], y: &'a [T], out: &'o mut Blank<T>) -> &'o mut [T] {
         let (g, y) = (&g[..out.len()], &y[..out.len()]);
+        let [sum] = combine::<T, I, _, _>([g, y], |[g, y]| [g * y], T::ZERO, T::plus);
         write(out, |i| (g[i] - sum) * y[i])
     }
 
     /// `((xᵢ − mean) − rest) · rstd · wᵢ + bᵢ`, with `m` mean, rest and rstd.
-    wide fn normalize<T: Real, I>(
+    narrow fn normalize<T: Real, I>(
         x: &'a [T], m: [T; 3], w: &'a [T], b: &'a [T], out: &'o mut Blank<T>
     ) -> &'o mut [T] {
         let ([mean, rest, rstd], x, w, b) = (m, &x[..out.len()], &w[..out.len()], &b[..out.len()]);
@@ -271,13 +323,28 @@ passes! {
         write(out, |i| I::mul_add((x[i] - mean[i]) - rest[i], scale[i], bias[i]))
     }
 
-    /// `rstd (gᵢ wᵢ − all − ((xᵢ − mean) − rest) · rstd · along)`, with `m` mean, rest and rstd.
-    wide fn norm_slope<T: Real, I>(
-        g: &'a [T], w: &'a [T], x: &'a [T], m: [T; 3], sums: [T; 2], out: &'o mut Blank<T>
+    /// `rstd (gᵢ wᵢ − all − dᵢ · rstd · along)`, where `d = (x − mean) − rest`, `m` is mean, rest and rstd, `all` the mean of
+    /// `g w`, or 0 if not `centred`, and `along` that of `g w d rstd`. If there are sums of the parameters' gradients, adds
+    /// `gᵢ dᵢ rstd` to `dw`, and `gᵢ` to `db`.
+    narrow fn norm_slope<T: Real, I>(
+        g: &'a [T], w: &'a [T], x: &'a [T], m: [T; 3], centred: bool, dw: &'a mut [T], db: &'a mut [T],
+        out: &'o mut Blank<T>
     ) -> &'o mut [T] {
-        let ([mean, rest, rstd], [all, along]) = (m, sums);
-        let (g, w, x) = (&g[..out.len()], &w[..out.len()], &x[..out.len()]);
-        write(out, |i| rstd * (g[i] * w[i] - all - ((x[i] - mean) - rest) * rstd * along))
+        let ([mean, rest, rstd], n) = (m, out.len());
+        let (g, w, x, count) = (&g[..n], &w[..n], &x[..n], T::of(n as f64));
+        let apart = |x: T| (x - mean) - rest;
+        let [all, along] = combine::<T, I, _, _>([g, w, x], |[g, w, x]| [g * w, g * w * apart(x)], T::ZERO, T::plus);
+        let (all, along) = (if centred { all / count } else { T::ZERO }, along * rstd / count);
+        let slope = |i: usize| rstd * (g[i] * w[i] - all - apart(x[i]) * rstd * along);
+        if dw.is_empty() {
+            return write(out, slope);
+        }
+        let (dw, db) = (&mut dw[..n], &mut db[..n]);
+        for i in 0..n {
+            dw[i] += g[i] * (apart(x[i]) * rstd);
+            db[i] += g[i];
+        }
+        write(out, slope)
     }
 
     /// `gᵢ · scale − (xᵢ − mean) · slope − shift`, with these four numbers.
@@ -296,18 +363,6 @@ passes! {
         let (g, x, scale, mean) = (&g[..n], &x[..n], &scale[..n], &mean[..n]);
         let (slope, shift) = (&slope[..n], &shift[..n]);
         write(out, |i| g[i] * scale[i] - (x[i] - mean[i]) * slope[i] - shift[i])
-    }
-
-    /// Adds `gᵢ (((xᵢ − mean) − rest) · rstd)` to `dw`, and `gᵢ` to `db`; `m` is mean, rest and rstd.
-    wide fn add_parameters<T: Real, I>(
-        g: &'a [T], x: &'a [T], m: [T; 3], dw: &'a mut [T], db: &'a mut [T]
-    ) -> () {
-        let ([mean, rest, rstd], n) = (m, g.len());
-        let (x, dw, db) = (&x[..n], &mut dw[..n], &mut db[..n]);
-        for i in 0..n {
-            dw[i] += g[i] * (((x[i] - mean) - rest) * rstd);
-            db[i] += g[i];
-        }
     }
 
     /// Adds the distance from the mean of each place to `all`, and its square to `along`.

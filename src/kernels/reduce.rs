@@ -84,7 +84,7 @@ impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for Lanes<'_, T, F> {
     #[inline(always)]
     fn run<I: Isa>(self) {
         for (out, x) in self.out.iter_mut().zip(self.x.chunks_exact(self.block)) {
-            let [all] = combine([&x[..self.count]], |x| x, self.identity, self.f);
+            let [all] = combine::<T, I, _, _>([&x[..self.count]], |x| x, self.identity, self.f);
             *out = (self.f)(*out, all);
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    isa::{Isa, Kernel, dispatch_narrow},
+    isa::{Isa, Kernel, dispatch_for},
     memory::{Aligned, filled},
     passes::{Blank, write},
     prefetch,
@@ -147,7 +147,7 @@ pub fn row_sums<T: Real>(matrix: &[T], width: usize, groups: &Groups, mean: bool
         let places = groups.places(i);
         let (index, rows) = (&groups.index[places.start..], places.len());
         if rows != 1 {
-            return (dispatch_narrow(RowSum { matrix, index, rows, mean, out }), ());
+            return (dispatch_for::<T, _>(RowSum { matrix, index, rows, mean, out }), ());
         }
         if let Some(&row) = index.get(AHEAD) {
             prefetch::for_reading(matrix, row * width, width);

@@ -9,7 +9,7 @@ use super::{
     isa::Baseline,
     layout::{array, row_major},
     memory::{filled, recycle},
-    passes::{Blank, dot, largest, less, powers, scale, softmax_slope, sum, write},
+    passes::{self, Blank, dot, largest, less, log_softmax_slope, powers, softmax_slope, sum, write},
     prefetch,
     reduce::add_row,
     row_kernel::{Row, Sizes, run, write_parts},
@@ -47,18 +47,6 @@ impl Block {
     fn part(&self) -> usize {
         self.inner * (NEAR / self.inner).clamp(1, self.len)
     }
-}
-
-fn softmax_row<'a, T: Real>(x: &[T], log: bool, out: &'a mut Blank<T>) -> &'a mut [T] {
-    if log {
-        let LogSum { max, log_sum } = LogSum::of(x);
-        return less(x, max, log_sum, out);
-    }
-    // Subtracting the maximum changes nothing but keeps every power in [0, 1].
-    let out = powers(x, largest(x), out);
-    let total = sum(out);
-    scale(out, total.recip());
-    out
 }
 
 /// Sums of columns that add a few rows at a time, for accuracy.
@@ -163,7 +151,15 @@ pub fn softmax<T: Real>(x: ArrayViewD<'_, T>, axis: usize, log: bool) -> ArrayD<
     let block = Block { len, inner };
     block.run_on(x.shape(), outer, &|i, out, _| {
         let x = block.of(&data, i);
-        (if inner == 1 { softmax_row(x, log, out) } else { block.columns(x, log, out) }, ())
+        let out = match (inner, log) {
+            (1, false) => passes::softmax(x, out),
+            (1, true) => {
+                let LogSum { max, log_sum } = LogSum::of(x);
+                less(x, max, log_sum, out)
+            }
+            _ => block.columns(x, log, out),
+        };
+        (out, ())
     })
 }
 
@@ -233,12 +229,10 @@ pub fn softmax_backward<T: Real>(g: ArrayViewD<'_, T>, y: ArrayViewD<'_, T>, axi
             return (block.columns_backward(g, y, log, out), ());
         }
         if !log {
-            return (softmax_slope(g, y, dot(g, y), out), ());
+            return (softmax_slope(g, y, out), ());
         }
-        let total = sum(g);
-        let out = powers(y, T::ZERO, out);
-        add_row(out, g, |p, g| g - p * total);
-        dominant(g, y, &[total], out);
+        let (out, sum) = log_softmax_slope(g, y, out);
+        dominant(g, y, &[sum], out);
         (out, ())
     })
 }
@@ -254,13 +248,19 @@ pub struct LogSum<T> {
 
 impl<T: Real> LogSum<T> {
     pub fn of(x: &[T]) -> Self {
-        let max = largest(x);
-        let sum = sum_of_powers(x, max, true);
-        if sum >= T::of(2.) {
-            return LogSum { max, log_sum: sum.ln() };
+        let [max, all] = passes::log_sum(x);
+        if all >= T::of(2.) {
+            return LogSum { max, log_sum: all.ln() };
         }
         // Without the largest, whose power is 1: added to it, a small rest would be lost.
-        LogSum { max, log_sum: sum_of_powers(x, max, false).ln_1p() }
+        let rest = near(x, &mut |_, x, space| {
+            let powers = powers(x, max, space);
+            for power in &mut *powers {
+                *power = if *power == T::ONE { T::ZERO } else { *power };
+            }
+            sum(powers)
+        });
+        LogSum { max, log_sum: rest.ln_1p() }
     }
 
     /// The log-softmax of the score `x`.
@@ -275,19 +275,6 @@ impl<T: Real> LogSum<T> {
             weight.map_or_else(|| sum(logs), |w| dot(logs, &w[from..][..x.len()]))
         })
     }
-}
-
-/// `Σ e^(x − max)`, without `ones` only of the powers that are not 1.
-fn sum_of_powers<T: Real>(x: &[T], max: T, ones: bool) -> T {
-    near(x, &mut |_, x, space| {
-        let powers = powers(x, max, space);
-        if !ones {
-            for power in &mut *powers {
-                *power = if *power == T::ONE { T::ZERO } else { *power };
-            }
-        }
-        sum(powers)
-    })
 }
 
 /// The sum of `f(i, part, space)` over the parts of `x`, which begin at i, with space for as many numbers.
