@@ -246,6 +246,7 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
 /// `a` and `b` must be valid for reading, `c`, of which the elements of a row or of a column are contiguous, for writing
 /// (and for reading, to add to it).
 #[allow(unsafe_code)]
+#[inline(never)]
 pub unsafe fn serial<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
     if c.rows * c.columns == 0 {
         return;
