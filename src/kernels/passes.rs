@@ -165,13 +165,13 @@ pub(super) fn combine<T: Element, I: Isa, const K: usize, const S: usize>(
 
 // ---------------------------------------------------------------------------------------------------------- passes
 
-/// Runs a pass that gains from AVX-512.
+/// Runs a pass that gains from AVX-512: powers, and what reads and writes much.
 #[inline]
 pub(super) fn wide<T, K: Kernel>(pass: K) -> K::Output {
     dispatch_for::<T, K>(pass)
 }
 
-/// Runs a pass that waits for memory, or is rare.
+/// Runs a pass that waits for memory, is rare, or sums: there the lanes of AVX-512 cost as much in the end as they gain.
 #[inline]
 pub(super) fn narrow<T, K: Kernel>(pass: K) -> K::Output {
     dispatch_narrow(pass)
@@ -294,14 +294,14 @@ passes! {
     }
 
     /// `(gᵢ − Σ g y) yᵢ`
-    narrow fn softmax_slope<T: Real, I>(g: &'a [T], y: &'a [T], out: &'o mut Blank<T>) -> &'o mut [T] {
+    wide fn softmax_slope<T: Real, I>(g: &'a [T], y: &'a [T], out: &'o mut Blank<T>) -> &'o mut [T] {
         let (g, y) = (&g[..out.len()], &y[..out.len()]);
         let [sum] = combine::<T, I, _, _>([g, y], |[g, y]| [g * y], T::ZERO, T::plus);
         write(out, |i| (g[i] - sum) * y[i])
     }
 
     /// `((xᵢ − mean) − rest) · rstd · wᵢ + bᵢ`, with `m` mean, rest and rstd.
-    narrow fn normalize<T: Real, I>(
+    wide fn normalize<T: Real, I>(
         x: &'a [T], m: [T; 3], w: &'a [T], b: &'a [T], out: &'o mut Blank<T>
     ) -> &'o mut [T] {
         let ([mean, rest, rstd], x, w, b) = (m, &x[..out.len()], &w[..out.len()], &b[..out.len()]);
@@ -326,7 +326,7 @@ passes! {
     /// `rstd (gᵢ wᵢ − all − dᵢ · rstd · along)`, where `d = (x − mean) − rest`, `m` is mean, rest and rstd, `all` the mean of
     /// `g w`, or 0 if not `centred`, and `along` that of `g w d rstd`. If there are sums of the parameters' gradients, adds
     /// `gᵢ dᵢ rstd` to `dw`, and `gᵢ` to `db`.
-    narrow fn norm_slope<T: Real, I>(
+    wide fn norm_slope<T: Real, I>(
         g: &'a [T], w: &'a [T], x: &'a [T], m: [T; 3], centred: bool, dw: &'a mut [T], db: &'a mut [T],
         out: &'o mut Blank<T>
     ) -> &'o mut [T] {
