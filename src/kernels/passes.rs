@@ -29,6 +29,15 @@ pub fn write<T: Copy>(out: &mut Blank<T>, f: impl Fn(usize) -> T + Copy) -> &mut
         out[i].write(f(i));
     }
     // SAFETY: every element was just written.
+    unsafe { written(out) }
+}
+
+/// # Safety
+/// All elements were written.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn written<T>(out: &mut Blank<T>) -> &mut [T] {
+    // SAFETY: the caller's promise.
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
 }
 
@@ -326,7 +335,7 @@ passes! {
     /// `rstd (gᵢ wᵢ − all − dᵢ · rstd · along)`, where `d = (x − mean) − rest`, `m` is mean, rest and rstd, `all` the mean of
     /// `g w`, or 0 if not `centred`, and `along` that of `g w d rstd`. If there are sums of the parameters' gradients, adds
     /// `gᵢ dᵢ rstd` to `dw`, and `gᵢ` to `db`.
-    wide fn norm_slope<T: Real, I>(
+    narrow fn norm_slope<T: Real, I>(
         g: &'a [T], w: &'a [T], x: &'a [T], m: [T; 3], centred: bool, dw: &'a mut [T], db: &'a mut [T],
         out: &'o mut Blank<T>
     ) -> &'o mut [T] {
@@ -340,11 +349,17 @@ passes! {
             return write(out, slope);
         }
         let (dw, db) = (&mut dw[..n], &mut db[..n]);
+        // One loop, which reads everything once.
         for i in 0..n {
             dw[i] += g[i] * (apart(x[i]) * rstd);
             db[i] += g[i];
+            out[i].write(slope(i));
         }
-        write(out, slope)
+        // SAFETY: all `n` elements were just written.
+        #[allow(unsafe_code)]
+        unsafe {
+            written(out)
+        }
     }
 
     /// `gᵢ · scale − (xᵢ − mean) · slope − shift`, with these four numbers.
