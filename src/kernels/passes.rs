@@ -182,6 +182,8 @@ pub(super) fn wide<T, K: Kernel>(pass: K) -> K::Output {
 
 /// Runs a pass that waits for memory, is rare, or sums: there the lanes of AVX-512 cost as much in the end as they gain.
 #[inline]
+// As `wide`, which asks for the type.
+#[allow(clippy::extra_unused_type_parameters)]
 pub(super) fn narrow<T, K: Kernel>(pass: K) -> K::Output {
     dispatch_narrow(pass)
 }
