@@ -224,6 +224,11 @@ fn clipping_names_what_is_not_finite_and_changes_nothing() {
     assert_eq!(error.to_string(), expected);
     let grads: Vec<f32> = model.parameters().iter().map(|p| p.grad().unwrap().to::<f32>().to_vec()[0]).collect();
     assert!(grads[0] == 100.0 && grads[1] == 100.0 && grads[2].is_nan() && grads[3] == 100.0);
+
+    let many: Vec<Param> = (0..12).map(|_| Param::new(tensor![1.0])).collect();
+    many.iter().for_each(|p| p.set_grad(Some(tensor![f32::NAN])).unwrap());
+    let expected = "clip_grad_norm: the gradient is not finite in 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more; no gradient was changed";
+    assert_eq!(clip_grad_norm(many, 1.0).unwrap_err().to_string(), expected);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    error::{ErrorKind, or_panic},
+    error::{ErrorKind, listed, or_panic},
     module::{AnyParam, Parameters},
     number::Real,
     state::{StateDict, pattern},
@@ -317,7 +317,7 @@ impl<R: Rule> RuleOptimizer<R> {
                  the forward pass, freeze them, or turn this off with warn_without_gradient(false).",
                 names.len(),
                 self.members.len(),
-                names.join(", ")
+                listed(names.iter())
             );
         }
     }
@@ -332,7 +332,7 @@ impl<R: Rule> RuleOptimizer<R> {
         self.groups.iter().enumerate().try_for_each(|(i, group)| {
             group
                 .check()
-                .map_err(|e| e.within(format!("the optimizer's group {i} ({})", self.group_names(i).join(", "))))
+                .map_err(|e| e.within(format!("the optimizer's group {i} ({})", listed(self.group_names(i).iter()))))
         })
     }
 

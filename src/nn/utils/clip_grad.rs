@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Result,
+    error::listed,
     functional::options,
     kernels::{elementwise::map, layout::row_major},
     nn::{AnyParam, Parameters},
@@ -41,7 +42,10 @@ pub fn get_total_norm(tensors: &impl Tensors, options: TotalNormOptions) -> Resu
     }
     let bad: Vec<String> = (0..tensors.len()).filter(|&i| !is_finite(&tensors[i])).map(|i| i.to_string()).collect();
     if options.error_if_nonfinite && !bad.is_empty() {
-        return Err(Error::value(op, format!("there are elements that are not finite in tensor {}", bad.join(", "))));
+        return Err(Error::value(
+            op,
+            format!("there are elements that are not finite in tensor {}", listed(bad.iter())),
+        ));
     }
     let (size, parts) = norm(&tensors, options.norm_type);
     Ok(if size == 0. { 0. } else { size * parts })
@@ -61,7 +65,7 @@ pub fn get_total_norm(tensors: &impl Tensors, options: TotalNormOptions) -> Resu
 /// ```
 ///
 /// # Errors
-/// If `max_norm` is negative or NaN, or a gradient is not finite: the error names the parameters, and the gradients are
+/// If `max_norm` is negative or NaN, or a gradient is not finite: the error names the first ten parameters, and the gradients are
 /// unchanged. A norm that is too large for an `f64` is returned as infinite, but the gradients are clipped correctly.
 pub fn clip_grad_norm(params: impl Parameters, max_norm: f64) -> Result<f64> {
     clip_grad_norm_with(params, max_norm, TotalNormOptions::default())
@@ -81,7 +85,7 @@ pub fn clip_grad_norm_with(params: impl Parameters, max_norm: f64, options: Tota
     if !finite && options.error_if_nonfinite {
         let bad = |p: &AnyParam| p.grad().is_some_and(|grad| !is_finite(&grad));
         let bad: Vec<&str> = params.iter().filter(|(_, p)| bad(p)).map(|(name, _)| &**name).collect();
-        let what = format!("the gradient is not finite in {}; no gradient was changed", bad.join(", "));
+        let what = format!("the gradient is not finite in {}; no gradient was changed", listed(bad.iter()));
         return Err(Error::value(op, what));
     }
     let (size, parts) = norm(&grads, options.norm_type);
