@@ -308,3 +308,14 @@ fn gradients_of_one_node_add_up_among_many() {
     let expected: f64 = (0..200).map(|i| 6.0 * f64::from(i * i)).sum();
     assert_eq!(x.grad().unwrap().item().unwrap(), expected);
 }
+
+/// An operation's result may be given as a tensor; what that was computed from gets no gradient by it.
+#[test]
+fn a_result_that_has_a_graph() {
+    let (x, other) = (tensor![2.0; f64].set_requires_grad(true), tensor![3.0; f64].set_requires_grad(true));
+    let y = Tensor::op("mine", &other * 2.0, [&x], |g, _| Ok([Some(g * 5.0)]));
+    y.sum().backward().unwrap();
+    assert_eq!((x.grad(), other.grad()), (Some(tensor![5.0; f64]), None));
+    let untracked = Tensor::op("mine", &other * 2.0, [&x.detach()], |g, _| Ok([Some(g * 5.0)]));
+    assert!(!untracked.requires_grad());
+}

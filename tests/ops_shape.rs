@@ -414,3 +414,19 @@ fn an_embedding_scaled_by_frequency_differentiates_twice() {
     let dg = grad_with(&[&dw.sum()], &[None], &[&g], false).unwrap().remove(0).unwrap();
     assert_eq!(dg.to_vec(), [0.5, 0.5, 0.5, 0.5, 1., 1.]);
 }
+
+/// Every order of four axes, against the elements at their places.
+#[test]
+fn all_permutations() {
+    let x = values(&[2, 3, 4, 5], 1);
+    for code in 0..256 {
+        let order: Vec<usize> = (0..4).map(|i| code >> (2 * i) & 3).collect();
+        if (0..4).any(|axis| !order.contains(&axis)) {
+            assert!(x.permute(&order).is_err());
+            continue;
+        }
+        let y = x.permute(&order).unwrap();
+        assert!(y.shares_memory_with(&x));
+        assert_eq!(y.view(), x.view().permuted_axes(ndarray::IxDyn(&order)), "{order:?}");
+    }
+}

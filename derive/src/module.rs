@@ -392,7 +392,8 @@ fn clone(input: &DeriveInput, variants: &[Variant]) -> TokenStream {
         /// A deep copy: nothing is shared with the original; parameters tied inside stay tied.
         impl #impl_generics ::core::clone::Clone for #ident #ty_generics #where_clause {
             fn clone(&self) -> Self {
-                ::ndnn::module::copying(|| #copies)
+                let _copying = ::ndnn::module::copying();
+                #copies
             }
         }
     }
@@ -462,7 +463,10 @@ fn dtype(input: &DeriveInput, real: &Ident, variants: &[Variant]) -> TokenStream
             type With<#to: ::ndnn::Real> = #with;
             #[track_caller]
             fn dtype<#to: ::ndnn::Real>(self) -> #with {
-                ::ndnn::module::copying(|| #converted)
+                let copying = ::ndnn::module::copying();
+                let converted = #converted;
+                copying.end();
+                converted
             }
         }
     }

@@ -23,6 +23,7 @@ pub struct CheckOptions {
 }
 
 impl Default for CheckOptions {
+    #[inline]
     fn default() -> Self {
         CheckOptions { eps: 1e-6, atol: 1e-5, rtol: 1e-3 }
     }
@@ -30,16 +31,19 @@ impl Default for CheckOptions {
 
 impl CheckOptions {
     /// The step of the differences in each direction (1e-6).
+    #[inline]
     pub fn eps(self, eps: f64) -> Self {
         CheckOptions { eps, ..self }
     }
 
     /// The absolute tolerance (1e-5).
+    #[inline]
     pub fn atol(self, atol: f64) -> Self {
         CheckOptions { atol, ..self }
     }
 
     /// The tolerance relative to the difference (1e-3).
+    #[inline]
     pub fn rtol(self, rtol: f64) -> Self {
         CheckOptions { rtol, ..self }
     }
@@ -130,12 +134,14 @@ pub fn gradgradcheck<O: Tensors>(
 }
 
 /// The inputs as new leaves if they are checked, and as constants otherwise.
+#[inline]
 fn checked(inputs: &[Tensor<f64>]) -> Vec<Tensor<f64>> {
     let all = inputs.iter().all(|x| !x.requires_grad());
     inputs.iter().map(|x| x.detach().set_requires_grad(all || x.requires_grad())).collect()
 }
 
 /// The gradients of `outputs` with respect to `inputs`; zeros if there is no graph or no path.
+#[inline]
 fn jacobian_row(
     outputs: &[Tensor<f64>],
     starts: &[Option<&Tensor<f64>>],
@@ -277,6 +283,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
 }
 
 /// The index of the element at a position in row-major order.
+#[inline]
 fn index(position: usize, shape: &[usize]) -> Vec<usize> {
     let mut left = position;
     let mut index: Vec<usize> = shape

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     Error, Result,
     error::ErrorKind,
+    kernels::sort,
     ops::added,
     tensor::{AnyNode, AnyTensor, Leaf, Real, Tensor, erase_node, no_grad, unerase, with_grad},
 };
@@ -44,8 +45,11 @@ impl Pending {
                 Ok(at) => return add_to(&mut self.few[at].1, grad, self.sum),
                 Err(at) if self.few.len() < Self::FEW => return self.few.insert(at, (node, grad)),
                 Err(_) => {
-                    self.ids.extend(self.few.iter().map(|(n, _)| n.id()));
-                    self.many.extend(self.few.drain(..).map(|entry| (entry.0.id(), entry)));
+                    for entry in mem::take(&mut self.few) {
+                        let id = entry.0.id();
+                        self.ids.push(id);
+                        self.many.insert(id, entry);
+                    }
                 }
             }
         }
@@ -259,14 +263,22 @@ pub(crate) fn gradients<T: Real>(
         );
         return Err(Error::shape("grad", what));
     }
-    let targets = inputs.iter().map(|t| Ok(node_of("grad", t)?.id())).collect::<Result<Vec<u64>>>()?;
-    let roots = outputs.iter().map(|t| node_of("grad", t)).collect::<Result<Vec<_>>>()?;
+    let (mut targets, mut roots) = (Vec::with_capacity(inputs.len()), Vec::with_capacity(outputs.len()));
+    for input in inputs {
+        targets.push(node_of("grad", input)?.id());
+    }
+    for output in outputs {
+        roots.push(node_of("grad", output)?);
+    }
     let wanted = leading_to(&roots, &targets);
     let mut pending = Pending::new(recorded_sum);
-    for ((root, output), gradient) in roots.into_iter().zip(outputs).zip(gradients) {
-        pending.add(root, AnyTensor::from(start("grad", output, *gradient)?));
+    for (i, root) in roots.into_iter().enumerate() {
+        pending.add(root, AnyTensor::from(start("grad", outputs[i], gradients[i])?));
     }
-    let mut found: HashMap<u64, Option<AnyTensor>> = targets.iter().map(|&id| (id, None)).collect();
+    let mut found: HashMap<u64, Option<AnyTensor>> = HashMap::new();
+    for &id in &targets {
+        found.insert(id, None);
+    }
     with_grad(create_graph, || -> Result<()> {
         while let Some((node, grad)) = pending.next() {
             if let Some(found) = found.get_mut(&node.id()) {
@@ -282,11 +294,12 @@ pub(crate) fn gradients<T: Real>(
         }
         Ok(())
     })?;
-    let answer = |id| {
-        let gradient = unerase::<T>(found[id].clone()?)?;
-        Some(if create_graph { gradient } else { gradient.into_detached() })
-    };
-    Ok(targets.iter().map(answer).collect())
+    let mut answers = Vec::with_capacity(targets.len());
+    for id in &targets {
+        let gradient = found[id].clone().and_then(unerase::<T>);
+        answers.push(if create_graph { gradient } else { gradient.map(Tensor::into_detached) });
+    }
+    Ok(answers)
 }
 
 /// The part that a node plays in the search for gradients.
@@ -301,7 +314,10 @@ enum Role {
 /// The nodes on a path from `roots` to `targets`, including the targets, and those that were freed and may have been on
 /// such a path: a gradient that reaches one of these is an error, since it is unknown where it would go.
 fn leading_to(roots: &[AnyNode], targets: &[u64]) -> HashMap<u64, Role> {
-    let oldest = targets.iter().copied().min().unwrap_or(u64::MAX);
+    let mut oldest = u64::MAX;
+    for &target in targets {
+        oldest = oldest.min(target);
+    }
     let mut seen: HashMap<u64, Vec<u64>> = HashMap::new();
     let (mut stack, mut freed) = (roots.to_vec(), Vec::new());
     while let Some(node) = stack.pop() {
@@ -320,12 +336,20 @@ fn leading_to(roots: &[AnyNode], targets: &[u64]) -> HashMap<u64, Role> {
         }
         seen.insert(node.id(), below);
     }
-    let mut order: Vec<u64> = seen.keys().copied().collect();
-    order.sort_unstable();
-    let reached = targets.iter().filter(|t| seen.contains_key(t));
-    let mut wanted: HashMap<u64, Role> = reached.map(|&t| (t, Role::Target)).collect();
-    wanted.extend(freed.into_iter().map(|id| (id, Role::Between)));
-    for id in order {
+    let (mut ids, mut wanted) = (Vec::with_capacity(seen.len()), HashMap::new());
+    for &id in seen.keys() {
+        ids.push(id);
+    }
+    for &target in targets {
+        if seen.contains_key(&target) {
+            wanted.insert(target, Role::Target);
+        }
+    }
+    for id in freed {
+        wanted.insert(id, Role::Between);
+    }
+    for at in sort::order(ids.len(), &|at| ids[at]) {
+        let id = ids[at];
         if seen[&id].iter().any(|below| wanted.contains_key(below)) {
             wanted.insert(id, Role::Between);
         }

@@ -11,7 +11,7 @@ use crate::{
         elementwise::{map, zip},
         scalar::clamp,
     },
-    ops::{self, Formula, pairs, real, row},
+    ops::{self, Formula, one, pairs, row, two},
     tensor::{Real, Tensor, axis},
 };
 
@@ -23,12 +23,12 @@ const FAR: f64 = 1e3;
 
 /// One row per function, with its parameters: see [`row`].
 macro_rules! activations {
-    ($($(#[$doc:meta])* $vis:vis $name:ident($($param:ident),*) $speed:ident: |$x:ident| $value:expr,
+    ($($(#[$doc:meta])* $vis:vis $name:ident($($param:ident),*) $work:ident: |$x:ident| $value:expr,
        from $from:ident |$($k:ident),+| $derivative:expr;)*) => {$(
         $(#[$doc])*
         $vis fn $name<T: Real>(input: &Tensor<T>, $($param: f64),*) -> Tensor<T> {
-            row!(real Real stringify!($name), ($($param),*), $speed, |$x| $value, from $from |$($k),+| $derivative);
-            real::one(Row { $($param),* }, input)
+            row!(real Real stringify!($name), ($($param),*), $work, |$x| $value, from $from |$($k),+| $derivative);
+            one(row($($param),*), input)
         }
     )*};
 }
@@ -40,7 +40,7 @@ activations! {
     /// use ndnn::{functional as F, prelude::*};
     /// assert_eq!(F::leaky_relu(&tensor![-10.0, 2.0], 0.5), tensor![-5.0, 2.0]);
     /// ```
-    pub leaky_relu(negative_slope) vectors: |x| if x.gt(0.) { x } else { x * negative_slope }, from input |g, x| {
+    pub leaky_relu(negative_slope) common: |x| if x.gt(0.) { x } else { x * negative_slope }, from input |g, x| {
         let slope = E::either(x.gt(0.), 1., negative_slope);
         if negative_slope == 0. { g.kept(x.gt(0.)) } else { g * slope }
     };
@@ -52,23 +52,23 @@ activations! {
     /// use ndnn::{functional as F, prelude::*};
     /// assert_eq!(F::squared_relu(&tensor![-1.0, 3.0]), tensor![0.0, 9.0]);
     /// ```
-    pub squared_relu() vectors: |x| if x.le(0.) { x.zero() } else { x * x }, from input |g, x| {
+    pub squared_relu() short: |x| if x.le(0.) { x.zero() } else { x * x }, from input |g, x| {
         let above = !x.le(0.);
         g.kept(above) * x.kept(above) * 2.
     };
 
     /// `min(max(x, 0), 6)`
-    pub relu6() vectors: |x| x.clamp(0., 6.), from input |g, x| g.kept(x.gt(0.) & x.lt(6.));
+    pub relu6() short: |x| x.clamp(0., 6.), from input |g, x| g.kept(x.gt(0.) & x.lt(6.));
 
-    clamped(min_val, max_val) vectors: |x| x.clamp(min_val, max_val),
+    clamped(min_val, max_val) short: |x| x.clamp(min_val, max_val),
         from input |g, x| g.kept(x.gt(min_val) & x.lt(max_val));
 
     /// `x` where it is above `threshold`, else `value`.
-    pub threshold(threshold, value) vectors: |x| if x.le(threshold) { x.constant(value) } else { x },
+    pub threshold(threshold, value) short: |x| if x.le(threshold) { x.constant(value) } else { x },
         from input |g, x| g.kept(!x.le(threshold));
 
     // `positive · x` above 0, `negative · (e^(x · rate) - 1)` below: ELU and its variants.
-    exponential(positive, negative, rate) vectors: |x| if x.lt(0.) { (x * rate).expm1() * negative } else { x * positive },
+    exponential(positive, negative, rate) long: |x| if x.lt(0.) { (x * rate).expm1() * negative } else { x * positive },
         from input |g, x| {
             // Only below 0: far above 0 the power would overflow, and ∞ · 0 is NaN.
             let power = (x.kept(x.lt(0.)) * rate).exp();
@@ -77,24 +77,24 @@ activations! {
         };
 
     /// `x · σ(x)`, also called swish.
-    pub silu() vectors: |x| x.not_below(-FAR) * x.sigmoid(), from input |x| {
+    pub silu() common_long: |x| x.not_below(-FAR) * x.sigmoid(), from input |x| {
         let s = x.sigmoid();
         s * (x.bounded(FAR) * s.rest() + 1.)
     };
 
     /// `x · tanh(softplus(x))`
-    pub mish() vectors: |x| x.not_below(-FAR) * mish_gate(x.sigmoid()), from input |x| {
+    pub mish() long: |x| x.not_below(-FAR) * mish_gate(x.sigmoid()), from input |x| {
         let (s, t) = (x.sigmoid(), mish_gate(x.sigmoid()));
         x.bounded(FAR) * s * (t * t).rest() + t
     };
 
-    gelu_erf() vectors: |x| x.not_below(-FAR) * x.normal_cdf(), from input |x| {
+    gelu_erf() common_long: |x| x.not_below(-FAR) * x.normal_cdf(), from input |x| {
         let density = x.bell() * (FRAC_1_SQRT_2 * FRAC_2_SQRT_PI * 0.5);
         x.normal_cdf() + x.bounded(FAR) * density
     };
 
     // Uses `(1 + tanh u) / 2 = σ(2u)`, which loses no digits far below 0.
-    gelu_tanh() vectors: |x| x.not_below(-FAR) * gelu_inner(x.bounded(FAR)).sigmoid(), from input |x| {
+    gelu_tanh() common_long: |x| x.not_below(-FAR) * gelu_inner(x.bounded(FAR)).sigmoid(), from input |x| {
         let x = x.bounded(FAR);
         let s = gelu_inner(x).sigmoid();
         let rate = (x * x * (3. * GELU_CUBIC) + 1.) * GELU_SCALE;
@@ -102,35 +102,35 @@ activations! {
     };
 
     /// `x` outside [-lambd, lambd], else 0; PyTorch's default `lambd` is 0.5.
-    pub hardshrink(lambd) vectors: |x| if x.ge(-lambd) & x.le(lambd) { x.zero() } else { x },
+    pub hardshrink(lambd) short: |x| if x.ge(-lambd) & x.le(lambd) { x.zero() } else { x },
         from input |g, x| g.kept(x.lt(-lambd) | x.gt(lambd));
 
-    shrunk(lambd) vectors: |x| if x.gt(lambd) { x - lambd } else if x.lt(-lambd) { x + lambd } else { x * 0. },
+    shrunk(lambd) short: |x| if x.gt(lambd) { x - lambd } else if x.lt(-lambd) { x + lambd } else { x * 0. },
         from input |g, x| g.kept(x.lt(-lambd) | x.gt(lambd));
 
     /// `min(max(x + 3, 0), 6) / 6`
-    pub hardsigmoid() vectors: |x| (x + 3.).clamp(0., 6.) / 6., from input |g, x| g.kept(x.gt(-3.) & x.lt(3.)) * ONE_SIXTH;
+    pub hardsigmoid() short: |x| (x + 3.).clamp(0., 6.) / 6., from input |g, x| g.kept(x.gt(-3.) & x.lt(3.)) * ONE_SIXTH;
 
     /// `x · min(max(x + 3, 0), 6) / 6`
-    pub hardswish() vectors: |x| x.not_below(-FAR) * ((x + 3.).clamp(0., 6.) / 6.), from input |g, x| {
+    pub hardswish() common: |x| x.not_below(-FAR) * ((x + 3.).clamp(0., 6.) / 6.), from input |g, x| {
         let middle = x.kept(x.gt(-3.) & x.lt(3.)) * (1. / 3.);
         g.kept(!x.le(-3.)) * (middle + E::either(x.lt(3.), 0.5, 1.))
     };
 
     /// `log σ(x)`, without overflow.
-    pub logsigmoid() vectors: |x| -(-x).softplus(), from input |x| (-x).sigmoid();
+    pub logsigmoid() long: |x| -(-x).softplus(), from input |x| (-x).sigmoid();
 
     /// `log(1 + e^(beta · x)) / beta`, a smooth ReLU; `x` itself where `beta · x` is above `threshold`.
     ///
     /// PyTorch's defaults are a `beta` of 1 and a `threshold` of 20.
-    pub softplus(beta, threshold) vectors: |x| if (x * beta).gt(threshold) { x } else { (x * beta).softplus() / beta },
+    pub softplus(beta, threshold) long: |x| if (x * beta).gt(threshold) { x } else { (x * beta).softplus() / beta },
         from input |x| {
             let z = x * beta;
             z.sigmoid() * E::either(z.le(threshold), 1., 0.) + E::either(z.gt(threshold), 1., 0.)
         };
 
     /// `x / (1 + |x|)`
-    pub softsign() vectors: |x| {
+    pub softsign() short: |x| {
         let near = x.by(|x| clamp(x, Float::min_value(), Float::max_value()));
         near / (near.abs() + 1.)
     }, from input |g, x| {
@@ -139,7 +139,7 @@ activations! {
     };
 
     /// `x - tanh(x)`
-    pub tanhshrink() vectors: |x| x - x.tanh(), from input |x| x.tanh() * x.tanh();
+    pub tanhshrink() long: |x| x - x.tanh(), from input |x| x.tanh() * x.tanh();
 }
 
 const GELU_CUBIC: f64 = 0.044715;
@@ -259,7 +259,7 @@ pub fn softshrink<T: Real>(input: &Tensor<T>, lambd: f64) -> Result<Tensor<T>> {
 
 pairs! {
     // At 0 the slope is the weight, and its derivative is 0, as in PyTorch.
-    real Real Leaky, "prelu", fused vectors: |x, w| if x > T::ZERO { x } else { w * x }, |g, x, w| {
+    real Real Leaky, "prelu", fused short: |x, w| if x > T::ZERO { x } else { w * x }, |g, x, w| {
         let below = !x.gt(0.);
         let slope = w.kept(below & !x.equals(0.)) + w.kept(x.equals(0.)).fixed();
         g.kept(x.gt(0.)) + g.kept(below & (g.is_finite() | !w.equals(0.))) * slope
@@ -288,7 +288,7 @@ pub fn prelu<T: Real>(input: &Tensor<T>, weight: &Tensor<T>) -> Result<Tensor<T>
         *at = n;
     }
     let weight = weight.reshape(&wide)?;
-    real::pairs(Leaky, input, &weight)
+    two(Leaky::row(), input, &weight)
 }
 
 /// Leaky ReLU with a slope drawn from U(lower, upper) for each element that is not above 0; outside training, with the
@@ -314,7 +314,7 @@ pub fn rrelu<T: Real>(input: &Tensor<T>, lower: f64, upper: f64, training: bool)
 
 pairs! {
     // The small factors first: the gradient times `a` may overflow where the gate is 0.
-    real Real Gated, "glu", fused vectors reads [[false, true], [true, true]]: |a, b| a * b.vsigmoid::<I>(), |g, a, b|
+    real Real Gated, "glu", fused short reads [[false, true], [true, true]]: |a, b| a * b.vsigmoid::<I>(), |g, a, b|
         g * b.sigmoid(), g * (a * (b.sigmoid() * (-b).sigmoid()));
 }
 
@@ -329,7 +329,7 @@ pub fn glu<T: Real>(input: &Tensor<T>, dim: isize) -> Result<Tensor<T>> {
     };
     let (at, half) = (at as isize, n / 2);
     let (a, b) = (input.narrow(at, 0, half)?, input.narrow(at, half as isize, half)?);
-    real::pairs(Gated, &a, &b)
+    two(Gated::row(), &a, &b)
 }
 
 /// `yᵢ = eˣⁱ / Σⱼ eˣʲ` along the axis `dim`, without overflow. To compute in another type:

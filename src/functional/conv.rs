@@ -322,7 +322,6 @@ pub(crate) fn output_padding_for<const N: usize>(
 /// assert_eq!(y, tensor![[[21.0]], [[32.0]]]);
 /// # Ok::<(), ndnn::Error>(())
 /// ```
-#[concrete]
 pub fn conv_tbc<T: Real>(input: &Tensor<T>, weight: &Tensor<T>, bias: &Tensor<T>, padding: usize) -> Result<Tensor<T>> {
     let wrong = |message: String| Err(Error::shape("conv_tbc", message));
     let (x, w) = (input.shape(), weight.shape());

@@ -2,16 +2,12 @@
 
 use std::ops::Range;
 
-use ndnn_derive::concrete;
-
 use super::options;
 use crate::{
     Error, Result,
     autograd::gradients_again,
     kernels::{
-        elementwise::map,
-        memory::{collected, try_collected},
-        scalar::max_nan,
+        memory::{try_collected, vector},
         sizes::{room, saturating},
     },
     tensor::{Real, Tensor, grad_enabled, no_grad},
@@ -41,8 +37,8 @@ options! {
 
 /// `max(x, floor)`, whose gradient passes below the floor too, as where PyTorch clamps without recording.
 pub(super) fn floored<T: Real>(x: &Tensor<T>, floor: f64) -> Tensor<T> {
-    let value = map(x.view(), |x| max_nan(x, T::of(floor)));
-    Tensor::op("floored", value, [x], |g, _| Ok([Some(g.clone())]))
+    let value = x.detach().clamp_min(T::of(floor));
+    Tensor::op("floored", value.into_array(), [x], |g, _| Ok([Some(g.clone())]))
 }
 
 /// The cosine of the angle between vectors, `x₁ · x₂ / (max(|x₁|, ε) max(|x₂|, ε))`.
@@ -58,7 +54,6 @@ pub(super) fn floored<T: Real>(x: &Tensor<T>, floor: f64) -> Tensor<T> {
 ///
 /// # Errors
 /// If the shapes do not broadcast together, or have no such axis.
-#[concrete]
 pub fn cosine_similarity<T: Real>(
     x1: &Tensor<T>,
     x2: &Tensor<T>,
@@ -88,7 +83,6 @@ pub fn cosine_similarity<T: Real>(
 ///
 /// # Errors
 /// If the shapes do not broadcast together, or the vectors are empty and `p` is negative or infinite.
-#[concrete]
 pub fn pairwise_distance<T: Real>(
     x1: &Tensor<T>,
     x2: &Tensor<T>,
@@ -111,7 +105,6 @@ pub fn pairwise_distance<T: Real>(
 ///
 /// # Errors
 /// If the input has not 2 axes, `p` is negative or NaN, or the distances do not fit into memory.
-#[concrete]
 pub fn pdist<T: Real>(input: &Tensor<T>, p: f64) -> Result<Tensor<T>> {
     let &[n, d] = input.shape() else {
         return Err(Error::shape(
@@ -160,13 +153,23 @@ const DIFFERENCES: usize = if cfg!(test) { 40 } else { 1 << 20 };
 /// The distances of some rows from each later one.
 fn distances<T: Real>(x: &Tensor<T>, first: Range<usize>, p: f64) -> Result<Tensor<T>> {
     let n = x.shape()[0];
-    let of = |pick: fn((usize, usize)) -> usize| {
-        let rows = first.clone().flat_map(|i| (i + 1..n).map(move |j| (i, j))).map(|pair| pick(pair) as i64);
-        let rows = collected(rows);
-        x.index_select(0, &Tensor::from_vec([rows.len()], rows)?)
-    };
-    let differences = of(|(i, _)| i)?.try_sub(&of(|(_, j)| j)?)?;
+    let [one, other] = pairs(first, n);
+    let of = |rows: Vec<i64>| x.index_select(0, &Tensor::from_vec([rows.len()], rows)?);
+    let differences = of(one)?.try_sub(&of(other)?)?;
     if x.shape()[1] == 0 { differences.sum_dim(1, false) } else { differences.norm(p, 1, false) }
+}
+
+/// The two rows of each pair of one of the first rows and one behind it, of `n`.
+fn pairs(first: Range<usize>, n: usize) -> [Vec<i64>; 2] {
+    let count = first.clone().map(|i| n - 1 - i).sum();
+    let (mut one, mut other) = (vector(count), vector(count));
+    for i in first {
+        for j in i + 1..n {
+            one.push(i as i64);
+            other.push(j as i64);
+        }
+    }
+    [one, other]
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Unfolding an image into columns of windows, and folding them back: each is the derivative of the other.
 
-use ndnn_derive::concrete;
-
 use super::{
     Dims, options,
     windows::{Sliding, Spatial, batched},
@@ -116,14 +114,12 @@ pub fn fold<T: Real>(
 }
 
 /// The columns of windows of a batch of images.
-#[concrete]
 fn unfolded<T: Real>(x: &Tensor<T>, windows: Windows) -> Tensor<T> {
     let (out, channels) = (unfold_kernel(x.view(), &windows), x.shape()[1]);
     Tensor::op("unfold", out, [x], move |g, _| Ok([Some(folded(g, channels, windows))]))
 }
 
 /// The images of a batch of columns.
-#[concrete]
 fn folded<T: Real>(columns: &Tensor<T>, channels: usize, windows: Windows) -> Tensor<T> {
     let out = fold_kernel(columns.view(), channels, &windows);
     Tensor::op("fold", out, [columns], move |g, _| Ok([Some(unfolded(g, windows))]))

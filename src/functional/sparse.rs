@@ -9,9 +9,10 @@ use crate::{
     kernels::{
         gather::{Rows, take_rows},
         layout::{array, row_major},
-        memory::{collected, copied, filled, mapped},
+        memory::{collected, copied, filled, mapped, vector},
         row_sums::{Groups, row_maxima, row_sums},
         sizes::room,
+        sort,
     },
     tensor::{Real, Tensor, no_grad},
 };
@@ -73,8 +74,7 @@ fn matrix(op: &str, shape: &[usize]) -> Result<[usize; 2]> {
 /// The rows that `input` names in a table of this shape.
 fn rows_of(op: &str, input: &Tensor<i64>, shape: &[usize]) -> Result<Vec<usize>> {
     let rows = matrix(op, shape)?[0];
-    let view = input.view();
-    let given = row_major(&view);
+    let given = input.elements();
     // The sign of a number tells that it, or what is left of the table after it, is negative: a vector loop.
     let last = (rows as i64).wrapping_sub(1);
     let mut signs = 0;
@@ -102,7 +102,6 @@ fn rows_of(op: &str, input: &Tensor<i64>, shape: &[usize]) -> Result<Vec<usize>>
 ///
 /// # Errors
 /// If `weight` is not a matrix, or an index or `padding_idx` is out of range.
-#[concrete]
 pub fn embedding<T: Real>(input: &Tensor<i64>, weight: &Tensor<T>, options: EmbeddingOptions) -> Result<Tensor<T>> {
     const OP: &str = "embedding";
     let index = rows_of(OP, input, weight.shape())?;
@@ -126,11 +125,12 @@ struct Lookup {
     padding: Option<usize>,
 }
 
+#[concrete]
 fn looked_up<T: Real>(x: &Tensor<T>, lookup: Lookup) -> Result<Tensor<T>> {
     let Lookup { op, groups, shape, mean, by_frequency, padding } = lookup;
     let [rows, width] = matrix(op, x.shape())?;
     room::<T>(op, &shape)?;
-    let out = row_sums(&row_major(&x.view()), width, &groups, mean).array(shape);
+    let out = row_sums(&x.elements(), width, &groups, mean).array(shape);
     Ok(Tensor::op(op, out, [x], move |g, _| {
         if width == 0 {
             return Ok([Some(Tensor::zeros([rows, 0]))]);
@@ -174,7 +174,6 @@ fn without_row(mut groups: Groups, row: Option<usize>) -> Groups {
 /// If `weight` is not a matrix, an index or `padding_idx` is out of range, `input` has another number of axes, offsets are
 /// missing, given for two axes, do not start at 0 or decrease, or `per_sample_weights` do not fit or come with another mode
 /// than the sum.
-#[concrete]
 pub fn embedding_bag<T: Real>(
     input: &Tensor<i64>,
     weight: &Tensor<T>,
@@ -269,18 +268,24 @@ fn without_padding(starts: Vec<usize>, index: Vec<usize>, padding: Option<usize>
     (Groups { starts: Some(starts), index: collected(kept.iter().map(|&k| index[k])) }, Some(kept))
 }
 
+/// The bags that are not empty, and the positions in the table of their largest elements.
+fn chosen(bags: &Groups, places: &[usize], width: usize) -> (Vec<usize>, Vec<usize>) {
+    let full = collected((0..bags.len()).filter(|&bag| !bags.places(bag).is_empty()));
+    let mut chosen = vector(full.len() * width);
+    for bag in &full {
+        let places = &places[bag * width..][..width];
+        chosen.extend(places.iter().enumerate().map(|(j, &place)| bags.index[place] * width + j));
+    }
+    (full, chosen)
+}
+
 /// The maxima of bags of rows.
 fn bag_maxima<T: Real>(weight: &Tensor<T>, bags: Groups) -> Result<Tensor<T>> {
     const OP: &str = "embedding_bag";
     let [rows, width] = matrix(OP, weight.shape())?;
     room::<T>(OP, &[bags.len(), width])?;
-    let (out, places) = row_maxima(&row_major(&weight.view()), width, &bags);
-    let full = collected((0..bags.len()).filter(|&bag| !bags.places(bag).is_empty()));
-    // The positions in the table of the elements that were chosen.
-    let chosen = collected(full.iter().flat_map(|&bag| {
-        let (bags, places) = (&bags, &places);
-        (0..width).map(move |j| bags.index[places[bag * width + j]] * width + j)
-    }));
+    let (out, places) = row_maxima(&weight.elements(), width, &bags);
+    let (full, chosen) = chosen(&bags, &places, width);
     Ok(Tensor::op(OP, array(&[bags.len(), width], out), [weight], move |g, _| {
         let g = g.rows_taken(OP, 0, copied(&full))?.reshape([-1])?;
         Ok([Some(Tensor::zeros([rows * width]).rows_added(0, &chosen, &g).reshape([rows as isize, width as isize])?)])
@@ -304,7 +309,7 @@ fn bag_maxima<T: Real>(weight: &Tensor<T>, bags: Groups) -> Result<Tensor<T>> {
 /// memory for the result.
 pub fn one_hot(input: &Tensor<i64>, num_classes: impl Into<Option<usize>>) -> Result<Tensor<i64>> {
     const OP: &str = "one_hot";
-    let (classes, given) = (row_major(&input.view()).to_vec(), num_classes.into());
+    let (classes, given) = (input.elements().to_vec(), num_classes.into());
     if let Some(bad) = classes.iter().find(|&&class| class < 0) {
         return Err(Error::index(OP, format!("class {bad} is negative")));
     }
@@ -350,9 +355,7 @@ pub(crate) fn renorm<T: Real>(
     norm_type: f64,
 ) -> Result<()> {
     // Each row once, so that none is scaled twice.
-    let mut named = rows_of("embedding", input, table.shape())?;
-    named.sort_unstable();
-    named.dedup();
+    let named = sort::distinct(&rows_of("embedding", input, table.shape())?);
     // In f64, in which the norm of a finite row of f32 is finite.
     let rows = take_rows(&row_major(&table.view()), Rows::new(table.shape(), 0), &named);
     let norms = no_grad(|| Tensor::from(rows).cast::<f64>().norm(norm_type, [2], false))?;

@@ -9,8 +9,7 @@ use super::{PerAxis, options, pooling, words};
 use crate::{
     Error, Result,
     kernels::{
-        interpolation::{Taps, resample},
-        layout::row_major,
+        interpolation::{Taps, resample, transposed},
         memory::collected,
         sizes::room,
     },
@@ -245,7 +244,6 @@ pub fn upsample_bilinear<T: Real>(input: &Tensor<T>, to: Resize) -> Result<Tenso
     interpolated(input, to, InterpolateOptions::from(InterpolateMode::Bilinear).align_corners(true))
 }
 
-#[concrete]
 fn interpolated<T: Real>(input: &Tensor<T>, to: Resize, options: InterpolateOptions) -> Result<Tensor<T>> {
     let shape = input.shape();
     if !(3..=5).contains(&shape.len()) {
@@ -270,8 +268,11 @@ fn interpolated<T: Real>(input: &Tensor<T>, to: Resize, options: InterpolateOpti
         return pooling::area(OP, input, &sizes);
     }
     let used = factors.filter(|_| options.recompute_scale_factor != Some(true));
-    let axis = |i: usize| taps(&options, shape[2 + i], sizes[i], used.as_ref().map(|f| f[i]));
-    Ok(mapped(OP, input, collected((0..sizes.len()).map(axis)), &out))
+    let mut axes = Vec::new();
+    for (i, &size) in sizes.iter().enumerate() {
+        axes.push(taps(&options, shape[2 + i], size, used.as_ref().map(|f| f[i])));
+    }
+    Ok(mapped(OP, input, axes, &out))
 }
 
 /// The size of the result, and the factors where they were given.
@@ -291,14 +292,15 @@ fn resized(from: &[usize], to: Resize) -> Result<(Vec<usize>, Option<Vec<f64>>)>
 
 /// The planes of `x` mapped along their axes; linear, so its derivative maps gradients back by the transposed tables.
 fn mapped<T: Real>(op: &'static str, x: &Tensor<T>, axes: Vec<Taps<T>>, shape: &[usize]) -> Tensor<T> {
-    let (data, from) = (resample(&row_major(&x.view()), &axes).array(shape), x.shape().to_vec());
+    let (data, from) = (resample(&x.elements(), &axes).array(shape), x.shape().to_vec());
     Tensor::op(op, data, [x], move |g, _| {
-        let back = collected(axes.iter().map(Taps::transposed));
+        let back = collected(axes.iter().map(transposed));
         Ok([Some(mapped("interpolate_backward", g, back, &from))])
     })
 }
 
 /// The taps of an axis of `m` elements in one of `n`.
+#[concrete]
 fn taps<T: Real>(options: &InterpolateOptions, n: usize, m: usize, factor: Option<f64>) -> Taps<T> {
     use InterpolateMode::{Area, Bicubic, Bilinear, Lanczos, Linear, Nearest, NearestExact, Trilinear};
     let (mode, aligned) = (options.mode, options.align_corners == Some(true));

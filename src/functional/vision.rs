@@ -9,9 +9,9 @@ use crate::{
     Error, Result,
     autograd::grad_with,
     kernels::{
-        layout::{array, row_major},
+        layout::array,
         memory::{collected, filled, vector},
-        sampling::{OUTSIDE, Places},
+        sampling::{self as kernel, OUTSIDE, Places},
         sizes::{count, room},
         threads,
     },
@@ -183,7 +183,6 @@ options! {
 /// # Errors
 /// If input and grid have other shapes than these, the input has no elements to take, or there is not enough memory for
 /// the result.
-#[concrete]
 pub fn grid_sample<T: Real>(input: &Tensor<T>, grid: &Tensor<T>, options: GridSampleOptions) -> Result<Tensor<T>> {
     let out = sampled_shape(input.shape(), grid.shape())?;
     room::<T>("grid_sample", &out)?;
@@ -333,15 +332,15 @@ impl GridSampleOptions {
     }
 }
 
-/// The weight of each tap of each place, as a function of the grid, and its index in a plane: the taps of the first axis of a
-/// place next to one another.
-fn tapped<T: Real>(grid: &Tensor<T>, rules: Vec<Rule<T>>, options: GridSampleOptions) -> (Tensor<T>, Vec<usize>) {
+/// The weight of each tap of each place, and its index in a plane: the taps of the first axis of a place next to one another.
+#[concrete]
+fn grid_taps<T: Real>(grid: &[T], rules: &[Rule<T>], options: GridSampleOptions) -> (Vec<T>, Vec<usize>) {
     let (axes, taps) = (rules.len(), options.taps());
     let all = taps.pow(axes as u32);
-    let spots = grid.numel() / axes;
+    let spots = grid.len() / axes;
     let (mut weights, mut at) = (filled(spots * all, T::ONE), filled(spots * all, 0usize));
     let parts = weights.chunks_mut(SPOTS * all).zip(at.chunks_mut(SPOTS * all));
-    threads::each(spots * all, row_major(&grid.view()).chunks(SPOTS * axes).zip(parts), |(grid, (weights, at))| {
+    threads::each(spots * all, grid.chunks(SPOTS * axes).zip(parts), |(grid, (weights, at))| {
         let each = weights.chunks_exact_mut(all).zip(at.chunks_exact_mut(all));
         for (spot, (weights, at)) in grid.chunks_exact(axes).zip(each) {
             // The distance of elements along the axis.
@@ -361,6 +360,14 @@ fn tapped<T: Real>(grid: &Tensor<T>, rules: Vec<Rule<T>>, options: GridSampleOpt
             }
         }
     });
+    (weights, at)
+}
+
+/// [`grid_taps`], whose weights are a function of the grid.
+fn tapped<T: Real>(grid: &Tensor<T>, rules: Vec<Rule<T>>, options: GridSampleOptions) -> (Tensor<T>, Vec<usize>) {
+    let (weights, at) = grid_taps(&grid.elements(), &rules, options);
+    let axes = rules.len();
+    let (spots, all) = (grid.numel() / axes, options.taps().pow(axes as u32));
     let kept = grid.clone();
     let weights = Tensor::op("grid_weights", array(&[spots, all], weights), [grid], move |g, _| {
         if !grad_enabled() {
@@ -378,12 +385,12 @@ fn tapped<T: Real>(grid: &Tensor<T>, rules: Vec<Rule<T>>, options: GridSampleOpt
 const SPOTS: usize = 1 << 11;
 
 /// The gradient of the grid, from that of the weights.
+#[concrete]
 fn grid_slopes<T: Real>(g: &Tensor<T>, grid: &Tensor<T>, rules: &[Rule<T>], options: GridSampleOptions) -> Vec<T> {
     let (axes, taps) = (rules.len(), options.taps());
     let all = taps.pow(axes as u32);
     let mut slopes = filled(grid.numel(), T::ZERO);
-    let (g, grid) = (g.view(), grid.view());
-    let (g, grid) = (row_major(&g), row_major(&grid));
+    let (g, grid) = (g.elements(), grid.elements());
     let parts = g.chunks(SPOTS * all).zip(grid.chunks(SPOTS * axes)).zip(slopes.chunks_mut(SPOTS * axes));
     threads::each(g.len(), parts, |((g, grid), slopes)| {
         let each = g.chunks_exact(all).zip(grid.chunks_exact(axes)).zip(slopes.chunks_exact_mut(axes));
@@ -410,18 +417,23 @@ fn grid_slopes<T: Real>(g: &Tensor<T>, grid: &Tensor<T>, rules: &[Rule<T>], opti
     slopes
 }
 
-/// How far each place is from the element below it, as a function of the grid.
-fn fractions<T: Real>(grid: &Tensor<T>, rules: &[Rule<T>], options: GridSampleOptions) -> Tensor<T> {
-    let coordinates = grid.view();
-    let coordinates = row_major(&coordinates);
-    let (mut fractions, mut slopes) = (vector(coordinates.len()), vector(coordinates.len()));
-    for spot in coordinates.chunks_exact(rules.len()) {
+/// How far each coordinate is from the element before it, and its slope.
+#[concrete]
+fn fractions_and_slopes<T: Real>(grid: &[T], rules: &[Rule<T>], options: GridSampleOptions) -> [Vec<T>; 2] {
+    let (mut fractions, mut slopes) = (vector(grid.len()), vector(grid.len()));
+    for spot in grid.chunks_exact(rules.len()) {
         for (&x, rule) in spot.iter().zip(rules) {
             let (fraction, slope) = rule.tapped(rule.place(x), options.mode, 1, &mut [0; 4]);
             fractions.push(fraction);
             slopes.push(slope * rule.scale);
         }
     }
+    [fractions, slopes]
+}
+
+/// How far each place is from the element below it, as a function of the grid.
+fn fractions<T: Real>(grid: &Tensor<T>, rules: &[Rule<T>], options: GridSampleOptions) -> Tensor<T> {
+    let [fractions, slopes] = fractions_and_slopes(&grid.elements(), rules, options);
     let slopes = Tensor::from(array(grid.shape(), slopes));
     let run = move |g: &Tensor<T>, _| Ok([Some(shared(g, &slopes)?)]);
     Tensor::op("grid_position", array(grid.shape(), fractions), [grid], run)
@@ -457,7 +469,7 @@ struct Sampling {
 /// The weighted sums of elements of `x`. It is linear in both, and so are its two derivatives, [`spread`] and
 /// [`products`]: of each of the three the other two are the derivatives.
 fn sampled<T: Real>(x: &Tensor<T>, w: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<T> {
-    let out = array(&by.shapes[2], by.places.sample(&row_major(&x.view()), &row_major(&w.view())));
+    let out = array(&by.shapes[2], kernel::sample(&by.places, &x.elements(), &w.elements()));
     let (kept, by) = ([x.clone(), w.clone()], by.clone());
     Tensor::op("grid_sample", out, [x, w], move |g, [to_x, to_w]| {
         let [x, w] = &kept;
@@ -466,7 +478,7 @@ fn sampled<T: Real>(x: &Tensor<T>, w: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<
 }
 
 fn spread<T: Real>(g: &Tensor<T>, w: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<T> {
-    let out = array(&by.shapes[0], by.places.spread(&row_major(&g.view()), &row_major(&w.view())));
+    let out = array(&by.shapes[0], kernel::spread(&by.places, &g.elements(), &w.elements()));
     let (kept, by) = ([g.clone(), w.clone()], by.clone());
     Tensor::op("grid_sample_spread", out, [g, w], move |h, [to_g, to_w]| {
         let [g, w] = &kept;
@@ -475,7 +487,7 @@ fn spread<T: Real>(g: &Tensor<T>, w: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<T
 }
 
 fn products<T: Real>(g: &Tensor<T>, x: &Tensor<T>, by: &Arc<Sampling>) -> Tensor<T> {
-    let out = array(&by.shapes[1], by.places.products(&row_major(&g.view()), &row_major(&x.view())));
+    let out = array(&by.shapes[1], kernel::products(&by.places, &g.elements(), &x.elements()));
     let (kept, by) = ([g.clone(), x.clone()], by.clone());
     Tensor::op("grid_sample_products", out, [g, x], move |h, [to_g, to_x]| {
         let [g, x] = &kept;
@@ -500,7 +512,6 @@ fn products<T: Real>(g: &Tensor<T>, x: &Tensor<T>, by: &Arc<Sampling>) -> Tensor
 ///
 /// # Errors
 /// If `theta` and `size` do not match, a size is 0, or there is not enough memory for the result.
-#[concrete]
 pub fn affine_grid<T: Real>(theta: &Tensor<T>, size: impl AsRef<[usize]>, align_corners: bool) -> Result<Tensor<T>> {
     let size = size.as_ref();
     let wrong = |why: &str| Error::shape("affine_grid", format!("theta {:?}, size {size:?}: {why}", theta.shape()));

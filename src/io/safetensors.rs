@@ -1,7 +1,6 @@
 //! The safetensors format: reading and writing files or bytes.
 
 use std::{
-    cmp::Reverse,
     fs::File,
     io::{self, Read, Write},
     path::Path,
@@ -18,6 +17,7 @@ use crate::{
         layout::row_major,
         memory::{mapped, vector},
         sizes::room,
+        sort,
     },
     nn::StateDict,
     tensor::{AnyTensor, Element, Tensor},
@@ -71,8 +71,7 @@ impl<'s> Layout<'s> {
     fn new(state: &'s StateDict) -> Result<Self> {
         let refuse = |message: String| Err(Error::new(ErrorKind::Format, "safetensors", message));
         let entries: Vec<(&str, &AnyTensor)> = state.iter().collect();
-        let mut order: Vec<usize> = (0..entries.len()).collect();
-        order.sort_by_key(|&i| Reverse(size(entries[i].1).1));
+        let order = sort::order(entries.len(), &|i| !(size(entries[i].1).1 as u64));
         let (mut ranges, mut end) = (vec![(0, 0); entries.len()], 0);
         for &i in &order {
             let start = end;

@@ -61,13 +61,18 @@ pub enum RowMajor<'a, T: Copy> {
 
 impl<'a, T: Copy> RowMajor<'a, T> {
     /// Copies only if the elements are not in row-major order.
-    #[allow(unsafe_code)]
     pub fn of(x: &'a ArrayViewD<'_, T>) -> Self {
-        if let Some(slice) = x.as_slice() {
+        Self::of_view(x.view())
+    }
+
+    /// As [`RowMajor::of`], of a view that need not outlive this.
+    #[allow(unsafe_code)]
+    pub fn of_view(x: ArrayViewD<'a, T>) -> Self {
+        if let Some(slice) = x.to_slice() {
             return RowMajor::Own(slice);
         }
         let mut out = buffer(x.len());
-        write(x, &mut out.spare_capacity_mut()[..x.len()]);
+        write(&x, &mut out.spare_capacity_mut()[..x.len()]);
         // SAFETY: `write` wrote all of them.
         unsafe { out.set_len(x.len()) };
         RowMajor::Copied(out)

@@ -6,11 +6,12 @@
 //! relative to the largest, so that no length costs digits and no path is lost. The way back is the way forth through the
 //! reversed labels.
 
-use ndarray::{Array3, ArrayView2, ArrayView3, ArrayViewMut2, Axis};
+use ndarray::{ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Ix2, Ix3};
+use ndnn_derive::concrete;
 
 use super::{
-    isa::{Isa, Kernel, dispatch},
     memory::{collected, filled, full},
+    passes::passes,
     threads,
     thresholds::CTC_PARALLEL,
 };
@@ -43,7 +44,7 @@ fn fold<T: Real>(x: &[T], start: T, f: impl Fn(T, T) -> T) -> T {
 
 /// Log probabilities `(steps, batch, classes)` and what they are compared with.
 pub struct Ctc<'a, T> {
-    pub log_probs: ArrayView3<'a, T>,
+    pub log_probs: ArrayViewD<'a, T>,
     /// The labels of each sample.
     pub labels: &'a [Vec<usize>],
     /// The steps of each sample.
@@ -80,18 +81,26 @@ impl<T: Real> States<T> {
     }
 }
 
-/// `log(eᵃ + eᵇ + eᶜ)` for the three ways into each state, from the step before.
-#[inline(always)]
-fn arrive<T: Real, I: Isa>(before: &[T], passing: &[T], out: &mut [T]) {
-    let n = out.len();
-    let (over, last, here) = (&before[..n], &before[1..][..n], &before[BEFORE..][..n]);
-    let passing = &passing[..n];
-    for s in 0..n {
-        let (a, b, c) = (here[s], last[s], over[s] + passing[s]);
-        let largest = larger(larger(a, b), c);
-        let base = if largest == T::neg_infinity() { T::ZERO } else { largest };
-        let sum = T::vexp::<I>(a - base) + T::vexp::<I>(b - base) + T::vexp::<I>(c - base);
-        out[s] = T::vln::<I>(sum) + base;
+passes! {
+    /// `log(eᵃ + eᵇ + eᶜ)` for the three ways into each state, from the step before.
+    wide fn arrive<T: Real, I>(before: &'a [T], passing: &'a [T], out: &'o mut [T]) -> () {
+        let n = out.len();
+        let (over, last, here) = (&before[..n], &before[1..][..n], &before[BEFORE..][..n]);
+        let passing = &passing[..n];
+        for s in 0..n {
+            let (a, b, c) = (here[s], last[s], over[s] + passing[s]);
+            let largest = larger(larger(a, b), c);
+            let base = if largest == T::neg_infinity() { T::ZERO } else { largest };
+            let sum = T::vexp::<I>(a - base) + T::vexp::<I>(b - base) + T::vexp::<I>(c - base);
+            out[s] = T::vln::<I>(sum) + base;
+        }
+    }
+
+    /// `eˣ`
+    wide fn exponentials<T: Real, I>(x: &'o mut [T]) -> () {
+        for x in x {
+            *x = T::vexp::<I>(*x);
+        }
     }
 }
 
@@ -101,7 +110,6 @@ fn larger<T: Real>(a: T, b: T) -> T {
 }
 
 /// Subtracts the largest number from all, and returns it; 0 if it is infinite or NaN.
-#[inline(always)]
 fn relative<T: Real>(x: &mut [T]) -> T {
     let largest = fold(x, T::neg_infinity(), larger);
     if !largest.is_finite() {
@@ -119,7 +127,6 @@ fn start<T: Real>(width: usize) -> Vec<T> {
 }
 
 /// The row of a step.
-#[inline(always)]
 fn row<'a, T>(x: &'a ArrayView2<'_, T>, step: usize) -> &'a [T] {
     x.row(step).to_slice().expect("the classes lie side by side")
 }
@@ -130,10 +137,8 @@ struct Forth<'a, T> {
     steps: usize,
 }
 
-impl<T: Real> Kernel for Forth<'_, T> {
-    type Output = (T, Paths<T>);
-    #[inline(always)]
-    fn run<I: Isa>(self) -> (T, Paths<T>) {
+impl<T: Real> Forth<'_, T> {
+    fn run(self) -> (T, Paths<T>) {
         let States { classes, passing } = &self.states;
         let [width, n] = self.states.sizes();
         let nowhere = T::neg_infinity();
@@ -144,7 +149,7 @@ impl<T: Real> Kernel for Forth<'_, T> {
             let (done, rest) = paths.split_at_mut(t * width);
             let before = if t == 0 { &first[..] } else { &done[(t - 1) * width..] };
             let now = &mut rest[BEFORE..width];
-            arrive::<T, I>(before, passing, now);
+            arrive(before, passing, now);
             let x = row(&self.x, t);
             now.iter_mut().zip(classes).for_each(|(now, &class)| *now += x[class]);
             now[n..].fill(nowhere);
@@ -153,7 +158,7 @@ impl<T: Real> Kernel for Forth<'_, T> {
         // Paths end in the last label or in the blank behind it.
         let last = if self.steps == 0 { &first[..] } else { &paths[(self.steps - 1) * width..] };
         let mut end = [T::ZERO];
-        arrive::<T, I>(&[nowhere, last[n], last[n + 1]], &[nowhere], &mut end);
+        arrive(&[nowhere, last[n], last[n + 1]], &[nowhere], &mut end);
         (-T::of(end[0].as_f64() + size), Paths(paths))
     }
 }
@@ -167,10 +172,8 @@ struct Back<'a, T> {
     grad: ArrayViewMut2<'a, T>,
 }
 
-impl<T: Real> Kernel for Back<'_, T> {
-    type Output = ();
-    #[inline(always)]
-    fn run<I: Isa>(mut self) {
+impl<T: Real> Back<'_, T> {
+    fn run(mut self) {
         let States { classes, passing } = &self.states;
         let [width, n] = self.states.sizes();
         let nowhere = T::neg_infinity();
@@ -180,7 +183,7 @@ impl<T: Real> Kernel for Back<'_, T> {
         let mut powers = filled(padded::<T>(self.x.ncols()), T::ZERO);
         for t in (0..self.paths.0.len() / width).rev() {
             let now = &mut next[BEFORE..];
-            arrive::<T, I>(&back, passing, now);
+            arrive(&back, passing, now);
             now[n..].fill(nowhere);
             relative(now);
             let forth = &self.paths.0[t * width + BEFORE..][..n];
@@ -188,12 +191,13 @@ impl<T: Real> Kernel for Back<'_, T> {
             through.iter_mut().zip(reversed).for_each(|(through, (&forth, &back))| *through = forth + back);
             through[n..].fill(nowhere);
             relative(&mut through);
-            through.iter_mut().for_each(|p| *p = T::vexp::<I>(*p));
+            exponentials(&mut through);
             let share = self.g / fold(&through, T::ZERO, |a, b| a + b);
 
             let x = row(&self.x, t);
             powers[..x.len()].copy_from_slice(x);
-            powers.iter_mut().for_each(|p| *p = self.g * T::vexp::<I>(*p));
+            exponentials(&mut powers);
+            powers.iter_mut().for_each(|p| *p *= self.g);
             for (p, &class) in through.iter().zip(classes) {
                 powers[class] -= share * *p;
             }
@@ -210,32 +214,9 @@ impl<T: Real> Ctc<'_, T> {
         self.labels.iter().zip(self.steps).map(|(labels, steps)| (2 * labels.len() + 1) * steps).sum()
     }
 
-    /// Minus the logarithm of the probability of each sample's labels, and what the gradient needs.
-    pub fn losses(&self) -> (Vec<T>, Vec<Paths<T>>) {
-        let mut out = collected(self.steps.iter().map(|_| None));
-        let each = |(n, out): (usize, &mut Option<_>)| {
-            let states = States::new(self.labels[n].iter().copied(), self.blank);
-            let x = self.log_probs.index_axis(Axis(1), n);
-            *out = Some(dispatch(Forth { x, states, steps: self.steps[n] }));
-        };
-        self.each(out.iter_mut().enumerate(), each);
-        out.into_iter().map(|done| done.expect("each sample ran")).unzip()
-    }
-
-    /// `g (eˣ − p)` for each sample, where `p` is the share of the paths that are in the class at the step: the gradient of
-    /// the scores whose log softmax was passed; 0 behind a sample's steps, and where `g` is `None`.
-    pub fn gradient(&self, paths: &[Paths<T>], g: &[Option<T>]) -> Array3<T> {
-        let (steps, batch, classes) = self.log_probs.dim();
-        let grad = full("ctc_loss", &[steps, batch, classes], T::ZERO);
-        let mut grad = grad.into_dimensionality().expect("three axes");
-        let each = |(n, grad): (usize, ArrayViewMut2<'_, T>)| {
-            let Some(g) = g[n] else { return };
-            let states = States::new(self.labels[n].iter().rev().copied(), self.blank);
-            let x = self.log_probs.index_axis(Axis(1), n);
-            dispatch(Back { x, states, paths: &paths[n], g, grad });
-        };
-        self.each(grad.axis_iter_mut(Axis(1)).enumerate(), each);
-        grad
+    /// The log probabilities of sample `n`, `(steps, classes)`.
+    fn sample(&self, n: usize) -> ArrayView2<'_, T> {
+        self.log_probs.index_axis(Axis(1), n).into_dimensionality::<Ix2>().expect("three axes")
     }
 
     fn each<J: Send>(&self, samples: impl Iterator<Item = J>, f: impl Fn(J) + Sync) {
@@ -244,4 +225,31 @@ impl<T: Real> Ctc<'_, T> {
             false => threads::each(self.work(), samples, f),
         }
     }
+}
+
+/// Minus the logarithm of the probability of each sample's labels, and what the gradient needs.
+#[concrete]
+pub fn losses<T: Real>(ctc: &Ctc<'_, T>) -> (Vec<T>, Vec<Paths<T>>) {
+    let mut out = collected(ctc.steps.iter().map(|_| None));
+    let each = |(n, out): (usize, &mut Option<_>)| {
+        let states = States::new(ctc.labels[n].iter().copied(), ctc.blank);
+        *out = Some(Forth { x: ctc.sample(n), states, steps: ctc.steps[n] }.run());
+    };
+    ctc.each(out.iter_mut().enumerate(), each);
+    out.into_iter().map(|done| done.expect("each sample ran")).unzip()
+}
+
+/// `g (eˣ − p)` for each sample, where `p` is the share of the paths that are in the class at the step: the gradient of
+/// the scores whose log softmax was passed; 0 behind a sample's steps, and where `g` is `None`.
+#[concrete]
+pub fn gradient<T: Real>(ctc: &Ctc<'_, T>, paths: &[Paths<T>], g: &[Option<T>]) -> ArrayD<T> {
+    let grad = full("ctc_loss", ctc.log_probs.shape(), T::ZERO);
+    let mut grad = grad.into_dimensionality::<Ix3>().expect("three axes");
+    let each = |(n, grad): (usize, ArrayViewMut2<'_, T>)| {
+        let Some(g) = g[n] else { return };
+        let states = States::new(ctc.labels[n].iter().rev().copied(), ctc.blank);
+        Back { x: ctc.sample(n), states, paths: &paths[n], g, grad }.run();
+    };
+    ctc.each(grad.axis_iter_mut(Axis(1)).enumerate(), each);
+    grad.into_dyn()
 }

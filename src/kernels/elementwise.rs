@@ -1,21 +1,18 @@
 //! Elementwise maps over one, two or three arrays of dynamic rank, split among threads if there is much to do.
 //!
-//! Only the innermost loop, over a segment of elements, knows the function and the types; it is compiled for each
-//! instruction set. [`walk`](super::walk) goes through the arrays.
+//! Only the innermost loop, over a segment of elements, knows the function and the types; its [`Speed`] says for which
+//! instruction sets it is compiled. [`walk`](super::walk) goes through the arrays.
 
-use std::{
-    marker::PhantomData,
-    mem::MaybeUninit,
-    slice::{from_raw_parts, from_raw_parts_mut},
-};
+use std::{marker::PhantomData, mem::MaybeUninit};
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
+#[cfg(target_arch = "x86_64")]
+use super::isa::{Avx2, Avx512};
 use super::{
     isa::{Baseline, Isa},
     memory::Aligned,
-    vmath::fill,
-    walk::{self, Loop, MOST, RunFn, Source, Walk},
+    walk::{self, Loop, MOST, RunFn, Source, Versions, Walk},
 };
 
 /// The shape that two shapes broadcast to, as NumPy and PyTorch define it; `None` if they do not.
@@ -35,196 +32,169 @@ pub fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 
 // ------------------------------------------------------------------------------------------------------- the functions
 
-/// A function of one element or of a tuple of elements, which may use [`VectorMath`](super::vmath::VectorMath); `at`
-/// must be `#[inline(always)]`, as for [`Kernel`].
-pub trait Map<X, Y>: Sync {
-    /// Whether compiling it for each instruction set pays, which it does not if a call of libm dominates.
-    const VECTORS: bool = true;
-    /// Whether a version for AVX-512 pays too: a tenth for sums in the first-level cache, and a half and more for
-    /// exponentials; nothing for comparisons. Numbers of 8 bytes, which are rarer, do without one.
-    const WIDE: bool = size_of::<Y>() == size_of::<f32>();
+/// For which instruction sets a loop is compiled, and how.
+#[derive(Clone, Copy)]
+pub struct Speed {
+    avx2: bool,
+    avx512: bool,
+    /// Whether it runs over whole blocks of elements only, so that it has no code for the last few: see [`walk`].
+    blocks: bool,
+}
+
+impl Speed {
+    /// Once, since calls of libm take most of the time, or memory does.
+    pub const PLAIN: Speed = Speed { avx2: false, avx512: false, blocks: false };
+    /// Twice, for short functions, of which memory takes most of the time.
+    pub const NARROW: Speed = Speed { avx2: true, avx512: false, blocks: false };
+    /// Three times, for the commonest functions: AVX-512 gains a tenth in the first-level cache.
+    pub const WIDE: Speed = Speed { avx2: true, avx512: true, blocks: false };
+
+    /// The same in blocks, for functions that are rarely called on a few elements, or long: then a block is as fast as a
+    /// few elements.
+    pub const fn in_blocks(self) -> Self {
+        Speed { blocks: true, ..self }
+    }
+}
+
+/// A function of one element or of a tuple of elements, and of parameters `P`; it may use
+/// [`VectorMath`](super::vmath::VectorMath). `at` must be `#[inline(always)]`, as for [`Kernel`](super::isa::Kernel).
+pub trait Map<P, X, Y> {
+    const SPEED: Speed;
+    /// A loop for AVX-512 that is faster than that of `at`.
+    const MANY: Option<RunFn> = None;
 
     /// The value of the function.
-    fn at<I: Isa>(&self, x: X) -> Y;
+    fn at<I: Isa>(p: &P, x: X) -> Y;
+}
 
-    /// Fills `out` with the values at `x`, which has the same length. A function of one array that is faster on many
-    /// elements at once overrides this, and then every element is computed by it.
+/// Closures, which are their own parameters; they do not know the instruction set.
+struct One;
+struct Two;
+struct Three;
+/// As [`One`], for closures for which one compiled version is enough.
+struct Plain;
+
+impl<A, B, F: Fn(A) -> B> Map<F, A, B> for One {
+    const SPEED: Speed = Speed::NARROW;
     #[inline(always)]
-    fn each<I: Isa>(&self, x: &[X], out: &mut [MaybeUninit<Y>])
-    where
-        X: Copy,
-        Y: Copy,
-    {
-        fill(x, out, |x| self.at::<I>(x));
+    fn at<I: Isa>(f: &F, x: A) -> B {
+        f(x)
     }
 }
 
-/// Closures do not know the instruction set.
-struct One<F>(F);
-struct Two<F>(F);
-struct Three<F>(F);
-
-impl<A, B, F: Fn(A) -> B + Sync> Map<A, B> for One<F> {
+impl<A, B, F: Fn(A) -> B> Map<F, A, B> for Plain {
+    const SPEED: Speed = Speed::PLAIN;
     #[inline(always)]
-    fn at<I: Isa>(&self, x: A) -> B {
-        (self.0)(x)
+    fn at<I: Isa>(f: &F, x: A) -> B {
+        f(x)
     }
 }
 
-impl<A, B, C, F: Fn(A, B) -> C + Sync> Map<(A, B), C> for Two<F> {
+impl<A, B, C, F: Fn(A, B) -> C> Map<F, (A, B), C> for Two {
+    const SPEED: Speed = Speed::NARROW;
     #[inline(always)]
-    fn at<I: Isa>(&self, (x, y): (A, B)) -> C {
-        (self.0)(x, y)
+    fn at<I: Isa>(f: &F, (x, y): (A, B)) -> C {
+        f(x, y)
     }
 }
 
-impl<A, B, C, D, F: Fn(A, B, C) -> D + Sync> Map<(A, B, C), D> for Three<F> {
+impl<A, B, C, D, F: Fn(A, B, C) -> D> Map<F, (A, B, C), D> for Three {
+    const SPEED: Speed = Speed::NARROW;
     #[inline(always)]
-    fn at<I: Isa>(&self, (x, y, z): (A, B, C)) -> D {
-        (self.0)(x, y, z)
+    fn at<I: Isa>(f: &F, (x, y, z): (A, B, C)) -> D {
+        f(x, y, z)
     }
 }
 
 // ----------------------------------------------------------------------------------------------------------- the loops
 
-/// A loop over a segment of elements, by a function of one, two or three; it is compiled for each instruction set.
-trait Segment {
-    /// See [`Map::VECTORS`] and [`Map::WIDE`].
-    const VECTORS: bool;
-    const WIDE: bool;
-
-    /// It must be `#[inline(always)]`.
-    ///
-    /// # Safety
-    /// There must be `n` elements of its types to read and to write, `f` must point to its function, and the CPU must have
-    /// the instructions of `I`.
-    #[allow(unsafe_code)]
-    unsafe fn run<I: Isa>(f: *const (), inputs: [*const u8; MOST], out: *mut u8, n: usize);
+/// The compiled loops of a function from `X` to `Y` with parameters `P`; the function is no longer known, so that what
+/// goes through the arrays is compiled for the types alone.
+pub struct Loops<P, X, Y> {
+    versions: Versions,
+    types: PhantomData<fn(&P, X) -> Y>,
 }
 
-/// The versions of a segment, by [`Capability`](super::isa::Capability): pointers to them are all that a function costs
-/// besides its loops.
-#[allow(unsafe_code)]
-const fn versions<S: Segment>() -> [RunFn; 3] {
-    /// # Safety
-    /// As [`Segment::run`].
-    unsafe fn baseline<S: Segment>(f: *const (), inputs: [*const u8; MOST], out: *mut u8, n: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { S::run::<Baseline>(f, inputs, out, n) }
-    }
-    #[cfg(target_arch = "x86_64")]
-    {
-        use super::isa::{Avx2, Avx512};
-        /// # Safety
-        /// As [`Segment::run`].
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn avx2<S: Segment>(f: *const (), inputs: [*const u8; MOST], out: *mut u8, n: usize) {
-            // SAFETY: the caller's promise.
-            unsafe { S::run::<Avx2>(f, inputs, out, n) }
-        }
-        /// # Safety
-        /// As [`Segment::run`].
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-        unsafe fn avx512<S: Segment>(f: *const (), inputs: [*const u8; MOST], out: *mut u8, n: usize) {
-            // SAFETY: the caller's promise.
-            unsafe { S::run::<Avx512>(f, inputs, out, n) }
-        }
-        if S::VECTORS {
-            return [baseline::<S>, avx2::<S>, if S::WIDE { avx512::<S> } else { avx2::<S> }];
-        }
-    }
-    [baseline::<S>; 3]
-}
-
-struct OverOne<A, Y, F>(PhantomData<(A, Y, F)>);
-
-impl<A: Copy, Y: Copy, F: Map<A, Y>> Segment for OverOne<A, Y, F> {
-    const VECTORS: bool = F::VECTORS;
-    const WIDE: bool = F::WIDE;
-    #[inline(always)]
-    #[allow(unsafe_code)]
-    unsafe fn run<I: Isa>(f: *const (), [x, ..]: [*const u8; MOST], out: *mut u8, n: usize) {
-        // SAFETY: the caller's promise.
-        unsafe { (*f.cast::<F>()).each::<I>(from_raw_parts(x.cast(), n), from_raw_parts_mut(out.cast(), n)) };
-    }
-}
-
-/// The segments of functions of several arrays.
-macro_rules! segments {
-    ($($name:ident, $fill:ident: $($x:ident: $X:ident),*;)*) => {$(
-        /// As [`fill`], for tuples. The slices are arguments, so that the compiler knows that `out` does not overlap them.
-        ///
-        /// # Safety
-        /// They must have one length.
-        #[inline(always)]
-        #[allow(unsafe_code)]
-        unsafe fn $fill<$($X: Copy,)* Y: Copy>(
-            $($x: &[$X],)*
-            out: &mut [MaybeUninit<Y>],
-            f: impl Fn($($X),*) -> Y + Copy,
-        ) {
-            let n = out.len();
-            let ($($x,)* out) = ($($x.as_ptr(),)* out.as_mut_ptr());
-            let mut i = 0;
-            while i < n {
-                // SAFETY: `i` is below the lengths.
-                unsafe { *out.add(i) = MaybeUninit::new(f($(*$x.add(i)),*)) };
-                i += 1;
-            }
-        }
-
-        struct $name<$($X,)* Y, F>(PhantomData<($($X,)* Y, F)>);
-
-        impl<$($X: Copy,)* Y: Copy, F: Map<($($X),*), Y>> Segment for $name<$($X,)* Y, F> {
-            const VECTORS: bool = F::VECTORS;
-            const WIDE: bool = F::WIDE;
-            #[inline(always)]
+/// There are hundreds of these loops, so each is one function.
+macro_rules! loops {
+    ($($name:ident: $($x:ident: $X:ident),+;)*) => {$(
+        #[allow(unused_parens)]
+        impl<P, $($X: Copy,)+ Y: Copy> Loops<P, ($($X),+), Y> {
             #[allow(unsafe_code)]
-            unsafe fn run<I: Isa>(f: *const (), [$($x,)* ..]: [*const u8; MOST], out: *mut u8, n: usize) {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let (f, out) = (&*f.cast::<F>(), from_raw_parts_mut(out.cast(), n));
-                    $fill($(from_raw_parts($x.cast(), n),)* out, |$($x),*| f.at::<I>(($($x),*)));
+            pub const fn $name<F: Map<P, ($($X),+), Y>>() -> Self {
+                loops!(@ baseline Baseline [] $($x: $X),+);
+                #[allow(unused_mut)]
+                let mut run: [RunFn; 3] = [baseline::<P, $($X,)+ Y, F>; 3];
+                #[cfg(target_arch = "x86_64")]
+                {
+                    loops!(@ avx2 Avx2 [target_feature(enable = "avx2,fma")] $($x: $X),+);
+                    loops!(@ avx512 Avx512
+                        [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")] $($x: $X),+);
+                    if const { F::SPEED.avx2 } {
+                        run = [run[0], avx2::<P, $($X,)+ Y, F>, avx2::<P, $($X,)+ Y, F>];
+                    }
+                    if let Some(many) = const { F::MANY } {
+                        run[2] = many;
+                    } else if const { F::SPEED.avx512 } {
+                        run[2] = avx512::<P, $($X,)+ Y, F>;
+                    }
                 }
+                let mut sizes = [0; MOST + 1];
+                sizes[MOST] = size_of::<Y>();
+                let inputs = [$(size_of::<$X>()),+];
+                let mut k = 0;
+                while k < inputs.len() {
+                    sizes[k] = inputs[k];
+                    k += 1;
+                }
+                Loops { versions: Versions { run, blocks: F::SPEED.blocks, sizes }, types: PhantomData }
             }
         }
     )*};
+    (@ $version:ident $I:ident [$($feature:meta)?] $($x:ident: $X:ident),+) => {
+        /// # Safety
+        /// As for [`RunFn`]: `p` must point to a `P`, the elements must be of these types, and the CPU must have these
+        /// instructions.
+        $(#[$feature])?
+        unsafe fn $version<P, $($X: Copy,)+ Y: Copy, F: Map<P, ($($X),+), Y>>(
+            p: *const (),
+            &[$($x,)+ ..]: &[*const u8; MOST],
+            out: &mut [MaybeUninit<u8>],
+        ) {
+            let n = out.len() / size_of::<Y>();
+            // The compiler knows that nothing is left after its vectors.
+            let n = if F::SPEED.blocks { n & !($I::BLOCK - 1) } else { n };
+            let ($($x,)+ out) = ($($x.cast::<$X>(),)+ out.as_mut_ptr().cast::<Y>());
+            let mut i = 0;
+            while i < n {
+                // SAFETY: the caller's promise; `i` is below the number of elements.
+                unsafe { out.add(i).write(F::at::<$I>(&*p.cast::<P>(), ($(*$x.add(i)),+))) };
+                i += 1;
+            }
+        }
+    };
 }
-segments! {
-    OverPairs, fill_pairs: x: A, y: B;
-    OverTriples, fill_triples: x: A, y: B, z: C;
+loops! {
+    of_one: x: A;
+    of_two: x: A, y: B;
+    of_three: x: A, y: B, z: C;
 }
 
-/// The loop of a function from `X` to `Y`, which is no longer known: what goes through the arrays is compiled for the
-/// types alone.
+impl<P: Sync, X, Y> Loops<P, X, Y> {
+    /// With these parameters.
+    #[allow(unsafe_code)]
+    #[inline(always)]
+    pub fn with<'a>(&'a self, p: &'a P) -> Body<'a, X, Y> {
+        // SAFETY: they are made for a `P`, which is `Sync`.
+        Body { run: unsafe { Loop::new(&self.versions, std::ptr::from_ref(p).cast()) }, types: PhantomData }
+    }
+}
+
+/// The loop of a function from `X` to `Y`, with its parameters.
 #[derive(Clone, Copy)]
 pub struct Body<'a, X, Y> {
     run: Loop<'a>,
     types: PhantomData<fn(X) -> Y>,
-}
-
-impl<'a, A: Copy, B: Copy> Body<'a, A, B> {
-    #[allow(unsafe_code)]
-    pub fn of_one<F: Map<A, B>>(f: &'a F) -> Self {
-        // SAFETY: the versions of a segment that takes an `F`, by capability.
-        Body { run: unsafe { Loop::new(const { &versions::<OverOne<A, B, F>>() }, f) }, types: PhantomData }
-    }
-}
-
-impl<'a, A: Copy, B: Copy, C: Copy> Body<'a, (A, B), C> {
-    #[allow(unsafe_code)]
-    pub fn of_two<F: Map<(A, B), C>>(f: &'a F) -> Self {
-        // SAFETY: the versions of a segment that takes an `F`, by capability.
-        Body { run: unsafe { Loop::new(const { &versions::<OverPairs<A, B, C, F>>() }, f) }, types: PhantomData }
-    }
-}
-
-impl<'a, A: Copy, B: Copy, C: Copy, D: Copy> Body<'a, (A, B, C), D> {
-    #[allow(unsafe_code)]
-    pub fn of_three<F: Map<(A, B, C), D>>(f: &'a F) -> Self {
-        // SAFETY: the versions of a segment that takes an `F`, by capability.
-        Body { run: unsafe { Loop::new(const { &versions::<OverTriples<A, B, C, D, F>>() }, f) }, types: PhantomData }
-    }
 }
 
 /// A new array of `shape` with the results of the loop on the sources, which are broadcast to it.
@@ -258,20 +228,12 @@ where
     A: Copy + Sync,
     B: Copy + Default + Send,
 {
-    map_with(x, One(f))
-}
-
-/// As [`map`], for a function that is compiled for each instruction set.
-pub fn map_with<A, B, F: Map<A, B>>(x: ArrayViewD<'_, A>, f: F) -> ArrayD<B>
-where
-    A: Copy + Sync,
-    B: Copy + Default + Send,
-{
-    map_by(x, Body::of_one(&f))
+    map_by(x, const { &Loops::of_one::<One>() }.with(&f))
 }
 
 /// As [`map`], for the loop of any function.
 #[allow(unsafe_code)]
+#[inline(never)]
 pub fn map_by<A, B>(x: ArrayViewD<'_, A>, body: Body<'_, A, B>) -> ArrayD<B>
 where
     A: Copy + Sync,
@@ -281,24 +243,13 @@ where
     unsafe { made(x.shape(), &[Source::of(&x)], body.run) }
 }
 
-/// A closure for which one compiled version is enough.
-struct Plain<F>(F);
-
-impl<A, B, F: Fn(A) -> B + Sync> Map<A, B> for Plain<F> {
-    const VECTORS: bool = false;
-    #[inline(always)]
-    fn at<I: Isa>(&self, x: A) -> B {
-        (self.0)(x)
-    }
-}
-
 /// As [`map`], in one plain loop: for conversions, which are limited by memory.
 pub fn convert<A, B>(x: ArrayViewD<'_, A>, f: impl Fn(A) -> B + Sync) -> ArrayD<B>
 where
     A: Copy + Sync,
     B: Copy + Default + Send,
 {
-    map_with(x, Plain(f))
+    map_by(x, const { &Loops::of_one::<Plain>() }.with(&f))
 }
 
 /// `f` of each pair of elements of two arrays broadcast to `shape`, in any order.
@@ -313,11 +264,12 @@ where
     B: Copy + Sync,
     C: Copy + Default + Send,
 {
-    zip_by(a, b, shape, Body::of_two(&Two(f)))
+    zip_by(a, b, shape, const { &Loops::of_two::<Two>() }.with(&f))
 }
 
 /// As [`zip`], for the loop of any function.
 #[allow(unsafe_code)]
+#[inline(never)]
 pub fn zip_by<A, B, C>(
     a: ArrayViewD<'_, A>,
     b: ArrayViewD<'_, B>,
@@ -340,7 +292,7 @@ pub fn write_pairs<'a, A, B, C>(x: &[A], y: &[B], out: &'a mut [MaybeUninit<C>],
     let inputs = [x.as_ptr().cast(), y.as_ptr().cast(), std::ptr::null()];
     // SAFETY: as many elements to read and to write, all of which are written.
     unsafe {
-        body.run.call(inputs, out.as_mut_ptr().cast(), out.len());
+        body.run.call(&inputs, out.as_mut_ptr().cast(), out.len());
         &*(std::ptr::from_mut(out) as *const [C])
     }
 }
@@ -370,11 +322,12 @@ where
     C: Copy + Sync,
     D: Copy + Default + Send,
 {
-    zip3_by(a, b, c, shape, Body::of_three(&Three(f)))
+    zip3_by(a, b, c, shape, const { &Loops::of_three::<Three>() }.with(&f))
 }
 
 /// As [`zip3`], for the loop of any function.
 #[allow(unsafe_code)]
+#[inline(never)]
 pub fn zip3_by<A, B, C, D>(
     a: ArrayViewD<'_, A>,
     b: ArrayViewD<'_, B>,
@@ -427,6 +380,44 @@ mod tests {
                     row.slice_axis_inplace(Axis(row.ndim() - 1), (0..1).into());
                 }
             }
+        }
+    }
+
+    struct Affine;
+
+    impl Map<f32, f32, f32> for Affine {
+        const SPEED: Speed = Speed::WIDE.in_blocks();
+        #[inline(always)]
+        fn at<I: Isa>(p: &f32, x: f32) -> f32 {
+            x * 2. + p
+        }
+    }
+
+    impl Map<f32, (f32, f32), f32> for Affine {
+        const SPEED: Speed = Speed::NARROW.in_blocks();
+        #[inline(always)]
+        fn at<I: Isa>(p: &f32, (x, y): (f32, f32)) -> f32 {
+            x * p - y
+        }
+    }
+
+    /// Fewer elements than a block, some blocks and a few elements, and short rows of a larger array.
+    #[test]
+    fn loops_in_blocks_take_any_number_of_elements() {
+        let of_one = Loops::of_one::<Affine>();
+        let of_two = Loops::of_two::<Affine>();
+        for n in (0..140).chain([2047, 2048, 2049, 2100, 5000]) {
+            let x = Array::from_shape_fn(n, |i| i as f32).into_dyn();
+            let y = x.mapv(|x| 3. - x);
+            assert_eq!(map_by(x.view(), of_one.with(&5.)), x.mapv(|x| x * 2. + 5.), "{n}");
+            let want = &(&x * 4.) - &y;
+            assert_eq!(zip_by(x.view(), y.view(), &[n], of_two.with(&4.)), want, "{n}");
+            let mut replaced = x.as_slice().unwrap().to_vec();
+            zip_in_place(&mut replaced, y.as_slice().unwrap(), of_two.with(&4.));
+            assert_eq!(replaced, want.into_raw_vec_and_offset().0, "{n}");
+            let wide = Array::from_shape_fn((3, n + 2), |(i, k)| (i * 100 + k) as f32).into_dyn();
+            let part = wide.slice(s![.., 1..n + 1]).into_dyn();
+            assert_eq!(map_by(part.view(), of_one.with(&5.)), part.mapv(|x| x * 2. + 5.), "{n}");
         }
     }
 

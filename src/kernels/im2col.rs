@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use ndarray::{ArrayD, ArrayViewD, LinalgScalar};
+use ndnn_derive::concrete;
 
 use super::{
     layout::row_major,
@@ -12,6 +13,7 @@ use super::{
     thresholds::{POOLING_PARALLEL as PARALLEL, POOLING_TASK as TASK},
     windows::{Run, Windows},
 };
+use crate::number::Real;
 
 /// The columns of the windows `at`: one row per channel and tap, one column per window; zeros in the padding.
 pub fn im2col<T: LinalgScalar>(x: &[T], windows: &Windows, at: Range<usize>, columns: &mut [T]) {
@@ -67,10 +69,11 @@ pub fn col2im<T: LinalgScalar>(columns: &[T], windows: &Windows, at: Range<usize
 }
 
 /// The columns of all windows of the images `(batch, channels, …)`: `(batch, channels · taps, windows)`.
-pub fn unfold<T: LinalgScalar + Default + Send + Sync>(x: ArrayViewD<'_, T>, windows: &Windows) -> ArrayD<T> {
+#[concrete]
+pub fn unfold<T: Real>(x: ArrayViewD<'_, T>, windows: &Windows) -> ArrayD<T> {
     let (columns, len) = (windows.kernel_len() * windows.output_len(), windows.input_len());
     let shape = [x.shape()[0], x.shape()[1] * windows.kernel_len(), windows.output_len()];
-    let (mut out, x) = (full("unfold", &shape, T::zero()), row_major(&x));
+    let (mut out, x) = (full("unfold", &shape, T::ZERO), row_major(&x));
     by_planes(out.as_slice_mut().expect("standard layout"), columns, columns, |at, out| {
         im2col(&x[at.start * len..at.end * len], windows, 0..windows.output_len(), out);
     });
@@ -78,14 +81,11 @@ pub fn unfold<T: LinalgScalar + Default + Send + Sync>(x: ArrayViewD<'_, T>, win
 }
 
 /// The derivative of [`unfold`]: from columns to images.
-pub fn fold<T: LinalgScalar + Default + Send + Sync>(
-    columns: ArrayViewD<'_, T>,
-    channels: usize,
-    windows: &Windows,
-) -> ArrayD<T> {
+#[concrete]
+pub fn fold<T: Real>(columns: ArrayViewD<'_, T>, channels: usize, windows: &Windows) -> ArrayD<T> {
     let (len, plane) = (windows.kernel_len() * windows.output_len(), windows.input_len());
     let shape = [&[columns.shape()[0], channels], &windows.input[1..]].concat();
-    let (mut out, columns) = (full("fold", &shape, T::zero()), row_major(&columns));
+    let (mut out, columns) = (full("fold", &shape, T::ZERO), row_major(&columns));
     by_planes(out.as_slice_mut().expect("standard layout"), plane, len, |at, out| {
         col2im(&columns[at.start * len..at.end * len], windows, 0..windows.output_len(), out);
     });

@@ -1,8 +1,10 @@
 //! Linear maps along the axes of planes: interpolation, and its derivative, which is the transposed map.
 
+use ndnn_derive::concrete;
+
 use super::{
     memory::{Aligned, buffer, filled, push, recycle},
-    row_kernel::{Blank, write},
+    passes::{Blank, write},
     sizes::saturating,
     threads,
     thresholds::{INTERPOLATION_PARALLEL as PARALLEL, INTERPOLATION_TASK as TASK},
@@ -58,33 +60,35 @@ impl<T: Real> Taps<T> {
         let range = self.starts[o]..self.starts[o + 1];
         (&self.places[range.clone()], &self.weights[range])
     }
+}
 
-    /// The transposed map. A weight of 0 passes nothing back, not even of an infinite gradient.
-    pub fn transposed(&self) -> Self {
-        let mut starts = filled(self.input + 1, 0);
-        let kept = |i: &usize| self.weights[*i] != T::ZERO;
-        (0..self.places.len()).filter(kept).for_each(|i| starts[self.places[i] + 1] += 1);
-        for place in 0..self.input {
-            starts[place + 1] += starts[place];
-        }
-        let mut next = starts.clone();
-        let mut places = filled(starts[self.input], 0);
-        let mut weights = filled(starts[self.input], T::ZERO);
-        for o in 0..self.output() {
-            for i in (self.starts[o]..self.starts[o + 1]).filter(kept) {
-                let at = &mut next[self.places[i]];
-                (places[*at], weights[*at]) = (o, self.weights[i]);
-                *at += 1;
-            }
-        }
-        Taps { input: self.output(), starts, places, weights }
+/// The transposed map. A weight of 0 passes nothing back, not even of an infinite gradient.
+#[concrete]
+pub fn transposed<T: Real>(taps: &Taps<T>) -> Taps<T> {
+    let mut starts = filled(taps.input + 1, 0);
+    let kept = |i: &usize| taps.weights[*i] != T::ZERO;
+    (0..taps.places.len()).filter(kept).for_each(|i| starts[taps.places[i] + 1] += 1);
+    for place in 0..taps.input {
+        starts[place + 1] += starts[place];
     }
+    let mut next = starts.clone();
+    let mut places = filled(starts[taps.input], 0);
+    let mut weights = filled(starts[taps.input], T::ZERO);
+    for o in 0..taps.output() {
+        for i in (taps.starts[o]..taps.starts[o + 1]).filter(kept) {
+            let at = &mut next[taps.places[i]];
+            (places[*at], weights[*at]) = (o, taps.weights[i]);
+            *at += 1;
+        }
+    }
+    Taps { input: taps.output(), starts, places, weights }
 }
 
 /// Planes mapped along each of their axes in turn. An axis that becomes shorter comes before one that becomes longer,
 /// so that what is between them is small.
 ///
 /// Panics unless `x` is whole planes.
+#[concrete]
 #[allow(unsafe_code)]
 pub fn resample<T: Real>(x: &[T], axes: &[Taps<T>]) -> Aligned<T> {
     let len = |of: fn(&Taps<T>) -> usize| axes.iter().map(of).product::<usize>();

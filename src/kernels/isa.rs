@@ -17,6 +17,9 @@ pub enum Capability {
 }
 
 impl Capability {
+    /// See [`Isa::BLOCK`].
+    pub const BLOCKS: [usize; 3] = [Baseline::BLOCK, Avx2::BLOCK, Avx512::BLOCK];
+
     const ALL: [Capability; 3] = [Capability::Default, Capability::Avx2, Capability::Avx512];
 
     /// The best that this CPU has.
@@ -76,6 +79,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     const FMA: bool;
     /// Whether it has the instructions of [`Capability::Avx512`].
     const AVX512: bool = false;
+    /// The elements of a block: as many as four vectors hold, which is the most that the compiler takes at a time.
+    const BLOCK: usize = 32;
 
     /// `a · b + c`, rounded once where the CPU can.
     #[inline(always)]
@@ -103,6 +108,7 @@ impl Isa for Avx2 {
 impl Isa for Avx512 {
     const FMA: bool = true;
     const AVX512: bool = true;
+    const BLOCK: usize = 64;
 }
 
 /// A loop that [`dispatch`] compiles for each instruction set. `run`, and everything that it calls in the loop, must be

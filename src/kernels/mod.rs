@@ -7,13 +7,15 @@
 //! - Arrays: [`layout`] (the order of elements in memory), [`copy`] (any strides to any strides), [`gather`] (by index).
 //! - Mathematics of one number: [`scalar`] (maximum, sign and similar, with their rules for NaN), [`vmath`] (f32 in
 //!   vectors), [`special_f64`] (gamma, erf and related functions, in f64).
-//! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another), [`windows`] (positions
-//!   of sliding windows).
-//! - Operations made of them: [`attention`], [`conv`] with [`im2col`], [`cross_entropy`], [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
+//! - Loops: [`elementwise`] (with [`walk`]), [`reduce`], [`row_kernel`] (one row after another) with [`passes`], [`windows`]
+//!   (positions of sliding windows).
+//! - Operations made of them: [`attention`], [`binary_cross_entropy`], [`conv`] with [`im2col`], [`cross_entropy`],
+//!   [`ctc`], [`interpolation`], [`normalization`], [`pooling`],
 //!   [`products`], [`random`], [`recurrent`], [`row_sums`], [`sampling`], [`softmax`], [`sort`], and [`optimizer_pass`].
 //! - Products of matrices: [`gemm`]; equations, reflections and nuclear norms: [`linalg`].
 
 pub mod attention;
+pub mod binary_cross_entropy;
 pub mod conv;
 pub mod copy;
 pub mod cross_entropy;
@@ -32,6 +34,7 @@ pub mod memory;
 pub mod normalization;
 pub mod optimizer_pass;
 pub mod parts;
+pub mod passes;
 pub mod pooling;
 pub mod prefetch;
 pub mod products;

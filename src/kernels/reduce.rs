@@ -3,7 +3,7 @@
 //! Elements are combined in lanes and in levels of a few elements each, split by length alone: sums of many `f32` stay
 //! accurate, and the bits do not depend on the number of threads.
 
-use std::{hint::black_box, mem::MaybeUninit, ops::Range};
+use std::{mem::MaybeUninit, ops::Range};
 
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn};
 
@@ -14,6 +14,7 @@ use super::{
     isa::{Isa, Kernel, dispatch_for, dispatch_narrow, with_baseline},
     layout::{array, memory_order, row_major, sort_falling},
     memory::{collected, copied, filled, full, recycle, vector},
+    passes::{self, LANES, LEVEL, combine},
     scalar::{is_nan, log_add_exp},
     threads,
     thresholds::{REDUCE_PARALLEL as PARALLEL, REDUCE_TASK as TASK},
@@ -22,179 +23,8 @@ use crate::number::{DType, Element, Number, Real};
 
 /// Maximum number of columns per task: their sums stay in the first-level cache.
 const WIDE: usize = 1 << 11;
-/// Elements that are combined in parallel lanes.
-const LANES: usize = 32;
 /// Terms of a sum that are written at a time: they stay in the first-level cache.
 const NEAR: usize = 1 << 12;
-/// Elements that are combined one after another before the next level takes their result.
-const LEVEL: usize = 16;
-
-// ------------------------------------------------------------------------------------------------------ runs of elements
-
-/// What is combined: one number per place.
-pub(super) trait Terms<T>: Copy {
-    /// `N` terms, from one place on.
-    fn at<const N: usize>(self, from: usize) -> [T; N];
-}
-
-/// `f([x[i], y[i], …])`
-#[derive(Clone, Copy)]
-pub(super) struct Each<'a, A, F, const K: usize>(pub [&'a [A]; K], pub F);
-
-impl<A: Copy, T: Element, F: Fn([A; K]) -> T + Copy, const K: usize> Terms<T> for Each<'_, A, F, K> {
-    #[inline(always)]
-    fn at<const N: usize>(self, from: usize) -> [T; N] {
-        let (mut inputs, mut out) = (self.0, [T::ZERO; N]);
-        for x in &mut inputs {
-            *x = &x[from..from + N];
-        }
-        for (i, out) in out.iter_mut().enumerate() {
-            *out = (self.1)(at_place(&inputs, i));
-        }
-        out
-    }
-}
-
-/// The elements at place `i`. (`map` of an array is compiled in ten pieces for each of its uses.)
-#[inline(always)]
-pub(super) fn at_place<A: Copy, const K: usize>(inputs: &[&[A]; K], i: usize) -> [A; K] {
-    let mut out = [inputs[0][i]; K];
-    for k in 1..K {
-        out[k] = inputs[k][i];
-    }
-    out
-}
-
-#[inline(always)]
-fn join<T: Copy, const N: usize>(into: &mut [T; N], x: [T; N], f: impl Fn(T, T) -> T + Copy) {
-    for i in 0..N {
-        into[i] = f(into[i], x[i]);
-    }
-}
-
-/// Combines `n` terms with `f`, which is associative and commutative. To be called inside [`dispatch`].
-#[inline(always)]
-pub(super) fn combine<T: Element>(terms: impl Terms<T>, n: usize, identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
-    let (mut lanes, mut at) = ([identity; LANES], 0);
-    while at + LANES <= n {
-        let end = n.min(at + LANES * LEVEL * LEVEL);
-        let mut middle = [identity; LANES];
-        while at + LANES <= end {
-            let end = end.min(at + LANES * LEVEL);
-            let mut leaf = [identity; LANES];
-            while at + LANES <= end {
-                join(&mut leaf, terms.at(at), f);
-                at += LANES;
-            }
-            join(&mut middle, leaf, f);
-        }
-        join(&mut lanes, middle, f);
-    }
-    // Without this the compiler arranges the lanes above for the way they are combined below, which is ten times
-    // slower.
-    let lanes = black_box(lanes);
-    let mut eight = [identity; 8];
-    while at + 8 <= n {
-        join(&mut eight, terms.at(at), f);
-        at += 8;
-    }
-    let mut eight = black_box(eight);
-    if n >= LANES {
-        for i in 0..8 {
-            eight[i] = f(eight[i], f(f(lanes[i], lanes[i + 8]), f(lanes[i + 16], lanes[i + 24])));
-        }
-    }
-    let mut out = identity;
-    if n >= 8 {
-        let [a, b, c, d, e, g, h, i] = eight;
-        out = f(f(f(a, e), f(b, g)), f(f(c, h), f(d, i)));
-    }
-    for i in at..n {
-        let [last] = terms.at::<1>(i);
-        out = f(out, last);
-    }
-    out
-}
-
-/// In one pass: `f` takes the inputs at one place, and returns `S` numbers that are summed over all places and `M`
-/// numbers that are added to `per_place` at that place. To be called inside [`dispatch`].
-#[inline(always)]
-pub(super) fn sums<T: Number, const K: usize, const S: usize, const M: usize>(
-    inputs: [&[T]; K],
-    per_place: [&mut [T]; M],
-    f: impl Fn([T; K]) -> ([T; S], [T; M]) + Copy,
-) -> [T; S] {
-    let n = inputs[0].len();
-    let (mut total, mut at) = ([[T::ZERO; LANES]; S], 0);
-    while at + LANES <= n {
-        let end = n.min(at + LANES * LEVEL * LEVEL);
-        let mut middle = [[T::ZERO; LANES]; S];
-        while at + LANES <= end {
-            let end = end.min(at + LANES * LEVEL);
-            let mut leaf = [[T::ZERO; LANES]; S];
-            while at + LANES <= end {
-                // By value, so that the compiler sees that they do not overlap.
-                let (mut x, mut places) = ([[T::ZERO; LANES]; K], [[T::ZERO; LANES]; M]);
-                for k in 0..K {
-                    x[k] = block(inputs[k], at);
-                }
-                for m in 0..M {
-                    places[m] = block(per_place[m], at);
-                }
-                for i in 0..LANES {
-                    let mut one = [T::ZERO; K];
-                    for k in 0..K {
-                        one[k] = x[k][i];
-                    }
-                    let (over, here) = f(one);
-                    for s in 0..S {
-                        leaf[s][i] += over[s];
-                    }
-                    for m in 0..M {
-                        places[m][i] += here[m];
-                    }
-                }
-                for m in 0..M {
-                    per_place[m][at..at + LANES].copy_from_slice(&places[m]);
-                }
-                at += LANES;
-            }
-            for s in 0..S {
-                join(&mut middle[s], leaf[s], |a, b| a + b);
-            }
-        }
-        for s in 0..S {
-            join(&mut total[s], middle[s], |a, b| a + b);
-        }
-    }
-    for i in at..n {
-        let (over, here) = f(at_place(&inputs, i));
-        for s in 0..S {
-            total[s][i - at] += over[s];
-        }
-        for m in 0..M {
-            per_place[m][i] += here[m];
-        }
-    }
-    // As in `combine`.
-    let (mut total, mut out) = (black_box(total), [T::ZERO; S]);
-    for s in 0..S {
-        let mut half = LANES / 2;
-        while half > 0 {
-            for i in 0..half {
-                total[s][i] += total[s][i + half];
-            }
-            half /= 2;
-        }
-        out[s] = total[s][0];
-    }
-    out
-}
-
-#[inline(always)]
-fn block<T: Copy>(x: &[T], at: usize) -> [T; LANES] {
-    x[at..at + LANES].try_into().expect("so many lanes")
-}
 
 /// Integers and truth values are combined by what every CPU has: one version is compiled for them. Sums gain a tenth from
 /// AVX-512 in the first-level cache, extremes nothing.
@@ -208,32 +38,12 @@ fn choose<T: Element, K: Kernel, const SUM: bool>(kernel: K) -> K::Output {
     }
 }
 
-struct FoldContiguous<T, S, F> {
-    terms: S,
-    n: usize,
-    identity: T,
-    f: F,
-}
-
-impl<T: Element, S: Terms<T>, F: Fn(T, T) -> T + Copy> Kernel for FoldContiguous<T, S, F> {
-    type Output = T;
-    #[inline(always)]
-    fn run<I: Isa>(self) -> T {
-        combine(self.terms, self.n, self.identity, self.f)
-    }
-}
-
-/// Combines a contiguous slice into one element, on this thread.
-pub fn fold_contiguous<T: Element>(x: &[T], identity: T, f: impl Fn(T, T) -> T + Copy) -> T {
-    choose::<T, _, true>(FoldContiguous { terms: Each([x], |[x]: [T; 1]| x), n: x.len(), identity, f })
-}
-
 /// `Σ term(x, y)` over the places of two slices of one length: the terms of a part are written, then added.
 pub fn sum_of<T: Number>(x: &[T], y: &[T], term: Body<'_, (T, T), T>) -> T {
     let sum = |part: Range<usize>| {
         let mut terms = [MaybeUninit::uninit(); NEAR];
         let terms = write_pairs(&x[part.clone()], &y[part.clone()], &mut terms[..part.len()], term);
-        fold_contiguous(terms, T::ZERO, T::plus)
+        passes::sum(terms)
     };
     let parts = x.len().div_ceil(NEAR);
     if parts < 2 {
@@ -241,7 +51,7 @@ pub fn sum_of<T: Number>(x: &[T], y: &[T], term: Body<'_, (T, T), T>) -> T {
     }
     let part = |i: usize| sum(i * NEAR..x.len().min((i + 1) * NEAR));
     let sums = if x.len() < PARALLEL { collected((0..parts).map(part)) } else { threads::collect(parts, part) };
-    fold_contiguous(&sums, T::ZERO, T::plus)
+    passes::sum(&sums)
 }
 
 // ---------------------------------------------------------------------------------------------------- rows of elements
@@ -259,36 +69,61 @@ struct Blocks<'a, T> {
     out: &'a mut [T],
 }
 
-struct Columns<'a, T, F> {
-    of: Blocks<'a, T>,
+/// Combines `count` elements from the start of each block of `x` into one of `out`.
+struct Lanes<'a, T, F> {
+    x: &'a [T],
+    block: usize,
+    count: usize,
+    out: &'a mut [T],
     identity: T,
     f: F,
 }
 
-impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for Columns<'_, T, F> {
+impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for Lanes<'_, T, F> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        let Columns { of: Blocks { x, block, stride, count, width, out }, identity, f } = self;
-        for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(block)) {
-            if width == 1 && stride == 1 {
-                out[0] = f(out[0], combine(Each([&x[..count]], |[x]: [T; 1]| x), count, identity, f));
-                continue;
-            }
-            // Narrow rows: several side by side are treated as one.
-            let several = LANES / width;
-            if several < 2 || stride != width || count < 2 * several {
-                level(x, stride, count, out, identity, f);
-                continue;
-            }
-            let mut wide = [identity; LANES];
-            let wide = &mut wide[..several * width];
-            level(x, wide.len(), count / several, wide, identity, f);
-            let rest = &x[count / several * wide.len()..count * width];
-            for row in wide.chunks_exact(width).chain(rest.chunks_exact(width)) {
-                add_row(out, row, f);
-            }
+        for (out, x) in self.out.iter_mut().zip(self.x.chunks_exact(self.block)) {
+            let [all] = combine::<T, I, _, _>([&x[..self.count]], |x| x, self.identity, self.f);
+            *out = (self.f)(*out, all);
         }
+    }
+}
+
+/// Combines `count` rows into `out`, eight at a time: `out` is read and written once for all eight.
+struct ByEight<'a, T, F> {
+    x: &'a [T],
+    stride: usize,
+    count: usize,
+    out: &'a mut [T],
+    f: F,
+}
+
+impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for ByEight<'_, T, F> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self) {
+        by_eight(self.x, self.stride, self.count, self.out, self.f);
+    }
+}
+
+/// A function, so that the compiler knows that `out` does not overlap `x`.
+#[inline(always)]
+fn by_eight<T: Element>(x: &[T], stride: usize, count: usize, out: &mut [T], f: impl Fn(T, T) -> T + Copy) {
+    let width = out.len();
+    let row = |i: usize| &x[i * stride..][..width];
+    let mut at = 0;
+    while at + 8 <= count {
+        let (a, b, c, d) = (row(at), row(at + 1), row(at + 2), row(at + 3));
+        let (e, g, h, k) = (row(at + 4), row(at + 5), row(at + 6), row(at + 7));
+        for i in 0..width {
+            let halves = (f(f(a[i], b[i]), f(c[i], d[i])), f(f(e[i], g[i]), f(h[i], k[i])));
+            out[i] = f(out[i], f(halves.0, halves.1));
+        }
+        at += 8;
+    }
+    for i in at..count {
+        add_row(out, row(i), f);
     }
 }
 
@@ -299,48 +134,76 @@ pub(super) fn add_row<T: Copy>(out: &mut [T], row: &[T], f: impl Fn(T, T) -> T +
     }
 }
 
-/// Combines rows into `out`; if there are many, through an intermediate result.
-#[inline(always)]
-fn level<T: Element>(x: &[T], stride: usize, rows: usize, out: &mut [T], identity: T, f: impl Fn(T, T) -> T + Copy) {
-    const MANY: usize = 8 * LEVEL;
-    let mut middle = filled(if rows > MANY { out.len() } else { 0 }, identity);
-    for from in (0..rows).step_by(MANY) {
-        middle.fill(identity);
-        let into = if rows > MANY { &mut middle[..] } else { &mut *out };
-        by_eight(&x[from * stride..], stride, MANY.min(rows - from), into, f);
-        if rows > MANY {
-            add_row(out, &middle, f);
-        }
-    }
-    recycle(middle);
+/// A function that combines elements, as what goes through arrays needs of it: that is compiled for the types alone.
+#[derive(Clone, Copy)]
+struct Fold<'a, T> {
+    identity: T,
+    /// [`Lanes`] with the function: of `x`, `block`, `count` and `out`.
+    lanes: &'a (dyn Fn(&[T], usize, usize, &mut [T]) + Sync),
+    /// [`ByEight`] with the function: of `x`, `stride`, `count` and `out`.
+    rows: &'a (dyn Fn(&[T], usize, usize, &mut [T]) + Sync),
 }
 
-/// Combines rows into `out`, eight at a time: `out` is read and written once for all eight.
-#[inline(always)]
-fn by_eight<T: Element>(x: &[T], stride: usize, rows: usize, out: &mut [T], f: impl Fn(T, T) -> T + Copy) {
-    let width = out.len();
-    let row = |i: usize| &x[i * stride..][..width];
-    let mut at = 0;
-    while at + 8 <= rows {
-        let (a, b, c, d) = (row(at), row(at + 1), row(at + 2), row(at + 3));
-        let (e, g, h, k) = (row(at + 4), row(at + 5), row(at + 6), row(at + 7));
-        for i in 0..width {
-            let halves = (f(f(a[i], b[i]), f(c[i], d[i])), f(f(e[i], g[i]), f(h[i], k[i])));
-            out[i] = f(out[i], f(halves.0, halves.1));
-        }
-        at += 8;
+impl<T: Element> Fold<'_, T> {
+    /// Calls `then` with the function `f`, which is associative and commutative.
+    fn with<R, const SUM: bool>(
+        identity: T,
+        f: impl Fn(T, T) -> T + Copy + Sync,
+        then: impl FnOnce(Fold<'_, T>) -> R,
+    ) -> R {
+        let lanes = |x: &[T], block, count, out: &mut [T]| {
+            choose::<T, _, SUM>(Lanes { x, block, count, out, identity, f });
+        };
+        let rows = |x: &[T], stride, count, out: &mut [T]| {
+            choose::<T, _, SUM>(ByEight { x, stride, count, out, f });
+        };
+        then(Fold { identity, lanes: &lanes, rows: &rows })
     }
-    for i in at..rows {
-        add_row(out, row(i), f);
+
+    fn columns(self, of: Blocks<'_, T>) {
+        let Blocks { x, block, stride, count, width, out } = of;
+        if width == 1 && stride == 1 {
+            return (self.lanes)(x, block, count, out);
+        }
+        // Narrow rows: several side by side are treated as one.
+        let several = LANES / width;
+        if several < 2 || stride != width || count < 2 * several {
+            for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(block)) {
+                self.level(x, stride, count, out);
+            }
+            return;
+        }
+        for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(block)) {
+            let mut wide = [self.identity; LANES];
+            let wide = &mut wide[..several * width];
+            self.level(x, wide.len(), count / several, wide);
+            (self.rows)(wide, width, several, out);
+            (self.rows)(&x[count / several * wide.len()..], width, count % several, out);
+        }
+    }
+
+    /// Combines rows into `out`; if there are many, through an intermediate result.
+    fn level(self, x: &[T], stride: usize, rows: usize, out: &mut [T]) {
+        const MANY: usize = 8 * LEVEL;
+        if rows <= MANY {
+            return (self.rows)(x, stride, rows, out);
+        }
+        let mut middle = filled(out.len(), self.identity);
+        for from in (0..rows).step_by(MANY) {
+            middle.fill(self.identity);
+            (self.rows)(&x[from * stride..], stride, MANY.min(rows - from), &mut middle);
+            (self.rows)(&middle, 0, 1, out);
+        }
+        recycle(middle);
     }
 }
 
 /// Combines rows of the length of `out` into it, on this thread.
-pub(super) fn fold_rows<T: Element>(x: &[T], out: &mut [T], identity: T, f: impl Fn(T, T) -> T + Copy) {
+pub(super) fn fold_rows<T: Element>(x: &[T], out: &mut [T], identity: T, f: impl Fn(T, T) -> T + Copy + Sync) {
     if !out.is_empty() {
         let width = out.len();
         let of = Blocks { x, block: x.len().max(1), stride: width, count: x.len() / width, width, out };
-        choose::<T, _, true>(Columns { of, identity, f });
+        Fold::with::<_, true>(identity, f, |fold| fold.columns(of));
     }
 }
 
@@ -357,17 +220,9 @@ pub(super) fn halve<T>(rows: &mut [T], width: usize, combine: &dyn Fn(&mut [T], 
     }
 }
 
-/// A function that combines elements, as what goes through arrays needs of it: that is compiled for the types alone.
-#[derive(Clone, Copy)]
-struct Fold<'a, T> {
-    identity: T,
-    /// [`Columns`] with the function.
-    columns: &'a (dyn Fn(Blocks<'_, T>) + Sync),
-}
-
 /// `[outer, n, inner]` to `[outer, inner]`.
 fn fold_middle<T: Element>(x: &[T], [outer, n, inner]: [usize; 3], fold: Fold<'_, T>) -> Vec<T> {
-    let Fold { identity, columns } = fold;
+    let identity = fold.identity;
     if x.is_empty() {
         return filled(outer * inner, identity);
     }
@@ -378,7 +233,7 @@ fn fold_middle<T: Element>(x: &[T], [outer, n, inner]: [usize; 3], fold: Fold<'_
         let mut out = filled(outer * inner, identity);
         let blocks = if x.len() < PARALLEL { outer } else { (TASK / block).max(1) };
         threads::chunks(&mut out, blocks * inner, |i, out| {
-            columns(Blocks { x: &x[i * blocks * block..], block, stride: inner, count: n, width: inner, out });
+            fold.columns(Blocks { x: &x[i * blocks * block..], block, stride: inner, count: n, width: inner, out });
         });
         return out;
     }
@@ -390,7 +245,7 @@ fn fold_middle<T: Element>(x: &[T], [outer, n, inner]: [usize; 3], fold: Fold<'_
     });
     threads::each(x.len(), tiles, |(from, count, out)| {
         let x = &x[from..];
-        columns(Blocks { x, block: x.len(), stride: inner, count, width: out.len(), out });
+        fold.columns(Blocks { x, block: x.len(), stride: inner, count, width: out.len(), out });
     });
     if parts == 1 {
         return sums;
@@ -398,7 +253,9 @@ fn fold_middle<T: Element>(x: &[T], [outer, n, inner]: [usize; 3], fold: Fold<'_
     let mut out = filled(outer * inner, identity);
     for (out, sums) in out.chunks_exact_mut(inner).zip(sums.chunks_exact_mut(parts * inner)) {
         // A single row, so any stride would do; with 1, a row of one number would be summed in lanes.
-        halve(sums, inner, &|out, x| columns(Blocks { x, block: x.len(), stride: 2, count: 1, width: x.len(), out }));
+        halve(sums, inner, &|out, x| {
+            fold.columns(Blocks { x, block: x.len(), stride: 2, count: 1, width: x.len(), out })
+        });
         out.copy_from_slice(&sums[..inner]);
     }
     recycle(sums);
@@ -415,7 +272,7 @@ pub fn fold<T: Element>(
     identity: T,
     f: impl Fn(T, T) -> T + Copy + Send + Sync,
 ) -> ArrayD<T> {
-    fold_by(x, axes, Fold { identity, columns: &|of| choose::<T, _, false>(Columns { of, identity, f }) })
+    Fold::with::<_, false>(identity, f, |fold| fold_by(x, axes, fold))
 }
 
 fn fold_by<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize], fold: Fold<'_, T>) -> ArrayD<T> {
@@ -462,8 +319,7 @@ fn fold_slice<T: Element>(x: &[T], shape: &[usize], reduced: &dyn Fn(usize) -> b
 
 /// The sum along `axes`; of `bool`, whether any is true.
 pub fn sum<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize]) -> ArrayD<T> {
-    let columns = |of: Blocks<'_, T>| choose::<T, _, true>(Columns { of, identity: T::ZERO, f: T::plus });
-    fold_by(x, axes, Fold { identity: T::ZERO, columns: &columns })
+    Fold::with::<_, true>(T::ZERO, T::plus, |fold| fold_by(x, axes, fold))
 }
 
 /// The position of the first of `len` elements of `x`, `step` apart, that no other precedes in the order of `before`; NaN

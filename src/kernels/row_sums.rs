@@ -2,11 +2,14 @@
 
 use std::ops::Range;
 
+use ndnn_derive::concrete;
+
 use super::{
-    isa::Isa,
+    isa::{Isa, Kernel, dispatch_for},
     memory::{Aligned, filled},
+    passes::{Blank, write},
     prefetch,
-    row_kernel::{Blank, RowKernel, Sizes, run, write},
+    row_kernel::{Sizes, run},
     sizes::saturating,
     threads,
 };
@@ -63,29 +66,35 @@ impl Groups {
     }
 }
 
-struct RowSums<'a, T> {
+/// One sum of several rows.
+struct RowSum<'a, 'o, T> {
     matrix: &'a [T],
-    groups: &'a Groups,
+    /// The index of its rows and of those that are looked up next.
+    index: &'a [usize],
+    rows: usize,
     mean: bool,
+    out: &'o mut Blank<T>,
 }
 
-impl<T: Real> RowSums<'_, T> {
-    /// Writes as many columns of one sum, from `from` on, as blocks of `N` fill; returns where they end.
+impl<T: Real> RowSum<'_, '_, T> {
+    /// Writes as many columns, from `from` on, as blocks of `N` fill; returns where they end.
     #[inline(always)]
-    fn columns<const N: usize>(&self, out: &mut Blank<T>, mut from: usize, places: Range<usize>) -> usize {
-        let (n, index) = (out.len(), &self.groups.index);
-        let count = T::of(if self.mean { places.len().max(1) as f64 } else { 1. });
-        let ahead = index.get(places.start + AHEAD..).unwrap_or(&[]);
+    fn columns<const N: usize>(&mut self, mut from: usize) -> usize {
+        let n = self.out.len();
+        let count = T::of(if self.mean { self.rows.max(1) as f64 } else { 1. });
+        let ahead = self.index.get(AHEAD..).unwrap_or(&[]);
         while from + N <= n {
             let mut sums = [T::ZERO; N];
-            for (k, &row) in index[places.clone()].iter().enumerate() {
+            for (k, &row) in self.index[..self.rows].iter().enumerate() {
                 if let (true, Some(&next)) = (N > 1, ahead.get(k)) {
                     prefetch::for_reading(self.matrix, next * n + from, N);
                 }
                 let x: &[T; N] = self.matrix[row * n + from..].first_chunk().expect("a whole row");
-                (0..N).for_each(|j| sums[j] += x[j]);
+                for j in 0..N {
+                    sums[j] += x[j];
+                }
             }
-            for (out, &sum) in out[from..from + N].iter_mut().zip(&sums) {
+            for (out, &sum) in self.out[from..from + N].iter_mut().zip(&sums) {
                 out.write(sum / count);
             }
             from += N;
@@ -94,26 +103,17 @@ impl<T: Real> RowSums<'_, T> {
     }
 }
 
-impl<T: Real> RowKernel<T> for RowSums<'_, T> {
-    type Note = ();
+impl<'o, T: Real> Kernel for RowSum<'_, 'o, T> {
+    type Output = &'o mut [T];
     #[allow(unsafe_code)]
     #[inline(always)]
-    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
-        let places = self.groups.places(i);
-        if places.len() == 1 {
-            let (n, index) = (out.len(), &self.groups.index);
-            if let Some(&row) = index.get(places.start + AHEAD) {
-                prefetch::for_reading(self.matrix, row * n, n);
-            }
-            let x = &self.matrix[index[places.start] * n..][..n];
-            return (write(out, |j| x[j]), ());
-        }
-        let done = self.columns::<BLOCK>(out, 0, places.clone());
-        let done = self.columns::<16>(out, done, places.clone());
-        let done = self.columns::<1>(out, done, places);
-        assert!(done == out.len());
+    fn run<I: Isa>(mut self) -> &'o mut [T] {
+        let done = self.columns::<BLOCK>(0);
+        let done = self.columns::<16>(done);
+        let done = self.columns::<1>(done);
+        assert!(done == self.out.len());
         // SAFETY: the columns before `done`, which are all of them, were written.
-        (unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }, ())
+        unsafe { &mut *(std::ptr::from_mut(self.out) as *mut [T]) }
     }
 }
 
@@ -145,11 +145,24 @@ pub fn row_sums<T: Real>(matrix: &[T], width: usize, groups: &Groups, mean: bool
     }
     // What is read counts for the size of the pieces, with at least one row per sum.
     let read = width * groups.index.len().div_ceil(groups.len().max(1)).max(1);
-    run(&RowSums { matrix, groups, mean }, Sizes { rows: groups.len(), read, written: width, sums: 0 }).0
+    run(Sizes { rows: groups.len(), read, written: width, sums: 0 }, &|i, out, _| {
+        let places = groups.places(i);
+        let (index, rows) = (&groups.index[places.start..], places.len());
+        if rows != 1 {
+            return (dispatch_for::<T, _>(RowSum { matrix, index, rows, mean, out }), ());
+        }
+        if let Some(&row) = index.get(AHEAD) {
+            prefetch::for_reading(matrix, row * width, width);
+        }
+        let x = &matrix[index[0] * width..][..out.len()];
+        (write(out, |j| x[j]), ())
+    })
+    .0
 }
 
 /// The largest of each column of each group of rows, and for each the place of its row in `groups.index`; 0 for an empty
 /// group, whose places have no meaning. The first of equal elements is chosen; a NaN is chosen only if it comes first.
+#[concrete]
 pub fn row_maxima<T: Real>(matrix: &[T], width: usize, groups: &Groups) -> (Vec<T>, Vec<usize>) {
     let size = groups.len() * width;
     let (mut out, mut places) = (filled(size, T::ZERO), filled(size, 0));

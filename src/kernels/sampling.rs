@@ -1,6 +1,8 @@
 //! Weighted sums of elements of a plane at given places, and the two derivatives: of each of the three the other two are
 //! the derivatives.
 
+use ndnn_derive::concrete;
+
 use super::{
     memory::filled,
     sizes::saturating,
@@ -66,16 +68,6 @@ impl Places {
         out
     }
 
-    /// `y[n, c, o] = Σₖ w[n, o, k] · x[n, c, at[n, o, k]]`
-    pub fn sample<T: Real>(&self, x: &[T], weights: &[T]) -> Vec<T> {
-        self.groups(self.spots, |i, out| match out.len() / self.spots {
-            GROUP => self.sample_group::<T, GROUP>(i, x, weights, out),
-            _ => (i..).zip(out.chunks_exact_mut(self.spots)).for_each(|(i, out)| {
-                self.sample_group::<T, 1>(i, x, weights, out);
-            }),
-        })
-    }
-
     #[allow(unsafe_code)]
     fn sample_group<T: Real, const R: usize>(&self, i: usize, x: &[T], weights: &[T], out: &mut [T]) {
         let (plane, spots) = (self.plane, self.spots);
@@ -96,16 +88,6 @@ impl Places {
         }
     }
 
-    /// `x[n, c, i] = Σ w[n, o, k] · g[n, c, o]` over all `o` and `k` with `at[n, o, k] = i`.
-    pub fn spread<T: Real>(&self, g: &[T], weights: &[T]) -> Vec<T> {
-        self.groups(self.plane, |i, out| match out.len() / self.plane {
-            GROUP => self.spread_group::<T, GROUP>(i, g, weights, out),
-            _ => (i..).zip(out.chunks_exact_mut(self.plane)).for_each(|(i, out)| {
-                self.spread_group::<T, 1>(i, g, weights, out);
-            }),
-        })
-    }
-
     #[allow(unsafe_code)]
     fn spread_group<T: Real, const R: usize>(&self, i: usize, g: &[T], weights: &[T], out: &mut [T]) {
         let (plane, spots) = (self.plane, self.spots);
@@ -124,38 +106,6 @@ impl Places {
                 }
             }
         }
-    }
-
-    /// `w[n, o, k] = Σ_c g[n, c, o] · x[n, c, at[n, o, k]]`
-    pub fn products<T: Real>(&self, g: &[T], x: &[T]) -> Vec<T> {
-        let mut out = filled(self.at.len(), T::ZERO);
-        let work = saturating([self.channels, self.at.len()]);
-        if out.is_empty() {
-            return out;
-        }
-        // Spots per task.
-        let step = match work < PARALLEL {
-            true => self.spots,
-            false => TASK.div_ceil(saturating([self.channels.max(1), self.taps])),
-        };
-        let samples = out.chunks_exact_mut(self.spots * self.taps).enumerate();
-        let tasks = samples.flat_map(|(n, out)| {
-            out.chunks_mut(step * self.taps).enumerate().map(move |(part, out)| (n, part * step, out))
-        });
-        let task = |(n, first, out): (usize, usize, &mut [T])| {
-            let (mut i, end) = (n * self.channels, (n + 1) * self.channels);
-            while i + GROUP <= end {
-                self.products_group::<T, GROUP>(i, first, g, x, out);
-                i += GROUP;
-            }
-            (i..end).for_each(|i| self.products_group::<T, 1>(i, first, g, x, out));
-        };
-        if work < PARALLEL {
-            tasks.for_each(task)
-        } else {
-            threads::each(work, tasks, task)
-        }
-        out
     }
 
     /// Adds the products of `R` channels, from spot number `first` on.
@@ -179,4 +129,59 @@ impl Places {
             }
         }
     }
+}
+
+/// `y[n, c, o] = Σₖ w[n, o, k] · x[n, c, at[n, o, k]]`
+#[concrete]
+pub fn sample<T: Real>(places: &Places, x: &[T], weights: &[T]) -> Vec<T> {
+    places.groups(places.spots, |i, out| match out.len() / places.spots {
+        GROUP => places.sample_group::<T, GROUP>(i, x, weights, out),
+        _ => (i..).zip(out.chunks_exact_mut(places.spots)).for_each(|(i, out)| {
+            places.sample_group::<T, 1>(i, x, weights, out);
+        }),
+    })
+}
+
+/// `x[n, c, i] = Σ w[n, o, k] · g[n, c, o]` over all `o` and `k` with `at[n, o, k] = i`.
+#[concrete]
+pub fn spread<T: Real>(places: &Places, g: &[T], weights: &[T]) -> Vec<T> {
+    places.groups(places.plane, |i, out| match out.len() / places.plane {
+        GROUP => places.spread_group::<T, GROUP>(i, g, weights, out),
+        _ => (i..).zip(out.chunks_exact_mut(places.plane)).for_each(|(i, out)| {
+            places.spread_group::<T, 1>(i, g, weights, out);
+        }),
+    })
+}
+
+/// `w[n, o, k] = Σ_c g[n, c, o] · x[n, c, at[n, o, k]]`
+#[concrete]
+pub fn products<T: Real>(places: &Places, g: &[T], x: &[T]) -> Vec<T> {
+    let mut out = filled(places.at.len(), T::ZERO);
+    let work = saturating([places.channels, places.at.len()]);
+    if out.is_empty() {
+        return out;
+    }
+    // Spots per task.
+    let step = match work < PARALLEL {
+        true => places.spots,
+        false => TASK.div_ceil(saturating([places.channels.max(1), places.taps])),
+    };
+    let samples = out.chunks_exact_mut(places.spots * places.taps).enumerate();
+    let tasks = samples.flat_map(|(n, out)| {
+        out.chunks_mut(step * places.taps).enumerate().map(move |(part, out)| (n, part * step, out))
+    });
+    let task = |(n, first, out): (usize, usize, &mut [T])| {
+        let (mut i, end) = (n * places.channels, (n + 1) * places.channels);
+        while i + GROUP <= end {
+            places.products_group::<T, GROUP>(i, first, g, x, out);
+            i += GROUP;
+        }
+        (i..end).for_each(|i| places.products_group::<T, 1>(i, first, g, x, out));
+    };
+    if work < PARALLEL {
+        tasks.for_each(task)
+    } else {
+        threads::each(work, tasks, task)
+    }
+    out
 }

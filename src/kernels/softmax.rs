@@ -1,18 +1,24 @@
 //! Softmax and its logarithm along one axis, and their derivatives.
 
+use std::mem::MaybeUninit;
+
 use ndarray::{ArrayD, ArrayViewD};
 
 use super::{
     gather::Rows,
-    isa::{Isa, Kernel, dispatch_narrow},
+    isa::Baseline,
     layout::{array, row_major},
     memory::{filled, recycle},
+    passes::{self, Blank, dot, largest, less, log_softmax_slope, powers, softmax_slope, sum, write},
     prefetch,
-    reduce::{Each, combine, fold_contiguous},
-    row_kernel::{Blank, RowKernel, Sizes, run, write, write_rows},
+    reduce::add_row,
+    row_kernel::{Row, Sizes, run, write_parts},
     scalar::max_num,
 };
 use crate::number::Real;
+
+/// Powers that are computed at a time: they stay in the first-level cache.
+const NEAR: usize = 1 << 11;
 
 /// Blocks of rows, one per task: `len` rows of `inner` elements, where the softmax is taken along the columns.
 #[derive(Clone, Copy)]
@@ -22,56 +28,25 @@ struct Block {
 }
 
 impl Block {
-    /// Runs `kernel` on the blocks into which `axis` divides `shape`.
-    fn run_on<T: Real, K: RowKernel<T>>(shape: &[usize], axis: usize, kernel: impl Fn(Block) -> K) -> ArrayD<T> {
-        let Rows { outer, len, inner } = Rows::new(shape, axis);
-        if outer * len * inner == 0 {
+    /// Calls `row` for the blocks into which `axis` divides `shape`.
+    fn run_on<T: Real>(self, shape: &[usize], outer: usize, row: Row<'_, T, ()>) -> ArrayD<T> {
+        let size = self.len * self.inner;
+        if outer * size == 0 {
             return array(shape, Vec::new());
         }
-        let sizes = Sizes { rows: outer, read: len * inner, written: len * inner, sums: 0 };
-        run(&kernel(Block { len, inner }), sizes).0.array(shape)
+        run(Sizes { rows: outer, read: size, written: size, sums: 0 }, row).0.array(shape)
     }
 
     fn of<'a, T>(&self, x: &'a [T], i: usize) -> &'a [T] {
         let n = self.len * self.inner;
+        prefetch::for_reading(x, (i + 1) * n, n);
         &x[i * n..][..n]
     }
-}
 
-struct Softmax<'a, T> {
-    x: &'a [T],
-    block: Block,
-    log: bool,
-}
-
-impl<T: Real> RowKernel<T> for Softmax<'_, T> {
-    type Note = ();
-    #[inline(always)]
-    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
-        prefetch::for_reading(self.x, (i + 1) * out.len(), out.len());
-        let x = self.block.of(self.x, i);
-        let out = match (self.block.inner, self.log) {
-            (1, false) => softmax_row::<I, T>(x, out),
-            (1, true) => {
-                let x = &x[..out.len()];
-                let LogSum { max, log_sum } = LogSum::of::<I>(x);
-                write(out, |i| (x[i] - max) - log_sum)
-            }
-            _ => self.columns::<I>(x, out),
-        };
-        (out, ())
+    /// How many elements of whole rows are computed at a time.
+    fn part(&self) -> usize {
+        self.inner * (NEAR / self.inner).clamp(1, self.len)
     }
-}
-
-#[inline(always)]
-fn softmax_row<'a, I: Isa, T: Real>(x: &[T], out: &'a mut Blank<T>) -> &'a mut [T] {
-    let x = &x[..out.len()];
-    // Subtracting the maximum changes nothing but keeps every power in [0, 1].
-    let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), max_num);
-    let out = write(out, |i| T::vexp::<I>(x[i] - max));
-    let scale = combine(Each([&*out], |[e]: [T; 1]| e), out.len(), T::ZERO, |a, b| a + b).recip();
-    out.iter_mut().for_each(|o| *o *= scale);
-    out
 }
 
 /// Sums of columns that add a few rows at a time, for accuracy.
@@ -84,14 +59,15 @@ struct ColumnSums<T: Real> {
 impl<T: Real> ColumnSums<T> {
     const FEW: usize = 16;
 
-    #[inline(always)]
     fn new(width: usize) -> Self {
         ColumnSums { total: filled(width, T::ZERO), few: filled(width, T::ZERO), rows: 0 }
     }
 
     #[inline(always)]
     fn add(&mut self, term: impl Fn(usize) -> T) {
-        (0..self.few.len()).for_each(|i| self.few[i] += term(i));
+        for i in 0..self.few.len() {
+            self.few[i] += term(i);
+        }
         self.rows += 1;
         if self.rows.is_multiple_of(Self::FEW) {
             self.finish();
@@ -99,9 +75,9 @@ impl<T: Real> ColumnSums<T> {
     }
 
     /// Adds what is left.
-    #[inline(always)]
     fn finish(&mut self) {
-        self.total.iter_mut().zip(&mut self.few).for_each(|(t, f)| *t += std::mem::take(f));
+        add_row(&mut self.total, &self.few, T::plus);
+        self.few.fill(T::ZERO);
     }
 
     fn recycle(self) {
@@ -110,126 +86,155 @@ impl<T: Real> ColumnSums<T> {
     }
 }
 
-impl<T: Real> Softmax<'_, T> {
-    #[inline(always)]
-    fn columns<'a, I: Isa>(&self, x: &[T], out: &'a mut Blank<T>) -> &'a mut [T] {
-        let inner = self.block.inner;
+impl Block {
+    /// The softmax of each column.
+    fn columns<'a, T: Real>(&self, x: &[T], log: bool, out: &'a mut Blank<T>) -> &'a mut [T] {
+        let (inner, part) = (self.inner, self.part());
         let (mut max, mut sums) = (filled(inner, T::neg_infinity()), ColumnSums::new(inner));
         // As in `LogSum::of`, the largest is kept apart if the logarithm is wanted.
-        let mut largest = ColumnSums::new(if self.log { inner } else { 0 });
+        let mut ones = ColumnSums::new(if log { inner } else { 0 });
         for row in x.chunks_exact(inner) {
-            max.iter_mut().zip(row).for_each(|(m, &x)| *m = max_num(*m, x));
+            add_row(&mut max, row, max_num);
         }
-        let shift = &max[..inner];
-        let power = |k: usize| {
-            let x = &x[k * inner..][..inner];
-            move |i: usize| (x[i] - shift[i]).vexp::<I>()
-        };
-        let out = write_rows(out, inner, power, |row| {
-            let row = &row[..inner];
-            if self.log {
-                sums.add(|i| if row[i] == T::ONE { T::ZERO } else { row[i] });
-                largest.add(|i| if row[i] == T::ONE { T::ONE } else { T::ZERO });
-            } else {
-                sums.add(|i| row[i]);
+        let mut differences = filled(part, T::ZERO);
+        let out = write_parts(out, part, &mut |k, out| {
+            let x = &x[k * part..][..out.len()];
+            for (to, row) in differences.chunks_exact_mut(inner).zip(x.chunks_exact(inner)) {
+                subtract(to, row, &max);
             }
+            let out = powers(&differences[..x.len()], T::ZERO, out);
+            for row in out.chunks_exact(inner) {
+                if log {
+                    sums.add(|i| if row[i] == T::ONE { T::ZERO } else { row[i] });
+                    ones.add(|i| if row[i] == T::ONE { T::ONE } else { T::ZERO });
+                } else {
+                    sums.add(|i| row[i]);
+                }
+            }
+            out
         });
         sums.finish();
-        largest.finish();
+        ones.finish();
         let total = &mut sums.total;
-        if self.log {
-            total.iter_mut().zip(&largest.total).for_each(|(s, &n)| *s = (n - T::ONE + *s).ln_1p());
+        if log {
+            total.iter_mut().zip(&ones.total).for_each(|(s, &n)| *s = (n - T::ONE + *s).ln_1p());
             for (out, x) in out.chunks_exact_mut(inner).zip(x.chunks_exact(inner)) {
-                for (((o, &x), &m), &s) in out.iter_mut().zip(x).zip(shift).zip(&*total) {
-                    *o = (x - m) - s;
-                }
+                subtract(out, x, &max);
+                add_row(out, total, |o, s| o - s);
             }
         } else {
             total.iter_mut().for_each(|s| *s = s.recip());
             for out in out.chunks_exact_mut(inner) {
-                out.iter_mut().zip(&*total).for_each(|(o, &s)| *o *= s);
+                add_row(out, total, |o, s| o * s);
             }
         }
         recycle(max);
+        recycle(differences);
         sums.recycle();
-        largest.recycle();
+        ones.recycle();
         out
+    }
+}
+
+/// `x − y`, place by place.
+fn subtract<T: Real>(to: &mut [T], x: &[T], y: &[T]) {
+    let (x, y) = (&x[..to.len()], &y[..to.len()]);
+    for i in 0..to.len() {
+        to[i] = x[i] - y[i];
     }
 }
 
 /// `eˣ / Σ eˣ` along `axis`, or its logarithm with `log`.
 pub fn softmax<T: Real>(x: ArrayViewD<'_, T>, axis: usize, log: bool) -> ArrayD<T> {
     let data = row_major(&x);
-    Block::run_on(x.shape(), axis, |block| Softmax { x: &data, block, log })
+    let Rows { outer, len, inner } = Rows::new(x.shape(), axis);
+    let block = Block { len, inner };
+    block.run_on(x.shape(), outer, &|i, out, _| {
+        let x = block.of(&data, i);
+        let out = match (inner, log) {
+            (1, false) => passes::softmax(x, out),
+            (1, true) => {
+                let LogSum { max, log_sum } = LogSum::of(x);
+                less(x, max, log_sum, out)
+            }
+            _ => block.columns(x, log, out),
+        };
+        (out, ())
+    })
 }
 
 /// From this logarithm on, a class has more than half of the probability.
 pub const DOMINANT: f64 = -0.5;
 
-struct Backward<'a, T> {
-    g: &'a [T],
-    y: &'a [T],
-    block: Block,
-    log: bool,
-}
-
-impl<T: Real> Backward<'_, T> {
-    /// Recomputes the gradients of classes whose probability is near 1: the digits of `g − p Σg` are those of `1 − p`.
-    #[inline(always)]
-    fn dominant<I: Isa>(&self, g: &[T], y: &[T], sums: &[T], out: &mut [T]) {
-        let limit = T::of(DOMINANT);
-        if !self.log || fold_contiguous(y, T::neg_infinity(), max_num) <= limit {
-            return;
-        }
-        for (i, out) in out.iter_mut().enumerate().filter(|&(i, _)| y[i] > limit) {
-            let sum = sums[i % sums.len()];
-            if sum.is_finite() {
-                *out = (g[i] - sum) - T::vexp_m1::<I>(y[i]) * sum;
-            }
+/// Recomputes the gradients of classes whose probability is near 1: the digits of `g − p Σg` are those of `1 − p`.
+fn dominant<T: Real>(g: &[T], y: &[T], sums: &[T], out: &mut [T]) {
+    let limit = T::of(DOMINANT);
+    if largest(y) <= limit {
+        return;
+    }
+    for (i, out) in out.iter_mut().enumerate().filter(|&(i, _)| y[i] > limit) {
+        let sum = sums[i % sums.len()];
+        if sum.is_finite() {
+            *out = (g[i] - sum) - T::vexp_m1::<Baseline>(y[i]) * sum;
         }
     }
 }
 
-impl<T: Real> RowKernel<T> for Backward<'_, T> {
-    type Note = ();
-    #[inline(always)]
-    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
-        let (g, y, inner) = (self.block.of(self.g, i), self.block.of(self.y, i), self.block.inner);
-        let n = out.len();
-        prefetch::for_reading(self.g, (i + 1) * n, n);
-        prefetch::for_reading(self.y, (i + 1) * n, n);
-        let (g, y) = (&g[..n], &y[..n]);
-        // A copy, which nothing that is written can change: the loops are made for either value.
-        let log = self.log;
-        let term = move |g: T, y: T| if log { g } else { g * y };
-        let slope = move |g: T, y: T, sum: T| if log { g - T::vexp::<I>(y) * sum } else { (g - sum) * y };
-        if inner == 1 {
-            let sum = combine(Each([g, y], |[g, y]: [T; 2]| term(g, y)), g.len(), T::ZERO, |a, b| a + b);
-            let out = write(out, move |i| slope(g[i], y[i], sum));
-            self.dominant::<I>(g, y, &[sum], out);
-            return (out, ());
-        }
+impl Block {
+    /// The gradient of each column of the input.
+    fn columns_backward<'a, T: Real>(&self, g: &[T], y: &[T], log: bool, out: &'a mut Blank<T>) -> &'a mut [T] {
+        let (inner, part) = (self.inner, self.part());
         let mut sums = ColumnSums::new(inner);
         for (g, y) in g.chunks_exact(inner).zip(y.chunks_exact(inner)) {
-            sums.add(|i| term(g[i], y[i]));
+            if log {
+                sums.add(|i| g[i]);
+            } else {
+                sums.add(|i| g[i] * y[i]);
+            }
         }
         sums.finish();
         let at = &sums.total[..inner];
-        let row = |k: usize| {
-            let (g, y) = (&g[k * inner..][..inner], &y[k * inner..][..inner]);
-            move |i: usize| slope(g[i], y[i], at[i])
-        };
-        let out = write_rows(out, inner, row, |_| ());
-        self.dominant::<I>(g, y, at, out);
+        let out = write_parts(out, part, &mut |k, out| {
+            let (g, y) = (&g[k * part..][..out.len()], &y[k * part..][..out.len()]);
+            if !log {
+                return write_parts(out, inner, &mut |k, out| {
+                    let (g, y) = (&g[k * inner..][..inner], &y[k * inner..][..inner]);
+                    write(&mut out[..inner], |i| (g[i] - at[i]) * y[i])
+                });
+            }
+            let out = powers(y, T::ZERO, out);
+            for (out, g) in out.chunks_exact_mut(inner).zip(g.chunks_exact(inner)) {
+                for i in 0..inner {
+                    out[i] = g[i] - out[i] * at[i];
+                }
+            }
+            out
+        });
+        if log {
+            dominant(g, y, at, out);
+        }
         sums.recycle();
-        (out, ())
+        out
     }
 }
 
 /// The gradient of [`softmax`]'s input from that of its output `y`: `(g − Σ g·y)·y`, with `log` `g − eʸ Σ g`.
 pub fn softmax_backward<T: Real>(g: ArrayViewD<'_, T>, y: ArrayViewD<'_, T>, axis: usize, log: bool) -> ArrayD<T> {
     let (g_data, y_data) = (row_major(&g), row_major(&y));
-    Block::run_on(g.shape(), axis, |block| Backward { g: &g_data, y: &y_data, block, log })
+    let Rows { outer, len, inner } = Rows::new(g.shape(), axis);
+    let block = Block { len, inner };
+    block.run_on(g.shape(), outer, &|i, out, _| {
+        let (g, y) = (block.of(&g_data, i), block.of(&y_data, i));
+        if inner > 1 {
+            return (block.columns_backward(g, y, log, out), ());
+        }
+        if !log {
+            return (softmax_slope(g, y, out), ());
+        }
+        let (out, sum) = log_softmax_slope(g, y, out);
+        dominant(g, y, &[sum], out);
+        (out, ())
+    })
 }
 
 // ------------------------------------------------------------------------------------------------------ log Σ eˣ
@@ -241,36 +246,43 @@ pub struct LogSum<T> {
     pub log_sum: T,
 }
 
-/// `Σ e^(x − max)` without the largest, whose power is 1: added to it, a small rest would be lost. It is rarely needed, so it
-/// is a kernel of its own instead of a part of each kernel with a [`LogSum`].
-struct Rest<'a, T> {
-    x: &'a [T],
-    max: T,
-}
-
-impl<T: Real> Kernel for Rest<'_, T> {
-    type Output = T;
-    #[inline(always)]
-    fn run<I: Isa>(self) -> T {
-        let power = |d| if d == T::ZERO { T::ZERO } else { T::vexp::<I>(d) };
-        combine(Each([self.x], |[x]: [T; 1]| power(x - self.max)), self.x.len(), T::ZERO, |a, b| a + b)
-    }
-}
-
 impl<T: Real> LogSum<T> {
-    #[inline(always)]
-    pub fn of<I: Isa>(x: &[T]) -> Self {
-        let max = combine(Each([x], |[x]: [T; 1]| x), x.len(), T::neg_infinity(), max_num);
-        let sum = combine(Each([x], |[x]: [T; 1]| T::vexp::<I>(x - max)), x.len(), T::ZERO, |a, b| a + b);
-        if sum >= T::of(2.) {
-            return LogSum { max, log_sum: sum.ln() };
+    pub fn of(x: &[T]) -> Self {
+        let [max, all] = passes::log_sum(x);
+        if all >= T::of(2.) {
+            return LogSum { max, log_sum: all.ln() };
         }
-        LogSum { max, log_sum: dispatch_narrow(Rest { x, max }).ln_1p() }
+        // Without the largest, whose power is 1: added to it, a small rest would be lost.
+        let rest = near(x, &mut |_, x, space| {
+            let powers = powers(x, max, space);
+            for power in &mut *powers {
+                *power = if *power == T::ONE { T::ZERO } else { *power };
+            }
+            sum(powers)
+        });
+        LogSum { max, log_sum: rest.ln_1p() }
     }
 
     /// The log-softmax of the score `x`.
-    #[inline(always)]
     pub fn log_softmax(self, x: T) -> T {
         (x - self.max) - self.log_sum
     }
+
+    /// The sum of the log-softmax of some scores, times their weights.
+    pub fn sum_of_log_softmax(self, x: &[T], weight: Option<&[T]>) -> T {
+        near(x, &mut |from, x, space| {
+            let logs = less(x, self.max, self.log_sum, space);
+            weight.map_or_else(|| sum(logs), |w| dot(logs, &w[from..][..x.len()]))
+        })
+    }
+}
+
+/// The sum of `f(i, part, space)` over the parts of `x`, which begin at i, with space for as many numbers.
+fn near<T: Real>(x: &[T], f: &mut dyn FnMut(usize, &[T], &mut Blank<T>) -> T) -> T {
+    let mut space = [MaybeUninit::uninit(); NEAR];
+    let mut total = T::ZERO;
+    for (k, x) in x.chunks(NEAR).enumerate() {
+        total += f(k * NEAR, x, &mut space[..x.len()]);
+    }
+    total
 }

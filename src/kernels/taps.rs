@@ -13,6 +13,7 @@ use super::{
     copy::copy_into,
     gemm::product,
     im2col::{gather, scatter},
+    layout::sort_falling,
     memory::{collected, filled, recycle, sized},
     sizes::saturating,
     threads,
@@ -152,7 +153,7 @@ impl Plan {
         }
         let mut taps = Vec::new();
         for (at, mut found) in places {
-            found.sort_unstable();
+            sort_falling(&mut found, |&(phase, _)| -(phase as isize));
             match found.len() == saturating(stride) {
                 true => taps.push(Bundle { taps: found.into_iter().map(|(_, n)| n).collect(), offset: at, first: 0 }),
                 false => taps.extend(found.into_iter().map(|(phase, n)| Bundle::one(n, phase * inner + at))),

@@ -1,12 +1,12 @@
 //! Going through several arrays together: in segments of elements, on all threads. It knows the addresses and sizes of
 //! elements, but neither their types nor what is done with them, so it is compiled once.
 
-use std::{marker::PhantomData, mem::MaybeUninit, ptr};
+use std::{mem::MaybeUninit, ptr, slice::from_raw_parts_mut};
 
 use ndarray::ArrayViewD;
 
 use super::{
-    isa::capability,
+    isa::{Avx512, Capability, Isa, capability},
     layout::{assert_word, by_stride},
     prefetch, threads,
     thresholds::{ELEMENTWISE_PARALLEL as PARALLEL, ELEMENTWISE_TASK as TASK},
@@ -22,21 +22,33 @@ pub const LARGE: usize = 1 << 18;
 const GATHERED: usize = 256;
 /// Minimum length of a segment that is a loop of its own.
 const LONG: usize = 32;
+/// The elements of the largest block.
+const BLOCK: usize = Avx512::BLOCK;
 /// Maximum number of arrays that are read together.
 pub const MOST: usize = 3;
 
-/// Its arguments are the function, the contiguous elements of each source, where to write, and the number of elements.
-pub type RunFn = unsafe fn(*const (), [*const u8; MOST], *mut u8, usize);
+/// A loop over a segment: its arguments are the function's parameters, the contiguous elements of each source, and the
+/// memory of the results, whose length says how many there are.
+pub type RunFn = unsafe fn(*const (), &[*const u8; MOST], &mut [MaybeUninit<u8>]);
 
-/// What is done with a segment of elements.
-#[derive(Clone, Copy)]
-pub struct Loop<'a> {
-    run: RunFn,
-    f: *const (),
-    life: PhantomData<&'a ()>,
+/// The versions of a loop.
+pub struct Versions {
+    /// By [`Capability`].
+    pub run: [RunFn; 3],
+    /// Whether they process whole blocks of [`Capability::BLOCKS`] elements only.
+    pub blocks: bool,
+    /// The bytes per element of each source; those of a result are last.
+    pub sizes: [usize; MOST + 1],
 }
 
-// SAFETY: it is a reference to a function that is `Sync`.
+/// What is done with a segment of elements: two words, which are passed in registers.
+#[derive(Clone, Copy)]
+pub struct Loop<'a> {
+    versions: &'a Versions,
+    p: *const (),
+}
+
+// SAFETY: it refers to parameters that are `Sync`.
 #[allow(unsafe_code)]
 unsafe impl Sync for Loop<'_> {}
 // SAFETY: as above; what refers to something `Sync` is `Send`.
@@ -44,25 +56,101 @@ unsafe impl Sync for Loop<'_> {}
 unsafe impl Send for Loop<'_> {}
 
 impl<'a> Loop<'a> {
+    /// With these parameters, which live as long as the loop.
+    ///
+    /// # Safety
+    /// The versions must take their first argument as a pointer to what `p` points to, which must be `Sync`, and each may
+    /// need the instructions of its own capability only.
+    #[allow(unsafe_code)]
+    #[inline]
+    pub unsafe fn new(versions: &'a Versions, p: *const ()) -> Self {
+        Loop { versions, p }
+    }
+
+    fn chosen(self) -> Chosen<'a> {
+        let (capability, Versions { run, blocks, sizes }) = (capability() as usize, self.versions);
+        let block = if *blocks { Capability::BLOCKS[capability] } else { 1 };
+        Chosen { run: run[capability], p: self.p, block, sizes }
+    }
+
     /// Runs it on one segment.
     ///
     /// # Safety
-    /// There must be `n` elements of its types to read and to write.
+    /// There must be `n` elements of its types to read and to write, and `out` must not overlap the inputs.
+    #[allow(unsafe_code)]
+    pub unsafe fn call(self, inputs: &[*const u8; MOST], out: *mut u8, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.chosen().call(inputs, out, n) };
+    }
+}
+
+/// The version of a loop for this CPU.
+struct Chosen<'a> {
+    run: RunFn,
+    p: *const (),
+    /// The elements of a block, or 1.
+    block: usize,
+    sizes: &'a [usize; MOST + 1],
+}
+
+impl Chosen<'_> {
+    /// # Safety
+    /// As [`Loop::call`].
     #[allow(unsafe_code)]
     #[inline]
-    pub unsafe fn call(&self, inputs: [*const u8; MOST], out: *mut u8, n: usize) {
+    unsafe fn call(&self, inputs: &[*const u8; MOST], out: *mut u8, n: usize) {
+        let whole = n & !(self.block - 1);
         // SAFETY: the caller's promise.
-        unsafe { (self.run)(self.f, inputs, out, n) }
+        unsafe {
+            if whole > 0 {
+                self.run(inputs, out, whole);
+            }
+            if whole < n {
+                self.rest(inputs, out, n);
+            }
+        }
     }
 
-    /// The version for this CPU, of those for each [`Capability`](super::isa::Capability).
+    /// # Safety
+    /// As [`Loop::call`]; `n` must be a multiple of the block.
+    #[allow(unsafe_code)]
+    #[inline(always)]
+    unsafe fn run(&self, inputs: &[*const u8; MOST], out: *mut u8, n: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { (self.run)(self.p, inputs, from_raw_parts_mut(out.cast(), n * self.sizes[MOST])) };
+    }
+
+    /// The last elements of `n`, which fill no block: the last block of elements again or, if there are too few, copies of
+    /// them in a block of their own.
     ///
     /// # Safety
-    /// The versions must take their first argument as an `F`, and each may need the instructions of its own capability only.
+    /// As [`Loop::call`].
     #[allow(unsafe_code)]
-    #[inline]
-    pub unsafe fn new<F: Sync>(versions: &[RunFn; 3], f: &'a F) -> Self {
-        Loop { run: versions[capability() as usize], f: ptr::from_ref(f).cast(), life: PhantomData }
+    #[inline(never)]
+    unsafe fn rest(&self, inputs: &[*const u8; MOST], out: *mut u8, n: usize) {
+        let mut inputs = *inputs;
+        let (block, sizes) = (self.block, self.sizes);
+        let mut near: Near<BLOCK> = [const { MaybeUninit::uninit() }; MOST];
+        let mut result = MaybeUninit::<[u64; BLOCK]>::uninit();
+        // SAFETY: the caller's promise. Elements are words, of at most 8 bytes, and zeros are elements too.
+        unsafe {
+            if n > block {
+                for k in 0..MOST {
+                    inputs[k] = inputs[k].wrapping_add((n - block) * sizes[k]);
+                }
+                return self.run(&inputs, out.add((n - block) * sizes[MOST]), block);
+            }
+            for k in 0..MOST {
+                if sizes[k] > 0 {
+                    let copy = near[k].as_mut_ptr().cast::<u8>();
+                    ptr::copy_nonoverlapping(inputs[k], copy, n * sizes[k]);
+                    copy.add(n * sizes[k]).write_bytes(0, (block - n) * sizes[k]);
+                    inputs[k] = copy;
+                }
+            }
+            self.run(&inputs, result.as_mut_ptr().cast(), block);
+            ptr::copy_nonoverlapping(result.as_ptr().cast(), out, n * sizes[MOST]);
+        }
     }
 }
 
@@ -239,14 +327,14 @@ fn shared_order(shape: &[usize], sources: &[Source<'_>]) -> Option<Vec<usize>> {
 }
 
 /// Where elements that are not contiguous are gathered.
-type Near = [MaybeUninit<[u64; GATHERED]>; MOST];
+type Near<const N: usize> = [MaybeUninit<[u64; N]>; MOST];
 
 struct Job<'a> {
     walk: &'a Walk,
     sources: &'a [Source<'a>],
     out: *mut u8,
     size: usize,
-    run: Loop<'a>,
+    run: Chosen<'a>,
 }
 
 // SAFETY: each task writes its own elements; everything that the loop receives is `Sync`.
@@ -261,13 +349,13 @@ unsafe impl Sync for Job<'_> {}
 /// take elements of these sizes.
 #[allow(unsafe_code)]
 pub unsafe fn run(walk: &Walk, sources: &[Source<'_>], out: *mut u8, size: usize, run: Loop<'_>) {
-    let job = Job { walk, sources, out, size, run };
+    let job = Job { walk, sources, out, size, run: run.chosen() };
     // SAFETY: the caller's promises; the tasks are parts of the whole that do not overlap.
     unsafe {
         if walk.len < PARALLEL {
             return job.part(0, walk.len);
         }
-        threads::for_each_of(run.run as usize, walk.len, walk.len.div_ceil(TASK), &|i| {
+        threads::for_each_of(job.run.run as usize, walk.len, walk.len.div_ceil(TASK), &|i| {
             job.part(i * TASK, TASK.min(walk.len - i * TASK));
         });
     }
@@ -282,12 +370,12 @@ impl Job<'_> {
             return;
         }
         let mut place = walk.place(start);
-        let mut near: Near = [const { MaybeUninit::uninit() }; MOST];
+        let mut near: Near<GATHERED> = [const { MaybeUninit::uninit() }; MOST];
         let near: [*mut u8; MOST] = near.each_mut().map(|near| near.as_mut_ptr().cast());
         // The segment whose single element, with a step of 0, was already repeated, and how often.
         let mut repeated = [(isize::MIN, 0); MOST];
         let direct = self.sources.iter().zip(walk.steps).all(|(source, step)| step == 1 && !source.replaced);
-        let alone = walk.axes.is_empty() || walk.stretch >= LONG;
+        let alone = walk.axes.is_empty() || walk.stretch >= LONG.max(self.run.block);
         let large = walk.len >= LARGE;
         let most = if !direct {
             GATHERED
@@ -328,7 +416,7 @@ impl Job<'_> {
                     }
                     self.together(&mut place, near, left.min(GATHERED))
                 };
-                self.run.call(inputs, out, n);
+                self.run.call(&inputs, out, n);
                 (left, out) = (left - n, out.add(n * self.size));
                 if place.skip == walk.stretch {
                     walk.advance(&mut place);

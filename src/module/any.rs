@@ -1,9 +1,7 @@
 //! Parameters and buffers of any element type, and lists of parameters.
 
-use std::any::Any;
-
 use super::{Module, buffer::Buffer, copies::Handle, param::Param, walk};
-use crate::{AnyTensor, DType, Element, Error, Real, Result};
+use crate::{AnyTensor, DType, Element, Error, Real, Result, tensor::known_ref};
 
 /// A parameter of either element type, so that one optimizer and one state_dict can hold both.
 #[derive(Clone, Debug)]
@@ -121,6 +119,7 @@ impl AnyParam {
     ///
     /// # Errors
     /// If the shape differs, or one of them is [lazy](Param::is_lazy).
+    #[inline]
     pub fn lerp(&self, end: &AnyParam, weight: f64) -> Result<()> {
         fn lerp<T: Real>(param: &Param<T>, end: &AnyTensor, weight: f64) -> Result<()> {
             let (start, end) = (param.detach(), end.to::<T>());
@@ -163,10 +162,9 @@ impl AnyParam {
 
 impl<T: Real> From<&Param<T>> for AnyParam {
     fn from(param: &Param<T>) -> Self {
-        let any: &dyn Any = param;
-        match any.downcast_ref() {
-            Some(p) => AnyParam::F32(Param::clone(p)),
-            None => AnyParam::F64(any.downcast_ref().cloned().expect("f32 or f64")),
+        match T::DTYPE {
+            DType::F32 => AnyParam::F32(Param::clone(known_ref(param))),
+            _ => AnyParam::F64(Param::clone(known_ref(param))),
         }
     }
 }
@@ -285,11 +283,11 @@ impl AnyBuffer {
 
 impl<T: Element> From<&Buffer<T>> for AnyBuffer {
     fn from(buffer: &Buffer<T>) -> Self {
-        let any: &dyn Any = buffer;
-        None.or_else(|| any.downcast_ref().map(|b| AnyBuffer::F32(Buffer::clone(b))))
-            .or_else(|| any.downcast_ref().map(|b| AnyBuffer::F64(Buffer::clone(b))))
-            .or_else(|| any.downcast_ref().map(|b| AnyBuffer::I64(Buffer::clone(b))))
-            .or_else(|| any.downcast_ref().map(|b| AnyBuffer::Bool(Buffer::clone(b))))
-            .expect("every element type has an arm")
+        match T::DTYPE {
+            DType::F32 => AnyBuffer::F32(Buffer::clone(known_ref(buffer))),
+            DType::F64 => AnyBuffer::F64(Buffer::clone(known_ref(buffer))),
+            DType::I64 => AnyBuffer::I64(Buffer::clone(known_ref(buffer))),
+            DType::Bool => AnyBuffer::Bool(Buffer::clone(known_ref(buffer))),
+        }
     }
 }

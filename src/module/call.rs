@@ -72,6 +72,7 @@ struct Observed<'m> {
 }
 
 /// What observes a call of this module now, if anything does.
+#[inline]
 pub(super) fn observer(module: &dyn Module) -> Option<Box<dyn Observer + '_>> {
     let (hooks, summary) = (hooks::of(module), summary::Observed::begin(module.place()));
     if hooks.is_empty() && summary.is_none() {
@@ -83,10 +84,12 @@ pub(super) fn observer(module: &dyn Module) -> Option<Box<dyn Observer + '_>> {
 }
 
 impl Observed<'_> {
+    #[inline]
     fn shown(&mut self) -> &mut Vec<AnyTensor> {
         if self.ran { &mut self.event.output } else { &mut self.event.input }
     }
 
+    #[inline]
     fn run(&mut self, kind: HookKind) -> Result<()> {
         self.taken = 0;
         self.replaced = false;
@@ -98,6 +101,7 @@ impl Observed<'_> {
 }
 
 impl Observer for Observed<'_> {
+    #[inline]
     fn before(&mut self) -> Result<()> {
         self.run(HookKind::ForwardPre)?;
         if let Some(summary) = &self.summary {
@@ -109,10 +113,12 @@ impl Observer for Observed<'_> {
         Ok(())
     }
 
+    #[inline]
     fn ran(&mut self) {
         self.ran = true;
     }
 
+    #[inline]
     fn after(&mut self) -> Result<()> {
         self.run(HookKind::Forward)?;
         if let Some(gradients) = &self.gradients {
@@ -124,20 +130,24 @@ impl Observer for Observed<'_> {
         Ok(())
     }
 
+    #[inline]
     fn show(&mut self, tensors: Vec<AnyTensor>) {
         self.shown().extend(tensors);
     }
 
+    #[inline]
     fn has_replaced(&self) -> bool {
         self.replaced
     }
 
+    #[inline]
     fn next(&mut self) -> AnyTensor {
         let at = self.taken;
         self.taken += 1;
         self.shown()[at].clone()
     }
 
+    #[inline]
     fn module(&self) -> &dyn Module {
         self.module
     }

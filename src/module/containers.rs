@@ -159,7 +159,10 @@ impl<M: Dtype + Clone + 'static> Dtype for Arc<M> {
     type With<U: Real> = Arc<M::With<U>>;
     #[track_caller]
     fn dtype<U: Real>(self) -> Arc<M::With<U>> {
-        copying(|| converted(&self, || Arc::new((*self).clone().dtype::<U>())))
+        let copying = copying();
+        let converted = converted(&self, || Arc::new((*self).clone().dtype::<U>()));
+        copying.end();
+        converted
     }
 }
 
@@ -176,7 +179,8 @@ pub struct Dict<V>(Ordered<V>);
 
 impl<V: Clone> Clone for Dict<V> {
     fn clone(&self) -> Self {
-        copying(|| Dict(self.0.clone()))
+        let _copying = copying();
+        Dict(self.0.clone())
     }
 }
 
@@ -184,7 +188,10 @@ impl<F: Dtype> Dtype for Dict<F> {
     type With<U: Real> = Dict<F::With<U>>;
     #[track_caller]
     fn dtype<U: Real>(self) -> Dict<F::With<U>> {
-        copying(|| Dict(self.0.into_iter().map(|(name, m)| (name, m.dtype::<U>())).collect()))
+        let copying = copying();
+        let converted = Dict(self.0.into_iter().map(|(name, m)| (name, m.dtype::<U>())).collect());
+        copying.end();
+        converted
     }
 }
 
@@ -369,7 +376,8 @@ impl<M: Module + Clone> Module for Dict<M> {
         "ModuleDict".into()
     }
     fn copied(&self) -> Self {
-        copying(|| Dict(self.0.iter().map(|(name, m)| (name.to_string(), m.copied())).collect()))
+        let _copying = copying();
+        Dict(self.0.iter().map(|(name, m)| (name.to_string(), m.copied())).collect())
     }
 }
 
@@ -474,7 +482,8 @@ macro_rules! parameters {
         impl<T: Real> Clone for $name<T> {
             fn clone(&self) -> Self {
                 let ($inner, $f) = (&self.0, |p: &Param<T>| p.deep_clone());
-                copying(|| $name($map))
+                let _copying = copying();
+                $name($map)
             }
         }
 
@@ -483,7 +492,10 @@ macro_rules! parameters {
             #[track_caller]
             fn dtype<U: Real>(self) -> $name<U> {
                 let ($inner, $f) = (&self.0, |p: &Param<T>| p.cast::<U>());
-                copying(|| $name($map))
+                let copying = copying();
+                let converted = $name($map);
+                copying.end();
+                converted
             }
         }
 

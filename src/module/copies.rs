@@ -3,6 +3,7 @@
 use std::{
     any::{Any, TypeId},
     collections::HashMap,
+    rc::Rc,
     sync::Arc,
 };
 
@@ -20,10 +21,12 @@ impl<M: 'static> Handle for Arc<M> {
     }
 }
 
+type Key = (usize, TypeId);
+
 #[derive(Default)]
 struct Copies {
     /// By the address of the source and the type of the copy.
-    made: HashMap<(usize, TypeId), Box<dyn Any>>,
+    made: HashMap<Key, Rc<dyn Any>>,
     /// From the address of a copy to that of the original from which it was derived.
     origins: HashMap<usize, usize>,
     /// Keeps the sources: a conversion drops them as it proceeds, and their addresses could then be reused.
@@ -39,31 +42,52 @@ thread_local! {
     static COPIES: Scoped<Copies> = const { Scoped::new() };
 }
 
-/// Runs `f`; meanwhile a parameter that is met twice is copied once.
-///
-/// # Panics
-/// If something inside cannot be converted; at the place of the outermost call, which is the user's.
-#[track_caller]
-pub fn copying<R>(f: impl FnOnce() -> R) -> R {
-    let (mut f, mut result) = (Some(f), None);
-    outermost(&mut || result = f.take().map(|f| f()));
-    result.expect("it ran")
+/// A running clone or conversion: until the outermost one is dropped, a parameter that is met twice is copied once. (A
+/// function that takes a closure would be compiled for each type of module.)
+#[must_use = "it ends when it is dropped"]
+pub struct Copying {
+    outermost: bool,
+}
+
+/// Begins a clone or a conversion.
+pub fn copying() -> Copying {
+    let outermost = !COPIES.with(Scoped::is_some);
+    if outermost {
+        COPIES.with(|copies| copies.with(|c| *c = Some(Copies::default())));
+    }
+    Copying { outermost }
+}
+
+impl Copying {
+    fn take(&mut self) -> Option<Copies> {
+        if !std::mem::take(&mut self.outermost) {
+            return None;
+        }
+        COPIES.with(|copies| copies.with(Option::take))
+    }
+
+    /// Ends a conversion.
+    ///
+    /// # Panics
+    /// If something inside could not be converted; at the place of the outermost call, which is the user's.
+    #[track_caller]
+    pub fn end(mut self) {
+        if let Some(Copies { failed: Some(why), .. }) = self.take() {
+            panic!("{why}");
+        }
+    }
+}
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        // Dropped after the borrow ended, since a module's destructor may clone another one.
+        drop(self.take());
+    }
 }
 
 /// Runs `f`; meanwhile a clone of a module has the same parameters, buffers and shared modules as the original.
 pub(crate) fn sharing<R>(f: impl FnOnce() -> R) -> R {
     during(&COPIES, Copies { shared: true, ..Copies::default() }, f).0
-}
-
-/// Of all that [`copying`] does, what need not be compiled for each type of module.
-#[track_caller]
-fn outermost(f: &mut dyn FnMut()) {
-    if COPIES.with(Scoped::is_some) {
-        return f();
-    }
-    if let ((), Copies { failed: Some(why), .. }) = during(&COPIES, Copies::default(), f) {
-        panic!("{why}");
-    }
 }
 
 /// Leaves it to the outermost [`copying`] to say why a conversion failed.
@@ -77,7 +101,7 @@ fn with<R>(f: impl FnOnce(&mut Copies) -> Option<R>) -> Option<R> {
 
 /// The existing clone of `source`, or a new one.
 pub(super) fn cloned<H: Handle>(source: &H, make: impl FnOnce() -> H) -> H {
-    if with(|c| c.shared.then_some(())).is_some() {
+    if is_sharing() {
         return source.clone();
     }
     remember(source, source.address(), make)
@@ -87,20 +111,35 @@ pub(super) fn cloned<H: Handle>(source: &H, make: impl FnOnce() -> H) -> H {
 /// a clone counts as converting the original, to which other parts of the model may be tied.
 pub(super) fn converted<S: Handle, C: Handle>(source: &S, make: impl FnOnce() -> C) -> C {
     let address = source.address();
-    let origin = with(|c| c.origins.get(&address).copied());
-    remember(source, origin.unwrap_or(address), make)
+    remember(source, origin_of(address), make)
+}
+
+fn is_sharing() -> bool {
+    with(|c| c.shared.then_some(())).is_some()
+}
+
+fn origin_of(address: usize) -> usize {
+    with(|c| c.origins.get(&address).copied()).unwrap_or(address)
 }
 
 fn remember<S: Handle, C: Handle>(source: &S, origin: usize, make: impl FnOnce() -> C) -> C {
     let key = (origin, TypeId::of::<C>());
-    let known = with(|c| c.made.get(&key)?.downcast_ref::<C>().cloned());
-    known.unwrap_or_else(|| {
-        let copy = make();
-        with(|c| {
-            c.sources.push(Box::new(source.clone()));
-            c.origins.insert(copy.address(), *c.origins.get(&origin).unwrap_or(&origin));
-            c.made.insert(key, Box::new(copy.clone()))
-        });
-        copy
-    })
+    if let Some(copy) = known(key) {
+        return copy.downcast_ref::<C>().expect("the type in its key").clone();
+    }
+    let copy = make();
+    keep(key, copy.address(), Rc::new(copy.clone()), Box::new(source.clone()));
+    copy
+}
+
+fn known(key: Key) -> Option<Rc<dyn Any>> {
+    with(|c| c.made.get(&key).cloned())
+}
+
+fn keep(key: Key, address: usize, copy: Rc<dyn Any>, source: Box<dyn Any>) {
+    with(|c| {
+        c.sources.push(source);
+        c.origins.insert(address, *c.origins.get(&key.0).unwrap_or(&key.0));
+        c.made.insert(key, copy)
+    });
 }

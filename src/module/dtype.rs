@@ -51,7 +51,10 @@ impl<F: Dtype> Dtype for Option<F> {
     type With<U: Real> = Option<F::With<U>>;
     #[track_caller]
     fn dtype<U: Real>(self) -> Option<F::With<U>> {
-        copying(|| self.map(F::dtype::<U>))
+        let copying = copying();
+        let converted = self.map(F::dtype::<U>);
+        copying.end();
+        converted
     }
 }
 
@@ -59,7 +62,10 @@ impl<F: Dtype> Dtype for Vec<F> {
     type With<U: Real> = Vec<F::With<U>>;
     #[track_caller]
     fn dtype<U: Real>(self) -> Vec<F::With<U>> {
-        copying(|| self.into_iter().map(F::dtype::<U>).collect())
+        let copying = copying();
+        let converted = self.into_iter().map(F::dtype::<U>).collect();
+        copying.end();
+        converted
     }
 }
 
@@ -67,7 +73,10 @@ impl<F: Dtype, const N: usize> Dtype for [F; N] {
     type With<U: Real> = [F::With<U>; N];
     #[track_caller]
     fn dtype<U: Real>(self) -> [F::With<U>; N] {
-        copying(|| self.map(F::dtype::<U>))
+        let copying = copying();
+        let converted = self.map(F::dtype::<U>);
+        copying.end();
+        converted
     }
 }
 
@@ -75,7 +84,10 @@ impl<F: Dtype> Dtype for BTreeMap<String, F> {
     type With<U: Real> = BTreeMap<String, F::With<U>>;
     #[track_caller]
     fn dtype<U: Real>(self) -> BTreeMap<String, F::With<U>> {
-        copying(|| self.into_iter().map(|(name, m)| (name, m.dtype::<U>())).collect())
+        let copying = copying();
+        let converted = self.into_iter().map(|(name, m)| (name, m.dtype::<U>())).collect();
+        copying.end();
+        converted
     }
 }
 
@@ -83,6 +95,9 @@ impl<F: Dtype> Dtype for Box<F> {
     type With<U: Real> = Box<F::With<U>>;
     #[track_caller]
     fn dtype<U: Real>(self) -> Box<F::With<U>> {
-        copying(|| Box::new((*self).dtype::<U>()))
+        let copying = copying();
+        let converted = Box::new((*self).dtype::<U>());
+        copying.end();
+        converted
     }
 }

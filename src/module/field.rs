@@ -33,6 +33,17 @@ impl<'a> Members<'a> {
         field.show(name, self);
     }
 
+    /// Adds what another module shows itself, under names that begin with `prefix`.
+    pub(super) fn extend(&mut self, prefix: &str, other: Members<'a>) {
+        for (name, param) in other.params {
+            self.params.push((format!("{prefix}{name}"), param));
+        }
+        for (name, buffer) in other.buffers {
+            self.buffers.push((format!("{prefix}{name}"), buffer));
+        }
+        self.modes.extend(other.modes);
+    }
+
     /// Shows a child.
     pub fn child(&mut self, name: impl Into<String>, child: &'a dyn Module) {
         self.children.push((name.into(), child.inside().unwrap_or(child)));

@@ -1,10 +1,6 @@
 //! Loading a [`StateDict`] into a module, strictly or in part.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    path::Path,
-};
+use std::{collections::HashMap, fmt, path::Path};
 
 use super::{
     Module, hooks,
@@ -50,21 +46,28 @@ impl LoadReport {
     /// How many unexpected entries match missing ones once a prefix is removed from or added to their names, and which
     /// prefix: `module.` for a model in `DataParallel`, `model.` for one in a trainer.
     fn prefix(&self) -> Option<(usize, String)> {
-        let mut found: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        // For each prefix, and what is done with it, how many.
+        let mut found: Vec<(usize, &str, &str)> = Vec::new();
         for (long, short, what) in
             [(&self.unexpected, &self.missing, "removed"), (&self.missing, &self.unexpected, "added")]
         {
-            let short: HashMap<&str, &[usize]> = short.iter().map(|(name, shape)| (&**name, &**shape)).collect();
+            let mut shapes: HashMap<&str, &[usize]> = HashMap::new();
+            for (name, shape) in short {
+                shapes.insert(name, shape);
+            }
             for (name, shape) in long {
                 for (dot, _) in name.match_indices('.') {
                     let (prefix, rest) = name.split_at(dot + 1);
-                    if short.get(rest) == Some(&&**shape) {
-                        *found.entry((prefix, what)).or_default() += 1;
+                    if shapes.get(rest) == Some(&&**shape) {
+                        match found.iter_mut().find(|(_, p, w)| (*p, *w) == (prefix, what)) {
+                            Some((count, ..)) => *count += 1,
+                            None => found.push((1, prefix, what)),
+                        }
                     }
                 }
             }
         }
-        let ((prefix, what), count) = found.into_iter().max_by_key(|&(_, count)| count)?;
+        let (count, prefix, what) = found.into_iter().max()?;
         let enough = 2 * count >= self.missing.len().min(self.unexpected.len());
         enough.then(|| (count, format!("with the prefix `{prefix}` {what}")))
     }

@@ -416,23 +416,24 @@ impl<T: Real> Param<T> {
     /// If it is computed by a [parametrization](crate::nn::utils::parametrize), which has one element type.
     #[track_caller]
     pub fn cast<U: Real>(&self) -> Param<U> {
-        copying(|| {
-            converted(self, || {
-                let source = match self.source() {
-                    Source::Own(tensor) => Source::own(tensor.into_detached().cast()),
-                    Source::Lazy(known) => Source::Lazy(known),
-                    Source::Computed(list) => {
-                        copies::fail(format!(
-                            "dtype: a parameter that {} computes is of one element type; convert the model first, then \
-                             parametrize it",
-                            list.steps()
-                        ));
-                        Source::Lazy(Vec::new())
-                    }
-                };
-                Param::of(source, self.requires_grad())
-            })
-        })
+        let copying = copying();
+        let cast = converted(self, || {
+            let source = match self.source() {
+                Source::Own(tensor) => Source::own(tensor.into_detached().cast()),
+                Source::Lazy(known) => Source::Lazy(known),
+                Source::Computed(list) => {
+                    copies::fail(format!(
+                        "dtype: a parameter that {} computes is of one element type; convert the model first, then \
+                         parametrize it",
+                        list.steps()
+                    ));
+                    Source::Lazy(Vec::new())
+                }
+            };
+            Param::of(source, self.requires_grad())
+        });
+        copying.end();
+        cast
     }
 }
 
@@ -442,8 +443,15 @@ pub(super) fn fits(known: &[Option<usize>], shape: &[usize]) -> bool {
 }
 
 pub(super) fn misfit(what: &str, known: &[Option<usize>], values: &[usize]) -> String {
-    let sizes: Vec<String> = known.iter().map(|n| n.map_or("?".into(), |n| n.to_string())).collect();
-    format!("the {what} is [{}], the new values are {values:?}", sizes.join(", "))
+    let mut sizes = String::new();
+    for n in known {
+        sizes += if sizes.is_empty() { "" } else { ", " };
+        match n {
+            Some(n) => sizes += &n.to_string(),
+            None => sizes += "?",
+        }
+    }
+    format!("the {what} is [{sizes}], the new values are {values:?}")
 }
 
 impl<T: Real> Handle for Param<T> {

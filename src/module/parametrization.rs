@@ -94,15 +94,24 @@ impl<T: Real> Module for ParametrizationList<T> {
     }
 
     fn upgrade(&self, prefix: &str, state: &mut StateDict) {
-        let Some((outer, name)) = prefix.trim_end_matches('.').rsplit_once("parametrizations.") else { return };
-        let old = self.steps[0].old_names().iter().map(|suffix| format!("{outer}{name}{suffix}"));
-        let renamed: Vec<_> = old.enumerate().map(|(i, old)| (old, format!("{prefix}{}", self.name(i)))).collect();
-        if renamed.iter().all(|(old, new)| state.get(old).is_some() && state.get(new).is_none()) {
-            for (old, new) in renamed {
-                let tensor = state.remove(&old).expect("looked up above");
-                state.insert(new, tensor);
-            }
+        rename(prefix, self.steps[0].old_names(), &|i| self.name(i), state);
+    }
+}
+
+/// Renames the entries of the originals that an older file has with these suffixes behind the parameter's name, if it has all.
+fn rename(prefix: &str, suffixes: &[&str], name_of: &dyn Fn(usize) -> String, state: &mut StateDict) {
+    let Some((outer, name)) = prefix.trim_end_matches('.').rsplit_once("parametrizations.") else { return };
+    let mut renamed = Vec::new();
+    for (i, suffix) in suffixes.iter().enumerate() {
+        let (old, new) = (format!("{outer}{name}{suffix}"), format!("{prefix}{}", name_of(i)));
+        if state.get(&old).is_none() || state.get(&new).is_some() {
+            return;
         }
+        renamed.push((old, new));
+    }
+    for (old, new) in renamed {
+        let tensor = state.remove(&old).expect("looked up above");
+        state.insert(new, tensor);
     }
 }
 
@@ -118,11 +127,7 @@ impl<T: Real> Module for Beside<T> {
         for (original, suffix) in self.list.originals.iter().zip(step.beside().unwrap_or_default()) {
             members.field(&format!("{}{suffix}", self.name), original);
         }
-        let mut own = walk::members(&**step);
-        let named = |name: String| format!("{}{name}", self.name);
-        members.params.extend(own.params.drain(..).map(|(name, param)| (named(name), param)));
-        members.buffers.extend(own.buffers.drain(..).map(|(name, buffer)| (named(name), buffer)));
-        members.modes.append(&mut own.modes);
+        members.extend(&self.name, walk::members(&**step));
     }
 
     fn type_name(&self) -> String {
@@ -164,7 +169,12 @@ impl<T: Real> ParametrizationList<T> {
 
     /// The names of the parametrizations, for a message.
     pub(super) fn steps(&self) -> String {
-        self.steps.iter().map(|step| step.type_name()).collect::<Vec<_>>().join(" and ")
+        let mut names = self.steps[0].type_name();
+        for step in &self.steps[1..] {
+            names += " and ";
+            names += &step.type_name();
+        }
+        names
     }
 
     fn is_there(&self, op: &str) -> Error {
@@ -199,11 +209,12 @@ impl<T: Real> ParametrizationList<T> {
 
     /// A copy that shares nothing with this one.
     pub(super) fn copied(&self) -> Self {
-        copying(|| ParametrizationList {
+        let _copying = copying();
+        ParametrizationList {
             originals: self.originals.iter().map(Param::deep_clone).collect(),
             steps: self.steps.iter().map(|step| step.clone_parametrization()).collect(),
             shape: self.shape.clone(),
-        })
+        }
     }
 }
 

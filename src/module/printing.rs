@@ -9,14 +9,23 @@ use crate::python::AsPython;
 pub fn repr(module: &dyn Module) -> String {
     let extra = module.extra_repr();
     let members = walk::members(module);
-    let mut printed: Vec<(String, String)> =
-        members.children.iter().map(|(name, child)| (name.clone(), repr(*child))).collect();
-    let lists: Vec<_> = members.parametrized.iter().map(|(name, list)| (name.clone(), repr(&**list))).collect();
+    let (mut printed, mut lists) = (Vec::new(), Vec::new());
+    for (name, child) in members.children {
+        printed.push((name, repr(child)));
+    }
+    for (name, list) in members.parametrized {
+        lists.push((name, repr(&*list)));
+    }
     let type_name = if lists.is_empty() { module.type_name() } else { format!("Parametrized{}", module.type_name()) };
     if !lists.is_empty() {
         printed.push(("parametrizations".into(), nested("ModuleDict", Vec::new(), lists)));
     }
-    let lines: Vec<String> = extra.split('\n').filter(|l| !l.is_empty()).map(str::to_string).collect();
+    let mut lines = Vec::new();
+    for line in extra.split('\n') {
+        if !line.is_empty() {
+            lines.push(line.to_string());
+        }
+    }
     if printed.is_empty() && lines.len() < 2 {
         return format!("{type_name}({extra})");
     }
@@ -25,7 +34,9 @@ pub fn repr(module: &dyn Module) -> String {
 }
 
 fn nested(type_name: &str, mut lines: Vec<String>, children: Vec<(String, String)>) -> String {
-    lines.extend(children.into_iter().map(|(name, text)| format!("({name}): {}", text.replace('\n', "\n  "))));
+    for (name, text) in children {
+        lines.push(format!("({name}): {}", text.replace('\n', "\n  ")));
+    }
     format!("{type_name}(\n  {}\n)", lines.join("\n  "))
 }
 
@@ -49,12 +60,14 @@ fn fold(children: Vec<(String, String)>) -> Vec<(String, String)> {
             _ => runs.push((name.clone(), name, text, 1)),
         }
     }
-    runs.into_iter()
-        .map(|(first, last, text, count)| match count {
+    let mut folded = Vec::with_capacity(runs.len());
+    for (first, last, text, count) in runs {
+        folded.push(match count {
             1 => (first, text),
             n => (format!("{first}-{last}"), format!("{n} x {text}")),
-        })
-        .collect()
+        });
+    }
+    folded
 }
 
 impl fmt::Display for dyn Module {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{Error, Real, Result, error::there_are};
 
+#[inline]
 pub(super) fn get<'m>(root: &'m dyn Module, op: &str, path: &str) -> Result<&'m dyn Module> {
     if path.is_empty() {
         return Ok(root.inside().unwrap_or(root));
@@ -23,6 +24,7 @@ pub(super) fn get<'m>(root: &'m dyn Module, op: &str, path: &str) -> Result<&'m 
 }
 
 /// The place of the module at a path: the field, or the box in a container.
+#[inline]
 fn slot<'m>(root: &'m mut dyn Module, op: &str, path: &str) -> Result<&'m mut dyn Module> {
     get(root, op, path)?;
     let (mut slot, mut rest) = (root, path);
@@ -38,14 +40,20 @@ fn slot<'m>(root: &'m mut dyn Module, op: &str, path: &str) -> Result<&'m mut dy
 }
 
 /// The name of the child with which the path begins, and the path from there. A name in a map may itself contain dots.
+#[inline]
 fn step<'p>(module: &dyn Module, path: &'p str) -> (&'p str, &'p str) {
     let children = walk::children(module);
     let is_child = |name: &str| children.iter().any(|(child, _)| child == name);
-    let dots = path.match_indices('.').map(|(dot, _)| (&path[..dot], &path[dot + 1..]));
-    dots.chain([(path, "")]).rfind(|(name, _)| is_child(name)).unwrap_or((path, ""))
+    let (mut name, mut rest) = (path, "");
+    while !is_child(name) {
+        let Some(dot) = name.rfind('.') else { return (path, "") };
+        (name, rest) = (&path[..dot], &path[dot + 1..]);
+    }
+    (name, rest)
 }
 
 /// What is in the slot, or in a wrapper there, if its type is one of these.
+#[inline]
 pub(super) fn of_type<'m>(mut slot: &'m mut dyn Module, wanted: &dyn Fn(&dyn Any) -> bool) -> Option<&'m mut dyn Any> {
     while !wanted(&*slot) {
         slot = slot.child_mut("")?;
@@ -54,6 +62,7 @@ pub(super) fn of_type<'m>(mut slot: &'m mut dyn Module, wanted: &dyn Fn(&dyn Any
 }
 
 /// What an error says that there is, and what that place takes.
+#[inline]
 fn other(op: &str, path: &str, root: &dyn Module, got: &str) -> Error {
     let there = get(root, op, path).map_or(String::new(), Module::type_name);
     let takes = "a field takes a module of exactly its own type, a child of a Sequential, ModuleList or ModuleDict any layer of the \
@@ -84,6 +93,7 @@ pub(super) fn set<T: Real, L: Forward<T>>(root: &mut dyn Module, path: &str, mod
     Ok(())
 }
 
+#[inline]
 pub(super) fn parameter(root: &dyn Module, path: &str) -> Result<AnyParam> {
     entry("get_parameter", "parameter", root, path, |entry| match entry {
         Entry::Param(param) => Some(param),
@@ -91,6 +101,7 @@ pub(super) fn parameter(root: &dyn Module, path: &str) -> Result<AnyParam> {
     })
 }
 
+#[inline]
 pub(super) fn buffer(root: &dyn Module, path: &str) -> Result<AnyBuffer> {
     entry("get_buffer", "buffer", root, path, |entry| match entry {
         Entry::Buffer(buffer) => Some(buffer),

@@ -439,7 +439,8 @@ impl<T: Real, X: Send + Sync + Tensors + 'static> Forward<T, X> for Sequential<T
 
 impl<T: Real, X: 'static> Clone for Sequential<T, X> {
     fn clone(&self) -> Self {
-        copying(|| Sequential { first: self.first.clone(), rest: self.rest.clone() })
+        let _copying = copying();
+        Sequential { first: self.first.clone(), rest: self.rest.clone() }
     }
 }
 

@@ -43,9 +43,17 @@ fn descend(module: &dyn Module, prefix: &str, f: &mut dyn FnMut(&str, &Members<'
 /// The parameters of a module itself, including those from which parametrizations compute others.
 pub(super) fn own_parameters(root: &dyn Module) -> Vec<AnyParam> {
     let root = members(root);
-    let lists = root.parametrized.iter().map(|(_, list)| list).chain(&root.beside);
-    let computed = lists.flat_map(|list| parameters(&**list));
-    root.params.into_iter().map(|(_, p)| p).chain(computed).collect()
+    let mut own = Vec::new();
+    for (_, param) in root.params {
+        own.push(param);
+    }
+    for (_, list) in &root.parametrized {
+        own.extend(parameters(&**list));
+    }
+    for list in &root.beside {
+        own.extend(parameters(&**list));
+    }
+    own
 }
 
 /// The state_dict with its entries named as in this version of every module.
@@ -71,26 +79,37 @@ pub(super) fn upgraded(module: &dyn Module, state: &StateDict) -> StateDict {
     state
 }
 
-pub(super) fn parameters(root: &dyn Module) -> Vec<AnyParam> {
-    named_parameters(root).into_iter().map(|(_, p)| p).collect()
-}
-
-pub(super) fn named_parameters(root: &dyn Module) -> Vec<(String, AnyParam)> {
-    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+/// Shows each parameter once to `f`, with the path of its module and its name there.
+fn each_parameter(root: &dyn Module, f: &mut dyn FnMut(&str, &str, &AnyParam)) {
+    let mut seen = HashSet::new();
     descend(root, "", &mut |prefix, members| {
         for (name, param) in &members.params {
             if seen.insert(param.address()) {
-                found.push((join(prefix, name), param.clone()));
+                f(prefix, name, param);
             }
         }
     });
+}
+
+pub(super) fn parameters(root: &dyn Module) -> Vec<AnyParam> {
+    let mut found = Vec::new();
+    each_parameter(root, &mut |_, _, param| found.push(param.clone()));
     found
 }
 
+pub(super) fn named_parameters(root: &dyn Module) -> Vec<(String, AnyParam)> {
+    let mut found = Vec::new();
+    each_parameter(root, &mut |prefix, name, param| found.push((join(prefix, name), param.clone())));
+    found
+}
+
+#[inline]
 pub(super) fn named_buffers(root: &dyn Module) -> Vec<(String, AnyBuffer)> {
     let mut found = Vec::new();
     descend(root, "", &mut |prefix, members| {
-        found.extend(members.buffers.iter().map(|(name, b)| (join(prefix, name), b.clone())));
+        for (name, buffer) in &members.buffers {
+            found.push((join(prefix, name), buffer.clone()));
+        }
     });
     found
 }
@@ -164,19 +183,26 @@ impl Entry {
 pub(crate) fn no_lazy<'a>(op: &str, mut named: impl Iterator<Item = (&'a str, bool)>) -> Result<()> {
     match named.find(|(_, lazy)| *lazy) {
         None => Ok(()),
-        Some((name, _)) => {
-            let why =
-                "has no values yet, since its shape comes from the first input; run a batch through the model first";
-            Err(Error::state(op, format!("`{name}` {why}")))
-        }
+        Some((name, _)) => Err(lazy(op, name)),
     }
 }
 
+fn lazy(op: &str, name: &str) -> Error {
+    let why = "has no values yet, since its shape comes from the first input; run a batch through the model first";
+    Error::state(op, format!("`{name}` {why}"))
+}
+
 #[track_caller]
+#[inline]
 pub(super) fn num_parameters(root: &dyn Module) -> usize {
-    let params = named_parameters(root);
-    or_panic(no_lazy("num_parameters", params.iter().map(|(name, p)| (name.as_str(), p.is_lazy()))));
-    params.iter().map(|(_, p)| p.numel()).sum()
+    let mut all = 0;
+    for (name, param) in named_parameters(root) {
+        if param.is_lazy() {
+            or_panic(Err(lazy("num_parameters", &name)))
+        }
+        all += param.numel();
+    }
+    all
 }
 
 pub(super) fn zero_grad(root: &dyn Module) {
@@ -187,6 +213,7 @@ pub(super) fn set_requires_grad(root: &dyn Module, requires_grad: bool) {
     parameters(root).iter().for_each(|p| p.set_requires_grad(requires_grad));
 }
 
+#[inline]
 pub(super) fn set_requires_grad_matching(root: &dyn Module, pattern: &str, requires_grad: bool) -> Result<usize> {
     let params = named_parameters(root);
     let chosen = pattern::select("parameter", pattern, &params)?;
@@ -201,13 +228,17 @@ pub(super) fn set_requires_grad_matching(root: &dyn Module, pattern: &str, requi
 pub(super) fn entries(op: &str, root: &dyn Module) -> Result<Ordered<Entry>> {
     let (mut found, mut twice) = (Ordered::default(), None);
     descend(root, "", &mut |prefix, members| {
-        let params = members.params.iter().map(|(name, p)| (name, Entry::Param(p.clone())));
-        let buffers = members.buffers.iter().map(|(name, b)| (name, Entry::Buffer(b.clone())));
-        for (name, entry) in params.chain(buffers) {
+        let mut add = |name: &str, entry| {
             let path = join(prefix, name);
             if found.insert(path.clone(), entry).is_some() {
                 twice.get_or_insert(path);
             }
+        };
+        for (name, param) in &members.params {
+            add(name, Entry::Param(param.clone()));
+        }
+        for (name, buffer) in &members.buffers {
+            add(name, Entry::Buffer(buffer.clone()));
         }
     });
     match twice {
@@ -227,16 +258,20 @@ pub(super) fn state_dict(root: &dyn Module) -> StateDict {
 /// # Errors
 /// If two entries have the same name, or a parameter has no values yet.
 pub(super) fn state(op: &str, root: &dyn Module) -> Result<StateDict> {
-    let value = |entry| match entry {
-        Entry::Param(p) => p.detach(),
-        Entry::Buffer(b) => b.tensor(),
-    };
     if let Some(hooks) = hooks::runner() {
         (hooks.run)(root, &mut Step::Saving);
     }
-    let entries = entries(op, root)?;
-    no_lazy(op, entries.iter().map(|(name, entry)| (name, entry.is_lazy())))?;
-    let mut state = entries.into_iter().map(|(name, entry)| (name, value(entry))).collect();
+    let mut state = StateDict::default();
+    for (name, entry) in entries(op, root)? {
+        if entry.is_lazy() {
+            return Err(lazy(op, &name));
+        }
+        let value = match entry {
+            Entry::Param(p) => p.detach(),
+            Entry::Buffer(b) => b.tensor(),
+        };
+        state.insert(name, value);
+    }
     if let Some(hooks) = hooks::runner() {
         (hooks.run)(root, &mut Step::Saved(&mut state));
     }
@@ -256,10 +291,14 @@ fn set_mode(root: &dyn Module, training: bool) {
 }
 
 /// Sets the modes of the layers whose path, or that of a module around them, matches.
+#[inline]
 pub(super) fn set_modes(root: &dyn Module, pattern: &str, training: bool) -> Result<usize> {
-    let within = |path: &str| {
-        let parts = path.match_indices('.').map(|(dot, _)| &path[..dot]);
-        parts.chain([path]).any(|part| pattern::matches(pattern, part))
+    let within = |mut path: &str| {
+        while !pattern::matches(pattern, path) {
+            let Some(dot) = path.rfind('.') else { return false };
+            path = &path[..dot];
+        }
+        true
     };
     let (mut chosen, mut others) = (0, Vec::new());
     descend(root, "", &mut |path, members| match members.modes.is_empty() {
@@ -274,6 +313,7 @@ pub(super) fn set_modes(root: &dyn Module, pattern: &str, training: bool) -> Res
     if chosen == 0 { Err(pattern::no_match("layer with a mode", pattern, others.iter())) } else { Ok(chosen) }
 }
 
+#[inline]
 pub(super) fn is_training(root: &dyn Module) -> bool {
     let mut found = None;
     descend(root, "", &mut |_, members| {
@@ -284,6 +324,7 @@ pub(super) fn is_training(root: &dyn Module) -> bool {
     found.unwrap_or(true)
 }
 
+#[inline]
 pub(super) fn apply(module: &dyn Module, path: &str, f: &mut dyn FnMut(&str, &dyn Module)) {
     for (name, child) in members(module).children {
         apply(child, &join(path, &name), f);

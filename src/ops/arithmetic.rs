@@ -2,14 +2,15 @@
 
 use std::ops;
 
+use ndarray::ArrayD;
 use ndnn_derive::concrete;
 
-use super::elementwise::{self, OnConstant, OnPairs, pairs, reuse, row, with_constant};
+use super::elementwise::{Two, constant, one, pairs, row, two, two_onto};
 use crate::{
     Error, Result,
     error::or_panic,
     kernels::{
-        elementwise::{broadcast_shape, zip, zip3},
+        elementwise::{broadcast_shape, zip3},
         layout::row_major,
         sizes::room,
     },
@@ -25,76 +26,77 @@ pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Ten
     Ok(shape)
 }
 
-/// `f` of three operands with these names as an operation, broadcasting; `gradient(k, g, operands)` is that of operand `k`,
-/// in the shape of the result.
+/// The shape that three operands with these names broadcast to.
+pub(super) fn broadcast_three<T: Element>(op: &str, names: [&str; 3], operands: [&Tensor<T>; 3]) -> Result<Vec<usize>> {
+    let shapes = [operands[0].shape(), operands[1].shape(), operands[2].shape()];
+    let shape = shape_of_three(op, names, shapes)?;
+    room::<T>(op, &shape)?;
+    Ok(shape)
+}
+
+fn shape_of_three(op: &str, names: [&str; 3], [a, b, c]: [&[usize]; 3]) -> Result<Vec<usize>> {
+    broadcast_shape(a, b).and_then(|shape| broadcast_shape(&shape, c)).ok_or_else(|| {
+        let [x, y, z] = names;
+        Error::shape(op, format!("the shapes do not broadcast together: {x} {a:?}, {y} {b:?}, {z} {c:?}"))
+    })
+}
+
+/// The gradient of operand `k` of an operation of three, in the shape of the result.
+type GradientOfThree<T> = fn(usize, &Tensor<T>, [&Tensor<T>; 3]) -> Result<Tensor<T>>;
+
+/// An operation of three operands, which broadcast.
 pub(super) fn of_three<T: Number>(
     op: &'static str,
-    names: [&str; 3],
+    out: ArrayD<T>,
     operands: [&Tensor<T>; 3],
-    f: impl Fn(T, T, T) -> T + Sync,
-    gradient: impl Fn(usize, &Tensor<T>, [&Tensor<T>; 3]) -> Result<Tensor<T>> + Send + Sync + 'static,
-) -> Result<Tensor<T>> {
-    let [a, b, c] = operands;
-    let shape = broadcast_shape(a.shape(), b.shape()).and_then(|shape| broadcast_shape(&shape, c.shape()));
-    let shape = shape.ok_or_else(|| {
-        let named = names.iter().zip(operands).map(|(name, operand)| format!("{name} {:?}", operand.shape()));
-        Error::shape(op, format!("the shapes do not broadcast together: {}", named.collect::<Vec<_>>().join(", ")))
-    })?;
-    room::<T>(op, &shape)?;
-    let out = zip3(a.view(), b.view(), c.view(), &shape, f);
-    let kept = operands.map(Tensor::clone);
-    Ok(Tensor::op(op, out, operands, move |g, needed| {
-        let mut gradients = [None, None, None];
-        for (k, slot) in gradients.iter_mut().enumerate().filter(|&(k, _)| needed[k]) {
-            *slot = Some(gradient(k, g, kept.each_ref())?.sum_to(kept[k].shape())?);
+    gradient: GradientOfThree<T>,
+) -> Tensor<T> {
+    let [a, b, c] = [operands[0].clone(), operands[1].clone(), operands[2].clone()];
+    Tensor::op(op, out, operands, move |g, needed| {
+        let (kept, mut gradients) = ([&a, &b, &c], [None, None, None]);
+        for k in 0..3 {
+            if needed[k] {
+                gradients[k] = Some(gradient(k, g, kept)?.sum_to(kept[k].shape())?);
+            }
         }
         Ok(gradients)
-    }))
+    })
 }
 
 pairs! {
-    number Number Sum, "add", composed vectors reads [[false, false], [false, false]]: |x, y| x.plus(y), |g, x, y| g, g;
-    number Number Difference, "sub", composed vectors reads [[false, false], [false, false]]:
+    number Number Sum, "add", composed common reads [[false, false], [false, false]]: |x, y| x.plus(y), |g, x, y| g, g;
+    number Number Difference, "sub", composed common reads [[false, false], [false, false]]:
         |x, y| x.minus(y), |g, x, y| g, -g;
-    number Number Product, "mul", composed vectors reads [[false, true], [true, false]]:
+    number Number Product, "mul", composed common reads [[false, true], [true, false]]:
         |x, y| x.times(y), |g, x, y| g * y, g * x;
-    real Real Quotient, "div", fused vectors reads [[false, true], [true, true]]:
+    real Real Quotient, "div", fused common reads [[false, true], [true, true]]:
         |x, y| x / y, |g, x, y| g / y, -(g * (x / y / y));
 }
 
 /// `a + b` for tensors of one shape, without a graph, in the memory of `a` if nothing else refers to it.
 pub(crate) fn added<T: Real>(a: Tensor<T>, b: &Tensor<T>) -> Tensor<T> {
-    let sum = |a: Tensor<T>| zip(a.view(), b.view(), b.shape(), |x: T, y| x + y).into();
-    no_grad(|| reuse(Sum, a.into_detached(), b)).unwrap_or_else(sum)
+    or_panic(no_grad(|| two_onto(Sum::row(), a.into_detached(), b)))
 }
 
 /// One row per operator: the fallible method, the operator for every combination of values and references, and with a
-/// constant, whose gradient is the last closure.
+/// constant.
 macro_rules! operators {
-    ($($(#[$doc:meta])* $class:ident $bound:ident [$($t:ty),+], $row:ident, $try:ident, $trait:ident :: $method:ident,
-     |$g:ident, $c:ident| $slope:expr;)*) => {$(
+    ($($(#[$doc:meta])* $bound:ident, $row:ident, $try:ident, $trait:ident :: $method:ident;)*) => {$(
         impl<T: $bound> Tensor<T> {
             $(#[$doc])*
             ///
             /// # Errors
             /// If the shapes do not broadcast together.
             pub fn $try(&self, other: &Tensor<T>) -> Result<Tensor<T>> {
-                elementwise::$class::pairs($row, self, other)
+                two($row::row(), self, other)
             }
         }
-        $(
-            impl OnConstant<$t> for $row {
-                fn on(self, x: &Tensor<$t>, constant: $t) -> Tensor<$t> {
-                    with_constant(self, x, constant, |$g, $c| $slope)
-                }
-            }
-        )+
         operators!(@ $bound, $trait::$method, &Tensor<T>, &Tensor<T>, |a, b| or_panic(a.$try(b)));
         operators!(@ $bound, $trait::$method, &Tensor<T>, Tensor<T>, |a, b| or_panic(a.$try(&b)));
-        operators!(@ $bound, $trait::$method, Tensor<T>, &Tensor<T>, |a, b| or_panic(elementwise::$class::pairs_onto($row, a, b)));
-        operators!(@ $bound, $trait::$method, Tensor<T>, Tensor<T>, |a, b| or_panic(elementwise::$class::pairs_onto($row, a, &b)));
-        operators!(@ $bound, $trait::$method, &Tensor<T>, T, |a, b| elementwise::$class::constant($row, a, b));
-        operators!(@ $bound, $trait::$method, Tensor<T>, T, |a, b| elementwise::$class::constant($row, &a, b));
+        operators!(@ $bound, $trait::$method, Tensor<T>, &Tensor<T>, |a, b| or_panic(two_onto($row::row(), a, b)));
+        operators!(@ $bound, $trait::$method, Tensor<T>, Tensor<T>, |a, b| or_panic(two_onto($row::row(), a, &b)));
+        operators!(@ $bound, $trait::$method, &Tensor<T>, T, |a, b| constant($row::row(), a, b));
+        operators!(@ $bound, $trait::$method, Tensor<T>, T, |a, b| constant($row::row(), &a, b));
     )*};
     (@ $bound:ident, $trait:ident :: $method:ident, $left:ty, $right:ty, |$a:ident, $b:ident| $value:expr) => {
         impl<T: $bound> ops::$trait<$right> for $left {
@@ -110,14 +112,14 @@ macro_rules! operators {
 
 operators! {
     /// `self + other`, broadcasting.
-    number Number [f32, f64, i64], Sum, try_add, Add::add, |g, _c| g.clone();
+    Number, Sum, try_add, Add::add;
     /// `self - other`, broadcasting.
-    number Number [f32, f64, i64], Difference, try_sub, Sub::sub, |g, _c| g.clone();
+    Number, Difference, try_sub, Sub::sub;
     /// `self * other`, elementwise, broadcasting.
-    number Number [f32, f64, i64], Product, try_mul, Mul::mul, |g, c| g * c;
+    Number, Product, try_mul, Mul::mul;
     /// `self / other`, elementwise, broadcasting. For integers use [`Tensor::div_floor`] or [`Tensor::div_trunc`]:
     /// PyTorch's `/` converts them to floats.
-    real Real [f32, f64], Quotient, try_div, Div::div, |g, c| g / c;
+    Real, Quotient, try_div, Div::div;
 }
 
 /// A scalar on the left; only for each type by name, since Rust does not allow to implement a foreign trait for every
@@ -171,8 +173,8 @@ scalar_left!(div f32, f64);
 impl<T: Number> ops::Neg for &Tensor<T> {
     type Output = Tensor<T>;
     fn neg(self) -> Tensor<T> {
-        row!(number Number "neg", (), vectors, |x| x.negated(), from nothing |g, x| -g);
-        elementwise::number::one(Row {}, self)
+        row!(number Number "neg", (), common, |x| x.negated(), from nothing |g, x| -g);
+        one(row(), self)
     }
 }
 
@@ -221,17 +223,17 @@ pub(super) fn quotient_floor<T: Number>(a: T, b: T) -> T {
 }
 
 pairs! {
-    number Number QuotientFloor, "div_floor", composed plain reads [[false, false], [false, false]]:
+    number Number QuotientFloor, "div_floor", composed libm reads [[false, false], [false, false]]:
         |x, y| quotient_floor(x, y), |g, x, y| g.zero(), g.zero();
-    number Number QuotientTrunc, "div_trunc", composed plain reads [[false, false], [false, false]]:
+    number Number QuotientTrunc, "div_trunc", composed libm reads [[false, false], [false, false]]:
         |x, y| quotient_trunc(x, y), |g, x, y| g.zero(), g.zero();
     // Flat in the divisor where the whole quotient is 0.
-    number Number RemainderFloor, "remainder", composed plain reads [[false, false], [true, true]]:
+    number Number RemainderFloor, "remainder", composed libm reads [[false, false], [true, true]]:
         |x, y| rem_floor(x, y), |g, x, y| g, {
             let q = x.div_floor(y);
             -(g.kept(!q.equals(0.)) * q)
         };
-    number Number RemainderTrunc, "fmod", composed plain reads [[false, false], [true, true]]:
+    number Number RemainderTrunc, "fmod", composed libm reads [[false, false], [true, true]]:
         |x, y| rem(x, y), |g, x, y| g, {
             let q = x.div_trunc(y);
             -(g.kept(!q.equals(0.)) * q)
@@ -239,15 +241,10 @@ pairs! {
 }
 
 /// A quotient or remainder; returns an error if an integer is divided by zero.
-fn whole_division<T: Number>(
-    op: &str,
-    row: impl OnPairs<f32> + OnPairs<f64> + OnPairs<i64>,
-    x: &Tensor<T>,
-    y: &Tensor<T>,
-) -> Result<Tensor<T>> {
+fn whole_division<T: Number>(op: &str, row: Two, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
     match T::DTYPE == DType::I64 && row_major(&y.view()).contains(&T::ZERO) {
         true => Err(Error::value(op, "an integer is divided by zero; use floats, or fill the zeros first")),
-        false => elementwise::number::pairs(row, x, y),
+        false => two(row, x, y),
     }
 }
 
@@ -265,7 +262,7 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together, or an integer is divided by zero.
     pub fn div_floor(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        whole_division("div_floor", QuotientFloor, self, &other.operand())
+        whole_division("div_floor", QuotientFloor::row(), self, &other.operand())
     }
 
     /// `self / other` rounded towards zero, broadcasting, for floats and integers; the gradient is zero. PyTorch's `div`
@@ -274,7 +271,7 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together, or an integer is divided by zero.
     pub fn div_trunc(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        whole_division("div_trunc", QuotientTrunc, self, &other.operand())
+        whole_division("div_trunc", QuotientTrunc::row(), self, &other.operand())
     }
 
     /// `self - other · ⌊self / other⌋`, broadcasting: the remainder, with the sign of `other`. Python's `%`.
@@ -282,7 +279,7 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together, or an integer is divided by zero.
     pub fn remainder(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        whole_division("remainder", RemainderFloor, self, &other.operand())
+        whole_division("remainder", RemainderFloor::row(), self, &other.operand())
     }
 
     /// The remainder of the division rounded towards zero, broadcasting; has the sign of `self`. Rust's `%`.
@@ -290,7 +287,7 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together, or an integer is divided by zero.
     pub fn fmod(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        whole_division("fmod", RemainderTrunc, self, &other.operand())
+        whole_division("fmod", RemainderTrunc::row(), self, &other.operand())
     }
 
     /// `self + value · a · b`, broadcasting.
@@ -325,26 +322,29 @@ impl<T: Real> Tensor<T> {
     #[concrete(Real)]
     pub fn lerp(&self, end: &Tensor<T>, weight: impl Operand<T>) -> Result<Tensor<T>> {
         let near = |a: T, b: T, w: T| if w.abs() < T::of(0.5) { a + w * (b - a) } else { b - (b - a) * (T::ONE - w) };
-        of_three("lerp", ["input", "end", "weight"], [self, end, &weight.operand()], near, |k, g, [a, b, w]| {
+        let weight = weight.operand();
+        let shape = broadcast_three("lerp", ["input", "end", "weight"], [self, end, &weight])?;
+        let out = zip3(self.view(), end.view(), weight.view(), &shape, near);
+        Ok(of_three("lerp", out, [self, end, &weight], |k, g, [a, b, w]| {
             g.try_mul(&match k {
                 0 => -w + T::ONE,
                 1 => w.clone(),
                 _ => b - a,
             })
-        })
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::elementwise::{Total, total};
+    use crate::ops::{Total, loss};
 
     /// A row without loops for its gradients, whose values are added.
     #[test]
     fn a_total_of_a_composed_row() {
         let (x, y) = (tensor(&[1., 2., 3.]), tensor(&[4., 5., 6.]));
-        let mean = total("dot", Product, &x, &y, Total::Mean).unwrap();
+        let mean = loss("dot", Product::row(), &x, &y, Total::Mean).unwrap();
         assert_eq!(mean.item().unwrap(), 32. / 3.);
         (mean * 3.).backward().unwrap();
         assert_eq!((x.grad().unwrap(), y.grad().unwrap()), (y.detach(), x.detach()));

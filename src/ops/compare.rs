@@ -21,17 +21,44 @@ fn pairwise<A: Element, B: Element, C: Element>(
     Ok(zip(a.view(), b.view(), &broadcast(op, a, b)?, f).into())
 }
 
+/// A comparison: its name, whether the operands are swapped, and the test.
+#[derive(Clone, Copy)]
+struct Comparison(&'static str, bool, Test);
+
+#[derive(Clone, Copy)]
+enum Test {
+    Equal,
+    Unequal,
+    Less,
+    LessOrEqual,
+}
+
+impl<T: Element> Tensor<T> {
+    #[concrete(Element)]
+    fn compared(&self, other: &Tensor<T>, comparison: Comparison) -> Result<Tensor<bool>> {
+        let Comparison(name, swapped, test) = comparison;
+        let shape = broadcast(name, self, other)?;
+        let (a, b) = if swapped { (other, self) } else { (self, other) };
+        let out = match test {
+            Test::Equal => zip(a.view(), b.view(), &shape, |a, b| a == b),
+            Test::Unequal => zip(a.view(), b.view(), &shape, |a, b| a != b),
+            Test::Less => zip(a.view(), b.view(), &shape, |a, b| a < b),
+            Test::LessOrEqual => zip(a.view(), b.view(), &shape, |a, b| a <= b),
+        };
+        Ok(out.into())
+    }
+}
+
 /// One row per comparison.
 macro_rules! comparisons {
-    ($($(#[$doc:meta])* $name:ident: $op:tt;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $swapped:literal, $test:ident;)*) => {
         impl<T: Element> Tensor<T> {$(
             $(#[$doc])*
             ///
             /// # Errors
             /// If the shapes do not broadcast together.
-            #[concrete(Element)]
             pub fn $name(&self, other: impl Operand<T>) -> Result<Tensor<bool>> {
-                pairwise(stringify!($name), self, &other.operand(), |a, b| a $op b)
+                self.compared(&other.operand(), Comparison(stringify!($name), $swapped, Test::$test))
             }
         )*}
     };
@@ -45,17 +72,17 @@ comparisons! {
     /// assert_eq!(tensor![1, 2, 3].eq(2)?, tensor![false, true, false]);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
-    eq: ==;
+    eq: false, Equal;
     /// Where `self != other`, elementwise, with a tensor or a scalar.
-    ne: !=;
+    ne: false, Unequal;
     /// Where `self < other`, with a tensor or a scalar.
-    lt: <;
+    lt: false, Less;
     /// Where `self <= other`, with a tensor or a scalar.
-    le: <=;
+    le: false, LessOrEqual;
     /// Where `self > other`, with a tensor or a scalar.
-    gt: >;
+    gt: true, Less;
     /// Where `self >= other`, with a tensor or a scalar.
-    ge: >=;
+    ge: true, LessOrEqual;
 }
 
 /// One row per logical operation; an element is true if it is not zero, so NaN is true.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     Error, Result,
+    kernels::layout::sort_falling,
     tensor::{Ints, Number, Tensor, axis},
 };
 
@@ -14,6 +15,18 @@ enum Label {
     Letter(char),
 }
 
+impl Label {
+    /// Rises in the order of labels: the axes of `...` from the first on, then the letters.
+    #[inline]
+    fn rank(&self) -> isize {
+        match *self {
+            Label::Ellipsis(std::cmp::Reverse(from_last)) => -(from_last as isize),
+            Label::Letter(c) => c as isize,
+        }
+    }
+}
+
+#[inline]
 fn invalid(equation: &str, what: impl std::fmt::Display) -> Error {
     Error::value("einsum", format!("{what}, in \"{equation}\""))
 }
@@ -25,6 +38,7 @@ struct Term {
 }
 
 impl Term {
+    #[inline]
     fn parse(text: &str, equation: &str) -> Result<Term> {
         let mut term = Term { letters: Vec::new(), ellipsis: None };
         let mut rest = text;
@@ -46,6 +60,7 @@ impl Term {
     }
 
     /// The labels of an array's axes, of which `...` stands for `hidden`.
+    #[inline]
     fn labels(&self, hidden: usize) -> Vec<Label> {
         let mut labels: Vec<Label> = self.letters.iter().map(|&c| Label::Letter(c)).collect();
         if let Some(at) = self.ellipsis {
@@ -86,7 +101,7 @@ impl<T: Number> Tensor<T> {
         let output = output_labels(equation, output, &labels)?;
         let mut order = output.clone();
         let mut others: Vec<Label> = labels.iter().flatten().copied().filter(|l| !output.contains(l)).collect();
-        others.sort_unstable();
+        sort_falling(&mut others, |l| -l.rank());
         others.dedup();
         order.extend(others);
         sizes(equation, &labels, operands)?;
@@ -165,6 +180,7 @@ impl<T: Number> Tensor<T> {
     }
 }
 
+#[inline]
 fn signed(dims: Vec<usize>) -> Vec<isize> {
     dims.into_iter().map(|d| d as isize).collect()
 }
@@ -183,6 +199,7 @@ fn operand_labels<T: Number>(equation: &str, terms: &[Term], operands: &[&Tensor
 }
 
 /// The labels of the result's axes.
+#[inline]
 fn output_labels(equation: &str, output: Option<&str>, labels: &[Vec<Label>]) -> Result<Vec<Label>> {
     let mut times: BTreeMap<Label, usize> = BTreeMap::new();
     labels.iter().flatten().for_each(|&l| *times.entry(l).or_default() += 1);
@@ -239,6 +256,7 @@ fn arrange<T: Number>(x: &Tensor<T>, labels: &[Label], order: &[Label]) -> Resul
     x.permute(signed(at.into_iter().flatten().collect()))?.reshape(shape.as_slice())
 }
 
+#[inline]
 fn repeated(labels: &[Label]) -> Option<(usize, usize)> {
     (0..labels.len()).find_map(|j| labels[..j].iter().position(|l| *l == labels[j]).map(|i| (i, j)))
 }

@@ -12,7 +12,7 @@ use ndarray::Dimension;
 use super::select::{connected, step};
 use crate::{
     kernels::{
-        elementwise::{Map, map, map_with, zip},
+        elementwise::{Loops, Map, Speed, map, map_by, zip},
         isa::Isa,
         scalar::{self, is_nan},
         special_f64,
@@ -146,7 +146,8 @@ impl<I: Isa, T: Real> Lane<I, T> {
     }
 }
 
-/// The operators, for numbers and tensors, with each other and with a constant.
+/// The operators, for numbers and tensors, with each other and with a constant. Those of tensors are not inlined: there are
+/// hundreds of formulas.
 macro_rules! operators {
     ($($trait:ident :: $method:ident, $op:tt;)*) => {$(
         impl<I, T: Real> $trait for Lane<I, T> {
@@ -165,12 +166,14 @@ macro_rules! operators {
         }
         impl<T: Real> $trait for Symbol<'_, T> {
             type Output = Self;
+            #[inline(never)]
             fn $method(self, other: Self) -> Self {
                 self.page.keep(self.of $op other.of)
             }
         }
         impl<T: Real> $trait<f64> for Symbol<'_, T> {
             type Output = Self;
+            #[inline(never)]
             fn $method(self, constant: f64) -> Self {
                 self.page.keep(self.of $op T::of(constant))
             }
@@ -323,18 +326,21 @@ impl<'a, T: Real> Marks<'a, T> {
 
 impl<T: Real> BitAnd for Marks<'_, T> {
     type Output = Self;
+    #[inline(never)]
     fn bitand(self, other: Self) -> Self {
         self.with(other.ones, |a, b| a * b)
     }
 }
 impl<T: Real> BitOr for Marks<'_, T> {
     type Output = Self;
+    #[inline(never)]
     fn bitor(self, other: Self) -> Self {
         self.with(other.ones, |a, b| if a > b { a } else { b })
     }
 }
 impl<T: Real> Not for Marks<'_, T> {
     type Output = Self;
+    #[inline(never)]
     fn not(self) -> Self {
         self.with(self.ones, |a, _| T::ONE - a)
     }
@@ -350,6 +356,7 @@ impl<T: Real> Tensor<T> {
 
 impl<T: Real> Neg for Symbol<'_, T> {
     type Output = Self;
+    #[inline(never)]
     fn neg(self) -> Self {
         self.page.keep(-self.of)
     }
@@ -362,37 +369,47 @@ fn one<T: Number>(holds: bool) -> T {
 impl<'a, T: Real> Formula<T> for Symbol<'a, T> {
     type Truth = Marks<'a, T>;
 
+    #[inline(never)]
     fn test(self, holds: impl Fn(T) -> bool + Sync) -> Marks<'a, T> {
         Marks { ones: self.page.write(map(self.of.view(), |x| one(holds(x))).into()), by: self }
     }
+    #[inline(never)]
     fn test_with(self, other: Self, holds: impl Fn(T, T) -> bool + Sync) -> Marks<'a, T> {
         let ones = self.of.combined(other.of, |x, y| one(holds(x, y)));
         Marks { ones: self.page.write(ones), by: self }
     }
+    #[inline(never)]
     fn kept(self, truth: Marks<'a, T>) -> Self {
         self.page.keep(connected(self.of, truth.ones, truth.by.of))
     }
+    #[inline(never)]
     fn either(truth: Marks<'a, T>, yes: f64, no: f64) -> Self {
         let value = map(truth.ones.view(), |one| T::of(if one == T::ONE { yes } else { no }));
         let shape = truth.by.of.data().raw_dim();
         let flat = move |_: &Tensor<T>, _: [bool; 1]| Ok([Some(Tensor::zeros(shape.slice()))]);
         truth.by.page.keep(Tensor::op("either", value, [truth.by.of], flat))
     }
+    #[inline(never)]
     fn bounded(self, limit: f64) -> Self {
         self.page.keep(self.of.clamp(T::of(-limit), T::of(limit)))
     }
+    #[inline(never)]
     fn zero(self) -> Self {
         self.page.keep(self.of.zeros_like())
     }
+    #[inline(never)]
     fn fixed(self) -> Self {
         self.page.keep(self.of.detach())
     }
+    #[inline(never)]
     fn power(self, exponent: f64) -> Self {
         self.page.keep(self.of.pow_scalar(T::of(exponent)))
     }
+    #[inline(never)]
     fn power_of(self, base: f64) -> Self {
         self.page.keep(self.of.rpow(T::of(base)))
     }
+    #[inline(never)]
     fn polygamma(self, n: u32) -> Self {
         self.page.keep(self.of.polygamma(n))
     }
@@ -435,12 +452,14 @@ macro_rules! functions {
 
         impl<T: Real> Functions<T> for Symbol<'_, T> {
             $(
+                #[inline(never)]
                 fn $name(self) -> Self {
                     let $t = self.of;
                     self.page.keep($tensor)
                 }
             )*
             $(
+                #[inline(never)]
                 fn $name2(self, other: Self) -> Self {
                     let ($t2, $u2) = (self.of, other.of);
                     self.page.keep($tensor2.expect("shapes that the operation has checked"))
@@ -457,16 +476,17 @@ fn sech_square_of<I: Isa, T: Real>(x: T) -> T {
 
 struct SechSquare;
 
-impl<T: Real> Map<T, T> for SechSquare {
+impl<T: Real> Map<(), T, T> for SechSquare {
+    const SPEED: Speed = Speed::NARROW;
     #[inline(always)]
-    fn at<I: Isa>(&self, x: T) -> T {
+    fn at<I: Isa>(_: &(), x: T) -> T {
         sech_square_of::<I, T>(x)
     }
 }
 
 fn sech_square<T: Real>(x: &Tensor<T>) -> Tensor<T> {
     let kept = x.clone();
-    Tensor::op("sech_square", map_with(x.view(), SechSquare), [x], move |g, _| {
+    Tensor::op("sech_square", map_by(x.view(), const { &Loops::of_one::<SechSquare>() }.with(&())), [x], move |g, _| {
         Ok([Some(g * (kept.tanh() * sech_square(&kept) * T::of(-2.)))])
     })
 }

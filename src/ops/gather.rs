@@ -1,6 +1,6 @@
 //! Taking elements of a tensor by index and by mask.
 
-use ndarray::IxDyn;
+use ndarray::{ArrayD, IxDyn};
 use ndnn_derive::concrete;
 
 use super::broadcast;
@@ -9,7 +9,7 @@ use crate::{
     kernels::{
         gather::{Rows, places, take_rows},
         layout::{array, row_major},
-        memory::{buffer, collected},
+        memory::{buffer, filled, push},
         sizes::room,
     },
     tensor::{Element, Tensor, axis},
@@ -158,19 +158,37 @@ impl<T: Element> Tensor<T> {
         let shape = broadcast("masked_select", self, mask)?;
         let mask = mask.broadcast_to(&shape)?;
         let n: usize = shape.iter().product();
-        let index = collected(row_major(&mask.view()).iter().enumerate().filter(|(_, m)| **m).map(|(i, _)| i));
-        self.broadcast_to(&shape)?.reshape(n as isize)?.rows_taken("masked_select", 0, index)
+        self.broadcast_to(&shape)?.reshape(n as isize)?.rows_taken("masked_select", 0, mask.set())
     }
 
     /// The coordinates of the elements that are not zero, one row per element: `(n, ndim)`.
     pub fn nonzero(&self) -> Tensor<i64> {
-        let found = self.data.indexed_iter().filter(|(_, x)| **x != T::ZERO);
-        let places = collected(found.flat_map(|(i, _)| coordinates(&i)));
-        let count = row_major(&self.view()).iter().filter(|x| **x != T::ZERO).count();
-        array(&[count, self.ndim()], places).into()
+        coordinates(&self.set(), self.shape()).into()
+    }
+
+    /// The positions, in row-major order, of the elements that are not zero.
+    fn set(&self) -> Vec<usize> {
+        let mut set = Vec::new();
+        for (at, &x) in row_major(&self.view()).iter().enumerate() {
+            if x != T::ZERO {
+                push(&mut set, at);
+            }
+        }
+        set
     }
 }
 
-fn coordinates(place: &IxDyn) -> Vec<i64> {
-    ndarray::Dimension::slice(place).iter().map(|&i| i as i64).collect()
+/// The coordinates of positions in row-major order, one row each.
+fn coordinates(positions: &[usize], shape: &[usize]) -> ArrayD<i64> {
+    let mut out = filled(positions.len() * shape.len(), 0);
+    if !shape.is_empty() {
+        for (row, &at) in out.chunks_exact_mut(shape.len()).zip(positions) {
+            let mut rest = at;
+            for (place, &n) in row.iter_mut().zip(shape).rev() {
+                *place = (rest % n) as i64;
+                rest /= n;
+            }
+        }
+    }
+    array(&[positions.len(), shape.len()], out)
 }

@@ -9,7 +9,7 @@ use crate::{
     Error, Result,
     kernels::{
         copy::{concat, placed},
-        memory::{collected, filled, try_collected, vector},
+        memory::{filled, vector},
         sizes::room,
     },
     tensor::{Element, Ints, Tensor, axis},
@@ -30,46 +30,34 @@ impl<T: Element> Tensor<T> {
     /// If there are no tensors or there is no such axis, the shapes differ on another axis, or there is not enough
     /// memory for the result.
     pub fn cat<B: Borrow<Tensor<T>>>(tensors: &[B], dim: isize) -> Result<Tensor<T>> {
-        Self::joined(&collected(tensors.iter().map(Borrow::<Tensor<T>>::borrow)), dim)
+        Self::joined(&borrowed(tensors), dim)
     }
 
     #[concrete(Element)]
     fn joined(tensors: &[&Tensor<T>], dim: isize) -> Result<Tensor<T>> {
-        const OP: &str = "cat";
-        if let Some(i) = tensors.iter().position(|t| t.ndim() == 0) {
-            return Err(Error::shape(OP, format!("tensor {i} is a scalar; stack() joins scalars")));
+        let mut shapes = vector(tensors.len());
+        for t in tensors {
+            shapes.push(t.shape());
         }
-        let passed_over = |t: &Tensor<T>| t.shape() == [0];
-        let first = tensors.iter().find(|t| !passed_over(t)).or(tensors.first());
-        let mut shape = first.ok_or_else(|| Error::shape(OP, "expected at least one tensor"))?.shape().to_vec();
-        let at = axis(OP, dim, shape.len())?;
-        shape[at] = 0;
-        let mut starts = vector(tensors.len());
-        for (i, t) in tensors.iter().enumerate() {
-            starts.push(shape[at]);
-            if passed_over(t) {
-                continue;
+        let Joined { at, shape, places } = Joined::of(&shapes, dim)?;
+        room::<T>("cat", &shape)?;
+        let mut views = vector(tensors.len());
+        for (t, place) in tensors.iter().zip(&places) {
+            if place.is_some() {
+                views.push(t.view());
             }
-            let same = |(a, (m, n)): (usize, (&usize, &usize))| a == at || m == n;
-            if t.ndim() != shape.len() || !t.shape().iter().zip(&shape).enumerate().all(same) {
-                let first = first.expect("a tensor").shape();
-                return Err(Error::shape(
-                    OP,
-                    format!("tensor {i} is {:?}, the first is {first:?}: they may differ only on axis {at}", t.shape()),
-                ));
-            }
-            shape[at] = shape[at].saturating_add(t.shape()[at]);
         }
-        room::<T>(OP, &shape)?;
-        let views = collected(tensors.iter().filter(|t| !passed_over(t)).map(|t| t.view()));
         let out = concat(&shape, at, &views);
-        let lengths = collected(tensors.iter().map(|t| (!passed_over(t)).then(|| t.shape()[at])));
-        Ok(Tensor::op_many(OP, out, tensors, move |g, needed| {
-            let part = |i: usize| match lengths[i] {
-                Some(n) => g.narrow(at as isize, starts[i] as isize, n),
-                None => Ok(Tensor::zeros([0])),
-            };
-            try_collected(needed.iter().enumerate().map(|(i, &n)| n.then(|| part(i)).transpose()))
+        Ok(Tensor::op_many("cat", out, tensors, move |g, needed| {
+            let mut grads = vector(needed.len());
+            for (&needed, place) in needed.iter().zip(&places) {
+                grads.push(match place {
+                    _ if !needed => None,
+                    &Some((start, n)) => Some(g.narrow(at as isize, start as isize, n)?),
+                    None => Some(Tensor::zeros([0])),
+                });
+            }
+            Ok(grads)
         }))
     }
 
@@ -78,7 +66,11 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there are no tensors or there is no such position, or the shapes differ.
     pub fn stack<B: Borrow<Tensor<T>>>(tensors: &[B], dim: isize) -> Result<Tensor<T>> {
-        let tensors = collected(tensors.iter().map(Borrow::<Tensor<T>>::borrow));
+        Self::stacked(&borrowed(tensors), dim)
+    }
+
+    #[concrete(Element)]
+    fn stacked(tensors: &[&Tensor<T>], dim: isize) -> Result<Tensor<T>> {
         let first = tensors.first().ok_or_else(|| Error::shape("stack", "expected at least one tensor"))?;
         let at = axis("stack", dim, first.ndim() + 1)? as isize;
         if let Some((i, t)) = tensors.iter().enumerate().find(|(_, t)| t.shape() != first.shape()) {
@@ -87,7 +79,11 @@ impl<T: Element> Tensor<T> {
                 format!("tensor {i} is {:?}, the first is {:?}: expected one shape", t.shape(), first.shape()),
             ));
         }
-        Tensor::cat(&try_collected(tensors.iter().map(|t| t.unsqueeze(at)))?, at)
+        let mut longer = vector(tensors.len());
+        for t in tensors {
+            longer.push(t.unsqueeze(at)?);
+        }
+        Tensor::cat(&longer, at)
     }
 
     /// Pieces of `size` elements along an axis, the last of which may be smaller; views.
@@ -102,7 +98,10 @@ impl<T: Element> Tensor<T> {
         }
         let pieces = n.div_ceil(size.max(1)).max(1);
         room::<Tensor<T>>("split", &[pieces])?;
-        let sizes = collected((0..pieces).map(|i| size.min(n - (i * size).min(n))));
+        let mut sizes = vector(pieces);
+        for i in 0..pieces {
+            sizes.push(size.min(n - (i * size).min(n)));
+        }
         self.pieces(at, &sizes)
     }
 
@@ -146,7 +145,11 @@ impl<T: Element> Tensor<T> {
         let at = self.real_axis("unbind", dim)?;
         room::<Tensor<T>>("unbind", &self.shape()[at..=at])?;
         let pieces = self.pieces(at, &filled(self.shape()[at], 1))?;
-        try_collected(pieces.into_iter().map(|p| p.squeeze_dim(at as isize)))
+        let mut slices = vector(pieces.len());
+        for piece in pieces {
+            slices.push(piece.squeeze_dim(at as isize)?);
+        }
+        Ok(slices)
     }
 
     /// An existing axis: a scalar has none.
@@ -161,9 +164,13 @@ impl<T: Element> Tensor<T> {
     /// whole tensor, so the backward pass of n pieces costs log n times the size of the tensor, not n times.
     fn pieces(&self, axis: usize, sizes: &[usize]) -> Result<Vec<Tensor<T>>> {
         fn push<T: Element>(x: &Tensor<T>, axis: usize, sizes: &[usize], pieces: &mut Vec<Tensor<T>>) -> Result<()> {
-            if let [] | [_] = sizes {
-                pieces.extend(sizes.first().map(|_| x.clone()));
-                return Ok(());
+            match sizes {
+                [] => return Ok(()),
+                [_] => {
+                    pieces.push(x.clone());
+                    return Ok(());
+                }
+                _ => {}
             }
             let (left, right) = sizes.split_at(sizes.len() / 2);
             let (m, n) = (left.iter().sum::<usize>(), right.iter().sum());
@@ -210,28 +217,20 @@ impl<T: Element> Tensor<T> {
     /// If there is not one pair per axis, more is cut off than there is, or there is not enough memory for the result.
     pub fn constant_pad(&self, pads: &[(isize, isize)], value: T) -> Result<Tensor<T>> {
         const OP: &str = "constant_pad";
-        let wrong = |why: &str| Error::shape(OP, format!("{:?} by {pads:?}: {why}", self.shape()));
-        if pads.len() != self.ndim() {
-            return Err(wrong("expected (before, after) for each axis"));
-        }
-        // Once it is known that no axis loses more than it has, each number can be negated without overflow.
-        let size = |(&n, &(before, after)): (&usize, &(isize, isize))| {
-            let kept = (n as isize).checked_add(before.min(0))?.checked_add(after.min(0)).filter(|&kept| kept >= 0)?;
-            Some((kept as usize).saturating_add_signed(before.max(0)).saturating_add_signed(after.max(0)))
-        };
-        let shape: Option<Vec<usize>> = self.shape().iter().zip(pads).map(size).collect();
-        let shape = shape.ok_or_else(|| wrong("no axis is that long"))?;
+        let (shape, at) = padded(OP, self.shape(), pads)?;
         room::<T>(OP, &shape)?;
         let mut kept = self.data().clone();
         for (i, &(before, after)) in pads.iter().enumerate() {
             let end = kept.shape()[i] as isize + after.min(0);
             kept.slice_axis_inplace(Axis(i), Slice::new((-before).max(0), Some(end), 1));
         }
-        if pads.iter().any(|&(before, after)| before > 0 || after > 0) {
-            let at: Vec<usize> = pads.iter().map(|&(before, _)| before.max(0) as usize).collect();
+        if kept.shape() != shape {
             kept = placed(kept.view(), &shape, &at, value).into_shared();
         }
-        let back: Vec<_> = pads.iter().map(|&(before, after)| (-before, -after)).collect();
+        let mut back = pads.to_vec();
+        for (before, after) in &mut back {
+            (*before, *after) = (-*before, -*after);
+        }
         Ok(Tensor::op(OP, kept, [self], move |g, _| Ok([Some(g.constant_pad(&back, T::ZERO)?)])))
     }
 
@@ -252,4 +251,65 @@ impl<T: Element> Tensor<T> {
         };
         tensors.iter().enumerate().map(along).collect()
     }
+}
+
+fn borrowed<T: Element, B: Borrow<Tensor<T>>>(tensors: &[B]) -> Vec<&Tensor<T>> {
+    let mut borrowed = vector(tensors.len());
+    for t in tensors {
+        borrowed.push(t.borrow());
+    }
+    borrowed
+}
+
+/// The result of joining tensors.
+struct Joined {
+    at: usize,
+    shape: Vec<usize>,
+    /// Where each tensor begins on the axis, and its length; `None` for one that is ignored.
+    places: Vec<Option<(usize, usize)>>,
+}
+
+impl Joined {
+    fn of(shapes: &[&[usize]], dim: isize) -> Result<Joined> {
+        const OP: &str = "cat";
+        if let Some(i) = shapes.iter().position(|shape| shape.is_empty()) {
+            return Err(Error::shape(OP, format!("tensor {i} is a scalar; stack() joins scalars")));
+        }
+        let first = shapes.iter().find(|&&shape| shape != [0]).or(shapes.first());
+        let first = *first.ok_or_else(|| Error::shape(OP, "expected at least one tensor"))?;
+        let at = axis(OP, dim, first.len())?;
+        let (mut len, mut places) = (0usize, vector(shapes.len()));
+        for (i, &shape) in shapes.iter().enumerate() {
+            if shape == [0] {
+                places.push(None);
+                continue;
+            }
+            if shape.len() != first.len() || shape[..at] != first[..at] || shape[at + 1..] != first[at + 1..] {
+                let message = format!("tensor {i} is {shape:?}, the first is {first:?}");
+                return Err(Error::shape(OP, format!("{message}: they may differ only on axis {at}")));
+            }
+            places.push(Some((len, shape[at])));
+            len = len.saturating_add(shape[at]);
+        }
+        let mut shape = first.to_vec();
+        shape[at] = len;
+        Ok(Joined { at, shape, places })
+    }
+}
+
+/// The shape after padding, and where the elements begin on each axis.
+fn padded(op: &str, shape: &[usize], pads: &[(isize, isize)]) -> Result<(Vec<usize>, Vec<usize>)> {
+    let wrong = |why: &str| Error::shape(op, format!("{shape:?} by {pads:?}: {why}"));
+    if pads.len() != shape.len() {
+        return Err(wrong("expected (before, after) for each axis"));
+    }
+    let (mut padded, mut at) = (Vec::with_capacity(shape.len()), Vec::with_capacity(shape.len()));
+    for (&n, &(before, after)) in shape.iter().zip(pads) {
+        // Once it is known that no axis loses more than it has, each number can be negated without overflow.
+        let kept = (n as isize).checked_add(before.min(0)).and_then(|kept| kept.checked_add(after.min(0)));
+        let kept = kept.filter(|&kept| kept >= 0).ok_or_else(|| wrong("no axis is that long"))? as usize;
+        padded.push(kept.saturating_add_signed(before.max(0)).saturating_add_signed(after.max(0)));
+        at.push(before.max(0) as usize);
+    }
+    Ok((padded, at))
 }

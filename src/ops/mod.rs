@@ -25,7 +25,7 @@ mod special;
 mod variance;
 
 pub(crate) use arithmetic::{added, broadcast};
-pub(crate) use elementwise::{Total, Totals, compiled, loss, pairs, real, row};
+pub(crate) use elementwise::{Total, Two, loss, one, pairs, row, two};
 pub(crate) use formula::{Formula, Functions, Lane};
 pub use index::{Index, Indices};
 pub use scatter::Reduce;

@@ -1,6 +1,7 @@
 //! Norms of vectors.
 
 use ndarray::{ArrayD, ArrayViewD};
+use ndnn_derive::concrete;
 
 use super::{faint, reduce::ReducedShapes, shared};
 use crate::{
@@ -61,6 +62,7 @@ impl<T: Real> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, one is named twice, or `p` is infinite or negative and there are no elements.
+    #[concrete(Real)]
     pub fn norm(&self, p: f64, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
         let r = ReducedShapes::new("norm", self.shape(), &dims.into(), keepdim)?;
         if r.count == 0 && (p < 0. || p.is_infinite()) {

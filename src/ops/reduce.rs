@@ -19,8 +19,14 @@ use crate::{
 
 /// The shapes after reducing `axes`: with length 1 in their place, and without them.
 pub(crate) fn reduced_shapes(shape: &[usize], axes: &[usize]) -> (Vec<usize>, Vec<usize>) {
-    let kept = shape.iter().enumerate().map(|(i, &n)| if axes.contains(&i) { 1 } else { n }).collect();
-    let gone = shape.iter().enumerate().filter(|(i, _)| !axes.contains(i)).map(|(_, &n)| n).collect();
+    let (mut kept, mut gone) = (shape.to_vec(), Vec::with_capacity(shape.len() - axes.len()));
+    for (i, n) in kept.iter_mut().enumerate() {
+        if axes.contains(&i) {
+            *n = 1;
+        } else {
+            gone.push(*n);
+        }
+    }
     (kept, gone)
 }
 
@@ -95,6 +101,18 @@ fn shaped<T: Element>(data: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
     data.into_shape_with_order(IxDyn(shape)).expect("as many elements")
 }
 
+/// The axes by which `to` was broadcast from `from`.
+fn broadcast_axes(to: &[usize], from: &[usize]) -> Vec<usize> {
+    let lead = to.len() - from.len();
+    let mut axes = Vec::with_capacity(to.len());
+    for i in 0..to.len() {
+        if i < lead || (from[i - lead] == 1 && to[i] != 1) {
+            axes.push(i);
+        }
+    }
+    axes
+}
+
 /// PyTorch's limit for reductions over named axes.
 const MAX_AXES: usize = 64;
 
@@ -108,10 +126,7 @@ impl<T: Element> Tensor<T> {
             return Ok(self.clone());
         }
         let from = self.shape().to_vec();
-        let lead = from.len() - shape.len();
-        let axes: Vec<usize> =
-            (0..from.len()).filter(|&i| i < lead || (shape[i - lead] == 1 && from[i] != 1)).collect();
-        let data = shaped(kernel::sum(self.view(), &axes), shape);
+        let data = shaped(kernel::sum(self.view(), &broadcast_axes(&from, shape)), shape);
         Ok(Tensor::op("sum_to", data, [self], move |g, _| Ok([Some(g.broadcast_to(&from)?)])))
     }
 
@@ -274,24 +289,17 @@ impl<T: Number> Tensor<T> {
         Error::shape(op, format!("there is no element to choose along the axes {dims:?} of {:?}", self.shape()))
     }
 
-    /// The extreme by `f` over `dims`; its gradient is divided equally among the elements equal to it.
-    fn extreme(
-        &self,
-        op: &'static str,
-        dims: &Ints,
-        keepdim: bool,
-        ties: Ties,
-        f: impl Fn(T, T) -> T + Copy + Send + Sync,
-    ) -> Result<Tensor<T>> {
+    /// The largest or the smallest element over `dims`; its gradient is divided equally among the elements equal to it.
+    fn extreme(&self, op: &'static str, dims: &Ints, keepdim: bool, ties: Ties, largest: bool) -> Result<Tensor<T>> {
         let r = ReducedShapes::new(op, self.shape(), dims, keepdim)?;
         if r.count == 0 {
             return Err(self.empty(op, &r.axes));
         }
         // The infinity that any element replaces; for i64, the smallest or largest number.
-        let infinity = T::of(f64::INFINITY);
-        let lowest = T::of(f64::NEG_INFINITY);
-        let identity = if f(infinity, lowest) == infinity { lowest } else { infinity };
-        let data = kernel::fold(self.view(), &r.axes, identity, f);
+        let data = match largest {
+            true => kernel::fold(self.view(), &r.axes, T::of(f64::NEG_INFINITY), max_nan),
+            false => kernel::fold(self.view(), &r.axes, T::of(f64::INFINITY), min_nan),
+        };
         let x = self.detach();
         let data = r.place(data);
         Ok(Tensor::op_with_output(op, data, [self], move |g, _, y| {
@@ -309,7 +317,7 @@ impl<T: Number> Tensor<T> {
     /// If there is no such axis, one is named twice, or there are no elements to choose from.
     #[concrete(Number)]
     pub fn amax(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        self.extreme("amax", &dims.into(), keepdim, Ties::Equal, max_nan)
+        self.extreme("amax", &dims.into(), keepdim, Ties::Equal, true)
     }
 
     /// The smallest element over the given axes (an empty list means all), as [`amax`](Tensor::amax).
@@ -318,7 +326,7 @@ impl<T: Number> Tensor<T> {
     /// As [`amax`](Tensor::amax).
     #[concrete(Number)]
     pub fn amin(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
-        self.extreme("amin", &dims.into(), keepdim, Ties::Equal, min_nan)
+        self.extreme("amin", &dims.into(), keepdim, Ties::Equal, false)
     }
 
     /// The largest element; NaN if there is one.
@@ -327,7 +335,7 @@ impl<T: Number> Tensor<T> {
     /// If there are no elements.
     #[concrete(Number)]
     pub fn max(&self) -> Result<Tensor<T>> {
-        self.extreme("max", &ALL, false, Ties::EqualOrNan, max_nan)
+        self.extreme("max", &ALL, false, Ties::EqualOrNan, true)
     }
 
     /// The smallest element; NaN if there is one.
@@ -336,7 +344,7 @@ impl<T: Number> Tensor<T> {
     /// If there are no elements.
     #[concrete(Number)]
     pub fn min(&self) -> Result<Tensor<T>> {
-        self.extreme("min", &ALL, false, Ties::EqualOrNan, min_nan)
+        self.extreme("min", &ALL, false, Ties::EqualOrNan, false)
     }
 
     /// The largest element over one axis and its position, the first one if there are several; NaN counts as the
@@ -346,7 +354,7 @@ impl<T: Number> Tensor<T> {
     /// If there is no such axis, or there are no elements along it.
     #[concrete(Number)]
     pub fn max_dim(&self, dim: isize, keepdim: bool) -> Result<(Tensor<T>, Tensor<i64>)> {
-        self.extreme_dim("max", dim, keepdim, |a, b| a > b)
+        self.extreme_dim("max", dim, keepdim, true)
     }
 
     /// The smallest element over one axis and its position, the first one if there are several; NaN counts as the
@@ -356,7 +364,7 @@ impl<T: Number> Tensor<T> {
     /// If there is no such axis, or there are no elements along it.
     #[concrete(Number)]
     pub fn min_dim(&self, dim: isize, keepdim: bool) -> Result<(Tensor<T>, Tensor<i64>)> {
-        self.extreme_dim("min", dim, keepdim, |a, b| a < b)
+        self.extreme_dim("min", dim, keepdim, false)
     }
 
     fn extreme_dim(
@@ -364,9 +372,9 @@ impl<T: Number> Tensor<T> {
         op: &'static str,
         dim: isize,
         keepdim: bool,
-        before: impl Fn(T, T) -> bool + Copy + Send + Sync,
+        largest: bool,
     ) -> Result<(Tensor<T>, Tensor<i64>)> {
-        let indices = self.position(op, Some(dim), true, before)?;
+        let indices = self.position(op, Some(dim), true, largest)?;
         let values = self.gather(dim, &indices)?;
         let r = ReducedShapes::new(op, self.shape(), &dim.into(), keepdim)?;
         Ok((values.reshape(r.shape.as_slice())?, indices.reshape(r.shape.as_slice())?))
@@ -379,7 +387,7 @@ impl<T: Number> Tensor<T> {
     /// If there is no such axis, or there are no elements to choose from.
     #[concrete(Number)]
     pub fn argmax(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor<i64>> {
-        self.position("argmax", dim, keepdim, |a, b| a > b)
+        self.position("argmax", dim, keepdim, true)
     }
 
     /// The position of the smallest element, as [`argmax`](Tensor::argmax).
@@ -388,24 +396,31 @@ impl<T: Number> Tensor<T> {
     /// As [`argmax`](Tensor::argmax).
     #[concrete(Number)]
     pub fn argmin(&self, dim: Option<isize>, keepdim: bool) -> Result<Tensor<i64>> {
-        self.position("argmin", dim, keepdim, |a, b| a < b)
+        self.position("argmin", dim, keepdim, false)
     }
 
-    fn position(
-        &self,
-        op: &str,
-        dim: Option<isize>,
-        keepdim: bool,
-        before: impl Fn(T, T) -> bool + Copy + Send + Sync,
-    ) -> Result<Tensor<i64>> {
+    fn position(&self, op: &str, dim: Option<isize>, keepdim: bool, largest: bool) -> Result<Tensor<i64>> {
         let r = ReducedShapes::new(op, self.shape(), &dim.map_or(ALL, Ints::from), keepdim)?;
         if r.count == 0 {
             return Err(self.empty(op, &r.axes));
         }
-        let data = match r.axes[..] {
-            [axis] if dim.is_some() => kernel::positions(self.view(), axis, before),
-            _ => ndarray::arr0(kernel::position(&row_major(&self.view()), self.numel(), 1, before) as i64).into_dyn(),
+        let data = match largest {
+            true => self.first_of(&r, dim.is_some(), |a, b| a > b),
+            false => self.first_of(&r, dim.is_some(), |a, b| a < b),
         };
         Ok(r.place(data).into())
+    }
+
+    /// The position of the first element that no other comes before, along the only axis or in the flattened tensor.
+    fn first_of(
+        &self,
+        r: &ReducedShapes,
+        along: bool,
+        before: impl Fn(T, T) -> bool + Copy + Send + Sync,
+    ) -> ArrayD<i64> {
+        match r.axes[..] {
+            [axis] if along => kernel::positions(self.view(), axis, before),
+            _ => ndarray::arr0(kernel::position(&row_major(&self.view()), self.numel(), 1, before) as i64).into_dyn(),
+        }
     }
 }

@@ -1,47 +1,48 @@
 //! How functions of one number and of two are written: [`row!`] and [`pairs!`]. [`elementwise`](super::elementwise) runs them.
 
-/// A function of one number, as a struct `Row` whose fields are its parameters. `vectors` or `plain` is
-/// [`Map::VECTORS`]; `many` names the function of many elements, if [`VectorMath`](crate::kernels::vmath::VectorMath)
-/// has one. A `real` value is written in [`Lane`]s, that of any `number` in the number itself. The derivative is `from
-/// input`, `output` or `nothing`, which says what is kept for the backward pass; `in f64 from input` is a different
-/// form for `f64`. With one argument it is the slope, by which the gradient is multiplied; with two it is the gradient
-/// itself, for cases in which a product is not enough.
+/// A function of one number: defines `row`, which takes its parameters. `libm`, `short`, `long`, `common` or `common_long` is its
+/// [`Work`](super::elementwise::Work); `many` names its [`MANY`](crate::kernels::elementwise::Map::MANY), if
+/// [`VectorMath`](crate::kernels::vmath::VectorMath) has one. A `real` value is written in [`Lane`]s, that of any `number`
+/// in the number itself. The derivative is `from input`, `output` or `nothing`, which says what is kept for the backward
+/// pass; `in f64 from input` is a different form for `f64`. With one argument it is the slope, by which the gradient is
+/// multiplied; with two it is the gradient itself, for cases in which a product is not enough.
 macro_rules! row {
-    ($class:ident $bound:ident $name:expr, ($($param:ident),*), $speed:ident $(many $each:ident)?, |$x:ident| $value:expr,
+    ($class:ident $bound:ident $name:expr, ($($param:ident),*), $work:ident $(many $many:ident)?, |$x:ident| $value:expr,
      $($derivative:tt)*) => {
-        #[derive(Clone, Copy)]
-        struct Row {
-            $($param: f64),*
+        struct Row;
+        impl<T: $bound> $crate::kernels::elementwise::Map<$crate::ops::elementwise::Params, T, T> for Row {
+            const SPEED: $crate::kernels::elementwise::Speed = $crate::ops::row!(@ $work).speed::<T>();
+            $(const MANY: Option<$crate::kernels::walk::RunFn> = T::$many;)?
+            #[inline(always)]
+            fn at<I: $crate::kernels::isa::Isa>(p: &$crate::ops::elementwise::Params, x: T) -> T {
+                let [$($param,)* ..] = *p;
+                $crate::ops::row!(@ value $class x |$x| $value)
+            }
         }
         #[allow(unused_variables)]
         impl<T: $bound> $crate::ops::elementwise::Unary<T> for Row {
             const NAME: &'static str = $name;
             const READS: $crate::ops::elementwise::Reads = $crate::ops::row!(@ reads T $($derivative)*);
-            const VECTORS: bool = $crate::ops::row!(@ $speed);
             #[inline(always)]
-            fn value<I: $crate::kernels::isa::Isa>(self, x: T) -> T {
-                let Row { $($param),* } = self;
-                $crate::ops::row!(@ value $class x |$x| $value)
-            }
-            $(
-                #[inline(always)]
-                fn many<I: $crate::kernels::isa::Isa>(self, x: &[T], out: &mut [std::mem::MaybeUninit<T>]) {
-                    T::$each::<I>(x, out)
-                }
-            )?
-            #[inline(always)]
-            fn gradient<E: $crate::ops::Formula<T>>(self, g: E, kept: E) -> E
+            fn gradient<E: $crate::ops::Formula<T>>(p: &$crate::ops::elementwise::Params, g: E, kept: E) -> E
             where
                 T: $crate::number::Real,
             {
-                let Row { $($param),* } = self;
+                let [$($param,)* ..] = *p;
                 $crate::ops::row!(@ gradient T g kept $($derivative)*)
             }
         }
-        $crate::ops::compiled!(unary $class Row);
+        #[inline]
+        fn row($($param: f64),*) -> $crate::ops::elementwise::One {
+            static ROWS: $crate::ops::elementwise::UnaryRows = $crate::ops::elementwise::UnaryRows::$class::<Row>();
+            $crate::ops::elementwise::One { rows: &ROWS, params: $crate::ops::elementwise::params([$($param),*]) }
+        }
     };
-    (@ vectors) => { true };
-    (@ plain) => { false };
+    (@ libm) => { $crate::ops::elementwise::Work::LIBM };
+    (@ short) => { $crate::ops::elementwise::Work::SHORT };
+    (@ long) => { $crate::ops::elementwise::Work::LONG };
+    (@ common) => { $crate::ops::elementwise::Work::COMMON };
+    (@ common_long) => { $crate::ops::elementwise::Work::COMMON_LONG };
     (@ reads $t:ident from input |$($k:ident),+| $d:expr) => { $crate::ops::elementwise::Reads::Input };
     (@ reads $t:ident from output |$($k:ident),+| $d:expr) => { $crate::ops::elementwise::Reads::Output };
     (@ reads $t:ident from nothing |$($k:ident),+| $d:expr) => { $crate::ops::elementwise::Reads::Nothing };
@@ -78,61 +79,59 @@ macro_rules! row {
 }
 pub(crate) use row;
 
-/// One function of two numbers per row, as a struct with its parameters: its class (`real` or `number`), the name of its
-/// operation, whether its gradients have loops of their own (`fused`, or `composed` of other operations) and versions for
-/// each instruction set (`vectors`, or `plain`); its value on numbers, and the gradient of each operand, where that of the
-/// second is the negated first if it is left out; `reads` says which operands they read, if not all.
+/// One function of two numbers per row, as a type whose `row` takes its parameters: its class (`real` or `number`), the
+/// name of its operation, which gradients have loops of their own (`fused`, only the `first`, or none if they are
+/// `composed` of other operations) and its work, as in [`row!`]; its value on numbers, and the gradient of each operand,
+/// where that of the second is the negated first if it is left out; `reads` says which operands they read, if not all.
 macro_rules! pairs {
-    ($($(#[$doc:meta])* $class:ident $bound:ident $row:ident $(($($param:ident),+))?, $name:literal, $fused:ident $speed:ident
+    ($($(#[$doc:meta])* $class:ident $bound:ident $row:ident $(($($param:ident),+))?, $name:literal, $fused:ident $work:ident
      $(reads $reads:tt)?: |$x:ident, $y:ident| $value:expr, |$g:ident, $a:ident, $b:ident| $dx:expr $(, $dy:expr)?;)*) => {$(
-        $crate::ops::pairs! { @ struct $(#[$doc])* $row $($($param)+)? }
+        $(#[$doc])*
+        pub(crate) struct $row;
+        impl $row {
+            #[inline]
+            pub(crate) fn row($($($param: f64),+)?) -> $crate::ops::Two {
+                static ROWS: $crate::ops::elementwise::BinaryRows = $crate::ops::elementwise::BinaryRows::$class::<$row>();
+                $crate::ops::Two { rows: &ROWS, params: $crate::ops::elementwise::params([$($($param),+)?]) }
+            }
+        }
+        impl<T: $bound> $crate::kernels::elementwise::Map<$crate::ops::elementwise::Params, (T, T), T> for $row {
+            const SPEED: $crate::kernels::elementwise::Speed = $crate::ops::row!(@ $work).speed::<T>();
+            #[inline(always)]
+            fn at<I: $crate::kernels::isa::Isa>(p: &$crate::ops::elementwise::Params, ($x, $y): (T, T)) -> T {
+                let [$($($param,)+)? ..] = *p;
+                $value
+            }
+        }
         #[allow(unused_variables)]
         impl<T: $bound> $crate::ops::elementwise::Binary<T> for $row {
             const NAME: &'static str = $name;
             $(const READS: [[bool; 2]; 2] = $reads;)?
-            const FUSED: bool = $crate::ops::pairs!(@ $fused);
-            const VECTORS: bool = $crate::ops::pairs!(@ $speed);
+            const FUSED: [bool; 2] = $crate::ops::pairs!(@ $fused);
             #[inline(always)]
-            fn value<I: $crate::kernels::isa::Isa>(self, $x: T, $y: T) -> T {
-                let $row { $($($param),+)? } = self;
-                $value
-            }
-            #[inline(always)]
-            fn gradient<E: $crate::ops::Formula<T>>(self, $g: E, $a: E, $b: E) -> E
+            fn gradient<E: $crate::ops::Formula<T>>(p: &$crate::ops::elementwise::Params, $g: E, $a: E, $b: E) -> E
             where
                 T: $crate::number::Real,
             {
-                let $row { $($($param),+)? } = self;
+                let [$($($param,)+)? ..] = *p;
                 $dx
             }
-            $crate::ops::pairs! { @ second [$row $($($param)+)?] |$g, $a, $b| $($dy)? }
+            $crate::ops::pairs! { @ second [$($($param)+)?] |$g, $a, $b| $($dy)? }
         }
-        $crate::ops::compiled!(binary $class $row);
     )*};
-    (@ struct $(#[$doc:meta])* $row:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy)]
-        pub(crate) struct $row;
-    };
-    (@ struct $(#[$doc:meta])* $row:ident $($param:ident)+) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy)]
-        pub(crate) struct $row { $(pub $param: f64),+ }
-    };
-    (@ second [$row:ident $($param:ident)*] |$g:ident, $a:ident, $b:ident|) => {};
-    (@ second [$row:ident $($param:ident)*] |$g:ident, $a:ident, $b:ident| $dy:expr) => {
+    (@ second [$($param:ident)*] |$g:ident, $a:ident, $b:ident|) => {};
+    (@ second [$($param:ident)*] |$g:ident, $a:ident, $b:ident| $dy:expr) => {
         #[inline(always)]
-        fn second_gradient<E: $crate::ops::Formula<T>>(self, $g: E, $a: E, $b: E) -> E
+        fn second_gradient<E: $crate::ops::Formula<T>>(p: &$crate::ops::elementwise::Params, $g: E, $a: E, $b: E) -> E
         where
             T: $crate::number::Real,
         {
-            let $row { $($param),* } = self;
+            let [$($param,)* ..] = *p;
             $dy
         }
     };
-    (@ fused) => { true };
-    (@ composed) => { false };
-    (@ vectors) => { true };
-    (@ plain) => { false };
+    (@ fused) => { [true; 2] };
+    (@ first) => { [true, false] };
+    (@ composed) => { [false; 2] };
 }
 pub(crate) use pairs;

@@ -1,5 +1,7 @@
 //! Writing into a tensor by index: the result is a new tensor, and the old one is unchanged.
 
+use ndnn_derive::concrete;
+
 use super::gather::{fits, positions, vector};
 use crate::{
     Error, Result,
@@ -10,6 +12,7 @@ use crate::{
         memory::{collected, copied, filled, mapped, push},
         scalar::{max_nan, min_nan},
         sizes::room,
+        sort,
     },
     tensor::{DType, Element, Operand, Real, Tensor, axis, grad_enabled},
 };
@@ -32,6 +35,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The derivative of taking rows, and vice versa; the indices and shapes were checked.
+    #[concrete(Element)]
     pub(crate) fn rows_added(&self, at: usize, index: &[usize], source: &Tensor<T>) -> Tensor<T> {
         let mut out = self.to_vec();
         put_rows(&mut out, Rows::new(self.shape(), at), index, &row_major(&source.view()), T::plus);
@@ -56,6 +60,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// `self` with the rows of axis `at` that `index` names replaced by those of `source`; all was checked.
+    #[concrete(Element)]
     pub(crate) fn rows_copied(&self, at: usize, index: Vec<usize>, source: &Tensor<T>) -> Tensor<T> {
         let mut out = self.to_vec();
         put_rows(&mut out, Rows::new(self.shape(), at), &index, &row_major(&source.view()), |_, b| b);
@@ -80,10 +85,8 @@ impl<T: Element> Tensor<T> {
     pub fn index_fill(&self, dim: isize, index: &Tensor<i64>, value: impl Operand<T>) -> Result<Tensor<T>> {
         const OP: &str = "index_fill";
         let (at, value) = (axis(OP, dim, self.ndim())?, value.operand());
-        let mut index = vector(OP, index, at, self.shape(), true)?;
         // An index that occurs twice is filled once, and counts once in the gradient.
-        index.sort_unstable();
-        index.dedup();
+        let index = sort::distinct(&vector(OP, index, at, self.shape(), true)?);
         if value.ndim() != 0 {
             return Err(Error::shape(OP, format!("expected a scalar to fill with, got {:?}", value.shape())));
         }

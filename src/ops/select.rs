@@ -3,15 +3,15 @@
 use ndarray::Dimension;
 
 use super::{
-    arithmetic::of_three,
-    broadcast, compiled,
-    elementwise::{Reads, Unary, number, pairs},
+    arithmetic::{broadcast_three, of_three},
+    broadcast,
+    elementwise::{One, Params, Reads, Unary, UnaryRows, Work, one, pairs, two},
     formula::Formula,
 };
 use crate::{
     Error, Result,
     kernels::{
-        elementwise::{broadcast_shape, map, zip, zip3},
+        elementwise::{Map, Speed, broadcast_shape, map, zip, zip3},
         isa::Isa,
         scalar::{self, is_nan, max_nan, min_nan},
         sizes::room,
@@ -146,54 +146,53 @@ fn clamp_shares<T: Number>(x: T, lo: T, hi: T) -> [f64; 3] {
 
 pairs! {
     // At a tie each gets half; if one is NaN, each gets all.
-    number Number Maximum, "maximum", fused vectors: |x, y| max_nan(x, y), |g, x, y|
+    number Number Maximum, "maximum", fused common: |x, y| max_nan(x, y), |g, x, y|
         g.kept(x.above(y)) + g.kept(x.same(y)) * 0.5, g.kept(y.above(x)) + g.kept(x.same(y)) * 0.5;
-    number Number Minimum, "minimum", fused vectors: |x, y| min_nan(x, y), |g, x, y|
+    number Number Minimum, "minimum", fused common: |x, y| min_nan(x, y), |g, x, y|
         g.kept(y.above(x)) + g.kept(x.same(y)) * 0.5, g.kept(x.above(y)) + g.kept(x.same(y)) * 0.5;
 }
 
-/// The bounds of a clamp: as floats and as integers, which floats cannot represent exactly in all cases.
-#[derive(Clone, Copy)]
-struct Clamp {
-    low: (f64, i64),
-    high: (f64, i64),
-    /// Which bounds are given.
-    bounded: [bool; 2],
-}
+/// `min(max(x, low), high)`. Its parameters are the bounds, of integers as bits, since floats cannot represent them exactly in
+/// all cases; and which of them are given: bit 0 for the lower one, bit 1 for the upper one.
+struct Clamp;
 
 impl Clamp {
-    fn new<T: Number>(low: Option<T>, high: Option<T>) -> Self {
-        let bound = |of: Option<T>, none| of.map_or(none, |of| (of.as_f64(), of.as_i64()));
-        Clamp {
-            low: bound(low, (f64::NEG_INFINITY, i64::MIN)),
-            high: bound(high, (f64::INFINITY, i64::MAX)),
-            bounded: [low.is_some(), high.is_some()],
-        }
+    fn row<T: Number>(low: Option<T>, high: Option<T>) -> One {
+        static ROWS: UnaryRows = UnaryRows::number::<Clamp>();
+        let bound = |of: Option<T>, none: (f64, i64)| match T::DTYPE {
+            DType::I64 => f64::from_bits(of.map_or(none.1, T::as_i64) as u64),
+            _ => of.map_or(none.0, T::as_f64),
+        };
+        let given = u8::from(low.is_some()) + 2 * u8::from(high.is_some());
+        let low = bound(low, (f64::NEG_INFINITY, i64::MIN));
+        One { rows: &ROWS, params: [low, bound(high, (f64::INFINITY, i64::MAX)), given.into()] }
+    }
+}
+
+impl<T: Number> Map<Params, T, T> for Clamp {
+    const SPEED: Speed = Work::COMMON.speed::<T>();
+    #[inline(always)]
+    fn at<I: Isa>(&[low, high, _]: &Params, x: T) -> T {
+        let of = |bound: f64| if T::DTYPE == DType::I64 { T::of_i64(bound.to_bits() as i64) } else { T::of(bound) };
+        scalar::clamp(x, of(low), of(high))
     }
 }
 
 impl<T: Number> Unary<T> for Clamp {
     const NAME: &'static str = "clamp";
     const READS: Reads = Reads::Input;
-
     #[inline(always)]
-    fn value<I: Isa>(self, x: T) -> T {
-        let of = |(float, whole)| if T::DTYPE == DType::I64 { T::of_i64(whole) } else { T::of(float) };
-        scalar::clamp(x, of(self.low), of(self.high))
-    }
-    #[inline(always)]
-    fn gradient<E: Formula<T>>(self, g: E, x: E) -> E
+    fn gradient<E: Formula<T>>(&[low, high, given]: &Params, g: E, x: E) -> E
     where
         T: Real,
     {
-        match self.bounded {
-            [true, true] => g.kept(x.gt(self.low.0) & x.lt(self.high.0)),
-            [true, false] => g.kept(x.gt(self.low.0)),
-            _ => g.kept(x.lt(self.high.0)),
+        match given {
+            3. => g.kept(x.gt(low) & x.lt(high)),
+            1. => g.kept(x.gt(low)),
+            _ => g.kept(x.lt(high)),
         }
     }
 }
-compiled!(unary number Clamp);
 
 impl<T: Number> Tensor<T> {
     /// The larger of each pair, broadcasting; NaN if one is NaN. At a tie each gets half of the gradient.
@@ -201,7 +200,7 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together.
     pub fn maximum(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        number::pairs(Maximum, self, &other.operand())
+        two(Maximum::row(), self, &other.operand())
     }
 
     /// The smaller of each pair, broadcasting; NaN if one is NaN. At a tie each gets half of the gradient.
@@ -209,7 +208,7 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together.
     pub fn minimum(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        number::pairs(Minimum, self, &other.operand())
+        two(Minimum::row(), self, &other.operand())
     }
 
     /// `min(max(self, min), max)`, where either bound may be `None`: NaN stays NaN, and everything becomes `max` if
@@ -223,7 +222,7 @@ impl<T: Number> Tensor<T> {
     pub fn clamp(&self, min: impl Into<Option<T>>, max: impl Into<Option<T>>) -> Tensor<T> {
         match (min.into(), max.into()) {
             (None, None) => self.clone(),
-            (low, high) => number::one(Clamp::new(low, high), self),
+            (low, high) => one(Clamp::row(low, high), self),
         }
     }
 
@@ -249,9 +248,11 @@ impl<T: Number> Tensor<T> {
             (None, Some(hi)) => return self.minimum(hi),
             (None, None) => return Ok(self.clone()),
         };
-        of_three("clamp", ["input", "min", "max"], [self, lo, hi], scalar::clamp, |k, g, [x, lo, hi]| {
+        let shape = broadcast_three("clamp", ["input", "min", "max"], [self, lo, hi])?;
+        let out = zip3(self.view(), lo.view(), hi.view(), &shape, scalar::clamp);
+        Ok(of_three("clamp", out, [self, lo, hi], |k, g, [x, lo, hi]| {
             let share = |x, lo, hi| T::of(clamp_shares(x, lo, hi)[k]);
             shared(g, &zip3(x.view(), lo.view(), hi.view(), g.shape(), share).into())
-        })
+        }))
     }
 }

@@ -9,9 +9,10 @@ use crate::{
         copy::contiguous,
         elementwise::broadcast_shape,
         layout::array,
+        memory,
         sizes::{count, room},
     },
-    tensor::{Element, Ints, Tensor, axes, axis},
+    tensor::{Array, Element, Ints, Tensor, axes, axis},
 };
 
 impl<T: Element> Tensor<T> {
@@ -30,13 +31,15 @@ impl<T: Element> Tensor<T> {
     #[concrete(Element)]
     pub fn reshape(&self, shape: impl Into<Ints>) -> Result<Tensor<T>> {
         let shape = resolve("reshape", self.shape(), &shape.into())?;
-        let data = if self.data.is_standard_layout() {
-            self.data().clone().into_shape_with_order(IxDyn(&shape)).expect("as many elements")
-        } else {
-            contiguous(self.view()).into_shape_with_order(IxDyn(&shape)).expect("as many elements").into_shared()
-        };
+        let data =
+            if self.data.is_standard_layout() { self.data().clone() } else { contiguous(self.view()).into_shared() };
+        Ok(self.arranged("reshape", data.into_shape_with_order(IxDyn(&shape)).expect("as many elements")))
+    }
+
+    /// The result of an operation that gives the same elements, in the same order, another shape.
+    pub(super) fn arranged(&self, op: &'static str, data: Array<T>) -> Tensor<T> {
         let from = self.shape().to_vec();
-        Ok(Tensor::op("reshape", data, [self], move |g, _| Ok([Some(g.reshape(from.as_slice())?)])))
+        Tensor::op(op, data, [self], move |g, _| Ok([Some(g.reshape(from.as_slice())?)]))
     }
 
     /// The same tensor with its elements in row-major order in memory; unchanged if they already are.
@@ -81,19 +84,8 @@ impl<T: Element> Tensor<T> {
     /// If an axis whose length is not 1 would change, -1 is given for an axis that does not exist, or there is not
     /// enough memory for the result.
     pub fn expand(&self, sizes: impl Into<Ints>) -> Result<Tensor<T>> {
-        let sizes = sizes.into().0;
-        let wrong = || Error::shape("expand", format!("{:?} does not expand to {sizes:?}", self.shape()));
-        let lead = sizes.len().checked_sub(self.ndim()).ok_or_else(wrong)?;
-        let shape = sizes.iter().enumerate().map(|(i, &s)| match s {
-            -1 if i >= lead => Ok(self.shape()[i - lead]),
-            s => usize::try_from(s).map_err(|_| wrong()),
-        });
-        let shape = shape.collect::<Result<Vec<_>>>()?;
-        match broadcast_shape(self.shape(), &shape) {
-            Some(_) if self.shape() == shape => Ok(self.clone()),
-            Some(broadcast) if broadcast == shape => self.spread("expand", &shape),
-            _ => Err(wrong()),
-        }
+        let shape = expanded(self.shape(), &sizes.into().0)?;
+        if self.shape() == shape { Ok(self.clone()) } else { self.spread("expand", &shape) }
     }
 
     /// A result of this operation that has no elements, so that only zeros flow back.
@@ -109,21 +101,12 @@ impl<T: Element> Tensor<T> {
     /// If `dims` does not name each axis once.
     #[concrete(Element)]
     pub fn permute(&self, dims: impl Into<Ints>) -> Result<Tensor<T>> {
-        let dims: Ints = dims.into();
-        let order = dims.0.iter().map(|&d| axis("permute", d, self.ndim())).collect::<Result<Vec<_>>>()?;
-        let mut back = vec![usize::MAX; self.ndim()];
-        for (to, &from) in order.iter().enumerate().take(self.ndim()) {
-            back[from] = to;
+        let (mut order, back) = permutation(&dims.into(), self.ndim())?;
+        let mut data = self.data().clone();
+        for to in 0..order.len() {
+            data.swap_axes(to, swapped(&mut order, to));
         }
-        if order.len() != self.ndim() || back.contains(&usize::MAX) {
-            return Err(Error::shape(
-                "permute",
-                format!("{:?} does not name each of {} axes once", dims.0, self.ndim()),
-            ));
-        }
-        let back: Vec<isize> = back.into_iter().map(|b| b as isize).collect();
-        let data = self.data().clone().permuted_axes(IxDyn(&order));
-        Ok(Tensor::op("permute", data, [self], move |g, _| Ok([Some(g.permute(back.as_slice())?)])))
+        Ok(Tensor::op("permute", data, [self], move |g, _| Ok([Some(g.permute(back.clone())?)])))
     }
 
     /// Swaps two axes; shares memory.
@@ -176,29 +159,8 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no such axis, one is named twice, or the lists differ in length.
     pub fn movedim(&self, source: impl Into<Ints>, destination: impl Into<Ints>) -> Result<Tensor<T>> {
-        let (source, destination) = (source.into(), destination.into());
-        let places = |dims: &Ints| {
-            axes("movedim", dims, self.ndim())?;
-            dims.0.iter().map(|&d| axis("movedim", d, self.ndim())).collect::<Result<Vec<_>>>()
-        };
-        let (from, to) = (places(&source)?, places(&destination)?);
-        if from.len() != to.len() {
-            return Err(Error::shape(
-                "movedim",
-                format!("{:?} and {:?} do not name the same number of axes", source.0, destination.0),
-            ));
-        }
-        if self.ndim() == 0 {
-            return Ok(self.clone());
-        }
-        let mut rest = (0..self.ndim()).filter(|a| !from.contains(a));
-        let order: Vec<isize> = (0..self.ndim())
-            .map(|place| match to.iter().position(|&t| t == place) {
-                Some(i) => from[i] as isize,
-                None => rest.next().expect("as many places as axes") as isize,
-            })
-            .collect();
-        self.permute(order)
+        let order = moved(&source.into(), &destination.into(), self.ndim())?;
+        if self.ndim() == 0 { Ok(self.clone()) } else { self.permute(order) }
     }
 
     /// Joins the axes from `start_dim` to `end_dim` (included) into one; a scalar becomes a vector of one element.
@@ -206,17 +168,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no such axis, or `end_dim` comes before `start_dim`.
     pub fn flatten(&self, start_dim: isize, end_dim: isize) -> Result<Tensor<T>> {
-        let (start, end) = (axis("flatten", start_dim, self.ndim())?, axis("flatten", end_dim, self.ndim())?);
-        if end < start {
-            return Err(Error::shape("flatten", format!("end_dim {end_dim} comes before start_dim {start_dim}")));
-        }
-        if self.ndim() == 0 {
-            return self.reshape([1]);
-        }
-        let mut shape = self.shape().to_vec();
-        let joined = shape[start..=end].iter().product();
-        shape.splice(start..=end, [joined]);
-        self.reshape(&shape)
+        self.reshape(flattened(self.shape(), start_dim, end_dim)?)
     }
 
     /// Splits the axis `dim` into `sizes`, one of which may be -1.
@@ -224,14 +176,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no such axis, or the sizes do not multiply to its length.
     pub fn unflatten(&self, dim: isize, sizes: impl Into<Ints>) -> Result<Tensor<T>> {
-        let (at, sizes) = (axis("unflatten", dim, self.ndim())?, sizes.into());
-        if sizes.0.is_empty() || self.ndim() == 0 {
-            return Err(Error::shape("unflatten", format!("cannot take {:?} apart into {:?}", self.shape(), sizes.0)));
-        }
-        let sizes = resolve("unflatten", &self.shape()[at..=at], &sizes)?;
-        let mut shape = self.shape().to_vec();
-        shape.splice(at..=at, sizes);
-        self.reshape(&shape)
+        self.reshape(unflattened(self.shape(), dim, &sizes.into())?)
     }
 
     /// Removes all axes of length 1; shares memory.
@@ -259,9 +204,10 @@ impl<T: Element> Tensor<T> {
             return self.clone();
         }
         let mut data = self.data().clone();
-        axes.iter().rev().for_each(|&a| data.index_axis_inplace(Axis(a), 0));
-        let from = self.shape().to_vec();
-        Tensor::op("squeeze", data, [self], move |g, _| Ok([Some(g.reshape(from.as_slice())?)]))
+        for &a in axes.iter().rev() {
+            data.index_axis_inplace(Axis(a), 0);
+        }
+        self.arranged("squeeze", data)
     }
 
     /// Adds an axis of length 1 at `dim`; shares memory.
@@ -295,19 +241,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there are fewer numbers than axes, one is negative, or there is not enough memory for the result.
     pub fn repeat(&self, repeats: impl Into<Ints>) -> Result<Tensor<T>> {
-        let repeats = repeats.into().0;
-        let wrong = |why: &str| Error::shape("repeat", format!("{:?} by {repeats:?}: {why}", self.shape()));
-        let lead = repeats.len().checked_sub(self.ndim()).ok_or_else(|| wrong("expected a number for each axis"))?;
-        if repeats.iter().any(|&r| r < 0) {
-            return Err(wrong("a negative number"));
-        }
-        let (mut apart, mut wide, mut joined) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, &r) in repeats.iter().enumerate() {
-            let (r, n) = (r as usize, if i < lead { 1 } else { self.shape()[i - lead] });
-            apart.extend([1, n]);
-            wide.extend([r, n]);
-            joined.push(r.saturating_mul(n));
-        }
+        let [apart, wide, joined] = repeated(self.shape(), &repeats.into().0)?;
         if room::<T>("repeat", &joined)? == 0 {
             return Ok(self.nothing("repeat", &joined));
         }
@@ -359,20 +293,22 @@ impl<T: Element> Tensor<T> {
         if repeats.ndim() > 1 || (counts.len() != n && counts.len() != 1) {
             return Err(Error::shape(OP, format!("expected {n} numbers of repeats, got {:?}", repeats.shape())));
         }
-        let count = |i: usize| counts[if counts.len() == 1 { 0 } else { i }] as usize;
-        let total = if counts.len() == 1 {
-            count(0).saturating_mul(n)
-        } else {
-            (0..n).map(count).fold(0, usize::saturating_add)
+        let total = match counts[..] {
+            [count] => (count as usize).saturating_mul(n),
+            _ => counts.iter().fold(0, |sum: usize, &count| sum.saturating_add(count as usize)),
         };
         let mut shape = x.shape().to_vec();
         shape[at] = total;
         if room::<T>(OP, &shape)? == 0 {
             return Ok(x.nothing(OP, &shape));
         }
-        room::<i64>(OP, &[total])?;
-        let index: Tensor<i64> = (0..n).flat_map(|i| std::iter::repeat_n(i as i64, count(i))).collect();
-        x.index_select(at as isize, &index)
+        room::<usize>(OP, &[total])?;
+        let mut index = memory::vector(total);
+        for i in 0..n {
+            let end = index.len() + counts[if counts.len() == 1 { 0 } else { i }] as usize;
+            index.resize(end, i);
+        }
+        x.rows_taken("index_select", at, index)
     }
 
     /// The tensor and an axis, or the flattened tensor and its only axis; a scalar counts as a vector.
@@ -394,19 +330,135 @@ pub(crate) fn at_least_two(op: &str, shape: &[usize]) -> Result<()> {
     Ok(())
 }
 
+/// The shape that `sizes` stand for in [`Tensor::expand`], to which `from` broadcasts.
+fn expanded(from: &[usize], sizes: &[isize]) -> Result<Vec<usize>> {
+    let wrong = || Error::shape("expand", format!("{from:?} does not expand to {sizes:?}"));
+    let lead = sizes.len().checked_sub(from.len()).ok_or_else(wrong)?;
+    let mut shape = Vec::with_capacity(sizes.len());
+    for (i, &size) in sizes.iter().enumerate() {
+        shape.push(match size {
+            -1 if i >= lead => from[i - lead],
+            0.. => size as usize,
+            _ => return Err(wrong()),
+        });
+    }
+    if broadcast_shape(from, &shape).as_deref() == Some(&shape[..]) { Ok(shape) } else { Err(wrong()) }
+}
+
+/// The axes in the order `dims`, and the order that undoes this.
+fn permutation(dims: &Ints, ndim: usize) -> Result<(Vec<usize>, Ints)> {
+    let (mut order, mut back) = (Vec::with_capacity(ndim), vec![-1; ndim]);
+    for (to, &dim) in dims.0.iter().enumerate() {
+        let from = axis("permute", dim, ndim)?;
+        order.push(from);
+        if to < ndim {
+            back[from] = to as isize;
+        }
+    }
+    if order.len() != ndim || back.contains(&-1) {
+        return Err(Error::shape("permute", format!("{:?} does not name each of {ndim} axes once", dims.0)));
+    }
+    Ok((order, Ints(back)))
+}
+
+/// The axis to be swapped with axis `to`, once those before it are in this order; the rest of the order then changes with it.
+fn swapped(order: &mut [usize], to: usize) -> usize {
+    let from = order[to];
+    for later in &mut order[to..] {
+        if *later == to {
+            *later = from;
+        }
+    }
+    from
+}
+
+/// The order of the axes after [`Tensor::movedim`].
+fn moved(source: &Ints, destination: &Ints, ndim: usize) -> Result<Ints> {
+    let places = |dims: &Ints| {
+        axes("movedim", dims, ndim)?;
+        let mut places = Vec::with_capacity(dims.0.len());
+        for &dim in &dims.0 {
+            places.push(axis("movedim", dim, ndim)?);
+        }
+        Ok(places)
+    };
+    let (from, to) = (places(source)?, places(destination)?);
+    if from.len() != to.len() {
+        let message = format!("{:?} and {:?} do not name the same number of axes", source.0, destination.0);
+        return Err(Error::shape("movedim", message));
+    }
+    let mut rest = (0..ndim).filter(|a| !from.contains(a));
+    let mut order = Vec::with_capacity(ndim);
+    for place in 0..ndim {
+        order.push(match to.iter().position(|&t| t == place) {
+            Some(i) => from[i] as isize,
+            None => rest.next().expect("as many places as axes") as isize,
+        });
+    }
+    Ok(Ints(order))
+}
+
+/// The shape after [`Tensor::flatten`].
+fn flattened(shape: &[usize], start_dim: isize, end_dim: isize) -> Result<Vec<usize>> {
+    let (start, end) = (axis("flatten", start_dim, shape.len())?, axis("flatten", end_dim, shape.len())?);
+    if end < start {
+        return Err(Error::shape("flatten", format!("end_dim {end_dim} comes before start_dim {start_dim}")));
+    }
+    if shape.is_empty() {
+        return Ok(vec![1]);
+    }
+    Ok([&shape[..start], &[shape[start..=end].iter().product()], &shape[end + 1..]].concat())
+}
+
+/// The shape after [`Tensor::unflatten`].
+fn unflattened(shape: &[usize], dim: isize, sizes: &Ints) -> Result<Vec<usize>> {
+    let at = axis("unflatten", dim, shape.len())?;
+    if sizes.0.is_empty() || shape.is_empty() {
+        return Err(Error::shape("unflatten", format!("cannot take {shape:?} apart into {:?}", sizes.0)));
+    }
+    let sizes = resolve("unflatten", &shape[at..=at], sizes)?;
+    Ok([&shape[..at], &sizes, &shape[at + 1..]].concat())
+}
+
+/// The shapes of [`Tensor::repeat`]: with an axis of length 1 before each, with these repeated, and with both joined.
+fn repeated(shape: &[usize], repeats: &[isize]) -> Result<[Vec<usize>; 3]> {
+    let wrong = |why: &str| Error::shape("repeat", format!("{shape:?} by {repeats:?}: {why}"));
+    let lead = repeats.len().checked_sub(shape.len()).ok_or_else(|| wrong("expected a number for each axis"))?;
+    let (mut apart, mut wide, mut joined) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, &r) in repeats.iter().enumerate() {
+        if r < 0 {
+            return Err(wrong("a negative number"));
+        }
+        let (r, n) = (r as usize, if i < lead { 1 } else { shape[i - lead] });
+        apart.extend([1, n]);
+        wide.extend([r, n]);
+        joined.push(r.saturating_mul(n));
+    }
+    Ok([apart, wide, joined])
+}
+
 /// The sizes that `shape` stands for, given the number of elements of `from`.
 pub(crate) fn resolve(op: &str, from: &[usize], shape: &Ints) -> Result<Vec<usize>> {
     // These are sizes of an existing tensor, so the product cannot overflow.
     let n: usize = from.iter().product();
-    let known = count(shape.0.iter().filter(|&&s| s != -1).map(|&s| s.max(0) as usize));
-    let open = shape.0.iter().filter(|&&s| s == -1).count();
-    let rest = match (open, known) {
-        (0, Some(known)) if known == n => Some(1),
-        (1, Some(known)) if known != 0 && n.is_multiple_of(known) => Some(n / known),
-        _ => None,
-    };
-    match rest.filter(|_| shape.0.iter().all(|&s| s >= -1)) {
-        Some(rest) => Ok(shape.0.iter().map(|&s| if s == -1 { rest } else { s as usize }).collect()),
-        None => Err(Error::shape(op, format!("{from:?} ({n} elements) does not fit the shape {:?}", shape.0))),
+    let (mut sizes, mut open) = (Vec::with_capacity(shape.0.len()), None);
+    let mut fits = true;
+    for (i, &size) in shape.0.iter().enumerate() {
+        if size == -1 {
+            fits &= open.replace(i).is_none();
+        }
+        fits &= size >= -1;
+        sizes.push(if size < 0 { 1 } else { size as usize });
     }
+    if let (true, Some(known)) = (fits, count(sizes.iter().copied())) {
+        match open {
+            None if known == n => return Ok(sizes),
+            Some(at) if known != 0 && n.is_multiple_of(known) => {
+                sizes[at] = n / known;
+                return Ok(sizes);
+            }
+            _ => {}
+        }
+    }
+    Err(Error::shape(op, format!("{from:?} ({n} elements) does not fit the shape {:?}", shape.0)))
 }

@@ -6,7 +6,7 @@ use crate::{
     Error, Result,
     kernels::{
         layout::{array, row_major},
-        memory::collected,
+        memory::vector,
         sort::{self, search},
     },
     tensor::{Element, Number, Tensor, axis},
@@ -38,7 +38,7 @@ impl<T: Element> Tensor<T> {
     pub fn argsort(&self, dim: isize, descending: bool) -> Result<Tensor<i64>> {
         let at = axis("argsort", dim, self.ndim())?;
         let n = self.shape().get(at).copied().unwrap_or(1);
-        self.in_rows(dim, n, |x| sort::topk(x, n, n, descending))
+        self.in_rows(dim, n, descending)
     }
 
     /// The `k` largest (or smallest) elements along an axis and their positions, best first; of equal elements, the
@@ -56,19 +56,20 @@ impl<T: Element> Tensor<T> {
         if self.ndim() == 0 {
             return Ok((self.clone(), Tensor::scalar(0)));
         }
-        let indices = self.in_rows(dim, k, |x| sort::topk(x, n, k, largest))?;
+        let indices = self.in_rows(dim, k, largest)?;
         Ok((self.gather(dim, &indices)?, indices))
     }
 
-    /// What `f` returns for the elements with axis `dim` last: `count` numbers per row.
-    fn in_rows(&self, dim: isize, count: usize, f: impl Fn(&[T]) -> Vec<i64>) -> Result<Tensor<i64>> {
+    /// The positions of the `k` largest (or smallest) elements along axis `dim`, best first.
+    fn in_rows(&self, dim: isize, k: usize, largest: bool) -> Result<Tensor<i64>> {
         if self.ndim() == 0 {
             return Ok(Tensor::scalar(0));
         }
         let x = self.detach().transpose(dim, -1)?;
         let mut shape = x.shape().to_vec();
-        *shape.last_mut().expect("an axis") = count;
-        let out = f(&row_major(&x.view()));
+        let last = shape.last_mut().expect("an axis");
+        let out = sort::topk(&row_major(&x.view()), *last, k, largest);
+        *last = k;
         Ok(Tensor::from(array(&shape, out)).transpose(dim, -1)?.contiguous())
     }
 }
@@ -96,7 +97,10 @@ impl<T: Number> Tensor<T> {
         let len = self.shape()[n - 1];
         let per_row = if n == 1 { wanted.len() } else { values.shape()[n - 1] };
         let row = |k: usize| if n == 1 { &sorted[..] } else { &sorted[k / per_row * len..][..len] };
-        let out = collected(wanted.iter().enumerate().map(|(k, value)| search(row(k), value, right)));
+        let mut out = vector(wanted.len());
+        for (k, value) in wanted.iter().enumerate() {
+            out.push(search(row(k), value, right));
+        }
         Ok(array(values.shape(), out).into())
     }
 

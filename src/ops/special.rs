@@ -4,7 +4,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LN_2};
 
 use super::{
     Formula,
-    elementwise::{pairs, real, row},
+    elementwise::{one, pairs, row, two},
     math::unary,
 };
 use crate::{
@@ -24,18 +24,18 @@ fn erf_slope<T: Real, E: Formula<T>>(x: E) -> E {
 
 unary! { real Real:
     /// The error function, `2/√π ∫₀ˣ e^(-t²) dt`.
-    erf vectors: |x| x.erf(), from input |x| erf_slope(x);
+    erf long: |x| x.erf(), from input |x| erf_slope(x);
     /// `1 - erf(x)`, accurate even if it is small.
-    erfc plain: |x| x.by(|x| via_f64(x, special_f64::erfc)), from input |x| -erf_slope(x);
+    erfc libm: |x| x.by(|x| via_f64(x, special_f64::erfc)), from input |x| -erf_slope(x);
     /// The distribution function of the standard normal distribution, PyTorch's `torch.special.ndtr`; accurate far
     /// below 0.
-    ndtr plain: |x| x.by(|x| via_f64(x, |x| special_f64::erfc(-x * FRAC_1_SQRT_2) * 0.5)), from input |x| x.bell() * (FRAC_1_SQRT_2 * FRAC_2_SQRT_PI * 0.5);
+    ndtr libm: |x| x.by(|x| via_f64(x, |x| special_f64::erfc(-x * FRAC_1_SQRT_2) * 0.5)), from input |x| x.bell() * (FRAC_1_SQRT_2 * FRAC_2_SQRT_PI * 0.5);
     /// The inverse of [`erf`](Tensor::erf): infinite at ±1, NaN beyond.
-    erfinv plain: |x| x.by(|x| via_f64(x, special_f64::erfinv)), from output |y| erf_slope(y).reciprocal();
+    erfinv libm: |x| x.by(|x| via_f64(x, special_f64::erfinv)), from output |y| erf_slope(y).reciprocal();
     /// The logarithm of the absolute value of the gamma function.
-    lgamma plain: |x| x.by(|x| via_f64(x, special_f64::lgamma)), from input |x| x.digamma();
+    lgamma libm: |x| x.by(|x| via_f64(x, special_f64::lgamma)), from input |x| x.digamma();
     /// The logarithmic derivative of the gamma function, `ψ(x) = Γ'(x) / Γ(x)`.
-    digamma plain: |x| x.by(|x| via_f64(x, special_f64::digamma)), from input |x| x.polygamma(1);
+    digamma libm: |x| x.by(|x| via_f64(x, special_f64::digamma)), from input |x| x.polygamma(1);
 }
 
 impl<T: Real> Tensor<T> {
@@ -43,15 +43,15 @@ impl<T: Real> Tensor<T> {
     ///
     /// PyTorch's trigamma, `n = 1`, differs: it reflects by a rounded sin πx, which gives 6.6e32 at the pole −1.
     pub fn polygamma(&self, n: u32) -> Tensor<T> {
-        row!(real Real "polygamma", (n), plain, |x| x.polygamma(n as u32),
+        row!(real Real "polygamma", (n), libm, |x| x.polygamma(n as u32),
              from input |x| x.polygamma((n as u32).saturating_add(1)));
-        if n == 0 { self.digamma() } else { real::one(Row { n: n.into() }, self) }
+        if n == 0 { self.digamma() } else { one(row(n.into()), self) }
     }
 
     /// The log odds, `log(x / (1 - x))`: the inverse of [`sigmoid`](Tensor::sigmoid). With `eps`, `x` is first clamped
     /// to `[eps, 1 - eps]`, and gets no gradient outside; without it, the result outside `[0, 1]` is NaN.
     pub fn logit(&self, eps: Option<T>) -> Tensor<T> {
-        row!(real Real "logit", (low, high, beyond), plain, |x| {
+        row!(real Real "logit", (low, high, beyond), libm, |x| {
             let x = if beyond.is_nan() { x } else if x.lt(low) { x.by(|_| T::of(low)) } else if x.gt(high) { x.by(|_| T::of(high)) } else { x };
             (x / x.rest()).by(T::ln)
         }, from input |g, x| {
@@ -60,7 +60,7 @@ impl<T: Real> Tensor<T> {
         });
         let (low, high) = eps.map_or((T::ZERO, T::ONE), |eps| (eps, T::ONE - eps));
         let beyond = if eps.is_some() { 0. } else { f64::NAN };
-        real::one(Row { low: low.as_f64(), high: high.as_f64(), beyond }, self)
+        one(row(low.as_f64(), high.as_f64(), beyond), self)
     }
 
     /// `self · log(other)`, broadcasting; 0 where `self` is 0, unless `other` is NaN.
@@ -68,7 +68,7 @@ impl<T: Real> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together.
     pub fn xlogy(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        real::pairs(XLogY, self, &other.operand())
+        two(XLogY::row(), self, &other.operand())
     }
 
     /// `log(eˣ + eʸ)`, broadcasting, without overflow.
@@ -76,7 +76,7 @@ impl<T: Real> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together.
     pub fn logaddexp(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        real::pairs(LogAddExp, self, &other.operand())
+        two(LogAddExp::row(), self, &other.operand())
     }
 
     /// `log₂(2ˣ + 2ʸ)`, broadcasting, without overflow.
@@ -84,17 +84,17 @@ impl<T: Real> Tensor<T> {
     /// # Errors
     /// If the shapes do not broadcast together.
     pub fn logaddexp2(&self, other: impl Operand<T>) -> Result<Tensor<T>> {
-        real::pairs(LogAddExp2, self, &other.operand())
+        two(LogAddExp2::row(), self, &other.operand())
     }
 }
 
 pairs! {
-    real Real XLogY, "xlogy", composed plain: |x, y| x_log_y(x, y), |g, x, y|
+    real Real XLogY, "xlogy", composed libm: |x, y| x_log_y(x, y), |g, x, y|
         g.xlogy(y).kept(!(x.equals(0.) & y.le(0.))), g * x / y;
 
-    real Real LogAddExp, "logaddexp", composed plain: |x, y| log_add_exp(x, y), |g, x, y|
+    real Real LogAddExp, "logaddexp", composed libm: |x, y| log_add_exp(x, y), |g, x, y|
         g * (x - y).sigmoid(), g * (y - x).sigmoid();
 
-    real Real LogAddExp2, "logaddexp2", composed plain: |x, y| log_add_exp2(x, y), |g, x, y|
+    real Real LogAddExp2, "logaddexp2", composed libm: |x, y| log_add_exp2(x, y), |g, x, y|
         g * ((x - y) * LN_2).sigmoid(), g * ((y - x) * LN_2).sigmoid();
 }

@@ -185,27 +185,38 @@ pub(super) fn lerp<T: Real>(from: T, to: T, weight: T) -> T {
 
 /// Applies the rule to one parameter, if it has a gradient.
 pub(super) fn step_one<R: ParamRule, T: Real>(options: &R::Options, param: &Param<T>, state: &mut ParamState<T>) {
+    let prepare = |state: &mut ParamState<T>, shape: &[usize]| {
+        if state.step == 0 {
+            state.slots.resize_with(R::SLOTS.len(), Slot::default);
+            for i in 0..R::SCALARS.len() {
+                state.scalars.push(R::initial_scalar(options, i));
+            }
+        }
+        for (i, slot) in state.slots.iter_mut().enumerate() {
+            slot.used = R::uses(options, i, shape);
+            if slot.used && slot.uses == 0 {
+                slot.values = filled(R::slot_shape(i, shape).iter().product(), T::of(R::initial(options, i)));
+            }
+            slot.uses += u64::from(slot.used);
+        }
+        state.step += 1;
+    };
+    step_by(param, state, &prepare, &|step| R::update(options, step));
+}
+
+/// Compiled once for all rules.
+fn step_by<T: Real>(
+    param: &Param<T>,
+    state: &mut ParamState<T>,
+    prepare: &dyn Fn(&mut ParamState<T>, &[usize]),
+    update: &dyn Fn(&mut Step<'_, T>),
+) {
     let Some(grad) = param.grad() else { return };
     let (shape, grad) = (grad.shape(), grad.view());
     let grad = row_major(&grad);
-    if state.step == 0 {
-        state.slots.resize_with(R::SLOTS.len(), Slot::default);
-        for i in 0..R::SCALARS.len() {
-            state.scalars.push(R::initial_scalar(options, i));
-        }
-    }
-    state.step += 1;
-    for (i, slot) in state.slots.iter_mut().enumerate() {
-        slot.used = R::uses(options, i, shape);
-        if slot.used && slot.uses == 0 {
-            slot.values = filled(R::slot_shape(i, shape).iter().product(), T::of(R::initial(options, i)));
-        }
-        slot.uses += u64::from(slot.used);
-    }
+    prepare(state, shape);
     let ParamState { step: count, scalars, slots } = state;
-    param.update_slice(|value| {
-        R::update(options, &mut Step { count: *count, shape, value, grad: &grad, slots, scalars })
-    });
+    param.update_slice(|value| update(&mut Step { count: *count, shape, value, grad: &grad, slots, scalars }));
 }
 
 /// A [`ParamState`] of either element type.

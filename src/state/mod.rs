@@ -85,6 +85,7 @@ impl StateDict {
     ///
     /// # Errors
     /// If no name begins with it, or two entries would have the same name.
+    #[inline]
     pub fn strip_prefix(self, prefix: &str) -> Result<StateDict> {
         self.prefixed("strip_prefix", prefix, "")
     }
@@ -106,10 +107,12 @@ impl StateDict {
     ///
     /// # Errors
     /// If no name begins with it, or two entries would have the same name.
+    #[inline]
     pub fn replace_prefix(self, prefix: &str, other: &str) -> Result<StateDict> {
         self.prefixed("replace_prefix", prefix, other)
     }
 
+    #[inline]
     fn prefixed(self, op: &str, prefix: &str, other: &str) -> Result<StateDict> {
         if !self.keys().any(|name| name.starts_with(prefix)) {
             let names: Vec<&str> = self.keys().collect();
@@ -131,6 +134,7 @@ impl StateDict {
     ///
     /// # Errors
     /// If none matches.
+    #[inline]
     pub fn select(self, pattern: &str) -> Result<StateDict> {
         let named: Vec<(String, AnyTensor)> = self.into_iter().collect();
         let chosen = pattern::select("entry", pattern, &named)?;

@@ -1,6 +1,7 @@
 //! Creating tensors: zeros, ranges, the identity, `tensor!`.
 
 use ndarray::Array;
+use ndnn_derive::concrete;
 
 use super::{Element, Number, Real, Tensor};
 use crate::{
@@ -19,7 +20,9 @@ impl<T: Element> Tensor<T> {
     /// If there is not enough memory.
     #[track_caller]
     pub fn zeros(shape: impl AsRef<[usize]>) -> Tensor<T> {
-        memory::full("zeros", shape.as_ref(), T::ZERO).into()
+        let shape = shape.as_ref();
+        must::<T>("zeros", shape);
+        Self::filled_with("zeros", shape, T::ZERO)
     }
 
     /// A tensor of ones (`true` for `bool`).
@@ -28,7 +31,9 @@ impl<T: Element> Tensor<T> {
     /// If there is not enough memory.
     #[track_caller]
     pub fn ones(shape: impl AsRef<[usize]>) -> Tensor<T> {
-        memory::full("ones", shape.as_ref(), T::ONE).into()
+        let shape = shape.as_ref();
+        must::<T>("ones", shape);
+        Self::filled_with("ones", shape, T::ONE)
     }
 
     /// A tensor filled with one value.
@@ -37,13 +42,21 @@ impl<T: Element> Tensor<T> {
     /// If there is not enough memory.
     #[track_caller]
     pub fn full(shape: impl AsRef<[usize]>, value: T) -> Tensor<T> {
-        memory::full("full", shape.as_ref(), value).into()
+        let shape = shape.as_ref();
+        must::<T>("full", shape);
+        Self::filled_with("full", shape, value)
     }
 
     /// As [`full`](Tensor::full), for an operation that can return an error.
     pub(crate) fn try_full(op: &str, shape: &[usize], value: T) -> Result<Tensor<T>> {
         room::<T>(op, shape)?;
-        Ok(memory::full(op, shape, value).into())
+        Ok(Self::filled_with(op, shape, value))
+    }
+
+    /// As [`Tensor::full`], for which there is room.
+    #[concrete(Element)]
+    fn filled_with(op: &str, shape: &[usize], value: T) -> Tensor<T> {
+        memory::full(op, shape, value).into()
     }
 
     /// A tensor with no axes.
@@ -71,19 +84,23 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If the number of elements does not match the shape.
     pub fn from_vec(shape: impl AsRef<[usize]>, elements: Vec<T>) -> Result<Tensor<T>> {
-        let (shape, n) = (shape.as_ref(), elements.len());
-        match count(shape.iter().copied()) {
-            Some(wanted) if wanted == n => Ok(array(shape, elements).into()),
-            Some(wanted) => {
-                Err(Error::shape("from_vec", format!("shape {shape:?} takes {wanted} elements, there are {n}")))
-            }
-            None => {
-                let most = isize::MAX;
-                let what = format!("the sizes of shape {shape:?} multiply to more than {most}, there are {n} elements");
-                Err(Error::shape("from_vec", what))
-            }
-        }
+        let shape = shape.as_ref();
+        takes(shape, elements.len())?;
+        Ok(array(shape, elements).into())
     }
+}
+
+/// Checks that an array of this shape has `n` elements.
+fn takes(shape: &[usize], n: usize) -> Result<()> {
+    let why = match count(shape.iter().copied()) {
+        Some(wanted) if wanted == n => return Ok(()),
+        Some(wanted) => format!("shape {shape:?} takes {wanted} elements, there are {n}"),
+        None => {
+            let most = isize::MAX;
+            format!("the sizes of shape {shape:?} multiply to more than {most}, there are {n} elements")
+        }
+    };
+    Err(Error::shape("from_vec", why))
 }
 
 impl<T: Element> From<Vec<T>> for Tensor<T> {

@@ -1,6 +1,6 @@
 //! Axes and sizes as a caller writes them: `1`, `-1`, `[0, 2]`.
 
-use crate::{Error, Result};
+use crate::{Error, Result, kernels::layout::sort_falling};
 
 /// Any integer type, for axes, sizes and positions.
 pub trait Int: Copy {
@@ -116,12 +116,20 @@ pub(crate) fn axis(op: &str, dim: isize, ndim: usize) -> Result<usize> {
 /// Several axes, each given once, in ascending order; an empty list means all of them.
 pub(crate) fn axes(op: &str, dims: &Ints, ndim: usize) -> Result<Vec<usize>> {
     if dims.0.is_empty() {
-        return Ok((0..ndim).collect());
+        return Ok(Vec::from_iter(0..ndim));
     }
-    let mut axes = dims.0.iter().map(|&d| axis(op, d, ndim)).collect::<Result<Vec<_>>>()?;
-    axes.sort_unstable();
-    if let Some(twice) = axes.windows(2).find(|w| w[0] == w[1]) {
-        return Err(Error::shape(op, format!("axis {} is named twice in {:?}", twice[0], dims.0)));
+    let (mut axes, mut twice) = (Vec::with_capacity(dims.0.len().min(ndim)), None);
+    for &dim in &dims.0 {
+        let axis = axis(op, dim, ndim)?;
+        if axes.contains(&axis) {
+            twice = Some(twice.map_or(axis, |first: usize| first.min(axis)));
+        } else {
+            axes.push(axis);
+        }
     }
+    if let Some(axis) = twice {
+        return Err(Error::shape(op, format!("axis {axis} is named twice in {:?}", dims.0)));
+    }
+    sort_falling(&mut axes, |&axis| -(axis as isize));
     Ok(if ndim == 0 { Vec::new() } else { axes })
 }

@@ -10,6 +10,8 @@ mod node;
 mod operand;
 mod random;
 
+use std::sync::Arc;
+
 use ndarray::{ArcArray, ArrayD, ArrayViewD, Dimension, IxDyn};
 use ndnn_derive::concrete;
 
@@ -21,14 +23,18 @@ use erase::erase;
 pub(crate) use erase::{erase_node, known, known_ref, unerase};
 pub use group::Tensors;
 pub(crate) use leaf::{Leaf, LeafHook, gradient_hook};
-pub(crate) use node::{AnyNode, BackwardFn, Grads, NodeRef, cast, leaf, with_grad};
+pub(crate) use node::{AnyNode, BackwardFn, Grads, NodeRef, Recorded, cast, leaf, with_grad};
 pub use node::{grad_enabled, no_grad};
 pub use operand::Operand;
 
 pub(crate) use crate::number::{DType, Element, Number, Real};
 use crate::{
     Error, Result,
-    kernels::{copy, elementwise::convert, held::Held},
+    kernels::{
+        copy::{self, RowMajor},
+        elementwise::convert,
+        held::Held,
+    },
     sync::lock,
 };
 
@@ -113,10 +119,8 @@ impl AnyTensor {
 
     /// Whether both are one tensor: the same array, seen the same way, with the same history.
     pub(crate) fn is_same(&self, other: &AnyTensor) -> bool {
-        fn same<T: Element>(x: &Tensor<T>, y: &AnyTensor) -> bool {
-            unerase(y.clone()).is_some_and(|y| x.is_same(&y))
-        }
-        any_tensor!(self, t => same(t, other))
+        let identity = any_tensor!(self, t => t.identity());
+        self.dtype() == other.dtype() && identity == any_tensor!(other, t => t.identity())
     }
 
     /// The tensor converted to elements of type `T`, detached from its graph.
@@ -141,14 +145,26 @@ impl<T: Element> From<Array<T>> for Tensor<T> {
 
 impl<T: Element, D: Dimension> From<ndarray::Array<T, D>> for Tensor<T> {
     fn from(array: ndarray::Array<T, D>) -> Self {
-        Array::from(array.into_dyn()).into()
+        shared(array.into_dyn())
     }
+}
+
+/// A call, since almost every operation makes its result by it.
+#[inline(never)]
+fn shared<T: Element>(array: ArrayD<T>) -> Tensor<T> {
+    Array::from(array).into()
 }
 
 impl<T: Element> Tensor<T> {
     /// The elements, as an ndarray view.
     pub fn view(&self) -> ArrayViewD<'_, T> {
         self.data.view()
+    }
+
+    /// The elements in row-major order; copies only if they are not in that order already.
+    #[concrete(Element)]
+    pub(crate) fn elements(&self) -> RowMajor<'_, T> {
+        RowMajor::of_view(self.view())
     }
 
     /// The elements as an owned array; copies only if they are shared.
@@ -222,12 +238,13 @@ impl<T: Element> Tensor<T> {
 
     /// Whether both are the same tensor: the same array, with the same view and the same history.
     pub(crate) fn is_same(&self, other: &Tensor<T>) -> bool {
-        let node = |t: &Tensor<T>| t.node.0.as_ref().map(std::sync::Arc::as_ptr);
-        let (x, y) = (self.data(), other.data());
-        self.shares_memory_with(other)
-            && x.shape() == y.shape()
-            && x.strides() == y.strides()
-            && node(self) == node(other)
+        self.identity() == other.identity()
+    }
+
+    /// The addresses of the first element and of the node, the shape and the strides.
+    fn identity(&self) -> (usize, usize, &[usize], &[isize]) {
+        let node = self.node.0.as_ref().map_or(0, |node| Arc::as_ptr(node) as *const () as usize);
+        (self.data.as_ptr() as usize, node, self.data.shape(), self.data.strides())
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use ndarray::{Dimension, IxDyn};
 
 use super::{
-    AnyTensor, Array, Element, Real, Tensor,
+    AnyTensor, Element, Real, Tensor,
     erase::{erase, erase_node},
     leaf::Leaf,
 };
@@ -93,8 +93,20 @@ fn new_node<T: Element, B: Backward<T> + 'static>(shape: &[usize], op: B) -> Nod
 /// would overflow the stack. So the last reference hands its node to the list of the outermost drop.
 pub struct NodeRef<T: Element>(pub(crate) Option<Arc<Node<T>>>);
 
+impl<T: Element> NodeRef<T> {
+    /// Calls `f` on the node, if there is one.
+    fn show(&self, f: &mut dyn FnMut(AnyNode)) {
+        if let Some(node) = &self.0 {
+            f(erase_node(node.clone()));
+        }
+    }
+}
+
 impl<T: Element> Clone for NodeRef<T> {
     fn clone(&self) -> Self {
+        if !T::REAL {
+            return NodeRef(None);
+        }
         if self.0.is_some() {
             profile::atomic();
         }
@@ -104,7 +116,9 @@ impl<T: Element> Clone for NodeRef<T> {
 
 impl<T: Element> Drop for NodeRef<T> {
     fn drop(&mut self) {
-        if let Some(node) = self.0.take() {
+        if T::REAL
+            && let Some(node) = self.0.take()
+        {
             release(node);
         }
     }
@@ -253,13 +267,17 @@ struct OpState<T: Element> {
 /// The references to an operation's inputs; a few of them need no allocation.
 enum Inputs<T: Element> {
     Few([NodeRef<T>; 3], usize),
-    Many(Box<[NodeRef<T>]>),
+    Many(Vec<NodeRef<T>>),
 }
 
 impl<T: Element> Inputs<T> {
     fn of(inputs: &[&Tensor<T>]) -> Self {
         if inputs.len() > 3 {
-            return Inputs::Many(inputs.iter().map(|i| i.node.clone()).collect());
+            let mut nodes = Vec::with_capacity(inputs.len());
+            for input in inputs {
+                nodes.push(input.node.clone());
+            }
+            return Inputs::Many(nodes);
         }
         let at = |i: usize| if i < inputs.len() { inputs[i].node.clone() } else { NodeRef(None) };
         Inputs::Few([at(0), at(1), at(2)], inputs.len())
@@ -282,21 +300,51 @@ pub(crate) trait BackwardFn<T: Element>: Send + Sync {
     fn call(&self, g: &Tensor<T>, needed: &[bool], output: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()>;
 }
 
-impl<T, F> BackwardFn<T> for F
+/// The closure of [`Tensor::op`].
+struct OfGradient<F, const N: usize>(F);
+/// The closure of [`Tensor::op_with_output`].
+struct OfOutput<F, const N: usize>(F);
+/// The closure of [`Tensor::op_many`].
+struct OfMany<F>(F);
+
+impl<T: Element, F, const N: usize> BackwardFn<T> for OfGradient<F, N>
 where
-    T: Element,
-    F: Fn(&Tensor<T>, &[bool], Option<&Tensor<T>>, &mut Grads<'_, T>) -> Result<()> + Send + Sync,
+    F: Fn(&Tensor<T>, [bool; N]) -> Result<[Option<Tensor<T>>; N]> + Send + Sync,
+{
+    fn call(&self, g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
+        pass((self.0)(g, flags(needed)), grads)
+    }
+}
+
+impl<T: Element, F, const N: usize> BackwardFn<T> for OfOutput<F, N>
+where
+    F: Fn(&Tensor<T>, [bool; N], &Tensor<T>) -> Result<[Option<Tensor<T>>; N]> + Send + Sync,
 {
     fn call(&self, g: &Tensor<T>, needed: &[bool], y: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
-        self(g, needed, y, grads)
+        pass((self.0)(g, flags(needed), y.expect("kept")), grads)
+    }
+}
+
+impl<T: Element, F> BackwardFn<T> for OfMany<F>
+where
+    F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync,
+{
+    fn call(&self, g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
+        grads(&mut (self.0)(g, needed)?)
     }
 }
 
 /// Receives the gradients of an operation's inputs.
 pub(crate) type Grads<'a, T> = dyn FnMut(&mut [Option<Tensor<T>>]) -> Result<()> + 'a;
 
-/// A backward closure: a value that it captured may panic when it is dropped.
-struct Closure<T: Element>(Option<Box<dyn BackwardFn<T>>>);
+/// A backward function: a closure, or a row of a table, which needs no memory.
+pub(crate) enum Recorded<T: Element> {
+    Closure(Box<dyn BackwardFn<T>>),
+    Row(&'static dyn BackwardFn<T>),
+}
+
+/// What is kept of it: a value that a closure captured may panic when it is dropped.
+struct Closure<T: Element>(Option<Recorded<T>>);
 
 impl<T: Element> Drop for Closure<T> {
     fn drop(&mut self) {
@@ -349,26 +397,34 @@ impl<T: Element> Backward<T> for Op<T> {
     }
 
     fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool {
-        self.state.peek(|s| s.inputs.iter().filter_map(|i| i.0.clone()).for_each(|n| f(erase_node(n))))
+        self.state.peek(|s| {
+            for input in &*s.inputs {
+                input.show(f);
+            }
+        })
     }
 
     fn run(&self, node: &Arc<Node<T>>, grad: &Tensor<T>, free: bool, sink: &mut Sink<'_>) -> Result<()> {
         let state = self.state.take(self.name, free)?;
         let inputs = &*state.inputs;
-        let (mut few, many): ([bool; 8], Vec<bool>);
-        let needed = match inputs.len() {
-            n @ ..=8 => {
-                few = [false; 8];
-                few.iter_mut().zip(inputs).for_each(|(flag, i)| *flag = i.0.is_some());
-                &few[..n]
-            }
-            _ => {
-                many = inputs.iter().map(|i| i.0.is_some()).collect();
-                &many[..]
-            }
+        let (mut few, mut many) = ([false; 8], Vec::new());
+        let needed = if inputs.len() <= few.len() {
+            &mut few[..inputs.len()]
+        } else {
+            many.resize(inputs.len(), false);
+            &mut many[..]
         };
-        let output = state.output.clone().map(|data| Tensor { data, node: NodeRef(Some(node.clone())) });
-        let run = state.backward.0.as_ref().expect("there until it drops");
+        for (flag, input) in needed.iter_mut().zip(inputs) {
+            *flag = input.0.is_some();
+        }
+        let output = match &state.output {
+            Some(data) => Some(Tensor { data: data.clone(), node: NodeRef(Some(node.clone())) }),
+            None => None,
+        };
+        let run = match state.backward.0.as_ref().expect("there until it drops") {
+            Recorded::Closure(closure) => &**closure,
+            Recorded::Row(row) => *row,
+        };
         run.call(grad, needed, output.as_ref(), &mut |grads| {
             if grads.len() != inputs.len() {
                 return Err(miscounted(self.name, grads.len(), inputs.len()));
@@ -402,7 +458,7 @@ impl<T: Real, U: Real> Backward<U> for Cast<T> {
     }
 
     fn inputs(&self, f: &mut dyn FnMut(AnyNode)) -> bool {
-        self.input.peek(|input| input.0.clone().into_iter().for_each(|n| f(erase_node(n))))
+        self.input.peek(|input| input.show(f))
     }
 
     fn run(&self, _: &Arc<Node<U>>, grad: &Tensor<U>, free: bool, sink: &mut Sink<'_>) -> Result<()> {
@@ -439,6 +495,8 @@ impl<T: Element> Tensor<T> {
     /// differentiated. It runs without recording, unless the caller wants to differentiate again, so a faster
     /// first-order path may be used if `!grad_enabled()`. (A thread that it starts records, and takes the slower path.)
     ///
+    /// `out` is an array or a tensor, whose own graph is not used.
+    ///
     /// ```
     /// use ndnn::prelude::*;
     /// fn cube(x: &Tensor) -> Tensor {
@@ -452,21 +510,18 @@ impl<T: Element> Tensor<T> {
     /// ```
     pub fn op<const N: usize, F>(
         name: &'static str,
-        out: impl Into<Array<T>>,
+        out: impl Into<Tensor<T>>,
         inputs: [&Tensor<T>; N],
         backward: F,
     ) -> Tensor<T>
     where
         F: Fn(&Tensor<T>, [bool; N]) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
-        let data = Held::from(out.into());
-        if !tracked(&inputs) {
-            return Tensor { data, node: NodeRef(None) };
+        let mut result = out.into();
+        if T::REAL && result.follows(&inputs) {
+            result.track(name, &inputs, false, Recorded::Closure(Box::new(OfGradient::<F, N>(backward))));
         }
-        let run = move |g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
-            pass(backward(g, flags(needed)), grads)
-        };
-        Self::record(name, data, &inputs, false, Box::new(run))
+        result
     }
 
     /// As [`Tensor::op`], for a derivative that reads the operation's own output: `backward(g, needed, output)`.
@@ -475,59 +530,63 @@ impl<T: Element> Tensor<T> {
     /// instead.
     pub fn op_with_output<const N: usize, F>(
         name: &'static str,
-        out: impl Into<Array<T>>,
+        out: impl Into<Tensor<T>>,
         inputs: [&Tensor<T>; N],
         backward: F,
     ) -> Tensor<T>
     where
         F: Fn(&Tensor<T>, [bool; N], &Tensor<T>) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
-        let data = Held::from(out.into());
-        if !tracked(&inputs) {
-            return Tensor { data, node: NodeRef(None) };
+        let mut result = out.into();
+        if T::REAL && result.follows(&inputs) {
+            result.track(name, &inputs, true, Recorded::Closure(Box::new(OfOutput::<F, N>(backward))));
         }
-        let run = move |g: &Tensor<T>, needed: &[bool], output: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
-            pass(backward(g, flags(needed), output.expect("kept")), grads)
-        };
-        Self::record(name, data, &inputs, true, Box::new(run))
+        result
     }
 
     /// As [`Tensor::op`], for any number of inputs.
-    pub fn op_many<F>(name: &'static str, out: impl Into<Array<T>>, inputs: &[&Tensor<T>], backward: F) -> Tensor<T>
+    pub fn op_many<F>(name: &'static str, out: impl Into<Tensor<T>>, inputs: &[&Tensor<T>], backward: F) -> Tensor<T>
     where
         F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync + 'static,
     {
-        let data = Held::from(out.into());
-        if !tracked(inputs) {
-            return Tensor { data, node: NodeRef(None) };
+        let mut result = out.into();
+        if T::REAL && result.follows(inputs) {
+            result.track(name, inputs, false, Recorded::Closure(Box::new(OfMany(backward))));
         }
-        let run = move |g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>| {
-            grads(&mut backward(g, needed)?)
-        };
-        Self::record(name, data, inputs, false, Box::new(run))
+        result
     }
 
-    /// The result of an operation that is recorded.
-    pub(crate) fn record(
+    /// Whether an operation on these inputs, with this result, is recorded. The callers ask for [`Element::REAL`] too: so an
+    /// operation on integers does not contain its derivative.
+    #[inline(never)]
+    fn follows(&mut self, inputs: &[&Tensor<T>]) -> bool {
+        // A caller's tensor may have a graph of its own.
+        self.node = NodeRef(None);
+        if grad_enabled() {
+            for input in inputs {
+                if input.node.0.is_some() {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Makes this tensor the result of an operation that is recorded.
+    pub(crate) fn track(
+        &mut self,
         name: &'static str,
-        data: Held<T>,
         inputs: &[&Tensor<T>],
         keep_output: bool,
-        backward: Box<dyn BackwardFn<T>>,
-    ) -> Tensor<T> {
+        backward: Recorded<T>,
+    ) {
         let state = OpState {
             inputs: Inputs::of(inputs),
-            output: keep_output.then(|| data.clone()),
+            output: keep_output.then(|| self.data.clone()),
             backward: Closure(Some(backward)),
         };
-        let node = new_node(data.shape(), Op { name, state: Kept::new(state) });
-        Tensor { data, node }
+        self.node = new_node(self.shape(), Op { name, state: Kept::new(state) });
     }
-}
-
-/// Whether an operation on these inputs is recorded.
-fn tracked<T: Element>(inputs: &[&Tensor<T>]) -> bool {
-    grad_enabled() && inputs.iter().any(|i| i.node.0.is_some())
 }
 
 /// Passes on what a backward function returned; compiled once for each number of inputs.
@@ -537,7 +596,7 @@ fn pass<T: Element, const N: usize>(returned: Result<[Option<Tensor<T>>; N]>, gr
 }
 
 fn flags<const N: usize>(needed: &[bool]) -> [bool; N] {
-    needed.try_into().expect("a flag per input")
+    *needed.first_chunk().expect("a flag per input")
 }
 
 // ------------------------------------------------------------------------------------------------------------- no_grad

@@ -14,6 +14,7 @@ use crate::{
         memory::{self, collected},
         random::{Key, fill},
         sizes::{must, room},
+        sort,
     },
     random::{draw, is_skipped},
 };
@@ -304,15 +305,21 @@ mod draws {
         for row in 0..rows {
             let weights = scaled(&weights[row * categories..][..categories], row)?;
             // Logarithms of the times, which distinguish even the smallest weights.
-            let time = |(u, w): (&f64, &f64)| (-(1. - u).ln()).ln() - w.ln();
-            let times: Vec<f64> = uniform[row * categories..].iter().zip(&weights).map(time).collect();
-            let mut order: Vec<usize> = (0..categories).filter(|&i| weights[i] > 0.).collect();
-            if order.len() < samples {
-                let what = format!("{samples} samples without replacement need as many weights above 0");
-                return Err(Error::value(OP, format!("{what}; row {row} has {}", order.len())));
+            let time = |i: usize| (-(1. - uniform[row * categories + i]).ln()).ln() - weights[i].ln();
+            let mut choices = Vec::new();
+            for (i, &weight) in weights.iter().enumerate() {
+                if weight > 0. {
+                    choices.push(i);
+                }
             }
-            order.sort_by(|&a, &b| times[a].total_cmp(&times[b]));
-            drawn.extend(order[..samples].iter().map(|&i| i as i64));
+            if choices.len() < samples {
+                let what = format!("{samples} samples without replacement need as many weights above 0");
+                return Err(Error::value(OP, format!("{what}; row {row} has {}", choices.len())));
+            }
+            let order = sort::order(choices.len(), &|i| sort::rank(time(choices[i])));
+            for &i in &order[..samples] {
+                drawn.push(choices[i] as i64);
+            }
         }
         Ok(drawn)
     }

@@ -1,12 +1,13 @@
 //! Attention step by step: keys and values of the steps so far are kept.
 
+use ndnn_derive::concrete;
+
 use super::{AttentionMask, MultiheadAttentionParameters, Plan, causal, multi_head::Call};
 use crate::{
     Error, Result,
     kernels::memory::try_collected,
     tensor::{Real, Tensor},
 };
-use ndnn_derive::concrete;
 
 const OP: &str = "multi_head_attention_cached";
 

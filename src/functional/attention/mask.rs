@@ -1,5 +1,7 @@
 //! [`AttentionMask`]: which keys a query may attend to.
 
+use ndnn_derive::concrete;
+
 use crate::{
     Result,
     functional::Lengths,
@@ -125,12 +127,15 @@ impl<T: Real> AttentionMask<T> {
     /// The numbers that are added to the scores: −∞ where a key is hidden.
     pub fn numbers(&self) -> Tensor<T> {
         match &self.0 {
-            Mask::Bool(mask, hidden) => {
-                map(mask.view(), |m| if m == *hidden { T::neg_infinity() } else { T::ZERO }).into()
-            }
+            Mask::Bool(mask, hidden) => numbers(mask, *hidden),
             Mask::Float(mask) => mask.clone(),
         }
     }
+}
+
+#[concrete]
+fn numbers<T: Real>(mask: &Tensor<bool>, hidden: bool) -> Tensor<T> {
+    map(mask.view(), |m| if m == hidden { T::neg_infinity() } else { T::ZERO }).into()
 }
 
 impl<T: Real> From<&Tensor<T>> for AttentionMask<T> {

@@ -127,6 +127,7 @@ fn unlike(mask: &[usize], scores: &[usize]) -> Error {
 }
 
 /// Numbers that are added to the scores so that query i attends only to the keys 0 to `past` + i.
+#[concrete]
 pub(crate) fn causal<T: Real>(op: &str, len: usize, keys: usize, past: usize) -> Result<Tensor<T>> {
     let zeros = filled(room::<T>(op, &[len, keys])?, T::ZERO);
     Ok(mask_matrix(zeros, &[len, keys], T::neg_infinity(), |i, j| j <= i + past as isize).into())

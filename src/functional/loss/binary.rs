@@ -1,14 +1,14 @@
 //! Cross entropy of binary probabilities.
 
 use super::{
-    INPUT_AND_TARGET, Reduction, broadcasts_to, first,
+    INPUT_AND_TARGET, Reduction, broadcasts_to, no_probability,
     pairs::{Logistic, SoftMargin, of_pairs},
     same_shape,
 };
 use crate::{
     Error, Result,
     functional::activation::logsigmoid,
-    kernels::elementwise::zip,
+    kernels::binary_cross_entropy::{self as kernel, EPS},
     ops::scaled,
     tensor::{Real, Tensor, no_grad},
 };
@@ -35,8 +35,7 @@ loss_options! {
 
 /// Returns an error for an element outside [0, 1], including NaN, with its position.
 fn probabilities<T: Real>(op: &str, what: &str, x: &Tensor<T>, hint: &str) -> Result<()> {
-    let inside = |x: T| x >= T::ZERO && x <= T::ONE;
-    match first(x, |x| !inside(x)) {
+    match no_probability(x) {
         None => Ok(()),
         Some((value, at)) => {
             Err(Error::value(op, format!("the {what} is {value} at {at:?}, expected a probability from 0 to 1{hint}")))
@@ -54,14 +53,10 @@ fn weighted<T: Real>(op: &str, losses: Tensor<T>, weight: Option<&Tensor<T>>) ->
     }
 }
 
-const EPS: f64 = 1e-12;
-
 /// `g (x − y) / max(x (1 − x), ε)`. The derivative of that would be 1/ε near 0 and 1; instead this uses the loss's
 /// second derivative, `(1 − y) / (1 − x)² + y / x²`, where neither divisor is below ε².
 fn input_gradient<T: Real>(g: &Tensor<T>, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
-    let over_variance = |r: T, x: T| r / (x * (T::ONE - x)).max(T::of(EPS));
-    let slopes: Tensor<T> = zip(x.view(), y.view(), x.shape(), |x, y| over_variance(x - y, x)).into();
-    let out = zip(g.view(), slopes.view(), x.shape(), |g, s| g * s);
+    let out = kernel::gradient(&g.view(), &x.view(), &y.view());
     let kept = [g, x, y].map(Tensor::clone);
     Ok(Tensor::op("binary_cross_entropy_backward", out, [g, x, y], move |u, [dg, dx, dy]| {
         let [g, x, y] = &kept;
@@ -95,10 +90,7 @@ pub fn binary_cross_entropy<T: Real>(
     same_shape(op, INPUT_AND_TARGET, [input, target])?;
     probabilities(op, "input", input, "; for scores use binary_cross_entropy_with_logits")?;
     probabilities(op, "target", target, "")?;
-    let floor = T::of(-100.);
-    let losses = zip(input.view(), target.view(), input.shape(), |x, y| {
-        (y - T::ONE) * (-x).ln_1p().max(floor) - y * x.ln().max(floor)
-    });
+    let losses = kernel::losses(&input.view(), &target.view());
     let (x, y) = (input.clone(), target.clone());
     let losses = Tensor::op(op, losses, [input, target], move |g, [dx, dy]| {
         let dx = if dx { Some(input_gradient(g, &x, &y)?) } else { None };
@@ -131,7 +123,8 @@ pub fn binary_cross_entropy_with_logits<T: Real>(
     let op = "binary_cross_entropy_with_logits";
     let Some(p) = options.pos_weight else {
         let plain = options.weight.is_none();
-        let losses = of_pairs(op, input, target, if plain { options.reduction } else { Reduction::None }, Logistic)?;
+        let losses =
+            of_pairs(op, input, target, if plain { options.reduction } else { Reduction::None }, Logistic::row())?;
         return Ok(if plain { losses } else { options.reduction.apply(weighted(op, losses, options.weight)?) });
     };
     same_shape(op, INPUT_AND_TARGET, [input, target])?;
@@ -182,5 +175,5 @@ pub fn soft_margin_loss<T: Real>(
     target: &Tensor<T>,
     options: SoftMarginLossOptions,
 ) -> Result<Tensor<T>> {
-    of_pairs("soft_margin_loss", input, target, options.reduction, SoftMargin)
+    of_pairs("soft_margin_loss", input, target, options.reduction, SoftMargin::row())
 }

@@ -1,6 +1,6 @@
 //! Losses of scores of classes: `(C)`, `(N, C)` or `(N, C, d₁, …)`, where any number of axes may follow the classes.
 
-use ndarray::{ArrayD, Axis, CowArray, IxDyn};
+use ndarray::{ArrayD, CowArray, IxDyn};
 use ndnn_derive::concrete;
 
 use super::{INPUT_AND_TARGET, Reduction, first, linear_in, same_shape};
@@ -9,9 +9,9 @@ use crate::{
     kernels::{
         copy::contiguous,
         cross_entropy::{Targets, gradient, losses},
-        layout::row_major,
-        memory::{Aligned, collected, full, vector},
-        reduce::fold_contiguous,
+        layout::array,
+        memory::{Aligned, collected, filled, vector},
+        passes::sum,
     },
     ops::shared,
     tensor::{Real, Tensor, grad_enabled},
@@ -81,7 +81,7 @@ pub(super) fn one_per_class<T: Real>(op: &str, weight: Option<&Tensor<T>>, class
 // ----------------------------------------------------------------------------------------------------- class indices
 
 /// Targets as class indices, checked, and their weights.
-pub(super) struct Labels<T> {
+struct Labels<T> {
     axis: usize,
     /// The input's shape.
     shape: Vec<usize>,
@@ -94,7 +94,7 @@ pub(super) struct Labels<T> {
 
 impl<T: Real> Labels<T> {
     /// For scores of this shape.
-    pub fn new(op: &str, scores: &[usize], target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Self> {
+    fn new(op: &str, scores: &[usize], target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Self> {
         let shape = scores.to_vec();
         let axis = class_axis(op, &shape)?;
         let n = shape[axis];
@@ -122,7 +122,7 @@ impl<T: Real> Labels<T> {
             _ => None,
         };
         let mut classes = vector(target.numel());
-        classes.extend(row_major(&target.view()).iter().map_while(class));
+        classes.extend(target.elements().iter().map_while(class));
         if classes.len() < target.numel() {
             let (t, at) = first(target, |t| class(&t).is_none()).expect("one is no class");
             return Err(Error::index(
@@ -149,18 +149,29 @@ impl<T: Real> Labels<T> {
         Targets { classes: &self.classes, weight: self.weight.as_deref(), keep, spread }
     }
 
+    /// How far apart the classes of a position are among the scores in row-major order.
+    fn inner(&self) -> usize {
+        self.shape[self.axis + 1..].iter().product()
+    }
+
+    /// The place among the scores, in row-major order, of a class at position `i`.
+    fn at(&self, i: usize, class: usize) -> usize {
+        let inner = self.inner();
+        (i / inner * self.shape[self.axis] + class) * inner + i % inner
+    }
+
     /// The weight of a class.
     fn weight(&self, class: usize) -> T {
         self.weight.as_ref().map_or(T::ONE, |w| w[class])
     }
 
     /// The divisor of the losses or of a gradient.
-    pub fn divisor(&self) -> T {
+    fn divisor(&self) -> T {
         match self.reduction {
             Reduction::Mean if self.weight.is_none() => T::of(self.classes.iter().flatten().count() as f64),
             Reduction::Mean => {
                 let weights = self.classes.iter().map(|class| class.map_or(T::ZERO, |c| self.weight(c)));
-                fold_contiguous(&collected(weights), T::ZERO, T::plus)
+                sum(&collected(weights))
             }
             _ => T::ONE,
         }
@@ -170,7 +181,7 @@ impl<T: Real> Labels<T> {
     fn reduce(&self, losses: Aligned<T>) -> ArrayD<T> {
         match self.reduction {
             Reduction::None => losses.array(self.positions()),
-            _ => ndarray::arr0(fold_contiguous(&losses, T::ZERO, T::plus) / self.divisor()).into_dyn(),
+            _ => ndarray::arr0(sum(&losses) / self.divisor()).into_dyn(),
         }
     }
 
@@ -193,28 +204,29 @@ impl<T: Real> Labels<T> {
     /// The target distribution times the weights: each class at each position has `spread` times its weight, and the
     /// right class additionally `keep` times its weight.
     fn wanted(&self, keep: T, spread: T) -> Tensor<T> {
-        let mut wanted = full("cross_entropy", &self.shape, T::ZERO);
-        for (mut lane, class) in wanted.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes) {
-            if let Some(class) = *class {
-                if spread != T::ZERO {
-                    lane.iter_mut().enumerate().for_each(|(c, o)| *o = spread * self.weight(c));
+        let (mut wanted, step) = (filled(self.shape.iter().product(), T::ZERO), self.inner());
+        for (i, class) in self.classes.iter().enumerate() {
+            let Some(class) = *class else { continue };
+            if spread != T::ZERO {
+                for c in 0..self.shape[self.axis] {
+                    wanted[self.at(i, 0) + c * step] = spread * self.weight(c);
                 }
-                lane[class] += keep * self.weight(class);
             }
+            wanted[self.at(i, class)] += keep * self.weight(class);
         }
-        wanted.into()
+        array(&self.shape, wanted).into()
     }
 
     /// The gradient of `−w[y] x[y]`, where `g` is one number for all positions, or one per position.
     fn picked(&self, g: &[T]) -> Tensor<T> {
-        let mut grad = full("cross_entropy", &self.shape, T::ZERO);
-        for (i, (mut lane, class)) in grad.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes).enumerate() {
+        let mut grad = filled(self.shape.iter().product(), T::ZERO);
+        for (i, class) in self.classes.iter().enumerate() {
             if let Some(class) = *class {
                 let (g, weight) = (g[if g.len() == 1 { 0 } else { i }], self.weight(class));
-                lane[class] = if weight == T::ZERO { T::ZERO } else { g * -weight };
+                grad[self.at(i, class)] = if weight == T::ZERO { T::ZERO } else { g * -weight };
             }
         }
-        grad.into()
+        array(&self.shape, grad).into()
     }
 
     /// The scores with the axis of the classes last.
@@ -237,11 +249,13 @@ impl<T: Real> Labels<T> {
 
     /// A mask of the right class at each position.
     fn right(&self) -> Tensor<bool> {
-        let mut right = full("cross_entropy", &self.shape, false);
-        for (mut lane, class) in right.lanes_mut(Axis(self.axis)).into_iter().zip(&self.classes) {
-            class.iter().for_each(|&class| lane[class] = true);
+        let mut right = filled(self.shape.iter().product(), false);
+        for (i, class) in self.classes.iter().enumerate() {
+            if let Some(class) = *class {
+                right[self.at(i, class)] = true;
+            }
         }
-        right.into()
+        array(&self.shape, right).into()
     }
 
     /// Zero at ignored positions, even if the divisor was 0.
@@ -252,6 +266,17 @@ impl<T: Real> Labels<T> {
         }
         Ok(grad.zero_where(&self.beside_input(ignored).broadcast_to(&self.shape)?))
     }
+}
+
+/// What the mean of the losses of these targets divides by.
+#[concrete]
+pub(super) fn mean_divisor<T: Real>(
+    op: &str,
+    scores: &[usize],
+    target: &Tensor<i64>,
+    options: NLLLossOptions<'_, T>,
+) -> Result<T> {
+    Ok(Labels::new(op, scores, target, options)?.divisor())
 }
 
 /// `−w[y] x[y]`: the negative log likelihood of the class `y`, where `x` are log probabilities and `w` weights of
@@ -274,12 +299,13 @@ impl<T: Real> Labels<T> {
 #[concrete]
 pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Tensor<T>> {
     let labels = Labels::new("nll_loss", input.shape(), target, options)?;
-    let lanes = input.view();
-    let lanes = lanes.lanes(Axis(labels.axis)).into_iter().zip(&labels.classes);
-    let losses = lanes.map(|(x, class)| class.map_or(T::ZERO, |class| -labels.weight(class) * x[class]));
-    let losses = collected(losses).into();
+    let (given, mut losses) = (input.elements(), vector(labels.classes.len()));
+    for (i, class) in labels.classes.iter().enumerate() {
+        losses.push(class.map_or(T::ZERO, |class| -labels.weight(class) * given[labels.at(i, class)]));
+    }
+    drop(given);
     let x = input.clone();
-    Ok(Tensor::op("nll_loss", labels.reduce(losses), [input], move |g, _| {
+    Ok(Tensor::op("nll_loss", labels.reduce(losses.into()), [input], move |g, _| {
         if !grad_enabled() {
             return Ok([Some(labels.picked(&labels.gradients(g)?.to_vec()))]);
         }
@@ -344,9 +370,9 @@ fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>,
             let ignored = |class: Option<usize>| class.is_none_or(|c| labels.targets(keep, spread).ignores(c));
             return Ok([Some(labels.without(ignored, slopes.try_mul(&g)?)?)]);
         }
-        let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| fold_contiguous(w, T::ZERO, T::plus));
+        let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| sum(w));
         let targets = labels.targets(keep, spread);
-        let grad = gradient(slice(&labels.rows(&x)), &targets, &sums, all, &row_major(&g.view()));
+        let grad = gradient(slice(&labels.rows(&x)), &targets, &sums, all, &g.elements());
         Ok([Some(labels.unrows(grad).into())])
     })
 }

@@ -1,16 +1,13 @@
 //! Connectionist temporal classification: sequences of labels without their positions.
 
-use ndarray::{ArrayView3, Ix3};
-use ndnn_derive::concrete;
+use ndarray::ArrayViewD;
 
 use super::Reduction;
 use crate::{
     Error, Result,
     functional::Lengths,
     kernels::{
-        copy::contiguous,
-        ctc::Ctc,
-        layout::row_major,
+        ctc::{self as kernel, Ctc},
         memory::{collected, try_collected},
         sizes::room,
     },
@@ -69,8 +66,7 @@ impl Sequences {
         // The backward pass needs all states at all steps.
         let states = sizes.iter().zip(&steps).map(|(&size, &steps)| (2 * size + 1).saturating_mul(steps));
         room::<T>(OP, &[states.fold(0, usize::saturating_add)])?;
-        let view = targets.view();
-        let all = row_major(&view);
+        let all = targets.elements();
         let mut from = 0;
         let each = sizes.iter().enumerate().map(|(n, &size)| {
             let start = if one_axis { from } else { n * longest };
@@ -85,7 +81,7 @@ impl Sequences {
         Ok(Sequences { labels: try_collected(each)?, steps, blank })
     }
 
-    fn with<'a, T>(&'a self, log_probs: ArrayView3<'a, T>) -> Ctc<'a, T> {
+    fn with<'a, T>(&'a self, log_probs: ArrayViewD<'a, T>) -> Ctc<'a, T> {
         Ctc { log_probs, labels: &self.labels, steps: &self.steps, blank: self.blank }
     }
 }
@@ -114,7 +110,6 @@ impl Sequences {
 /// # Errors
 /// If the shapes do not fit, a length is longer than what it counts, a label or `blank` is no class, there are no samples or
 /// steps, or there is not enough memory for each label at each step.
-#[concrete]
 pub fn ctc_loss<T: Real>(
     log_probs: &Tensor<T>,
     targets: &Tensor<i64>,
@@ -146,12 +141,8 @@ pub fn ctc_loss<T: Real>(
 
 /// The loss of each sample.
 fn losses<T: Real>(log_probs: &Tensor<T>, sequences: Sequences, zero_infinity: bool) -> Tensor<T> {
-    let x = match log_probs.view().as_standard_layout().is_view() {
-        true => log_probs.clone(),
-        false => Tensor::from(contiguous(log_probs.view())),
-    };
-    let view = |x: &Tensor<T>| x.data().clone().into_dimensionality::<Ix3>().expect("three axes");
-    let (mut losses, paths) = sequences.with(view(&x).view()).losses();
+    let x = log_probs.detach().contiguous();
+    let (mut losses, paths) = kernel::losses(&sequences.with(x.view()));
     // The factor of each sample's gradient.
     let infinite = if zero_infinity { None } else { Some(T::nan()) };
     let factors = collected(losses.iter().map(|&loss| if loss == T::infinity() { infinite } else { Some(T::ONE) }));
@@ -164,10 +155,11 @@ fn losses<T: Real>(log_probs: &Tensor<T>, sequences: Sequences, zero_infinity: b
     }
     let batch = losses.len();
     let losses = Tensor::from_vec([batch], losses).expect("one per sample").into_array();
+    let kept = log_probs.clone();
     Tensor::op(OP, losses, [log_probs], move |g, _| {
-        let each = collected(row_major(&g.view()).iter().zip(&factors).map(|(&g, f)| f.map(|f| g * f)));
-        let grad = sequences.with(view(&x).view()).gradient(&paths, &each).into_dyn();
-        Ok([Some(Tensor::op("ctc_loss_backward", grad, [g, &x], |_, _| {
+        let each = collected(g.elements().iter().zip(&factors).map(|(&g, f)| f.map(|f| g * f)));
+        let grad = kernel::gradient(&sequences.with(x.view()), &paths, &each);
+        Ok([Some(Tensor::op("ctc_loss_backward", grad, [g, &kept], |_, _| {
             Err(Error::value(OP, "the gradient has no derivative of its own, as in PyTorch"))
         }))])
     })

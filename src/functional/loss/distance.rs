@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    ops::Totals,
+    ops::Two,
     tensor::{Real, Tensor},
 };
 
@@ -54,7 +54,7 @@ fn distance<T: Real>(
     op: &'static str,
     [input, target]: [&Tensor<T>; 2],
     options: MSELossOptions<'_, T>,
-    loss: impl Totals<f32> + Totals<f64>,
+    loss: Two,
 ) -> Result<Tensor<T>> {
     let Some(weight) = options.weight else { return of_pairs(op, input, target, options.reduction, loss) };
     let losses = weighted(op, of_pairs(op, input, target, Reduction::None, loss)?, Some(weight))?;
@@ -79,7 +79,7 @@ fn distance<T: Real>(
 /// # Errors
 /// If the shapes differ.
 pub fn mse_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: MSELossOptions<'_, T>) -> Result<Tensor<T>> {
-    distance("mse_loss", [input, target], options, Square)
+    distance("mse_loss", [input, target], options, Square::row())
 }
 
 /// The absolute error, `|x − y|`; the gradient at 0 is 0.
@@ -89,7 +89,7 @@ pub fn mse_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: MSELoss
 /// # Errors
 /// If the shapes differ.
 pub fn l1_loss<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: L1LossOptions<'_, T>) -> Result<Tensor<T>> {
-    distance("l1_loss", [input, target], options, Absolute)
+    distance("l1_loss", [input, target], options, Absolute::row())
 }
 
 /// The absolute error, smooth near 0: `d² / 2β` while `|d| = |x − y| < β`, otherwise `|d| − β/2`; for β = 0 it is
@@ -106,9 +106,9 @@ pub fn smooth_l1_loss<T: Real>(
 ) -> Result<Tensor<T>> {
     let (op, beta) = ("smooth_l1_loss", options.beta);
     if T::of(beta) == T::ZERO {
-        return of_pairs(op, input, target, options.reduction, Absolute);
+        return of_pairs(op, input, target, options.reduction, Absolute::row());
     }
-    of_pairs(op, input, target, options.reduction, Bent { bend: beta, scale: beta, slope: 1. })
+    of_pairs(op, input, target, options.reduction, Bent::row(beta, beta, 1.))
 }
 
 /// The squared error, linear far from 0: `d² / 2` while `|d| = |x − y| < δ`, otherwise `δ (|d| − δ/2)`.
@@ -123,7 +123,7 @@ pub fn huber_loss<T: Real>(
     options: HuberLossOptions<'_, T>,
 ) -> Result<Tensor<T>> {
     let (op, delta) = ("huber_loss", options.delta);
-    let loss = Bent { bend: delta, scale: 1., slope: delta };
+    let loss = Bent::row(delta, 1., delta);
     let reduction = if options.weight.is_some() { Reduction::None } else { options.reduction };
     let losses = of_pairs(op, input, target, reduction, loss)?;
     match options.weight {

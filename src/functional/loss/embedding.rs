@@ -1,7 +1,5 @@
 //! Losses of embeddings: which of them should be near each other.
 
-use ndnn_derive::concrete;
-
 use super::{
     Reduction,
     pairs::{HingeEmbedding, of_pairs},
@@ -71,7 +69,6 @@ loss_options! {
 ///
 /// # Errors
 /// If the inputs differ in shape, or the target has not one element per pair.
-#[concrete]
 pub fn cosine_embedding_loss<T: Real>(
     input1: &Tensor<T>,
     input2: &Tensor<T>,
@@ -113,13 +110,12 @@ pub fn cosine_embedding_loss<T: Real>(
 ///
 /// # Errors
 /// If the shapes differ.
-#[concrete]
 pub fn hinge_embedding_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,
     options: HingeEmbeddingLossOptions,
 ) -> Result<Tensor<T>> {
-    let row = HingeEmbedding { margin: options.margin };
+    let row = HingeEmbedding::row(options.margin);
     of_pairs("hinge_embedding_loss", input, &target.detach(), options.reduction, row)
 }
 
@@ -139,7 +135,6 @@ pub fn hinge_embedding_loss<T: Real>(
 ///
 /// # Errors
 /// If the shapes differ.
-#[concrete]
 pub fn triplet_margin_loss<T: Real>(
     anchor: &Tensor<T>,
     positive: &Tensor<T>,
@@ -179,7 +174,6 @@ pub fn triplet_margin_with_distance_loss<T: Real>(
 /// A distance of two tensors.
 type Distance<'a, T> = &'a dyn Fn(&Tensor<T>, &Tensor<T>) -> Result<Tensor<T>>;
 
-#[concrete]
 fn triplets<T: Real>(
     op: &str,
     examples: [&Tensor<T>; 3],

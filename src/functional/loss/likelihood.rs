@@ -2,10 +2,8 @@
 
 use std::f64::consts::PI;
 
-use ndnn_derive::concrete;
-
 use super::{
-    Reduction, broadcasts_to, first,
+    Reduction, broadcasts_to, negative,
     pairs::{Divergence, LogDivergence, Poisson, PoissonOfLog, of_pairs},
 };
 use crate::{
@@ -88,7 +86,6 @@ loss_options! {
 ///
 /// # Errors
 /// If the shapes differ.
-#[concrete]
 pub fn kl_div<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: KLDivLossOptions) -> Result<Tensor<T>> {
     let reduction = match options.reduction {
         KLDivReduction::None => Reduction::None,
@@ -96,8 +93,8 @@ pub fn kl_div<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: KLDivLoss
         KLDivReduction::BatchMean | KLDivReduction::Sum => Reduction::Sum,
     };
     let loss = match options.log_target {
-        true => of_pairs("kl_div", input, target, reduction, LogDivergence)?,
-        false => of_pairs("kl_div", input, target, reduction, Divergence)?,
+        true => of_pairs("kl_div", input, target, reduction, LogDivergence::row())?,
+        false => of_pairs("kl_div", input, target, reduction, Divergence::row())?,
     };
     Ok(match (options.reduction, input.shape()) {
         (KLDivReduction::BatchMean, &[batch, ..]) => loss / T::of(batch as f64),
@@ -121,7 +118,6 @@ pub fn kl_div<T: Real>(input: &Tensor<T>, target: &Tensor<T>, options: KLDivLoss
 ///
 /// # Errors
 /// If the shapes differ.
-#[concrete]
 pub fn poisson_nll_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,
@@ -130,8 +126,8 @@ pub fn poisson_nll_loss<T: Real>(
     let op = "poisson_nll_loss";
     let reduction = if options.full { Reduction::None } else { options.reduction };
     let losses = match options.log_input {
-        true => of_pairs(op, input, target, reduction, PoissonOfLog)?,
-        false => of_pairs(op, input, target, reduction, Poisson { eps: options.eps })?,
+        true => of_pairs(op, input, target, reduction, PoissonOfLog::row())?,
+        false => of_pairs(op, input, target, reduction, Poisson::row(options.eps))?,
     };
     if !options.full {
         return Ok(losses);
@@ -144,7 +140,7 @@ pub fn poisson_nll_loss<T: Real>(
 
 /// The variance in a shape that broadcasts to the input's.
 fn variance<T: Real>(op: &str, input: &Tensor<T>, var: &Tensor<T>) -> Result<Tensor<T>> {
-    if let Some((v, at)) = first(var, |v| v < T::ZERO) {
+    if let Some((v, at)) = negative(var) {
         return Err(Error::value(op, format!("the variance is {v} at {at:?}, expected at least 0")));
     }
     let (shape, of) = (input.shape(), var.shape());
@@ -179,7 +175,6 @@ fn variance<T: Real>(op: &str, input: &Tensor<T>, var: &Tensor<T>) -> Result<Ten
 ///
 /// # Errors
 /// If the shapes do not fit, or a variance is below 0.
-#[concrete]
 pub fn gaussian_nll_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,

@@ -1,10 +1,8 @@
 //! Cross entropy of scores that a linear map computes, without holding all of them.
 
-use ndnn_derive::concrete;
-
 use super::{
     Reduction,
-    classes::{CrossEntropyLossOptions, CrossEntropyTarget, Labels, NLLLossOptions, cross_entropy},
+    classes::{CrossEntropyLossOptions, CrossEntropyTarget, NLLLossOptions, cross_entropy, mean_divisor},
 };
 use crate::{
     Error, Result,
@@ -127,7 +125,6 @@ impl<T: Real> Inputs<T> {
 ///
 /// # Errors
 /// If the shapes do not fit, a target is not a class, or an `ignore_index` is given with probabilities.
-#[concrete]
 pub fn linear_cross_entropy<'t, T: Real>(
     input: &Tensor<T>,
     linear_weight: &Tensor<T>,
@@ -194,7 +191,7 @@ fn divisor<T: Real>(inputs: &Inputs<T>, call: &Call) -> Result<T> {
         Target::Classes(target) => {
             let options =
                 NLLLossOptions::default().weight(inputs.class_weight.as_ref()).ignore_index(call.ignore_index);
-            Ok(Labels::new(OP, &shape, target, options)?.divisor())
+            mean_divisor(OP, &shape, target, options)
         }
         Target::Probabilities(target) if target.shape() == shape => {
             Ok(T::of((shape.iter().product::<usize>() / shape[1].max(1)) as f64))

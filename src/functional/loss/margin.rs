@@ -13,8 +13,8 @@ use crate::{
     Error, Result,
     functional::activation::{relu, squared_relu},
     kernels::{
-        layout::row_major,
-        memory::{collected, filled, full},
+        layout::array,
+        memory::{filled, vector},
         scalar::is_nan,
     },
     ops::shared,
@@ -75,7 +75,7 @@ pub fn margin_ranking_loss<T: Real>(
 ) -> Result<Tensor<T>> {
     let op = "margin_ranking_loss";
     same_shape(op, ["first input", "second"], [input1, input2])?;
-    of_pairs(op, &input1.try_sub(input2)?, target, options.reduction, Hinge { margin: options.margin })
+    of_pairs(op, &input1.try_sub(input2)?, target, options.reduction, Hinge::row(options.margin))
 }
 
 /// The number of rows of scores and of classes: those of `(C)`, `(N, C)`, or of a scalar, which is one score of one class.
@@ -106,6 +106,11 @@ fn no_class(op: &str, target: &Tensor<i64>, classes: usize, least: i64) -> Resul
     }
 }
 
+/// A mask of the right class of each row.
+fn at_classes(shape: [usize; 2], right: &Tensor<i64>) -> Result<Tensor<bool>> {
+    Tensor::full(shape, false).scatter_value(1, right, true)
+}
+
 /// `Σ max(0, margin − x[y] + x[i])ᵖ / C` over the classes `i` other than the right class `y`, for scores `x`; with weights
 /// each term is multiplied by `w[y]`.
 ///
@@ -122,7 +127,6 @@ fn no_class(op: &str, target: &Tensor<i64>, classes: usize, least: i64) -> Resul
 ///
 /// # Errors
 /// If the shapes do not fit, there are no classes, or a target is not a class.
-#[concrete]
 pub fn multi_margin_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<i64>,
@@ -140,7 +144,7 @@ pub fn multi_margin_loss<T: Real>(
     no_class(op, target, c, 0)?;
     let (x, right) = (input.reshape([n, c])?, target.reshape([n, 1])?);
     let short = x.try_sub(&x.gather(1, &right)?)? + T::of(options.margin);
-    let short = short.zero_where(&Tensor::full([n, c], false).scatter_value(1, &right, true)?);
+    let short = short.zero_where(&at_classes([n, c], &right)?);
     let terms = if options.p == 1 { relu(&short) } else { squared_relu(&short) };
     let mut losses = terms.sum_dim(1, false)? / T::of(c as f64);
     if let Some(weight) = options.weight {
@@ -169,6 +173,16 @@ fn labels_above<T: Real>(x: &[T], labels: &[i64], slopes: &mut [T]) -> T {
     sum
 }
 
+/// The loss of each row of `c` scores, and the slopes of all of them.
+#[concrete]
+fn rows_above<T: Real>(x: &[T], labels: &[i64], c: usize) -> (Vec<T>, Vec<T>) {
+    let (mut losses, mut slopes) = (vector(x.len() / c), filled(x.len(), T::ZERO));
+    for ((x, labels), slopes) in x.chunks_exact(c).zip(labels.chunks_exact(c)).zip(slopes.chunks_exact_mut(c)) {
+        losses.push(labels_above(x, labels, slopes));
+    }
+    (losses, slopes)
+}
+
 /// `Σ max(0, 1 − (x[y] − x[i])) / C` over the right classes `y` and the others `i`, for scores `x`.
 ///
 /// `input` is `(C)` or `(N, C)`; `target` has the same shape and begins with the right classes, of which −1 is the end.
@@ -184,7 +198,6 @@ fn labels_above<T: Real>(x: &[T], labels: &[i64], slopes: &mut [T]) -> T {
 ///
 /// # Errors
 /// If the shapes differ, there are no classes, or a target is neither a class nor −1.
-#[concrete]
 pub fn multilabel_margin_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<i64>,
@@ -197,13 +210,8 @@ pub fn multilabel_margin_loss<T: Real>(
         return Err(Error::shape(op, format!("the input is {x:?}, the target {y:?}, they must have one shape")));
     }
     no_class(op, target, c, -1)?;
-    let mut slopes = full(op, input.shape(), T::ZERO);
-    let (x, y) = (input.view(), target.view());
-    let (x, y) = (row_major(&x), row_major(&y));
-    let filled = slopes.as_slice_mut().expect("row-major order").chunks_exact_mut(c);
-    let each = x.chunks_exact(c).zip(y.chunks_exact(c)).zip(filled);
-    let losses = collected(each.map(|((x, y), slopes)| labels_above(x, y, slopes)));
-    let (slopes, x) = (Tensor::from(slopes), input.clone());
+    let (losses, slopes) = rows_above(&input.elements(), &target.elements(), c);
+    let (slopes, x) = (Tensor::from(array(input.shape(), slopes)), input.clone());
     let batch = if input.ndim() == 2 { &input.shape()[..1] } else { &[] };
     let losses = Tensor::from_vec(batch, losses)?.into_array();
     let losses = Tensor::op(op, losses, [input], move |g, _| {
@@ -227,7 +235,6 @@ pub fn multilabel_margin_loss<T: Real>(
 ///
 /// # Errors
 /// If the shapes differ, or the input is a scalar.
-#[concrete]
 pub fn multilabel_soft_margin_loss<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,
@@ -237,7 +244,7 @@ pub fn multilabel_soft_margin_loss<T: Real>(
     let Some(&c) = input.shape().last() else {
         return Err(Error::shape(op, "the input is a scalar, expected scores of classes, (*, C)"));
     };
-    let mut losses = of_pairs(op, input, target, Reduction::None, Logistic)?;
+    let mut losses = of_pairs(op, input, target, Reduction::None, Logistic::row())?;
     if let Some(weight) = options.weight {
         broadcasts_to(op, "weight", weight, input)?;
         losses = losses.try_mul(weight)?;

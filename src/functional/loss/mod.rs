@@ -76,11 +76,12 @@ pub use margin::{
 };
 
 use ndarray::Dimension;
+use ndnn_derive::concrete;
 
 use crate::{
     Error, Result,
     functional::words,
-    kernels::{elementwise::broadcast_shape, layout::row_major},
+    kernels::elementwise::broadcast_shape,
     tensor::{Element, Real, Tensor},
 };
 
@@ -138,9 +139,20 @@ fn linear_in<T: Real>(grad: Tensor<T>, input: &Tensor<T>) -> Tensor<T> {
 
 /// The first element that is `wrong`, and where it is; positions are followed only if there is one.
 fn first<E: Element>(x: &Tensor<E>, wrong: impl Fn(E) -> bool) -> Option<(E, Vec<usize>)> {
-    let view = x.view();
-    let at = row_major(&view).iter().position(|&x| wrong(x))?;
-    view.indexed_iter().nth(at).map(|(at, &x)| (x, at.slice().to_vec()))
+    let at = x.elements().iter().position(|&x| wrong(x))?;
+    x.view().indexed_iter().nth(at).map(|(at, &x)| (x, at.slice().to_vec()))
+}
+
+/// The first element that is no probability.
+#[concrete]
+fn no_probability<T: Real>(x: &Tensor<T>) -> Option<(T, Vec<usize>)> {
+    first(x, |x| !(x >= T::ZERO && x <= T::ONE))
+}
+
+/// The first element below 0.
+#[concrete]
+fn negative<T: Real>(x: &Tensor<T>) -> Option<(T, Vec<usize>)> {
+    first(x, |x| x < T::ZERO)
 }
 
 const INPUT_AND_TARGET: [&str; 2] = ["input", "target"];

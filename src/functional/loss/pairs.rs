@@ -4,23 +4,23 @@ use super::{INPUT_AND_TARGET, Reduction, same_shape};
 use crate::{
     Result,
     kernels::scalar::max_nan,
-    ops::{Functions, Lane, Total, Totals, loss, pairs},
+    ops::{Functions, Lane, Total, Two, loss, pairs},
     tensor::{Real, Tensor},
 };
 
 pairs! {
     /// `(x − y)²`
-    loss Real Square, "loss", fused vectors: |x, y| (x - y) * (x - y), |g, x, y| g * ((x - y) * 2.);
+    real Real Square, "loss", first common: |x, y| (x - y) * (x - y), |g, x, y| g * ((x - y) * 2.);
 
     /// `|x − y|`
-    loss Real Absolute, "loss", fused vectors: |x, y| (x - y).abs(), |g, x, y| {
+    real Real Absolute, "loss", first common: |x, y| (x - y).abs(), |g, x, y| {
         let d = x - y;
         // As in PyTorch a NaN gets gradient 0.
         g.kept(d.lt(0.) | d.gt(0.)) * d.sign()
     };
 
     /// `d² / 2·scale` while `|d| < bend`, otherwise `slope · (|d| − bend/2)`, where `d = x − y`.
-    loss Real Bent(bend, scale, slope), "loss", fused vectors: |x, y| {
+    real Real Bent(bend, scale, slope), "loss", first short: |x, y| {
         let [bend, scale, slope] = [bend, scale, slope].map(T::of);
         let half = T::of(0.5);
         let a = (x - y).abs();
@@ -37,7 +37,7 @@ pairs! {
     };
 
     /// `log(1 + eˣ) − y x` without cancellation: `(1 − y) x + log(1 + e⁻ˣ)` above 0, `−y x + log(1 + eˣ)` below.
-    loss Real Logistic, "loss", fused vectors: |x, y| {
+    real Real Logistic, "loss", first common_long: |x, y| {
         let (size, wrong) = (x.abs(), if x > T::ZERO { T::ONE - y } else { y });
         let far = if wrong == T::ZERO { T::ZERO } else { size * wrong };
         far + Lane::<I, T>::new(-size).softplus().0
@@ -49,11 +49,11 @@ pairs! {
     }, g * -x;
 
     /// `log(1 + e^(−y x))`
-    loss Real SoftMargin, "loss", fused vectors: |x, y| Lane::<I, T>::new(-(x * y)).softplus().0, |g, x, y|
+    real Real SoftMargin, "loss", first long: |x, y| Lane::<I, T>::new(-(x * y)).softplus().0, |g, x, y|
         -(g * y * (-(x * y)).sigmoid()), -(g * x * (-(x * y)).sigmoid());
 
     /// `max(0, margin − y x)`; at the bend it has the slope of the line, as in PyTorch.
-    loss Real Hinge(margin), "loss", fused vectors: |x, y| max_nan(T::of(margin) - y * x, T::ZERO), |g, x, y| {
+    real Real Hinge(margin), "loss", first short: |x, y| max_nan(T::of(margin) - y * x, T::ZERO), |g, x, y| {
         let below = !(y * x).gt(margin);
         -(g.kept(below) * y.kept(below))
     }, {
@@ -62,7 +62,7 @@ pairs! {
     };
 
     /// `x` where `y` is 1, `max(0, margin − x)` where it is −1, and the sum of both elsewhere.
-    loss Real HingeEmbedding(margin), "loss", fused vectors: |x, y| {
+    real Real HingeEmbedding(margin), "loss", first short: |x, y| {
         let far = if y == T::ONE { T::ZERO } else { max_nan(T::of(margin) - x, T::ZERO) };
         let near = if y == -T::ONE { T::ZERO } else { x };
         far + near
@@ -71,12 +71,12 @@ pairs! {
     }, g.zero();
 
     /// `y (log y − x)`, 0 where `y` is.
-    loss Real Divergence, "loss", fused vectors: |x, y| {
+    real Real Divergence, "loss", first long: |x, y| {
         if y == T::ZERO { T::ZERO } else { y * (Lane::<I, T>::new(y).log().0 - x) }
     }, |g, x, y| -(g * y), g * (y.log() - x + 1.);
 
     /// `e^y (y − x)`, 0 where `e^y` is.
-    loss Real LogDivergence, "loss", fused vectors: |x, y| {
+    real Real LogDivergence, "loss", first long: |x, y| {
         let p = Lane::<I, T>::new(y).exp().0;
         if p == T::ZERO { T::ZERO } else { p * (y - x) }
     }, |g, x, y| -(g * y.exp()), {
@@ -85,12 +85,12 @@ pairs! {
     };
 
     /// `eˣ − y x`, where `y x` is 0 for a `y` of 0.
-    loss Real PoissonOfLog, "loss", fused vectors: |x, y| {
+    real Real PoissonOfLog, "loss", first long: |x, y| {
         Lane::<I, T>::new(x).exp().0 - if y == T::ZERO { T::ZERO } else { y * x }
     }, |g, x, y| g * (x.exp() - y), g * -x;
 
     /// `x − y log(x + ε)`
-    loss Real Poisson(eps), "loss", fused vectors: |x, y| x - y * Lane::<I, T>::new(x + T::of(eps)).log().0, |g, x, y|
+    real Real Poisson(eps), "loss", first long: |x, y| x - y * Lane::<I, T>::new(x + T::of(eps)).log().0, |g, x, y|
         g * (-y / (x + eps) + 1.), -(g * (x + eps).log());
 }
 
@@ -100,7 +100,7 @@ pub(super) fn of_pairs<T: Real>(
     input: &Tensor<T>,
     target: &Tensor<T>,
     reduction: Reduction,
-    row: impl Totals<f32> + Totals<f64>,
+    row: Two,
 ) -> Result<Tensor<T>> {
     same_shape(op, INPUT_AND_TARGET, [input, target])?;
     let total = match reduction {

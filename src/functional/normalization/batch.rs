@@ -11,7 +11,7 @@ use crate::{
     Error, Result,
     functional::options,
     kernels::{
-        layout::{array, row_major},
+        layout::array,
         memory::{filled, mapped},
         normalization as kernel,
         sizes::room,
@@ -92,7 +92,7 @@ pub(crate) fn batch_norm_and_moments<T: Real>(
     let form = form(op, input, running, weight, bias, options)?;
     if let ([Some(mean), Some(var)], false) = (running, options.training) {
         let eps = T::of(options.eps);
-        let rstd = mapped(&row_major(&var.view()), |v| (v + eps).sqrt().recip());
+        let rstd = mapped(&var.elements(), |v| (v + eps).sqrt().recip());
         let moments = [mean.to_vec(), filled(form.sizes[2], T::ZERO), rstd];
         return Ok((channels_normed(op, input, form, moments, weight, bias, None), None));
     }
@@ -169,10 +169,10 @@ impl<T: Real> Statistics<T> {
 
     pub(super) fn of(input: &Tensor<T>, form: Form, eps: f64) -> Result<Self> {
         let map = form.map();
-        let found = Self::with(kernel::batch_moments(&row_major(&input.view()), map), filled(map.channels, T::of(eps)));
+        let found = Self::with(kernel::batch_moments(&input.elements(), map), filled(map.channels, T::of(eps)));
         let Some((x, scale)) = form.balanced_if_wild(input, &found.moments[2], eps)? else { return Ok(found) };
-        let eps = mapped(&row_major(&scale.view()), |s| T::of(eps) * s * s);
-        let moments = kernel::batch_moments(&row_major(&x.view()), map);
+        let eps = mapped(&scale.elements(), |s| T::of(eps) * s * s);
+        let moments = kernel::batch_moments(&x.elements(), map);
         Ok(Statistics { scaled: Some((x, scale)), ..Self::with(moments, eps) })
     }
 
@@ -215,6 +215,7 @@ pub(super) enum Own<T: Real> {
 
 /// Normalizes channels with these means, their remaining errors, and `1 / √(variance + ε)`, which are constants if they are not
 /// the input's `own`.
+#[concrete]
 pub(super) fn channels_normed<T: Real>(
     op: &'static str,
     input: &Tensor<T>,
@@ -225,7 +226,8 @@ pub(super) fn channels_normed<T: Real>(
     own: Option<Own<T>>,
 ) -> Tensor<T> {
     let affine = Affine::new(input, weight, bias, form);
-    let out = affine.given(bias, |x, w, b| kernel::batch_norm(x, form.map(), slices(&moments), w, b));
+    let [w, b] = [weight, bias].map(|t| t.map(Tensor::elements));
+    let out = kernel::batch_norm(&input.elements(), form.map(), slices(&moments), w.as_deref(), b.as_deref());
     let inputs: Vec<_> = [Some(input), weight, bias].into_iter().flatten().collect();
     Tensor::op_many(op, out.array(input.shape()), &inputs, move |g, needed| {
         if grad_enabled() {
@@ -233,30 +235,29 @@ pub(super) fn channels_normed<T: Real>(
             let [mean, _, rstd] = &moments;
             return match &own {
                 Some(Own::Parts(_)) => Err(elsewhere()),
-                Some(Own::Input(eps)) => affine.gradients(g, |x| Centred::own(x, form, &of(eps))),
+                Some(Own::Input(eps)) => affine.gradients(g, Centred::own(&affine.formed()?, form, &of(eps))?),
                 None => {
-                    affine.gradients(g, |x| Ok(Centred { centred: x.try_sub(&of(mean))?, rstd: of(rstd), own: None }))
+                    let centred = affine.formed()?.try_sub(&of(mean))?;
+                    affine.gradients(g, Centred { centred, rstd: of(rstd), own: None })
                 }
             };
         }
         let [mean, rest, rstd] = slices(&moments);
-        let (dx, sums) = affine.given(Some(g), |x, w, g| -> Result<_> {
-            let g = g.expect("a gradient");
-            let sums = kernel::batch_norm_sums(g, x, form.map(), [mean, rest]);
-            if !needed[0] {
-                return Ok((None, sums));
-            }
-            let dx = |own| kernel::batch_norm_backward(g, x, form.map(), [mean, rest, rstd], w, own);
-            let dx = match &own {
-                None => dx(None),
-                Some(Own::Input(_)) => dx(Some((&sums, form.count() as f64))),
+        let (x, w, g) = (affine.x.elements(), affine.weight.as_ref().map(Tensor::elements), g.elements());
+        let sums = kernel::batch_norm_sums(&g, &x, form.map(), [mean, rest]);
+        let mut dx = None;
+        if needed[0] {
+            let of_all;
+            let own = match &own {
+                None => None,
+                Some(Own::Input(_)) => Some((&sums, form.count() as f64)),
                 Some(Own::Parts(together)) => {
-                    let (sums, count) = &*together.sums(&sums)?;
-                    dx(Some((sums, *count)))
+                    of_all = together.sums(&sums)?;
+                    Some((&of_all.0, of_all.1))
                 }
             };
-            Ok((Some(dx), sums))
-        })?;
+            dx = Some(kernel::batch_norm_backward(&g, &x, form.map(), [mean, rest, rstd], w.as_deref(), own));
+        }
         let dx = dx.map(|dx| dx.array(affine.x.shape()).into());
         let [dw, db] = kernel::batch_norm_parameters(sums, rstd);
         Ok(affine.listed(dx, dw, db))

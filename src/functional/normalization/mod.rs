@@ -8,11 +8,7 @@ mod sync;
 
 use crate::{
     Error, Result,
-    kernels::{
-        layout::{array, row_major},
-        memory::collected,
-        normalization as kernel,
-    },
+    kernels::{layout::array, memory::collected, normalization as kernel},
     ops::faint,
     tensor::{Real, Tensor},
 };
@@ -124,11 +120,9 @@ impl<T: Real> Affine<T> {
         Affine { x: x.clone(), weight: weight.cloned(), bias: bias.map(|b| b.shape().to_vec()), form }
     }
 
-    /// Calls a kernel with the input, the weight and another tensor, all in row-major order.
-    fn given<R>(&self, other: Option<&Tensor<T>>, f: impl FnOnce(&[T], Option<&[T]>, Option<&[T]>) -> R) -> R {
-        let (x, w, o) = (self.x.view(), self.weight.as_ref().map(Tensor::view), other.map(Tensor::view));
-        let (w, o) = (w.as_ref().map(row_major), o.as_ref().map(row_major));
-        f(&row_major(&x), w.as_deref(), o.as_deref())
+    /// The input as [`Form`] sees it.
+    fn formed(&self) -> Result<Tensor<T>> {
+        self.form.of(&self.x)
     }
 
     /// The gradients of the inputs that exist; an empty vector means that a parameter's gradient was not computed.
@@ -141,14 +135,10 @@ impl<T: Real> Affine<T> {
     }
 
     /// The gradients as tensors, which can be differentiated in turn.
-    fn gradients(
-        &self,
-        g: &Tensor<T>,
-        moments: impl FnOnce(&Tensor<T>) -> Result<Centred<T>>,
-    ) -> Result<Vec<Option<Tensor<T>>>> {
+    fn gradients(&self, g: &Tensor<T>, moments: Centred<T>) -> Result<Vec<Option<Tensor<T>>>> {
         let along = self.form.parameters();
         let g = self.form.of(g)?;
-        let Centred { centred, rstd, own } = moments(&self.form.of(&self.x)?)?;
+        let Centred { centred, rstd, own } = moments;
         let normal = centred.try_mul(&rstd)?;
         let scaled = match &self.weight {
             Some(w) => g.try_mul(&w.reshape(along.map(|n| n as isize))?)?,

@@ -13,7 +13,6 @@ use crate::{
     Error, Result,
     functional::{BatchNormOptions, options},
     kernels::{
-        layout::row_major,
         memory::{filled, mapped},
         normalization as kernel,
     },
@@ -272,19 +271,19 @@ fn rows_normed<T: Real>(
 ) -> (Tensor<T>, Arc<[kernel::Moments<T>]>) {
     let affine = Affine::new(input, weight, bias, form);
     let n = form.sizes[2] * form.sizes[3];
-    let (out, moments) =
-        affine.given(bias, |x, w, b| kernel::row_norm(x, n, form.map(), form.centred, w, b, &row_major(&eps.view())));
+    let (x, [w, b]) = (input.elements(), [weight, bias].map(|t| t.map(Tensor::elements)));
+    let (out, moments) = kernel::row_norm(&x, n, form.map(), form.centred, w.as_deref(), b.as_deref(), &eps.elements());
     let moments: Arc<[_]> = moments.into();
     let kept = moments.clone();
     let inputs: Vec<_> = [Some(input), weight, bias].into_iter().flatten().collect();
     let out = Tensor::op_many(op, out.array(input.shape()), &inputs, move |g, needed| {
         if grad_enabled() {
-            return affine.gradients(g, |x| Centred::own(x, form, &eps));
+            return affine.gradients(g, Centred::own(&affine.formed()?, form, &eps)?);
         }
-        let (dx, mut dw) = affine.given(Some(g), |x, w, g| {
-            let (g, parameters) = (g.expect("a gradient"), needed[1..].contains(&true));
-            kernel::row_norm_backward([g, x], form.map(), form.centred, &kept, w, parameters)
-        });
+        let (x, w, g) = (affine.x.elements(), affine.weight.as_ref().map(Tensor::elements), g.elements());
+        let parameters = needed[1..].contains(&true);
+        let (dx, mut dw) =
+            kernel::row_norm_backward([&g, &x], form.map(), form.centred, &kept, w.as_deref(), parameters);
         let db = dw.split_off(dw.len() / 2);
         Ok(affine.listed(Some(dx.array(affine.x.shape()).into()), dw, db))
     });

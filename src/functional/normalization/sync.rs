@@ -13,7 +13,6 @@ use crate::{
     Error, Result,
     error::ErrorKind,
     kernels::{
-        layout::row_major,
         memory::{copied, filled},
         normalization as kernel,
         parts::{self, About, Part, Phase},
@@ -25,7 +24,6 @@ const OP: &str = "batch_norm";
 
 /// In training, batch norm of one part of a batch with the statistics of all parts; also returns their mean and unbiased
 /// variance. All parts give the same `layer`, which tells one layer from another.
-#[concrete]
 pub(crate) fn batch_norm_of_parts<T: Real>(
     part: &Part,
     layer: usize,
@@ -42,7 +40,7 @@ pub(crate) fn batch_norm_of_parts<T: Real>(
         let all = part.meet(about, input.clone(), |inputs| jointly(&inputs, weight, bias, options))?;
         return Ok((all.0[part.index()].clone(), all.1.clone()));
     }
-    let own = kernel::batch_moments(&row_major(&input.view()), form.map());
+    let own = kernel::batch_moments(&input.elements(), form.map());
     let merged = part.meet(about, (own, form.count()), |all| {
         let count = all.iter().map(|(_, count)| count).sum();
         more_than_one(OP, input.shape(), count)?;
@@ -86,6 +84,7 @@ fn jointly<T: Real>(
 }
 
 /// Mean, remaining error and variance of a batch, from those of its parts and their numbers of elements per channel.
+#[concrete]
 fn merged<T: Real>(parts: &[([Vec<T>; 3], usize)]) -> [Vec<T>; 3] {
     let count: usize = parts.iter().map(|(_, count)| count).sum();
     let mut merged = [(); 3].map(|()| filled(parts[0].0[0].len(), T::ZERO));

@@ -1,7 +1,5 @@
 //! Fractional max pooling: windows at steps that vary at random.
 
-use ndnn_derive::concrete;
-
 use super::{filled, max::picked};
 use crate::{
     Error, Result,
@@ -9,7 +7,7 @@ use crate::{
         Dims,
         windows::{Spatial, pad_to_3},
     },
-    kernels::{layout::row_major, memory::collected, pooling::Fractional, sizes::room},
+    kernels::{memory::collected, pooling::Fractional, sizes::room},
     tensor::{Real, Tensor},
 };
 
@@ -119,7 +117,6 @@ pub fn fractional_max_pool_with_indices<const N: usize, T: Real>(
 }
 
 /// `windows` is the sizes of the input, of a window and of the output.
-#[concrete]
 fn fractional<T: Real>(
     op: &'static str,
     x: &Tensor<T>,
@@ -149,7 +146,7 @@ fn fractional<T: Real>(
     let samples = collected(samples.chunks_exact(axes).flat_map(three));
     let [input, kernel, output] = windows;
     let windows = Fractional { input, kernel, output, samples: &samples };
-    let found = T::fractional_max_pool(&row_major(&x.view()), &windows);
+    let found = T::fractional_max_pool(&x.elements(), &windows);
     picked(op, x, found, output.iter().product(), shape)
 }
 

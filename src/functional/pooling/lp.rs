@@ -1,7 +1,5 @@
 //! Power-average pooling.
 
-use ndnn_derive::concrete;
-
 use super::{
     PoolStride,
     average::{AvgPoolOptions, averaged},
@@ -60,7 +58,6 @@ pub fn lp_pool<const N: usize, T: Real>(
 }
 
 /// From the mean of `count` powers to their norm.
-#[concrete]
 fn root<T: Real>(mean: &Tensor<T>, norm_type: f64, count: f64) -> Result<Tensor<T>> {
     // Where the mean is 0 no gradient flows back, not even the infinite one of the root.
     (mean.masked_fill(&mean.eq(T::ZERO)?, T::ZERO)? * T::of(count)).pow(T::of(1. / norm_type))

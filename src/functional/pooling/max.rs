@@ -6,7 +6,7 @@ use super::{PoolStride, Pooling, pooled};
 use crate::{
     Error, Result,
     functional::{Dims, by_rank, options},
-    kernels::{layout::row_major, memory::Aligned, pooling::unpool, sizes::room},
+    kernels::{memory::Aligned, pooling::unpool, sizes::room},
     tensor::{Real, Tensor, grad_enabled},
 };
 
@@ -84,7 +84,7 @@ pub(super) fn largest<T: Real>(input: &Tensor<T>, pooling: Pooling) -> Result<Te
     if room::<T>(op, &shape)? == 0 {
         return Ok(input.nothing(op, &shape));
     }
-    Ok(T::max_pool_values(&row_major(&input.view()), &pattern).array(shape.as_slice()).into())
+    Ok(T::max_pool_values(&input.elements(), &pattern).array(shape.as_slice()).into())
 }
 
 /// As [`largest`], and where each one is.
@@ -94,7 +94,7 @@ pub(super) fn largest_with_indices<T: Real>(input: &Tensor<T>, pooling: Pooling)
     if room::<i64>(op, &shape)? == 0 {
         return Ok((input.nothing(op, &shape), Tensor::from_vec(&shape, Vec::new())?));
     }
-    picked(op, input, T::max_pool(&row_major(&input.view()), &pattern), pattern.output_len(), &shape)
+    picked(op, input, T::max_pool(&input.elements(), &pattern), pattern.output_len(), &shape)
 }
 
 /// The result of a max pooling, `windows` elements for each plane, with its derivative.
@@ -116,7 +116,7 @@ pub(super) fn picked<T: Real>(
 /// per channel. `x` determines only the places: its derivative is zero, as in PyTorch, and not absent.
 fn unpooled<T: Real>(g: &Tensor<T>, x: &Tensor<T>, index: &Tensor<i64>) -> Result<Tensor<T>> {
     let (rows, inside) = (index.shape()[0], x.numel() / index.shape()[0].max(1));
-    let placed = unpool(&row_major(&g.view()), &row_major(&index.view()), rows, inside).array(x.shape());
+    let placed = unpool(&g.elements(), &index.elements(), rows, inside).array(x.shape());
     let (x, index, shape) = (x.clone(), index.clone(), g.shape().to_vec());
     Ok(Tensor::op("max_pool_backward", placed, [g, &x.clone()], move |h, [by_g, by_x]| {
         let picked = || h.reshape([rows as isize, inside as isize])?.gather(1, &index)?.reshape(&shape);

@@ -6,7 +6,7 @@ use super::{PoolStride, filled};
 use crate::{
     Error, Result,
     functional::{Dims, by_rank, options, windows::Spatial},
-    kernels::{layout::row_major, sizes::room},
+    kernels::sizes::room,
     tensor::{Real, Tensor},
 };
 
@@ -109,8 +109,7 @@ fn placed<T: Real>(
         return Ok(input.nothing(op, shape));
     }
     let (rows, inside) = (leading.iter().product::<usize>(), sizes.iter().product::<usize>());
-    if let Some(index) = row_major(&indices.view()).iter().find(|&&i| usize::try_from(i).map_or(true, |i| i >= inside))
-    {
+    if let Some(index) = indices.elements().iter().find(|&&i| usize::try_from(i).map_or(true, |i| i >= inside)) {
         let what =
             format!("the index {index} is outside the result, which has {inside} elements per channel, {sizes:?}");
         let hint = "if the pooling's input had other sizes, give them as the output size";

@@ -1,168 +1,230 @@
 //! One layer in one direction as one operation: what it is computed from, and its derivative.
 
-use ndarray::{Array2, Ix2};
+use ndarray::{Array2, ArrayView2, Ix2};
 
-use super::RecurrentWeights;
+use super::{
+    RecurrentWeights,
+    driver::{Driver, State},
+};
 use crate::{
     Result,
     autograd::gradients_again,
     kernels::{
         copy::contiguous,
         gemm,
-        layout::row_major,
-        memory::filled,
+        memory::{copied, filled},
         recurrent::{Kept, Kind, Sweep},
         sizes::room,
     },
     tensor::{Real, Tensor, grad_enabled},
 };
 
+/// The tensors that a layer is computed from, by their place in [`Layer::tensors`].
+const INPUT: usize = 0;
+const H: usize = 1;
+const C: usize = 2;
+const WEIGHT_IH: usize = 3;
+const WEIGHT_HH: usize = 4;
+const BIAS_IH: usize = 5;
+const BIAS_HH: usize = 6;
+const WEIGHT_HR: usize = 7;
+
 /// One layer in one direction over packed steps, `(sum of sizes, input)`; `sizes[t]` sequences, the first ones, have a step
 /// t.
-#[derive(Clone)]
 pub(super) struct Layer<T: Real> {
-    pub(super) op: &'static str,
-    pub(super) kind: Kind,
+    driver: Driver,
     pub(super) sizes: Vec<usize>,
     pub(super) backwards: bool,
-    pub(super) input: Tensor<T>,
-    pub(super) h: Tensor<T>,
-    pub(super) c: Option<Tensor<T>>,
-    pub(super) weights: RecurrentWeights<T>,
+    /// Those that there are.
+    tensors: [Option<Tensor<T>>; 8],
 }
 
-/// Computes the result again, step by step, in a form that can be differentiated twice.
-pub(super) type Again<T> = Box<dyn Fn(&Layer<T>) -> Result<Tensor<T>> + Send + Sync>;
-
-/// The output of all steps, `(sum of sizes, width)`, and the last state.
-pub(super) type Output<T> = (Tensor<T>, Tensor<T>, Option<Tensor<T>>);
-
 impl<T: Real> Layer<T> {
-    /// The tensors that it is computed from, in the order of [`with`](Layer::with).
-    fn tensors(&self) -> Vec<&Tensor<T>> {
-        let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr } = &self.weights;
-        let of_state = [Some(&self.input), Some(&self.h), self.c.as_ref()];
-        let of_weights = [Some(weight_ih), Some(weight_hh), bias_ih.as_ref(), bias_hh.as_ref(), weight_hr.as_ref()];
-        of_state.into_iter().chain(of_weights).flatten().collect()
+    pub(super) fn new(
+        driver: Driver,
+        input: &Tensor<T>,
+        sizes: &[usize],
+        start: &[Tensor<T>],
+        weights: &RecurrentWeights<T>,
+        backwards: bool,
+    ) -> Self {
+        let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr } = weights;
+        let (bias_ih, bias_hh, weight_hr) = (bias_ih.as_ref(), bias_hh.as_ref(), weight_hr.as_ref());
+        let state = [Some(&start[0]), start.get(1)];
+        let given = [Some(input), state[0], state[1], Some(weight_ih), Some(weight_hh), bias_ih, bias_hh, weight_hr];
+        Self::of(driver, sizes, backwards, &given)
     }
 
-    /// The same with other tensors.
-    fn with(&self, tensors: &[Tensor<T>]) -> Self {
-        let mut next = tensors.iter().cloned();
-        let mut taken = |there: bool| there.then(|| next.next().expect("as many tensors"));
-        let mut layer = self.clone();
-        let weights = &mut layer.weights;
-        for tensor in [&mut layer.input, &mut layer.h] {
-            *tensor = taken(true).expect("there");
+    /// Of these tensors, in their places.
+    fn of(driver: Driver, sizes: &[usize], backwards: bool, given: &[Option<&Tensor<T>>]) -> Self {
+        let mut tensors = [const { None }; 8];
+        for (tensor, &given) in tensors.iter_mut().zip(given) {
+            *tensor = given.cloned();
         }
-        layer.c = taken(layer.c.is_some());
-        for tensor in [&mut weights.weight_ih, &mut weights.weight_hh] {
-            *tensor = taken(true).expect("there");
+        Layer { driver, sizes: copied(sizes), backwards, tensors }
+    }
+
+    /// The same, of other tensors in the place of [`inputs`](Layer::inputs).
+    fn with(&self, inputs: &[&Tensor<T>]) -> Self {
+        let (mut given, mut next) = ([None; 8], inputs.iter());
+        for (given, tensor) in given.iter_mut().zip(&self.tensors) {
+            if tensor.is_some() {
+                *given = Some(*next.next().expect("as many tensors"));
+            }
         }
-        for tensor in [&mut weights.bias_ih, &mut weights.bias_hh, &mut weights.weight_hr] {
-            *tensor = taken(tensor.is_some());
+        Self::of(self.driver, &self.sizes, self.backwards, &given)
+    }
+
+    fn tensor(&self, which: usize) -> &Tensor<T> {
+        self.tensors[which].as_ref().expect("there")
+    }
+
+    pub(super) fn input(&self) -> &Tensor<T> {
+        self.tensor(INPUT)
+    }
+
+    /// The initial state.
+    pub(super) fn start(&self) -> State<T> {
+        self.tensors[H..=C].iter().flatten().cloned().collect()
+    }
+
+    pub(super) fn weights(&self) -> RecurrentWeights<T> {
+        RecurrentWeights {
+            weight_ih: self.tensor(WEIGHT_IH).clone(),
+            weight_hh: self.tensor(WEIGHT_HH).clone(),
+            bias_ih: self.tensors[BIAS_IH].clone(),
+            bias_hh: self.tensors[BIAS_HH].clone(),
+            weight_hr: self.tensors[WEIGHT_HR].clone(),
         }
-        layer
+    }
+
+    /// The tensors that there are.
+    fn inputs(&self) -> Vec<&Tensor<T>> {
+        self.tensors.iter().flatten().collect()
+    }
+
+    /// The output and the last state, one after the other, step by step: in a form that can be differentiated twice.
+    fn again(&self) -> Result<Tensor<T>> {
+        let (output, end) = self.driver.steps(self)?;
+        let mut flat = vec![output.reshape(-1)?];
+        for part in &end {
+            flat.push(part.reshape(-1)?);
+        }
+        Tensor::cat(&flat, 0)
     }
 
     /// The bias of the hidden state's product, if it is not part of the projected input.
     fn bias_hh(&self) -> Vec<T> {
-        match &self.weights.bias_hh {
-            Some(bias) if self.kind == Kind::Gru => bias.to_vec(),
-            None if self.kind == Kind::Gru => filled(self.weights.weight_hh.shape()[0], T::ZERO),
+        match &self.tensors[BIAS_HH] {
+            Some(bias) if self.driver.kind == Kind::Gru => bias.to_vec(),
+            None if self.driver.kind == Kind::Gru => filled(self.tensor(WEIGHT_HH).shape()[0], T::ZERO),
             _ => Vec::new(),
         }
     }
 
     /// Calls `f` with the kernel of this layer.
     fn sweep<R>(&self, f: impl FnOnce(&Sweep<'_, T>) -> R) -> R {
-        let matrix = |w| Tensor::<T>::view(w).into_dimensionality::<Ix2>().expect("two axes");
         f(&Sweep {
-            kind: self.kind,
+            kind: self.driver.kind,
             sizes: &self.sizes,
             backwards: self.backwards,
-            weight_hh: matrix(&self.weights.weight_hh),
+            weight_hh: matrix(self.tensor(WEIGHT_HH)),
             bias_hh: &self.bias_hh(),
-            weight_hr: self.weights.weight_hr.as_ref().map(matrix),
+            weight_hr: self.tensors[WEIGHT_HR].as_ref().map(matrix),
         })
     }
 
     /// The input's part of the gates for all steps at once.
     fn projected(&self) -> Result<Array2<T>> {
-        let RecurrentWeights { weight_ih, bias_ih, bias_hh, .. } = &self.weights;
-        let mut bias: Option<Vec<T>> = bias_ih.as_ref().map(Tensor::to_vec);
-        if let Some(other) = bias_hh.as_ref().filter(|_| self.kind != Kind::Gru) {
+        let (input, weight) = (self.input(), self.tensor(WEIGHT_IH));
+        let mut bias: Option<Vec<T>> = self.tensors[BIAS_IH].as_ref().map(Tensor::to_vec);
+        if let Some(other) = self.tensors[BIAS_HH].as_ref().filter(|_| self.driver.kind != Kind::Gru) {
             let bias = bias.get_or_insert_with(|| filled(other.numel(), T::ZERO));
             bias.iter_mut().zip(other.view().iter()).for_each(|(sum, &b)| *sum += b);
         }
-        room::<T>(self.op, &[self.input.shape()[0], weight_ih.shape()[0]])?;
-        let matrix = |t| Tensor::<T>::view(t).into_dimensionality::<Ix2>().expect("two axes");
-        Ok(gemm::linear(matrix(&self.input), matrix(weight_ih), bias.as_deref()))
+        room::<T>(self.driver.op, &[input.shape()[0], weight.shape()[0]])?;
+        Ok(gemm::linear(matrix(input), matrix(weight), bias.as_deref()))
     }
 
-    /// Runs it.
-    pub(super) fn run(self, again: Again<T>) -> Result<Output<T>> {
-        let (rows, sequences) = (self.input.shape()[0], self.sizes[0]);
-        let [width, cells] = [Some(&self.h), self.c.as_ref()].map(|part| part.map_or(0, |part| part.shape()[1]));
-        room::<T>(self.op, &[rows + sequences, width.saturating_add(cells)])?;
-        let inputs = self.tensors();
+    /// The output of all steps, `(sum of sizes, width)`, and the last state.
+    pub(super) fn run(self) -> Result<(Tensor<T>, State<T>)> {
+        let (op, rows, sequences) = (self.driver.op, self.input().shape()[0], self.sizes[0]);
+        let [width, cells] = [H, C].map(|part| self.tensors[part].as_ref().map_or(0, |part| part.shape()[1]));
+        room::<T>(op, &[rows + sequences, width.saturating_add(cells)])?;
+        let inputs = self.inputs();
         let keep = grad_enabled() && inputs.iter().any(|t| t.requires_grad());
-        let gates = self.projected()?;
-        let (h, c) = (self.h.view(), self.c.as_ref().map(Tensor::view));
-        let (h, c) = (row_major(&h), c.as_ref().map(row_major));
-        let outputs = self.sweep(|sweep| sweep.forth(gates, [&h, c.as_deref().unwrap_or(&[])], keep));
-        let all = outputs.all.into_dyn();
-        let all = match outputs.kept {
-            None => Tensor::from(all),
-            Some(Kept { gates, h, beside }) => {
-                let (layer, kept) = (self.clone(), [gates, h, beside].map(Tensor::from));
-                Tensor::op_many(self.op, all, &inputs, move |g, needed| match grad_enabled() {
-                    true => gradients_again(&layer.tensors(), needed, g, &|tensors| again(&layer.with(tensors))),
+        let all = self.computed(keep)?;
+        let all = match all {
+            (all, None) => all,
+            (all, Some(kept)) => {
+                let layer = self.with(&inputs);
+                Tensor::op_many(op, all.into_array(), &inputs, move |g, needed| match grad_enabled() {
+                    true => gradients_again(&layer.inputs(), needed, g, &|inputs| {
+                        layer.with(&inputs.iter().collect::<Vec<_>>()).again()
+                    }),
                     false => layer.gradients(&kept, g, needed),
                 })
             }
         };
-        let part = |from: usize, rows: usize, width: usize| {
-            let part = all.narrow(0, from as isize, rows * width)?.reshape([rows, width])?;
+        let output = part(&all, 0, [rows, width])?;
+        let (mut end, mut from) = (Vec::with_capacity(2), rows * width);
+        for width in [Some(width), self.tensors[C].is_some().then_some(cells)].into_iter().flatten() {
+            let part = part(&all, from, [sequences, width])?;
             // A state would keep the memory of all outputs.
-            Ok(if keep || from == 0 { part } else { Tensor::from(contiguous(part.view())) })
-        };
-        let [before_h, before_c] = [rows * width, (rows + sequences) * width];
-        let c = self.c.is_some().then(|| part(before_c, sequences, cells)).transpose()?;
-        Ok((part(0, rows, width)?, part(before_h, sequences, width)?, c))
+            end.push(if keep { part } else { Tensor::from(contiguous(part.view())) });
+            from += sequences * width;
+        }
+        Ok((output, end))
+    }
+
+    /// All outputs and the last state, one after the other, and what the way back needs.
+    fn computed(&self, keep: bool) -> Result<(Tensor<T>, Option<[Tensor<T>; 3]>)> {
+        let gates = self.projected()?;
+        let (h, c) = (self.tensor(H).elements(), self.tensors[C].as_ref().map(Tensor::elements));
+        let outputs = self.sweep(|sweep| sweep.forth(gates, [&h, c.as_deref().unwrap_or(&[])], keep));
+        let kept = outputs.kept.map(|Kept { gates, h, beside }| [gates.into(), h.into(), beside.into()]);
+        Ok((outputs.all.into(), kept))
     }
 
     /// The gradients of the tensors that need one.
     fn gradients(&self, kept: &[Tensor<T>; 3], g: &Tensor<T>, needed: &[bool]) -> Result<Vec<Option<Tensor<T>>>> {
-        let views = kept.each_ref().map(Tensor::view);
-        let [gates, h, beside] = views.each_ref().map(row_major);
-        let found = self.sweep(|sweep| sweep.back([&gates, &h, &beside], &row_major(&g.view())));
+        let [gates, h, beside] = kept.each_ref().map(Tensor::elements);
+        let found = self.sweep(|sweep| sweep.back([&gates, &h, &beside], &g.elements()));
         let gates = Tensor::from(found.gates);
-        let of = Of { gates: &gates, kind: self.kind };
+        let of = Of { gates: &gates, kind: self.driver.kind };
         let [dh, dc] = found.start.map(Tensor::from);
-        let mut needed = needed.iter().copied();
+        let projected = found.projected.map(|[outputs, whole]| (Tensor::from(outputs), Tensor::from(whole)));
+        let mut needed = needed.iter();
         let mut grads = Vec::with_capacity(needed.len());
-        let mut next = |there: bool, grad: &mut dyn FnMut() -> Result<Tensor<T>>| {
-            if there {
-                let needed = needed.next().expect("a flag per tensor");
-                grads.push(if needed { Some(grad()?) } else { None });
+        for which in (0..self.tensors.len()).filter(|&which| self.tensors[which].is_some()) {
+            if !needed.next().expect("a flag per tensor") {
+                grads.push(None);
+                continue;
             }
-            Ok::<_, crate::Error>(())
-        };
-        let RecurrentWeights { weight_ih, bias_ih, bias_hh, weight_hr, .. } = &self.weights;
-        next(true, &mut || of.input(weight_ih))?;
-        next(true, &mut || Ok(dh.clone()))?;
-        next(self.c.is_some(), &mut || Ok(dc.clone()))?;
-        next(true, &mut || of.weight(&self.input, true))?;
-        next(true, &mut || of.weight(&kept[1], false))?;
-        next(bias_ih.is_some(), &mut || of.bias(true))?;
-        next(bias_hh.is_some(), &mut || of.bias(false))?;
-        if let Some([outputs, whole]) = found.projected {
-            let (outputs, whole) = (Tensor::from(outputs), Tensor::from(whole));
-            next(weight_hr.is_some(), &mut || outputs.t()?.mm(&whole))?;
+            grads.push(Some(match which {
+                INPUT => of.input(self.tensor(WEIGHT_IH))?,
+                H => dh.clone(),
+                C => dc.clone(),
+                WEIGHT_IH => of.weight(self.input(), true)?,
+                WEIGHT_HH => of.weight(&kept[1], false)?,
+                BIAS_IH | BIAS_HH => of.bias(which == BIAS_IH)?,
+                _ => {
+                    let (outputs, whole) = projected.as_ref().expect("of an LSTM that projects");
+                    outputs.t()?.mm(whole)?
+                }
+            }));
         }
         Ok(grads)
     }
+}
+
+fn matrix<T: Real>(tensor: &Tensor<T>) -> ArrayView2<'_, T> {
+    tensor.view().into_dimensionality::<Ix2>().expect("two axes")
+}
+
+/// Some rows of what a layer computes.
+fn part<T: Real>(all: &Tensor<T>, from: usize, [rows, width]: [usize; 2]) -> Result<Tensor<T>> {
+    all.narrow(0, from, rows * width)?.reshape([rows, width])
 }
 
 /// What follows from the gradients of the gates of all steps.
@@ -175,7 +237,7 @@ impl<T: Real> Of<'_, T> {
     /// The gradients of the gates as the columns of the input's or of the hidden state's product, in parts.
     fn parts(&self, of_input: bool) -> Result<Vec<Tensor<T>>> {
         let n = self.gates.shape()[1] / 4;
-        let part = |from: usize, count: usize| self.gates.narrow(1, (from * n) as isize, count * n);
+        let part = |from: usize, count: usize| self.gates.narrow(1, from * n, count * n);
         match (self.kind, of_input) {
             // The blocks are n, r, z, and n's product with the hidden state.
             (Kind::Gru, true) => Ok(vec![part(1, 2)?, part(0, 1)?]),
@@ -186,25 +248,39 @@ impl<T: Real> Of<'_, T> {
 
     /// The gradient of the input.
     fn input(&self, weight: &Tensor<T>) -> Result<Tensor<T>> {
+        let parts = self.parts(true)?;
         let (mut sum, mut from): (Option<Tensor<T>>, usize) = (None, 0);
-        for part in self.parts(true)? {
+        for part in &parts {
             let rows = part.shape()[1];
-            let product = part.mm(&weight.narrow(0, from as isize, rows)?)?;
-            (sum, from) = (Some(sum.map_or(Ok(product.clone()), |sum| sum.try_add(&product))?), from + rows);
+            let product = if parts.len() == 1 { part.mm(weight)? } else { part.mm(&weight.narrow(0, from, rows)?)? };
+            sum = Some(match sum {
+                None => product,
+                Some(sum) => sum.try_add(&product)?,
+            });
+            from += rows;
         }
         Ok(sum.expect("at least one part"))
     }
 
+    /// `f` of the parts, one below the other.
+    fn below(&self, of_input: bool, f: &dyn Fn(&Tensor<T>) -> Result<Tensor<T>>) -> Result<Tensor<T>> {
+        let parts = self.parts(of_input)?;
+        if let [part] = &parts[..] {
+            return f(part);
+        }
+        let mut found = Vec::with_capacity(parts.len());
+        for part in &parts {
+            found.push(f(part)?);
+        }
+        Tensor::cat(&found, 0)
+    }
+
     /// The gradient of a weight, which was multiplied by `x`.
     fn weight(&self, x: &Tensor<T>, of_input: bool) -> Result<Tensor<T>> {
-        let parts = self.parts(of_input)?;
-        let products: Vec<_> = parts.iter().map(|part| part.t()?.mm(x)).collect::<Result<_>>()?;
-        if products.len() == 1 { Ok(products[0].clone()) } else { Tensor::cat(&products, 0) }
+        self.below(of_input, &|part| part.t()?.mm(x))
     }
 
     fn bias(&self, of_input: bool) -> Result<Tensor<T>> {
-        let parts = self.parts(of_input)?;
-        let sums: Vec<_> = parts.iter().map(|part| part.sum_dim(0isize, false)).collect::<Result<_>>()?;
-        if sums.len() == 1 { Ok(sums[0].clone()) } else { Tensor::cat(&sums, 0) }
+        self.below(of_input, &|part| part.sum_dim(0isize, false))
     }
 }

@@ -3,16 +3,16 @@
 mod driver;
 mod fused;
 pub(crate) mod packed;
+mod step;
 #[cfg(test)]
 mod tests;
 
 use driver::Driver;
-use ndnn_derive::concrete;
 pub use packed::PackedSequence;
 
 use crate::{
     Result,
-    functional::{linear, options, relu, words},
+    functional::{options, words},
     kernels::recurrent::Kind,
     tensor::{Real, Tensor, Tensors},
 };
@@ -113,13 +113,9 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
     const NAME: &'static str;
     /// The number of blocks of `hidden` rows in a weight.
     const GATES: usize;
-    /// Whether the two biases are only added, so that this can be done once before the steps, in which `bias_hh` is
-    /// then `None`.
+    /// The names of its functions over a sequence, over packed ones, and for one step.
     #[doc(hidden)]
-    const SUMS_BIASES: bool;
-    /// Whether the hidden state may be projected to a smaller one.
-    #[doc(hidden)]
-    const PROJECTS: bool;
+    const OPS: [&'static str; 3];
     /// The state that is passed from step to step: its first or only part is the output.
     type State<T: Real>: RecurrentState<T>;
 
@@ -133,15 +129,6 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
     #[doc(hidden)]
     fn kernel(self) -> Kind;
 
-    /// The next state, from the input's part of the gates, `(N, G · hidden)`, and the state.
-    #[doc(hidden)]
-    fn step<T: Real>(
-        self,
-        gates: &Tensor<T>,
-        state: &Self::State<T>,
-        w: &RecurrentWeights<T>,
-    ) -> Result<Self::State<T>>;
-
     /// The function of this kind over a sequence.
     #[doc(hidden)]
     fn sequence<T: Real>(
@@ -150,7 +137,10 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
         state: Option<Self::State<T>>,
         weights: &[RecurrentWeights<T>],
         options: RecurrentOptions,
-    ) -> Result<(Tensor<T>, Self::State<T>)>;
+    ) -> Result<(Tensor<T>, Self::State<T>)> {
+        let (output, end) = driver::sequence(driver_of(self, 0), input, state.map(parts), weights, options)?;
+        Ok((output, state_of(end)?))
+    }
 
     /// The function of this kind over packed sequences.
     #[doc(hidden)]
@@ -160,7 +150,10 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
         state: Option<Self::State<T>>,
         weights: &[RecurrentWeights<T>],
         options: RecurrentOptions,
-    ) -> Result<(PackedSequence<T>, Self::State<T>)>;
+    ) -> Result<(PackedSequence<T>, Self::State<T>)> {
+        let (output, end) = driver::packed(driver_of(self, 1), input, state.map(parts), weights, options)?;
+        Ok((output, state_of(end)?))
+    }
 
     /// The function of this kind for one step.
     #[doc(hidden)]
@@ -169,48 +162,25 @@ pub trait RecurrentKind: sealed::Sealed + Copy + Default + Send + Sync + 'static
         input: &Tensor<T>,
         state: Option<Self::State<T>>,
         weights: &RecurrentWeights<T>,
-    ) -> Result<Self::State<T>>;
+    ) -> Result<Self::State<T>> {
+        state_of(driver::cell(driver_of(self, 2), input, state.map(parts), weights)?)
+    }
 }
 
-/// The three functions of a kind, for its implementation of [`RecurrentKind`]: through them, not directly through the driver, a
-/// layer runs code that is compiled in this crate.
-macro_rules! called {
-    ($sequence:ident, $packed:ident, $cell:ident $(, |$kind:ident| $own:expr)?) => {
-        fn sequence<T: Real>(
-            self,
-            input: &Tensor<T>,
-            state: Option<Self::State<T>>,
-            weights: &[RecurrentWeights<T>],
-            options: RecurrentOptions,
-        ) -> Result<(Tensor<T>, Self::State<T>)> {
-            $(let $kind = self;)?
-            $sequence(input, state, weights, $($own,)? options)
-        }
-
-        fn packed<T: Real>(
-            self,
-            input: &PackedSequence<T>,
-            state: Option<Self::State<T>>,
-            weights: &[RecurrentWeights<T>],
-            options: RecurrentOptions,
-        ) -> Result<(PackedSequence<T>, Self::State<T>)> {
-            $(let $kind = self;)?
-            $packed(input, state, weights, $($own,)? options)
-        }
-
-        fn cell<T: Real>(
-            self,
-            input: &Tensor<T>,
-            state: Option<Self::State<T>>,
-            weights: &RecurrentWeights<T>,
-        ) -> Result<Self::State<T>> {
-            $(let $kind = self;)?
-            $cell(input, state, weights $(, $own)?)
-        }
-    };
+fn driver_of<K: RecurrentKind>(kind: K, function: usize) -> Driver {
+    Driver { kind: kind.kernel(), op: K::OPS[function] }
 }
 
-/// The three functions of a kind, of which the driver runs each: over a sequence, over packed ones, and for one step.
+/// The parts of a state: the driver, which is compiled once for all kinds, has them in a list.
+fn parts<T: Real, S: RecurrentState<T>>(state: S) -> Vec<Tensor<T>> {
+    (0..S::PARTS).map(|part| state.part(part).clone()).collect()
+}
+
+fn state_of<T: Real, S: RecurrentState<T>>(mut parts: Vec<Tensor<T>>) -> Result<S> {
+    S::of(|_| Ok(parts.remove(0)))
+}
+
+/// The three functions of a kind: over a sequence, over packed ones, and for one step.
 macro_rules! functions {
     (
         $kind:expr, $state:ident $(, $own:ident: $ty:ident)?;
@@ -222,7 +192,6 @@ macro_rules! functions {
         ///
         /// # Errors
         /// If the input, the state or the weights do not match, or the sequence is empty.
-        #[concrete]
         pub fn $sequence<T: Real>(
             input: &Tensor<T>,
             state: Option<$state<T>>,
@@ -230,7 +199,7 @@ macro_rules! functions {
             $($own: $ty,)?
             options: RecurrentOptions,
         ) -> Result<(Tensor<T>, $state<T>)> {
-            Driver { kind: $kind, op: stringify!($sequence) }.sequence(input, state, weights, options)
+            RecurrentKind::sequence($kind, input, state, weights, options)
         }
 
         #[doc = concat!("[`", stringify!($sequence), "`](", stringify!($sequence), "()) over sequences of different lengths, each")]
@@ -238,7 +207,6 @@ macro_rules! functions {
         ///
         /// # Errors
         /// If the input, the state or the weights do not match.
-        #[concrete]
         pub fn $packed<T: Real>(
             input: &PackedSequence<T>,
             state: Option<$state<T>>,
@@ -246,28 +214,22 @@ macro_rules! functions {
             $($own: $ty,)?
             options: RecurrentOptions,
         ) -> Result<(PackedSequence<T>, $state<T>)> {
-            Driver { kind: $kind, op: stringify!($packed) }.packed(input, state, weights, options)
+            RecurrentKind::packed($kind, input, state, weights, options)
         }
 
         $(#[$of_cell])*
         ///
         /// # Errors
         /// If the shapes do not match.
-        #[concrete]
         pub fn $cell<T: Real>(
             input: &Tensor<T>,
             state: Option<$state<T>>,
             weights: &RecurrentWeights<T>,
             $($own: $ty,)?
         ) -> Result<$state<T>> {
-            Driver { kind: $kind, op: stringify!($cell) }.cell(input, state, weights)
+            RecurrentKind::cell($kind, input, state, weights)
         }
     };
-}
-
-/// `W_hh h`, plus `b_hh` if it is not in the input's part.
-fn of_hidden<T: Real>(h: &Tensor<T>, weights: &RecurrentWeights<T>) -> Result<Tensor<T>> {
-    linear(h, &weights.weight_hh, weights.bias_hh.as_ref())
 }
 
 // ----------------------------------------------------------------------------------------------------------------- RNN
@@ -293,8 +255,7 @@ impl sealed::Sealed for RnnKind {}
 impl RecurrentKind for RnnKind {
     const NAME: &'static str = "RNN";
     const GATES: usize = 1;
-    const SUMS_BIASES: bool = true;
-    const PROJECTS: bool = false;
+    const OPS: [&'static str; 3] = ["rnn", "rnn_packed", "rnn_cell"];
     type State<T: Real> = Tensor<T>;
 
     fn nonlinearity(self) -> RnnNonlinearity {
@@ -307,16 +268,6 @@ impl RecurrentKind for RnnKind {
             RnnNonlinearity::Relu => Kind::Relu,
         }
     }
-
-    fn step<T: Real>(self, input: &Tensor<T>, h: &Tensor<T>, w: &RecurrentWeights<T>) -> Result<Tensor<T>> {
-        let sum = input.try_add(&of_hidden(h, w)?)?;
-        Ok(match self.nonlinearity {
-            RnnNonlinearity::Tanh => sum.tanh(),
-            RnnNonlinearity::Relu => relu(&sum),
-        })
-    }
-
-    called!(rnn, rnn_packed, rnn_cell, |kind| kind.nonlinearity);
 }
 
 functions! {
@@ -364,23 +315,12 @@ impl sealed::Sealed for LstmKind {}
 impl RecurrentKind for LstmKind {
     const NAME: &'static str = "LSTM";
     const GATES: usize = 4;
-    const SUMS_BIASES: bool = true;
-    const PROJECTS: bool = true;
+    const OPS: [&'static str; 3] = ["lstm", "lstm_packed", "lstm_cell"];
     type State<T: Real> = LstmState<T>;
 
     fn kernel(self) -> Kind {
         Kind::Lstm
     }
-
-    fn step<T: Real>(self, input: &Tensor<T>, (h, c): &LstmState<T>, w: &RecurrentWeights<T>) -> Result<LstmState<T>> {
-        let gates = input.try_add(&of_hidden(h, w)?)?.chunk(4, -1)?;
-        let c = gates[1].sigmoid().try_mul(c)?.try_add(&gates[0].sigmoid().try_mul(&gates[2].tanh())?)?;
-        let h = gates[3].sigmoid().try_mul(&c.tanh())?;
-        let h = w.weight_hr.as_ref().map_or(Ok(h.clone()), |weight_hr| linear(&h, weight_hr, None))?;
-        Ok((h, c))
-    }
-
-    called!(lstm, lstm_packed, lstm_cell);
 }
 
 functions! {
@@ -432,22 +372,12 @@ impl sealed::Sealed for GruKind {}
 impl RecurrentKind for GruKind {
     const NAME: &'static str = "GRU";
     const GATES: usize = 3;
-    const SUMS_BIASES: bool = false;
-    const PROJECTS: bool = false;
+    const OPS: [&'static str; 3] = ["gru", "gru_packed", "gru_cell"];
     type State<T: Real> = Tensor<T>;
 
     fn kernel(self) -> Kind {
         Kind::Gru
     }
-
-    fn step<T: Real>(self, input: &Tensor<T>, h: &Tensor<T>, w: &RecurrentWeights<T>) -> Result<Tensor<T>> {
-        let (x, by) = (input.chunk(3, -1)?, of_hidden(h, w)?.chunk(3, -1)?);
-        let (r, z) = (x[0].try_add(&by[0])?.sigmoid(), x[1].try_add(&by[1])?.sigmoid());
-        let n = x[2].try_add(&r.try_mul(&by[2])?)?.tanh();
-        h.try_sub(&n)?.try_mul(&z)?.try_add(&n)
-    }
-
-    called!(gru, gru_packed, gru_cell);
 }
 
 functions! {

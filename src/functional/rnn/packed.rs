@@ -3,10 +3,9 @@
 use crate::{
     AnyTensor, Error, Result,
     functional::{Lengths, options, words},
-    kernels::memory::vector,
+    kernels::{memory::vector, sort},
     tensor::{Element, Tensor, Tensors},
 };
-use ndnn_derive::concrete;
 
 words! {
     /// The side on which [`pad_sequence`] fills in.
@@ -85,30 +84,8 @@ impl<T: Element> PackedSequence<T> {
         batch_sizes: impl Into<Vec<usize>>,
         sorted_indices: impl Into<Option<Vec<usize>>>,
     ) -> Result<Self> {
-        const OP: &str = "PackedSequence";
         let (batch_sizes, sorted_indices) = (batch_sizes.into(), sorted_indices.into());
-        let total = batch_sizes.iter().try_fold(0usize, |sum, &n| sum.checked_add(n));
-        let falls = batch_sizes.windows(2).all(|pair| pair[0] >= pair[1]) && batch_sizes.last().is_some_and(|&n| n > 0);
-        if !falls || data.ndim() == 0 || total != Some(data.shape()[0]) {
-            let what = format!(
-                "expected batch_sizes that do not rise, are above 0 and add up to the first axis of the data, got \
-                 {batch_sizes:?} for {:?}",
-                data.shape()
-            );
-            return Err(Error::value(OP, what));
-        }
-        let unsorted_indices = sorted_indices.as_deref().map(|sorted| {
-            let mut unsorted = vec![usize::MAX; batch_sizes[0]];
-            let named = sorted.iter().enumerate().filter(|&(_, &at)| at < unsorted.len()).collect::<Vec<_>>();
-            named.into_iter().for_each(|(i, &at)| unsorted[at] = i);
-            unsorted
-        });
-        if let (Some(sorted), Some(unsorted)) = (&sorted_indices, &unsorted_indices)
-            && (sorted.len() != unsorted.len() || unsorted.contains(&usize::MAX))
-        {
-            let what = format!("sorted_indices {sorted:?} do not name each of {} sequences once", unsorted.len());
-            return Err(Error::value(OP, what));
-        }
+        let unsorted_indices = unsorted(data.shape(), &batch_sizes, sorted_indices.as_deref())?;
         Ok(PackedSequence { data, batch_sizes, sorted_indices, unsorted_indices })
     }
 
@@ -134,8 +111,7 @@ impl<T: Element> PackedSequence<T> {
 
     /// The lengths of the sequences, in the order of the caller's batch.
     pub fn lengths(&self) -> Vec<usize> {
-        let length = |i: usize| self.batch_sizes.partition_point(|&n| n > i);
-        (0..self.batch_sizes[0]).map(|i| length(self.place(i))).collect()
+        lengths_in(&self.batch_sizes, self.unsorted_indices())
     }
 
     /// The same sequences with other values for each step, such as those of a linear layer.
@@ -145,24 +121,6 @@ impl<T: Element> PackedSequence<T> {
     pub fn with_data<U: Element>(&self, data: Tensor<U>) -> Result<PackedSequence<U>> {
         PackedSequence::new(data, self.batch_sizes.clone(), self.sorted_indices.clone())
     }
-
-    /// The position here of sequence `i` of the caller's batch.
-    fn place(&self, i: usize) -> usize {
-        self.unsorted_indices.as_ref().map_or(i, |unsorted| unsorted[i])
-    }
-
-    /// The rows of each sequence of the caller's batch.
-    fn rows(&self) -> Vec<Vec<usize>> {
-        let mut rows: Vec<Vec<usize>> = self.lengths().into_iter().map(Vec::with_capacity).collect();
-        let mut start = 0;
-        for &n in &self.batch_sizes {
-            for (i, rows) in rows.iter_mut().enumerate().filter(|&(i, _)| self.place(i) < n) {
-                rows.push(start + self.place(i));
-            }
-            start += n;
-        }
-        rows
-    }
 }
 
 impl<T: Element> Tensors for PackedSequence<T> {
@@ -171,36 +129,135 @@ impl<T: Element> Tensors for PackedSequence<T> {
     }
 }
 
-/// The sequences by falling length; equal ones keep their order.
-fn longest_first(lengths: &[usize]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(lengths[i]));
-    order
+/// The places in the batch of sequences that were sorted; an error unless data of this shape is packed in this way.
+fn unsorted(shape: &[usize], batch_sizes: &[usize], sorted: Option<&[usize]>) -> Result<Option<Vec<usize>>> {
+    const OP: &str = "PackedSequence";
+    let total = batch_sizes.iter().try_fold(0usize, |sum, &n| sum.checked_add(n));
+    let falls = batch_sizes.is_sorted_by(|a, b| a >= b) && batch_sizes.last().is_some_and(|&n| n > 0);
+    if !falls || shape.is_empty() || total != Some(shape[0]) {
+        let what = format!(
+            "expected batch_sizes that do not rise, are above 0 and add up to the first axis of the data, got \
+             {batch_sizes:?} for {shape:?}"
+        );
+        return Err(Error::value(OP, what));
+    }
+    let Some(sorted) = sorted else { return Ok(None) };
+    let mut unsorted = vec![usize::MAX; batch_sizes[0]];
+    for (i, &at) in sorted.iter().enumerate() {
+        if let Some(place) = unsorted.get_mut(at) {
+            *place = i;
+        }
+    }
+    if sorted.len() != unsorted.len() || unsorted.contains(&usize::MAX) {
+        let what = format!("sorted_indices {sorted:?} do not name each of {} sequences once", unsorted.len());
+        return Err(Error::value(OP, what));
+    }
+    Ok(Some(unsorted))
 }
 
-/// Packs sequences, whose steps stand at `row(sequence, step)` of the first axis of `rows`.
+/// The sequences by falling length; equal ones keep their order.
+fn longest_first(lengths: &[usize]) -> Vec<usize> {
+    sort::order(lengths.len(), &|i| !(lengths[i] as u64))
+}
+
+/// The position of sequence `i` of the caller's batch among those that were sorted.
+fn place(unsorted: Option<&[usize]>, i: usize) -> usize {
+    unsorted.map_or(i, |unsorted| unsorted[i])
+}
+
+/// The lengths of the sequences, in the order of the caller's batch.
+fn lengths_in(batch_sizes: &[usize], unsorted: Option<&[usize]>) -> Vec<usize> {
+    let length = |i: usize| batch_sizes.partition_point(|&n| n > i);
+    (0..batch_sizes[0]).map(|i| length(place(unsorted, i))).collect()
+}
+
+/// The rows of each sequence of the caller's batch.
+fn rows_in(batch_sizes: &[usize], unsorted: Option<&[usize]>) -> Vec<Vec<usize>> {
+    let mut rows: Vec<Vec<usize>> = lengths_in(batch_sizes, unsorted).into_iter().map(Vec::with_capacity).collect();
+    let mut start = 0;
+    for &n in batch_sizes {
+        for (i, rows) in rows.iter_mut().enumerate() {
+            let place = place(unsorted, i);
+            if place < n {
+                rows.push(start + place);
+            }
+        }
+        start += n;
+    }
+    rows
+}
+
+/// Where the steps of sequences stand: step `t` of sequence `n` is row `starts[n] + t · stride`.
+struct Rows {
+    starts: Vec<usize>,
+    stride: usize,
+}
+
+impl Rows {
+    /// Of padded sequences.
+    fn padded([batch, steps]: [usize; 2], batch_first: bool) -> Self {
+        let (apart, stride) = if batch_first { (steps, 1) } else { (1, batch) };
+        Rows { starts: (0..batch).map(|n| n * apart).collect(), stride }
+    }
+
+    fn at(&self, sequence: usize, step: usize) -> usize {
+        self.starts[sequence] + step * self.stride
+    }
+
+    /// The rows of packed sequences in order, the batch sizes, and, if they were sorted, the order of the sequences.
+    #[allow(clippy::type_complexity)]
+    fn packed(
+        &self,
+        op: &str,
+        lengths: &[usize],
+        enforce_sorted: bool,
+    ) -> Result<(Vec<usize>, Vec<usize>, Option<Vec<usize>>)> {
+        if enforce_sorted && !lengths.is_sorted_by(|a, b| a >= b) {
+            let what = format!("the lengths {lengths:?} must fall; pass enforce_sorted = false to sort the sequences");
+            return Err(Error::value(op, what));
+        }
+        let order = longest_first(lengths);
+        let steps = lengths.iter().max().copied().unwrap_or(0);
+        let (mut batch_sizes, mut index) = (vector(steps), vector(lengths.iter().sum()));
+        for step in 0..steps {
+            let n = order.partition_point(|&i| lengths[i] > step);
+            index.extend(order[..n].iter().map(|&i| self.at(i, step)));
+            batch_sizes.push(n);
+        }
+        Ok((index, batch_sizes, (!enforce_sorted).then_some(order)))
+    }
+
+    /// The rows of the steps of packed sequences.
+    fn unpacked(&self, batch_sizes: &[usize], sorted: Option<&[usize]>) -> Vec<usize> {
+        let mut index = vector(batch_sizes.iter().sum());
+        for (step, &n) in batch_sizes.iter().enumerate() {
+            index.extend((0..n).map(|i| self.at(sorted.map_or(i, |sorted| sorted[i]), step)));
+        }
+        index
+    }
+
+    /// The rows of the steps of sequences of these lengths, one sequence after the other; the first step of each is number
+    /// `longest` minus its length on the `left`, or 0.
+    fn joined(&self, lengths: &[usize], longest: usize, left: bool) -> Vec<usize> {
+        let mut index = vector(lengths.iter().sum());
+        for (i, &n) in lengths.iter().enumerate() {
+            let skipped = if left { longest - n } else { 0 };
+            index.extend((0..n).map(|step| self.at(i, skipped + step)));
+        }
+        index
+    }
+}
+
+/// Packs sequences, whose steps stand at these rows of the first axis of `data`.
 fn packed<T: Element>(
     op: &'static str,
-    rows: &Tensor<T>,
+    data: &Tensor<T>,
+    rows: &Rows,
     lengths: &[usize],
     enforce_sorted: bool,
-    row: impl Fn(usize, usize) -> usize,
 ) -> Result<PackedSequence<T>> {
-    let falls = lengths.windows(2).all(|pair| pair[0] >= pair[1]);
-    if enforce_sorted && !falls {
-        let what = format!("the lengths {lengths:?} must fall; pass enforce_sorted = false to sort the sequences");
-        return Err(Error::value(op, what));
-    }
-    let order = longest_first(lengths);
-    let steps = lengths.iter().max().copied().unwrap_or(0);
-    let mut batch_sizes = vector(steps);
-    let mut index = vector(lengths.iter().sum());
-    for step in 0..steps {
-        let n = order.partition_point(|&i| lengths[i] > step);
-        index.extend(order[..n].iter().map(|&i| row(i, step)));
-        batch_sizes.push(n);
-    }
-    PackedSequence::new(rows.rows_taken(op, 0, index)?, batch_sizes, (!enforce_sorted).then_some(order))
+    let (index, batch_sizes, sorted) = rows.packed(op, lengths, enforce_sorted)?;
+    PackedSequence::new(data.rows_taken(op, 0, index)?, batch_sizes, sorted)
 }
 
 /// Packs padded sequences, of which the first `lengths[n]` steps are kept.
@@ -226,19 +283,17 @@ pub fn pack_padded_sequence<T: Element>(
     packed_from(input, &lengths.into(), options)
 }
 
-#[concrete]
 fn packed_from<T: Element>(input: &Tensor<T>, lengths: &Lengths, options: PackOptions) -> Result<PackedSequence<T>> {
     const OP: &str = "pack_padded_sequence";
-    let (batch, steps) = batch_and_steps(OP, input, options.batch_first)?;
+    let (batch, steps) = batch_and_steps(OP, input.shape(), options.batch_first)?;
     let lengths = lengths.of_batch(OP, "length", batch, 1..=steps)?;
-    packed(OP, &input.flatten(0, 1)?, &lengths, options.enforce_sorted, |sequence, step| {
-        if options.batch_first { sequence * steps + step } else { step * batch + sequence }
-    })
+    let rows = Rows::padded([batch, steps], options.batch_first);
+    packed(OP, &input.flatten(0, 1)?, &rows, &lengths, options.enforce_sorted)
 }
 
 /// The sizes of the batch, which is not empty, and of the steps.
-fn batch_and_steps<T: Element>(op: &str, input: &Tensor<T>, batch_first: bool) -> Result<(usize, usize)> {
-    match input.shape() {
+fn batch_and_steps(op: &str, shape: &[usize], batch_first: bool) -> Result<(usize, usize)> {
+    match shape {
         &[n, l, ..] if batch_first && n > 0 => Ok((n, l)),
         &[l, n, ..] if !batch_first && n > 0 => Ok((n, l)),
         other => {
@@ -248,11 +303,11 @@ fn batch_and_steps<T: Element>(op: &str, input: &Tensor<T>, batch_first: bool) -
     }
 }
 
-/// Rows as sequences that are padded: row k of `data` stands at `(sequence, step)` `at[k]`.
+/// Rows as sequences that are padded: row k of `data` becomes row `index(rows)[k]` of them.
 fn padded<T: Element>(
     op: &str,
     data: &Tensor<T>,
-    at: impl Iterator<Item = (usize, usize)>,
+    index: &dyn Fn(Rows) -> Vec<usize>,
     [batch, steps]: [usize; 2],
     batch_first: bool,
     padding_value: f64,
@@ -260,9 +315,8 @@ fn padded<T: Element>(
     let lead = if batch_first { [batch, steps] } else { [steps, batch] };
     let shape = [&lead, &data.shape()[1..]].concat();
     let filled = Tensor::try_full(op, &shape, T::of(padding_value))?.flatten(0, 1)?;
-    let row = |(sequence, step)| if batch_first { sequence * steps + step } else { step * batch + sequence };
-    let mut index = vector(data.shape()[0]);
-    index.extend(at.map(row));
+    // Only now it is known that so many rows can be counted.
+    let index = index(Rows::padded([batch, steps], batch_first));
     filled.rows_copied(0, index, data).reshape(&shape[..])
 }
 
@@ -280,7 +334,6 @@ fn padded<T: Element>(
 ///
 /// # Errors
 /// If `total_length` is less than the longest sequence, or there is not enough memory.
-#[concrete]
 pub fn pad_packed_sequence<T: Element>(
     sequence: &PackedSequence<T>,
     options: PadPackedOptions,
@@ -292,11 +345,9 @@ pub fn pad_packed_sequence<T: Element>(
         let what = format!("total_length is {steps}, the longest sequence has {longest} steps");
         return Err(Error::value(OP, what));
     }
-    let order = |i: usize| sequence.sorted_indices.as_ref().map_or(i, |sorted| sorted[i]);
-    let at = sequence.batch_sizes.iter().enumerate().flat_map(|(step, &n)| (0..n).map(move |i| (i, step)));
-    let at = at.map(|(i, step)| (order(i), step));
     let sizes = [sequence.batch_sizes[0], steps];
-    let result = padded(OP, &sequence.data, at, sizes, options.batch_first, options.padding_value)?;
+    let index = |rows: Rows| rows.unpacked(&sequence.batch_sizes, sequence.sorted_indices());
+    let result = padded(OP, &sequence.data, &index, sizes, options.batch_first, options.padding_value)?;
     Ok((result, sequence.lengths()))
 }
 
@@ -329,15 +380,13 @@ fn lengths_of<T: Element>(op: &str, sequences: &[Tensor<T>]) -> Result<Vec<usize
 ///
 /// # Errors
 /// If there is none, they differ in other axes than the first, or there is not enough memory.
-#[concrete]
 pub fn pad_sequence<T: Element>(sequences: &[Tensor<T>], options: PadSequenceOptions) -> Result<Tensor<T>> {
     const OP: &str = "pad_sequence";
     let lengths = lengths_of(OP, sequences)?;
     let steps = lengths.iter().max().copied().unwrap_or(0);
-    let skipped = |n: usize| if options.padding_side == PaddingSide::Left { steps - n } else { 0 };
-    let at = lengths.iter().enumerate().flat_map(|(i, &n)| (0..n).map(move |step| (i, skipped(n) + step)));
-    let sizes = [lengths.len(), steps];
-    padded(OP, &Tensor::cat(sequences, 0)?, at, sizes, options.batch_first, options.padding_value)
+    let (sizes, left) = ([lengths.len(), steps], options.padding_side == PaddingSide::Left);
+    let index = |rows: Rows| rows.joined(&lengths, steps, left);
+    padded(OP, &Tensor::cat(sequences, 0)?, &index, sizes, options.batch_first, options.padding_value)
 }
 
 /// Packs sequences `(L, *)` of different lengths; see [`PackedSequence`]. With `enforce_sorted`, which is PyTorch's
@@ -346,15 +395,14 @@ pub fn pad_sequence<T: Element>(sequences: &[Tensor<T>], options: PadSequenceOpt
 /// # Errors
 /// If there is none, one is empty, they differ in other axes than the first, or their lengths do not fall although
 /// `enforce_sorted` requires it.
-#[concrete]
 pub fn pack_sequence<T: Element>(sequences: &[Tensor<T>], enforce_sorted: bool) -> Result<PackedSequence<T>> {
     const OP: &str = "pack_sequence";
     let lengths = lengths_of(OP, sequences)?;
     if let Some(i) = lengths.iter().position(|&n| n == 0) {
         return Err(Error::value(OP, format!("sequence {i} has no step, expected at least one")));
     }
-    let starts: Vec<usize> = lengths.iter().scan(0, |sum, n| Some(std::mem::replace(sum, *sum + n))).collect();
-    packed(OP, &Tensor::cat(sequences, 0)?, &lengths, enforce_sorted, |sequence, step| starts[sequence] + step)
+    let starts = lengths.iter().scan(0, |sum, n| Some(std::mem::replace(sum, *sum + n))).collect();
+    packed(OP, &Tensor::cat(sequences, 0)?, &Rows { starts, stride: 1 }, &lengths, enforce_sorted)
 }
 
 /// The sequences of a [`PackedSequence`], each `(L, *)`, in the order of the caller's batch. As
@@ -362,9 +410,12 @@ pub fn pack_sequence<T: Element>(sequences: &[Tensor<T>], enforce_sorted: bool) 
 ///
 /// # Errors
 /// If there is not enough memory.
-#[concrete]
 pub fn unpack_sequence<T: Element>(sequence: &PackedSequence<T>) -> Result<Vec<Tensor<T>>> {
-    sequence.rows().into_iter().map(|rows| sequence.data.rows_taken("unpack_sequence", 0, rows)).collect()
+    let mut sequences = Vec::new();
+    for rows in rows_in(&sequence.batch_sizes, sequence.unsorted_indices()) {
+        sequences.push(sequence.data.rows_taken("unpack_sequence", 0, rows)?);
+    }
+    Ok(sequences)
 }
 
 /// The sequences of a padded tensor `(L, N, *)`, with `batch_first` `(N, L, *)`: the first `lengths[n]` steps of each. As
@@ -385,7 +436,7 @@ pub fn unpad_sequence<T: Element>(
     batch_first: bool,
 ) -> Result<Vec<Tensor<T>>> {
     const OP: &str = "unpad_sequence";
-    let (batch, steps) = batch_and_steps(OP, padded, batch_first)?;
+    let (batch, steps) = batch_and_steps(OP, padded.shape(), batch_first)?;
     let lengths = lengths.into().of_batch(OP, "length", batch, 0..=steps)?;
     let one = |(i, &n): (usize, &usize)| padded.select(isize::from(!batch_first), i as isize)?.narrow(0, 0, n);
     lengths.iter().enumerate().map(one).collect()

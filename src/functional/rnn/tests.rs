@@ -2,6 +2,7 @@
 
 use super::{
     GruKind, LstmKind, RecurrentKind, RecurrentState, RecurrentWeights, RnnKind, RnnNonlinearity, driver::Driver,
+    fused::Layer,
 };
 use crate::{
     autograd::grad_with,
@@ -31,7 +32,7 @@ impl Case {
             (1..steps).for_each(|t| sizes[t] = usize::saturating_sub(sizes[t - 1], below(2) * below(3)).max(1));
         }
         let (input, hidden) = ([0, 1, 3, 17][below(4)], [0, 1, 2, 5, 19][below(5)]);
-        let proj = if K::PROJECTS && hidden > 1 && below(2) == 0 { 1 + below(hidden as u64 - 1) } else { 0 };
+        let proj = if K::NAME == "LSTM" && hidden > 1 && below(2) == 0 { 1 + below(hidden as u64 - 1) } else { 0 };
         Case { sizes, backwards: below(2) == 0, biases: [below(3) > 0, below(3) > 0], input, hidden, proj }
     }
 
@@ -51,16 +52,15 @@ impl Case {
         let mut next = tensors.iter().cloned();
         let mut taken = || next.next().unwrap();
         let input = taken();
-        let start = K::State::of(|_| Ok(taken())).unwrap();
+        let start: Vec<Tensor<T>> = (0..K::State::<T>::PARTS).map(|_| taken()).collect();
         let mut weights = RecurrentWeights::new(&taken(), &taken());
         weights.bias_ih = self.biases[0].then(&mut taken);
         weights.bias_hh = self.biases[1].then(&mut taken);
         weights.weight_hr = (self.proj > 0).then(taken);
-        let driver = Driver { kind, op: "test" };
-        let layer = driver.layer(&input, &self.sizes, &start, &weights, self.backwards);
-        let (output, end) = if fused { driver.sweep(layer) } else { driver.steps(&layer) }.unwrap();
-        let parts = (0..K::State::<T>::PARTS).map(|part| end.part(part).clone());
-        std::iter::once(output).chain(parts).collect()
+        let driver = Driver { kind: kind.kernel(), op: "test" };
+        let layer = Layer::new(driver, &input, &self.sizes, &start, &weights, self.backwards);
+        let (output, end) = if fused { layer.run() } else { driver.steps(&layer) }.unwrap();
+        std::iter::once(output).chain(end).collect()
     }
 }
 

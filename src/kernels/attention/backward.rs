@@ -13,6 +13,7 @@ use crate::{
         gemm::{Mat, serial},
         isa::dispatch,
         memory,
+        passes::dot,
     },
     number::Real,
 };
@@ -105,7 +106,7 @@ impl<T: Real> Pass<'_, T> {
                             *total.at.add(i) += *more.at.add(i);
                         }
                     }
-                    put(total, slot.matrix(head), |x| x);
+                    put(total, slot.matrix(head), T::ONE);
                 }
             });
         }
@@ -145,10 +146,10 @@ impl<T: Real> Pass<'_, T> {
                 }
             }
             if let Some(slot) = &self.slots.key {
-                put(part.dk, slot.matrix(head).part(keys.clone(), 0..features), |x| x * attention.scale);
+                put(part.dk, slot.matrix(head).part(keys.clone(), 0..features), attention.scale);
             }
             if let Some(slot) = &self.slots.value {
-                put(part.dv, slot.matrix(head).part(keys, 0..columns), |x| x);
+                put(part.dv, slot.matrix(head).part(keys, 0..columns), T::ONE);
             }
         }
     }
@@ -235,7 +236,7 @@ impl<T: Real> Pass<'_, T> {
                 if !begun {
                     filled(dq.at, rows * features, T::ZERO);
                 }
-                put(dq, to, |x| x * attention.scale);
+                put(dq, to, attention.scale);
             }
         }
         drop(scratch);
@@ -249,15 +250,4 @@ struct Part<T> {
     value: Mat<T>,
     dk: Mat<T>,
     dv: Mat<T>,
-}
-
-/// `Σ xᵢ yᵢ`
-fn dot<T: Real>(x: &[T], y: &[T]) -> T {
-    let ((x, more_x), (y, more_y)) = (x.as_chunks::<8>(), y.as_chunks::<8>());
-    let mut sums = [T::ZERO; 8];
-    for (x, y) in x.iter().zip(y) {
-        (0..8).for_each(|i| sums[i] += x[i] * y[i]);
-    }
-    more_x.iter().zip(more_y).for_each(|(&x, &y)| sums[0] += x * y);
-    sums.into_iter().fold(T::ZERO, |a, b| a + b)
 }

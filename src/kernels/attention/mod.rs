@@ -104,6 +104,7 @@ impl<'a, T: Copy> Heads<'a, T> {
         self.lead.iter().map(|&(n, _)| n).product()
     }
 
+    #[inline(never)]
     fn matrix(&self, mut i: usize) -> Mat<T> {
         let mut at = self.at;
         for &(n, stride) in self.lead.iter().rev() {
@@ -366,7 +367,7 @@ unsafe fn attend<T: Real>(attention: &Attention<'_, T>, block: &Block, y: Mat<T>
         }
         for i in 0..rows {
             let inverse = if total[i] == T::ZERO { T::ZERO } else { total[i].recip() };
-            put(result.part(i..i + 1, 0..columns), y.part(i..i + 1, 0..columns), |x| x * inverse);
+            put(result.part(i..i + 1, 0..columns), y.part(i..i + 1, 0..columns), inverse);
             *stats.element(0, i) = if largest[i] == T::neg_infinity() { T::ZERO } else { largest[i] };
             *stats.element(1, i) = inverse;
         }

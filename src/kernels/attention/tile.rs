@@ -25,17 +25,21 @@ pub struct Scratch<T: Copy>(Vec<T>);
 impl<T: Copy> Scratch<T> {
     /// The memory, and the parts of these lengths, uninitialised.
     pub fn new<const N: usize>(lens: [usize; N]) -> (Self, [*mut T; N]) {
+        let mut parts = [std::ptr::null_mut(); N];
+        (Self::of(&lens, &mut parts), parts)
+    }
+
+    fn of(lens: &[usize], parts: &mut [*mut T]) -> Self {
         let line = LINE / size_of::<T>();
-        let lens = lens.map(|len| (len + BEYOND).next_multiple_of(line));
-        let mut memory = buffer(lens.iter().sum::<usize>() + line);
+        let padded = |len: usize| (len + BEYOND).next_multiple_of(line);
+        let mut memory = buffer(lens.iter().map(|&len| padded(len)).sum::<usize>() + line);
         let mut at: *mut T = memory.as_mut_ptr();
         at = at.wrapping_add(at.align_offset(LINE));
-        let parts = lens.map(|len| {
-            let part = at;
-            at = at.wrapping_add(len);
-            part
-        });
-        (Scratch(memory), parts)
+        for (part, &len) in parts.iter_mut().zip(lens) {
+            *part = at;
+            at = at.wrapping_add(padded(len));
+        }
+        Scratch(memory)
     }
 }
 
@@ -50,6 +54,7 @@ impl<T: Copy> Drop for Scratch<T> {
 /// # Safety
 /// `at` must be valid for writing them for as long as the result is used, and nothing else may use them meanwhile.
 #[allow(unsafe_code)]
+#[inline(never)]
 pub unsafe fn filled<'a, T: Copy>(at: *mut T, count: usize, value: T) -> &'a mut [T] {
     // SAFETY: the caller's promise; all elements are written before they are borrowed.
     unsafe {
@@ -63,6 +68,7 @@ pub unsafe fn filled<'a, T: Copy>(at: *mut T, count: usize, value: T) -> &'a mut
 /// # Safety
 /// `x` must be valid for reading, `space` for writing `E · width` elements and [`BEYOND`] more.
 #[allow(unsafe_code)]
+#[inline(never)]
 pub unsafe fn packed<T: Real>(x: Mat<T>, scale: T, width: usize, space: *mut T) -> Mat<T> {
     let len = x.columns * width;
     // SAFETY: the caller's promise. A panel is as wide as the padded rows, so it is all there is.
@@ -80,13 +86,14 @@ pub unsafe fn packed<T: Real>(x: Mat<T>, scale: T, width: usize, space: *mut T) 
 /// # Safety
 /// `x` must be valid for reading, `space` for writing as many elements.
 #[allow(unsafe_code)]
-pub unsafe fn near<T: Copy>(x: Mat<T>, space: *mut T) -> Mat<T> {
+#[inline(never)]
+pub unsafe fn near<T: Real>(x: Mat<T>, space: *mut T) -> Mat<T> {
     if x.column == 1 && !is_far(x) {
         return x;
     }
     let copy = Mat::new(space, (x.rows, x.columns), &[x.columns as isize, 1]);
     // SAFETY: the caller's promise.
-    unsafe { put(x, copy, |x| x) };
+    unsafe { put(x, copy, T::ONE) };
     copy
 }
 
@@ -95,21 +102,21 @@ pub fn is_far<T>(x: Mat<T>) -> bool {
     x.column != 1 || (x.row.unsigned_abs() * size_of::<T>()).is_multiple_of(1 << 11)
 }
 
-/// Writes `f` of each element of a matrix to another of its shape.
+/// Writes each element of a matrix, times `scale`, to another of its shape.
 ///
 /// # Safety
 /// They must be valid for reading and for writing.
 #[allow(unsafe_code)]
-#[inline(always)]
-pub unsafe fn put<T: Copy>(x: Mat<T>, to: Mat<T>, f: impl Fn(T) -> T) {
+#[inline(never)]
+pub unsafe fn put<T: Real>(x: Mat<T>, to: Mat<T>, scale: T) {
     for i in 0..x.rows {
         let (from, to_row) = (x.element(i, 0), to.element(i, 0));
         // SAFETY: the caller's promise.
         unsafe {
             if x.column == 1 && to.column == 1 {
-                (0..x.columns).for_each(|j| to_row.add(j).write(f(*from.add(j))));
+                (0..x.columns).for_each(|j| to_row.add(j).write(*from.add(j) * scale));
             } else {
-                (0..x.columns).for_each(|j| to.element(i, j).write(f(*x.element(i, j))));
+                (0..x.columns).for_each(|j| to.element(i, j).write(*x.element(i, j) * scale));
             }
         }
     }

@@ -212,20 +212,24 @@ impl<T: Product> Job<'_, T> {
     /// As [`run`](Job::run).
     #[allow(unsafe_code)]
     unsafe fn tiles(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, tiles: usize, start: Start<T>, fetch: Fetch<T>) {
-        let loops = match b.columns.div_ceil(self.kernels.lanes) {
-            1 => self.kernels.narrow,
-            2 => self.kernels.double,
-            4 => self.kernels.wide,
+        let vectors = b.columns.div_ceil(self.kernels.lanes);
+        if vectors == 3 {
             // SAFETY: the caller's promise.
-            _ => return unsafe { self.three_vectors(a, b, c, tiles, start, fetch) },
-        };
+            return unsafe { self.three_vectors(a, b, c, tiles, start, fetch) };
+        }
+        let loops = self.kernels.tiles(vectors);
+        let tallest = loops[loops.len() - 1].0;
+        let stream = self.strategy.stream && b.columns.is_multiple_of(self.kernels.lanes);
         let nothing = Mat { at: ptr::null_mut(), rows: 0, columns: 0, row: 0, column: 0 };
         let begin = if let Start::Values(values) = start { values } else { nothing };
         for i in 0..tiles {
             let (mut from, to) = (a.rows * i / tiles, a.rows * (i + 1) / tiles);
             let mut ahead = fetch.after(i).share(a.columns);
             while from < to {
-                let fits = loops[..loops.len().min(to - from)].iter().rfind(|(rows, _)| *rows <= to - from);
+                // If no loop is as tall as the tile, its parts are of nearly equal height.
+                let left = to - from;
+                let height = if left <= tallest { left } else { left.div_ceil(left.div_ceil(tallest)) };
+                let fits = loops[..loops.len().min(height)].iter().rfind(|(rows, _)| *rows <= height);
                 let &(rows, tile) = fits.expect("a loop for one row");
                 let job = Tile {
                     k: a.columns,
@@ -242,7 +246,8 @@ impl<T: Product> Job<'_, T> {
                     start_row: begin.row,
                     start_column: begin.column,
                     ahead,
-                    stream: self.strategy.stream && b.columns.is_multiple_of(self.kernels.lanes),
+                    stream,
+                    finish: self.kernels.finish,
                 };
                 // SAFETY: the loops are those of this CPU, this one takes no more rows than are left, and everything is
                 // inside the matrices.

@@ -35,6 +35,8 @@ use tile::{Dots, Kernels};
 
 /// Maximum number of products that one loop adds; longer sums are split into halves, for accuracy.
 const DOT_STEPS: usize = 1 << 10;
+/// Maximum number of products that one lane adds.
+const DOT_LANE: usize = 1 << 7;
 /// Minimum number of bytes of a result that does not stay in the caches. (Tests use a small limit.)
 const STREAMED: usize = if cfg!(test) { 1 << 12 } else { 32 << 20 };
 /// Cache lines at distances that are multiples of this number of bytes compete for the same place in the cache.
@@ -164,13 +166,10 @@ struct Strategy {
 
 impl Strategy {
     fn new<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) -> Self {
-        let vectors = match b.columns.div_ceil(kernels.lanes) {
-            1 => 1,
-            2 => 2,
-            _ if a.rows <= kernels.rows / 2 => 4,
-            _ => 2,
+        let (vectors, rows) = match (b.columns.div_ceil(kernels.lanes), kernels.shape(a.rows)) {
+            (vectors @ (1 | 2), (most, _)) => (vectors.min(most), kernels.rows),
+            (_, shape) => shape,
         };
-        let rows = if vectors == 4 { kernels.rows / 2 } else { kernels.rows };
         // Elements so far apart share few lines of the first-level cache and evict one another. A stride is inside the
         // memory of a matrix, or 1, so this cannot overflow.
         let far = |stride: isize, far: usize| (stride.unsigned_abs() * size_of::<T>()).is_multiple_of(far);
@@ -246,6 +245,7 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
 /// `a` and `b` must be valid for reading, `c`, of which the elements of a row or of a column are contiguous, for writing
 /// (and for reading, to add to it).
 #[allow(unsafe_code)]
+#[inline(never)]
 pub unsafe fn serial<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
     if c.rows * c.columns == 0 {
         return;
@@ -267,28 +267,34 @@ fn dotted<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>) -> bool {
 }
 
 fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
-    if let Start::Values(values) = start {
-        values.copy_to(c);
-    }
-    let add = !matches!(start, Start::Zero);
+    let zero = T::default();
+    let start = match start {
+        Start::Zero => Mat { at: (&raw const zero).cast_mut(), row: 0, column: 0, ..c },
+        Start::Itself => c,
+        Start::Values(values) => values,
+    };
+    let start = &start;
     let threads = if b.rows * b.columns < DOTS_PARALLEL { 1 } else { threads::num_threads() };
     threads::for_each(b.rows * b.columns, threads, |i| {
         let [from, to] = [i, i + 1].map(|i| b.columns * i / threads);
-        some_dots(kernels, a, b.part(0..b.rows, from..to), c.part(0..c.rows, from..to), add);
+        let (c, start) = (c.part(0..c.rows, from..to), start.part(0..c.rows, from..to));
+        some_dots(kernels, a, b.part(0..b.rows, from..to), c, start);
     });
 }
 
+/// `c = start + a · b`; `start` is as large as `c`, or `c` itself.
 #[allow(unsafe_code)]
-fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
-    if a.columns > DOT_STEPS {
+fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Mat<T>) {
+    let most = (DOT_LANE * kernels.lanes).min(DOT_STEPS);
+    if a.columns > most {
         // By halves.
-        let half = (a.columns / 2).next_multiple_of(DOT_STEPS);
+        let half = (a.columns / 2).next_multiple_of(most);
         let part = |steps: Range<usize>| (a.part(0..a.rows, steps.clone()), b.part(steps, 0..b.columns));
         let (left, right) = (part(0..half), part(half..a.columns));
         let mut sums = memory::filled(c.rows * c.columns, T::default());
         let rest = Mat::new(sums.as_mut_ptr(), (c.rows, c.columns), &[c.columns as isize, 1]);
-        some_dots(kernels, left.0, left.1, c, add);
-        some_dots(kernels, right.0, right.1, rest, false);
+        some_dots(kernels, right.0, right.1, rest, rest);
+        some_dots(kernels, left.0, left.1, c, start);
         for i in 0..c.rows {
             for j in 0..c.columns {
                 // SAFETY: both are valid for reading and writing all their elements.
@@ -297,8 +303,20 @@ fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, 
         }
         return memory::recycle(sums);
     }
-    let (a_row, b_row, c_row, c_column) = (a.row, b.column, c.row, c.column);
-    let dots = Dots { k: a.columns, a: a.at, a_row, b: b.at, b_row, n: b.columns, c: c.at, c_row, c_column, add };
+    let dots = Dots {
+        k: a.columns,
+        a: a.at,
+        a_row: a.row,
+        b: b.at,
+        b_row: b.column,
+        n: b.columns,
+        c: c.at,
+        c_row: c.row,
+        c_column: c.column,
+        start: start.at,
+        start_row: start.row,
+        start_column: start.column,
+    };
     // SAFETY: the loops are those of this CPU, and there is one for this number of rows.
     unsafe { kernels.dots[a.rows - 1](&dots) };
 }

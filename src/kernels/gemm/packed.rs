@@ -21,6 +21,8 @@ pub struct Packed<T: Copy + 'static> {
     columns: usize,
     /// Vectors per panel.
     vectors: usize,
+    /// Maximum number of rows per tile.
+    tall: usize,
 }
 
 // SAFETY: the elements are only read once they are packed, and belong to this value.
@@ -32,13 +34,12 @@ impl<T: Product> Packed<T> {
     pub fn new(b: ArrayView2<'_, T>, most: usize) -> Self {
         let kernels = T::kernels();
         let (rows, columns) = b.dim();
-        // As for any product: wide panels for a few rows, otherwise tall tiles.
-        let vectors = if most <= kernels.rows / 2 { 4 } else { 2 };
+        let (vectors, tall) = kernels.shape(most);
         let wide = columns.next_multiple_of(kernels.lanes);
         let mut space = buffer::<T>(rows * wide + 8 + LINE / size_of::<T>());
         let at = space.as_mut_ptr();
         let at = at.wrapping_add(at.align_offset(LINE));
-        let packed = Packed { kernels, space, at, rows, columns, vectors };
+        let packed = Packed { kernels, space, at, rows, columns, vectors, tall };
         if rows * columns > 0 {
             let b = Mat::of(b);
             for block in packed.blocks() {
@@ -81,13 +82,8 @@ impl<T: Product> Packed<T> {
                 (0..self.columns).for_each(|j| unsafe { c.element(i, j).write(T::default()) });
             }
         }
-        let strategy = Strategy {
-            width: self.width(),
-            rows: if self.vectors == 4 { self.kernels.rows / 2 } else { self.kernels.rows },
-            pack_columns: true,
-            pack_rows: false,
-            stream: false,
-        };
+        let strategy =
+            Strategy { width: self.width(), rows: self.tall, pack_columns: true, pack_rows: false, stream: false };
         let nothing = std::ptr::null_mut();
         let next = Mat { at: nothing, rows: 0, columns: 0, row: 0, column: 0 };
         let job = Job { kernels: self.kernels, strategy, rows_at: nothing, transposed_at: nothing, next };

@@ -1,6 +1,9 @@
 //! Vectors of numbers in registers, from which the tiles of a product are built; one implementation per instruction
 //! set.
 
+// Lanes are addressed by index.
+#![allow(clippy::needless_range_loop)]
+
 use crate::{
     kernels::raw,
     number::{Element, Number},
@@ -84,9 +87,12 @@ macro_rules! plain {
                 if end - start == 4 {
                     return unsafe { Self::load(from) };
                 }
+                let mut lanes = [<$t>::default(); 4];
                 // `from` itself may point before the array.
-                let lane = |i: usize| unsafe { *from.wrapping_add(i) };
-                Plain(std::array::from_fn(|i| if start <= i && i < end { lane(i) } else { <$t>::default() }))
+                for i in start..end {
+                    lanes[i] = unsafe { *from.wrapping_add(i) };
+                }
+                Plain(lanes)
             }
             #[inline(always)]
             unsafe fn store(self, to: *mut $t) {
@@ -103,15 +109,27 @@ macro_rules! plain {
             }
             #[inline(always)]
             unsafe fn add_product(self, a: Self, b: Self) -> Self {
-                Plain(std::array::from_fn(|i| self.0[i].plus(a.0[i].times(b.0[i]))))
+                let mut lanes = self.0;
+                for i in 0..4 {
+                    lanes[i] = self.0[i].plus(a.0[i].times(b.0[i]));
+                }
+                Plain(lanes)
             }
             #[inline(always)]
             unsafe fn add(self, other: Self) -> Self {
-                Plain(std::array::from_fn(|i| self.0[i].plus(other.0[i])))
+                let mut lanes = self.0;
+                for i in 0..4 {
+                    lanes[i] = self.0[i].plus(other.0[i]);
+                }
+                Plain(lanes)
             }
             #[inline(always)]
             unsafe fn rotate(self, by: usize) -> Self {
-                Plain(std::array::from_fn(|i| self.0[(i + 4 - by) % 4]))
+                let mut lanes = self.0;
+                for i in 0..4 {
+                    lanes[i] = self.0[(i + 4 - by) % 4];
+                }
+                Plain(lanes)
             }
             #[inline(always)]
             unsafe fn sum(self) -> $t {

@@ -100,6 +100,27 @@ fn products_agree_with_plain_loops() {
     agrees::<i64>();
 }
 
+/// If the rows of both operands are contiguous the loops are dot products, otherwise tiles.
+#[test]
+fn long_sums_are_accurate_with_each_set_of_instructions() {
+    let _alone = lock(&INSTRUCTIONS);
+    let k = 1_000_000;
+    let tenths = Array2::from_elem((4, k), 0.1f32);
+    let (ones, columns) = (Array2::from_elem((2, k), 1f32), Array2::from_elem((k, 2), 1f32));
+    let want = f64::from(0.1f32) * k as f64;
+    for capability in [Capability::Default, Capability::Avx2, Capability::Avx512] {
+        set_capability(capability);
+        for rows in [1, 2, 4] {
+            for (b, most) in [(ones.t(), 1e-6), (columns.view(), 5e-6)] {
+                for sum in matmul(tenths.slice(s![..rows, ..]), b) {
+                    let off = (f64::from(sum) / want - 1.).abs();
+                    assert!(off < most, "{capability:?}, {rows} rows: off by {off:e}, most {most:e}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_bits_do_not_depend_on_the_threads() {
     let _alone = lock(&INSTRUCTIONS);

@@ -40,6 +40,7 @@ pub struct Tile<T> {
     /// Whether `c`, which is not added to, is written around the caches: its rows begin at multiples of a vector's
     /// size, and all vectors are whole.
     pub stream: bool,
+    pub finish: FinishFn<T>,
 }
 
 /// What will be read after a tile, prefetched while the tile is computed: one cache line per `every` steps, `lines` of
@@ -81,17 +82,22 @@ pub struct Dots<T> {
     pub c: *mut T,
     pub c_row: isize,
     pub c_column: isize,
-    pub add: bool,
+    /// What the products are added to, at any strides.
+    pub start: *const T,
+    pub start_row: isize,
+    pub start_column: isize,
 }
 
 pub type TileFn<T> = unsafe fn(&Tile<T>);
 pub type DotsFn<T> = unsafe fn(&Dots<T>);
+/// Streams so many rows of vectors, the sums of a tile, or adds them to what is there.
+pub type FinishFn<T> = unsafe fn(&Tile<T>, *const T, rows: usize, vectors: usize);
 
 /// The most rows of `a` that [`Dots`] takes in any table.
 pub const DOT_ROWS: usize = 4;
 
 /// Loops for tiles, with the number of rows that each takes, in ascending order from 1; a tile of another height is
-/// split into several of them. In f32, where speed matters most, every height has its own loop.
+/// split into several of them. In f32, where speed matters most, every height up to the maximum has its own loop.
 pub type Tiles<T> = &'static [(usize, TileFn<T>)];
 
 /// The loops for one type of numbers and one instruction set.
@@ -102,26 +108,35 @@ pub struct Kernels<T: 'static> {
     pub rows: usize,
     /// Tiles of one vector.
     pub narrow: Tiles<T>,
-    /// Tiles of two vectors.
+    /// Tiles of two vectors, if any.
     pub double: Tiles<T>,
-    /// Tiles of four vectors, with half as many rows.
+    /// Tiles of four vectors, if any, for products of a few rows.
     pub wide: Tiles<T>,
     /// Indexed by the number of rows of `a`, less 1.
     pub dots: &'static [DotsFn<T>],
+    /// What all tiles share, compiled once. It is called by a pointer that the compiler does not know, since that ignores
+    /// `inline(never)` of functions with `target_feature`.
+    pub finish: FinishFn<T>,
 }
 
-/// The body for each row below `MR`, with the row's index as a constant: the compiler unrolls loops only up to some
-/// size.
-macro_rules! for_rows {
-    ($i:ident < $mr:ident $body:block) => {
-        for_rows!(@ $mr $body $i 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
-    };
-    (@ $mr:ident $body:block $i:ident $($row:literal)*) => {
-        $(if const { $row < $mr } {
-            let $i: usize = $row;
-            $body
-        })*
-    };
+impl<T> Kernels<T> {
+    /// Vectors per panel for products of so many rows, and the maximum number of rows per tile.
+    pub fn shape(&self, rows: usize) -> (usize, usize) {
+        match (self.wide, self.double) {
+            ([.., (most, _)], _) if rows <= *most => (4, *most),
+            (_, [_, ..]) => (2, self.rows),
+            _ => (1, self.rows),
+        }
+    }
+
+    /// The loops for tiles of so many vectors.
+    pub fn tiles(&self, vectors: usize) -> Tiles<T> {
+        match vectors {
+            1 => self.narrow,
+            2 => self.double,
+            _ => self.wide,
+        }
+    }
 }
 
 /// # Safety
@@ -129,32 +144,81 @@ macro_rules! for_rows {
 /// steps.
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t: &Tile<V::T>, edges: Edges<V>) {
+unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t: &Tile<V::T>) {
     // SAFETY: the caller's promise covers each row, step and lane below; the mask leaves out what is beyond `columns`.
     unsafe {
         let mask = V::first(t.columns - (NV - 1) * V::LANES);
         if !t.stream {
-            let (mut c, mut left) = (t.c, MR);
-            while left > 0 {
-                for v in 0..NV {
+            let (mut c, mut i) = (t.c, 0);
+            while i < MR {
+                let mut v = 0;
+                while v < NV {
                     V::prefetch(c.wrapping_add(v * V::LANES));
+                    v += 1;
                 }
                 c = c.wrapping_offset(t.c_row);
-                left -= 1;
+                i += 1;
             }
         }
         let mut sums = [[V::zero(); NV]; MR];
         if !t.start.is_null() {
-            // Only a copy is borrowed, so that the sums themselves stay in registers.
-            let mut first = sums;
-            (edges.begin)(t, mask, first.as_flattened_mut(), NV);
-            sums = first;
+            let (mut start, mut i) = (t.start, 0);
+            while i < MR {
+                let mut v = 0;
+                while v < NV {
+                    sums[i][v] = match t.start_column {
+                        0 => V::splat(raw::element(start)),
+                        _ if v < NV - 1 => V::load(start.wrapping_add(v * V::LANES)),
+                        _ => V::load_part(start.wrapping_add(v * V::LANES), mask),
+                    };
+                    v += 1;
+                }
+                start = start.wrapping_offset(t.start_row);
+                i += 1;
+            }
         }
+        // Addresses that are known at compile time make a better loop.
+        if BESIDE && t.a_row == 1 {
+            steps::<V, MR, NV, true>(t, mask, &mut sums);
+        } else {
+            steps::<V, MR, NV, false>(t, mask, &mut sums);
+        }
+        if t.stream || t.add {
+            let last = sums;
+            return (t.finish)(t, last.as_ptr().cast(), MR, NV);
+        }
+        let (mut c, mut i) = (t.c, 0);
+        while i < MR {
+            let mut v = 0;
+            while v < NV - 1 {
+                sums[i][v].store(c.wrapping_add(v * V::LANES));
+                v += 1;
+            }
+            sums[i][NV - 1].store_part(c.wrapping_add((NV - 1) * V::LANES), mask);
+            c = c.wrapping_offset(t.c_row);
+            i += 1;
+        }
+    }
+}
+
+/// All steps along the common axis; with `BESIDE` the rows of `a` are at distance 1.
+///
+/// # Safety
+/// As [`tile`].
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn steps<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(
+    t: &Tile<V::T>,
+    mask: V::Mask,
+    sums: &mut [[V; NV]; MR],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
         let (mut a, mut b) = (t.a, t.b);
         // Every fourth row has an address of its own, hidden from the compiler: otherwise it would derive the addresses
         // of all rows from one chain of additions, which takes as long as the products.
-        let row = t.a_row;
-        let apart = |rows: isize| black_box(row.wrapping_mul(rows));
+        let row = if BESIDE { 1 } else { t.a_row };
+        let apart = |rows: isize| if BESIDE { rows } else { black_box(row.wrapping_mul(rows)) };
         let fourths = [0, apart(4), apart(8), apart(12)];
         let beside_them = [0, row, row.wrapping_mul(2), apart(3)];
         let (mut left, mut ahead, mut fetched) = (t.k, t.ahead, 0);
@@ -166,95 +230,59 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
             while steps > 0 {
                 steps -= 1;
                 let mut vectors = [V::zero(); NV];
-                for v in 0..NV - 1 {
+                let mut v = 0;
+                while v < NV - 1 {
                     vectors[v] = V::load(b.wrapping_add(v * V::LANES));
+                    v += 1;
                 }
                 vectors[NV - 1] = V::load_part(b.wrapping_add((NV - 1) * V::LANES), mask);
-                for_rows!(i < MR {
-                    let x = if BESIDE {
-                        a.wrapping_add(i)
-                    } else {
-                        a.wrapping_offset(fourths[i / 4]).wrapping_offset(beside_them[i % 4])
-                    };
+                let mut i = 0;
+                while i < MR {
+                    let x = a.wrapping_offset(fourths[i / 4]).wrapping_offset(beside_them[i % 4]);
                     let x = V::splat(raw::element(x));
-                    for v in 0..NV {
+                    let mut v = 0;
+                    while v < NV {
                         sums[i][v] = sums[i][v].add_product(x, vectors[v]);
+                        v += 1;
                     }
-                });
+                    i += 1;
+                }
                 // After the last step the addresses may be anywhere.
                 a = a.wrapping_offset(t.a_k);
                 b = b.wrapping_offset(t.b_k);
             }
         }
-        if t.stream || t.add {
-            let last = sums;
-            return (edges.finish)(t, mask, last.as_flattened(), NV);
-        }
-        for_rows!(i < MR {
+    }
+}
+
+/// See [`FinishFn`].
+///
+/// # Safety
+/// As [`tile`]; there are so many vectors.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn finish<V: Simd>(t: &Tile<V::T>, mut sums: *const V::T, rows: usize, vectors: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mask = V::first(t.columns - (vectors - 1) * V::LANES);
+        for i in 0..rows {
             let c = t.c.wrapping_offset((i as isize).wrapping_mul(t.c_row));
-            for v in 0..NV - 1 {
-                sums[i][v].store(c.wrapping_add(v * V::LANES));
-            }
-            sums[i][NV - 1].store_part(c.wrapping_add((NV - 1) * V::LANES), mask);
-        });
-    }
-}
-
-/// What all tiles of one instruction set share, compiled once for it: [`begin`] and [`finish`].
-#[derive(Clone, Copy)]
-struct Edges<V: Simd> {
-    begin: unsafe fn(&Tile<V::T>, V::Mask, &mut [V], usize),
-    finish: unsafe fn(&Tile<V::T>, V::Mask, &[V], usize),
-}
-
-/// The initial values of the sums of a tile, `nv` vectors per row.
-///
-/// # Safety
-/// As [`tile`].
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn begin<V: Simd>(t: &Tile<V::T>, mask: V::Mask, sums: &mut [V], nv: usize) {
-    for (i, sums) in sums.chunks_exact_mut(nv).enumerate() {
-        let start = t.start.wrapping_offset(i as isize * t.start_row);
-        for (v, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            *sum = unsafe {
-                match t.start_column {
-                    0 => V::splat(*start),
-                    _ if v + 1 < nv => V::load(start.add(v * V::LANES)),
-                    _ => V::load_part(start.add(v * V::LANES), mask),
-                }
-            };
-        }
-    }
-}
-
-/// Streams the sums of a tile, or adds them to what is there.
-///
-/// # Safety
-/// As [`tile`].
-#[inline(always)]
-#[allow(unsafe_code)]
-unsafe fn finish<V: Simd>(t: &Tile<V::T>, mask: V::Mask, sums: &[V], nv: usize) {
-    for (i, sums) in sums.chunks_exact(nv).enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let c = t.c.offset(i as isize * t.c_row);
-            for (v, &sum) in sums.iter().enumerate() {
-                let c = c.add(v * V::LANES);
+            for v in 0..vectors {
+                let (c, sum) = (c.wrapping_add(v * V::LANES), V::load(sums));
                 if t.stream {
                     sum.stream(c);
-                } else if v + 1 < nv {
+                } else if v + 1 < vectors {
                     V::load(c).add(sum).store(c);
                 } else {
                     V::load_part(c, mask).add(sum).store_part(c, mask);
                 }
+                sums = sums.wrapping_add(V::LANES);
             }
         }
     }
 }
 
-/// One step along the common axis of `MR` rows of `a` and `NR` of `b`, from place `p`.
+/// One step along the common axis of `MR` rows of `a` and `NR` of `b`, at place `p`.
 ///
 /// # Safety
 /// As [`dots`].
@@ -270,21 +298,28 @@ unsafe fn dot_step<V: Simd, const MR: usize, const NR: usize>(
     // SAFETY: the caller's promise; the mask leaves out what is beyond `k`.
     unsafe {
         let mut rows = [V::zero(); MR];
-        for (i, row) in rows.iter_mut().enumerate() {
+        let mut i = 0;
+        while i < MR {
             let from = t.a.wrapping_offset((i as isize).wrapping_mul(t.a_row).wrapping_add(p));
-            *row = if let Some(mask) = mask { V::load_part(from, mask) } else { V::load(from) };
+            rows[i] = if let Some(mask) = mask { V::load_part(from, mask) } else { V::load(from) };
+            i += 1;
         }
-        for r in 0..NR {
+        let mut r = 0;
+        while r < NR {
             let from = b.wrapping_offset((r as isize).wrapping_mul(t.b_row).wrapping_add(p));
             let y = if let Some(mask) = mask { V::load_part(from, mask) } else { V::load(from) };
-            for i in 0..MR {
+            let mut i = 0;
+            while i < MR {
                 sums[i][r] = sums[i][r].add_product(rows[i], y);
+                i += 1;
             }
+            r += 1;
         }
     }
 }
 
-/// The dot products of `MR` rows of `a` with `NR` rows of `b` from row `j` on; the first step takes `first` elements.
+/// The dot products of `MR` rows of `a` with `NR` rows of `b` from row `j` on; the first step takes `first` elements, or
+/// a whole vector if that is 0.
 ///
 /// # Safety
 /// As [`dots`].
@@ -293,28 +328,44 @@ unsafe fn dot_step<V: Simd, const MR: usize, const NR: usize>(
 unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j: usize, first: usize) {
     // SAFETY: the caller's promise.
     unsafe {
+        let b = t.b.wrapping_offset((j as isize).wrapping_mul(t.b_row));
         let mut sums = [[V::zero(); NR]; MR];
-        let b = t.b.offset(j as isize * t.b_row);
-        let mut p = first;
-        if first > 0 {
-            // In the last lanes: each element is in the same lane as the one that is a vector further on.
-            dot_step(t, b, first as isize - V::LANES as isize, Some(V::last(first)), &mut sums);
+        let (lanes, k) = (V::LANES as isize, t.k as isize);
+        // Whole vectors before the next part of one. The first part is in the last lanes: each element is in the same
+        // lane as the one that is a vector further on.
+        let (mut p, mut whole, mut mask) = match first {
+            0 => (0, t.k / V::LANES, V::first(t.k % V::LANES)),
+            _ => (first as isize - lanes, 0, V::last(first)),
+        };
+        loop {
+            while whole > 0 {
+                dot_step(t, b, p, None, &mut sums);
+                p += lanes;
+                whole -= 1;
+            }
+            if p >= k {
+                break;
+            }
+            dot_step(t, b, p, Some(mask), &mut sums);
+            p += lanes;
+            let rest = t.k.saturating_sub(p as usize);
+            (whole, mask) = (rest / V::LANES, V::first(rest % V::LANES));
         }
-        while p + V::LANES <= t.k {
-            dot_step(t, b, p as isize, None, &mut sums);
-            p += V::LANES;
-        }
-        if p < t.k {
-            dot_step(t, b, p as isize, Some(V::first(t.k - p)), &mut sums);
-        }
-        for (i, sums) in sums.iter().enumerate() {
-            for (r, &sum) in sums.iter().enumerate() {
-                let c = t.c.offset(i as isize * t.c_row + (j + r) as isize * t.c_column);
+        let mut i = 0;
+        while i < MR {
+            let mut r = 0;
+            while r < NR {
                 // As if the first step had been a whole vector: sums must not depend on where in memory the elements
                 // are.
-                let sum = if first == 0 { sum } else { sum.rotate(first) }.sum();
-                *c = if t.add { (*c).plus(sum) } else { sum };
+                let sum = sums[i][r].rotate(first).sum();
+                let at = |row: isize, column: isize| {
+                    (i as isize).wrapping_mul(row).wrapping_add(((j + r) as isize).wrapping_mul(column))
+                };
+                let before = raw::element(t.start.wrapping_offset(at(t.start_row, t.start_column)));
+                raw::write(t.c.wrapping_offset(at(t.c_row, t.c_column)), before.plus(sum));
+                r += 1;
             }
+            i += 1;
         }
     }
 }
@@ -351,42 +402,30 @@ macro_rules! kernels {
         mod $name {
             use super::*;
             /// # Safety
-            /// As [`super::begin`].
-            #[allow(unsafe_code)]
-            #[inline(never)]
-            $(#[$feature])?
-            unsafe fn begin(t: &Tile<$t>, mask: <$vector as Simd>::Mask, sums: &mut [$vector], nv: usize) {
-                // SAFETY: the caller's promise.
-                unsafe { super::begin(t, mask, sums, nv) }
-            }
-            /// # Safety
             /// As [`super::finish`].
             #[allow(unsafe_code)]
-            #[inline(never)]
             $(#[$feature])?
-            unsafe fn finish(t: &Tile<$t>, mask: <$vector as Simd>::Mask, sums: &[$vector], nv: usize) {
+            unsafe fn finish(t: &Tile<$t>, sums: *const $t, rows: usize, vectors: usize) {
                 // SAFETY: the caller's promise.
-                unsafe { super::finish(t, mask, sums, nv) }
+                unsafe { super::finish::<$vector>(t, sums, rows, vectors) }
             }
             /// # Safety
             /// As [`super::tile`].
             #[allow(unsafe_code)]
             $(#[$feature])?
             unsafe fn tile<const MR: usize, const NV: usize>(t: &Tile<$t>) {
-                let edges = Edges { begin, finish };
-                // Addresses that are known at compile time make a better loop, which pays for tall tiles.
-                let beside = const { 2 * MR > if NV == 4 { $rows / 2 } else { $rows } } && t.a_row == 1;
                 // SAFETY: the caller's promise.
                 unsafe {
-                    match beside {
-                        true => super::tile::<$vector, MR, NV, true>(t, edges),
-                        false => super::tile::<$vector, MR, NV, false>(t, edges),
+                    // It pays for tall tiles.
+                    match const { size_of::<$t>() == 4 && MR * NV > $rows } {
+                        true => super::tile::<$vector, MR, NV, true>(t),
+                        false => super::tile::<$vector, MR, NV, false>(t),
                     }
                 }
             }
             /// # Safety
             /// As [`super::dots`].
-            #[allow(unsafe_code)]
+            #[allow(unsafe_code, dead_code)]
             $(#[$feature])?
             unsafe fn dots<const MR: usize, const NR: usize>(t: &Dots<$t>) {
                 // SAFETY: the caller's promise.
@@ -399,6 +438,7 @@ macro_rules! kernels {
                 double: &[$(($d, tile::<$d, 2>)),*],
                 wide: &[$(($w, tile::<$w, 4>)),*],
                 dots: &[$(dots::<$mr, $nr>),*],
+                finish,
             };
         }
     };
@@ -406,9 +446,9 @@ macro_rules! kernels {
 
 kernels!(plain_f32: f32, Plain<f32>, rows 4, features [],
     narrow [1 2 4], double [1 2 4], wide [1 2], dots [1 of 4, 2 of 4]);
-// Products of integers are rare.
-kernels!(plain_i64: i64, Plain<i64>, rows 4, features [], narrow [1], double [1 4], wide [1], dots [1 of 4]);
-kernels!(plain_f64: f64, Plain<f64>, rows 4, features [], narrow [1 4], double [1 4], wide [1 2], dots [1 of 4, 2 of 4]);
+// Products of integers are rare. Four numbers of 8 bytes are two vectors of such a CPU.
+kernels!(plain_i64: i64, Plain<i64>, rows 4, features [], narrow [1 4], double [], wide [], dots []);
+kernels!(plain_f64: f64, Plain<f64>, rows 4, features [], narrow [1 2 4], double [], wide [], dots [1 of 4]);
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{F32x8, F32x16, F64x4, F64x8};
@@ -417,16 +457,15 @@ use super::simd::{F32x8, F32x16, F64x4, F64x8};
 kernels!(avx2_f32: f32, F32x8, rows 6, features [target_feature(enable = "avx2,fma")],
     narrow [1 2 3 4 5 6], double [1 2 3 4 5 6], wide [1 2 3], dots [1 of 8, 2 of 4, 3 of 3, 4 of 2]);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx2_f64: f64, F64x4, rows 6, features [target_feature(enable = "avx2,fma")],
-    narrow [1 2 4 6], double [1 2 4 6], wide [1 3], dots [1 of 8, 2 of 4, 3 of 3, 4 of 2]);
+kernels!(avx2_f64: f64, F64x4, rows 4, features [target_feature(enable = "avx2,fma")],
+    narrow [1 2 4], double [1 2 4], wide [1], dots [1 of 8, 2 of 4, 3 of 3, 4 of 2]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512_f32: f32, F32x16, rows 14, features [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")],
     narrow [1 2 3 4 5 6 7 8 9 10 11 12 13 14], double [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [1 2 3 4 5 6 7],
     dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
 #[cfg(target_arch = "x86_64")]
-kernels!(avx512_f64: f64, F64x8, rows 14, features [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")],
-    narrow [1 2 4 7 14], double [1 2 4 7 14], wide [1 2 4 7],
-    dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
+kernels!(avx512_f64: f64, F64x8, rows 8, features [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")],
+    narrow [1 2 4 8], double [1 2 4 8], wide [1], dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
 
 /// Numbers for which there are loops.
 pub trait Product: Element {

@@ -1,12 +1,14 @@
 //! The largest element of each window, and its place.
 
+use ndnn_derive::concrete;
 use num_traits::Float;
 
 use super::{
     super::{
         isa::{Isa, Kernel, dispatch_for},
         memory::Aligned,
-        row_kernel::{self, Blank, RowKernel, Sizes, write},
+        passes::{Blank, write},
+        row_kernel::{self, Sizes},
         sizes::saturating,
         threads,
         thresholds::{POOLING_PARALLEL as PARALLEL, POOLING_TASK as TASK},
@@ -160,28 +162,18 @@ fn improve_by<T: Float, const PLACES: bool>(
     }
 }
 
-/// Rows of zeros to which each element of `g` is added at its place.
-struct Unpool<'a, T> {
-    g: &'a [T],
-    places: &'a [i64],
-    count: usize,
-}
-
-impl<T: Real> RowKernel<T> for Unpool<'_, T> {
-    type Note = ();
-    #[inline(always)]
-    fn row<'a, I: Isa>(&self, i: usize, out: &'a mut Blank<T>, _: &mut [T]) -> (&'a mut [T], ()) {
+/// The derivative of max pooling: adds each element of `g` at its place in one of `rows` planes of `len` elements.
+#[concrete]
+pub fn unpool<T: Real>(g: &[T], places: &[i64], rows: usize, len: usize) -> Aligned<T> {
+    let count = g.len() / rows.max(1);
+    let sizes = Sizes { rows, read: len, written: len, sums: 0 };
+    row_kernel::run(sizes, &|i, out, _| {
         let out = write(out, |_| T::ZERO);
-        let part = i * self.count..(i + 1) * self.count;
-        for (&g, &at) in self.g[part.clone()].iter().zip(&self.places[part]) {
+        let part = i * count..(i + 1) * count;
+        for (&g, &at) in g[part.clone()].iter().zip(&places[part]) {
             out[at as usize] += g;
         }
         (out, ())
-    }
-}
-
-/// The derivative of max pooling: adds each element of `g` at its place in one of `rows` planes of `len` elements.
-pub fn unpool<T: Real>(g: &[T], places: &[i64], rows: usize, len: usize) -> Aligned<T> {
-    let kernel = Unpool { g, places, count: g.len() / rows.max(1) };
-    row_kernel::run(&kernel, Sizes { rows, read: len, written: len, sums: 0 }).0
+    })
+    .0
 }

@@ -4,7 +4,7 @@ use super::{
     super::{
         isa::{Isa, Kernel, dispatch_for},
         memory::{Aligned, filled},
-        row_kernel::{Blank, write},
+        passes::{Blank, write},
         sizes::saturating,
         threads,
         thresholds::{POOLING_PARALLEL as PARALLEL, POOLING_TASK as TASK},

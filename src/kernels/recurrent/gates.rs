@@ -4,7 +4,10 @@ use std::mem::MaybeUninit;
 
 use super::Kind;
 use crate::{
-    kernels::isa::{Isa, Kernel, dispatch, dispatch_narrow, with_baseline},
+    kernels::{
+        passes::{passes, write},
+        reduce::add_row,
+    },
     number::Real,
 };
 
@@ -23,19 +26,10 @@ pub struct Forth<'a, T> {
 
 impl<T: Real> Forth<'_, T> {
     pub fn call(self) {
-        // Functions of f64 are computed one by one.
-        if const { size_of::<T>() == 4 } { dispatch(self) } else { with_baseline(self) }
-    }
-}
-
-impl<T: Real> Kernel for Forth<'_, T> {
-    type Output = ();
-    #[inline(always)]
-    fn run<I: Isa>(self) {
         let Forth { kind, hidden, gates, product, bias, h, c } = self;
         match kind {
             Kind::Tanh => {
-                tanh::<T, I>(gates);
+                tanh(gates);
                 h.copy_from_slice(gates);
             }
             Kind::Relu => {
@@ -47,14 +41,20 @@ impl<T: Real> Kernel for Forth<'_, T> {
             }
             Kind::Lstm => {
                 for row in 0..h.len().checked_div(hidden).unwrap_or(0) {
-                    let gates = &mut gates[row * 4 * hidden..][..4 * hidden];
-                    lstm::<T, I>(gates, part_mut(h, row, hidden), part_mut(c, row, hidden));
+                    let gates = part_mut(gates, row, 4 * hidden);
+                    sigmoid(&mut gates[..2 * hidden]);
+                    sigmoid(&mut gates[3 * hidden..]);
+                    tanh(part_mut(gates, 2, hidden));
+                    lstm_state(gates, part_mut(c, row, hidden), part_mut(h, row, hidden));
                 }
             }
             Kind::Gru => {
                 for row in 0..h.len().checked_div(hidden).unwrap_or(0) {
-                    let (at, len) = (row * 3 * hidden, 3 * hidden);
-                    gru::<T, I>(&mut gates[at..][..len], &mut product[at..][..len], bias, part_mut(h, row, hidden));
+                    let (rz, new) = part_mut(gates, row, 3 * hidden).split_at_mut(2 * hidden);
+                    let (of_rz, inner) = part_mut(product, row, 3 * hidden).split_at_mut(2 * hidden);
+                    gru_rz(rz, of_rz, &bias[..2 * hidden]);
+                    gru_new(new, &rz[..hidden], inner, &bias[2 * hidden..]);
+                    gru_state(part_mut(h, row, hidden), &rz[hidden..], new);
                 }
             }
         }
@@ -62,83 +62,60 @@ impl<T: Real> Kernel for Forth<'_, T> {
 }
 
 /// Part `i` of parts of this length.
-#[inline(always)]
 fn part<T>(x: &[T], i: usize, len: usize) -> &[T] {
     &x[i * len..][..len]
 }
 
-#[inline(always)]
 fn part_mut<T>(x: &mut [T], i: usize, len: usize) -> &mut [T] {
     &mut x[i * len..][..len]
 }
 
-#[inline(always)]
-fn tanh<T: Real, I: Isa>(x: &mut [T]) {
-    for x in x {
-        *x = x.vtanh::<I>();
+passes! {
+    wide fn tanh<T: Real, I>(x: &'o mut [T]) -> () {
+        for x in x {
+            *x = x.vtanh::<I>();
+        }
     }
-}
 
-#[inline(always)]
-fn sigmoid<T: Real, I: Isa>(x: &mut [T]) {
-    for x in x {
-        *x = x.vsigmoid::<I>();
+    wide fn sigmoid<T: Real, I>(x: &'o mut [T]) -> () {
+        for x in x {
+            *x = x.vsigmoid::<I>();
+        }
     }
-}
 
-#[inline(always)]
-fn lstm<T: Real, I: Isa>(gates: &mut [T], h: &mut [T], c: &mut [T]) {
-    let n = h.len();
-    for (from, to) in [(0, 2 * n), (3 * n, 4 * n)] {
-        sigmoid::<T, I>(&mut gates[from..to]);
+    wide fn lstm_state<T: Real, I>(gates: &'a [T], c: &'o mut [T], h: &'o mut [T]) -> () {
+        let n = h.len();
+        let (i, f, g, o) = (part(gates, 0, n), part(gates, 1, n), part(gates, 2, n), part(gates, 3, n));
+        let c = &mut c[..n];
+        for k in 0..n {
+            c[k] = f[k] * c[k] + i[k] * g[k];
+            h[k] = o[k] * c[k].vtanh::<I>();
+        }
     }
-    tanh::<T, I>(&mut gates[2 * n..3 * n]);
-    let (i, f, g, o) = (part(gates, 0, n), part(gates, 1, n), part(gates, 2, n), part(gates, 3, n));
-    let c = &mut c[..n];
-    for k in 0..n {
-        c[k] = f[k] * c[k] + i[k] * g[k];
-        h[k] = o[k] * c[k].vtanh::<I>();
+
+    wide fn gru_rz<T: Real, I>(gates: &'o mut [T], product: &'a [T], bias: &'a [T]) -> () {
+        let n = gates.len();
+        let (product, bias) = (&product[..n], &bias[..n]);
+        for k in 0..n {
+            gates[k] = (gates[k] + (product[k] + bias[k])).vsigmoid::<I>();
+        }
     }
-}
 
-#[inline(always)]
-fn gru<T: Real, I: Isa>(gates: &mut [T], product: &mut [T], bias: &[T], h: &mut [T]) {
-    let n = h.len();
-    let (rz, new) = gates.split_at_mut(2 * n);
-    let (of_rz, inner) = product.split_at_mut(2 * n);
-    gru_rz::<T, I>(rz, of_rz, &bias[..2 * n]);
-    gru_new::<T, I>(new, &rz[..n], inner, &bias[2 * n..]);
-    gru_h(h, &rz[n..], new);
-}
-
-// Functions, so that the compiler knows that their arguments do not overlap; slices of one length, so that no index is
-// checked inside the loop.
-
-#[inline(always)]
-fn gru_rz<T: Real, I: Isa>(gates: &mut [T], product: &[T], bias: &[T]) {
-    let n = gates.len();
-    let (product, bias) = (&product[..n], &bias[..n]);
-    for k in 0..n {
-        gates[k] = (gates[k] + (product[k] + bias[k])).vsigmoid::<I>();
+    wide fn gru_new<T: Real, I>(new: &'o mut [T], r: &'a [T], inner: &'o mut [T], bias: &'a [T]) -> () {
+        let n = r.len();
+        let (new, inner, bias) = (&mut new[..n], &mut inner[..n], &bias[..n]);
+        for k in 0..n {
+            inner[k] += bias[k];
+            new[k] = (new[k] + r[k] * inner[k]).vtanh::<I>();
+        }
     }
-}
 
-#[inline(always)]
-fn gru_new<T: Real, I: Isa>(new: &mut [T], r: &[T], inner: &mut [T], bias: &[T]) {
-    let n = r.len();
-    let (new, inner, bias) = (&mut new[..n], &mut inner[..n], &bias[..n]);
-    for k in 0..n {
-        inner[k] += bias[k];
-        new[k] = (new[k] + r[k] * inner[k]).vtanh::<I>();
-    }
-}
-
-#[inline(always)]
-fn gru_h<T: Real>(h: &mut [T], z: &[T], new: &[T]) {
-    let n = h.len();
-    let (z, new) = (&z[..n], &new[..n]);
-    for k in 0..n {
-        h[k] = (h[k] - new[k]) * z[k] + new[k];
+    narrow fn gru_state<T: Real, I>(h: &'o mut [T], z: &'a [T], new: &'a [T]) -> () {
+        let n = h.len();
+        let (z, new) = (&z[..n], &new[..n]);
+        for k in 0..n {
+            h[k] = (h[k] - new[k]) * z[k] + new[k];
+        }
     }
 }
 
@@ -162,14 +139,6 @@ pub struct Back<'a, T> {
 
 impl<T: Real> Back<'_, T> {
     pub fn call(self) {
-        if const { size_of::<T>() == 4 } { dispatch_narrow(self) } else { with_baseline(self) }
-    }
-}
-
-impl<T: Real> Kernel for Back<'_, T> {
-    type Output = ();
-    #[inline(always)]
-    fn run<I: Isa>(self) {
         let Back { kind, hidden, gates, before, inner, dh, dc, dgates, whole } = self;
         match kind {
             Kind::Tanh => {
@@ -190,7 +159,7 @@ impl<T: Real> Kernel for Back<'_, T> {
                     let (gates, before) = (part(gates, row, 4 * hidden), part(before, row, hidden));
                     let (dh, dc) = (part(dh, row, hidden), part_mut(dc, row, hidden));
                     let whole = if whole.is_empty() { &mut [] } else { part_mut(whole, row, hidden) };
-                    lstm_back::<T, I>(gates, before, dh, dc, part_mut(dgates, row, 4 * hidden), whole);
+                    lstm_back(gates, before, dh, dc, part_mut(dgates, row, 4 * hidden), whole);
                 }
             }
             Kind::Gru => {
@@ -204,8 +173,7 @@ impl<T: Real> Kernel for Back<'_, T> {
     }
 }
 
-#[inline(always)]
-fn lstm_back<T: Real, I: Isa>(
+fn lstm_back<T: Real>(
     gates: &[T],
     before: &[T],
     dh: &[T],
@@ -215,42 +183,17 @@ fn lstm_back<T: Real, I: Isa>(
 ) {
     let n = dh.len();
     let (i, f, g, o) = (part(gates, 0, n), part(gates, 1, n), part(gates, 2, n), part(gates, 3, n));
-    for k in 0..whole.len() {
-        whole[k].write(o[k] * (f[k] * before[k] + i[k] * g[k]).vtanh::<I>());
+    if !whole.is_empty() {
+        let whole = write(whole, |k| f[k] * before[k] + i[k] * g[k]);
+        tanh(whole);
+        add_row(whole, o, T::times);
     }
     let (di, rest) = dgates.split_at_mut(n);
     let (df, rest) = rest.split_at_mut(n);
     let (dg, d_o) = rest.split_at_mut(n);
-    lstm_gates::<T, I>([i, f, g, o], before, dh, dc, di, df, dg, d_o);
+    lstm_gates([i, f, g, o], before, dh, dc, di, df, dg, d_o);
 }
 
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn lstm_gates<T: Real, I: Isa>(
-    [i, f, g, o]: [&[T]; 4],
-    before: &[T],
-    dh: &[T],
-    dc: &mut [T],
-    di: &mut [MaybeUninit<T>],
-    df: &mut [MaybeUninit<T>],
-    dg: &mut [MaybeUninit<T>],
-    d_o: &mut [MaybeUninit<T>],
-) {
-    let n = dh.len();
-    let (i, f, g, o, before, dc) = (&i[..n], &f[..n], &g[..n], &o[..n], &before[..n], &mut dc[..n]);
-    let (di, df, dg, d_o) = (&mut di[..n], &mut df[..n], &mut dg[..n], &mut d_o[..n]);
-    for k in 0..n {
-        let c = (f[k] * before[k] + i[k] * g[k]).vtanh::<I>();
-        d_o[k].write(dh[k] * c * (o[k] * (T::ONE - o[k])));
-        let d = dc[k] + dh[k] * o[k] * (T::ONE - c * c);
-        di[k].write(d * g[k] * (i[k] * (T::ONE - i[k])));
-        df[k].write(d * before[k] * (f[k] * (T::ONE - f[k])));
-        dg[k].write(d * i[k] * (T::ONE - g[k] * g[k]));
-        dc[k] = d * f[k];
-    }
-}
-
-#[inline(always)]
 fn gru_back<T: Real>(gates: &[T], before: &[T], inner: &[T], dh: &mut [T], dgates: &mut [MaybeUninit<T>]) {
     let n = dh.len();
     let (r, z, new) = (part(gates, 0, n), part(gates, 1, n), part(gates, 2, n));
@@ -260,28 +203,53 @@ fn gru_back<T: Real>(gates: &[T], before: &[T], inner: &[T], dh: &mut [T], dgate
     gru_gates([r, z, new], before, inner, dh, dn, dr, dz, of_inner);
 }
 
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn gru_gates<T: Real>(
-    [r, z, new]: [&[T]; 3],
-    before: &[T],
-    inner: &[T],
-    dh: &mut [T],
-    dn: &mut [MaybeUninit<T>],
-    dr: &mut [MaybeUninit<T>],
-    dz: &mut [MaybeUninit<T>],
-    of_inner: &mut [MaybeUninit<T>],
-) {
-    let n = dh.len();
-    let (r, z, new, before, inner) = (&r[..n], &z[..n], &new[..n], &before[..n], &inner[..n]);
-    let (dn, dr, dz, of_inner) = (&mut dn[..n], &mut dr[..n], &mut dz[..n], &mut of_inner[..n]);
-    for k in 0..n {
-        let direct = dh[k] * z[k];
-        let d = (dh[k] - direct) * (T::ONE - new[k] * new[k]);
-        dn[k].write(d);
-        of_inner[k].write(d * r[k]);
-        dr[k].write(d * inner[k] * (r[k] * (T::ONE - r[k])));
-        dz[k].write(dh[k] * (before[k] - new[k]) * (z[k] * (T::ONE - z[k])));
-        dh[k] = direct;
+// Slices of one length, so that no index is checked inside the loop.
+passes! {
+    narrow fn lstm_gates<T: Real, I>(
+        gates: [&'a [T]; 4],
+        before: &'a [T],
+        dh: &'a [T],
+        dc: &'o mut [T],
+        di: &'o mut [MaybeUninit<T>],
+        df: &'o mut [MaybeUninit<T>],
+        dg: &'o mut [MaybeUninit<T>],
+        d_o: &'o mut [MaybeUninit<T>]
+    ) -> () {
+        let ([i, f, g, o], n) = (gates, dh.len());
+        let (i, f, g, o, before, dc) = (&i[..n], &f[..n], &g[..n], &o[..n], &before[..n], &mut dc[..n]);
+        let (di, df, dg, d_o) = (&mut di[..n], &mut df[..n], &mut dg[..n], &mut d_o[..n]);
+        for k in 0..n {
+            let c = (f[k] * before[k] + i[k] * g[k]).vtanh::<I>();
+            d_o[k].write(dh[k] * c * (o[k] * (T::ONE - o[k])));
+            let d = dc[k] + dh[k] * o[k] * (T::ONE - c * c);
+            di[k].write(d * g[k] * (i[k] * (T::ONE - i[k])));
+            df[k].write(d * before[k] * (f[k] * (T::ONE - f[k])));
+            dg[k].write(d * i[k] * (T::ONE - g[k] * g[k]));
+            dc[k] = d * f[k];
+        }
+    }
+
+    narrow fn gru_gates<T: Real, I>(
+        gates: [&'a [T]; 3],
+        before: &'a [T],
+        inner: &'a [T],
+        dh: &'o mut [T],
+        dn: &'o mut [MaybeUninit<T>],
+        dr: &'o mut [MaybeUninit<T>],
+        dz: &'o mut [MaybeUninit<T>],
+        of_inner: &'o mut [MaybeUninit<T>]
+    ) -> () {
+        let ([r, z, new], n) = (gates, dh.len());
+        let (r, z, new, before, inner) = (&r[..n], &z[..n], &new[..n], &before[..n], &inner[..n]);
+        let (dn, dr, dz, of_inner) = (&mut dn[..n], &mut dr[..n], &mut dz[..n], &mut of_inner[..n]);
+        for k in 0..n {
+            let direct = dh[k] * z[k];
+            let d = (dh[k] - direct) * (T::ONE - new[k] * new[k]);
+            dn[k].write(d);
+            of_inner[k].write(d * r[k]);
+            dr[k].write(d * inner[k] * (r[k] * (T::ONE - r[k])));
+            dz[k].write(dh[k] * (before[k] - new[k]) * (z[k] * (T::ONE - z[k])));
+            dh[k] = direct;
+        }
     }
 }

@@ -34,7 +34,7 @@ pub enum Kind {
 
 impl Kind {
     /// Blocks of `hidden` columns in the gates.
-    fn gates(self) -> usize {
+    pub fn gates(self) -> usize {
         match self {
             Kind::Tanh | Kind::Relu => 1,
             Kind::Lstm => 4,

@@ -1,5 +1,5 @@
 //! Elementary functions of `f32` without branches or tables, so that the compiler vectorizes the loops that call them;
-//! and, in `pieces`, functions of many elements with tables in registers.
+//! and, in `pieces`, a loop with tables in registers.
 //!
 //! The polynomials are minimax approximations, found by Remez's algorithm in 40 digits for the interval and the error
 //! given at each constant. The coefficients were then rounded to `f32` one by one from the lowest power up, and the
@@ -20,7 +20,7 @@ pub use self::{
     exp::{exp, exp_m1, sigmoid, tanh},
     log::{ln, ln_1p},
 };
-use super::isa::Isa;
+use super::{isa::Isa, walk::RunFn};
 
 /// 2 to the power of `exponent - 127`, for `exponent` from 1 to 254.
 #[inline(always)]
@@ -45,43 +45,33 @@ pub fn fill<X: Copy, Y: Copy>(x: &[X], out: &mut [MaybeUninit<Y>], f: impl Fn(X)
     }
 }
 
-/// One row per function: its name, its form for `f32` and for `f64`; then, if a function of many `f32` elements at once
-/// is faster under AVX-512, the name for many elements and that function.
+/// One row per function: its name, its form for `f32` and for `f64`.
 macro_rules! vector_math {
-    ($($(#[$doc:meta])* $name:ident: $f32:path, |$x:ident| $f64:expr $(, $each:ident: $avx512:path)?;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $f32:path, |$x:ident| $f64:expr;)*) => {
         /// Elementary functions for loops that [`dispatch`](super::isa::dispatch) compiles for each instruction set:
         /// those of this module for `f32`, those of std and libm for `f64`.
-        pub trait VectorMath: Float {$(
-            $(#[$doc])*
-            fn $name<I: Isa>(self) -> Self;
-            $(
-                /// Fills `out` with the function of each element of `x`, within the same error bound, but not always
-                /// with the same bits.
-                #[inline(always)]
-                fn $each<I: Isa>(x: &[Self], out: &mut [MaybeUninit<Self>]) {
-                    fill(x, out, Self::$name::<I>);
-                }
-            )?
-        )*}
+        pub trait VectorMath: Float {
+            /// A loop of tanh for AVX-512 that is faster than that of [`vtanh`](VectorMath::vtanh), within the same error
+            /// bound, but not always with the same bits.
+            const TANH: Option<RunFn> = None;
 
-        impl VectorMath for f32 {$(
-            #[inline(always)]
-            fn $name<I: Isa>(self) -> f32 {
-                $f32(self)
-            }
             $(
-                #[allow(unsafe_code)]
+                $(#[$doc])*
+                fn $name<I: Isa>(self) -> Self;
+            )*
+        }
+
+        impl VectorMath for f32 {
+            #[cfg(target_arch = "x86_64")]
+            const TANH: Option<RunFn> = Some(pieces::tanh);
+
+            $(
                 #[inline(always)]
-                fn $each<I: Isa>(x: &[f32], out: &mut [MaybeUninit<f32>]) {
-                    #[cfg(target_arch = "x86_64")]
-                    if I::AVX512 {
-                        // SAFETY: `dispatch` runs loops for AVX-512 only on a CPU that has it.
-                        return unsafe { $avx512(x, out) };
-                    }
-                    fill(x, out, f32::$name::<I>);
+                fn $name<I: Isa>(self) -> f32 {
+                    $f32(self)
                 }
-            )?
-        )*}
+            )*
+        }
 
         impl VectorMath for f64 {$(
             #[inline(always)]
@@ -103,7 +93,7 @@ vector_math! {
     /// `ln(1 + x)`
     vln_1p: ln_1p::<I>, |x| x.ln_1p();
     /// The hyperbolic tangent.
-    vtanh: tanh::<I>, |x| x.tanh(), vtanh_each: pieces::tanh;
+    vtanh: tanh::<I>, |x| x.tanh();
     /// `1 / (1 + e⁻ˣ)`
     vsigmoid: sigmoid::<I>, |x| 1. / (1. + (-x).exp());
     /// The error function.

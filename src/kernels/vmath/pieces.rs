@@ -10,28 +10,10 @@ use std::{
     mem::MaybeUninit,
 };
 
+use crate::kernels::walk::MOST;
+
 /// Elements per vector.
 const LANES: usize = 16;
-
-/// `f` of each element. The last elements go through the same instructions as the others, in a partly filled vector, so
-/// that the bits of a result do not depend on its position.
-#[allow(unsafe_code)]
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn map(x: &[f32], out: &mut [MaybeUninit<f32>], f: impl Fn(__m512) -> __m512) {
-    assert_eq!(x.len(), out.len());
-    let (whole, rest) = x.as_chunks::<LANES>();
-    let (out, last) = out.as_chunks_mut::<LANES>();
-    for (x, out) in whole.iter().zip(out) {
-        // SAFETY: both are `LANES` elements long.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr().cast(), f(_mm512_loadu_ps(x.as_ptr()))) };
-    }
-    if !rest.is_empty() {
-        let mask = (1 << rest.len()) - 1;
-        // SAFETY: the mask leaves out what is beyond the ends of both, which are equally long.
-        unsafe { _mm512_mask_storeu_ps(last.as_mut_ptr().cast(), mask, f(_mm512_maskz_loadu_ps(mask, rest.as_ptr()))) };
-    }
-}
 
 /// tanh in 32 pieces: 1/16 wide from 0 to 3/8, then 1/8 wide to 11/8, 1/4 to 27/8, 1/2 to 59/8, 1 to 67/8; the last one
 /// ends at [`TANH_END`]. The first row is c, a number near the middle of the piece whose tanh is nearly an `f32`; the
@@ -105,17 +87,21 @@ fn halves(row: &[f32; 2 * LANES]) -> (__m512, __m512) {
     unsafe { (_mm512_loadu_ps(row.as_ptr()), _mm512_loadu_ps(row.as_ptr().add(LANES))) }
 }
 
-/// The hyperbolic tangent of each element: within 1.4 ulp. It uses the polynomials of [`TANH`], without the division
-/// that takes most of the time of [`super::tanh`].
-#[inline]
+/// The hyperbolic tangent of each element: within 1.4 ulp. It uses the polynomials of [`TANH`], without the division that
+/// takes most of the time of [`super::tanh`]. The last elements go through the same instructions as the others, in a partly
+/// filled vector, so that the bits of a result do not depend on its position.
+///
+/// # Safety
+/// As for [`RunFn`](crate::kernels::walk::RunFn), on a CPU that has AVX-512.
+#[allow(unsafe_code)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-pub fn tanh(x: &[f32], out: &mut [MaybeUninit<f32>]) {
+pub unsafe fn tanh(_: *const (), &[x, ..]: &[*const u8; MOST], out: &mut [MaybeUninit<u8>]) {
     let sign = _mm512_set1_epi32(i32::MIN);
     let (end, offset) = (_mm512_set1_ps(TANH_END), _mm512_set1_ps(0.625));
     let [c, c0, c1, c2, c3, c4] = &TANH;
     let (c, c0, c1) = (halves(c), halves(c0), halves(c1));
     let (c2, c3, c4) = (halves(c2), halves(c3), halves(c4));
-    map(x, out, |x| {
+    let of_vector = |x| {
         let x = _mm512_castps_si512(x);
         // If one of two numbers is NaN, the minimum is the second one.
         let size = _mm512_min_ps(end, _mm512_castsi512_ps(_mm512_andnot_si512(sign, x)));
@@ -129,5 +115,17 @@ pub fn tanh(x: &[f32], out: &mut [MaybeUninit<f32>]) {
         let y = _mm512_fmadd_ps(r, y, of_piece(c1));
         let y = _mm512_fmadd_ps(r, y, of_piece(c0));
         _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(y), _mm512_and_si512(sign, x)))
-    });
+    };
+    let (n, from, to) = (out.len() / size_of::<f32>(), x.cast::<f32>(), out.as_mut_ptr().cast::<f32>());
+    let (whole, rest) = (n / LANES * LANES, n % LANES);
+    // SAFETY: the caller's promise; the mask leaves out what is beyond the ends of both, which are equally long.
+    unsafe {
+        for i in (0..whole).step_by(LANES) {
+            _mm512_storeu_ps(to.add(i), of_vector(_mm512_loadu_ps(from.add(i))));
+        }
+        if rest > 0 {
+            let mask = (1 << rest) - 1;
+            _mm512_mask_storeu_ps(to.add(whole), mask, of_vector(_mm512_maskz_loadu_ps(mask, from.add(whole))));
+        }
+    }
 }

@@ -29,6 +29,7 @@ struct Recorded {
 
 impl Gradients {
     /// Returns `None` if no hook waits for a gradient.
+    #[inline]
     pub fn of(hooks: &[Hook]) -> Option<Self> {
         let waiting = hooks.iter().filter(|h| matches!(h.kind, HookKind::BackwardPre | HookKind::Backward));
         let hooks: Vec<_> = waiting.map(|h| (h.kind, h.key())).collect();
@@ -40,30 +41,39 @@ impl Gradients {
     }
 
     /// Replaces the input by tensors that pass their gradient to the hooks; returns whether there is such a gradient.
+    #[inline]
     pub fn watch_input(&self, input: &mut [AnyTensor]) -> Result<bool> {
         let this = self.clone();
-        let watched = watch(input, move |gradients| {
-            let output = lock(&this.0.output).clone();
-            this.run(HookKind::Backward, gradients, output).map(|e| e.input)
-        })?;
+        let watched = watch(
+            input,
+            Arc::new(move |gradients| {
+                let output = lock(&this.0.output).clone();
+                this.run(HookKind::Backward, gradients, output).map(|e| e.input)
+            }),
+        )?;
         self.0.to_input.store(watched, Ordering::Relaxed);
         Ok(watched)
     }
 
     /// The same for the output.
+    #[inline]
     pub fn watch_output(&self, output: &mut [AnyTensor]) -> Result<bool> {
         let this = self.clone();
-        watch(output, move |gradients| {
-            let gradients = this.run(HookKind::BackwardPre, Vec::new(), gradients)?.output;
-            if this.0.to_input.load(Ordering::Relaxed) {
-                *lock(&this.0.output) = gradients.clone();
-            } else {
-                this.run(HookKind::Backward, Vec::new(), gradients.clone())?;
-            }
-            Ok(gradients)
-        })
+        watch(
+            output,
+            Arc::new(move |gradients| {
+                let gradients = this.run(HookKind::BackwardPre, Vec::new(), gradients)?.output;
+                if this.0.to_input.load(Ordering::Relaxed) {
+                    *lock(&this.0.output) = gradients.clone();
+                } else {
+                    this.run(HookKind::Backward, Vec::new(), gradients.clone())?;
+                }
+                Ok(gradients)
+            }),
+        )
     }
 
+    #[inline]
     fn run(&self, kind: HookKind, input: Vec<AnyTensor>, output: Vec<AnyTensor>) -> Result<Event> {
         let mut event = Event::new(input, output);
         for (_, key) in self.0.hooks.iter().filter(|(k, _)| *k == kind) {
@@ -75,25 +85,38 @@ impl Gradients {
     }
 }
 
+type OfGradients = dyn Fn(Vec<AnyTensor>) -> Result<Vec<AnyTensor>> + Send + Sync;
+
 /// Replaces the tensors that carry gradients by equal ones, the results of an operation that passes all their gradients
 /// together to `f` and continues with what it returns. Returns whether there are any.
-fn watch(
-    tensors: &mut [AnyTensor],
-    f: impl Fn(Vec<AnyTensor>) -> Result<Vec<AnyTensor>> + Send + Sync + 'static,
-) -> Result<bool> {
+#[inline]
+fn watch(tensors: &mut [AnyTensor], f: Arc<OfGradients>) -> Result<bool> {
     let mut tracked: Vec<&mut AnyTensor> = tensors.iter_mut().filter(|t| t.requires_grad()).collect();
     match &mut tracked[..] {
         [] => return Ok(false),
-        [AnyTensor::F32(t)] => *t = watched(t, move |g| one(f(vec![g.clone().into()])?)),
-        [AnyTensor::F64(t)] => *t = watched(t, move |g| one(f(vec![g.clone().into()])?)),
+        [AnyTensor::F32(t)] => *t = watched(t, None, f),
+        [AnyTensor::F64(t)] => *t = watched(t, None, f),
         several if several.iter().all(|t| t.dtype() == DType::F32) => watch_several::<f32>(several, f)?,
         several => watch_several::<f64>(several, f)?,
     }
     Ok(true)
 }
 
-fn watched<T: Real>(x: &Tensor<T>, f: impl Fn(&Tensor<T>) -> Result<Tensor<T>> + Send + Sync + 'static) -> Tensor<T> {
-    Tensor::op("hook", x.data().clone(), [x], move |g, _| Ok([Some(f(g)?)]))
+/// The shapes and the types of the tensors that are joined in one.
+type Kinds = Arc<[(Vec<usize>, DType)]>;
+
+/// `x`, whose gradient, taken apart if there are `kinds`, passes through `f`.
+fn watched<T: Real>(x: &Tensor<T>, kinds: Option<Kinds>, f: Arc<OfGradients>) -> Tensor<T> {
+    Tensor::op("hook", x.data().clone(), [x], move |g, _| {
+        let Some(kinds) = &kinds else { return Ok([Some(one(f(vec![g.clone().into()])?)?)]) };
+        let gradients = f(apart(g, kinds)?)?;
+        for (g, (shape, _)) in gradients.iter().zip(kinds.iter()) {
+            if g.shape() != shape {
+                return Err(Error::shape("hook", "a gradient was replaced by one of another shape"));
+            }
+        }
+        Ok([Some(join(&gradients)?)])
+    })
 }
 
 /// The only gradient.
@@ -104,20 +127,10 @@ fn one<T: Real>(mut gradients: Vec<AnyTensor>) -> Result<Tensor<T>> {
 
 /// A node has one gradient, so the tensors pass through one node as a single tensor: it runs once, when all their
 /// gradients are complete.
-fn watch_several<T: Real>(
-    tensors: &mut [&mut AnyTensor],
-    f: impl Fn(Vec<AnyTensor>) -> Result<Vec<AnyTensor>> + Send + Sync + 'static,
-) -> Result<()> {
-    let kinds: Arc<[(Vec<usize>, DType)]> = tensors.iter().map(|t| (t.shape().to_vec(), t.dtype())).collect();
+fn watch_several<T: Real>(tensors: &mut [&mut AnyTensor], f: Arc<OfGradients>) -> Result<()> {
+    let kinds: Kinds = tensors.iter().map(|t| (t.shape().to_vec(), t.dtype())).collect();
     let flat = join::<T>(&tensors.iter().map(|t| (**t).clone()).collect::<Vec<_>>())?;
-    let of = kinds.clone();
-    let flat = watched(&flat, move |g| {
-        let gradients = f(apart(g, &of)?)?;
-        match gradients.iter().zip(of.iter()).all(|(g, (shape, _))| g.shape() == shape) {
-            true => join(&gradients),
-            false => Err(Error::shape("hook", "a gradient was replaced by one of another shape")),
-        }
-    });
+    let flat = watched(&flat, Some(kinds.clone()), f);
     for (tensor, piece) in tensors.iter_mut().zip(apart(&flat, &kinds)?) {
         **tensor = piece;
     }
@@ -126,25 +139,28 @@ fn watch_several<T: Real>(
 
 /// All elements in one vector.
 fn join<T: Real>(tensors: &[AnyTensor]) -> Result<Tensor<T>> {
-    let rows = tensors.iter().map(|t| match t {
-        AnyTensor::F32(t) => t.cast::<T>().reshape([-1]),
-        AnyTensor::F64(t) => t.cast::<T>().reshape([-1]),
-        other => Err(Error::value("hook", format!("a gradient cannot be of {}", other.dtype()))),
-    });
-    let rows = rows.collect::<Result<Vec<_>>>()?;
-    Tensor::cat(&rows.iter().collect::<Vec<_>>(), 0)
+    let mut rows = Vec::with_capacity(tensors.len());
+    for t in tensors {
+        let t: Tensor<T> = match t {
+            AnyTensor::F32(t) => t.cast(),
+            AnyTensor::F64(t) => t.cast(),
+            other => return Err(Error::value("hook", format!("a gradient cannot be of {}", other.dtype()))),
+        };
+        rows.push(t.reshape([-1])?);
+    }
+    Tensor::cat(&rows, 0)
 }
 
 fn apart<T: Real>(flat: &Tensor<T>, kinds: &[(Vec<usize>, DType)]) -> Result<Vec<AnyTensor>> {
-    let mut at = 0;
-    let piece = |(shape, dtype): &(Vec<usize>, DType)| {
+    let (mut at, mut pieces) = (0, Vec::with_capacity(kinds.len()));
+    for (shape, dtype) in kinds {
         let len = shape.iter().product();
         let piece = flat.narrow(0, at as isize, len)?.reshape(shape)?;
         at += len;
-        Ok(match dtype {
+        pieces.push(match dtype {
             DType::F32 => piece.cast::<f32>().into(),
             _ => piece.cast::<f64>().into(),
-        })
-    };
-    kinds.iter().map(piece).collect()
+        });
+    }
+    Ok(pieces)
 }

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     Error, Result,
-    kernels::lend::{Lent, lend},
+    kernels::{
+        layout::sort_falling,
+        lend::{Lent, lend},
+    },
     sync::{self, Scoped},
     tensor::AnyTensor,
 };
@@ -24,11 +27,13 @@ pub(in crate::module) struct Event {
 }
 
 impl Event {
+    #[inline]
     pub fn new(input: Vec<AnyTensor>, output: Vec<AnyTensor>) -> Self {
         Event { input, output, ..Event::default() }
     }
 
     /// Runs a hook; returns whether it replaced something.
+    #[inline]
     pub fn run(&mut self, hook: &Hook) -> Result<bool> {
         self.path = hook.path.clone();
         match &hook.call {
@@ -91,17 +96,23 @@ thread_local! {
 
 pub(crate) type Origins = Arc<HashMap<Place, Place>>;
 
+#[inline]
 fn origin(place: Place) -> Place {
     ORIGINS.with(|o| o.with(|o| o.as_ref().and_then(|o| o.get(&place).copied()))).unwrap_or(place)
 }
 
 /// For each module of a copy, that of the original; nothing if there are no hooks.
+#[inline]
 pub(crate) fn origins(copy: &dyn Module, original: &dyn Module) -> Origins {
     if !is_anybody_watching() {
         return Origins::default();
     }
-    let all = |root| std::iter::once(root).chain(walk::named_modules(root).into_iter().map(|(_, module)| module));
-    Arc::new(all(copy).zip(all(original)).map(|(copy, module)| (copy.place(), origin(module.place()))).collect())
+    let mut origins = HashMap::from([(copy.place(), origin(original.place()))]);
+    let originals = walk::named_modules(original);
+    for ((_, copy), (_, module)) in walk::named_modules(copy).into_iter().zip(originals) {
+        origins.insert(copy.place(), origin(module.place()));
+    }
+    Arc::new(origins)
 }
 
 /// Runs `f`, in which the modules of a copy have the hooks of the original.
@@ -110,50 +121,62 @@ pub(crate) fn with_origins<R>(origins: &Origins, f: impl FnOnce() -> R) -> R {
 }
 
 /// The originals of the copies that run on this thread, for threads that continue its work.
+#[inline]
 pub(crate) fn origins_here() -> Origins {
     ORIGINS.with(|o| o.with(|o| o.clone())).unwrap_or_default()
 }
 
 /// Whether a hook or a summary observes the calls on this thread, and not those on others.
+#[inline]
 pub(crate) fn are_only_here() -> bool {
     HERE.with(Scoped::is_some) || summary::is_running()
 }
 
-fn select(wanted: impl Fn(u64, Option<Place>) -> bool) -> Vec<Hook> {
-    let mut found = REGISTERED.find(|h| {
-        let call = || Caller::Registered(h.call.clone());
-        wanted(h.id, h.place).then(|| Hook {
-            id: h.id,
-            kind: h.kind,
-            place: h.place,
-            path: h.path.clone(),
-            call: call(),
-        })
+#[inline]
+fn select(wanted: &dyn Fn(u64, Option<Place>) -> bool) -> Vec<Hook> {
+    let mut found = Vec::new();
+    REGISTERED.each(&mut |h| {
+        if wanted(h.id, h.place) {
+            let call = Caller::Registered(h.call.clone());
+            found.push(Hook { id: h.id, kind: h.kind, place: h.place, path: h.path.clone(), call });
+        }
     });
-    HERE.with(|here| here.with(|h| found.extend(h.iter().flatten().filter(|h| wanted(h.id, h.place)).cloned())));
-    found.sort_by_key(|h| (h.place.is_some(), h.id));
+    HERE.with(|here| {
+        here.with(|hooks| {
+            for hook in hooks.iter().flatten() {
+                if wanted(hook.id, hook.place) {
+                    found.push(hook.clone());
+                }
+            }
+        });
+    });
+    sort_falling(&mut found, |h| -(h.id as isize) + if h.place.is_some() { isize::MIN / 2 } else { 0 });
     found
 }
 
 /// The hooks for a call of this module: first those of all modules, each in the order of registration.
+#[inline]
 pub(in crate::module) fn of(module: &dyn Module) -> Vec<Hook> {
     let place = origin(module.place());
-    let mut found = select(|_, at| at.is_none_or(|at| at == place));
-    let mut of_all = found.iter_mut().take_while(|h| h.place.is_none()).peekable();
-    if of_all.peek().is_some() {
-        let line: Arc<str> = printing::line(module).into();
-        of_all.for_each(|hook| hook.path = line.clone());
+    let mut found = select(&|_, at| at.is_none_or(|at| at == place));
+    let mut line: Option<Arc<str>> = None;
+    for hook in &mut found {
+        if hook.place.is_none() {
+            hook.path = line.get_or_insert_with(|| printing::line(module).into()).clone();
+        }
     }
     found
 }
 
 /// The hook with this key, if it still exists and is active on this thread.
+#[inline]
 pub(super) fn find(key: &Key) -> Option<Hook> {
-    let hook = select(|id, at| id == key.id && at == key.place).pop()?;
+    let hook = select(&|id, at| id == key.id && at == key.place).pop()?;
     Some(Hook { path: key.path.clone(), ..hook })
 }
 
 impl Hook {
+    #[inline]
     pub(super) fn key(&self) -> Key {
         Key { id: self.id, place: self.place, path: self.path.clone() }
     }
@@ -171,7 +194,9 @@ pub(super) fn lent<R>(
     lend(hook, |lent| {
         let mut here = HERE.with(|h| h.with(|h| h.clone())).unwrap_or_default();
         let call = || Caller::Lent(lent.clone());
-        here.extend(places.into_iter().map(|(place, path)| Hook { id, kind, place, path, call: call() }));
+        for (place, path) in places {
+            here.push(Hook { id, kind, place, path, call: call() });
+        }
         sync::during(&HERE, here, run).0
     })
 }

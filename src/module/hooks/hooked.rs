@@ -108,7 +108,8 @@ impl<M: Module + Clone> Module for Hooked<M> {
 
 impl<M: Module + Clone> Clone for Hooked<M> {
     fn clone(&self) -> Self {
-        copying(|| Hooked::new((**self).copied()))
+        let _copying = copying();
+        Hooked::new((**self).copied())
     }
 }
 

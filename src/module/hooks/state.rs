@@ -22,6 +22,7 @@ pub(in crate::module) enum Step<'a> {
 }
 
 impl Step<'_> {
+    #[inline]
     fn kind(&self) -> HookKind {
         match self {
             Step::Saving => HookKind::StateDictPre,
@@ -47,27 +48,39 @@ pub(in crate::module) struct Runner {
 static RUNNER: OnceLock<Runner> = OnceLock::new();
 
 /// What runs these hooks, once there was one.
+#[inline]
 pub(in crate::module) fn runner() -> Option<&'static Runner> {
     RUNNER.get()
 }
 
 /// Runs the hooks of all modules in a tree, parents first where they run before something, children first where after.
+#[inline]
 fn run(root: &dyn Module, step: &mut Step<'_>) {
     let kind = step.kind();
     let mut modules = vec![(String::new(), root)];
-    modules.extend(walk::named_modules(root).into_iter().map(|(path, module)| (path + ".", module)));
+    for (path, module) in walk::named_modules(root) {
+        modules.push((path + ".", module));
+    }
     if matches!(kind, HookKind::StateDictPost | HookKind::LoadPost) {
         modules = children_first(modules);
     }
     for (prefix, module) in modules {
         let place = Some(module.place());
-        for hook in REGISTERED.find(|h| (h.kind == kind && h.place == place).then(|| h.call.clone())) {
+        // Called after the lock is released: a hook may register or remove hooks.
+        let mut hooks = Vec::new();
+        REGISTERED.each(&mut |h| {
+            if h.kind == kind && h.place == place {
+                hooks.push(h.call.clone());
+            }
+        });
+        for hook in hooks {
             hook(&prefix, module, step);
         }
     }
 }
 
 /// The order in which each module comes after its children, which is that of their ends.
+#[inline]
 fn children_first(modules: Vec<(String, &dyn Module)>) -> Vec<(String, &dyn Module)> {
     let (mut open, mut ordered): (Vec<(String, &dyn Module)>, _) = (Vec::new(), Vec::new());
     for entry in modules {
@@ -84,11 +97,13 @@ fn children_first(modules: Vec<(String, &dyn Module)>) -> Vec<(String, &dyn Modu
 struct Undo(Vec<Box<dyn FnOnce()>>);
 
 impl Drop for Undo {
+    #[inline]
     fn drop(&mut self) {
         self.0.drain(..).for_each(|undo| undo());
     }
 }
 
+#[inline]
 fn load(
     root: &dyn Module,
     report: &mut LoadReport,

@@ -64,8 +64,11 @@ impl<C: ?Sized + Send + Sync> Table<C> {
         watch: impl Fn() -> Option<Watch>,
     ) -> Handle<'a> {
         let id = next_id();
-        let entry = |(place, path)| Registered { id, kind, place, path, call: call.clone(), _watch: watch() };
-        write(&self.0).extend(places.into_iter().map(entry));
+        let mut hooks = write(&self.0);
+        for (place, path) in places {
+            hooks.push(Registered { id, kind, place, path, call: call.clone(), _watch: watch() });
+        }
+        drop(hooks);
         Handle::new(move || self.remove(|h| h.id == id))
     }
 
@@ -75,31 +78,40 @@ impl<C: ?Sized + Send + Sync> Table<C> {
         drop(removed);
     }
 
-    /// What `f` makes of each hook, without holding the lock afterwards.
-    pub fn find<R>(&self, f: impl FnMut(&Registered<C>) -> Option<R>) -> Vec<R> {
-        read(&self.0).iter().filter_map(f).collect()
+    /// Shows each hook to `f`, under the lock.
+    pub fn each(&self, f: &mut dyn FnMut(&Registered<C>)) {
+        for hook in &*read(&self.0) {
+            f(hook);
+        }
     }
 
     pub fn relocate(&self, from: Place, to: Place) {
-        write(&self.0).iter_mut().filter(|h| h.place == Some(from)).for_each(|h| h.place = Some(to));
+        for hook in &mut *write(&self.0) {
+            if hook.place == Some(from) {
+                hook.place = Some(to);
+            }
+        }
     }
 }
 
+#[inline]
 pub(super) fn next_id() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// The identities of the modules whose path matches, each once with its first path; the model's own path is empty.
+#[inline]
 pub(super) fn places(model: &dyn Module, pattern: &str) -> Result<Places> {
     let mut modules: Vec<(String, &dyn Module)> = vec![(String::new(), model)];
     modules.extend(walk::named_modules(model));
-    let found = modules.iter().filter(|(path, _)| pattern::matches(pattern, path));
     // A call of a module in several places of the model is one call.
-    let mut seen = HashSet::new();
-    let found = found.map(|(path, module)| (module.place(), Arc::from(&**path)));
-    let found = found.filter(|(place, _)| seen.insert(*place));
-    let found: Vec<_> = found.map(|(place, path)| (Some(place), path)).collect();
+    let (mut seen, mut found) = (HashSet::new(), Places::new());
+    for (path, module) in &modules {
+        if pattern::matches(pattern, path) && seen.insert(module.place()) {
+            found.push((Some(module.place()), Arc::from(&**path)));
+        }
+    }
     if found.is_empty() {
         let paths = there_are(modules[1..].iter().map(|(path, _)| path));
         return Err(Error::state("hooks", format!("`{pattern}` matches no module; {paths}")));
@@ -122,18 +134,21 @@ impl Handle<'_> {
     }
 
     /// Removes the hook.
+    #[inline]
     pub fn remove(self) {}
 }
 
 impl Handle<'static> {
     /// Makes the hook permanent: it stays as long as its module or parameter exists; a hook of all modules, as long as the
     /// program runs.
+    #[inline]
     pub fn keep(mut self) {
         self.remove = None;
     }
 }
 
 impl Drop for Handle<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(remove) = self.remove.take() {
             remove();
@@ -142,6 +157,7 @@ impl Drop for Handle<'_> {
 }
 
 impl fmt::Debug for Handle<'_> {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Handle")
     }

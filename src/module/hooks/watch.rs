@@ -32,6 +32,7 @@ pub(in crate::module) fn observer(module: &dyn Module) -> Option<Box<dyn Observe
 pub(in crate::module) struct Watch;
 
 impl Watch {
+    #[inline]
     pub fn new() -> Self {
         OBSERVER.get_or_init(|| call::observer);
         WATCHING.fetch_add(1, Ordering::Relaxed);

@@ -66,12 +66,14 @@ pub struct Summary {
 
 impl Summary {
     /// Prints the rows down to this depth, 3 by default; those of the last one include what is inside them.
+    #[inline]
     pub fn depth(mut self, depth: usize) -> Self {
         self.depth = depth;
         self
     }
 
     /// Does not print layers that run again.
+    #[inline]
     pub fn hide_recursive(mut self) -> Self {
         self.hide_recursive = true;
         self
@@ -126,6 +128,7 @@ pub fn summary_of<R: Tensors>(model: &impl Module, run: impl FnOnce() -> Result<
     of(model, None, &mut || Ok((run.take().expect("it runs once"))()?.tensors()))
 }
 
+#[inline]
 fn of(
     model: &dyn Module,
     input: Option<Vec<AnyTensor>>,

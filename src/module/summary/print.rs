@@ -5,6 +5,7 @@ use std::fmt;
 use super::{Row, Summary};
 
 /// `1,234,567`
+#[inline]
 fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let groups: Vec<&str> =
@@ -12,11 +13,13 @@ fn grouped(n: u64) -> String {
     groups.join(",")
 }
 
+#[inline]
 fn megabytes(bytes: usize) -> String {
     format!("{:.2}", bytes as f64 / 1e6)
 }
 
 /// A count in millions, or in what is larger.
+#[inline]
 fn in_units(n: u64) -> String {
     let (unit, size) = match n {
         0..1_000_000_000 => ("M", 1e6),
@@ -29,6 +32,7 @@ fn in_units(n: u64) -> String {
     }
 }
 
+#[inline]
 fn shapes(shapes: &[Vec<usize>]) -> String {
     match shapes {
         [] => "--".into(),
@@ -38,12 +42,14 @@ fn shapes(shapes: &[Vec<usize>]) -> String {
 
 impl Summary {
     /// The rows to print, each with its columns from the input shape on.
+    #[inline]
     fn printed(&self) -> Vec<(&Row, [String; 4])> {
         let shown = |row: &Row| row.depth <= self.depth && !(self.hide_recursive && row.recursive);
         let rows = self.rows.iter().enumerate().filter(|(_, row)| shown(row));
         rows.map(|(i, row)| (row, self.columns(i))).collect()
     }
 
+    #[inline]
     fn columns(&self, i: usize) -> [String; 4] {
         let row = &self.rows[i];
         // The row itself, and all inside it if they are not shown.
@@ -65,6 +71,7 @@ impl Summary {
     }
 
     /// What is below the table: counts, then sizes in MB.
+    #[inline]
     fn totals(&self) -> ([String; 4], [String; 4]) {
         let [all, trainable] = [self.parameters, self.trainable].map(|n| n as u64);
         let total = self.input_bytes + self.pass_bytes + self.parameter_bytes;
@@ -91,6 +98,7 @@ impl Summary {
     /// assert_eq!(table.to_markdown().lines().nth(3), Some("| `0` | Linear | [8, 4] | [8, 2] | 10 | 64 |"));
     /// # Ok::<(), ndnn::Error>(())
     /// ```
+    #[inline]
     pub fn to_markdown(&self) -> String {
         let mut lines = vec![
             "| Layer | Type | Input Shape | Output Shape | Param # | Mult-Adds |".to_string(),
@@ -108,6 +116,7 @@ impl Summary {
 }
 
 /// The row's name behind the branches of the tree.
+#[inline]
 fn name(row: &Row) -> String {
     let branch = match row.depth {
         0 => return row.type_name.clone(),
@@ -119,6 +128,7 @@ fn name(row: &Row) -> String {
 }
 
 impl fmt::Display for Summary {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = ["Layer (type (name):depth-idx)", "Input Shape", "Output Shape", "Param #", "Mult-Adds"];
         let cells = self.printed().into_iter().map(|(row, [a, b, c, d])| [name(row), a, b, c, d]);

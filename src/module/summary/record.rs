@@ -32,6 +32,7 @@ thread_local! {
 }
 
 /// Whether a summary is running on this thread.
+#[inline]
 pub(in crate::module) fn is_running() -> bool {
     RECORDING.with(Scoped::is_some)
 }
@@ -53,6 +54,7 @@ pub(in crate::module) struct Observed {
 
 impl Observed {
     /// Returns `None` if no summary is running.
+    #[inline]
     pub fn begin(place: Place) -> Option<Self> {
         with(|r| {
             let parent = r.open.last().map(|&(call, _)| call);
@@ -67,10 +69,12 @@ impl Observed {
         let _ = with(|r| r.open.last().map(|&(call, _)| f(&mut r.calls[call])));
     }
 
+    #[inline]
     pub fn got(&self, input: &[AnyTensor]) {
         Self::set(|call| (call.input, call.input_bytes) = (shapes(input), bytes(input)));
     }
 
+    #[inline]
     pub fn returned(self, output: &[AnyTensor]) {
         Self::set(|call| (call.output, call.output_bytes) = (shapes(output), bytes(output)));
     }
@@ -78,6 +82,7 @@ impl Observed {
 
 /// Also if the call failed.
 impl Drop for Observed {
+    #[inline]
     fn drop(&mut self) {
         let all = profile::multiply_adds().saturating_sub(self.before);
         let _ = with(|r| {
@@ -90,15 +95,18 @@ impl Drop for Observed {
     }
 }
 
+#[inline]
 pub(super) fn shapes(tensors: &[AnyTensor]) -> Vec<Vec<usize>> {
     tensors.iter().map(|t| t.shape().to_vec()).collect()
 }
 
+#[inline]
 pub(super) fn bytes(tensors: &[AnyTensor]) -> usize {
     tensors.iter().map(|t| t.shape().iter().product::<usize>() * size(t.dtype())).sum()
 }
 
 /// The bytes of an element.
+#[inline]
 pub(super) fn size(dtype: DType) -> usize {
     match dtype {
         DType::F32 => 4,

@@ -24,6 +24,7 @@ struct Forest<'m> {
 }
 
 impl<'m> Forest<'m> {
+    #[inline]
     fn of(model: &'m dyn Module, calls: &mut [Called]) -> Self {
         let mut modules = vec![(String::new(), model)];
         modules.extend(walk::named_modules(model));
@@ -59,6 +60,7 @@ impl<'m> Forest<'m> {
     }
 
     /// The module around this one.
+    #[inline]
     fn around(&self, module: usize) -> Option<usize> {
         let path = &self.modules[module].0;
         // A name in a map of modules may itself contain dots.
@@ -66,11 +68,13 @@ impl<'m> Forest<'m> {
         ends.find_map(|end| self.by_path.get(&path[..end]).copied()).or((module != 0).then_some(0))
     }
 
+    #[inline]
     fn add(&mut self, module: usize, call: Option<usize>) -> usize {
         let parent = self.around(module).map(|around| self.current(around));
         self.add_to(parent, module, call)
     }
 
+    #[inline]
     fn add_to(&mut self, parent: Option<usize>, module: usize, call: Option<usize>) -> usize {
         let node = self.nodes.len();
         self.nodes.push(Node { module, call, parent, children: Vec::new() });
@@ -83,6 +87,7 @@ impl<'m> Forest<'m> {
     }
 
     /// The node of this module inside the last one of what is around it.
+    #[inline]
     fn current(&mut self, module: usize) -> usize {
         let parent = self.around(module).map(|around| self.current(around));
         match self.ends[module] {
@@ -93,6 +98,7 @@ impl<'m> Forest<'m> {
 
     /// Of the modules with this identity, the one that a call inside the node `around` is most likely of: one in there, and one
     /// that has not run in it yet.
+    #[inline]
     fn called(&self, candidates: &[usize], around: Option<usize>) -> usize {
         let around_of = |&node: &usize| self.nodes[node].parent;
         let is_in = |node| std::iter::successors(Some(node), around_of).any(|node| Some(node) == around);
@@ -124,6 +130,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
+    #[inline]
     pub fn of(model: &dyn Module, mut calls: Vec<Called>) -> Self {
         let forest = Forest::of(model, &mut calls);
         let mut tree = Tree::default();
@@ -134,6 +141,7 @@ impl Tree {
     }
 
     /// Adds the rows of a node and of all inside it.
+    #[inline]
     fn list(&mut self, forest: &Forest<'_>, calls: &[Called], node: usize, depth: usize) {
         let Node { module, call, children, .. } = &forest.nodes[node];
         let ((path, module), call) = (&forest.modules[*module], call.map(|call| &calls[call]));
