@@ -18,7 +18,7 @@ pub enum Capability {
 
 impl Capability {
     /// See [`Isa::BLOCK`].
-    pub const BLOCKS: [usize; 3] = [Baseline::BLOCK, Avx2::BLOCK, Avx512::BLOCK];
+    pub(crate) const BLOCKS: [usize; 3] = [Baseline::BLOCK, Avx2::BLOCK, Avx512::BLOCK];
 
     const ALL: [Capability; 3] = [Capability::Default, Capability::Avx2, Capability::Avx512];
 

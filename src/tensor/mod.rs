@@ -1,5 +1,6 @@
 //! [`Tensor`]: an `ndarray` value that knows how it was computed.
 
+mod backward;
 mod creation;
 mod dims;
 mod erase;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use ndarray::{ArcArray, ArrayD, ArrayViewD, Dimension, IxDyn};
 use ndnn_derive::concrete;
 
+pub(crate) use backward::{BackwardFn, Grads, Recorded};
 #[doc(hidden)]
 pub use creation::{tensor_default, tensor_of};
 pub use dims::{Int, Ints, Sizes};
@@ -23,7 +25,7 @@ use erase::erase;
 pub(crate) use erase::{erase_node, known, known_ref, unerase};
 pub use group::Tensors;
 pub(crate) use leaf::{Leaf, LeafHook, gradient_hook};
-pub(crate) use node::{AnyNode, BackwardFn, Grads, NodeRef, Recorded, cast, leaf, with_grad};
+pub(crate) use node::{AnyNode, NodeRef, cast, leaf, with_grad};
 pub use node::{grad_enabled, no_grad};
 pub use operand::Operand;
 

@@ -8,13 +8,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
 };
 
 use ndarray::{Dimension, IxDyn};
 
 use super::{
     AnyTensor, Element, Real, Tensor,
+    backward::{Closure, OfGradient, OfMany, OfOutput, Recorded},
     erase::{erase, erase_node},
     leaf::Leaf,
 };
@@ -294,74 +294,6 @@ impl<T: Element> Deref for Inputs<T> {
     }
 }
 
-/// A backward function with any number of inputs. It receives the gradient, which inputs need one, and the output if it
-/// is kept, and passes on the gradients of the inputs.
-pub(crate) trait BackwardFn<T: Element>: Send + Sync {
-    fn call(&self, g: &Tensor<T>, needed: &[bool], output: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()>;
-}
-
-/// The closure of [`Tensor::op`].
-struct OfGradient<F, const N: usize>(F);
-/// The closure of [`Tensor::op_with_output`].
-struct OfOutput<F, const N: usize>(F);
-/// The closure of [`Tensor::op_many`].
-struct OfMany<F>(F);
-
-impl<T: Element, F, const N: usize> BackwardFn<T> for OfGradient<F, N>
-where
-    F: Fn(&Tensor<T>, [bool; N]) -> Result<[Option<Tensor<T>>; N]> + Send + Sync,
-{
-    fn call(&self, g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
-        pass((self.0)(g, flags(needed)), grads)
-    }
-}
-
-impl<T: Element, F, const N: usize> BackwardFn<T> for OfOutput<F, N>
-where
-    F: Fn(&Tensor<T>, [bool; N], &Tensor<T>) -> Result<[Option<Tensor<T>>; N]> + Send + Sync,
-{
-    fn call(&self, g: &Tensor<T>, needed: &[bool], y: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
-        pass((self.0)(g, flags(needed), y.expect("kept")), grads)
-    }
-}
-
-impl<T: Element, F> BackwardFn<T> for OfMany<F>
-where
-    F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync,
-{
-    fn call(&self, g: &Tensor<T>, needed: &[bool], _: Option<&Tensor<T>>, grads: &mut Grads<'_, T>) -> Result<()> {
-        grads(&mut (self.0)(g, needed)?)
-    }
-}
-
-/// Receives the gradients of an operation's inputs.
-pub(crate) type Grads<'a, T> = dyn FnMut(&mut [Option<Tensor<T>>]) -> Result<()> + 'a;
-
-/// A backward function: a closure, or a row of a table, which needs no memory.
-pub(crate) enum Recorded<T: Element> {
-    Closure(Box<dyn BackwardFn<T>>),
-    Row(&'static dyn BackwardFn<T>),
-}
-
-/// What is kept of it: a value that a closure captured may panic when it is dropped.
-struct Closure<T: Element>(Option<Recorded<T>>);
-
-impl<T: Element> Drop for Closure<T> {
-    fn drop(&mut self) {
-        contained(&mut || drop(self.0.take()));
-    }
-}
-
-/// Runs code that drops a user's values. A panic is passed on unless another one is already unwinding: a second one
-/// would abort the process.
-fn contained(drops: &mut dyn FnMut()) {
-    match catch_unwind(AssertUnwindSafe(drops)) {
-        Err(payload) if thread::panicking() => std::mem::forget(payload),
-        Err(payload) => resume_unwind(payload),
-        Ok(()) => {}
-    }
-}
-
 fn freed(name: &str) -> Error {
     Error::new(
         ErrorKind::Graph,
@@ -587,16 +519,6 @@ impl<T: Element> Tensor<T> {
         };
         self.node = new_node(self.shape(), Op { name, state: Kept::new(state) });
     }
-}
-
-/// Passes on what a backward function returned; compiled once for each number of inputs.
-#[inline(never)]
-fn pass<T: Element, const N: usize>(returned: Result<[Option<Tensor<T>>; N]>, grads: &mut Grads<'_, T>) -> Result<()> {
-    grads(&mut returned?)
-}
-
-fn flags<const N: usize>(needed: &[bool]) -> [bool; N] {
-    *needed.first_chunk().expect("a flag per input")
 }
 
 // ------------------------------------------------------------------------------------------------------------- no_grad
