@@ -17,7 +17,7 @@ const ROWS: usize = 128;
 
 /// What is done with row `i`: writes all of the output and returns it, with what is kept for each row besides its elements;
 /// adds to the last argument what is summed over rows.
-pub type Row<'k, T, N> = &'k (dyn for<'a> Fn(usize, &'a mut Blank<T>, &mut [T]) -> (&'a mut [T], N) + Sync);
+type Row<'k, T, N> = &'k (dyn for<'a> Fn(usize, &'a mut Blank<T>, &mut [T]) -> (&'a mut [T], N) + Sync);
 
 /// The number of rows and their lengths.
 #[derive(Clone, Copy, Debug)]
@@ -85,8 +85,17 @@ impl Place {
 }
 
 /// Calls `row` for each row; returns the output, what is kept of the rows, and the sums, added in a fixed order.
+#[inline]
+pub fn run<T: Element, N: Copy + Send, F>(sizes: Sizes, row: &F) -> (Aligned<T>, Vec<N>, Vec<T>)
+where
+    F: for<'a> Fn(usize, &'a mut Blank<T>, &mut [T]) -> (&'a mut [T], N) + Sync,
+{
+    // Whether threads gain anything is found out for each kind of rows by itself.
+    run_as(run::<T, N, F> as *const () as usize, sizes, row)
+}
+
 #[allow(unsafe_code)]
-pub fn run<T: Element, N: Copy + Send>(sizes: Sizes, row: Row<'_, T, N>) -> (Aligned<T>, Vec<N>, Vec<T>) {
+fn run_as<T: Element, N: Copy + Send>(kind: usize, sizes: Sizes, row: Row<'_, T, N>) -> (Aligned<T>, Vec<N>, Vec<T>) {
     let Sizes { rows, read, written, sums } = sizes;
     let mut step = (TASK / read.max(1)).clamp(1, ROWS);
     if sums == 0 && rows * read < PARALLEL {
@@ -108,7 +117,7 @@ pub fn run<T: Element, N: Copy + Send>(sizes: Sizes, row: Row<'_, T, N>) -> (Ali
             for _ in 0..pieces {
                 all.push(left.take(step, sums));
             }
-            threads::each(rows * read, all, |piece: Piece<'_, T, N>| piece.run(row));
+            threads::each_of(kind, rows * read, all, &|piece: Piece<'_, T, N>| piece.run(row));
         }
     }
     // SAFETY: every piece ran, and wrote all of its rows and notes; together they are all there is.

@@ -12,7 +12,7 @@ use super::{
     passes::{self, Blank, dot, largest, less, log_softmax_slope, powers, softmax_slope, sum, write},
     prefetch,
     reduce::add_row,
-    row_kernel::{Row, Sizes, run, write_parts},
+    row_kernel::{Sizes, run, write_parts},
     scalar::max_num,
 };
 use crate::number::Real;
@@ -29,7 +29,12 @@ struct Block {
 
 impl Block {
     /// Calls `row` for the blocks into which `axis` divides `shape`.
-    fn run_on<T: Real>(self, shape: &[usize], outer: usize, row: Row<'_, T, ()>) -> ArrayD<T> {
+    fn run_on<T: Real>(
+        self,
+        shape: &[usize],
+        outer: usize,
+        row: &(impl for<'a> Fn(usize, &'a mut Blank<T>, &mut [T]) -> (&'a mut [T], ()) + Sync),
+    ) -> ArrayD<T> {
         let size = self.len * self.inner;
         if outer * size == 0 {
             return array(shape, Vec::new());

@@ -443,8 +443,9 @@ pub fn each<I: Send, S: IntoIterator<Item = I>, F: Fn(I) + Sync>(work: usize, it
     each_of(each::<I, S, F> as fn(usize, S, F) as usize, work, collected(items), &f);
 }
 
+/// As [`each`], for a kind of work of its own.
 #[allow(unsafe_code)]
-fn each_of<I: Send>(kind: usize, work: usize, mut items: Vec<I>, f: &(dyn Fn(I) + Sync)) {
+pub fn each_of<I: Send>(kind: usize, work: usize, mut items: Vec<I>, f: &(dyn Fn(I) + Sync)) {
     if num_threads() == 1 {
         return items.into_iter().for_each(f);
     }
