@@ -77,6 +77,8 @@ pub fn gradient<T: Real>(x: &[T], targets: &Targets<'_, T>, sums: &[LogSum<T>], 
                 add_row(out, w, |p, w| g * (p - t.spread * w));
                 out
             }
+            // No product with 0, which would be NaN if `g` is infinite.
+            _ if t.spread == T::ZERO => scaled_powers(x, max, log_sum, g * total, T::ZERO, out),
             _ => scaled_powers(x, max, log_sum, g * total, g * t.spread, out),
         };
         // `p total − spread − keep`, which would lose its digits where p is near 1.
