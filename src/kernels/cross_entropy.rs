@@ -88,3 +88,17 @@ pub fn gradient<T: Real>(x: &[T], targets: &Targets<'_, T>, sums: &[LogSum<T>], 
     })
     .0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_infinite_gradient_reaches_all_scores() {
+        let targets = Targets { classes: &[Some(1)], weight: None, keep: 1., spread: 0. };
+        let x = [0f32, 1., 2.];
+        let (_, sums) = losses(&x, &targets);
+        let inf = f32::INFINITY;
+        assert_eq!(gradient(&x, &targets, &sums, 3., &[inf])[..], [inf, -inf, inf]);
+    }
+}
