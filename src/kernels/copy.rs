@@ -61,13 +61,8 @@ pub enum RowMajor<'a, T: Copy> {
 
 impl<'a, T: Copy> RowMajor<'a, T> {
     /// Copies only if the elements are not in row-major order.
-    pub fn of(x: &'a ArrayViewD<'_, T>) -> Self {
-        Self::of_view(x.view())
-    }
-
-    /// As [`RowMajor::of`], of a view that need not outlive this.
     #[allow(unsafe_code)]
-    pub fn of_view(x: ArrayViewD<'a, T>) -> Self {
+    pub fn of(x: ArrayViewD<'a, T>) -> Self {
         if let Some(slice) = x.to_slice() {
             return RowMajor::Own(slice);
         }

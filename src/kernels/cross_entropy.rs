@@ -77,6 +77,8 @@ pub fn gradient<T: Real>(x: &[T], targets: &Targets<'_, T>, sums: &[LogSum<T>], 
                 add_row(out, w, |p, w| g * (p - t.spread * w));
                 out
             }
+            // No product with 0, which would be NaN if `g` is infinite.
+            _ if t.spread == T::ZERO => scaled_powers(x, max, log_sum, g * total, T::ZERO, out),
             _ => scaled_powers(x, max, log_sum, g * total, g * t.spread, out),
         };
         // `p total − spread − keep`, which would lose its digits where p is near 1.
@@ -85,4 +87,18 @@ pub fn gradient<T: Real>(x: &[T], targets: &Targets<'_, T>, sums: &[LogSum<T>], 
         (out, ())
     })
     .0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_infinite_gradient_reaches_all_scores() {
+        let targets = Targets { classes: &[Some(1)], weight: None, keep: 1., spread: 0. };
+        let x = [0f32, 1., 2.];
+        let (_, sums) = losses(&x, &targets);
+        let inf = f32::INFINITY;
+        assert_eq!(gradient(&x, &targets, &sums, 3., &[inf])[..], [inf, -inf, inf]);
+    }
 }

@@ -11,6 +11,7 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use super::isa::{Avx2, Avx512};
 use super::{
     isa::{Baseline, Isa},
+    layout::assert_word,
     memory::Aligned,
     walk::{self, Loop, MOST, RunFn, Source, Versions, Walk},
 };
@@ -122,6 +123,9 @@ macro_rules! loops {
         impl<P, $($X: Copy,)+ Y: Copy> Loops<P, ($($X),+), Y> {
             #[allow(unsafe_code)]
             pub const fn $name<F: Map<P, ($($X),+), Y>>() -> Self {
+                // [`walk`] copies elements as words.
+                $(assert_word::<$X>();)+
+                assert_word::<Y>();
                 loops!(@ baseline Baseline [] $($x: $X),+);
                 #[allow(unused_mut)]
                 let mut run: [RunFn; 3] = [baseline::<P, $($X,)+ Y, F>; 3];

@@ -77,8 +77,6 @@ pub fn set_capability(most: Capability) -> Capability {
 pub trait Isa: Copy + Send + Sync + 'static {
     /// Whether a multiplication and an addition are one instruction, rounded once.
     const FMA: bool;
-    /// Whether it has the instructions of [`Capability::Avx512`].
-    const AVX512: bool = false;
     /// The elements of a block: as many as four vectors hold, which is the most that the compiler takes at a time.
     const BLOCK: usize = 32;
 
@@ -107,7 +105,6 @@ impl Isa for Avx2 {
 }
 impl Isa for Avx512 {
     const FMA: bool = true;
-    const AVX512: bool = true;
     const BLOCK: usize = 64;
 }
 

@@ -6,7 +6,7 @@ use super::copy::RowMajor;
 
 /// The elements in row-major order; copies only if they are not in that order already.
 pub fn row_major<'a, T: Copy>(x: &'a ArrayViewD<'_, T>) -> RowMajor<'a, T> {
-    RowMajor::of(x)
+    RowMajor::of(x.view())
 }
 
 /// The axes in order of falling stride: in this order a transposed array has no gaps in memory.

@@ -6,7 +6,7 @@ use ndnn_derive::concrete;
 use super::{
     memory::{Aligned, copied, filled, mapped, recycle},
     passes::{
-        self, about, add_about, add_along, along, at_place, norm_slope, norm_slope_columns, norm_slope_run, normalize,
+        self, about, add_about, add_along, along, norm_slope, norm_slope_columns, norm_slope_run, normalize,
         normalize_columns, normalize_run, normed, sum, write,
     },
     prefetch,
@@ -274,6 +274,15 @@ pub fn batch_norm<T: Real>(
     let scale = per_channel(&or_all(weight, T::ONE, map.channels), rstd, |w, r| w * r);
     let bias = or_all(bias, T::ZERO, map.channels);
     normed_channels(x, map, [mean, rest, &scale, &bias])
+}
+
+/// The numbers at place `i`. (`map` of an array is compiled in ten pieces for each of its uses.)
+fn at_place<A: Copy, const K: usize>(inputs: &[&[A]; K], i: usize) -> [A; K] {
+    let mut out = [inputs[0][i]; K];
+    for k in 1..K {
+        out[k] = inputs[k][i];
+    }
+    out
 }
 
 /// `((x − mean) − rest) · scale + bias`, with these four numbers per channel.

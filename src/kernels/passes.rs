@@ -1,5 +1,5 @@
-//! Passes over the numbers of one row: what softmax, norms, losses and sums are made of. Each is compiled for the sets of
-//! instructions here, and only here; what calls them for row after row is compiled once.
+//! Passes over the numbers of one row: what softmax, norms, losses and sums are made of. Each is compiled for each
+//! set of instructions; what calls them for row after row is compiled once.
 //!
 //! Sums are made in lanes and in levels of a few numbers each, split by length alone: those of many `f32` stay accurate.
 
@@ -32,26 +32,18 @@ pub fn write<T: Copy>(out: &mut Blank<T>, f: impl Fn(usize) -> T + Copy) -> &mut
     unsafe { written(out) }
 }
 
+/// All of an output that was written.
+///
 /// # Safety
 /// All elements were written.
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn written<T>(out: &mut Blank<T>) -> &mut [T] {
+pub(super) unsafe fn written<T>(out: &mut Blank<T>) -> &mut [T] {
     // SAFETY: the caller's promise.
     unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
 }
 
 // --------------------------------------------------------------------------------------------------- what combines
-
-/// The elements at place `i`. (`map` of an array is compiled in ten pieces for each of its uses.)
-#[inline(always)]
-pub(super) fn at_place<A: Copy, const K: usize>(inputs: &[&[A]; K], i: usize) -> [A; K] {
-    let mut out = [inputs[0][i]; K];
-    for k in 1..K {
-        out[k] = inputs[k][i];
-    }
-    out
-}
 
 /// Combines each lane with the terms of one of `N` places, from `at` on.
 #[inline(always)]
@@ -217,6 +209,18 @@ macro_rules! passes {
 
 pub(super) use passes;
 
+/// What [`moments`] returns, for passes that go on with it.
+#[inline(always)]
+fn mean_and_squares<T: Real, I: Isa>(x: &[T], centred: bool) -> [T; 2] {
+    let mut mean = T::ZERO;
+    if centred {
+        [mean] = combine::<T, I, _, _>([x], |x| x, T::ZERO, T::plus);
+        mean /= T::of(x.len() as f64);
+    }
+    let [squares] = combine::<T, I, _, _>([x], |[x]| [(x - mean) * (x - mean)], T::ZERO, T::plus);
+    [mean, squares]
+}
+
 passes! {
     /// `Σ xᵢ`
     narrow fn sum<T: Number, I>(x: &'a [T]) -> T {
@@ -238,13 +242,7 @@ passes! {
 
     /// The mean, or 0 if not `centred`, and the sum of the squares of the distances from it.
     narrow fn moments<T: Real, I>(x: &'a [T], centred: bool) -> [T; 2] {
-        let mut mean = T::ZERO;
-        if centred {
-            [mean] = combine::<T, I, _, _>([x], |x| x, T::ZERO, T::plus);
-            mean /= T::of(x.len() as f64);
-        }
-        let [squares] = combine::<T, I, _, _>([x], |[x]| [(x - mean) * (x - mean)], T::ZERO, T::plus);
-        [mean, squares]
+        mean_and_squares::<T, I>(x, centred)
     }
 
     /// The sums of the distances from a number, and of their squares.
@@ -324,14 +322,9 @@ passes! {
     wide fn normed<T: Real, I>(
         x: &'a [T], centred: bool, settled: fn(T, T) -> bool, eps: T, w: &'a [T], b: &'a [T], out: &'o mut Blank<T>
     ) -> Result<(&'o mut [T], [T; 3]), (&'o mut Blank<T>, T)> {
-        let (x, w, b, count) = (&x[..out.len()], &w[..out.len()], &b[..out.len()], T::of(out.len() as f64));
-        let mut mean = T::ZERO;
-        if centred {
-            [mean] = combine::<T, I, _, _>([x], |x| x, T::ZERO, T::plus);
-            mean /= count;
-        }
-        let [squares] = combine::<T, I, _, _>([x], |[x]| [(x - mean) * (x - mean)], T::ZERO, T::plus);
-        let var = squares / count;
+        let (x, w, b) = (&x[..out.len()], &w[..out.len()], &b[..out.len()]);
+        let [mean, squares] = mean_and_squares::<T, I>(x, centred);
+        let var = squares / T::of(x.len() as f64);
         if centred && !settled(mean, var) {
             return Err((out, mean));
         }

@@ -5,7 +5,7 @@
 
 use super::{
     memory::{Aligned, filled, vector},
-    passes::Blank,
+    passes::{Blank, written},
     reduce::{add_row, halve},
     threads,
     thresholds::{ROW_PARALLEL as PARALLEL, ROW_TASK as TASK},
@@ -142,5 +142,5 @@ pub fn write_parts<'a, T>(
         place.check(part(k, out));
     }
     // SAFETY: every part was just written, and together they are all of `out`.
-    unsafe { &mut *(std::ptr::from_mut(out) as *mut [T]) }
+    unsafe { written(out) }
 }

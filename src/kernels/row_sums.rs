@@ -7,7 +7,7 @@ use ndnn_derive::concrete;
 use super::{
     isa::{Isa, Kernel, dispatch_for},
     memory::{Aligned, filled},
-    passes::{Blank, write},
+    passes::{Blank, write, written},
     prefetch,
     row_kernel::{Sizes, run},
     sizes::saturating,
@@ -113,7 +113,7 @@ impl<'o, T: Real> Kernel for RowSum<'_, 'o, T> {
         let done = self.columns::<1>(done);
         assert!(done == self.out.len());
         // SAFETY: the columns before `done`, which are all of them, were written.
-        unsafe { &mut *(std::ptr::from_mut(self.out) as *mut [T]) }
+        unsafe { written(self.out) }
     }
 }
 

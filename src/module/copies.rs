@@ -81,7 +81,13 @@ impl Copying {
 impl Drop for Copying {
     fn drop(&mut self) {
         // Dropped after the borrow ended, since a module's destructor may clone another one.
-        drop(self.take());
+        let copies = self.take();
+        // A clone may contain a conversion, whose failure is not lost.
+        if let Some(Copies { failed: Some(why), .. }) = copies
+            && !std::thread::panicking()
+        {
+            panic!("{why}");
+        }
     }
 }
 
@@ -142,4 +148,18 @@ fn keep(key: Key, address: usize, copy: Rc<dyn Any>, source: Box<dyn Any>) {
         c.origins.insert(address, *c.origins.get(&key.0).unwrap_or(&key.0));
         c.made.insert(key, copy)
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{copying, fail};
+
+    #[test]
+    #[should_panic(expected = "no conversion")]
+    fn a_failed_conversion_inside_a_clone_panics() {
+        let _clone = copying();
+        let conversion = copying();
+        fail("no conversion".into());
+        conversion.end();
+    }
 }

@@ -98,7 +98,8 @@ impl<T: Real> Module for ParametrizationList<T> {
     }
 }
 
-/// Renames the entries of the originals that an older file has with these suffixes behind the parameter's name, if it has all.
+/// Renames the entries of the originals that an older file has with these suffixes behind the parameter's name, if it has
+/// all of them.
 fn rename(prefix: &str, suffixes: &[&str], name_of: &dyn Fn(usize) -> String, state: &mut StateDict) {
     let Some((outer, name)) = prefix.trim_end_matches('.').rsplit_once("parametrizations.") else { return };
     let mut renamed = Vec::new();

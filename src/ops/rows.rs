@@ -5,7 +5,8 @@
 /// [`VectorMath`](crate::kernels::vmath::VectorMath) has one. A `real` value is written in [`Lane`]s, that of any `number`
 /// in the number itself. The derivative is `from input`, `output` or `nothing`, which says what is kept for the backward
 /// pass; `in f64 from input` is a different form for `f64`. With one argument it is the slope, by which the gradient is
-/// multiplied; with two it is the gradient itself, for cases in which a product is not enough.
+/// multiplied; with two it is the gradient itself, for cases in which a product is not enough. `row` is `#[inline]`: it only
+/// puts parameters beside an address, in functions that callers compile.
 macro_rules! row {
     ($class:ident $bound:ident $name:expr, ($($param:ident),*), $work:ident $(many $many:ident)?, |$x:ident| $value:expr,
      $($derivative:tt)*) => {

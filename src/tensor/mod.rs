@@ -166,7 +166,7 @@ impl<T: Element> Tensor<T> {
     /// The elements in row-major order; copies only if they are not in that order already.
     #[concrete(Element)]
     pub(crate) fn elements(&self) -> RowMajor<'_, T> {
-        RowMajor::of_view(self.view())
+        RowMajor::of(self.view())
     }
 
     /// The elements as an owned array; copies only if they are shared.

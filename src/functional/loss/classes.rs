@@ -207,12 +207,13 @@ impl<T: Real> Labels<T> {
         let (mut wanted, step) = (filled(self.shape.iter().product(), T::ZERO), self.inner());
         for (i, class) in self.classes.iter().enumerate() {
             let Some(class) = *class else { continue };
+            let first = self.at(i, 0);
             if spread != T::ZERO {
                 for c in 0..self.shape[self.axis] {
-                    wanted[self.at(i, 0) + c * step] = spread * self.weight(c);
+                    wanted[first + c * step] = spread * self.weight(c);
                 }
             }
-            wanted[self.at(i, class)] += keep * self.weight(class);
+            wanted[first + class * step] += keep * self.weight(class);
         }
         array(&self.shape, wanted).into()
     }

@@ -129,7 +129,8 @@ impl<T: Element> Tensors for PackedSequence<T> {
     }
 }
 
-/// The places in the batch of sequences that were sorted; an error unless data of this shape is packed in this way.
+/// For each sequence of the batch, its position among those that were sorted; an error unless data of this shape is packed in
+/// this way.
 fn unsorted(shape: &[usize], batch_sizes: &[usize], sorted: Option<&[usize]>) -> Result<Option<Vec<usize>>> {
     const OP: &str = "PackedSequence";
     let total = batch_sizes.iter().try_fold(0usize, |sum, &n| sum.checked_add(n));
@@ -315,7 +316,7 @@ fn padded<T: Element>(
     let lead = if batch_first { [batch, steps] } else { [steps, batch] };
     let shape = [&lead, &data.shape()[1..]].concat();
     let filled = Tensor::try_full(op, &shape, T::of(padding_value))?.flatten(0, 1)?;
-    // Only now it is known that so many rows can be counted.
+    // Only now is it known that so many rows can be counted.
     let index = index(Rows::padded([batch, steps], batch_first));
     filled.rows_copied(0, index, data).reshape(&shape[..])
 }

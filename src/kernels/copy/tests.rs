@@ -37,7 +37,7 @@ fn agree<T: Copy + Default + PartialEq + std::fmt::Debug>(x: ArrayViewD<'_, T>, 
     let copied = contiguous(x.view());
     assert_eq!((copied.shape(), copied.as_slice().unwrap()), (x.shape(), &want[..]));
     assert_eq!(to_vec(&x), want);
-    assert_eq!(*RowMajor::of(&x), want[..]);
+    assert_eq!(*RowMajor::of(x.view()), want[..]);
 
     // Into a part of another array with a different order of axes.
     let n = x.ndim();
@@ -108,7 +108,7 @@ fn large_copies_are_split_and_come_out_whole() {
         let want: Vec<f32> = wide.iter().copied().collect();
         for threads in [1, 2, 5] {
             threads::set_num_threads(threads);
-            assert!(to_vec(&wide) == want && *RowMajor::of(&wide) == want[..], "{:?}", x.shape());
+            assert!(to_vec(&wide) == want && *RowMajor::of(wide.view()) == want[..], "{:?}", x.shape());
         }
     }
 }

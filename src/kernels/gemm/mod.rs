@@ -282,7 +282,7 @@ fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T
     });
 }
 
-/// `c = start + a · b`; `start` is as large as `c`, or `c` itself.
+/// `c = start + a · b`; `start` has the shape of `c`, and may be `c` itself.
 #[allow(unsafe_code)]
 fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Mat<T>) {
     let most = (DOT_LANE * kernels.lanes).min(DOT_STEPS);

@@ -70,7 +70,8 @@ impl<T> Ahead<T> {
     }
 }
 
-/// Dot products of a few rows with many, all contiguous along the common axis: `c[i, j] = Σ_p a[i, p] b[j, p]`.
+/// Dot products of a few rows with many, all contiguous along the common axis:
+/// `c[i, j] = start[i, j] + Σ_p a[i, p] b[j, p]`.
 pub struct Dots<T> {
     pub k: usize,
     pub a: *const T,

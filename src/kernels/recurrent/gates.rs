@@ -70,6 +70,7 @@ fn part_mut<T>(x: &mut [T], i: usize, len: usize) -> &mut [T] {
     &mut x[i * len..][..len]
 }
 
+// Slices of one length, so that no index is checked inside the loops.
 passes! {
     wide fn tanh<T: Real, I>(x: &'o mut [T]) -> () {
         for x in x {
@@ -203,7 +204,6 @@ fn gru_back<T: Real>(gates: &[T], before: &[T], inner: &[T], dh: &mut [T], dgate
     gru_gates([r, z, new], before, inner, dh, dn, dr, dz, of_inner);
 }
 
-// Slices of one length, so that no index is checked inside the loop.
 passes! {
     narrow fn lstm_gates<T: Real, I>(
         gates: [&'a [T]; 4],

@@ -150,6 +150,7 @@ fn select(wanted: &dyn Fn(u64, Option<Place>) -> bool) -> Vec<Hook> {
             }
         });
     });
+    // Those of all modules first, then by rising number.
     sort_falling(&mut found, |h| -(h.id as isize) + if h.place.is_some() { isize::MIN / 2 } else { 0 });
     found
 }

@@ -65,8 +65,8 @@ pub fn get_total_norm(tensors: &impl Tensors, options: TotalNormOptions) -> Resu
 /// ```
 ///
 /// # Errors
-/// If `max_norm` is negative or NaN, or a gradient is not finite: the error names the first ten parameters, and the gradients are
-/// unchanged. A norm that is too large for an `f64` is returned as infinite, but the gradients are clipped correctly.
+/// If `max_norm` is negative or NaN, or a gradient is not finite: the error names the first ten such parameters, and the
+/// gradients are unchanged. A norm that is too large for an `f64` is returned as infinite, but the gradients are clipped correctly.
 pub fn clip_grad_norm(params: impl Parameters, max_norm: f64) -> Result<f64> {
     clip_grad_norm_with(params, max_norm, TotalNormOptions::default())
 }
