@@ -84,14 +84,14 @@ fn join<T: Copy, const S: usize, const N: usize>(
     }
 }
 
-/// Combines the terms in `N` lanes, in levels, as far as there are places for all; returns where it ended.
+/// Combines the terms in `N` lanes, in levels, as far as there are places for all.
 #[inline(always)]
 fn in_lanes<T: Element, const K: usize, const S: usize, const N: usize>(
     inputs: &[&[T]; K],
     terms: impl Fn([T; K]) -> [T; S] + Copy,
     identity: T,
     f: impl Fn(T, T) -> T + Copy,
-) -> ([[T; N]; S], usize) {
+) -> [[T; N]; S] {
     let (n, none) = (inputs[0].len(), [[identity; N]; S]);
     let (mut total, mut middle, mut leaf, mut at) = (none, none, none, 0);
     while at + N <= n {
@@ -108,7 +108,7 @@ fn in_lanes<T: Element, const K: usize, const S: usize, const N: usize>(
     }
     join(&mut middle, &leaf, f);
     join(&mut total, &middle, f);
-    (settled(total), at)
+    settled(total)
 }
 
 /// Lanes that are about to be combined with each other. Without this the compiler arranges them for that from the beginning,
@@ -131,22 +131,22 @@ pub(super) fn combine<T: Element, I: Isa, const K: usize, const S: usize>(
     f: impl Fn(T, T) -> T + Copy,
 ) -> [T; S] {
     let n = inputs[0].len();
-    let (mut eight, mut at) = ([[identity; 8]; S], 0);
+    let mut eight = [[identity; 8]; S];
     if !I::FMA {
         // Vectors are short here, and code is long: fewer lanes.
         if n >= 8 {
-            (eight, at) = in_lanes(&inputs, terms, identity, f);
+            eight = in_lanes(&inputs, terms, identity, f);
         }
     } else {
         if n >= LANES {
-            let lanes: [[T; LANES]; S];
-            (lanes, at) = in_lanes(&inputs, terms, identity, f);
+            let lanes: [[T; LANES]; S] = in_lanes(&inputs, terms, identity, f);
             for s in 0..S {
                 for i in 0..8 {
                     eight[s][i] = f(f(lanes[s][i], lanes[s][i + 8]), f(lanes[s][i + 16], lanes[s][i + 24]));
                 }
             }
         }
+        let mut at = n & !(LANES - 1);
         if at + 8 <= n {
             while at + 8 <= n {
                 add(&mut eight, &inputs, at, terms, f);
@@ -162,9 +162,9 @@ pub(super) fn combine<T: Element, I: Isa, const K: usize, const S: usize>(
             out[s] = [f(f(f(a, e), f(b, g)), f(f(c, h), f(d, i)))];
         }
     }
-    while at < n {
+    // Written so that the compiler sees that there are few, and does not unroll the loop.
+    for at in n & !7..n {
         add(&mut out, &inputs, at, terms, f);
-        at += 1;
     }
     let mut all = [identity; S];
     for s in 0..S {

@@ -161,7 +161,7 @@ passes! {
     }
 
     /// `(g − Σ g y) y` for each row of a piece.
-    wide fn softmax_rows_slope<T: Real, I>(
+    narrow fn softmax_rows_slope<T: Real, I>(
         piece: Piece<'o, T, ()>, block: Block, g: &'a [T], y: &'a [T]
     ) -> Written<'o, T, ()> {
         piece.each(|i, out, _| {
