@@ -86,12 +86,14 @@ options! {
 }
 
 impl From<f64> for PadOptions {
+    #[inline]
     fn from(value: f64) -> Self {
         PadOptions::default().value(value)
     }
 }
 
 impl From<PaddingMode> for PadOptions {
+    #[inline]
     fn from(mode: PaddingMode) -> Self {
         PadOptions::default().mode(mode)
     }
@@ -103,6 +105,7 @@ impl From<PaddingMode> for PadOptions {
 /// If there is no such mode.
 impl From<&str> for PadOptions {
     #[track_caller]
+    #[inline]
     fn from(mode: &str) -> Self {
         PadOptions::default().mode(mode)
     }

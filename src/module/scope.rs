@@ -77,6 +77,7 @@ impl Scope {
     ///
     /// # Errors
     /// If the model has no such name, a tensor has another type or shape, or one parameter is given two tensors.
+    #[inline]
     pub fn of(model: &dyn Module, tensors: &StateDict) -> Result<Self> {
         let op = "functional_call";
         let entries = walk::entries(op, model)?;
