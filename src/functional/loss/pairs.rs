@@ -30,8 +30,14 @@ pairs! {
         let d = x - y;
         // A NaN counts as within the bend, so that the result is NaN.
         let far = d.ge(bend) | d.le(-bend);
-        // The reciprocal of a subnormal number may be ∞.
-        let up = if T::of(scale) < T::min_positive_value() { T::epsilon().recip().as_f64() } else { 1. };
+        // The reciprocal of a number that is subnormal, as an f64 or as an f32, may be ∞.
+        let up = if scale < f64::MIN_POSITIVE {
+            f64::EPSILON.recip()
+        } else if scale < f32::MIN_POSITIVE.into() {
+            f32::EPSILON.recip().into()
+        } else {
+            1.
+        };
         let near = d.kept(!far) * up * (scale * up).recip();
         g * (near + (d.sign() * slope).kept(far))
     };
