@@ -54,6 +54,7 @@ impl Resize {
 
 /// As PyTorch prints it in a layer: `size=7`, `scale_factor=2.0`.
 impl std::fmt::Display for Resize {
+    #[inline]
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             By::Size(size) => write!(f, "size={size}"),

@@ -3,7 +3,11 @@
 use ndarray::{ArrayD, ArrayViewD};
 use ndnn_derive::concrete;
 
-use super::{faint, reduce::ReducedShapes, shared};
+use super::{
+    faint,
+    reduce::{ReducedShapes, all},
+    shared,
+};
 use crate::{
     Error, Result,
     kernels::{
@@ -133,7 +137,7 @@ impl<T: Real> Tensor<T> {
             _ => sum.powf(power.recip()),
         };
         let plain = sum(self.view());
-        if plain.iter().all(|&sum| sum.is_finite() && sum >= faint()) {
+        if all(&plain, &|sum| sum.is_finite() && sum >= faint()) {
             return map(plain.view(), root);
         }
         let size = self.largest(r, p);

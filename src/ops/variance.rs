@@ -3,11 +3,12 @@
 use ndarray::{ArrayD, ArrayViewD};
 use ndnn_derive::concrete;
 
-use super::reduce::{ALL, ReducedShapes};
+use super::reduce::{ALL, ReducedShapes, all};
 use crate::{
     Result,
     kernels::{
         elementwise::{map, zip},
+        layout::row_major,
         normalization::{is_rough, spread},
         reduce as kernel,
         scalar::max_nan,
@@ -29,6 +30,12 @@ fn inverse_power<T: Real>(size: T) -> T {
     }
 }
 
+/// Whether the mean of some of `n` elements must be corrected.
+fn any_rough<T: Real>(rest: &ArrayD<T>, squares: &ArrayD<T>, n: T) -> bool {
+    let (rest, squares) = (rest.view(), squares.view());
+    row_major(&rest).iter().zip(row_major(&squares).iter()).any(|(&rest, &sum)| is_rough(rest, sum / n))
+}
+
 /// Mean and sum of squared deviations, with length 1 for the axes.
 struct Moments<T: Real> {
     mean: ArrayD<T>,
@@ -40,7 +47,7 @@ struct Moments<T: Real> {
 impl<T: Real> Moments<T> {
     fn new(x: &Tensor<T>, r: &ReducedShapes) -> Self {
         let [mean, squares] = Self::corrected(x.view(), r);
-        if squares.iter().all(|&sum| sum.is_finite() && sum >= faint()) {
+        if all(&squares, &|sum| sum.is_finite() && sum >= faint()) {
             return Moments { mean, squares, scale: None };
         }
         let Some(scale) = x.balance(&r.axes, T::ZERO) else { return Moments { mean, squares, scale: None } };
@@ -60,7 +67,7 @@ impl<T: Real> Moments<T> {
         let whole = |mean: T, rest: T| if mean.is_infinite() { mean } else { mean + rest };
         let mut mean = r.mean(x.view());
         let (mut rest, mut squares) = about(&mean);
-        if rest.iter().zip(&squares).any(|(&rest, &squares)| is_rough(rest, squares / n)) {
+        if any_rough(&rest, &squares, n) {
             mean = zip(mean.view(), rest.view(), mean.shape(), whole);
             (rest, squares) = about(&mean);
         }
@@ -84,7 +91,7 @@ impl<T: Real> Tensor<T> {
         let r = ReducedShapes::over(self.shape(), axes.to_vec(), true);
         let sizes = kernel::fold(map(self.view(), |x| x.abs()).view(), axes, floor, max_nan);
         let scale = r.keep(map(sizes.view(), inverse_power));
-        scale.iter().any(|&s| s != T::ONE).then(|| scale.into())
+        (!all(&scale, &|s| s == T::ONE)).then(|| scale.into())
     }
 
     /// The deviations from the mean along `axes`. The mean is corrected, so that for equal numbers they are exactly 0.
@@ -131,7 +138,7 @@ impl<T: Real> Tensor<T> {
         let data = r.place(moments.unscaled(&moments.squares, 2, |sum| sum / divisor));
         let (x, axes, kept, scale) = (self.clone(), r.axes, r.kept, moments.scale.as_ref());
         // A deviation from the mean may be twice as large as the largest number.
-        let large = scale.is_some_and(|scale| scale.view().iter().any(|&s| s < T::ONE));
+        let large = scale.is_some_and(|scale| scale.elements().iter().any(|&s| s < T::ONE));
         let quarter = large.then(|| T::of(0.25));
         Tensor::op("var", data, [self], move |g, _| {
             let g = g.reshape(kept.as_slice())?;

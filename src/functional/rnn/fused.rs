@@ -140,7 +140,7 @@ impl<T: Real> Layer<T> {
         let mut bias: Option<Vec<T>> = self.tensors[BIAS_IH].as_ref().map(Tensor::to_vec);
         if let Some(other) = self.tensors[BIAS_HH].as_ref().filter(|_| self.driver.kind != Kind::Gru) {
             let bias = bias.get_or_insert_with(|| filled(other.numel(), T::ZERO));
-            bias.iter_mut().zip(other.view().iter()).for_each(|(sum, &b)| *sum += b);
+            bias.iter_mut().zip(other.elements().iter()).for_each(|(sum, &b)| *sum += b);
         }
         room::<T>(self.driver.op, &[input.shape()[0], weight.shape()[0]])?;
         Ok(gemm::linear(matrix(input), matrix(weight), bias.as_deref()))
