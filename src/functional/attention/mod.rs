@@ -81,12 +81,10 @@ pub fn scaled_dot_product_attention<T: Real>(
         let what = "is_causal stands for a mask of its own: give attn_mask or is_causal, not both";
         return Err(Error::value(OP, what));
     }
-    let groups = match options.enable_gqa {
-        true => [key, value].map(|shared| group(query, shared)),
-        false => [Ok(1), Ok(1)],
+    let (of_key, of_value) = match options.enable_gqa {
+        true => (group(query, key)?, group(query, value)?),
+        false => (1, 1),
     };
-    let [of_key, of_value] = groups;
-    let (of_key, of_value) = (of_key?, of_value?);
     let plan = Plan {
         masks: attn_mask.cloned().into_iter().collect(),
         causal: options.is_causal,

@@ -21,7 +21,7 @@ pairs! {
 
     /// `d² / 2·scale` while `|d| < bend`, otherwise `slope · (|d| − bend/2)`, where `d = x − y`.
     real Real Bent(bend, scale, slope), "loss", first short: |x, y| {
-        let [bend, scale, slope] = [bend, scale, slope].map(T::of);
+        let (bend, scale, slope) = (T::of(bend), T::of(scale), T::of(slope));
         let half = T::of(0.5);
         let a = (x - y).abs();
         let (near, far) = (half * a * (a / scale), slope * (a - half * bend));
