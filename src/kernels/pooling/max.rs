@@ -108,16 +108,18 @@ fn improve<T: Float, const PLACES: bool>(
     places: &mut [i64],
 ) {
     if along == 0 {
-        let run = line.iter().step_by(step).take(count).enumerate();
-        let (mut best, mut at) = (values[0], None);
-        for (i, &x) in run {
+        let (mut best, mut at, mut next) = (values[0], None, 0);
+        for _ in 0..count {
+            let x = line[next];
             if better(x, best) {
-                (best, at) = (x, Some((place + i * step) as i64));
+                (best, at) = (x, Some(next));
             }
+            // Beyond the last one it is not read. A debug build does not check this step.
+            next = next.wrapping_add(step);
         }
         values[0] = best;
         if let (true, Some(at)) = (PLACES, at) {
-            places[0] = at;
+            places[0] = (place + at) as i64;
         }
         return;
     }
