@@ -108,14 +108,15 @@ fn improve<T: Float, const PLACES: bool>(
     places: &mut [i64],
 ) {
     if along == 0 {
-        let (mut best, mut at, mut next) = (values[0], None, 0);
-        for _ in 0..count {
-            let x = line[next];
+        let (mut best, mut at) = (values[0], None);
+        let mut take = |i: usize, x: T| {
             if better(x, best) {
-                (best, at) = (x, Some(next));
+                (best, at) = (x, Some(i));
             }
-            // Beyond the last one it is not read. A debug build does not check this step.
-            next = next.wrapping_add(step);
+        };
+        match step {
+            1 => line[..count].iter().enumerate().for_each(|(i, &x)| take(i, x)),
+            _ => (0..count).for_each(|i| take(i * step, line[i * step])),
         }
         values[0] = best;
         if let (true, Some(at)) = (PLACES, at) {
