@@ -17,6 +17,7 @@ use crate::{
         isa::Isa,
         scalar::{self, is_nan},
         special_f64,
+        vmath::VectorMath,
     },
     tensor::{AnyTensor, DType, Element, Real, Tensor, known_ref, unerase},
 };

@@ -9,7 +9,11 @@ use crate::{
         Dims,
         windows::{Spatial, pad_to_3},
     },
-    kernels::{memory::vector, pooling::Fractional, sizes::room},
+    kernels::{
+        memory::vector,
+        pooling::{self, Fractional},
+        sizes::room,
+    },
     tensor::{Real, Tensor},
 };
 
@@ -143,7 +147,7 @@ fn fractional<T: Real>(
     let samples = for_three_axes(op, &samples, axes)?;
     let [input, kernel, output] = windows;
     let windows = Fractional { input, kernel, output, samples: &samples };
-    let found = T::fractional_max_pool(&x.elements(), &windows);
+    let found = pooling::fractional_max_pool(&x.elements(), &windows);
     picked(op, x, found, output.iter().product(), shape)
 }
 
