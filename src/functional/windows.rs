@@ -147,10 +147,10 @@ impl<const N: usize> Sliding<N> {
     /// How many elements of each axis the windows of a transposed convolution reach, without the padding.
     pub fn reached(&self, input: &Spatial<'_, N>) -> [i128; N] {
         let mut reached = [0; N];
-        for i in 0..N {
+        for (i, reached) in reached.iter_mut().enumerate() {
             let (size, stride, (before, after)) = (input.sizes[i] as i128, self.stride[i] as i128, self.pads[i]);
             let steps = (size - 1).saturating_mul(stride).min(1 << 100);
-            reached[i] = steps - before as i128 - after as i128 + self.reach(i);
+            *reached = steps - before as i128 - after as i128 + self.reach(i);
         }
         reached
     }
