@@ -153,8 +153,12 @@ fn group<T: Real>(query: &Tensor<T>, shared: &Tensor<T>) -> Result<usize> {
 
 /// Softmax over the last axis; a row of −∞ gives zeros and no gradient instead of NaN.
 fn safe_softmax<T: Real>(scores: &Tensor<T>) -> Result<Tensor<T>> {
-    let blind = scores.detach().eq(T::neg_infinity())?.all_dim([-1], true)?;
-    if !blind.any().item()? {
+    // Without keys there is no largest score, and nothing to hide.
+    if scores.shape().last() == Some(&0) {
+        return scores.softmax(-1);
+    }
+    let blind = scores.detach().amax([-1], true)?.eq(T::neg_infinity())?;
+    if !blind.elements().contains(&true) {
         return scores.softmax(-1);
     }
     scores.masked_fill(&blind, T::ZERO)?.softmax(-1)?.masked_fill(&blind, T::ZERO)
