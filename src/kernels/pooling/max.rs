@@ -108,19 +108,16 @@ fn improve<T: Float, const PLACES: bool>(
     places: &mut [i64],
 ) {
     if along == 0 {
+        let run = line.iter().step_by(step).take(count).enumerate();
         let (mut best, mut at) = (values[0], None);
-        let mut take = |i: usize, x: T| {
+        for (i, &x) in run {
             if better(x, best) {
-                (best, at) = (x, Some(i));
+                (best, at) = (x, Some((place + i * step) as i64));
             }
-        };
-        match step {
-            1 => line[..count].iter().enumerate().for_each(|(i, &x)| take(i, x)),
-            _ => (0..count).for_each(|i| take(i * step, line[i * step])),
         }
         values[0] = best;
         if let (true, Some(at)) = (PLACES, at) {
-            places[0] = (place + at) as i64;
+            places[0] = at;
         }
         return;
     }
