@@ -1,7 +1,7 @@
 //! One pass over a parameter, its gradient and the optimizer's state for it.
 
 use super::{
-    isa::{Isa, Kernel, dispatch_for},
+    isa::{Isa, Kernel, dispatch_light},
     threads,
     thresholds::{OPTIMIZER_PARALLEL as PARALLEL, OPTIMIZER_TASK as TASK},
 };
@@ -58,11 +58,11 @@ fn elements<T: Real, P: Pass<T, N>, const N: usize>(pass: &P, value: &mut [T], g
 /// Runs `pass` over all elements of a parameter; the slots are as long as it.
 pub fn update<T: Real, const N: usize>(pass: &impl Pass<T, N>, value: &mut [T], grad: &[T], mut slots: [&mut [T]; N]) {
     if value.len() < PARALLEL {
-        return dispatch_for::<T, _>(Loop { pass, value, grad, slots });
+        return dispatch_light::<T, true, _>(Loop { pass, value, grad, slots });
     }
     in_parts(value, grad, &mut slots, &|value, grad, slots| {
         let slots = slots.try_into().expect("a part of each slot");
-        dispatch_for::<T, _>(Loop { pass, value, grad, slots });
+        dispatch_light::<T, true, _>(Loop { pass, value, grad, slots });
     });
 }
 

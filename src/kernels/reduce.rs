@@ -11,7 +11,7 @@ use super::{
     copy::{contiguous, copy_into},
     elementwise::{Body, write_pairs, zip},
     gather::Rows,
-    isa::{Isa, Kernel, dispatch_for, dispatch_narrow, with_baseline},
+    isa::{Isa, Kernel, dispatch_light},
     layout::{array, memory_order, row_major, sort_falling},
     memory::{collected, copied, filled, full, recycle, vector},
     passes::{self, LANES, LEVEL, combine},
@@ -25,18 +25,6 @@ use crate::number::{DType, Element, Number, Real};
 const WIDE: usize = 1 << 11;
 /// Terms of a sum that are written at a time: they stay in the first-level cache.
 const NEAR: usize = 1 << 12;
-
-/// Integers and truth values are combined by what every CPU has: one version is compiled for them. Sums gain a tenth from
-/// AVX-512 in the first-level cache, extremes nothing.
-fn choose<T: Element, K: Kernel, const SUM: bool>(kernel: K) -> K::Output {
-    if !T::REAL {
-        with_baseline(kernel)
-    } else if SUM {
-        dispatch_for::<T, _>(kernel)
-    } else {
-        dispatch_narrow(kernel)
-    }
-}
 
 /// `Σ term(x, y)` over the places of two slices of one length: the terms of a part are written, then added.
 pub fn sum_of<T: Number>(x: &[T], y: &[T], term: Body<'_, (T, T), T>) -> T {
@@ -146,16 +134,12 @@ struct Fold<'a, T> {
 
 impl<T: Element> Fold<'_, T> {
     /// Calls `then` with the function `f`, which is associative and commutative.
-    fn with<R, const SUM: bool>(
-        identity: T,
-        f: impl Fn(T, T) -> T + Copy + Sync,
-        then: impl FnOnce(Fold<'_, T>) -> R,
-    ) -> R {
+    fn with<R>(identity: T, f: impl Fn(T, T) -> T + Copy + Sync, then: impl FnOnce(Fold<'_, T>) -> R) -> R {
         let lanes = |x: &[T], block, count, out: &mut [T]| {
-            choose::<T, _, SUM>(Lanes { x, block, count, out, identity, f });
+            dispatch_light::<T, false, _>(Lanes { x, block, count, out, identity, f });
         };
         let rows = |x: &[T], stride, count, out: &mut [T]| {
-            choose::<T, _, SUM>(ByEight { x, stride, count, out, f });
+            dispatch_light::<T, false, _>(ByEight { x, stride, count, out, f });
         };
         then(Fold { identity, lanes: &lanes, rows: &rows })
     }
@@ -203,7 +187,7 @@ pub(super) fn fold_rows<T: Element>(x: &[T], out: &mut [T], identity: T, f: impl
     if !out.is_empty() {
         let width = out.len();
         let of = Blocks { x, block: x.len().max(1), stride: width, count: x.len() / width, width, out };
-        Fold::with::<_, true>(identity, f, |fold| fold.columns(of));
+        Fold::with(identity, f, |fold| fold.columns(of));
     }
 }
 
@@ -272,7 +256,7 @@ pub fn fold<T: Element>(
     identity: T,
     f: impl Fn(T, T) -> T + Copy + Send + Sync,
 ) -> ArrayD<T> {
-    Fold::with::<_, false>(identity, f, |fold| fold_by(x, axes, fold))
+    Fold::with(identity, f, |fold| fold_by(x, axes, fold))
 }
 
 fn fold_by<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize], fold: Fold<'_, T>) -> ArrayD<T> {
@@ -319,7 +303,7 @@ fn fold_slice<T: Element>(x: &[T], shape: &[usize], reduced: &dyn Fn(usize) -> b
 
 /// The sum along `axes`; of `bool`, whether any is true.
 pub fn sum<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize]) -> ArrayD<T> {
-    Fold::with::<_, true>(T::ZERO, T::plus, |fold| fold_by(x, axes, fold))
+    Fold::with(T::ZERO, T::plus, |fold| fold_by(x, axes, fold))
 }
 
 /// The position of the first of `len` elements of `x`, `step` apart, that no other precedes in the order of `before`; NaN

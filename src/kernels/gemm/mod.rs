@@ -316,6 +316,7 @@ fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, 
         start: start.at,
         start_row: start.row,
         start_column: start.column,
+        add: kernels.add,
     };
     // SAFETY: the loops are those of this CPU, and there is one for this number of rows.
     unsafe { kernels.dots[a.rows - 1](&dots) };

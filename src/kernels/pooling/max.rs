@@ -5,7 +5,7 @@ use num_traits::Float;
 
 use super::{
     super::{
-        isa::{Isa, Kernel, dispatch_for},
+        isa::{Isa, Kernel, dispatch_light},
         memory::Aligned,
         passes::{Blank, write},
         row_kernel::{self, Sizes},
@@ -40,7 +40,7 @@ pub(super) fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], each: &E
         let places = rest.split_off_mut(..if PLACES { values.len() } else { 0 }).expect("as many as values");
         Planes::<T, PLACES> { x, first: i * step, each, values, places }
     });
-    threads::each(saturating([planes, work]), tasks, dispatch_for::<T, _>);
+    threads::each(saturating([planes, work]), tasks, dispatch_light::<T, PLACES, _>);
     // SAFETY: there is one task for each `step` planes, and each wrote all rows of its planes.
     unsafe {
         values.set_len(planes * to);

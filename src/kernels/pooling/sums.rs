@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        isa::{Isa, Kernel, dispatch_for},
+        isa::{Isa, Kernel, dispatch_light},
         memory::{Aligned, filled},
         passes::{Blank, write},
         sizes::saturating,
@@ -27,7 +27,7 @@ pub(super) fn sums<T: Real, const BACK: bool>(x: &[T], pattern: &Pattern) -> Ali
     let mut out = Aligned::with_capacity(planes * to);
     let parts = x.chunks(from * step).zip(out.spare(planes * to).chunks_mut(to * step));
     let tasks = parts.map(|(x, out)| Sums::<T, BACK> { x, paths, out });
-    threads::each(saturating([planes, work]), tasks, dispatch_for::<T, _>);
+    threads::each(saturating([planes, work]), tasks, dispatch_light::<T, false, _>);
     // SAFETY: there is one task for each `step` planes, and each wrote all of its planes.
     unsafe { out.set_len(planes * to) };
     out
