@@ -4,8 +4,6 @@ use std::fmt;
 
 use num_traits::{Float, FloatConst, NumAssign};
 
-use crate::kernels::{gemm::Product, pooling::Pool, vmath::VectorMath};
-
 /// The type of a tensor's elements, as a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
@@ -58,6 +56,23 @@ forms! {
     RealForms of Real: F32 f32;
 }
 
+/// A function with one body per type, written where it is needed: a `match` on the type, which costs nothing at run time.
+/// So code that has something for each type need not be known here.
+macro_rules! per_type {
+    ($($per:ident of $bound:ident: $($t:ident),*;)*) => {$(
+        #[doc(hidden)]
+        pub trait $per {
+            type In<T: $bound>;
+            type Out<T: $bound>;
+            $(fn $t(x: Self::In<$t>) -> Self::Out<$t>;)*
+        }
+    )*};
+}
+per_type! {
+    PerNumber of Number: f32, f64, i64;
+    PerReal of Real: f32, f64;
+}
+
 /// What a tensor may hold: `f32`, `f64`, `i64` (labels, indices) or `bool` (masks).
 pub trait Element:
     sealed::Sealed + Copy + Default + PartialEq + PartialOrd + fmt::Debug + fmt::Display + Send + Sync + 'static
@@ -95,7 +110,7 @@ pub trait Element:
 ///
 /// Integers wrap around on overflow, in every build, as in PyTorch. Code that adds or multiplies elements of any type
 /// must use these functions and [`plus`](Element::plus), since `+` panics in a debug build.
-pub trait Number: Element + NumAssign + num_traits::Signed + Product {
+pub trait Number: Element + NumAssign + num_traits::Signed {
     #[doc(hidden)]
     fn minus(self, other: Self) -> Self;
     #[doc(hidden)]
@@ -105,6 +120,8 @@ pub trait Number: Element + NumAssign + num_traits::Signed + Product {
     #[doc(hidden)]
     fn magnitude(self) -> Self;
     #[doc(hidden)]
+    fn per_number<F: PerNumber>(x: F::In<Self>) -> F::Out<Self>;
+    #[doc(hidden)]
     #[inline(always)]
     fn number_form<F: NumberForms>() -> F::Of<Self> {
         F::of::<Self>()
@@ -112,9 +129,9 @@ pub trait Number: Element + NumAssign + num_traits::Signed + Product {
 }
 
 /// An element with gradients: `f32` or `f64`.
-pub trait Real:
-    Number + Float + VectorMath + FloatConst + Pool + ndarray::LinalgScalar + ndarray::ScalarOperand
-{
+pub trait Real: Number + Float + FloatConst + ndarray::LinalgScalar + ndarray::ScalarOperand {
+    #[doc(hidden)]
+    fn per_real<F: PerReal>(x: F::In<Self>) -> F::Out<Self>;
     #[doc(hidden)]
     #[inline(always)]
     fn real_form<F: RealForms>() -> F::Of<Self> {
@@ -189,7 +206,7 @@ element!(
 element!(bool, Bool, false, true, |a, b| a | b, |x| f64::from(x), |y| y != 0., |i| i64::from(i), |j| j != 0);
 
 macro_rules! number {
-    ($($t:ty: |$a:ident, $b:ident| $minus:expr, $times:expr, $negated:expr, $magnitude:expr $(, $form:item)?;)*) => {$(
+    ($($t:ident: |$a:ident, $b:ident| $minus:expr, $times:expr, $negated:expr, $magnitude:expr $(, $form:item)?;)*) => {$(
         impl Number for $t {
             #[inline(always)]
             fn minus(self, $b: Self) -> Self {
@@ -211,6 +228,10 @@ macro_rules! number {
                 let $a = self;
                 $magnitude
             }
+            #[inline(always)]
+            fn per_number<F: PerNumber>(x: F::In<$t>) -> F::Out<$t> {
+                F::$t(x)
+            }
             $($form)?
         }
     )*};
@@ -227,8 +248,17 @@ number! {
 
 impl Real for f32 {
     #[inline(always)]
+    fn per_real<F: PerReal>(x: F::In<f32>) -> F::Out<f32> {
+        F::f32(x)
+    }
+    #[inline(always)]
     fn real_form<F: RealForms>() -> F::Of<f32> {
         F::F32
     }
 }
-impl Real for f64 {}
+impl Real for f64 {
+    #[inline(always)]
+    fn per_real<F: PerReal>(x: F::In<f64>) -> F::Out<f64> {
+        F::f64(x)
+    }
+}

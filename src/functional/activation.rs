@@ -10,6 +10,7 @@ use crate::{
     kernels::{
         elementwise::{map, zip},
         scalar::clamp,
+        vmath::VectorMath,
     },
     ops::{self, Formula, one, pairs, row, two},
     tensor::{Real, Tensor, axis},

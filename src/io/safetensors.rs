@@ -19,7 +19,7 @@ use crate::{
         sizes::room,
         sort,
     },
-    nn::StateDict,
+    state::StateDict,
     tensor::{AnyTensor, Element, Tensor},
 };
 

@@ -4,10 +4,10 @@
 
 use std::ops::Range;
 
-use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Dimension, IxDyn, LinalgScalar, s};
+use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Dimension, IxDyn, s};
 
 use super::{
-    gemm::{Product, product},
+    gemm::product,
     im2col::{col2im, im2col},
     layout::row_major,
     memory::{buffer, collected, full, push, recycle, sized},
@@ -18,6 +18,7 @@ use super::{
     thresholds::{CONV_PARALLEL as PARALLEL, CONV_TASK as TASK},
     windows::Windows,
 };
+use crate::number::Real;
 
 /// Elements of the columns that are worked on at a time: they stay in the cache.
 const COLUMNS: usize = 1 << 16;
@@ -25,11 +26,6 @@ const COLUMNS: usize = 1 << 16;
 const LEAST: usize = 64;
 /// Maximum number of partial sums into which the gradient of the weight is split.
 pub const SUMS: usize = 16;
-
-/// The numbers that these kernels work on.
-pub trait Scalar: LinalgScalar + Product {}
-
-impl<T: LinalgScalar + Product> Scalar for T {}
 
 /// The sizes of one convolution.
 #[derive(Clone, Copy, Debug)]
@@ -99,13 +95,7 @@ impl ConvSizes {
     }
 
     /// The columns of one group of one sample; `i` counts through samples and groups.
-    fn columns<'a, T: Scalar>(
-        &self,
-        x: &'a [T],
-        i: usize,
-        at: Range<usize>,
-        space: &'a mut Vec<T>,
-    ) -> ArrayView2<'a, T> {
+    fn columns<'a, T: Real>(&self, x: &'a [T], i: usize, at: Range<usize>, space: &'a mut Vec<T>) -> ArrayView2<'a, T> {
         let (channels, len) = (self.group().0, self.windows.input_len());
         if self.windows.is_identity() {
             return matrix(x, i, channels, len).slice_move(s![.., at]);
@@ -124,12 +114,12 @@ fn matrix<T>(elements: &[T], i: usize, rows: usize, columns: usize) -> ArrayView
     ArrayView2::from_shape((rows, columns), &elements[i * len..][..len]).expect("as many elements")
 }
 
-fn zeros<T: Scalar>(shape: [usize; 3]) -> Array3<T> {
+fn zeros<T: Real>(shape: [usize; 3]) -> Array3<T> {
     full("conv", &shape, T::zero()).into_dimensionality().expect("three axes")
 }
 
 /// Runs `f` on each task, on several threads if there is enough work, and lends it scratch space.
-pub fn run_tasks<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
+pub fn run_tasks<T: Real, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
     // Tasks that share their scratch space.
     let least = if work < PARALLEL { tasks.len() } else { saturating([TASK, tasks.len()]).div_ceil(work) };
     let mut tasks = tasks.into_iter();
@@ -142,7 +132,7 @@ pub fn run_tasks<T: Scalar, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut
 }
 
 /// The convolution: `y[n, f] = bias[f] + Σ_c w[f, c] ⋆ x[n, c]`.
-pub fn conv<T: Scalar>(
+pub fn conv<T: Real>(
     x: ArrayViewD<'_, T>,
     weight: ArrayViewD<'_, T>,
     bias: Option<ArrayViewD<'_, T>>,
@@ -187,7 +177,7 @@ pub fn conv<T: Scalar>(
 
 /// The derivative with respect to the input, which is also the transposed convolution: `dx[n, c] = bias[c] + Σ_f w[f, c] ∗
 /// g[n, f]`.
-pub fn input_grad<T: Scalar>(
+pub fn input_grad<T: Real>(
     g: ArrayViewD<'_, T>,
     weight: ArrayViewD<'_, T>,
     bias: Option<ArrayViewD<'_, T>>,
@@ -235,7 +225,7 @@ pub fn input_grad<T: Scalar>(
 }
 
 /// The derivative with respect to the weight: `dw[f, c] = Σ_n g[n, f] ⋆ x[n, c]`.
-pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, sizes: &ConvSizes) -> ArrayD<T> {
+pub fn weight_grad<T: Real>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, sizes: &ConvSizes) -> ArrayD<T> {
     let (x, g) = (row_major(&x), row_major(&g));
     let ((_, features), rows, len) = (sizes.group(), sizes.rows(), sizes.windows.output_len());
     let mut out = full("conv", &sizes.weight_shape(), T::zero());
@@ -264,7 +254,7 @@ pub fn weight_grad<T: Scalar>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, sizes:
     let blocks = out.as_slice_mut().expect("standard layout").chunks_mut(features * rows);
     for (group, block) in blocks.enumerate() {
         for sum in sums.slice(s![group * parts.len()..(group + 1) * parts.len(), .., ..]).outer_iter() {
-            block.iter_mut().zip(sum).for_each(|(a, &b)| *a = *a + b);
+            block.iter_mut().zip(sum).for_each(|(a, &b)| *a += b);
         }
     }
     out

@@ -7,6 +7,7 @@ use super::{
     reduce::add_row,
     row_kernel::{Sizes, run},
     softmax::LogSum,
+    vmath::VectorMath,
 };
 use crate::number::Real;
 

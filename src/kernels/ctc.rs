@@ -14,6 +14,7 @@ use super::{
     passes::passes,
     threads,
     thresholds::CTC_PARALLEL,
+    vmath::VectorMath,
 };
 use crate::number::Real;
 

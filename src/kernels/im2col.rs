@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{ArrayD, ArrayViewD, LinalgScalar};
+use ndarray::{ArrayD, ArrayViewD};
 use ndnn_derive::concrete;
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
 use crate::number::Real;
 
 /// The columns of the windows `at`: one row per channel and tap, one column per window; zeros in the padding.
-pub fn im2col<T: LinalgScalar>(x: &[T], windows: &Windows, at: Range<usize>, columns: &mut [T]) {
+pub fn im2col<T: Real>(x: &[T], windows: &Windows, at: Range<usize>, columns: &mut [T]) {
     let windows = windows.merged();
     let (taps, len, step) = (windows.kernel_len(), windows.input_len(), windows.stride[2]);
     for (row, out) in columns.chunks_exact_mut(at.len()).enumerate() {
@@ -53,7 +53,7 @@ pub fn scatter<T: Copy>(from: &[T], step: usize, to: &mut [T]) {
 }
 
 /// The derivative of [`im2col`]: adds each element of the columns to the element of `x` that it came from.
-pub fn col2im<T: LinalgScalar>(columns: &[T], windows: &Windows, at: Range<usize>, x: &mut [T]) {
+pub fn col2im<T: Real>(columns: &[T], windows: &Windows, at: Range<usize>, x: &mut [T]) {
     let windows = windows.merged();
     let (taps, len, step) = (windows.kernel_len(), windows.input_len(), windows.stride[2]);
     for (row, column) in columns.chunks_exact(at.len()).enumerate() {
@@ -61,8 +61,8 @@ pub fn col2im<T: LinalgScalar>(columns: &[T], windows: &Windows, at: Range<usize
         windows.runs(row % taps, at.clone(), |Run { range, from }| {
             let column = &column[range];
             match step {
-                1 => plane[from..].iter_mut().zip(column).for_each(|(x, &v)| *x = *x + v),
-                _ => plane[from..].iter_mut().step_by(step).zip(column).for_each(|(x, &v)| *x = *x + v),
+                1 => plane[from..].iter_mut().zip(column).for_each(|(x, &v)| *x += v),
+                _ => plane[from..].iter_mut().step_by(step).zip(column).for_each(|(x, &v)| *x += v),
             }
         });
     }

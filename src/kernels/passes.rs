@@ -8,6 +8,7 @@ use std::{hint::black_box, mem::MaybeUninit};
 use super::{
     isa::{Isa, Kernel, dispatch_for, dispatch_narrow},
     scalar::max_num,
+    vmath::VectorMath,
 };
 use crate::number::{Element, Number, Real};
 

@@ -14,6 +14,7 @@ use super::{
     reduce::add_row,
     row_kernel::{Sizes, run, write_parts},
     scalar::max_num,
+    vmath::VectorMath,
 };
 use crate::number::Real;
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder, s};
 
 use super::{
-    conv::{ConvSizes, SUMS, Scalar, run_tasks},
+    conv::{ConvSizes, SUMS, run_tasks},
     copy::copy_into,
     gemm::product,
     im2col::{gather, scatter},
@@ -20,6 +20,7 @@ use super::{
     thresholds::ELEMENTWISE_TASK,
     windows::Windows,
 };
+use crate::number::Real;
 
 /// Columns of one product. (Tests have several tiles.)
 const COLUMNS: usize = if cfg!(test) { 16 } else { 512 };
@@ -232,7 +233,7 @@ impl Plan {
     }
 
     /// The planes of all channels of `x`.
-    fn planes<T: Scalar>(&self, x: &[T]) -> Vec<T> {
+    fn planes<T: Real>(&self, x: &[T]) -> Vec<T> {
         let (size, len) = (self.plane(), self.lines.iter().map(|line| line.len).product::<usize>());
         let mut planes = filled(x.len() / len * size, T::zero());
         let each = ELEMENTWISE_TASK.div_ceil(size);
@@ -244,7 +245,7 @@ impl Plan {
         planes
     }
 
-    fn place<T: Scalar>(&self, x: &[T], plane: &mut [T]) {
+    fn place<T: Real>(&self, x: &[T], plane: &mut [T]) {
         let [d, h, w] = self.lines;
         for phase in 0..d.step * h.step * w.step {
             let [pd, ph, pw] =
@@ -273,7 +274,7 @@ impl Plan {
     }
 
     /// The convolution, or the transposed one.
-    pub fn run<T: Scalar>(
+    pub fn run<T: Real>(
         &self,
         (x, weight, bias): (&[T], &[T], Option<&[T]>),
         sizes: &ConvSizes,
@@ -329,7 +330,7 @@ impl Plan {
     }
 
     /// A weight `(features, channels, taps)` as one matrix per group and bundle.
-    fn by_tap<T: Scalar>(&self, weight: &[T]) -> Vec<T> {
+    fn by_tap<T: Real>(&self, weight: &[T]) -> Vec<T> {
         let taps = self.windows.kernel_len();
         let (mut out, per_tap) = (filled(weight.len(), T::zero()), weight.len() / taps);
         for bundle in self.passes.iter().flat_map(|pass| &pass.taps) {
@@ -343,7 +344,7 @@ impl Plan {
     }
 
     /// The derivative of a convolution with respect to its weight.
-    pub fn weight_grad<T: Scalar>(&self, x: &[T], g: &[T], sizes: &ConvSizes, work: usize, out: &mut [T]) {
+    pub fn weight_grad<T: Real>(&self, x: &[T], g: &[T], sizes: &ConvSizes, work: usize, out: &mut [T]) {
         let ((channels, features), pass) = (sizes.group(), &self.passes[0]);
         let (planes, taps, [_, oh, ow]) = (self.planes(x), self.windows.kernel_len(), pass.count);
         let (len, block) = (pass.count.iter().product::<usize>(), channels * features);
@@ -378,7 +379,7 @@ impl Plan {
         for (sums, out) in groups {
             let (first, rest) = sums.split_at_mut(taps * block);
             for sum in rest.chunks(taps * block) {
-                first.iter_mut().zip(sum).for_each(|(a, &b)| *a = *a + b);
+                first.iter_mut().zip(sum).for_each(|(a, &b)| *a += b);
             }
             for bundle in &pass.taps {
                 let rows = first[bundle.first * block..].chunks_exact(features).take(channels * bundle.taps.len());
@@ -394,7 +395,7 @@ impl Plan {
 }
 
 /// Whether there is neither an infinity nor NaN: then a product with 0 is 0.
-pub fn finite<T: Scalar>(x: &[T]) -> bool {
+pub fn finite<T: Real>(x: &[T]) -> bool {
     x.iter().fold(true, |all, &v| all & (v * T::zero()).is_zero())
 }
 

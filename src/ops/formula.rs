@@ -16,6 +16,7 @@ use crate::{
         isa::Isa,
         scalar::{self, is_nan},
         special_f64,
+        vmath::VectorMath,
     },
     tensor::{Number, Real, Tensor},
 };

@@ -13,7 +13,8 @@ macro_rules! row {
         struct Row;
         impl<T: $bound> $crate::kernels::elementwise::Map<$crate::ops::elementwise::Params, T, T> for Row {
             const SPEED: $crate::kernels::elementwise::Speed = $crate::ops::row!(@ $work).speed::<T>();
-            $(const MANY: Option<$crate::kernels::walk::RunFn> = T::$many;)?
+            $(const MANY: Option<$crate::kernels::walk::RunFn> =
+                <T as $crate::kernels::vmath::VectorMath>::$many;)?
             #[inline(always)]
             fn at<I: $crate::kernels::isa::Isa>(p: &$crate::ops::elementwise::Params, x: T) -> T {
                 let [$($param,)* ..] = *p;

@@ -6,7 +6,10 @@ use super::{PoolStride, Pooling, pooled};
 use crate::{
     Error, Result,
     functional::{Dims, by_rank, options},
-    kernels::{pooling::Pattern, sizes::room},
+    kernels::{
+        pooling::{self, Pattern},
+        sizes::room,
+    },
     tensor::{Real, Tensor},
 };
 
@@ -94,14 +97,14 @@ pub(super) fn means<T: Real>(
 
 /// The sum of each window.
 fn summed<T: Real>(op: &'static str, x: &Tensor<T>, pattern: Pattern, shape: &[usize]) -> Tensor<T> {
-    let (sums, x) = (T::sum_pool(&x.elements(), &pattern).array(shape), x.clone());
+    let (sums, x) = (pooling::sum_pool(&x.elements(), &pattern).array(shape), x.clone());
     Tensor::op(op, sums, [&x.clone()], move |g, _| Ok([Some(spread(g, &x, pattern))]))
 }
 
 /// The derivative of [`summed`]: adds each element of `g` to all elements of its window. It does not depend on `x`, and is
 /// connected to it with a gradient of 0, as in PyTorch.
 fn spread<T: Real>(g: &Tensor<T>, x: &Tensor<T>, pattern: Pattern) -> Tensor<T> {
-    let (spread, to) = (T::spread(&g.elements(), &pattern).array(x.shape()), g.shape().to_vec());
+    let (spread, to) = (pooling::spread(&g.elements(), &pattern).array(x.shape()), g.shape().to_vec());
     Tensor::op("sum_pool_backward", spread, [g, x], move |h, [by_g, by_x]| {
         Ok([by_g.then(|| summed("sum_pool", h, pattern, &to)), by_x.then(|| h.zeros_like())])
     })

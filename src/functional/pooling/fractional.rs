@@ -7,7 +7,11 @@ use crate::{
         Dims,
         windows::{Spatial, pad_to_3},
     },
-    kernels::{memory::collected, pooling::Fractional, sizes::room},
+    kernels::{
+        memory::collected,
+        pooling::{self, Fractional},
+        sizes::room,
+    },
     tensor::{Real, Tensor},
 };
 
@@ -146,7 +150,7 @@ fn fractional<T: Real>(
     let samples = collected(samples.chunks_exact(axes).flat_map(three));
     let [input, kernel, output] = windows;
     let windows = Fractional { input, kernel, output, samples: &samples };
-    let found = T::fractional_max_pool(&x.elements(), &windows);
+    let found = pooling::fractional_max_pool(&x.elements(), &windows);
     picked(op, x, found, output.iter().product(), shape)
 }
 

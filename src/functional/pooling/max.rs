@@ -6,7 +6,11 @@ use super::{PoolStride, Pooling, pooled};
 use crate::{
     Error, Result,
     functional::{Dims, by_rank, options},
-    kernels::{memory::Aligned, pooling::unpool, sizes::room},
+    kernels::{
+        memory::Aligned,
+        pooling::{self, unpool},
+        sizes::room,
+    },
     tensor::{Real, Tensor, grad_enabled},
 };
 
@@ -84,7 +88,7 @@ pub(super) fn largest<T: Real>(input: &Tensor<T>, pooling: Pooling) -> Result<Te
     if room::<T>(op, &shape)? == 0 {
         return Ok(input.nothing(op, &shape));
     }
-    Ok(T::max_pool_values(&input.elements(), &pattern).array(shape.as_slice()).into())
+    Ok(pooling::max_pool_values(&input.elements(), &pattern).array(shape.as_slice()).into())
 }
 
 /// As [`largest`], and where each one is.
@@ -94,7 +98,7 @@ pub(super) fn largest_with_indices<T: Real>(input: &Tensor<T>, pooling: Pooling)
     if room::<i64>(op, &shape)? == 0 {
         return Ok((input.nothing(op, &shape), Tensor::from_vec(&shape, Vec::new())?));
     }
-    picked(op, input, T::max_pool(&input.elements(), &pattern), pattern.output_len(), &shape)
+    picked(op, input, pooling::max_pool(&input.elements(), &pattern), pattern.output_len(), &shape)
 }
 
 /// The result of a max pooling, `windows` elements for each plane, with its derivative.

@@ -12,6 +12,7 @@ use crate::{
         memory::{LINE, buffer, full, recycle},
         random::Key,
         scalar::max_num,
+        vmath::VectorMath,
     },
     number::Real,
 };

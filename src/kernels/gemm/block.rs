@@ -5,9 +5,9 @@ use std::ptr;
 use super::{
     Mat, Start, Strategy,
     pack::{Space, pack_columns, pack_rows, unpack},
-    tile::{Ahead, Kernels, Product, Tile},
+    tile::{Ahead, Kernels, Tile},
 };
-use crate::kernels::memory;
+use crate::{kernels::memory, number::Number};
 
 /// Steps along the common axis that are worked on at a time, so that a panel of columns stays in the cache.
 pub const STEPS: usize = 800;
@@ -24,7 +24,7 @@ const FAR: usize = if cfg!(test) { 1 << 12 } else { 1 << 20 };
 
 /// The product of `a` with some columns, on this thread.
 #[allow(unsafe_code)]
-pub fn block<T: Product>(kernels: &Kernels<T>, strategy: Strategy, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
+pub fn block<T: Number>(kernels: &Kernels<T>, strategy: Strategy, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let (k, n, lanes, width) = (b.rows, b.columns, kernels.lanes, strategy.width);
     let k_blocks = k.div_ceil(if strategy.pack_rows { PACKED_STEPS } else { STEPS });
     if c.column != 1 && k_blocks > 1 {
@@ -118,7 +118,7 @@ pub struct Job<'a, T: 'static> {
     pub next: Mat<T>,
 }
 
-impl<T: Product> Job<'_, T> {
+impl<T: Number> Job<'_, T> {
     /// Computes all tiles.
     ///
     /// # Safety

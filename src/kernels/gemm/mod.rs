@@ -20,7 +20,7 @@ use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Ix2, 
 pub use {
     pack::{pack_columns, transpose},
     packed::Packed,
-    tile::{DOT_ROWS, Product},
+    tile::DOT_ROWS,
 };
 
 use super::{
@@ -30,8 +30,9 @@ use super::{
     threads,
     thresholds::{DOTS_PARALLEL, PRODUCT_FINE, PRODUCT_PARALLEL as PARALLEL},
 };
+use crate::number::Number;
 use block::{PACKED_STEPS, STEPS, block};
-use tile::{Dots, Kernels};
+use tile::{Dots, Kernels, kernels};
 
 /// Maximum number of products that one loop adds; longer sums are split into halves, for accuracy.
 const DOT_STEPS: usize = 1 << 10;
@@ -127,7 +128,7 @@ impl<T: Copy> Start<T> {
 }
 
 /// `c = a · b`, or `c += a · b`.
-pub fn product<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: &mut ArrayViewMut2<'_, T>, add: bool) {
+pub fn product<T: Number>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, c: &mut ArrayViewMut2<'_, T>, add: bool) {
     assert!(a.nrows() == c.nrows() && b.ncols() == c.ncols() && a.ncols() == b.nrows(), "shapes of a product");
     if c.is_empty() || a.ncols() == 0 {
         if !add {
@@ -165,7 +166,7 @@ struct Strategy {
 }
 
 impl Strategy {
-    fn new<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) -> Self {
+    fn new<T: Number>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) -> Self {
         let (vectors, rows) = match (b.columns.div_ceil(kernels.lanes), kernels.shape(a.rows)) {
             (vectors @ (1 | 2), (most, _)) => (vectors.min(most), kernels.rows),
             (_, shape) => shape,
@@ -202,8 +203,8 @@ fn cost<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>) -> usize
 }
 
 /// The matrices are not empty. They are in memory, so rows times columns of each cannot overflow.
-fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
-    let kernels = T::kernels();
+fn multiply<T: Number>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
+    let kernels = kernels::<T>();
     if b.columns < a.rows && dotted(kernels, b.t(), a.t()) {
         return dots(kernels, b.t(), a.t(), c.t(), start.t());
     }
@@ -246,12 +247,12 @@ fn multiply<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
 /// (and for reading, to add to it).
 #[allow(unsafe_code)]
 #[inline(never)]
-pub unsafe fn serial<T: Product>(a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
+pub unsafe fn serial<T: Number>(a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
     if c.rows * c.columns == 0 {
         return;
     }
     if a.columns > 0 {
-        let kernels = T::kernels();
+        let kernels = kernels::<T>();
         let start = if add { Start::Itself } else { Start::Zero };
         return block(kernels, Strategy::new(kernels, a, b, c, add), a, b, c, start);
     }
@@ -266,7 +267,7 @@ fn dotted<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>) -> bool {
     a.rows <= kernels.dots.len() && a.column == 1 && (b.row == 1 && b.rows >= kernels.lanes)
 }
 
-fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
+fn dots<T: Number>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let zero = T::default();
     let start = match start {
         Start::Zero => Mat { at: (&raw const zero).cast_mut(), row: 0, column: 0, ..c },
@@ -284,7 +285,7 @@ fn dots<T: Product>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T
 
 /// `c = start + a · b`; `start` has the shape of `c`, and may be `c` itself.
 #[allow(unsafe_code)]
-fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Mat<T>) {
+fn some_dots<T: Number>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Mat<T>) {
     let most = (DOT_LANE * kernels.lanes).min(DOT_STEPS);
     if a.columns > most {
         // By halves.
@@ -327,7 +328,7 @@ fn some_dots<T: Product>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, 
 /// # Safety
 /// `c` must be valid for writing `a.nrows() · b.ncols()` elements.
 #[allow(unsafe_code)]
-unsafe fn write<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Option<&[T]>, c: *mut T) {
+unsafe fn write<T: Number>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Option<&[T]>, c: *mut T) {
     let (rows, columns) = (a.nrows(), b.ncols());
     let c = Mat::new(c, (rows, columns), &[columns as isize, 1]);
     let zero = [T::default()];
@@ -341,17 +342,17 @@ unsafe fn write<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Op
 }
 
 /// `a · b`.
-pub fn matmul<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
+pub fn matmul<T: Number>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Array2<T> {
     with_bias(a, b, None)
 }
 
 /// `x · wᵀ`, plus `bias` in each row.
-pub fn linear<T: Product>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, bias: Option<&[T]>) -> Array2<T> {
+pub fn linear<T: Number>(x: ArrayView2<'_, T>, w: ArrayView2<'_, T>, bias: Option<&[T]>) -> Array2<T> {
     with_bias(x, w.reversed_axes(), bias)
 }
 
 #[allow(unsafe_code)]
-fn with_bias<T: Product>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Option<&[T]>) -> Array2<T> {
+fn with_bias<T: Number>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, bias: Option<&[T]>) -> Array2<T> {
     assert!(a.ncols() == b.nrows() && bias.is_none_or(|bias| bias.len() == b.ncols()), "shapes of a product");
     super::profile::add(saturating([a.nrows(), a.ncols(), b.ncols()]));
     let shape = (a.nrows(), b.ncols());
@@ -378,7 +379,7 @@ fn matrix<'a, T>(mut x: ArrayViewD<'a, T>, mut i: usize) -> ArrayView2<'a, T> {
 
 /// `a · b` for each matrix of two stacks; the leading axes broadcast to `batch`.
 #[allow(unsafe_code)]
-pub fn batch_matmul<T: Product>(a: ArrayViewD<'_, T>, b: ArrayViewD<'_, T>, batch: &[usize]) -> ArrayD<T> {
+pub fn batch_matmul<T: Number>(a: ArrayViewD<'_, T>, b: ArrayViewD<'_, T>, batch: &[usize]) -> ArrayD<T> {
     let (m, k) = (a.shape()[a.ndim() - 2], a.shape()[a.ndim() - 1]);
     let n = b.shape()[b.ndim() - 1];
     let shape = |tail: [usize; 2]| [batch, &tail].concat();

@@ -9,7 +9,7 @@ use crate::{
         memory::vector,
         raw,
     },
-    tensor::Element,
+    number::Element,
 };
 
 /// 64 bytes, one cache line.

@@ -6,9 +6,12 @@ use super::{
     Mat, Start, Strategy,
     block::{Job, STEPS},
     pack::pack_columns,
-    tile::{Kernels, Product},
+    tile::{Kernels, kernels},
 };
-use crate::kernels::memory::{LINE, buffer, recycle};
+use crate::{
+    kernels::memory::{LINE, buffer, recycle},
+    number::Number,
+};
 
 /// `b` of many products `c (+)= a · b`, each of which runs on the thread that calls it. Each element of a result is summed
 /// in the same order, whatever the number of rows of `a`.
@@ -29,10 +32,10 @@ pub struct Packed<T: Copy + 'static> {
 #[allow(unsafe_code)]
 unsafe impl<T: Copy + Send + Sync> Sync for Packed<T> {}
 
-impl<T: Product> Packed<T> {
+impl<T: Number> Packed<T> {
     /// For products of up to `most` rows.
     pub fn new(b: ArrayView2<'_, T>, most: usize) -> Self {
-        let kernels = T::kernels();
+        let kernels = kernels::<T>();
         let (rows, columns) = b.dim();
         let (vectors, tall) = kernels.shape(most);
         let wide = columns.next_multiple_of(kernels.lanes);

@@ -12,7 +12,7 @@ use crate::{
         memory::LINE,
         raw,
     },
-    tensor::Element,
+    number::{Element, Number, PerNumber},
 };
 
 /// One tile: `c (+)= a · b`, up to as many rows and columns as the loop was made for.
@@ -521,32 +521,33 @@ kernels!(avx512_f32: f32, F32x16, rows 14, features [target_feature(enable = "av
 kernels!(avx512_f64: f64, F64x8, rows 8, features [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")],
     narrow [1 2 4 8], double [1 2 4 8], wide [1], dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
 
-/// Numbers for which there are loops.
-pub trait Product: Element {
-    /// The loops for this CPU.
-    fn kernels() -> &'static Kernels<Self>;
-}
-
-macro_rules! product {
-    ($t:ty, $plain:ident, $avx2:ident, $avx512:ident) => {
-        impl Product for $t {
-            fn kernels() -> &'static Kernels<$t> {
-                match capability() {
-                    #[cfg(target_arch = "x86_64")]
-                    Capability::Avx512 => &$avx512::KERNELS,
-                    #[cfg(target_arch = "x86_64")]
-                    Capability::Avx2 => &$avx2::KERNELS,
-                    _ => &$plain::KERNELS,
-                }
+/// The loops for this CPU.
+pub fn kernels<T: Number>() -> &'static Kernels<T> {
+    struct Chosen;
+    impl PerNumber for Chosen {
+        type In<T: Number> = ();
+        type Out<T: Number> = &'static Kernels<T>;
+        fn f32((): ()) -> &'static Kernels<f32> {
+            match capability() {
+                #[cfg(target_arch = "x86_64")]
+                Capability::Avx512 => &avx512_f32::KERNELS,
+                #[cfg(target_arch = "x86_64")]
+                Capability::Avx2 => &avx2_f32::KERNELS,
+                _ => &plain_f32::KERNELS,
             }
         }
-    };
-}
-product!(f32, plain_f32, avx2_f32, avx512_f32);
-product!(f64, plain_f64, avx2_f64, avx512_f64);
-
-impl Product for i64 {
-    fn kernels() -> &'static Kernels<i64> {
-        &plain_i64::KERNELS
+        fn f64((): ()) -> &'static Kernels<f64> {
+            match capability() {
+                #[cfg(target_arch = "x86_64")]
+                Capability::Avx512 => &avx512_f64::KERNELS,
+                #[cfg(target_arch = "x86_64")]
+                Capability::Avx2 => &avx2_f64::KERNELS,
+                _ => &plain_f64::KERNELS,
+            }
+        }
+        fn i64((): ()) -> &'static Kernels<i64> {
+            &plain_i64::KERNELS
+        }
     }
+    T::per_number::<Chosen>(())
 }

@@ -3,8 +3,9 @@
 mod max;
 mod sums;
 
+use max::Each;
 pub use max::unpool;
-use max::{Each, max_pool};
+use ndnn_derive::concrete;
 use sums::sums;
 
 use super::{
@@ -91,47 +92,36 @@ impl<T: Real> Fractional<'_, T> {
     }
 }
 
-/// Pooling for one element type, compiled in this crate and not where it is called.
-pub trait Pool: Sized {
-    /// The largest element of each window of each plane, and its position in the plane. Of equal elements the first one
-    /// is taken; NaN is larger than anything, and the last NaN is taken. Each window has an element.
-    fn max_pool(x: &[Self], pattern: &Pattern) -> (Aligned<Self>, Aligned<i64>);
-
-    /// Only the largest elements, in half the time.
-    fn max_pool_values(x: &[Self], pattern: &Pattern) -> Aligned<Self>;
-
-    /// As `max_pool`, of other windows.
-    fn fractional_max_pool(x: &[Self], windows: &Fractional<'_, Self>) -> (Aligned<Self>, Aligned<i64>);
-
-    /// The sum of each window of each plane, added in the order of its elements.
-    fn sum_pool(x: &[Self], pattern: &Pattern) -> Aligned<Self>;
-
-    /// The derivative of `sum_pool`: for each element the sum of the windows that contain it.
-    fn spread(g: &[Self], pattern: &Pattern) -> Aligned<Self>;
+/// The largest element of each window of each plane, and its position in the plane. Of equal elements the first one is taken;
+/// NaN is larger than anything, and the last NaN is taken. Each window has an element.
+#[concrete]
+pub fn max_pool<T: Real>(x: &[T], pattern: &Pattern) -> (Aligned<T>, Aligned<i64>) {
+    max::max_pool::<T, true>(x, &Each::Same(Paths::new(pattern)))
 }
 
-macro_rules! pool {
-    ($($t:ty),*) => {$(
-        impl Pool for $t {
-            fn max_pool(x: &[Self], pattern: &Pattern) -> (Aligned<Self>, Aligned<i64>) {
-                max_pool::<Self, true>(x, &Each::Same(Paths::new(pattern)))
-            }
-            fn max_pool_values(x: &[Self], pattern: &Pattern) -> Aligned<Self> {
-                max_pool::<Self, false>(x, &Each::Same(Paths::new(pattern))).0
-            }
-            fn fractional_max_pool(x: &[Self], windows: &Fractional<'_, Self>) -> (Aligned<Self>, Aligned<i64>) {
-                max_pool::<Self, true>(x, &Each::Own(windows.paths(0), &|plane| windows.paths(plane)))
-            }
-            fn sum_pool(x: &[Self], pattern: &Pattern) -> Aligned<Self> {
-                sums::<Self, false>(x, pattern)
-            }
-            fn spread(g: &[Self], pattern: &Pattern) -> Aligned<Self> {
-                sums::<Self, true>(g, pattern)
-            }
-        }
-    )*};
+/// Only the largest elements, in half the time.
+#[concrete]
+pub fn max_pool_values<T: Real>(x: &[T], pattern: &Pattern) -> Aligned<T> {
+    max::max_pool::<T, false>(x, &Each::Same(Paths::new(pattern))).0
 }
-pool!(f32, f64);
+
+/// As [`max_pool`], of other windows.
+#[concrete]
+pub fn fractional_max_pool<T: Real>(x: &[T], windows: &Fractional<'_, T>) -> (Aligned<T>, Aligned<i64>) {
+    max::max_pool::<T, true>(x, &Each::Own(windows.paths(0), &|plane| windows.paths(plane)))
+}
+
+/// The sum of each window of each plane, added in the order of its elements.
+#[concrete]
+pub fn sum_pool<T: Real>(x: &[T], pattern: &Pattern) -> Aligned<T> {
+    sums::<T, false>(x, pattern)
+}
+
+/// The derivative of [`sum_pool`]: for each element the sum of the windows that contain it.
+#[concrete]
+pub fn spread<T: Real>(g: &[T], pattern: &Pattern) -> Aligned<T> {
+    sums::<T, true>(g, pattern)
+}
 
 /// The order in which the windows of a plane are processed: by rows of windows, lines of the input under a row, and
 /// runs along a line.
@@ -252,20 +242,16 @@ mod tests {
         for w in many() {
             let x: Vec<f64> = (0..2 * w.input_len()).map(|i| ((i * 7 + 3) % 11) as f64).collect();
             let g: Vec<f64> = (0..2 * w.output_len()).map(|i| ((i * 5 + 1) % 13) as f64).collect();
-            let (mut sums, mut spread) = (vec![0.; g.len()], vec![0.; x.len()]);
+            let (mut sums, mut spreads) = (vec![0.; g.len()], vec![0.; x.len()]);
             for (i, sum) in sums.iter_mut().enumerate() {
                 let (plane, window) = (i / w.output_len() * w.input_len(), i % w.output_len());
                 for at in (0..w.kernel_len()).filter_map(|tap| under(&w, window, tap)) {
                     *sum += x[plane + at];
-                    spread[plane + at] += g[i];
+                    spreads[plane + at] += g[i];
                 }
             }
             let pattern = Pattern::Sliding(w);
-            assert_eq!(
-                (&f64::sum_pool(&x, &pattern)[..], &f64::spread(&g, &pattern)[..]),
-                (&sums[..], &spread[..]),
-                "{w:?}"
-            );
+            assert_eq!((&sum_pool(&x, &pattern)[..], &spread(&g, &pattern)[..]), (&sums[..], &spreads[..]), "{w:?}");
         }
     }
 
@@ -294,7 +280,7 @@ mod tests {
                 }
             }
             assert_eq!(
-                (&f64::sum_pool(&x, &pattern)[..], pattern.counts(false)),
+                (&sum_pool(&x, &pattern)[..], pattern.counts(false)),
                 (&sums[..], counts[..pattern.output_len()].to_vec()),
                 "{pattern:?}"
             );
@@ -318,10 +304,10 @@ mod tests {
                 })
                 .take(3 * w.input_len())
                 .collect();
-                let (largest, places) = f64::max_pool(&x, &Pattern::Sliding(w));
+                let (largest, places) = max_pool(&x, &Pattern::Sliding(w));
                 assert_eq!((largest.len(), places.len()), (3 * w.output_len(), 3 * w.output_len()));
                 let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-                assert_eq!(bits(&f64::max_pool_values(&x, &Pattern::Sliding(w))), bits(&largest), "{w:?}");
+                assert_eq!(bits(&max_pool_values(&x, &Pattern::Sliding(w))), bits(&largest), "{w:?}");
                 for (i, (&value, &place)) in largest.iter().zip(&*places).enumerate() {
                     let plane = &x[i / w.output_len() * w.input_len()..];
                     let better = |best: usize, at: usize| {

@@ -7,6 +7,7 @@ use crate::{
     kernels::{
         passes::{passes, write},
         reduce::add_row,
+        vmath::VectorMath,
     },
     number::Real,
 };

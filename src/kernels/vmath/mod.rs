@@ -11,9 +11,7 @@ mod log;
 #[cfg(target_arch = "x86_64")]
 mod pieces;
 
-use std::mem::MaybeUninit;
-
-use num_traits::Float;
+use std::{marker::PhantomData, mem::MaybeUninit};
 
 pub use self::{
     erf::{bell, erf, normal_cdf},
@@ -21,6 +19,7 @@ pub use self::{
     log::{ln, ln_1p},
 };
 use super::{isa::Isa, walk::RunFn};
+use crate::number::{DType, PerReal, Real};
 
 /// 2 to the power of `exponent - 127`, for `exponent` from 1 to 254.
 #[inline(always)]
@@ -50,36 +49,38 @@ macro_rules! vector_math {
     ($($(#[$doc:meta])* $name:ident: $f32:path, |$x:ident| $f64:expr;)*) => {
         /// Elementary functions for loops that [`dispatch`](super::isa::dispatch) compiles for each instruction set:
         /// those of this module for `f32`, those of std and libm for `f64`.
-        pub trait VectorMath: Float {
+        pub trait VectorMath: Real {
             /// A loop of tanh for AVX-512 that is faster than that of [`vtanh`](VectorMath::vtanh), within the same error
             /// bound, but not always with the same bits.
-            const TANH: Option<RunFn> = None;
+            const TANH: Option<RunFn> = match Self::DTYPE {
+                #[cfg(target_arch = "x86_64")]
+                DType::F32 => Some(pieces::tanh),
+                _ => None,
+            };
 
             $(
                 $(#[$doc])*
-                fn $name<I: Isa>(self) -> Self;
-            )*
-        }
-
-        impl VectorMath for f32 {
-            #[cfg(target_arch = "x86_64")]
-            const TANH: Option<RunFn> = Some(pieces::tanh);
-
-            $(
                 #[inline(always)]
-                fn $name<I: Isa>(self) -> f32 {
-                    $f32(self)
+                fn $name<I: Isa>(self) -> Self {
+                    struct Of<I>(PhantomData<I>);
+                    impl<I: Isa> PerReal for Of<I> {
+                        type In<T: Real> = T;
+                        type Out<T: Real> = T;
+                        #[inline(always)]
+                        fn f32(x: f32) -> f32 {
+                            $f32(x)
+                        }
+                        #[inline(always)]
+                        fn f64($x: f64) -> f64 {
+                            $f64
+                        }
+                    }
+                    Self::per_real::<Of<I>>(self)
                 }
             )*
         }
 
-        impl VectorMath for f64 {$(
-            #[inline(always)]
-            fn $name<I: Isa>(self) -> f64 {
-                let $x = self;
-                $f64
-            }
-        )*}
+        impl<T: Real> VectorMath for T {}
     };
 }
 
