@@ -328,7 +328,7 @@ unsafe fn copy(size: usize, lines: Vec<Line>, ends: Ends) {
     let part = line.len.div_ceil(tasks);
     let part = if part < SIDE { part } else { part.next_multiple_of(SIDE) };
     let ends = &ends;
-    threads::for_each(bytes, line.len.div_ceil(part), |i| {
+    threads::for_each(bytes, line.len.div_ceil(part), &|i| {
         let mut lines = lines.clone();
         lines[at].len = part.min(line.len - i * part);
         // SAFETY: a part of one axis is a part of the copy; each part is handed out once.

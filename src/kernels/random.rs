@@ -160,7 +160,7 @@ const CHUNK: usize = 1 << 13;
 /// Each chunk has its own part of the key's counter, 2³² blocks long, so that distributions may use as many random numbers per
 /// element as they like, and threads share nothing.
 pub fn fill<T: Send>(out: &mut [T], distribution: &(impl Distribution<T> + Sync), Key { key, stream }: Key) {
-    threads::chunks(out, CHUNK, |i, chunk| {
+    threads::chunks(out, CHUNK, &|i, chunk| {
         let mut rng = Generator::at(key, stream, (i as u64) << 32);
         chunk.iter_mut().for_each(|x| *x = distribution.sample(&mut rng));
     });

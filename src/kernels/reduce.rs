@@ -13,10 +13,10 @@ use super::{
     gather::Rows,
     isa::{Isa, Kernel, dispatch_light},
     layout::{array, memory_order, row_major, sort_falling},
-    memory::{collected, copied, filled, full, recycle, vector},
+    memory::{copied, filled, full, recycle, vector},
     passes::{self, LANES, LEVEL, combine},
     scalar::{is_nan, log_add_exp},
-    threads,
+    threads::{self, Cut},
     thresholds::{REDUCE_PARALLEL as PARALLEL, REDUCE_TASK as TASK},
 };
 use crate::number::{DType, Element, Number, Real};
@@ -38,7 +38,14 @@ pub fn sum_of<T: Number>(x: &[T], y: &[T], term: Body<'_, (T, T), T>) -> T {
         return sum(0..x.len());
     }
     let part = |i: usize| sum(i * NEAR..x.len().min((i + 1) * NEAR));
-    let sums = if x.len() < PARALLEL { collected((0..parts).map(part)) } else { threads::collect(parts, part) };
+    let mut sums = filled(parts, T::ZERO);
+    if x.len() < PARALLEL {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = part(i);
+        }
+    } else {
+        threads::chunks(&mut sums, 1, &|i, sum| sum[0] = part(i));
+    }
     passes::sum(&sums)
 }
 
@@ -205,6 +212,7 @@ pub(super) fn halve<T>(rows: &mut [T], width: usize, combine: &dyn Fn(&mut [T], 
 }
 
 /// `[outer, n, inner]` to `[outer, inner]`.
+#[allow(unsafe_code)]
 fn fold_middle<T: Element>(x: &[T], [outer, n, inner]: [usize; 3], fold: Fold<'_, T>) -> Vec<T> {
     let identity = fold.identity;
     if x.is_empty() {
@@ -216,20 +224,21 @@ fn fold_middle<T: Element>(x: &[T], [outer, n, inner]: [usize; 3], fold: Fold<'_
     if x.len() < PARALLEL || (n <= part && inner <= WIDE) {
         let mut out = filled(outer * inner, identity);
         let blocks = if x.len() < PARALLEL { outer } else { (TASK / block).max(1) };
-        threads::chunks(&mut out, blocks * inner, |i, out| {
+        threads::chunks(&mut out, blocks * inner, &|i, out| {
             fold.columns(Blocks { x: &x[i * blocks * block..], block, stride: inner, count: n, width: inner, out });
         });
         return out;
     }
     let parts = n.div_ceil(part);
     let mut sums = filled(outer * parts * inner, identity);
-    let tiles = sums.chunks_exact_mut(inner).enumerate().flat_map(|(i, row)| {
-        let (from, count) = (i / parts * n + i % parts * part, part.min(n - i % parts * part));
-        row.chunks_mut(WIDE).enumerate().map(move |(j, out)| (from * inner + j * WIDE, count, out))
-    });
-    threads::each(x.len(), tiles, |(from, count, out)| {
-        let x = &x[from..];
-        fold.columns(Blocks { x, block: x.len(), stride: inner, count, width: out.len(), out });
+    let (pieces, cut) = (inner.div_ceil(WIDE), &Cut::new(&mut sums));
+    threads::for_each(x.len(), outer * parts * pieces, &|task| {
+        let (i, first) = (task / pieces, task % pieces * WIDE);
+        let (row, count) = (i / parts * n + i % parts * part, part.min(n - i % parts * part));
+        let (x, width) = (&x[row * inner + first..], WIDE.min(inner - first));
+        // SAFETY: each piece of a row is handed out once.
+        let out = unsafe { cut.part(i * inner + first, width) };
+        fold.columns(Blocks { x, block: x.len(), stride: inner, count, width, out });
     });
     if parts == 1 {
         return sums;
@@ -275,30 +284,47 @@ fn fold_by<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize], fold: Fold<'_, T>) 
 
 /// [`fold`] of an array in row-major order.
 fn fold_slice<T: Element>(x: &[T], shape: &[usize], reduced: &dyn Fn(usize) -> bool, fold: Fold<'_, T>) -> ArrayD<T> {
-    let kept: Vec<usize> = shape.iter().enumerate().filter(|&(axis, _)| !reduced(axis)).map(|(_, &n)| n).collect();
+    let (kept, steps) = steps(shape, reduced);
     if x.is_empty() {
         // Reducing axis by axis might make it larger in between.
         let data = filled(kept.iter().product(), fold.identity);
         return array(&kept, data);
     }
-    // Neighbouring axes that are both kept or both reduced become one; axes of length 1 are dropped.
-    let mut groups: Vec<(bool, usize)> = Vec::with_capacity(shape.len());
-    for (axis, &n) in shape.iter().enumerate().filter(|&(_, &n)| n != 1) {
-        match groups.last_mut() {
-            Some((kind, size)) if *kind == reduced(axis) => *size *= n,
-            _ => groups.push((reduced(axis), n)),
-        }
-    }
     let mut data: Option<Vec<T>> = None;
-    while let Some(at) = groups.iter().rposition(|&(reduced, _)| reduced) {
-        let size = |groups: &[(bool, usize)]| groups.iter().map(|g| g.1).product::<usize>();
-        let sizes = [size(&groups[..at]), groups[at].1, size(&groups[at + 1..])];
+    for sizes in steps {
         let next = fold_middle(data.as_deref().unwrap_or(x), sizes, fold);
-        data.replace(next).into_iter().for_each(recycle);
-        groups.remove(at);
+        if let Some(before) = data.replace(next) {
+            recycle(before);
+        }
     }
     let data = data.unwrap_or_else(|| copied(x));
     array(&kept, data)
+}
+
+/// The axes that are kept, and what is reduced one after another: the middle axis of three.
+fn steps(shape: &[usize], reduced: &dyn Fn(usize) -> bool) -> (Vec<usize>, Vec<[usize; 3]>) {
+    let (mut kept, mut groups, mut steps) = (Vec::new(), Vec::<(bool, usize)>::new(), Vec::new());
+    for (axis, &n) in shape.iter().enumerate() {
+        let reduced = reduced(axis);
+        if !reduced {
+            kept.push(n);
+        }
+        // Neighbouring axes that are both kept or both reduced become one; axes of length 1 are dropped.
+        match groups.last_mut() {
+            _ if n == 1 => (),
+            Some((kind, size)) if *kind == reduced => *size *= n,
+            _ => groups.push((reduced, n)),
+        }
+    }
+    let mut inner = 1;
+    while let Some((reduced, n)) = groups.pop() {
+        if reduced {
+            steps.push([groups.iter().map(|group| group.1).product(), n, inner]);
+        } else {
+            inner *= n;
+        }
+    }
+    (kept, steps)
 }
 
 /// The sum along `axes`; of `bool`, whether any is true.

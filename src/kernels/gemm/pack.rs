@@ -125,6 +125,7 @@ unsafe fn copy<T: Copy>(from: *const T, to: *mut T, n: usize) {
 /// `out` has space for `wide` elements per column of `x`, and for 8 more; what is between the rows of `out` may be
 /// overwritten.
 #[allow(unsafe_code)]
+#[inline(never)]
 pub unsafe fn transpose<T: Copy + 'static>(x: Mat<T>, out: *mut T, wide: usize) {
     // SAFETY: the caller's promise.
     unsafe {

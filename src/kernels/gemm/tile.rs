@@ -3,7 +3,7 @@
 // Registers are addressed by index, in loops that are unrolled.
 #![allow(clippy::needless_range_loop)]
 
-use std::{hint::black_box, ptr};
+use std::{hint::black_box, mem::MaybeUninit, ptr};
 
 use super::simd::{Plain, Simd};
 use crate::{
@@ -105,7 +105,7 @@ pub struct Ends<T> {
 /// lanes begin with the one after `first`.
 pub type AddFn<T> = unsafe fn(&Dots<T>, *const T, [usize; 2], j: usize, first: usize);
 
-/// The most rows of `a` that [`Dots`] takes in any table.
+/// The most rows of `a` whose products are dot products.
 pub const DOT_ROWS: usize = 4;
 
 /// Loops for tiles, with the number of rows that each takes, in ascending order from 1; a tile of another height is
@@ -124,7 +124,7 @@ pub struct Kernels<T: 'static> {
     pub double: Tiles<T>,
     /// Tiles of four vectors, if any, for products of a few rows.
     pub wide: Tiles<T>,
-    /// Indexed by the number of rows of `a`, less 1.
+    /// Indexed by the number of rows of `a`, less 1; more rows are split.
     pub dots: &'static [DotsFn<T>],
     pub ends: Ends<T>,
     /// What all dot products share, as [`Ends`].
@@ -174,9 +174,9 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
         }
         let mut sums = [[V::zero(); NV]; MR];
         if !t.start.is_null() {
-            let mut values = sums;
+            let mut values = MaybeUninit::<[[V; NV]; MR]>::uninit();
             (t.ends.begin)(t, values.as_mut_ptr().cast(), MR, NV);
-            sums = values;
+            sums = values.assume_init();
         }
         // Addresses that are known at compile time make a better loop.
         if BESIDE && t.a_row == 1 {
@@ -499,10 +499,10 @@ macro_rules! kernels {
 }
 
 kernels!(plain_f32: f32, Plain<f32>, rows 4, features [],
-    narrow [1 2 4], double [1 2 4], wide [1 2], dots [1 of 4, 2 of 4]);
+    narrow [1 2 4], double [1 2 4], wide [1 2], dots [1 of 4]);
 // Products of integers are rare. Four numbers of 8 bytes are two vectors of such a CPU.
 kernels!(plain_i64: i64, Plain<i64>, rows 4, features [], narrow [1 4], double [], wide [], dots []);
-kernels!(plain_f64: f64, Plain<f64>, rows 4, features [], narrow [1 2 4], double [], wide [], dots [1 of 4]);
+kernels!(plain_f64: f64, Plain<f64>, rows 4, features [], narrow [1 2 4], double [], wide [], dots []);
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{F32x8, F32x16, F64x4, F64x8};
@@ -512,14 +512,14 @@ kernels!(avx2_f32: f32, F32x8, rows 6, features [target_feature(enable = "avx2,f
     narrow [1 2 3 4 5 6], double [1 2 3 4 5 6], wide [1 2 3], dots [1 of 8, 2 of 4, 3 of 3, 4 of 2]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx2_f64: f64, F64x4, rows 4, features [target_feature(enable = "avx2,fma")],
-    narrow [1 2 4], double [1 2 4], wide [1], dots [1 of 8, 2 of 4, 3 of 3, 4 of 2]);
+    narrow [1 2 4], double [1 2 4], wide [1], dots [1 of 8, 2 of 4]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512_f32: f32, F32x16, rows 14, features [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")],
     narrow [1 2 3 4 5 6 7 8 9 10 11 12 13 14], double [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [1 2 3 4 5 6 7],
     dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512_f64: f64, F64x8, rows 8, features [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")],
-    narrow [1 2 4 8], double [1 2 4 8], wide [1], dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
+    narrow [1 2 4 8], double [1 2 4 8], wide [1], dots [1 of 8, 2 of 8]);
 
 /// The loops for this CPU.
 pub fn kernels<T: Number>() -> &'static Kernels<T> {
