@@ -15,6 +15,7 @@ use super::{
     layout::{array, memory_order, row_major, sort_falling},
     memory::{copied, filled, full, recycle, vector},
     passes::{self, LANES, LEVEL, combine},
+    raw,
     scalar::{is_nan, log_add_exp},
     threads::{self, Cut},
     thresholds::{REDUCE_PARALLEL as PARALLEL, REDUCE_TASK as TASK},
@@ -102,23 +103,45 @@ impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for ByEight<'_, T, F> {
     }
 }
 
-/// A function, so that the compiler knows that `out` does not overlap `x`.
+/// Columns that are combined as an array, one vector or two: of a loop over single ones the compiler makes several copies.
+const FEW: usize = 8;
+
 #[inline(always)]
+#[allow(unsafe_code)]
 fn by_eight<T: Element>(x: &[T], stride: usize, count: usize, out: &mut [T], f: impl Fn(T, T) -> T + Copy) {
     let width = out.len();
-    let row = |i: usize| &x[i * stride..][..width];
-    let mut at = 0;
+    assert!(count == 0 || (count - 1) * stride + width <= x.len(), "rows of a reduction");
+    let (whole, mut at) = (width - width % FEW, 0);
     while at + 8 <= count {
-        let (a, b, c, d) = (row(at), row(at + 1), row(at + 2), row(at + 3));
-        let (e, g, h, k) = (row(at + 4), row(at + 5), row(at + 6), row(at + 7));
-        for i in 0..width {
-            let halves = (f(f(a[i], b[i]), f(c[i], d[i])), f(f(e[i], g[i]), f(h[i], k[i])));
-            out[i] = f(out[i], f(halves.0, halves.1));
+        let (rows, to) = (&x[at * stride..], out.as_mut_ptr());
+        for i in (0..whole).step_by(FEW) {
+            // SAFETY: each of the eight rows has `width` elements, as `out` has.
+            let few = |row: usize| unsafe { raw::read::<T, [T; FEW]>(rows.as_ptr().wrapping_add(row * stride + i)) };
+            let (a, b, c, d, e, g, h, k) = (few(0), few(1), few(2), few(3), few(4), few(5), few(6), few(7));
+            // SAFETY: as above.
+            let mut sums = unsafe { raw::read::<T, [T; FEW]>(to.wrapping_add(i)) };
+            for l in 0..sums.len() {
+                let halves = (f(f(a[l], b[l]), f(c[l], d[l])), f(f(e[l], g[l]), f(h[l], k[l])));
+                sums[l] = f(sums[l], f(halves.0, halves.1));
+            }
+            // SAFETY: as above.
+            unsafe { raw::write(to.wrapping_add(i), sums) };
         }
+        last_columns(rows, stride, out, whole, f);
         at += 8;
     }
     for i in at..count {
-        add_row(out, row(i), f);
+        add_row(out, &x[i * stride..][..width], f);
+    }
+}
+
+/// The columns of eight rows from number `from` on; compiled once for all sets of instructions.
+#[inline(never)]
+fn last_columns<T: Element>(x: &[T], stride: usize, out: &mut [T], from: usize, f: impl Fn(T, T) -> T + Copy) {
+    for i in from..out.len() {
+        let at = |row: usize| x[row * stride + i];
+        let halves = (f(f(at(0), at(1)), f(at(2), at(3))), f(f(at(4), at(5)), f(at(6), at(7))));
+        out[i] = f(out[i], f(halves.0, halves.1));
     }
 }
 
@@ -274,24 +297,34 @@ fn fold_by<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize], fold: Fold<'_, T>) 
     }
     let order = memory_order(&x);
     let x = x.permuted_axes(IxDyn(&order));
-    let data = row_major(&x);
-    let out = fold_slice(&data, x.shape(), &|axis| axes.contains(&order[axis]), fold);
-    let kept: Vec<usize> = order.into_iter().filter(|axis| !axes.contains(axis)).collect();
-    let mut back: Vec<usize> = (0..kept.len()).collect();
+    let out = fold_slice(&row_major(&x), x.shape(), &|axis| axes.contains(&order[axis]), fold);
+    match kept_order(&order, axes) {
+        back if back.is_sorted() => out,
+        back => contiguous(out.view().permuted_axes(IxDyn(&back))),
+    }
+}
+
+/// Where each axis that is not in `axes` stands among such axes, if all stand in this order.
+fn kept_order(order: &[usize], axes: &[usize]) -> Vec<usize> {
+    let (mut kept, mut back) = (Vec::new(), Vec::new());
+    for axis in order.iter().filter(|axis| !axes.contains(axis)) {
+        back.push(kept.len());
+        kept.push(*axis);
+    }
     sort_falling(&mut back, |&i| -(kept[i] as isize));
-    if back.is_sorted() { out } else { contiguous(out.view().permuted_axes(IxDyn(&back))) }
+    back
 }
 
 /// [`fold`] of an array in row-major order.
 fn fold_slice<T: Element>(x: &[T], shape: &[usize], reduced: &dyn Fn(usize) -> bool, fold: Fold<'_, T>) -> ArrayD<T> {
-    let (kept, steps) = steps(shape, reduced);
+    let (kept, mut groups) = groups(shape, reduced);
     if x.is_empty() {
         // Reducing axis by axis might make it larger in between.
         let data = filled(kept.iter().product(), fold.identity);
         return array(&kept, data);
     }
     let mut data: Option<Vec<T>> = None;
-    for sizes in steps {
+    while let Some(sizes) = last(&mut groups) {
         let next = fold_middle(data.as_deref().unwrap_or(x), sizes, fold);
         if let Some(before) = data.replace(next) {
             recycle(before);
@@ -301,9 +334,9 @@ fn fold_slice<T: Element>(x: &[T], shape: &[usize], reduced: &dyn Fn(usize) -> b
     array(&kept, data)
 }
 
-/// The axes that are kept, and what is reduced one after another: the middle axis of three.
-fn steps(shape: &[usize], reduced: &dyn Fn(usize) -> bool) -> (Vec<usize>, Vec<[usize; 3]>) {
-    let (mut kept, mut groups, mut steps) = (Vec::new(), Vec::<(bool, usize)>::new(), Vec::new());
+/// The lengths of the axes that are kept, and all lengths in groups of axes that are reduced or kept.
+fn groups(shape: &[usize], reduced: &dyn Fn(usize) -> bool) -> (Vec<usize>, Vec<(bool, usize)>) {
+    let (mut kept, mut groups) = (Vec::new(), Vec::<(bool, usize)>::with_capacity(shape.len()));
     for (axis, &n) in shape.iter().enumerate() {
         let reduced = reduced(axis);
         if !reduced {
@@ -316,15 +349,22 @@ fn steps(shape: &[usize], reduced: &dyn Fn(usize) -> bool) -> (Vec<usize>, Vec<[
             _ => groups.push((reduced, n)),
         }
     }
-    let mut inner = 1;
-    while let Some((reduced, n)) = groups.pop() {
+    (kept, groups)
+}
+
+/// Removes the last group that is reduced: its length, and those of all before and all behind it.
+fn last(groups: &mut Vec<(bool, usize)>) -> Option<[usize; 3]> {
+    let (mut at, mut inner) = (groups.len(), 1);
+    while at > 0 {
+        at -= 1;
+        let (reduced, n) = groups[at];
         if reduced {
-            steps.push([groups.iter().map(|group| group.1).product(), n, inner]);
-        } else {
-            inner *= n;
+            groups.remove(at);
+            return Some([groups[..at].iter().map(|group| group.1).product(), n, inner]);
         }
+        inner *= n;
     }
-    (kept, steps)
+    None
 }
 
 /// The sum along `axes`; of `bool`, whether any is true.
@@ -357,13 +397,18 @@ pub fn positions<T: Element>(
     axis: usize,
     before: impl Fn(T, T) -> bool + Copy + Send + Sync,
 ) -> ArrayD<i64> {
+    of_lanes(x, axis, &|lane, len, step| position(lane, len, step, before) as i64)
+}
+
+/// A number for each lane along `axis`, which is removed: of its elements, their number, and how far they are apart.
+fn of_lanes<T: Element>(x: ArrayViewD<'_, T>, axis: usize, f: &dyn Fn(&[T], usize, usize) -> i64) -> ArrayD<i64> {
     let (data, lanes) = (row_major(&x), Rows::new(x.shape(), axis));
     let mut shape = x.shape().to_vec();
     shape.remove(axis);
     let mut out = vector(shape.iter().product());
     // Not axis by axis: there may be very many blocks without elements.
     for lane in 0..lanes.outer * lanes.inner {
-        out.push(position(&data[lanes.lane(lane)..], lanes.len, lanes.inner, before) as i64);
+        out.push(f(&data[lanes.lane(lane)..], lanes.len, lanes.inner));
     }
     array(&shape, out)
 }

@@ -89,16 +89,15 @@ const TOGETHER: usize = 8;
 
 #[inline(always)]
 fn add_all<T: Real>(to: &mut [T], from: &[T]) {
-    let len = to.len();
-    let from = &from[..len];
-    let whole = len - len % TOGETHER;
-    for at in (0..whole).step_by(TOGETHER) {
-        for i in at..at + TOGETHER {
+    let (from, from_rest) = from[..to.len()].as_chunks::<TOGETHER>();
+    let (to, to_rest) = to.as_chunks_mut::<TOGETHER>();
+    for (to, from) in to.iter_mut().zip(from) {
+        for i in 0..TOGETHER {
             to[i] += from[i];
         }
     }
-    for i in whole..len {
-        to[i] += from[i];
+    for (to, from) in to_rest.iter_mut().zip(from_rest) {
+        *to += *from;
     }
 }
 
