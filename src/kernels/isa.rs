@@ -51,9 +51,15 @@ static CHOSEN: AtomicU8 = AtomicU8::new(0);
 /// If that variable says anything else.
 pub fn capability() -> Capability {
     match CHOSEN.load(Ordering::Relaxed) {
-        0 => set_capability(asked(std::env::var("NDNN_CPU_CAPABILITY").ok().as_deref())),
+        0 => looked_up(),
         n => Capability::ALL[usize::from(n) - 1],
     }
+}
+
+#[cold]
+#[inline(never)]
+fn looked_up() -> Capability {
+    set_capability(asked(std::env::var("NDNN_CPU_CAPABILITY").ok().as_deref()))
 }
 
 /// What the environment asks for.
@@ -169,6 +175,17 @@ pub fn dispatch_narrow<K: Kernel>(kernel: K) -> K::Output {
 #[inline]
 pub fn dispatch_for<T, K: Kernel>(kernel: K) -> K::Output {
     if const { size_of::<T>() == size_of::<f32>() } { dispatch(kernel) } else { dispatch_narrow(kernel) }
+}
+
+/// For loops that mostly wait for the memory, for divisions or for roots: as [`dispatch`] for numbers of 4 bytes if they are
+/// `WIDE`, and otherwise as [`dispatch_narrow`]; for numbers of 8 bytes, which are rarer, only what every CPU has.
+#[inline]
+pub fn dispatch_light<T, const WIDE: bool, K: Kernel>(kernel: K) -> K::Output {
+    match const { (size_of::<T>() == size_of::<f32>(), WIDE) } {
+        (true, true) => dispatch(kernel),
+        (true, false) => dispatch_narrow(kernel),
+        _ => with_baseline(kernel),
+    }
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ pub struct Copying {
 }
 
 /// Begins a clone or a conversion.
+#[inline(never)]
 pub fn copying() -> Copying {
     let outermost = !COPIES.with(Scoped::is_some);
     if outermost {
@@ -79,6 +80,7 @@ impl Copying {
 }
 
 impl Drop for Copying {
+    #[inline(never)]
     fn drop(&mut self) {
         // Dropped after the borrow ended, since a module's destructor may clone another one.
         let copies = self.take();

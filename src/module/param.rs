@@ -103,6 +103,7 @@ impl<T: Real> Param<T> {
         Self::of(Source::own(values), true)
     }
 
+    #[inline(never)]
     fn of(source: Source<T>, requires_grad: bool) -> Self {
         Param(Arc::new(RwLock::new(Content { source, requires_grad })))
     }

@@ -151,7 +151,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no such axis, or one is named twice.
     pub fn all_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<bool>> {
-        self.test("all", &dims.into(), keepdim, true, |a, b| a & b)
+        self.test("all", &dims.into(), keepdim, true)
     }
 
     /// [`any`](Tensor::any) over the given axes, which stay with length 1 if `keepdim`. An empty list, as in PyTorch,
@@ -160,23 +160,18 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no such axis, or one is named twice.
     pub fn any_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<bool>> {
-        self.test("any", &dims.into(), keepdim, false, |a, b| a | b)
+        self.test("any", &dims.into(), keepdim, false)
     }
 
-    fn test(
-        &self,
-        op: &str,
-        dims: &Ints,
-        keepdim: bool,
-        identity: bool,
-        f: fn(bool, bool) -> bool,
-    ) -> Result<Tensor<bool>> {
-        let truth = map(self.view(), |x| x != T::ZERO);
+    /// Whether any element is not zero, or whether `all` are: whether none is zero.
+    fn test(&self, op: &str, dims: &Ints, keepdim: bool, all: bool) -> Result<Tensor<bool>> {
+        let found = map(self.view(), |x| (x == T::ZERO) == all);
+        let of = |found: ArrayD<bool>| if all { map(found.view(), |x| !x) } else { found };
         if dims.0.is_empty() {
-            return Ok(truth.into());
+            return Ok(of(found).into());
         }
         let r = ReducedShapes::new(op, self.shape(), dims, keepdim)?;
-        Ok(r.place(kernel::fold(truth.view(), &r.axes, identity, f)).into())
+        Ok(r.place(of(kernel::sum(found.view(), &r.axes))).into())
     }
 
     /// The number of elements that are not zero, over the given axes (an empty list means all).
