@@ -77,6 +77,12 @@ struct Inner {
 impl Error {
     /// An error of the given kind in the operation `op`.
     pub fn new(kind: ErrorKind, op: &str, message: impl fmt::Display) -> Self {
+        Self::of(kind, op, &message)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn of(kind: ErrorKind, op: &str, message: &dyn fmt::Display) -> Self {
         Error(Box::new(Inner {
             kind,
             message: format!("{op}: {message}"),

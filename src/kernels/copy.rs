@@ -29,12 +29,14 @@ const SIDE: usize = 64;
 // ------------------------------------------------------------------------------------------------- what others call
 
 /// A copy in row-major order.
+#[inline(never)]
 pub fn contiguous<T: Copy + Default>(x: ArrayViewD<'_, T>) -> ArrayD<T> {
     elements(&x).array(x.raw_dim())
 }
 
 /// The elements in row-major order, in memory of the pool.
 #[allow(unsafe_code)]
+#[inline(never)]
 pub fn elements<T: Copy + Default>(x: &ArrayViewD<'_, T>) -> Aligned<T> {
     let mut out = Aligned::with_capacity(x.len());
     write(x, out.spare(x.len()));

@@ -17,6 +17,7 @@ use super::{
 };
 
 /// The shape that two shapes broadcast to, as NumPy and PyTorch define it; `None` if they do not.
+#[inline(never)]
 pub fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
     let mut out = long.to_vec();

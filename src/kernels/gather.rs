@@ -23,6 +23,7 @@ pub struct Rows {
 }
 
 impl Rows {
+    #[inline(never)]
     pub fn new(shape: &[usize], axis: usize) -> Rows {
         if shape.is_empty() {
             return Rows { outer: 1, len: 1, inner: 1 };

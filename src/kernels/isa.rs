@@ -51,9 +51,15 @@ static CHOSEN: AtomicU8 = AtomicU8::new(0);
 /// If that variable says anything else.
 pub fn capability() -> Capability {
     match CHOSEN.load(Ordering::Relaxed) {
-        0 => set_capability(asked(std::env::var("NDNN_CPU_CAPABILITY").ok().as_deref())),
+        0 => looked_up(),
         n => Capability::ALL[usize::from(n) - 1],
     }
+}
+
+#[cold]
+#[inline(never)]
+fn looked_up() -> Capability {
+    set_capability(asked(std::env::var("NDNN_CPU_CAPABILITY").ok().as_deref()))
 }
 
 /// What the environment asks for.

@@ -46,6 +46,7 @@ pub const fn assert_word<T>() {
 }
 
 /// An array of the given shape from its elements.
+#[inline(never)]
 pub fn array<T>(shape: &[usize], elements: Vec<T>) -> ArrayD<T> {
     ArrayD::from_shape_vec(IxDyn(shape), elements).expect("as many elements as the shape has")
 }

@@ -183,6 +183,7 @@ pub fn available(bytes: usize) -> bool {
 
 /// An empty vector with space for `len` elements from the allocator; if that fails, it tries again after the pool was
 /// cleared.
+#[inline(never)]
 fn reserved<T>(len: usize) -> Option<Vec<T>> {
     let mut vector = Vec::new();
     if vector.try_reserve_exact(len).is_err() {
@@ -237,6 +238,7 @@ pub fn mapped<A: Copy, T: Copy>(x: &[A], f: impl Fn(A) -> T + Copy) -> Vec<T> {
 ///
 /// # Panics
 /// If there is not enough memory.
+#[inline(never)]
 #[track_caller]
 pub fn copied<T: Copy>(elements: &[T]) -> Vec<T> {
     let mut out = vector(elements.len());
@@ -323,6 +325,7 @@ impl<T: Copy + Default> Aligned<T> {
     ///
     /// # Panics
     /// As [`buffer`].
+    #[inline(never)]
     #[track_caller]
     pub fn with_capacity(len: usize) -> Self {
         if len < SMALLEST / size_of::<T>() {
@@ -349,6 +352,7 @@ impl<T: Copy + Default> Aligned<T> {
 
     /// # Panics
     /// If the shape has a different number of elements.
+    #[inline(never)]
     pub fn array<S: IntoDimension>(self, shape: S) -> Array<T, S::Dim> {
         let Aligned { vector, skipped } = self;
         let array = match skipped {
@@ -376,6 +380,7 @@ impl<T> From<Vec<T>> for Aligned<T> {
 ///
 /// # Panics
 /// If there is not enough memory.
+#[inline(never)]
 #[track_caller]
 pub fn sized<T: Copy>(space: &mut Vec<T>, len: usize, value: T) {
     if space.capacity() < len {
@@ -387,6 +392,7 @@ pub fn sized<T: Copy>(space: &mut Vec<T>, len: usize, value: T) {
 }
 
 /// As [`buffer`], filled with one value.
+#[inline(never)]
 #[track_caller]
 pub fn filled<T: Copy>(len: usize, value: T) -> Vec<T> {
     let mut out = buffer(len);
@@ -425,6 +431,7 @@ pub fn recycle_shared<T: Copy>(array: ArcArray<T, IxDyn>) {
 ///
 /// # Panics
 /// If there is not enough memory for the shape; see [`must`].
+#[inline(never)]
 #[track_caller]
 pub fn full<T: Copy + Default>(op: &str, shape: &[usize], value: T) -> ArrayD<T> {
     let len = must::<T>(op, shape);

@@ -42,7 +42,11 @@ fn bytes(shape: &[usize], element: usize) -> Option<usize> {
 /// If no array can have this shape, or there is not enough memory for it.
 #[inline]
 pub fn room<T>(op: &str, shape: &[usize]) -> Result<usize> {
-    let element = const { size_of::<T>() };
+    room_for(op, shape, size_of::<T>())
+}
+
+#[inline(never)]
+fn room_for(op: &str, shape: &[usize], element: usize) -> Result<usize> {
     match bytes(shape, element) {
         Some(bytes) if memory::available(bytes) => Ok(bytes / element),
         _ => Err(too_large(op, shape, element)),

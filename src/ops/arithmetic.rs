@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// The shape that both broadcast to, or an error that shows both shapes, or that there is not enough memory.
+#[inline(never)]
 pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Tensor<B>) -> Result<Vec<usize>> {
     let shape = broadcast_shape(a.shape(), b.shape()).ok_or_else(|| {
         Error::shape(op, format!("shapes {:?} and {:?} do not broadcast together", a.shape(), b.shape()))

@@ -67,7 +67,7 @@ impl ReducedShapes {
     pub fn mean<T: Real>(&self, x: ArrayViewD<'_, T>) -> ArrayD<T> {
         let n = T::of(self.count as f64);
         let mean = map(self.keep(kernel::sum(x.view(), &self.axes)).view(), |sum| sum / n);
-        match self.count == 0 || mean.iter().all(|mean| mean.is_finite()) {
+        match self.count == 0 || all(&mean, &|mean: T| mean.is_finite()) {
             true => mean,
             false => self.keep(kernel::sum(map(x, |x| x / n).view(), &self.axes)),
         }
@@ -94,6 +94,11 @@ impl ReducedShapes {
     pub fn keep<T: Element>(&self, data: ArrayD<T>) -> ArrayD<T> {
         shaped(data, &self.kept)
     }
+}
+
+/// Whether a condition holds for all elements.
+pub(super) fn all<T: Element>(x: &ArrayD<T>, holds: &dyn Fn(T) -> bool) -> bool {
+    row_major(&x.view()).iter().all(|&x| holds(x))
 }
 
 fn shaped<T: Element>(data: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
