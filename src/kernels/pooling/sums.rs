@@ -101,7 +101,7 @@ fn add<T: Real, const BACK: bool>(to: &mut [T], a: usize, from: &[T], b: usize, 
         (1, 1) => add_by(to, 1, from, 1, count),
         (1, 2) if !BACK => add_by(to, 1, from, 2, count),
         (1, 0) if BACK => add_by(to, 1, from, 0, count),
-        (0, _) if !BACK => add_by(to, 0, from, b, count),
+        (0, 1) if !BACK => add_by(to, 0, from, 1, count),
         _ => add_by(to, a, from, b, count),
     }
 }
