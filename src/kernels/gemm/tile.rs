@@ -379,6 +379,10 @@ unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j
             (whole, mask) = (rest / V::LANES, V::first(rest % V::LANES));
         }
         let last = sums;
+        if const { MR == 1 && size_of::<V::T>() == 4 } {
+            // For a single row a call would take a twentieth of the time.
+            return add::<V>(t, last.as_ptr().cast(), [1, NR], j, first);
+        }
         (t.add)(t, last.as_ptr().cast(), [MR, NR], j, first);
     }
 }
