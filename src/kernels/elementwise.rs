@@ -228,6 +228,7 @@ unsafe fn made<Y: Copy + Default + Send>(shape: &[usize], sources: &[Source<'_>]
 }
 
 /// `f` of each element, in any order; the result has the memory order of `x` if `x` has no gaps.
+#[inline]
 pub fn map<A, B>(x: ArrayViewD<'_, A>, f: impl Fn(A) -> B + Sync) -> ArrayD<B>
 where
     A: Copy + Sync,
@@ -249,6 +250,7 @@ where
 }
 
 /// As [`map`], in one plain loop: for conversions, which are limited by memory.
+#[inline]
 pub fn convert<A, B>(x: ArrayViewD<'_, A>, f: impl Fn(A) -> B + Sync) -> ArrayD<B>
 where
     A: Copy + Sync,
@@ -258,6 +260,7 @@ where
 }
 
 /// `f` of each pair of elements of two arrays broadcast to `shape`, in any order.
+#[inline]
 pub fn zip<A, B, C>(
     a: ArrayViewD<'_, A>,
     b: ArrayViewD<'_, B>,
@@ -314,6 +317,7 @@ pub fn zip_in_place<A: Copy + Send + Sync>(x: &mut [A], y: &[A], body: Body<'_, 
 }
 
 /// `f` of each triple of elements of three arrays broadcast to `shape`, in any order.
+#[inline]
 pub fn zip3<A, B, C, D>(
     a: ArrayViewD<'_, A>,
     b: ArrayViewD<'_, B>,

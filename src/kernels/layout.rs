@@ -5,6 +5,7 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use super::copy::RowMajor;
 
 /// The elements in row-major order; copies only if they are not in that order already.
+#[inline(never)]
 pub fn row_major<'a, T: Copy>(x: &'a ArrayViewD<'_, T>) -> RowMajor<'a, T> {
     RowMajor::of(x.view())
 }

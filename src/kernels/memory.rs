@@ -197,6 +197,7 @@ fn reserved<T>(len: usize) -> Option<Vec<T>> {
 ///
 /// # Panics
 /// If there is not enough memory; `Vec::with_capacity` would end the process.
+#[inline(never)]
 #[track_caller]
 pub fn vector<T>(len: usize) -> Vec<T> {
     match reserved(len) {
@@ -210,6 +211,7 @@ pub fn vector<T>(len: usize) -> Vec<T> {
 ///
 /// # Panics
 /// If there is not enough memory.
+#[inline]
 #[track_caller]
 pub fn collected<T>(elements: impl IntoIterator<Item = T>) -> Vec<T> {
     let elements = elements.into_iter();
@@ -225,6 +227,7 @@ pub fn collected<T>(elements: impl IntoIterator<Item = T>) -> Vec<T> {
 /// # Panics
 /// If there is not enough memory.
 #[allow(unsafe_code)]
+#[inline]
 #[track_caller]
 pub fn mapped<A: Copy, T: Copy>(x: &[A], f: impl Fn(A) -> T + Copy) -> Vec<T> {
     let mut out = vector(x.len());
@@ -250,6 +253,7 @@ pub fn copied<T: Copy>(elements: &[T]) -> Vec<T> {
 ///
 /// # Panics
 /// If there is not enough memory.
+#[inline]
 #[track_caller]
 pub fn try_collected<T, E>(elements: impl IntoIterator<Item = Result<T, E>>) -> Result<Vec<T>, E> {
     let elements = elements.into_iter();
@@ -271,6 +275,7 @@ pub fn push<T>(vector: &mut Vec<T>, element: T) {
 }
 
 #[cold]
+#[inline(never)]
 #[track_caller]
 fn grow<T>(vector: &mut Vec<T>) {
     if vector.try_reserve(1).is_err() {
@@ -419,6 +424,7 @@ pub fn recycle<T: Copy>(vector: Vec<T>) {
 }
 
 /// Keeps an array's memory, if nothing else refers to it.
+#[inline(never)]
 pub fn recycle_shared<T: Copy>(array: ArcArray<T, IxDyn>) {
     if array.len() * size_of::<T>() >= SMALLEST
         && let Ok(owned) = array.try_into_owned_nocopy()

@@ -56,6 +56,7 @@ fn elements<T: Real, P: Pass<T, N>, const N: usize>(pass: &P, value: &mut [T], g
 }
 
 /// Runs `pass` over all elements of a parameter; the slots are as long as it.
+#[inline]
 pub fn update<T: Real, const N: usize>(pass: &impl Pass<T, N>, value: &mut [T], grad: &[T], mut slots: [&mut [T]; N]) {
     if value.len() < PARALLEL {
         return dispatch_for::<T, _>(Loop { pass, value, grad, slots });

@@ -11,7 +11,7 @@ use super::{
     copy::{contiguous, copy_into},
     elementwise::{Body, write_pairs, zip},
     gather::Rows,
-    isa::{Isa, Kernel, dispatch_for, dispatch_narrow, with_baseline},
+    isa::{Isa, Kernel, dispatch_for, dispatch_narrow},
     layout::{array, memory_order, row_major, sort_falling},
     memory::{collected, copied, filled, full, recycle, vector},
     passes::{self, LANES, LEVEL, combine},
@@ -30,7 +30,7 @@ const NEAR: usize = 1 << 12;
 /// AVX-512 in the first-level cache, extremes nothing.
 fn choose<T: Element, K: Kernel, const SUM: bool>(kernel: K) -> K::Output {
     if !T::REAL {
-        with_baseline(kernel)
+        kernel.with_baseline()
     } else if SUM {
         dispatch_for::<T, _>(kernel)
     } else {

@@ -99,6 +99,7 @@ impl<T: Real> fmt::Debug for Param<T> {
 
 impl<T: Real> Param<T> {
     /// A parameter with these values; their own graph is not used.
+    #[inline(never)]
     pub fn new(values: Tensor<T>) -> Self {
         Self::of(Source::own(values), true)
     }

@@ -370,6 +370,7 @@ fn by_constant<T: Number>(f: Body<'_, (T, T), T>, x: &Tensor<T>, constant: T) ->
 
 /// A function of a tensor and a constant as an operation, for `+ - * /`: the gradient is multiplied by the same constant, or
 /// divided by it, if it reads it.
+#[inline(never)]
 fn with_constant<T: Real>(row: &'static BinaryRow<T>, p: Params, x: &Tensor<T>, constant: T) -> Tensor<T> {
     let out = by_constant(row.value.with(&p), x, constant);
     Tensor::op(row.name, out, [x], move |g, _| {

@@ -81,6 +81,7 @@ fn next_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+#[inline(never)]
 fn new_node<T: Element, B: Backward<T> + 'static>(shape: &[usize], op: B) -> NodeRef<T> {
     NodeRef(Some(Arc::new(Node { id: next_id(), shape: IxDyn(shape), marker: std::marker::PhantomData, op })))
 }
@@ -440,6 +441,7 @@ impl<T: Element> Tensor<T> {
     /// assert_eq!(x.grad().unwrap().item()?, 12.0);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
+    #[inline]
     pub fn op<const N: usize, F>(
         name: &'static str,
         out: impl Into<Tensor<T>>,
@@ -460,6 +462,7 @@ impl<T: Element> Tensor<T> {
     ///
     /// A closure that captured its own output as a tensor would keep itself alive; this passes the output to it
     /// instead.
+    #[inline]
     pub fn op_with_output<const N: usize, F>(
         name: &'static str,
         out: impl Into<Tensor<T>>,
@@ -477,6 +480,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// As [`Tensor::op`], for any number of inputs.
+    #[inline]
     pub fn op_many<F>(name: &'static str, out: impl Into<Tensor<T>>, inputs: &[&Tensor<T>], backward: F) -> Tensor<T>
     where
         F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync + 'static,
@@ -505,6 +509,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// Makes this tensor the result of an operation that is recorded.
+    #[inline(never)]
     pub(crate) fn track(
         &mut self,
         name: &'static str,

@@ -262,6 +262,7 @@ impl<T: Real> Attention<'_, T> {
 }
 
 /// Runs tasks that take this much work together, in multiply-adds.
+#[inline]
 fn share(work: usize, tasks: usize, task: impl Fn(usize) + Sync) {
     match work < PRODUCT_PARALLEL {
         true => (0..tasks).for_each(task),

@@ -439,6 +439,7 @@ struct Elements<T>(*mut T);
 unsafe impl<T: Send> Sync for Elements<T> {}
 
 /// `f(item)` for each item; `work` as in [`for_each`].
+#[inline]
 pub fn each<I: Send, S: IntoIterator<Item = I>, F: Fn(I) + Sync>(work: usize, items: S, f: F) {
     each_of(each::<I, S, F> as fn(usize, S, F) as usize, work, collected(items), &f);
 }
@@ -463,6 +464,7 @@ pub fn each_of<I: Send>(kind: usize, work: usize, mut items: Vec<I>, f: &(dyn Fn
 
 /// Calls `f(i, chunk)` for each chunk of `size` elements; the last one may be shorter.
 #[allow(unsafe_code)]
+#[inline]
 pub fn chunks<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     let (len, size) = (data.len(), size.max(1));
     let start = Elements(data.as_mut_ptr());
@@ -475,6 +477,7 @@ pub fn chunks<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) 
 }
 
 /// Returns `f(0)`, …, `f(tasks - 1)`, in this order.
+#[inline]
 pub fn collect<R: Send>(tasks: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
     let mut out: Vec<Option<R>> = collected((0..tasks).map(|_| None));
     chunks(&mut out, 1, |i, slot| slot[0] = Some(f(i)));
