@@ -1,6 +1,6 @@
 // Before rustc inlines a function, it looks for recursion through calls up to an eighth of this depth: with the default of
 // 128 that search takes 4 s of a clean build. The types of this crate need 26.
-#![recursion_limit = "31"]
+#![recursion_limit = "39"]
 //! PyTorch's `torch.nn` for Rust, on `ndarray`, on the CPU.
 //!
 //! Names, defaults, printed forms, names of weights and numerical results are PyTorch's. Where Rust requires something else

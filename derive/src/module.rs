@@ -219,6 +219,7 @@ fn arms(
     quote!(match self { #(#arms,)* })
 }
 
+/// What it writes is `#[inline]`: of ndnn's many layers a program compiles those that it has.
 fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> TokenStream {
     let ident = &input.ident;
     let generics = bounded(input, variants);
@@ -251,6 +252,7 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
     };
     let extra_repr = options.repr.then(|| {
         quote! {
+            #[inline]
             fn extra_repr(&self) -> ::std::string::String {
                 Self::extra_repr(self)
             }
@@ -268,6 +270,7 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
             _ => TokenStream::new(),
         });
         quote! {
+            #[inline]
             fn upgrade(&self, prefix: &str, state: &mut ::ndnn::nn::StateDict) {
                 #own
                 #inside
@@ -277,11 +280,13 @@ fn module(input: &DeriveInput, options: &Options, variants: &[Variant]) -> Token
     let child_mut = child_mut(variants);
     quote! {
         impl #impl_generics ::ndnn::module::Module for #ident #ty_generics #where_clause {
+            #[inline]
             fn members<'__members>(&'__members self, members: &mut ::ndnn::module::Members<'__members>) {
                 let _ = &members;
                 #show
             }
             #child_mut
+            #[inline]
             fn type_name(&self) -> ::std::string::String {
                 #type_name
             }
@@ -362,6 +367,7 @@ fn child_mut(variants: &[Variant]) -> TokenStream {
         }
     });
     quote! {
+        #[inline]
         fn child_mut(&mut self, name: &str) -> ::core::option::Option<&mut dyn ::ndnn::module::Module> {
             match self { #(#arms,)* }
         }
@@ -391,6 +397,7 @@ fn clone(input: &DeriveInput, variants: &[Variant]) -> TokenStream {
     quote! {
         /// A deep copy: nothing is shared with the original; parameters tied inside stay tied.
         impl #impl_generics ::core::clone::Clone for #ident #ty_generics #where_clause {
+            #[inline]
             fn clone(&self) -> Self {
                 let _copying = ::ndnn::module::copying();
                 #copies
@@ -412,6 +419,7 @@ fn display(input: &DeriveInput) -> TokenStream {
     quote! {
         /// As PyTorch prints a module.
         impl #impl_generics ::core::fmt::Display for #ident #ty_generics #where_clause {
+            #[inline]
             fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 f.write_str(&::ndnn::module::repr(self))
             }

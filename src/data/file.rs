@@ -17,6 +17,7 @@ pub(super) struct Source<'p> {
 }
 
 impl<'p> Source<'p> {
+    #[inline]
     pub(super) fn open(op: &'static str, path: &'p Path) -> Result<Self> {
         let mut first = Vec::new();
         let file = File::open(path).and_then(|mut file| {
@@ -32,6 +33,7 @@ impl<'p> Source<'p> {
 
     /// The next bytes: `limit` of them, or all that are left. It allocates memory for what is there, not for what was
     /// asked for.
+    #[inline]
     pub(super) fn up_to(&mut self, limit: u64) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         match self.reader.by_ref().take(limit).read_to_end(&mut bytes) {
@@ -45,6 +47,7 @@ impl<'p> Source<'p> {
     }
 }
 
+#[inline]
 fn unreadable(op: &str, path: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::Io, op, format!("cannot read {}", path.display())).caused_by(error)
 }
@@ -55,6 +58,7 @@ fn gunzip(_: &str, _: &Path, packed: impl Read + 'static) -> Result<Box<dyn Read
 }
 
 #[cfg(not(feature = "gzip"))]
+#[inline]
 fn gunzip(op: &str, path: &Path, _: impl Read + 'static) -> Result<Box<dyn Read>> {
     let what = "the file is compressed; unpack it, or switch on ndnn's feature `gzip`";
     Err(Error::new(ErrorKind::Format, op, format!("{}: {what}", path.display())))

@@ -15,6 +15,7 @@ fn malformed(path: &Path, what: impl std::fmt::Display) -> Error {
 }
 
 /// What the header says about the elements: their type, their shape, and the number of bytes of one.
+#[inline]
 fn header(file: &mut Source<'_>, path: &Path) -> Result<(u8, Vec<usize>, usize)> {
     let (kind, axes) = match *file.up_to(4)? {
         [0, 0, kind, axes] if axes > 0 => (kind, usize::from(axes)),
@@ -98,6 +99,7 @@ pub fn mnist(folder: impl AsRef<Path>, train: bool) -> Result<(Tensor<f32>, Tens
 }
 
 /// The path of the file with this name, with or without `.gz`.
+#[inline]
 fn find(folder: &Path, name: &str) -> Result<PathBuf> {
     let (plain, packed) = (folder.join(name), folder.join(format!("{name}.gz")));
     [plain, packed].into_iter().find(|p| p.exists()).ok_or_else(|| {

@@ -150,7 +150,7 @@ const GELU_SCALE: f64 = FRAC_2_SQRT_PI * SQRT_2;
 
 /// `2 √(2/π) (x + 0.044715 x³)`
 #[inline(always)]
-fn gelu_inner<T: Real, E: Formula<T>>(x: E) -> E {
+fn gelu_inner<E: Formula>(x: E) -> E {
     x * (x * x * GELU_CUBIC + 1.) * GELU_SCALE
 }
 
@@ -159,7 +159,7 @@ const ONE_SIXTH: f64 = (1f32 / 6.) as f64;
 
 /// `tanh(softplus(x))` from `s = σ(x)`: `s (1 + q) / (1 + q²)` with `q = 1 - s`, which never overflows.
 #[inline(always)]
-fn mish_gate<T: Real, E: Formula<T>>(s: E) -> E {
+fn mish_gate<E: Formula>(s: E) -> E {
     let q = s.rest();
     s * (q + 1.) * (q * q + 1.).reciprocal()
 }

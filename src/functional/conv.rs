@@ -113,14 +113,18 @@ options! {
 impl<const N: usize> ConvOptions<N> {
     /// The number of elements added before and after each axis.
     fn pads(&self, kernel: [usize; N]) -> [(usize, usize); N] {
-        std::array::from_fn(|i| match self.padding {
-            Padding::Valid => (0, 0),
-            Padding::Sizes(sizes) => (sizes.get()[i], sizes.get()[i]),
-            Padding::Same => {
-                let total = self.dilation.get()[i].saturating_mul(kernel[i] - 1);
-                (total / 2, total - total / 2)
-            }
-        })
+        let mut pads = [(0, 0); N];
+        for i in 0..N {
+            pads[i] = match self.padding {
+                Padding::Valid => (0, 0),
+                Padding::Sizes(sizes) => (sizes.get()[i], sizes.get()[i]),
+                Padding::Same => {
+                    let total = self.dilation.get()[i].saturating_mul(kernel[i] - 1);
+                    (total / 2, total - total / 2)
+                }
+            };
+        }
+        pads
     }
 }
 

@@ -64,7 +64,7 @@ impl DropoutKind {
             1. => Tensor::scalar(T::ZERO),
             _ => Tensor::bernoulli(self.mask_shape(input.shape())?, 1. - p)?,
         };
-        let numbers = [scale, kept, dropped].map(T::of);
+        let numbers = [T::of(scale), T::of(kept), T::of(dropped)];
         Ok(masked(self.op, input, &keep, numbers, self.alpha))
     }
 }

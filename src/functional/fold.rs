@@ -27,6 +27,7 @@ options! {
 }
 
 impl FoldOptions {
+    #[inline]
     fn over(&self, image: &Spatial<'_, 2>, kernel_size: Dims<2>) -> Result<Windows> {
         let (pads, kernel) = (self.padding.get().map(|p| (p, p)), kernel_size.get());
         let (stride, dilation) = (self.stride.get(), self.dilation.get());

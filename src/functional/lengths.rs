@@ -17,6 +17,7 @@ pub struct Lengths(Tensor<i64>);
 macro_rules! from_sizes {
     ($([$($generics:tt)*] $ty:ty;)*) => {$(
         impl<$($generics)*> From<$ty> for Lengths {
+            #[inline]
             fn from(lengths: $ty) -> Self {
                 Lengths(lengths.iter().map(|&n| i64::try_from(n).unwrap_or(i64::MAX)).collect())
             }

@@ -163,6 +163,7 @@ impl fmt::Display for PyNumber {
 macro_rules! as_displayed {
     ($([$($generics:tt)*] $ty:ty),*) => {$(
         impl<$($generics)*> AsPython for $ty {
+            #[inline]
             fn python(&self) -> String {
                 self.to_string()
             }
@@ -200,6 +201,7 @@ macro_rules! words {
 
         /// As PyTorch spells it.
         impl std::fmt::Display for $name {
+            #[inline]
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(match self {
                     $($name::$variant => $word,)*
@@ -208,6 +210,7 @@ macro_rules! words {
         }
 
         impl $crate::python::AsPython for $name {
+            #[inline]
             fn python(&self) -> String {
                 self.to_string()
             }
@@ -216,6 +219,7 @@ macro_rules! words {
         /// From PyTorch's word.
         impl std::str::FromStr for $name {
             type Err = $crate::Error;
+            #[inline]
             fn from_str(word: &str) -> $crate::Result<Self> {
                 match word {
                     $($word $(| $other)* => Ok($name::$variant),)*
@@ -230,6 +234,7 @@ macro_rules! words {
         /// If there is no such word.
         impl From<&str> for $name {
             #[track_caller]
+            #[inline]
             fn from(word: &str) -> Self {
                 $crate::error::or_panic(word.parse())
             }
@@ -290,6 +295,7 @@ macro_rules! options {
         )*}
 
         impl $(<$($generics)*>)? Default for $name $(<$($args)*>)? {
+            #[inline]
             fn default() -> Self {
                 Self { $($field: $default),* }
             }
@@ -299,6 +305,7 @@ macro_rules! options {
             $(
                 $(#[$field_doc])*
                 $(#[doc = $crate::functional::panics!($message)])?
+                #[inline]
                 #[track_caller]
                 pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
                     self.$field = $field.into();
@@ -307,6 +314,7 @@ macro_rules! options {
                 }
             )*
 
+            #[inline]
             #[track_caller]
             fn checked(self) -> Self {
                 $({
@@ -332,6 +340,7 @@ macro_rules! options {
                 (@$field [$d($d through:ident)?]) => {
                     $(#[$field_doc])*
                     $(#[doc = $crate::functional::panics!($message)])?
+                    #[inline]
                     #[track_caller]
                     pub fn $field(self, $field: $crate::functional::argument!($kind $ty)) -> Self {
                         let options = self.options.$field($field);
@@ -353,6 +362,7 @@ macro_rules! setters {
     )*) => {$(
         $(#[$doc])*
         $(#[doc = $crate::functional::panics!($message)])?
+        #[inline]
         #[track_caller]
         pub fn $field(mut self, $field: $crate::functional::argument!($kind $ty)) -> Self {
             self.$field = $field.into();

@@ -1,7 +1,5 @@
 //! Padding: adding elements at the ends of axes.
 
-use ndnn_derive::concrete;
-
 use super::{options, words};
 use crate::{
     Error, Result,
@@ -86,12 +84,14 @@ options! {
 }
 
 impl From<f64> for PadOptions {
+    #[inline]
     fn from(value: f64) -> Self {
         PadOptions::default().value(value)
     }
 }
 
 impl From<PaddingMode> for PadOptions {
+    #[inline]
     fn from(mode: PaddingMode) -> Self {
         PadOptions::default().mode(mode)
     }
@@ -103,6 +103,7 @@ impl From<PaddingMode> for PadOptions {
 /// If there is no such mode.
 impl From<&str> for PadOptions {
     #[track_caller]
+    #[inline]
     fn from(mode: &str) -> Self {
         PadOptions::default().mode(mode)
     }
@@ -132,54 +133,81 @@ pub fn pad<T: Element>(
     pads: impl AsRef<[isize]>,
     options: impl Into<PadOptions>,
 ) -> Result<Tensor<T>> {
-    padded(input, pads.as_ref(), options.into())
-}
-
-#[concrete]
-fn padded<T: Element>(input: &Tensor<T>, pads: &[isize], options: PadOptions) -> Result<Tensor<T>> {
-    let PadOptions { mode, value } = options;
-    let ndim = input.ndim();
-    let wrong = |why: String| Error::shape("pad", format!("{:?} by {pads:?}: {why}", input.shape()));
-    let (pairs, rest) = pads.as_chunks::<2>();
-    if !rest.is_empty() || pairs.len() > ndim {
-        return Err(wrong(format!("expected a pair of numbers for each axis to pad, for at most {ndim} axes")));
-    }
-    let mut each = vec![(0, 0); ndim];
-    each.iter_mut().rev().zip(pairs).for_each(|(pair, &[before, after])| *pair = (before, after));
-    // All of -isize::MAX..=isize::MAX can be negated.
-    let size = |(&n, &(before, after)): (&usize, &(isize, isize))| {
-        before.checked_neg().and(after.checked_neg())?;
-        usize::try_from(n as i128 + before as i128 + after as i128).ok()
-    };
-    let shape: Option<Vec<usize>> = input.shape().iter().zip(&each).map(size).collect();
-    let shape = shape.ok_or_else(|| wrong("an axis would have fewer than 0 elements, or too many".into()))?;
+    let (pads, PadOptions { mode, value }) = (pads.as_ref(), options.into());
+    let each = of_each_axis(input.shape(), pads)?;
+    let shape: Vec<usize> = each.iter().map(|axis| axis.padded).collect();
     room::<T>("pad", &shape)?;
     if mode == PaddingMode::Constant {
-        return input.constant_pad(&each, T::of(value.unwrap_or(0.)));
-    }
-    if !(1..=3).contains(&pairs.len()) || !(pairs.len() + 1..=pairs.len() + 2).contains(&ndim) {
-        return Err(wrong(
-            "this mode pads the last 1, 2 or 3 axes of a tensor with one or two axes more; \
-             the mode \"constant\" pads any"
-                .into(),
-        ));
-    }
-    // As in PyTorch the batch may be empty, and with circular padding any axis.
-    let data = if ndim == pairs.len() + 2 { 1.. } else { 0.. };
-    if mode != PaddingMode::Circular && (input.shape()[data].contains(&0) || shape[ndim - pairs.len()..].contains(&0)) {
-        return Err(wrong(format!("no axis but the batch may be empty, before or after; the result is {shape:?}")));
+        let pads: Vec<_> = each.iter().map(|axis| (axis.before, axis.after)).collect();
+        return input.constant_pad(&pads, T::of(value.unwrap_or(0.)));
     }
     let mut out = if mode == PaddingMode::Circular { input.clone() } else { connected(input) };
-    for (axis, (&n, &(before, after))) in input.shape().iter().zip(&each).enumerate() {
-        if (before, after) != (0, 0) {
-            room::<usize>("pad", &shape[axis..=axis])?;
-            let index = sources(mode, n, before, after).ok_or_else(|| {
-                wrong(format!("axis {axis} has only {n} elements to pad from, {before} and {after} are asked for"))
-            })?;
-            out = out.rows_taken("pad", axis, index)?;
-        }
+    for (axis, index) in indices(mode, input.shape(), pads, &each)? {
+        out = out.rows_taken("pad", axis, index)?;
     }
     Ok(out)
+}
+
+/// How an axis is padded.
+struct Padded {
+    before: isize,
+    after: isize,
+    /// Its length with what is added.
+    padded: usize,
+}
+
+fn wrong(shape: &[usize], pads: &[isize], why: String) -> Error {
+    Error::shape("pad", format!("{shape:?} by {pads:?}: {why}"))
+}
+
+fn of_each_axis(shape: &[usize], pads: &[isize]) -> Result<Vec<Padded>> {
+    let ndim = shape.len();
+    let (pairs, rest) = pads.as_chunks::<2>();
+    if !rest.is_empty() || pairs.len() > ndim {
+        let why = format!("expected a pair of numbers for each axis to pad, for at most {ndim} axes");
+        return Err(wrong(shape, pads, why));
+    }
+    let mut each = Vec::with_capacity(ndim);
+    for (axis, &n) in shape.iter().enumerate() {
+        let [before, after] = pairs.get(ndim - 1 - axis).copied().unwrap_or([0, 0]);
+        let padded = usize::try_from(n as i128 + before as i128 + after as i128).ok();
+        // All of -isize::MAX..=isize::MAX can be negated.
+        let padded = padded
+            .filter(|_| before != isize::MIN && after != isize::MIN)
+            .ok_or_else(|| wrong(shape, pads, "an axis would have fewer than 0 elements, or too many".into()))?;
+        each.push(Padded { before, after, padded });
+    }
+    Ok(each)
+}
+
+/// The axes that are padded by elements of their own, with the element for each place.
+fn indices(mode: PaddingMode, shape: &[usize], pads: &[isize], each: &[Padded]) -> Result<Vec<(usize, Vec<usize>)>> {
+    let (ndim, last) = (shape.len(), pads.len() / 2);
+    if !(1..=3).contains(&last) || !(last + 1..=last + 2).contains(&ndim) {
+        let why = "this mode pads the last 1, 2 or 3 axes of a tensor with one or two axes more; the mode \"constant\" pads any";
+        return Err(wrong(shape, pads, why.into()));
+    }
+    // As in PyTorch the batch may be empty, and with circular padding any axis.
+    let data = usize::from(ndim == last + 2);
+    if mode != PaddingMode::Circular
+        && (shape[data..].contains(&0) || each[ndim - last..].iter().any(|axis| axis.padded == 0))
+    {
+        let padded: Vec<usize> = each.iter().map(|axis| axis.padded).collect();
+        let why = format!("no axis but the batch may be empty, before or after; the result is {padded:?}");
+        return Err(wrong(shape, pads, why));
+    }
+    let mut indices = Vec::new();
+    for (axis, &Padded { before, after, padded }) in
+        each.iter().enumerate().filter(|(_, a)| (a.before, a.after) != (0, 0))
+    {
+        room::<usize>("pad", &[padded])?;
+        let index = sources(mode, shape[axis], before, after).ok_or_else(|| {
+            let why = format!("has only {} elements to pad from, {before} and {after} are asked for", shape[axis]);
+            wrong(shape, pads, format!("axis {axis} {why}"))
+        })?;
+        indices.push((axis, index));
+    }
+    Ok(indices)
 }
 
 /// `x`, with a gradient that is connected to `x` by a derivative of 0, as PyTorch's is.

@@ -54,6 +54,7 @@ impl Resize {
 
 /// As PyTorch prints it in a layer: `size=7`, `scale_factor=2.0`.
 impl std::fmt::Display for Resize {
+    #[inline]
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             By::Size(size) => write!(f, "size={size}"),
@@ -125,6 +126,7 @@ options! {
 }
 
 impl From<InterpolateMode> for InterpolateOptions {
+    #[inline]
     fn from(mode: InterpolateMode) -> Self {
         InterpolateOptions::default().mode(mode)
     }
@@ -144,6 +146,7 @@ impl From<&str> for InterpolateOptions {
 impl InterpolateOptions {
     /// # Errors
     /// If options exclude each other, or the mode is for another number of axes.
+    #[inline]
     fn check(&self, shape: &[usize], to: Resize) -> Result<()> {
         let InterpolateOptions { mode, align_corners, recompute_scale_factor, antialias } = *self;
         let wrong = |why: String| Err(Error::value(OP, why));
@@ -276,6 +279,7 @@ fn interpolated<T: Real>(input: &Tensor<T>, to: Resize, options: InterpolateOpti
 }
 
 /// The size of the result, and the factors where they were given.
+#[inline]
 fn resized(from: &[usize], to: Resize) -> Result<(Vec<usize>, Option<Vec<f64>>)> {
     let wrong = |why: &str| Error::shape(OP, format!("{to} of an input with the sizes {from:?}: {why}"));
     let each = "expected one number per axis after the first two, or one for all";

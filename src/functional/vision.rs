@@ -88,6 +88,7 @@ fn image<'a>(op: &str, shape: &'a [usize], factor: usize) -> Result<(&'a [usize]
 }
 
 /// The shape of the result, whose sizes are `None` where they are too large.
+#[inline]
 fn sized(op: &str, from: &[usize], outer: &[usize], image: [Option<usize>; 3]) -> Result<Vec<usize>> {
     let whole = image.into_iter().collect::<Option<Vec<usize>>>().map(|image| [outer, &image].concat());
     let fits = whole.filter(|shape| count(shape.iter().copied()).is_some());
@@ -217,6 +218,7 @@ impl GridSampleOptions {
 }
 
 /// The shape of the result.
+#[inline]
 fn sampled_shape(input: &[usize], grid: &[usize]) -> Result<Vec<usize>> {
     let wrong =
         |why: &str| Err(Error::shape("grid_sample", format!("the input is {input:?}, the grid {grid:?}: {why}")));

@@ -146,10 +146,13 @@ impl<const N: usize> Sliding<N> {
 
     /// How many elements of each axis the windows of a transposed convolution reach, without the padding.
     pub fn reached(&self, input: &Spatial<'_, N>) -> [i128; N] {
-        std::array::from_fn(|i| {
+        let mut reached = [0; N];
+        for (i, reached) in reached.iter_mut().enumerate() {
             let (size, stride, (before, after)) = (input.sizes[i] as i128, self.stride[i] as i128, self.pads[i]);
-            (size - 1).saturating_mul(stride).min(1 << 100) - before as i128 - after as i128 + self.reach(i)
-        })
+            let steps = (size - 1).saturating_mul(stride).min(1 << 100);
+            *reached = steps - before as i128 - after as i128 + self.reach(i);
+        }
+        reached
     }
 
     /// How many elements of axis `i` a window spans.
@@ -197,8 +200,11 @@ fn padded(op: &str, i: usize, size: usize, (before, after): (usize, usize)) -> R
 }
 
 /// Limits steps to the length of an axis: no longer step leads to another place inside.
-fn no_longer<const N: usize>(steps: [usize; N], whole: [usize; N]) -> [usize; N] {
-    std::array::from_fn(|i| steps[i].min(whole[i].max(1)))
+fn no_longer<const N: usize>(mut steps: [usize; N], whole: [usize; N]) -> [usize; N] {
+    for i in 0..N {
+        steps[i] = steps[i].min(whole[i].max(1));
+    }
+    steps
 }
 
 /// Pads N numbers in front to three.

@@ -4,17 +4,18 @@
 
 use std::ops::Range;
 
-use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Dimension, IxDyn, s};
+use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Dimension, IxDyn, ShapeBuilder, s};
 
 use super::{
     gemm::product,
     im2col::{col2im, im2col},
     layout::row_major,
-    memory::{buffer, collected, full, push, recycle, sized},
+    memory::{buffer, filled, full, recycle, sized},
     profile,
+    reduce::add_row,
     sizes::saturating,
     taps::{self, Plan},
-    threads,
+    threads::{self, Cut},
     thresholds::{CONV_PARALLEL as PARALLEL, CONV_TASK as TASK},
     windows::Windows,
 };
@@ -83,10 +84,15 @@ impl ConvSizes {
         (COLUMNS / self.rows().max(1)).max(LEAST).next_multiple_of(16).min(self.windows.output_len())
     }
 
-    /// The ranges of windows, one per tile.
-    fn tiles(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (len, tile) = (self.windows.output_len(), self.tile());
-        (0..len).step_by(tile.max(1)).map(move |start| start..len.min(start + tile))
+    /// The number of tiles.
+    fn tiles(&self) -> usize {
+        self.windows.output_len().div_ceil(self.tile().max(1))
+    }
+
+    /// The windows of a tile.
+    fn windows_of(&self, tile: usize) -> Range<usize> {
+        let (len, size) = (self.windows.output_len(), self.tile());
+        tile * size..len.min((tile + 1) * size)
     }
 
     /// The weights of one group as a matrix with one row per feature.
@@ -118,20 +124,22 @@ fn zeros<T: Real>(shape: [usize; 3]) -> Array3<T> {
     full("conv", &shape, T::zero()).into_dimensionality().expect("three axes")
 }
 
-/// Runs `f` on each task, on several threads if there is enough work, and lends it scratch space.
-pub fn run_tasks<T: Real, I: Send>(work: usize, tasks: Vec<I>, f: impl Fn(&mut Vec<T>, I) + Send + Sync) {
+/// Runs `f` on each of a number of tasks, on several threads if there is enough work, and lends it scratch space.
+#[track_caller]
+pub fn run_tasks<T: Real>(work: usize, tasks: usize, f: &(dyn Fn(&mut Vec<T>, usize) + Sync)) {
     // Tasks that share their scratch space.
-    let least = if work < PARALLEL { tasks.len() } else { saturating([TASK, tasks.len()]).div_ceil(work) };
-    let mut tasks = tasks.into_iter();
-    let parts = std::iter::from_fn(|| Some(collected(tasks.by_ref().take(least))).filter(|p| !p.is_empty()));
-    threads::each(work, parts, |part| {
+    let least = if work < PARALLEL { tasks } else { saturating([TASK, tasks]).div_ceil(work) }.max(1);
+    threads::for_each(work, tasks.div_ceil(least), &|part| {
         let mut space = buffer(COLUMNS);
-        part.into_iter().for_each(|task| f(&mut space, task));
+        for task in part * least..tasks.min((part + 1) * least) {
+            f(&mut space, task);
+        }
         recycle(space);
     });
 }
 
 /// The convolution: `y[n, f] = bias[f] + Σ_c w[f, c] ⋆ x[n, c]`.
+#[allow(unsafe_code)]
 pub fn conv<T: Real>(
     x: ArrayViewD<'_, T>,
     weight: ArrayViewD<'_, T>,
@@ -160,15 +168,12 @@ pub fn conv<T: Real>(
         }
     }
     if work > 0 {
-        let mut tasks = Vec::new();
-        for (i, mut rest) in out.outer_iter_mut().enumerate() {
-            for at in sizes.tiles() {
-                let (part, behind) = rest.split_at(Axis(1), at.len());
-                push(&mut tasks, (i, at, part));
-                rest = behind;
-            }
-        }
-        run_tasks(work, tasks, |space, (i, at, mut out)| {
+        let (tiles, out) = (sizes.tiles(), &Cut::new(out.as_slice_mut().expect("standard layout")));
+        run_tasks(work, sizes.batch * sizes.groups * tiles, &|space, task| {
+            let (i, at) = (task / tiles, sizes.windows_of(task % tiles));
+            let part = (features, at.len()).strides((len, 1));
+            // SAFETY: each tile is handed out once, and lies inside the result.
+            let mut out = unsafe { ArrayViewMut2::from_shape_ptr(part, out.at(i * features * len + at.start)) };
             product(sizes.weight(&weight, i % sizes.groups), sizes.columns(&x, i, at, space), &mut out, true);
         });
     }
@@ -177,6 +182,7 @@ pub fn conv<T: Real>(
 
 /// The derivative with respect to the input, which is also the transposed convolution: `dx[n, c] = bias[c] + Σ_f w[f, c] ∗
 /// g[n, f]`.
+#[allow(unsafe_code)]
 pub fn input_grad<T: Real>(
     g: ArrayViewD<'_, T>,
     weight: ArrayViewD<'_, T>,
@@ -203,18 +209,20 @@ pub fn input_grad<T: Real>(
     if let Some(bias) = &bias {
         elements.chunks_exact_mut(len).zip(bias.iter().cycle()).for_each(|(row, &b)| row.fill(b));
     }
-    let blocks = elements.chunks_mut(channels * len).enumerate();
-    let tasks =
-        collected(blocks.flat_map(|(i, block)| block.chunks_mut(part * len).enumerate().map(move |(j, x)| (i, j, x))));
-    run_tasks(work, tasks, |space, (i, j, x)| {
-        let rows = j * part * per_channel..(j * part + x.len() / len) * per_channel;
+    let (parts, elements) = (channels.div_ceil(part), &Cut::new(elements));
+    run_tasks(work, count * parts, &|space, task| {
+        let (i, first) = (task / parts, task % parts * part);
+        let some = part.min(channels - first);
+        let rows = first * per_channel..(first + some) * per_channel;
+        // SAFETY: each part of the channels is handed out once.
+        let x = unsafe { elements.part((i * channels + first) * len, some * len) };
         let weight = sizes.weight(&weight, i % sizes.groups).slice_move(s![.., rows.clone()]).reversed_axes();
         let g = matrix(&g, i, features, windows.output_len());
         if windows.is_identity() {
-            let mut x = ArrayViewMut2::from_shape((x.len() / len, len), x).expect("as many elements");
+            let mut x = ArrayViewMut2::from_shape((some, len), x).expect("as many elements");
             return product(weight, g, &mut x, bias.is_some());
         }
-        for at in sizes.tiles() {
+        for at in (0..sizes.tiles()).map(|tile| sizes.windows_of(tile)) {
             sized(space, saturating([rows.len(), at.len()]), T::zero());
             let mut columns = ArrayViewMut2::from_shape((rows.len(), at.len()), space).expect("as many elements");
             product(weight, g.slice(s![.., at.clone()]), &mut columns, false);
@@ -225,6 +233,7 @@ pub fn input_grad<T: Real>(
 }
 
 /// The derivative with respect to the weight: `dw[f, c] = Σ_n g[n, f] ⋆ x[n, c]`.
+#[allow(unsafe_code)]
 pub fn weight_grad<T: Real>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, sizes: &ConvSizes) -> ArrayD<T> {
     let (x, g) = (row_major(&x), row_major(&g));
     let ((_, features), rows, len) = (sizes.group(), sizes.rows(), sizes.windows.output_len());
@@ -238,24 +247,29 @@ pub fn weight_grad<T: Real>(x: ArrayViewD<'_, T>, g: ArrayViewD<'_, T>, sizes: &
         return out;
     }
     // The weights of one group are a sum over samples and tiles, taken in a few parts that are added in a fixed order.
-    let units = collected((0..sizes.batch).flat_map(|n| sizes.tiles().map(move |at| (n, at))));
-    let part = units.len().div_ceil((SUMS / sizes.groups).max(1));
-    let parts = collected(units.chunks(part));
-    let mut sums = zeros([sizes.groups * parts.len(), features, rows]);
-    let tasks = collected(sums.outer_iter_mut().enumerate());
-    run_tasks(work, tasks, |space, (t, mut sum)| {
-        let group = t / parts.len();
-        for (n, at) in parts[t % parts.len()] {
-            let i = n * sizes.groups + group;
+    let (tiles, block) = (sizes.tiles(), features * rows);
+    let units = sizes.batch * tiles;
+    let part = units.div_ceil((SUMS / sizes.groups).max(1));
+    let parts = units.div_ceil(part);
+    let mut sums = filled(sizes.groups * parts * block, T::ZERO);
+    let cut = &Cut::new(&mut sums);
+    run_tasks(work, sizes.groups * parts, &|space, task| {
+        let first = task % parts * part;
+        // SAFETY: each sum is handed out once.
+        let sum = unsafe { cut.chunk(task, block) };
+        let mut sum = ArrayViewMut2::from_shape((features, rows), sum).expect("as many elements");
+        for unit in first..units.min(first + part) {
+            let (i, at) = (unit / tiles * sizes.groups + task / parts, sizes.windows_of(unit % tiles));
             let g = matrix(&g, i, features, len).slice_move(s![.., at.clone()]);
-            product(g, sizes.columns(&x, i, at.clone(), space).reversed_axes(), &mut sum, true);
+            product(g, sizes.columns(&x, i, at, space).reversed_axes(), &mut sum, true);
         }
     });
-    let blocks = out.as_slice_mut().expect("standard layout").chunks_mut(features * rows);
-    for (group, block) in blocks.enumerate() {
-        for sum in sums.slice(s![group * parts.len()..(group + 1) * parts.len(), .., ..]).outer_iter() {
-            block.iter_mut().zip(sum).for_each(|(a, &b)| *a += b);
+    let blocks = out.as_slice_mut().expect("standard layout").chunks_exact_mut(block);
+    for (sums, out) in sums.chunks_exact(parts * block).zip(blocks) {
+        for sum in sums.chunks_exact(block) {
+            add_row(out, sum, T::plus);
         }
     }
+    recycle(sums);
     out
 }

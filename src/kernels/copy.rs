@@ -1,16 +1,15 @@
 //! Copies of arrays at any strides: into row-major order, and into parts of other arrays.
 //!
 //! A copy is described by a list of axes ([`Line`]s), as few as the strides allow. The two axes that matter most for
-//! speed are copied together as a plane, by the method that suits their strides (see [`Word::plane`]); the others are
-//! outer loops. The code knows elements by their size only, so it is compiled three times in all, and not in a user's
-//! crate.
+//! speed are copied together as a plane, by the method that suits their strides (see [`plane`]); the others are
+//! outer loops. The code knows elements by their size only, and but for a few innermost loops it is compiled once, for what
+//! every CPU has: a copy gains nothing from longer vectors.
 
 use std::{mem::MaybeUninit, ops::Deref, slice::from_raw_parts_mut};
 
-use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, Slice};
+use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
 use super::{
-    isa::{Isa, Kernel, dispatch_narrow},
     layout::{assert_word, sort_falling},
     memory::{Aligned, buffer, full, recycle, vector},
     threads,
@@ -107,19 +106,17 @@ pub fn copy_into<T: Copy>(mut to: ArrayViewMutD<'_, T>, from: ArrayViewD<'_, T>)
 /// Joins arrays along `axis` into one of `shape`; their other axes have the lengths of `shape`.
 #[allow(unsafe_code)]
 pub fn concat<T: Copy + Default>(shape: &[usize], axis: usize, parts: &[ArrayViewD<'_, T>]) -> ArrayD<T> {
-    let len = parts.iter().map(|p| p.len()).sum();
+    let mut len = 0;
+    for part in parts {
+        len += part.len();
+    }
     let strides = row_strides(shape);
     let mut out = Aligned::with_capacity(len);
     let space = out.spare(len);
     let mut start = 0;
     for part in parts {
-        assert!(
-            part.ndim() == shape.len() && (0..shape.len()).all(|i| i == axis || part.shape()[i] == shape[i]),
-            "the shape of a part"
-        );
         let first = space[(start * strides[axis] as usize).min(len)..].as_mut_ptr().cast();
-        start += part.len_of(Axis(axis));
-        assert!(start <= shape[axis], "a part beyond the axis");
+        start = behind(part.shape(), shape, axis, start);
         // SAFETY: the part covers places of `shape` from `start` on, which are inside; so are the places that it is
         // copied to.
         unsafe { strided(part.shape(), first, &strides, part.as_ptr(), part.strides()) };
@@ -130,15 +127,36 @@ pub fn concat<T: Copy + Default>(shape: &[usize], axis: usize, parts: &[ArrayVie
     out.array(shape)
 }
 
+/// Where a part of an array that starts at `start` of `axis` ends.
+fn behind(part: &[usize], shape: &[usize], axis: usize, start: usize) -> usize {
+    assert!(
+        part.len() == shape.len() && (0..shape.len()).all(|i| i == axis || part[i] == shape[i]),
+        "the shape of a part"
+    );
+    let end = start + part[axis];
+    assert!(end <= shape[axis], "a part beyond the axis");
+    end
+}
+
 /// An array of `shape`, filled with `value` except for `x`, whose first element is placed at `at`.
+#[allow(unsafe_code)]
 pub fn placed<T: Copy + Default>(x: ArrayViewD<'_, T>, shape: &[usize], at: &[usize], value: T) -> ArrayD<T> {
     let mut out = full("pad", shape, value);
-    let mut inside = out.view_mut();
-    for (i, (&from, &n)) in at.iter().zip(x.shape()).enumerate() {
-        inside.slice_axis_inplace(Axis(i), Slice::from(from..from + n));
-    }
-    copy_into(inside, x);
+    let strides = row_strides(shape);
+    let first = out.as_mut_ptr().wrapping_add(offset(x.shape(), shape, at, &strides));
+    // SAFETY: `offset` checked that each place is inside.
+    unsafe { strided(x.shape(), first, &strides, x.as_ptr(), x.strides()) };
     out
+}
+
+/// How far a part of an array is from the start.
+fn offset(part: &[usize], shape: &[usize], at: &[usize], strides: &[isize]) -> usize {
+    let mut offset = 0;
+    for axis in 0..shape.len() {
+        assert!(at[axis].checked_add(part[axis]).is_some_and(|end| end <= shape[axis]), "a part beyond an axis");
+        offset += at[axis] * strides[axis] as usize;
+    }
+    offset
 }
 
 /// The diagonals of the square matrices formed by axes `a` and `b`, as the last axis.
@@ -179,9 +197,20 @@ fn on_diagonals(shape: &[usize], strides: &[isize], a: usize, b: usize) -> (Vec<
 /// Writes all elements into `out`, which has the same number of them.
 #[allow(unsafe_code)]
 fn write<T: Copy>(x: &ArrayViewD<'_, T>, out: &mut [MaybeUninit<T>]) {
+    const { assert_word::<T>() };
     assert_eq!(out.len(), x.len());
     // SAFETY: `out` has as many elements as the shape, and `x` is a view.
-    unsafe { strided(x.shape(), out.as_mut_ptr().cast(), &row_strides(x.shape()), x.as_ptr(), x.strides()) };
+    unsafe { in_order(size_of::<T>(), x.shape(), out.as_mut_ptr().cast(), x.as_ptr().cast(), x.strides()) };
+}
+
+/// A copy in row-major order of elements of `size` bytes.
+///
+/// # Safety
+/// As [`strided`].
+#[allow(unsafe_code)]
+unsafe fn in_order(size: usize, shape: &[usize], to: *mut u8, from: *const u8, from_strides: &[isize]) {
+    // SAFETY: the caller's promise.
+    unsafe { words(size, shape, to, &row_strides(shape), from, from_strides) };
 }
 
 /// The strides of an array in row-major order.
@@ -195,7 +224,7 @@ fn row_strides(shape: &[usize]) -> Vec<isize> {
 
 // --------------------------------------------------------------------------------------------------- what is copied
 
-/// One axis of a copy: its length, and how far apart its elements are in the destination and in the source.
+/// One axis of a copy: its length, and how many bytes its elements are apart in the destination and in the source.
 #[derive(Clone, Copy, Debug)]
 struct Line {
     len: usize,
@@ -205,17 +234,18 @@ struct Line {
 
 /// Where a copy begins, in the destination and in the source.
 #[derive(Clone, Copy)]
-struct Ends<E> {
-    to: *mut E,
-    from: *const E,
+struct Ends {
+    to: *mut u8,
+    from: *const u8,
 }
 
 #[allow(unsafe_code)]
-// SAFETY: tasks of one copy write different elements; see `Word::copy`.
-unsafe impl<E> Sync for Ends<E> {}
+// SAFETY: tasks of one copy write different elements; see `copy`.
+unsafe impl Sync for Ends {}
 
-impl<E> Ends<E> {
+impl Ends {
     /// The same `i` elements further along an axis. This is only an address: it may be out of bounds.
+    #[inline(always)]
     fn along(self, line: Line, i: usize) -> Self {
         let by = |step: isize| step.wrapping_mul(i as isize);
         Ends { to: self.to.wrapping_offset(by(line.to)), from: self.from.wrapping_offset(by(line.from)) }
@@ -236,6 +266,9 @@ unsafe fn strided<T: Copy>(shape: &[usize], to: *mut T, to_strides: &[isize], fr
 }
 
 /// [`strided`] for elements of `size` bytes.
+///
+/// # Safety
+/// As [`strided`].
 #[allow(unsafe_code)]
 unsafe fn words(
     size: usize,
@@ -245,32 +278,27 @@ unsafe fn words(
     from: *const u8,
     from_strides: &[isize],
 ) {
-    if shape.contains(&0) {
-        return;
-    }
-    let lines = (0..shape.len()).map(|i| Line { len: shape[i], to: to_strides[i], from: from_strides[i] });
-    let lines = lines.filter(|line| line.len > 1).collect();
-    // SAFETY: the caller's promise.
-    unsafe {
-        match size {
-            1 => MaybeUninit::<u8>::copy(lines, Ends { to: to.cast(), from: from.cast() }),
-            4 => MaybeUninit::<u32>::copy(lines, Ends { to: to.cast(), from: from.cast() }),
-            _ => MaybeUninit::<u64>::copy(lines, Ends { to: to.cast(), from: from.cast() }),
+    let (mut lines, mut ends) = (Vec::with_capacity(shape.len()), Ends { to, from });
+    for i in 0..shape.len() {
+        let [to, from] = [to_strides[i], from_strides[i]].map(|stride| stride.wrapping_mul(size as isize));
+        let line = Line { len: shape[i], to, from };
+        match line.len {
+            0 => return,
+            1 => continue,
+            // In the order of the destination all strides are positive.
+            _ if to < 0 => {
+                ends = ends.along(line, line.len - 1);
+                lines.push(Line { to: -to, from: -from, ..line });
+            }
+            _ => lines.push(line),
         }
     }
-}
-
-/// Puts the axes in the order of the destination with positive strides, and merges neighbours that have no gap between
-/// them.
-fn ordered<E: Word>(mut lines: Vec<Line>, mut ends: Ends<E>) -> (Vec<Line>, Ends<E>) {
-    for line in lines.iter_mut().filter(|line| line.to < 0) {
-        ends = ends.along(*line, line.len - 1);
-        (line.to, line.from) = (-line.to, -line.from);
-    }
     merge(&mut lines);
-    (lines, ends)
+    // SAFETY: the caller's promise.
+    unsafe { copy(size, lines, ends) };
 }
 
+/// Puts the axes in the order of the destination, and merges neighbours that have no gap between them.
 fn merge(lines: &mut Vec<Line>) {
     sort_falling(lines, |line| line.to);
     lines.dedup_by(|inner, outer| {
@@ -283,156 +311,126 @@ fn merge(lines: &mut Vec<Line>) {
     });
 }
 
-/// A copy for [`dispatch_narrow`]: see [`Word::walk`].
-struct Walk<E> {
-    lines: Vec<Line>,
-    ends: Ends<E>,
-}
-
-impl<E> Walk<E> {
-    /// # Safety
-    /// As [`strided`].
-    #[allow(unsafe_code)]
-    unsafe fn new(lines: Vec<Line>, ends: Ends<E>) -> Self {
-        Walk { lines, ends }
-    }
-}
-
-impl<E: Word> Kernel for Walk<E> {
-    type Output = ();
-
-    #[allow(unsafe_code)]
-    #[inline(always)]
-    fn run<I: Isa>(self) {
-        // SAFETY: promised to `new`.
-        unsafe { E::walk(self.lines, self.ends) };
-    }
-}
-
-/// An element of which only the size is known; it may be padding or uninitialised.
-#[allow(unsafe_code)]
-trait Word: Copy + Send + 'static {
-    /// The side of the squares that [`square`](Word::square) transposes.
-    const SQUARE: usize;
-
-    /// Transposes a square: `to[r · to_row + c] = from[c · from_row + r]`.
-    ///
-    /// # Safety
-    /// As [`strided`].
-    unsafe fn square(to: *mut Self, to_row: isize, from: *const Self, from_row: isize);
-
-    /// The whole copy, on several threads where it is large. No axis is of length 0.
-    ///
-    /// # Safety
-    /// As [`strided`].
-    unsafe fn copy(lines: Vec<Line>, ends: Ends<Self>) {
-        let (lines, ends) = ordered(lines, ends);
-        let bytes = lines.iter().map(|line| line.len).product::<usize>() * size_of::<Self>();
-        if bytes < PARALLEL {
-            // SAFETY: the caller's promise.
-            return dispatch_narrow(unsafe { Walk::new(lines, ends) });
-        }
-        let tasks = bytes / TASK;
-        let longest = || (0..lines.len()).max_by_key(|&i| lines[i].len).expect("many elements");
-        let at = lines.iter().position(|line| line.len >= tasks).unwrap_or_else(longest);
-        let line = lines[at];
-        // Whole tiles, if there are several.
-        let part = line.len.div_ceil(tasks);
-        let part = if part < SIDE { part } else { part.next_multiple_of(SIDE) };
-        let ends = &ends;
-        threads::for_each(bytes, line.len.div_ceil(part), |i| {
-            let mut lines = lines.clone();
-            lines[at].len = part.min(line.len - i * part);
-            // SAFETY: a part of one axis is a part of the copy; each part is handed out once.
-            dispatch_narrow(unsafe { Walk::new(lines, ends.along(line, i * part)) });
-        });
-    }
-
-    /// The copy as planes, each made of the innermost axis of the destination and one other axis.
-    ///
-    /// # Safety
-    /// As [`strided`].
-    #[inline(always)]
-    unsafe fn walk(mut lines: Vec<Line>, ends: Ends<Self>) {
-        const ONE: Line = Line { len: 1, to: 0, from: 0 };
-        let columns = lines.pop().unwrap_or(ONE);
-        // The other axis is the next one or, if the stride in the source is long, the one with the shortest stride.
-        let near = (0..lines.len()).min_by_key(|&i| (lines[i].from == 0, lines[i].from.unsigned_abs()));
-        let near = near.filter(|&i| (1..columns.from.unsigned_abs()).contains(&lines[i].from.unsigned_abs()));
-        let mut beside = near.unwrap_or(lines.len().saturating_sub(1));
-        if columns.len < SHORT && lines.get(beside).is_some_and(|line| line.len < SHORT) {
-            // If both axes are short, take the longest of the others instead.
-            beside = (0..lines.len()).max_by_key(|&i| lines[i].len).expect("an axis");
-        }
-        let rows = if lines.is_empty() { ONE } else { lines.remove(beside) };
-        let mut index = vec![0; lines.len()];
-        let mut ends = ends;
-        'planes: loop {
-            // SAFETY: each index of the other axes is visited once, which the caller's promise covers.
-            unsafe { Self::plane(rows, columns, ends) };
-            for (at, line) in index.iter_mut().zip(&lines).rev() {
-                *at += 1;
-                if *at < line.len {
-                    ends = ends.along(*line, 1);
-                    continue 'planes;
-                }
-                ends = ends.along(Line { to: -line.to, from: -line.from, ..*line }, line.len - 1);
-                *at = 0;
-            }
-            return;
-        }
-    }
-
-    /// Two axes.
-    ///
-    /// # Safety
-    /// As [`strided`].
-    #[inline(always)]
-    unsafe fn plane(rows: Line, columns: Line, ends: Ends<Self>) {
-        let bytes = columns.len * size_of::<Self>();
-        // SAFETY: the caller's promise; each branch visits the same elements.
-        unsafe {
-            match (columns.to, columns.from) {
-                (1, 1) if bytes >= LONG => {
-                    for r in 0..rows.len {
-                        let Ends { to, from } = ends.along(rows, r);
-                        to.copy_from_nonoverlapping(from, columns.len);
-                    }
-                }
-                (1, 1) if bytes >= 64 => by_chunks::<Self, [u8; 64]>(rows, bytes, ends),
-                (1, 1) if bytes >= 16 => by_chunks::<Self, [u8; 16]>(rows, bytes, ends),
-                (1, 1) if bytes >= 8 => by_chunks::<Self, [u8; 8]>(rows, bytes, ends),
-                (1, 0) if columns.len >= SHORT => {
-                    for r in 0..rows.len {
-                        let Ends { to, from } = ends.along(rows, r);
-                        from_raw_parts_mut(to, columns.len).fill(*from);
-                    }
-                }
-                (1, _) if rows.from == 1 && rows.len.min(columns.len) >= Self::SQUARE => tiles(rows, columns, ends),
-                _ if rows.len.min(columns.len) >= SHORT && rows.from.abs() < columns.from.abs() => {
-                    blocks(rows, columns, SIDE / size_of::<Self>(), ends, |rows, columns, ends| {
-                        by_element(rows, columns, ends)
-                    });
-                }
-                _ if columns.len < SHORT && columns.len < rows.len => by_element(columns, rows, ends),
-                _ => by_element(rows, columns, ends),
-            }
-        }
-    }
-}
-
-/// Row by row, element by element; compiled once, since vector instructions do not help it.
+/// The whole copy, on several threads where it is large. No axis is of length 0.
 ///
 /// # Safety
 /// As [`strided`].
 #[allow(unsafe_code)]
-#[inline(never)]
-unsafe fn by_element<E: Word>(rows: Line, columns: Line, ends: Ends<E>) {
+unsafe fn copy(size: usize, lines: Vec<Line>, ends: Ends) {
+    let bytes = lines.iter().map(|line| line.len).product::<usize>() * size;
+    if bytes < PARALLEL {
+        // SAFETY: the caller's promise.
+        return unsafe { walk(size, lines, ends) };
+    }
+    let tasks = bytes / TASK;
+    let longest = || (0..lines.len()).max_by_key(|&i| lines[i].len).expect("many elements");
+    let at = lines.iter().position(|line| line.len >= tasks).unwrap_or_else(longest);
+    let line = lines[at];
+    // Whole tiles, if there are several.
+    let part = line.len.div_ceil(tasks);
+    let part = if part < SIDE { part } else { part.next_multiple_of(SIDE) };
+    let ends = &ends;
+    threads::for_each(bytes, line.len.div_ceil(part), &|i| {
+        let mut lines = lines.clone();
+        lines[at].len = part.min(line.len - i * part);
+        // SAFETY: a part of one axis is a part of the copy; each part is handed out once.
+        unsafe { walk(size, lines, ends.along(line, i * part)) };
+    });
+}
+
+/// The copy as planes, each made of the innermost axis of the destination and one other axis.
+///
+/// # Safety
+/// As [`strided`].
+#[allow(unsafe_code)]
+unsafe fn walk(size: usize, mut lines: Vec<Line>, mut ends: Ends) {
+    const ONE: Line = Line { len: 1, to: 0, from: 0 };
+    let columns = lines.pop().unwrap_or(ONE);
+    // The other axis is the next one or, if the stride in the source is long, the one with the shortest stride.
+    let near = (0..lines.len()).min_by_key(|&i| (lines[i].from == 0, lines[i].from.unsigned_abs()));
+    let near = near.filter(|&i| (1..columns.from.unsigned_abs()).contains(&lines[i].from.unsigned_abs()));
+    let mut beside = near.unwrap_or(lines.len().saturating_sub(1));
+    if columns.len < SHORT && lines.get(beside).is_some_and(|line| line.len < SHORT) {
+        // If both axes are short, take the longest of the others instead.
+        beside = (0..lines.len()).max_by_key(|&i| lines[i].len).expect("an axis");
+    }
+    let rows = if lines.is_empty() { ONE } else { lines.remove(beside) };
+    let mut index = vec![0; lines.len()];
+    'planes: loop {
+        // SAFETY: each index of the other axes is visited once, which the caller's promise covers.
+        unsafe { plane(size, rows, columns, ends) };
+        for (at, line) in index.iter_mut().zip(&lines).rev() {
+            *at += 1;
+            if *at < line.len {
+                ends = ends.along(*line, 1);
+                continue 'planes;
+            }
+            ends = ends.along(Line { to: -line.to, from: -line.from, ..*line }, line.len - 1);
+            *at = 0;
+        }
+        return;
+    }
+}
+
+/// Calls a function that is compiled for each size of elements.
+macro_rules! by_size {
+    ($size:expr, $f:ident($($x:expr),*)) => {
+        match $size {
+            1 => $f::<MaybeUninit<u8>>($($x),*),
+            4 => $f::<MaybeUninit<u32>>($($x),*),
+            _ => $f::<MaybeUninit<u64>>($($x),*),
+        }
+    };
+}
+
+/// Two axes.
+///
+/// # Safety
+/// As [`strided`].
+#[allow(unsafe_code)]
+unsafe fn plane(size: usize, rows: Line, columns: Line, ends: Ends) {
+    let (bytes, beside) = (columns.len * size, size as isize);
+    // SAFETY: the caller's promise; each branch visits the same elements.
+    unsafe {
+        match (columns.to == beside, columns.from == beside) {
+            (true, true) if bytes >= LONG => {
+                for r in 0..rows.len {
+                    let Ends { to, from } = ends.along(rows, r);
+                    to.copy_from_nonoverlapping(from, bytes);
+                }
+            }
+            (true, true) if bytes >= 64 => by_chunks::<[u8; 64]>(rows, bytes, ends),
+            (true, true) if bytes >= 16 => by_chunks::<[u8; 16]>(rows, bytes, ends),
+            (true, true) if bytes >= 8 => by_chunks::<[u8; 8]>(rows, bytes, ends),
+            (true, _) if rows.from == beside && columns.from != 0 && rows.len.min(columns.len) >= square(size) => {
+                blocks(size, rows, columns, ends, |rows, columns, ends| by_size!(size, tile(rows, columns, ends)));
+            }
+            _ if rows.len.min(columns.len) >= SHORT && rows.from.abs() < columns.from.abs() => {
+                blocks(size, rows, columns, ends, |rows, columns, ends| {
+                    by_size!(size, by_element(rows, columns, ends))
+                });
+            }
+            _ if columns.len < SHORT && columns.len < rows.len => by_size!(size, by_element(columns, rows, ends)),
+            _ => by_size!(size, by_element(rows, columns, ends)),
+        }
+    }
+}
+
+/// Row by row, element by element.
+///
+/// # Safety
+/// As [`strided`].
+#[allow(unsafe_code)]
+unsafe fn by_element<E: Word>(rows: Line, columns: Line, ends: Ends) {
+    let size = size_of::<E>() as isize;
+    let steps = (columns.to / size, columns.from / size);
     for r in 0..rows.len {
         let Ends { to, from } = ends.along(rows, r);
+        let (to, from) = (to.cast::<E>(), from.cast::<E>());
         // SAFETY: the caller's promise. The branches differ in what the compiler knows about the strides.
         unsafe {
-            match (columns.to, columns.from) {
+            match steps {
+                (1, 0) => from_raw_parts_mut(to, columns.len).fill(*from),
                 (1, -1) => (0..columns.len).for_each(|c| *to.add(c) = *from.sub(c)),
                 (1, step) => (0..columns.len as isize).for_each(|c| *to.offset(c) = *from.offset(c * step)),
                 (step, 1) => (0..columns.len as isize).for_each(|c| *to.offset(c * step) = *from.offset(c)),
@@ -447,8 +445,7 @@ unsafe fn by_element<E: Word>(rows: Line, columns: Line, ends: Ends<E>) {
 /// # Safety
 /// As [`strided`]; `bytes` is the length of the rows, which have no gaps.
 #[allow(unsafe_code)]
-#[inline(always)]
-unsafe fn by_chunks<E: Word, C: Copy>(rows: Line, bytes: usize, ends: Ends<E>) {
+unsafe fn by_chunks<C: Copy>(rows: Line, bytes: usize, ends: Ends) {
     let last = bytes - size_of::<C>();
     for r in 0..rows.len {
         let Ends { to, from } = ends.along(rows, r);
@@ -463,9 +460,10 @@ unsafe fn by_chunks<E: Word, C: Copy>(rows: Line, bytes: usize, ends: Ends<E>) {
     }
 }
 
-/// Calls `f` for blocks of at most `side` by `side` elements, whose cache lines stay in the cache.
+/// Calls `f` for blocks whose rows are at most as long as a cache line, in both arrays: they stay in the cache.
 #[inline(always)]
-fn blocks<E: Word>(rows: Line, columns: Line, side: usize, ends: Ends<E>, f: impl Fn(Line, Line, Ends<E>)) {
+fn blocks(size: usize, rows: Line, columns: Line, ends: Ends, f: impl Fn(Line, Line, Ends)) {
+    let side = SIDE / size;
     for r in (0..rows.len).step_by(side) {
         let rows_here = Line { len: side.min(rows.len - r), ..rows };
         for c in (0..columns.len).step_by(side) {
@@ -475,39 +473,54 @@ fn blocks<E: Word>(rows: Line, columns: Line, side: usize, ends: Ends<E>, f: imp
     }
 }
 
-/// A transposed matrix: the stride of the rows in the source and of the columns in the destination is 1.
+/// A block of a transposed matrix: the stride of the rows in the source and of the columns in the destination is one
+/// element.
 ///
 /// # Safety
 /// As [`strided`].
 #[allow(unsafe_code)]
-#[inline(always)]
-unsafe fn tiles<E: Word>(rows: Line, columns: Line, ends: Ends<E>) {
-    blocks(rows, columns, SIDE / size_of::<E>(), ends, |rows, columns, ends| {
-        let whole = |line: Line| line.len - line.len % E::SQUARE;
-        let (height, width) = (whole(rows), whole(columns));
-        // SAFETY: squares inside the block, then what is left below and beside them.
-        unsafe {
-            for r in (0..height).step_by(E::SQUARE) {
-                for c in (0..width).step_by(E::SQUARE) {
-                    let Ends { to, from } = ends.along(rows, r).along(columns, c);
-                    E::square(to, rows.to, from, columns.from);
-                }
+unsafe fn tile<E: Word>(rows: Line, columns: Line, ends: Ends) {
+    let whole = |line: Line| line.len - line.len % E::SQUARE;
+    let (height, width) = (whole(rows), whole(columns));
+    // SAFETY: squares inside the block, then what is left below and beside them.
+    unsafe {
+        for r in (0..height).step_by(E::SQUARE) {
+            for c in (0..width).step_by(E::SQUARE) {
+                let Ends { to, from } = ends.along(rows, r).along(columns, c);
+                E::square(to, rows.to, from, columns.from);
             }
-            let rest = |line: Line, done: usize| Line { len: line.len - done, ..line };
-            by_element(rest(rows, height), Line { len: width, ..columns }, ends.along(rows, height));
-            by_element(rows, rest(columns, width), ends.along(columns, width));
         }
-    });
+        let rest = |line: Line, done: usize| Line { len: line.len - done, ..line };
+        by_element::<E>(rest(rows, height), Line { len: width, ..columns }, ends.along(rows, height));
+        by_element::<E>(rows, rest(columns, width), ends.along(columns, width));
+    }
 }
 
 // --------------------------------------------------------------------------------------------------------- the words
 
+/// See [`Word::SQUARE`]: a row is a vector of 16 bytes, or half of one.
+const fn square(size: usize) -> usize {
+    if size == 1 { 8 } else { 16 / size }
+}
+
+/// An element of which only the size is known; it may be padding or uninitialised.
+#[allow(unsafe_code)]
+trait Word: Copy {
+    /// The side of the squares that [`square`](Word::square) transposes.
+    const SQUARE: usize = square(size_of::<Self>());
+
+    /// Transposes a square: element `r` of column `c`, which begins at `from + c · from_row`, becomes element `c` of row
+    /// `r`, which begins at `to + r · to_row`.
+    ///
+    /// # Safety
+    /// As [`strided`].
+    unsafe fn square(to: *mut u8, to_row: isize, from: *const u8, from_row: isize);
+}
+
 #[allow(unsafe_code)]
 impl Word for MaybeUninit<u8> {
-    const SQUARE: usize = 8;
-
     #[inline(always)]
-    unsafe fn square(to: *mut Self, to_row: isize, from: *const Self, from_row: isize) {
+    unsafe fn square(to: *mut u8, to_row: isize, from: *const u8, from_row: isize) {
         // SAFETY: rows of eight bytes; an unaligned word is eight bytes.
         unsafe {
             #[cfg(target_arch = "x86_64")]
@@ -531,17 +544,15 @@ impl Word for MaybeUninit<u8> {
                 }
             }
             #[cfg(not(target_arch = "x86_64"))]
-            plain(8, to, to_row, from, from_row);
+            plain::<Self>(to, to_row, from, from_row);
         }
     }
 }
 
 #[allow(unsafe_code)]
 impl Word for MaybeUninit<u32> {
-    const SQUARE: usize = 4;
-
     #[inline(always)]
-    unsafe fn square(to: *mut Self, to_row: isize, from: *const Self, from_row: isize) {
+    unsafe fn square(to: *mut u8, to_row: isize, from: *const u8, from_row: isize) {
         // SAFETY: rows of four elements; a vector is four elements.
         unsafe {
             #[cfg(target_arch = "x86_64")]
@@ -558,17 +569,15 @@ impl Word for MaybeUninit<u32> {
                 }
             }
             #[cfg(not(target_arch = "x86_64"))]
-            plain(4, to, to_row, from, from_row);
+            plain::<Self>(to, to_row, from, from_row);
         }
     }
 }
 
 #[allow(unsafe_code)]
 impl Word for MaybeUninit<u64> {
-    const SQUARE: usize = 2;
-
     #[inline(always)]
-    unsafe fn square(to: *mut Self, to_row: isize, from: *const Self, from_row: isize) {
+    unsafe fn square(to: *mut u8, to_row: isize, from: *const u8, from_row: isize) {
         // SAFETY: rows of two elements; a vector is two elements.
         unsafe {
             #[cfg(target_arch = "x86_64")]
@@ -580,7 +589,7 @@ impl Word for MaybeUninit<u64> {
                 _mm_storeu_si128(to.offset(to_row).cast(), _mm_unpackhi_epi64(a, b));
             }
             #[cfg(not(target_arch = "x86_64"))]
-            plain(2, to, to_row, from, from_row);
+            plain::<Self>(to, to_row, from, from_row);
         }
     }
 }
@@ -591,10 +600,11 @@ impl Word for MaybeUninit<u64> {
 /// As [`strided`].
 #[cfg(not(target_arch = "x86_64"))]
 #[allow(unsafe_code)]
-unsafe fn plain<E: Word>(side: usize, to: *mut E, to_row: isize, from: *const E, from_row: isize) {
-    let (rows, columns) = (Line { len: side, to: to_row, from: 1 }, Line { len: side, to: 1, from: from_row });
+unsafe fn plain<E: Word>(to: *mut u8, to_row: isize, from: *const u8, from_row: isize) {
+    let (len, beside) = (E::SQUARE, size_of::<E>() as isize);
+    let (rows, columns) = (Line { len, to: to_row, from: beside }, Line { len, to: beside, from: from_row });
     // SAFETY: the caller's promise.
-    unsafe { by_element(rows, columns, Ends { to, from }) };
+    unsafe { by_element::<E>(rows, columns, Ends { to, from }) };
 }
 
 #[cfg(test)]

@@ -74,13 +74,11 @@ pub fn gradient<T: Real>(x: &[T], targets: &Targets<'_, T>, sums: &[LogSum<T>], 
         let total = at_class + t.spread * all;
         let out = match t.weight {
             Some(w) if t.spread != T::ZERO => {
-                let out = scaled_powers(x, max, log_sum, total, T::ZERO, out);
+                let out = scaled_powers(T::ONE, x, max, log_sum, total, T::ZERO, out);
                 add_row(out, w, |p, w| g * (p - t.spread * w));
                 out
             }
-            // No product with 0, which would be NaN if `g` is infinite.
-            _ if t.spread == T::ZERO => scaled_powers(x, max, log_sum, g * total, T::ZERO, out),
-            _ => scaled_powers(x, max, log_sum, g * total, g * t.spread, out),
+            _ => scaled_powers(g, x, max, log_sum, total, t.spread, out),
         };
         // `p total − spread − keep`, which would lose its digits where p is near 1.
         let less_1 = T::vexp_m1::<Baseline>((x[class] - max) - log_sum);
@@ -94,12 +92,16 @@ pub fn gradient<T: Real>(x: &[T], targets: &Targets<'_, T>, sums: &[LogSum<T>], 
 mod tests {
     use super::*;
 
+    /// The smaller a probability is than its part of the target, the more its score must grow.
     #[test]
     fn an_infinite_gradient_reaches_all_scores() {
-        let targets = Targets { classes: &[Some(1)], weight: None, keep: 1., spread: 0. };
-        let x = [0f32, 1., 2.];
-        let (_, sums) = losses(&x, &targets);
-        let inf = f32::INFINITY;
-        assert_eq!(gradient(&x, &targets, &sums, 3., &[inf])[..], [inf, -inf, inf]);
+        let (x, inf) = ([0f32, 1., 2.], f32::INFINITY);
+        for weight in [None, Some(&[1f32, 1., 1.][..])] {
+            for (spread, want) in [(0., [inf, -inf, inf]), (0.05, [inf, -inf, inf]), (0.1, [-inf, -inf, inf])] {
+                let targets = Targets { classes: &[Some(1)], weight, keep: 1. - 3. * spread, spread };
+                let (_, sums) = losses(&x, &targets);
+                assert_eq!(gradient(&x, &targets, &sums, 3., &[inf])[..], want, "{weight:?}, {spread}");
+            }
+        }
     }
 }

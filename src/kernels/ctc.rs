@@ -6,13 +6,13 @@
 //! relative to the largest, so that no length costs digits and no path is lost. The way back is the way forth through the
 //! reversed labels.
 
-use ndarray::{ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Axis, Ix2, Ix3};
+use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis, Ix2};
 use ndnn_derive::concrete;
 
 use super::{
-    memory::{collected, filled, full},
+    memory::{filled, full, vector},
     passes::passes,
-    threads,
+    threads::{self, Cut},
     thresholds::CTC_PARALLEL,
     vmath::VectorMath,
 };
@@ -64,14 +64,18 @@ struct States<T> {
 }
 
 impl<T: Real> States<T> {
-    fn new(labels: impl ExactSizeIterator<Item = usize> + Clone, blank: usize) -> Self {
-        let classes = collected(labels.clone().flat_map(|label| [blank, label]).chain([blank]));
-        let mut passing = filled(padded::<T>(classes.len()), T::neg_infinity());
-        let before = std::iter::once(None).chain(labels.clone().map(Some));
-        for (i, (label, before)) in labels.zip(before).enumerate() {
-            if Some(label) != before {
+    fn new(labels: &[usize], reversed: bool, blank: usize) -> Self {
+        let (n, mut classes) = (labels.len(), vector(2 * labels.len() + 1));
+        let mut passing = filled(padded::<T>(2 * n + 1), T::neg_infinity());
+        classes.push(blank);
+        for i in 0..n {
+            let label = labels[if reversed { n - 1 - i } else { i }];
+            // Two states back there is the label before.
+            if i == 0 || classes[2 * i - 1] != label {
                 passing[2 * i + 1] = T::ZERO;
             }
+            classes.push(label);
+            classes.push(blank);
         }
         States { classes, passing }
     }
@@ -170,11 +174,14 @@ struct Back<'a, T> {
     states: States<T>,
     paths: &'a Paths<T>,
     g: T,
-    grad: ArrayViewMut2<'a, T>,
+    grad: &'a Cut<'a, T>,
+    /// The first row of the gradient, and the distance to the next.
+    rows: (usize, usize),
 }
 
 impl<T: Real> Back<'_, T> {
-    fn run(mut self) {
+    #[allow(unsafe_code)]
+    fn run(self) {
         let States { classes, passing } = &self.states;
         let [width, n] = self.states.sizes();
         let nowhere = T::neg_infinity();
@@ -202,7 +209,9 @@ impl<T: Real> Back<'_, T> {
             for (p, &class) in through.iter().zip(classes) {
                 powers[class] -= share * *p;
             }
-            self.grad.row_mut(t).iter_mut().zip(&powers).for_each(|(grad, p)| *grad = *p);
+            // SAFETY: each sample has its own rows, of which this is one.
+            let grad = unsafe { self.grad.chunk(self.rows.0 + t * self.rows.1, x.len()) };
+            grad.copy_from_slice(&powers[..x.len()]);
             now.iter_mut().zip(classes).for_each(|(now, &class)| *now += x[class]);
             std::mem::swap(&mut back, &mut next);
             back[..BEFORE].fill(nowhere);
@@ -220,37 +229,39 @@ impl<T: Real> Ctc<'_, T> {
         self.log_probs.index_axis(Axis(1), n).into_dimensionality::<Ix2>().expect("three axes")
     }
 
-    fn each<J: Send>(&self, samples: impl Iterator<Item = J>, f: impl Fn(J) + Sync) {
-        match self.work() < CTC_PARALLEL {
-            true => samples.for_each(f),
-            false => threads::each(self.work(), samples, f),
-        }
+    #[track_caller]
+    fn each(&self, f: &(dyn Fn(usize) + Sync)) {
+        threads::for_each_from(CTC_PARALLEL, self.work(), self.steps.len(), f);
     }
 }
 
 /// Minus the logarithm of the probability of each sample's labels, and what the gradient needs.
 #[concrete]
+#[allow(unsafe_code)]
 pub fn losses<T: Real>(ctc: &Ctc<'_, T>) -> (Vec<T>, Vec<Paths<T>>) {
-    let mut out = collected(ctc.steps.iter().map(|_| None));
-    let each = |(n, out): (usize, &mut Option<_>)| {
-        let states = States::new(ctc.labels[n].iter().copied(), ctc.blank);
-        *out = Some(Forth { x: ctc.sample(n), states, steps: ctc.steps[n] }.run());
-    };
-    ctc.each(out.iter_mut().enumerate(), each);
-    out.into_iter().map(|done| done.expect("each sample ran")).unzip()
+    let count = ctc.steps.len();
+    let (mut sums, mut paths) = (filled(count, T::ZERO), vector(count));
+    paths.resize_with(count, || Paths(Vec::new()));
+    let (sum_of, paths_of) = (&Cut::new(&mut sums), &Cut::new(&mut paths));
+    ctc.each(&|n| {
+        let states = States::new(&ctc.labels[n], false, ctc.blank);
+        let (sum, paths) = Forth { x: ctc.sample(n), states, steps: ctc.steps[n] }.run();
+        // SAFETY: each sample is handed out once.
+        unsafe { (sum_of.part(n, 1)[0], paths_of.part(n, 1)[0]) = (sum, paths) };
+    });
+    (sums, paths)
 }
 
 /// `g (eˣ − p)` for each sample, where `p` is the share of the paths that are in the class at the step: the gradient of
 /// the scores whose log softmax was passed; 0 behind a sample's steps, and where `g` is `None`.
 #[concrete]
 pub fn gradient<T: Real>(ctc: &Ctc<'_, T>, paths: &[Paths<T>], g: &[Option<T>]) -> ArrayD<T> {
-    let grad = full("ctc_loss", ctc.log_probs.shape(), T::ZERO);
-    let mut grad = grad.into_dimensionality::<Ix3>().expect("three axes");
-    let each = |(n, grad): (usize, ArrayViewMut2<'_, T>)| {
+    let mut grad = full("ctc_loss", ctc.log_probs.shape(), T::ZERO);
+    let cut = &Cut::new(grad.as_slice_mut().expect("standard layout"));
+    ctc.each(&|n| {
         let Some(g) = g[n] else { return };
-        let states = States::new(ctc.labels[n].iter().rev().copied(), ctc.blank);
-        Back { x: ctc.sample(n), states, paths: &paths[n], g, grad }.run();
-    };
-    ctc.each(grad.axis_iter_mut(Axis(1)).enumerate(), each);
-    grad.into_dyn()
+        let states = States::new(&ctc.labels[n], true, ctc.blank);
+        Back { x: ctc.sample(n), states, paths: &paths[n], g, grad: cut, rows: (n, ctc.steps.len()) }.run();
+    });
+    grad
 }

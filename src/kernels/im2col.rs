@@ -74,7 +74,7 @@ pub fn unfold<T: Real>(x: ArrayViewD<'_, T>, windows: &Windows) -> ArrayD<T> {
     let (columns, len) = (windows.kernel_len() * windows.output_len(), windows.input_len());
     let shape = [x.shape()[0], x.shape()[1] * windows.kernel_len(), windows.output_len()];
     let (mut out, x) = (full("unfold", &shape, T::ZERO), row_major(&x));
-    by_planes(out.as_slice_mut().expect("standard layout"), columns, columns, |at, out| {
+    by_planes(out.as_slice_mut().expect("standard layout"), columns, columns, &|at, out| {
         im2col(&x[at.start * len..at.end * len], windows, 0..windows.output_len(), out);
     });
     out
@@ -86,19 +86,18 @@ pub fn fold<T: Real>(columns: ArrayViewD<'_, T>, channels: usize, windows: &Wind
     let (len, plane) = (windows.kernel_len() * windows.output_len(), windows.input_len());
     let shape = [&[columns.shape()[0], channels], &windows.input[1..]].concat();
     let (mut out, columns) = (full("fold", &shape, T::ZERO), row_major(&columns));
-    by_planes(out.as_slice_mut().expect("standard layout"), plane, len, |at, out| {
+    by_planes(out.as_slice_mut().expect("standard layout"), plane, len, &|at, out| {
         col2im(&columns[at.start * len..at.end * len], windows, 0..windows.output_len(), out);
     });
     out
 }
 
 /// Runs `f` on the planes of `out`, on several threads if there is enough work: `work` for each.
-fn by_planes<T: Send>(out: &mut [T], plane: usize, work: usize, f: impl Fn(Range<usize>, &mut [T]) + Sync) {
+#[track_caller]
+fn by_planes<T: Send>(out: &mut [T], plane: usize, work: usize, f: &(dyn Fn(Range<usize>, &mut [T]) + Sync)) {
     let planes = out.len() / plane.max(1);
-    let all = saturating([planes, work]);
-    let each = if all < PARALLEL { planes } else { TASK.div_ceil(work) };
-    let parts = out.chunks_mut((each * plane).max(1)).enumerate();
-    threads::each(all, parts, |(i, out)| f(i * each..i * each + out.len() / plane, out));
+    let each = if saturating([planes, work]) < PARALLEL { planes } else { TASK.div_ceil(work) };
+    threads::chunks(out, each * plane, &|i, out| f(i * each..i * each + out.len() / plane, out));
 }
 
 #[cfg(test)]

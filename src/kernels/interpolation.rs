@@ -94,17 +94,17 @@ pub fn resample<T: Real>(x: &[T], axes: &[Taps<T>]) -> Aligned<T> {
     let len = |of: fn(&Taps<T>) -> usize| axes.iter().map(of).product::<usize>();
     let (from, to) = (len(|t| t.input), len(Taps::output));
     assert!(from > 0 && to > 0 && x.len().is_multiple_of(from));
-    let (shorter, longer): (Vec<usize>, Vec<usize>) =
-        (0..axes.len()).partition(|&axis| axes[axis].output() < axes[axis].input);
-    let order: Vec<usize> = shorter.into_iter().chain(longer.into_iter().rev()).collect();
+    let shorter = |axis: &usize| axes[*axis].output() < axes[*axis].input;
+    let mut order = Vec::with_capacity(axes.len());
+    order.extend((0..axes.len()).filter(shorter));
+    order.extend((0..axes.len()).rev().filter(|axis| !shorter(axis)));
     let planes = x.len() / from;
     let work = saturating([planes, from.max(to)]);
     let step = if work < PARALLEL { planes.max(1) } else { TASK.div_ceil(from.max(to)) };
     let mut out = Aligned::with_capacity(planes * to);
-    let tasks = x.chunks(from * step).zip(out.spare(planes * to).chunks_mut(to * step));
-    threads::each(work, tasks, |(x, out)| {
+    threads::chunks(out.spare(planes * to), to * step, &|i, out| {
         let mut spaces = [Vec::new(), Vec::new()];
-        for (x, out) in x.chunks_exact(from).zip(out.chunks_exact_mut(to)) {
+        for (x, out) in x[i * step * from..].chunks_exact(from).zip(out.chunks_exact_mut(to)) {
             plane(x, axes, &order, &mut spaces, out);
         }
         spaces.into_iter().for_each(recycle);

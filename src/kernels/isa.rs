@@ -188,6 +188,17 @@ pub fn dispatch_for<T, K: Kernel>(kernel: K) -> K::Output {
     if const { size_of::<T>() == size_of::<f32>() } { dispatch(kernel) } else { dispatch_narrow(kernel) }
 }
 
+/// For loops that mostly wait for the memory, for divisions or for roots: as [`dispatch`] for numbers of 4 bytes if they are
+/// `WIDE`, and otherwise as [`dispatch_narrow`]; for numbers of 8 bytes, which are rarer, only what every CPU has.
+#[inline]
+pub fn dispatch_light<T, const WIDE: bool, K: Kernel>(kernel: K) -> K::Output {
+    match const { (size_of::<T>() == size_of::<f32>(), WIDE) } {
+        (true, true) => dispatch(kernel),
+        (true, false) => dispatch_narrow(kernel),
+        _ => kernel.with_baseline(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,12 +6,12 @@ use ndnn_derive::concrete;
 use super::{
     memory::{Aligned, copied, filled, mapped, recycle},
     passes::{
-        self, about, add_about, add_along, along, norm_slope, norm_slope_columns, norm_slope_run, normalize,
-        normalize_columns, normalize_run, normed, sum, write,
+        self, about, add_about, add_along, along, combine, mean_and_squares, norm_slope_columns, norm_slope_run,
+        normalize_columns, normalize_run, passes, sum, write, written,
     },
     prefetch,
-    reduce::fold_rows,
-    row_kernel::{Sizes, run, write_parts},
+    reduce::{add_row, fold_rows},
+    row_kernel::{Piece, Sizes, Written, run, run_pieces, write_parts},
 };
 use crate::number::Real;
 
@@ -50,6 +50,7 @@ pub fn spread<T: Real>(square: T, rest: T) -> T {
 }
 
 /// Whether a mean is certainly accurate enough for a variance: its error is a few roundings of it.
+#[inline(always)]
 fn is_settled<T: Real>(mean: T, variance: T) -> bool {
     let roundings = T::of(65536.) * T::epsilon() * mean;
     variance > roundings * roundings
@@ -101,6 +102,66 @@ impl Map {
     }
 }
 
+passes! {
+    /// `(x − mean) · rstd · w + b` for each row of a piece, of `n` elements.
+    wide fn norm_rows<T: Real, I>(
+        piece: Piece<'o, T, Moments<T>>, x: &'a [T], n: usize, centred: bool, eps: &'a [T], w: &'a [T], b: &'a [T]
+    ) -> Written<'o, T, Moments<T>> {
+        let mut next = Map { channels: w.len(), len: 1 }.first(piece.first, n);
+        piece.each(|i, out, _| {
+            prefetch::for_reading(x, (i + 1) * n, n);
+            let n = out.len();
+            let (x, eps, at) = (&x[i * n..][..n], eps[i.min(eps.len() - 1)], next);
+            next = if at + n < w.len() { at + n } else { 0 };
+            let (w, b) = (&w[at..][..n], &b[at..][..n]);
+            let [mean, squares] = mean_and_squares::<T, I>(x, centred);
+            let mut found = [mean, T::ZERO, squares / T::of(n as f64)];
+            if centred && !is_settled(mean, found[2]) {
+                found = careful_moments(x, mean);
+            }
+            let m = Moments::of(found, eps);
+            (write(out, |i| I::mul_add(((x[i] - m.mean) - m.rest) * m.rstd, w[i], b[i])), m)
+        })
+    }
+
+    /// `rstd (g w − all − d · rstd · along)` for each row of a piece, of `n` elements, where `d = (x − mean) − rest`, `all` is the
+    /// mean of `g w`, or 0 if not `centred`, and `along` that of `g w d rstd`. If there are sums, adds the gradients of the
+    /// weights, `g d rstd`, and of the biases, `g`.
+    narrow fn norm_rows_slope<T: Real, I>(
+        piece: Piece<'o, T, ()>, g: &'a [T], x: &'a [T], n: usize, w: &'a [T], moments: &'a [Moments<T>], centred: bool
+    ) -> Written<'o, T, ()> {
+        let mut next = Map { channels: w.len(), len: 1 }.first(piece.first, n);
+        piece.each(|i, out, sums| {
+            prefetch::for_reading(g, (i + 1) * n, n);
+            prefetch::for_reading(x, (i + 1) * n, n);
+            let n = out.len();
+            let (g, x, count, at) = (&g[i * n..][..n], &x[i * n..][..n], T::of(n as f64), next);
+            next = if at + n < w.len() { at + n } else { 0 };
+            let (w, Moments { mean, rest, rstd, .. }) = (&w[at..][..n], moments[i]);
+            let apart = |x: T| (x - mean) - rest;
+            let [all, along] =
+                combine::<T, I, _, _>([g, w, x], |[g, w, x]| [g * w, g * w * apart(x)], T::ZERO, T::plus);
+            let (all, along) = (if centred { all / count } else { T::ZERO }, along * rstd / count);
+            let slope = |i: usize| rstd * (g[i] * w[i] - all - apart(x[i]) * rstd * along);
+            if sums.is_empty() {
+                return (write(out, slope), ());
+            }
+            let (dw, db) = sums.split_at_mut(sums.len() / 2);
+            let (dw, db) = (&mut dw[at..][..n], &mut db[at..][..n]);
+            // One loop, which reads everything once.
+            for i in 0..n {
+                dw[i] += g[i] * (apart(x[i]) * rstd);
+                db[i] += g[i];
+                out[i].write(slope(i));
+            }
+            // SAFETY: all `n` elements were just written.
+            #[allow(unsafe_code)]
+            let out = unsafe { written(out) };
+            (out, ())
+        })
+    }
+}
+
 /// `(x − mean) · rstd · weight + bias` for each row of `n` elements, and the moments of the rows; `eps` is one number,
 /// or one per row. If the rows are not `centred`, their means are taken to be 0.
 pub fn row_norm<T: Real>(
@@ -116,20 +177,14 @@ pub fn row_norm<T: Real>(
     let channels = map.channels.min(x.len());
     let (weight, bias) = (or_all(weight, T::ONE, channels), or_all(bias, T::ZERO, channels));
     let sizes = Sizes { rows: x.len() / n.max(1), read: n, written: n, sums: 0 };
+    if map.len == 1 {
+        let (out, moments, _) = run_pieces(sizes, &|piece| norm_rows(piece, x, n, centred, eps, &weight, &bias));
+        return (out, moments);
+    }
     let (out, moments, _) = run(sizes, &|i, out, _| {
         prefetch::for_reading(x, (i + 1) * n, n);
         let (x, len, first) = (&x[i * n..][..n], map.len, map.first(i, n));
         let eps = eps[i % eps.len()];
-        if len == 1 {
-            let (weight, bias) = (&weight[first..][..n], &bias[first..][..n]);
-            return match normed(x, centred, is_settled, eps, weight, bias, out) {
-                Ok((out, [mean, var, rstd])) => (out, Moments { mean, rest: T::ZERO, var, rstd }),
-                Err((out, mean)) => {
-                    let moments = Moments::of(careful_moments(x, mean), eps);
-                    (normalize(x, [moments.mean, moments.rest, moments.rstd], weight, bias, out), moments)
-                }
-            };
-        }
         let moments = Moments::of(moments(x, centred), eps);
         let Moments { mean, rest, rstd, .. } = moments;
         let out = write_parts(out, len, &mut |k, out| {
@@ -153,18 +208,18 @@ pub fn row_norm_backward<T: Real>(
     let weight = or_all(weight, T::ONE, map.channels.min(x.len()));
     let n = x.len() / moments.len().max(1);
     let sums = if parameters { 2 * map.channels } else { 0 };
-    let (out, _, sums) = run(Sizes { rows: moments.len(), read: n, written: n, sums }, &|i, out, sums| {
+    let sizes = Sizes { rows: moments.len(), read: n, written: n, sums };
+    if map.len == 1 {
+        let (out, _, sums) = run_pieces(sizes, &|piece| norm_rows_slope(piece, g, x, n, &weight, moments, centred));
+        return (out, sums);
+    }
+    let (out, _, sums) = run(sizes, &|i, out, sums| {
         prefetch::for_reading(g, (i + 1) * n, n);
         prefetch::for_reading(x, (i + 1) * n, n);
         let (g, x, len, first) = (&g[i * n..][..n], &x[i * n..][..n], map.len, map.first(i, n));
         let (w, count) = (&weight[first..][..n / len], T::of(n as f64));
         let (dw, db) = sums.split_at_mut(sums.len() / 2);
         let Moments { mean, rest, rstd, .. } = moments[i];
-        let mean_of = |sum: T| if centred { sum / count } else { T::ZERO };
-        if len == 1 {
-            let [dw, db] = [dw, db].map(|sums| if parameters { &mut sums[first..][..n] } else { sums });
-            return (norm_slope(g, w, x, [mean, rest, rstd], centred, dw, db, out), ());
-        }
         let [mut all, mut over] = [T::ZERO; 2];
         for (k, (g, x)) in g.chunks_exact(len).zip(x.chunks_exact(len)).enumerate() {
             let [one, apart] = along(g, x, mean, rest);
@@ -175,10 +230,10 @@ pub fn row_norm_backward<T: Real>(
             }
         }
         let slope = rstd * (rstd * (over * rstd / count));
-        let shift = rstd * mean_of(all) - rest * slope;
+        let shift = if centred { rstd * (all / count) } else { T::ZERO };
         let out = write_parts(out, len, &mut |k, out| {
             let part = k * len..(k + 1) * len;
-            norm_slope_run(&g[part.clone()], &x[part], [rstd * w[k], mean, slope, shift], out)
+            norm_slope_run(&g[part.clone()], &x[part], [rstd * w[k], mean, rest, slope, shift], out)
         });
         (out, ())
     });
@@ -197,19 +252,22 @@ impl Map {
     }
 }
 
-/// Two sums for each channel, over all other axes: those of the distances of `x` from the mean, and of their squares;
-/// with `g` those of the gradients, and of these times the distances from the mean and its remaining error.
-fn channel_sums<T: Real>(g: Option<&[T]>, x: &[T], map: Map, [mean, rest]: [&[T]; 2]) -> [Vec<T>; 2] {
+/// Two sums for each channel, over all other axes: those of the elements of `x`, and 0; with a mean and its remaining error
+/// those of the distances of `x` from the mean, and of their squares; and with `g` those of the gradients, and of these times
+/// the distances from both.
+fn channel_sums<T: Real>(g: Option<&[T]>, x: &[T], map: Map, from: Option<[&[T]; 2]>) -> [Vec<T>; 2] {
     let (c, n) = (map.channels, if map.len == 1 { map.channels } else { map.len });
     let (_, notes, sums) = run(map.sizes(x.len(), false, 2), &|i, out, sums| {
         let (x, g, at) = (&x[i * n..][..n], g.map(|g| &g[i * n..][..n]), i % c);
         let mut note = [T::ZERO; 2];
         let (all, over) = sums.split_at_mut(sums.len() / 2);
-        match (map.len, g) {
-            (1, None) => add_about(x, mean, all, over),
-            (1, Some(g)) => add_along(g, x, mean, rest, all, over),
-            (_, None) => note = about(x, mean[at]),
-            (_, Some(g)) => note = along(g, x, mean[at], rest[at]),
+        match (map.len, from, g) {
+            (1, None, _) => add_row(all, x, T::plus),
+            (1, Some([mean, _]), None) => add_about(x, mean, all, over),
+            (1, Some([mean, rest]), Some(g)) => add_along(g, x, mean, rest, all, over),
+            (_, None, _) => note[0] = sum(x),
+            (_, Some([mean, _]), None) => note = about(x, mean[at]),
+            (_, Some([mean, rest]), Some(g)) => note = along(g, x, mean[at], rest[at]),
         }
         (write(out, |_| T::ZERO), note)
     });
@@ -235,20 +293,21 @@ fn channel_sums<T: Real>(g: Option<&[T]>, x: &[T], map: Map, [mean, rest]: [&[T]
 pub fn batch_moments<T: Real>(x: &[T], map: Map) -> [Vec<T>; 3] {
     let count = T::of((x.len() / map.channels.max(1)) as f64);
     let zeros = filled(map.channels, T::ZERO);
-    let about =
-        |x: &[T], mean: &[T]| channel_sums(None, x, map, [mean, &zeros]).map(|sum| mapped(&sum, |sum| sum / count));
-    let [mut mean, _] = about(x, &zeros);
+    let over_count = |sum: Vec<T>| mapped(&sum, |sum| sum / count);
+    let about = |mean: &[T]| channel_sums(None, x, map, Some([mean, &zeros])).map(over_count);
+    let [all, _] = channel_sums(None, x, map, None);
+    let mut mean = over_count(all);
     if !mean.iter().all(|mean| mean.is_finite()) {
         // The sum overflows, but the mean need not.
-        [mean, _] = channel_sums(None, &mapped(x, |x| x / count), map, [&zeros, &zeros]);
+        [mean, _] = channel_sums(None, &mapped(x, |x| x / count), map, None);
     }
-    let [mut rest, mut square] = about(x, &mean);
+    let [mut rest, mut square] = about(&mean);
     if mean.iter().zip(&square).all(|(&mean, &var)| is_settled(mean, var)) {
         return [mean, zeros, square];
     }
     if rest.iter().zip(&square).any(|(&rest, &square)| is_rough(rest, square)) {
         mean = per_channel(&mean, &rest, |mean, rest| mean + rest);
-        [rest, square] = about(x, &mean);
+        [rest, square] = about(&mean);
     }
     let var = per_channel(&square, &rest, spread);
     [mean, rest, var]
@@ -301,7 +360,7 @@ fn normed_channels<T: Real>(x: &[T], map: Map, numbers: [&[T]; 4]) -> Aligned<T>
 
 /// For each channel the sum of the gradients, and that of the gradients times the deviations from the mean.
 pub fn batch_norm_sums<T: Real>(g: &[T], x: &[T], map: Map, [mean, rest]: [&[T]; 2]) -> [Vec<T>; 2] {
-    channel_sums(Some(g), x, map, [mean, rest])
+    channel_sums(Some(g), x, map, Some([mean, rest]))
 }
 
 /// The gradients of [`batch_norm`]'s weight and bias, from the [sums](batch_norm_sums).
@@ -327,9 +386,7 @@ pub fn batch_norm_backward<T: Real>(
     let count = T::of(count);
     let slope = per_channel(&per_channel(along, rstd, |a, r| a * r * r), &scale, |a, s| a * s / count);
     let shift = per_channel(all, &scale, |b, s| b * s / count);
-    // The remaining error of the mean is part of the shift, so four numbers per channel are enough.
-    let shift = per_channel(&shift, &per_channel(rest, &slope, |r, s| r * s), |shift, left| shift - left);
-    let numbers = [&scale, mean, &slope, &shift];
+    let numbers = [&scale, mean, rest, &slope, &shift];
     run(map.sizes(x.len(), true, 0), &|i, out, _| {
         let part = i * out.len()..(i + 1) * out.len();
         let (g, x) = (&g[part.clone()], &x[part]);

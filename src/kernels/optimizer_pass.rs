@@ -1,8 +1,9 @@
 //! One pass over a parameter, its gradient and the optimizer's state for it.
 
 use super::{
-    isa::{Isa, Kernel, dispatch_for},
-    threads,
+    isa::{Isa, Kernel, dispatch_light},
+    layout::empty_slices,
+    threads::{self, Cut},
     thresholds::{OPTIMIZER_PARALLEL as PARALLEL, OPTIMIZER_TASK as TASK},
 };
 use crate::number::Real;
@@ -11,22 +12,29 @@ use crate::number::Real;
 ///
 /// It must be `#[inline(always)]`, so that the loop is compiled for each instruction set.
 pub trait Pass<T, const N: usize>: Sync {
+    /// Whether AVX-512 pays.
+    const WIDE: bool = false;
+
     /// The new value and the new state.
     fn element(&self, value: T, grad: T, slots: [T; N]) -> (T, [T; N]);
 }
 
-struct Loop<'a, T, P, const N: usize> {
+struct Loop<'a, 's, T, P, const N: usize> {
     pass: &'a P,
     value: &'a mut [T],
     grad: &'a [T],
-    slots: [&'a mut [T]; N],
+    slots: &'a mut [&'s mut [T]; N],
 }
 
-impl<T: Real, P: Pass<T, N>, const N: usize> Kernel for Loop<'_, T, P, N> {
+impl<T: Real, P: Pass<T, N>, const N: usize> Kernel for Loop<'_, '_, T, P, N> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self) {
-        elements(self.pass, self.value, self.grad, self.slots);
+        let mut slots = empty_slices();
+        for (slot, own) in slots.iter_mut().zip(self.slots) {
+            *slot = own;
+        }
+        elements(self.pass, self.value, self.grad, slots);
     }
 }
 
@@ -55,32 +63,43 @@ fn elements<T: Real, P: Pass<T, N>, const N: usize>(pass: &P, value: &mut [T], g
     }
 }
 
-/// Runs `pass` over all elements of a parameter; the slots are as long as it.
+/// Runs `pass` over all elements of a parameter; its `N` slots are as long as it.
 #[inline]
-pub fn update<T: Real, const N: usize>(pass: &impl Pass<T, N>, value: &mut [T], grad: &[T], mut slots: [&mut [T]; N]) {
-    if value.len() < PARALLEL {
-        return dispatch_for::<T, _>(Loop { pass, value, grad, slots });
-    }
-    in_parts(value, grad, &mut slots, &|value, grad, slots| {
-        let slots = slots.try_into().expect("a part of each slot");
-        dispatch_for::<T, _>(Loop { pass, value, grad, slots });
+pub fn update<T: Real, P: Pass<T, N>, const N: usize>(pass: &P, value: &mut [T], grad: &[T], slots: &mut [&mut [T]]) {
+    in_parts(value, grad, slots, &|value, grad, slots| {
+        let slots = slots.try_into().expect("a pass over the slots in use");
+        if P::WIDE {
+            dispatch_light::<T, true, _>(Loop { pass, value, grad, slots });
+        } else {
+            dispatch_light::<T, false, _>(Loop { pass, value, grad, slots });
+        }
     });
 }
 
 /// Compiled once for all passes.
-fn in_parts<'a, T: Real>(
+#[allow(unsafe_code)]
+fn in_parts<T: Real>(
     value: &mut [T],
     grad: &[T],
-    slots: &mut [&'a mut [T]],
-    run: &(dyn Fn(&mut [T], &[T], Vec<&mut [T]>) + Sync),
+    slots: &mut [&mut [T]],
+    run: &(dyn Fn(&mut [T], &[T], &mut [&mut [T]]) + Sync),
 ) {
     let len = value.len();
-    let tasks = value.chunks_mut(TASK).zip(grad.chunks(TASK)).map(|(value, grad)| {
-        let mut parts: Vec<&'a mut [T]> = Vec::new();
-        for slot in slots.iter_mut() {
-            parts.push(slot.split_off_mut(..value.len()).expect("as long as the parameter"));
+    if len < PARALLEL {
+        return run(value, grad, slots);
+    }
+    let (value, mut cuts) = (&Cut::new(value), Vec::new());
+    for slot in slots {
+        cuts.push(Cut::new(slot));
+    }
+    let cuts = &cuts;
+    threads::for_each(len, len.div_ceil(TASK), &|i| {
+        let mut slots = Vec::new();
+        for cut in cuts {
+            // SAFETY: each chunk is handed out once.
+            slots.push(unsafe { cut.chunk(i, TASK) });
         }
-        (value, grad, parts)
+        // SAFETY: as above.
+        run(unsafe { value.chunk(i, TASK) }, &grad[i * TASK..], &mut slots);
     });
-    threads::each(len, tasks, |(value, grad, slots)| run(value, grad, slots));
 }

@@ -85,14 +85,14 @@ fn join<T: Copy, const S: usize, const N: usize>(
     }
 }
 
-/// Combines the terms in `N` lanes, in levels, as far as there are places for all; returns where it ended.
+/// Combines the terms in `N` lanes, in levels, as far as there are places for all.
 #[inline(always)]
 fn in_lanes<T: Element, const K: usize, const S: usize, const N: usize>(
     inputs: &[&[T]; K],
     terms: impl Fn([T; K]) -> [T; S] + Copy,
     identity: T,
     f: impl Fn(T, T) -> T + Copy,
-) -> ([[T; N]; S], usize) {
+) -> [[T; N]; S] {
     let (n, none) = (inputs[0].len(), [[identity; N]; S]);
     let (mut total, mut middle, mut leaf, mut at) = (none, none, none, 0);
     while at + N <= n {
@@ -109,8 +109,17 @@ fn in_lanes<T: Element, const K: usize, const S: usize, const N: usize>(
     }
     join(&mut middle, &leaf, f);
     join(&mut total, &middle, f);
-    // Without this the compiler arranges the lanes above for the way they are combined below, which is ten times slower.
-    (black_box(total), at)
+    settled(total)
+}
+
+/// Lanes that are about to be combined with each other. Without this the compiler arranges them for that from the beginning,
+/// which is ten times slower.
+#[inline(always)]
+fn settled<L>(lanes: L) -> L {
+    /// A vector that straddles two lines of the cache is stored and read again far more slowly.
+    #[repr(align(64))]
+    struct InLines<L>(L);
+    black_box(InLines(lanes)).0
 }
 
 /// Combines `S` terms for each place of the inputs with `f`, which is associative and commutative. To be called inside
@@ -123,28 +132,28 @@ pub(super) fn combine<T: Element, I: Isa, const K: usize, const S: usize>(
     f: impl Fn(T, T) -> T + Copy,
 ) -> [T; S] {
     let n = inputs[0].len();
-    let (mut eight, mut at) = ([[identity; 8]; S], 0);
+    let mut eight = [[identity; 8]; S];
     if !I::FMA {
         // Vectors are short here, and code is long: fewer lanes.
         if n >= 8 {
-            (eight, at) = in_lanes(&inputs, terms, identity, f);
+            eight = in_lanes(&inputs, terms, identity, f);
         }
     } else {
         if n >= LANES {
-            let lanes: [[T; LANES]; S];
-            (lanes, at) = in_lanes(&inputs, terms, identity, f);
+            let lanes: [[T; LANES]; S] = in_lanes(&inputs, terms, identity, f);
             for s in 0..S {
                 for i in 0..8 {
                     eight[s][i] = f(f(lanes[s][i], lanes[s][i + 8]), f(lanes[s][i + 16], lanes[s][i + 24]));
                 }
             }
         }
-        while at + 8 <= n {
-            add(&mut eight, &inputs, at, terms, f);
-            at += 8;
-        }
-        if n >= 8 {
-            eight = black_box(eight);
+        let mut at = n & !(LANES - 1);
+        if at + 8 <= n {
+            while at + 8 <= n {
+                add(&mut eight, &inputs, at, terms, f);
+                at += 8;
+            }
+            eight = settled(eight);
         }
     }
     let mut out = [[identity]; S];
@@ -154,9 +163,9 @@ pub(super) fn combine<T: Element, I: Isa, const K: usize, const S: usize>(
             out[s] = [f(f(f(a, e), f(b, g)), f(f(c, h), f(d, i)))];
         }
     }
-    while at < n {
+    // Written so that the compiler sees that there are few, and does not unroll the loop.
+    for at in n & !7..n {
         add(&mut out, &inputs, at, terms, f);
-        at += 1;
     }
     let mut all = [identity; S];
     for s in 0..S {
@@ -212,7 +221,7 @@ pub(super) use passes;
 
 /// What [`moments`] returns, for passes that go on with it.
 #[inline(always)]
-fn mean_and_squares<T: Real, I: Isa>(x: &[T], centred: bool) -> [T; 2] {
+pub(super) fn mean_and_squares<T: Real, I: Isa>(x: &[T], centred: bool) -> [T; 2] {
     let mut mean = T::ZERO;
     if centred {
         [mean] = combine::<T, I, _, _>([x], |x| x, T::ZERO, T::plus);
@@ -256,19 +265,6 @@ passes! {
         combine::<T, I, _, _>([g, &x[..g.len()]], |[g, x]| [g, g * ((x - mean) - rest)], T::ZERO, T::plus)
     }
 
-    /// The softmax. Subtracting the largest changes nothing but keeps every power in [0, 1].
-    wide fn softmax<T: Real, I>(x: &'a [T], out: &'o mut Blank<T>) -> &'o mut [T] {
-        let x = &x[..out.len()];
-        let [largest] = combine::<T, I, _, _>([x], |x| x, T::neg_infinity(), max_num);
-        let out = write(out, |i| T::vexp::<I>(x[i] - largest));
-        let [sum] = combine::<T, I, _, _>([&*out], |x| x, T::ZERO, T::plus);
-        let scale = sum.recip();
-        for x in &mut *out {
-            *x *= scale;
-        }
-        out
-    }
-
     /// The largest number, and `Σ e^(xᵢ − largest)`.
     wide fn log_sum<T: Real, I>(x: &'a [T]) -> [T; 2] {
         let [largest] = combine::<T, I, _, _>([x], |x| x, T::neg_infinity(), max_num);
@@ -282,12 +278,12 @@ passes! {
         write(out, |i| T::vexp::<I>(x[i] - a))
     }
 
-    /// `e^((xᵢ − a) − b) · factor − rest`
+    /// `g (e^((xᵢ − a) − b) · factor − rest)`
     wide fn scaled_powers<T: Real, I>(
-        x: &'a [T], a: T, b: T, factor: T, rest: T, out: &'o mut Blank<T>
+        g: T, x: &'a [T], a: T, b: T, factor: T, rest: T, out: &'o mut Blank<T>
     ) -> &'o mut [T] {
         let x = &x[..out.len()];
-        write(out, |i| T::vexp::<I>((x[i] - a) - b) * factor - rest)
+        write(out, |i| g * (T::vexp::<I>((x[i] - a) - b) * factor - rest))
     }
 
     /// `(xᵢ − a) − b`
@@ -301,36 +297,6 @@ passes! {
         let (g, y) = (&g[..out.len()], &y[..out.len()]);
         let [sum] = combine::<T, I, _, _>([g], |x| x, T::ZERO, T::plus);
         (write(out, |i| g[i] - T::vexp::<I>(y[i]) * sum), sum)
-    }
-
-    /// `(gᵢ − Σ g y) yᵢ`
-    wide fn softmax_slope<T: Real, I>(g: &'a [T], y: &'a [T], out: &'o mut Blank<T>) -> &'o mut [T] {
-        let (g, y) = (&g[..out.len()], &y[..out.len()]);
-        let [sum] = combine::<T, I, _, _>([g, y], |[g, y]| [g * y], T::ZERO, T::plus);
-        write(out, |i| (g[i] - sum) * y[i])
-    }
-
-    /// `((xᵢ − mean) − rest) · rstd · wᵢ + bᵢ`, with `m` mean, rest and rstd.
-    wide fn normalize<T: Real, I>(
-        x: &'a [T], m: [T; 3], w: &'a [T], b: &'a [T], out: &'o mut Blank<T>
-    ) -> &'o mut [T] {
-        let ([mean, rest, rstd], x, w, b) = (m, &x[..out.len()], &w[..out.len()], &b[..out.len()]);
-        write(out, |i| I::mul_add(((x[i] - mean) - rest) * rstd, w[i], b[i]))
-    }
-
-    /// [`moments`] and [`normalize`] in one call, which short rows feel. Returns the mean and the variance too; only the mean
-    /// if `settled` says of these that the variance is not accurate enough, and then nothing is written.
-    wide fn normed<T: Real, I>(
-        x: &'a [T], centred: bool, settled: fn(T, T) -> bool, eps: T, w: &'a [T], b: &'a [T], out: &'o mut Blank<T>
-    ) -> Result<(&'o mut [T], [T; 3]), (&'o mut Blank<T>, T)> {
-        let (x, w, b) = (&x[..out.len()], &w[..out.len()], &b[..out.len()]);
-        let [mean, squares] = mean_and_squares::<T, I>(x, centred);
-        let var = squares / T::of(x.len() as f64);
-        if centred && !settled(mean, var) {
-            return Err((out, mean));
-        }
-        let rstd = (var + eps).sqrt().recip();
-        Ok((write(out, |i| I::mul_add((x[i] - mean) * rstd, w[i], b[i])), [mean, var, rstd]))
     }
 
     /// `((xᵢ − mean) − rest) · scale + bias`, with these four numbers.
@@ -348,52 +314,22 @@ passes! {
         write(out, |i| I::mul_add((x[i] - mean[i]) - rest[i], scale[i], bias[i]))
     }
 
-    /// `rstd (gᵢ wᵢ − all − dᵢ · rstd · along)`, where `d = (x − mean) − rest`, `m` is mean, rest and rstd, `all` the mean of
-    /// `g w`, or 0 if not `centred`, and `along` that of `g w d rstd`. If there are sums of the parameters' gradients, adds
-    /// `gᵢ dᵢ rstd` to `dw`, and `gᵢ` to `db`.
-    narrow fn norm_slope<T: Real, I>(
-        g: &'a [T], w: &'a [T], x: &'a [T], m: [T; 3], centred: bool, dw: &'a mut [T], db: &'a mut [T],
-        out: &'o mut Blank<T>
-    ) -> &'o mut [T] {
-        let ([mean, rest, rstd], n) = (m, out.len());
-        let (g, w, x, count) = (&g[..n], &w[..n], &x[..n], T::of(n as f64));
-        let apart = |x: T| (x - mean) - rest;
-        let [all, along] = combine::<T, I, _, _>([g, w, x], |[g, w, x]| [g * w, g * w * apart(x)], T::ZERO, T::plus);
-        let (all, along) = (if centred { all / count } else { T::ZERO }, along * rstd / count);
-        let slope = |i: usize| rstd * (g[i] * w[i] - all - apart(x[i]) * rstd * along);
-        if dw.is_empty() {
-            return write(out, slope);
-        }
-        let (dw, db) = (&mut dw[..n], &mut db[..n]);
-        // One loop, which reads everything once.
-        for i in 0..n {
-            dw[i] += g[i] * (apart(x[i]) * rstd);
-            db[i] += g[i];
-            out[i].write(slope(i));
-        }
-        // SAFETY: all `n` elements were just written.
-        #[allow(unsafe_code)]
-        unsafe {
-            written(out)
-        }
-    }
-
-    /// `gᵢ · scale − (xᵢ − mean) · slope − shift`, with these four numbers.
+    /// `gᵢ · scale − ((xᵢ − mean) − rest) · slope − shift`, with these five numbers.
     narrow fn norm_slope_run<T: Real, I>(
-        g: &'a [T], x: &'a [T], numbers: [T; 4], out: &'o mut Blank<T>
+        g: &'a [T], x: &'a [T], numbers: [T; 5], out: &'o mut Blank<T>
     ) -> &'o mut [T] {
-        let ([scale, mean, slope, shift], g, x) = (numbers, &g[..out.len()], &x[..out.len()]);
-        write(out, |i| g[i] * scale - (x[i] - mean) * slope - shift)
+        let ([scale, mean, rest, slope, shift], g, x) = (numbers, &g[..out.len()], &x[..out.len()]);
+        write(out, |i| g[i] * scale - ((x[i] - mean) - rest) * slope - shift)
     }
 
-    /// As [`norm_slope_run`], with four numbers for each place.
+    /// As [`norm_slope_run`], with five numbers for each place.
     narrow fn norm_slope_columns<T: Real, I>(
-        g: &'a [T], x: &'a [T], numbers: [&'a [T]; 4], out: &'o mut Blank<T>
+        g: &'a [T], x: &'a [T], numbers: [&'a [T]; 5], out: &'o mut Blank<T>
     ) -> &'o mut [T] {
-        let ([scale, mean, slope, shift], n) = (numbers, out.len());
+        let ([scale, mean, rest, slope, shift], n) = (numbers, out.len());
         let (g, x, scale, mean) = (&g[..n], &x[..n], &scale[..n], &mean[..n]);
-        let (slope, shift) = (&slope[..n], &shift[..n]);
-        write(out, |i| g[i] * scale[i] - (x[i] - mean[i]) * slope[i] - shift[i])
+        let (rest, slope, shift) = (&rest[..n], &slope[..n], &shift[..n]);
+        write(out, |i| g[i] * scale[i] - ((x[i] - mean[i]) - rest[i]) * slope[i] - shift[i])
     }
 
     /// Adds the distance from the mean of each place to `all`, and its square to `along`.

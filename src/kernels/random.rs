@@ -1,6 +1,6 @@
 //! Random numbers from a counter, and bulk fills that give the same bits on any number of threads.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, hint::black_box};
 
 use rand::{
     Rng, SeedableRng, TryRng,
@@ -29,7 +29,7 @@ impl block::Generator for Philox {
     type Output = [u32; 4 * LANES];
 
     fn generate(&mut self, output: &mut Self::Output) {
-        self.fill(output);
+        dispatch_narrow(Words { philox: self, out: output });
     }
 }
 
@@ -45,7 +45,8 @@ impl Philox {
         }
         self.block = self.block.wrapping_add(LANES as u64);
         let (mut k0, mut k1) = (self.key as u32, (self.key >> 32) as u32);
-        for _ in 0..10 {
+        // The compiler would unroll a loop of which it knows the length.
+        for _ in 0..black_box(10) {
             for lane in 0..LANES {
                 let p = u64::from(a[lane]) * 0xD251_1F53;
                 let q = u64::from(c[lane]) * 0xCD9E_8D57;
@@ -65,14 +66,14 @@ impl Philox {
 
 /// Fills `out`, whose length is a multiple of that of a block.
 struct Words<'a> {
-    philox: Philox,
+    philox: &'a mut Philox,
     out: &'a mut [u32],
 }
 
 impl Kernel for Words<'_> {
     type Output = ();
     #[inline(always)]
-    fn run<I: Isa>(mut self) {
+    fn run<I: Isa>(self) {
         for out in self.out.as_chunks_mut().0 {
             self.philox.fill(out);
         }
@@ -146,7 +147,7 @@ impl Key {
 
     /// Random numbers, a multiple of 64 of them, from the start of one of 2³² parts of the draw.
     pub fn words(self, part: u64, out: &mut [u32]) {
-        dispatch_narrow(Words { philox: Philox { key: self.key, stream: self.stream, block: part << 32 }, out });
+        dispatch_narrow(Words { philox: &mut Philox { key: self.key, stream: self.stream, block: part << 32 }, out });
     }
 }
 
@@ -159,7 +160,7 @@ const CHUNK: usize = 1 << 13;
 /// Each chunk has its own part of the key's counter, 2³² blocks long, so that distributions may use as many random numbers per
 /// element as they like, and threads share nothing.
 pub fn fill<T: Send>(out: &mut [T], distribution: &(impl Distribution<T> + Sync), Key { key, stream }: Key) {
-    threads::chunks(out, CHUNK, |i, chunk| {
+    threads::chunks(out, CHUNK, &|i, chunk| {
         let mut rng = Generator::at(key, stream, (i as u64) << 32);
         chunk.iter_mut().for_each(|x| *x = distribution.sample(&mut rng));
     });

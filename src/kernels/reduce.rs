@@ -11,12 +11,13 @@ use super::{
     copy::{contiguous, copy_into},
     elementwise::{Body, write_pairs, zip},
     gather::Rows,
-    isa::{Isa, Kernel, dispatch_for, dispatch_narrow},
+    isa::{Isa, Kernel, dispatch_light},
     layout::{array, memory_order, row_major, sort_falling},
-    memory::{collected, copied, filled, full, recycle, vector},
+    memory::{copied, filled, full, recycle, vector},
     passes::{self, LANES, LEVEL, combine},
+    raw,
     scalar::{is_nan, log_add_exp},
-    threads,
+    threads::{self, Cut},
     thresholds::{REDUCE_PARALLEL as PARALLEL, REDUCE_TASK as TASK},
 };
 use crate::number::{DType, Element, Number, Real};
@@ -25,18 +26,6 @@ use crate::number::{DType, Element, Number, Real};
 const WIDE: usize = 1 << 11;
 /// Terms of a sum that are written at a time: they stay in the first-level cache.
 const NEAR: usize = 1 << 12;
-
-/// Integers and truth values are combined by what every CPU has: one version is compiled for them. Sums gain a tenth from
-/// AVX-512 in the first-level cache, extremes nothing.
-fn choose<T: Element, K: Kernel, const SUM: bool>(kernel: K) -> K::Output {
-    if !T::REAL {
-        kernel.with_baseline()
-    } else if SUM {
-        dispatch_for::<T, _>(kernel)
-    } else {
-        dispatch_narrow(kernel)
-    }
-}
 
 /// `Σ term(x, y)` over the places of two slices of one length: the terms of a part are written, then added.
 pub fn sum_of<T: Number>(x: &[T], y: &[T], term: Body<'_, (T, T), T>) -> T {
@@ -50,7 +39,14 @@ pub fn sum_of<T: Number>(x: &[T], y: &[T], term: Body<'_, (T, T), T>) -> T {
         return sum(0..x.len());
     }
     let part = |i: usize| sum(i * NEAR..x.len().min((i + 1) * NEAR));
-    let sums = if x.len() < PARALLEL { collected((0..parts).map(part)) } else { threads::collect(parts, part) };
+    let mut sums = filled(parts, T::ZERO);
+    if x.len() < PARALLEL {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = part(i);
+        }
+    } else {
+        threads::chunks(&mut sums, 1, &|i, sum| sum[0] = part(i));
+    }
     passes::sum(&sums)
 }
 
@@ -107,23 +103,45 @@ impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for ByEight<'_, T, F> {
     }
 }
 
-/// A function, so that the compiler knows that `out` does not overlap `x`.
+/// Columns that are combined as an array, one vector or two: of a loop over single ones the compiler makes several copies.
+const FEW: usize = 8;
+
 #[inline(always)]
+#[allow(unsafe_code)]
 fn by_eight<T: Element>(x: &[T], stride: usize, count: usize, out: &mut [T], f: impl Fn(T, T) -> T + Copy) {
     let width = out.len();
-    let row = |i: usize| &x[i * stride..][..width];
-    let mut at = 0;
+    assert!(count == 0 || (count - 1) * stride + width <= x.len(), "rows of a reduction");
+    let (whole, mut at) = (width - width % FEW, 0);
     while at + 8 <= count {
-        let (a, b, c, d) = (row(at), row(at + 1), row(at + 2), row(at + 3));
-        let (e, g, h, k) = (row(at + 4), row(at + 5), row(at + 6), row(at + 7));
-        for i in 0..width {
-            let halves = (f(f(a[i], b[i]), f(c[i], d[i])), f(f(e[i], g[i]), f(h[i], k[i])));
-            out[i] = f(out[i], f(halves.0, halves.1));
+        let (rows, to) = (&x[at * stride..], out.as_mut_ptr());
+        for i in (0..whole).step_by(FEW) {
+            // SAFETY: each of the eight rows has `width` elements, as `out` has.
+            let few = |row: usize| unsafe { raw::read::<T, [T; FEW]>(rows.as_ptr().wrapping_add(row * stride + i)) };
+            let (a, b, c, d, e, g, h, k) = (few(0), few(1), few(2), few(3), few(4), few(5), few(6), few(7));
+            // SAFETY: as above.
+            let mut sums = unsafe { raw::read::<T, [T; FEW]>(to.wrapping_add(i)) };
+            for l in 0..sums.len() {
+                let halves = (f(f(a[l], b[l]), f(c[l], d[l])), f(f(e[l], g[l]), f(h[l], k[l])));
+                sums[l] = f(sums[l], f(halves.0, halves.1));
+            }
+            // SAFETY: as above.
+            unsafe { raw::write(to.wrapping_add(i), sums) };
         }
+        last_columns(rows, stride, out, whole, f);
         at += 8;
     }
     for i in at..count {
-        add_row(out, row(i), f);
+        add_row(out, &x[i * stride..][..width], f);
+    }
+}
+
+/// The columns of eight rows from number `from` on; compiled once for all sets of instructions.
+#[inline(never)]
+fn last_columns<T: Element>(x: &[T], stride: usize, out: &mut [T], from: usize, f: impl Fn(T, T) -> T + Copy) {
+    for i in from..out.len() {
+        let at = |row: usize| x[row * stride + i];
+        let halves = (f(f(at(0), at(1)), f(at(2), at(3))), f(f(at(4), at(5)), f(at(6), at(7))));
+        out[i] = f(out[i], f(halves.0, halves.1));
     }
 }
 
@@ -146,16 +164,12 @@ struct Fold<'a, T> {
 
 impl<T: Element> Fold<'_, T> {
     /// Calls `then` with the function `f`, which is associative and commutative.
-    fn with<R, const SUM: bool>(
-        identity: T,
-        f: impl Fn(T, T) -> T + Copy + Sync,
-        then: impl FnOnce(Fold<'_, T>) -> R,
-    ) -> R {
+    fn with<R>(identity: T, f: impl Fn(T, T) -> T + Copy + Sync, then: impl FnOnce(Fold<'_, T>) -> R) -> R {
         let lanes = |x: &[T], block, count, out: &mut [T]| {
-            choose::<T, _, SUM>(Lanes { x, block, count, out, identity, f });
+            dispatch_light::<T, false, _>(Lanes { x, block, count, out, identity, f });
         };
         let rows = |x: &[T], stride, count, out: &mut [T]| {
-            choose::<T, _, SUM>(ByEight { x, stride, count, out, f });
+            dispatch_light::<T, false, _>(ByEight { x, stride, count, out, f });
         };
         then(Fold { identity, lanes: &lanes, rows: &rows })
     }
@@ -203,7 +217,7 @@ pub(super) fn fold_rows<T: Element>(x: &[T], out: &mut [T], identity: T, f: impl
     if !out.is_empty() {
         let width = out.len();
         let of = Blocks { x, block: x.len().max(1), stride: width, count: x.len() / width, width, out };
-        Fold::with::<_, true>(identity, f, |fold| fold.columns(of));
+        Fold::with(identity, f, |fold| fold.columns(of));
     }
 }
 
@@ -221,6 +235,7 @@ pub(super) fn halve<T>(rows: &mut [T], width: usize, combine: &dyn Fn(&mut [T], 
 }
 
 /// `[outer, n, inner]` to `[outer, inner]`.
+#[allow(unsafe_code)]
 fn fold_middle<T: Element>(x: &[T], [outer, n, inner]: [usize; 3], fold: Fold<'_, T>) -> Vec<T> {
     let identity = fold.identity;
     if x.is_empty() {
@@ -232,20 +247,21 @@ fn fold_middle<T: Element>(x: &[T], [outer, n, inner]: [usize; 3], fold: Fold<'_
     if x.len() < PARALLEL || (n <= part && inner <= WIDE) {
         let mut out = filled(outer * inner, identity);
         let blocks = if x.len() < PARALLEL { outer } else { (TASK / block).max(1) };
-        threads::chunks(&mut out, blocks * inner, |i, out| {
+        threads::chunks(&mut out, blocks * inner, &|i, out| {
             fold.columns(Blocks { x: &x[i * blocks * block..], block, stride: inner, count: n, width: inner, out });
         });
         return out;
     }
     let parts = n.div_ceil(part);
     let mut sums = filled(outer * parts * inner, identity);
-    let tiles = sums.chunks_exact_mut(inner).enumerate().flat_map(|(i, row)| {
-        let (from, count) = (i / parts * n + i % parts * part, part.min(n - i % parts * part));
-        row.chunks_mut(WIDE).enumerate().map(move |(j, out)| (from * inner + j * WIDE, count, out))
-    });
-    threads::each(x.len(), tiles, |(from, count, out)| {
-        let x = &x[from..];
-        fold.columns(Blocks { x, block: x.len(), stride: inner, count, width: out.len(), out });
+    let (pieces, cut) = (inner.div_ceil(WIDE), &Cut::new(&mut sums));
+    threads::for_each(x.len(), outer * parts * pieces, &|task| {
+        let (i, first) = (task / pieces, task % pieces * WIDE);
+        let (row, count) = (i / parts * n + i % parts * part, part.min(n - i % parts * part));
+        let (x, width) = (&x[row * inner + first..], WIDE.min(inner - first));
+        // SAFETY: each piece of a row is handed out once.
+        let out = unsafe { cut.part(i * inner + first, width) };
+        fold.columns(Blocks { x, block: x.len(), stride: inner, count, width, out });
     });
     if parts == 1 {
         return sums;
@@ -272,7 +288,7 @@ pub fn fold<T: Element>(
     identity: T,
     f: impl Fn(T, T) -> T + Copy + Send + Sync,
 ) -> ArrayD<T> {
-    Fold::with::<_, false>(identity, f, |fold| fold_by(x, axes, fold))
+    Fold::with(identity, f, |fold| fold_by(x, axes, fold))
 }
 
 fn fold_by<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize], fold: Fold<'_, T>) -> ArrayD<T> {
@@ -281,45 +297,79 @@ fn fold_by<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize], fold: Fold<'_, T>) 
     }
     let order = memory_order(&x);
     let x = x.permuted_axes(IxDyn(&order));
-    let data = row_major(&x);
-    let out = fold_slice(&data, x.shape(), &|axis| axes.contains(&order[axis]), fold);
-    let kept: Vec<usize> = order.into_iter().filter(|axis| !axes.contains(axis)).collect();
-    let mut back: Vec<usize> = (0..kept.len()).collect();
+    let out = fold_slice(&row_major(&x), x.shape(), &|axis| axes.contains(&order[axis]), fold);
+    match kept_order(&order, axes) {
+        back if back.is_sorted() => out,
+        back => contiguous(out.view().permuted_axes(IxDyn(&back))),
+    }
+}
+
+/// Where each axis that is not in `axes` stands among such axes, if all stand in this order.
+fn kept_order(order: &[usize], axes: &[usize]) -> Vec<usize> {
+    let (mut kept, mut back) = (Vec::new(), Vec::new());
+    for axis in order.iter().filter(|axis| !axes.contains(axis)) {
+        back.push(kept.len());
+        kept.push(*axis);
+    }
     sort_falling(&mut back, |&i| -(kept[i] as isize));
-    if back.is_sorted() { out } else { contiguous(out.view().permuted_axes(IxDyn(&back))) }
+    back
 }
 
 /// [`fold`] of an array in row-major order.
 fn fold_slice<T: Element>(x: &[T], shape: &[usize], reduced: &dyn Fn(usize) -> bool, fold: Fold<'_, T>) -> ArrayD<T> {
-    let kept: Vec<usize> = shape.iter().enumerate().filter(|&(axis, _)| !reduced(axis)).map(|(_, &n)| n).collect();
+    let (kept, mut groups) = groups(shape, reduced);
     if x.is_empty() {
         // Reducing axis by axis might make it larger in between.
         let data = filled(kept.iter().product(), fold.identity);
         return array(&kept, data);
     }
-    // Neighbouring axes that are both kept or both reduced become one; axes of length 1 are dropped.
-    let mut groups: Vec<(bool, usize)> = Vec::with_capacity(shape.len());
-    for (axis, &n) in shape.iter().enumerate().filter(|&(_, &n)| n != 1) {
-        match groups.last_mut() {
-            Some((kind, size)) if *kind == reduced(axis) => *size *= n,
-            _ => groups.push((reduced(axis), n)),
-        }
-    }
     let mut data: Option<Vec<T>> = None;
-    while let Some(at) = groups.iter().rposition(|&(reduced, _)| reduced) {
-        let size = |groups: &[(bool, usize)]| groups.iter().map(|g| g.1).product::<usize>();
-        let sizes = [size(&groups[..at]), groups[at].1, size(&groups[at + 1..])];
+    while let Some(sizes) = last(&mut groups) {
         let next = fold_middle(data.as_deref().unwrap_or(x), sizes, fold);
-        data.replace(next).into_iter().for_each(recycle);
-        groups.remove(at);
+        if let Some(before) = data.replace(next) {
+            recycle(before);
+        }
     }
     let data = data.unwrap_or_else(|| copied(x));
     array(&kept, data)
 }
 
+/// The lengths of the axes that are kept, and all lengths in groups of axes that are reduced or kept.
+fn groups(shape: &[usize], reduced: &dyn Fn(usize) -> bool) -> (Vec<usize>, Vec<(bool, usize)>) {
+    let (mut kept, mut groups) = (Vec::new(), Vec::<(bool, usize)>::with_capacity(shape.len()));
+    for (axis, &n) in shape.iter().enumerate() {
+        let reduced = reduced(axis);
+        if !reduced {
+            kept.push(n);
+        }
+        // Neighbouring axes that are both kept or both reduced become one; axes of length 1 are dropped.
+        match groups.last_mut() {
+            _ if n == 1 => (),
+            Some((kind, size)) if *kind == reduced => *size *= n,
+            _ => groups.push((reduced, n)),
+        }
+    }
+    (kept, groups)
+}
+
+/// Removes the last group that is reduced: its length, and those of all before and all behind it.
+fn last(groups: &mut Vec<(bool, usize)>) -> Option<[usize; 3]> {
+    let (mut at, mut inner) = (groups.len(), 1);
+    while at > 0 {
+        at -= 1;
+        let (reduced, n) = groups[at];
+        if reduced {
+            groups.remove(at);
+            return Some([groups[..at].iter().map(|group| group.1).product(), n, inner]);
+        }
+        inner *= n;
+    }
+    None
+}
+
 /// The sum along `axes`; of `bool`, whether any is true.
 pub fn sum<T: Element>(x: ArrayViewD<'_, T>, axes: &[usize]) -> ArrayD<T> {
-    Fold::with::<_, true>(T::ZERO, T::plus, |fold| fold_by(x, axes, fold))
+    Fold::with(T::ZERO, T::plus, |fold| fold_by(x, axes, fold))
 }
 
 /// The position of the first of `len` elements of `x`, `step` apart, that no other precedes in the order of `before`; NaN
@@ -347,13 +397,18 @@ pub fn positions<T: Element>(
     axis: usize,
     before: impl Fn(T, T) -> bool + Copy + Send + Sync,
 ) -> ArrayD<i64> {
+    of_lanes(x, axis, &|lane, len, step| position(lane, len, step, before) as i64)
+}
+
+/// A number for each lane along `axis`, which is removed: of its elements, their number, and how far they are apart.
+fn of_lanes<T: Element>(x: ArrayViewD<'_, T>, axis: usize, f: &dyn Fn(&[T], usize, usize) -> i64) -> ArrayD<i64> {
     let (data, lanes) = (row_major(&x), Rows::new(x.shape(), axis));
     let mut shape = x.shape().to_vec();
     shape.remove(axis);
     let mut out = vector(shape.iter().product());
     // Not axis by axis: there may be very many blocks without elements.
     for lane in 0..lanes.outer * lanes.inner {
-        out.push(position(&data[lanes.lane(lane)..], lanes.len, lanes.inner, before) as i64);
+        out.push(f(&data[lanes.lane(lane)..], lanes.len, lanes.inner));
     }
     array(&shape, out)
 }

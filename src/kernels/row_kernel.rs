@@ -19,6 +19,9 @@ const ROWS: usize = 128;
 /// adds to the last argument what is summed over rows.
 type Row<'k, T, N> = &'k (dyn for<'a> Fn(usize, &'a mut Blank<T>, &mut [T]) -> (&'a mut [T], N) + Sync);
 
+/// What is done with a piece: writes all of it, and returns it.
+type Work<'k, T, N> = &'k (dyn for<'a> Fn(Piece<'a, T, N>) -> Written<'a, T, N> + Sync);
+
 /// The number of rows and their lengths.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
@@ -32,13 +35,17 @@ pub struct Sizes {
 }
 
 /// Some rows, and what is written for them.
-struct Piece<'a, T, N> {
-    first: usize,
+pub struct Piece<'a, T, N> {
+    /// The number of its first row.
+    pub first: usize,
     width: usize,
     out: &'a mut Blank<T>,
     notes: &'a mut Blank<N>,
     sums: &'a mut [T],
 }
+
+/// A piece that was written: its output, and what is kept of its rows.
+pub type Written<'a, T, N> = (&'a mut [T], &'a mut [N]);
 
 impl<'a, T, N> Piece<'a, T, N> {
     /// Splits off the next piece: `step` rows, or those that are left, and the first `sums` numbers.
@@ -55,16 +62,23 @@ impl<'a, T, N> Piece<'a, T, N> {
         piece
     }
 
-    fn run(self, row: Row<'_, T, N>) {
-        let (mut out, mut i) = (self.out, self.first);
-        for note in self.notes {
-            let (one, rest) = out.split_at_mut(self.width);
+    /// Calls `row` for each row: see [`Row`].
+    #[allow(unsafe_code)]
+    #[inline(always)]
+    pub fn each(
+        self,
+        mut row: impl for<'b> FnMut(usize, &'b mut Blank<T>, &mut [T]) -> (&'b mut [T], N),
+    ) -> Written<'a, T, N> {
+        assert!(self.out.len() == self.notes.len() * self.width);
+        for k in 0..self.notes.len() {
+            let one = &mut self.out[k * self.width..][..self.width];
             let place = Place::of(one);
-            let (done, kept) = row(i, one, self.sums);
+            let (done, kept) = row(self.first + k, one, self.sums);
             place.check(done);
-            note.write(kept);
-            (out, i) = (rest, i + 1);
+            self.notes[k].write(kept);
         }
+        // SAFETY: all rows, and a note for each, were just written, and together they are all there is.
+        unsafe { (written(self.out), written(self.notes)) }
     }
 }
 
@@ -91,11 +105,31 @@ where
     F: for<'a> Fn(usize, &'a mut Blank<T>, &mut [T]) -> (&'a mut [T], N) + Sync,
 {
     // Whether threads gain anything is found out for each kind of rows by itself.
-    run_as(run::<T, N, F> as *const () as usize, sizes, row)
+    run_rows(run::<T, N, F> as *const () as usize, sizes, row)
+}
+
+fn run_rows<T: Element, N: Copy + Send>(kind: usize, sizes: Sizes, row: Row<'_, T, N>) -> (Aligned<T>, Vec<N>, Vec<T>) {
+    run_as(kind, sizes, &|piece| piece.each(row))
+}
+
+/// As [`run`], with one call for several rows: for what is done with a row in less time than it takes to call a function that
+/// was compiled for the instructions of this CPU.
+#[inline]
+pub fn run_pieces<T: Element, N: Copy + Send, F>(sizes: Sizes, work: &F) -> (Aligned<T>, Vec<N>, Vec<T>)
+where
+    F: for<'a> Fn(Piece<'a, T, N>) -> Written<'a, T, N> + Sync,
+{
+    run_as(run_pieces::<T, N, F> as *const () as usize, sizes, work)
 }
 
 #[allow(unsafe_code)]
-fn run_as<T: Element, N: Copy + Send>(kind: usize, sizes: Sizes, row: Row<'_, T, N>) -> (Aligned<T>, Vec<N>, Vec<T>) {
+fn run_as<T: Element, N: Copy + Send>(kind: usize, sizes: Sizes, work: Work<'_, T, N>) -> (Aligned<T>, Vec<N>, Vec<T>) {
+    let work = |piece: Piece<'_, T, N>| {
+        let (out, notes) = (Place::of(piece.out), Place::of(piece.notes));
+        let done = work(piece);
+        out.check(done.0);
+        notes.check(done.1);
+    };
     let Sizes { rows, read, written, sums } = sizes;
     let mut step = (TASK / read.max(1)).clamp(1, ROWS);
     if sums == 0 && rows * read < PARALLEL {
@@ -110,14 +144,14 @@ fn run_as<T: Element, N: Copy + Send>(kind: usize, sizes: Sizes, row: Row<'_, T,
         let mut left = Piece { first: 0, width: written, out, notes, sums: &mut totals };
         if rows * read < PARALLEL {
             for _ in 0..pieces {
-                left.take(step, sums).run(row);
+                work(left.take(step, sums));
             }
         } else {
             let mut all = vector(pieces);
             for _ in 0..pieces {
                 all.push(left.take(step, sums));
             }
-            threads::each_of(kind, rows * read, all, &|piece: Piece<'_, T, N>| piece.run(row));
+            threads::each_of(kind, rows * read, all, &work);
         }
     }
     // SAFETY: every piece ran, and wrote all of its rows and notes; together they are all there is.

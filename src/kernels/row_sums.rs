@@ -121,7 +121,7 @@ impl<'o, T: Real> Kernel for RowSum<'_, 'o, T> {
 #[allow(unsafe_code)]
 fn streamed<T: Real>(matrix: &[T], width: usize, index: &[usize]) -> Aligned<T> {
     let mut out = Aligned::with_capacity(index.len() * width);
-    threads::chunks(out.spare(index.len() * width), STREAMED_ROWS * width, |task, out| {
+    threads::chunks(out.spare(index.len() * width), STREAMED_ROWS * width, &|task, out| {
         let index = &index[task * STREAMED_ROWS..];
         for (k, out) in out.chunks_exact_mut(width).enumerate() {
             if let Some(&row) = index.get(k + AHEAD) {

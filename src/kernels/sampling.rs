@@ -6,7 +6,7 @@ use ndnn_derive::concrete;
 use super::{
     memory::filled,
     sizes::saturating,
-    threads,
+    threads::{self, Cut},
     thresholds::{SAMPLING_PARALLEL as PARALLEL, SAMPLING_TASK as TASK},
 };
 use crate::number::Real;
@@ -42,7 +42,9 @@ impl Places {
 
     /// A result of `len` elements per plane, which starts with zeros: calls `f(i, rows)` for groups of up to [`GROUP`]
     /// channels of one sample, whose first plane is number `i`.
-    fn groups<T: Real>(&self, len: usize, f: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
+    #[allow(unsafe_code)]
+    #[track_caller]
+    fn groups<T: Real>(&self, len: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) -> Vec<T> {
         let mut out = filled(self.rows() * len, T::ZERO);
         let work = saturating([self.rows(), self.spots, self.taps]);
         if out.is_empty() || self.spots == 0 {
@@ -53,18 +55,15 @@ impl Places {
             true => self.channels,
             false => TASK.div_ceil(self.spots * self.taps).next_multiple_of(GROUP),
         };
-        let samples = out.chunks_exact_mut(self.channels * len).enumerate();
-        let tasks = samples.flat_map(|(n, out)| {
-            out.chunks_mut(step * len).enumerate().map(move |(part, out)| (n * self.channels + part * step, out))
+        let (parts, cut) = (self.channels.div_ceil(step), &Cut::new(&mut out));
+        threads::for_each_from(PARALLEL, work, self.batch * parts, &|task| {
+            let first = task % parts * step;
+            let (first, count) = (task / parts * self.channels + first, step.min(self.channels - first));
+            for i in (first..first + count).step_by(GROUP) {
+                // SAFETY: each group of channels is handed out once.
+                f(i, unsafe { cut.part(i * len, GROUP.min(first + count - i) * len) });
+            }
         });
-        let task = |(first, out): (usize, &mut [T])| {
-            out.chunks_mut(GROUP * len).enumerate().for_each(|(group, rows)| f(first + group * GROUP, rows));
-        };
-        if work < PARALLEL {
-            tasks.for_each(task)
-        } else {
-            threads::each(work, tasks, task)
-        }
         out
     }
 
@@ -134,7 +133,7 @@ impl Places {
 /// `y[n, c, o] = Σₖ w[n, o, k] · x[n, c, at[n, o, k]]`
 #[concrete]
 pub fn sample<T: Real>(places: &Places, x: &[T], weights: &[T]) -> Vec<T> {
-    places.groups(places.spots, |i, out| match out.len() / places.spots {
+    places.groups(places.spots, &|i, out| match out.len() / places.spots {
         GROUP => places.sample_group::<T, GROUP>(i, x, weights, out),
         _ => (i..).zip(out.chunks_exact_mut(places.spots)).for_each(|(i, out)| {
             places.sample_group::<T, 1>(i, x, weights, out);
@@ -145,7 +144,7 @@ pub fn sample<T: Real>(places: &Places, x: &[T], weights: &[T]) -> Vec<T> {
 /// `x[n, c, i] = Σ w[n, o, k] · g[n, c, o]` over all `o` and `k` with `at[n, o, k] = i`.
 #[concrete]
 pub fn spread<T: Real>(places: &Places, g: &[T], weights: &[T]) -> Vec<T> {
-    places.groups(places.plane, |i, out| match out.len() / places.plane {
+    places.groups(places.plane, &|i, out| match out.len() / places.plane {
         GROUP => places.spread_group::<T, GROUP>(i, g, weights, out),
         _ => (i..).zip(out.chunks_exact_mut(places.plane)).for_each(|(i, out)| {
             places.spread_group::<T, 1>(i, g, weights, out);
@@ -155,6 +154,7 @@ pub fn spread<T: Real>(places: &Places, g: &[T], weights: &[T]) -> Vec<T> {
 
 /// `w[n, o, k] = Σ_c g[n, c, o] · x[n, c, at[n, o, k]]`
 #[concrete]
+#[allow(unsafe_code)]
 pub fn products<T: Real>(places: &Places, g: &[T], x: &[T]) -> Vec<T> {
     let mut out = filled(places.at.len(), T::ZERO);
     let work = saturating([places.channels, places.at.len()]);
@@ -166,22 +166,18 @@ pub fn products<T: Real>(places: &Places, g: &[T], x: &[T]) -> Vec<T> {
         true => places.spots,
         false => TASK.div_ceil(saturating([places.channels.max(1), places.taps])),
     };
-    let samples = out.chunks_exact_mut(places.spots * places.taps).enumerate();
-    let tasks = samples.flat_map(|(n, out)| {
-        out.chunks_mut(step * places.taps).enumerate().map(move |(part, out)| (n, part * step, out))
-    });
-    let task = |(n, first, out): (usize, usize, &mut [T])| {
+    let (parts, cut) = (places.spots.div_ceil(step), &Cut::new(&mut out));
+    threads::for_each_from(PARALLEL, work, places.batch * parts, &|task| {
+        let (n, first) = (task / parts, task % parts * step);
+        let count = step.min(places.spots - first);
+        // SAFETY: each part of the spots is handed out once.
+        let out = unsafe { cut.part((n * places.spots + first) * places.taps, count * places.taps) };
         let (mut i, end) = (n * places.channels, (n + 1) * places.channels);
         while i + GROUP <= end {
             places.products_group::<T, GROUP>(i, first, g, x, out);
             i += GROUP;
         }
         (i..end).for_each(|i| places.products_group::<T, 1>(i, first, g, x, out));
-    };
-    if work < PARALLEL {
-        tasks.for_each(task)
-    } else {
-        threads::each(work, tasks, task)
-    }
+    });
     out
 }

@@ -7,12 +7,12 @@ use ndarray::{ArrayD, ArrayViewD};
 use super::{
     gather::Rows,
     isa::Baseline,
-    layout::{array, row_major},
+    layout::row_major,
     memory::{filled, recycle},
-    passes::{self, Blank, dot, largest, less, log_softmax_slope, powers, softmax_slope, sum, write},
+    passes::{self, Blank, combine, dot, largest, less, log_softmax_slope, passes, powers, sum, write},
     prefetch,
     reduce::add_row,
-    row_kernel::{Sizes, run, write_parts},
+    row_kernel::{Piece, Sizes, Written, run, run_pieces, write_parts},
     scalar::max_num,
     vmath::VectorMath,
 };
@@ -23,26 +23,21 @@ const NEAR: usize = 1 << 11;
 
 /// Blocks of rows, one per task: `len` rows of `inner` elements, where the softmax is taken along the columns.
 #[derive(Clone, Copy)]
-struct Block {
+pub struct Block {
     len: usize,
     inner: usize,
 }
 
 impl Block {
-    /// Calls `row` for the blocks into which `axis` divides `shape`.
-    fn run_on<T: Real>(
-        self,
-        shape: &[usize],
-        outer: usize,
-        row: &(impl for<'a> Fn(usize, &'a mut Blank<T>, &mut [T]) -> (&'a mut [T], ()) + Sync),
-    ) -> ArrayD<T> {
+    /// Of the blocks into which the axis divides an array.
+    fn sizes(self, outer: usize) -> Sizes {
         let size = self.len * self.inner;
-        if outer * size == 0 {
-            return array(shape, Vec::new());
-        }
-        run(Sizes { rows: outer, read: size, written: size, sums: 0 }, row).0.array(shape)
+        // Without elements there may be any number of blocks.
+        Sizes { rows: if size == 0 { 0 } else { outer }, read: size, written: size, sums: 0 }
     }
 
+    /// The elements of block `i`.
+    #[inline(always)]
     fn of<'a, T>(&self, x: &'a [T], i: usize) -> &'a [T] {
         let n = self.len * self.inner;
         prefetch::for_reading(x, (i + 1) * n, n);
@@ -150,23 +145,51 @@ fn subtract<T: Real>(to: &mut [T], x: &[T], y: &[T]) {
     }
 }
 
+passes! {
+    /// The softmax of each row of a piece. Subtracting the largest changes nothing but keeps every power in [0, 1].
+    wide fn softmax_rows<T: Real, I>(piece: Piece<'o, T, ()>, block: Block, x: &'a [T]) -> Written<'o, T, ()> {
+        piece.each(|i, out, _| {
+            let x = &block.of(x, i)[..out.len()];
+            let [largest] = combine::<T, I, _, _>([x], |x| x, T::neg_infinity(), max_num);
+            let out = write(out, |i| T::vexp::<I>(x[i] - largest));
+            let [sum] = combine::<T, I, _, _>([&*out], |x| x, T::ZERO, T::plus);
+            let scale = sum.recip();
+            for x in &mut *out {
+                *x *= scale;
+            }
+            (out, ())
+        })
+    }
+
+    /// `(g − Σ g y) y` for each row of a piece.
+    narrow fn softmax_rows_slope<T: Real, I>(
+        piece: Piece<'o, T, ()>, block: Block, g: &'a [T], y: &'a [T]
+    ) -> Written<'o, T, ()> {
+        piece.each(|i, out, _| {
+            let (g, y) = (&block.of(g, i)[..out.len()], &block.of(y, i)[..out.len()]);
+            let [sum] = combine::<T, I, _, _>([g, y], |[g, y]| [g * y], T::ZERO, T::plus);
+            (write(out, |i| (g[i] - sum) * y[i]), ())
+        })
+    }
+}
+
 /// `eˣ / Σ eˣ` along `axis`, or its logarithm with `log`.
 pub fn softmax<T: Real>(x: ArrayViewD<'_, T>, axis: usize, log: bool) -> ArrayD<T> {
     let data = row_major(&x);
     let Rows { outer, len, inner } = Rows::new(x.shape(), axis);
     let block = Block { len, inner };
-    block.run_on(x.shape(), outer, &|i, out, _| {
-        let x = block.of(&data, i);
-        let out = match (inner, log) {
-            (1, false) => passes::softmax(x, out),
-            (1, true) => {
-                let LogSum { max, log_sum } = LogSum::of(x);
-                less(x, max, log_sum, out)
+    let (out, ..) = match (inner, log) {
+        (1, false) => run_pieces(block.sizes(outer), &|piece| softmax_rows(piece, block, &data)),
+        _ => run(block.sizes(outer), &|i, out, _| {
+            let x = block.of(&data, i);
+            if inner > 1 {
+                return (block.columns(x, log, out), ());
             }
-            _ => block.columns(x, log, out),
-        };
-        (out, ())
-    })
+            let LogSum { max, log_sum } = LogSum::of(x);
+            (less(x, max, log_sum, out), ())
+        }),
+    };
+    out.array(x.shape())
 }
 
 /// From this logarithm on, a class has more than half of the probability.
@@ -229,18 +252,19 @@ pub fn softmax_backward<T: Real>(g: ArrayViewD<'_, T>, y: ArrayViewD<'_, T>, axi
     let (g_data, y_data) = (row_major(&g), row_major(&y));
     let Rows { outer, len, inner } = Rows::new(g.shape(), axis);
     let block = Block { len, inner };
-    block.run_on(g.shape(), outer, &|i, out, _| {
-        let (g, y) = (block.of(&g_data, i), block.of(&y_data, i));
-        if inner > 1 {
-            return (block.columns_backward(g, y, log, out), ());
-        }
-        if !log {
-            return (softmax_slope(g, y, out), ());
-        }
-        let (out, sum) = log_softmax_slope(g, y, out);
-        dominant(g, y, &[sum], out);
-        (out, ())
-    })
+    let (out, ..) = match (inner, log) {
+        (1, false) => run_pieces(block.sizes(outer), &|piece| softmax_rows_slope(piece, block, &g_data, &y_data)),
+        _ => run(block.sizes(outer), &|i, out, _| {
+            let (g, y) = (block.of(&g_data, i), block.of(&y_data, i));
+            if inner > 1 {
+                return (block.columns_backward(g, y, log, out), ());
+            }
+            let (out, sum) = log_softmax_slope(g, y, out);
+            dominant(g, y, &[sum], out);
+            (out, ())
+        }),
+    };
+    out.array(g.shape())
 }
 
 // ------------------------------------------------------------------------------------------------------ log Σ eˣ

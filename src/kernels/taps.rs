@@ -16,7 +16,7 @@ use super::{
     layout::sort_falling,
     memory::{collected, filled, recycle, sized},
     sizes::saturating,
-    threads,
+    threads::{self, Cut},
     thresholds::ELEMENTWISE_TASK,
     windows::Windows,
 };
@@ -212,18 +212,25 @@ impl Plan {
         }
     }
 
-    /// The rows of a pass in tiles, each with its number of results.
-    fn tiles<'a>(&'a self, pass: &'a Pass) -> impl Iterator<Item = Tile> + 'a {
-        let (width, rows) = (self.lines[2].size, self.rows(pass));
-        let each = (COLUMNS / width).max(1);
-        (0..rows).step_by(each).map(move |row| {
-            let rows = each.min(rows - row);
-            Tile { row, rows, start: row * width, columns: (rows - 1) * width + pass.count[2] }
-        })
+    /// The rows of one tile.
+    fn tall(&self) -> usize {
+        (COLUMNS / self.lines[2].size).max(1)
+    }
+
+    /// The number of tiles into which the rows of a pass are cut.
+    fn tiles(&self, pass: &Pass) -> usize {
+        self.rows(pass).div_ceil(self.tall())
+    }
+
+    /// The `i`-th tile of a pass.
+    fn tile(&self, pass: &Pass, i: usize) -> Tile {
+        let (width, row) = (self.lines[2].size, i * self.tall());
+        let rows = self.tall().min(self.rows(pass) - row);
+        Tile { row, rows, start: row * width, columns: (rows - 1) * width + pass.count[2] }
     }
 
     /// Calls `f` for each row of windows in a tile: where it begins in the tile, and its row and plane of windows.
-    fn each_row(&self, pass: &Pass, tile: &Tile, mut f: impl FnMut(usize, usize, usize)) {
+    fn each_row(&self, pass: &Pass, tile: &Tile, f: &mut dyn FnMut(usize, usize, usize)) {
         for row in 0..tile.rows {
             let (d, h) = ((tile.row + row) / self.lines[1].size, (tile.row + row) % self.lines[1].size);
             if h < pass.count[1] {
@@ -237,7 +244,7 @@ impl Plan {
         let (size, len) = (self.plane(), self.lines.iter().map(|line| line.len).product::<usize>());
         let mut planes = filled(x.len() / len * size, T::zero());
         let each = ELEMENTWISE_TASK.div_ceil(size);
-        threads::chunks(&mut planes, each * size, |i, planes| {
+        threads::chunks(&mut planes, each * size, &|i, planes| {
             for (j, plane) in planes.chunks_exact_mut(size).enumerate() {
                 self.place(&x[(i * each + j) * len..][..len], plane);
             }
@@ -274,6 +281,7 @@ impl Plan {
     }
 
     /// The convolution, or the transposed one.
+    #[allow(unsafe_code)]
     pub fn run<T: Real>(
         &self,
         (x, weight, bias): (&[T], &[T], Option<&[T]>),
@@ -288,14 +296,15 @@ impl Plan {
         let shape = if transposed { self.windows.input } else { self.windows.output };
         let (len, count) = (shape.iter().product::<usize>(), sizes.batch * sizes.groups);
         let part = results.div_ceil((SUMS / count).max(1)).max(CHANNELS);
-        let blocks = out.chunks_mut(results * len).enumerate();
-        let tasks = collected(
-            blocks.flat_map(|(i, block)| block.chunks_mut(part * len).enumerate().map(move |(j, x)| (i, j, x))),
-        );
-        run_tasks(work, tasks, |space, (i, j, out)| {
-            let (group, rows) = (i % sizes.groups, j * part..j * part + out.len() / len);
-            let tiles = self.passes.iter().flat_map(|pass| self.tiles(pass).map(move |tile| (pass, tile)));
+        let (parts, out) = (results.div_ceil(part), &Cut::new(out));
+        run_tasks(work, count * parts, &|space, task| {
+            let (i, first) = (task / parts, task % parts * part);
+            let (group, rows) = (i % sizes.groups, first..results.min(first + part));
+            // SAFETY: each part of the results is handed out once.
+            let out = unsafe { out.part((i * results + first) * len, rows.len() * len) };
+            let tiles = self.passes.iter().flat_map(|pass| (0..self.tiles(pass)).map(move |tile| (pass, tile)));
             for (pass, tile) in tiles {
+                let tile = self.tile(pass, tile);
                 sized(space, rows.len() * tile.columns, T::zero());
                 match bias {
                     Some(bias) => {
@@ -315,7 +324,7 @@ impl Plan {
                     let seen = self.seen(&planes, i, steps, bundle, &tile);
                     product(weight.slice(s![rows.clone(), ..]), seen, &mut sum, n > 0 || bias.is_some());
                 }
-                self.each_row(pass, &tile, |at, d, h| {
+                self.each_row(pass, &tile, &mut |at, d, h| {
                     let [line, plane] = [pass.first[1] + h * pass.step[1], pass.first[0] + d * pass.step[0]];
                     let to = (plane * shape[1] + line) * shape[2] + pass.first[2];
                     for (row, out) in out.chunks_exact_mut(len).enumerate() {
@@ -344,22 +353,28 @@ impl Plan {
     }
 
     /// The derivative of a convolution with respect to its weight.
+    #[allow(unsafe_code)]
     pub fn weight_grad<T: Real>(&self, x: &[T], g: &[T], sizes: &ConvSizes, work: usize, out: &mut [T]) {
         let ((channels, features), pass) = (sizes.group(), &self.passes[0]);
         let (planes, taps, [_, oh, ow]) = (self.planes(x), self.windows.kernel_len(), pass.count);
         let (len, block) = (pass.count.iter().product::<usize>(), channels * features);
-        let units = collected((0..sizes.batch).flat_map(|n| self.tiles(pass).map(move |tile| (n, tile))));
-        let parts = collected(units.chunks(units.len().div_ceil((SUMS / sizes.groups).max(1))));
-        let mut sums = filled(sizes.groups * parts.len() * taps * block, T::zero());
-        let tasks = collected(sums.chunks_mut(taps * block).enumerate());
-        run_tasks(work, tasks, |space, (t, sum)| {
-            for (n, tile) in parts[t % parts.len()] {
-                let i = n * sizes.groups + t / parts.len();
+        let (tiles, per_group) = (self.tiles(pass), (SUMS / sizes.groups).max(1));
+        let units = sizes.batch * tiles;
+        let part = units.div_ceil(per_group);
+        let parts = units.div_ceil(part);
+        let mut sums = filled(sizes.groups * parts * taps * block, T::zero());
+        let cut = &Cut::new(&mut sums);
+        run_tasks(work, sizes.groups * parts, &|space, task| {
+            let first = task % parts * part;
+            // SAFETY: each sum is handed out once.
+            let sum = unsafe { cut.chunk(task, taps * block) };
+            for unit in first..units.min(first + part) {
+                let (i, tile) = (unit / tiles * sizes.groups + task / parts, self.tile(pass, unit % tiles));
                 // Zeros between the rows, so that what stands in the planes there does not count. Over three axes they are at
                 // other places in each tile.
                 space.clear();
                 sized(space, tile.columns * features, T::zero());
-                self.each_row(pass, tile, |at, d, h| {
+                self.each_row(pass, &tile, &mut |at, d, h| {
                     let from = &g[i * features * len + (d * oh + h) * ow..];
                     let from = ArrayView2::from_shape((ow, features).strides((1, len)), from).expect("all inside");
                     let to = &mut space[at * features..][..ow * features];
@@ -371,11 +386,11 @@ impl Plan {
                     let rows = channels * bundle.taps.len();
                     let sum = &mut sum[bundle.first * block..][..rows * features];
                     let mut sum = ArrayViewMut2::from_shape((rows, features), sum).expect("as many elements");
-                    product(self.seen(&planes, i, channels, bundle, tile), g, &mut sum, true);
+                    product(self.seen(&planes, i, channels, bundle, &tile), g, &mut sum, true);
                 }
             }
         });
-        let groups = sums.chunks_mut(parts.len() * taps * block).zip(out.chunks_mut(block * taps));
+        let groups = sums.chunks_mut(parts * taps * block).zip(out.chunks_mut(block * taps));
         for (sums, out) in groups {
             let (first, rest) = sums.split_at_mut(taps * block);
             for sum in rest.chunks(taps * block) {

@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
-use super::{memory::collected, sizes::saturating};
+use super::{
+    memory::{push, vector},
+    sizes::saturating,
+    sort::order,
+};
 
 /// The positions of windows on an input with three axes; for a problem with fewer axes the first ones have length 1.
 ///
@@ -93,20 +97,25 @@ impl Windows {
     /// For each window along one axis, the taps that are inside the input.
     pub fn spans(&self, axis: usize) -> Vec<Span> {
         let (stride, dilation, before) = (self.stride[axis], self.dilation[axis], self.before[axis]);
-        let span = |o: usize| {
+        let mut spans = vector(self.output[axis]);
+        for o in 0..self.output[axis] {
             let skipped = before.saturating_sub(o * stride).div_ceil(dilation);
             let start = o * stride + skipped * dilation - before;
             let inside = self.input[axis].saturating_sub(start).div_ceil(dilation);
-            Span { start, count: inside.min(self.kernel[axis].saturating_sub(skipped)) }
-        };
-        collected((0..self.output[axis]).map(span))
+            spans.push(Span { start, count: inside.min(self.kernel[axis].saturating_sub(skipped)) });
+        }
+        spans
     }
 
     /// For each window along one axis, the number of taps inside the input or the padding, which must be the same at both
     /// ends. For a dilation of 1.
     pub fn padded_counts(&self, axis: usize) -> Vec<usize> {
         let end = self.input[axis] + 2 * self.before[axis];
-        collected((0..self.output[axis]).map(|o| self.kernel[axis].min(end - o * self.stride[axis])))
+        let mut counts = vector(self.output[axis]);
+        for o in 0..self.output[axis] {
+            counts.push(self.kernel[axis].min(end - o * self.stride[axis]));
+        }
+        counts
     }
 
     /// The windows along one axis whose tap `tap` is inside the input.
@@ -122,24 +131,20 @@ impl Windows {
     pub fn across(&self) -> Vec<(Range<usize>, usize)> {
         let (stride, dilation, before) = (self.stride[2], self.dilation[2], self.before[2]);
         // A kernel may be much longer than the input, so this does not loop over all taps.
-        let taps_of = |(o, span): (usize, Span)| {
-            let first = (span.start + before - o * stride) / dilation;
-            first..first + span.count
-        };
-        let mut met = collected(self.spans(2).into_iter().enumerate().map(taps_of));
-        met.sort_unstable_by_key(|taps| taps.start);
+        let spans = self.spans(2);
+        let first = |o: usize| (spans[o].start + before - o * stride) / dilation;
         // Each tap once, although many windows have it.
-        let mut next = 0;
-        let each = met.into_iter().flat_map(|taps| {
-            let new = taps.start.max(next)..taps.end;
-            next = next.max(taps.end);
-            new
-        });
-        collected(each.map(|tap| {
-            let range = self.meeting(2, tap);
-            let from = range.start * stride + tap * dilation - before;
-            (range, from)
-        }))
+        let (mut all, mut next) = (Vec::new(), 0);
+        for o in order(spans.len(), &|o| first(o) as u64) {
+            let end = first(o) + spans[o].count;
+            for tap in first(o).max(next)..end {
+                let range = self.meeting(2, tap);
+                let from = range.start * stride + tap * dilation - before;
+                push(&mut all, (range, from));
+            }
+            next = next.max(end);
+        }
+        all
     }
 
     /// Calls `f` for every run of the windows `at` (numbered over all axes, row-major) through one tap.

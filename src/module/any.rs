@@ -35,6 +35,7 @@ impl AnyParam {
     /// # Panics
     /// If it is [lazy](Param::is_lazy).
     #[track_caller]
+    #[inline]
     pub fn shape(&self) -> Vec<usize> {
         any_param!(self, p => p.shape())
     }
@@ -50,6 +51,7 @@ impl AnyParam {
     }
 
     /// What gives it the values that it has now.
+    #[inline]
     pub(super) fn undo(&self) -> Box<dyn FnOnce()> {
         any_param!(self.clone(), p => Box::new(p.undo()))
     }
@@ -64,6 +66,7 @@ impl AnyParam {
     /// # Panics
     /// If it is [lazy](Param::is_lazy).
     #[track_caller]
+    #[inline]
     pub fn numel(&self) -> usize {
         any_param!(self, p => p.numel())
     }
@@ -87,6 +90,7 @@ impl AnyParam {
     }
 
     /// The gradient accumulated by backward passes.
+    #[inline]
     pub fn grad(&self) -> Option<AnyTensor> {
         any_param!(self, p => p.grad().map(AnyTensor::from))
     }
@@ -241,6 +245,7 @@ impl AnyBuffer {
     }
 
     /// What gives it the value that it has now.
+    #[inline]
     pub(super) fn undo(&self) -> Box<dyn FnOnce()> {
         any_buffer!(self.clone(), b => Box::new(b.undo()))
     }
@@ -268,6 +273,7 @@ impl AnyBuffer {
     /// # Panics
     /// If it is [lazy](Buffer::is_lazy).
     #[track_caller]
+    #[inline]
     pub fn shape(&self) -> Vec<usize> {
         any_buffer!(self, b => b.tensor().shape().to_vec())
     }

@@ -9,11 +9,11 @@ use ndarray::ArrayViewMutD;
 
 use super::{
     copies::{Handle, cloned, converted},
-    param::{fits, misfit, refuse},
+    param::{all_known, check, fits, misfit, refuse},
     scope,
 };
 use crate::{
-    Element, Error, Result, Tensor,
+    Element, Result, Tensor,
     kernels::copy::contiguous,
     sync::{read, write},
 };
@@ -77,7 +77,7 @@ impl<T: Element> Buffer<T> {
     /// The part of the shape that is known: all of it, unless the buffer is [lazy](Buffer::is_lazy).
     pub fn known_shape(&self) -> Vec<Option<usize>> {
         match &*read(&self.0) {
-            Value::Known(tensor) => tensor.shape().iter().copied().map(Some).collect(),
+            Value::Known(tensor) => all_known(tensor.shape()),
             Value::Lazy(known) => known.clone(),
         }
     }
@@ -126,10 +126,7 @@ impl<T: Element> Buffer<T> {
     /// # Errors
     /// If the shape differs.
     pub fn set(&self, values: &Tensor<T>) -> Result<()> {
-        let known = self.known_shape();
-        if !fits(&known, values.shape()) {
-            return Err(Error::shape("set", misfit("buffer", &known, values.shape())));
-        }
+        check("buffer", &self.known_shape(), values.shape())?;
         match scope::keeper(self.address()) {
             Some(scope) => scope.keep(self, values.detach()),
             None => *write(&self.0) = Value::Known(values.detach()),

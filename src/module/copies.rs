@@ -10,7 +10,7 @@ use std::{
 use crate::sync::{Scoped, during};
 
 /// A shared handle to a tensor, or a shared module.
-pub(super) trait Handle: Clone + 'static {
+pub(crate) trait Handle: Clone + 'static {
     /// The address of what is shared, which identifies it as long as a handle exists.
     fn address(&self) -> usize;
 }
@@ -108,7 +108,7 @@ fn with<R>(f: impl FnOnce(&mut Copies) -> Option<R>) -> Option<R> {
 }
 
 /// The existing clone of `source`, or a new one.
-pub(super) fn cloned<H: Handle>(source: &H, make: impl FnOnce() -> H) -> H {
+pub(crate) fn cloned<H: Handle>(source: &H, make: impl FnOnce() -> H) -> H {
     if is_sharing() {
         return source.clone();
     }

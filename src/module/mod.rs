@@ -34,8 +34,8 @@ pub use buffer::Buffer;
 #[doc(hidden)]
 pub use call::{Arg, Call, Place, Seen, Unseen, run};
 pub use containers::{Dict, ModuleDict, ModuleList, ParameterDict, ParameterList};
-pub(crate) use copies::sharing;
 pub use copies::{Copying, copying};
+pub(crate) use copies::{cloned, sharing};
 pub use dtype::Dtype;
 pub use field::{Field, Members};
 pub use forward::{CloneForward, Forward};

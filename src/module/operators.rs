@@ -21,6 +21,7 @@ macro_rules! operators {
         impl<$($generics)*> ops::$trait<$right> for $left {
             type Output = Tensor<$t>;
             #[track_caller]
+            #[inline]
             fn $method(self, $b: $right) -> Tensor<$t> {
                 let $a = self;
                 ops::$trait::$method($x, $y)

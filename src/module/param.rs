@@ -239,8 +239,8 @@ impl<T: Real> Param<T> {
     /// The part of the shape that is known: all of it, unless the parameter is [lazy](Param::is_lazy).
     pub fn known_shape(&self) -> Vec<Option<usize>> {
         match &read(&self.0).source {
-            Source::Own(tensor) => tensor.shape().iter().copied().map(Some).collect(),
-            Source::Computed(list) => list.shape().iter().copied().map(Some).collect(),
+            Source::Own(tensor) => all_known(tensor.shape()),
+            Source::Computed(list) => all_known(list.shape()),
             Source::Lazy(known) => known.clone(),
         }
     }
@@ -261,10 +261,7 @@ impl<T: Real> Param<T> {
     /// # Errors
     /// If the shape differs, or a parametrization has no right inverse.
     pub fn set(&self, values: &Tensor<T>) -> Result<()> {
-        let known = self.known_shape();
-        if !fits(&known, values.shape()) {
-            return Err(Error::shape("set", misfit("parameter", &known, values.shape())));
-        }
+        check("parameter", &self.known_shape(), values.shape())?;
         let mut state = write(&self.0);
         match &mut state.source {
             Source::Own(tensor) => tensor.data = values.data.clone(),
@@ -437,6 +434,17 @@ impl<T: Real> Param<T> {
         copying.end();
         cast
     }
+}
+
+/// A shape of which every part is known.
+pub(super) fn all_known(shape: &[usize]) -> Vec<Option<usize>> {
+    shape.iter().copied().map(Some).collect()
+}
+
+/// # Errors
+/// If new values do not have the part of the shape that is known.
+pub(super) fn check(what: &str, known: &[Option<usize>], values: &[usize]) -> Result<()> {
+    if fits(known, values) { Ok(()) } else { Err(Error::shape("set", misfit(what, known, values))) }
 }
 
 /// Whether a shape agrees with the known part.

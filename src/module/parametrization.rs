@@ -1,10 +1,10 @@
 //! [`Parametrization`]: parameters that are computed from others.
 
-use std::{any::Any, collections::HashMap, sync::Arc};
+use std::{any::Any, sync::Arc};
 
-use super::{AnyParam, Module, Param, copying, field::Members, param::Source, walk};
+use super::{AnyParam, Module, Param, copying, field::Members, param::Source, scope::ByAddress, walk};
 use crate::{
-    AnyTensor, Error, Real, Result, Tensor,
+    Error, Real, Result, Tensor,
     state::StateDict,
     sync::{Scoped, during},
     tensor::{grad_enabled, no_grad, unerase},
@@ -219,9 +219,8 @@ impl<T: Real> ParametrizationList<T> {
     }
 }
 
-/// For each list, with and without gradients, what it computed; the list is kept, since the address of one that is dropped may
-/// be reused.
-type Values = HashMap<(usize, bool), (Arc<dyn Module>, AnyTensor)>;
+/// What each list computed, without and with gradients.
+type Values = [ByAddress<Arc<dyn Module>>; 2];
 
 thread_local! {
     static CACHE: Scoped<Values> = const { Scoped::new() };
@@ -242,13 +241,13 @@ pub(super) fn values<T: Real>(list: Arc<ParametrizationList<T>>) -> Result<Tenso
     if !CACHE.with(Scoped::is_some) {
         return list.tensor();
     }
-    let key = (Arc::as_ptr(&list) as *const () as usize, grad_enabled());
-    let known = CACHE.with(|cache| cache.with(|values| Some(values.as_ref()?.get(&key)?.1.clone())));
+    let (address, with_grad) = (Arc::as_ptr(&list) as *const () as usize, usize::from(grad_enabled()));
+    let known = CACHE.with(|cache| cache.with(|values| values.as_ref()?[with_grad].get(address)));
     if let Some(tensor) = known.and_then(unerase) {
         return Ok(tensor);
     }
     let tensor = list.tensor()?;
-    CACHE.with(|cache| cache.with(|values| values.as_mut()?.insert(key, (list, tensor.clone().into()))));
+    CACHE.with(|cache| cache.with(|values| values.as_mut()?[with_grad].set(address, list, tensor.clone().into())));
     Ok(tensor)
 }
 

@@ -5,6 +5,7 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 use super::{
     Buffer, Module, Param,
     any::{AnyBuffer, AnyParam},
+    copies::Handle,
     param::fits,
     parametrization::anew,
     walk::{self, Entry},
@@ -37,32 +38,39 @@ thread_local! {
 /// ```
 #[derive(Default)]
 pub struct Scope {
-    /// By the parameter's address; the handle is kept, since the address of a freed parameter may be reused.
-    params: HashMap<usize, (AnyParam, AnyTensor)>,
-    buffers: RefCell<Buffers>,
+    params: ByAddress<AnyParam>,
+    buffers: RefCell<ByAddress<AnyBuffer>>,
     /// Whether a buffer without a value in this scope gets one when it is written.
     captures: bool,
     outer: Option<Rc<Scope>>,
 }
 
-/// The buffers that have a value in a scope, in order of insertion.
-#[derive(Default)]
-struct Buffers {
+/// Values by the address of a parameter, a buffer or a module, in order of insertion. The handles are kept, since the address of
+/// what is freed may be reused.
+pub(super) struct ByAddress<H> {
     places: HashMap<usize, usize>,
-    values: Vec<(AnyBuffer, AnyTensor)>,
+    values: Vec<(H, AnyTensor)>,
 }
 
-impl Buffers {
-    fn get(&self, address: usize) -> Option<AnyTensor> {
+impl<H> Default for ByAddress<H> {
+    fn default() -> Self {
+        ByAddress { places: HashMap::new(), values: Vec::new() }
+    }
+}
+
+impl<H> ByAddress<H> {
+    pub(super) fn get(&self, address: usize) -> Option<AnyTensor> {
         self.places.get(&address).map(|&place| self.values[place].1.clone())
     }
 
-    fn set(&mut self, buffer: AnyBuffer, value: AnyTensor) {
-        let place = *self.places.entry(buffer.address()).or_insert(self.values.len());
-        match self.values.get_mut(place) {
-            Some((_, old)) => *old = value,
-            None => self.values.push((buffer, value)),
+    /// Returns the value before.
+    pub(super) fn set(&mut self, address: usize, handle: H, value: AnyTensor) -> Option<AnyTensor> {
+        let place = *self.places.entry(address).or_insert(self.values.len());
+        if let Some((_, old)) = self.values.get_mut(place) {
+            return Some(std::mem::replace(old, value));
         }
+        self.values.push((handle, value));
+        None
     }
 }
 
@@ -77,6 +85,7 @@ impl Scope {
     ///
     /// # Errors
     /// If the model has no such name, a tensor has another type or shape, or one parameter is given two tensors.
+    #[inline]
     pub fn of(model: &dyn Module, tensors: &StateDict) -> Result<Self> {
         let op = "functional_call";
         let entries = walk::entries(op, model)?;
@@ -95,13 +104,8 @@ impl Scope {
                 return Err(Error::shape(op, format!("`{name}` is {is}, the tensor for it is {got}")));
             }
             let before = match entry {
-                Entry::Param(p) => scope.params.insert(p.address(), (p.clone(), tensor.clone())).map(|(_, t)| t),
-                Entry::Buffer(b) => {
-                    let buffers = scope.buffers.get_mut();
-                    let before = buffers.get(b.address());
-                    buffers.set(b.clone(), tensor.clone());
-                    before
-                }
+                Entry::Param(p) => scope.params.set(p.address(), p.clone(), tensor.clone()),
+                Entry::Buffer(b) => scope.buffers.get_mut().set(b.address(), b.clone(), tensor.clone()),
             };
             if before.is_some_and(|before| !before.is_same(tensor)) {
                 let why = "is tied to one that was given another tensor; give the same, or only one of them";
@@ -117,7 +121,7 @@ impl Scope {
     }
 
     pub(crate) fn any_parameter(mut self, param: &AnyParam, tensor: AnyTensor) -> Self {
-        self.params.insert(param.address(), (param.clone(), tensor));
+        self.params.set(param.address(), param.clone(), tensor);
         self
     }
 
@@ -127,7 +131,7 @@ impl Scope {
     }
 
     pub(crate) fn any_buffer(self, buffer: &AnyBuffer, value: AnyTensor) -> Self {
-        self.buffers.borrow_mut().set(buffer.clone(), value);
+        self.buffers.borrow_mut().set(buffer.address(), buffer.clone(), value);
         self
     }
 
@@ -173,7 +177,7 @@ pub(super) fn tensor<T: Real>(address: usize) -> Option<Tensor<T>> {
     if !entered() {
         return None;
     }
-    find(|scope| scope.params.get(&address).map(|(_, tensor)| tensor.clone())).and_then(unerase)
+    find(|scope| scope.params.get(address)).and_then(unerase)
 }
 
 /// The value that replaces that of the buffer with this address.
@@ -196,6 +200,6 @@ pub(super) fn keeper(address: usize) -> Option<Rc<Scope>> {
 
 impl Scope {
     pub(super) fn keep<T: Element>(&self, buffer: &Buffer<T>, value: Tensor<T>) {
-        self.buffers.borrow_mut().set(buffer.into(), value.into());
+        self.buffers.borrow_mut().set(buffer.address(), buffer.into(), value.into());
     }
 }

@@ -41,6 +41,7 @@ fn descend(module: &dyn Module, prefix: &str, f: &mut dyn FnMut(&str, &Members<'
 }
 
 /// The parameters of a module itself, including those from which parametrizations compute others.
+#[inline]
 pub(super) fn own_parameters(root: &dyn Module) -> Vec<AnyParam> {
     let root = members(root);
     let mut own = Vec::new();
@@ -114,6 +115,7 @@ pub(super) fn named_buffers(root: &dyn Module) -> Vec<(String, AnyBuffer)> {
     found
 }
 
+#[inline]
 pub(super) fn children(root: &dyn Module) -> Vec<(String, &dyn Module)> {
     members(root).children
 }
@@ -165,6 +167,7 @@ impl Entry {
     }
 
     /// What gives it the values that it has now.
+    #[inline]
     pub(super) fn undo(&self) -> Box<dyn FnOnce()> {
         match self {
             Entry::Param(p) => p.undo(),
@@ -209,6 +212,7 @@ pub(super) fn zero_grad(root: &dyn Module) {
     parameters(root).iter().for_each(AnyParam::zero_grad);
 }
 
+#[inline]
 pub(super) fn set_requires_grad(root: &dyn Module, requires_grad: bool) {
     parameters(root).iter().for_each(|p| p.set_requires_grad(requires_grad));
 }

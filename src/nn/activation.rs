@@ -49,6 +49,7 @@ macro_rules! layers {
             /// The layer with these options, and PyTorch's defaults for the others.
             $($($(#[doc = panics!($arg_message)])?)+)?
             $(#[doc = panics!($message)])?
+            #[inline]
             #[track_caller]
             pub fn new($($($arg: argument!($arg_kind $arg_ty)),+)?) -> Self {
                 $($(
@@ -68,6 +69,7 @@ macro_rules! layers {
             $(layers! { @ setter $name $other $other_kind $other_ty, [$(#[$other_doc])*] $other_default })?
             $($(layers! { @ setter $flag })+)?
 
+            #[inline]
             fn extra_repr(&self) -> String {
                 let $layer = self;
                 let _ = $layer;
@@ -96,6 +98,7 @@ macro_rules! layers {
         pub const $name: $name = $name { $($arg: $default,)* $($rest)* };
 
         impl Default for $name {
+            #[inline]
             fn default() -> Self {
                 $name
             }
@@ -113,6 +116,7 @@ macro_rules! layers {
     (@ setter $name:ident $field:ident $kind:tt $ty:ty, [$(#[$doc:meta])*] $default:expr $(, if $valid:expr, $message:literal)?) => {
         $(#[$doc])*
         $(#[doc = panics!($message)])?
+        #[inline]
         #[track_caller]
         pub fn $field(mut self, $field: argument!($kind $ty)) -> Self {
             let $field: $ty = $field.into();
@@ -304,6 +308,7 @@ pub struct PReLU<T: Real = f32> {
 }
 
 impl Default for PReLU {
+    #[inline]
     fn default() -> Self {
         PReLU { weight: Param::new(Tensor::full([1], 0.25)), init: 0.25 }
     }
@@ -311,6 +316,7 @@ impl Default for PReLU {
 
 impl PReLU {
     /// A layer with one slope for all channels.
+    #[inline]
     pub fn new() -> Self {
         Self::default()
     }

@@ -47,6 +47,7 @@ impl AdaptiveLogSoftmaxWithLoss {
     /// # Panics
     /// If the cutoffs do not rise from 1 or more to less than `n_classes`, or there are none.
     #[track_caller]
+    #[inline]
     pub fn new(in_features: usize, n_classes: usize, cutoffs: impl AsRef<[usize]>) -> Self {
         let cutoffs = [cutoffs.as_ref(), &[n_classes]].concat();
         assert!(
@@ -65,6 +66,7 @@ impl AdaptiveLogSoftmaxWithLoss {
     /// # Panics
     /// If it is not above 0.
     #[track_caller]
+    #[inline]
     pub fn div_value(mut self, div_value: f64) -> Self {
         assert!(div_value > 0., "AdaptiveLogSoftmaxWithLoss: div_value is above 0, got {div_value}");
         let in_features = self.head.weight.shape()[1];

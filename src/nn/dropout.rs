@@ -33,6 +33,7 @@ macro_rules! layers {
             /// # Panics
             /// If `p` is not between 0 and 1.
             #[track_caller]
+            #[inline]
             pub fn new(p: f64) -> Self {
                 assert!((0. ..=1.).contains(&p), "dropout probability has to be between 0 and 1, but got {p}");
                 Self { p, inplace: false, mode: Mode::training() }
@@ -47,6 +48,7 @@ macro_rules! layers {
                 $type_name
             }
 
+            #[inline]
             fn extra_repr(&self) -> String {
                 ExtraRepr::new().named("p", self.p).named("inplace", self.inplace).finish()
             }

@@ -47,6 +47,7 @@ impl Flatten {
         end_dim: of isize;
     }
 
+    #[inline]
     fn extra_repr(&self) -> String {
         ExtraRepr::new().named("start_dim", self.start_dim).named("end_dim", self.end_dim).finish()
     }
@@ -80,6 +81,7 @@ impl Unflatten {
         Unflatten { dim, unflattened_size: unflattened_size.into().0 }
     }
 
+    #[inline]
     fn extra_repr(&self) -> String {
         ExtraRepr::new().named("dim", self.dim).named("unflattened_size", &self.unflattened_size).finish()
     }

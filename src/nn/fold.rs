@@ -35,6 +35,7 @@ impl Unfold {
 
     F::fold_setters!();
 
+    #[inline]
     fn extra_repr(&self) -> String {
         described(ExtraRepr::new(), self.kernel_size, &self.options)
     }
@@ -77,6 +78,7 @@ impl Fold {
 
     F::fold_setters!();
 
+    #[inline]
     fn extra_repr(&self) -> String {
         described(ExtraRepr::new().named("output_size", self.output_size), self.kernel_size, &self.options)
     }

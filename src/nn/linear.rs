@@ -128,6 +128,7 @@ impl Bilinear {
     /// # Panics
     /// If `in1_features` is 0.
     #[track_caller]
+    #[inline]
     pub fn new(in1_features: usize, in2_features: usize, out_features: usize) -> Self {
         assert!(in1_features > 0, "Bilinear: in1_features must be > 0, but got 0");
         let weight = init::drawn(&[out_features, in1_features, in2_features], in1_features);

@@ -49,17 +49,20 @@ macro_rules! losses {
 
         impl $name {
             /// With PyTorch's default options.
+            #[inline]
             pub fn new() -> Self {
                 let options = Self::defaults();
                 $name { $($($buffer: None,)*)? $($field: options.$field,)* reduction: options.reduction }
             }
 
+            #[inline]
             fn defaults() -> F::$options$(<'static, losses!(@ f32 $option_t)>)? {
                 Default::default()
             }
         }
 
         impl Default for $name {
+            #[inline]
             fn default() -> Self {
                 Self::new()
             }
@@ -73,6 +76,7 @@ macro_rules! losses {
             })*)?
 
             $(#[doc = see!($options $field)]
+            #[inline]
             #[track_caller]
             pub fn $field(mut self, $field: $ty) -> Self {
                 self.$field = $name::defaults().$field($field).$field;

@@ -29,6 +29,7 @@ macro_rules! layers {
                 format!(concat!(stringify!($name), "{}d"), N)
             }
 
+            #[inline]
             fn extra_repr(&self) -> String {
                 ExtraRepr::new().value(self.padding).finish()
             }
@@ -125,6 +126,7 @@ impl<const N: usize> ConstantPad<N> {
         format!("ConstantPad{N}d")
     }
 
+    #[inline]
     fn extra_repr(&self) -> String {
         ExtraRepr::new().named("padding", self.padding).named("value", self.value).finish()
     }

@@ -272,6 +272,7 @@ fn each_part<R: Send>(
 }
 
 /// The payload of a panic with the place added, if it is text.
+#[inline]
 fn placed(payload: Box<dyn Any + Send>, place: &str) -> Box<dyn Any + Send> {
     let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
     match text {

@@ -34,6 +34,7 @@ impl Upsample {
     // PyTorch's layer has no antialias.
     F::interpolate_setters!(except(antialias));
 
+    #[inline]
     fn extra_repr(&self) -> String {
         format!("{}, mode='{}'", self.to, self.options.mode)
     }
@@ -62,6 +63,7 @@ macro_rules! in_one_mode {
                 Self { to }
             }
 
+            #[inline]
             fn extra_repr(&self) -> String {
                 format!("{}, mode='{}'", self.to, $mode)
             }

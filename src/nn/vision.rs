@@ -23,11 +23,13 @@ macro_rules! layers {
             /// # Panics
             /// If it is 0.
             #[track_caller]
+            #[inline]
             pub fn new($number: usize) -> Self {
                 assert!($number > 0, "{} at least 1, got 0", $what);
                 Self { $number }
             }
 
+            #[inline]
             fn extra_repr(&self) -> String {
                 ExtraRepr::new().named(stringify!($number), self.$number).finish()
             }

@@ -213,6 +213,6 @@ impl<T: Number> Tensor<T> {
     /// # Errors
     /// As [`isclose`](Tensor::isclose).
     pub fn allclose(&self, other: &Tensor<T>, rtol: f64, atol: f64, equal_nan: bool) -> Result<bool> {
-        Ok(self.isclose(other, rtol, atol, equal_nan)?.view().iter().all(|&close| close))
+        Ok(self.isclose(other, rtol, atol, equal_nan)?.elements().iter().all(|&close| close))
     }
 }

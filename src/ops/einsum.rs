@@ -4,26 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::{
     Error, Result,
-    kernels::layout::sort_falling,
     tensor::{Ints, Number, Tensor, axis},
 };
 
-/// An axis of an equation: a letter, or one of the axes that `...` stands for, counted from the last one.
+/// An axis of an equation: a letter, or one of the axes that `...` stands for, counted from the last one. In their order come
+/// the axes of `...` from the first on, then the letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Label {
     Ellipsis(std::cmp::Reverse<usize>),
     Letter(char),
-}
-
-impl Label {
-    /// Rises in the order of labels: the axes of `...` from the first on, then the letters.
-    #[inline]
-    fn rank(&self) -> isize {
-        match *self {
-            Label::Ellipsis(std::cmp::Reverse(from_last)) => -(from_last as isize),
-            Label::Letter(c) => c as isize,
-        }
-    }
 }
 
 #[inline]
@@ -99,12 +88,9 @@ impl<T: Number> Tensor<T> {
         }
         let labels = operand_labels(equation, &terms, operands)?;
         let output = output_labels(equation, output, &labels)?;
+        // First the axes of the result, then those that are summed over.
         let mut order = output.clone();
-        let mut others: Vec<Label> = labels.iter().flatten().copied().filter(|l| !output.contains(l)).collect();
-        sort_falling(&mut others, |l| -l.rank());
-        others.dedup();
-        order.extend(others);
-        sizes(equation, &labels, operands)?;
+        order.extend(sizes(equation, &labels, operands)?.into_keys().filter(|l| !output.contains(l)));
         let mut arranged = operands.iter().zip(&labels).map(|(x, l)| arrange(x, l, &order));
         let mut product = arranged.next().expect("one term at least")?;
         for (i, next) in arranged.enumerate() {
@@ -222,8 +208,9 @@ fn output_labels(equation: &str, output: Option<&str>, labels: &[Vec<Label>]) ->
     Ok(output)
 }
 
-/// Checks that all sizes with one label are equal, or 1 in another operand.
-fn sizes<T: Number>(equation: &str, labels: &[Vec<Label>], operands: &[&Tensor<T>]) -> Result<()> {
+/// The size of each label, in the order of labels; an error unless all sizes with one label are equal, or 1 in another
+/// operand.
+fn sizes<T: Number>(equation: &str, labels: &[Vec<Label>], operands: &[&Tensor<T>]) -> Result<BTreeMap<Label, usize>> {
     let mut sizes: BTreeMap<Label, usize> = BTreeMap::new();
     for (x, labels) in operands.iter().zip(labels) {
         for (i, (&n, label)) in x.shape().iter().zip(labels).enumerate() {
@@ -239,7 +226,7 @@ fn sizes<T: Number>(equation: &str, labels: &[Vec<Label>], operands: &[&Tensor<T
             }
         }
     }
-    Ok(())
+    Ok(sizes)
 }
 
 /// An operand with its axes in the given order; axes that it does not have get length 1.

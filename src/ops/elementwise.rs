@@ -84,7 +84,7 @@ pub(crate) trait Unary<T: Number>: Map<Params, T, T> + 'static {
     const READS: Reads;
 
     /// The gradient of the input, from that of the output.
-    fn gradient<E: Formula<T>>(p: &Params, g: E, kept: E) -> E
+    fn gradient<E: Formula>(p: &Params, g: E, kept: E) -> E
     where
         T: Real;
 }
@@ -99,13 +99,13 @@ pub(crate) trait Binary<T: Number>: Map<Params, (T, T), T> + 'static {
     const FUSED: [bool; 2] = [true; 2];
 
     /// The gradient of the first operand, from that of the output.
-    fn gradient<E: Formula<T>>(p: &Params, g: E, x: E, y: E) -> E
+    fn gradient<E: Formula>(p: &Params, g: E, x: E, y: E) -> E
     where
         T: Real;
 
     /// The gradient of the second operand: by default the negated one, as for all functions of `x − y`.
     #[inline(always)]
-    fn second_gradient<E: Formula<T>>(p: &Params, g: E, x: E, y: E) -> E
+    fn second_gradient<E: Formula>(p: &Params, g: E, x: E, y: E) -> E
     where
         T: Real,
     {
@@ -145,7 +145,7 @@ impl<T: Real, F: Binary<T>> Map<Params, (T, T, T), T> for SecondGradient<F> {
 
 // ------------------------------------------------------------------------------------------------------------- as data
 
-type OnTensors<T, const N: usize> = for<'a> fn(&Params, [Symbol<'a, T>; N]) -> Symbol<'a, T>;
+type OnTensors<const N: usize> = for<'a> fn(&Params, [Symbol<'a>; N]) -> Symbol<'a>;
 
 /// A function of one number as what its operation needs.
 pub(crate) struct UnaryRow<T: Real> {
@@ -154,17 +154,23 @@ pub(crate) struct UnaryRow<T: Real> {
     value: Loops<Params, T, T>,
     /// `None` if it reads nothing, and so needs no loop of its own.
     gradient: Option<Loops<Params, (T, T), T>>,
-    on_tensors: OnTensors<T, 2>,
+    on_tensors: OnTensors<2>,
 }
 
 impl<T: Real> UnaryRow<T> {
-    const fn of<F: Unary<T>>() -> Self {
-        fn on_tensors<'a, T: Real, F: Unary<T>>(p: &Params, [g, kept]: [Symbol<'a, T>; 2]) -> Symbol<'a, T> {
+    const fn of<F: Unary<T> + Unary<f32>>() -> Self {
+        fn on_tensors<'a, T: Real, F: Unary<T>>(p: &Params, [g, kept]: [Symbol<'a>; 2]) -> Symbol<'a> {
             F::gradient(p, g, kept)
         }
-        let gradient = if matches!(F::READS, Reads::Nothing) { None } else { Some(Loops::of_two::<Gradient<F>>()) };
+        let gradient =
+            if matches!(<F as Unary<T>>::READS, Reads::Nothing) { None } else { Some(Loops::of_two::<Gradient<F>>()) };
         let value = Loops::of_one::<F>();
-        UnaryRow { name: F::NAME, reads: F::READS, value, gradient, on_tensors: on_tensors::<T, F> }
+        // One for both types, unless they read different numbers.
+        let on_tensors: OnTensors<2> = match <F as Unary<T>>::READS as u8 == <F as Unary<f32>>::READS as u8 {
+            true => on_tensors::<f32, F>,
+            false => on_tensors::<T, F>,
+        };
+        UnaryRow { name: <F as Unary<T>>::NAME, reads: <F as Unary<T>>::READS, value, gradient, on_tensors }
     }
 }
 
@@ -176,23 +182,23 @@ pub(crate) struct BinaryRow<T: Real> {
     value: Loops<Params, (T, T), T>,
     /// The gradient of each operand; `None` if it has no loop of its own.
     gradients: [Option<Loops<Params, (T, T, T), T>>; 2],
-    on_tensors: [OnTensors<T, 3>; 2],
+    on_tensors: [OnTensors<3>; 2],
 }
 
 impl<T: Real> BinaryRow<T> {
-    const fn of<F: Binary<T>>() -> Self {
-        fn first<'a, T: Real, F: Binary<T>>(p: &Params, [g, x, y]: [Symbol<'a, T>; 3]) -> Symbol<'a, T> {
+    const fn of<F: Binary<T> + Binary<f32>>() -> Self {
+        fn first<'a, F: Binary<f32>>(p: &Params, [g, x, y]: [Symbol<'a>; 3]) -> Symbol<'a> {
             F::gradient(p, g, x, y)
         }
-        fn second<'a, T: Real, F: Binary<T>>(p: &Params, [g, x, y]: [Symbol<'a, T>; 3]) -> Symbol<'a, T> {
+        fn second<'a, F: Binary<f32>>(p: &Params, [g, x, y]: [Symbol<'a>; 3]) -> Symbol<'a> {
             F::second_gradient(p, g, x, y)
         }
         let gradients = [
-            if F::FUSED[0] { Some(Loops::of_three::<Gradient<F>>()) } else { None },
-            if F::FUSED[1] { Some(Loops::of_three::<SecondGradient<F>>()) } else { None },
+            if <F as Binary<T>>::FUSED[0] { Some(Loops::of_three::<Gradient<F>>()) } else { None },
+            if <F as Binary<T>>::FUSED[1] { Some(Loops::of_three::<SecondGradient<F>>()) } else { None },
         ];
-        let (value, on_tensors): (_, [OnTensors<T, 3>; 2]) = (Loops::of_two::<F>(), [first::<T, F>, second::<T, F>]);
-        BinaryRow { name: F::NAME, reads: F::READS, value, gradients, on_tensors }
+        let (value, on_tensors): (_, [OnTensors<3>; 2]) = (Loops::of_two::<F>(), [first::<F>, second::<F>]);
+        BinaryRow { name: <F as Binary<T>>::NAME, reads: <F as Binary<T>>::READS, value, gradients, on_tensors }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     cell::OnceCell,
+    cmp::Ordering,
     marker::PhantomData,
     ops::{Add, BitAnd, BitOr, Div, Mul, Neg, Not, Sub},
     ptr,
@@ -18,13 +19,40 @@ use crate::{
         special_f64,
         vmath::VectorMath,
     },
-    tensor::{Number, Real, Tensor},
+    tensor::{AnyTensor, DType, Element, Real, Tensor, known_ref, unerase},
 };
 
+/// One expression on tensors of the one type that a formula has, as what it makes of them.
+macro_rules! each_type {
+    ($($x:ident = $of:expr),+; $result:expr) => {
+        match ($($of,)+) {
+            ($(Values::F32($x),)+) => AnyTensor::F32($result),
+            ($(Values::F64($x),)+) => AnyTensor::F64($result),
+            #[allow(unreachable_patterns)] // of a single tensor
+            _ => unreachable!("a formula has one type"),
+        }
+    };
+}
+
+/// Passes one expression as two functions, where `T` is `f32` and where it is `f64`.
+macro_rules! typed {
+    ($of:ident.$by:ident($($argument:expr)?), |$($x:ident),+| $body:expr) => {
+        $of.$by($($argument,)? typed!(f32 |$($x),+| $body), typed!(f64 |$($x),+| $body))
+    };
+    ($t:ident |$($x:ident),+| $body:expr) => {
+        |$($x),+| {
+            #[allow(dead_code)]
+            type T = $t;
+            $body
+        }
+    };
+}
+
 /// The operands of a derivative: numbers ([`Lane`]) in the fast first-order pass, or tensors ([`Symbol`]) if it is
-/// differentiated again.
-pub(crate) trait Formula<T: Real>:
-    Functions<T>
+/// differentiated again. A formula does not know the type of the elements, so that one on tensors is compiled once.
+pub(crate) trait Formula:
+    Functions
+    + Conditions
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>
@@ -34,12 +62,6 @@ pub(crate) trait Formula<T: Real>:
     + Sub<f64, Output = Self>
     + Mul<f64, Output = Self>
 {
-    /// The mask of a condition.
-    type Truth: Copy + BitAnd<Output = Self::Truth> + BitOr<Output = Self::Truth> + Not<Output = Self::Truth>;
-
-    fn test(self, holds: impl Fn(T) -> bool + Sync) -> Self::Truth;
-    fn test_with(self, other: Self, holds: impl Fn(T, T) -> bool + Sync) -> Self::Truth;
-
     /// Itself where the condition holds, 0 elsewhere, whatever its value is there: this is how a gradient passes a
     /// function that is flat in parts. A factor of 0 would turn an infinite gradient into NaN.
     fn kept(self, truth: Self::Truth) -> Self;
@@ -57,45 +79,86 @@ pub(crate) trait Formula<T: Real>:
     fn power_of(self, base: f64) -> Self;
     /// See [`Tensor::polygamma`]; `n` is at least 1.
     fn polygamma(self, n: u32) -> Self;
+}
 
-    #[inline(always)]
-    fn gt(self, limit: f64) -> Self::Truth {
-        self.test(|x| x > T::of(limit))
+/// One row per condition: on a number and a limit, on a number alone, on two numbers.
+macro_rules! conditions {
+    (limit { $($name:ident: |$x:ident, $limit:ident| $holds:expr;)* }
+     alone { $($alone:ident: |$y:ident| $it_holds:expr;)* }
+     two { $($(#[$doc:meta])* $two:ident: |$a:ident, $b:ident| $both_hold:expr;)* }) => {
+        /// The conditions in a [`Formula`].
+        pub(crate) trait Conditions: Copy {
+            /// The mask of a condition.
+            type Truth: Copy + BitAnd<Output = Self::Truth> + BitOr<Output = Self::Truth> + Not<Output = Self::Truth>;
+            $(fn $name(self, limit: f64) -> Self::Truth;)*
+            $(fn $alone(self) -> Self::Truth;)*
+            $($(#[$doc])* fn $two(self, other: Self) -> Self::Truth;)*
+        }
+
+        impl<I: Isa, T: Real> Conditions for Lane<I, T> {
+            type Truth = bool;
+            $(
+                #[inline(always)]
+                fn $name(self, limit: f64) -> bool {
+                    let ($x, $limit) = (self.0, T::of(limit));
+                    $holds
+                }
+            )*
+            $(
+                #[inline(always)]
+                fn $alone(self) -> bool {
+                    let $y = self.0;
+                    $it_holds
+                }
+            )*
+            $(
+                #[inline(always)]
+                fn $two(self, other: Self) -> bool {
+                    let ($a, $b) = (self.0, other.0);
+                    $both_hold
+                }
+            )*
+        }
+
+        impl<'a> Conditions for Symbol<'a> {
+            type Truth = Marks<'a>;
+            $(
+                #[inline(never)]
+                fn $name(self, limit: f64) -> Marks<'a> {
+                    self.marked(limit, |$x, $limit| $holds)
+                }
+            )*
+            $(
+                #[inline(never)]
+                fn $alone(self) -> Marks<'a> {
+                    self.marked(0., |$y, _| $it_holds)
+                }
+            )*
+            $(
+                #[inline(never)]
+                fn $two(self, other: Self) -> Marks<'a> {
+                    self.marked_with(other, |$a, $b| $both_hold)
+                }
+            )*
+        }
+    };
+}
+conditions! {
+    limit {
+    gt: |x, limit| x > limit;
+    ge: |x, limit| x >= limit;
+    lt: |x, limit| x < limit;
+    le: |x, limit| x <= limit;
+    equals: |x, limit| x == limit;
     }
-    #[inline(always)]
-    fn ge(self, limit: f64) -> Self::Truth {
-        self.test(|x| x >= T::of(limit))
+    alone {
+    is_nan: |x| is_nan(x);
+    is_finite: |x| x.is_finite();
     }
-    #[inline(always)]
-    fn lt(self, limit: f64) -> Self::Truth {
-        self.test(|x| x < T::of(limit))
-    }
-    #[inline(always)]
-    fn le(self, limit: f64) -> Self::Truth {
-        self.test(|x| x <= T::of(limit))
-    }
-    #[inline(always)]
-    fn equals(self, other: f64) -> Self::Truth {
-        self.test(|x| x == T::of(other))
-    }
-    #[inline(always)]
-    fn is_nan(self) -> Self::Truth {
-        self.test(is_nan)
-    }
-    #[inline(always)]
-    fn is_finite(self) -> Self::Truth {
-        self.test(T::is_finite)
-    }
+    two {
     /// Where it is above the other, or one of them is NaN.
-    #[inline(always)]
-    fn above(self, other: Self) -> Self::Truth {
-        self.test_with(other, |x, y| {
-            !matches!(x.partial_cmp(&y), Some(std::cmp::Ordering::Less | std::cmp::Ordering::Equal))
-        })
-    }
-    #[inline(always)]
-    fn same(self, other: Self) -> Self::Truth {
-        self.test_with(other, |x, y| x == y)
+    above: |x, y| !matches!(x.partial_cmp(&y), Some(Ordering::Less | Ordering::Equal));
+    same: |x, y| x == y;
     }
 }
 
@@ -165,18 +228,18 @@ macro_rules! operators {
                 Lane::new(self.0 $op T::of(constant))
             }
         }
-        impl<T: Real> $trait for Symbol<'_, T> {
+        impl $trait for Symbol<'_> {
             type Output = Self;
             #[inline(never)]
             fn $method(self, other: Self) -> Self {
-                self.page.keep(self.of $op other.of)
+                typed!(self.and(other), |x, y| x $op y)
             }
         }
-        impl<T: Real> $trait<f64> for Symbol<'_, T> {
+        impl $trait<f64> for Symbol<'_> {
             type Output = Self;
             #[inline(never)]
             fn $method(self, constant: f64) -> Self {
-                self.page.keep(self.of $op T::of(constant))
+                typed!(self.with(constant), |x, c| x $op c)
             }
         }
     )*};
@@ -191,17 +254,7 @@ impl<I, T: Real> Neg for Lane<I, T> {
     }
 }
 
-impl<I: Isa, T: Real> Formula<T> for Lane<I, T> {
-    type Truth = bool;
-
-    #[inline(always)]
-    fn test(self, holds: impl Fn(T) -> bool + Sync) -> bool {
-        holds(self.0)
-    }
-    #[inline(always)]
-    fn test_with(self, other: Self, holds: impl Fn(T, T) -> bool + Sync) -> bool {
-        holds(self.0, other.0)
-    }
+impl<I: Isa, T: Real> Formula for Lane<I, T> {
     #[inline(always)]
     fn kept(self, truth: bool) -> Self {
         if truth { self } else { Lane::new(T::ZERO) }
@@ -240,53 +293,131 @@ impl<I: Isa, T: Real> Formula<T> for Lane<I, T> {
 
 // --------------------------------------------------------------------------------------------------------- on tensors
 
-/// A tensor in a formula. Intermediate results are stored on a [`Page`], so that this can be copied as a number can.
-pub(crate) struct Symbol<'a, T: Real> {
-    of: &'a Tensor<T>,
-    page: &'a Page<T>,
+/// A tensor of one of the types that have gradients.
+#[derive(Clone, Copy)]
+enum Values<'a> {
+    F32(&'a Tensor<f32>),
+    F64(&'a Tensor<f64>),
 }
 
-impl<T: Real> Clone for Symbol<'_, T> {
-    fn clone(&self) -> Self {
-        *self
+impl<'a> Values<'a> {
+    fn of<T: Real>(tensor: &'a Tensor<T>) -> Self {
+        match T::DTYPE {
+            DType::F32 => Values::F32(known_ref(tensor)),
+            _ => Values::F64(known_ref(tensor)),
+        }
+    }
+
+    fn inside(tensor: &'a AnyTensor) -> Self {
+        match tensor {
+            AnyTensor::F32(t) => Values::F32(t),
+            AnyTensor::F64(t) => Values::F64(t),
+            other => unreachable!("{} has no gradients", other.dtype()),
+        }
+    }
+
+    fn address(self) -> *const () {
+        match self {
+            Values::F32(t) => ptr::from_ref(t).cast(),
+            Values::F64(t) => ptr::from_ref(t).cast(),
+        }
     }
 }
-impl<T: Real> Copy for Symbol<'_, T> {}
 
-/// The tensors of a formula.
-pub(crate) struct Page<T: Real> {
-    lines: [OnceCell<Tensor<T>>; 4],
-    next: OnceCell<Box<Page<T>>>,
+/// A tensor in a formula. Intermediate results are stored on a [`Page`], so that this can be copied as a number can.
+#[derive(Clone, Copy)]
+pub(crate) struct Symbol<'a> {
+    of: Values<'a>,
+    page: &'a Page,
 }
 
-impl<T: Real> Page<T> {
+impl<'a> Symbol<'a> {
+    #[inline(never)]
+    fn by(self, f: fn(&Tensor<f32>) -> Tensor<f32>, g: fn(&Tensor<f64>) -> Tensor<f64>) -> Self {
+        self.page.keep(match self.of {
+            Values::F32(x) => AnyTensor::F32(f(x)),
+            Values::F64(x) => AnyTensor::F64(g(x)),
+        })
+    }
+
+    #[inline(never)]
+    fn with(
+        self,
+        constant: f64,
+        f: fn(&Tensor<f32>, f32) -> Tensor<f32>,
+        g: fn(&Tensor<f64>, f64) -> Tensor<f64>,
+    ) -> Self {
+        self.page.keep(match self.of {
+            Values::F32(x) => AnyTensor::F32(f(x, constant as f32)),
+            Values::F64(x) => AnyTensor::F64(g(x, constant)),
+        })
+    }
+
+    #[inline(never)]
+    fn and(
+        self,
+        other: Self,
+        f: fn(&Tensor<f32>, &Tensor<f32>) -> Tensor<f32>,
+        g: fn(&Tensor<f64>, &Tensor<f64>) -> Tensor<f64>,
+    ) -> Self {
+        self.page.keep(match (self.of, other.of) {
+            (Values::F32(x), Values::F32(y)) => AnyTensor::F32(f(x, y)),
+            (Values::F64(x), Values::F64(y)) => AnyTensor::F64(g(x, y)),
+            _ => unreachable!("a formula has one type"),
+        })
+    }
+
+    /// Where a condition on the elements and a limit holds.
+    fn marked(self, limit: f64, holds: fn(f64, f64) -> bool) -> Marks<'a> {
+        fn ones<T: Real>(x: &Tensor<T>, limit: f64, holds: fn(f64, f64) -> bool) -> Tensor<T> {
+            let limit = T::of(limit).as_f64();
+            map(x.view(), |x| T::of(f64::from(holds(x.as_f64(), limit)))).into()
+        }
+        let ones = each_type!(x = self.of; ones(x, limit, holds));
+        Marks { ones: self.page.write(ones), by: self }
+    }
+
+    /// Where a condition on the elements of both holds.
+    fn marked_with(self, other: Self, holds: fn(f64, f64) -> bool) -> Marks<'a> {
+        Marks { ones: self.page.combined(self.of, other.of, &|x, y| f64::from(holds(x, y))), by: self }
+    }
+}
+
+/// The tensors of a formula.
+pub(crate) struct Page {
+    lines: [OnceCell<AnyTensor>; 4],
+    next: OnceCell<Box<Page>>,
+}
+
+impl Page {
     fn new() -> Self {
         Page { lines: [const { OnceCell::new() }; 4], next: OnceCell::new() }
     }
 
-    /// An input of the formula.
-    pub fn symbol<'a>(&'a self, of: &'a Tensor<T>) -> Symbol<'a, T> {
-        Symbol { of, page: self }
+    fn keep(&self, tensor: AnyTensor) -> Symbol<'_> {
+        Symbol { of: self.write(tensor), page: self }
     }
 
-    fn keep(&self, tensor: Tensor<T>) -> Symbol<'_, T> {
-        self.symbol(self.write(tensor))
-    }
-
-    fn write(&self, mut tensor: Tensor<T>) -> &Tensor<T> {
-        for line in &self.lines {
-            match line.set(tensor) {
-                Ok(()) => return line.get().expect("just written"),
-                Err(back) => tensor = back,
-            }
+    fn write(&self, tensor: AnyTensor) -> Values<'_> {
+        match self.lines.iter().find(|line| line.get().is_none()) {
+            Some(empty) => Values::inside(empty.get_or_init(|| tensor)),
+            None => self.next.get_or_init(|| Box::new(Page::new())).write(tensor),
         }
-        self.next.get_or_init(|| Box::new(Page::new())).write(tensor)
+    }
+
+    /// `f` of each pair, broadcasting; no gradient flows.
+    fn combined(&self, a: Values<'_>, b: Values<'_>, f: &(dyn Fn(f64, f64) -> f64 + Sync)) -> Values<'_> {
+        fn combined<T: Real>(a: &Tensor<T>, b: &Tensor<T>, f: &(dyn Fn(f64, f64) -> f64 + Sync)) -> Tensor<T> {
+            let shape = super::broadcast("formula", a, b).expect("shapes that the operation has checked");
+            zip(a.view(), b.view(), &shape, |x, y| T::of(f(x.as_f64(), y.as_f64()))).into()
+        }
+        self.write(each_type!(a = a, b = b; combined(a, b, f)))
     }
 
     /// The tensor at this address, if it is on this page.
-    fn take(&mut self, at: *const Tensor<T>) -> Option<Tensor<T>> {
-        let here = self.lines.iter_mut().find(|line| line.get().is_some_and(|tensor| ptr::eq(tensor, at)));
-        match here {
+    fn take(&mut self, at: *const ()) -> Option<AnyTensor> {
+        let here = |line: &&mut OnceCell<AnyTensor>| line.get().is_some_and(|t| Values::inside(t).address() == at);
+        match self.lines.iter_mut().find(here) {
             Some(line) => line.take(),
             None => self.next.get_mut()?.take(at),
         }
@@ -296,123 +427,90 @@ impl<T: Real> Page<T> {
 /// The value of a formula on tensors.
 pub(crate) fn on_tensors<T: Real>(
     inputs: [&Tensor<T>; 3],
-    formula: &dyn for<'a> Fn([Symbol<'a, T>; 3]) -> Symbol<'a, T>,
+    formula: &dyn for<'a> Fn([Symbol<'a>; 3]) -> Symbol<'a>,
 ) -> Tensor<T> {
     let mut page = Page::new();
     let [x, y, z] = inputs;
-    let at = ptr::from_ref(formula([page.symbol(x), page.symbol(y), page.symbol(z)]).of);
-    page.take(at).unwrap_or_else(|| {
-        inputs.into_iter().find(|&input| ptr::eq(input, at)).expect("an input of the formula").clone()
-    })
+    let symbol = |of| Symbol { of: Values::of(of), page: &page };
+    let at = formula([symbol(x), symbol(y), symbol(z)]).of.address();
+    match page.take(at) {
+        Some(result) => unerase(result).expect("the type of the inputs"),
+        None => inputs.into_iter().find(|&input| ptr::from_ref(input).cast() == at).expect("an input").clone(),
+    }
 }
 
 /// A mask of ones and zeros for a condition, and the tensors that were compared.
-pub(crate) struct Marks<'a, T: Real> {
-    ones: &'a Tensor<T>,
-    by: Symbol<'a, T>,
+#[derive(Clone, Copy)]
+pub(crate) struct Marks<'a> {
+    ones: Values<'a>,
+    by: Symbol<'a>,
 }
 
-impl<T: Real> Clone for Marks<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<T: Real> Copy for Marks<'_, T> {}
-
-impl<'a, T: Real> Marks<'a, T> {
-    fn with(self, other: &Tensor<T>, f: fn(T, T) -> T) -> Self {
-        Marks { ones: self.by.page.write(self.ones.combined(other, f)), by: self.by }
+impl Marks<'_> {
+    fn with(self, other: Self, f: fn(f64, f64) -> f64) -> Self {
+        Marks { ones: self.by.page.combined(self.ones, other.ones, &f), by: self.by }
     }
 }
 
-impl<T: Real> BitAnd for Marks<'_, T> {
+impl BitAnd for Marks<'_> {
     type Output = Self;
-    #[inline(never)]
     fn bitand(self, other: Self) -> Self {
-        self.with(other.ones, |a, b| a * b)
+        self.with(other, |a, b| a * b)
     }
 }
-impl<T: Real> BitOr for Marks<'_, T> {
+impl BitOr for Marks<'_> {
     type Output = Self;
-    #[inline(never)]
     fn bitor(self, other: Self) -> Self {
-        self.with(other.ones, |a, b| if a > b { a } else { b })
+        self.with(other, f64::max)
     }
 }
-impl<T: Real> Not for Marks<'_, T> {
+impl Not for Marks<'_> {
     type Output = Self;
-    #[inline(never)]
     fn not(self) -> Self {
-        self.with(self.ones, |a, _| T::ONE - a)
+        self.with(self, |a, _| 1. - a)
     }
 }
 
-impl<T: Real> Tensor<T> {
-    /// `f` of each pair, broadcasting; no gradient flows.
-    fn combined(&self, other: &Tensor<T>, f: impl Fn(T, T) -> T + Sync) -> Tensor<T> {
-        let shape = super::broadcast("formula", self, other).expect("shapes that the operation has checked");
-        zip(self.view(), other.view(), &shape, f).into()
-    }
-}
-
-impl<T: Real> Neg for Symbol<'_, T> {
+impl Neg for Symbol<'_> {
     type Output = Self;
     #[inline(never)]
     fn neg(self) -> Self {
-        self.page.keep(-self.of)
+        typed!(self.by(), |x| -x)
     }
 }
 
-fn one<T: Number>(holds: bool) -> T {
-    if holds { T::ONE } else { T::ZERO }
-}
-
-impl<'a, T: Real> Formula<T> for Symbol<'a, T> {
-    type Truth = Marks<'a, T>;
-
+impl<'a> Formula for Symbol<'a> {
     #[inline(never)]
-    fn test(self, holds: impl Fn(T) -> bool + Sync) -> Marks<'a, T> {
-        Marks { ones: self.page.write(map(self.of.view(), |x| one(holds(x))).into()), by: self }
+    fn kept(self, truth: Marks<'a>) -> Self {
+        let kept = each_type!(x = self.of, ones = truth.ones, by = truth.by.of; connected(x, ones, by));
+        self.page.keep(kept)
     }
     #[inline(never)]
-    fn test_with(self, other: Self, holds: impl Fn(T, T) -> bool + Sync) -> Marks<'a, T> {
-        let ones = self.of.combined(other.of, |x, y| one(holds(x, y)));
-        Marks { ones: self.page.write(ones), by: self }
+    fn either(truth: Marks<'a>, yes: f64, no: f64) -> Self {
+        fn either<T: Real>(ones: &Tensor<T>, by: &Tensor<T>, [yes, no]: [f64; 2]) -> Tensor<T> {
+            let value = map(ones.view(), |one| T::of(if one == T::ONE { yes } else { no }));
+            let shape = by.data().raw_dim();
+            Tensor::op("either", value, [by], move |_, _| Ok([Some(Tensor::zeros(shape.slice()))]))
+        }
+        truth.by.page.keep(each_type!(ones = truth.ones, by = truth.by.of; either(ones, by, [yes, no])))
     }
-    #[inline(never)]
-    fn kept(self, truth: Marks<'a, T>) -> Self {
-        self.page.keep(connected(self.of, truth.ones, truth.by.of))
-    }
-    #[inline(never)]
-    fn either(truth: Marks<'a, T>, yes: f64, no: f64) -> Self {
-        let value = map(truth.ones.view(), |one| T::of(if one == T::ONE { yes } else { no }));
-        let shape = truth.by.of.data().raw_dim();
-        let flat = move |_: &Tensor<T>, _: [bool; 1]| Ok([Some(Tensor::zeros(shape.slice()))]);
-        truth.by.page.keep(Tensor::op("either", value, [truth.by.of], flat))
-    }
-    #[inline(never)]
     fn bounded(self, limit: f64) -> Self {
-        self.page.keep(self.of.clamp(T::of(-limit), T::of(limit)))
+        typed!(self.with(limit), |x, limit| x.clamp(-limit, limit))
     }
-    #[inline(never)]
     fn zero(self) -> Self {
-        self.page.keep(self.of.zeros_like())
+        typed!(self.by(), |x| x.zeros_like())
     }
-    #[inline(never)]
     fn fixed(self) -> Self {
-        self.page.keep(self.of.detach())
+        typed!(self.by(), |x| x.detach())
     }
-    #[inline(never)]
     fn power(self, exponent: f64) -> Self {
-        self.page.keep(self.of.pow_scalar(T::of(exponent)))
+        typed!(self.with(exponent), |x, exponent| x.pow_scalar(exponent))
     }
-    #[inline(never)]
     fn power_of(self, base: f64) -> Self {
-        self.page.keep(self.of.rpow(T::of(base)))
+        typed!(self.with(base), |x, base| x.rpow(base))
     }
-    #[inline(never)]
     fn polygamma(self, n: u32) -> Self {
-        self.page.keep(self.of.polygamma(n))
+        typed!(self.with(n.into()), |x, n| x.polygamma(n as u32))
     }
 }
 
@@ -423,7 +521,7 @@ macro_rules! functions {
     (one { $($(#[$doc:meta])* $name:ident: |$x:ident| $number:expr, |$t:ident| $tensor:expr;)* }
      two { $($(#[$doc2:meta])* $name2:ident: |$x2:ident, $y2:ident| $number2:expr, |$t2:ident, $u2:ident| $tensor2:expr;)* }) => {
         /// The functions in a [`Formula`].
-        pub(crate) trait Functions<T: Real>: Copy {
+        pub(crate) trait Functions: Copy {
             $(
                 $(#[$doc])*
                 fn $name(self) -> Self;
@@ -434,7 +532,7 @@ macro_rules! functions {
             )*
         }
 
-        impl<I: Isa, T: Real> Functions<T> for Lane<I, T> {
+        impl<I: Isa, T: Real> Functions for Lane<I, T> {
             $(
                 #[inline(always)]
                 fn $name(self) -> Self {
@@ -451,19 +549,17 @@ macro_rules! functions {
             )*
         }
 
-        impl<T: Real> Functions<T> for Symbol<'_, T> {
+        impl Functions for Symbol<'_> {
             $(
                 #[inline(never)]
                 fn $name(self) -> Self {
-                    let $t = self.of;
-                    self.page.keep($tensor)
+                    typed!(self.by(), |$t| $tensor)
                 }
             )*
             $(
                 #[inline(never)]
                 fn $name2(self, other: Self) -> Self {
-                    let ($t2, $u2) = (self.of, other.of);
-                    self.page.keep($tensor2.expect("shapes that the operation has checked"))
+                    typed!(self.and(other), |$t2, $u2| $tensor2.expect("shapes that the operation has checked"))
                 }
             )*
         }
@@ -503,7 +599,7 @@ functions! {
     abs: |x| x.abs(), |x| x.abs();
     sign: |x| scalar::sign(x), |x| x.sign();
     /// 1 with the sign of the number, also for zeros; its derivative is 0.
-    signum: |x| T::ONE.copysign(x), |x| step(x, |x| T::ONE.copysign(x));
+    signum: |x| T::ONE.copysign(x), |x| step(x, |x: T| T::ONE.copysign(x));
     reciprocal: |x| x.recip(), |x| x.reciprocal();
     sqrt: |x| x.sqrt(), |x| x.sqrt();
     rsqrt: |x| x.sqrt().recip(), |x| x.rsqrt();

@@ -232,7 +232,7 @@ pairs! {
 
 /// `1 / (x² + y²)`, and 0 at the origin, as are its derivatives.
 #[inline(always)]
-fn over_square<T: Real, E: Formula<T>>(x: E, y: E) -> E {
+fn over_square<E: Formula>(x: E, y: E) -> E {
     let square = x * x + y * y;
     let origin = square.equals(0.);
     (square + E::either(origin, 1., 0.)).reciprocal().kept(!origin)
@@ -240,8 +240,7 @@ fn over_square<T: Real, E: Formula<T>>(x: E, y: E) -> E {
 
 /// `x / √(x² + y²)`, even if the root overflows.
 #[inline(always)]
-fn cosine<T: Real, E: Formula<T>>(x: E, y: E) -> E {
-    let large = |x: T, y: T| x.abs() > T::ONE || y.abs() > T::ONE;
-    let scale = E::either(x.test_with(y, large), 0.5, 1.);
+fn cosine<E: Formula>(x: E, y: E) -> E {
+    let scale = E::either(x.abs().gt(1.) | y.abs().gt(1.), 0.5, 1.);
     (x * scale) / (x * scale).hypot(y * scale)
 }

@@ -26,7 +26,7 @@ mod variance;
 
 pub(crate) use arithmetic::{added, broadcast};
 pub(crate) use elementwise::{Total, Two, loss, one, pairs, row, two};
-pub(crate) use formula::{Formula, Functions, Lane};
+pub(crate) use formula::{Conditions, Formula, Functions, Lane};
 pub use index::{Index, Indices};
 pub use scatter::Reduce;
 pub(crate) use select::{scaled, shared};

@@ -3,7 +3,11 @@
 use ndarray::{ArrayD, ArrayViewD};
 use ndnn_derive::concrete;
 
-use super::{faint, reduce::ReducedShapes, shared};
+use super::{
+    faint,
+    reduce::{ReducedShapes, all},
+    shared,
+};
 use crate::{
     Error, Result,
     kernels::{
@@ -21,6 +25,7 @@ fn signed<T: Real>(x: T, size: T) -> T {
 
 impl<T: Real> Tensor<T> {
     /// `|x|^q`
+    #[concrete(Real)]
     fn abs_pow(&self, q: f64) -> Tensor<T> {
         let x = self.clone();
         let power = T::of(q);
@@ -31,6 +36,7 @@ impl<T: Real> Tensor<T> {
     }
 
     /// `sign(x) |x|^q`, and 0 at 0 for every `q`.
+    #[concrete(Real)]
     fn signed_pow(&self, q: f64) -> Tensor<T> {
         if q == 1. {
             return self.clone();
@@ -62,7 +68,6 @@ impl<T: Real> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, one is named twice, or `p` is infinite or negative and there are no elements.
-    #[concrete(Real)]
     pub fn norm(&self, p: f64, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<T>> {
         let r = ReducedShapes::new("norm", self.shape(), &dims.into(), keepdim)?;
         if r.count == 0 && (p < 0. || p.is_infinite()) {
@@ -70,13 +75,16 @@ impl<T: Real> Tensor<T> {
             return Err(Error::shape("norm", message));
         }
         if p.is_infinite() {
-            return Ok(self.infinity_norm(r, p > 0.));
+            let (x, extreme) = (self.clone(), self.extreme_size(&r, p > 0.));
+            return Ok(Tensor::op("norm", r.place(extreme.clone()), [self], move |g, _| {
+                Ok([Some(shared(&g.reshape(r.kept.as_slice())?, &x.shares_of_extreme(&r, &extreme))?)])
+            }));
         }
         if p == 0. {
-            let ones = map(self.view(), |x| if x == T::ZERO { T::ZERO } else { T::ONE });
+            let counted: Tensor<T> = self.ne(T::ZERO)?.cast().sum_dim(signed_axes(&r), keepdim)?;
             // A count, which small changes do not alter.
-            let (count, x) = (r.place(kernel::sum(ones.view(), &r.axes)), self.detach());
-            return Ok(Tensor::op("norm", count, [self], move |_, _| Ok([Some(x.zeros_like())])));
+            let x = self.detach();
+            return Ok(Tensor::op("norm", counted.into_array(), [self], move |_, _| Ok([Some(x.zeros_like())])));
         }
         let data = r.place(self.p_norm(&r, p));
         let x = self.clone();
@@ -84,10 +92,9 @@ impl<T: Real> Tensor<T> {
             let [g, y] = [g.reshape(r.kept.as_slice())?, y.reshape(r.kept.as_slice())?];
             if p == 1. {
                 // As for `abs`, even where x is NaN.
-                let slopes = map(x.view(), sign);
-                return Ok([Some(shared(&g, &slopes.into())?)]);
+                return Ok([Some(shared(&g, &x.detach().sign())?)]);
             }
-            let zero = Tensor::from(map(y.view(), |y| y == T::ZERO));
+            let zero = y.eq(T::ZERO)?;
             let g = g.zero_where(&zero);
             if p == 2. {
                 return Ok([Some(x.try_div(&y.masked_fill(&zero, T::ONE)?)?.try_mul(&g)?)]);
@@ -96,8 +103,7 @@ impl<T: Real> Tensor<T> {
             // for a large p.
             let largest = Tensor::from(x.largest(&r, p));
             let part = x.try_div(&largest)?;
-            let dims: Vec<isize> = r.axes.iter().map(|&axis| axis as isize).collect();
-            let sum = part.abs_pow(p).sum_dim(dims, true)?.masked_fill(&zero, T::ONE)?;
+            let sum = part.abs_pow(p).sum_dim(signed_axes(&r), true)?.masked_fill(&zero, T::ONE)?;
             let power = match (0. ..2.).contains(&p) {
                 // The two factors separately, neither of which leaves the range: their quotient may be too small for
                 // it.
@@ -110,13 +116,15 @@ impl<T: Real> Tensor<T> {
 
     /// The magnitude that determines a norm: the largest one, or the smallest for a negative `p`; 1 if that is 0, infinite
     /// or NaN.
+    #[concrete(Real)]
     fn largest(&self, r: &ReducedShapes, p: f64) -> ArrayD<T> {
-        let size = extreme(map(self.view(), |x| x.abs()).view(), r, p > 0.);
+        let size = self.extreme_size(r, p > 0.);
         map(size.view(), |s| if s > T::ZERO && s.is_finite() { s } else { T::ONE })
     }
 
     /// The norm, with length 1 for its axes; where powers of the elements overflow or underflow, the elements are first
     /// divided by the largest.
+    #[concrete(Real)]
     fn p_norm(&self, r: &ReducedShapes, p: f64) -> ArrayD<T> {
         let power = T::of(p);
         let sum = |x: ArrayViewD<'_, T>| {
@@ -133,7 +141,7 @@ impl<T: Real> Tensor<T> {
             _ => sum.powf(power.recip()),
         };
         let plain = sum(self.view());
-        if plain.iter().all(|&sum| sum.is_finite() && sum >= faint()) {
+        if all(&plain, &|sum| sum.is_finite() && sum >= faint()) {
             return map(plain.view(), root);
         }
         let size = self.largest(r, p);
@@ -141,23 +149,26 @@ impl<T: Real> Tensor<T> {
         zip(sum(parts.view()).view(), size.view(), size.shape(), |sum, size| root(sum) * size)
     }
 
-    fn infinity_norm(&self, r: ReducedShapes, greatest: bool) -> Tensor<T> {
+    /// The largest or the smallest magnitude, with length 1 for the axes; NaN if there is one.
+    #[concrete(Real)]
+    fn extreme_size(&self, r: &ReducedShapes, greatest: bool) -> ArrayD<T> {
         let size = map(self.view(), |x| x.abs());
-        let extreme = extreme(size.view(), &r, greatest);
-        let x = self.detach();
-        Tensor::op("norm", r.place(extreme.clone()), [self], move |g, _| {
-            // As PyTorch: a NaN takes the share of all others, and has the sign 0.
-            let share = r.shares(size.view(), extreme.view(), |s, e| s == e || (is_nan(s) && is_nan(e)));
-            let slope = zip(x.view(), share.view(), x.shape(), |x, share| sign(x) * share);
-            Ok([Some(shared(&g.reshape(r.kept.as_slice())?, &slope.into())?)])
+        r.keep(match greatest {
+            true => kernel::fold(size.view(), &r.axes, T::ZERO, max_nan),
+            false => kernel::fold(size.view(), &r.axes, T::infinity(), min_nan),
         })
+    }
+
+    /// What part of the gradient of an extreme magnitude each element gets, with its sign.
+    #[concrete(Real)]
+    fn shares_of_extreme(&self, r: &ReducedShapes, extreme: &ArrayD<T>) -> Tensor<T> {
+        let size = map(self.view(), |x| x.abs());
+        // As PyTorch: a NaN takes the share of all others, and has the sign 0.
+        let share = r.shares(size.view(), extreme.view(), |s, e| s == e || (is_nan(s) && is_nan(e)));
+        zip(self.view(), share.view(), self.shape(), |x, share| sign(x) * share).into()
     }
 }
 
-/// The largest or the smallest of some magnitudes, with length 1 for the axes; NaN if there is one.
-fn extreme<T: Real>(size: ArrayViewD<'_, T>, r: &ReducedShapes, greatest: bool) -> ArrayD<T> {
-    r.keep(match greatest {
-        true => kernel::fold(size, &r.axes, T::ZERO, max_nan),
-        false => kernel::fold(size, &r.axes, T::infinity(), min_nan),
-    })
+fn signed_axes(r: &ReducedShapes) -> Vec<isize> {
+    r.axes.iter().map(|&axis| axis as isize).collect()
 }

@@ -67,7 +67,7 @@ impl ReducedShapes {
     pub fn mean<T: Real>(&self, x: ArrayViewD<'_, T>) -> ArrayD<T> {
         let n = T::of(self.count as f64);
         let mean = map(self.keep(kernel::sum(x.view(), &self.axes)).view(), |sum| sum / n);
-        match self.count == 0 || mean.iter().all(|mean| mean.is_finite()) {
+        match self.count == 0 || all(&mean, &|mean: T| mean.is_finite()) {
             true => mean,
             false => self.keep(kernel::sum(map(x, |x| x / n).view(), &self.axes)),
         }
@@ -94,6 +94,11 @@ impl ReducedShapes {
     pub fn keep<T: Element>(&self, data: ArrayD<T>) -> ArrayD<T> {
         shaped(data, &self.kept)
     }
+}
+
+/// Whether a condition holds for all elements.
+pub(super) fn all<T: Element>(x: &ArrayD<T>, holds: &dyn Fn(T) -> bool) -> bool {
+    row_major(&x.view()).iter().all(|&x| holds(x))
 }
 
 fn shaped<T: Element>(data: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
@@ -146,7 +151,7 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no such axis, or one is named twice.
     pub fn all_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<bool>> {
-        self.test("all", &dims.into(), keepdim, true, |a, b| a & b)
+        self.test("all", &dims.into(), keepdim, true)
     }
 
     /// [`any`](Tensor::any) over the given axes, which stay with length 1 if `keepdim`. An empty list, as in PyTorch,
@@ -155,23 +160,18 @@ impl<T: Element> Tensor<T> {
     /// # Errors
     /// If there is no such axis, or one is named twice.
     pub fn any_dim(&self, dims: impl Into<Ints>, keepdim: bool) -> Result<Tensor<bool>> {
-        self.test("any", &dims.into(), keepdim, false, |a, b| a | b)
+        self.test("any", &dims.into(), keepdim, false)
     }
 
-    fn test(
-        &self,
-        op: &str,
-        dims: &Ints,
-        keepdim: bool,
-        identity: bool,
-        f: fn(bool, bool) -> bool,
-    ) -> Result<Tensor<bool>> {
-        let truth = map(self.view(), |x| x != T::ZERO);
+    /// Whether any element is not zero, or whether `all` are: whether none is zero.
+    fn test(&self, op: &str, dims: &Ints, keepdim: bool, all: bool) -> Result<Tensor<bool>> {
+        let found = map(self.view(), |x| (x == T::ZERO) == all);
+        let of = |found: ArrayD<bool>| if all { map(found.view(), |x| !x) } else { found };
         if dims.0.is_empty() {
-            return Ok(truth.into());
+            return Ok(of(found).into());
         }
         let r = ReducedShapes::new(op, self.shape(), dims, keepdim)?;
-        Ok(r.place(kernel::fold(truth.view(), &r.axes, identity, f)).into())
+        Ok(r.place(of(kernel::sum(found.view(), &r.axes))).into())
     }
 
     /// The number of elements that are not zero, over the given axes (an empty list means all).

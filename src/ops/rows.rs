@@ -26,7 +26,7 @@ macro_rules! row {
             const NAME: &'static str = $name;
             const READS: $crate::ops::elementwise::Reads = $crate::ops::row!(@ reads T $($derivative)*);
             #[inline(always)]
-            fn gradient<E: $crate::ops::Formula<T>>(p: &$crate::ops::elementwise::Params, g: E, kept: E) -> E
+            fn gradient<E: $crate::ops::Formula>(p: &$crate::ops::elementwise::Params, g: E, kept: E) -> E
             where
                 T: $crate::number::Real,
             {
@@ -56,7 +56,7 @@ macro_rules! row {
     };
     (@ value real $v:ident |$x:ident| $value:expr) => {{
         #[allow(unused_imports)]
-        use $crate::ops::{Formula as _, Functions as _};
+        use $crate::ops::{Conditions as _, Formula as _, Functions as _};
         let $x = $crate::ops::Lane::<I, T>::new($v);
         $value.0
     }};
@@ -111,7 +111,7 @@ macro_rules! pairs {
             $(const READS: [[bool; 2]; 2] = $reads;)?
             const FUSED: [bool; 2] = $crate::ops::pairs!(@ $fused);
             #[inline(always)]
-            fn gradient<E: $crate::ops::Formula<T>>(p: &$crate::ops::elementwise::Params, $g: E, $a: E, $b: E) -> E
+            fn gradient<E: $crate::ops::Formula>(p: &$crate::ops::elementwise::Params, $g: E, $a: E, $b: E) -> E
             where
                 T: $crate::number::Real,
             {
@@ -124,7 +124,7 @@ macro_rules! pairs {
     (@ second [$($param:ident)*] |$g:ident, $a:ident, $b:ident|) => {};
     (@ second [$($param:ident)*] |$g:ident, $a:ident, $b:ident| $dy:expr) => {
         #[inline(always)]
-        fn second_gradient<E: $crate::ops::Formula<T>>(p: &$crate::ops::elementwise::Params, $g: E, $a: E, $b: E) -> E
+        fn second_gradient<E: $crate::ops::Formula>(p: &$crate::ops::elementwise::Params, $g: E, $a: E, $b: E) -> E
         where
             T: $crate::number::Real,
         {

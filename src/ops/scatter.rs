@@ -320,7 +320,7 @@ fn product_grads<T: Real>(
     let elsewhere = (g * out).gather(dim, index)? / src.masked_fill(&zero, T::ONE)?;
     let ds = Tensor::where_(&single, at_zero, elsewhere)?;
     let several = zeros.gt(T::ONE)?;
-    if grad_enabled() && several.view().iter().any(|&several| several) {
+    if grad_enabled() && several.elements().iter().any(|&several| several) {
         let whole = product_grads_by_rows(g, x, dim as usize, index, src, include_self, &several)?;
         return Ok((dx, Tensor::where_(&several, whole, ds)?));
     }

@@ -182,7 +182,7 @@ impl<T: Number> Unary<T> for Clamp {
     const NAME: &'static str = "clamp";
     const READS: Reads = Reads::Input;
     #[inline(always)]
-    fn gradient<E: Formula<T>>(&[low, high, given]: &Params, g: E, x: E) -> E
+    fn gradient<E: Formula>(&[low, high, given]: &Params, g: E, x: E) -> E
     where
         T: Real,
     {

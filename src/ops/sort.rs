@@ -34,7 +34,6 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis.
-    #[concrete(Element)]
     pub fn argsort(&self, dim: isize, descending: bool) -> Result<Tensor<i64>> {
         let at = axis("argsort", dim, self.ndim())?;
         let n = self.shape().get(at).copied().unwrap_or(1);
@@ -46,7 +45,6 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or it has fewer than `k` elements.
-    #[concrete(Element)]
     pub fn topk(&self, k: usize, dim: isize, largest: bool) -> Result<(Tensor<T>, Tensor<i64>)> {
         let at = axis("topk", dim, self.ndim())?;
         let n = self.shape().get(at).copied().unwrap_or(1);
@@ -61,6 +59,7 @@ impl<T: Element> Tensor<T> {
     }
 
     /// The positions of the `k` largest (or smallest) elements along axis `dim`, best first.
+    #[concrete(Element)]
     fn in_rows(&self, dim: isize, k: usize, largest: bool) -> Result<Tensor<i64>> {
         if self.ndim() == 0 {
             return Ok(Tensor::scalar(0));

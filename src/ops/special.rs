@@ -18,7 +18,7 @@ use crate::{
 
 /// `2/√π · e^(-x²)`: the derivative of erf.
 #[inline(always)]
-fn erf_slope<T: Real, E: Formula<T>>(x: E) -> E {
+fn erf_slope<E: Formula>(x: E) -> E {
     (-(x * x)).exp() * FRAC_2_SQRT_PI
 }
 

@@ -3,11 +3,12 @@
 use ndarray::{ArrayD, ArrayViewD};
 use ndnn_derive::concrete;
 
-use super::reduce::{ALL, ReducedShapes};
+use super::reduce::{ALL, ReducedShapes, all};
 use crate::{
     Result,
     kernels::{
         elementwise::{map, zip},
+        layout::row_major,
         normalization::{is_rough, spread},
         reduce as kernel,
         scalar::max_nan,
@@ -29,6 +30,12 @@ fn inverse_power<T: Real>(size: T) -> T {
     }
 }
 
+/// Whether the mean of some of `n` elements must be corrected.
+fn any_rough<T: Real>(rest: &ArrayD<T>, squares: &ArrayD<T>, n: T) -> bool {
+    let (rest, squares) = (rest.view(), squares.view());
+    row_major(&rest).iter().zip(row_major(&squares).iter()).any(|(&rest, &sum)| is_rough(rest, sum / n))
+}
+
 /// Mean and sum of squared deviations, with length 1 for the axes.
 struct Moments<T: Real> {
     mean: ArrayD<T>,
@@ -37,54 +44,72 @@ struct Moments<T: Real> {
     scale: Option<Tensor<T>>,
 }
 
-impl<T: Real> Moments<T> {
-    fn new(x: &Tensor<T>, r: &ReducedShapes) -> Self {
-        let [mean, squares] = Self::corrected(x.view(), r);
-        if squares.iter().all(|&sum| sum.is_finite() && sum >= faint()) {
-            return Moments { mean, squares, scale: None };
-        }
-        let Some(scale) = x.balance(&r.axes, T::ZERO) else { return Moments { mean, squares, scale: None } };
-        let scaled = zip(x.view(), scale.view(), x.shape(), |x, s| x * s);
-        let [mean, squares] = Self::corrected(scaled.view(), r);
-        Moments { mean, squares, scale: Some(scale) }
+#[concrete]
+fn moments<T: Real>(x: &Tensor<T>, r: &ReducedShapes) -> Moments<T> {
+    let [mean, squares] = corrected(x.view(), r);
+    if all(&squares, &|sum| sum.is_finite() && sum >= faint()) {
+        return Moments { mean, squares, scale: None };
     }
+    let Some(scale) = x.balance(&r.axes, T::ZERO) else { return Moments { mean, squares, scale: None } };
+    let scaled = zip(x.view(), scale.view(), x.shape(), |x, s| x * s);
+    let [mean, squares] = corrected(scaled.view(), r);
+    Moments { mean, squares, scale: Some(scale) }
+}
 
-    fn corrected(x: ArrayViewD<'_, T>, r: &ReducedShapes) -> [ArrayD<T>; 2] {
-        let n = T::of(r.count as f64);
-        let sum = |x: ArrayViewD<'_, T>| r.keep(kernel::sum(x, &r.axes));
-        let about = |mean: &ArrayD<T>| {
-            let apart = zip(x.view(), mean.view(), x.shape(), |x, mean| x - mean);
-            (r.mean(apart.view()), sum(map(apart.view(), |x| x * x).view()))
-        };
-        // An infinite mean has no remaining error.
-        let whole = |mean: T, rest: T| if mean.is_infinite() { mean } else { mean + rest };
-        let mut mean = r.mean(x.view());
-        let (mut rest, mut squares) = about(&mean);
-        if rest.iter().zip(&squares).any(|(&rest, &squares)| is_rough(rest, squares / n)) {
-            mean = zip(mean.view(), rest.view(), mean.shape(), whole);
-            (rest, squares) = about(&mean);
-        }
-        let squares = zip(squares.view(), rest.view(), mean.shape(), |sum, rest| spread(sum, rest * n.sqrt()));
-        [zip(mean.view(), rest.view(), mean.shape(), whole), squares]
+fn corrected<T: Real>(x: ArrayViewD<'_, T>, r: &ReducedShapes) -> [ArrayD<T>; 2] {
+    let n = T::of(r.count as f64);
+    let sum = |x: ArrayViewD<'_, T>| r.keep(kernel::sum(x, &r.axes));
+    let about = |mean: &ArrayD<T>| {
+        let apart = zip(x.view(), mean.view(), x.shape(), |x, mean| x - mean);
+        (r.mean(apart.view()), sum(map(apart.view(), |x| x * x).view()))
+    };
+    // An infinite mean has no remaining error.
+    let whole = |mean: T, rest: T| if mean.is_infinite() { mean } else { mean + rest };
+    let mut mean = r.mean(x.view());
+    let (mut rest, mut squares) = about(&mean);
+    if any_rough(&rest, &squares, n) {
+        mean = zip(mean.view(), rest.view(), mean.shape(), whole);
+        (rest, squares) = about(&mean);
     }
+    let squares = zip(squares.view(), rest.view(), mean.shape(), |sum, rest| spread(sum, rest * n.sqrt()));
+    [zip(mean.view(), rest.view(), mean.shape(), whole), squares]
+}
 
-    /// What `f` makes of squares and means, without the scale, which enters it to the power `power`.
-    fn unscaled(&self, values: &ArrayD<T>, power: i32, f: impl Fn(T) -> T + Sync) -> ArrayD<T> {
-        match &self.scale {
-            None => map(values.view(), f),
-            Some(scale) => zip(values.view(), scale.view(), values.shape(), |v, s| (0..power).fold(f(v), |v, _| v / s)),
-        }
+/// What a function of moments returns.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Mean,
+    Variance,
+    Deviation,
+}
+
+/// What is wanted, without the scale, with length 1 for the axes.
+#[concrete]
+fn unscaled<T: Real>(moments: &Moments<T>, wanted: Wanted, divisor: T) -> ArrayD<T> {
+    let value = |v: T| match wanted {
+        Wanted::Mean => v,
+        Wanted::Variance => v / divisor,
+        Wanted::Deviation => (v / divisor).sqrt(),
+    };
+    let values = if let Wanted::Mean = wanted { &moments.mean } else { &moments.squares };
+    match &moments.scale {
+        None => map(values.view(), value),
+        Some(scale) => zip(values.view(), scale.view(), values.shape(), |v, s| match wanted {
+            Wanted::Variance => value(v) / s / s,
+            _ => value(v) / s,
+        }),
     }
 }
 
 impl<T: Real> Tensor<T> {
     /// Powers of two, one per group of elements along `axes`, that scale the largest of a group to 1 or just above, if
     /// it is at least `floor`: products of the scaled elements neither overflow nor underflow. `None` if all are 1.
+    #[concrete(Real)]
     pub(crate) fn balance(&self, axes: &[usize], floor: T) -> Option<Tensor<T>> {
         let r = ReducedShapes::over(self.shape(), axes.to_vec(), true);
         let sizes = kernel::fold(map(self.view(), |x| x.abs()).view(), axes, floor, max_nan);
         let scale = r.keep(map(sizes.view(), inverse_power));
-        scale.iter().any(|&s| s != T::ONE).then(|| scale.into())
+        (!all(&scale, &|s| s == T::ONE)).then(|| scale.into())
     }
 
     /// The deviations from the mean along `axes`. The mean is corrected, so that for equal numbers they are exactly 0.
@@ -118,20 +143,19 @@ impl<T: Real> Tensor<T> {
     ///
     /// # Errors
     /// If there is no such axis, or one is named twice.
-    #[concrete(Real)]
     pub fn var_dim(&self, dims: impl Into<Ints>, correction: f64, keepdim: bool) -> Result<Tensor<T>> {
         let r = ReducedShapes::new("var", self.shape(), &dims.into(), keepdim)?;
-        let moments = Moments::new(self, &r);
+        let moments = moments(self, &r);
         Ok(self.var_op(r, correction, &moments))
     }
 
     fn var_op(&self, r: ReducedShapes, correction: f64, moments: &Moments<T>) -> Tensor<T> {
         let freedom = r.count as f64 - correction;
         let divisor = T::of(freedom.max(0.));
-        let data = r.place(moments.unscaled(&moments.squares, 2, |sum| sum / divisor));
+        let data = r.place(unscaled(moments, Wanted::Variance, divisor));
         let (x, axes, kept, scale) = (self.clone(), r.axes, r.kept, moments.scale.as_ref());
         // A deviation from the mean may be twice as large as the largest number.
-        let large = scale.is_some_and(|scale| scale.view().iter().any(|&s| s < T::ONE));
+        let large = scale.is_some_and(|scale| scale.elements().iter().any(|&s| s < T::ONE));
         let quarter = large.then(|| T::of(0.25));
         Tensor::op("var", data, [self], move |g, _| {
             let g = g.reshape(kept.as_slice())?;
@@ -142,8 +166,8 @@ impl<T: Real> Tensor<T> {
             };
             if freedom <= 0. && axes.len() == x.ndim() {
                 // What PyTorch returns for an infinite variance.
-                let slope = map(centred.view(), |c| if c == T::ZERO { T::nan() } else { T::infinity() });
-                return Ok([Some(Tensor::from(slope).try_mul(&g)?)]);
+                let slope = Tensor::where_(&centred.eq(T::ZERO)?, T::nan(), T::infinity())?;
+                return Ok([Some(slope.try_mul(&g)?)]);
             }
             let dx = centred.try_mul(&(g * T::of(2. / freedom)))?;
             Ok([Some(match quarter {
@@ -164,17 +188,17 @@ impl<T: Real> Tensor<T> {
     /// As [`var_dim`](Tensor::var_dim).
     pub fn std_dim(&self, dims: impl Into<Ints>, correction: f64, keepdim: bool) -> Result<Tensor<T>> {
         let r = ReducedShapes::new("std", self.shape(), &dims.into(), keepdim)?;
-        let moments = Moments::new(self, &r);
+        let moments = moments(self, &r);
         Ok(self.std_op(r, correction, &moments))
     }
 
     fn std_op(&self, r: ReducedShapes, correction: f64, moments: &Moments<T>) -> Tensor<T> {
         let freedom = r.count as f64 - correction;
         let divisor = T::of(freedom.max(0.));
-        let data = r.place(moments.unscaled(&moments.squares, 1, |sum| (sum / divisor).sqrt()));
+        let data = r.place(unscaled(moments, Wanted::Deviation, divisor));
         let (x, axes, kept, scale) = (self.clone(), r.axes, r.kept, moments.scale.clone());
         Tensor::op_with_output("std", data, [self], move |g, _, y| {
-            let constant = Tensor::from(map(y.view(), |y| y == T::ZERO)).reshape(kept.as_slice())?;
+            let constant = y.eq(T::ZERO)?.reshape(kept.as_slice())?;
             let [g, y] = [g.reshape(kept.as_slice())?, y.reshape(kept.as_slice())?];
             let dims: Vec<isize> = axes.iter().map(|&a| a as isize).collect();
             let share =
@@ -199,8 +223,8 @@ impl<T: Real> Tensor<T> {
         keepdim: bool,
     ) -> Result<(Tensor<T>, Tensor<T>)> {
         let r = ReducedShapes::new("var_mean", self.shape(), &dims.into(), keepdim)?;
-        let moments = Moments::new(self, &r);
-        let mean = self.mean_op(&r, moments.unscaled(&moments.mean, 1, |mean| mean));
+        let moments = moments(self, &r);
+        let mean = self.mean_op(&r, unscaled(&moments, Wanted::Mean, T::ONE));
         Ok((self.var_op(r, correction, &moments), mean))
     }
 
@@ -215,8 +239,8 @@ impl<T: Real> Tensor<T> {
         keepdim: bool,
     ) -> Result<(Tensor<T>, Tensor<T>)> {
         let r = ReducedShapes::new("std_mean", self.shape(), &dims.into(), keepdim)?;
-        let moments = Moments::new(self, &r);
-        let mean = self.mean_op(&r, moments.unscaled(&moments.mean, 1, |mean| mean));
+        let moments = moments(self, &r);
+        let mean = self.mean_op(&r, unscaled(&moments, Wanted::Mean, T::ONE));
         Ok((self.std_op(r, correction, &moments), mean))
     }
 }

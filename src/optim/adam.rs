@@ -138,6 +138,8 @@ impl<T: Real> Moments<T> {
 }
 
 impl<T: Real> Pass<T, 2> for Moments<T> {
+    const WIDE: bool = true;
+
     #[inline(always)]
     fn element(&self, value: T, grad: T, means: [T; 2]) -> (T, [T; 2]) {
         self.step(value, grad, means, |square| square)

@@ -20,6 +20,9 @@ use crate::{
     state::StateDict,
 };
 
+/// The most slots of any rule with a [`Pass`].
+const MOST_SLOTS: usize = 3;
+
 /// One array of an optimizer's state for a parameter.
 #[derive(Default)]
 pub struct Slot<T> {
@@ -65,16 +68,21 @@ pub struct Step<'a, T> {
 impl<T: Real> Step<'_, T> {
     /// Runs a pass over all elements, with the `N` slots that the options use.
     pub(super) fn elements<const N: usize>(&mut self, pass: &impl Pass<T, N>) {
-        let (mut slots, mut count) = (empty_slices(), 0);
-        for slot in self.slots.iter_mut() {
-            if slot.used && count < N {
-                slots[count] = &mut slot.values;
-                count += 1;
-            }
-        }
-        assert!(count == N, "a pass over the slots in use");
-        update(pass, self.value, self.grad, slots);
+        let (mut slots, count) = in_use(self.slots);
+        update(pass, self.value, self.grad, &mut slots[..count]);
     }
+}
+
+/// The slots that the options use, and how many there are.
+fn in_use<T>(all: &mut [Slot<T>]) -> ([&mut [T]; MOST_SLOTS], usize) {
+    let (mut slots, mut count) = (empty_slices(), 0);
+    for slot in all {
+        if slot.used {
+            slots[count] = &mut slot.values;
+            count += 1;
+        }
+    }
+    (slots, count)
 }
 
 /// What an optimizer does to one parameter independently of the others, and the state that it keeps for it.
@@ -185,36 +193,63 @@ pub(super) fn lerp<T: Real>(from: T, to: T, weight: T) -> T {
 
 /// Applies the rule to one parameter, if it has a gradient.
 pub(super) fn step_one<R: ParamRule, T: Real>(options: &R::Options, param: &Param<T>, state: &mut ParamState<T>) {
-    let prepare = |state: &mut ParamState<T>, shape: &[usize]| {
-        if state.step == 0 {
-            state.slots.resize_with(R::SLOTS.len(), Slot::default);
-            for i in 0..R::SCALARS.len() {
-                state.scalars.push(R::initial_scalar(options, i));
-            }
+    step_by(param, state, &WithOptions::<R>(options), &|step| R::update(options, step));
+}
+
+/// What a rule says of its state, whatever the type of the elements.
+trait States {
+    /// How many slots and how many scalars there are.
+    fn counts(&self) -> [usize; 2];
+    fn uses(&self, slot: usize, shape: &[usize]) -> bool;
+    /// The number of elements of a slot, and their initial value.
+    fn slot(&self, slot: usize, shape: &[usize]) -> (usize, f64);
+    fn scalar(&self, scalar: usize) -> f64;
+}
+
+struct WithOptions<'a, R: ParamRule>(&'a R::Options);
+
+impl<R: ParamRule> States for WithOptions<'_, R> {
+    fn counts(&self) -> [usize; 2] {
+        [R::SLOTS.len(), R::SCALARS.len()]
+    }
+
+    fn uses(&self, slot: usize, shape: &[usize]) -> bool {
+        R::uses(self.0, slot, shape)
+    }
+
+    fn slot(&self, slot: usize, shape: &[usize]) -> (usize, f64) {
+        (R::slot_shape(slot, shape).iter().product(), R::initial(self.0, slot))
+    }
+
+    fn scalar(&self, scalar: usize) -> f64 {
+        R::initial_scalar(self.0, scalar)
+    }
+}
+
+/// Counts the step, and makes what it uses for the first time.
+fn prepare<T: Real>(state: &mut ParamState<T>, rule: &dyn States, shape: &[usize]) {
+    if state.step == 0 {
+        let [slots, scalars] = rule.counts();
+        state.slots.resize_with(slots, Slot::default);
+        state.scalars.extend((0..scalars).map(|i| rule.scalar(i)));
+    }
+    for (i, slot) in state.slots.iter_mut().enumerate() {
+        slot.used = rule.uses(i, shape);
+        if slot.used && slot.uses == 0 {
+            let (len, value) = rule.slot(i, shape);
+            slot.values = filled(len, T::of(value));
         }
-        for (i, slot) in state.slots.iter_mut().enumerate() {
-            slot.used = R::uses(options, i, shape);
-            if slot.used && slot.uses == 0 {
-                slot.values = filled(R::slot_shape(i, shape).iter().product(), T::of(R::initial(options, i)));
-            }
-            slot.uses += u64::from(slot.used);
-        }
-        state.step += 1;
-    };
-    step_by(param, state, &prepare, &|step| R::update(options, step));
+        slot.uses += u64::from(slot.used);
+    }
+    state.step += 1;
 }
 
 /// Compiled once for all rules.
-fn step_by<T: Real>(
-    param: &Param<T>,
-    state: &mut ParamState<T>,
-    prepare: &dyn Fn(&mut ParamState<T>, &[usize]),
-    update: &dyn Fn(&mut Step<'_, T>),
-) {
+fn step_by<T: Real>(param: &Param<T>, state: &mut ParamState<T>, rule: &dyn States, update: &dyn Fn(&mut Step<'_, T>)) {
     let Some(grad) = param.grad() else { return };
     let (shape, grad) = (grad.shape(), grad.view());
     let grad = row_major(&grad);
-    prepare(state, shape);
+    prepare(state, rule, shape);
     let ParamState { step: count, scalars, slots } = state;
     param.update_slice(|value| update(&mut Step { count: *count, shape, value, grad: &grad, slots, scalars }));
 }

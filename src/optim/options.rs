@@ -90,18 +90,21 @@ impl OptionValue for (f64, f64) {
 }
 
 /// The index of the number of option `field` that is called `name`.
+#[inline]
 pub(super) fn part_named<V: OptionValue>(_: &V, field: &str, name: &str) -> Option<usize> {
     let part = name.strip_prefix(field)?;
     V::PARTS.iter().position(|&p| p == part)
 }
 
 /// Adds the names of the numbers that an option has.
+#[inline]
 pub(super) fn name_parts(names: &mut Vec<String>, option: &str, parts: &[&str]) {
     for part in parts {
         names.push([option, part].concat());
     }
 }
 
+#[inline]
 pub(super) fn no_option<O: GroupOptions>(options: &str, name: &str) -> Error {
     let names = O::names();
     Error::value(options, format!("there is no option `{name}`; there are {}", listed(names.iter())))
@@ -156,7 +159,6 @@ macro_rules! optimizer_options {
 
             /// Checks that each option is in its range, or only the given one: a field can be written without its
             /// setter.
-            #[inline(always)]
             fn in_range(&self, only: Option<&str>) -> std::result::Result<(), String> {
                 if only.is_none_or(|name| name == "lr") && !$crate::optim::options::at_least_0(self.lr) {
                     return Err($crate::optim::options::refused($crate::optim::options::LR_RANGE, &self.lr));
@@ -186,6 +188,7 @@ macro_rules! optimizer_options {
             $(
                 $(#[$field_doc])*
                 $(#[doc = $crate::functional::panics!($message)])?
+                #[inline]
                 #[track_caller]
                 pub fn $field(mut self, $field: $ty) -> Self {
                     self.$field = $field;
@@ -198,6 +201,7 @@ macro_rules! optimizer_options {
         }
 
         impl $crate::optim::GroupOptions for $options {
+            #[inline]
             fn names() -> Vec<String> {
                 let mut names = vec!["lr".to_string()];
                 $(
@@ -207,6 +211,7 @@ macro_rules! optimizer_options {
                 names
             }
 
+            #[inline]
             fn get(&self, name: &str) -> $crate::Result<f64> {
                 use $crate::optim::options::{OptionValue, no_option, part_named};
                 if name == "lr" {
@@ -218,6 +223,7 @@ macro_rules! optimizer_options {
                 Err(no_option::<Self>(stringify!($options), name))
             }
 
+            #[inline]
             fn set(&mut self, name: &str, value: f64) -> $crate::Result<()> {
                 use $crate::optim::options::{OptionValue, no_option, part_named};
                 let (mut changed, mut found) = (self.clone(), None);
@@ -258,6 +264,7 @@ macro_rules! optimizer_options {
         {$(
             $(#[$field_doc])*
             $(#[doc = $crate::functional::panics!($message)])?
+            #[inline]
             #[track_caller]
             pub fn $field(mut self, $field: $ty) -> Self {
                 // Not a closure, which would lose the caller's line.

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use crate::{Error, Result, error::there_are};
 
 /// Whether `name` matches `pattern`, in which `*` matches any sequence of characters, including dots.
+#[inline]
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or("");

@@ -97,7 +97,7 @@ pub fn arguments<T: Real>(
 
 /// The trouble of a target that no file in `targets/` knows: a new one, or an optimizer or scheduler that is not built and was
 /// asked for by name.
-pub const UNIMPLEMENTED: &str = "this target is not implemented";
+pub const UNKNOWN_TARGET: &str = "no file in targets/ knows this target";
 
 fn dispatch<T: Real>(case: &Json, args: &Args<T>) -> Result<ndnn::Result<Vec<AnyTensor>>, Trouble> {
     let (kind, target) = (text(case, "kind")?, text(case, "target")?);
@@ -106,7 +106,7 @@ fn dispatch<T: Real>(case: &Json, args: &Args<T>) -> Result<ndnn::Result<Vec<Any
         "tensor" => targets::call_tensor(target, variant, args),
         _ => targets::call_functional(target, variant, args),
     };
-    called.transpose().ok_or_else(|| UNIMPLEMENTED.to_string())
+    called.transpose().ok_or_else(|| UNKNOWN_TARGET.to_string())
 }
 
 fn call<T: Real>(file: &CaseFile, case: &Json, strided: bool) -> Result<Differences, Trouble> {

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::{
     args::{Args, Mode},
     check::{Differences, differentiable, gradients},
-    run::{Trouble, UNIMPLEMENTED, arguments, compare_both, compare_outputs, expected_error, text, unused},
+    run::{Trouble, UNKNOWN_TARGET, arguments, compare_both, compare_outputs, expected_error, text, unused},
     targets::{
         dims::REFUSED,
         module::{Case, build},
@@ -21,7 +21,7 @@ use crate::{
 const CONSTRUCTOR: Mode = Mode { strided: false, tracked: false };
 
 fn construct<T: Real>(case: &Json, args: &Args<T>) -> Result<ndnn::Result<Box<dyn Case<T>>>, Trouble> {
-    build(text(case, "target")?, args).transpose().ok_or_else(|| UNIMPLEMENTED.to_string())
+    build(text(case, "target")?, args).transpose().ok_or_else(|| UNKNOWN_TARGET.to_string())
 }
 
 pub fn module<T: Real>(file: &CaseFile, case: &Json, strided: bool) -> Result<Differences, Trouble> {

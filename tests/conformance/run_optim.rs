@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use crate::{
     args::{Args, Mode},
     check::Differences,
-    run::{Trouble, UNIMPLEMENTED, arguments, text, unused},
+    run::{Trouble, UNKNOWN_TARGET, arguments, text, unused},
     targets::{optim, sched},
     values::CaseFile,
 };
@@ -26,7 +26,7 @@ pub fn optim<T: Real>(file: &CaseFile, case: &Json) -> Result<Differences, Troub
     let params: Vec<_> = tensors("params")?.into_iter().map(Param::new).collect();
     let targets = tensors("targets")?;
     let built = optim::build(text(case, "target")?, &params, &args).map_err(|e| format!("construction: {e}"))?;
-    let mut optimizer = built.ok_or(UNIMPLEMENTED)?;
+    let mut optimizer = built.ok_or(UNKNOWN_TARGET)?;
     unused(&mut differences, &args);
     let trajectory = case["trajectory"].as_array().ok_or("the case has no `trajectory`")?;
     for (step, expected) in trajectory.iter().enumerate() {
@@ -57,7 +57,7 @@ pub fn sched(file: &CaseFile, case: &Json) -> Result<Differences, Trouble> {
     let args = options::<f64>(file, case)?;
     let base_lr = case["base_lr"].as_f64().ok_or("the case has no `base_lr`")?;
     let built = sched::build(text(case, "target")?, base_lr, &args).map_err(|e| format!("construction: {e}"))?;
-    let mut schedule = built.ok_or(UNIMPLEMENTED)?;
+    let mut schedule = built.ok_or(UNKNOWN_TARGET)?;
     unused(&mut differences, &args);
     let list = |key: &str| case[key].as_array().map_or(&[][..], Vec::as_slice);
     let (metrics, momenta) = (list("metrics"), list("momenta"));

@@ -236,3 +236,128 @@ fn norms_of_extreme_numbers() {
         assert!(F::layer_norm(&tensor![[1.0, f32::INFINITY]], &[2], None, None, 1e-5).unwrap().view()[[0, 0]].is_nan());
     });
 }
+
+/// Rows of `n` elements, most of them ordinary, and some whose mean needs care, whose sum or squares overflow or vanish, or
+/// that have no norm.
+fn wild_rows<T: ndnn::Real>(rows: usize, n: usize) -> Tensor<T> {
+    let (large, max) = (T::epsilon().recip(), T::max_value());
+    let element = |i: usize| {
+        let (x, first) = (T::of((i as f64 * 0.7).sin()), i % n == 0);
+        match i / n % 16 {
+            2 => x + large,
+            5 => large,
+            7 if first => T::nan(),
+            9 if first => T::infinity(),
+            11 => max - max * x * x * T::of(0.01),
+            13 => x * T::min_positive_value(),
+            _ => x,
+        }
+    };
+    (0..rows * n).map(element).collect::<Tensor<T>>().reshape([rows as isize, n as isize]).unwrap()
+}
+
+/// Asserts that `f` gives each row, and its gradient, the same bits as if the row were alone.
+fn rows_alone<T: ndnn::Real>(what: &str, x: &Tensor<T>, f: impl Fn(&Tensor<T>) -> Tensor<T>) {
+    let run = |x: &Tensor<T>, g: &Tensor<T>| {
+        let x = x.detach().set_requires_grad(true);
+        let y = f(&x);
+        let dx = grad_with(&[&y], &[Some(g)], &[&x], false).unwrap().remove(0).unwrap();
+        [y, dx].map(|t| t.to_vec().into_iter().map(|v| v.as_f64()).collect::<Vec<_>>())
+    };
+    let n = x.shape()[1];
+    let g: Tensor<T> = (0..x.numel()).map(|i| T::of((i as f64).cos())).collect();
+    let g = g.reshape([x.shape()[0] as isize, n as isize]).unwrap();
+    let all = run(x, &g);
+    for i in 0..x.shape()[0] {
+        let row = |t: &Tensor<T>| t.narrow(0, i as isize, 1).unwrap();
+        for (all, one) in all.iter().zip(run(&row(x), &row(&g))) {
+            let all = &all[i * n..][..n];
+            let equal = all.iter().zip(&one).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()));
+            assert!(equal, "{what}, row {i} of {:?}: {all:?}, alone {one:?}", x.shape());
+            assert_eq!(one.iter().any(|y| y.is_nan()), matches!(i % 16, 7 | 9), "{what}, row {i}: {one:?}");
+        }
+    }
+}
+
+fn rows_in_pieces<T: ndnn::Real>() {
+    // In one piece, in several, and in pieces of one row each.
+    for [rows, n] in [[1, 7], [30, 33], [129, 512], [5, 17_000]] {
+        let x = wild_rows::<T>(rows, n);
+        let w: Tensor<T> = (0..n).map(|i| T::of(1. + (i as f64).sin())).collect();
+        for (weight, bias) in [(None, None), (Some(&w), None), (Some(&w), Some(&w))] {
+            rows_alone("layer_norm", &x, |x| F::layer_norm(x, &[n], weight, bias, 1e-5).unwrap());
+        }
+        rows_alone("rms_norm", &x, |x| F::rms_norm(x, &[n], Some(&w), 1e-5).unwrap());
+        rows_alone("softmax", &x, |x| x.softmax(1).unwrap());
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_piece() {
+    at_each_level(|| {
+        rows_in_pieces::<f32>();
+        rows_in_pieces::<f64>();
+    });
+}
+
+/// Groups of single elements: each row of the kernel has its own part of the weights.
+#[test]
+fn groups_of_columns_are_layer_norms() {
+    let mut rng = Generator::seed_from_u64(5);
+    for [rows, groups, n] in [[3, 2, 4], [700, 3, 40]] {
+        let channels = groups * n;
+        let mut randn = |shape: &[usize]| Tensor::<f32>::randn_with(shape, &mut rng).set_requires_grad(true);
+        let (x, w, b) = (randn(&[rows, channels]), randn(&[channels]), randn(&[channels]));
+        let g = Tensor::randn([rows, channels]);
+        let y = F::group_norm(&x, groups, Some(&w), Some(&b), 1e-5).unwrap();
+        let all = [vec![y.clone()], gradients(&y, &g, &[&x, &w, &b])].concat();
+        for k in 0..groups {
+            let part = |t: &Tensor| t.narrow(-1, (k * n) as isize, n).unwrap().contiguous();
+            let [x, w, b] = [&x, &w, &b].map(|t| part(&t.detach()).set_requires_grad(true));
+            let y = F::layer_norm(&x, &[n], Some(&w), Some(&b), 1e-5).unwrap();
+            let one = [vec![y.clone()], gradients(&y, &part(&g), &[&x, &w, &b])].concat();
+            for (all, one) in all.iter().zip(&one) {
+                assert!(part(all).allclose(one, 1e-4, 1e-4, false).unwrap(), "{rows}, group {k} of {groups}");
+            }
+        }
+    }
+}
+
+/// `rstd (g − E[g] − d rstd E[g d rstd])` in floating point: ∞ − ∞ and 0 · ∞ are NaN, and nothing else.
+#[test]
+fn an_infinite_gradient() {
+    let row: [f32; 4] = [1., 2., 4., 9.];
+    // Its mean is no `f32`: what is left of it is half of a distance.
+    let rough: [f32; 4] = [16777216., 16777218., 16777218., 16777218.];
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    let cases = [
+        (row, 0, inf, [nan, -inf, nan, nan]),
+        (row, 0, -inf, [nan, inf, nan, nan]),
+        (row, 3, inf, [nan, nan, nan, nan]),
+        (rough, 1, inf, [nan, nan, -inf, -inf]),
+        (rough, 0, -inf, [nan, nan, nan, nan]),
+    ];
+    type Norm = fn(&Tensor) -> ndnn::Result<Tensor>;
+    let norms: [Norm; 6] = [
+        |x| F::layer_norm(x, &[4], None, None, 1e-5),
+        |x| F::group_norm(x, 1, None, None, 1e-5),
+        |x| F::group_norm(&x.reshape([2, 2, 2])?, 1, None, None, 1e-5)?.reshape([2, 4]),
+        |x| F::instance_norm(&x.reshape([1, 2, 4])?, None, None, None, None, Default::default())?.reshape([2, 4]),
+        |x| F::batch_norm(&x.t()?, None, None, None, None, Default::default())?.t(),
+        |x| F::batch_norm(&x.reshape([1, 2, 4])?, None, None, None, None, Default::default())?.reshape([2, 4]),
+    ];
+    at_each_level(|| {
+        for (k, norm) in norms.into_iter().enumerate() {
+            for (row, at, infinite, want) in cases {
+                let x = Tensor::from_vec([2, 4], [row, [0., 0.5, -3., 1.]].concat()).unwrap().set_requires_grad(true);
+                let mut g = vec![1.; 8];
+                g[at] = infinite;
+                let g = Tensor::from_vec([2, 4], g).unwrap();
+                let got = gradients(&norm(&x).unwrap(), &g, &[&x]).remove(0).to_vec();
+                let same = got.iter().zip(&want).all(|(got, want)| got.to_bits() == want.to_bits() || got.is_nan());
+                let nans = got.iter().map(|got| got.is_nan()).eq(want.iter().map(|w| w.is_nan()).chain([false; 4]));
+                assert!(same && nans, "norm {k} of {row:?}, {infinite} at {at}: {got:?}, expected {want:?}");
+            }
+        }
+    });
+}

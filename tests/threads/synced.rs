@@ -211,6 +211,29 @@ fn parts_that_do_not_meet_are_told_so() {
     assert!(error.contains("training needs more than 1 value per channel"), "{error}");
 }
 
+/// Calls its norms in an order that its input says.
+#[derive(Module)]
+struct Swapped(SyncBatchNorm, SyncBatchNorm);
+
+#[forward]
+impl Forward for Swapped {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let [first, second] = if x.max()?.item()? > 2. { [&self.1, &self.0] } else { [&self.0, &self.1] };
+        second.forward(&first.forward(x)?)
+    }
+}
+
+#[test]
+fn norms_without_tensors_are_told_apart() {
+    let norm = SyncBatchNorm::new(1).affine(false).track_running_stats(false);
+    // A clone is another layer.
+    let model = DataParallel::new(Swapped(norm.clone(), norm)).parts(2);
+    let of = |values: [f32; 4]| Tensor::from_vec([4, 1], values.to_vec()).unwrap();
+    assert!(model.forward(&of([0., 1., 2., 1.])).is_ok());
+    let error = model.forward(&of([0., 1., 3., 1.])).unwrap_err().to_string();
+    assert!(error.contains("do not call the same layers in the same order"), "{error}");
+}
+
 #[test]
 fn batch_norms_become_synced_ones() {
     let model =

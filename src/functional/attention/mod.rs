@@ -81,12 +81,10 @@ pub fn scaled_dot_product_attention<T: Real>(
         let what = "is_causal stands for a mask of its own: give attn_mask or is_causal, not both";
         return Err(Error::value(OP, what));
     }
-    let groups = match options.enable_gqa {
-        true => [key, value].map(|shared| group(query, shared)),
-        false => [Ok(1), Ok(1)],
+    let (of_key, of_value) = match options.enable_gqa {
+        true => (group(query, key)?, group(query, value)?),
+        false => (1, 1),
     };
-    let [of_key, of_value] = groups;
-    let (of_key, of_value) = (of_key?, of_value?);
     let plan = Plan {
         masks: attn_mask.cloned().into_iter().collect(),
         causal: options.is_causal,
@@ -155,8 +153,12 @@ fn group<T: Real>(query: &Tensor<T>, shared: &Tensor<T>) -> Result<usize> {
 
 /// Softmax over the last axis; a row of −∞ gives zeros and no gradient instead of NaN.
 fn safe_softmax<T: Real>(scores: &Tensor<T>) -> Result<Tensor<T>> {
-    let blind = scores.detach().eq(T::neg_infinity())?.all_dim([-1], true)?;
-    if !blind.any().item()? {
+    // Without keys there is no largest score, and nothing to hide.
+    if scores.shape().last() == Some(&0) {
+        return scores.softmax(-1);
+    }
+    let blind = scores.detach().amax([-1], true)?.eq(T::neg_infinity())?;
+    if !blind.elements().contains(&true) {
         return scores.softmax(-1);
     }
     scores.masked_fill(&blind, T::ZERO)?.softmax(-1)?.masked_fill(&blind, T::ZERO)

@@ -148,7 +148,7 @@ pub fn multi_head_attention_forward<T: Real>(
     let keys = options.static_k.as_ref().filter(|k| k.ndim() == 3).map_or(key.shape()[0], |k| k.shape()[1]);
     let masks = parameters.masks(&options, causal, [query.shape()[1], query.shape()[0], keys], batched)?;
     let projected = parameters.project(&query, &key, &value, one)?;
-    let given = [&options.static_k, &options.static_v].map(Option::as_ref);
+    let given = [options.static_k.as_ref(), options.static_v.as_ref()];
     let call = Call { given, masks, causal, need_weights: options.need_weights };
     let (output, weights) = parameters.attend(&projected, call)?;
     let weights = weights.map(|w| {

@@ -57,7 +57,7 @@ fn weighted<T: Real>(op: &str, losses: Tensor<T>, weight: Option<&Tensor<T>>) ->
 /// second derivative, `(1 − y) / (1 − x)² + y / x²`, where neither divisor is below ε².
 fn input_gradient<T: Real>(g: &Tensor<T>, x: &Tensor<T>, y: &Tensor<T>) -> Result<Tensor<T>> {
     let out = kernel::gradient(&g.view(), &x.view(), &y.view());
-    let kept = [g, x, y].map(Tensor::clone);
+    let kept = [g.clone(), x.clone(), y.clone()];
     Ok(Tensor::op("binary_cross_entropy_backward", out, [g, x, y], move |u, [dg, dx, dy]| {
         let [g, x, y] = &kept;
         let rest = -x + T::ONE;
@@ -140,7 +140,7 @@ fn weighted_logistic<T: Real>(op: &'static str, x: &Tensor<T>, y: &Tensor<T>, p:
         let yes = scaled(&logsigmoid(x), &y.try_mul(p)?)?;
         Ok(-(yes + scaled(&logsigmoid(&-x), &(-y + T::ONE))?))
     })?;
-    let kept = [x, y, p].map(Tensor::clone);
+    let kept = [x.clone(), y.clone(), p.clone()];
     Ok(Tensor::op(op, value.into_array(), [x, y, p], move |g, [dx, dy, dp]| {
         let [x, y, p] = &kept;
         let of = |needed: bool, f: &dyn Fn() -> Result<Tensor<T>>| needed.then(f).transpose();

@@ -260,12 +260,12 @@ impl<T: Real> Labels<T> {
     }
 
     /// Zero at ignored positions, even if the divisor was 0.
-    fn without(&self, ignored: impl Fn(Option<usize>) -> bool, grad: Tensor<T>) -> Result<Tensor<T>> {
+    fn without(&self, ignored: impl Fn(Option<usize>) -> bool, grad: Tensor<T>) -> Tensor<T> {
         let ignored = collected(self.classes.iter().map(|&class| ignored(class)));
         if !ignored.contains(&true) {
-            return Ok(grad);
+            return grad;
         }
-        Ok(grad.zero_where(&self.beside_input(ignored).broadcast_to(&self.shape)?))
+        grad.zero_where(&self.beside_input(ignored))
     }
 }
 
@@ -369,7 +369,7 @@ fn with_classes<T: Real>(op: &'static str, input: &Tensor<T>, labels: Labels<T>,
             let right = log.expm1().try_mul(&total)? + (&total - &wanted);
             let slopes = Tensor::where_(&labels.right(), right, log.exp().try_mul(&total)? - wanted)?;
             let ignored = |class: Option<usize>| class.is_none_or(|c| labels.targets(keep, spread).ignores(c));
-            return Ok([Some(labels.without(ignored, slopes.try_mul(&g)?)?)]);
+            return Ok([Some(labels.without(ignored, slopes.try_mul(&g)?))]);
         }
         let all = labels.weight.as_ref().map_or(T::of(n as f64), |w| sum(w));
         let targets = labels.targets(keep, spread);

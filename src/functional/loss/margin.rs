@@ -106,9 +106,13 @@ fn no_class(op: &str, target: &Tensor<i64>, classes: usize, least: i64) -> Resul
     }
 }
 
-/// A mask of the right class of each row.
-fn at_classes(shape: [usize; 2], right: &Tensor<i64>) -> Result<Tensor<bool>> {
-    Tensor::full(shape, false).scatter_value(1, right, true)
+/// A mask of the right class of each of `n` rows; the classes were checked.
+fn at_classes([n, c]: [usize; 2], right: &Tensor<i64>) -> Tensor<bool> {
+    let mut mask = filled(n * c, false);
+    for (row, &class) in right.elements().iter().enumerate() {
+        mask[row * c + class as usize] = true;
+    }
+    array(&[n, c], mask).into()
 }
 
 /// `Σ max(0, margin − x[y] + x[i])ᵖ / C` over the classes `i` other than the right class `y`, for scores `x`; with weights
@@ -144,7 +148,7 @@ pub fn multi_margin_loss<T: Real>(
     no_class(op, target, c, 0)?;
     let (x, right) = (input.reshape([n, c])?, target.reshape([n, 1])?);
     let short = x.try_sub(&x.gather(1, &right)?)? + T::of(options.margin);
-    let short = short.zero_where(&at_classes([n, c], &right)?);
+    let short = short.zero_where(&at_classes([n, c], &right));
     let terms = if options.p == 1 { relu(&short) } else { squared_relu(&short) };
     let mut losses = terms.sum_dim(1, false)? / T::of(c as f64);
     if let Some(weight) = options.weight {

@@ -75,7 +75,6 @@ pub use margin::{
     margin_ranking_loss, multi_margin_loss, multilabel_margin_loss, multilabel_soft_margin_loss,
 };
 
-use ndarray::Dimension;
 use ndnn_derive::concrete;
 
 use crate::{
@@ -139,8 +138,18 @@ fn linear_in<T: Real>(grad: Tensor<T>, input: &Tensor<T>) -> Tensor<T> {
 
 /// The first element that is `wrong`, and where it is; positions are followed only if there is one.
 fn first<E: Element>(x: &Tensor<E>, wrong: impl Fn(E) -> bool) -> Option<(E, Vec<usize>)> {
-    let at = x.elements().iter().position(|&x| wrong(x))?;
-    x.view().indexed_iter().nth(at).map(|(at, &x)| (x, at.slice().to_vec()))
+    let elements = x.elements();
+    let at = elements.iter().position(|&x| wrong(x))?;
+    Some((elements[at], place(x.shape(), at)))
+}
+
+/// The coordinates of an element from its position in row-major order.
+fn place(shape: &[usize], mut at: usize) -> Vec<usize> {
+    let mut place = vec![0; shape.len()];
+    for (i, &n) in place.iter_mut().zip(shape).rev() {
+        (*i, at) = (at % n, at / n);
+    }
+    place
 }
 
 /// The first element that is no probability.

@@ -21,7 +21,7 @@ pairs! {
 
     /// `d² / 2·scale` while `|d| < bend`, otherwise `slope · (|d| − bend/2)`, where `d = x − y`.
     real Real Bent(bend, scale, slope), "loss", first short: |x, y| {
-        let [bend, scale, slope] = [bend, scale, slope].map(T::of);
+        let (bend, scale, slope) = (T::of(bend), T::of(scale), T::of(slope));
         let half = T::of(0.5);
         let a = (x - y).abs();
         let (near, far) = (half * a * (a / scale), slope * (a - half * bend));
@@ -30,8 +30,14 @@ pairs! {
         let d = x - y;
         // A NaN counts as within the bend, so that the result is NaN.
         let far = d.ge(bend) | d.le(-bend);
-        // The reciprocal of a subnormal number may be ∞.
-        let up = if T::of(scale) < T::min_positive_value() { T::epsilon().recip().as_f64() } else { 1. };
+        // The reciprocal of a number that is subnormal, as an f64 or as an f32, may be ∞.
+        let up = if scale < f64::MIN_POSITIVE {
+            f64::EPSILON.recip()
+        } else if scale < f32::MIN_POSITIVE.into() {
+            f32::EPSILON.recip().into()
+        } else {
+            1.
+        };
         let near = d.kept(!far) * up * (scale * up).recip();
         g * (near + (d.sign() * slope).kept(far))
     };

@@ -226,7 +226,7 @@ pub(super) fn channels_normed<T: Real>(
     own: Option<Own<T>>,
 ) -> Tensor<T> {
     let affine = Affine::new(input, weight, bias, form);
-    let [w, b] = [weight, bias].map(|t| t.map(Tensor::elements));
+    let (w, b) = (weight.map(Tensor::elements), bias.map(Tensor::elements));
     let out = kernel::batch_norm(&input.elements(), form.map(), slices(&moments), w.as_deref(), b.as_deref());
     let inputs: Vec<_> = [Some(input), weight, bias].into_iter().flatten().collect();
     Tensor::op_many(op, out.array(input.shape()), &inputs, move |g, needed| {
@@ -265,5 +265,5 @@ pub(super) fn channels_normed<T: Real>(
 }
 
 fn slices<T>(moments: &[Vec<T>; 3]) -> [&[T]; 3] {
-    moments.each_ref().map(Vec::as_slice)
+    [&moments[0], &moments[1], &moments[2]]
 }

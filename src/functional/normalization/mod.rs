@@ -80,7 +80,7 @@ impl Form {
         let axes = self.axes.map(|axis| axis as usize);
         let Some(scale) = x.balance(&axes, T::of(eps.max(0.).sqrt())) else { return Ok(None) };
         let only_wild = |(&scale, &rstd): (&T, &T)| if is_wild(rstd) { scale } else { T::ONE };
-        let scale: Tensor<T> = array(scale.shape(), collected(scale.view().iter().zip(rstd).map(only_wild))).into();
+        let scale: Tensor<T> = array(scale.shape(), collected(scale.elements().iter().zip(rstd).map(only_wild))).into();
         Ok(Some((x.try_mul(&scale)?.reshape(input.shape())?, scale)))
     }
 }

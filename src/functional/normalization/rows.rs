@@ -175,7 +175,7 @@ fn means_per_channel<T: Real>(
     len: usize,
 ) -> [Vec<T>; 2] {
     let (samples, unbias) = (T::of((moments.len() / channels) as f64), T::of(len as f64 / (len as f64 - 1.)));
-    let mut sums = [(); 2].map(|()| filled(channels, T::ZERO));
+    let mut sums = [filled(channels, T::ZERO), filled(channels, T::ZERO)];
     for (i, m) in moments.iter().enumerate() {
         let scale = scale.as_ref().map_or(T::ONE, |scale| scale[i]);
         for (sums, value) in sums.iter_mut().zip([(m.mean + m.rest) / scale, m.var * unbias / scale / scale]) {
@@ -271,7 +271,7 @@ fn rows_normed<T: Real>(
 ) -> (Tensor<T>, Arc<[kernel::Moments<T>]>) {
     let affine = Affine::new(input, weight, bias, form);
     let n = form.sizes[2] * form.sizes[3];
-    let (x, [w, b]) = (input.elements(), [weight, bias].map(|t| t.map(Tensor::elements)));
+    let (x, w, b) = (input.elements(), weight.map(Tensor::elements), bias.map(Tensor::elements));
     let (out, moments) = kernel::row_norm(&x, n, form.map(), form.centred, w.as_deref(), b.as_deref(), &eps.elements());
     let moments: Arc<[_]> = moments.into();
     let kept = moments.clone();

@@ -87,7 +87,8 @@ fn jointly<T: Real>(
 #[concrete]
 fn merged<T: Real>(parts: &[([Vec<T>; 3], usize)]) -> [Vec<T>; 3] {
     let count: usize = parts.iter().map(|(_, count)| count).sum();
-    let mut merged = [(); 3].map(|()| filled(parts[0].0[0].len(), T::ZERO));
+    let zeros = || filled(parts[0].0[0].len(), T::ZERO);
+    let mut merged = [zeros(), zeros(), zeros()];
     for c in 0..merged[0].len() {
         let of = |([mean, rest, var], count): &([Vec<T>; 3], usize)| {
             (mean[c].as_f64() + rest[c].as_f64(), var[c].as_f64(), *count as f64)
@@ -118,7 +119,7 @@ impl Together {
     pub fn sums<T: Real>(&self, own: &[Vec<T>; 2]) -> Result<Arc<([Vec<T>; 2], f64)>> {
         let part = parts::here().filter(|part| part.phase() == Phase::Backward).ok_or_else(elsewhere)?;
         let count = self.count;
-        part.meet(self.about, own.each_ref().map(|sums| copied(sums)), |all| {
+        part.meet(self.about, [copied(&own[0]), copied(&own[1])], |all| {
             let mut all = all.into_iter();
             let mut sums = all.next().expect("at least one part");
             for part in all {

@@ -1,5 +1,7 @@
 //! Fractional max pooling: windows at steps that vary at random.
 
+use ndnn_derive::concrete;
+
 use super::{filled, max::picked};
 use crate::{
     Error, Result,
@@ -8,7 +10,7 @@ use crate::{
         windows::{Spatial, pad_to_3},
     },
     kernels::{
-        memory::collected,
+        memory::vector,
         pooling::{self, Fractional},
         sizes::room,
     },
@@ -142,16 +144,30 @@ fn fractional<T: Real>(
     }
     room::<T>(op, &[batch, channels, axes])?;
     let samples = samples.map_or_else(|| Tensor::rand([batch, channels, axes]), Tensor::detach);
-    let samples = samples.to_vec();
-    if let Some(bad) = samples.iter().find(|&&u| !(T::ZERO <= u && u <= T::ONE)) {
-        return Err(Error::value(op, format!("the random samples are between 0 and 1, got {bad}")));
-    }
-    let three = |u: &[T]| if let &[width, height] = u { [T::ZERO, height, width] } else { [u[0], u[1], u[2]] };
-    let samples = collected(samples.chunks_exact(axes).flat_map(three));
+    let samples = for_three_axes(op, &samples, axes)?;
     let [input, kernel, output] = windows;
     let windows = Fractional { input, kernel, output, samples: &samples };
     let found = pooling::fractional_max_pool(&x.elements(), &windows);
     picked(op, x, found, output.iter().product(), shape)
+}
+
+/// The samples of each channel, in the order of three axes.
+#[concrete]
+fn for_three_axes<T: Real>(op: &'static str, samples: &Tensor<T>, axes: usize) -> Result<Vec<T>> {
+    let samples = samples.elements();
+    let mut three = vector(samples.len() / axes * 3);
+    for of_channel in samples.chunks_exact(axes) {
+        for &u in of_channel {
+            if !(T::ZERO <= u && u <= T::ONE) {
+                return Err(Error::value(op, format!("the random samples are between 0 and 1, got {u}")));
+            }
+        }
+        match *of_channel {
+            [width, height] => three.extend([T::ZERO, height, width]),
+            _ => three.extend_from_slice(of_channel),
+        }
+    }
+    Ok(three)
 }
 
 /// The names over 2 and 3 axes.

@@ -134,10 +134,11 @@ struct Shapes<'a> {
     weight_hr: Option<&'a [usize]>,
 }
 
-fn shapes<T: Real>(weights: &RecurrentWeights<T>) -> Shapes<'_> {
+fn shapes<'a, T: Real>(weights: &'a RecurrentWeights<T>) -> Shapes<'a> {
     let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh, weight_hr } = weights;
-    let [bias_ih, bias_hh, weight_hr] = [bias_ih, bias_hh, weight_hr].map(|t| t.as_ref().map(Tensor::shape));
-    Shapes { weight_ih: weight_ih.shape(), weight_hh: weight_hh.shape(), biases: [bias_ih, bias_hh], weight_hr }
+    let of = |t: &'a Option<Tensor<T>>| t.as_ref().map(Tensor::shape);
+    let biases = [of(bias_ih), of(bias_hh)];
+    Shapes { weight_ih: weight_ih.shape(), weight_hh: weight_hh.shape(), biases, weight_hr: of(weight_hr) }
 }
 
 impl Driver {

@@ -140,7 +140,7 @@ impl<T: Real> Layer<T> {
         let mut bias: Option<Vec<T>> = self.tensors[BIAS_IH].as_ref().map(Tensor::to_vec);
         if let Some(other) = self.tensors[BIAS_HH].as_ref().filter(|_| self.driver.kind != Kind::Gru) {
             let bias = bias.get_or_insert_with(|| filled(other.numel(), T::ZERO));
-            bias.iter_mut().zip(other.view().iter()).for_each(|(sum, &b)| *sum += b);
+            bias.iter_mut().zip(other.elements().iter()).for_each(|(sum, &b)| *sum += b);
         }
         room::<T>(self.driver.op, &[input.shape()[0], weight.shape()[0]])?;
         Ok(gemm::linear(matrix(input), matrix(weight), bias.as_deref()))
@@ -149,7 +149,8 @@ impl<T: Real> Layer<T> {
     /// The output of all steps, `(sum of sizes, width)`, and the last state.
     pub(super) fn run(self) -> Result<(Tensor<T>, State<T>)> {
         let (op, rows, sequences) = (self.driver.op, self.input().shape()[0], self.sizes[0]);
-        let [width, cells] = [H, C].map(|part| self.tensors[part].as_ref().map_or(0, |part| part.shape()[1]));
+        let width = |part: usize| self.tensors[part].as_ref().map_or(0, |part| part.shape()[1]);
+        let (width, cells) = (width(H), width(C));
         room::<T>(op, &[rows + sequences, width.saturating_add(cells)])?;
         let inputs = self.inputs();
         let keep = grad_enabled() && inputs.iter().any(|t| t.requires_grad());
@@ -188,11 +189,12 @@ impl<T: Real> Layer<T> {
 
     /// The gradients of the tensors that need one.
     fn gradients(&self, kept: &[Tensor<T>; 3], g: &Tensor<T>, needed: &[bool]) -> Result<Vec<Option<Tensor<T>>>> {
-        let [gates, h, beside] = kept.each_ref().map(Tensor::elements);
+        let [gates, h, beside] = [kept[0].elements(), kept[1].elements(), kept[2].elements()];
         let found = self.sweep(|sweep| sweep.back([&gates, &h, &beside], &g.elements()));
         let gates = Tensor::from(found.gates);
         let of = Of { gates: &gates, kind: self.driver.kind };
-        let [dh, dc] = found.start.map(Tensor::from);
+        let [dh, dc] = found.start;
+        let (dh, dc): (Tensor<T>, Tensor<T>) = (dh.into(), dc.into());
         let projected = found.projected.map(|[outputs, whole]| (Tensor::from(outputs), Tensor::from(whole)));
         let mut needed = needed.iter();
         let mut grads = Vec::with_capacity(needed.len());

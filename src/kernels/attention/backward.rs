@@ -14,6 +14,8 @@ use crate::{
         isa::dispatch,
         memory,
         passes::dot,
+        threads,
+        thresholds::PRODUCT_PARALLEL as PARALLEL,
     },
     number::Real,
 };
@@ -84,7 +86,7 @@ impl<T: Real> Pass<'_, T> {
         let shape = [parts, attention.heads(), len, features];
         let strides = [attention.heads() * len * features, len * features, features, 1].map(|n| n as isize);
         let sums_at = Heads::new(sums.as_mut_ptr(), &shape, &strides);
-        super::share(attention.work().saturating_mul(2), heads * parts, |task| {
+        threads::for_each_from(PARALLEL, attention.work().saturating_mul(2), heads * parts, &|task| {
             let (head, part) = (task / parts, task % parts);
             let keys = (part * size).min(grid.keys)..((part + 1) * size).min(grid.keys);
             let to = |query: usize| match &self.slots.query {
@@ -96,7 +98,7 @@ impl<T: Real> Pass<'_, T> {
             unsafe { self.gradients(head, keys, &to) };
         });
         if let Some(slot) = self.slots.query.as_ref().filter(|_| several) {
-            super::share(sums.capacity(), attention.heads(), |head| {
+            threads::for_each_from(PARALLEL, sums.capacity(), attention.heads(), &|head| {
                 // SAFETY: all tasks wrote their sums; each head is handed out once.
                 unsafe {
                     let total = sums_at.matrix(head);

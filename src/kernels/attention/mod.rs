@@ -24,7 +24,7 @@ use super::{
     memory::{self, Aligned},
     sizes::{must, saturating},
     threads,
-    thresholds::PRODUCT_PARALLEL,
+    thresholds::PRODUCT_PARALLEL as PARALLEL,
 };
 use crate::number::Real;
 
@@ -261,15 +261,6 @@ impl<T: Real> Attention<'_, T> {
     }
 }
 
-/// Runs tasks that take this much work together, in multiply-adds.
-#[inline]
-fn share(work: usize, tasks: usize, task: impl Fn(usize) + Sync) {
-    match work < PRODUCT_PARALLEL {
-        true => (0..tasks).for_each(task),
-        false => threads::for_each(work, tasks, task),
-    }
-}
-
 /// What the backward pass needs of each query: the largest score, and the reciprocal of the sum of powers, one after the
 /// other for all queries of a head. A query that sees no key has 0 and 0.
 pub struct Stats<T>(Vec<T>);
@@ -305,7 +296,7 @@ pub fn forward<T: Real>(
         let out = y.heads(layout, (0, 1));
         attention.check(&out);
         let at = Heads::new(stats.as_mut_ptr(), &[count, 2, len], &[2 * len as isize, len as isize, 1]);
-        share(attention.work(), count * blocks, |task| {
+        threads::for_each_from(PARALLEL, attention.work(), count * blocks, &|task| {
             let block = grid.block(task / blocks, task % blocks);
             let (y, stats) = (out.matrix(block.head), at.matrix(block.head));
             let (y, stats) = (y.part(block.rows.clone(), 0..y.columns), stats.part(0..2, block.rows.clone()));

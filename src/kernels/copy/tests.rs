@@ -1,6 +1,6 @@
 //! Copies against plain loops.
 
-use ndarray::{Array, IxDyn, s};
+use ndarray::{Array, Axis, IxDyn, Slice, s};
 
 use super::*;
 

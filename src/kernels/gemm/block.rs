@@ -247,7 +247,7 @@ impl<T: Number> Job<'_, T> {
                     start_column: begin.column,
                     ahead,
                     stream,
-                    finish: self.kernels.finish,
+                    ends: self.kernels.ends,
                 };
                 // SAFETY: the loops are those of this CPU, this one takes no more rows than are left, and everything is
                 // inside the matrices.

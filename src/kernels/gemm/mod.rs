@@ -227,12 +227,12 @@ fn multiply<T: Number>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     let parts = |n: usize| if n < 2 * threads { n.min(threads) } else { n.min(fine) };
     match threads {
         1 => block(kernels, strategy, a, b, c, start),
-        _ if by_columns => threads::for_each(work, parts(panels), |i| {
+        _ if by_columns => threads::for_each(work, parts(panels), &|i| {
             let [from, to] = [i, i + 1].map(|i| (panels * i / parts(panels) * width).min(b.columns));
             let (b, c) = (b.part(0..b.rows, from..to), c.part(0..c.rows, from..to));
             block(kernels, strategy, a, b, c, start.part(0..a.rows, from..to));
         }),
-        _ => threads::for_each(work, parts(blocks), |i| {
+        _ => threads::for_each(work, parts(blocks), &|i| {
             let [from, to] = [i, i + 1].map(|i| a.rows * i / parts(blocks));
             let (a, c) = (a.part(from..to, 0..a.columns), c.part(from..to, 0..c.columns));
             block(kernels, strategy, a, b, c, start.part(from..to, 0..b.columns));
@@ -264,7 +264,7 @@ pub unsafe fn serial<T: Number>(a: Mat<T>, b: Mat<T>, c: Mat<T>, add: bool) {
 
 /// Whether `a` has so few rows, and both matrices such strides, that dot products are fastest.
 fn dotted<T: Copy>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>) -> bool {
-    a.rows <= kernels.dots.len() && a.column == 1 && (b.row == 1 && b.rows >= kernels.lanes)
+    a.rows <= DOT_ROWS.min(2 * kernels.dots.len()) && a.column == 1 && (b.row == 1 && b.rows >= kernels.lanes)
 }
 
 fn dots<T: Number>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
@@ -276,7 +276,7 @@ fn dots<T: Number>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>
     };
     let start = &start;
     let threads = if b.rows * b.columns < DOTS_PARALLEL { 1 } else { threads::num_threads() };
-    threads::for_each(b.rows * b.columns, threads, |i| {
+    threads::for_each(b.rows * b.columns, threads, &|i| {
         let [from, to] = [i, i + 1].map(|i| b.columns * i / threads);
         let (c, start) = (c.part(0..c.rows, from..to), start.part(0..c.rows, from..to));
         some_dots(kernels, a, b.part(0..b.rows, from..to), c, start);
@@ -304,22 +304,26 @@ fn some_dots<T: Number>(kernels: &Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>, s
         }
         return memory::recycle(sums);
     }
-    let dots = Dots {
-        k: a.columns,
-        a: a.at,
-        a_row: a.row,
-        b: b.at,
-        b_row: b.column,
-        n: b.columns,
-        c: c.at,
-        c_row: c.row,
-        c_column: c.column,
-        start: start.at,
-        start_row: start.row,
-        start_column: start.column,
-    };
-    // SAFETY: the loops are those of this CPU, and there is one for this number of rows.
-    unsafe { kernels.dots[a.rows - 1](&dots) };
+    for from in (0..a.rows).step_by(kernels.dots.len()) {
+        let dots = Dots {
+            k: a.columns,
+            a: a.element(from, 0),
+            a_row: a.row,
+            b: b.at,
+            b_row: b.column,
+            n: b.columns,
+            c: c.element(from, 0),
+            c_row: c.row,
+            c_column: c.column,
+            start: start.element(from, 0),
+            start_row: start.row,
+            start_column: start.column,
+            add: kernels.add,
+        };
+        let rows = kernels.dots.len().min(a.rows - from);
+        // SAFETY: the loops are those of this CPU, and this one takes no more rows than are left.
+        unsafe { kernels.dots[rows - 1](&dots) };
+    }
 }
 
 /// Writes `a · b`, plus `bias` in each row, to `c` in row-major order; `c` may be uninitialised.
@@ -397,7 +401,7 @@ pub fn batch_matmul<T: Number>(a: ArrayViewD<'_, T>, b: ArrayViewD<'_, T>, batch
         let stack =
             Mat { at: c.spare(len).as_mut_ptr().cast(), rows: count, columns: m * n, row: (m * n) as isize, column: 1 };
         let stack = &stack;
-        threads::for_each(work, count.div_ceil(each), |task| {
+        threads::for_each(work, count.div_ceil(each), &|task| {
             for i in task * each..count.min((task + 1) * each) {
                 // SAFETY: each matrix of the stack is written once, and the buffer has space for all of them.
                 unsafe { write(matrix(a.view(), i), matrix(b.view(), i), None, stack.element(i, 0)) };

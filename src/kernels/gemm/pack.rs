@@ -1,6 +1,6 @@
 //! Packing: copies of matrices in the order in which the loops read and write them.
 
-use std::{any::TypeId, cell::Cell};
+use std::{any::TypeId, cell::Cell, hint::black_box};
 
 use super::Mat;
 use crate::{
@@ -125,6 +125,7 @@ unsafe fn copy<T: Copy>(from: *const T, to: *mut T, n: usize) {
 /// `out` has space for `wide` elements per column of `x`, and for 8 more; what is between the rows of `out` may be
 /// overwritten.
 #[allow(unsafe_code)]
+#[inline(never)]
 pub unsafe fn transpose<T: Copy + 'static>(x: Mat<T>, out: *mut T, wide: usize) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -170,14 +171,36 @@ pub unsafe fn unpack<T: Element>(x: Mat<T>, c: Mat<T>, add: bool) {
             // SAFETY: the block has space for 8 rows of 8 elements and 8 more; the rest is inside the matrices.
             unsafe {
                 transpose(x.part(i..i + rows, j..j + columns), block.as_mut_ptr(), 8);
-                for (s, row) in block.chunks_exact(8).take(columns).enumerate() {
-                    let to = c.element(j + s, i);
-                    for (r, &value) in row[..rows].iter().enumerate() {
-                        let to = to.add(r);
-                        *to = if add { (*to).plus(value) } else { value };
-                    }
+                for s in 0..columns {
+                    put(block.as_ptr().wrapping_add(8 * s), c.element(j + s, i), rows, add);
                 }
             }
+        }
+    }
+}
+
+/// Writes up to 8 elements, or adds them.
+///
+/// # Safety
+/// 8 elements of `from` are valid for reading, and `n` of `to` for writing (and for reading, to add).
+#[allow(unsafe_code)]
+unsafe fn put<T: Element>(from: *const T, to: *mut T, n: usize, add: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if n == 8 {
+            let mut values = raw::read::<T, [T; 8]>(from);
+            if add {
+                let before = raw::read::<T, [T; 8]>(to);
+                for i in 0..8 {
+                    values[i] = before[i].plus(values[i]);
+                }
+            }
+            return raw::write(to, values);
+        }
+        // The compiler would make 8 copies of a loop of which it knows that it is so short.
+        for i in 0..black_box(n) {
+            let (value, to) = (*from.add(i), to.add(i));
+            *to = if add { (*to).plus(value) } else { value };
         }
     }
 }

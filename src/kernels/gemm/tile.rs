@@ -3,7 +3,7 @@
 // Registers are addressed by index, in loops that are unrolled.
 #![allow(clippy::needless_range_loop)]
 
-use std::{hint::black_box, ptr};
+use std::{hint::black_box, mem::MaybeUninit, ptr};
 
 use super::simd::{Plain, Simd};
 use crate::{
@@ -40,7 +40,7 @@ pub struct Tile<T> {
     /// Whether `c`, which is not added to, is written around the caches: its rows begin at multiples of a vector's
     /// size, and all vectors are whole.
     pub stream: bool,
-    pub finish: FinishFn<T>,
+    pub ends: Ends<T>,
 }
 
 /// What will be read after a tile, prefetched while the tile is computed: one cache line per `every` steps, `lines` of
@@ -87,14 +87,25 @@ pub struct Dots<T> {
     pub start: *const T,
     pub start_row: isize,
     pub start_column: isize,
+    pub add: AddFn<T>,
 }
 
 pub type TileFn<T> = unsafe fn(&Tile<T>);
 pub type DotsFn<T> = unsafe fn(&Dots<T>);
-/// Streams so many rows of vectors, the sums of a tile, or adds them to what is there.
-pub type FinishFn<T> = unsafe fn(&Tile<T>, *const T, rows: usize, vectors: usize);
+/// What all tiles share, compiled once. It is called by pointers that the compiler does not know, since that ignores
+/// `inline(never)` of functions with `target_feature`.
+#[derive(Clone, Copy)]
+pub struct Ends<T> {
+    /// Reads so many rows of vectors, the initial values of a tile's sums.
+    begin: unsafe fn(&Tile<T>, *mut T, rows: usize, vectors: usize),
+    /// Streams so many rows of vectors, the sums of a tile, or adds them to what is there.
+    finish: unsafe fn(&Tile<T>, *const T, rows: usize, vectors: usize),
+}
+/// Writes dot products with so many rows of `b`, from row `j` on, given as a vector each whose lanes are to be added; the
+/// lanes begin with the one after `first`.
+pub type AddFn<T> = unsafe fn(&Dots<T>, *const T, [usize; 2], j: usize, first: usize);
 
-/// The most rows of `a` that [`Dots`] takes in any table.
+/// The most rows of `a` whose products are dot products.
 pub const DOT_ROWS: usize = 4;
 
 /// Loops for tiles, with the number of rows that each takes, in ascending order from 1; a tile of another height is
@@ -113,11 +124,11 @@ pub struct Kernels<T: 'static> {
     pub double: Tiles<T>,
     /// Tiles of four vectors, if any, for products of a few rows.
     pub wide: Tiles<T>,
-    /// Indexed by the number of rows of `a`, less 1.
+    /// Indexed by the number of rows of `a`, less 1; more rows are split.
     pub dots: &'static [DotsFn<T>],
-    /// What all tiles share, compiled once. It is called by a pointer that the compiler does not know, since that ignores
-    /// `inline(never)` of functions with `target_feature`.
-    pub finish: FinishFn<T>,
+    pub ends: Ends<T>,
+    /// What all dot products share, as [`Ends`].
+    pub add: AddFn<T>,
 }
 
 impl<T> Kernels<T> {
@@ -163,20 +174,9 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
         }
         let mut sums = [[V::zero(); NV]; MR];
         if !t.start.is_null() {
-            let (mut start, mut i) = (t.start, 0);
-            while i < MR {
-                let mut v = 0;
-                while v < NV {
-                    sums[i][v] = match t.start_column {
-                        0 => V::splat(raw::element(start)),
-                        _ if v < NV - 1 => V::load(start.wrapping_add(v * V::LANES)),
-                        _ => V::load_part(start.wrapping_add(v * V::LANES), mask),
-                    };
-                    v += 1;
-                }
-                start = start.wrapping_offset(t.start_row);
-                i += 1;
-            }
+            let mut values = MaybeUninit::<[[V; NV]; MR]>::uninit();
+            (t.ends.begin)(t, values.as_mut_ptr().cast(), MR, NV);
+            sums = values.assume_init();
         }
         // Addresses that are known at compile time make a better loop.
         if BESIDE && t.a_row == 1 {
@@ -186,7 +186,7 @@ unsafe fn tile<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(t:
         }
         if t.stream || t.add {
             let last = sums;
-            return (t.finish)(t, last.as_ptr().cast(), MR, NV);
+            return (t.ends.finish)(t, last.as_ptr().cast(), MR, NV);
         }
         let (mut c, mut i) = (t.c, 0);
         while i < MR {
@@ -256,7 +256,33 @@ unsafe fn steps<V: Simd, const MR: usize, const NV: usize, const BESIDE: bool>(
     }
 }
 
-/// See [`FinishFn`].
+/// See [`Ends`].
+///
+/// # Safety
+/// As [`tile`]; there is space for so many vectors.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn begin<V: Simd>(t: &Tile<V::T>, mut sums: *mut V::T, rows: usize, vectors: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mask = V::first(t.columns - (vectors - 1) * V::LANES);
+        for i in 0..rows {
+            let start = t.start.wrapping_offset((i as isize).wrapping_mul(t.start_row));
+            for v in 0..vectors {
+                let start = start.wrapping_add(if t.start_column == 0 { 0 } else { v * V::LANES });
+                let values = match t.start_column {
+                    0 => V::splat(raw::element(start)),
+                    _ if v + 1 < vectors => V::load(start),
+                    _ => V::load_part(start, mask),
+                };
+                values.store(sums);
+                sums = sums.wrapping_add(V::LANES);
+            }
+        }
+    }
+}
+
+/// See [`Ends`].
 ///
 /// # Safety
 /// As [`tile`]; there are so many vectors.
@@ -352,21 +378,31 @@ unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j
             let rest = t.k.saturating_sub(p as usize);
             (whole, mask) = (rest / V::LANES, V::first(rest % V::LANES));
         }
-        let mut i = 0;
-        while i < MR {
-            let mut r = 0;
-            while r < NR {
-                // As if the first step had been a whole vector: sums must not depend on where in memory the elements
-                // are.
-                let sum = sums[i][r].rotate(first).sum();
-                let at = |row: isize, column: isize| {
-                    (i as isize).wrapping_mul(row).wrapping_add(((j + r) as isize).wrapping_mul(column))
-                };
+        let last = sums;
+        (t.add)(t, last.as_ptr().cast(), [MR, NR], j, first);
+    }
+}
+
+/// See [`AddFn`].
+///
+/// # Safety
+/// As [`dots`]; there are so many vectors.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn add<V: Simd>(t: &Dots<V::T>, mut sums: *const V::T, [rows, columns]: [usize; 2], j: usize, first: usize) {
+    for i in 0..rows {
+        for r in j..j + columns {
+            let at = |row: isize, column: isize| {
+                (i as isize).wrapping_mul(row).wrapping_add((r as isize).wrapping_mul(column))
+            };
+            // SAFETY: the caller's promise.
+            unsafe {
+                // As if the first step had been a whole vector: sums must not depend on where in memory the elements are.
+                let sum = V::load(sums).rotate(first).sum();
                 let before = raw::element(t.start.wrapping_offset(at(t.start_row, t.start_column)));
                 raw::write(t.c.wrapping_offset(at(t.c_row, t.c_column)), before.plus(sum));
-                r += 1;
             }
-            i += 1;
+            sums = sums.wrapping_add(V::LANES);
         }
     }
 }
@@ -403,12 +439,28 @@ macro_rules! kernels {
         mod $name {
             use super::*;
             /// # Safety
+            /// As [`super::begin`].
+            #[allow(unsafe_code)]
+            $(#[$feature])?
+            unsafe fn begin(t: &Tile<$t>, sums: *mut $t, rows: usize, vectors: usize) {
+                // SAFETY: the caller's promise.
+                unsafe { super::begin::<$vector>(t, sums, rows, vectors) }
+            }
+            /// # Safety
             /// As [`super::finish`].
             #[allow(unsafe_code)]
             $(#[$feature])?
             unsafe fn finish(t: &Tile<$t>, sums: *const $t, rows: usize, vectors: usize) {
                 // SAFETY: the caller's promise.
                 unsafe { super::finish::<$vector>(t, sums, rows, vectors) }
+            }
+            /// # Safety
+            /// As [`super::add`].
+            #[allow(unsafe_code)]
+            $(#[$feature])?
+            unsafe fn add(t: &Dots<$t>, sums: *const $t, count: [usize; 2], j: usize, first: usize) {
+                // SAFETY: the caller's promise.
+                unsafe { super::add::<$vector>(t, sums, count, j, first) }
             }
             /// # Safety
             /// As [`super::tile`].
@@ -439,17 +491,18 @@ macro_rules! kernels {
                 double: &[$(($d, tile::<$d, 2>)),*],
                 wide: &[$(($w, tile::<$w, 4>)),*],
                 dots: &[$(dots::<$mr, $nr>),*],
-                finish,
+                ends: Ends { begin, finish },
+                add,
             };
         }
     };
 }
 
 kernels!(plain_f32: f32, Plain<f32>, rows 4, features [],
-    narrow [1 2 4], double [1 2 4], wide [1 2], dots [1 of 4, 2 of 4]);
+    narrow [1 2 4], double [1 2 4], wide [1 2], dots [1 of 4]);
 // Products of integers are rare. Four numbers of 8 bytes are two vectors of such a CPU.
 kernels!(plain_i64: i64, Plain<i64>, rows 4, features [], narrow [1 4], double [], wide [], dots []);
-kernels!(plain_f64: f64, Plain<f64>, rows 4, features [], narrow [1 2 4], double [], wide [], dots [1 of 4]);
+kernels!(plain_f64: f64, Plain<f64>, rows 4, features [], narrow [1 2 4], double [], wide [], dots []);
 
 #[cfg(target_arch = "x86_64")]
 use super::simd::{F32x8, F32x16, F64x4, F64x8};
@@ -459,14 +512,14 @@ kernels!(avx2_f32: f32, F32x8, rows 6, features [target_feature(enable = "avx2,f
     narrow [1 2 3 4 5 6], double [1 2 3 4 5 6], wide [1 2 3], dots [1 of 8, 2 of 4, 3 of 3, 4 of 2]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx2_f64: f64, F64x4, rows 4, features [target_feature(enable = "avx2,fma")],
-    narrow [1 2 4], double [1 2 4], wide [1], dots [1 of 8, 2 of 4, 3 of 3, 4 of 2]);
+    narrow [1 2 4], double [1 2 4], wide [1], dots [1 of 8, 2 of 4]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512_f32: f32, F32x16, rows 14, features [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")],
     narrow [1 2 3 4 5 6 7 8 9 10 11 12 13 14], double [1 2 3 4 5 6 7 8 9 10 11 12 13 14], wide [1 2 3 4 5 6 7],
     dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
 #[cfg(target_arch = "x86_64")]
 kernels!(avx512_f64: f64, F64x8, rows 8, features [target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")],
-    narrow [1 2 4 8], double [1 2 4 8], wide [1], dots [1 of 8, 2 of 8, 3 of 6, 4 of 6]);
+    narrow [1 2 4 8], double [1 2 4 8], wide [1], dots [1 of 8, 2 of 8]);
 
 /// The loops for this CPU.
 pub fn kernels<T: Number>() -> &'static Kernels<T> {

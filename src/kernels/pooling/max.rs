@@ -5,12 +5,12 @@ use num_traits::Float;
 
 use super::{
     super::{
-        isa::{Isa, Kernel, dispatch_for},
+        isa::{Isa, Kernel, dispatch_light},
         memory::Aligned,
         passes::{Blank, write},
         row_kernel::{self, Sizes},
         sizes::saturating,
-        threads,
+        threads::{self, Cut},
         thresholds::{POOLING_PARALLEL as PARALLEL, POOLING_TASK as TASK},
     },
     Paths,
@@ -34,13 +34,18 @@ pub(super) fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], each: &E
     let work = first.work();
     // Planes per task.
     let step = if saturating([planes, work]) < PARALLEL { planes.max(1) } else { TASK.div_ceil(work) };
-    let mut rest = places.spare(planes * places_to);
-    let parts = x.chunks(from * step).zip(values.spare(planes * to).chunks_mut(to * step)).enumerate();
-    let tasks = parts.map(|(i, (x, values))| {
-        let places = rest.split_off_mut(..if PLACES { values.len() } else { 0 }).expect("as many as values");
-        Planes::<T, PLACES> { x, first: i * step, each, values, places }
+    let at = &Cut::new(places.spare(planes * places_to));
+    threads::chunks(values.spare(planes * to), to * step, &|i, values| {
+        // SAFETY: each chunk is handed out once.
+        let places = unsafe { at.chunk(i, places_to * step) };
+        dispatch_light::<T, PLACES, _>(Planes::<T, PLACES> {
+            x: &x[i * from * step..],
+            first: i * step,
+            each,
+            values,
+            places,
+        });
     });
-    threads::each(saturating([planes, work]), tasks, dispatch_for::<T, _>);
     // SAFETY: there is one task for each `step` planes, and each wrote all rows of its planes.
     unsafe {
         values.set_len(planes * to);
@@ -65,7 +70,9 @@ impl<T: Float, const PLACES: bool> Kernel for Planes<'_, T, PLACES> {
         let Planes { x, first, each, mut values, places: mut rest } = self;
         let (Each::Same(sizes) | Each::Own(sizes, _)) = each;
         let ([depth, height, width], width_out) = (sizes.input, sizes.output[2]);
-        for (i, plane) in x.chunks_exact(depth * height * width).enumerate() {
+        let [from, to] = [depth * height * width, sizes.output.iter().product()];
+        for i in 0..values.len() / to {
+            let plane = &x[i * from..][..from];
             let own;
             let paths = match each {
                 Each::Same(paths) => paths,

@@ -9,7 +9,7 @@ use ndnn_derive::concrete;
 use sums::sums;
 
 use super::{
-    memory::{Aligned, collected, vector},
+    memory::{Aligned, mapped, vector},
     sizes::saturating,
     windows::{Span, Windows},
 };
@@ -48,19 +48,34 @@ impl Pattern {
             Pattern::Sliding(windows) => windows.spans(axis),
             Pattern::Adaptive { input, output } => {
                 let (n, m) = (input[axis], output[axis]);
-                collected((0..m).map(|o| Span::even(o, n, m)))
+                let mut spans = vector(m);
+                for o in 0..m {
+                    spans.push(Span::even(o, n, m));
+                }
+                spans
             }
         }
     }
 
     /// For each window, the number of elements inside it; with `padded`, of a sliding window also those in the padding.
     pub fn counts<T: Element>(&self, padded: bool) -> Vec<T> {
-        let along = [0, 1, 2].map(|axis| match self {
+        let along = [0, 1, 2].map(|axis| self.counts_along(axis, padded));
+        let mut counts = vector(self.output_len());
+        for &d in &along[0] {
+            for &h in &along[1] {
+                for &w in &along[2] {
+                    counts.push(T::of(d as f64 * h as f64 * w as f64));
+                }
+            }
+        }
+        counts
+    }
+
+    fn counts_along(&self, axis: usize, padded: bool) -> Vec<usize> {
+        match self {
             Pattern::Sliding(windows) if padded => windows.padded_counts(axis),
-            _ => collected(self.spans(axis).iter().map(|span| span.count)),
-        });
-        let rows = along[0].iter().flat_map(|&d| along[1].iter().map(move |&h| d as f64 * h as f64));
-        collected(rows.flat_map(|row| along[2].iter().map(move |&w| T::of(row * w as f64))))
+            _ => mapped(&self.spans(axis), |span| span.count),
+        }
     }
 }
 
@@ -86,7 +101,11 @@ impl<T: Real> Fractional<'_, T> {
                 true => last,
                 false => (((T::of(o as f64) + sample) * step).as_i64() - (sample * step).as_i64()) as usize,
             };
-            collected((0..windows).map(|o| Span { start: start(o).min(last), count }))
+            let mut spans = vector(windows);
+            for o in 0..windows {
+                spans.push(Span { start: start(o).min(last), count });
+            }
+            spans
         });
         Paths::one_by_one(self.input, [1; 3], spans)
     }
@@ -165,21 +184,27 @@ impl Paths {
         if windows.output[2] < windows.kernel[2].min(windows.input[2]) {
             return Paths::one_by_one(windows.input, windows.dilation, spans);
         }
-        let runs = windows.across().into_iter();
-        let runs = collected(runs.map(|(range, element)| Run { window: range.start, element, count: range.len() }));
+        let across = windows.across();
+        let mut runs = vector(across.len());
+        for (range, element) in across {
+            runs.push(Run { window: range.start, element, count: range.len() });
+        }
         Paths::with(windows.input, windows.dilation, spans, runs, [1, windows.stride[2]])
     }
 
     /// Windows given by their elements along each axis, with a run for each window of a row.
     fn one_by_one(input: [usize; 3], dilation: [usize; 3], spans: [Vec<Span>; 3]) -> Self {
-        let each = spans[2].iter().enumerate().filter(|(_, span)| span.count > 0);
-        let runs = collected(each.map(|(window, span)| Run { window, element: span.start, count: span.count }));
+        let mut runs = vector(spans[2].len());
+        for (window, &Span { start, count }) in spans[2].iter().enumerate() {
+            if count > 0 {
+                runs.push(Run { window, element: start, count });
+            }
+        }
         Paths::with(input, dilation, spans, runs, [0, dilation[2]])
     }
 
     fn with(input: [usize; 3], dilation: [usize; 3], spans: [Vec<Span>; 3], runs: Vec<Run>, steps: [usize; 2]) -> Self {
-        let (output, starts) =
-            ([0, 1, 2].map(|axis| spans[axis].len()), collected(spans[2].iter().map(|span| span.start as i64)));
+        let (output, starts) = ([0, 1, 2].map(|axis| spans[axis].len()), mapped(&spans[2], |span| span.start as i64));
         let [_, height, width] = input;
         let step = [dilation[0].wrapping_mul(height * width), dilation[1].wrapping_mul(width)];
         let mut rows = vector(output[0] * output[1]);

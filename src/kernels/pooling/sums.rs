@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        isa::{Isa, Kernel, dispatch_for},
+        isa::{Isa, Kernel, dispatch_light},
         memory::{Aligned, filled},
         passes::{Blank, write},
         sizes::saturating,
@@ -25,9 +25,9 @@ pub(super) fn sums<T: Real, const BACK: bool>(x: &[T], pattern: &Pattern) -> Ali
     let (planes, work) = (x.len() / from, paths.work());
     let step = if saturating([planes, work]) < PARALLEL { planes } else { TASK.div_ceil(work) };
     let mut out = Aligned::with_capacity(planes * to);
-    let parts = x.chunks(from * step).zip(out.spare(planes * to).chunks_mut(to * step));
-    let tasks = parts.map(|(x, out)| Sums::<T, BACK> { x, paths, out });
-    threads::each(saturating([planes, work]), tasks, dispatch_for::<T, _>);
+    threads::chunks(out.spare(planes * to), to * step, &|i, out| {
+        dispatch_light::<T, false, _>(Sums::<T, BACK> { x: &x[i * from * step..], paths, out });
+    });
     // SAFETY: there is one task for each `step` planes, and each wrote all of its planes.
     unsafe { out.set_len(planes * to) };
     out
@@ -57,7 +57,9 @@ impl<T: Real, const BACK: bool> Kernel for Sums<'_, T, BACK> {
                 if BACK {
                     sum.fill(T::ZERO);
                     let g = &x[windows];
-                    runs.iter().for_each(|run| add(&mut sum[run.element..], *b, &g[run.window..], *a, run.count));
+                    for run in runs {
+                        add(&mut sum[run.element..], *b, &g[run.window..], *a, run.count);
+                    }
                     while let Some(line) = lines.next() {
                         add_all(&mut out[line..][..width], &sum);
                     }
@@ -66,35 +68,47 @@ impl<T: Real, const BACK: bool> Kernel for Sums<'_, T, BACK> {
                 let Some(first) = lines.next() else { continue };
                 let mut line = &x[first..][..width];
                 if let Some(second) = lines.next() {
-                    sum.iter_mut().zip(line).zip(&x[second..][..width]).for_each(|((sum, &a), &b)| *sum = a + b);
+                    sum.copy_from_slice(line);
+                    add_all(&mut sum, &x[second..][..width]);
                     while let Some(line) = lines.next() {
                         add_all(&mut sum, &x[line..][..width]);
                     }
                     line = &sum;
                 }
                 let out = &mut out[windows];
-                runs.iter().for_each(|run| add(&mut out[run.window..], *a, &line[run.element..], *b, run.count));
+                for run in runs {
+                    add(&mut out[run.window..], *a, &line[run.element..], *b, run.count);
+                }
             }
         }
     }
 }
 
+/// Numbers that are added together: short lines have few left over.
+const TOGETHER: usize = 8;
+
 #[inline(always)]
 fn add_all<T: Real>(to: &mut [T], from: &[T]) {
-    to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
+    let (from, from_rest) = from[..to.len()].as_chunks::<TOGETHER>();
+    let (to, to_rest) = to.as_chunks_mut::<TOGETHER>();
+    for (to, from) in to.iter_mut().zip(from) {
+        for i in 0..TOGETHER {
+            to[i] += from[i];
+        }
+    }
+    for (to, from) in to_rest.iter_mut().zip(from_rest) {
+        *to += *from;
+    }
 }
 
 /// Adds every `b`th element of `from` to every `a`th element of `to`, `count` of them, at least one.
 #[inline(always)]
 fn add<T: Real>(to: &mut [T], a: usize, from: &[T], b: usize, count: usize) {
     assert!((count - 1) * a < to.len() && (count - 1) * b < from.len());
-    // One loop for each pair of steps: with steps that it knows, the compiler vectorizes the loop.
     match (a, b) {
-        (1, 1) => add_by(to, 1, from, 1, count),
+        (1, 1) => add_all(&mut to[..count], from),
+        // With a step that it knows, the compiler vectorizes the loop.
         (1, 2) => add_by(to, 1, from, 2, count),
-        (2, 1) => add_by(to, 2, from, 1, count),
-        (0, 1) => add_by(to, 0, from, 1, count),
-        (1, 0) => add_by(to, 1, from, 0, count),
         _ => add_by(to, a, from, b, count),
     }
 }

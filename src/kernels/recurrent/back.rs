@@ -127,7 +127,7 @@ impl<T: Real> Job<'_, '_, T> {
             let elements = count * self.dgates.width;
             let tasks =
                 if elements < ELEMENTWISE_PARALLEL { 1 } else { elements.div_ceil(ELEMENTWISE_TASK).min(count) };
-            threads::for_each(elements, tasks, |i| {
+            threads::for_each(elements, tasks, &|i| {
                 let [from, to] = [i, i + 1].map(|i| count * i / tasks);
                 let (n, row) = (to - from, row + from);
                 let some = |x: &'_ [T], width: usize| {

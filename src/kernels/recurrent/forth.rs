@@ -134,7 +134,7 @@ impl<T: Real> Job<'_, '_, T> {
             let elements = count * self.gates.width;
             let tasks =
                 if elements < ELEMENTWISE_PARALLEL { 1 } else { elements.div_ceil(ELEMENTWISE_TASK).min(count) };
-            threads::for_each(elements, tasks, |i| {
+            threads::for_each(elements, tasks, &|i| {
                 let [from, to] = [i, i + 1].map(|i| count * i / tasks);
                 let n = to - from;
                 let h = if self.by_hr.is_some() { whole.slice(from, n) } else { h.slice(first + from, n) };

@@ -14,7 +14,9 @@ mod judge;
 use std::{
     any::Any,
     cell::Cell,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
+    ptr,
     sync::{
         Condvar, Mutex, MutexGuard, TryLockError,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst},
@@ -415,11 +417,20 @@ fn key(kind: usize, tasks: usize, work: usize) -> Key {
 /// Runs `task(0)`, …, `task(tasks - 1)`, each once, in any order, on the threads of the pool and this one.
 ///
 /// For a few microseconds of work, call it with one task, which is a plain function call. Whether threads take part
-/// depends on how long earlier regions of this loop took, with the same number of tasks and the same amount of `work`
+/// depends on how long earlier regions of this line of code took, with the same number of tasks and the same amount of `work`
 /// (in any unit).
-pub fn for_each<F: Fn(usize) + Sync>(work: usize, tasks: usize, task: F) {
-    // It calls the loop, so that each loop has an address of its own; those that the linker merged are alike.
-    for_each_of(for_each::<F> as fn(usize, usize, F) as usize, work, tasks, &task);
+#[track_caller]
+pub fn for_each(work: usize, tasks: usize, task: &Task<'_>) {
+    for_each_of(ptr::from_ref(Location::caller()).addr(), work, tasks, task);
+}
+
+/// As [`for_each`] from so much work on; less is done on this thread.
+#[track_caller]
+pub fn for_each_from(least: usize, work: usize, tasks: usize, task: &Task<'_>) {
+    match work < least {
+        true => (0..tasks).for_each(task),
+        false => for_each(work, tasks, task),
+    }
 }
 
 /// As [`for_each`]; `kind` tells one loop from another.
@@ -431,57 +442,76 @@ pub fn for_each_of(kind: usize, work: usize, tasks: usize, task: &Task<'_>) {
     (0..tasks).for_each(task);
 }
 
-/// The start of an array, each element of which only one task uses.
-struct Elements<T>(*mut T);
+/// An array of which each task takes its own part.
+pub struct Cut<'a, T> {
+    start: *mut T,
+    len: usize,
+    life: PhantomData<&'a mut [T]>,
+}
 
-// SAFETY: it only moves elements, which are `Send`, to other threads.
+// SAFETY: it only hands out elements, which are `Send`, to other threads.
 #[allow(unsafe_code)]
-unsafe impl<T: Send> Sync for Elements<T> {}
+unsafe impl<T: Send> Sync for Cut<'_, T> {}
+
+impl<'a, T> Cut<'a, T> {
+    pub fn new(data: &'a mut [T]) -> Self {
+        Cut { start: data.as_mut_ptr(), len: data.len(), life: PhantomData }
+    }
+
+    /// The address of an element, or of the end.
+    pub fn at(&self, i: usize) -> *mut T {
+        self.start.wrapping_add(i)
+    }
+
+    /// # Safety
+    /// No element is in two parts.
+    #[allow(unsafe_code)]
+    pub unsafe fn part(&self, from: usize, len: usize) -> &'a mut [T] {
+        assert!(from <= self.len && len <= self.len - from, "a part beyond the array");
+        // SAFETY: it is inside the array, which is borrowed for as long; the rest is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), len) }
+    }
+
+    /// The `i`-th chunk of `size` elements; the last one may be shorter.
+    ///
+    /// # Safety
+    /// As [`part`](Cut::part).
+    #[allow(unsafe_code)]
+    pub unsafe fn chunk(&self, i: usize, size: usize) -> &'a mut [T] {
+        // SAFETY: the caller's promise.
+        unsafe { self.part(i * size, size.min(self.len - i * size)) }
+    }
+}
 
 /// `f(item)` for each item; `work` as in [`for_each`].
-#[inline]
-pub fn each<I: Send, S: IntoIterator<Item = I>, F: Fn(I) + Sync>(work: usize, items: S, f: F) {
-    each_of(each::<I, S, F> as fn(usize, S, F) as usize, work, collected(items), &f);
+#[track_caller]
+pub fn each<I: Send>(work: usize, items: impl IntoIterator<Item = I>, f: impl Fn(I) + Sync) {
+    each_of(ptr::from_ref(Location::caller()).addr(), work, collected(items), &f);
 }
 
 /// As [`each`], for a kind of work of its own.
 #[allow(unsafe_code)]
 pub fn each_of<I: Send>(kind: usize, work: usize, mut items: Vec<I>, f: &(dyn Fn(I) + Sync)) {
-    if num_threads() == 1 {
-        return items.into_iter().for_each(f);
-    }
     let count = items.len();
     // No lock per item: it would wait until everything that the previous task wrote is in the cache, a tenth of the
     // time of regions that are limited by memory.
     // SAFETY: 0 is at most the capacity. The vector now owns only its memory; if a task panics, items that were not
     // handed out are leaked.
     unsafe { items.set_len(0) };
-    let start = Elements(items.as_mut_ptr());
+    let start = Cut { start: items.as_mut_ptr(), len: count, life: PhantomData };
     let start = &start;
     // SAFETY: each `i` is handed out once and is inside the items, whose memory outlives the region.
-    for_each_of(kind, work, count, &|i| f(unsafe { start.0.add(i).read() }));
+    for_each_of(kind, work, count, &|i| f(unsafe { start.start.add(i).read() }));
 }
 
 /// Calls `f(i, chunk)` for each chunk of `size` elements; the last one may be shorter.
 #[allow(unsafe_code)]
-#[inline]
-pub fn chunks<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+#[track_caller]
+pub fn chunks<T: Send>(data: &mut [T], size: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
     let (len, size) = (data.len(), size.max(1));
-    let start = Elements(data.as_mut_ptr());
-    let start = &start;
-    for_each(len, len.div_ceil(size), |i| {
-        let from = i * size;
-        // SAFETY: each `i` is handed out once, so the chunks do not overlap, and all of them are inside `data`.
-        f(i, unsafe { std::slice::from_raw_parts_mut(start.0.add(from), size.min(len - from)) });
-    });
-}
-
-/// Returns `f(0)`, …, `f(tasks - 1)`, in this order.
-#[inline]
-pub fn collect<R: Send>(tasks: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
-    let mut out: Vec<Option<R>> = collected((0..tasks).map(|_| None));
-    chunks(&mut out, 1, |i, slot| slot[0] = Some(f(i)));
-    collected(out.into_iter().map(|r| r.expect("each task ran")))
+    let cut = &Cut::new(data);
+    // SAFETY: each `i` is handed out once, so the chunks do not overlap.
+    for_each(len, len.div_ceil(size), &|i| f(i, unsafe { cut.chunk(i, size) }));
 }
 
 #[cfg(test)]

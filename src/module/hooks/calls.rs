@@ -9,10 +9,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    kernels::{
-        layout::sort_falling,
-        lend::{Lent, lend},
-    },
+    kernels::lend::{Lent, lend},
     sync::{self, Scoped},
     tensor::AnyTensor,
 };
@@ -150,8 +147,8 @@ fn select(wanted: &dyn Fn(u64, Option<Place>) -> bool) -> Vec<Hook> {
             }
         });
     });
-    // Those of all modules first, then by rising number.
-    sort_falling(&mut found, |h| -(h.id as isize) + if h.place.is_some() { isize::MIN / 2 } else { 0 });
+    // Those of all modules first, each in the order of registration.
+    found.sort_by_key(|hook| (hook.place.is_some(), hook.id));
     found
 }
 

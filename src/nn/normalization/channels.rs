@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -13,7 +13,7 @@ use crate::{
     Error, Result, forward,
     functional::{self as F, BatchNormOptions, InstanceNormOptions, setters},
     kernels::{parts, sizes::room},
-    module::{AnyBuffer, AnyParam, ExtraRepr, optional},
+    module::{ExtraRepr, cloned, optional},
     nn::{Buffer, Forward, Mode, Module, ModuleExt, Param, StateDict},
     tensor::{Real, Tensor},
 };
@@ -25,13 +25,14 @@ struct Parts<T: Real> {
     running: [Option<Tensor<T>>; 2],
 }
 
-/// Whether a batch norm takes its statistics from all parts of a batch, as [`SyncBatchNorm`].
+/// Whether a batch norm takes its statistics from all parts of a batch, as [`SyncBatchNorm`]. Its address tells the layer from
+/// others; a copy that shares its tensors has the same.
 #[derive(Default)]
-struct Synced(AtomicBool);
+struct Synced(Arc<AtomicBool>);
 
 impl Clone for Synced {
     fn clone(&self) -> Self {
-        Synced(self.0.load(Relaxed).into())
+        Synced(cloned(&self.0, || Arc::new(self.0.load(Relaxed).into())))
     }
 }
 
@@ -301,8 +302,7 @@ impl<const N: usize, T: Real> BatchNorm<N, T> {
 
     /// Tells this layer from others, also in a copy that shares its tensors.
     fn identity(&self) -> usize {
-        let buffer = self.running_mean.as_ref().map(|mean| AnyBuffer::from(mean).address());
-        buffer.or_else(|| Some(AnyParam::from(self.weight.as_ref()?).address())).unwrap_or(0)
+        Arc::as_ptr(&self.synced.0) as usize
     }
 
     /// Counts a training batch, and moves the running statistics towards its mean and variance.

@@ -25,6 +25,7 @@ macro_rules! layers {
         impl $name {
             /// A layer over this number of neighbouring channels.
             #[track_caller]
+            #[inline]
             pub fn new(size: usize) -> Self {
                 assert!(size > 0, "a size is at least 1, got 0");
                 $name { size, options: LocalResponseNormOptions::default().k($k) }
@@ -32,6 +33,7 @@ macro_rules! layers {
 
             F::local_response_norm_setters!();
 
+            #[inline]
             fn extra_repr(&self) -> String {
                 let LocalResponseNormOptions { alpha, beta, k } = self.options;
                 ExtraRepr::new().value(self.size).named("alpha", alpha).named("beta", beta).named("k", k).finish()

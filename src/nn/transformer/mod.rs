@@ -67,6 +67,7 @@ impl Transformer {
     /// # Panics
     /// If either is 0, or `d_model` is not a multiple of `nhead`.
     #[track_caller]
+    #[inline]
     pub fn new(d_model: usize, nhead: usize) -> Self {
         let norm = || LayerNorm::new([d_model]);
         let encoder = TransformerEncoder::new(TransformerEncoderLayer::new(d_model, nhead), 6).norm(norm());

@@ -70,6 +70,7 @@ pub fn vector_to_parameters<T: Real>(vector: &Tensor<T>, params: impl Parameters
     Ok(())
 }
 
+#[inline]
 fn lazy(op: &str, name: &str) -> Error {
     Error::state(op, format!("`{name}` has no values yet; run a batch through the model first"))
 }

@@ -52,6 +52,7 @@ impl From<f64> for Amount {
 }
 
 impl Amount {
+    #[inline]
     fn of(self, size: usize, what: &str) -> Result<usize> {
         match self {
             Amount::Count(count) if count > size => {

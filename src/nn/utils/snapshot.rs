@@ -19,6 +19,7 @@ impl<T: Real> Snapshot<T> {
     ///
     /// # Errors
     /// If a parameter that requires a gradient is of another type, or one has no values yet.
+    #[inline]
     pub fn of(op: &str, module: &dyn Module, buffers: Vec<(AnyBuffer, AnyTensor)>) -> Result<Self> {
         let (mut params, mut frozen) = (Vec::new(), Vec::new());
         let named = module.named_parameters();
@@ -55,6 +56,7 @@ impl<T: Real> Snapshot<T> {
 }
 
 /// The buffers of a module with their values, of those that have any yet.
+#[inline]
 pub(crate) fn buffers(module: &dyn Module) -> Vec<(AnyBuffer, AnyTensor)> {
     let known = module.named_buffers().into_iter().filter(|(_, buffer)| !buffer.is_lazy());
     known.map(|(_, buffer)| (buffer.clone(), buffer.tensor())).collect()
