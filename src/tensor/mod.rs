@@ -159,7 +159,6 @@ fn shared<T: Element>(array: ArrayD<T>) -> Tensor<T> {
 
 impl<T: Element> Tensor<T> {
     /// The elements, as an ndarray view.
-    #[inline(never)]
     pub fn view(&self) -> ArrayViewD<'_, T> {
         self.data.view()
     }

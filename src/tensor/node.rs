@@ -81,7 +81,6 @@ fn next_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-#[inline(never)]
 fn new_node<T: Element, B: Backward<T> + 'static>(shape: &[usize], op: B) -> NodeRef<T> {
     NodeRef(Some(Arc::new(Node { id: next_id(), shape: IxDyn(shape), marker: std::marker::PhantomData, op })))
 }
