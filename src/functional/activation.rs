@@ -306,8 +306,8 @@ pub fn rrelu<T: Real>(input: &Tensor<T>, lower: f64, upper: f64, training: bool)
     }
     let slopes = Tensor::uniform(input.shape(), T::of(lower), T::of(upper))?;
     let slopes: Tensor<T> =
-        zip(input.view(), slopes.view(), input.shape(), |x, s| if x <= T::ZERO { s } else { T::ONE }).into();
-    let out = zip(input.view(), slopes.view(), input.shape(), |x, s| x * s);
+        zip(input.data(), slopes.data(), input.raw_dim(), |x, s| if x <= T::ZERO { s } else { T::ONE }).into();
+    let out = zip(input.data(), slopes.data(), input.raw_dim(), |x, s| x * s);
     Ok(Tensor::op("rrelu", out, [input], move |g, _| Ok([Some(ops::shared(g, &slopes)?)])))
 }
 
@@ -374,7 +374,7 @@ pub fn gumbel_softmax<T: Real>(logits: &Tensor<T>, tau: f64, hard: bool, dim: is
     let uniform = Tensor::<T>::rand(logits.shape());
     // -log of an exponential sample; `1 - u` is never 0, and `tiny` keeps the outer logarithm finite.
     let tiny = T::min_positive_value();
-    let noise: Tensor<T> = map(uniform.view(), |u: T| -(-(T::ONE - u).ln()).max(tiny).ln()).into();
+    let noise: Tensor<T> = map(uniform.data(), |u: T| -(-(T::ONE - u).ln()).max(tiny).ln()).into();
     let soft = ((logits + noise) / T::of(tau)).softmax(dim)?;
     if !hard || soft.ndim() == 0 {
         return Ok(soft);

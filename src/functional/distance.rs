@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use super::options;
+use ndarray::Dimension;
+
 use crate::{
     Error, Result,
     autograd::gradients_again,
@@ -61,9 +63,10 @@ pub fn cosine_similarity<T: Real>(
 ) -> Result<Tensor<T>> {
     let op = "cosine_similarity";
     let shape = crate::ops::broadcast(op, x1, x2)?;
+    let shape = shape.slice();
     crate::tensor::axis(op, options.dim, shape.len())?;
     let unit = |x: &Tensor<T>| {
-        let x = x.broadcast_to(&shape)?;
+        let x = x.broadcast_to(shape)?;
         x.try_div(&floored(&x.norm(2., options.dim, true)?, options.eps))
     };
     unit(x1)?.try_mul(&unit(x2)?)?.sum_dim(options.dim, false)

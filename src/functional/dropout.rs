@@ -73,12 +73,12 @@ impl DropoutKind {
 #[concrete]
 fn masked<T: Real>(op: &'static str, input: &Tensor<T>, keep: &Tensor<T>, numbers: [T; 3], alpha: bool) -> Tensor<T> {
     let [scale, kept, dropped] = numbers;
-    let factor: Tensor<T> = map(keep.view(), |k| k * scale).into();
+    let factor: Tensor<T> = map(keep.data(), |k| k * scale).into();
     let out = match alpha {
         // Selected, not multiplied: infinity times 0 would be NaN.
-        false => zip(input.view(), factor.view(), input.shape(), |x, f| if f == T::ZERO { T::ZERO } else { x * f }),
+        false => zip(input.data(), factor.data(), input.raw_dim(), |x, f| if f == T::ZERO { T::ZERO } else { x * f }),
         true => {
-            zip(input.view(), factor.view(), input.shape(), |x, f| if f == T::ZERO { dropped } else { x * f + kept })
+            zip(input.data(), factor.data(), input.raw_dim(), |x, f| if f == T::ZERO { dropped } else { x * f + kept })
         }
     };
     Tensor::op(op, out, [input], move |g, _| Ok([Some(shared(g, &factor)?)]))

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array3, ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, Dimension, IxDyn, ShapeBuilder, s};
+use ndarray::{ArrayD, ArrayView2, ArrayViewD, ArrayViewMut2, ShapeBuilder, s};
 
 use super::{
     gemm::product,
@@ -120,10 +120,6 @@ fn matrix<T>(elements: &[T], i: usize, rows: usize, columns: usize) -> ArrayView
     ArrayView2::from_shape((rows, columns), &elements[i * len..][..len]).expect("as many elements")
 }
 
-fn zeros<T: Real>(shape: [usize; 3]) -> Array3<T> {
-    full("conv", &shape, T::zero()).into_dimensionality().expect("three axes")
-}
-
 /// Runs `f` on each of a number of tasks, on several threads if there is enough work, and lends it scratch space.
 #[track_caller]
 pub fn run_tasks<T: Real>(work: usize, tasks: usize, f: &(dyn Fn(&mut Vec<T>, usize) + Sync)) {
@@ -146,38 +142,40 @@ pub fn conv<T: Real>(
     bias: Option<ArrayViewD<'_, T>>,
     sizes: &ConvSizes,
 ) -> ArrayD<T> {
-    let shape = IxDyn(&sizes.output_shape());
-    if shape.slice().contains(&0) {
-        return full("conv", shape.slice(), T::zero());
+    let mut out = full("conv", &sizes.output_shape(), T::zero());
+    if out.is_empty() {
+        return out;
     }
     let (x, weight, bias) = (row_major(&x), row_major(&weight), bias.as_ref().map(row_major));
     let ((_, features), len) = (sizes.group(), sizes.windows.output_len());
-    let mut out = zeros([sizes.batch * sizes.groups, features, len]);
-    let work = sizes.work();
+    let (work, elements) = (sizes.work(), out.as_slice_mut().expect("standard layout"));
     if work > 0
         && let Some(plan) = Plan::forward(sizes)
     {
-        let elements = out.as_slice_mut().expect("standard layout");
         plan.run((&x, &weight, bias.as_deref()), sizes, work, elements);
-        return out.into_shape_with_order(shape).expect("as many elements");
+        return out;
     }
-    if let Some(bias) = &bias {
-        for (i, mut out) in out.outer_iter_mut().enumerate() {
-            let bias = &bias[i % sizes.groups * features..];
-            out.outer_iter_mut().zip(bias).for_each(|(mut row, &b)| row.fill(b));
-        }
-    }
+    begin(elements, len, bias.as_deref());
     if work > 0 {
-        let (tiles, out) = (sizes.tiles(), &Cut::new(out.as_slice_mut().expect("standard layout")));
+        let (tiles, cut) = (sizes.tiles(), &Cut::new(elements));
         run_tasks(work, sizes.batch * sizes.groups * tiles, &|space, task| {
             let (i, at) = (task / tiles, sizes.windows_of(task % tiles));
             let part = (features, at.len()).strides((len, 1));
             // SAFETY: each tile is handed out once, and lies inside the result.
-            let mut out = unsafe { ArrayViewMut2::from_shape_ptr(part, out.at(i * features * len + at.start)) };
+            let mut out = unsafe { ArrayViewMut2::from_shape_ptr(part, cut.at(i * features * len + at.start)) };
             product(sizes.weight(&weight, i % sizes.groups), sizes.columns(&x, i, at, space), &mut out, true);
         });
     }
-    out.into_shape_with_order(shape).expect("as many elements")
+    out
+}
+
+/// The values to which products are added: those of the bias, if there is one.
+fn begin<T: Real>(out: &mut [T], len: usize, bias: Option<&[T]>) {
+    if let Some(bias) = bias {
+        for (i, row) in out.chunks_exact_mut(len).enumerate() {
+            row.fill(bias[i % bias.len()]);
+        }
+    }
 }
 
 /// The derivative with respect to the input, which is also the transposed convolution: `dx[n, c] = bias[c] + Σ_f w[f, c] ∗
@@ -206,9 +204,7 @@ pub fn input_grad<T: Real>(
         plan.run((&g, &weight, bias.as_deref()), sizes, work, elements);
         return out;
     }
-    if let Some(bias) = &bias {
-        elements.chunks_exact_mut(len).zip(bias.iter().cycle()).for_each(|(row, &b)| row.fill(b));
-    }
+    begin(elements, len, bias.as_deref());
     let (parts, elements) = (channels.div_ceil(part), &Cut::new(elements));
     run_tasks(work, count * parts, &|space, task| {
         let (i, first) = (task / parts, task % parts * part);

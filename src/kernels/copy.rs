@@ -5,10 +5,13 @@
 //! outer loops. The code knows elements by their size only, and but for a few innermost loops it is compiled once, for what
 //! every CPU has: a copy gains nothing from longer vectors.
 
+mod squares;
+
 use std::{mem::MaybeUninit, ops::Deref, slice::from_raw_parts_mut};
 
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD};
 
+use self::squares::{Word, square};
 use super::{
     layout::{assert_word, sort_falling},
     memory::{Aligned, buffer, full, recycle, vector},
@@ -187,11 +190,14 @@ pub fn put_diagonals<T: Copy>(mut to: ArrayViewMutD<'_, T>, a: usize, b: usize, 
 /// The shape and the strides of the diagonals.
 fn on_diagonals(shape: &[usize], strides: &[isize], a: usize, b: usize) -> (Vec<usize>, Vec<isize>) {
     assert!(a != b && shape[a] == shape[b], "square matrices");
-    let rest = || (0..shape.len()).filter(|&i| i != a && i != b);
-    (
-        rest().map(|i| shape[i]).chain([shape[a]]).collect(),
-        rest().map(|i| strides[i]).chain([strides[a] + strides[b]]).collect(),
-    )
+    let (mut lens, mut steps) = (Vec::new(), Vec::new());
+    for i in (0..shape.len()).filter(|&i| i != a && i != b) {
+        lens.push(shape[i]);
+        steps.push(strides[i]);
+    }
+    lens.push(shape[a]);
+    steps.push(strides[a] + strides[b]);
+    (lens, steps)
 }
 
 /// Writes all elements into `out`, which has the same number of them.
@@ -208,6 +214,7 @@ fn write<T: Copy>(x: &ArrayViewD<'_, T>, out: &mut [MaybeUninit<T>]) {
 /// # Safety
 /// As [`strided`].
 #[allow(unsafe_code)]
+#[inline(never)]
 unsafe fn in_order(size: usize, shape: &[usize], to: *mut u8, from: *const u8, from_strides: &[isize]) {
     // SAFETY: the caller's promise.
     unsafe { words(size, shape, to, &row_strides(shape), from, from_strides) };
@@ -270,7 +277,8 @@ unsafe fn strided<T: Copy>(shape: &[usize], to: *mut T, to_strides: &[isize], fr
 /// # Safety
 /// As [`strided`].
 #[allow(unsafe_code)]
-unsafe fn words(
+#[inline(never)]
+pub(super) unsafe fn words(
     size: usize,
     shape: &[usize],
     to: *mut u8,
@@ -383,6 +391,8 @@ macro_rules! by_size {
     };
 }
 
+pub(super) use by_size;
+
 /// Two axes.
 ///
 /// # Safety
@@ -445,6 +455,7 @@ unsafe fn by_element<E: Word>(rows: Line, columns: Line, ends: Ends) {
 /// # Safety
 /// As [`strided`]; `bytes` is the length of the rows, which have no gaps.
 #[allow(unsafe_code)]
+#[inline(never)]
 unsafe fn by_chunks<C: Copy>(rows: Line, bytes: usize, ends: Ends) {
     let last = bytes - size_of::<C>();
     for r in 0..rows.len {
@@ -494,117 +505,6 @@ unsafe fn tile<E: Word>(rows: Line, columns: Line, ends: Ends) {
         by_element::<E>(rest(rows, height), Line { len: width, ..columns }, ends.along(rows, height));
         by_element::<E>(rows, rest(columns, width), ends.along(columns, width));
     }
-}
-
-// --------------------------------------------------------------------------------------------------------- the words
-
-/// See [`Word::SQUARE`]: a row is a vector of 16 bytes, or half of one.
-const fn square(size: usize) -> usize {
-    if size == 1 { 8 } else { 16 / size }
-}
-
-/// An element of which only the size is known; it may be padding or uninitialised.
-#[allow(unsafe_code)]
-trait Word: Copy {
-    /// The side of the squares that [`square`](Word::square) transposes.
-    const SQUARE: usize = square(size_of::<Self>());
-
-    /// Transposes a square: element `r` of column `c`, which begins at `from + c · from_row`, becomes element `c` of row
-    /// `r`, which begins at `to + r · to_row`.
-    ///
-    /// # Safety
-    /// As [`strided`].
-    unsafe fn square(to: *mut u8, to_row: isize, from: *const u8, from_row: isize);
-}
-
-#[allow(unsafe_code)]
-impl Word for MaybeUninit<u8> {
-    #[inline(always)]
-    unsafe fn square(to: *mut u8, to_row: isize, from: *const u8, from_row: isize) {
-        // SAFETY: rows of eight bytes; an unaligned word is eight bytes.
-        unsafe {
-            #[cfg(target_arch = "x86_64")]
-            {
-                use std::arch::x86_64::*;
-                let row = |i: isize| _mm_loadl_epi64(from.offset(i * from_row).cast());
-                // Bytes of neighbouring rows, then pairs of them, then fours.
-                let two = |i: isize| _mm_unpacklo_epi8(row(i), row(i + 1));
-                let four = |i: isize| {
-                    let (a, b) = (two(i), two(i + 2));
-                    [_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b)]
-                };
-                let (top, bottom) = (four(0), four(4));
-                for half in 0..2 {
-                    let (a, b) = (top[half], bottom[half]);
-                    for (pair, eight) in [_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b)].into_iter().enumerate() {
-                        let r = (4 * half + 2 * pair) as isize;
-                        _mm_storel_epi64(to.offset(r * to_row).cast(), eight);
-                        _mm_storel_epi64(to.offset((r + 1) * to_row).cast(), _mm_unpackhi_epi64(eight, eight));
-                    }
-                }
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            plain::<Self>(to, to_row, from, from_row);
-        }
-    }
-}
-
-#[allow(unsafe_code)]
-impl Word for MaybeUninit<u32> {
-    #[inline(always)]
-    unsafe fn square(to: *mut u8, to_row: isize, from: *const u8, from_row: isize) {
-        // SAFETY: rows of four elements; a vector is four elements.
-        unsafe {
-            #[cfg(target_arch = "x86_64")]
-            {
-                use std::arch::x86_64::*;
-                let row = |i: isize| _mm_loadu_si128(from.offset(i * from_row).cast());
-                let (a, b, c, d) = (row(0), row(1), row(2), row(3));
-                let (ab, cd) = (_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
-                let (low, high) = (_mm_unpacklo_epi64(ab, cd), _mm_unpackhi_epi64(ab, cd));
-                let (ab, cd) = (_mm_unpackhi_epi32(a, b), _mm_unpackhi_epi32(c, d));
-                let rows = [low, high, _mm_unpacklo_epi64(ab, cd), _mm_unpackhi_epi64(ab, cd)];
-                for (i, row) in (0..).zip(rows) {
-                    _mm_storeu_si128(to.offset(i * to_row).cast(), row);
-                }
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            plain::<Self>(to, to_row, from, from_row);
-        }
-    }
-}
-
-#[allow(unsafe_code)]
-impl Word for MaybeUninit<u64> {
-    #[inline(always)]
-    unsafe fn square(to: *mut u8, to_row: isize, from: *const u8, from_row: isize) {
-        // SAFETY: rows of two elements; a vector is two elements.
-        unsafe {
-            #[cfg(target_arch = "x86_64")]
-            {
-                use std::arch::x86_64::*;
-                let row = |i: isize| _mm_loadu_si128(from.offset(i * from_row).cast());
-                let (a, b) = (row(0), row(1));
-                _mm_storeu_si128(to.cast(), _mm_unpacklo_epi64(a, b));
-                _mm_storeu_si128(to.offset(to_row).cast(), _mm_unpackhi_epi64(a, b));
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            plain::<Self>(to, to_row, from, from_row);
-        }
-    }
-}
-
-/// [`Word::square`] without vector instructions.
-///
-/// # Safety
-/// As [`strided`].
-#[cfg(not(target_arch = "x86_64"))]
-#[allow(unsafe_code)]
-unsafe fn plain<E: Word>(to: *mut u8, to_row: isize, from: *const u8, from_row: isize) {
-    let (len, beside) = (E::SQUARE, size_of::<E>() as isize);
-    let (rows, columns) = (Line { len, to: to_row, from: beside }, Line { len, to: beside, from: from_row });
-    // SAFETY: the caller's promise.
-    unsafe { by_element::<E>(rows, columns, Ends { to, from }) };
 }
 
 #[cfg(test)]

@@ -3,28 +3,28 @@
 //! Only the innermost loop, over a segment of elements, knows the function and the types; its [`Speed`] says for which
 //! instruction sets it is compiled. [`walk`](super::walk) goes through the arrays.
 
-use std::{marker::PhantomData, mem::MaybeUninit};
+use std::{borrow::Cow, marker::PhantomData, mem::MaybeUninit};
 
-use ndarray::{ArrayD, ArrayViewD, IxDyn};
+use ndarray::{ArrayRefD, IxDyn};
 
 #[cfg(target_arch = "x86_64")]
 use super::isa::{Avx2, Avx512};
 use super::{
     isa::{Baseline, Isa},
-    layout::assert_word,
+    layout::{Shared, Strided, assert_word},
     memory::Aligned,
     walk::{self, Loop, MOST, RunFn, Source, Versions, Walk},
 };
 
 /// The shape that two shapes broadcast to, as NumPy and PyTorch define it; `None` if they do not.
 #[inline(never)]
-pub fn broadcast_shape(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
+pub fn broadcast_shape<'a>(a: &'a [usize], b: &'a [usize]) -> Option<Cow<'a, [usize]>> {
     let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
-    let mut out = long.to_vec();
-    for (o, &s) in out.iter_mut().rev().zip(short.iter().rev()) {
-        match (*o, s) {
+    let (mut out, lead) = (Cow::Borrowed(long), long.len() - short.len());
+    for (i, &n) in short.iter().enumerate() {
+        match (long[lead + i], n) {
             (x, y) if x == y => {}
-            (1, y) => *o = y,
+            (1, y) => out.to_mut()[lead + i] = y,
             (_, 1) => {}
             _ => return None,
         }
@@ -63,10 +63,28 @@ impl Speed {
 pub trait Map<P, X, Y> {
     const SPEED: Speed;
     /// A loop for AVX-512 that is faster than that of `at`.
-    const MANY: Option<RunFn> = None;
+    const MANY: Option<Many<X, Y>> = None;
 
     /// The value of the function.
     fn at<I: Isa>(p: &P, x: X) -> Y;
+}
+
+/// A loop for AVX-512 of a function from `X` to `Y` that reads no parameters.
+pub struct Many<X, Y> {
+    run: RunFn,
+    types: PhantomData<fn(X) -> Y>,
+}
+
+impl<X, Y> Many<X, Y> {
+    /// The loop `run`.
+    ///
+    /// # Safety
+    /// It must take elements of type `X`, or of the types of that tuple, and write elements of type `Y`; it must not read what
+    /// its first argument points to, and need no other instructions than those of [`Avx512`](super::isa::Avx512).
+    #[allow(unsafe_code)]
+    pub const unsafe fn new(run: RunFn) -> Self {
+        Many { run, types: PhantomData }
+    }
 }
 
 /// Closures, which are their own parameters; they do not know the instruction set.
@@ -139,7 +157,7 @@ macro_rules! loops {
                         run = [run[0], avx2::<P, $($X,)+ Y, F>, avx2::<P, $($X,)+ Y, F>];
                     }
                     if let Some(many) = const { F::MANY } {
-                        run[2] = many;
+                        run[2] = many.run;
                     } else if const { F::SPEED.avx512 } {
                         run[2] = avx512::<P, $($X,)+ Y, F>;
                     }
@@ -207,8 +225,9 @@ pub struct Body<'a, X, Y> {
 /// # Safety
 /// The loop must take elements of the sources' types and write as many elements of type `Y`.
 #[allow(unsafe_code)]
-unsafe fn made<Y: Copy + Default + Send>(shape: &[usize], sources: &[Source<'_>], run: Loop<'_>) -> ArrayD<Y> {
-    let walk = Walk::new(shape, sources);
+unsafe fn made<Y: Copy + Default + Send>(shape: IxDyn, sources: &[Source<'_>], run: Loop<'_>) -> Shared<Y> {
+    let strided = Strided::of(shape);
+    let walk = Walk::new(strided.shape(), sources);
     let mut out = Aligned::with_capacity(walk.len);
     if walk.len > 0 {
         let start = out.spare(walk.len).as_mut_ptr().cast();
@@ -219,16 +238,25 @@ unsafe fn made<Y: Copy + Default + Send>(shape: &[usize], sources: &[Source<'_>]
             out.set_len(walk.len);
         }
     }
-    let Some(order) = walk.order else { return out.array(shape) };
-    let sorted: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
-    // The position of each axis in that order.
-    let mut place = vec![0; order.len()];
-    order.iter().enumerate().for_each(|(at, &axis)| place[axis] = at);
-    out.array(IxDyn(&sorted)).permuted_axes(IxDyn(&place))
+    match walk.order {
+        None => out.shared(strided),
+        Some(order) => ordered(out, strided.shape(), &order),
+    }
+}
+
+/// An array whose elements are in this order of its axes.
+fn ordered<T: Copy + Default>(elements: Aligned<T>, shape: &[usize], order: &[usize]) -> Shared<T> {
+    let (mut sorted, mut place) = (IxDyn::zeros(shape.len()), IxDyn::zeros(shape.len()));
+    for (at, &axis) in order.iter().enumerate() {
+        sorted[at] = shape[axis];
+        place[axis] = at;
+    }
+    elements.array(sorted).permuted_axes(place).into_shared()
 }
 
 /// `f` of each element, in any order; the result has the memory order of `x` if `x` has no gaps.
-pub fn map<A, B>(x: ArrayViewD<'_, A>, f: impl Fn(A) -> B + Sync) -> ArrayD<B>
+#[inline]
+pub fn map<A, B>(x: &ArrayRefD<A>, f: impl Fn(A) -> B + Sync) -> Shared<B>
 where
     A: Copy + Sync,
     B: Copy + Default + Send,
@@ -239,17 +267,18 @@ where
 /// As [`map`], for the loop of any function.
 #[allow(unsafe_code)]
 #[inline(never)]
-pub fn map_by<A, B>(x: ArrayViewD<'_, A>, body: Body<'_, A, B>) -> ArrayD<B>
+pub fn map_by<A, B>(x: &ArrayRefD<A>, body: Body<'_, A, B>) -> Shared<B>
 where
     A: Copy + Sync,
     B: Copy + Default + Send,
 {
     // SAFETY: a loop over these types.
-    unsafe { made(x.shape(), &[Source::of(&x)], body.run) }
+    unsafe { made(x.raw_dim(), &[Source::of(x)], body.run) }
 }
 
 /// As [`map`], in one plain loop: for conversions, which are limited by memory.
-pub fn convert<A, B>(x: ArrayViewD<'_, A>, f: impl Fn(A) -> B + Sync) -> ArrayD<B>
+#[inline]
+pub fn convert<A, B>(x: &ArrayRefD<A>, f: impl Fn(A) -> B + Sync) -> Shared<B>
 where
     A: Copy + Sync,
     B: Copy + Default + Send,
@@ -258,12 +287,8 @@ where
 }
 
 /// `f` of each pair of elements of two arrays broadcast to `shape`, in any order.
-pub fn zip<A, B, C>(
-    a: ArrayViewD<'_, A>,
-    b: ArrayViewD<'_, B>,
-    shape: &[usize],
-    f: impl Fn(A, B) -> C + Sync,
-) -> ArrayD<C>
+#[inline]
+pub fn zip<A, B, C>(a: &ArrayRefD<A>, b: &ArrayRefD<B>, shape: IxDyn, f: impl Fn(A, B) -> C + Sync) -> Shared<C>
 where
     A: Copy + Sync,
     B: Copy + Sync,
@@ -275,19 +300,25 @@ where
 /// As [`zip`], for the loop of any function.
 #[allow(unsafe_code)]
 #[inline(never)]
-pub fn zip_by<A, B, C>(
-    a: ArrayViewD<'_, A>,
-    b: ArrayViewD<'_, B>,
-    shape: &[usize],
-    body: Body<'_, (A, B), C>,
-) -> ArrayD<C>
+pub fn zip_by<A, B, C>(a: &ArrayRefD<A>, b: &ArrayRefD<B>, shape: IxDyn, body: Body<'_, (A, B), C>) -> Shared<C>
 where
     A: Copy + Sync,
     B: Copy + Sync,
     C: Copy + Default + Send,
 {
     // SAFETY: a loop over these types.
-    unsafe { made(shape, &[Source::of(&a), Source::of(&b)], body.run) }
+    unsafe { made(shape, &[Source::of(a), Source::of(b)], body.run) }
+}
+
+/// As [`zip_by`], with the same number in the place of the second array.
+#[allow(unsafe_code)]
+pub fn zip_one<A: Copy + Sync, B: Copy + Sync, C: Copy + Default + Send>(
+    a: &ArrayRefD<A>,
+    b: &B,
+    body: Body<'_, (A, B), C>,
+) -> Shared<C> {
+    // SAFETY: a loop over these types.
+    unsafe { made(a.raw_dim(), &[Source::of(a), Source::line(b, &[], false)], body.run) }
 }
 
 /// Writes the values for the pairs of two slices, on this thread.
@@ -305,22 +336,22 @@ pub fn write_pairs<'a, A, B, C>(x: &[A], y: &[B], out: &'a mut [MaybeUninit<C>],
 /// `x[i] = f(x[i], y[i])`, by the loop of a function; `y` has as many elements as `x`, or one.
 #[allow(unsafe_code)]
 pub fn zip_in_place<A: Copy + Send + Sync>(x: &mut [A], y: &[A], body: Body<'_, (A, A), A>) {
-    let (len, y) = (x.len(), ArrayViewD::from_shape(IxDyn(&[y.len()]), y).expect("as many elements"));
-    let (start, shape) = (x.as_mut_ptr(), [len]);
-    let sources = [Source::replaced(start, &shape), Source::of(&y)];
+    let (start, shape, other) = (x.as_mut_ptr(), [x.len()], [y.len()]);
+    let sources = [Source::line(start, &shape, true), Source::line(y.as_ptr(), &other, false)];
     let walk = Walk::new(&shape, &sources);
     // SAFETY: the elements of `x` are also read through `start`, and are copied before they are overwritten.
     unsafe { walk::run(&walk, &sources, start.cast(), size_of::<A>(), body.run) };
 }
 
 /// `f` of each triple of elements of three arrays broadcast to `shape`, in any order.
+#[inline]
 pub fn zip3<A, B, C, D>(
-    a: ArrayViewD<'_, A>,
-    b: ArrayViewD<'_, B>,
-    c: ArrayViewD<'_, C>,
-    shape: &[usize],
+    a: &ArrayRefD<A>,
+    b: &ArrayRefD<B>,
+    c: &ArrayRefD<C>,
+    shape: IxDyn,
     f: impl Fn(A, B, C) -> D + Sync,
-) -> ArrayD<D>
+) -> Shared<D>
 where
     A: Copy + Sync,
     B: Copy + Sync,
@@ -334,12 +365,12 @@ where
 #[allow(unsafe_code)]
 #[inline(never)]
 pub fn zip3_by<A, B, C, D>(
-    a: ArrayViewD<'_, A>,
-    b: ArrayViewD<'_, B>,
-    c: ArrayViewD<'_, C>,
-    shape: &[usize],
+    a: &ArrayRefD<A>,
+    b: &ArrayRefD<B>,
+    c: &ArrayRefD<C>,
+    shape: IxDyn,
     body: Body<'_, (A, B, C), D>,
-) -> ArrayD<D>
+) -> Shared<D>
 where
     A: Copy + Sync,
     B: Copy + Sync,
@@ -347,7 +378,7 @@ where
     D: Copy + Default + Send,
 {
     // SAFETY: a loop over these types.
-    unsafe { made(shape, &[Source::of(&a), Source::of(&b), Source::of(&c)], body.run) }
+    unsafe { made(shape, &[Source::of(a), Source::of(b), Source::of(c)], body.run) }
 }
 
 #[cfg(test)]
@@ -372,15 +403,15 @@ mod tests {
             base.view().reversed_axes(),
         ];
         for a in &views {
-            assert_eq!(map(a.view(), |x| x + 1.), a.mapv(|x| x + 1.));
+            assert_eq!(map(a, |x| x + 1.), a.mapv(|x| x + 1.));
             let mut row = a.slice_axis(Axis(0), (0..a.len_of(Axis(0)).min(1)).into());
             for _ in 0..2 {
                 let shape = broadcast_shape(a.shape(), row.shape()).unwrap();
                 let wide = row.broadcast(IxDyn(&shape)).unwrap();
                 let want = &a.broadcast(IxDyn(&shape)).unwrap() - &wide;
-                assert_eq!(zip(a.view(), row.view(), &shape, |x, y| x - y), want);
-                assert_eq!(zip(row.view(), a.view(), &shape, |x, y| y - x), want);
-                assert_eq!(zip3(a.view(), row.view(), a.view(), &shape, |x, y, z| 2. * x - y - z), want);
+                assert_eq!(zip(a, &row, IxDyn(&shape), |x, y| x - y), want);
+                assert_eq!(zip(&row, a, IxDyn(&shape), |x, y| y - x), want);
+                assert_eq!(zip3(a, &row, a, IxDyn(&shape), |x, y, z| 2. * x - y - z), want);
                 if row.shape().last() != Some(&0) {
                     row.slice_axis_inplace(Axis(row.ndim() - 1), (0..1).into());
                 }
@@ -414,15 +445,15 @@ mod tests {
         for n in (0..140).chain([2047, 2048, 2049, 2100, 5000]) {
             let x = Array::from_shape_fn(n, |i| i as f32).into_dyn();
             let y = x.mapv(|x| 3. - x);
-            assert_eq!(map_by(x.view(), of_one.with(&5.)), x.mapv(|x| x * 2. + 5.), "{n}");
+            assert_eq!(map_by(&x, of_one.with(&5.)), x.mapv(|x| x * 2. + 5.), "{n}");
             let want = &(&x * 4.) - &y;
-            assert_eq!(zip_by(x.view(), y.view(), &[n], of_two.with(&4.)), want, "{n}");
+            assert_eq!(zip_by(&x, &y, IxDyn(&[n]), of_two.with(&4.)), want, "{n}");
             let mut replaced = x.as_slice().unwrap().to_vec();
             zip_in_place(&mut replaced, y.as_slice().unwrap(), of_two.with(&4.));
             assert_eq!(replaced, want.into_raw_vec_and_offset().0, "{n}");
             let wide = Array::from_shape_fn((3, n + 2), |(i, k)| (i * 100 + k) as f32).into_dyn();
             let part = wide.slice(s![.., 1..n + 1]).into_dyn();
-            assert_eq!(map_by(part.view(), of_one.with(&5.)), part.mapv(|x| x * 2. + 5.), "{n}");
+            assert_eq!(map_by(&part, of_one.with(&5.)), part.mapv(|x| x * 2. + 5.), "{n}");
         }
     }
 
@@ -449,23 +480,23 @@ mod tests {
             base.slice(s![.., 3..4, 5..6]).into_dyn(),
         ];
         for a in &views {
-            let shape = broadcast_shape(a.shape(), &sizes).unwrap_or(a.shape().to_vec());
+            let shape = broadcast_shape(a.shape(), &sizes).unwrap_or(a.shape().into());
             let wide = a.broadcast(IxDyn(&shape)).unwrap();
             let scalar = ndarray::arr0(3).into_dyn();
-            assert_eq!(map(wide.view(), |x| x + 1), wide.mapv(|x| x + 1));
-            assert_eq!(zip(a.view(), scalar.view(), &shape, |x, y| x - y), wide.mapv(|x| x - 3));
+            assert_eq!(map(&wide, |x| x + 1), wide.mapv(|x| x + 1));
+            assert_eq!(zip(a, &scalar, IxDyn(&shape), |x, y| x - y), wide.mapv(|x| x - 3));
             let row = wide.index_axis(Axis(0), 1);
             let want = &wide - &row.insert_axis(Axis(0)).broadcast(IxDyn(&shape)).unwrap();
             let row = wide.index_axis(Axis(0), 1);
-            assert_eq!(zip(a.view(), row.view(), &shape, |x, y| x - y), want);
-            assert_eq!(zip3(a.view(), row.view(), scalar.view(), &shape, |x, y, z| x - y + z), want.mapv(|x| x + 3));
+            assert_eq!(zip(a, &row, IxDyn(&shape), |x, y| x - y), want);
+            assert_eq!(zip3(a, &row, &scalar, IxDyn(&shape), |x, y, z| x - y + z), want.mapv(|x| x + 3));
         }
     }
 
     #[test]
     fn maps_keep_the_layout() {
         let t = Array::from_shape_fn((3, 4), |(i, j)| i + 10 * j).into_dyn().reversed_axes();
-        assert_eq!(map(t.view(), |x| x).strides(), t.strides());
-        assert_eq!(zip(t.view(), t.view(), t.shape(), |x, y| x + y).strides(), t.strides());
+        assert_eq!(map(&t, |x| x).strides(), t.strides());
+        assert_eq!(zip(&t, &t, t.raw_dim(), |x, y| x + y).strides(), t.strides());
     }
 }

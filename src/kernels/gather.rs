@@ -1,11 +1,13 @@
 //! Copies by position along one axis, on which joining, indexing and scattering are built. Arrays are row-major slices.
 
-use ndarray::{ArrayD, ArrayView3, Axis, IxDyn, Slice};
+use std::mem::MaybeUninit;
+
+use ndarray::ArrayD;
 
 use super::{
-    copy::concat,
-    layout::array,
-    memory::{collected, push, vector},
+    copy::{by_size, words},
+    layout::{array, assert_word},
+    memory::{Aligned, push, vector},
 };
 
 /// The number of rows that are copied in the time in which a copy by its own kernel starts.
@@ -37,29 +39,65 @@ impl Rows {
 }
 
 /// The rows of every block that `index` names: `outer` blocks of `index.len()` rows.
+#[allow(unsafe_code)]
 pub fn take_rows<T: Copy + Default>(x: &[T], rows: Rows, index: &[usize]) -> ArrayD<T> {
+    const { assert_word::<T>() };
     let Rows { outer, len, inner } = rows;
-    let shape = [outer, index.len(), inner];
-    // Runs are worth a copy of their own only if each has many elements; the words of a sentence do not form such runs.
-    if let Some(runs) = runs(index, outer.saturating_mul(index.len()) / RUN) {
-        let x = ArrayView3::from_shape((outer, len, inner), x).expect("whole blocks").into_dyn();
-        let firsts = collected(runs.iter().map(|run| x.slice_axis(Axis(1), run.slice())));
-        // With a step of 0 one row is repeated; the others are copied as they are.
-        let parts = firsts
-            .iter()
-            .zip(&runs)
-            .map(|(first, run)| first.broadcast(IxDyn(&[outer, run.count, inner])).expect("one row or all"));
-        return concat(&shape, 1, &collected(parts));
+    assert!(x.len() == outer * len * inner && index.iter().all(|&i| i < len), "rows of an array");
+    let count = outer * index.len() * inner;
+    let mut out = Aligned::with_capacity(count);
+    // SAFETY: each index names a row of each block, and there is space for all rows.
+    unsafe {
+        take(size_of::<T>(), x.as_ptr().cast(), rows, index, out.spare(count).as_mut_ptr().cast());
+        out.set_len(count);
     }
-    let mut out = vector(outer * index.len() * inner);
-    for block in (0..outer).map(|o| &x[o * len * inner..(o + 1) * len * inner]) {
-        if inner == 1 {
-            out.extend(index.iter().map(|&i| block[i]));
-        } else {
-            index.iter().for_each(|&i| out.extend_from_slice(&block[i * inner..(i + 1) * inner]));
+    out.array([outer, index.len(), inner].as_slice())
+}
+
+/// [`take_rows`] for elements of `size` bytes.
+///
+/// # Safety
+/// `from` is valid for reading all rows, `to` for writing those of the index, and each index is a row.
+#[allow(unsafe_code)]
+unsafe fn take(size: usize, from: *const u8, Rows { outer, len, inner }: Rows, index: &[usize], to: *mut u8) {
+    let row = inner * size;
+    // SAFETY: the caller's promise.
+    unsafe {
+        // Runs are worth a copy of their own only if each has many elements; the words of a sentence do not form such runs.
+        if let Some(runs) = runs(index, outer.saturating_mul(index.len()) / RUN) {
+            let stride = |n: usize| n as isize;
+            let (mut to, behind) = (to, [stride(index.len() * inner), stride(inner), 1]);
+            for run in runs {
+                let from_strides = [stride(len * inner), run.step * stride(inner), 1];
+                words(size, &[outer, run.count, inner], to, &behind, from.wrapping_add(run.start * row), &from_strides);
+                to = to.wrapping_add(run.count * row);
+            }
+            return;
+        }
+        for block in 0..outer {
+            let (from, to) = (from.wrapping_add(block * len * row), to.wrapping_add(block * index.len() * row));
+            if inner == 1 {
+                by_size!(size, pick(from, index, to));
+                continue;
+            }
+            for (k, &i) in index.iter().enumerate() {
+                to.wrapping_add(k * row).copy_from_nonoverlapping(from.wrapping_add(i * row), row);
+            }
         }
     }
-    array(&shape, out)
+}
+
+/// The elements that `index` names.
+///
+/// # Safety
+/// As [`take`].
+#[allow(unsafe_code)]
+unsafe fn pick<E: Copy>(from: *const u8, index: &[usize], to: *mut u8) {
+    let (from, to) = (from.cast::<E>(), to.cast::<E>());
+    for (k, &i) in index.iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { *to.wrapping_add(k) = *from.wrapping_add(i) };
+    }
 }
 
 /// Consecutive indices that differ by the same step: 1, 0 or -1.
@@ -67,18 +105,6 @@ struct Run {
     start: usize,
     step: isize,
     count: usize,
-}
-
-impl Run {
-    /// The part of an axis that it takes; with a step of 0, a single element.
-    fn slice(&self) -> Slice {
-        let (start, count) = (self.start as isize, self.count as isize);
-        match self.step {
-            1 => Slice::new(start, Some(start + count), 1),
-            0 => Slice::new(start, Some(start + 1), 1),
-            _ => Slice::new(start + 1 - count, Some(start + 1), -1),
-        }
-    }
 }
 
 /// The index as runs, each as long as possible; `None` if there are more than `most`.

@@ -1,6 +1,6 @@
 //! The array of a tensor: its memory goes back to the pool when the last tensor that uses it is dropped.
 
-use std::{mem::ManuallyDrop, ops::Deref};
+use std::{mem::ManuallyDrop, ops::Deref, slice};
 
 use ndarray::{ArcArray, ArrayViewMutD, IxDyn};
 
@@ -18,12 +18,27 @@ impl<T: Element> Held<T> {
         unsafe { ManuallyDrop::take(&mut held.0) }
     }
 
-    /// The elements, for writing. If they are shared they are copied first, into memory of the pool.
-    pub fn writable(&mut self) -> ArrayViewMutD<'_, T> {
-        if !self.is_unique() {
+    /// The elements in row-major order, for writing, if they are in this order and not shared.
+    #[allow(unsafe_code)]
+    pub fn unshared(&mut self) -> Option<&mut [T]> {
+        let whole = self.is_unique() && self.is_standard_layout();
+        // SAFETY: no other array refers to them, and this one is borrowed mutably. ndarray's own way to them contains a
+        // copy, for each type.
+        whole.then(|| unsafe { slice::from_raw_parts_mut(self.as_ptr().cast_mut(), self.len()) })
+    }
+
+    /// The same of any elements: if need be they are copied first, into memory of the pool.
+    pub fn writable(&mut self) -> &mut [T] {
+        if self.unshared().is_none() {
             *self = contiguous(self.view()).into_shared().into();
         }
-        self.0.view_mut()
+        self.unshared().expect("a copy of its own")
+    }
+
+    /// The array, for writing, as [`writable`](Held::writable).
+    pub fn view_mut(&mut self) -> ArrayViewMutD<'_, T> {
+        let shape = self.raw_dim();
+        ArrayViewMutD::from_shape(shape, self.writable()).expect("as many elements")
     }
 }
 
@@ -55,6 +70,59 @@ impl<T: Element> Drop for Held<T> {
     fn drop(&mut self) {
         profile::atomic();
         // SAFETY: nothing uses it after this.
-        memory::recycle_shared(unsafe { ManuallyDrop::take(&mut self.0) });
+        unsafe {
+            match memory::is_kept::<T>(self.0.len()) {
+                true => memory::recycle_shared(ManuallyDrop::take(&mut self.0)),
+                false => ManuallyDrop::drop(&mut self.0),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array, ArrayD, Axis, IxDyn, Slice, array};
+
+    use super::*;
+
+    #[test]
+    fn what_is_shared_or_in_another_order_is_copied_before_it_is_written() {
+        let array = Array::from_shape_fn((2, 3), |(i, j)| (10 * i + j) as f32).into_dyn().into_shared();
+        let mut alone = Held::from(array);
+        let at = alone.as_ptr();
+        alone.writable()[1] = 7.;
+        assert_eq!((alone.as_ptr(), alone[[0, 1]]), (at, 7.));
+        let kept = alone.clone();
+        assert!(alone.unshared().is_none());
+        alone.view_mut().fill(1.);
+        assert_eq!((kept[[0, 1]], alone.sum()), (7., 6.));
+        let mut turned = Held::from(kept.into_inner().reversed_axes());
+        assert!(turned.unshared().is_none());
+        turned.writable()[1] = -1.;
+        assert_eq!(turned.view(), ndarray::arr2(&[[0., -1.], [7., 11.], [2., 12.]]).into_dyn().view());
+        let mut empty = Held::<f32>::from(Array::zeros(IxDyn(&[0, 3])).into_shared());
+        assert!(empty.writable().is_empty() && empty.view_mut().shape() == [0, 3]);
+    }
+
+    /// Writes numbers in row-major order, and returns those of the array and of a clone made before.
+    fn written(array: ArrayD<i64>, shared: bool) -> (ArrayD<i64>, Option<ArrayD<i64>>) {
+        let mut held = Held::from(array.into_shared());
+        let clone = shared.then(|| held.clone());
+        held.view_mut().iter_mut().enumerate().for_each(|(i, x)| *x = i as i64);
+        (held.view().to_owned(), clone.map(|clone| clone.view().to_owned()))
+    }
+
+    #[test]
+    fn arrays_at_any_strides_are_written_to() {
+        let x = array![[1, 2, 3], [4, 5, 6]].into_dyn();
+        let mut backwards = x.clone();
+        backwards.invert_axis(Axis(1));
+        let mut part = x.clone();
+        part.slice_axis_inplace(Axis(1), Slice::new(0, None, 2));
+        for before in [x.clone(), x.reversed_axes(), backwards, part, array![7].into_dyn(), ArrayD::zeros(vec![0, 3])] {
+            let expected = ArrayD::from_shape_vec(before.raw_dim(), (0..before.len() as i64).collect()).unwrap();
+            assert_eq!(written(before.clone(), false), (expected.clone(), None));
+            assert_eq!(written(before.clone(), true), (expected, Some(before)));
+        }
     }
 }

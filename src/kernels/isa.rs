@@ -116,31 +116,42 @@ impl Isa for Avx512 {
 
 /// A loop that [`dispatch`] compiles for each instruction set. `run`, and everything that it calls in the loop, must be
 /// `#[inline(always)]`: what is not inlined is compiled for the baseline.
-pub trait Kernel {
+pub trait Kernel: Sized {
     /// What it returns.
     type Output;
     /// Runs it.
     fn run<I: Isa>(self) -> Self::Output;
-}
 
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-unsafe fn with_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<Avx512>()
-}
+    // As methods, these are compiled in the unit of the kernel's module, and not in one for all kernels from which the unit
+    // that calls them would copy them.
 
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn with_avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<Avx2>()
-}
+    /// Runs it with AVX-512.
+    ///
+    /// # Safety
+    /// The CPU has these instructions.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    unsafe fn with_avx512(self) -> Self::Output {
+        self.run::<Avx512>()
+    }
 
-/// Runs a kernel by what every CPU has; compiled once, and not at each place that dispatches.
-#[inline(never)]
-pub fn with_baseline<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<Baseline>()
+    /// Runs it with AVX2.
+    ///
+    /// # Safety
+    /// The CPU has these instructions.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn with_avx2(self) -> Self::Output {
+        self.run::<Avx2>()
+    }
+
+    /// Runs it by what every CPU has; compiled once, and not at each place that dispatches.
+    #[inline(never)]
+    fn with_baseline(self) -> Self::Output {
+        self.run::<Baseline>()
+    }
 }
 
 /// Runs the version of a kernel for [`capability`].
@@ -150,11 +161,11 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     match capability() {
         // SAFETY: `set_capability` stores no more than what this CPU was found to have.
         #[cfg(target_arch = "x86_64")]
-        Capability::Avx512 => unsafe { with_avx512(kernel) },
+        Capability::Avx512 => unsafe { kernel.with_avx512() },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Capability::Avx2 => unsafe { with_avx2(kernel) },
-        _ => with_baseline(kernel),
+        Capability::Avx2 => unsafe { kernel.with_avx2() },
+        _ => kernel.with_baseline(),
     }
 }
 
@@ -166,8 +177,8 @@ pub fn dispatch_narrow<K: Kernel>(kernel: K) -> K::Output {
     match capability() {
         // SAFETY: as in `dispatch`.
         #[cfg(target_arch = "x86_64")]
-        Capability::Avx2 | Capability::Avx512 => unsafe { with_avx2(kernel) },
-        _ => with_baseline(kernel),
+        Capability::Avx2 | Capability::Avx512 => unsafe { kernel.with_avx2() },
+        _ => kernel.with_baseline(),
     }
 }
 
@@ -184,7 +195,7 @@ pub fn dispatch_light<T, const WIDE: bool, K: Kernel>(kernel: K) -> K::Output {
     match const { (size_of::<T>() == size_of::<f32>(), WIDE) } {
         (true, true) => dispatch(kernel),
         (true, false) => dispatch_narrow(kernel),
-        _ => with_baseline(kernel),
+        _ => kernel.with_baseline(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The order of an array's elements in memory, and arrays made from elements.
 
-use ndarray::{ArrayD, ArrayViewD, IxDyn};
+use ndarray::{ArcArray, ArrayD, ArrayViewD, Dimension, IxDyn};
 
 use super::copy::RowMajor;
 
 /// The elements in row-major order; copies only if they are not in that order already.
+#[inline(never)]
 pub fn row_major<'a, T: Copy>(x: &'a ArrayViewD<'_, T>) -> RowMajor<'a, T> {
     RowMajor::of(x.view())
 }
@@ -19,6 +20,36 @@ pub fn by_stride(strides: &[isize]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..strides.len()).collect();
     sort_falling(&mut order, |&axis| strides[axis]);
     order
+}
+
+/// An array that may be shared, as that of a tensor is.
+pub type Shared<T> = ArcArray<T, IxDyn>;
+
+/// A shape with its strides in row-major order. It is made before the elements are: what was written a moment ago, number by
+/// number, is slow to read in vectors.
+pub struct Strided {
+    shape: IxDyn,
+    strides: IxDyn,
+}
+
+impl Strided {
+    pub fn of(shape: IxDyn) -> Self {
+        let mut all = Strided { strides: shape.clone(), shape };
+        let mut step = 1usize;
+        for n in all.strides.slice_mut().iter_mut().rev() {
+            (*n, step) = (step, step.wrapping_mul(*n));
+        }
+        all
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        self.shape.slice()
+    }
+
+    /// The shape and the strides.
+    pub fn into_parts(self) -> (IxDyn, IxDyn) {
+        (self.shape, self.strides)
+    }
 }
 
 /// Sorts a few things, the largest key first; equal ones keep their order. A sort of the standard library is ten times as

@@ -9,9 +9,10 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use ndarray::{ArcArray, Array, Array1, ArrayD, IntoDimension, IxDyn, s};
+use ndarray::{ArcArray, Array, Array1, ArrayD, Dimension, IntoDimension, IxDyn, ShapeBuilder, s};
 
 use super::{
+    layout::{Shared, Strided},
     sizes::{must, refused},
     vmath::fill,
 };
@@ -197,6 +198,7 @@ fn reserved<T>(len: usize) -> Option<Vec<T>> {
 ///
 /// # Panics
 /// If there is not enough memory; `Vec::with_capacity` would end the process.
+#[inline(never)]
 #[track_caller]
 pub fn vector<T>(len: usize) -> Vec<T> {
     match reserved(len) {
@@ -210,6 +212,7 @@ pub fn vector<T>(len: usize) -> Vec<T> {
 ///
 /// # Panics
 /// If there is not enough memory.
+#[inline]
 #[track_caller]
 pub fn collected<T>(elements: impl IntoIterator<Item = T>) -> Vec<T> {
     let elements = elements.into_iter();
@@ -225,6 +228,7 @@ pub fn collected<T>(elements: impl IntoIterator<Item = T>) -> Vec<T> {
 /// # Panics
 /// If there is not enough memory.
 #[allow(unsafe_code)]
+#[inline]
 #[track_caller]
 pub fn mapped<A: Copy, T: Copy>(x: &[A], f: impl Fn(A) -> T + Copy) -> Vec<T> {
     let mut out = vector(x.len());
@@ -250,6 +254,7 @@ pub fn copied<T: Copy>(elements: &[T]) -> Vec<T> {
 ///
 /// # Panics
 /// If there is not enough memory.
+#[inline]
 #[track_caller]
 pub fn try_collected<T, E>(elements: impl IntoIterator<Item = Result<T, E>>) -> Result<Vec<T>, E> {
     let elements = elements.into_iter();
@@ -271,6 +276,7 @@ pub fn push<T>(vector: &mut Vec<T>, element: T) {
 }
 
 #[cold]
+#[inline(never)]
 #[track_caller]
 fn grow<T>(vector: &mut Vec<T>) {
     if vector.try_reserve(1).is_err() {
@@ -328,7 +334,7 @@ impl<T: Copy + Default> Aligned<T> {
     #[inline(never)]
     #[track_caller]
     pub fn with_capacity(len: usize) -> Self {
-        if len < SMALLEST / size_of::<T>() {
+        if !is_kept::<T>(len) {
             return Vec::with_capacity(len).into();
         }
         let mut vector = buffer::<T>(len);
@@ -353,13 +359,27 @@ impl<T: Copy + Default> Aligned<T> {
     /// # Panics
     /// If the shape has a different number of elements.
     #[inline(never)]
+    #[allow(unsafe_code)]
     pub fn array<S: IntoDimension>(self, shape: S) -> Array<T, S::Dim> {
-        let Aligned { vector, skipped } = self;
-        let array = match skipped {
-            0 => Array1::from_vec(vector),
-            _ => Array1::from_vec(vector).slice_move(s![skipped..]),
-        };
+        let (Aligned { vector, skipped }, shape) = (self, shape.into_dimension());
+        if skipped == 0 && !vector.is_empty() && shape.size_checked() == Some(vector.len()) {
+            // SAFETY: as many elements as the shape has.
+            return unsafe { Array::from_shape_vec_unchecked(shape, vector) };
+        }
+        let array = Array1::from_vec(vector).slice_move(s![skipped..]);
         array.into_shape_with_order(shape).expect("as many elements as the shape has")
+    }
+
+    /// As [`array`](Aligned::array), as an array that is shared.
+    #[inline]
+    #[allow(unsafe_code)]
+    pub fn shared(self, strided: Strided) -> Shared<T> {
+        let (shape, strides) = strided.into_parts();
+        if self.skipped > 0 || self.vector.is_empty() || shape.size_checked() != Some(self.vector.len()) {
+            return self.array(shape).into_shared();
+        }
+        // SAFETY: as many elements as the shape has, in row-major order.
+        unsafe { ArcArray::from_shape_vec_unchecked(shape.strides(strides), self.vector) }
     }
 }
 
@@ -418,13 +438,22 @@ pub fn recycle<T: Copy>(vector: Vec<T>) {
     free(freed);
 }
 
+/// Whether the memory of this many elements may be kept.
+pub fn is_kept<T>(len: usize) -> bool {
+    len >= SMALLEST / size_of::<T>()
+}
+
 /// Keeps an array's memory, if nothing else refers to it.
-pub fn recycle_shared<T: Copy>(array: ArcArray<T, IxDyn>) {
-    if array.len() * size_of::<T>() >= SMALLEST
-        && let Ok(owned) = array.try_into_owned_nocopy()
-    {
+#[inline(never)]
+pub fn recycle_shared<T: Copy>(array: Shared<T>) {
+    if let Ok(owned) = array.try_into_owned_nocopy() {
         recycle(owned.into_raw_vec_and_offset().0);
     }
+}
+
+/// An array with no axes.
+pub fn single<T: Copy + Default>(value: T) -> Shared<T> {
+    Aligned::from(vec![value]).shared(Strided::of(IxDyn(&[])))
 }
 
 /// An array filled with one value, in memory of the pool.

@@ -314,6 +314,7 @@ pub fn batch_moments<T: Real>(x: &[T], map: Map) -> [Vec<T>; 3] {
 }
 
 /// One number per channel, from two others.
+#[inline]
 pub fn per_channel<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Copy) -> Vec<T> {
     let mut out = copied(a);
     for (a, &b) in out.iter_mut().zip(b) {

@@ -64,6 +64,7 @@ fn elements<T: Real, P: Pass<T, N>, const N: usize>(pass: &P, value: &mut [T], g
 }
 
 /// Runs `pass` over all elements of a parameter; its `N` slots are as long as it.
+#[inline]
 pub fn update<T: Real, P: Pass<T, N>, const N: usize>(pass: &P, value: &mut [T], grad: &[T], slots: &mut [&mut [T]]) {
     in_parts(value, grad, slots, &|value, grad, slots| {
         let slots = slots.try_into().expect("a pass over the slots in use");

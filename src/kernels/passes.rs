@@ -283,7 +283,7 @@ passes! {
         g: T, x: &'a [T], a: T, b: T, factor: T, rest: T, out: &'o mut Blank<T>
     ) -> &'o mut [T] {
         let x = &x[..out.len()];
-        write(out, |i| g * (T::vexp::<I>((x[i] - a) - b) * factor - rest))
+        write(out, |i| g * I::mul_add(T::vexp::<I>((x[i] - a) - b), factor, -rest))
     }
 
     /// `(xᵢ − a) − b`

@@ -5,7 +5,7 @@ use ndarray::{ArrayD, ArrayViewD, Axis};
 use super::{
     elementwise::map,
     gather::Rows,
-    layout::{array, row_major},
+    layout::{Shared, array, row_major},
     memory::{collected, filled, full, vector},
     reduce::fold,
     scalar::max_nan,
@@ -65,15 +65,15 @@ impl Wide {
 
 /// The product of floats along `axis`, which is removed. It is correct whenever it can be represented, whatever the
 /// partial products.
-pub fn product<T: Number>(x: ArrayViewD<'_, T>, axis: usize) -> ArrayD<T> {
+pub fn product<T: Number>(x: ArrayViewD<'_, T>, axis: usize) -> Shared<T> {
     let n = x.len_of(Axis(axis));
-    let size = map(x.view(), |x| x.as_f64().abs().max(x.as_f64().abs().recip()));
+    let size = map(&x, |x| x.as_f64().abs().max(x.as_f64().abs().recip()));
     let all: Vec<usize> = (0..x.ndim()).collect();
     let most = fold(size.view(), &all, 1., max_nan).into_iter().fold(1., max_nan);
     if n as f64 * most.log2() < 1000. {
         // No partial product can leave the range of f64.
-        let x = map(x, |x| x.as_f64());
-        return map(fold(x.view(), &[axis], 1., |a, b| a * b).view(), T::of);
+        let x = map(&x, |x| x.as_f64());
+        return map(&fold(x.view(), &[axis], 1., |a, b| a * b), T::of);
     }
     let Rows { outer, len, inner } = Rows::new(x.shape(), axis);
     let mut products = filled(outer * inner, Wide::ONE);
@@ -83,7 +83,7 @@ pub fn product<T: Number>(x: ArrayViewD<'_, T>, axis: usize) -> ArrayD<T> {
     }
     let mut shape = x.shape().to_vec();
     shape.remove(axis);
-    array(&shape, collected(products.into_iter().map(Wide::to)))
+    array(&shape, collected(products.into_iter().map(Wide::to))).into_shared()
 }
 
 /// The product so far of `xᵢ + Σᵣ εᵣ uᵣᵢ`, where each εᵣ² is 0: one coefficient for each subset of the ε, indexed by

@@ -12,10 +12,9 @@ use super::{
     elementwise::{Body, write_pairs, zip},
     gather::Rows,
     isa::{Isa, Kernel, dispatch_light},
-    layout::{array, memory_order, row_major, sort_falling},
+    layout::{Shared, array, memory_order, row_major, sort_falling},
     memory::{copied, filled, full, recycle, vector},
     passes::{self, LANES, LEVEL, combine},
-    raw,
     scalar::{is_nan, log_add_exp},
     threads::{self, Cut},
     thresholds::{REDUCE_PARALLEL as PARALLEL, REDUCE_TASK as TASK},
@@ -103,45 +102,23 @@ impl<T: Element, F: Fn(T, T) -> T + Copy> Kernel for ByEight<'_, T, F> {
     }
 }
 
-/// Columns that are combined as an array, one vector or two: of a loop over single ones the compiler makes several copies.
-const FEW: usize = 8;
-
+/// A function, so that the compiler knows that `out` does not overlap `x`.
 #[inline(always)]
-#[allow(unsafe_code)]
 fn by_eight<T: Element>(x: &[T], stride: usize, count: usize, out: &mut [T], f: impl Fn(T, T) -> T + Copy) {
     let width = out.len();
-    assert!(count == 0 || (count - 1) * stride + width <= x.len(), "rows of a reduction");
-    let (whole, mut at) = (width - width % FEW, 0);
+    let row = |i: usize| &x[i * stride..][..width];
+    let mut at = 0;
     while at + 8 <= count {
-        let (rows, to) = (&x[at * stride..], out.as_mut_ptr());
-        for i in (0..whole).step_by(FEW) {
-            // SAFETY: each of the eight rows has `width` elements, as `out` has.
-            let few = |row: usize| unsafe { raw::read::<T, [T; FEW]>(rows.as_ptr().wrapping_add(row * stride + i)) };
-            let (a, b, c, d, e, g, h, k) = (few(0), few(1), few(2), few(3), few(4), few(5), few(6), few(7));
-            // SAFETY: as above.
-            let mut sums = unsafe { raw::read::<T, [T; FEW]>(to.wrapping_add(i)) };
-            for l in 0..sums.len() {
-                let halves = (f(f(a[l], b[l]), f(c[l], d[l])), f(f(e[l], g[l]), f(h[l], k[l])));
-                sums[l] = f(sums[l], f(halves.0, halves.1));
-            }
-            // SAFETY: as above.
-            unsafe { raw::write(to.wrapping_add(i), sums) };
+        let (a, b, c, d) = (row(at), row(at + 1), row(at + 2), row(at + 3));
+        let (e, g, h, k) = (row(at + 4), row(at + 5), row(at + 6), row(at + 7));
+        for i in 0..width {
+            let halves = (f(f(a[i], b[i]), f(c[i], d[i])), f(f(e[i], g[i]), f(h[i], k[i])));
+            out[i] = f(out[i], f(halves.0, halves.1));
         }
-        last_columns(rows, stride, out, whole, f);
         at += 8;
     }
     for i in at..count {
-        add_row(out, &x[i * stride..][..width], f);
-    }
-}
-
-/// The columns of eight rows from number `from` on; compiled once for all sets of instructions.
-#[inline(never)]
-fn last_columns<T: Element>(x: &[T], stride: usize, out: &mut [T], from: usize, f: impl Fn(T, T) -> T + Copy) {
-    for i in from..out.len() {
-        let at = |row: usize| x[row * stride + i];
-        let halves = (f(f(at(0), at(1)), f(at(2), at(3))), f(f(at(4), at(5)), f(at(6), at(7))));
-        out[i] = f(out[i], f(halves.0, halves.1));
+        add_row(out, row(i), f);
     }
 }
 
@@ -174,6 +151,7 @@ impl<T: Element> Fold<'_, T> {
         then(Fold { identity, lanes: &lanes, rows: &rows })
     }
 
+    #[inline(never)]
     fn columns(self, of: Blocks<'_, T>) {
         let Blocks { x, block, stride, count, width, out } = of;
         if width == 1 && stride == 1 {
@@ -197,6 +175,7 @@ impl<T: Element> Fold<'_, T> {
     }
 
     /// Combines rows into `out`; if there are many, through an intermediate result.
+    #[inline(never)]
     fn level(self, x: &[T], stride: usize, rows: usize, out: &mut [T]) {
         const MANY: usize = 8 * LEVEL;
         if rows <= MANY {
@@ -465,14 +444,14 @@ pub fn logcumsumexp_backward<T: Real>(
     x: ArrayViewD<'_, T>,
     y: ArrayViewD<'_, T>,
     axis: usize,
-) -> ArrayD<T> {
+) -> Shared<T> {
     let part = |sign: T| {
         let log = |g: T| if g * sign > T::ZERO { g.abs().ln() } else { T::min_value() };
-        let logs = zip(g.view(), y.view(), x.shape(), |g, y| log(g) - y);
+        let logs = zip(&g, &y, x.raw_dim(), |g, y| log(g) - y);
         let sums = logcumsumexp(logs.view(), axis, true);
-        zip(sums.view(), x.view(), x.shape(), |s, x| (s + x).exp())
+        zip(&sums, &x, x.raw_dim(), |s, x| (s + x).exp())
     };
-    part(T::ONE) - part(-T::ONE)
+    zip(&part(T::ONE), &part(-T::ONE), x.raw_dim(), |a, b| a - b)
 }
 
 /// `x` moved by `by` along `axis`; places that become free get `fill`.

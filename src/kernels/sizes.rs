@@ -57,6 +57,7 @@ fn room_for(op: &str, shape: &[usize], element: usize) -> Result<usize> {
 ///
 /// # Panics
 /// Where [`room`] has an error, with its message.
+#[inline(never)]
 #[track_caller]
 pub fn must<T>(op: &str, shape: &[usize]) -> usize {
     or_panic(room::<T>(op, shape))

@@ -18,7 +18,7 @@ use super::{
     sizes::saturating,
     threads::{self, Cut},
     thresholds::ELEMENTWISE_TASK,
-    windows::Windows,
+    windows::{Windows, per_axis},
 };
 use crate::number::Real;
 
@@ -138,7 +138,7 @@ impl Plan {
         let windows = Self::worth(sizes)?;
         let Windows { input, kernel, stride, dilation, before, output } = windows;
         let size = |i: usize| output[i] + (kernel[i] - 1) * dilation[i] / stride[i];
-        let lines = [0, 1, 2].map(|i| Line { len: input[i], before: before[i], step: stride[i], size: size(i) });
+        let lines = per_axis(|i| Line { len: input[i], before: before[i], step: stride[i], size: size(i) });
         let plan = Self::of(windows, false, lines, sizes.group())?;
         let inner = lines[0].size * lines[1].size * lines[2].size;
         let mut places: BTreeMap<usize, Vec<(usize, usize)>> = BTreeMap::new();
@@ -169,10 +169,10 @@ impl Plan {
         let windows = Self::worth(sizes)?;
         let Windows { input, stride, dilation, before, output, .. } = windows;
         let whole = |i: usize| Line { len: input[i], before: before[i], step: stride[i], size: usize::MAX };
-        let remainders = [0, 1, 2].map(|i| collected((0..stride[i]).map(|r| whole(i).phase(r))));
+        let remainders = per_axis(|i| collected((0..stride[i]).map(|r| whole(i).phase(r))));
         // Along each axis, result j of a remainder takes from element `place + j - shift` for each of its taps.
         let shift = |i: usize, k: usize| (k * dilation[i] % stride[i], k * dilation[i] / stride[i]);
-        let lines = [0, 1, 2].map(|i| {
+        let lines = per_axis(|i| {
             let shifts = (0..windows.kernel[i]).map(|k| shift(i, k));
             let zeros = shifts.clone().map(|(r, shift)| shift.saturating_sub(remainders[i][r].1)).max().unwrap_or(0);
             let end = shifts.map(|(r, shift)| {
@@ -184,7 +184,7 @@ impl Plan {
         let plan = Self::of(windows, true, lines, sizes.group())?;
         let passes = collected((0..saturating(stride)).map(|phase| {
             let r = [phase / (stride[1] * stride[2]), phase / stride[2] % stride[1], phase % stride[2]];
-            let of = [0, 1, 2].map(|i| remainders[i][r[i]]);
+            let of = per_axis(|i| remainders[i][r[i]]);
             let offset = |n: usize| {
                 let taps = tap(&windows, n);
                 (0..3).try_fold(0, |at, i| {

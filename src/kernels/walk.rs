@@ -3,7 +3,7 @@
 
 use std::{mem::MaybeUninit, ptr, slice::from_raw_parts_mut};
 
-use ndarray::ArrayViewD;
+use ndarray::ArrayRefD;
 
 use super::{
     isa::{Avx512, Capability, Isa, capability},
@@ -170,21 +170,14 @@ pub struct Source<'a> {
 unsafe impl Sync for Source<'_> {}
 
 impl<'a> Source<'a> {
-    pub fn of<A: Copy + Sync>(x: &'a ArrayViewD<'_, A>) -> Self {
-        const { assert_word::<A>() };
-        Source {
-            first: x.as_ptr().cast(),
-            size: size_of::<A>(),
-            shape: x.shape(),
-            strides: x.strides(),
-            replaced: false,
-        }
+    pub fn of<A: Copy + Sync>(x: &'a ArrayRefD<A>) -> Self {
+        Source { strides: x.strides(), ..Source::line(x.as_ptr(), x.shape(), false) }
     }
 
-    /// The elements at an address, which the result replaces.
-    pub fn replaced<A: Copy + Sync>(first: *const A, shape: &'a [usize]) -> Self {
+    /// The elements at an address, which the result may replace.
+    pub fn line<A: Copy + Sync>(first: *const A, shape: &'a [usize], replaced: bool) -> Self {
         const { assert_word::<A>() };
-        Source { first: first.cast(), size: size_of::<A>(), shape, strides: &[1], replaced: true }
+        Source { first: first.cast(), size: size_of::<A>(), shape, strides: &[1], replaced }
     }
 
     fn is_one(&self) -> bool {
@@ -233,26 +226,25 @@ impl Walk {
     /// # Panics
     /// If a source does not broadcast to `shape`.
     pub fn new(shape: &[usize], sources: &[Source<'_>]) -> Walk {
-        let mut flat = [0; MOST];
-        let mut sequential = true;
-        for (step, source) in flat.iter_mut().zip(sources) {
-            *step = isize::from(source.shape == shape && !source.is_one());
-            sequential &= match *step {
-                1 => source.is_row_major(),
-                _ => source.is_one(),
-            };
-        }
         let len = shape.iter().product();
-        if sequential {
-            return Walk { axes: Vec::new(), stretch: len, steps: flat, len, order: None };
+        let mut flat = Walk { axes: Vec::new(), stretch: len, steps: [0; MOST], len, order: None };
+        let mut sequential = true;
+        for (k, source) in sources.iter().enumerate() {
+            let whole = !source.is_one() && source.shape == shape;
+            flat.steps[k] = isize::from(whole);
+            sequential &= if whole { source.is_row_major() } else { source.is_one() };
         }
-        if let Some(order) = shared_order(shape, sources) {
-            return Walk { axes: Vec::new(), stretch: len, steps: flat, len, order: Some(order) };
+        if !sequential {
+            flat.order = shared_order(shape, sources);
+            if flat.order.is_none() {
+                return Walk::strided(shape, sources, len);
+            }
         }
-        Walk::strided(shape, sources, len)
+        flat
     }
 
     /// In segments along the last axis. Axes that can be merged in all arrays become one.
+    #[inline(never)]
     fn strided(shape: &[usize], sources: &[Source<'_>], len: usize) -> Walk {
         let ndim = shape.len();
         for source in sources {
@@ -352,6 +344,9 @@ pub unsafe fn run(walk: &Walk, sources: &[Source<'_>], out: *mut u8, size: usize
     let job = Job { walk, sources, out, size, run: run.chosen() };
     // SAFETY: the caller's promises; the tasks are parts of the whole that do not overlap.
     unsafe {
+        if walk.len <= GATHERED && walk.axes.is_empty() {
+            return job.once();
+        }
         if walk.len < PARALLEL {
             return job.part(0, walk.len);
         }
@@ -362,6 +357,25 @@ pub unsafe fn run(walk: &Walk, sources: &[Source<'_>], out: *mut u8, size: usize
 }
 
 impl Job<'_> {
+    /// Processes a few elements that are one segment.
+    #[allow(unsafe_code)]
+    unsafe fn once(&self) {
+        let mut near: Near<GATHERED> = [const { MaybeUninit::uninit() }; MOST];
+        let start = Place { index: Vec::new(), offsets: [0; MOST], skip: 0 };
+        let mut inputs = [ptr::null(); MOST];
+        for (k, source) in self.sources.iter().enumerate() {
+            inputs[k] = source.first;
+            if self.walk.steps[k] != 1 || source.replaced {
+                let near = near[k].as_mut_ptr().cast();
+                // SAFETY: as in `part`.
+                unsafe { self.bring(k, &start, near, self.walk.len) };
+                inputs[k] = near;
+            }
+        }
+        // SAFETY: as in `part`.
+        unsafe { self.run.call(&inputs, self.out, self.walk.len) };
+    }
+
     /// Processes elements from `start` on.
     #[allow(unsafe_code)]
     unsafe fn part(&self, start: usize, len: usize) {

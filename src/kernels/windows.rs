@@ -24,6 +24,12 @@ pub struct Windows {
     pub output: [usize; 3],
 }
 
+/// What `f` gives for each axis. (`map` of an array is compiled in several pieces for each closure.)
+#[inline(always)]
+pub fn per_axis<R>(f: impl Fn(usize) -> R) -> [R; 3] {
+    [f(0), f(1), f(2)]
+}
+
 /// The taps of one window that are inside the input along one axis: `count` of them, from the one at `start` on.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
@@ -151,7 +157,7 @@ impl Windows {
     pub fn runs(&self, tap: usize, at: Range<usize>, mut f: impl FnMut(Run)) {
         let [_, kh, kw] = self.kernel;
         let taps = [tap / (kh * kw), tap / kw % kh, tap % kw];
-        let meeting: [Range<usize>; 3] = std::array::from_fn(|axis| self.meeting(axis, taps[axis]));
+        let meeting = per_axis(|axis| self.meeting(axis, taps[axis]));
         let place =
             |axis: usize, o: usize| o * self.stride[axis] + taps[axis] * self.dilation[axis] - self.before[axis];
         let [_, oh, ow] = self.output;

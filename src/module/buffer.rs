@@ -151,10 +151,10 @@ impl<T: Element> Buffer<T> {
     #[track_caller]
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
         let Some(scope) = scope::keeper(self.address()) else {
-            return f(write(&self.0).known("update").data.writable());
+            return f(write(&self.0).known("update").data.view_mut());
         };
         let mut value = self.tensor();
-        let result = f(value.data.writable());
+        let result = f(value.data.view_mut());
         scope.keep(self, value);
         result
     }

@@ -99,6 +99,7 @@ impl<T: Real> fmt::Debug for Param<T> {
 
 impl<T: Real> Param<T> {
     /// A parameter with these values; their own graph is not used.
+    #[inline(never)]
     pub fn new(values: Tensor<T>) -> Self {
         Self::of(Source::own(values), true)
     }
@@ -288,7 +289,7 @@ impl<T: Real> Param<T> {
     #[track_caller]
     pub fn update<R>(&self, f: impl FnOnce(ArrayViewMutD<'_, T>) -> R) -> R {
         match write(&self.0).source.values() {
-            Ok(tensor) => f(tensor.data.writable()),
+            Ok(tensor) => f(tensor.data.view_mut()),
             Err(why) => refuse("update", why),
         }
     }
@@ -300,12 +301,7 @@ impl<T: Real> Param<T> {
     #[track_caller]
     pub fn update_slice<R>(&self, f: impl FnOnce(&mut [T]) -> R) -> R {
         match write(&self.0).source.values() {
-            Ok(Tensor { data, .. }) => {
-                if !data.is_standard_layout() {
-                    *data = contiguous(data.view()).into_shared().into();
-                }
-                f(data.writable().into_slice().expect("row-major order"))
-            }
+            Ok(tensor) => f(tensor.data.writable()),
             Err(why) => refuse("update_slice", why),
         }
     }

@@ -186,7 +186,7 @@ pub fn trunc_normal<T: Real>(param: &Param<T>, mean: f64, std: f64, low: f64, hi
     let root = 2f64.sqrt();
     let of = |x: f64| erf((x - mean) / std / root);
     let uniform = Tensor::<f64>::uniform(param.known("trunc_normal")?, of(low), of(high))?;
-    let values = map(uniform.view(), |u| T::of((mean + std * root * erfinv(u)).clamp(low, high)));
+    let values = map(uniform.data(), |u| T::of((mean + std * root * erfinv(u)).clamp(low, high)));
     param.set(&values.into())
 }
 

@@ -1,8 +1,8 @@
 //! `+ - * /` on tensors and with scalars, by value and by reference, with broadcasting.
 
-use std::ops;
+use std::{borrow::Cow, ops};
 
-use ndarray::ArrayD;
+use ndarray::{Dimension, IxDyn};
 use ndnn_derive::concrete;
 
 use super::elementwise::{Two, constant, one, pairs, row, two, two_onto};
@@ -14,16 +14,22 @@ use crate::{
         layout::row_major,
         sizes::room,
     },
-    tensor::{DType, Element, Number, Operand, Real, Tensor, no_grad},
+    tensor::{Array, DType, Element, Number, Operand, Real, Tensor, no_grad},
 };
 
 /// The shape that both broadcast to, or an error that shows both shapes, or that there is not enough memory.
 #[inline(never)]
-pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Tensor<B>) -> Result<Vec<usize>> {
-    let shape = broadcast_shape(a.shape(), b.shape()).ok_or_else(|| {
-        Error::shape(op, format!("shapes {:?} and {:?} do not broadcast together", a.shape(), b.shape()))
-    })?;
-    room::<A>(op, &shape)?;
+pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Tensor<B>) -> Result<IxDyn> {
+    let shape = match broadcast_shape(a.shape(), b.shape()) {
+        Some(Cow::Borrowed(_)) if a.ndim() >= b.ndim() => a.raw_dim(),
+        Some(Cow::Borrowed(_)) => b.raw_dim(),
+        Some(Cow::Owned(shape)) => IxDyn(&shape),
+        None => {
+            let shapes = format!("shapes {:?} and {:?} do not broadcast together", a.shape(), b.shape());
+            return Err(Error::shape(op, shapes));
+        }
+    };
+    room::<A>(op, shape.slice())?;
     Ok(shape)
 }
 
@@ -36,7 +42,7 @@ pub(super) fn broadcast_three<T: Element>(op: &str, names: [&str; 3], operands: 
 }
 
 fn shape_of_three(op: &str, names: [&str; 3], [a, b, c]: [&[usize]; 3]) -> Result<Vec<usize>> {
-    broadcast_shape(a, b).and_then(|shape| broadcast_shape(&shape, c)).ok_or_else(|| {
+    broadcast_shape(a, b).and_then(|shape| broadcast_shape(&shape, c).map(Cow::into_owned)).ok_or_else(|| {
         let [x, y, z] = names;
         Error::shape(op, format!("the shapes do not broadcast together: {x} {a:?}, {y} {b:?}, {z} {c:?}"))
     })
@@ -48,7 +54,7 @@ type GradientOfThree<T> = fn(usize, &Tensor<T>, [&Tensor<T>; 3]) -> Result<Tenso
 /// An operation of three operands, which broadcast.
 pub(super) fn of_three<T: Number>(
     op: &'static str,
-    out: ArrayD<T>,
+    out: Array<T>,
     operands: [&Tensor<T>; 3],
     gradient: GradientOfThree<T>,
 ) -> Tensor<T> {
@@ -57,7 +63,7 @@ pub(super) fn of_three<T: Number>(
         let (kept, mut gradients) = ([&a, &b, &c], [None, None, None]);
         for k in 0..3 {
             if needed[k] {
-                gradients[k] = Some(gradient(k, g, kept)?.sum_to(kept[k].shape())?);
+                gradients[k] = Some(gradient(k, g, kept)?.into_sum_to(kept[k].shape())?);
             }
         }
         Ok(gradients)
@@ -68,7 +74,7 @@ pairs! {
     number Number Sum, "add", composed common reads [[false, false], [false, false]]: |x, y| x.plus(y), |g, x, y| g, g;
     number Number Difference, "sub", composed common reads [[false, false], [false, false]]:
         |x, y| x.minus(y), |g, x, y| g, -g;
-    number Number Product, "mul", composed common reads [[false, true], [true, false]]:
+    number Number Product, "mul", itself common reads [[false, true], [true, false]]:
         |x, y| x.times(y), |g, x, y| g * y, g * x;
     real Real Quotient, "div", fused common reads [[false, true], [true, true]]:
         |x, y| x / y, |g, x, y| g / y, -(g * (x / y / y));
@@ -325,7 +331,7 @@ impl<T: Real> Tensor<T> {
         let near = |a: T, b: T, w: T| if w.abs() < T::of(0.5) { a + w * (b - a) } else { b - (b - a) * (T::ONE - w) };
         let weight = weight.operand();
         let shape = broadcast_three("lerp", ["input", "end", "weight"], [self, end, &weight])?;
-        let out = zip3(self.view(), end.view(), weight.view(), &shape, near);
+        let out = zip3(self.data(), end.data(), weight.data(), IxDyn(&shape), near);
         Ok(of_three("lerp", out, [self, end, &weight], |k, g, [a, b, w]| {
             g.try_mul(&match k {
                 0 => -w + T::ONE,

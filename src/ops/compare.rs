@@ -18,7 +18,7 @@ fn pairwise<A: Element, B: Element, C: Element>(
     b: &Tensor<B>,
     f: impl Fn(A, B) -> C + Sync,
 ) -> Result<Tensor<C>> {
-    Ok(zip(a.view(), b.view(), &broadcast(op, a, b)?, f).into())
+    Ok(zip(a.data(), b.data(), broadcast(op, a, b)?, f).into())
 }
 
 /// A comparison: its name, whether the operands are swapped, and the test.
@@ -40,10 +40,10 @@ impl<T: Element> Tensor<T> {
         let shape = broadcast(name, self, other)?;
         let (a, b) = if swapped { (other, self) } else { (self, other) };
         let out = match test {
-            Test::Equal => zip(a.view(), b.view(), &shape, |a, b| a == b),
-            Test::Unequal => zip(a.view(), b.view(), &shape, |a, b| a != b),
-            Test::Less => zip(a.view(), b.view(), &shape, |a, b| a < b),
-            Test::LessOrEqual => zip(a.view(), b.view(), &shape, |a, b| a <= b),
+            Test::Equal => zip(a.data(), b.data(), shape, |a, b| a == b),
+            Test::Unequal => zip(a.data(), b.data(), shape, |a, b| a != b),
+            Test::Less => zip(a.data(), b.data(), shape, |a, b| a < b),
+            Test::LessOrEqual => zip(a.data(), b.data(), shape, |a, b| a <= b),
         };
         Ok(out.into())
     }
@@ -161,7 +161,7 @@ macro_rules! questions {
                     let $x = x.as_f64();
                     $value
                 };
-                map(self.view(), answer).into()
+                map(self.data(), answer).into()
             }
         )*}
     };

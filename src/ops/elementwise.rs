@@ -7,7 +7,7 @@
 
 use std::marker::PhantomData;
 
-use ndarray::{ArrayD, Dimension, arr0, aview0};
+use ndarray::{Dimension, aview0};
 
 use super::{
     broadcast,
@@ -16,9 +16,10 @@ use super::{
 use crate::{
     Result,
     kernels::{
-        elementwise::{Body, Loops, Map, Speed, map_by, zip_by, zip_in_place, zip3_by},
+        elementwise::{Body, Loops, Map, Speed, map_by, zip_by, zip_in_place, zip_one, zip3_by},
         isa::Isa,
         layout::row_major,
+        memory::single,
         reduce::sum_of,
     },
     tensor::{BackwardFn, DType, Grads, Number, Real, Recorded, Tensor, grad_enabled, known, known_ref},
@@ -89,14 +90,24 @@ pub(crate) trait Unary<T: Number>: Map<Params, T, T> + 'static {
         T: Real;
 }
 
+/// What computes the gradient of an operand where nothing is recorded.
+pub(crate) enum Own<L> {
+    /// A loop of its own.
+    Fused(L),
+    /// The function itself, of the gradient of the output and the other operand.
+    Itself,
+    /// Operations on tensors: a loop does not pay if they are rarely needed.
+    Composed,
+}
+
 /// A function of two numbers: its value is the [`Map`]. All of its methods must be `#[inline(always)]`.
 pub(crate) trait Binary<T: Number>: Map<Params, (T, T), T> + 'static {
     /// The name of the operation; for a loss the name is passed separately.
     const NAME: &'static str = "loss";
     /// Which operands the gradients of the first and of the second operand read.
     const READS: [[bool; 2]; 2] = [[true, true]; 2];
-    /// Which gradients have loops of their own, which does not pay if they are a single operation or rarely needed.
-    const FUSED: [bool; 2] = [true; 2];
+    /// What computes each gradient.
+    const GRADIENTS: [Own<()>; 2] = [Own::Fused(()), Own::Fused(())];
 
     /// The gradient of the first operand, from that of the output.
     fn gradient<E: Formula>(p: &Params, g: E, x: E, y: E) -> E
@@ -180,8 +191,8 @@ pub(crate) struct BinaryRow<T: Real> {
     /// See [`Binary::READS`].
     reads: [[bool; 2]; 2],
     value: Loops<Params, (T, T), T>,
-    /// The gradient of each operand; `None` if it has no loop of its own.
-    gradients: [Option<Loops<Params, (T, T, T), T>>; 2],
+    /// The gradient of each operand.
+    gradients: [Own<Loops<Params, (T, T, T), T>>; 2],
     on_tensors: [OnTensors<3>; 2],
 }
 
@@ -194,8 +205,16 @@ impl<T: Real> BinaryRow<T> {
             F::second_gradient(p, g, x, y)
         }
         let gradients = [
-            if <F as Binary<T>>::FUSED[0] { Some(Loops::of_three::<Gradient<F>>()) } else { None },
-            if <F as Binary<T>>::FUSED[1] { Some(Loops::of_three::<SecondGradient<F>>()) } else { None },
+            match <F as Binary<T>>::GRADIENTS[0] {
+                Own::Fused(()) => Own::Fused(Loops::of_three::<Gradient<F>>()),
+                Own::Itself => Own::Itself,
+                Own::Composed => Own::Composed,
+            },
+            match <F as Binary<T>>::GRADIENTS[1] {
+                Own::Fused(()) => Own::Fused(Loops::of_three::<SecondGradient<F>>()),
+                Own::Itself => Own::Itself,
+                Own::Composed => Own::Composed,
+            },
         ];
         let (value, on_tensors): (_, [OnTensors<3>; 2]) = (Loops::of_two::<F>(), [first::<F>, second::<F>]);
         BinaryRow { name: <F as Binary<T>>::NAME, reads: <F as Binary<T>>::READS, value, gradients, on_tensors }
@@ -251,7 +270,7 @@ pub(crate) struct Two {
 
 /// A function of one number as an operation.
 fn unary<T: Real>(row: &'static UnaryRow<T>, p: Params, x: &Tensor<T>) -> Tensor<T> {
-    let out = map_by(x.view(), row.value.with(&p));
+    let out = map_by(x.data(), row.value.with(&p));
     if !grad_enabled() || !x.requires_grad() {
         return out.into();
     }
@@ -261,9 +280,7 @@ fn unary<T: Real>(row: &'static UnaryRow<T>, p: Params, x: &Tensor<T>) -> Tensor
         let kept = (row.reads == Reads::Input).then(|| x.clone());
         Recorded::Closure(Box::new(Called { row, p, kept }))
     };
-    let mut result = Tensor::from(out);
-    result.track(row.name, &[x], row.reads == Reads::Output, backward);
-    result
+    Tensor::recorded(row.name, out, &[x], row.reads == Reads::Output, backward)
 }
 
 /// A function with its parameters, and with its input if the gradient reads it.
@@ -289,7 +306,9 @@ impl<T: Real> BackwardFn<T> for UnaryRow<T> {
 /// The gradient of the input, from what was kept if it reads anything.
 fn gradient<T: Real>(row: &UnaryRow<T>, p: &Params, g: &Tensor<T>, kept: Option<&Tensor<T>>) -> Tensor<T> {
     match (kept, &row.gradient) {
-        (Some(kept), Some(loops)) if !grad_enabled() => zip_by(g.view(), kept.view(), g.shape(), loops.with(p)).into(),
+        (Some(kept), Some(loops)) if !grad_enabled() => {
+            zip_by(g.data(), kept.data(), g.raw_dim(), loops.with(p)).into()
+        }
         _ => on_tensors([g, kept.unwrap_or(g), g], &|[g, kept, _]| (row.on_tensors)(p, [g, kept])),
     }
 }
@@ -303,19 +322,19 @@ fn binary<T: Real>(
     y: &Tensor<T>,
 ) -> Result<Tensor<T>> {
     let shape = broadcast(name, x, y)?;
-    let out = zip_by(x.view(), y.view(), &shape, row.value.with(&p));
+    let out = zip_by(x.data(), y.data(), shape, row.value.with(&p));
     let tracked = [x.requires_grad(), y.requires_grad()];
     if !grad_enabled() || tracked == [false; 2] {
         return Ok(out.into());
     }
     let kept = |k: usize, of: &Tensor<T>| (0..2).any(|i| tracked[i] && row.reads[i][k]).then(|| of.clone());
     let (kept_x, kept_y) = (kept(0, x), kept(1, y));
-    let (from_x, from_y) = (x.data().raw_dim(), y.data().raw_dim());
+    let (from_x, from_y) = (x.raw_dim(), y.raw_dim());
     Ok(Tensor::op(name, out, [x, y], move |g, [left, right]| {
         // Operands that are not read may hold anything.
         let (x, y) = (kept_x.as_ref().unwrap_or(g), kept_y.as_ref().unwrap_or(g));
-        let dx = if left { Some(pair_gradient(row, &p, 0, [g, x, y]).sum_to(from_x.slice())?) } else { None };
-        let dy = if right { Some(pair_gradient(row, &p, 1, [g, x, y]).sum_to(from_y.slice())?) } else { None };
+        let dx = if left { Some(pair_gradient(row, &p, 0, [g, x, y]).into_sum_to(from_x.slice())?) } else { None };
+        let dy = if right { Some(pair_gradient(row, &p, 1, [g, x, y]).into_sum_to(from_y.slice())?) } else { None };
         Ok([dx, dy])
     }))
 }
@@ -323,7 +342,13 @@ fn binary<T: Real>(
 /// The gradient of operand `k`, in the shape to which `x` and `y` broadcast, which is that of `g`.
 fn pair_gradient<T: Real>(row: &BinaryRow<T>, p: &Params, k: usize, [g, x, y]: [&Tensor<T>; 3]) -> Tensor<T> {
     match &row.gradients[k] {
-        Some(loops) if !grad_enabled() => zip3_by(g.view(), x.view(), y.view(), g.shape(), loops.with(p)).into(),
+        Own::Fused(loops) if !grad_enabled() => {
+            zip3_by(g.data(), x.data(), y.data(), g.raw_dim(), loops.with(p)).into()
+        }
+        Own::Itself if !grad_enabled() => {
+            let other = [y, x][k];
+            zip_by(g.data(), other.data(), g.raw_dim(), row.value.with(p)).into()
+        }
         _ => on_tensors([g, x, y], &|inputs| (row.on_tensors[k])(p, inputs)),
     }
 }
@@ -351,16 +376,19 @@ fn total_of<T: Real>(
     }
     let count = if total == Total::Mean { T::of(x.numel() as f64) } else { T::ONE };
     let sum = sum_of(&row_major(&x.view()), &row_major(&y.view()), row.value.with(&p)) / count;
+    if !grad_enabled() || !(x.requires_grad() || y.requires_grad()) {
+        return Ok(single(sum).into());
+    }
     let kept = [x.clone(), y.clone()];
-    Ok(Tensor::op(name, arr0(sum).into_dyn(), [x, y], move |g, needed| {
+    Ok(Tensor::op(name, single(sum), [x, y], move |g, needed| {
         let [x, y] = &kept;
         let mut gradients = [None, None];
         for (k, gradient) in gradients.iter_mut().enumerate().filter(|&(k, _)| needed[k]) {
             *gradient = Some(match &row.gradients[k] {
                 // One for all.
-                Some(loops) if !grad_enabled() => {
+                Own::Fused(loops) if !grad_enabled() => {
                     let one = g.item()? / count;
-                    zip3_by(aview0(&one).into_dyn(), x.view(), y.view(), x.shape(), loops.with(&p)).into()
+                    zip3_by(&aview0(&one).into_dyn(), x.data(), y.data(), x.raw_dim(), loops.with(&p)).into()
                 }
                 _ => pair_gradient(row, &p, k, [&(g / count).broadcast_to(x.shape())?, x, y]),
             });
@@ -369,15 +397,11 @@ fn total_of<T: Real>(
     }))
 }
 
-/// The values for a tensor and a constant.
-fn by_constant<T: Number>(f: Body<'_, (T, T), T>, x: &Tensor<T>, constant: T) -> ArrayD<T> {
-    zip_by(x.view(), aview0(&constant).into_dyn(), x.shape(), f)
-}
-
 /// A function of a tensor and a constant as an operation, for `+ - * /`: the gradient is multiplied by the same constant, or
 /// divided by it, if it reads it.
+#[inline(never)]
 fn with_constant<T: Real>(row: &'static BinaryRow<T>, p: Params, x: &Tensor<T>, constant: T) -> Tensor<T> {
-    let out = by_constant(row.value.with(&p), x, constant);
+    let out = zip_one(x.data(), &constant, row.value.with(&p));
     Tensor::op(row.name, out, [x], move |g, _| {
         Ok([Some(if row.reads[0][1] { with_constant(row, p, g, constant) } else { g.clone() })])
     })
@@ -386,24 +410,19 @@ fn with_constant<T: Real>(row: &'static BinaryRow<T>, p: Params, x: &Tensor<T>, 
 /// The values for integers.
 fn whole_pairs(rows: &Two, x: &Tensor<i64>, y: &Tensor<i64>) -> Result<Tensor<i64>> {
     let shape = broadcast(rows.rows.f32.name, x, y)?;
-    Ok(zip_by(x.view(), y.view(), &shape, rows.whole()).into())
+    Ok(zip_by(x.data(), y.data(), shape, rows.whole()).into())
 }
 
-/// `f` of each pair in the memory of `x`, if nothing else refers to it and nothing is recorded; otherwise returns `x`.
-fn reuse<T: Number>(f: Body<'_, (T, T), T>, x: Tensor<T>, y: &Tensor<T>) -> std::result::Result<Tensor<T>, Tensor<T>> {
+/// `f` of each pair in the memory of `x`, if nothing else refers to it and nothing is recorded; `x` then has no graph.
+fn reuse<T: Number>(f: Body<'_, (T, T), T>, x: &mut Tensor<T>, y: &Tensor<T>) -> bool {
     let recorded = grad_enabled() && (x.requires_grad() || y.requires_grad());
-    let Some(other) = y.data().as_slice().filter(|_| !recorded && x.shape() == y.shape()) else { return Err(x) };
-    if !x.data().is_standard_layout() {
-        return Err(x);
+    if recorded || x.shape() != y.shape() {
+        return false;
     }
-    let Tensor { data, node } = x;
-    match data.into_inner().try_into_owned_nocopy() {
-        Ok(mut owned) => {
-            zip_in_place(owned.as_slice_mut().expect("row-major order"), other, f);
-            Ok(owned.into())
-        }
-        Err(shared) => Err(Tensor { data: shared.into(), node }),
-    }
+    let (Some(elements), Some(other)) = (x.data.unshared(), y.data().as_slice()) else { return false };
+    zip_in_place(elements, other, f);
+    x.detached();
+    true
 }
 
 // ------------------------------------------------------------------------------------------------------- compiled once
@@ -421,8 +440,8 @@ macro_rules! compiled {
             fn run(&'static self, p: Params, x: &Tensor<$t>, y: &Tensor<$t>) -> Result<Tensor<$t>> {
                 binary(self.name, self, p, x, y)
             }
-            fn onto(&'static self, p: Params, x: Tensor<$t>, y: &Tensor<$t>) -> Result<Tensor<$t>> {
-                reuse(self.value.with(&p), x, y).or_else(|x| self.run(p, &x, y))
+            fn onto(&'static self, p: Params, mut x: Tensor<$t>, y: &Tensor<$t>) -> Result<Tensor<$t>> {
+                if reuse(self.value.with(&p), &mut x, y) { Ok(x) } else { self.run(p, &x, y) }
             }
             fn constant(&'static self, p: Params, x: &Tensor<$t>, constant: $t) -> Tensor<$t> {
                 with_constant(self, p, x, constant)
@@ -437,7 +456,7 @@ compiled!(f32, f64);
 
 impl One {
     fn whole(&self, x: &Tensor<i64>) -> Tensor<i64> {
-        map_by(x.view(), self.rows.i64.as_ref().expect("a row for integers").with(&self.params)).into()
+        map_by(x.data(), self.rows.i64.as_ref().expect("a row for integers").with(&self.params)).into()
     }
 }
 
@@ -445,11 +464,11 @@ impl Two {
     fn whole(&self) -> Body<'_, (i64, i64), i64> {
         self.rows.i64.as_ref().expect("a row for integers").with(&self.params)
     }
-    fn whole_onto(&self, x: Tensor<i64>, y: &Tensor<i64>) -> Result<Tensor<i64>> {
-        reuse(self.whole(), x, y).or_else(|x| whole_pairs(self, &x, y))
+    fn whole_onto(&self, mut x: Tensor<i64>, y: &Tensor<i64>) -> Result<Tensor<i64>> {
+        if reuse(self.whole(), &mut x, y) { Ok(x) } else { whole_pairs(self, &x, y) }
     }
     fn whole_constant(&self, x: &Tensor<i64>, constant: i64) -> Tensor<i64> {
-        by_constant(self.whole(), x, constant).into()
+        zip_one(x.data(), &constant, self.whole()).into()
     }
 }
 

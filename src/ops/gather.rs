@@ -1,6 +1,6 @@
 //! Taking elements of a tensor by index and by mask.
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, Dimension, IxDyn};
 use ndnn_derive::concrete;
 
 use super::broadcast;
@@ -156,9 +156,8 @@ impl<T: Element> Tensor<T> {
     /// If the shapes do not broadcast together.
     pub fn masked_select(&self, mask: &Tensor<bool>) -> Result<Tensor<T>> {
         let shape = broadcast("masked_select", self, mask)?;
-        let mask = mask.broadcast_to(&shape)?;
-        let n: usize = shape.iter().product();
-        self.broadcast_to(&shape)?.reshape(n as isize)?.rows_taken("masked_select", 0, mask.set())
+        let mask = mask.broadcast_to(shape.slice())?;
+        self.broadcast_to(shape.slice())?.reshape(shape.size())?.rows_taken("masked_select", 0, mask.set())
     }
 
     /// The coordinates of the elements that are not zero, one row per element: `(n, ndim)`.

@@ -173,10 +173,12 @@ impl<T: Element> Tensor<T> {
         const OP: &str = "index";
         let mut shape = Vec::new();
         for (_, t) in places {
-            shape = broadcast_shape(&shape, t.shape()).ok_or_else(|| {
-                let shapes: Vec<_> = places.iter().map(|(_, t)| t.shape()).collect();
-                Error::index(OP, format!("tensors of places {shapes:?} do not broadcast together"))
-            })?;
+            shape = broadcast_shape(&shape, t.shape())
+                .ok_or_else(|| {
+                    let shapes: Vec<_> = places.iter().map(|(_, t)| t.shape()).collect();
+                    Error::index(OP, format!("tensors of places {shapes:?} do not broadcast together"))
+                })?
+                .into_owned();
         }
         // The indexed axes become one in front, and their positions one index into it.
         let axes: Vec<usize> = places.iter().map(|&(axis, _)| axis).collect();

@@ -29,15 +29,15 @@ impl<T: Real> Tensor<T> {
         let norms = self.detach().abs().cast::<f64>().sum_dim(-1, true)?.amax(-2, true)?;
         // Of numbers up to 1/2 these terms are all that can be seen.
         let terms = if T::epsilon() > T::of(1e-10) { 9 } else { 16 };
-        let squarings = map(norms.view(), |n| if n.is_finite() && n > 0.5 { n.log2().ceil() as i32 + 1 } else { 0 });
-        let scale = Tensor::from(map(squarings.view(), |s| T::of(0.5f64.powi(s))));
+        let squarings = map(norms.data(), |n| if n.is_finite() && n > 0.5 { n.log2().ceil() as i32 + 1 } else { 0 });
+        let scale = Tensor::from(map(&squarings, |s| T::of(0.5f64.powi(s))));
         let (a, one) = (self.try_mul(&scale)?, Tensor::eye(self.size(-1)?));
         let mut sum = one.broadcast_to(self.shape())?;
         for k in (1..=terms).rev() {
             sum = (a.matmul(&sum)? * T::of(1. / k as f64)).try_add(&one)?;
         }
         for done in 0..squarings.iter().copied().max().unwrap_or(0) {
-            let unfinished = Tensor::from(map(squarings.view(), |s| s > done));
+            let unfinished = Tensor::from(map(&squarings, |s| s > done));
             sum = Tensor::where_(&unfinished, sum.matmul(&sum)?, sum)?;
         }
         Ok(sum)

@@ -58,8 +58,8 @@ impl<T: Number> Tensor<T> {
     /// Products of stacks of matrices, whose leading axes broadcast.
     fn stacks(&self, op: &'static str, other: &Tensor<T>) -> Result<Tensor<T>> {
         inner_axes(op, self, other)?;
-        let lead = |x: &Tensor<T>| x.shape()[..x.ndim() - 2].to_vec();
-        let batch = broadcast_shape(&lead(self), &lead(other)).ok_or_else(|| {
+        let [lead, other_lead] = [self, other].map(|x| &x.shape()[..x.ndim() - 2]);
+        let batch = broadcast_shape(lead, other_lead).ok_or_else(|| {
             let message = format!("the leading axes of {:?} and {:?} do not broadcast", self.shape(), other.shape());
             Error::shape(op, message)
         })?;

@@ -15,7 +15,7 @@ use crate::{
         reduce as kernel,
         scalar::{is_nan, max_nan, min_nan, sign},
     },
-    tensor::{Ints, Real, Tensor},
+    tensor::{Array, Ints, Real, Tensor},
 };
 
 /// `size` with the sign of `x`; 0 where `x` is, and NaN where it is that.
@@ -29,7 +29,7 @@ impl<T: Real> Tensor<T> {
     fn abs_pow(&self, q: f64) -> Tensor<T> {
         let x = self.clone();
         let power = T::of(q);
-        let data = map(self.view(), |x| if q == 1. { x.abs() } else { x.abs().powf(power) });
+        let data = map(self.data(), |x| if q == 1. { x.abs() } else { x.abs().powf(power) });
         Tensor::op("abs_pow", data, [self], move |g, _| {
             Ok([if q == 0. { None } else { Some(g.try_mul(&(x.signed_pow(q - 1.) * T::of(q)))?) }])
         })
@@ -43,7 +43,7 @@ impl<T: Real> Tensor<T> {
         }
         let x = self.clone();
         let power = T::of(q);
-        let data = map(self.view(), |x| match x == T::ZERO {
+        let data = map(self.data(), |x| match x == T::ZERO {
             true => T::ZERO,
             false if q == 0. => signed(x, T::ONE),
             false => signed(x, x.abs().powf(power)),
@@ -117,21 +117,21 @@ impl<T: Real> Tensor<T> {
     /// The magnitude that determines a norm: the largest one, or the smallest for a negative `p`; 1 if that is 0, infinite
     /// or NaN.
     #[concrete(Real)]
-    fn largest(&self, r: &ReducedShapes, p: f64) -> ArrayD<T> {
+    fn largest(&self, r: &ReducedShapes, p: f64) -> Array<T> {
         let size = self.extreme_size(r, p > 0.);
-        map(size.view(), |s| if s > T::ZERO && s.is_finite() { s } else { T::ONE })
+        map(&size, |s| if s > T::ZERO && s.is_finite() { s } else { T::ONE })
     }
 
     /// The norm, with length 1 for its axes; where powers of the elements overflow or underflow, the elements are first
     /// divided by the largest.
     #[concrete(Real)]
-    fn p_norm(&self, r: &ReducedShapes, p: f64) -> ArrayD<T> {
+    fn p_norm(&self, r: &ReducedShapes, p: f64) -> Array<T> {
         let power = T::of(p);
         let sum = |x: ArrayViewD<'_, T>| {
             let powers = match p {
-                1. => map(x, |x| x.abs()),
-                2. => map(x, |x| x * x),
-                _ => map(x, |x| x.abs().powf(power)),
+                1. => map(&x, |x| x.abs()),
+                2. => map(&x, |x| x * x),
+                _ => map(&x, |x| x.abs().powf(power)),
             };
             r.keep(kernel::sum(powers.view(), &r.axes))
         };
@@ -142,17 +142,17 @@ impl<T: Real> Tensor<T> {
         };
         let plain = sum(self.view());
         if all(&plain, &|sum| sum.is_finite() && sum >= faint()) {
-            return map(plain.view(), root);
+            return map(&plain, root);
         }
         let size = self.largest(r, p);
-        let parts = zip(self.view(), size.view(), self.shape(), |x, size| x / size);
-        zip(sum(parts.view()).view(), size.view(), size.shape(), |sum, size| root(sum) * size)
+        let parts = zip(self.data(), &size, self.raw_dim(), |x, size| x / size);
+        zip(&sum(parts.view()), &size, size.raw_dim(), |sum, size| root(sum) * size)
     }
 
     /// The largest or the smallest magnitude, with length 1 for the axes; NaN if there is one.
     #[concrete(Real)]
     fn extreme_size(&self, r: &ReducedShapes, greatest: bool) -> ArrayD<T> {
-        let size = map(self.view(), |x| x.abs());
+        let size = map(self.data(), |x| x.abs());
         r.keep(match greatest {
             true => kernel::fold(size.view(), &r.axes, T::ZERO, max_nan),
             false => kernel::fold(size.view(), &r.axes, T::infinity(), min_nan),
@@ -162,10 +162,10 @@ impl<T: Real> Tensor<T> {
     /// What part of the gradient of an extreme magnitude each element gets, with its sign.
     #[concrete(Real)]
     fn shares_of_extreme(&self, r: &ReducedShapes, extreme: &ArrayD<T>) -> Tensor<T> {
-        let size = map(self.view(), |x| x.abs());
+        let size = map(self.data(), |x| x.abs());
         // As PyTorch: a NaN takes the share of all others, and has the sign 0.
         let share = r.shares(size.view(), extreme.view(), |s, e| s == e || (is_nan(s) && is_nan(e)));
-        zip(self.view(), share.view(), self.shape(), |x, share| sign(x) * share).into()
+        zip(self.data(), &share, self.raw_dim(), |x, share| sign(x) * share).into()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reductions over any axes: sums, products, extremes, tests.
 
-use ndarray::{ArrayD, ArrayViewD, IxDyn};
+use ndarray::{ArrayD, ArrayRefD, ArrayViewD, IxDyn};
 use ndnn_derive::concrete;
 
 use super::shared;
@@ -14,7 +14,7 @@ use crate::{
         scalar::{is_nan, max_nan, min_nan},
         sizes::room,
     },
-    tensor::{DType, Element, Ints, Number, Real, Tensor, axes},
+    tensor::{Array, DType, Element, Ints, Number, Real, Tensor, axes},
 };
 
 /// The shapes after reducing `axes`: with length 1 in their place, and without them.
@@ -66,11 +66,13 @@ impl ReducedShapes {
     /// The mean, with length 1 for the reduced axes; finite if only the sum overflows.
     pub fn mean<T: Real>(&self, x: ArrayViewD<'_, T>) -> ArrayD<T> {
         let n = T::of(self.count as f64);
-        let mean = map(self.keep(kernel::sum(x.view(), &self.axes)).view(), |sum| sum / n);
-        match self.count == 0 || all(&mean, &|mean: T| mean.is_finite()) {
-            true => mean,
-            false => self.keep(kernel::sum(map(x, |x| x / n).view(), &self.axes)),
+        let mut mean = self.keep(kernel::sum(x.view(), &self.axes));
+        let mut finite = true;
+        for sum in mean.as_slice_mut().expect("row-major order") {
+            *sum /= n;
+            finite &= sum.is_finite();
         }
+        if self.count == 0 || finite { mean } else { self.keep(kernel::sum(map(&x, |x| x / n).view(), &self.axes)) }
     }
 
     /// What part of the gradient of an extreme each element gets: those that are the `same` share it equally.
@@ -79,15 +81,20 @@ impl ReducedShapes {
         x: ArrayViewD<'_, T>,
         extreme: ArrayViewD<'_, T>,
         same: impl Fn(T, T) -> bool + Sync,
-    ) -> ArrayD<T> {
-        let hit = zip(x.view(), extreme, x.shape(), |x, y| if same(x, y) { T::ONE } else { T::ZERO });
+    ) -> Array<T> {
+        let hit = zip(&x, &extreme, x.raw_dim(), |x, y| if same(x, y) { T::ONE } else { T::ZERO });
         let count = self.keep(kernel::sum(hit.view(), &self.axes));
-        zip(hit.view(), count.view(), hit.shape(), |h, n| h / n)
+        zip(&hit, &count, hit.raw_dim(), |h, n| h / n)
     }
 
     /// The reduced array in the shape of the result.
-    pub fn place<T: Element>(&self, data: ArrayD<T>) -> ArrayD<T> {
-        shaped(data, &self.shape)
+    pub fn place<T: Element>(&self, data: impl Into<Array<T>>) -> Array<T> {
+        let data = data.into();
+        let data = if data.is_standard_layout() { data } else { contiguous(data.view()).into_shared() };
+        if data.ndim() == self.shape.len() {
+            return data;
+        }
+        data.into_shape_with_order(IxDyn(&self.shape)).expect("as many elements")
     }
 
     /// The reduced array with length 1 for its axes, so that it broadcasts against the input.
@@ -97,12 +104,16 @@ impl ReducedShapes {
 }
 
 /// Whether a condition holds for all elements.
-pub(super) fn all<T: Element>(x: &ArrayD<T>, holds: &dyn Fn(T) -> bool) -> bool {
+pub(super) fn all<T: Element>(x: &ArrayRefD<T>, holds: &dyn Fn(T) -> bool) -> bool {
     row_major(&x.view()).iter().all(|&x| holds(x))
 }
 
 fn shaped<T: Element>(data: ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
     let data = if data.is_standard_layout() { data } else { contiguous(data.view()) };
+    // One with as many axes has them in the same places.
+    if data.ndim() == shape.len() {
+        return data;
+    }
     data.into_shape_with_order(IxDyn(shape)).expect("as many elements")
 }
 
@@ -135,6 +146,11 @@ impl<T: Element> Tensor<T> {
         Ok(Tensor::op("sum_to", data, [self], move |g, _| Ok([Some(g.broadcast_to(&from)?)])))
     }
 
+    /// As [`sum_to`](Tensor::sum_to), of a tensor that is no longer needed.
+    pub(crate) fn into_sum_to(self, shape: &[usize]) -> Result<Tensor<T>> {
+        if self.shape() == shape { Ok(self) } else { self.sum_to(shape) }
+    }
+
     /// Whether all elements are true (not zero; NaN is true).
     pub fn all(&self) -> Tensor<bool> {
         Tensor::scalar(row_major(&self.view()).iter().all(|&x| x != T::ZERO))
@@ -165,13 +181,13 @@ impl<T: Element> Tensor<T> {
 
     /// Whether any element is not zero, or whether `all` are: whether none is zero.
     fn test(&self, op: &str, dims: &Ints, keepdim: bool, all: bool) -> Result<Tensor<bool>> {
-        let found = map(self.view(), |x| (x == T::ZERO) == all);
-        let of = |found: ArrayD<bool>| if all { map(found.view(), |x| !x) } else { found };
+        let found = map(self.data(), |x| (x == T::ZERO) == all);
+        let of = |found: Array<bool>| if all { map(&found, |x| !x) } else { found };
         if dims.0.is_empty() {
             return Ok(of(found).into());
         }
         let r = ReducedShapes::new(op, self.shape(), dims, keepdim)?;
-        Ok(r.place(of(kernel::sum(found.view(), &r.axes))).into())
+        Ok(r.place(of(kernel::sum(found.view(), &r.axes).into_shared())).into())
     }
 
     /// The number of elements that are not zero, over the given axes (an empty list means all).
@@ -180,7 +196,7 @@ impl<T: Element> Tensor<T> {
     /// If there is no such axis, or one is named twice.
     pub fn count_nonzero(&self, dims: impl Into<Ints>) -> Result<Tensor<i64>> {
         let r = ReducedShapes::new("count_nonzero", self.shape(), &dims.into(), false)?;
-        let ones = map(self.view(), |x| i64::from(x != T::ZERO));
+        let ones = map(self.data(), |x| i64::from(x != T::ZERO));
         Ok(r.place(kernel::sum(ones.view(), &r.axes)).into())
     }
 }
@@ -226,7 +242,7 @@ impl<T: Number> Tensor<T> {
         let r = ReducedShapes::new("prod", self.shape(), &dim.into(), keepdim)?;
         let [axis] = r.axes[..] else { return Ok(self.clone()) };
         let product = match T::DTYPE {
-            DType::I64 => kernel::fold(self.view(), &[axis], T::ONE, T::times),
+            DType::I64 => kernel::fold(self.view(), &[axis], T::ONE, T::times).into_shared(),
             _ => products::product(self.view(), axis),
         };
         let (x, kept) = (self.clone(), r.kept.clone());

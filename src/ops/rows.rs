@@ -13,7 +13,7 @@ macro_rules! row {
         struct Row;
         impl<T: $bound> $crate::kernels::elementwise::Map<$crate::ops::elementwise::Params, T, T> for Row {
             const SPEED: $crate::kernels::elementwise::Speed = $crate::ops::row!(@ $work).speed::<T>();
-            $(const MANY: Option<$crate::kernels::walk::RunFn> =
+            $(const MANY: Option<$crate::kernels::elementwise::Many<T, T>> =
                 <T as $crate::kernels::vmath::VectorMath>::$many;)?
             #[inline(always)]
             fn at<I: $crate::kernels::isa::Isa>(p: &$crate::ops::elementwise::Params, x: T) -> T {
@@ -82,9 +82,10 @@ macro_rules! row {
 pub(crate) use row;
 
 /// One function of two numbers per row, as a type whose `row` takes its parameters: its class (`real` or `number`), the
-/// name of its operation, which gradients have loops of their own (`fused`, only the `first`, or none if they are
-/// `composed` of other operations) and its work, as in [`row!`]; its value on numbers, and the gradient of each operand,
-/// where that of the second is the negated first if it is left out; `reads` says which operands they read, if not all.
+/// name of its operation, which gradients have loops of their own (`fused`, only the `first`, or none if they are the
+/// function `itself` of the gradient and the other operand, or `composed` of other operations) and its work, as in
+/// [`row!`]; its value on numbers, and the gradient of each operand, where that of the second is the negated first if it is
+/// left out; `reads` says which operands they read, if not all.
 macro_rules! pairs {
     ($($(#[$doc:meta])* $class:ident $bound:ident $row:ident $(($($param:ident),+))?, $name:literal, $fused:ident $work:ident
      $(reads $reads:tt)?: |$x:ident, $y:ident| $value:expr, |$g:ident, $a:ident, $b:ident| $dx:expr $(, $dy:expr)?;)*) => {$(
@@ -109,7 +110,10 @@ macro_rules! pairs {
         impl<T: $bound> $crate::ops::elementwise::Binary<T> for $row {
             const NAME: &'static str = $name;
             $(const READS: [[bool; 2]; 2] = $reads;)?
-            const FUSED: [bool; 2] = $crate::ops::pairs!(@ $fused);
+            const GRADIENTS: [$crate::ops::elementwise::Own<()>; 2] = {
+                use $crate::ops::elementwise::Own::*;
+                $crate::ops::pairs!(@ $fused)
+            };
             #[inline(always)]
             fn gradient<E: $crate::ops::Formula>(p: &$crate::ops::elementwise::Params, $g: E, $a: E, $b: E) -> E
             where
@@ -132,8 +136,9 @@ macro_rules! pairs {
             $dy
         }
     };
-    (@ fused) => { [true; 2] };
-    (@ first) => { [true, false] };
-    (@ composed) => { [false; 2] };
+    (@ fused) => { [Fused(()), Fused(())] };
+    (@ first) => { [Fused(()), Composed] };
+    (@ itself) => { [Itself, Itself] };
+    (@ composed) => { [Composed, Composed] };
 }
 pub(crate) use pairs;

@@ -248,7 +248,7 @@ impl<T: Real> Tensor<T> {
                 Reduce::Mean => {
                     let base = if include_self { g.detach().ones_like() } else { g.detach().zeros_like() };
                     let n = base.scatter_add(dim, &index, &Tensor::ones(index.shape()))?;
-                    let n: Tensor<T> = map(n.view(), |n| n.max(T::ONE)).into();
+                    let n: Tensor<T> = map(n.data(), |n| n.max(T::ONE)).into();
                     (g / &n, g.gather(dim, &index)? / n.gather(dim, &index)?)
                 }
                 Reduce::Amin | Reduce::Amax => {

@@ -1,6 +1,6 @@
 //! Choosing between elements: by a mask, or by comparing them.
 
-use ndarray::Dimension;
+use ndarray::{Dimension, IxDyn};
 
 use super::{
     arithmetic::{broadcast_three, of_three},
@@ -26,7 +26,7 @@ impl<T: Element> Tensor<T> {
     /// `self` where `mask` equals `when`, zero elsewhere, in the shape of `self`: linear, and its own derivative.
     #[concrete(Element)]
     fn masked(&self, mask: &Tensor<bool>, when: bool) -> Tensor<T> {
-        let out = zip(self.view(), mask.view(), self.shape(), |x, m| if m == when { x } else { T::ZERO });
+        let out = zip(self.data(), mask.data(), self.raw_dim(), |x, m| if m == when { x } else { T::ZERO });
         let mask = mask.clone();
         Tensor::op("masked", out, [self], move |g, _| Ok([Some(g.masked(&mask, when))]))
     }
@@ -52,11 +52,11 @@ impl<T: Element> Tensor<T> {
     pub fn where_(cond: &Tensor<bool>, a: impl Operand<T>, b: impl Operand<T>) -> Result<Tensor<T>> {
         let (a, b) = (a.operand(), b.operand());
         let shape = broadcast("where", &a, &b)?;
-        let shape = broadcast_shape(&shape, cond.shape()).ok_or_else(|| {
+        let shape = broadcast_shape(shape.slice(), cond.shape()).ok_or_else(|| {
             Error::shape("where", format!("cond {:?} does not broadcast with {shape:?}", cond.shape()))
         })?;
         room::<T>("where", &shape)?;
-        let out = zip3(cond.view(), a.view(), b.view(), &shape, |c, x, y| if c { x } else { y });
+        let out = zip3(cond.data(), a.data(), b.data(), IxDyn(&shape), |c, x, y| if c { x } else { y });
         let (cond, from_a, from_b) = (cond.clone(), a.shape().to_vec(), b.shape().to_vec());
         Ok(Tensor::op("where", out, [&a, &b], move |g, [da, db]| {
             let da = if da { Some(g.masked(&cond, true).sum_to(&from_a)?) } else { None };
@@ -89,7 +89,7 @@ impl<T: Element> Tensor<T> {
 /// about the mask, with a gradient of 0.
 pub(super) fn connected<T: Real>(g: &Tensor<T>, ones: &Tensor<T>, by: &Tensor<T>) -> Tensor<T> {
     let shape = broadcast("kept", g, ones).expect("shapes that the operation has checked");
-    let out = zip(g.view(), ones.view(), &shape, weighed);
+    let out = zip(g.data(), ones.data(), shape, weighed);
     let (from, ones, flat) = (g.shape().to_vec(), ones.clone(), by.data().raw_dim());
     Tensor::op("kept", out, [g, by], move |u, [dg, dx]| {
         let dg = if dg { Some(shared(u, &ones)?.sum_to(&from)?) } else { None };
@@ -106,7 +106,7 @@ fn weighed<T: Number>(g: T, factor: T) -> T {
 /// `g · factor`, broadcasting, but zero where the factor is, whatever `g` is; linear in `g`, and its own derivative.
 #[concrete]
 pub(crate) fn shared<T: Number>(g: &Tensor<T>, factor: &Tensor<T>) -> Result<Tensor<T>> {
-    let out = zip(g.view(), factor.view(), &broadcast("shared", g, factor)?, weighed);
+    let out = zip(g.data(), factor.data(), broadcast("shared", g, factor)?, weighed);
     let (from, factor) = (g.shape().to_vec(), factor.detach());
     Ok(Tensor::op("shared", out, [g], move |u, _| Ok([Some(shared(u, &factor)?.sum_to(&from)?)])))
 }
@@ -115,16 +115,16 @@ pub(crate) fn shared<T: Number>(g: &Tensor<T>, factor: &Tensor<T>) -> Result<Ten
 pub(crate) fn scaled<T: Real>(x: &Tensor<T>, by: &Tensor<T>) -> Result<Tensor<T>> {
     let shape = broadcast("scaled", x, by)?;
     let lost = |x: T, by: T| by == T::ZERO && !x.is_finite();
-    let lost: Tensor<bool> = zip(x.view(), by.view(), &shape, lost).into();
+    let lost: Tensor<bool> = zip(x.data(), by.data(), shape, lost).into();
     match lost.any().item()? {
-        true => x.broadcast_to(&shape)?.zero_where(&lost).try_mul(by),
+        true => x.broadcast_to(lost.shape())?.zero_where(&lost).try_mul(by),
         false => x.try_mul(by),
     }
 }
 
 /// `f` of each element, which is piecewise constant: connected to `x`, with a gradient of 0.
 pub(crate) fn step<T: Number>(x: &Tensor<T>, f: impl Fn(T) -> T + Sync) -> Tensor<T> {
-    Tensor::op("step", map(x.view(), f), [x], |g, _| Ok([Some(g.zeros_like())]))
+    Tensor::op("step", map(x.data(), f), [x], |g, _| Ok([Some(g.zeros_like())]))
 }
 
 /// The parts of the gradient of a clamp that go to the value, to the lower and to the upper bound.
@@ -249,10 +249,10 @@ impl<T: Number> Tensor<T> {
             (None, None) => return Ok(self.clone()),
         };
         let shape = broadcast_three("clamp", ["input", "min", "max"], [self, lo, hi])?;
-        let out = zip3(self.view(), lo.view(), hi.view(), &shape, scalar::clamp);
+        let out = zip3(self.data(), lo.data(), hi.data(), IxDyn(&shape), scalar::clamp);
         Ok(of_three("clamp", out, [self, lo, hi], |k, g, [x, lo, hi]| {
             let share = |x, lo, hi| T::of(clamp_shares(x, lo, hi)[k]);
-            shared(g, &zip3(x.view(), lo.view(), hi.view(), g.shape(), share).into())
+            shared(g, &zip3(x.data(), lo.data(), hi.data(), g.raw_dim(), share).into())
         }))
     }
 }

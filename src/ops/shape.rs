@@ -1,6 +1,6 @@
 //! Shapes: the same elements in another arrangement.
 
-use ndarray::{Axis, IxDyn};
+use ndarray::{Axis, Dimension, IxDyn};
 use ndnn_derive::concrete;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         memory,
         sizes::{count, room},
     },
-    tensor::{Array, Element, Ints, Tensor, axes, axis},
+    tensor::{Element, Ints, Tensor, axes, axis},
 };
 
 impl<T: Element> Tensor<T> {
@@ -28,18 +28,21 @@ impl<T: Element> Tensor<T> {
     ///
     /// # Errors
     /// If the number of elements differs, or the value of -1 cannot be determined.
-    #[concrete(Element)]
     pub fn reshape(&self, shape: impl Into<Ints>) -> Result<Tensor<T>> {
-        let shape = resolve("reshape", self.shape(), &shape.into())?;
-        let data =
-            if self.data.is_standard_layout() { self.data().clone() } else { contiguous(self.view()).into_shared() };
-        Ok(self.arranged("reshape", data.into_shape_with_order(IxDyn(&shape)).expect("as many elements")))
+        self.reshaped(&shape.into())
     }
 
-    /// The result of an operation that gives the same elements, in the same order, another shape.
-    pub(super) fn arranged(&self, op: &'static str, data: Array<T>) -> Tensor<T> {
-        let from = self.shape().to_vec();
-        Tensor::op(op, data, [self], move |g, _| Ok([Some(g.reshape(from.as_slice())?)]))
+    #[concrete(Element)]
+    fn reshaped(&self, shape: &Ints) -> Result<Tensor<T>> {
+        self.arranged(resolve("reshape", self.shape(), shape)?)
+    }
+
+    /// [`reshape`](Tensor::reshape) to a shape with as many elements, so that there is no error.
+    fn arranged(&self, shape: IxDyn) -> Result<Tensor<T>> {
+        let data =
+            if self.data.is_standard_layout() { self.data().clone() } else { contiguous(self.view()).into_shared() };
+        let (data, from) = (data.into_shape_with_order(shape).expect("as many elements"), self.raw_dim());
+        Ok(Tensor::op("reshape", data, [self], move |g, _| Ok([Some(g.arranged(from.clone())?)])))
     }
 
     /// The same tensor with its elements in row-major order in memory; unchanged if they already are.
@@ -207,7 +210,8 @@ impl<T: Element> Tensor<T> {
         for &a in axes.iter().rev() {
             data.index_axis_inplace(Axis(a), 0);
         }
-        self.arranged("squeeze", data)
+        let from = self.raw_dim();
+        Tensor::op("squeeze", data, [self], move |g, _| Ok([Some(g.arranged(from.clone())?)]))
     }
 
     /// Adds an axis of length 1 at `dim`; shares memory.
@@ -417,7 +421,7 @@ fn unflattened(shape: &[usize], dim: isize, sizes: &Ints) -> Result<Vec<usize>> 
         return Err(Error::shape("unflatten", format!("cannot take {shape:?} apart into {:?}", sizes.0)));
     }
     let sizes = resolve("unflatten", &shape[at..=at], sizes)?;
-    Ok([&shape[..at], &sizes, &shape[at + 1..]].concat())
+    Ok([&shape[..at], sizes.slice(), &shape[at + 1..]].concat())
 }
 
 /// The shapes of [`Tensor::repeat`]: with an axis of length 1 before each, with these repeated, and with both joined.
@@ -438,19 +442,19 @@ fn repeated(shape: &[usize], repeats: &[isize]) -> Result<[Vec<usize>; 3]> {
 }
 
 /// The sizes that `shape` stands for, given the number of elements of `from`.
-pub(crate) fn resolve(op: &str, from: &[usize], shape: &Ints) -> Result<Vec<usize>> {
+fn resolve(op: &str, from: &[usize], shape: &Ints) -> Result<IxDyn> {
     // These are sizes of an existing tensor, so the product cannot overflow.
     let n: usize = from.iter().product();
-    let (mut sizes, mut open) = (Vec::with_capacity(shape.0.len()), None);
+    let (mut sizes, mut open) = (IxDyn::zeros(shape.0.len()), None);
     let mut fits = true;
     for (i, &size) in shape.0.iter().enumerate() {
         if size == -1 {
             fits &= open.replace(i).is_none();
         }
         fits &= size >= -1;
-        sizes.push(if size < 0 { 1 } else { size as usize });
+        sizes[i] = if size < 0 { 1 } else { size as usize };
     }
-    if let (true, Some(known)) = (fits, count(sizes.iter().copied())) {
+    if let (true, Some(known)) = (fits, count(sizes.slice().iter().copied())) {
         match open {
             None if known == n => return Ok(sizes),
             Some(at) if known != 0 && n.is_multiple_of(known) => {

@@ -68,16 +68,16 @@ impl<T: Real> Tensor<T> {
         let r = ReducedShapes::new("logsumexp", self.shape(), &dims.into(), keepdim)?;
         let max = reduce::fold(self.view(), &r.axes, T::neg_infinity(), max_nan);
         // An infinite maximum would give ∞ − ∞.
-        let shift = map(r.keep(max).view(), |m| if m.is_infinite() { T::ZERO } else { m });
+        let shift = map(&r.keep(max), |m| if m.is_infinite() { T::ZERO } else { m });
         // The largest, whose power is 1, is kept apart: added to it, a small rest would be lost.
         let sum = |f: fn(T) -> T| {
-            let terms = zip(self.view(), shift.view(), self.shape(), |x, m| f(x - m));
+            let terms = zip(self.data(), &shift, self.raw_dim(), |x, m| f(x - m));
             r.keep(reduce::sum(terms.view(), &r.axes))
         };
         let rest = sum(|d| if d == T::ZERO { T::ZERO } else { d.exp() });
         let largest = sum(|d| if d == T::ZERO { T::ONE } else { T::ZERO });
-        let log = zip(largest.view(), rest.view(), &r.kept, |n, s| (n - T::ONE + s).ln_1p());
-        let data = r.place(zip(log.view(), shift.view(), &r.kept, |s, m| s + m));
+        let log = zip(&largest, &rest, rest.raw_dim(), |n, s| (n - T::ONE + s).ln_1p());
+        let data = r.place(zip(&log, &shift, log.raw_dim(), |s, m| s + m));
         let (x, kept) = (self.clone(), r.kept);
         Ok(Tensor::op_with_output("logsumexp", data, [self], move |g, _, y| {
             let y = y.reshape(kept.as_slice())?;

@@ -1,6 +1,6 @@
 //! Variance and standard deviation.
 
-use ndarray::{ArrayD, ArrayViewD};
+use ndarray::{ArrayRefD, ArrayViewD};
 use ndnn_derive::concrete;
 
 use super::reduce::{ALL, ReducedShapes, all};
@@ -13,7 +13,7 @@ use crate::{
         reduce as kernel,
         scalar::max_nan,
     },
-    tensor::{Ints, Real, Tensor},
+    tensor::{Array, Ints, Real, Tensor},
 };
 
 /// Below this size the square of a number is, or soon becomes, inaccurate because it is nearly subnormal.
@@ -31,15 +31,15 @@ fn inverse_power<T: Real>(size: T) -> T {
 }
 
 /// Whether the mean of some of `n` elements must be corrected.
-fn any_rough<T: Real>(rest: &ArrayD<T>, squares: &ArrayD<T>, n: T) -> bool {
+fn any_rough<T: Real>(rest: &ArrayRefD<T>, squares: &ArrayRefD<T>, n: T) -> bool {
     let (rest, squares) = (rest.view(), squares.view());
     row_major(&rest).iter().zip(row_major(&squares).iter()).any(|(&rest, &sum)| is_rough(rest, sum / n))
 }
 
 /// Mean and sum of squared deviations, with length 1 for the axes.
 struct Moments<T: Real> {
-    mean: ArrayD<T>,
-    squares: ArrayD<T>,
+    mean: Array<T>,
+    squares: Array<T>,
     /// What the elements were multiplied by, if their squares would overflow or underflow.
     scale: Option<Tensor<T>>,
 }
@@ -51,28 +51,28 @@ fn moments<T: Real>(x: &Tensor<T>, r: &ReducedShapes) -> Moments<T> {
         return Moments { mean, squares, scale: None };
     }
     let Some(scale) = x.balance(&r.axes, T::ZERO) else { return Moments { mean, squares, scale: None } };
-    let scaled = zip(x.view(), scale.view(), x.shape(), |x, s| x * s);
+    let scaled = zip(x.data(), scale.data(), x.raw_dim(), |x, s| x * s);
     let [mean, squares] = corrected(scaled.view(), r);
     Moments { mean, squares, scale: Some(scale) }
 }
 
-fn corrected<T: Real>(x: ArrayViewD<'_, T>, r: &ReducedShapes) -> [ArrayD<T>; 2] {
+fn corrected<T: Real>(x: ArrayViewD<'_, T>, r: &ReducedShapes) -> [Array<T>; 2] {
     let n = T::of(r.count as f64);
     let sum = |x: ArrayViewD<'_, T>| r.keep(kernel::sum(x, &r.axes));
-    let about = |mean: &ArrayD<T>| {
-        let apart = zip(x.view(), mean.view(), x.shape(), |x, mean| x - mean);
-        (r.mean(apart.view()), sum(map(apart.view(), |x| x * x).view()))
+    let about = |mean: &ArrayRefD<T>| {
+        let apart = zip(&x, mean, x.raw_dim(), |x, mean| x - mean);
+        (r.mean(apart.view()), sum(map(&apart, |x| x * x).view()))
     };
     // An infinite mean has no remaining error.
     let whole = |mean: T, rest: T| if mean.is_infinite() { mean } else { mean + rest };
-    let mut mean = r.mean(x.view());
+    let mut mean = r.mean(x.view()).into_shared();
     let (mut rest, mut squares) = about(&mean);
     if any_rough(&rest, &squares, n) {
-        mean = zip(mean.view(), rest.view(), mean.shape(), whole);
+        mean = zip(&mean, &rest, mean.raw_dim(), whole);
         (rest, squares) = about(&mean);
     }
-    let squares = zip(squares.view(), rest.view(), mean.shape(), |sum, rest| spread(sum, rest * n.sqrt()));
-    [zip(mean.view(), rest.view(), mean.shape(), whole), squares]
+    let squares = zip(&squares, &rest, mean.raw_dim(), |sum, rest| spread(sum, rest * n.sqrt()));
+    [zip(&mean, &rest, mean.raw_dim(), whole), squares]
 }
 
 /// What a function of moments returns.
@@ -85,7 +85,7 @@ enum Wanted {
 
 /// What is wanted, without the scale, with length 1 for the axes.
 #[concrete]
-fn unscaled<T: Real>(moments: &Moments<T>, wanted: Wanted, divisor: T) -> ArrayD<T> {
+fn unscaled<T: Real>(moments: &Moments<T>, wanted: Wanted, divisor: T) -> Array<T> {
     let value = |v: T| match wanted {
         Wanted::Mean => v,
         Wanted::Variance => v / divisor,
@@ -93,8 +93,8 @@ fn unscaled<T: Real>(moments: &Moments<T>, wanted: Wanted, divisor: T) -> ArrayD
     };
     let values = if let Wanted::Mean = wanted { &moments.mean } else { &moments.squares };
     match &moments.scale {
-        None => map(values.view(), value),
-        Some(scale) => zip(values.view(), scale.view(), values.shape(), |v, s| match wanted {
+        None => map(values, value),
+        Some(scale) => zip(values, scale.data(), values.raw_dim(), |v, s| match wanted {
             Wanted::Variance => value(v) / s / s,
             _ => value(v) / s,
         }),
@@ -107,8 +107,8 @@ impl<T: Real> Tensor<T> {
     #[concrete(Real)]
     pub(crate) fn balance(&self, axes: &[usize], floor: T) -> Option<Tensor<T>> {
         let r = ReducedShapes::over(self.shape(), axes.to_vec(), true);
-        let sizes = kernel::fold(map(self.view(), |x| x.abs()).view(), axes, floor, max_nan);
-        let scale = r.keep(map(sizes.view(), inverse_power));
+        let sizes = kernel::fold(map(self.data(), |x| x.abs()).view(), axes, floor, max_nan);
+        let scale = map(&r.keep(sizes), inverse_power);
         (!all(&scale, &|s| s == T::ONE)).then(|| scale.into())
     }
 
@@ -123,7 +123,7 @@ impl<T: Real> Tensor<T> {
     }
 
     /// The mean over the axes of `r`, whose values are `data`.
-    pub(super) fn mean_op(&self, r: &ReducedShapes, data: ArrayD<T>) -> Tensor<T> {
+    pub(super) fn mean_op(&self, r: &ReducedShapes, data: impl Into<Array<T>>) -> Tensor<T> {
         let (from, kept, n) = (self.shape().to_vec(), r.kept.clone(), T::of(r.count as f64));
         Tensor::op("mean", r.place(data), [self], move |g, _| {
             Ok([Some((g / n).reshape(kept.as_slice())?.broadcast_to(&from)?)])

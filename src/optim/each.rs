@@ -74,6 +74,7 @@ impl<T: Real> Step<'_, T> {
 }
 
 /// The slots that the options use, and how many there are.
+#[inline(never)]
 fn in_use<T>(all: &mut [Slot<T>]) -> ([&mut [T]; MOST_SLOTS], usize) {
     let (mut slots, mut count) = (empty_slices(), 0);
     for slot in all {

@@ -151,6 +151,7 @@ macro_rules! optimizer_options {
             ///
             /// # Panics
             /// If it is negative, infinite or NaN.
+            #[inline]
             #[track_caller]
             pub fn new(lr: f64) -> Self {
                 let options = Self { lr: 0., $($field: $default),* };
@@ -176,6 +177,7 @@ macro_rules! optimizer_options {
             ///
             /// # Panics
             /// If it is negative, infinite or NaN.
+            #[inline]
             #[track_caller]
             pub fn lr(mut self, lr: f64) -> Self {
                 self.lr = lr;

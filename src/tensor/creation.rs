@@ -61,7 +61,7 @@ impl<T: Element> Tensor<T> {
 
     /// A tensor with no axes.
     pub fn scalar(value: T) -> Tensor<T> {
-        ndarray::arr0(value).into()
+        memory::single(value).into()
     }
 
     /// Zeros in the shape of this tensor.

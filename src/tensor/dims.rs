@@ -102,6 +102,7 @@ impl From<Vec<usize>> for Sizes {
 }
 
 /// The axis `dim` of `ndim` axes; a negative one counts from the end. As in PyTorch, a scalar accepts 0 and -1.
+#[inline(never)]
 pub(crate) fn axis(op: &str, dim: isize, ndim: usize) -> Result<usize> {
     let n = ndim.max(1) as isize;
     if dim < -n || dim >= n {

@@ -25,6 +25,7 @@ pub(crate) fn known_ref<A: 'static, B: 'static>(value: &A) -> &B {
 }
 
 /// A tensor as an enum of all element types.
+#[inline(never)]
 pub(super) fn erase<T: Element>(tensor: Tensor<T>) -> AnyTensor {
     match T::DTYPE {
         DType::F32 => AnyTensor::F32(known(tensor)),
@@ -35,6 +36,7 @@ pub(super) fn erase<T: Element>(tensor: Tensor<T>) -> AnyTensor {
 }
 
 /// The tensor inside, if it is of this type.
+#[inline(never)]
 pub(crate) fn unerase<T: Element>(tensor: AnyTensor) -> Option<Tensor<T>> {
     match tensor {
         AnyTensor::F32(t) => same(t),

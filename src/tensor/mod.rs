@@ -179,6 +179,11 @@ impl<T: Element> Tensor<T> {
         &self.data
     }
 
+    /// The shape as ndarray has it, which takes no memory of its own.
+    pub(crate) fn raw_dim(&self) -> IxDyn {
+        self.data.raw_dim()
+    }
+
     /// The elements in row-major order.
     #[concrete(Element)]
     pub fn to_vec(&self) -> Vec<T> {
@@ -263,9 +268,15 @@ impl<T: Element> Tensor<T> {
         Tensor { data: self.data.clone(), node: NodeRef(None) }
     }
 
+    /// As [`detach`](Tensor::detach), in place.
+    pub(crate) fn detached(&mut self) {
+        self.node = NodeRef(None);
+    }
+
     /// As [`detach`](Tensor::detach), without another reference to the array.
-    pub(crate) fn into_detached(self) -> Tensor<T> {
-        Tensor { data: self.data, node: NodeRef(None) }
+    pub(crate) fn into_detached(mut self) -> Tensor<T> {
+        self.detached();
+        self
     }
 
     /// Whether gradients accumulate here: it was created by [`Tensor::set_requires_grad`], or it is not tracked at all.
@@ -301,7 +312,7 @@ impl<T: Real> Tensor<T> {
     pub fn set_requires_grad(&self, requires_grad: bool) -> Tensor<T> {
         match (requires_grad, self.grad_fn()) {
             (true, _) if self.requires_grad() => self.clone(),
-            (true, _) => Tensor { data: self.data.clone(), node: leaf(self.shape()) },
+            (true, _) => Tensor { data: self.data.clone(), node: leaf(&self.data) },
             (false, None) => self.detach(),
             (false, Some(op)) => panic!(
                 "set_requires_grad(false): this tensor {:?} is the result of `{op}`, through which gradients flow; use \
@@ -349,11 +360,11 @@ impl<T: Element> Tensor<T> {
 fn converted(tensor: AnyTensor, dtype: DType) -> AnyTensor {
     fn to<T: Element>(tensor: AnyTensor) -> Tensor<T> {
         match tensor {
-            AnyTensor::F32(t) => convert(t.view(), |x| T::of(x.into())).into(),
-            AnyTensor::F64(t) => convert(t.view(), T::of).into(),
+            AnyTensor::F32(t) => convert(t.data(), |x| T::of(x.into())).into(),
+            AnyTensor::F64(t) => convert(t.data(), T::of).into(),
             // Going to f32 through f64 would round twice.
-            AnyTensor::I64(t) => convert(t.view(), T::of_i64).into(),
-            AnyTensor::Bool(t) => convert(t.view(), |x| if x { T::ONE } else { T::ZERO }).into(),
+            AnyTensor::I64(t) => convert(t.data(), T::of_i64).into(),
+            AnyTensor::Bool(t) => convert(t.data(), |x| if x { T::ONE } else { T::ZERO }).into(),
         }
     }
     match (tensor, dtype) {

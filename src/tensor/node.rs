@@ -13,7 +13,7 @@ use std::{
 use ndarray::{Dimension, IxDyn};
 
 use super::{
-    AnyTensor, Element, Real, Tensor,
+    AnyTensor, Array, Element, Real, Tensor,
     backward::{Closure, OfGradient, OfMany, OfOutput, Recorded},
     erase::{erase, erase_node},
     leaf::Leaf,
@@ -81,8 +81,9 @@ fn next_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn new_node<T: Element, B: Backward<T> + 'static>(shape: &[usize], op: B) -> NodeRef<T> {
-    NodeRef(Some(Arc::new(Node { id: next_id(), shape: IxDyn(shape), marker: std::marker::PhantomData, op })))
+#[inline]
+fn new_node<T: Element, B: Backward<T> + 'static>(data: &Held<T>, op: B) -> NodeRef<T> {
+    NodeRef(Some(Arc::new(Node { id: next_id(), shape: data.raw_dim(), marker: std::marker::PhantomData, op })))
 }
 
 // ---------------------------------------------------------------------------------------------- references to nodes
@@ -198,8 +199,8 @@ impl<T: Element> Backward<T> for Leaf<T> {
 }
 
 /// A new leaf, in which a gradient accumulates.
-pub(crate) fn leaf<T: Real>(shape: &[usize]) -> NodeRef<T> {
-    new_node(shape, Leaf::new())
+pub(crate) fn leaf<T: Real>(data: &Held<T>) -> NodeRef<T> {
+    new_node(data, Leaf::new())
 }
 
 /// What a node needs for its backward pass, until the graph is freed.
@@ -411,7 +412,7 @@ pub(crate) fn cast<T: Real, U: Real>(input: &Tensor<T>, data: Held<U>) -> Tensor
     if input.node.0.is_none() || !grad_enabled() {
         return Tensor { data, node: NodeRef(None) };
     }
-    let node = new_node(data.shape(), Cast { input: Kept::new(input.node.clone()) });
+    let node = new_node(&data, Cast { input: Kept::new(input.node.clone()) });
     Tensor { data, node }
 }
 
@@ -440,6 +441,7 @@ impl<T: Element> Tensor<T> {
     /// assert_eq!(x.grad().unwrap().item()?, 12.0);
     /// # Ok::<(), ndnn::Error>(())
     /// ```
+    #[inline]
     pub fn op<const N: usize, F>(
         name: &'static str,
         out: impl Into<Tensor<T>>,
@@ -449,17 +451,19 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, [bool; N]) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
-        let mut result = out.into();
-        if T::REAL && result.follows(&inputs) {
-            result.track(name, &inputs, false, Recorded::Closure(Box::new(OfGradient::<F, N>(backward))));
-        }
-        result
+        let Tensor { data, .. } = out.into();
+        let node = match T::REAL && is_recorded(&inputs) {
+            true => recorded(name, &data, &inputs, false, Recorded::Closure(Box::new(OfGradient::<F, N>(backward)))),
+            false => NodeRef(None),
+        };
+        Tensor { data, node }
     }
 
     /// As [`Tensor::op`], for a derivative that reads the operation's own output: `backward(g, needed, output)`.
     ///
     /// A closure that captured its own output as a tensor would keep itself alive; this passes the output to it
     /// instead.
+    #[inline]
     pub fn op_with_output<const N: usize, F>(
         name: &'static str,
         out: impl Into<Tensor<T>>,
@@ -469,56 +473,72 @@ impl<T: Element> Tensor<T> {
     where
         F: Fn(&Tensor<T>, [bool; N], &Tensor<T>) -> Result<[Option<Tensor<T>>; N]> + Send + Sync + 'static,
     {
-        let mut result = out.into();
-        if T::REAL && result.follows(&inputs) {
-            result.track(name, &inputs, true, Recorded::Closure(Box::new(OfOutput::<F, N>(backward))));
-        }
-        result
+        let Tensor { data, .. } = out.into();
+        let node = match T::REAL && is_recorded(&inputs) {
+            true => recorded(name, &data, &inputs, true, Recorded::Closure(Box::new(OfOutput::<F, N>(backward)))),
+            false => NodeRef(None),
+        };
+        Tensor { data, node }
+    }
+
+    /// The result of an operation that is recorded.
+    pub(crate) fn recorded(
+        name: &'static str,
+        out: Array<T>,
+        inputs: &[&Tensor<T>],
+        keep_output: bool,
+        backward: Recorded<T>,
+    ) -> Tensor<T> {
+        let data = Held::from(out);
+        let node = recorded(name, &data, inputs, keep_output, backward);
+        Tensor { data, node }
     }
 
     /// As [`Tensor::op`], for any number of inputs.
+    #[inline]
     pub fn op_many<F>(name: &'static str, out: impl Into<Tensor<T>>, inputs: &[&Tensor<T>], backward: F) -> Tensor<T>
     where
         F: Fn(&Tensor<T>, &[bool]) -> Result<Vec<Option<Tensor<T>>>> + Send + Sync + 'static,
     {
-        let mut result = out.into();
-        if T::REAL && result.follows(inputs) {
-            result.track(name, inputs, false, Recorded::Closure(Box::new(OfMany(backward))));
-        }
-        result
+        let Tensor { data, .. } = out.into();
+        let node = match T::REAL && is_recorded(inputs) {
+            true => recorded(name, &data, inputs, false, Recorded::Closure(Box::new(OfMany(backward)))),
+            false => NodeRef(None),
+        };
+        Tensor { data, node }
     }
+}
 
-    /// Whether an operation on these inputs, with this result, is recorded. The callers ask for [`Element::REAL`] too: so an
-    /// operation on integers does not contain its derivative.
-    #[inline(never)]
-    fn follows(&mut self, inputs: &[&Tensor<T>]) -> bool {
-        // A caller's tensor may have a graph of its own.
-        self.node = NodeRef(None);
-        if grad_enabled() {
-            for input in inputs {
-                if input.node.0.is_some() {
-                    return true;
-                }
+/// Whether an operation on these inputs is recorded. The callers ask for [`Element::REAL`] too: so an operation on integers does
+/// not contain its derivative.
+#[inline(never)]
+fn is_recorded<T: Element>(inputs: &[&Tensor<T>]) -> bool {
+    if grad_enabled() {
+        for input in inputs {
+            if input.node.0.is_some() {
+                return true;
             }
         }
-        false
     }
+    false
+}
 
-    /// Makes this tensor the result of an operation that is recorded.
-    pub(crate) fn track(
-        &mut self,
-        name: &'static str,
-        inputs: &[&Tensor<T>],
-        keep_output: bool,
-        backward: Recorded<T>,
-    ) {
-        let state = OpState {
-            inputs: Inputs::of(inputs),
-            output: keep_output.then(|| self.data.clone()),
-            backward: Closure(Some(backward)),
-        };
-        self.node = new_node(self.shape(), Op { name, state: Kept::new(state) });
-    }
+/// The node of an operation that is recorded. It is returned, and not written into the result: a tensor that is read again a moment
+/// after a part of it was written is slow to move.
+#[inline(never)]
+fn recorded<T: Element>(
+    name: &'static str,
+    data: &Held<T>,
+    inputs: &[&Tensor<T>],
+    keep_output: bool,
+    backward: Recorded<T>,
+) -> NodeRef<T> {
+    let state = OpState {
+        inputs: Inputs::of(inputs),
+        output: keep_output.then(|| data.clone()),
+        backward: Closure(Some(backward)),
+    };
+    new_node(data, Op { name, state: Kept::new(state) })
 }
 
 // ------------------------------------------------------------------------------------------------------------- no_grad

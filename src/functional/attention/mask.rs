@@ -135,7 +135,7 @@ impl<T: Real> AttentionMask<T> {
 
 #[concrete]
 fn numbers<T: Real>(mask: &Tensor<bool>, hidden: bool) -> Tensor<T> {
-    map(mask.view(), |m| if m == hidden { T::neg_infinity() } else { T::ZERO }).into()
+    map(mask.data(), |m| if m == hidden { T::neg_infinity() } else { T::ZERO }).into()
 }
 
 impl<T: Real> From<&Tensor<T>> for AttentionMask<T> {

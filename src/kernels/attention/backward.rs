@@ -222,7 +222,7 @@ impl<T: Real> Pass<'_, T> {
                 thin(slopes);
                 dispatch(Slopes { scores, slopes, width, largest, inverse, mean });
                 thin(scores);
-                let [weights, slope] = [tile, slope].map(|tile| tile.part(0..own.len(), 0..rows));
+                let (weights, slope) = (tile.part(0..own.len(), 0..rows), slope.part(0..own.len(), 0..rows));
                 if self.slots.value.is_some() {
                     serial(weights, g, part.dv.part(own.clone(), 0..columns), true);
                 }

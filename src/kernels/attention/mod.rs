@@ -210,7 +210,7 @@ impl Grid {
 
     fn block(self, head: usize, number: usize) -> Block {
         let count = self.blocks();
-        let rows = self.queries * number / count..self.queries * (number + 1) / count;
+        let rows = threads::portion(self.queries, number, count);
         Block { head, number: head * count + number, width: rows.len().next_multiple_of(LANES), rows }
     }
 

@@ -219,14 +219,18 @@ impl<T: Real> Kernel for Online<'_, T> {
     fn run<I: Isa>(self) {
         let Online { scores, width, largest, total, factors, sums, columns } = self;
         for q in (0..width).step_by(LANES) {
-            let old: [T; LANES] = std::array::from_fn(|i| largest[q + i]);
+            let mut old = [T::ZERO; LANES];
+            old.copy_from_slice(&largest[q..q + LANES]);
             let (mut new, mut powers) = (old, [T::ZERO; LANES]);
             for row in scores.chunks_exact(width) {
                 let row = &row[q..q + LANES];
                 (0..LANES).for_each(|i| new[i] = max_num(new[i], row[i]));
             }
             // A query that sees no key yet subtracts nothing: its powers are 0.
-            let shift: [T; LANES] = std::array::from_fn(|i| if new[i] == T::neg_infinity() { T::ZERO } else { new[i] });
+            let mut shift = new;
+            for i in 0..LANES {
+                shift[i] = if new[i] == T::neg_infinity() { T::ZERO } else { new[i] };
+            }
             for row in scores.chunks_exact_mut(width) {
                 let row = &mut row[q..q + LANES];
                 for i in 0..LANES {

@@ -7,7 +7,10 @@ use super::{
     pack::{Space, pack_columns, pack_rows, unpack},
     tile::{Ahead, Kernels, Tile},
 };
-use crate::{kernels::memory, number::Number};
+use crate::{
+    kernels::{memory, threads},
+    number::Number,
+};
 
 /// Steps along the common axis that are worked on at a time, so that a panel of columns stays in the cache.
 pub const STEPS: usize = 800;
@@ -99,11 +102,10 @@ impl<T: Copy> Fetch<T> {
     /// The share of the next tile, which takes `steps` steps.
     fn share(self, steps: usize) -> Ahead<T> {
         let (rows, line) = (self.rows, Ahead::<T>::LINE);
-        let [from, to] = [self.done, self.done + 1].map(|i| rows.rows * i / self.tiles);
-        let lines = rows.columns.div_ceil(line);
-        match lines * (to - from) {
+        let (some, lines) = (threads::portion(rows.rows, self.done, self.tiles), rows.columns.div_ceil(line));
+        match lines * some.len() {
             0 => Ahead::NOTHING,
-            all => Ahead { at: rows.element(from, 0), row: rows.row, lines, every: (steps / all).max(1) },
+            all => Ahead { at: rows.element(some.start, 0), row: rows.row, lines, every: (steps / all).max(1) },
         }
     }
 }
@@ -127,7 +129,7 @@ impl<T: Number> Job<'_, T> {
     pub unsafe fn run(&self, a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
         let width = self.strategy.width;
         let tiles = a.rows.div_ceil(self.strategy.rows);
-        let tile = |i: usize| a.rows * i / tiles..a.rows * (i + 1) / tiles;
+        let tile = |i: usize| threads::portion(a.rows, i, tiles);
         let panels = b.columns.div_ceil(width);
         let next = Fetch { rows: self.next, tiles: tiles * panels, done: 0 };
         // SAFETY: the caller's promise.

@@ -228,14 +228,15 @@ fn multiply<T: Number>(a: Mat<T>, b: Mat<T>, c: Mat<T>, start: Start<T>) {
     match threads {
         1 => block(kernels, strategy, a, b, c, start),
         _ if by_columns => threads::for_each(work, parts(panels), &|i| {
-            let [from, to] = [i, i + 1].map(|i| (panels * i / parts(panels) * width).min(b.columns));
-            let (b, c) = (b.part(0..b.rows, from..to), c.part(0..c.rows, from..to));
-            block(kernels, strategy, a, b, c, start.part(0..a.rows, from..to));
+            let some = threads::portion(panels, i, parts(panels));
+            let some = (some.start * width).min(b.columns)..(some.end * width).min(b.columns);
+            let (b, c) = (b.part(0..b.rows, some.clone()), c.part(0..c.rows, some.clone()));
+            block(kernels, strategy, a, b, c, start.part(0..a.rows, some));
         }),
         _ => threads::for_each(work, parts(blocks), &|i| {
-            let [from, to] = [i, i + 1].map(|i| a.rows * i / parts(blocks));
-            let (a, c) = (a.part(from..to, 0..a.columns), c.part(from..to, 0..c.columns));
-            block(kernels, strategy, a, b, c, start.part(from..to, 0..b.columns));
+            let some = threads::portion(a.rows, i, parts(blocks));
+            let (a, c) = (a.part(some.clone(), 0..a.columns), c.part(some.clone(), 0..c.columns));
+            block(kernels, strategy, a, b, c, start.part(some, 0..b.columns));
         }),
     }
 }
@@ -277,9 +278,9 @@ fn dots<T: Number>(kernels: &'static Kernels<T>, a: Mat<T>, b: Mat<T>, c: Mat<T>
     let start = &start;
     let threads = if b.rows * b.columns < DOTS_PARALLEL { 1 } else { threads::num_threads() };
     threads::for_each(b.rows * b.columns, threads, &|i| {
-        let [from, to] = [i, i + 1].map(|i| b.columns * i / threads);
-        let (c, start) = (c.part(0..c.rows, from..to), start.part(0..c.rows, from..to));
-        some_dots(kernels, a, b.part(0..b.rows, from..to), c, start);
+        let some = threads::portion(b.columns, i, threads);
+        let (c, start) = (c.part(0..c.rows, some.clone()), start.part(0..c.rows, some.clone()));
+        some_dots(kernels, a, b.part(0..b.rows, some), c, start);
     });
 }
 

@@ -9,7 +9,10 @@ use super::{
     tile::{Kernels, kernels},
 };
 use crate::{
-    kernels::memory::{LINE, buffer, recycle},
+    kernels::{
+        memory::{LINE, buffer, recycle},
+        threads,
+    },
     number::Number,
 };
 
@@ -65,7 +68,7 @@ impl<T: Number> Packed<T> {
     /// The rows that are worked on at a time.
     fn blocks(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
         let (rows, count) = (self.rows, self.rows.div_ceil(STEPS));
-        (0..count).map(move |i| rows * i / count..rows * (i + 1) / count)
+        (0..count).map(move |i| threads::portion(rows, i, count))
     }
 
     /// `c (+)= a · b` for `rows` rows, whose elements are contiguous.

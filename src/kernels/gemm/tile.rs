@@ -379,6 +379,10 @@ unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j
             (whole, mask) = (rest / V::LANES, V::first(rest % V::LANES));
         }
         let last = sums;
+        if const { MR == 1 && size_of::<V::T>() == 4 } {
+            // For a single row a call would take a twentieth of the time.
+            return add::<V>(t, last.as_ptr().cast(), [1, NR], j, first);
+        }
         (t.add)(t, last.as_ptr().cast(), [MR, NR], j, first);
     }
 }
@@ -390,19 +394,19 @@ unsafe fn dot_block<V: Simd, const MR: usize, const NR: usize>(t: &Dots<V::T>, j
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn add<V: Simd>(t: &Dots<V::T>, mut sums: *const V::T, [rows, columns]: [usize; 2], j: usize, first: usize) {
+    let along = |steps: usize, stride: isize| (steps as isize).wrapping_mul(stride);
     for i in 0..rows {
-        for r in j..j + columns {
-            let at = |row: isize, column: isize| {
-                (i as isize).wrapping_mul(row).wrapping_add((r as isize).wrapping_mul(column))
-            };
+        let mut c = t.c.wrapping_offset(along(i, t.c_row)).wrapping_offset(along(j, t.c_column));
+        let mut start = t.start.wrapping_offset(along(i, t.start_row)).wrapping_offset(along(j, t.start_column));
+        for _ in 0..columns {
             // SAFETY: the caller's promise.
             unsafe {
                 // As if the first step had been a whole vector: sums must not depend on where in memory the elements are.
                 let sum = V::load(sums).rotate(first).sum();
-                let before = raw::element(t.start.wrapping_offset(at(t.start_row, t.start_column)));
-                raw::write(t.c.wrapping_offset(at(t.c_row, t.c_column)), before.plus(sum));
+                raw::write(c, raw::element(start).plus(sum));
             }
             sums = sums.wrapping_add(V::LANES);
+            (c, start) = (c.wrapping_offset(t.c_column), start.wrapping_offset(t.start_column));
         }
     }
 }

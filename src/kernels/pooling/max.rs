@@ -38,13 +38,8 @@ pub(super) fn max_pool<T: Float + Element, const PLACES: bool>(x: &[T], each: &E
     threads::chunks(values.spare(planes * to), to * step, &|i, values| {
         // SAFETY: each chunk is handed out once.
         let places = unsafe { at.chunk(i, places_to * step) };
-        dispatch_light::<T, PLACES, _>(Planes::<T, PLACES> {
-            x: &x[i * from * step..],
-            first: i * step,
-            each,
-            values,
-            places,
-        });
+        let x = &x[i * from * step..][..values.len() / to * from];
+        dispatch_light::<T, PLACES, _>(Planes::<T, PLACES> { x, first: i * step, each, values, places });
     });
     // SAFETY: there is one task for each `step` planes, and each wrote all rows of its planes.
     unsafe {
@@ -70,9 +65,7 @@ impl<T: Float, const PLACES: bool> Kernel for Planes<'_, T, PLACES> {
         let Planes { x, first, each, mut values, places: mut rest } = self;
         let (Each::Same(sizes) | Each::Own(sizes, _)) = each;
         let ([depth, height, width], width_out) = (sizes.input, sizes.output[2]);
-        let [from, to] = [depth * height * width, sizes.output.iter().product()];
-        for i in 0..values.len() / to {
-            let plane = &x[i * from..][..from];
+        for (i, plane) in x.chunks_exact(depth * height * width).enumerate() {
             let own;
             let paths = match each {
                 Each::Same(paths) => paths,

@@ -11,7 +11,7 @@ use sums::sums;
 use super::{
     memory::{Aligned, mapped, vector},
     sizes::saturating,
-    windows::{Span, Windows},
+    windows::{Span, Windows, per_axis},
 };
 use crate::number::{Element, Real};
 
@@ -59,7 +59,7 @@ impl Pattern {
 
     /// For each window, the number of elements inside it; with `padded`, of a sliding window also those in the padding.
     pub fn counts<T: Element>(&self, padded: bool) -> Vec<T> {
-        let along = [0, 1, 2].map(|axis| self.counts_along(axis, padded));
+        let along = per_axis(|axis| self.counts_along(axis, padded));
         let mut counts = vector(self.output_len());
         for &d in &along[0] {
             for &h in &along[1] {
@@ -92,7 +92,7 @@ pub struct Fractional<'a, T> {
 impl<T: Real> Fractional<'_, T> {
     fn paths(&self, plane: usize) -> Paths {
         let samples = &self.samples[3 * plane..][..3];
-        let spans = [0, 1, 2].map(|axis| {
+        let spans = per_axis(|axis| {
             let (count, sample, windows) = (self.kernel[axis], samples[axis], self.output[axis]);
             let last = self.input[axis] - count;
             // In the arithmetic of the element type, as in PyTorch.
@@ -171,15 +171,15 @@ impl Paths {
             Pattern::Sliding(windows) => windows,
             Pattern::Adaptive { input, output } => {
                 if (0..3).any(|axis| !input[axis].is_multiple_of(output[axis])) {
-                    return Paths::one_by_one(input, [1; 3], [0, 1, 2].map(|axis| pattern.spans(axis)));
+                    return Paths::one_by_one(input, [1; 3], per_axis(|axis| pattern.spans(axis)));
                 }
                 // Windows of one size, next to one another.
-                let kernel = [0, 1, 2].map(|axis| input[axis] / output[axis]);
+                let kernel = per_axis(|axis| input[axis] / output[axis]);
                 Windows { input, kernel, stride: kernel, dilation: [1; 3], before: [0; 3], output }
             }
         };
         let windows = sliding.merged();
-        let spans = [0, 1, 2].map(|axis| windows.spans(axis));
+        let spans = per_axis(|axis| windows.spans(axis));
         // The longer runs: across all windows, or along one.
         if windows.output[2] < windows.kernel[2].min(windows.input[2]) {
             return Paths::one_by_one(windows.input, windows.dilation, spans);
@@ -204,7 +204,7 @@ impl Paths {
     }
 
     fn with(input: [usize; 3], dilation: [usize; 3], spans: [Vec<Span>; 3], runs: Vec<Run>, steps: [usize; 2]) -> Self {
-        let (output, starts) = ([0, 1, 2].map(|axis| spans[axis].len()), mapped(&spans[2], |span| span.start as i64));
+        let (output, starts) = (per_axis(|axis| spans[axis].len()), mapped(&spans[2], |span| span.start as i64));
         let [_, height, width] = input;
         let step = [dilation[0].wrapping_mul(height * width), dilation[1].wrapping_mul(width)];
         let mut rows = vector(output[0] * output[1]);

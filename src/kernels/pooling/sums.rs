@@ -26,7 +26,7 @@ pub(super) fn sums<T: Real, const BACK: bool>(x: &[T], pattern: &Pattern) -> Ali
     let step = if saturating([planes, work]) < PARALLEL { planes } else { TASK.div_ceil(work) };
     let mut out = Aligned::with_capacity(planes * to);
     threads::chunks(out.spare(planes * to), to * step, &|i, out| {
-        dispatch_light::<T, false, _>(Sums::<T, BACK> { x: &x[i * from * step..], paths, out });
+        dispatch_light::<T, BACK, _>(Sums::<T, BACK> { x: &x[i * from * step..], paths, out });
     });
     // SAFETY: there is one task for each `step` planes, and each wrote all of its planes.
     unsafe { out.set_len(planes * to) };
@@ -50,6 +50,7 @@ impl<T: Real, const BACK: bool> Kernel for Sums<'_, T, BACK> {
         let sizes = [input, &paths.output].map(|sizes| sizes.iter().product::<usize>());
         let [from, to] = if BACK { [sizes[1], sizes[0]] } else { sizes };
         let mut sum = filled(width, T::ZERO);
+        let sum = &mut sum[..width];
         for (x, out) in x.chunks_exact(from).zip(out.chunks_exact_mut(to)) {
             for (r, lines) in paths.rows.iter().enumerate() {
                 let (windows, mut lines) = (r * width_out..(r + 1) * width_out, *lines);
@@ -58,57 +59,49 @@ impl<T: Real, const BACK: bool> Kernel for Sums<'_, T, BACK> {
                     sum.fill(T::ZERO);
                     let g = &x[windows];
                     for run in runs {
-                        add(&mut sum[run.element..], *b, &g[run.window..], *a, run.count);
+                        add::<T, BACK>(&mut sum[run.element..], *b, &g[run.window..], *a, run.count);
                     }
                     while let Some(line) = lines.next() {
-                        add_all(&mut out[line..][..width], &sum);
+                        add_all(&mut out[line..][..width], sum);
                     }
                     continue;
                 }
                 let Some(first) = lines.next() else { continue };
                 let mut line = &x[first..][..width];
                 if let Some(second) = lines.next() {
-                    sum.copy_from_slice(line);
-                    add_all(&mut sum, &x[second..][..width]);
-                    while let Some(line) = lines.next() {
-                        add_all(&mut sum, &x[line..][..width]);
+                    let second = &x[second..][..width];
+                    for i in 0..width {
+                        sum[i] = line[i] + second[i];
                     }
-                    line = &sum;
+                    while let Some(line) = lines.next() {
+                        add_all(sum, &x[line..][..width]);
+                    }
+                    line = sum;
                 }
                 let out = &mut out[windows];
                 for run in runs {
-                    add(&mut out[run.window..], *a, &line[run.element..], *b, run.count);
+                    add::<T, BACK>(&mut out[run.window..], *a, &line[run.element..], *b, run.count);
                 }
             }
         }
     }
 }
 
-/// Numbers that are added together: short lines have few left over.
-const TOGETHER: usize = 8;
-
 #[inline(always)]
 fn add_all<T: Real>(to: &mut [T], from: &[T]) {
-    let (from, from_rest) = from[..to.len()].as_chunks::<TOGETHER>();
-    let (to, to_rest) = to.as_chunks_mut::<TOGETHER>();
-    for (to, from) in to.iter_mut().zip(from) {
-        for i in 0..TOGETHER {
-            to[i] += from[i];
-        }
-    }
-    for (to, from) in to_rest.iter_mut().zip(from_rest) {
-        *to += *from;
-    }
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to += from);
 }
 
 /// Adds every `b`th element of `from` to every `a`th element of `to`, `count` of them, at least one.
 #[inline(always)]
-fn add<T: Real>(to: &mut [T], a: usize, from: &[T], b: usize, count: usize) {
+fn add<T: Real, const BACK: bool>(to: &mut [T], a: usize, from: &[T], b: usize, count: usize) {
     assert!((count - 1) * a < to.len() && (count - 1) * b < from.len());
+    // With steps that it knows, the compiler makes a better loop.
     match (a, b) {
-        (1, 1) => add_all(&mut to[..count], from),
-        // With a step that it knows, the compiler vectorizes the loop.
-        (1, 2) => add_by(to, 1, from, 2, count),
+        (1, 1) => add_by(to, 1, from, 1, count),
+        (1, 2) if !BACK => add_by(to, 1, from, 2, count),
+        (1, 0) if BACK => add_by(to, 1, from, 0, count),
+        (0, 1) if !BACK => add_by(to, 0, from, 1, count),
         _ => add_by(to, a, from, b, count),
     }
 }

@@ -128,8 +128,8 @@ impl<T: Real> Job<'_, '_, T> {
             let tasks =
                 if elements < ELEMENTWISE_PARALLEL { 1 } else { elements.div_ceil(ELEMENTWISE_TASK).min(count) };
             threads::for_each(elements, tasks, &|i| {
-                let [from, to] = [i, i + 1].map(|i| count * i / tasks);
-                let (n, row) = (to - from, row + from);
+                let some = threads::portion(count, i, tasks);
+                let (from, n, row) = (some.start, some.len(), row + some.start);
                 let some = |x: &'_ [T], width: usize| {
                     let width = if x.is_empty() { 0 } else { width };
                     std::slice::from_raw_parts(x.as_ptr().wrapping_add(row * width), n * width)

@@ -135,8 +135,8 @@ impl<T: Real> Job<'_, '_, T> {
             let tasks =
                 if elements < ELEMENTWISE_PARALLEL { 1 } else { elements.div_ceil(ELEMENTWISE_TASK).min(count) };
             threads::for_each(elements, tasks, &|i| {
-                let [from, to] = [i, i + 1].map(|i| count * i / tasks);
-                let n = to - from;
+                let some = threads::portion(count, i, tasks);
+                let (from, n) = (some.start, some.len());
                 let h = if self.by_hr.is_some() { whole.slice(from, n) } else { h.slice(first + from, n) };
                 let product = product.slice(from, n);
                 let (gates, c) = (self.gates.slice(row + from, n), self.c.slice(first + from, n));

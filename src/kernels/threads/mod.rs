@@ -15,6 +15,7 @@ use std::{
     any::Any,
     cell::Cell,
     marker::PhantomData,
+    ops::Range,
     panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     ptr,
     sync::{
@@ -440,6 +441,11 @@ pub fn for_each_of(kind: usize, work: usize, tasks: usize, task: &Task<'_>) {
         return POOL.share(key(kind, tasks, work), tasks, participants, task);
     }
     (0..tasks).for_each(task);
+}
+
+/// Part `i` of `parts` nearly equal parts of `n` things.
+pub fn portion(n: usize, i: usize, parts: usize) -> Range<usize> {
+    n * i / parts..n * (i + 1) / parts
 }
 
 /// An array of which each task takes its own part.

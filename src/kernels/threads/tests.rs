@@ -206,3 +206,20 @@ fn threads_that_sleep_at_once_do_their_work() {
     });
     assert!(catch_unwind(|| asked_policy(Some("idle"))).is_err());
 }
+
+#[test]
+#[allow(unsafe_code)]
+fn a_cut_array_has_no_part_beyond_its_end() {
+    let mut data = [0; 5];
+    let cut = Cut::new(&mut data);
+    // SAFETY: the parts do not overlap.
+    unsafe {
+        cut.part(1, 2).fill(7);
+        cut.chunk(1, 3).fill(8);
+        assert!(cut.part(5, 0).is_empty() && cut.chunk(5, 1).is_empty());
+        for (from, len) in [(4, 2), (6, 0), (1, usize::MAX)] {
+            assert!(catch_unwind(AssertUnwindSafe(|| cut.part(from, len).len())).is_err());
+        }
+    }
+    assert_eq!(data, [0, 7, 7, 8, 8]);
+}

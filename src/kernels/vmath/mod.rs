@@ -18,7 +18,7 @@ pub use self::{
     exp::{exp, exp_m1, sigmoid, tanh},
     log::{ln, ln_1p},
 };
-use super::{isa::Isa, walk::RunFn};
+use super::{elementwise::Many, isa::Isa};
 use crate::number::{DType, PerReal, Real};
 
 /// 2 to the power of `exponent - 127`, for `exponent` from 1 to 254.
@@ -52,9 +52,11 @@ macro_rules! vector_math {
         pub trait VectorMath: Real {
             /// A loop of tanh for AVX-512 that is faster than that of [`vtanh`](VectorMath::vtanh), within the same error
             /// bound, but not always with the same bits.
-            const TANH: Option<RunFn> = match Self::DTYPE {
+            #[allow(unsafe_code)]
+            const TANH: Option<Many<Self, Self>> = match Self::DTYPE {
                 #[cfg(target_arch = "x86_64")]
-                DType::F32 => Some(pieces::tanh),
+                // SAFETY: elements are `f32`, as those of this loop for AVX-512, which reads no parameters.
+                DType::F32 => Some(unsafe { Many::new(pieces::tanh) }),
                 _ => None,
             };
 

@@ -135,7 +135,7 @@ fn coefficient(max_norm: f64, total_norm: f64) -> f64 {
 
 fn scale_all(params: &[(String, AnyParam)], down: f64, scale: f64) {
     if (down, scale) != (1., 1.) {
-        change(params, |g| g / down * scale, |g| map(g.view(), |x| (f64::from(x) / down * scale) as f32).into());
+        change(params, |g| g / down * scale, |g| map(g.data(), |x| (f64::from(x) / down * scale) as f32).into());
     }
 }
 
@@ -180,7 +180,7 @@ pub fn clip_grad_value(params: impl Parameters, clip_value: f64) -> Result<()> {
             () if x < -to => -to,
             () => x,
         };
-        map(g.view(), limited).into()
+        map(g.data(), limited).into()
     }
     change(&params.named(), |g| limit(g, clip_value), |g| limit(g, clip_value as f32));
     Ok(())
