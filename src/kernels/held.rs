@@ -1,6 +1,11 @@
 //! The array of a tensor: its memory goes back to the pool when the last tensor that uses it is dropped.
 
-use std::{mem::ManuallyDrop, ops::Deref, slice};
+use std::{
+    mem::ManuallyDrop,
+    ops::Deref,
+    slice,
+    sync::atomic::{Ordering::Acquire, fence},
+};
 
 use ndarray::{ArcArray, ArrayViewMutD, IxDyn};
 
@@ -21,10 +26,14 @@ impl<T: Element> Held<T> {
     /// The elements in row-major order, for writing, if they are in this order and not shared.
     #[allow(unsafe_code)]
     pub fn unshared(&mut self) -> Option<&mut [T]> {
-        let whole = self.is_unique() && self.is_standard_layout();
+        if !self.is_unique() || !self.is_standard_layout() {
+            return None;
+        }
+        // `is_unique` only reads the count: what other threads did with the elements before they let go of them is done.
+        fence(Acquire);
         // SAFETY: no other array refers to them, and this one is borrowed mutably. ndarray's own way to them contains a
         // copy, for each type.
-        whole.then(|| unsafe { slice::from_raw_parts_mut(self.as_ptr().cast_mut(), self.len()) })
+        Some(unsafe { slice::from_raw_parts_mut(self.as_ptr().cast_mut(), self.len()) })
     }
 
     /// The same of any elements: if need be they are copied first, into memory of the pool.
