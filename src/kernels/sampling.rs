@@ -40,8 +40,8 @@ impl Places {
         each[i / self.channels * len..][..len].chunks_exact(self.taps)
     }
 
-    /// A result of `len` elements per plane, which starts with zeros: calls `f(i, rows)` for groups of up to [`GROUP`]
-    /// channels of one sample, whose first plane is number `i`.
+    /// A result of `len` elements per plane, which starts with zeros: calls `f(i, rows)` for groups of [`GROUP`]
+    /// channels of one sample, and for single ones that are left; their first plane is number `i`.
     #[allow(unsafe_code)]
     #[track_caller]
     fn groups<T: Real>(&self, len: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) -> Vec<T> {
@@ -57,11 +57,13 @@ impl Places {
         };
         let (parts, cut) = (self.channels.div_ceil(step), &Cut::new(&mut out));
         threads::for_each_from(PARALLEL, work, self.batch * parts, &|task| {
-            let first = task % parts * step;
-            let (first, count) = (task / parts * self.channels + first, step.min(self.channels - first));
-            for i in (first..first + count).step_by(GROUP) {
-                // SAFETY: each group of channels is handed out once.
-                f(i, unsafe { cut.part(i * len, GROUP.min(first + count - i) * len) });
+            let (sample, first) = (task / parts * self.channels, task % parts * step);
+            let (mut i, end) = (sample + first, sample + self.channels.min(first + step));
+            while i < end {
+                let count = if i + GROUP <= end { GROUP } else { 1 };
+                // SAFETY: each channel is handed out once.
+                f(i, unsafe { cut.part(i * len, count * len) });
+                i += count;
             }
         });
         out
@@ -135,9 +137,7 @@ impl Places {
 pub fn sample<T: Real>(places: &Places, x: &[T], weights: &[T]) -> Vec<T> {
     places.groups(places.spots, &|i, out| match out.len() / places.spots {
         GROUP => places.sample_group::<T, GROUP>(i, x, weights, out),
-        _ => (i..).zip(out.chunks_exact_mut(places.spots)).for_each(|(i, out)| {
-            places.sample_group::<T, 1>(i, x, weights, out);
-        }),
+        _ => places.sample_group::<T, 1>(i, x, weights, out),
     })
 }
 
@@ -146,9 +146,7 @@ pub fn sample<T: Real>(places: &Places, x: &[T], weights: &[T]) -> Vec<T> {
 pub fn spread<T: Real>(places: &Places, g: &[T], weights: &[T]) -> Vec<T> {
     places.groups(places.plane, &|i, out| match out.len() / places.plane {
         GROUP => places.spread_group::<T, GROUP>(i, g, weights, out),
-        _ => (i..).zip(out.chunks_exact_mut(places.plane)).for_each(|(i, out)| {
-            places.spread_group::<T, 1>(i, g, weights, out);
-        }),
+        _ => places.spread_group::<T, 1>(i, g, weights, out),
     })
 }
 
