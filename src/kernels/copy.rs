@@ -384,9 +384,9 @@ unsafe fn walk(size: usize, mut lines: Vec<Line>, mut ends: Ends) {
 macro_rules! by_size {
     ($size:expr, $f:ident($($x:expr),*)) => {
         match $size {
-            1 => $f::<MaybeUninit<u8>>($($x),*),
-            4 => $f::<MaybeUninit<u32>>($($x),*),
-            _ => $f::<MaybeUninit<u64>>($($x),*),
+            1 => $f::<std::mem::MaybeUninit<u8>>($($x),*),
+            4 => $f::<std::mem::MaybeUninit<u32>>($($x),*),
+            _ => $f::<std::mem::MaybeUninit<u64>>($($x),*),
         }
     };
 }

@@ -1,13 +1,12 @@
 //! Copies by position along one axis, on which joining, indexing and scattering are built. Arrays are row-major slices.
 
-use std::mem::MaybeUninit;
-
 use ndarray::ArrayD;
 
 use super::{
     copy::{by_size, words},
     layout::{array, assert_word},
     memory::{Aligned, push, vector},
+    sizes::saturating,
 };
 
 /// The number of rows that are copied in the time in which a copy by its own kernel starts.
@@ -43,8 +42,9 @@ impl Rows {
 pub fn take_rows<T: Copy + Default>(x: &[T], rows: Rows, index: &[usize]) -> ArrayD<T> {
     const { assert_word::<T>() };
     let Rows { outer, len, inner } = rows;
-    assert!(x.len() == outer * len * inner && index.iter().all(|&i| i < len), "rows of an array");
-    let count = outer * index.len() * inner;
+    assert!(x.len() == saturating([outer, len, inner]) && index.iter().all(|&i| i < len), "rows of an array");
+    // If it overflows, there is no memory for so many.
+    let count = saturating([outer, index.len(), inner]);
     let mut out = Aligned::with_capacity(count);
     // SAFETY: each index names a row of each block, and there is space for all rows.
     unsafe {
