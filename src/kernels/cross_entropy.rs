@@ -42,9 +42,9 @@ impl<T: Real> Targets<'_, T> {
 
 /// The loss of each row of scores, and log Σ eˣ of each row.
 pub fn losses<T: Real>(x: &[T], targets: &Targets<'_, T>) -> (Aligned<T>, Vec<LogSum<T>>) {
-    let (out, sums, _) = run(targets.sizes(x.len(), false), &|i, out, _| {
-        let n = x.len() / targets.classes.len();
-        let x = &x[i * n..][..n];
+    let sizes = targets.sizes(x.len(), false);
+    let (out, sums, _) = run(sizes, &|i, out, _| {
+        let x = &x[i * sizes.read..][..sizes.read];
         let sum = LogSum::of(x);
         let loss = targets.classes[i].map_or(T::ZERO, |class| {
             let at_class = targets.weight(class) * sum.log_softmax(x[class]);
