@@ -1,6 +1,6 @@
 //! One thread's part of a product: blocks that fit into the caches, packed where that pays, and their tiles.
 
-use std::ptr;
+use std::{ops::Range, ptr};
 
 use super::{
     Mat, Start, Strategy,
@@ -225,7 +225,7 @@ impl<T: Number> Job<'_, T> {
         let nothing = Mat { at: ptr::null_mut(), rows: 0, columns: 0, row: 0, column: 0 };
         let begin = if let Start::Values(values) = start { values } else { nothing };
         for i in 0..tiles {
-            let (mut from, to) = (a.rows * i / tiles, a.rows * (i + 1) / tiles);
+            let Range { start: mut from, end: to } = threads::portion(a.rows, i, tiles);
             let mut ahead = fetch.after(i).share(a.columns);
             while from < to {
                 // If no loop is as tall as the tile, its parts are of nearly equal height.

@@ -309,8 +309,9 @@ impl ThreadPool {
     /// Opens a region of `tasks` tasks for `participants` threads.
     fn open(&'static self, task: &'static Task<'static>, tasks: usize, participants: usize) {
         for (i, share) in self.shares[..participants].iter().enumerate() {
-            share.end.store(tasks * (i + 1) / participants, SeqCst);
-            share.next.store(tasks * i / participants, SeqCst);
+            let own = portion(tasks, i, participants);
+            share.end.store(own.end, SeqCst);
+            share.next.store(own.start, SeqCst);
         }
         self.participants.store(participants, SeqCst);
         *lock(&self.task) = Some(task);
