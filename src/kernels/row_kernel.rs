@@ -7,7 +7,7 @@ use super::{
     memory::{Aligned, filled, vector},
     passes::{Blank, written},
     reduce::{add_row, halve},
-    threads::{self, Cut},
+    threads,
     thresholds::{ROW_PARALLEL as PARALLEL, ROW_TASK as TASK},
 };
 use crate::number::Element;
@@ -48,6 +48,20 @@ pub struct Piece<'a, T, N> {
 pub type Written<'a, T, N> = (&'a mut [T], &'a mut [N]);
 
 impl<'a, T, N> Piece<'a, T, N> {
+    /// Splits off the next piece: `step` rows, or those that are left, and the first `sums` numbers.
+    fn take(&mut self, step: usize, sums: usize) -> Piece<'a, T, N> {
+        let rows = step.min(self.notes.len());
+        let piece = Piece {
+            first: self.first,
+            width: self.width,
+            out: self.out.split_off_mut(..rows * self.width).expect("enough rows"),
+            notes: self.notes.split_off_mut(..rows).expect("enough rows"),
+            sums: self.sums.split_off_mut(..sums).expect("enough pieces"),
+        };
+        self.first += rows;
+        piece
+    }
+
     /// Calls `row` for each row: see [`Row`].
     #[allow(unsafe_code)]
     #[inline(always)]
@@ -85,16 +99,37 @@ impl Place {
 }
 
 /// Calls `row` for each row; returns the output, what is kept of the rows, and the sums, added in a fixed order.
-#[track_caller]
-pub fn run<T: Element, N: Copy + Send>(sizes: Sizes, row: Row<'_, T, N>) -> (Aligned<T>, Vec<N>, Vec<T>) {
-    run_pieces(sizes, &|piece| piece.each(row))
+#[inline]
+pub fn run<T: Element, N: Copy + Send, F>(sizes: Sizes, row: &F) -> (Aligned<T>, Vec<N>, Vec<T>)
+where
+    F: for<'a> Fn(usize, &'a mut Blank<T>, &mut [T]) -> (&'a mut [T], N) + Sync,
+{
+    // Whether threads gain anything is found out for each kind of rows by itself.
+    run_rows(run::<T, N, F> as *const () as usize, sizes, row)
+}
+
+fn run_rows<T: Element, N: Copy + Send>(kind: usize, sizes: Sizes, row: Row<'_, T, N>) -> (Aligned<T>, Vec<N>, Vec<T>) {
+    run_as(kind, sizes, &|piece| piece.each(row))
 }
 
 /// As [`run`], with one call for several rows: for what is done with a row in less time than it takes to call a function that
 /// was compiled for the instructions of this CPU.
+#[inline]
+pub fn run_pieces<T: Element, N: Copy + Send, F>(sizes: Sizes, work: &F) -> (Aligned<T>, Vec<N>, Vec<T>)
+where
+    F: for<'a> Fn(Piece<'a, T, N>) -> Written<'a, T, N> + Sync,
+{
+    run_as(run_pieces::<T, N, F> as *const () as usize, sizes, work)
+}
+
 #[allow(unsafe_code)]
-#[track_caller]
-pub fn run_pieces<T: Element, N: Copy + Send>(sizes: Sizes, work: Work<'_, T, N>) -> (Aligned<T>, Vec<N>, Vec<T>) {
+fn run_as<T: Element, N: Copy + Send>(kind: usize, sizes: Sizes, work: Work<'_, T, N>) -> (Aligned<T>, Vec<N>, Vec<T>) {
+    let work = |piece: Piece<'_, T, N>| {
+        let (out, notes) = (Place::of(piece.out), Place::of(piece.notes));
+        let done = work(piece);
+        out.check(done.0);
+        notes.check(done.1);
+    };
     let Sizes { rows, read, written, sums } = sizes;
     let mut step = (TASK / read.max(1)).clamp(1, ROWS);
     if sums == 0 && rows * read < PARALLEL {
@@ -104,20 +139,21 @@ pub fn run_pieces<T: Element, N: Copy + Send>(sizes: Sizes, work: Work<'_, T, N>
     // Rows times what each reads or writes are parts of arrays that exist; the sums are at most twice what is read.
     let (mut out, mut notes) = (Aligned::with_capacity(rows * written), vector::<N>(rows));
     let mut totals = filled(pieces.max(1) * sums, T::ZERO);
-    let all = &Cut::new(out.spare(rows * written));
-    let (all_notes, all_sums) = (&Cut::new(&mut notes.spare_capacity_mut()[..rows]), &Cut::new(&mut totals));
-    threads::for_each_from(PARALLEL, rows * read, pieces, &|i| {
-        let (first, width) = (i * step, written);
-        let count = step.min(rows - first);
-        // SAFETY: each piece is handed out once, and has its own rows and its own sums.
-        let (out, notes, sums) = unsafe {
-            (all.part(first * width, count * width), all_notes.part(first, count), all_sums.part(i * sums, sums))
-        };
-        let (place, place_of_notes) = (Place::of(out), Place::of(notes));
-        let (done, kept) = work(Piece { first, width, out, notes, sums });
-        place.check(done);
-        place_of_notes.check(kept);
-    });
+    {
+        let (out, notes) = (out.spare(rows * written), &mut notes.spare_capacity_mut()[..rows]);
+        let mut left = Piece { first: 0, width: written, out, notes, sums: &mut totals };
+        if rows * read < PARALLEL {
+            for _ in 0..pieces {
+                work(left.take(step, sums));
+            }
+        } else {
+            let mut all = vector(pieces);
+            for _ in 0..pieces {
+                all.push(left.take(step, sums));
+            }
+            threads::each_of(kind, rows * read, all, &work);
+        }
+    }
     // SAFETY: every piece ran, and wrote all of its rows and notes; together they are all there is.
     unsafe {
         out.set_len(rows * written);

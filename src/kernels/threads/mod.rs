@@ -491,19 +491,24 @@ impl<'a, T> Cut<'a, T> {
 }
 
 /// `f(item)` for each item; `work` as in [`for_each`].
-#[allow(unsafe_code)]
 #[track_caller]
 pub fn each<I: Send>(work: usize, items: impl IntoIterator<Item = I>, f: impl Fn(I) + Sync) {
-    let mut items = collected(items);
+    each_of(ptr::from_ref(Location::caller()).addr(), work, collected(items), &f);
+}
+
+/// As [`each`], for a kind of work of its own.
+#[allow(unsafe_code)]
+pub fn each_of<I: Send>(kind: usize, work: usize, mut items: Vec<I>, f: &(dyn Fn(I) + Sync)) {
     let count = items.len();
     // No lock per item: it would wait until everything that the previous task wrote is in the cache, a tenth of the
     // time of regions that are limited by memory.
     // SAFETY: 0 is at most the capacity. The vector now owns only its memory; if a task panics, items that were not
     // handed out are leaked.
     unsafe { items.set_len(0) };
-    let start = &Cut { start: items.as_mut_ptr(), len: count, life: PhantomData };
+    let start = Cut { start: items.as_mut_ptr(), len: count, life: PhantomData };
+    let start = &start;
     // SAFETY: each `i` is handed out once and is inside the items, whose memory outlives the region.
-    for_each(work, count, &|i| f(unsafe { start.at(i).read() }));
+    for_each_of(kind, work, count, &|i| f(unsafe { start.start.add(i).read() }));
 }
 
 /// Calls `f(i, chunk)` for each chunk of `size` elements; the last one may be shorter.
