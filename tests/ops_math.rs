@@ -288,6 +288,18 @@ fn f32_is_as_good_as_f32_can_be() {
     compare!(atanh, sigmoid, erf, erfc, ndtr, lgamma, digamma);
 }
 
+/// Of a large order only the parity matters, of which an f32 knows nothing.
+#[test]
+fn polygamma_of_a_large_order_has_the_gradient_that_is_differentiated_again() {
+    for order in [1 << 24, (1 << 24) + 1] {
+        let x = tensor![1.0f32].set_requires_grad(true);
+        let y = x.polygamma(order);
+        let slopes = [true, false].map(|again| grad_with(&[&y], &[None], &[&x], again).unwrap().remove(0).unwrap());
+        let want = if order % 2 == 0 { f32::INFINITY } else { f32::NEG_INFINITY };
+        assert_eq!(slopes.map(|slope| slope.item().unwrap()), [want; 2]);
+    }
+}
+
 #[test]
 fn operators_by_value_reuse_memory_that_nothing_else_holds() {
     let address = |x: &Tensor| x.view().as_ptr();

@@ -8,7 +8,7 @@ use crate::{
 
 /// The same tensor with a node of its own, at which a search for gradients can end.
 pub(crate) fn apart<T: Real>(tensor: &Tensor<T>) -> Tensor<T> {
-    Tensor::op("apart", tensor.detach().into_array(), [tensor], |g, _| Ok([Some(g.clone())]))
+    Tensor::op("apart", tensor.detach(), [tensor], |g, _| Ok([Some(g.clone())]))
 }
 
 /// The gradients of the inputs that need one, from that of what `f` computes of them all again; differentiable where gradients

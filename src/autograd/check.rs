@@ -5,6 +5,7 @@ use crate::{
     autograd::grad_with,
     kernels::{
         copy::contiguous,
+        layout::index_of,
         memory::{collected, full, try_collected},
         sizes::room,
     },
@@ -269,7 +270,7 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
                 let within = off <= atol + rtol * numeric.abs();
                 let size = if off.is_nan() { f64::INFINITY } else { off };
                 if !within && worst.as_ref().is_none_or(|(largest, _)| size > *largest) {
-                    let (at, by) = (index(row, output), index(column, input));
+                    let (at, by) = (index_of(row, output), index_of(column, input));
                     let numbers = format!("element {at:?} by {by:?}: {analytic:e}, by finite differences {numeric:e}");
                     worst = Some((size, numbers));
                 }
@@ -280,21 +281,4 @@ impl<F: Fn(&[Tensor<f64>]) -> Result<Vec<Tensor<f64>>>> Check<'_, F> {
             Some((size, numbers)) => error(format!("{}: off by up to {size:e}, at {numbers}", names())),
         }
     }
-}
-
-/// The index of the element at a position in row-major order.
-#[inline]
-fn index(position: usize, shape: &[usize]) -> Vec<usize> {
-    let mut left = position;
-    let mut index: Vec<usize> = shape
-        .iter()
-        .rev()
-        .map(|&n| {
-            let i = left % n;
-            left /= n;
-            i
-        })
-        .collect();
-    index.reverse();
-    index
 }

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::options;
 use ndarray::Dimension;
 
+use super::options;
 use crate::{
     Error, Result,
     autograd::gradients_again,
@@ -40,7 +40,7 @@ options! {
 /// `max(x, floor)`, whose gradient passes below the floor too, as where PyTorch clamps without recording.
 pub(super) fn floored<T: Real>(x: &Tensor<T>, floor: f64) -> Tensor<T> {
     let value = x.detach().clamp_min(T::of(floor));
-    Tensor::op("floored", value.into_array(), [x], |g, _| Ok([Some(g.clone())]))
+    Tensor::op("floored", value, [x], |g, _| Ok([Some(g.clone())]))
 }
 
 /// The cosine of the angle between vectors, `x₁ · x₂ / (max(|x₁|, ε) max(|x₂|, ε))`.
@@ -128,7 +128,7 @@ pub fn pdist<T: Real>(input: &Tensor<T>, p: f64) -> Result<Tensor<T>> {
         return distances(input, 0..n, p);
     }
     let parts = no_grad(|| try_collected(chunks().map(|rows| distances(input, rows, p))))?;
-    let (y, x) = (Tensor::cat(&parts, 0)?.into_array(), input.clone());
+    let (y, x) = (Tensor::cat(&parts, 0)?, input.clone());
     Ok(Tensor::op("pdist", y, [input], move |g, needed| {
         let of = |rows: Range<usize>, g: &Tensor<T>| {
             gradients_again(&[&x], &needed, g, &|x| distances(&x[0], rows.clone(), p)).map(|mut all| all.swap_remove(0))
@@ -157,19 +157,18 @@ const DIFFERENCES: usize = if cfg!(test) { 40 } else { 1 << 20 };
 fn distances<T: Real>(x: &Tensor<T>, first: Range<usize>, p: f64) -> Result<Tensor<T>> {
     let n = x.shape()[0];
     let [one, other] = pairs(first, n);
-    let of = |rows: Vec<i64>| x.index_select(0, &Tensor::from_vec([rows.len()], rows)?);
-    let differences = of(one)?.try_sub(&of(other)?)?;
+    let differences = x.rows_taken("pdist", 0, one)?.try_sub(&x.rows_taken("pdist", 0, other)?)?;
     if x.shape()[1] == 0 { differences.sum_dim(1, false) } else { differences.norm(p, 1, false) }
 }
 
 /// The two rows of each pair of one of the first rows and one behind it, of `n`.
-fn pairs(first: Range<usize>, n: usize) -> [Vec<i64>; 2] {
+fn pairs(first: Range<usize>, n: usize) -> [Vec<usize>; 2] {
     let count = first.clone().map(|i| n - 1 - i).sum();
     let (mut one, mut other) = (vector(count), vector(count));
     for i in first {
         for j in i + 1..n {
-            one.push(i as i64);
-            other.push(j as i64);
+            one.push(i);
+            other.push(j);
         }
     }
     [one, other]

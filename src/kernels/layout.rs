@@ -76,6 +76,22 @@ pub const fn assert_word<T>() {
     assert!(align_of::<T>() == align, "elements aligned as words of their size");
 }
 
+/// Writes where the element at a position in row-major order is: its index on each axis.
+pub fn coordinates(mut position: usize, shape: &[usize], index: &mut [i64]) {
+    for (i, &n) in index.iter_mut().zip(shape).rev() {
+        *i = (position % n) as i64;
+        position /= n;
+    }
+}
+
+/// The same as a list.
+#[inline]
+pub fn index_of(position: usize, shape: &[usize]) -> Vec<i64> {
+    let mut index = vec![0; shape.len()];
+    coordinates(position, shape, &mut index);
+    index
+}
+
 /// An array of the given shape from its elements.
 #[inline(never)]
 pub fn array<T>(shape: &[usize], elements: Vec<T>) -> ArrayD<T> {

@@ -74,8 +74,9 @@ pub fn polygamma(n: u32, x: f64) -> f64 {
         term *= (order + i) / (i + 1.) * (order + i + 1.) / (i + 2.) / (x * x);
         series += b * term;
     }
-    // x may be infinite, and (n-1)!/xⁿ is then zero.
-    sum + sign * factorial / order * x.powi(-(n as i32)) * if x.is_finite() { series } else { 1. }
+    // Next to an infinite factorial, or for an infinite x, a power of 0 would give NaN.
+    let power = x.powi(-(n as i32));
+    sum + sign * if power == 0. { 0. } else { factorial / order * power * series }
 }
 
 /// ψₙ(x) for x ≤ 0, from (-1)ⁿψₙ(1-x) - ψₙ(x) = π (d/dx)ⁿ cot πx.
@@ -146,6 +147,7 @@ mod tests {
         assert_eq!(digamma(f64::INFINITY), f64::INFINITY);
         assert_eq!((polygamma(1, f64::INFINITY), polygamma(2, f64::INFINITY)), (0., 0.));
         assert_eq!((polygamma(1, 0.), polygamma(2, -1.)), (f64::INFINITY, f64::NEG_INFINITY));
+        assert_eq!((polygamma(171, 10.), polygamma(200, 0.5)), (f64::INFINITY, f64::NEG_INFINITY));
         assert_eq!((erfinv(1.), erfinv(-1.), erfinv(0.)), (f64::INFINITY, f64::NEG_INFINITY, 0.));
         assert!(erfinv(1.5).is_nan() && erfinv(f64::NAN).is_nan());
     }

@@ -131,7 +131,7 @@ fn divided<T: Real>(
     let originals: Vec<Tensor<T>> = [x.clone()].into_iter().chain(originals).collect();
     let again = (met && grad_enabled()).then(again);
     let backward = move |g: &Tensor<T>, needed: &[bool]| pass.backward(&outs, g, needed, again.as_deref());
-    Ok(Tensor::op_many("data_parallel", whole.into_array(), &originals.iter().collect::<Vec<_>>(), backward))
+    Ok(Tensor::op_many("data_parallel", whole, &originals.iter().collect::<Vec<_>>(), backward))
 }
 
 /// What the parts of a batch are computed from.

@@ -34,11 +34,11 @@ pub(crate) fn broadcast<A: Element, B: Element>(op: &str, a: &Tensor<A>, b: &Ten
 }
 
 /// The shape that three operands with these names broadcast to.
-pub(super) fn broadcast_three<T: Element>(op: &str, names: [&str; 3], operands: [&Tensor<T>; 3]) -> Result<Vec<usize>> {
+pub(super) fn broadcast_three<T: Element>(op: &str, names: [&str; 3], operands: [&Tensor<T>; 3]) -> Result<IxDyn> {
     let shapes = [operands[0].shape(), operands[1].shape(), operands[2].shape()];
     let shape = shape_of_three(op, names, shapes)?;
     room::<T>(op, &shape)?;
-    Ok(shape)
+    Ok(IxDyn(&shape))
 }
 
 fn shape_of_three(op: &str, names: [&str; 3], [a, b, c]: [&[usize]; 3]) -> Result<Vec<usize>> {
@@ -331,7 +331,7 @@ impl<T: Real> Tensor<T> {
         let near = |a: T, b: T, w: T| if w.abs() < T::of(0.5) { a + w * (b - a) } else { b - (b - a) * (T::ONE - w) };
         let weight = weight.operand();
         let shape = broadcast_three("lerp", ["input", "end", "weight"], [self, end, &weight])?;
-        let out = zip3(self.data(), end.data(), weight.data(), IxDyn(&shape), near);
+        let out = zip3(self.data(), end.data(), weight.data(), shape, near);
         Ok(of_three("lerp", out, [self, end, &weight], |k, g, [a, b, w]| {
             g.try_mul(&match k {
                 0 => -w + T::ONE,

@@ -134,20 +134,20 @@ macro_rules! conditions {
 }
 conditions! {
     limit {
-    gt: |x, limit| x > limit;
-    ge: |x, limit| x >= limit;
-    lt: |x, limit| x < limit;
-    le: |x, limit| x <= limit;
-    equals: |x, limit| x == limit;
+        gt: |x, limit| x > limit;
+        ge: |x, limit| x >= limit;
+        lt: |x, limit| x < limit;
+        le: |x, limit| x <= limit;
+        equals: |x, limit| x == limit;
     }
     alone {
-    is_nan: |x| is_nan(x);
-    is_finite: |x| x.is_finite();
+        is_nan: |x| is_nan(x);
+        is_finite: |x| x.is_finite();
     }
     two {
-    /// Where it is above the other, or one of them is NaN.
-    above: |x, y| !matches!(x.partial_cmp(&y), Some(Ordering::Less | Ordering::Equal));
-    same: |x, y| x == y;
+        /// Where it is above the other, or one of them is NaN.
+        above: |x, y| !matches!(x.partial_cmp(&y), Some(Ordering::Less | Ordering::Equal));
+        same: |x, y| x == y;
     }
 }
 

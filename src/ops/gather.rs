@@ -8,7 +8,7 @@ use crate::{
     Error, Result,
     kernels::{
         gather::{Rows, places, take_rows},
-        layout::{array, row_major},
+        layout::{array, coordinates, row_major},
         memory::{buffer, filled, push},
         sizes::room,
     },
@@ -162,7 +162,7 @@ impl<T: Element> Tensor<T> {
 
     /// The coordinates of the elements that are not zero, one row per element: `(n, ndim)`.
     pub fn nonzero(&self) -> Tensor<i64> {
-        coordinates(&self.set(), self.shape()).into()
+        all_coordinates(&self.set(), self.shape()).into()
     }
 
     /// The positions, in row-major order, of the elements that are not zero.
@@ -178,15 +178,11 @@ impl<T: Element> Tensor<T> {
 }
 
 /// The coordinates of positions in row-major order, one row each.
-fn coordinates(positions: &[usize], shape: &[usize]) -> ArrayD<i64> {
+fn all_coordinates(positions: &[usize], shape: &[usize]) -> ArrayD<i64> {
     let mut out = filled(positions.len() * shape.len(), 0);
     if !shape.is_empty() {
         for (row, &at) in out.chunks_exact_mut(shape.len()).zip(positions) {
-            let mut rest = at;
-            for (place, &n) in row.iter_mut().zip(shape).rev() {
-                *place = (rest % n) as i64;
-                rest /= n;
-            }
+            coordinates(at, shape, row);
         }
     }
     array(&[positions.len(), shape.len()], out)

@@ -75,16 +75,17 @@ impl<T: Real> Tensor<T> {
             return Err(Error::shape("norm", message));
         }
         if p.is_infinite() {
-            let (x, extreme) = (self.clone(), self.extreme_size(&r, p > 0.));
-            return Ok(Tensor::op("norm", r.place(extreme.clone()), [self], move |g, _| {
-                Ok([Some(shared(&g.reshape(r.kept.as_slice())?, &x.shares_of_extreme(&r, &extreme))?)])
+            let x = self.detach();
+            return Ok(Tensor::op_with_output("norm", r.place(x.extreme_size(&r, p > 0.)), [self], move |g, _, y| {
+                let [g, extreme] = [g.reshape(r.kept.as_slice())?, y.detach().reshape(r.kept.as_slice())?];
+                Ok([Some(shared(&g, &x.shares_of_extreme(&r, &extreme))?)])
             }));
         }
         if p == 0. {
             let counted: Tensor<T> = self.ne(T::ZERO)?.cast().sum_dim(signed_axes(&r), keepdim)?;
             // A count, which small changes do not alter.
             let x = self.detach();
-            return Ok(Tensor::op("norm", counted.into_array(), [self], move |_, _| Ok([Some(x.zeros_like())])));
+            return Ok(Tensor::op("norm", counted, [self], move |_, _| Ok([Some(x.zeros_like())])));
         }
         let data = r.place(self.p_norm(&r, p));
         let x = self.clone();
@@ -161,7 +162,7 @@ impl<T: Real> Tensor<T> {
 
     /// What part of the gradient of an extreme magnitude each element gets, with its sign.
     #[concrete(Real)]
-    fn shares_of_extreme(&self, r: &ReducedShapes, extreme: &ArrayD<T>) -> Tensor<T> {
+    fn shares_of_extreme(&self, r: &ReducedShapes, extreme: &Tensor<T>) -> Tensor<T> {
         let size = map(self.data(), |x| x.abs());
         // As PyTorch: a NaN takes the share of all others, and has the sign 0.
         let share = r.shares(size.view(), extreme.view(), |s, e| s == e || (is_nan(s) && is_nan(e)));

@@ -249,7 +249,7 @@ impl<T: Number> Tensor<T> {
             (None, None) => return Ok(self.clone()),
         };
         let shape = broadcast_three("clamp", ["input", "min", "max"], [self, lo, hi])?;
-        let out = zip3(self.data(), lo.data(), hi.data(), IxDyn(&shape), scalar::clamp);
+        let out = zip3(self.data(), lo.data(), hi.data(), shape, scalar::clamp);
         Ok(of_three("clamp", out, [self, lo, hi], |k, g, [x, lo, hi]| {
             let share = |x, lo, hi| T::of(clamp_shares(x, lo, hi)[k]);
             shared(g, &zip3(x.data(), lo.data(), hi.data(), g.raw_dim(), share).into())

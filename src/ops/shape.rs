@@ -34,15 +34,15 @@ impl<T: Element> Tensor<T> {
 
     #[concrete(Element)]
     fn reshaped(&self, shape: &Ints) -> Result<Tensor<T>> {
-        self.arranged(resolve("reshape", self.shape(), shape)?)
+        Ok(self.arranged(resolve("reshape", self.shape(), shape)?))
     }
 
     /// [`reshape`](Tensor::reshape) to a shape with as many elements, so that there is no error.
-    fn arranged(&self, shape: IxDyn) -> Result<Tensor<T>> {
+    fn arranged(&self, shape: IxDyn) -> Tensor<T> {
         let data =
             if self.data.is_standard_layout() { self.data().clone() } else { contiguous(self.view()).into_shared() };
         let (data, from) = (data.into_shape_with_order(shape).expect("as many elements"), self.raw_dim());
-        Ok(Tensor::op("reshape", data, [self], move |g, _| Ok([Some(g.arranged(from.clone())?)])))
+        Tensor::op("reshape", data, [self], move |g, _| Ok([Some(g.arranged(from.clone()))]))
     }
 
     /// The same tensor with its elements in row-major order in memory; unchanged if they already are.
@@ -211,7 +211,7 @@ impl<T: Element> Tensor<T> {
             data.index_axis_inplace(Axis(a), 0);
         }
         let from = self.raw_dim();
-        Tensor::op("squeeze", data, [self], move |g, _| Ok([Some(g.arranged(from.clone())?)]))
+        Tensor::op("squeeze", data, [self], move |g, _| Ok([Some(g.arranged(from.clone()))]))
     }
 
     /// Adds an axis of length 1 at `dim`; shares memory.

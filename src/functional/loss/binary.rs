@@ -141,7 +141,7 @@ fn weighted_logistic<T: Real>(op: &'static str, x: &Tensor<T>, y: &Tensor<T>, p:
         Ok(-(yes + scaled(&logsigmoid(&-x), &(-y + T::ONE))?))
     })?;
     let kept = [x.clone(), y.clone(), p.clone()];
-    Ok(Tensor::op(op, value.into_array(), [x, y, p], move |g, [dx, dy, dp]| {
+    Ok(Tensor::op(op, value, [x, y, p], move |g, [dx, dy, dp]| {
         let [x, y, p] = &kept;
         let of = |needed: bool, f: &dyn Fn() -> Result<Tensor<T>>| needed.then(f).transpose();
         Ok([

@@ -154,10 +154,16 @@ impl<T: Real> Labels<T> {
         self.shape[self.axis + 1..].iter().product()
     }
 
-    /// The place among the scores, in row-major order, of a class at position `i`.
-    fn at(&self, i: usize, class: usize) -> usize {
-        let inner = self.inner();
-        (i / inner * self.shape[self.axis] + class) * inner + i % inner
+    /// Calls `f` with each position that is not ignored, its class, and the place of that one's score in row-major order.
+    fn each(&self, mut f: impl FnMut(usize, usize, usize)) {
+        let (classes, inner) = (self.shape[self.axis], self.inner().max(1));
+        for (outer, named) in self.classes.chunks(inner).enumerate() {
+            for (j, class) in named.iter().enumerate() {
+                if let Some(class) = *class {
+                    f(outer * inner + j, class, (outer * classes + class) * inner + j);
+                }
+            }
+        }
     }
 
     /// The weight of a class.
@@ -205,28 +211,25 @@ impl<T: Real> Labels<T> {
     /// right class additionally `keep` times its weight.
     fn wanted(&self, keep: T, spread: T) -> Tensor<T> {
         let (mut wanted, step) = (filled(self.shape.iter().product(), T::ZERO), self.inner());
-        for (i, class) in self.classes.iter().enumerate() {
-            let Some(class) = *class else { continue };
-            let first = self.at(i, 0);
+        self.each(|_, class, at| {
+            let first = at - class * step;
             if spread != T::ZERO {
                 for c in 0..self.shape[self.axis] {
                     wanted[first + c * step] = spread * self.weight(c);
                 }
             }
-            wanted[first + class * step] += keep * self.weight(class);
-        }
+            wanted[at] += keep * self.weight(class);
+        });
         array(&self.shape, wanted).into()
     }
 
     /// The gradient of `−w[y] x[y]`, where `g` is one number for all positions, or one per position.
     fn picked(&self, g: &[T]) -> Tensor<T> {
         let mut grad = filled(self.shape.iter().product(), T::ZERO);
-        for (i, class) in self.classes.iter().enumerate() {
-            if let Some(class) = *class {
-                let (g, weight) = (g[if g.len() == 1 { 0 } else { i }], self.weight(class));
-                grad[self.at(i, class)] = if weight == T::ZERO { T::ZERO } else { g * -weight };
-            }
-        }
+        self.each(|i, class, at| {
+            let (g, weight) = (g[if g.len() == 1 { 0 } else { i }], self.weight(class));
+            grad[at] = if weight == T::ZERO { T::ZERO } else { g * -weight };
+        });
         array(&self.shape, grad).into()
     }
 
@@ -251,11 +254,7 @@ impl<T: Real> Labels<T> {
     /// A mask of the right class at each position.
     fn right(&self) -> Tensor<bool> {
         let mut right = filled(self.shape.iter().product(), false);
-        for (i, class) in self.classes.iter().enumerate() {
-            if let Some(class) = *class {
-                right[self.at(i, class)] = true;
-            }
-        }
+        self.each(|_, _, at| right[at] = true);
         array(&self.shape, right).into()
     }
 
@@ -300,10 +299,8 @@ pub(super) fn mean_divisor<T: Real>(
 #[concrete]
 pub fn nll_loss<T: Real>(input: &Tensor<T>, target: &Tensor<i64>, options: NLLLossOptions<'_, T>) -> Result<Tensor<T>> {
     let labels = Labels::new("nll_loss", input.shape(), target, options)?;
-    let (given, mut losses) = (input.elements(), vector(labels.classes.len()));
-    for (i, class) in labels.classes.iter().enumerate() {
-        losses.push(class.map_or(T::ZERO, |class| -labels.weight(class) * given[labels.at(i, class)]));
-    }
+    let (given, mut losses) = (input.elements(), filled(labels.classes.len(), T::ZERO));
+    labels.each(|i, class, at| losses[i] = -labels.weight(class) * given[at]);
     drop(given);
     let x = input.clone();
     Ok(Tensor::op("nll_loss", labels.reduce(losses.into()), [input], move |g, _| {

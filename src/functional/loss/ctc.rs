@@ -154,7 +154,7 @@ fn losses<T: Real>(log_probs: &Tensor<T>, sequences: Sequences, zero_infinity: b
         });
     }
     let batch = losses.len();
-    let losses = Tensor::from_vec([batch], losses).expect("one per sample").into_array();
+    let losses = Tensor::from_vec([batch], losses).expect("one per sample");
     let kept = log_probs.clone();
     Tensor::op(OP, losses, [log_probs], move |g, _| {
         let each = collected(g.elements().iter().zip(&factors).map(|(&g, f)| f.map(|f| g * f)));

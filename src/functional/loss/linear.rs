@@ -208,7 +208,7 @@ fn in_chunks<T: Real>(inputs: Inputs<T>, call: Call, size: usize) -> Result<Tens
     let samples = inputs.input.shape()[0];
     let chunks = move || (0..samples).step_by(size).map(move |from| (from, size.min(samples - from)));
     let each = |(from, len)| no_grad(|| inputs.chunk(from, len)?.losses(&call, Reduction::None));
-    let losses = Tensor::cat(&try_collected(chunks().map(each))?, 0)?.into_array();
+    let losses = Tensor::cat(&try_collected(chunks().map(each))?, 0)?;
     let kept = inputs.clone();
     Ok(Tensor::op_many(OP, losses, &inputs.floats(), move |g, needed| {
         let gradients = |inputs: &Inputs<T>, g: &Tensor<T>| {

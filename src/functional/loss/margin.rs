@@ -217,7 +217,7 @@ pub fn multilabel_margin_loss<T: Real>(
     let (losses, slopes) = rows_above(&input.elements(), &target.elements(), c);
     let (slopes, x) = (Tensor::from(array(input.shape(), slopes)), input.clone());
     let batch = if input.ndim() == 2 { &input.shape()[..1] } else { &[] };
-    let losses = Tensor::from_vec(batch, losses)?.into_array();
+    let losses = Tensor::from_vec(batch, losses)?;
     let losses = Tensor::op(op, losses, [input], move |g, _| {
         let g = if x.ndim() == 0 { g.clone() } else { g.unsqueeze(-1)? };
         Ok([Some(linear_in(shared(&g, &slopes)?, &x))])

@@ -80,7 +80,7 @@ use ndnn_derive::concrete;
 use crate::{
     Error, Result,
     functional::words,
-    kernels::elementwise::broadcast_shape,
+    kernels::{elementwise::broadcast_shape, layout::index_of},
     tensor::{Element, Real, Tensor},
 };
 
@@ -137,30 +137,21 @@ fn linear_in<T: Real>(grad: Tensor<T>, input: &Tensor<T>) -> Tensor<T> {
 }
 
 /// The first element that is `wrong`, and where it is; positions are followed only if there is one.
-fn first<E: Element>(x: &Tensor<E>, wrong: impl Fn(E) -> bool) -> Option<(E, Vec<usize>)> {
+fn first<E: Element>(x: &Tensor<E>, wrong: impl Fn(E) -> bool) -> Option<(E, Vec<i64>)> {
     let elements = x.elements();
     let at = elements.iter().position(|&x| wrong(x))?;
-    Some((elements[at], place(x.shape(), at)))
-}
-
-/// The coordinates of an element from its position in row-major order.
-fn place(shape: &[usize], mut at: usize) -> Vec<usize> {
-    let mut place = vec![0; shape.len()];
-    for (i, &n) in place.iter_mut().zip(shape).rev() {
-        (*i, at) = (at % n, at / n);
-    }
-    place
+    Some((elements[at], index_of(at, x.shape())))
 }
 
 /// The first element that is no probability.
 #[concrete]
-fn no_probability<T: Real>(x: &Tensor<T>) -> Option<(T, Vec<usize>)> {
+fn no_probability<T: Real>(x: &Tensor<T>) -> Option<(T, Vec<i64>)> {
     first(x, |x| !(x >= T::ZERO && x <= T::ONE))
 }
 
 /// The first element below 0.
 #[concrete]
-fn negative<T: Real>(x: &Tensor<T>) -> Option<(T, Vec<usize>)> {
+fn negative<T: Real>(x: &Tensor<T>) -> Option<(T, Vec<i64>)> {
     first(x, |x| x < T::ZERO)
 }
 

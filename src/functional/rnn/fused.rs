@@ -147,19 +147,18 @@ impl<T: Real> Layer<T> {
     }
 
     /// The output of all steps, `(sum of sizes, width)`, and the last state.
-    pub(super) fn run(self) -> Result<(Tensor<T>, State<T>)> {
+    pub(super) fn run(&self) -> Result<(Tensor<T>, State<T>)> {
         let (op, rows, sequences) = (self.driver.op, self.input().shape()[0], self.sizes[0]);
         let width = |part: usize| self.tensors[part].as_ref().map_or(0, |part| part.shape()[1]);
         let (width, cells) = (width(H), width(C));
         room::<T>(op, &[rows + sequences, width.saturating_add(cells)])?;
         let inputs = self.inputs();
         let keep = grad_enabled() && inputs.iter().any(|t| t.requires_grad());
-        let all = self.computed(keep)?;
-        let all = match all {
+        let all = match self.computed(keep)? {
             (all, None) => all,
             (all, Some(kept)) => {
                 let layer = self.with(&inputs);
-                Tensor::op_many(op, all.into_array(), &inputs, move |g, needed| match grad_enabled() {
+                Tensor::op_many(op, all, &inputs, move |g, needed| match grad_enabled() {
                     true => gradients_again(&layer.inputs(), needed, g, &|inputs| {
                         layer.with(&inputs.iter().collect::<Vec<_>>()).again()
                     }),
@@ -169,7 +168,8 @@ impl<T: Real> Layer<T> {
         };
         let output = part(&all, 0, [rows, width])?;
         let (mut end, mut from) = (Vec::with_capacity(2), rows * width);
-        for width in [Some(width), self.tensors[C].is_some().then_some(cells)].into_iter().flatten() {
+        for start in self.tensors[H..=C].iter().flatten() {
+            let width = start.shape()[1];
             let part = part(&all, from, [sequences, width])?;
             // A state would keep the memory of all outputs.
             end.push(if keep { part } else { Tensor::from(contiguous(part.view())) });

@@ -89,7 +89,7 @@ impl<T: Real> Start<T> {
             inputs.iter().copied().chain(self.snapshot.params.iter().map(|(_, tensor)| tensor)).cloned().collect();
         let (kept, shape) = (all.clone(), out.shape().to_vec());
         let backward = move |g: &Tensor<T>, needed: &[bool]| self.gradients(&kept, &shape, g, needed, &again);
-        Tensor::op_many("checkpoint", out.into_array(), &all.iter().collect::<Vec<_>>(), backward)
+        Tensor::op_many("checkpoint", out, &all.iter().collect::<Vec<_>>(), backward)
     }
 
     fn gradients(

@@ -244,6 +244,6 @@ impl<'a> Formula for Symbol<'a> {
         typed!(self.with(base), |x, base| x.rpow(base))
     }
     fn polygamma(self, n: u32) -> Self {
-        typed!(self.with(n.into()), |x, n| x.polygamma(n as u32))
+        self.page.keep(each_type!(x = self.of; x.polygamma(n)))
     }
 }
