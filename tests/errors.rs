@@ -431,4 +431,21 @@ fn panics_point_at_the_caller() {
         GELU.approximate("sigmoid"),
         ndnn::data::DataLoader::new(ndnn::data::TensorDataset::new(zeros(&[2])).unwrap(), 0),
     );
+    // What cannot be converted, and what contains it.
+    let computed = || {
+        let layer = model();
+        ndnn::nn::utils::parametrizations::weight_norm(&layer.weight, 0).unwrap();
+        layer
+    };
+    here!(
+        computed().weight.cast::<f64>(),
+        computed().dtype::<f64>(),
+        Some(computed()).dtype::<f64>(),
+        vec![computed()].dtype::<f64>(),
+        [computed()].dtype::<f64>(),
+        Box::new(computed()).dtype::<f64>(),
+        std::sync::Arc::new(computed()).dtype::<f64>(),
+        ModuleDict::from([("a", computed())]).dtype::<f64>(),
+        ParameterList::from(vec![computed().weight]).dtype::<f64>(),
+    );
 }

@@ -472,9 +472,7 @@ fn dtype(input: &DeriveInput, real: &Ident, variants: &[Variant]) -> TokenStream
             #[track_caller]
             fn dtype<#to: ::ndnn::Real>(self) -> #with {
                 let copying = ::ndnn::module::copying();
-                let converted = #converted;
-                copying.end();
-                converted
+                copying.end(#converted)
             }
         }
     }

@@ -169,8 +169,8 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     }
 }
 
-/// As [`dispatch`], for a kernel that gains nothing from AVX-512, as one that copies, compares or adds up: it is compiled
-/// twice instead of three times.
+/// As [`dispatch`], for a kernel that gains nothing from AVX-512, as one that adds up: it is compiled twice instead of three
+/// times.
 #[inline]
 #[allow(unsafe_code)]
 pub fn dispatch_narrow<K: Kernel>(kernel: K) -> K::Output {

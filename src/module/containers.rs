@@ -160,9 +160,7 @@ impl<M: Dtype + Clone + 'static> Dtype for Arc<M> {
     #[track_caller]
     fn dtype<U: Real>(self) -> Arc<M::With<U>> {
         let copying = copying();
-        let converted = converted(&self, || Arc::new((*self).clone().dtype::<U>()));
-        copying.end();
-        converted
+        copying.end(converted(&self, || Arc::new((*self).clone().dtype::<U>())))
     }
 }
 
@@ -189,9 +187,7 @@ impl<F: Dtype> Dtype for Dict<F> {
     #[track_caller]
     fn dtype<U: Real>(self) -> Dict<F::With<U>> {
         let copying = copying();
-        let converted = Dict(self.0.into_iter().map(|(name, m)| (name, m.dtype::<U>())).collect());
-        copying.end();
-        converted
+        copying.end(Dict(self.0.into_iter().map(|(name, m)| (name, m.dtype::<U>())).collect()))
     }
 }
 
@@ -493,9 +489,7 @@ macro_rules! parameters {
             fn dtype<U: Real>(self) -> $name<U> {
                 let ($inner, $f) = (&self.0, |p: &Param<T>| p.cast::<U>());
                 let copying = copying();
-                let converted = $name($map);
-                copying.end();
-                converted
+                copying.end($name($map))
             }
         }
 

@@ -49,7 +49,7 @@ pub struct Copying {
     outermost: bool,
 }
 
-/// Begins a clone or a conversion.
+/// Begins a clone, or a conversion, which [`Copying::end`] ends.
 #[inline(never)]
 pub fn copying() -> Copying {
     let outermost = !COPIES.with(Scoped::is_some);
@@ -67,12 +67,20 @@ impl Copying {
         COPIES.with(|copies| copies.with(Option::take))
     }
 
-    /// Ends a conversion.
+    /// Ends a conversion, and returns what it made.
     ///
     /// # Panics
     /// If something inside could not be converted; at the place of the outermost call, which is the user's.
     #[track_caller]
-    pub fn end(mut self) {
+    #[inline]
+    pub fn end<R>(self, converted: R) -> R {
+        self.ended();
+        converted
+    }
+
+    /// Of [`end`](Copying::end), what need not be compiled for each type of module.
+    #[track_caller]
+    fn ended(mut self) {
         if let Some(Copies { failed: Some(why), .. }) = self.take() {
             panic!("{why}");
         }
@@ -162,6 +170,6 @@ mod tests {
         let _clone = copying();
         let conversion = copying();
         fail("no conversion".into());
-        conversion.end();
+        conversion.end(());
     }
 }

@@ -52,9 +52,7 @@ impl<F: Dtype> Dtype for Option<F> {
     #[track_caller]
     fn dtype<U: Real>(self) -> Option<F::With<U>> {
         let copying = copying();
-        let converted = self.map(F::dtype::<U>);
-        copying.end();
-        converted
+        copying.end(self.map(F::dtype::<U>))
     }
 }
 
@@ -63,9 +61,7 @@ impl<F: Dtype> Dtype for Vec<F> {
     #[track_caller]
     fn dtype<U: Real>(self) -> Vec<F::With<U>> {
         let copying = copying();
-        let converted = self.into_iter().map(F::dtype::<U>).collect();
-        copying.end();
-        converted
+        copying.end(self.into_iter().map(F::dtype::<U>).collect())
     }
 }
 
@@ -74,9 +70,7 @@ impl<F: Dtype, const N: usize> Dtype for [F; N] {
     #[track_caller]
     fn dtype<U: Real>(self) -> [F::With<U>; N] {
         let copying = copying();
-        let converted = self.map(F::dtype::<U>);
-        copying.end();
-        converted
+        copying.end(self.map(F::dtype::<U>))
     }
 }
 
@@ -85,9 +79,7 @@ impl<F: Dtype> Dtype for BTreeMap<String, F> {
     #[track_caller]
     fn dtype<U: Real>(self) -> BTreeMap<String, F::With<U>> {
         let copying = copying();
-        let converted = self.into_iter().map(|(name, m)| (name, m.dtype::<U>())).collect();
-        copying.end();
-        converted
+        copying.end(self.into_iter().map(|(name, m)| (name, m.dtype::<U>())).collect())
     }
 }
 
@@ -96,8 +88,6 @@ impl<F: Dtype> Dtype for Box<F> {
     #[track_caller]
     fn dtype<U: Real>(self) -> Box<F::With<U>> {
         let copying = copying();
-        let converted = Box::new((*self).dtype::<U>());
-        copying.end();
-        converted
+        copying.end(Box::new((*self).dtype::<U>()))
     }
 }

@@ -411,7 +411,7 @@ impl<T: Real> Param<T> {
     #[track_caller]
     pub fn cast<U: Real>(&self) -> Param<U> {
         let copying = copying();
-        let cast = converted(self, || {
+        copying.end(converted(self, || {
             let source = match self.source() {
                 Source::Own(tensor) => Source::own(tensor.into_detached().cast()),
                 Source::Lazy(known) => Source::Lazy(known),
@@ -425,9 +425,7 @@ impl<T: Real> Param<T> {
                 }
             };
             Param::of(source, self.requires_grad())
-        });
-        copying.end();
-        cast
+        }))
     }
 }
 
